@@ -1,0 +1,285 @@
+package ledger_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"tillhook/ledger"
+	"tillhook/ledger/ledgertest"
+)
+
+func TestOneEventAHundredTimesAtOnceIsBookedOnce(t *testing.T) {
+	l := ledgertest.Open(t, false)
+	var statuses sync.Map
+	var group sync.WaitGroup
+	gate := make(chan struct{})
+	for range 100 {
+		group.Go(func() {
+			<-gate
+			res, err := l.Append(t.Context(), succeeded("evt_1", "pi_1"))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			n, _ := statuses.LoadOrStore(res.Status, new(atomic.Int64))
+			n.(*atomic.Int64).Add(1)
+		})
+	}
+	close(gate)
+	group.Wait()
+	for status, want := range map[ledger.Outcome]int64{ledger.Applied: 1, ledger.AlreadyProcessed: 99} {
+		n, ok := statuses.Load(status)
+		if !ok || n.(*atomic.Int64).Load() != want {
+			t.Errorf("%s: got %v, want %d", status, n, want)
+		}
+	}
+	rec, err := l.Event("evt_1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rec.Repeats != 99 {
+		t.Errorf("%d repeats counted, want 99", rec.Repeats)
+	}
+	if p, err := l.Payment("pi_1"); err != nil || p.Events != 1 || p.AmountReceived != 4200 {
+		t.Errorf("the payment is %+v, %v", p, err)
+	}
+}
+
+func TestManyEventsShareACommit(t *testing.T) {
+	var commits, events atomic.Int64
+	release := make(chan struct{})
+	l := ledgertest.Start(t, ledger.Options{Dir: t.TempDir(), Observe: func(c ledger.Commit) {
+		if commits.Add(1) == 1 {
+			<-release // the first commit takes its time, the others gather meanwhile
+		}
+		events.Add(int64(c.Events))
+	}})
+	const n = 200
+	var group sync.WaitGroup
+	for i := range n {
+		group.Go(func() {
+			if _, err := l.Append(t.Context(), succeeded(fmt.Sprintf("evt_%d", i), fmt.Sprintf("pi_%d", i))); err != nil {
+				t.Error(err)
+			}
+		})
+		if i == 0 {
+			for commits.Load() == 0 {
+				time.Sleep(time.Millisecond)
+			}
+		}
+	}
+	for l.Queued() < n-1 {
+		time.Sleep(time.Millisecond)
+	}
+	close(release)
+	group.Wait()
+	if commits.Load() != 2 || events.Load() != n {
+		t.Errorf("%d events in %d commits, want %d in 2", events.Load(), commits.Load(), n)
+	}
+}
+
+func TestRecordedAndUnchanged(t *testing.T) {
+	l := ledgertest.Open(t, false)
+	other := &ledger.Event{ID: "evt_c", Type: "customer.created", Source: ledger.Webhook, Received: time.Unix(1760000000, 0), Raw: []byte("{}")}
+	if res := mustAppend(t, l, other); res.Status != ledger.Recorded || res.PaymentID != "" {
+		t.Errorf("an event about no payment gave %+v", res)
+	}
+	mustAppend(t, l, succeeded("evt_1", "pi_1"))
+	late := succeeded("evt_0", "pi_1")
+	late.Type, late.Created = "payment_intent.processing", 1760000001
+	late.Facts.Intent.Status, late.Facts.Intent.AmountReceived = "processing", 0
+	if res := mustAppend(t, l, late); res.Status != ledger.Unchanged || res.PaymentID != "pi_1" {
+		t.Errorf("a late processing gave %+v", res)
+	}
+	p, err := l.Payment("pi_1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Status != "succeeded" || p.AmountReceived != 4200 || p.Events != 2 {
+		t.Errorf("after the late event the payment is %+v", p)
+	}
+}
+
+func TestQuarantineBlocksNothing(t *testing.T) {
+	dir := t.TempDir()
+	l := ledgertest.Start(t, ledger.Options{Dir: dir})
+	for i, reason := range ledger.Reasons {
+		id := fmt.Sprintf("evt_%d", i)
+		held := succeeded(id, "pi_"+id)
+		held.Quarantine, held.Raw = reason, []byte("as it first came")
+		for range 2 {
+			res := mustAppend(t, l, held)
+			if res.Status != ledger.Quarantined || res.Reason != reason || res.PaymentID != "" {
+				t.Errorf("%s: gave %+v", reason, res)
+			}
+		}
+		if _, err := l.Payment("pi_" + id); !errors.Is(err, ledger.ErrNotFound) {
+			t.Errorf("%s: an event in quarantine booked a payment: %v", reason, err)
+		}
+		if n := mustStats(t, l).Quarantined[reason]; n != 1 {
+			t.Errorf("%s: %d counted in quarantine, want 1", reason, n)
+		}
+
+		usable := succeeded(id, "pi_"+id)
+		if res := mustAppend(t, l, usable); res.Status != ledger.Applied || res.Sequence != uint64(i+1) {
+			t.Errorf("%s: when it can be used it gave %+v", reason, res)
+		}
+		if res := mustAppend(t, l, usable); res.Status != ledger.AlreadyProcessed || res.PaymentID != "pi_"+id {
+			t.Errorf("%s: a repeat of the booked event gave %+v", reason, res)
+		}
+		if res := mustAppend(t, l, held); res.Status != ledger.AlreadyProcessed {
+			t.Errorf("%s: the unusable form, late, gave %+v", reason, res)
+		}
+		body, err := l.Body(id)
+		if err != nil || string(body) != string(usable.Raw) {
+			t.Errorf("%s: the body of the booked event is %q, %v", reason, body, err)
+		}
+		if n := mustStats(t, l).Quarantined[reason]; n != 0 {
+			t.Errorf("%s: %d still counted in quarantine", reason, n)
+		}
+	}
+	if s := mustStats(t, l); s.Events != 3 || s.Outcomes[ledger.Applied] != 3 {
+		t.Errorf("the figures are %+v", s)
+	}
+}
+
+func mustStats(t *testing.T, l *ledger.Ledger) ledger.Stats {
+	t.Helper()
+	s, err := l.Stats()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestBodiesComeBackByteForByte(t *testing.T) {
+	l := ledgertest.Open(t, false)
+	bodies := map[string][]byte{
+		"evt_empty": {},
+		"evt_bytes": {0, 1, 2, 255, 254},
+		"evt_large": []byte(strings.Repeat(`{"line":"a real invoice has many"},`, 30000)),
+	}
+	for id, raw := range bodies {
+		mustAppend(t, l, &ledger.Event{ID: id, Source: ledger.Webhook, Quarantine: ledger.Undecodable, Received: time.Unix(1, 0), Raw: raw})
+	}
+	for id, raw := range bodies {
+		got, err := l.Body(id)
+		if err != nil || string(got) != string(raw) {
+			t.Errorf("%s: %d bytes came back of %d, %v", id, len(got), len(raw), err)
+		}
+	}
+	if _, err := l.Body("evt_none"); !errors.Is(err, ledger.ErrNotFound) {
+		t.Errorf("the body of an unknown event gave %v", err)
+	}
+}
+
+func TestPagesHoldEverythingOnce(t *testing.T) {
+	l := ledgertest.Open(t, false)
+	const n = 57
+	for i := range n {
+		e := succeeded(fmt.Sprintf("evt_%02d", i), fmt.Sprintf("pi_%02d", i))
+		e.Facts.Intent.Created = 1760000000 + int64(i%7) // several share a second
+		if i%5 == 0 {
+			e.Facts.Intent.Currency = "jpy"
+		}
+		mustAppend(t, l, e)
+	}
+	var last *ledger.Payment
+	seen := map[string]bool{}
+	q := ledger.PaymentQuery{Limit: 10}
+	for more := true; more; {
+		var page []*ledger.Payment
+		var err error
+		if page, more, err = l.Payments(q); err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range page {
+			if last != nil && (p.Created > last.Created || p.Created == last.Created && p.ID >= last.ID) {
+				t.Errorf("%s of %d stands behind %s of %d", p.ID, p.Created, last.ID, last.Created)
+			}
+			if seen[p.ID] {
+				t.Errorf("%s stands on two pages", p.ID)
+			}
+			seen[p.ID], last = true, p
+		}
+		q.After = last.ID
+	}
+	if len(seen) != n {
+		t.Errorf("%d payments on the pages, want %d", len(seen), n)
+	}
+
+	gte, lt := int64(1760000002), int64(1760000004)
+	page, more, err := l.Payments(ledger.PaymentQuery{Limit: 100, Currency: "jpy", CreatedGTE: &gte, CreatedLT: &lt})
+	if err != nil || more {
+		t.Fatal(more, err)
+	}
+	want := 0
+	for i := 0; i < n; i += 5 {
+		if at := 1760000000 + int64(i%7); at >= gte && at < lt {
+			want++
+		}
+	}
+	if len(page) != want {
+		t.Errorf("the filter found %d payments, want %d", len(page), want)
+	}
+
+	var events []string
+	eq := ledger.EventQuery{Limit: 20}
+	for more := true; more; {
+		var page []*ledger.EventRecord
+		if page, more, err = l.Events(eq); err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range page {
+			events = append(events, e.ID)
+		}
+		eq.After = events[len(events)-1]
+	}
+	if len(events) != n || events[0] != "evt_56" || events[n-1] != "evt_00" {
+		t.Errorf("the events came as %v", events)
+	}
+	for _, err := range []error{
+		func() error { _, _, err := l.Payments(ledger.PaymentQuery{After: "pi_none", Limit: 1}); return err }(),
+		func() error { _, _, err := l.Events(ledger.EventQuery{After: "evt_none", Limit: 1}); return err }(),
+	} {
+		if !errors.Is(err, ledger.ErrCursor) {
+			t.Errorf("an unknown cursor gave %v", err)
+		}
+	}
+}
+
+func TestAPaymentListsItsOwnEventsOnly(t *testing.T) {
+	l := ledgertest.Open(t, false)
+	for i, id := range []string{"pi_1", "pi_10", "pi_1", "pi_2", "pi_1"} {
+		mustAppend(t, l, succeeded(fmt.Sprintf("evt_%d", i), id))
+	}
+	page, more, err := l.PaymentEvents("ch_pi_1", ledger.EventQuery{Limit: 2})
+	if err != nil || !more || len(page) != 2 || page[0].ID != "evt_4" || page[1].ID != "evt_2" {
+		t.Fatalf("the first page is %v, more %v, %v", page, more, err)
+	}
+	page, more, err = l.PaymentEvents("pi_1", ledger.EventQuery{Limit: 2, After: page[1].ID})
+	if err != nil || more || len(page) != 1 || page[0].ID != "evt_0" {
+		t.Fatalf("the last page is %v, more %v, %v", page, more, err)
+	}
+}
+
+func TestDecimal(t *testing.T) {
+	for _, c := range []struct {
+		amount   int64
+		currency string
+		want     string
+	}{
+		{2099, "usd", "20.99"}, {3800, "jpy", "3800"}, {12340, "kwd", "12.340"}, {5, "eur", "0.05"}, {0, "eur", "0.00"},
+		{-7, "bhd", "-0.007"}, {-2099, "USD", "-20.99"}, {150000, "isk", "1500.00"}, {370000, "ugx", "3700.00"},
+		{999999999999, "idr", "9999999999.99"}, {-9223372036854775808, "jpy", "-9223372036854775808"},
+	} {
+		if got := ledger.Decimal(c.amount, c.currency); got != c.want {
+			t.Errorf("%d %s is %q, want %q", c.amount, c.currency, got, c.want)
+		}
+	}
+}

@@ -1,0 +1,241 @@
+package ledger
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+// maxFaults ends a check: a file with so many is not read for more.
+const maxFaults = 50
+
+// Check proves the ledger sound, in one transaction: bbolt's pages, every checksum, sequences
+// without gaps, every index entry with its row and every row with its entries, the counts equal to
+// a recount, and each payment equal to a fresh fold of the facts of its events. It returns every
+// fault it found, joined, or nil. It reads the whole file.
+func (l *Ledger) Check() error {
+	c := &checker{l: l}
+	err := l.db.View(func(tx *bolt.Tx) error {
+		c.tx = tx
+		for err := range tx.Check() {
+			c.fault("pages: %w", err)
+		}
+		for _, step := range []func() error{c.events, c.ids, c.quarantine, c.bodies, c.payments, c.aliases, c.sums} {
+			if err := step(); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, errTooMany) {
+		c.faults = append(c.faults, err)
+	}
+	return errors.Join(c.faults...)
+}
+
+var errTooMany = errors.New("too many faults")
+
+// checker walks one transaction and keeps what it needs to compare the buckets with each other.
+type checker struct {
+	l        *Ledger
+	tx       *bolt.Tx
+	faults   []error
+	rows     uint64
+	held     uint64 // rows in quarantine
+	ofPay    uint64 // rows that are about a payment
+	recount  counts
+	folded   int // payments
+}
+
+func (c *checker) fault(format string, args ...any) {
+	c.faults = append(c.faults, fmt.Errorf(format, args...))
+}
+
+// walk hands every entry of a bucket to visit, its checksum verified.
+func (c *checker) walk(bucket []byte, visit func(key, value []byte) error) error {
+	return c.tx.Bucket(bucket).ForEach(func(key, stored []byte) error {
+		if len(c.faults) >= maxFaults {
+			return errTooMany
+		}
+		value, err := unseal(bucket, key, stored)
+		if err == nil {
+			err = visit(key, value)
+		}
+		if err != nil {
+			c.faults = append(c.faults, err)
+		}
+		return nil
+	})
+}
+
+// has tells whether a bucket holds a sound entry under a key.
+func (c *checker) has(bucket, key []byte) bool {
+	stored := c.tx.Bucket(bucket).Get(key)
+	if stored == nil {
+		return false
+	}
+	_, err := unseal(bucket, key, stored)
+	return err == nil
+}
+
+func (c *checker) events() error {
+	return c.walk(bucketEvents, func(key, value []byte) error {
+		c.rows++
+		seq := seqOf(key)
+		if seq != c.rows {
+			c.fault("event row %d follows row %d", seq, c.rows-1)
+			c.rows = seq
+		}
+		r, err := decodeRow(value)
+		if err != nil {
+			return fmt.Errorf("event row %d: %w", seq, err)
+		}
+		if at, _, err := lookupID(c.tx, r.livemode, r.id); err != nil {
+			c.fault("event row %d (%s): %w", seq, r.id, err)
+		} else if at != seq {
+			c.fault("event row %d (%s): the id index points to row %d", seq, r.id, at)
+		}
+		c.recount.event(r, +1)
+		c.recount.bytes += r.size
+		if (r.outcome == Quarantined) != (r.reason != "") || (r.outcome == Quarantined) != c.has(bucketQuarantine, key) {
+			c.fault("event row %d (%s): outcome %s, reason %q and the quarantine disagree", seq, r.id, r.outcome, r.reason)
+		}
+		if r.outcome == Quarantined {
+			c.held++
+			if !c.has(bucketBodies, key) {
+				c.fault("event row %d (%s): its body is gone although it lies in quarantine", seq, r.id)
+			}
+		}
+		id := r.facts.PaymentID()
+		if (id != "") != (r.outcome == Applied || r.outcome == Unchanged) {
+			c.fault("event row %d (%s): outcome %s with payment %q", seq, r.id, r.outcome, id)
+		}
+		if id != "" {
+			c.ofPay++
+			if !c.has(bucketPaymentEvents, paymentEventKey(id, seq)) {
+				c.fault("event row %d (%s): payment %s does not list it", seq, r.id, id)
+			}
+			if in := r.facts.Intent; in.LatestCharge != "" && !c.has(bucketAliases, []byte(in.LatestCharge)) {
+				c.fault("event row %d (%s): %s does not find its payment", seq, r.id, in.LatestCharge)
+			}
+		}
+		return nil
+	})
+}
+
+func (c *checker) ids() error {
+	var n uint64
+	err := c.walk(bucketIDs, func(_, value []byte) error {
+		n++
+		if !c.has(bucketEvents, value) {
+			c.fault("an event id points to row %x, which is missing", value)
+		}
+		return nil
+	})
+	if n != c.rows {
+		c.fault("%d event ids for %d rows", n, c.rows)
+	}
+	return err
+}
+
+func (c *checker) quarantine() error {
+	var n uint64
+	err := c.walk(bucketQuarantine, func(_, _ []byte) error { n++; return nil })
+	if n != c.held {
+		c.fault("%d entries in quarantine for %d rows", n, c.held)
+	}
+	return err
+}
+
+func (c *checker) bodies() error {
+	return c.walk(bucketBodies, func(key, value []byte) error {
+		r, err := readRow(c.tx, seqOf(key))
+		if err != nil {
+			return fmt.Errorf("body: %w", err)
+		}
+		raw, err := c.l.bodies.decode(value)
+		if err != nil {
+			return fmt.Errorf("body of event row %d: %w", seqOf(key), err)
+		}
+		if uint64(len(raw)) != r.size {
+			c.fault("body of event row %d has %d bytes, the row says %d", seqOf(key), len(raw), r.size)
+		}
+		return nil
+	})
+}
+
+func (c *checker) payments() error {
+	var absorbed uint64
+	err := c.walk(bucketPayments, func(key, value []byte) error {
+		c.folded++
+		id := string(key)
+		s, err := decodeState(id, value)
+		if err != nil {
+			return fmt.Errorf("payment %s: %w", id, err)
+		}
+		again := &state{id: id}
+		cur := c.tx.Bucket(bucketPaymentEvents).Cursor()
+		for k, _ := cur.Seek(append([]byte(id), 0)); k != nil && isPrefixed(k, id); k, _ = cur.Next() {
+			r, err := readRow(c.tx, seqOf(k))
+			if err != nil {
+				return fmt.Errorf("payment %s: %w", id, err)
+			}
+			if r.facts.PaymentID() != id {
+				c.fault("payment %s lists event %s, which is about %q", id, r.id, r.facts.PaymentID())
+			}
+			again.absorb(r)
+			absorbed++
+		}
+		if !bytes.Equal(again.encode(), value) {
+			c.fault("payment %s differs from a fresh fold of its events", id)
+		}
+		if !c.has(bucketPaymentsTime, timeKey(s.created(), id)) {
+			c.fault("payment %s is missing in the list by time", id)
+		}
+		view := s.payment(c.l.livemode)
+		c.recount.payment(view.Status, len(view.Flags) > 0, +1)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if absorbed != c.ofPay {
+		c.fault("%d events about payments, %d of them listed by one", c.ofPay, absorbed)
+	}
+	listed := 0
+	err = c.walk(bucketPaymentsTime, func(_, _ []byte) error { listed++; return nil })
+	if listed != c.folded {
+		c.fault("%d payments, %d listed by time", c.folded, listed)
+	}
+	if err != nil {
+		return err
+	}
+	var links uint64
+	err = c.walk(bucketPaymentEvents, func(_, _ []byte) error { links++; return nil })
+	if links != c.ofPay {
+		c.fault("%d links between payments and events for %d events", links, c.ofPay)
+	}
+	return err
+}
+
+func (c *checker) aliases() error {
+	return c.walk(bucketAliases, func(key, value []byte) error {
+		if !c.has(bucketPayments, value) {
+			c.fault("%s finds the payment %s, which is missing", key, value)
+		}
+		return nil
+	})
+}
+
+func (c *checker) sums() error {
+	kept, err := readCounts(c.tx)
+	if err != nil {
+		return err
+	}
+	if *kept != c.recount {
+		c.fault("the counts %+v differ from a recount %+v", *kept, c.recount)
+	}
+	return nil
+}

@@ -1,0 +1,149 @@
+package ledger
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"maps"
+	"slices"
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// checksumSize is what seal adds to a value.
+const checksumSize = 4
+
+// seal appends the checksum over the bucket's name, the key and the value, so that a value that was
+// moved is found as surely as one that was changed.
+func seal(bucket, key, value []byte) []byte {
+	return binary.BigEndian.AppendUint32(value, checksum(bucket, key, value))
+}
+
+// unseal checks a stored value and returns it without its checksum. The bytes belong to the transaction.
+func unseal(bucket, key, stored []byte) ([]byte, error) {
+	if n := len(stored) - checksumSize; n >= 0 {
+		if value := stored[:n]; checksum(bucket, key, value) == binary.BigEndian.Uint32(stored[n:]) {
+			return value, nil
+		}
+	}
+	return nil, fmt.Errorf("%w: bucket %s, key %q", ErrCorrupt, bucket, key)
+}
+
+func checksum(bucket, key, value []byte) uint32 {
+	return crc32.Update(crc32.Update(crc32.Checksum(bucket, castagnoli), castagnoli, key), castagnoli, value)
+}
+
+// encoder appends fields to a value: numbers as varints, texts with their length before them.
+type encoder struct{ buf []byte }
+
+func (e *encoder) byte(b byte)   { e.buf = append(e.buf, b) }
+func (e *encoder) uint(n uint64) { e.buf = binary.AppendUvarint(e.buf, n) }
+func (e *encoder) int(n int64)   { e.buf = binary.AppendVarint(e.buf, n) }
+func (e *encoder) text(s string) { e.uint(uint64(len(s))); e.buf = append(e.buf, s...) }
+func (e *encoder) flags(bs ...bool) {
+	var b byte
+	for i, set := range bs {
+		if set {
+			b |= 1 << i
+		}
+	}
+	e.byte(b)
+}
+
+// texts are written in the order of their keys: equal maps are equal bytes.
+func (e *encoder) texts(m map[string]string) {
+	e.uint(uint64(len(m)))
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		e.text(k)
+		e.text(m[k])
+	}
+}
+
+// decoder reads them back. After the first field that does not fit it returns zeros, and err tells.
+type decoder struct {
+	buf []byte
+	err error
+}
+
+func (d *decoder) fail() {
+	if d.err == nil {
+		d.err = ErrCorrupt
+	}
+	d.buf = nil
+}
+
+func (d *decoder) byte() byte {
+	if len(d.buf) == 0 {
+		d.fail()
+		return 0
+	}
+	b := d.buf[0]
+	d.buf = d.buf[1:]
+	return b
+}
+
+func (d *decoder) uint() uint64 {
+	n, size := binary.Uvarint(d.buf)
+	if size <= 0 {
+		d.fail()
+		return 0
+	}
+	d.buf = d.buf[size:]
+	return n
+}
+
+func (d *decoder) int() int64 {
+	n, size := binary.Varint(d.buf)
+	if size <= 0 {
+		d.fail()
+		return 0
+	}
+	d.buf = d.buf[size:]
+	return n
+}
+
+func (d *decoder) text() string {
+	n := d.uint()
+	if n > uint64(len(d.buf)) {
+		d.fail()
+		return ""
+	}
+	s := string(d.buf[:n])
+	d.buf = d.buf[n:]
+	return s
+}
+
+func (d *decoder) flags(bs ...*bool) {
+	b := d.byte()
+	for i, set := range bs {
+		*set = b&(1<<i) != 0
+	}
+	if b>>len(bs) != 0 {
+		d.fail()
+	}
+}
+
+func (d *decoder) texts() map[string]string {
+	n := d.uint()
+	if n > uint64(len(d.buf)) { // an entry takes two bytes at least
+		d.fail()
+		return nil
+	}
+	if n == 0 {
+		return nil
+	}
+	m := make(map[string]string, n)
+	for range n {
+		k := d.text()
+		m[k] = d.text()
+	}
+	return m
+}
+
+// end tells whether the value was read to its last byte without a fault.
+func (d *decoder) end() error {
+	if len(d.buf) != 0 {
+		d.fail()
+	}
+	return d.err
+}

@@ -1,0 +1,219 @@
+package ledger
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+// Outcome is what came of an event. It belongs to the event's arrival: another order of arrival may
+// give other outcomes, and the same payment.
+type Outcome string
+
+const (
+	Applied     Outcome = "applied"     // it changed its payment
+	Unchanged   Outcome = "unchanged"   // it is about a payment, and told nothing new
+	Recorded    Outcome = "recorded"    // it is not about a payment
+	Quarantined Outcome = "quarantined" // it is authentic and cannot be used; see Reason
+
+	// AlreadyProcessed answers a repeat of a known event. It is never stored: the row keeps its first outcome.
+	AlreadyProcessed Outcome = "already_processed"
+)
+
+// Outcomes are those an event can be stored with, in the order the counts are kept in.
+var Outcomes = [...]Outcome{Applied, Unchanged, Recorded, Quarantined}
+
+// Reason is why an authentic event lies in quarantine; empty for one that does not.
+type Reason string
+
+const (
+	WrongMode   Reason = "wrong_mode"  // a test event at a live receiver, or the reverse
+	ThinEvent   Reason = "thin_event"  // it names an object and does not hold it
+	Undecodable Reason = "undecodable" // its body is not what Stripe documents
+)
+
+// Reasons are all of them, in the order the codes are kept in.
+var Reasons = [...]Reason{WrongMode, ThinEvent, Undecodable}
+
+// Source is the door an event came by.
+type Source string
+
+const (
+	Webhook   Source = "webhook"   // Stripe posted it
+	Reconcile Source = "reconcile" // it was missed, and read from Stripe's list of events
+	Fetch     Source = "fetch"     // an object read from Stripe's API, made an event of ours
+)
+
+var sources = [...]Source{Webhook, Reconcile, Fetch}
+
+// Event is one verified event, ready to be written down. Append keeps Raw and Facts until it
+// returns and does not change them.
+type Event struct {
+	ID         string // Stripe's, of the form [A-Za-z0-9_.-]{1,255}; or sha256_<hex of Raw> where it has none
+	Type       string // empty if it has none
+	Account    string // the connected account; empty for the platform's own
+	Livemode   bool   // of the event; the receiver's own where the body names none
+	Created    int64  // Unix seconds by Stripe's clock; 0 if it has none
+	APIVersion string // the version the body was rendered in; empty if it names none
+	Source     Source
+	Received   time.Time
+	Quarantine Reason // why it cannot be used; empty if it can
+	Facts      Facts
+	Raw        []byte // the body as it was signed
+}
+
+// Facts are what an event states about one payment; the zero Facts state nothing.
+type Facts struct {
+	Intent *Intent // a snapshot of the payment's PaymentIntent
+}
+
+// PaymentID is the id of the payment the facts are about, empty if they are about none.
+func (f Facts) PaymentID() string {
+	if f.Intent != nil {
+		return f.Intent.ID
+	}
+	return ""
+}
+
+// Intent is what a PaymentIntent looked like when an event was made. Amounts are in the currency's
+// minor unit. https://docs.stripe.com/api/payment_intents/object
+type Intent struct {
+	ID               string
+	Status           string
+	Currency         string
+	Amount           int64
+	HasAmount        bool // newer API versions do not promise an amount
+	AmountCapturable int64
+	AmountReceived   int64
+	Customer         string
+	Description      string
+	Metadata         map[string]string
+	LatestCharge     string
+	LastError        *PaymentError
+	Created          int64 // Unix seconds
+}
+
+// PaymentError is why the last attempt to pay failed. Of Stripe's last_payment_error only these
+// words are kept: the rest holds the payment method and a client_secret.
+type PaymentError struct {
+	Type        OrNull `json:"type"`
+	Code        OrNull `json:"code"`
+	DeclineCode OrNull `json:"decline_code"`
+	Message     OrNull `json:"message"`
+}
+
+// Result is what Append did with an event.
+type Result struct {
+	Status    Outcome // AlreadyProcessed for a repeat
+	Reason    Reason  // set if Status is Quarantined
+	PaymentID string  // empty if the event is about none
+	Sequence  uint64  // the event's row
+	Repeat    bool    // the id had a row before
+}
+
+// Append writes the event down once and folds it into its payment, in one transaction with its id.
+// It returns when that is on disk, or when ctx ends: the event may then still get in, so an error
+// means "unknown" unless it is [ErrOverloaded] or [ErrClosed]. A repeat of a known event is counted
+// and costs no commit. An event that lies in quarantine and can be used now is booked in its old row.
+func (l *Ledger) Append(ctx context.Context, e *Event) (Result, error) {
+	if l.readOnly {
+		return Result{}, ErrReadOnly
+	}
+	if f := l.failure.Load(); f != nil {
+		return Result{}, f.err
+	}
+	if res, ok, err := l.known(e); ok || err != nil {
+		return res, err
+	}
+	p := &pending{event: e, done: make(chan struct{})}
+	p.body = l.bodies.encode(e.Raw)
+	size := int64(len(p.body) + queuedOverhead)
+	if l.queuedBytes.Add(size) > maxQueuedBytes {
+		l.queuedBytes.Add(-size)
+		return Result{}, ErrOverloaded
+	}
+	select {
+	case l.queue <- p:
+	case <-l.stopped:
+		l.queuedBytes.Add(-size)
+		return Result{}, ErrClosed
+	default:
+		l.queuedBytes.Add(-size)
+		return Result{}, ErrOverloaded
+	}
+	select {
+	case <-p.done:
+		return p.result, p.err
+	case <-l.stopped:
+		// The committer drains the queue before it stops; what it did not take never got in.
+		select {
+		case <-p.done:
+			return p.result, p.err
+		default:
+			return Result{}, ErrClosed
+		}
+	case <-ctx.Done():
+		return Result{}, fmt.Errorf("%w in time: %w", ErrUnavailable, ctx.Err())
+	}
+}
+
+// known answers a repeat of an event that is durably booked, without the committer. What a reader
+// sees can be newer than what is on disk: a row above the last durable sequence, or one that
+// left quarantine in a transaction not yet durable, waits like a new event.
+func (l *Ledger) known(e *Event) (res Result, ok bool, err error) {
+	err = l.db.View(func(tx *bolt.Tx) error {
+		seq, found, err := lookupID(tx, e.Livemode, e.ID)
+		if err != nil || !found || seq > l.durableSeq.Load() {
+			return err
+		}
+		row, err := readRow(tx, seq)
+		if err != nil {
+			return err
+		}
+		if row.outcome == Quarantined || row.released && uint64(tx.ID()) > l.durableTx.Load() {
+			return nil
+		}
+		res, ok = row.repeat(seq), true
+		return nil
+	})
+	if err != nil {
+		return Result{}, false, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	if ok {
+		l.mu.Lock()
+		l.repeats[res.Sequence]++
+		l.mu.Unlock()
+		// The committer may be asleep with nothing to write; it wakes up for the count in time.
+		select {
+		case l.wake <- struct{}{}:
+		default:
+		}
+	}
+	return res, ok, nil
+}
+
+// Health is the state of the ledger's writing side.
+type Health struct {
+	LastCommit time.Time // zero if there was none since Open
+	Err        error     // why the last commit failed; nil while writing works
+}
+
+// Health tells whether the last commit succeeded. It touches no disk.
+func (l *Ledger) Health() Health {
+	var h Health
+	if ns := l.lastCommit.Load(); ns != 0 {
+		h.LastCommit = time.Unix(0, ns)
+	}
+	if f := l.failure.Load(); f != nil {
+		h.Err = f.err
+	}
+	return h
+}
+
+// LastEvent is when the newest event was received; ok is false for an empty ledger.
+func (l *Ledger) LastEvent() (t time.Time, ok bool) {
+	ms := l.lastEvent.Load()
+	return time.UnixMilli(ms), ms != 0
+}

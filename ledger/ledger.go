@@ -1,0 +1,315 @@
+// Package ledger keeps what Stripe said, and what follows from it, in one bbolt file.
+//
+// Its nouns: an [Event] is one verified delivery, written down once; its [Facts] are what it
+// states about a payment; a [Payment] is the fold of all facts about it. [Ledger.Append] is the
+// one door in, for whoever brings events. Reading is by page and hands out copies.
+//
+// # On disk
+//
+// One file, ledger.db, mode 0600, in a folder of mode 0700. Buckets (schema.go holds the codecs):
+//
+//	meta            schema version, mode, running counts
+//	events          sequence          -> envelope, outcome and facts of an event, in arrival order
+//	bodies          sequence          -> the raw body, compressed; apart, so that it can be deleted alone
+//	ids             livemode, id      -> sequence
+//	payments        payment id        -> the folded state
+//	payments_time   created, id       -> nothing: the order in which payments are listed
+//	payment_events  payment id, seq   -> nothing: which events a payment was folded from
+//	aliases         other id          -> payment id (a charge's id finds its payment)
+//	quarantine      sequence          -> nothing: the events that could not be used
+//
+// Sequences start at 1 and have no gaps. Every value ends in a CRC-32C over its key and itself,
+// because bbolt checks only its two meta pages.
+//
+// # Dangers
+//
+//   - bbolt shows a commit to readers before its last sync has returned, so what a reader sees may
+//     still be lost. Append answers "known" only for what is on disk.
+//   - A failed commit may be on disk or not. See commit.go for how the file is made trustworthy.
+//   - A reader that keeps a transaction open stops pages from being reused. Every query here is short.
+//
+// The package knows nothing of HTTP, of Stripe's JSON or of metrics, and never logs.
+package ledger
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+)
+
+// Errors of opening.
+var (
+	// ErrNotFound: the folder holds no ledger and the caller may not make one; or no row has that id.
+	ErrNotFound = errors.New("not found")
+	// ErrHeld: another process has the ledger open. bbolt lets one process in.
+	ErrHeld = errors.New("the ledger is held by another process")
+	// ErrOtherMode: the ledger was bound to the other mode by its first start.
+	ErrOtherMode = errors.New("the ledger belongs to the other mode")
+	// ErrSchema: the file was written by a newer version, or is no ledger at all.
+	ErrSchema = errors.New("the file is not a ledger this version can read")
+)
+
+// Errors of writing and reading.
+var (
+	// ErrUnavailable: the event is not durably written; whether it is written at all is unknown.
+	// The sender should try again: an event that did get in is then known.
+	ErrUnavailable = errors.New("the ledger cannot be written")
+	// ErrOverloaded: too much is waiting for the disk already; nothing was written.
+	ErrOverloaded = errors.New("too many events are waiting for the disk")
+	// ErrClosed: the ledger is closing; nothing was written.
+	ErrClosed = errors.New("the ledger is closed")
+	// ErrReadOnly: the ledger was opened for reading.
+	ErrReadOnly = errors.New("the ledger is open for reading only")
+	// ErrCorrupt: a stored value does not match its checksum or cannot be read.
+	ErrCorrupt = errors.New("a stored value is damaged")
+	// ErrGone: the event is known, its raw body is no longer kept.
+	ErrGone = errors.New("the body is no longer kept")
+	// ErrCursor: a page was asked for after a row that does not exist.
+	ErrCursor = errors.New("no such row to start after")
+)
+
+// fileName is the ledger inside its folder.
+const fileName = "ledger.db"
+
+// mapSize is the address space set aside for the file. bbolt can grow its map only while no reader
+// holds a transaction; a map that never grows never waits for one. It costs no memory, and fits
+// the 39 bit address space of small arm64 kernels.
+const mapSize = 256 << 30
+
+// Options say where a ledger lies and what it may hold.
+type Options struct {
+	// Dir is the folder; it is made with mode 0700 where it does not exist.
+	Dir string
+	// Livemode is the mode the ledger is bound to by its first opening, and must have at any later one.
+	Livemode bool
+	// Observe, if set, is called by the writing goroutine after every commit, failed or not. It must not block.
+	Observe func(Commit)
+}
+
+// Commit tells what one commit took.
+type Commit struct {
+	Events   int           // how many deliveries it answered, repeats included
+	Duration time.Duration // from the beginning of the transaction to the end of its last sync
+	Err      error         // nil if both syncs succeeded
+}
+
+// Ledger is an open ledger. Its methods may be called from any goroutine.
+type Ledger struct {
+	opts     Options
+	path     string
+	db       *bolt.DB
+	file     *os.File // the handle bbolt writes through, for making the file trustworthy after a failed commit
+	livemode bool
+	readOnly bool
+	bodies   *bodyCodec
+
+	queue       chan *pending
+	queuedBytes atomic.Int64
+	wake        chan struct{} // tells the committer that repeats wait to be written
+	stopped     chan struct{} // closed when Run has returned
+	running     atomic.Bool
+
+	durableSeq atomic.Uint64 // every row up to here is on disk
+	durableTx  atomic.Uint64 // and so is every transaction up to here
+	failure    atomic.Pointer[failure]
+	lastCommit atomic.Int64 // unix nanoseconds of the last commit that succeeded
+	counts     atomic.Pointer[counts]
+	lastEvent  atomic.Int64 // unix milliseconds at which the newest event was received, 0 for none
+
+	mu      sync.Mutex        // guards repeats
+	repeats map[uint64]uint64 // deliveries of known events not yet written to their rows
+}
+
+// Open opens the ledger in opts.Dir for writing, making it where there is none. It takes the file's
+// lock at once or returns [ErrHeld]. Nothing is written until [Ledger.Run] runs. The caller closes it.
+func Open(opts Options) (*Ledger, error) {
+	path := filepath.Join(opts.Dir, fileName)
+	if err := os.MkdirAll(opts.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the data folder: %w", err)
+	}
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		if err := create(opts.Dir, opts.Livemode); err != nil {
+			return nil, err
+		}
+	} else if err != nil {
+		return nil, fmt.Errorf("look for the ledger: %w", err)
+	}
+	l, err := open(path, false)
+	if err != nil {
+		return nil, err
+	}
+	l.opts = opts
+	if l.livemode != opts.Livemode {
+		have, want := ModeName(l.livemode), ModeName(opts.Livemode)
+		return nil, errors.Join(fmt.Errorf("%w: %s holds %s mode payments, the configuration says %s; set TILLHOOK_DATA_DIR to another folder for %s mode",
+			ErrOtherMode, path, have, want, want), l.db.Close())
+	}
+	return l, nil
+}
+
+// OpenReadOnly opens an existing ledger beside nobody: bbolt's lock keeps it from a file that a
+// receiver holds ([ErrHeld]), and it never makes one ([ErrNotFound]).
+func OpenReadOnly(dir string) (*Ledger, error) {
+	path := filepath.Join(dir, fileName)
+	if _, err := os.Stat(path); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("%w: no ledger at %s", ErrNotFound, path)
+		}
+		return nil, fmt.Errorf("look for the ledger: %w", err)
+	}
+	return open(path, true)
+}
+
+func open(path string, readOnly bool) (*Ledger, error) {
+	l := &Ledger{
+		path:     path,
+		readOnly: readOnly,
+		queue:    make(chan *pending, maxQueued),
+		wake:     make(chan struct{}, 1),
+		stopped:  make(chan struct{}),
+		repeats:  map[uint64]uint64{},
+	}
+	db, err := bolt.Open(path, 0o600, &bolt.Options{
+		Timeout:         time.Millisecond, // one try: a held file is reported, not waited for
+		ReadOnly:        readOnly,
+		FreelistType:    bolt.FreelistMapType,
+		InitialMmapSize: mapSize,
+		OpenFile: func(name string, flag int, perm os.FileMode) (*os.File, error) {
+			// Open has made the file; bbolt must not make another one.
+			f, err := os.OpenFile(name, flag&^os.O_CREATE, perm)
+			l.file = f
+			return f, err
+		},
+	})
+	switch {
+	case errors.Is(err, bolterrors.ErrTimeout):
+		return nil, fmt.Errorf("%w: %s", ErrHeld, path)
+	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrVersionMismatch), errors.Is(err, bolterrors.ErrChecksum):
+		return nil, fmt.Errorf("%w: %s: %w", ErrSchema, path, err)
+	case err != nil:
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	l.db = db
+	if l.bodies, err = newBodyCodec(); err == nil {
+		err = l.load()
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), db.Close())
+	}
+	return l, nil
+}
+
+// create makes a whole, empty ledger under another name and then gives it its own, so that a
+// ledger.db that exists is never half made, whatever stops the process.
+func create(dir string, livemode bool) (err error) {
+	path := filepath.Join(dir, fileName)
+	made := path + ".new"
+	if err := os.Remove(made); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove what an interrupted start left: %w", err)
+	}
+	db, err := bolt.Open(made, 0o600, &bolt.Options{Timeout: time.Millisecond})
+	if err != nil {
+		return fmt.Errorf("make the ledger: %w", err)
+	}
+	err = db.Update(func(tx *bolt.Tx) error { return initialise(tx, livemode) })
+	if err := errors.Join(err, db.Close()); err != nil {
+		return fmt.Errorf("make the ledger: %w", err)
+	}
+	// A link, unlike a rename, does not replace a ledger that another process made meanwhile.
+	if err := os.Link(made, path); errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%w: %s appeared while this process was making it", ErrHeld, path)
+	} else if err != nil {
+		return fmt.Errorf("make the ledger: %w", err)
+	}
+	if err := os.Remove(made); err != nil {
+		return fmt.Errorf("make the ledger: %w", err)
+	}
+	return syncDir(dir)
+}
+
+// syncDir makes the folder's entries durable (fsync(2): syncing a file does not sync its name).
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("sync the data folder: %w", err)
+	}
+	if err := errors.Join(d.Sync(), d.Close()); err != nil {
+		return fmt.Errorf("sync the data folder: %w", err)
+	}
+	return nil
+}
+
+// load reads what the ledger keeps in memory from the file: mode, counts and the last sequence.
+// All that a reader sees counts as durable afterwards, so it runs only when the file is known to be.
+func (l *Ledger) load() error {
+	if !l.readOnly {
+		// bbolt counts its free pages at the end of a writing transaction, even of one that wrote nothing.
+		tx, err := l.db.Begin(true)
+		if err != nil {
+			return err
+		}
+		if err := tx.Rollback(); err != nil {
+			return err
+		}
+	}
+	return l.db.View(func(tx *bolt.Tx) error {
+		livemode, err := readMeta(tx)
+		if err != nil {
+			return err
+		}
+		l.livemode = livemode
+		c, err := readCounts(tx)
+		if err != nil {
+			return err
+		}
+		l.counts.Store(c)
+		seq, rec, err := lastRow(tx)
+		if err != nil {
+			return err
+		}
+		if rec != nil {
+			l.lastEvent.Store(rec.received)
+		}
+		l.durableSeq.Store(seq)
+		l.durableTx.Store(uint64(tx.ID()))
+		return nil
+	})
+}
+
+// Close releases the file. Run must have returned. Appends that come later fail.
+func (l *Ledger) Close() error {
+	if l.running.Load() {
+		select {
+		case <-l.stopped:
+		default:
+			return errors.New("close the ledger: its committer is still running")
+		}
+	}
+	l.bodies.close()
+	if err := l.db.Close(); err != nil {
+		return fmt.Errorf("close the ledger: %w", err)
+	}
+	return nil
+}
+
+// Livemode tells which mode the ledger is bound to.
+func (l *Ledger) Livemode() bool { return l.livemode }
+
+// Path is where the file lies.
+func (l *Ledger) Path() string { return l.path }
+
+// ModeName is Stripe's word for a mode: "live" or "test".
+func ModeName(livemode bool) string {
+	if livemode {
+		return "live"
+	}
+	return "test"
+}

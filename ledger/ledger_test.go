@@ -1,0 +1,242 @@
+package ledger_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"tillhook/ledger"
+	"tillhook/ledger/ledgertest"
+)
+
+// succeeded is an event of the four that a shop cannot do without.
+func succeeded(id, payment string) *ledger.Event {
+	return &ledger.Event{
+		ID: id, Type: "payment_intent.succeeded", Created: 1760000005, APIVersion: "2023-10-16", Source: ledger.Webhook,
+		Received: time.Unix(1760000006, 0), Raw: []byte(`{"id":"` + id + `"}`),
+		Facts: ledger.Facts{Intent: &ledger.Intent{
+			ID: payment, Status: "succeeded", Currency: "eur", Amount: 4200, HasAmount: true, AmountReceived: 4200,
+			Created: 1760000000, LatestCharge: "ch_" + payment, Metadata: map[string]string{"order": "1"},
+		}},
+	}
+}
+
+func mustAppend(t *testing.T, l *ledger.Ledger, e *ledger.Event) ledger.Result {
+	t.Helper()
+	res, err := l.Append(t.Context(), e)
+	if err != nil {
+		t.Fatalf("append %s: %v", e.ID, err)
+	}
+	return res
+}
+
+func TestALedgerKeepsWhatItWasGiven(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "made", "by", "open")
+	l, err := ledger.Open(ledger.Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := ledgertest.Run(t, l)
+	e := succeeded("evt_1", "pi_1")
+	if res := mustAppend(t, l, e); res.Status != ledger.Applied || res.PaymentID != "pi_1" || res.Sequence != 1 {
+		t.Fatalf("a new event gave %+v", res)
+	}
+	if res := mustAppend(t, l, e); res.Status != ledger.AlreadyProcessed || res.PaymentID != "pi_1" {
+		t.Fatalf("a repeat gave %+v", res)
+	}
+	stop()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	for path, mode := range map[string]os.FileMode{dir: 0o700 | os.ModeDir, l.Path(): 0o600} {
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Mode() != mode {
+			t.Errorf("%s has mode %v, want %v", path, info.Mode(), mode)
+		}
+	}
+
+	l = ledgertest.Start(t, ledger.Options{Dir: dir})
+	if res := mustAppend(t, l, e); res.Status != ledger.AlreadyProcessed {
+		t.Fatalf("after a restart the event gave %+v", res)
+	}
+	rec, err := l.Event("evt_1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rec.Repeats != 2 || rec.Sequence != 1 || rec.Outcome != ledger.Applied || rec.Size != uint64(len(e.Raw)) {
+		t.Errorf("the record is %+v", rec)
+	}
+	body, err := l.Body("evt_1")
+	if err != nil || string(body) != string(e.Raw) {
+		t.Errorf("the body came back as %q, %v", body, err)
+	}
+	for _, id := range []string{"pi_1", "ch_pi_1"} {
+		p, err := l.Payment(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.ID != "pi_1" || p.AmountNet != 4200 || p.Status != "succeeded" || p.Events != 1 {
+			t.Errorf("%s finds %+v", id, p)
+		}
+	}
+	if at, ok := l.LastEvent(); !ok || !at.Equal(e.Received) {
+		t.Errorf("the newest event came at %v, %v", at, ok)
+	}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	t.Run("a second process", func(t *testing.T) {
+		dir := t.TempDir()
+		ledgertest.Start(t, ledger.Options{Dir: dir})
+		if _, err := ledger.Open(ledger.Options{Dir: dir}); !errors.Is(err, ledger.ErrHeld) {
+			t.Errorf("a second opening gave %v, want ErrHeld", err)
+		}
+		if _, err := ledger.OpenReadOnly(dir); !errors.Is(err, ledger.ErrHeld) {
+			t.Errorf("a reader beside the writer gave %v, want ErrHeld", err)
+		}
+	})
+	t.Run("a ledger of the other mode", func(t *testing.T) {
+		dir := t.TempDir()
+		closed(t, dir)
+		_, err := ledger.Open(ledger.Options{Dir: dir, Livemode: true})
+		if !errors.Is(err, ledger.ErrOtherMode) {
+			t.Fatalf("got %v, want ErrOtherMode", err)
+		}
+		if want := "holds test mode payments, the configuration says live"; !strings.Contains(err.Error(), want) {
+			t.Errorf("%q does not say %q", err, want)
+		}
+		closed(t, dir) // and the refused opening has let the file go
+	})
+	t.Run("to make a ledger for a reader", func(t *testing.T) {
+		if _, err := ledger.OpenReadOnly(t.TempDir()); !errors.Is(err, ledger.ErrNotFound) {
+			t.Errorf("got %v, want ErrNotFound", err)
+		}
+	})
+	t.Run("another program's bbolt file", func(t *testing.T) {
+		dir := t.TempDir()
+		db, err := bolt.Open(filepath.Join(dir, "ledger.db"), 0o600, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ledger.Open(ledger.Options{Dir: dir}); !errors.Is(err, ledger.ErrSchema) {
+			t.Errorf("got %v, want ErrSchema", err)
+		}
+	})
+	t.Run("what is no bbolt file", func(t *testing.T) {
+		for name, content := range map[string]string{"text": strings.Repeat("not a ledger\n", 2000), "short": "x"} {
+			dir := t.TempDir()
+			if err := os.WriteFile(filepath.Join(dir, "ledger.db"), []byte(content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := ledger.Open(ledger.Options{Dir: dir}); !errors.Is(err, ledger.ErrSchema) {
+				t.Errorf("%s: got %v, want ErrSchema", name, err)
+			}
+		}
+	})
+	t.Run("a file of a newer version", func(t *testing.T) {
+		dir := t.TempDir()
+		closed(t, dir)
+		db, err := bolt.Open(filepath.Join(dir, "ledger.db"), 0o600, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = db.Update(func(tx *bolt.Tx) error {
+			return tx.Bucket([]byte("meta")).Put([]byte("schema"), ledger.Seal("meta", "schema", "\x02"))
+		})
+		if err := errors.Join(err, db.Close()); err != nil {
+			t.Fatal(err)
+		}
+		_, err = ledger.Open(ledger.Options{Dir: dir})
+		if !errors.Is(err, ledger.ErrSchema) || !strings.Contains(err.Error(), "schema 2") {
+			t.Errorf("got %v, want ErrSchema naming schema 2", err)
+		}
+	})
+}
+
+// closed makes or opens a test mode ledger and closes it.
+func closed(t *testing.T, dir string) {
+	t.Helper()
+	l, err := ledger.Open(ledger.Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAnInterruptedMakingIsMadeAgain(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "ledger.db.new"), []byte("half a ledger"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l := ledgertest.Start(t, ledger.Options{Dir: dir})
+	mustAppend(t, l, succeeded("evt_1", "pi_1"))
+	if _, err := os.Stat(filepath.Join(dir, "ledger.db.new")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the half made file is still there: %v", err)
+	}
+}
+
+func TestAReaderReadsAndDoesNotWrite(t *testing.T) {
+	dir := t.TempDir()
+	l, err := ledger.Open(ledger.Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := ledgertest.Run(t, l)
+	mustAppend(t, l, succeeded("evt_1", "pi_1"))
+	stop()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	reader, err := ledger.OpenReadOnly(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := reader.Payment("pi_1"); err != nil {
+		t.Error(err)
+	}
+	if err := reader.Check(); err != nil {
+		t.Error(err)
+	}
+	if _, err := reader.Append(t.Context(), succeeded("evt_2", "pi_2")); !errors.Is(err, ledger.ErrReadOnly) {
+		t.Errorf("an append gave %v, want ErrReadOnly", err)
+	}
+	if err := reader.Run(t.Context()); !errors.Is(err, ledger.ErrReadOnly) {
+		t.Errorf("a run gave %v, want ErrReadOnly", err)
+	}
+	if err := reader.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAppendAfterTheEndIsRefused(t *testing.T) {
+	l, err := ledger.Open(ledger.Options{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := l.Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Append(t.Context(), succeeded("evt_1", "pi_1")); !errors.Is(err, ledger.ErrClosed) {
+		t.Errorf("got %v, want ErrClosed", err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,50 @@
+// Package ledgertest opens ledgers for tests. Each lies in a folder of its own, has its committer
+// running, and is checked from the first page to the last sum when the test ends.
+package ledgertest
+
+import (
+	"context"
+	"testing"
+
+	"tillhook/ledger"
+)
+
+// Open opens a ledger in a temporary folder. The test's cleanup stops and checks it.
+func Open(t testing.TB, livemode bool) *ledger.Ledger {
+	t.Helper()
+	return Start(t, ledger.Options{Dir: t.TempDir(), Livemode: livemode})
+}
+
+// Start opens a ledger as opts say and runs its committer. The test's cleanup stops and checks it.
+func Start(t testing.TB, opts ledger.Options) *ledger.Ledger {
+	t.Helper()
+	l, err := ledger.Open(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := Run(t, l)
+	t.Cleanup(func() {
+		stop()
+		if err := l.Check(); err != nil {
+			t.Errorf("the ledger is not sound: %v", err)
+		}
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return l
+}
+
+// Run starts a ledger's committer and returns what stops it and waits for its end.
+func Run(t testing.TB, l *ledger.Ledger) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- l.Run(ctx) }()
+	return func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("the committer ended with an error: %v", err)
+		}
+	}
+}

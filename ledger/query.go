@@ -1,0 +1,314 @@
+package ledger
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+// scanSlice rows are looked at in one transaction. A search that finds little goes on in the next,
+// so that no search keeps a transaction open for long, however big the ledger is.
+const scanSlice = 2000
+
+// PaymentQuery chooses payments. Empty fields choose all.
+type PaymentQuery struct {
+	Status     string
+	Currency   string
+	Customer   string
+	Metadata   map[string]string // each pair must be there
+	CreatedGTE *int64            // Unix seconds
+	CreatedLT  *int64
+	After      string // any id of the payment before the page
+	Limit      int
+}
+
+func (q *PaymentQuery) matches(p *Payment) bool {
+	for k, v := range q.Metadata {
+		if have, ok := p.Metadata[k]; !ok || have != v {
+			return false
+		}
+	}
+	return (q.Status == "" || q.Status == string(p.Status) || q.Status == StatusNone && p.Status == "") &&
+		(q.Currency == "" || q.Currency == string(p.Currency)) &&
+		(q.Customer == "" || q.Customer == string(p.Customer))
+}
+
+// Payments lists payments, newest first by (created, id), and tells whether there are more.
+// A page after an id that no payment has is [ErrCursor].
+func (l *Ledger) Payments(q PaymentQuery) (page []*Payment, more bool, err error) {
+	// below is the key the scan goes on under; nil begins at the newest.
+	var below []byte
+	if q.CreatedLT != nil {
+		below = timeKey(*q.CreatedLT, "")
+	}
+	if q.After != "" {
+		key, err := l.paymentCursor(q.After)
+		if err != nil {
+			return nil, false, err
+		}
+		if below == nil || bytes.Compare(key, below) < 0 {
+			below = key
+		}
+	}
+	var floor []byte
+	if q.CreatedGTE != nil {
+		floor = timeKey(*q.CreatedGTE, "")
+	}
+	visit := func(tx *bolt.Tx, key []byte) (stop bool, err error) {
+		if floor != nil && bytes.Compare(key, floor) < 0 {
+			return true, nil
+		}
+		s, err := readState(tx, string(key[8:]))
+		if err != nil {
+			return true, err
+		}
+		if s == nil {
+			return true, fmt.Errorf("%w: payment %s is listed and missing", ErrCorrupt, key[8:])
+		}
+		if p := s.payment(l.livemode); q.matches(p) {
+			if more = len(page) == q.Limit; more {
+				return true, nil
+			}
+			page = append(page, p)
+		}
+		return false, nil
+	}
+	return page, more, l.scanDown(bucketPaymentsTime, below, visit)
+}
+
+func (l *Ledger) paymentCursor(id string) (key []byte, err error) {
+	err = l.db.View(func(tx *bolt.Tx) error {
+		present, err := resolve(tx, id)
+		if err != nil {
+			return err
+		}
+		s, err := readState(tx, present)
+		if err != nil {
+			return err
+		}
+		if s == nil {
+			return fmt.Errorf("%w: payment %q", ErrCursor, id)
+		}
+		key = timeKey(s.created(), s.id)
+		return nil
+	})
+	return key, err
+}
+
+// scanDown visits a bucket's keys below a key (nil: all), greatest first, until visit stops it. The
+// key belongs to the transaction.
+func (l *Ledger) scanDown(bucket, below []byte, visit func(tx *bolt.Tx, key []byte) (stop bool, err error)) error {
+	for done := false; !done; {
+		err := l.db.View(func(tx *bolt.Tx) error {
+			c := tx.Bucket(bucket).Cursor()
+			var key []byte
+			if below == nil {
+				key, _ = c.Last()
+			} else if key, _ = c.Seek(below); key == nil {
+				key, _ = c.Last()
+			}
+			for below != nil && key != nil && bytes.Compare(key, below) >= 0 {
+				key, _ = c.Prev()
+			}
+			for n := 0; ; n++ {
+				if key == nil {
+					done = true
+					return nil
+				}
+				if n == scanSlice {
+					return nil
+				}
+				stop, err := visit(tx, key)
+				if err != nil || stop {
+					done = true
+					return err
+				}
+				below = bytes.Clone(key)
+				key, _ = c.Prev()
+			}
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Payment finds a payment by any id seen for it. It returns [ErrNotFound] for an id never seen.
+func (l *Ledger) Payment(id string) (p *Payment, err error) {
+	err = l.db.View(func(tx *bolt.Tx) error {
+		present, err := resolve(tx, id)
+		if err != nil {
+			return err
+		}
+		s, err := readState(tx, present)
+		if err != nil {
+			return err
+		}
+		if s == nil {
+			return fmt.Errorf("%w: no payment has the id %q", ErrNotFound, id)
+		}
+		p = s.payment(l.livemode)
+		return nil
+	})
+	return p, err
+}
+
+// EventRecord is an event as it is shown: what came, when, by which door, and what came of it.
+type EventRecord struct {
+	Object     string     `json:"object"`
+	ID         string     `json:"id"`
+	Type       OrNull     `json:"type"`
+	Account    OrNull     `json:"account"`
+	Livemode   bool       `json:"livemode"`
+	Created    OrNullTime `json:"created"`
+	Received   OrNullTime `json:"received"`
+	APIVersion OrNull     `json:"api_version"`
+	Outcome    Outcome    `json:"outcome"`
+	Reason     OrNull     `json:"reason"`
+	PaymentID  OrNull     `json:"payment_id"`
+	Source     Source     `json:"source"`
+	Sequence   uint64     `json:"sequence"`
+	Size       uint64     `json:"size"`    // bytes of the raw body
+	Repeats    uint64     `json:"repeats"` // deliveries after the first
+}
+
+func (l *Ledger) record(seq uint64, r *row) *EventRecord {
+	l.mu.Lock()
+	waiting := l.repeats[seq]
+	l.mu.Unlock()
+	return &EventRecord{
+		Object: "event_record", ID: r.id, Type: OrNull(r.typ), Account: OrNull(r.account), Livemode: r.livemode,
+		Created: OrNullTime(r.created), Received: OrNullTime(time.UnixMilli(r.received).Unix()), APIVersion: OrNull(r.apiVersion),
+		Outcome: r.outcome, Reason: OrNull(r.reason), PaymentID: OrNull(r.facts.PaymentID()), Source: r.source,
+		Sequence: seq, Size: r.size, Repeats: r.repeats + waiting,
+	}
+}
+
+// EventQuery chooses events. Empty fields choose all.
+type EventQuery struct {
+	Type    string
+	Outcome Outcome
+	After   string // the id of the event before the page
+	Limit   int
+}
+
+// Events lists events, newest first by sequence, and tells whether there are more.
+func (l *Ledger) Events(q EventQuery) (page []*EventRecord, more bool, err error) {
+	bucket := bucketEvents
+	if q.Outcome == Quarantined {
+		bucket = bucketQuarantine // few among many: they have an index
+	}
+	below, err := l.eventCursor(q.After, seqKey)
+	if err != nil {
+		return nil, false, err
+	}
+	return l.collect(bucket, below, nil, q)
+}
+
+// PaymentEvents lists the events a payment was folded from, newest first by sequence. The id may be
+// any seen for the payment.
+func (l *Ledger) PaymentEvents(id string, q EventQuery) (page []*EventRecord, more bool, err error) {
+	p, err := l.Payment(id)
+	if err != nil {
+		return nil, false, err
+	}
+	key := func(seq uint64) []byte { return paymentEventKey(p.ID, seq) }
+	below, err := l.eventCursor(q.After, key)
+	if err != nil {
+		return nil, false, err
+	}
+	if below == nil {
+		below = append([]byte(p.ID), 1) // behind the last of the payment's keys
+	}
+	return l.collect(bucketPaymentEvents, below, func(key []byte) bool { return isPrefixed(key, p.ID) }, q)
+}
+
+func (l *Ledger) collect(bucket, below []byte, within func(key []byte) bool, q EventQuery) (page []*EventRecord, more bool, err error) {
+	visit := func(tx *bolt.Tx, key []byte) (stop bool, err error) {
+		if within != nil && !within(key) {
+			return true, nil
+		}
+		r, err := readRow(tx, seqOf(key))
+		if err != nil {
+			return true, err
+		}
+		if q.Type != "" && q.Type != r.typ || q.Outcome != "" && q.Outcome != r.outcome {
+			return false, nil
+		}
+		if more = len(page) == q.Limit; more {
+			return true, nil
+		}
+		page = append(page, l.record(seqOf(key), r))
+		return false, nil
+	}
+	return page, more, l.scanDown(bucket, below, visit)
+}
+
+// eventCursor is the key to go on below, nil for the newest page.
+func (l *Ledger) eventCursor(after string, key func(seq uint64) []byte) ([]byte, error) {
+	if after == "" {
+		return nil, nil
+	}
+	var at []byte
+	err := l.db.View(func(tx *bolt.Tx) error {
+		seq, err := l.find(tx, after)
+		if errors.Is(err, ErrNotFound) {
+			return fmt.Errorf("%w: event %q", ErrCursor, after)
+		}
+		at = key(seq)
+		return err
+	})
+	return at, err
+}
+
+// find looks an event up in the ledger's own mode, then in the other: what came from there is in quarantine.
+func (l *Ledger) find(tx *bolt.Tx, id string) (uint64, error) {
+	for _, livemode := range []bool{l.livemode, !l.livemode} {
+		if seq, found, err := lookupID(tx, livemode, id); found || err != nil {
+			return seq, err
+		}
+	}
+	return 0, fmt.Errorf("%w: no event has the id %q", ErrNotFound, id)
+}
+
+// Event finds one event, or returns [ErrNotFound].
+func (l *Ledger) Event(id string) (rec *EventRecord, err error) {
+	err = l.db.View(func(tx *bolt.Tx) error {
+		seq, err := l.find(tx, id)
+		if err != nil {
+			return err
+		}
+		r, err := readRow(tx, seq)
+		if err != nil {
+			return err
+		}
+		rec = l.record(seq, r)
+		return nil
+	})
+	return rec, err
+}
+
+// Body returns an event's body byte for byte; the caller owns it. It returns [ErrNotFound] for an
+// unknown id and [ErrGone] where the body is no longer kept.
+func (l *Ledger) Body(id string) (raw []byte, err error) {
+	err = l.db.View(func(tx *bolt.Tx) error {
+		seq, err := l.find(tx, id)
+		if err != nil {
+			return err
+		}
+		stored, err := get(tx, bucketBodies, seqKey(seq))
+		if err != nil {
+			return err
+		}
+		if stored == nil {
+			return fmt.Errorf("%w: event %s", ErrGone, id)
+		}
+		raw, err = l.bodies.decode(stored)
+		return err
+	})
+	return raw, err
+}
