@@ -7,4 +7,7 @@ require (
 	go.etcd.io/bbolt v1.5.0
 )
 
-require golang.org/x/sys v0.49.0 // indirect
+require (
+	github.com/stripe/stripe-go/v76 v76.25.0 // indirect
+	golang.org/x/sys v0.49.0 // indirect
+)

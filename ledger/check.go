@@ -39,14 +39,14 @@ var errTooMany = errors.New("too many faults")
 
 // checker walks one transaction and keeps what it needs to compare the buckets with each other.
 type checker struct {
-	l        *Ledger
-	tx       *bolt.Tx
-	faults   []error
-	rows     uint64
-	held     uint64 // rows in quarantine
-	ofPay    uint64 // rows that are about a payment
-	recount  counts
-	folded   int // payments
+	l       *Ledger
+	tx      *bolt.Tx
+	faults  []error
+	rows    uint64
+	held    uint64 // rows in quarantine
+	ofPay   uint64 // rows that are about a payment
+	recount counts
+	folded  int // payments
 }
 
 func (c *checker) fault(format string, args ...any) {

@@ -1,0 +1,151 @@
+package stripe
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"strconv"
+	"strings"
+	"time"
+
+	"tillhook/ledger"
+)
+
+// envelope is what every event has around its object.
+type envelope struct {
+	id, object, typ, account, apiVersion, created, livemode, data value
+}
+
+func (e *envelope) read(v value) {
+	v.fields(func(name []byte, field value) {
+		switch string(name) {
+		case "id":
+			e.id = field
+		case "object":
+			e.object = field
+		case "type":
+			e.typ = field
+		case "account":
+			e.account = field
+		case "api_version":
+			e.apiVersion = field
+		case "created":
+			e.created = field
+		case "livemode":
+			e.livemode = field
+		case "data":
+			e.data = field
+		}
+	})
+}
+
+// Decode reads a verified body, of any API version, for a receiver of the given mode. It always
+// returns an event: what cannot be used says so in Quarantine and keeps what could be read of it.
+// The event refers to body. Source and Received are left to the caller.
+func Decode(body []byte, livemode bool) *ledger.Event {
+	e := &ledger.Event{Livemode: livemode, Raw: body}
+	root, ok := parse(body)
+	if !ok || !root.isObject() {
+		e.ID, e.Quarantine = bodyID(body), ledger.Undecodable
+		return e
+	}
+	var env envelope
+	env.read(root)
+	named := fill(e, &env)
+	switch object, _ := env.object.text(); {
+	case object == "v2.core.event":
+		e.Quarantine = ledger.ThinEvent
+	case object != "event" || !named:
+		e.Quarantine = ledger.Undecodable
+	case e.Livemode != livemode:
+		e.Quarantine = ledger.WrongMode
+	default:
+		if e.Facts, ok = readFacts(e.Type, env.data); !ok {
+			e.Quarantine = ledger.Undecodable
+		}
+	}
+	return e
+}
+
+// fill reads the envelope's fields into the event, each for itself. It tells whether those are there
+// without which an event cannot be booked: id, type, livemode.
+func fill(e *ledger.Event, env *envelope) (complete bool) {
+	id, _ := env.id.text()
+	idOK := usableID(id)
+	if !idOK {
+		id = bodyID(e.Raw)
+	}
+	e.ID = id
+	var typeOK, modeOK bool
+	e.Type, typeOK = env.typ.text()
+	if mode, ok := env.livemode.boolean(); ok {
+		e.Livemode, modeOK = mode, true
+	}
+	e.Account, _ = env.account.text()
+	e.APIVersion, _ = env.apiVersion.text()
+	e.Created = readTime(env.created)
+	return idOK && typeOK && modeOK
+}
+
+// usableID tells whether a text can be an id of Stripe's. It bounds what becomes a key on disk.
+func usableID(id string) bool {
+	if len(id) == 0 || len(id) > 255 {
+		return false
+	}
+	for i := range len(id) {
+		switch c := id[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '_', c == '.', c == '-':
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// bodyID names a body that has no usable id, so that its repeats are known for what they are.
+func bodyID(body []byte) string {
+	sum := sha256.Sum256(body)
+	return "sha256_" + hex.EncodeToString(sum[:])
+}
+
+// readTime reads Unix seconds, as a number or as digits, or an RFC 3339 text (thin events); 0 if it is none of them.
+func readTime(v value) int64 {
+	if n, ok := v.integer(); ok {
+		return n
+	}
+	s, ok := v.text()
+	if !ok {
+		return 0
+	}
+	if n, err := strconv.ParseInt(s, 10, 64); err == nil {
+		return n
+	}
+	if t, err := time.Parse(time.RFC3339, s); err == nil {
+		return t.Unix()
+	}
+	return 0
+}
+
+// readFacts reads what an event's object states about a payment. Routing is by what the object is:
+// event types come and go, and every payment_intent.* holds the same object. It fails for an object
+// that should be folded and cannot be read.
+func readFacts(typ string, data value) (facts ledger.Facts, ok bool) {
+	var object, kind value
+	data.fields(func(name []byte, field value) {
+		if string(name) == "object" {
+			object = field
+		}
+	})
+	object.fields(func(name []byte, field value) {
+		if string(name) == "object" {
+			kind = field
+		}
+	})
+	switch kind, _ := kind.text(); {
+	case kind == "payment_intent":
+		facts.Intent, ok = readIntent(object)
+		return facts, ok
+	case strings.HasPrefix(typ, "payment_intent."):
+		return facts, false
+	}
+	return facts, true
+}

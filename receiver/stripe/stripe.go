@@ -1,0 +1,32 @@
+// Package stripe is the only place that knows Stripe's wire: the Stripe-Signature header, the JSON of
+// events in all the API versions there have been, and which types and versions are expected.
+//
+// A body goes through in two steps that are kept apart. [Verifier.Verify] looks at the raw bytes and
+// parses nothing; [Decode] runs only on what was verified, and never refuses: what it cannot use
+// becomes an event in quarantine, because Stripe signed it and will not send it for ever.
+//
+// What can hurt here: stripe-go's ConstructEvent (refuses every API version but one, takes null and
+// {} for events), its generic maps (floats for money), and names: an event's id is not bound
+// to the payment it is about.
+package stripe
+
+import "slices"
+
+// Types are the event types that move money or tell of it. Any other is recorded, and counted as "other".
+// https://docs.stripe.com/api/events/types
+var Types = [...]string{
+	"payment_intent.created", "payment_intent.requires_action", "payment_intent.processing", "payment_intent.partially_funded",
+	"payment_intent.amount_capturable_updated", "payment_intent.succeeded", "payment_intent.payment_failed", "payment_intent.canceled",
+	"charge.pending", "charge.succeeded", "charge.failed", "charge.captured", "charge.updated", "charge.expired", "charge.refunded",
+	"refund.created", "refund.updated", "refund.failed", "charge.refund.updated",
+	"charge.dispute.created", "charge.dispute.funds_withdrawn", "charge.dispute.funds_reinstated", "charge.dispute.updated", "charge.dispute.closed",
+	"checkout.session.completed", "checkout.session.async_payment_succeeded", "checkout.session.async_payment_failed", "checkout.session.expired",
+}
+
+// APIVersions are those for which testdata/events has bodies. An event in another one is booked all
+// the same; it is counted, so that somebody looks.
+var APIVersions = [...]string{"2023-10-16", "2026-08-26.dahlia"}
+
+// ExpectedVersion tells whether a version is among them. An event that names none was made under the
+// account's oldest default and has the oldest shape; it is not expected.
+func ExpectedVersion(version string) bool { return slices.Contains(APIVersions[:], version) }
