@@ -42,6 +42,7 @@ const (
 type pending struct {
 	event  *Event
 	body   []byte // compressed
+	size   uint64 // of the raw one
 	result Result
 	err    error
 	done   chan struct{} // closed when result and err are set
@@ -287,7 +288,7 @@ func (b *booking) enter(p *pending, seq uint64, old *row) error {
 	r := &row{
 		id: e.ID, typ: e.Type, account: e.Account, livemode: e.Livemode, created: e.Created,
 		received: e.Received.UnixMilli(), apiVersion: e.APIVersion, source: e.Source,
-		size: uint64(len(e.Raw)), reason: e.Quarantine, facts: e.Facts, outcome: Recorded,
+		size: p.size, reason: e.Quarantine, facts: e.Facts, outcome: Recorded,
 	}
 	if old != nil {
 		r.received, r.repeats, r.released = old.received, old.repeats+1, true

@@ -48,8 +48,9 @@ const (
 
 var sources = [...]Source{Webhook, Reconcile, Fetch}
 
-// Event is one verified event, ready to be written down. Append keeps Raw and Facts until it
-// returns and does not change them.
+// Event is one verified event, ready to be written down. Append does not change it and does not keep
+// Raw; the caller leaves the rest unchanged for good, because an Append whose context has ended may
+// still be under way.
 type Event struct {
 	ID         string // Stripe's, of the form [A-Za-z0-9_.-]{1,255}; or sha256_<hex of Raw> where it has none
 	Type       string // empty if it has none
@@ -127,8 +128,7 @@ func (l *Ledger) Append(ctx context.Context, e *Event) (Result, error) {
 	if res, ok, err := l.known(e); ok || err != nil {
 		return res, err
 	}
-	p := &pending{event: e, done: make(chan struct{})}
-	p.body = l.bodies.encode(e.Raw)
+	p := &pending{event: e, body: l.bodies.encode(e.Raw), size: uint64(len(e.Raw)), done: make(chan struct{})}
 	size := int64(len(p.body) + queuedOverhead)
 	if l.queuedBytes.Add(size) > maxQueuedBytes {
 		l.queuedBytes.Add(-size)

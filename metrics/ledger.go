@@ -1,0 +1,51 @@
+package metrics
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// Ledger is what a scrape asks of the ledger.
+type Ledger struct {
+	SizeBytes int64
+	FreeBytes int64
+	Events    uint64
+	Conflicts uint64
+	Payments  map[string]uint64 // by status
+}
+
+// WatchLedger has every scrape read the ledger's figures. While read fails the series are absent.
+// read must be cheap and may be called from several goroutines.
+func (m *Metrics) WatchLedger(read func() (Ledger, error)) {
+	m.registry.MustRegister(ledgerCollector{read})
+}
+
+type ledgerCollector struct{ read func() (Ledger, error) }
+
+var (
+	ledgerSize      = prometheus.NewDesc(namespace+"_ledger_size_bytes", "Size of the ledger's file.", nil, nil)
+	ledgerFree      = prometheus.NewDesc(namespace+"_ledger_free_bytes", "Part of the ledger's file that is free for use again.", nil, nil)
+	ledgerEvents    = prometheus.NewDesc(namespace+"_ledger_events", "Events in the ledger.", nil, nil)
+	ledgerConflicts = prometheus.NewDesc(namespace+"_ledger_conflicts", "Payments that carry a flag, for somebody to look at.", nil, nil)
+	ledgerPayments  = prometheus.NewDesc(namespace+"_ledger_payments", "Payments in the ledger by status.", []string{"status"}, nil)
+)
+
+func (c ledgerCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{ledgerSize, ledgerFree, ledgerEvents, ledgerConflicts, ledgerPayments} {
+		ch <- d
+	}
+}
+
+func (c ledgerCollector) Collect(ch chan<- prometheus.Metric) {
+	l, err := c.read()
+	if err != nil {
+		return
+	}
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	gauge(ledgerSize, float64(l.SizeBytes))
+	gauge(ledgerFree, float64(l.FreeBytes))
+	gauge(ledgerEvents, float64(l.Events))
+	gauge(ledgerConflicts, float64(l.Conflicts))
+	for status, n := range l.Payments {
+		gauge(ledgerPayments, float64(n), status)
+	}
+}

@@ -1,0 +1,186 @@
+// Package metrics holds every instrument of a receiver in one list, on a registry of its own. It
+// knows none of the other rooms: they hand it numbers, main hands it the names they use.
+//
+// Labels are bounded whatever is sent: an event type that is not in the list is "other". Counters
+// exist from the start at 0; a gauge whose value is not known is absent, because a 0 would raise alerts.
+package metrics
+
+import (
+	"net/http"
+	"runtime"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+const namespace = "tillhook"
+
+// otherType is the label of an event type that is not in Names.Types.
+const otherType = "other"
+
+// Names are the values that labels can have, so that every series exists from the start.
+type Names struct {
+	Types    []string // event types that are counted by their own name
+	Outcomes []string // outcomes an event is recorded with
+	Answers  []string // outcomes of a request: those, and what else a sender can be told
+	Reasons  []string // why an event is in quarantine
+	Failures []string // why a signature was not accepted
+	Version  string   // of this program
+}
+
+// statusCodes are the HTTP statuses of the public door.
+var statusCodes = []string{"200", "400", "404", "405", "408", "413", "503"}
+
+// Metrics are the instruments. Their methods may be called from any goroutine.
+type Metrics struct {
+	registry *prometheus.Registry
+	types    []string
+
+	requests    *prometheus.CounterVec
+	failures    *prometheus.CounterVec
+	events      *prometheus.CounterVec
+	quarantined *prometheus.CounterVec
+	duplicates  prometheus.Counter
+	versions    prometheus.Counter
+	duration    *prometheus.HistogramVec
+	lag         prometheus.Histogram
+	commit      prometheus.Histogram
+	commitSize  prometheus.Histogram
+
+	lastEvent atomic.Int64 // Unix milliseconds, 0 while there was none
+}
+
+// New makes the instruments with all their series.
+func New(names Names) *Metrics {
+	m := &Metrics{
+		registry: prometheus.NewRegistry(),
+		types:    names.Types,
+		requests: counters("webhook_requests_total", "Requests on the public door by the HTTP status they were answered with.",
+			[]string{"code"}, statusCodes),
+		failures: counters("signature_failures_total", "Requests whose signature was not accepted, by reason.",
+			[]string{"reason"}, names.Failures),
+		events: counters("events_total", "Events written to the ledger, each once, by type and by what came of them.",
+			[]string{"type", "outcome"}, append(slices.Clone(names.Types), otherType), names.Outcomes),
+		quarantined: counters("quarantined_events_total", "Authentic events that could not be used and were put in quarantine, by reason.",
+			[]string{"reason"}, names.Reasons),
+		duplicates: prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: "duplicate_events_total",
+			Help: "Deliveries of events that had been delivered before."}),
+		versions: prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: "unexpected_api_version_events_total",
+			Help: "Events that were decoded although their API version is not one this program was tested with."}),
+		duration: prometheus.NewHistogramVec(histogram("webhook_duration_seconds",
+			"Time from a request's header to its answer, by what came of it.",
+			0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5), []string{"outcome"}),
+		lag: prometheus.NewHistogram(histogram("event_delivery_lag_seconds",
+			"Time from an event's creation by Stripe's clock to its first delivery by ours.",
+			0.5, 1, 2, 5, 10, 30, 60, 300, 1800, 7200, 21600, 86400, 259200)),
+		commit: prometheus.NewHistogram(histogram("ledger_commit_duration_seconds",
+			"Time a commit took, both of its syncs included.",
+			0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)),
+		commitSize: prometheus.NewHistogram(histogram("ledger_commit_events",
+			"Deliveries that were answered by one commit.",
+			1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)),
+	}
+	for _, answer := range names.Answers {
+		m.duration.WithLabelValues(answer)
+	}
+	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Name: "build_info",
+		Help: "Always 1; the labels say what is running."}, []string{"version", "goversion"})
+	build.WithLabelValues(names.Version, runtime.Version()).Set(1)
+	m.registry.MustRegister(m.requests, m.failures, m.events, m.quarantined, m.duplicates, m.versions, m.duration, m.lag, m.commit,
+		m.commitSize, build, lastEvent{m}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// counters makes a counter with a series for every combination of the values its labels can have.
+func counters(name, help string, labels []string, values ...[]string) *prometheus.CounterVec {
+	c := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, labels)
+	combinations := [][]string{{}}
+	for _, list := range values {
+		var longer [][]string
+		for _, have := range combinations {
+			for _, v := range list {
+				longer = append(longer, append(slices.Clone(have), v))
+			}
+		}
+		combinations = longer
+	}
+	for _, combination := range combinations {
+		c.WithLabelValues(combination...)
+	}
+	return c
+}
+
+// histogram is classic and native at once: a Prometheus of any age can use it.
+func histogram(name, help string, buckets ...float64) prometheus.HistogramOpts {
+	return prometheus.HistogramOpts{Namespace: namespace, Name: name, Help: help, Buckets: buckets,
+		NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100, NativeHistogramMinResetDuration: time.Hour}
+}
+
+// Handler serves the exposition.
+func (m *Metrics) Handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry})
+}
+
+// Request counts an answered request of the public door, and the time it took by its outcome.
+func (m *Metrics) Request(code, outcome string, took time.Duration) {
+	m.requests.WithLabelValues(code).Inc()
+	m.duration.WithLabelValues(outcome).Observe(took.Seconds())
+}
+
+// SignatureFailure counts a signature that was not accepted.
+func (m *Metrics) SignatureFailure(reason string) { m.failures.WithLabelValues(reason).Inc() }
+
+// Event counts an event that was written to the ledger for the first time, or left its quarantine.
+// lag is how old it was by Stripe's clock; a negative one is not observed.
+func (m *Metrics) Event(typ, outcome, reason string, lag time.Duration) {
+	if !slices.Contains(m.types, typ) {
+		typ = otherType
+	}
+	m.events.WithLabelValues(typ, outcome).Inc()
+	if reason != "" {
+		m.quarantined.WithLabelValues(reason).Inc()
+	}
+	if lag >= 0 {
+		m.lag.Observe(lag.Seconds())
+	}
+}
+
+// Duplicate counts a delivery of an event that had been delivered before.
+func (m *Metrics) Duplicate() { m.duplicates.Inc() }
+
+// UnexpectedVersion counts an event of an API version that nobody has tested.
+func (m *Metrics) UnexpectedVersion() { m.versions.Inc() }
+
+// Seen notes when an authentic event came. An earlier time than the one known changes nothing.
+func (m *Metrics) Seen(at time.Time) {
+	for ms := at.UnixMilli(); ; {
+		last := m.lastEvent.Load()
+		if ms <= last || m.lastEvent.CompareAndSwap(last, ms) {
+			return
+		}
+	}
+}
+
+// Commit observes one commit of the ledger, failed or not.
+func (m *Metrics) Commit(took time.Duration, events int) {
+	m.commit.Observe(took.Seconds())
+	m.commitSize.Observe(float64(events))
+}
+
+// lastEvent is the time of the newest event, absent until there was one.
+type lastEvent struct{ m *Metrics }
+
+var lastEventDesc = prometheus.NewDesc(namespace+"_last_event_timestamp_seconds",
+	"When the newest authentic event came, repeats included.", nil, nil)
+
+func (l lastEvent) Describe(ch chan<- *prometheus.Desc) { ch <- lastEventDesc }
+
+func (l lastEvent) Collect(ch chan<- prometheus.Metric) {
+	if ms := l.m.lastEvent.Load(); ms != 0 {
+		ch <- prometheus.MustNewConstMetric(lastEventDesc, prometheus.GaugeValue, float64(ms)/1e3)
+	}
+}

@@ -1,0 +1,143 @@
+package metrics_test
+
+import (
+	"errors"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"tillhook/metrics"
+)
+
+func small() *metrics.Metrics {
+	return metrics.New(metrics.Names{
+		Types: []string{"a.done"}, Outcomes: []string{"applied", "quarantined"}, Answers: []string{"applied", "rejected"},
+		Reasons: []string{"thin_event"}, Failures: []string{"missing_signature"}, Version: "v1.2.3",
+	})
+}
+
+// scrape returns the exposition, of it the lines of tillhook's own series.
+func scrape(t *testing.T, m *metrics.Metrics) (whole string, own []string) {
+	t.Helper()
+	w := httptest.NewRecorder()
+	m.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	whole = w.Body.String()
+	for line := range strings.Lines(whole) {
+		if strings.HasPrefix(line, "tillhook_") && !strings.Contains(line, "_bucket{") {
+			own = append(own, strings.TrimSpace(line))
+		}
+	}
+	return whole, own
+}
+
+func TestEverySeriesExistsFromTheStart(t *testing.T) {
+	_, own := scrape(t, small())
+	want := []string{
+		`tillhook_duplicate_events_total 0`,
+		`tillhook_event_delivery_lag_seconds_count 0`,
+		`tillhook_event_delivery_lag_seconds_sum 0`,
+		`tillhook_events_total{outcome="applied",type="a.done"} 0`,
+		`tillhook_events_total{outcome="applied",type="other"} 0`,
+		`tillhook_events_total{outcome="quarantined",type="a.done"} 0`,
+		`tillhook_events_total{outcome="quarantined",type="other"} 0`,
+		`tillhook_ledger_commit_duration_seconds_count 0`,
+		`tillhook_ledger_commit_duration_seconds_sum 0`,
+		`tillhook_ledger_commit_events_count 0`,
+		`tillhook_ledger_commit_events_sum 0`,
+		`tillhook_quarantined_events_total{reason="thin_event"} 0`,
+		`tillhook_signature_failures_total{reason="missing_signature"} 0`,
+		`tillhook_unexpected_api_version_events_total 0`,
+		`tillhook_webhook_duration_seconds_count{outcome="applied"} 0`,
+		`tillhook_webhook_duration_seconds_count{outcome="rejected"} 0`,
+		`tillhook_webhook_duration_seconds_sum{outcome="applied"} 0`,
+		`tillhook_webhook_duration_seconds_sum{outcome="rejected"} 0`,
+		`tillhook_webhook_requests_total{code="200"} 0`,
+		`tillhook_webhook_requests_total{code="400"} 0`,
+		`tillhook_webhook_requests_total{code="404"} 0`,
+		`tillhook_webhook_requests_total{code="405"} 0`,
+		`tillhook_webhook_requests_total{code="408"} 0`,
+		`tillhook_webhook_requests_total{code="413"} 0`,
+		`tillhook_webhook_requests_total{code="503"} 0`,
+	}
+	own = slices.DeleteFunc(own, func(line string) bool { return strings.HasPrefix(line, "tillhook_build_info{") })
+	slices.Sort(own)
+	if !slices.Equal(own, want) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(own, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+func TestWhatIsCounted(t *testing.T) {
+	m := small()
+	m.Request("200", "applied", 3*time.Millisecond)
+	m.Event("a.done", "applied", "", 2*time.Second)
+	m.Event("sent.by.nobody", "quarantined", "thin_event", -1)
+	m.Duplicate()
+	m.UnexpectedVersion()
+	m.SignatureFailure("missing_signature")
+	m.Commit(time.Millisecond, 7)
+	m.Seen(time.UnixMilli(1780000000500))
+	m.Seen(time.UnixMilli(1770000000000))
+	whole, own := scrape(t, m)
+	for _, want := range []string{
+		`tillhook_webhook_requests_total{code="200"} 1`,
+		`tillhook_webhook_duration_seconds_sum{outcome="applied"} 0.003`,
+		`tillhook_events_total{outcome="applied",type="a.done"} 1`,
+		`tillhook_events_total{outcome="quarantined",type="other"} 1`,
+		`tillhook_quarantined_events_total{reason="thin_event"} 1`,
+		`tillhook_event_delivery_lag_seconds_count 1`,
+		`tillhook_duplicate_events_total 1`,
+		`tillhook_unexpected_api_version_events_total 1`,
+		`tillhook_signature_failures_total{reason="missing_signature"} 1`,
+		`tillhook_ledger_commit_events_sum 7`,
+		`tillhook_last_event_timestamp_seconds 1.7800000005e+09`,
+	} {
+		if !slices.Contains(own, want) {
+			t.Errorf("%s is missing in\n%s", want, strings.Join(own, "\n"))
+		}
+	}
+	if strings.Contains(whole, "sent.by.nobody") {
+		t.Error("an unknown event type became a label")
+	}
+}
+
+func TestLedgerFigures(t *testing.T) {
+	m := small()
+	var fail error
+	m.WatchLedger(func() (metrics.Ledger, error) {
+		return metrics.Ledger{SizeBytes: 4096, FreeBytes: 100, Events: 12, Conflicts: 1, Payments: map[string]uint64{"succeeded": 9}}, fail
+	})
+	_, own := scrape(t, m)
+	for _, want := range []string{`tillhook_ledger_size_bytes 4096`, `tillhook_ledger_free_bytes 100`, `tillhook_ledger_events 12`,
+		`tillhook_ledger_conflicts 1`, `tillhook_ledger_payments{status="succeeded"} 9`} {
+		if !slices.Contains(own, want) {
+			t.Errorf("%s is missing in %v", want, own)
+		}
+	}
+	fail = errors.New("closed")
+	if whole, _ := scrape(t, m); strings.Contains(whole, "tillhook_ledger_size_bytes") {
+		t.Error("a figure that is not known is shown")
+	}
+}
+
+func TestPromtoolFindsNothing(t *testing.T) {
+	promtool, err := exec.LookPath("promtool")
+	if err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal(err)
+		}
+		t.Skip("promtool is not installed (Debian: apt-get install prometheus)")
+	}
+	m := small()
+	m.Seen(time.Now())
+	m.WatchLedger(func() (metrics.Ledger, error) { return metrics.Ledger{Payments: map[string]uint64{"none": 1}}, nil })
+	whole, _ := scrape(t, m)
+	cmd := exec.Command(promtool, "check", "metrics")
+	cmd.Stdin = strings.NewReader(whole)
+	if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
+		t.Errorf("promtool check metrics: %v\n%s", err, out)
+	}
+}

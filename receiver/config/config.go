@@ -1,0 +1,224 @@
+// Package config reads the environment and checks it, all of it, before anything starts.
+//
+// A configuration is right as a whole or refused as a whole: every fault is found and reported at
+// once, each with the variable's name, what is wrong and the mend, and none with the value: a fault
+// is printed to logs, and the value may be a secret in the wrong place. The package opens no file
+// but those that hold secrets, and knows none of the other rooms.
+package config
+
+import (
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/url"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caarlos0/env/v10"
+)
+
+// Config is a configuration without faults.
+type Config struct {
+	WebhookSecrets []string // whole, "whsec_…", in the order given
+	SecretKey      string   // Stripe API key; empty for a receiver that holds none
+	Livemode       bool
+
+	Listen         string // host:port of the public door
+	WebhookPath    string // without a slash at its end, unless it is "/"
+	OperatorListen string // host:port; empty if it is off
+	OperatorSocket string // path of the unix socket
+	DataDir        string
+
+	Tolerance time.Duration // between a signature's time and ours, either way
+	MaxBody   int64         // bytes
+
+	Retention      time.Duration // of raw bodies; 0 keeps them
+	ReconcileEvery time.Duration // 0 is off
+	PublicURL      *url.URL      // nil if not given
+	StripeAPIBase  *url.URL      // nil for Stripe's own
+
+	LogFormat string // "text" or "json"
+	LogLevel  slog.Level
+
+	// Warnings are what is odd and was put up with, a sentence each, without values.
+	Warnings []string
+}
+
+// variables are the environment as it is read: texts only, because the library's own errors print
+// values and name struct fields. https://pkg.go.dev/github.com/caarlos0/env/v10
+type variables struct {
+	WebhookSecret     string `env:"STRIPE_WEBHOOK_SECRET"`
+	WebhookSecretFile string `env:"STRIPE_WEBHOOK_SECRET_FILE"`
+	SecretKey         string `env:"STRIPE_SECRET_KEY"`
+	SecretKeyFile     string `env:"STRIPE_SECRET_KEY_FILE"`
+	Mode              string `env:"STRIPE_MODE"`
+	APIBase           string `env:"STRIPE_API_BASE"`
+
+	Listen         string `env:"TILLHOOK_LISTEN" envDefault:"127.0.0.1:8080"`
+	WebhookPath    string `env:"TILLHOOK_WEBHOOK_PATH" envDefault:"/webhooks/stripe"`
+	OperatorListen string `env:"TILLHOOK_OPERATOR_LISTEN" envDefault:"127.0.0.1:9464"`
+	OperatorSocket string `env:"TILLHOOK_OPERATOR_SOCKET"`
+	DataDir        string `env:"TILLHOOK_DATA_DIR"`
+	Tolerance      string `env:"TILLHOOK_TOLERANCE" envDefault:"5m"`
+	MaxBody        string `env:"TILLHOOK_MAX_BODY" envDefault:"1048576"`
+	Retention      string `env:"TILLHOOK_RETENTION" envDefault:"90d"`
+	LogFormat      string `env:"TILLHOOK_LOG_FORMAT" envDefault:"text"`
+	LogLevel       string `env:"TILLHOOK_LOG_LEVEL" envDefault:"info"`
+	PublicURL      string `env:"TILLHOOK_PUBLIC_URL"`
+	ReconcileEvery string `env:"TILLHOOK_RECONCILE_EVERY" envDefault:"15m"`
+	BackupDir      string `env:"TILLHOOK_BACKUP_DIR"`
+	BackupEvery    string `env:"TILLHOOK_BACKUP_EVERY" envDefault:"24h"`
+	BackupKeep     string `env:"TILLHOOK_BACKUP_KEEP" envDefault:"7"`
+	TLSDomain      string `env:"TILLHOOK_TLS_DOMAIN"`
+	TLSCert        string `env:"TILLHOOK_TLS_CERT"`
+	TLSKey         string `env:"TILLHOOK_TLS_KEY"`
+	ACMEDirectory  string `env:"TILLHOOK_ACME_DIRECTORY"`
+	ACMECA         string `env:"TILLHOOK_ACME_CA"`
+
+	// Set by systemd: systemd.exec(5).
+	CredentialsDir string `env:"CREDENTIALS_DIRECTORY"`
+	RuntimeDir     string `env:"RUNTIME_DIRECTORY"`
+	StateDir       string `env:"STATE_DIRECTORY"`
+}
+
+// Load reads an environment in the form of os.Environ. The error is a [Faults].
+func Load(environ []string) (*Config, error) {
+	values := env.ToMap(environ)
+	maps.DeleteFunc(values, func(_, value string) bool { return value == "" }) // empty is unset
+	r := &reader{set: values}
+	if err := env.ParseWithOptions(&r.vars, env.Options{Environment: values}); err != nil {
+		return nil, fmt.Errorf("the table of variables is wrong: %T", err) // its text would print values
+	}
+	r.refuseUnknown()
+	r.config.DataDir, r.config.OperatorSocket = places(&r.vars)
+	r.stripe()
+	r.doors()
+	r.limits()
+	r.logging()
+	r.later()
+	if len(r.faults) > 0 {
+		return nil, r.faults
+	}
+	return &r.config, nil
+}
+
+// Places tells where a receiver started in this environment keeps its ledger and its socket. It
+// needs no valid configuration: commands look there for a running receiver.
+func Places(environ []string) (dataDir, socket string) {
+	values := env.ToMap(environ)
+	var vars variables
+	if err := env.ParseWithOptions(&vars, env.Options{Environment: values}); err != nil {
+		return "", ""
+	}
+	return places(&vars)
+}
+
+func places(vars *variables) (dataDir, socket string) {
+	dataDir = trim(vars.DataDir)
+	if dataDir == "" {
+		dataDir = firstOf(vars.StateDir)
+	}
+	if dataDir == "" {
+		dataDir = "tillhook-data"
+	}
+	socket = trim(vars.OperatorSocket)
+	if dir := firstOf(vars.RuntimeDir); socket == "" && dir != "" {
+		socket = filepath.Join(dir, "operator.sock")
+	}
+	if socket == "" {
+		socket = filepath.Join(dataDir, "operator.sock")
+	}
+	return dataDir, socket
+}
+
+// firstOf takes the first folder of a list as systemd writes it.
+func firstOf(list string) string {
+	first, _, _ := strings.Cut(list, ":")
+	return first
+}
+
+// reader collects what is right and what is not.
+type reader struct {
+	set    map[string]string // what is set and not empty
+	vars   variables
+	config Config
+	faults Faults
+}
+
+func (r *reader) fault(name, problem, mend string) {
+	r.faults = append(r.faults, Fault{Name: name, Problem: problem, Mend: mend})
+}
+
+func (r *reader) warn(format string, args ...any) {
+	r.config.Warnings = append(r.config.Warnings, fmt.Sprintf(format, args...))
+}
+
+// Fault is one thing that is wrong with the configuration.
+type Fault struct {
+	Name    string // the variable
+	Problem string // "is not set"; never a value
+	Mend    string // what to do about it
+}
+
+func (f Fault) String() string { return f.Name + " " + f.Problem + ": " + f.Mend }
+
+// Faults are all that is wrong with a configuration, in the order of the variables.
+type Faults []Fault
+
+func (fs Faults) Error() string {
+	lines := make([]string, len(fs))
+	for i, f := range fs {
+		lines[i] = f.String()
+	}
+	if len(lines) == 1 {
+		return "the configuration has a fault: " + lines[0]
+	}
+	return fmt.Sprintf("the configuration has %d faults:\n  %s", len(lines), strings.Join(lines, "\n  "))
+}
+
+// refuseUnknown finds names of ours that nothing reads: a misspelt variable would be a setting that silently is not set.
+func (r *reader) refuseUnknown() {
+	params, err := env.GetFieldParams(&r.vars)
+	if err != nil {
+		r.fault("TILLHOOK_", "cannot be listed", "this is a fault of tillhook's own")
+		return
+	}
+	var known []string
+	for _, p := range params {
+		known = append(known, p.Key)
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.set)) {
+		if !strings.HasPrefix(name, "TILLHOOK_") || slices.Contains(known, name) {
+			continue
+		}
+		if strings.HasPrefix(name, "TILLHOOK_RELAY_") {
+			r.fault(name, "asks for the relay", "this version does not hand events on; unset it")
+			continue
+		}
+		nearest := slices.MinFunc(known, func(a, b string) int { return distance(name, a) - distance(name, b) })
+		r.fault(name, "is not a variable of tillhook", "did you mean "+nearest+"? Correct the name or unset it")
+	}
+}
+
+// distance is how many letters must be put in, taken out or replaced to make one word of another.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,232 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+const (
+	webhookSecretName = "STRIPE_WEBHOOK_SECRET"
+	secretKeyName     = "STRIPE_SECRET_KEY"
+	modeName          = "STRIPE_MODE"
+
+	revealHint = `the signing secret starts with "whsec_" (Dashboard, Webhooks, your endpoint, Reveal)`
+	keyHint    = `use a secret or restricted key of the Dashboard (Developers, API keys), or set STRIPE_MODE to test or live instead`
+)
+
+// stripe reads the secrets and what mode they are of.
+func (r *reader) stripe() {
+	if value, ok := r.secret(webhookSecretName, r.vars.WebhookSecret, r.vars.WebhookSecretFile); ok {
+		r.webhookSecrets(value)
+	} else if !r.hasFault(webhookSecretName) {
+		r.fault(webhookSecretName, "is not set", revealHint)
+	}
+	keyMode := ""
+	key, haveKey := r.secret(secretKeyName, r.vars.SecretKey, r.vars.SecretKeyFile)
+	if haveKey {
+		keyMode = r.secretKey(key)
+	}
+	mode, modeOK := r.plain(modeName, r.vars.Mode), true
+	switch {
+	case mode != "" && mode != "test" && mode != "live":
+		r.fault(modeName, "is neither test nor live", "set it to the mode of the endpoint whose secret you use")
+		modeOK = false
+	case mode == "" && !haveKey && !r.hasFault(secretKeyName):
+		r.fault(modeName, "is not set, and neither is "+secretKeyName, "set one of them, so that no test payment gets into live books: STRIPE_MODE to test or live, or the key")
+	case mode != "" && keyMode != "" && mode != keyMode:
+		r.fault(modeName, "says "+mode+" and "+secretKeyName+" is a "+keyMode+" mode key", "use a key of the same mode, or unset STRIPE_MODE")
+	}
+	if keyMode == "" && modeOK {
+		keyMode = mode
+	}
+	r.config.Livemode = keyMode == "live"
+}
+
+func (r *reader) hasFault(name string) bool {
+	for _, f := range r.faults {
+		if strings.HasPrefix(f.Name, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// wrongPrefixes are what people paste in place of a signing secret.
+var wrongPrefixes = []struct{ prefix, problem string }{
+	{"we_", "that is the endpoint's id"},
+	{"sk_", "that is an API key"},
+	{"rk_", "that is a restricted API key"},
+	{"pk_", "that is a publishable key"},
+	{"acct_", "that is an account's id"},
+	{"evt_", "that is an event's id"},
+}
+
+func (r *reader) webhookSecrets(list string) {
+	entries := strings.Split(list, ",")
+	for i, entry := range entries {
+		name := webhookSecretName
+		if len(entries) > 1 {
+			name = fmt.Sprintf("%s, entry %d of %d,", name, i+1, len(entries))
+		}
+		secret := trim(entry)
+		if secret != entry && secret != "" {
+			r.warn("%s had white space or quotes around it; they were left out", name)
+		}
+		if r.webhookSecret(name, secret) {
+			r.config.WebhookSecrets = append(r.config.WebhookSecrets, secret)
+		}
+	}
+}
+
+func (r *reader) webhookSecret(name, secret string) bool {
+	for _, wrong := range wrongPrefixes {
+		if strings.HasPrefix(secret, wrong.prefix) {
+			r.fault(name, fmt.Sprintf("starts with %q", wrong.prefix), wrong.problem+"; "+revealHint)
+			return false
+		}
+	}
+	switch {
+	case secret == "":
+		r.fault(name, "is empty", revealHint)
+	case !strings.HasPrefix(secret, "whsec_"):
+		r.fault(name, `does not start with "whsec_"`, revealHint)
+	case secret == "whsec_":
+		r.fault(name, `is "whsec_" and nothing behind it`, "copy the whole secret; "+revealHint)
+	case !printable(secret):
+		r.fault(name, "has white space or a character in it that no secret has", "copy it again; several secrets are separated by commas")
+	default:
+		return true
+	}
+	return false
+}
+
+// secretKey checks an API key and tells its mode, "" if it has a fault.
+func (r *reader) secretKey(key string) (mode string) {
+	for prefix, mode := range map[string]string{"sk_test_": "test", "rk_test_": "test", "sk_live_": "live", "rk_live_": "live"} {
+		if rest, ok := strings.CutPrefix(key, prefix); ok {
+			if rest == "" || !printable(rest) {
+				r.fault(secretKeyName, "is not a whole key", "copy it again; "+keyHint)
+				return ""
+			}
+			r.config.SecretKey = key
+			return mode
+		}
+	}
+	switch {
+	case strings.HasPrefix(key, "pk_"):
+		r.fault(secretKeyName, `starts with "pk_"`, "that is a publishable key, which cannot read events; "+keyHint)
+	case strings.HasPrefix(key, "whsec_"):
+		r.fault(secretKeyName, `starts with "whsec_"`, "that is a signing secret, which belongs in "+webhookSecretName+"; "+keyHint)
+	default:
+		r.fault(secretKeyName, `starts with none of "sk_test_", "sk_live_", "rk_test_", "rk_live_"`, "its mode cannot be told; "+keyHint)
+	}
+	return ""
+}
+
+// secret finds a secret in the one place it may come from. ok is false where there is none, or a fault was found.
+func (r *reader) secret(name, value, file string) (secret string, ok bool) {
+	var sources []string
+	if value != "" {
+		sources = append(sources, name)
+	}
+	if file != "" {
+		sources = append(sources, name+"_FILE")
+	}
+	credential := ""
+	if r.vars.CredentialsDir != "" {
+		credential = filepath.Join(r.vars.CredentialsDir, strings.ToLower(name))
+		if _, err := os.Lstat(credential); err == nil {
+			sources = append(sources, "the credential "+strings.ToLower(name))
+		} else {
+			credential = ""
+		}
+	}
+	if len(sources) > 1 {
+		r.fault(name, "comes from "+strings.Join(sources, " and "), "keep one of them, so that it is plain which one counts")
+		return "", false
+	}
+	source := name
+	switch {
+	case file != "":
+		source = name + "_FILE"
+		value, ok = r.secretFile(source, file, true)
+	case credential != "":
+		value, ok = r.secretFile(name+" (credential)", credential, false)
+	default:
+		ok = value != ""
+	}
+	if !ok {
+		return "", false
+	}
+	trimmed := trim(value)
+	if trimmed != value {
+		r.warn("%s had white space or quotes around it; they were left out", source)
+	}
+	if trimmed == "" {
+		r.fault(source, "holds nothing but white space", "put the secret in")
+		return "", false
+	}
+	return trimmed, true
+}
+
+// maxSecretFile is more than any list of secrets takes, and bounds what a wrong path can make us read.
+const maxSecretFile = 64 << 10
+
+func (r *reader) secretFile(name, path string, ours bool) (value string, ok bool) {
+	f, err := os.Open(path)
+	if err != nil {
+		r.fault(name, "names a file that cannot be opened ("+reason(err)+")", "check the path and who may read it")
+		return "", false
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		r.fault(name, "names what is not a file", "name the file that holds the secret")
+		return "", false
+	}
+	content, err := io.ReadAll(io.LimitReader(f, maxSecretFile+1))
+	switch {
+	case err != nil:
+		r.fault(name, "names a file that cannot be read ("+reason(err)+")", "check the path and who may read it")
+		return "", false
+	case len(content) > maxSecretFile:
+		r.fault(name, "names a file far too large for a secret", "name the file that holds the secret alone")
+		return "", false
+	case len(content) == 0:
+		r.fault(name, "names an empty file", "put the secret in it")
+		return "", false
+	}
+	if ours && info.Mode().Perm()&0o004 != 0 {
+		r.warn("the file that %s names can be read by everybody on this machine; chmod 600 it", name)
+	}
+	// One newline at the end is how files end.
+	value = strings.TrimSuffix(strings.TrimSuffix(string(content), "\n"), "\r")
+	return value, true
+}
+
+// reason is why a file could not be used, without its path.
+func reason(err error) string {
+	var pathErr *fs.PathError
+	if errors.As(err, &pathErr) {
+		return pathErr.Err.Error()
+	}
+	return err.Error()
+}
+
+// trim takes off what copying and env files leave around a value.
+func trim(s string) string { return strings.Trim(s, " \t\r\n\v\f\u00a0\ufeff\"'`“”‘’") }
+
+// printable: every character is a visible ASCII one.
+func printable(s string) bool {
+	for i := range len(s) {
+		if s[i] <= ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,291 @@
+// Package receiver is the public door: it takes Stripe's webhooks, proves that they are Stripe's,
+// has the ledger write them down, and answers when they are on disk.
+//
+// Its nouns: a [Receiver] is the handler, a [Door] the listening server around it with its limits.
+// Every request goes the same way, cheapest refusal first: path, method, length, form of the
+// signature header, body, signature, age, decode, [ledger.Ledger.Append], answer. What costs memory or
+// disk comes after what a stranger cannot pass.
+//
+// What can hurt here: an answer before the commit (the event is lost with the next power cut), a
+// redirect (Stripe counts it as a failure), a body that never ends, and a log that fills the disk.
+package receiver
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"tillhook/ledger"
+	"tillhook/metrics"
+	"tillhook/receiver/stripe"
+)
+
+const (
+	// bodyTimeout is how long a body may take to come, from its header on.
+	bodyTimeout = 4 * time.Second
+	// answerTimeout is when a request is answered at the latest, on disk or not. Stripe does not publish how
+	// long it waits; nobody has seen less than 5 s.
+	answerTimeout = 4800 * time.Millisecond
+	// retryAfter is what a sender is told to wait when we are to blame, in seconds. Stripe keeps its own schedule.
+	retryAfter = "5"
+)
+
+// The outcomes of a request that brought no event to the ledger, beside those of [ledger.Outcome].
+const (
+	Rejected = "rejected" // the sender is to blame: 4xx
+	Failed   = "failed"   // we are: 5xx
+)
+
+// Options are what a receiver works with. All but Now are required.
+type Options struct {
+	Path     string // of the webhook, without a slash at its end
+	Livemode bool   // events of the other mode go into quarantine
+	MaxBody  int64  // bytes
+	Verifier *stripe.Verifier
+	Ledger   *ledger.Ledger
+	Metrics  *metrics.Metrics
+	Log      *slog.Logger
+	Now      func() time.Time // nil for time.Now; judges signatures and dates events
+}
+
+// Receiver answers requests on the public door. It holds no goroutine.
+type Receiver struct {
+	Options
+	memory   budget
+	rejects  throttle
+	verified atomic.Bool // an event has verified since the start
+}
+
+// New checks the options and returns the handler.
+func New(o Options) (*Receiver, error) {
+	if o.Verifier == nil || o.Ledger == nil || o.Metrics == nil || o.Log == nil {
+		return nil, errors.New("receiver: verifier, ledger, metrics and log are required")
+	}
+	if !strings.HasPrefix(o.Path, "/") || o.MaxBody <= 0 {
+		return nil, fmt.Errorf("receiver: path %q or body limit %d cannot be", o.Path, o.MaxBody)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return &Receiver{Options: o, memory: budget{limit: bodyMemory}, rejects: throttle{every: 10 * time.Second}}, nil
+}
+
+// answer is what a request is told, and how it is counted.
+type answer struct {
+	status  int
+	outcome string
+	result  *result // of an authentic event
+	code    string  // of an error
+	message string
+}
+
+type result struct {
+	Status    ledger.Outcome `json:"status"`
+	Reason    ledger.Reason  `json:"reason,omitempty"`
+	EventID   string         `json:"event_id"`
+	PaymentID ledger.OrNull  `json:"payment_id"`
+}
+
+type failure struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+}
+
+// ServeHTTP answers one request. Nothing here redirects, and nothing but the path decides whether a
+// request is meant for us: a mux would clean paths by redirecting.
+func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	start := time.Now()
+	if req.URL.Path == "/healthz" {
+		serveHealth(w, req)
+		return
+	}
+	a := r.handle(w, req, start)
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", "no-store")
+	switch a.status {
+	case http.StatusMethodNotAllowed:
+		h.Set("Allow", http.MethodPost)
+	case http.StatusServiceUnavailable:
+		h.Set("Retry-After", retryAfter)
+	}
+	body := struct {
+		Received bool     `json:"received"`
+		Result   *result  `json:"result,omitempty"`
+		Error    *failure `json:"error,omitempty"`
+	}{Received: a.result != nil, Result: a.result}
+	if a.result == nil {
+		body.Error = &failure{a.code, a.message}
+	}
+	text, err := json.Marshal(body)
+	if err != nil { // texts and booleans always marshal
+		panic(err)
+	}
+	h.Set("Content-Length", strconv.Itoa(len(text)))
+	// Counted before it is sent: who has read the answer finds it in the next scrape.
+	r.Metrics.Request(strconv.Itoa(a.status), a.outcome, time.Since(start))
+	w.WriteHeader(a.status)
+	if _, err := w.Write(text); err != nil {
+		r.Log.Debug("the answer could not be sent; Stripe will deliver again", "status", a.status, "error", err)
+	}
+}
+
+// serveHealth is for load balancers and uptime checks, and tells nothing.
+func serveHealth(w http.ResponseWriter, req *http.Request) {
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	if req.Method != http.MethodGet && req.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		w.WriteHeader(http.StatusMethodNotAllowed)
+		return
+	}
+	_, _ = w.Write([]byte("ok")) // nobody is there to be told of a failure
+}
+
+// handle takes a request as far as it gets.
+func (r *Receiver) handle(w http.ResponseWriter, req *http.Request, start time.Time) answer {
+	if p := req.URL.Path; p != r.Path && p != r.Path+"/" {
+		return r.refuseUnread(w, http.StatusNotFound, "not_found", "There is nothing here.")
+	}
+	if req.Method != http.MethodPost {
+		return r.refuseUnread(w, http.StatusMethodNotAllowed, "method_not_allowed", "Webhooks are posted.")
+	}
+	if req.ContentLength > r.MaxBody {
+		return r.refuseUnread(w, http.StatusRequestEntityTooLarge, "body_too_large", "The body is too large.")
+	}
+	sig, err := stripe.ParseSignature(req.Header["Stripe-Signature"])
+	if err != nil {
+		w.Header().Set("Connection", "close")
+		return r.refuseSignature(req, nil, err)
+	}
+	body, release, refusal := r.read(w, req, start)
+	defer release()
+	if refusal != nil {
+		w.Header().Set("Connection", "close")
+		return *refusal
+	}
+	now := r.Now()
+	position, err := r.Verifier.Verify(sig, body, now)
+	if err != nil {
+		return r.refuseSignature(req, body, err)
+	}
+	r.verified.Store(true)
+	r.Metrics.Seen(now)
+	r.Log.Debug("signature verified", "secret_position", position+1)
+	e := stripe.Decode(body, r.Livemode)
+	e.Source, e.Received = ledger.Webhook, now
+	return r.append(e, start)
+}
+
+// append has the event written down and reports what came of it.
+func (r *Receiver) append(e *ledger.Event, start time.Time) answer {
+	// Not the request's context: a sender that hangs up does not unsign the event.
+	ctx, cancel := context.WithDeadline(context.Background(), start.Add(answerTimeout))
+	defer cancel()
+	res, err := r.Ledger.Append(ctx, e)
+	took := time.Since(start)
+	if err != nil {
+		code, message := "storage_unavailable", "The event could not be stored. Try again."
+		if errors.Is(err, ledger.ErrOverloaded) {
+			code, message = "overloaded", "Too much at once. Try again."
+		}
+		if ok, more := r.rejects.allow(code, r.Now()); ok {
+			r.Log.Error("event not stored; Stripe will deliver it again", "id", e.ID, "type", e.Type, "code", code, "error", err,
+				"ms", milliseconds(took), "not_logged", more)
+		}
+		return answer{status: http.StatusServiceUnavailable, outcome: Failed, code: code, message: message}
+	}
+	r.count(e, res)
+	r.Log.Info("event", "id", e.ID, "type", e.Type, "payment", res.PaymentID, "outcome", string(res.Status)+reasonSuffix(res), "ms", milliseconds(took))
+	return answer{status: http.StatusOK, outcome: string(res.Status),
+		result: &result{Status: res.Status, Reason: res.Reason, EventID: e.ID, PaymentID: ledger.OrNull(res.PaymentID)}}
+}
+
+func reasonSuffix(res ledger.Result) string {
+	if res.Reason == "" {
+		return ""
+	}
+	return " (" + string(res.Reason) + ")"
+}
+
+func (r *Receiver) count(e *ledger.Event, res ledger.Result) {
+	if res.Repeat && (res.Status == ledger.AlreadyProcessed || res.Status == ledger.Quarantined) {
+		r.Metrics.Duplicate()
+		return
+	}
+	lag := time.Duration(-1)
+	if e.Created != 0 {
+		lag = e.Received.Sub(time.Unix(e.Created, 0))
+	}
+	r.Metrics.Event(e.Type, string(res.Status), string(res.Reason), lag)
+	if e.Quarantine == "" && !stripe.ExpectedVersion(e.APIVersion) {
+		r.Metrics.UnexpectedVersion()
+	}
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1e3 }
+
+// refuseUnread answers a request whose body is not read. The connection is closed: what is still
+// coming on it is not worth waiting for.
+func (r *Receiver) refuseUnread(w http.ResponseWriter, status int, code, message string) answer {
+	w.Header().Set("Connection", "close")
+	return answer{status: status, outcome: Rejected, code: code, message: message}
+}
+
+// refuseSignature counts and answers a signature that was not accepted. The sender learns the code;
+// the log gets what helps to find the cause. body is nil where it was not read.
+func (r *Receiver) refuseSignature(req *http.Request, body []byte, err error) answer {
+	code := stripe.MalformedSignature
+	var rejection *stripe.Rejection
+	if errors.As(err, &rejection) {
+		code = rejection.Code
+	}
+	r.Metrics.SignatureFailure(string(code))
+	if ok, more := r.rejects.allow(string(code), r.Now()); ok {
+		attrs := []any{"code", code, "cause", r.likelyCause(code, err), "remote", req.RemoteAddr, "user_agent", req.UserAgent()}
+		if body != nil {
+			sum := sha256.Sum256(body)
+			attrs = append(attrs, "body_bytes", len(body), "body_sha256", hex.EncodeToString(sum[:]))
+		} else {
+			attrs = append(attrs, "content_length", req.ContentLength)
+		}
+		r.Log.Warn("signature rejected", append(attrs, "not_logged", more)...)
+	}
+	return answer{status: http.StatusBadRequest, outcome: Rejected, code: string(code), message: signatureMessages[code]}
+}
+
+// signatureMessages tell the sender nothing it could use.
+var signatureMessages = map[stripe.Code]string{
+	stripe.MissingSignature:   "The request is not signed.",
+	stripe.MalformedSignature: "The signature header is not of Stripe's form.",
+	stripe.SignatureMismatch:  "The signature does not match.",
+	stripe.TimestampTooOld:    "The signature is too old.",
+	stripe.TimestampInFuture:  "The signature is from the future.",
+}
+
+// likelyCause says in plain words what is probably wrong and where to look.
+func (r *Receiver) likelyCause(code stripe.Code, err error) string {
+	switch code {
+	case stripe.MissingSignature:
+		return "the sender is not Stripe, or a proxy in front drops the Stripe-Signature header"
+	case stripe.MalformedSignature:
+		return "the sender is not Stripe, or a proxy in front rewrites the Stripe-Signature header"
+	case stripe.TimestampTooOld:
+		return err.Error() + ": this machine's clock is ahead (timedatectl status), or somebody replays an old delivery"
+	case stripe.TimestampInFuture:
+		return err.Error() + ": this machine's clock is behind (timedatectl status)"
+	}
+	if r.verified.Load() {
+		return "other events verify: the sender is not Stripe, or a second endpoint sends here, or the secret was rolled; add its secret to STRIPE_WEBHOOK_SECRET, separated by a comma"
+	}
+	return "no event has verified since the start: STRIPE_WEBHOOK_SECRET is probably that of another endpoint (each has its own, and so has stripe listen), or a proxy in front changes the body"
+}
