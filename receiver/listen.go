@@ -47,6 +47,7 @@ func NewDoor(l net.Listener, h http.Handler, log *slog.Logger) *Door {
 			h.ServeHTTP(w, r)
 		}),
 		ReadHeaderTimeout: headerTimeout,
+		ReadTimeout:       headerTimeout + bodyTimeout, // also of a body that nobody reads
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
@@ -85,10 +86,7 @@ func (d *Door) Shutdown(ctx context.Context) error {
 	// net/http closes idle connections at once, together with what is on its way in them. Busy ones
 	// get a moment to bring their next request.
 	for end := time.Now().Add(drainTime); d.open.Load() > 0 && time.Now().Before(end); {
-		select {
-		case <-ctx.Done():
-		case <-time.After(5 * time.Millisecond):
-		}
+		time.Sleep(5 * time.Millisecond)
 	}
 	if err := d.server.Shutdown(ctx); err != nil {
 		return errors.Join(fmt.Errorf("requests were still open: %w", err), d.server.Close())

@@ -153,7 +153,7 @@ func serveHealth(w http.ResponseWriter, req *http.Request) {
 
 // handle takes a request as far as it gets.
 func (r *Receiver) handle(w http.ResponseWriter, req *http.Request, start time.Time) answer {
-	if p := req.URL.Path; p != r.Path && p != r.Path+"/" {
+	if strings.TrimSuffix(req.URL.Path, "/") != strings.TrimSuffix(r.Path, "/") {
 		return r.refuseUnread(w, http.StatusNotFound, "not_found", "There is nothing here.")
 	}
 	if req.Method != http.MethodPost {

@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net"
+	"net/netip"
 	"net/url"
 	"path/filepath"
 	"slices"
@@ -93,7 +95,8 @@ func Load(environ []string) (*Config, error) {
 	}
 	r.refuseUnknown()
 	r.config.DataDir, r.config.OperatorSocket = places(&r.vars)
-	r.stripe()
+	r.signing()
+	r.mode()
 	r.doors()
 	r.limits()
 	r.logging()
@@ -113,6 +116,34 @@ func Places(environ []string) (dataDir, socket string) {
 		return "", ""
 	}
 	return places(&vars)
+}
+
+// Sender tells what it takes to post an event to the receiver of this environment: where it listens,
+// and the first of its signing secrets. An empty secretFile means the environment's own. The error is a [Faults].
+func Sender(environ []string, secretFile string) (target, secret string, err error) {
+	r := &reader{}
+	if err := env.ParseWithOptions(&r.vars, env.Options{Environment: env.ToMap(environ)}); err != nil {
+		return "", "", fmt.Errorf("the table of variables is wrong: %T", err)
+	}
+	if secretFile != "" {
+		r.vars.WebhookSecret, r.vars.WebhookSecretFile, r.vars.CredentialsDir = "", secretFile, ""
+	}
+	r.signing()
+	r.path()
+	listen := r.address("TILLHOOK_LISTEN", r.vars.Listen)
+	if len(r.faults) > 0 {
+		return "", "", r.faults
+	}
+	return "http://" + reachable(listen) + r.config.WebhookPath, r.config.WebhookSecrets[0], nil
+}
+
+// reachable turns an address to listen on into one to connect to.
+func reachable(listen string) string {
+	host, port, _ := net.SplitHostPort(listen)
+	if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, port)
 }
 
 func places(vars *variables) (dataDir, socket string) {

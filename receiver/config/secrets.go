@@ -19,13 +19,17 @@ const (
 	keyHint    = `use a secret or restricted key of the Dashboard (Developers, API keys), or set STRIPE_MODE to test or live instead`
 )
 
-// stripe reads the secrets and what mode they are of.
-func (r *reader) stripe() {
+// signing reads the signing secrets.
+func (r *reader) signing() {
 	if value, ok := r.secret(webhookSecretName, r.vars.WebhookSecret, r.vars.WebhookSecretFile); ok {
 		r.webhookSecrets(value)
 	} else if !r.hasFault(webhookSecretName) {
 		r.fault(webhookSecretName, "is not set", revealHint)
 	}
+}
+
+// mode reads the API key and what mode it is of, or the mode alone.
+func (r *reader) mode() {
 	keyMode := ""
 	key, haveKey := r.secret(secretKeyName, r.vars.SecretKey, r.vars.SecretKeyFile)
 	if haveKey {

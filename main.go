@@ -1,0 +1,251 @@
+// Command tillhook receives Stripe's webhooks on one's own machine: verified, written down exactly
+// once, and folded into a ledger of payments that is right whatever order they came in.
+//
+// This file introduces the rooms to each other. Each is built in one place, what runs runs in one
+// group, and what was opened is closed in the reverse order, by name.
+package main
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"slices"
+	"syscall"
+	"time"
+
+	"tillhook/ledger"
+	"tillhook/metrics"
+	"tillhook/receiver"
+	"tillhook/receiver/cli"
+	"tillhook/receiver/config"
+	"tillhook/receiver/operator"
+	"tillhook/receiver/stripe"
+	"tillhook/systemd"
+)
+
+//go:embed testdata/events/*.json
+var samples embed.FS
+
+// version is set by the linker for a release: -ldflags "-X main.version=v1.2.3".
+var version string
+
+// stopTime bounds the whole of stopping.
+const stopTime = 9 * time.Second
+
+func main() { os.Exit(run()) }
+
+// run is main with an exit status, for tests that are this program.
+func run() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	// A second signal ends the process at once.
+	context.AfterFunc(ctx, stop)
+	events, err := fs.Sub(samples, "testdata/events")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "tillhook:", err)
+		return 1
+	}
+	program := &cli.Program{Version: versionName(), Samples: events, Serve: serve,
+		Environ: os.Environ(), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
+	return program.Run(ctx, os.Args[1:])
+}
+
+// versionName is the release, or what the build knows of its source.
+func versionName() string {
+	if version != "" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}
+
+// serve runs a receiver until ctx ends, then stops it: doors first, the ledger last.
+func serve(ctx context.Context, c *config.Config, logTo io.Writer, ready func(cli.Doors)) (err error) {
+	log := newLog(c, logTo)
+	for _, warning := range c.Warnings {
+		log.Warn(warning)
+	}
+	g := &group{log: log, ended: make(chan error, 8)}
+	defer func() { err = errors.Join(err, g.stop()) }()
+
+	m := newMetrics()
+	books, err := ledger.Open(ledger.Options{Dir: c.DataDir, Livemode: c.Livemode,
+		Observe: func(commit ledger.Commit) { m.Commit(commit.Duration, commit.Events) }})
+	if err != nil {
+		return err
+	}
+	g.closes("ledger", func(context.Context) error { return books.Close() })
+	if at, ok := books.LastEvent(); ok {
+		m.Seen(at)
+	}
+	m.WatchLedger(func() (metrics.Ledger, error) {
+		s, err := books.Stats()
+		return metrics.Ledger{SizeBytes: s.FileBytes, FreeBytes: s.FreeBytes, Events: s.Events, Conflicts: s.Conflicts, Payments: s.Payments}, err
+	})
+	g.runs("ledger's committer", books.Run)
+
+	doors, err := openDoors(g, c, books, m, log)
+	if err != nil {
+		return err
+	}
+	log.Info("ready", "version", versionName(), "mode", ledger.ModeName(c.Livemode), "webhooks", "http://"+doors.Public+c.WebhookPath,
+		"operator", doors.Operator, "socket", doors.Socket, "ledger", books.Path(), "secrets", len(c.WebhookSecrets))
+	if err := systemd.Ready("Receiving " + ledger.ModeName(c.Livemode) + " mode events on " + doors.Public); err != nil {
+		log.Warn("the service manager was not told that the receiver is ready", "error", err)
+	}
+	ready(doors)
+
+	select {
+	case <-ctx.Done():
+		log.Info("stopping")
+	case err = <-g.ended:
+		log.Error("stopping", "error", err)
+	}
+	if notifyErr := systemd.Stopping(); notifyErr != nil {
+		log.Warn("the service manager was not told that the receiver is stopping", "error", notifyErr)
+	}
+	return err
+}
+
+func newLog(c *config.Config, to io.Writer) *slog.Logger {
+	options := &slog.HandlerOptions{Level: c.LogLevel}
+	if c.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(to, options))
+	}
+	return slog.New(slog.NewTextHandler(to, options))
+}
+
+// newMetrics tells the metrics the words that the other rooms use.
+func newMetrics() *metrics.Metrics {
+	outcomes := texts(ledger.Outcomes[:])
+	return metrics.New(metrics.Names{
+		Types: stripe.Types[:], Outcomes: outcomes,
+		Answers: append(slices.Clone(outcomes), string(ledger.AlreadyProcessed), receiver.Rejected, receiver.Failed),
+		Reasons: texts(ledger.Reasons[:]), Failures: texts(stripe.Codes[:]), Version: versionName(),
+	})
+}
+
+func texts[T ~string](words []T) []string {
+	list := make([]string, len(words))
+	for i, w := range words {
+		list[i] = string(w)
+	}
+	return list
+}
+
+// openDoors opens the operator's doors and then the public one, so that stopping closes that one first.
+func openDoors(g *group, c *config.Config, books *ledger.Ledger, m *metrics.Metrics, log *slog.Logger) (doors cli.Doors, err error) {
+	private := operator.New(operator.Options{Ledger: books, Metrics: m.Handler(), Names: ownNames(c.OperatorListen), Log: log})
+	public, err := receiver.New(receiver.Options{
+		Path: c.WebhookPath, Livemode: c.Livemode, MaxBody: c.MaxBody, Ledger: books, Metrics: m, Log: log,
+		Verifier: stripe.NewVerifier(c.WebhookSecrets, c.Tolerance),
+	})
+	if err != nil {
+		return doors, err
+	}
+
+	socket, err := receiver.ListenUnix(c.OperatorSocket)
+	if err != nil {
+		return doors, fmt.Errorf("open the operator's socket: %w", err)
+	}
+	doors.Socket = c.OperatorSocket
+	g.serves("operator's socket", receiver.NewDoor(socket, private.Socket(), log))
+	if c.OperatorListen != "" {
+		l, err := net.Listen("tcp", c.OperatorListen)
+		if err != nil {
+			return doors, fmt.Errorf("open the operator's door (TILLHOOK_OPERATOR_LISTEN): %w", err)
+		}
+		doors.Operator = l.Addr().String()
+		g.serves("operator's door", receiver.NewDoor(l, private.TCP(), log))
+	}
+	l, err := net.Listen("tcp", c.Listen)
+	if err != nil {
+		return doors, fmt.Errorf("open the public door (TILLHOOK_LISTEN): %w", err)
+	}
+	doors.Public = l.Addr().String()
+	g.serves("public door", receiver.NewDoor(l, public, log))
+	return doors, nil
+}
+
+// ownNames are the host names by which the operator's door may be called: the one it was told to listen on.
+func ownNames(listen string) []string {
+	host, _, err := net.SplitHostPort(listen)
+	if err != nil || host == "" {
+		return nil
+	}
+	return []string{host}
+}
+
+// group runs what runs, and stops it in the reverse order of starting.
+type group struct {
+	log   *slog.Logger
+	ended chan error // what ended without being told to
+	steps []step
+}
+
+type step struct {
+	name string
+	stop func(ctx context.Context) error
+}
+
+// closes registers what is to be done at the end.
+func (g *group) closes(name string, stop func(ctx context.Context) error) {
+	g.steps = append(g.steps, step{name, stop})
+}
+
+// runs starts what goes on until its context ends, and waits for it at the end.
+func (g *group) runs(name string, run func(ctx context.Context) error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() {
+		err := run(ctx)
+		if ctx.Err() == nil {
+			g.ended <- fmt.Errorf("the %s ended: %w", name, err)
+		}
+		done <- err
+	}()
+	g.closes(name, func(stopCtx context.Context) error {
+		cancel()
+		select {
+		case err := <-done:
+			return err
+		case <-stopCtx.Done():
+			return stopCtx.Err()
+		}
+	})
+}
+
+// serves starts a door, and shuts it at the end.
+func (g *group) serves(name string, door *receiver.Door) {
+	go func() {
+		if err := door.Serve(); err != nil {
+			g.ended <- fmt.Errorf("the %s ended: %w", name, err)
+		}
+	}()
+	g.closes(name, door.Shutdown)
+}
+
+// stop undoes every step, the last first, whatever becomes of the others.
+func (g *group) stop() error {
+	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
+	defer cancel()
+	var errs []error
+	for _, s := range slices.Backward(g.steps) {
+		start := time.Now()
+		if err := s.stop(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("stop the %s: %w", s.name, err))
+		}
+		g.log.Debug("stopped", "what", s.name, "ms", time.Since(start).Milliseconds())
+	}
+	return errors.Join(errs...)
+}

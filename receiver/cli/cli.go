@@ -1,0 +1,142 @@
+// Package cli is the command line: a file a command. It prints for people, or with --json what the
+// operator's API answers; it knows how to find a running receiver and what a command's end means to
+// a shell. What serve is made of is handed in by main.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"github.com/spf13/cobra"
+
+	"tillhook/ledger"
+	"tillhook/receiver/config"
+	"tillhook/receiver/operator"
+)
+
+// Exit statuses.
+const (
+	exitDone   = 0
+	exitFailed = 1  // or not found
+	exitUsage  = 2  // an unknown command, flag or argument
+	exitConfig = 78 // EX_CONFIG of sysexits.h: starting again without another configuration is no use
+)
+
+// Doors are where a started receiver listens.
+type Doors struct {
+	Public   string // host:port
+	Operator string // host:port; empty if it is off
+	Socket   string // path
+}
+
+// Program is what the commands work with.
+type Program struct {
+	Version string
+	// Samples holds event bodies, each named for its type: "payment_intent.succeeded.json".
+	Samples fs.FS
+	// Serve runs a receiver until ctx ends and logs to log. It calls ready once all doors are open.
+	Serve func(ctx context.Context, c *config.Config, log io.Writer, ready func(Doors)) error
+
+	Environ []string // as os.Environ
+	Stdin   io.Reader
+	Stdout  io.Writer
+	Stderr  io.Writer
+}
+
+// Run executes a command line without the program's name and returns the exit status.
+func (p *Program) Run(ctx context.Context, args []string) int {
+	root := p.root()
+	root.SetArgs(args)
+	root.SetIn(p.Stdin)
+	root.SetOut(p.Stdout)
+	root.SetErr(p.Stderr)
+	command, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		return exitDone
+	}
+	fmt.Fprintf(p.Stderr, "tillhook: %v\n", err)
+	var usage usageError
+	if errors.As(err, &usage) {
+		fmt.Fprintf(p.Stderr, "Try: %s --help\n", command.CommandPath())
+		return exitUsage
+	}
+	var faults config.Faults
+	if errors.As(err, &faults) || errors.Is(err, ledger.ErrOtherMode) || errors.Is(err, ledger.ErrSchema) {
+		return exitConfig
+	}
+	return exitFailed
+}
+
+// usageError is a command line that cannot be meant.
+type usageError struct{ error }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+func (p *Program) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "tillhook",
+		Short: "Receive Stripe's webhooks on your own machine, once each, into a ledger of payments",
+		Long: `Tillhook receives Stripe's webhooks: it verifies each one, writes it down exactly once,
+and keeps from them a ledger of payments that is right whatever order they came in.
+
+"tillhook" alone is "tillhook serve". To see it work without any configuration:
+
+  tillhook demo`,
+		Args:          noArguments,
+		RunE:          p.serve,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.AddGroup(&cobra.Group{ID: "run", Title: "Run it:"}, &cobra.Group{ID: "look", Title: "Look into it:"})
+	for group, commands := range map[string][]*cobra.Command{
+		"run":  {p.serveCommand(), p.sendCommand(), p.demoCommand()},
+		"look": {p.paymentsCommand(), p.eventsCommand()},
+	} {
+		for _, c := range commands {
+			c.GroupID = group
+			root.AddCommand(c)
+		}
+	}
+	root.AddCommand(p.versionCommand())
+	return root
+}
+
+// noArguments and oneArgument refuse anything else as a matter of usage.
+func noArguments(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if c.HasAvailableSubCommands() {
+		return usagef("unknown command %q", args[0])
+	}
+	return usagef("%s takes no arguments, and got %q", c.CommandPath(), args[0])
+}
+
+func oneArgument(c *cobra.Command, args []string) error {
+	if len(args) != 1 {
+		return usagef("%s takes one id, and got %d", c.CommandPath(), len(args))
+	}
+	return nil
+}
+
+// ask gets an API answer and prints it as it is, or lets show print it for people.
+func (p *Program) ask(c *cobra.Command, request func(ctx context.Context, client *operator.Client) ([]byte, error), asJSON bool, show func(answer []byte) error) (err error) {
+	client, closeClient, err := p.client()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeClient()) }()
+	answer, err := request(c.Context(), client)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		_, err := p.Stdout.Write(answer)
+		return err
+	}
+	return show(answer)
+}

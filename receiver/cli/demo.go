@@ -1,0 +1,192 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"tillhook/receiver/config"
+	"tillhook/receiver/operator"
+	"tillhook/receiver/stripe"
+)
+
+func (p *Program) demoCommand() *cobra.Command {
+	var keep bool
+	c := &cobra.Command{
+		Use:   "demo",
+		Short: "See it work: a receiver, a made-up secret, and payments sent late, twice and forged",
+		Long: `Run a receiver on a temporary ledger with a made-up secret, send it sample payments the way Stripe does
+on a bad day, and tell what happens. It needs no configuration and leaves nothing behind.`,
+		Args: noArguments,
+		RunE: func(c *cobra.Command, _ []string) (err error) {
+			dir, err := os.MkdirTemp("", "tillhook-demo-")
+			if err != nil {
+				return fmt.Errorf("make a folder for the demo's ledger: %w", err)
+			}
+			defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+			ctx, stop := context.WithCancel(c.Context())
+			defer stop()
+			secret := "whsec_" + rand.Text()
+			cfg, err := config.Load([]string{
+				"STRIPE_WEBHOOK_SECRET=" + secret, "STRIPE_MODE=test", "TILLHOOK_LISTEN=127.0.0.1:0", "TILLHOOK_OPERATOR_LISTEN=127.0.0.1:0",
+				"TILLHOOK_DATA_DIR=" + filepath.Join(dir, "data"), "TILLHOOK_OPERATOR_SOCKET=" + filepath.Join(dir, "operator.sock"),
+			})
+			if err != nil {
+				return err
+			}
+			var log bytes.Buffer // read only once Serve has returned
+			ready := make(chan Doors, 1)
+			ended := make(chan error, 1)
+			go func() { ended <- p.Serve(ctx, cfg, &log, func(d Doors) { ready <- d }) }()
+			select {
+			case err := <-ended:
+				return fmt.Errorf("the demo's receiver did not start: %w", err)
+			case doors := <-ready:
+				d := &demo{program: p, out: p.Stdout, doors: doors, sender: sender{"http://" + doors.Public + cfg.WebhookPath, secret}}
+				err = d.run(ctx)
+				if err == nil && keep {
+					fmt.Fprintf(p.Stdout, "\nThe receiver stays until Ctrl-C. Post to it:\n  STRIPE_WEBHOOK_SECRET=%s tillhook send --type payment_intent.canceled --to %s\nAsk it:\n  TILLHOOK_OPERATOR_SOCKET=%s tillhook payments\n  curl http://%s/metrics\n",
+						secret, d.sender.target, doors.Socket, doors.Operator)
+					<-ctx.Done()
+				}
+			}
+			stop()
+			return errors.Join(err, <-ended)
+		},
+	}
+	c.Flags().BoolVar(&keep, "keep", false, "keep the receiver running after the demo")
+	return c
+}
+
+// demo tells a story and checks that it is true: an answer that is not the promised one ends it.
+type demo struct {
+	program *Program
+	out     io.Writer
+	doors   Doors
+	sender  sender
+}
+
+func (d *demo) run(ctx context.Context) error {
+	fmt.Fprintf(d.out, "A receiver listens on %s, with a made-up secret and an empty ledger.\n\n", d.sender.target)
+	const created, processing, succeeded = "payment_intent.created", "payment_intent.processing", "payment_intent.succeeded"
+	steps := []struct {
+		says, typ, want string
+		send            func(body []byte) (*delivery, error)
+	}{
+		{"A customer orders notebooks: Stripe says so, signed", created, "applied", d.signed(ctx)},
+		{"The bank debit has gone through", succeeded, "applied", d.signed(ctx)},
+		{"Stripe is not sure we got it, and sends it twenty times at once", succeeded, "already_processed", d.atOnce(ctx, 20)},
+		{"\"The debit is under way\" comes after its success", processing, "unchanged", d.signed(ctx)},
+		{"Somebody makes a payment up, with a secret of their own", "payment_intent.amount_capturable_updated", "signature_mismatch", d.forged(ctx)},
+		{"Somebody doubles an amount on the way", succeeded, "signature_mismatch", d.tampered(ctx)},
+		{"Somebody replays a delivery of ten minutes ago", succeeded, "timestamp_too_old", d.aged(ctx, 10*time.Minute)},
+		{"A card is declined, in dollars", "payment_intent.payment_failed", "applied", d.signed(ctx)},
+		{"A workshop is paid in yen, which have no cents, and given up", "payment_intent.canceled", "applied", d.signed(ctx)},
+		{"A calligraphy set is paid in dinars, in another API version", "payment_intent.succeeded@2026-08-26.dahlia", "applied", d.signed(ctx)},
+		{"A live mode event comes to this test mode receiver", processing, "quarantined: wrong_mode", d.live(ctx)},
+		{"An event names its payment but does not hold it", "v1.payment_intent.succeeded", "quarantined: thin_event", d.signed(ctx)},
+		{"An event that is about no payment", "customer.created", "recorded", d.signed(ctx)},
+	}
+	for i, step := range steps {
+		body, err := d.program.sample(step.typ)
+		if err != nil {
+			return err
+		}
+		answer, err := step.send(body)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(d.out, "%3d. %-66s %d %s\n", i+1, step.says, answer.status, answer.outcome())
+		if answer.outcome() != step.want {
+			return fmt.Errorf("the demo expected %q here: this is a fault of tillhook's", step.want)
+		}
+	}
+	return d.conclude(ctx)
+}
+
+// conclude shows what the ledger holds now, by the command anybody would use.
+func (d *demo) conclude(ctx context.Context) error {
+	look := *d.program
+	look.Environ = []string{"TILLHOOK_OPERATOR_SOCKET=" + d.doors.Socket}
+	fmt.Fprintf(d.out, "\n$ tillhook payments\n")
+	if status := look.Run(ctx, []string{"payments"}); status != exitDone {
+		return errors.New("the demo's ledger could not be read")
+	}
+	fmt.Fprintf(d.out, "\n$ curl -s http://%s/metrics | grep …\n", d.doors.Operator)
+	metrics, err := operator.Dial(d.doors.Socket).Get(ctx, "/metrics", nil)
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(metrics)) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		family, _, _ := strings.Cut(name, "{")
+		if value != "0" && slices.Contains([]string{"tillhook_duplicate_events_total", "tillhook_signature_failures_total", "tillhook_quarantined_events_total"}, family) {
+			fmt.Fprintf(d.out, "%s %s\n", name, value)
+		}
+	}
+	_, err = fmt.Fprintf(d.out, "\nEach payment is booked once; nothing that was late, repeated, forged or of the other mode counts.\n")
+	return err
+}
+
+func (d *demo) signed(ctx context.Context) func([]byte) (*delivery, error) {
+	return d.aged(ctx, 0)
+}
+
+func (d *demo) aged(ctx context.Context, age time.Duration) func([]byte) (*delivery, error) {
+	return func(body []byte) (*delivery, error) { return d.sender.send(ctx, body, age) }
+}
+
+func (d *demo) forged(ctx context.Context) func([]byte) (*delivery, error) {
+	return func(body []byte) (*delivery, error) {
+		return sender{d.sender.target, "whsec_" + rand.Text()}.send(ctx, body, 0)
+	}
+}
+
+// tampered signs the body and posts another one under that signature.
+func (d *demo) tampered(ctx context.Context) func([]byte) (*delivery, error) {
+	return func(body []byte) (*delivery, error) {
+		changed := bytes.ReplaceAll(body, []byte(": 6480"), []byte(": 12960"))
+		return d.sender.post(ctx, changed, stripe.Sign(body, d.sender.secret, time.Now()))
+	}
+}
+
+// live turns the sample into an event of live mode, with an id of its own.
+func (d *demo) live(ctx context.Context) func([]byte) (*delivery, error) {
+	return func(body []byte) (*delivery, error) {
+		body = bytes.ReplaceAll(body, []byte(`"livemode": false`), []byte(`"livemode": true`))
+		return d.sender.send(ctx, body, 0)
+	}
+}
+
+// atOnce sends the same delivery many times in parallel and returns the last answer, if all are the same.
+func (d *demo) atOnce(ctx context.Context, n int) func([]byte) (*delivery, error) {
+	return func(body []byte) (*delivery, error) {
+		answers := make([]*delivery, n)
+		errs := make([]error, n)
+		var group sync.WaitGroup
+		for i := range n {
+			group.Go(func() { answers[i], errs[i] = d.sender.send(ctx, body, 0) })
+		}
+		group.Wait()
+		if err := errors.Join(errs...); err != nil {
+			return nil, err
+		}
+		for _, a := range answers {
+			if a.outcome() != answers[0].outcome() {
+				return a, fmt.Errorf("one of %d equal deliveries was answered %q, another %q", n, answers[0].outcome(), a.outcome())
+			}
+		}
+		return answers[0], nil
+	}
+}

@@ -1,0 +1,196 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"tillhook/ledger"
+	"tillhook/receiver/operator"
+)
+
+// page is what every listing command takes.
+type page struct {
+	limit  int
+	after  string
+	asJSON bool
+}
+
+func (f *page) register(c *cobra.Command) {
+	c.Flags().IntVar(&f.limit, "limit", 20, "how many to list, 1 to 100")
+	c.Flags().StringVar(&f.after, "starting-after", "", "list what comes after this `id`")
+	c.Flags().BoolVar(&f.asJSON, "json", false, "print the API's answer")
+}
+
+func (f *page) params() url.Values {
+	v := url.Values{"limit": {strconv.Itoa(f.limit)}}
+	set(v, "starting_after", f.after)
+	return v
+}
+
+func set(v url.Values, name, value string) {
+	if value != "" {
+		v.Set(name, value)
+	}
+}
+
+// more tells how to go on, where people read and programs do not.
+func (p *Program) more(c *cobra.Command, hasMore bool, last string) {
+	if hasMore {
+		fmt.Fprintf(p.Stderr, "There are more: %s --starting-after %s\n", c.CommandPath(), last)
+	}
+}
+
+func (p *Program) paymentsCommand() *cobra.Command {
+	var f page
+	var status, currency, customer, from, to string
+	var metadata map[string]string
+	c := &cobra.Command{
+		Use:   "payments",
+		Short: "List payments, or show one",
+		Long: `List the ledger's payments, newest first. Ask the running receiver, or read the ledger where none runs.
+
+Amounts are in the currency's own decimals; --json has them in the minor unit, as Stripe does.`,
+		Example: `  tillhook payments --status succeeded --from 2026-04-01 --to 2026-05-01
+  tillhook payments --metadata order_id=2417
+  tillhook payments show pi_3wBTwEKvHadernBl4gdrfNcd`,
+		Args: noArguments,
+		RunE: func(c *cobra.Command, _ []string) error {
+			params := f.params()
+			set(params, "status", status)
+			set(params, "currency", currency)
+			set(params, "customer", customer)
+			for _, bound := range []struct{ name, flag, value string }{{"created_gte", "from", from}, {"created_lt", "to", to}} {
+				at, err := parseDay(bound.flag, bound.value)
+				if err != nil {
+					return err
+				}
+				set(params, bound.name, at)
+			}
+			for k, v := range metadata {
+				params.Set("metadata["+k+"]", v)
+			}
+			return p.ask(c, func(ctx context.Context, client *operator.Client) ([]byte, error) {
+				return client.Get(ctx, "/api/payments", params)
+			}, f.asJSON, func(answer []byte) error { return p.showPayments(c, answer) })
+		},
+	}
+	f.register(c)
+	c.Flags().StringVar(&status, "status", "", "only payments in this `status`, as Stripe names it; none for those without a PaymentIntent")
+	c.Flags().StringVar(&currency, "currency", "", "only payments in this `currency`")
+	c.Flags().StringVar(&customer, "customer", "", "only payments of this customer `id`")
+	c.Flags().StringVar(&from, "from", "", "only payments created at this `time` or later: 2026-04-01, RFC 3339, or Unix seconds (UTC)")
+	c.Flags().StringVar(&to, "to", "", "only payments created before this `time`")
+	c.Flags().StringToStringVar(&metadata, "metadata", nil, "only payments with this metadata, as `key=value`")
+	c.AddCommand(p.paymentCommand())
+	return c
+}
+
+// parseDay reads a time as people write it and returns Unix seconds for the API.
+func parseDay(flag, s string) (string, error) {
+	if s == "" {
+		return "", nil
+	}
+	if _, err := strconv.ParseInt(s, 10, 64); err == nil {
+		return s, nil
+	}
+	for _, layout := range []string{time.DateOnly, time.RFC3339} {
+		if t, err := time.Parse(layout, s); err == nil {
+			return strconv.FormatInt(t.Unix(), 10), nil
+		}
+	}
+	return "", usagef("--%s %q is no time: write 2026-04-01, 2026-04-01T08:00:00Z, or Unix seconds", flag, s)
+}
+
+func (p *Program) showPayments(c *cobra.Command, answer []byte) error {
+	var list operator.List[ledger.Payment]
+	if err := json.Unmarshal(answer, &list); err != nil {
+		return fmt.Errorf("read the receiver's answer: %w", err)
+	}
+	if len(list.Data) == 0 {
+		_, err := fmt.Fprintln(p.Stderr, "No payments.")
+		return err
+	}
+	var rows [][]string
+	for _, pay := range list.Data {
+		amount := "-"
+		if pay.Amount != nil {
+			amount = money(*pay.Amount, pay.Currency)
+		}
+		rows = append(rows, []string{moment(pay.Created), pay.ID, orDash(pay.Status), amount, money(pay.AmountNet, pay.Currency),
+			strings.Join(pay.Flags, " ")})
+	}
+	if err := table(p.Stdout, []string{"CREATED (UTC)", "PAYMENT", "STATUS", ">AMOUNT", ">NET", "FLAGS"}, rows); err != nil {
+		return err
+	}
+	p.more(c, list.HasMore, list.Data[len(list.Data)-1].ID)
+	return nil
+}
+
+func (p *Program) paymentCommand() *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "show ID",
+		Short: "Show one payment, by any id seen for it",
+		Args:  oneArgument,
+		RunE: func(c *cobra.Command, args []string) error {
+			var events []byte
+			return p.ask(c, func(ctx context.Context, client *operator.Client) (answer []byte, err error) {
+				path := operator.PaymentPath(args[0])
+				if answer, err = client.Get(ctx, path, nil); err == nil && !asJSON {
+					events, err = client.Get(ctx, path+"/events", url.Values{"limit": {"100"}})
+				}
+				return answer, err
+			}, asJSON, func(answer []byte) error { return p.showPayment(answer, events) })
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print the API's answer")
+	return c
+}
+
+func (p *Program) showPayment(answer, eventsAnswer []byte) error {
+	var pay ledger.Payment
+	var events operator.List[ledger.EventRecord]
+	if err := json.Unmarshal(answer, &pay); err != nil {
+		return fmt.Errorf("read the receiver's answer: %w", err)
+	}
+	if err := json.Unmarshal(eventsAnswer, &events); err != nil {
+		return fmt.Errorf("read the receiver's answer: %w", err)
+	}
+	pairs := [][2]string{
+		{"Payment", pay.ID}, {"Mode", ledger.ModeName(pay.Livemode)}, {"Account", clean(string(pay.Account))}, {"Status", orDash(pay.Status)},
+	}
+	if pay.Amount != nil {
+		pairs = append(pairs, [2]string{"Amount", money(*pay.Amount, pay.Currency)})
+	}
+	pairs = append(pairs, [][2]string{
+		{"Capturable", someMoney(pay.AmountCapturable, pay.Currency)}, {"Received", money(pay.AmountReceived, pay.Currency)},
+		{"Refunded", someMoney(pay.AmountRefunded, pay.Currency)}, {"Disputed", someMoney(pay.DisputeWithdrawn, pay.Currency)},
+		{"Reinstated", someMoney(pay.DisputeReinstated, pay.Currency)}, {"Net", money(pay.AmountNet, pay.Currency)},
+		{"Customer", clean(string(pay.Customer))}, {"Description", clean(string(pay.Description))}, {"Charge", clean(string(pay.LatestCharge))},
+	}...)
+	for _, k := range slices.Sorted(maps.Keys(pay.Metadata)) {
+		pairs = append(pairs, [2]string{"Metadata", clean(k) + " = " + clean(pay.Metadata[k])})
+	}
+	if e := pay.LastPaymentError; e != nil {
+		pairs = append(pairs, [2]string{"Last error", clean(strings.TrimSpace(fmt.Sprintf("%s %s: %s", e.Code, e.DeclineCode, e.Message)))})
+	}
+	pairs = append(pairs, [][2]string{{"Flags", strings.Join(pay.Flags, " ")}, {"Created", moment(pay.Created)}, {"Updated", moment(pay.Updated)}}...)
+	if err := fields(p.Stdout, pairs); err != nil {
+		return err
+	}
+	fmt.Fprintln(p.Stdout)
+	slices.Reverse(events.Data) // a story begins at its beginning
+	if events.HasMore {
+		fmt.Fprintf(p.Stdout, "The last %d of %d events:\n", len(events.Data), pay.Events)
+	}
+	return table(p.Stdout, eventHeadings, eventRows(events.Data))
+}

@@ -1,0 +1,98 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"tillhook/ledger"
+)
+
+// table prints rows under headings, each column as wide as its widest cell. A heading that starts
+// with ">" is of a column of numbers, which stand right.
+func table(w io.Writer, headings []string, rows [][]string) error {
+	widths := make([]int, len(headings))
+	for _, row := range append([][]string{headings}, rows...) {
+		for i, cell := range row {
+			widths[i] = max(widths[i], utf8.RuneCountInString(strings.TrimPrefix(cell, ">")))
+		}
+	}
+	for _, row := range append([][]string{headings}, rows...) {
+		var line strings.Builder
+		for i, cell := range row {
+			cell = strings.TrimPrefix(cell, ">")
+			space := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell))
+			if i > 0 {
+				line.WriteString("  ")
+			}
+			if strings.HasPrefix(headings[i], ">") {
+				line.WriteString(space + cell)
+			} else {
+				line.WriteString(cell + space)
+			}
+		}
+		if _, err := fmt.Fprintln(w, strings.TrimRight(line.String(), " ")); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fields prints names and values, one pair a line; pairs without a value are left out.
+func fields(w io.Writer, pairs [][2]string) error {
+	width := 0
+	for _, pair := range pairs {
+		width = max(width, len(pair[0]))
+	}
+	for _, pair := range pairs {
+		if pair[1] == "" {
+			continue
+		}
+		if _, err := fmt.Fprintf(w, "%-*s  %s\n", width, pair[0], pair[1]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// clean makes a text of somebody else's safe to print: a terminal obeys control characters, and some
+// invisible ones turn the line around.
+func clean(s string) string {
+	return strings.Map(func(c rune) rune {
+		if unicode.IsPrint(c) {
+			return c
+		}
+		return '\ufffd'
+	}, s)
+}
+
+// moment writes a time for people, in UTC as in Stripe's Dashboard exports.
+func moment(t ledger.OrNullTime) string {
+	if t == 0 {
+		return "-"
+	}
+	return time.Unix(int64(t), 0).UTC().Format("2006-01-02 15:04:05")
+}
+
+// money writes an amount with the decimals of its currency.
+func money(amount int64, currency ledger.OrNull) string {
+	return strings.TrimSpace(ledger.Decimal(amount, string(currency)) + " " + strings.ToUpper(clean(string(currency))))
+}
+
+// someMoney leaves 0 out.
+func someMoney(amount int64, currency ledger.OrNull) string {
+	if amount == 0 {
+		return ""
+	}
+	return money(amount, currency)
+}
+
+func orDash(s ledger.OrNull) string {
+	if s == "" {
+		return "-"
+	}
+	return clean(string(s))
+}

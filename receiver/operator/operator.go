@@ -1,0 +1,211 @@
+// Package operator is the private door: what the ledger holds, as JSON in Stripe's own list form, and
+// the receiver's metrics and health. It has the client that the commands use, too.
+//
+// It is served twice. On the unix socket the file's permissions are the guard, and everything
+// answers. On TCP only metrics and health do, and everything else is 401: there is no login.
+// Both refuse what a web page could send through a browser that reaches them (ssh -L puts the
+// door on the operator's own machine): a foreign Host, a foreign Origin, a cross-site fetch.
+package operator
+
+import (
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+
+	"tillhook/ledger"
+)
+
+// Options are what the door shows.
+type Options struct {
+	Ledger  *ledger.Ledger
+	Metrics http.Handler // nil where nothing is measured
+	Names   []string     // host names, beside localhost, by which the TCP door may be called
+	Log     *slog.Logger
+}
+
+// Operator makes the handlers of both doors.
+type Operator struct {
+	Options
+	api *http.ServeMux
+}
+
+// New lays out the paths.
+func New(o Options) *Operator {
+	op := &Operator{Options: o, api: http.NewServeMux()}
+	for pattern, serve := range map[string]func(http.ResponseWriter, *http.Request) error{
+		"/api/payments":             op.payments,
+		"/api/payments/{id}":        op.payment,
+		"/api/payments/{id}/events": op.paymentEvents,
+		"/api/events":               op.events,
+		"/api/events/{id}":          op.event,
+		"/api/events/{id}/body":     op.body,
+		"/healthz":                  op.healthz,
+		"/readyz":                   op.readyz,
+		"/metrics":                  op.metrics,
+		"/": func(http.ResponseWriter, *http.Request) error {
+			return &Error{http.StatusNotFound, "not_found", "there is nothing at this path"}
+		},
+	} {
+		op.api.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			if r.Method != http.MethodGet && r.Method != http.MethodHead {
+				w.Header().Set("Allow", "GET, HEAD")
+				op.fail(w, r, &Error{http.StatusMethodNotAllowed, "invalid_request", "this path is read with GET"})
+				return
+			}
+			if err := serve(w, r); err != nil {
+				op.fail(w, r, err)
+			}
+		})
+	}
+	return op
+}
+
+// Socket serves everything to whoever may open the unix socket.
+func (op *Operator) Socket() http.Handler { return op.guard(op.api) }
+
+// TCP serves metrics and health to whoever reaches the port, and nothing else.
+func (op *Operator) TCP() http.Handler {
+	return op.guard(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/metrics", "/healthz", "/readyz":
+			op.api.ServeHTTP(w, r)
+		default:
+			op.fail(w, r, &Error{http.StatusUnauthorized, "unauthorized", "there is no login on this port; use the unix socket (tillhook payments, tillhook events)"})
+		}
+	}))
+}
+
+// guard refuses what another site's page may have made a browser send.
+// https://developer.mozilla.org/en-US/docs/Web/HTTP/Reference/Headers/Sec-Fetch-Site
+func (op *Operator) guard(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Cache-Control", "no-store")
+		h.Set("X-Content-Type-Options", "nosniff")
+		if why := op.foreign(r); why != "" {
+			op.fail(w, r, &Error{http.StatusForbidden, "forbidden_origin", why})
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func (op *Operator) foreign(r *http.Request) string {
+	if !op.isOwnHost(r) {
+		return "this host name is not the receiver's; use localhost or the address it listens on"
+	}
+	for _, origin := range r.Header["Origin"] {
+		u, err := url.Parse(origin)
+		if err != nil || u.Host == "" || !strings.EqualFold(u.Host, r.Host) {
+			return "the request comes from another site"
+		}
+	}
+	for _, site := range r.Header["Sec-Fetch-Site"] {
+		if site != "none" && site != "same-origin" {
+			return "the request comes from another site"
+		}
+	}
+	return ""
+}
+
+// isOwnHost tells whether the Host is one that only this machine has: a page that had its own name
+// point to us (DNS rebinding) still sends its own name.
+func (op *Operator) isOwnHost(r *http.Request) bool {
+	host := r.Host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	host = strings.ToLower(strings.TrimSuffix(strings.TrimPrefix(strings.TrimSuffix(host, "]"), "["), "."))
+	if host == "" || host == "localhost" || slices.Contains(op.Names, host) {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	if err != nil {
+		return false
+	}
+	if ip.IsLoopback() {
+		return true
+	}
+	local, _ := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
+	return local != nil && local.AddrPort().Addr().Unmap() == ip.Unmap()
+}
+
+// Error is what the door answers when it cannot do what was asked.
+type Error struct {
+	Status  int    `json:"-"` // HTTP
+	Code    string `json:"code"`
+	Message string `json:"message"`
+}
+
+func (e *Error) Error() string { return e.Message }
+
+// fail answers with an error. What is not the caller's fault is logged.
+func (op *Operator) fail(w http.ResponseWriter, r *http.Request, err error) {
+	var e *Error
+	switch {
+	case errors.As(err, &e):
+	case errors.Is(err, ledger.ErrNotFound):
+		e = &Error{http.StatusNotFound, "not_found", err.Error()}
+	case errors.Is(err, ledger.ErrGone):
+		e = &Error{http.StatusGone, "gone", err.Error()}
+	case errors.Is(err, ledger.ErrCursor):
+		e = &Error{http.StatusBadRequest, "invalid_request", "starting_after: " + err.Error()}
+	default:
+		op.Log.Error("the ledger could not be read", "path", r.URL.Path, "error", err)
+		e = &Error{http.StatusInternalServerError, "storage_unavailable", err.Error()}
+	}
+	op.write(w, r, e.Status, map[string]*Error{"error": e})
+}
+
+func (op *Operator) write(w http.ResponseWriter, r *http.Request, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		op.Log.Debug("the answer could not be sent", "path", r.URL.Path, "error", err)
+	}
+}
+
+func (op *Operator) metrics(w http.ResponseWriter, r *http.Request) error {
+	if op.Metrics == nil {
+		return &Error{http.StatusNotFound, "not_found", "nothing is measured here: no receiver is running"}
+	}
+	op.Metrics.ServeHTTP(w, r)
+	return nil
+}
+
+// healthz: the process is alive and answers.
+func (op *Operator) healthz(w http.ResponseWriter, _ *http.Request) error {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	_, err := w.Write([]byte("ok"))
+	return err
+}
+
+// readiness is the answer of /readyz: whether events can be stored now.
+type readiness struct {
+	Object     string            `json:"object"`
+	Status     string            `json:"status"` // ready, unavailable
+	LastCommit ledger.OrNullTime `json:"last_commit"`
+	Error      ledger.OrNull     `json:"error"`
+}
+
+func (op *Operator) readyz(w http.ResponseWriter, r *http.Request) error {
+	health := op.Ledger.Health()
+	answer := readiness{Object: "readiness", Status: "ready"}
+	if !health.LastCommit.IsZero() {
+		answer.LastCommit = ledger.OrNullTime(health.LastCommit.Unix())
+	}
+	status := http.StatusOK
+	if health.Err != nil {
+		status, answer.Status, answer.Error = http.StatusServiceUnavailable, "unavailable", ledger.OrNull(health.Err.Error())
+	}
+	op.write(w, r, status, answer)
+	return nil
+}
