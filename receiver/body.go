@@ -71,6 +71,25 @@ func (r *Receiver) read(w http.ResponseWriter, req *http.Request, start time.Tim
 	}
 }
 
+const (
+	lingerTime  = 500 * time.Millisecond
+	lingerBytes = 2 << 20
+)
+
+// linger sends the answer and then throws away some of a body that nobody wanted, so that the sender
+// gets to read why: closing a connection with bytes unread resets it, answer and all. net/http does
+// the like, but not for a request that asked for the close itself, as nginx's do.
+func linger(w http.ResponseWriter, req *http.Request) {
+	if !req.Close || req.ContentLength == 0 {
+		return
+	}
+	c := http.NewResponseController(w)
+	if err := errors.Join(c.Flush(), c.SetReadDeadline(time.Now().Add(lingerTime))); err != nil {
+		return // the sender is gone
+	}
+	_, _ = io.CopyN(io.Discard, req.Body, lingerBytes) // whatever ends it, the connection is closed next
+}
+
 func refuse(status int, code, message string) *answer {
 	return &answer{status: status, outcome: Rejected, code: code, message: message}
 }

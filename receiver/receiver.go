@@ -83,6 +83,7 @@ func New(o Options) (*Receiver, error) {
 type answer struct {
 	status  int
 	outcome string
+	unread  bool    // the body was left where it was
 	result  *result // of an authentic event
 	code    string  // of an error
 	message string
@@ -136,6 +137,10 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	w.WriteHeader(a.status)
 	if _, err := w.Write(text); err != nil {
 		r.Log.Debug("the answer could not be sent; Stripe will deliver again", "status", a.status, "error", err)
+		return
+	}
+	if a.unread {
+		linger(w, req)
 	}
 }
 
@@ -164,19 +169,19 @@ func (r *Receiver) handle(w http.ResponseWriter, req *http.Request, start time.T
 	}
 	sig, err := stripe.ParseSignature(req.Header["Stripe-Signature"])
 	if err != nil {
-		w.Header().Set("Connection", "close")
-		return r.refuseSignature(req, nil, err)
+		return r.refuseSignature(w, req, nil, err)
 	}
 	body, release, refusal := r.read(w, req, start)
 	defer release()
 	if refusal != nil {
 		w.Header().Set("Connection", "close")
+		refusal.unread = refusal.status == http.StatusRequestEntityTooLarge
 		return *refusal
 	}
 	now := r.Now()
 	position, err := r.Verifier.Verify(sig, body, now)
 	if err != nil {
-		return r.refuseSignature(req, body, err)
+		return r.refuseSignature(w, req, body, err)
 	}
 	r.verified.Store(true)
 	r.Metrics.Seen(now)
@@ -238,12 +243,12 @@ func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 
 // coming on it is not worth waiting for.
 func (r *Receiver) refuseUnread(w http.ResponseWriter, status int, code, message string) answer {
 	w.Header().Set("Connection", "close")
-	return answer{status: status, outcome: Rejected, code: code, message: message}
+	return answer{status: status, outcome: Rejected, unread: true, code: code, message: message}
 }
 
 // refuseSignature counts and answers a signature that was not accepted. The sender learns the code;
 // the log gets what helps to find the cause. body is nil where it was not read.
-func (r *Receiver) refuseSignature(req *http.Request, body []byte, err error) answer {
+func (r *Receiver) refuseSignature(w http.ResponseWriter, req *http.Request, body []byte, err error) answer {
 	code := stripe.MalformedSignature
 	var rejection *stripe.Rejection
 	if errors.As(err, &rejection) {
@@ -259,6 +264,9 @@ func (r *Receiver) refuseSignature(req *http.Request, body []byte, err error) an
 			attrs = append(attrs, "content_length", req.ContentLength)
 		}
 		r.Log.Warn("signature rejected", append(attrs, "not_logged", more)...)
+	}
+	if body == nil {
+		return r.refuseUnread(w, http.StatusBadRequest, string(code), signatureMessages[code])
 	}
 	return answer{status: http.StatusBadRequest, outcome: Rejected, code: string(code), message: signatureMessages[code]}
 }
