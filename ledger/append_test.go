@@ -1,6 +1,7 @@
 package ledger_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -80,6 +81,48 @@ func TestManyEventsShareACommit(t *testing.T) {
 	group.Wait()
 	if commits.Load() != 2 || events.Load() != n {
 		t.Errorf("%d events in %d commits, want %d in 2", events.Load(), commits.Load(), n)
+	}
+}
+
+func TestTheEndCommitsWhatWaits(t *testing.T) {
+	begun, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	dir := t.TempDir()
+	l, err := ledger.Open(ledger.Options{Dir: dir, Observe: func(ledger.Commit) {
+		once.Do(func() { close(begun); <-release })
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- l.Run(ctx) }()
+	const n = 100
+	var group sync.WaitGroup
+	for i := range n {
+		group.Go(func() {
+			if _, err := l.Append(t.Context(), succeeded(fmt.Sprintf("evt_%d", i), "pi_1")); err != nil {
+				t.Error(err)
+			}
+		})
+		if i == 0 {
+			<-begun
+		}
+	}
+	for l.Queued() < n-1 {
+		time.Sleep(time.Millisecond)
+	}
+	cancel()
+	close(release)
+	group.Wait()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if p, err := l.Payment("pi_1"); err != nil || p.Events != n {
+		t.Errorf("the payment has %+v, %v", p, err)
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -75,7 +75,11 @@ func readMeta(tx *bolt.Tx) (livemode bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	return string(mode) == ModeName(true), nil
+	livemode = string(mode) == ModeName(true)
+	if string(mode) != ModeName(livemode) {
+		return false, fmt.Errorf("%w: the mode is neither test nor live", ErrCorrupt)
+	}
+	return livemode, nil
 }
 
 // put seals a value and stores it.

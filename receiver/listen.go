@@ -88,7 +88,8 @@ func (d *Door) Shutdown(ctx context.Context) error {
 	for end := time.Now().Add(drainTime); d.open.Load() > 0 && time.Now().Before(end); {
 		time.Sleep(5 * time.Millisecond)
 	}
-	if err := d.server.Shutdown(ctx); err != nil {
+	// It closes the listener once more, and may tell that this was done before.
+	if err := d.server.Shutdown(ctx); err != nil && !errors.Is(err, net.ErrClosed) {
 		return errors.Join(fmt.Errorf("requests were still open: %w", err), d.server.Close())
 	}
 	return nil

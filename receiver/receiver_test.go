@@ -373,6 +373,7 @@ func TestShutdownAnswersWhatWasRead(t *testing.T) {
 		}
 		c.Close()
 	}
+	time.Sleep(500 * time.Millisecond) // the sender takes longer than a closing door waits for idle ones
 	if _, err := conn.Write(body[half:]); err != nil {
 		t.Fatal(err)
 	}

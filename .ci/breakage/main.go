@@ -1,0 +1,90 @@
+// Command breakage takes the protections out, one at a time, and demands that the tests notice.
+//
+// A test proves a rule only if it fails when that rule alone is broken. Each entry below is such a
+// break: a text in a source file, what it becomes, and the test that must fail then. The sources stay
+// as they are: the go command compiles the broken file in place of the real one (-overlay).
+//
+//	go run ./.ci/breakage [NAME…]
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// broken is one protection taken out.
+type broken struct {
+	name     string
+	file     string
+	old, new string // old stands exactly once in the file
+	pkg, run string // the tests that must fail
+}
+
+func main() {
+	names := os.Args[1:]
+	failed, tried := 0, 0
+	for _, b := range table {
+		if len(names) > 0 && !slices.Contains(names, b.name) {
+			continue
+		}
+		tried++
+		start := time.Now()
+		if err := b.try(); err != nil {
+			failed++
+			fmt.Printf("NOT NOTICED  %s: %v\n", b.name, err)
+			continue
+		}
+		fmt.Printf("noticed      %-42s %s %s (%.1fs)\n", b.name, b.pkg, b.run, time.Since(start).Seconds())
+	}
+	fmt.Printf("%d protections taken out, %d noticed\n", tried, tried-failed)
+	if failed > 0 || tried == 0 {
+		os.Exit(1)
+	}
+}
+
+// try runs the tests with the protection taken out, and fails if they pass or do not even run.
+func (b broken) try() error {
+	source, err := os.ReadFile(b.file)
+	if err != nil {
+		return err
+	}
+	if n := bytes.Count(source, []byte(b.old)); n != 1 {
+		return fmt.Errorf("%s holds the text %d times, not once: %q", b.file, n, b.old)
+	}
+	dir, err := os.MkdirTemp("", "breakage-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	replaced := filepath.Join(dir, filepath.Base(b.file))
+	if err := os.WriteFile(replaced, bytes.Replace(source, []byte(b.old), []byte(b.new), 1), 0o600); err != nil {
+		return err
+	}
+	original, err := filepath.Abs(b.file)
+	if err != nil {
+		return err
+	}
+	overlay, err := json.Marshal(map[string]map[string]string{"Replace": {original: replaced}})
+	if err != nil {
+		return err
+	}
+	overlayFile := filepath.Join(dir, "overlay.json")
+	if err := os.WriteFile(overlayFile, overlay, 0o600); err != nil {
+		return err
+	}
+	out, err := exec.Command("go", "test", "-vet=off", "-count=1", "-timeout=60s", "-overlay", overlayFile, "-run", b.run, b.pkg).CombinedOutput()
+	switch text := string(out); {
+	case err == nil:
+		return fmt.Errorf("%s %s passes all the same", b.pkg, b.run)
+	case !strings.Contains(text, "--- FAIL") && !strings.Contains(text, "panic: test timed out"):
+		return fmt.Errorf("the tests did not run:\n%s", text)
+	}
+	return nil
+}

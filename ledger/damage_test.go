@@ -1,0 +1,191 @@
+package ledger_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"tillhook/ledger"
+	"tillhook/ledger/ledgertest"
+)
+
+// written makes a ledger with an event of every kind in it and closes it.
+func written(t *testing.T) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	l, err := ledger.Open(ledger.Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := ledgertest.Run(t, l)
+	mustAppend(t, l, succeeded("evt_1", "pi_1"))
+	mustAppend(t, l, succeeded("evt_2", "pi_1"))
+	mustAppend(t, l, &ledger.Event{ID: "evt_3", Source: ledger.Webhook, Received: time.Unix(1, 0), Quarantine: ledger.ThinEvent, Raw: []byte("{}")})
+	mustAppend(t, l, &ledger.Event{ID: "evt_4", Type: "customer.created", Source: ledger.Webhook, Received: time.Unix(1, 0), Raw: []byte("{}")})
+	stop()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// edit changes a closed ledger behind its back.
+func edit(t *testing.T, dir string, change func(tx *bolt.Tx) error) {
+	t.Helper()
+	db, err := bolt.Open(filepath.Join(dir, "ledger.db"), 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(db.Update(change), db.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Every value has a checksum over itself and its key: a changed bit is found in every bucket, at
+// every place, and so is a value that was moved, an entry that is missing and one too many.
+func TestCheckFindsEveryDamage(t *testing.T) {
+	type entry struct{ bucket, key, value []byte }
+	var entries []entry
+	whole := written(t)
+	edit(t, whole, func(tx *bolt.Tx) error {
+		return tx.ForEach(func(name []byte, b *bolt.Bucket) error {
+			return b.ForEach(func(k, v []byte) error {
+				entries = append(entries, entry{slices.Clone(name), slices.Clone(k), slices.Clone(v)})
+				return nil
+			})
+		})
+	})
+	sound := func(dir string) error {
+		l, err := ledger.OpenReadOnly(dir)
+		if err != nil {
+			return err
+		}
+		return errors.Join(l.Check(), l.Close())
+	}
+	if err := sound(whole); err != nil || len(entries) < 20 {
+		t.Fatalf("the whole ledger of %d entries: %v", len(entries), err)
+	}
+	damage := func(what string, e entry, change func(b *bolt.Bucket) error) {
+		dir := whole
+		edit(t, dir, func(tx *bolt.Tx) error { return change(tx.Bucket(e.bucket)) })
+		err := sound(dir)
+		if err == nil {
+			t.Errorf("%s in %s, key %q, was not found", what, e.bucket, e.key)
+		}
+		edit(t, dir, func(tx *bolt.Tx) error { return tx.Bucket(e.bucket).Put(e.key, e.value) })
+	}
+	for _, e := range entries {
+		for _, at := range []int{0, len(e.value) / 2, len(e.value) - 1} {
+			damage("a changed bit", e, func(b *bolt.Bucket) error {
+				v := slices.Clone(e.value)
+				v[at] ^= 0x10
+				return b.Put(e.key, v)
+			})
+		}
+		damage("a value cut short", e, func(b *bolt.Bucket) error { return b.Put(e.key, e.value[:len(e.value)-1]) })
+		if string(e.bucket) != "bodies" { // they may be deleted
+			damage("a missing entry", e, func(b *bolt.Bucket) error { return b.Delete(e.key) })
+		}
+	}
+	for _, e := range entries {
+		if string(e.bucket) == "meta" {
+			continue
+		}
+		moved := append(slices.Clone(e.key), 'x')
+		edit(t, whole, func(tx *bolt.Tx) error { return tx.Bucket(e.bucket).Put(moved, e.value) })
+		if sound(whole) == nil {
+			t.Errorf("a copy under another key in %s, key %q, was not found", e.bucket, e.key)
+		}
+		edit(t, whole, func(tx *bolt.Tx) error { return tx.Bucket(e.bucket).Delete(moved) })
+	}
+	if err := sound(whole); err != nil {
+		t.Errorf("mended, the ledger is not sound: %v", err)
+	}
+}
+
+// A damaged payment fails the events that are about it, each alone: the others of its batch are booked.
+func TestDamageFailsAlone(t *testing.T) {
+	dir := written(t)
+	edit(t, dir, func(tx *bolt.Tx) error { return tx.Bucket([]byte("payments")).Put([]byte("pi_1"), []byte("noise")) })
+	l, err := ledger.Open(ledger.Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := ledgertest.Run(t, l)
+	for range 2 {
+		if _, err := l.Append(t.Context(), succeeded("evt_5", "pi_1")); !errors.Is(err, ledger.ErrUnavailable) || !errors.Is(err, ledger.ErrCorrupt) {
+			t.Errorf("an event about the damaged payment gave %v", err)
+		}
+	}
+	if res := mustAppend(t, l, succeeded("evt_6", "pi_6")); res.Status != ledger.Applied || res.Sequence != 5 {
+		t.Errorf("an event about another payment gave %+v", res)
+	}
+	if _, err := l.Payment("pi_1"); !errors.Is(err, ledger.ErrCorrupt) {
+		t.Errorf("the damaged payment reads as %v", err)
+	}
+	if h := l.Health(); h.Err != nil {
+		t.Errorf("one damaged payment makes the ledger unhealthy: %v", h.Err)
+	}
+	stop()
+	if err := l.Check(); err == nil || !strings.Contains(err.Error(), "payments") {
+		t.Errorf("the check says %v", err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// With nobody writing, the queue fills up and refuses at once; what waits gives up when its time is over.
+func TestAFullQueueRefusesAtOnce(t *testing.T) {
+	for what, c := range map[string]struct {
+		size int
+		most int
+	}{"many": {2, 8192}, "large": {1 << 20, 70}} {
+		t.Run(what, func(t *testing.T) {
+			l, err := ledger.Open(ledger.Options{Dir: t.TempDir()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, giveUp := context.WithCancel(t.Context())
+			raw := make([]byte, c.size)
+			rand.NewChaCha8([32]byte{}).Read(raw) // what does not compress
+			var group sync.WaitGroup
+			overloaded := make(chan struct{}, c.most+100)
+			for i := range c.most + 50 {
+				group.Go(func() {
+					_, err := l.Append(ctx, &ledger.Event{ID: fmt.Sprintf("evt_%d", i), Source: ledger.Webhook, Received: time.Unix(1, 0), Raw: raw})
+					switch {
+					case errors.Is(err, ledger.ErrOverloaded):
+						overloaded <- struct{}{}
+					case !errors.Is(err, ledger.ErrUnavailable) || !errors.Is(err, context.Canceled):
+						t.Errorf("got %v", err)
+					}
+				})
+			}
+			for range 50 {
+				select {
+				case <-overloaded:
+				case <-time.After(10 * time.Second):
+					t.Fatal("the queue took more than it should hold")
+				}
+			}
+			giveUp()
+			group.Wait()
+			if n := l.Queued(); n == 0 || n > c.most {
+				t.Errorf("%d wait", n)
+			}
+			if err := l.Close(); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
