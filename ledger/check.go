@@ -98,7 +98,6 @@ func (c *checker) events() error {
 			c.fault("event row %d (%s): the id index points to row %d", seq, r.id, at)
 		}
 		c.recount.event(r, +1)
-		c.recount.bytes += r.size
 		if (r.outcome == Quarantined) != (r.reason != "") || (r.outcome == Quarantined) != c.has(bucketQuarantine, key) {
 			c.fault("event row %d (%s): outcome %s, reason %q and the quarantine disagree", seq, r.id, r.outcome, r.reason)
 		}

@@ -322,9 +322,6 @@ func (b *booking) enter(p *pending, seq uint64, old *row) error {
 	}
 	if old == nil {
 		b.last, b.received = seq, r.received
-		b.counts.bytes += r.size
-	} else {
-		b.counts.bytes += r.size - old.size
 	}
 	b.counts.event(r, +1)
 	p.result = Result{Status: r.outcome, Reason: r.reason, PaymentID: r.facts.PaymentID(), Sequence: seq, Repeat: old != nil}

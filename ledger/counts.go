@@ -12,7 +12,6 @@ type counts struct {
 	reasons   [len(Reasons)]uint64      // of the events in quarantine now
 	statuses  [len(Statuses) + 2]uint64 // Stripe's seven, none, other
 	conflicts uint64
-	bytes     uint64 // of all raw bodies ever written
 }
 
 // The two statuses in which payments are counted beside Stripe's.
@@ -52,7 +51,6 @@ func (c *counts) encode() []byte {
 		}
 	}
 	e.uint(c.conflicts)
-	e.uint(c.bytes)
 	return e.buf
 }
 
@@ -69,7 +67,6 @@ func readCounts(tx *bolt.Tx) (*counts, error) {
 		}
 	}
 	c.conflicts = d.uint()
-	c.bytes = d.uint()
 	return &c, d.end()
 }
 

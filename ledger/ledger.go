@@ -300,9 +300,6 @@ func (l *Ledger) Close() error {
 	return nil
 }
 
-// Livemode tells which mode the ledger is bound to.
-func (l *Ledger) Livemode() bool { return l.livemode }
-
 // Path is where the file lies.
 func (l *Ledger) Path() string { return l.path }
 

@@ -26,6 +26,7 @@ var table = []broken{
 	{"answer after the commit", eventGo, "	select {\n	case <-p.done:\n		return p.result, p.err\n	case <-l.stopped:\n		// The", "	select {\n	default:\n		return Result{Status: Applied, PaymentID: e.Facts.PaymentID()}, nil\n	case <-l.stopped:\n		// The", ".", "TestKillUnderLoad|TestFullDisk"},
 	{"a failed commit is not a success", commitGo, "		return nil, fmt.Errorf(\"commit: %w\", err)\n	}\n	return b, nil", "		return b, nil\n	}\n	return b, nil", ".", "TestFailingSync"},
 	{"mend after a failed commit", commitGo, "			l.failure.Store(nil)\n			probe = nil", "			probe = nil", ".", "TestFullDisk"},
+	{"the meta pages are written back", commitGo, "	if _, err := l.file.WriteAt(metas, 0); err != nil {\n		return fmt.Errorf(\"write the meta pages back: %w\", err)\n	}\n", "", "./ledger", "TestAForgottenMetaPage"},
 	{"refuse while the disk fails", commitGo, "		l.failure.Store(&failure{err})\n	} else {", "	} else {", ".", "TestFullDisk"},
 	{"known means durable", eventGo, "seq > l.durableSeq.Load()", "false", ".", "TestARepeatWaitsForTheSync"},
 	{"released means durable", eventGo, "row.released && uint64(tx.ID()) > l.durableTx.Load()", "false", ".", "TestARepeatWaitsForTheSync"},
