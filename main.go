@@ -37,17 +37,19 @@ var samples embed.FS
 // version is set by the linker for a release: -ldflags "-X main.version=v1.2.3".
 var version string
 
-// stopTime bounds the whole of stopping.
-const stopTime = 9 * time.Second
+// Stopping is bounded as a whole; the doors get less of it, so that the ledger always has time of its own.
+const (
+	stopTime  = 9 * time.Second
+	doorsTime = 7 * time.Second
+)
 
 func main() { os.Exit(run()) }
 
 // run is main with an exit status, for tests that are this program.
 func run() int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	// A second signal ends the process at once.
-	context.AfterFunc(ctx, stop)
+	signal.Ignore(syscall.SIGPIPE) // "| head" is an error of writing, not the end in the middle of something
 	events, err := fs.Sub(samples, "testdata/events")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "tillhook:", err)
@@ -76,11 +78,15 @@ func serve(ctx context.Context, c *config.Config, logTo io.Writer, ready func(cl
 		log.Warn(warning)
 	}
 	g := &group{log: log, ended: make(chan error, 8)}
-	defer func() { err = errors.Join(err, g.stop()) }()
+	defer func() {
+		begun := time.Now()
+		if err = errors.Join(err, g.stop()); err == nil {
+			log.Info("stopped", "ms", time.Since(begun).Milliseconds())
+		}
+	}()
 
 	m := newMetrics()
-	books, err := ledger.Open(ledger.Options{Dir: c.DataDir, Livemode: c.Livemode,
-		Observe: func(commit ledger.Commit) { m.Commit(commit.Duration, commit.Events) }})
+	books, err := ledger.Open(ledger.Options{Dir: c.DataDir, Livemode: c.Livemode, Observe: observer(m, log)})
 	if err != nil {
 		return err
 	}
@@ -125,6 +131,22 @@ func newLog(c *config.Config, to io.Writer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(to, options))
 }
 
+// observer measures commits, and logs when they begin to fail and when they work again. The ledger's
+// committer is its only caller.
+func observer(m *metrics.Metrics, log *slog.Logger) func(ledger.Commit) {
+	failing := false
+	return func(c ledger.Commit) {
+		m.Commit(c.Duration, c.Events)
+		if c.Err != nil && !failing {
+			log.Error("the ledger cannot be written: every event is answered 503 until it can; look at the disk (space, mount, dmesg)", "error", c.Err)
+		}
+		if c.Err == nil && failing {
+			log.Info("the ledger can be written again")
+		}
+		failing = c.Err != nil
+	}
+}
+
 // newMetrics tells the metrics the words that the other rooms use.
 func newMetrics() *metrics.Metrics {
 	outcomes := texts(ledger.Outcomes[:])
@@ -161,14 +183,14 @@ func openDoors(g *group, c *config.Config, books *ledger.Ledger, m *metrics.Metr
 	doors.Socket = c.OperatorSocket
 	g.serves("operator's socket", receiver.NewDoor(socket, private.Socket(), log))
 	if c.OperatorListen != "" {
-		l, err := net.Listen("tcp", c.OperatorListen)
+		l, err := receiver.Listen(c.OperatorListen)
 		if err != nil {
 			return doors, fmt.Errorf("open the operator's door (TILLHOOK_OPERATOR_LISTEN): %w", err)
 		}
 		doors.Operator = l.Addr().String()
 		g.serves("operator's door", receiver.NewDoor(l, private.TCP(), log))
 	}
-	l, err := net.Listen("tcp", c.Listen)
+	l, err := receiver.Listen(c.Listen)
 	if err != nil {
 		return doors, fmt.Errorf("open the public door (TILLHOOK_LISTEN): %w", err)
 	}
@@ -196,11 +218,12 @@ type group struct {
 type step struct {
 	name string
 	stop func(ctx context.Context) error
+	door bool
 }
 
 // closes registers what is to be done at the end.
 func (g *group) closes(name string, stop func(ctx context.Context) error) {
-	g.steps = append(g.steps, step{name, stop})
+	g.steps = append(g.steps, step{name: name, stop: stop})
 }
 
 // runs starts what goes on until its context ends, and waits for it at the end.
@@ -232,17 +255,23 @@ func (g *group) serves(name string, door *receiver.Door) {
 			g.ended <- fmt.Errorf("the %s ended: %w", name, err)
 		}
 	}()
-	g.closes(name, door.Shutdown)
+	g.steps = append(g.steps, step{name: name, stop: door.Shutdown, door: true})
 }
 
 // stop undoes every step, the last first, whatever becomes of the others.
 func (g *group) stop() error {
 	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
 	defer cancel()
+	doors, cancelDoors := context.WithTimeout(ctx, doorsTime)
+	defer cancelDoors()
 	var errs []error
 	for _, s := range slices.Backward(g.steps) {
 		start := time.Now()
-		if err := s.stop(ctx); err != nil {
+		bound := ctx
+		if s.door {
+			bound = doors
+		}
+		if err := s.stop(bound); err != nil {
 			errs = append(errs, fmt.Errorf("stop the %s: %w", s.name, err))
 		}
 		g.log.Debug("stopped", "what", s.name, "ms", time.Since(start).Milliseconds())

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"tillhook/ledger"
@@ -189,6 +190,42 @@ func TestQuarantineBlocksNothing(t *testing.T) {
 	if s := mustStats(t, l); s.Events != 3 || s.Outcomes[ledger.Applied] != 3 {
 		t.Errorf("the figures are %+v", s)
 	}
+}
+
+// Repeats cost no commit of their own and are written all the same, within 10 s, however many wait.
+func TestRepeatsAreWrittenInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var commits atomic.Int64
+		l := ledgertest.Start(t, ledger.Options{Dir: t.TempDir(), Observe: func(ledger.Commit) { commits.Add(1) }})
+		const n = 6000 // more than one transaction takes
+		send := func(want ledger.Outcome) {
+			var group sync.WaitGroup
+			for i := range n {
+				group.Go(func() {
+					e := succeeded(fmt.Sprintf("evt_%d", i), fmt.Sprintf("pi_%d", i))
+					if i%2 == 0 {
+						e.Quarantine = ledger.WrongMode
+					}
+					res, err := l.Append(t.Context(), e)
+					if err != nil || i%2 == 1 && res.Status != want || i%2 == 0 && res.Status != ledger.Quarantined {
+						t.Errorf("got %+v, %v", res, err)
+					}
+				})
+			}
+			group.Wait()
+		}
+		send(ledger.Applied)
+		commits.Store(0)
+		send(ledger.AlreadyProcessed)
+		if c := commits.Load(); c != 0 || l.WaitingRepeats() != n {
+			t.Errorf("%d repeats made %d commits, and %d wait", n, c, l.WaitingRepeats())
+		}
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if c := commits.Load(); c != 2 || l.WaitingRepeats() != 0 {
+			t.Errorf("after 10 s there were %d commits, and %d repeats wait", c, l.WaitingRepeats())
+		}
+	})
 }
 
 func mustStats(t *testing.T, l *ledger.Ledger) ledger.Stats {

@@ -17,10 +17,12 @@ const maxFaults = 50
 // fault it found, joined, or nil. It reads the whole file.
 func (l *Ledger) Check() error {
 	c := &checker{l: l}
-	err := l.db.View(func(tx *bolt.Tx) error {
+	err := l.view(func(tx *bolt.Tx) error {
 		c.tx = tx
-		for err := range tx.Check() {
-			c.fault("pages: %w", err)
+		for err := range tx.Check() { // to its end: bbolt's own goroutine sends it
+			if len(c.faults) < maxFaults {
+				c.fault("pages: %w", err)
+			}
 		}
 		for _, step := range []func() error{c.events, c.ids, c.quarantine, c.bodies, c.payments, c.aliases, c.sums} {
 			if err := step(); err != nil {
@@ -116,8 +118,10 @@ func (c *checker) events() error {
 			if !c.has(bucketPaymentEvents, paymentEventKey(id, seq)) {
 				c.fault("event row %d (%s): payment %s does not list it", seq, r.id, id)
 			}
-			if in := r.facts.Intent; in.LatestCharge != "" && !c.has(bucketAliases, []byte(in.LatestCharge)) {
-				c.fault("event row %d (%s): %s does not find its payment", seq, r.id, in.LatestCharge)
+			if in := r.facts.Intent; in.LatestCharge != "" {
+				if found, err := get(c.tx, bucketAliases, []byte(in.LatestCharge)); err != nil || found == nil || string(found) > id {
+					c.fault("event row %d (%s): %s finds the payment %q, not %s", seq, r.id, in.LatestCharge, found, id)
+				}
 			}
 		}
 		return nil

@@ -1,10 +1,11 @@
 package ledger_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -156,8 +157,7 @@ func TestAFullQueueRefusesAtOnce(t *testing.T) {
 				t.Fatal(err)
 			}
 			ctx, giveUp := context.WithCancel(t.Context())
-			raw := make([]byte, c.size)
-			rand.NewChaCha8([32]byte{}).Read(raw) // what does not compress
+			raw := make([]byte, c.size) // compresses to nothing, and what is decoded of it need not
 			var group sync.WaitGroup
 			overloaded := make(chan struct{}, c.most+100)
 			for i := range c.most + 50 {
@@ -187,5 +187,85 @@ func TestAFullQueueRefusesAtOnce(t *testing.T) {
 				t.Fatal(err)
 			}
 		})
+	}
+}
+
+// bbolt panics on a page whose header is damaged. Here it is an error, and the process lives.
+func TestADamagedPageIsAnError(t *testing.T) {
+	dir := t.TempDir()
+	l, err := ledger.Open(ledger.Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := ledgertest.Run(t, l)
+	var group sync.WaitGroup
+	for i := range 300 {
+		group.Go(func() { mustAppend(t, l, succeeded(fmt.Sprintf("evt_%03d", i), "pi_1")) })
+	}
+	group.Wait()
+	stop()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	// The leaves of the id index: the flags of a page stand at its byte 8.
+	path := filepath.Join(dir, "ledger.db")
+	file, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	damaged := 0
+	for page := 2 * 4096; page+4096 <= len(file); page += 4096 {
+		if file[page+8] == 0x02 && bytes.Contains(file[page:page+4096], []byte("tevt_1")) {
+			file[page+8], damaged = 0x40, damaged+1
+		}
+	}
+	if damaged == 0 {
+		t.Fatal("the id index was not found")
+	}
+	if err := os.WriteFile(path, file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	if l, err = ledger.Open(ledger.Options{Dir: dir}); err != nil {
+		t.Fatal(err)
+	}
+	stop = ledgertest.Run(t, l)
+	if _, err := l.Append(t.Context(), succeeded("evt_150", "pi_1")); !errors.Is(err, ledger.ErrUnavailable) || !errors.Is(err, ledger.ErrCorrupt) {
+		t.Errorf("a delivery whose id lies in the damaged page gave %v", err)
+	}
+	if _, err := l.Event("evt_150"); !errors.Is(err, ledger.ErrCorrupt) {
+		t.Errorf("reading gave %v", err)
+	}
+	stop()
+	if err := l.Check(); !errors.Is(err, ledger.ErrCorrupt) {
+		t.Errorf("the check says %v", err)
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// One damaged row keeps nobody from starting.
+func TestADamagedLastRowDoesNotStopTheStart(t *testing.T) {
+	dir := written(t)
+	edit(t, dir, func(tx *bolt.Tx) error {
+		b := tx.Bucket([]byte("events"))
+		key, _ := b.Cursor().Last()
+		return b.Put(slices.Clone(key), []byte("noise"))
+	})
+	l, err := ledger.Open(ledger.Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := ledgertest.Run(t, l)
+	if res := mustAppend(t, l, succeeded("evt_9", "pi_9")); res.Sequence != 5 {
+		t.Errorf("the next event got %+v", res)
+	}
+	stop()
+	if err := l.Check(); !errors.Is(err, ledger.ErrCorrupt) {
+		t.Errorf("the check says %v", err)
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
 	}
 }

@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -122,25 +123,27 @@ func (l *Ledger) Append(ctx context.Context, e *Event) (Result, error) {
 	if l.readOnly {
 		return Result{}, ErrReadOnly
 	}
+	if err := e.check(); err != nil {
+		return Result{}, err
+	}
 	if f := l.failure.Load(); f != nil {
 		return Result{}, f.err
 	}
-	if res, ok, err := l.known(e); ok || err != nil {
+	if res, ok, err := l.lookup(ctx, e); ok || err != nil {
 		return res, err
 	}
-	p := &pending{event: e, body: l.bodies.encode(e.Raw), size: uint64(len(e.Raw)), done: make(chan struct{})}
-	size := int64(len(p.body) + queuedOverhead)
-	if l.queuedBytes.Add(size) > maxQueuedBytes {
-		l.queuedBytes.Add(-size)
+	p := newPending(e, l.bodies.encode(e.Raw))
+	if l.queuedBytes.Add(p.weight) > maxQueuedBytes {
+		l.queuedBytes.Add(-p.weight)
 		return Result{}, ErrOverloaded
 	}
 	select {
 	case l.queue <- p:
 	case <-l.stopped:
-		l.queuedBytes.Add(-size)
+		l.queuedBytes.Add(-p.weight)
 		return Result{}, ErrClosed
 	default:
-		l.queuedBytes.Add(-size)
+		l.queuedBytes.Add(-p.weight)
 		return Result{}, ErrOverloaded
 	}
 	select {
@@ -155,16 +158,60 @@ func (l *Ledger) Append(ctx context.Context, e *Event) (Result, error) {
 			return Result{}, ErrClosed
 		}
 	case <-ctx.Done():
-		return Result{}, fmt.Errorf("%w in time: %w", ErrUnavailable, ctx.Err())
+		return Result{}, late(ctx)
 	}
 }
 
-// known answers a repeat of an event that is durably booked, without the committer. What a reader
+func late(ctx context.Context) error {
+	return fmt.Errorf("%w in time: %w", ErrUnavailable, ctx.Err())
+}
+
+// check refuses what could be written and never read again.
+func (e *Event) check() error {
+	if e.ID == "" || len(e.ID) > maxID || !slices.Contains(sources[:], e.Source) || e.Quarantine != "" && !slices.Contains(Reasons[:], e.Quarantine) {
+		return fmt.Errorf("the event %.40q of source %q with the reason %q is not one the ledger can hold", e.ID, e.Source, e.Quarantine)
+	}
+	return nil
+}
+
+// maxID bounds an event's id, which is a key: sha256_ ids and all of Stripe's fit.
+const maxID = 255
+
+// lookup is known, bounded by ctx: bbolt holds a lock that readers need while it writes a meta page,
+// and a page fault on a disk that hangs waits for the disk. What is cut off here ends by itself later.
+func (l *Ledger) lookup(ctx context.Context, e *Event) (Result, bool, error) {
+	type answer struct {
+		res Result
+		ok  bool
+		err error
+	}
+	if l.looking.Add(1) > maxQueued {
+		l.looking.Add(-1)
+		return Result{}, false, ErrOverloaded
+	}
+	livemode, id, usable := e.Livemode, e.ID, e.Quarantine == ""
+	found := make(chan answer, 1)
+	go func() {
+		defer l.looking.Add(-1)
+		var a answer
+		a.res, a.ok, a.err = l.known(livemode, id, usable)
+		found <- a
+	}()
+	select {
+	case a := <-found:
+		return a.res, a.ok, a.err
+	case <-ctx.Done():
+		return Result{}, false, late(ctx)
+	}
+}
+
+// known answers a repeat of an event that is durably written, without the committer. What a reader
 // sees can be newer than what is on disk: a row above the last durable sequence, or one that
-// left quarantine in a transaction not yet durable, waits like a new event.
-func (l *Ledger) known(e *Event) (res Result, ok bool, err error) {
-	err = l.db.View(func(tx *bolt.Tx) error {
-		seq, found, err := lookupID(tx, e.Livemode, e.ID)
+// left quarantine in a transaction not yet durable, waits like a new event. So does one that lies in
+// quarantine and has come in a usable form.
+func (l *Ledger) known(livemode bool, id string, usable bool) (res Result, ok bool, err error) {
+	err = l.view(func(tx *bolt.Tx) error {
+		seq, found, err := lookupID(tx, livemode, id)
 		if err != nil || !found || seq > l.durableSeq.Load() {
 			return err
 		}
@@ -172,7 +219,7 @@ func (l *Ledger) known(e *Event) (res Result, ok bool, err error) {
 		if err != nil {
 			return err
 		}
-		if row.outcome == Quarantined || row.released && uint64(tx.ID()) > l.durableTx.Load() {
+		if row.outcome == Quarantined && usable || row.released && uint64(tx.ID()) > l.durableTx.Load() {
 			return nil
 		}
 		res, ok = row.repeat(seq), true
@@ -197,12 +244,20 @@ func (l *Ledger) known(e *Event) (res Result, ok bool, err error) {
 // Health is the state of the ledger's writing side.
 type Health struct {
 	LastCommit time.Time // zero if there was none since Open
-	Err        error     // why the last commit failed; nil while writing works
+	Err        error     // why the last commit failed, or that the one under way hangs; nil while writing works
 }
+
+// hangs is how long a commit may take before the ledger counts as unavailable: nobody waits longer for it.
+const hangs = 5 * time.Second
 
 // Health tells whether the last commit succeeded. It touches no disk.
 func (l *Ledger) Health() Health {
 	var h Health
+	if began := l.began.Load(); began != 0 {
+		if took := time.Since(time.Unix(0, began)); took > hangs {
+			h.Err = fmt.Errorf("%w: a commit has been under way for %s", ErrUnavailable, took.Round(time.Second))
+		}
+	}
 	if ns := l.lastCommit.Load(); ns != 0 {
 		h.LastCommit = time.Unix(0, ns)
 	}

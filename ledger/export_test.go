@@ -7,3 +7,6 @@ func Seal(bucket, key, value string) []byte {
 
 // Queued is how many events wait for the committer.
 func (l *Ledger) Queued() int { return len(l.queue) }
+
+// WaitingRepeats is how many rows have counts that are not written yet.
+func (l *Ledger) WaitingRepeats() int { return l.waitingRepeats() }

@@ -29,6 +29,10 @@ import (
 // stop the very scheduler that has to answer it), told over its standard input:
 //
 //	arm N   the next sync of a meta page fails and is forgotten; N syncs of meta pages later the power goes
+//	cut     the power goes
+//	stall   writing a meta page takes 3 s from now on
+//
+// Each is answered "done".
 
 // asDisk in the environment makes the test binary be the disk: folder and mount point, by a colon.
 const asDisk = "THIS_TEST_IS_A_DISK"
@@ -65,6 +69,7 @@ type disk struct {
 	left    int  // syncs of meta pages until the power goes
 	failing bool // the forgotten sync has happened
 	off     bool // the power is gone: nothing reaches the disk
+	stall   bool // meta pages are slow
 }
 
 type extent struct {
@@ -109,6 +114,11 @@ func (d *disk) sync() syscall.Errno {
 
 func (d *disk) write(b []byte, off int64) {
 	d.mu.Lock()
+	if d.stall && off < metaBytes {
+		d.mu.Unlock()
+		time.Sleep(3 * time.Second)
+		d.mu.Lock()
+	}
 	defer d.mu.Unlock()
 	d.pending = append(d.pending, extent{off, append([]byte(nil), b...)})
 	d.size = max(d.size, off+int64(len(b)))
@@ -143,6 +153,9 @@ func (r *root) OnAdd(ctx context.Context) {
 	file := r.NewPersistentInode(ctx, &diskFile{disk: r.disk}, fs.StableAttr{Mode: syscall.S_IFREG, Ino: 2})
 	r.AddChild("ledger.db", file, false)
 }
+
+// Fsync of the folder: its one name is always there.
+func (r *root) Fsync(context.Context, fs.FileHandle, uint32) syscall.Errno { return 0 }
 
 func (f *diskFile) Open(context.Context, uint32) (fs.FileHandle, uint32, syscall.Errno) {
 	return nil, fuse.FOPEN_KEEP_CACHE, 0
@@ -196,8 +209,10 @@ func serveDisk(backing, mount string) error {
 		if _, err := fmt.Sscanf(in.Text(), "arm %d", &d.left); err == nil {
 			d.armed = true
 		}
+		d.off = d.off || in.Text() == "cut"
+		d.stall = d.stall || in.Text() == "stall"
 		d.mu.Unlock()
-		fmt.Println("armed")
+		fmt.Println("done")
 	}
 	return server.Unmount()
 }
@@ -315,16 +330,119 @@ func TestAForgottenMetaPage(t *testing.T) {
 				t.Error(err)
 			}
 
-			// What the disk has, seen without the file system.
-			after := ledgertest.Start(t, ledger.Options{Dir: backing})
-			if err := after.Check(); err != nil {
-				t.Errorf("the ledger is not sound: %v", err)
-			}
-			for _, id := range acked {
-				if _, err := after.Event(id); err != nil {
-					t.Errorf("%s was acknowledged and is lost: %v", id, err)
-				}
-			}
+			onDisk(t, backing, acked)
 		})
+	}
+}
+
+// onDisk demands that what the disk has, seen without the file system, is sound and holds all that was acknowledged.
+func onDisk(t *testing.T, backing string, acked []string) {
+	t.Helper()
+	after := ledgertest.Start(t, ledger.Options{Dir: backing})
+	if err := after.Check(); err != nil {
+		t.Errorf("the ledger is not sound: %v", err)
+	}
+	for _, id := range acked {
+		if _, err := after.Event(id); err != nil {
+			t.Errorf("%s was acknowledged and is lost: %v", id, err)
+		}
+	}
+}
+
+// A process ends right after a meta page's sync has failed. The next one sees the commit in the page
+// cache, where the disk does not have it: what it acknowledges must be on the disk all the same.
+func TestARestartBelievesTheDisk(t *testing.T) {
+	backing := t.TempDir()
+	closed(t, backing)
+	mount, say, heard := mounted(t, backing)
+	l, err := ledger.Open(ledger.Options{Dir: mount})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- l.Run(ctx) }()
+	mustAppend(t, l, succeeded("evt_1", "pi_1"))
+	say("arm 1000")
+	if line := <-heard; line != "done" {
+		t.Fatalf("the disk says %q", line)
+	}
+	if _, err := l.Append(t.Context(), succeeded("evt_2", "pi_1")); !errors.Is(err, ledger.ErrUnavailable) {
+		t.Fatalf("an event whose commit the disk forgot gave %v", err)
+	}
+	cancel()
+	if err := <-ended; !errors.Is(err, ledger.ErrUnavailable) {
+		t.Errorf("the committer ended with %v", err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	again, err := ledger.Open(ledger.Options{Dir: mount})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel = context.WithCancel(t.Context())
+	go func() { ended <- again.Run(ctx) }()
+	if res := mustAppend(t, again, succeeded("evt_2", "pi_1")); res.Status != ledger.AlreadyProcessed {
+		t.Errorf("the event that the page cache shows gave %+v", res)
+	}
+	say("cut")
+	for line := range heard { // "forgotten" comes first
+		if line == "done" {
+			break
+		}
+	}
+	cancel()
+	if err := <-ended; !errors.Is(err, ledger.ErrUnavailable) { // the repeat's count has nowhere to go
+		t.Errorf("the committer ended with %v", err)
+	}
+	if err := again.Close(); err != nil {
+		t.Fatal(err)
+	}
+	onDisk(t, backing, []string{"evt_1", "evt_2"})
+}
+
+// bbolt's readers wait for a meta page that is being written. Whoever asks for what is known waits no
+// longer than he said.
+func TestALookupIsBounded(t *testing.T) {
+	t.Parallel()
+	backing := t.TempDir()
+	closed(t, backing)
+	mount, say, heard := mounted(t, backing)
+	l := ledgertest.Start(t, ledger.Options{Dir: mount})
+	mustAppend(t, l, succeeded("evt_1", "pi_1"))
+	say("stall")
+	<-heard
+	slow := make(chan error, 1)
+	go func() {
+		_, err := l.Append(t.Context(), succeeded("evt_2", "pi_2"))
+		slow <- err
+	}()
+	cut := 0
+	for writing := true; writing; {
+		select {
+		case err := <-slow:
+			if err != nil {
+				t.Error(err)
+			}
+			writing = false
+		default:
+			begun := time.Now()
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			if _, err := l.Append(ctx, succeeded("evt_1", "pi_1")); errors.Is(err, context.DeadlineExceeded) {
+				cut++
+			} else if err != nil {
+				t.Error(err)
+			}
+			cancel()
+			if took := time.Since(begun); took > 2*time.Second {
+				t.Errorf("a repeat took %s", took)
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
+	if cut == 0 {
+		t.Error("no repeat had to wait")
 	}
 }

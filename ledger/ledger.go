@@ -25,7 +25,7 @@
 //
 //   - bbolt shows a commit to readers before its last sync has returned, so what a reader sees may
 //     still be lost. Append answers "known" only for what is on disk.
-//   - A failed commit may be on disk or not. See commit.go for how the file is made trustworthy.
+//   - A failed commit may be on disk or not. See mend.go for how the file is made trustworthy.
 //   - A reader that keeps a transaction open stops pages from being reused. Every query here is short.
 //
 // The package knows nothing of HTTP, of Stripe's JSON or of metrics, and never logs.
@@ -37,8 +37,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -61,7 +63,7 @@ var (
 var (
 	// ErrUnavailable: the event is not durably written; whether it is written at all is unknown.
 	// The sender should try again: an event that did get in is then known.
-	ErrUnavailable = errors.New("the ledger cannot be written")
+	ErrUnavailable = errors.New("the ledger is not available")
 	// ErrOverloaded: too much is waiting for the disk already; nothing was written.
 	ErrOverloaded = errors.New("too many events are waiting for the disk")
 	// ErrClosed: the ledger is closing; nothing was written.
@@ -90,13 +92,14 @@ type Options struct {
 	Dir string
 	// Livemode is the mode the ledger is bound to by its first opening, and must have at any later one.
 	Livemode bool
-	// Observe, if set, is called by the writing goroutine after every commit, failed or not. It must not block.
+	// Observe, if set, is called by the writing goroutine after every commit, failed or not, and after
+	// every try to get going again after a failed one. It must not block.
 	Observe func(Commit)
 }
 
 // Commit tells what one commit took.
 type Commit struct {
-	Events   int           // how many deliveries it answered, repeats included
+	Events   int           // how many deliveries it answered, repeats included; 0 for a try to get going again
 	Duration time.Duration // from the beginning of the transaction to the end of its last sync
 	Err      error         // nil if both syncs succeeded
 }
@@ -111,6 +114,8 @@ type Ledger struct {
 	readOnly bool
 	bodies   *bodyCodec
 
+	unsettled   unsettled // what a failed commit left; the committer's own
+	flushes     int       // commits that counted repeats still need; the committer's own
 	queue       chan *pending
 	queuedBytes atomic.Int64
 	wake        chan struct{} // tells the committer that repeats wait to be written
@@ -120,6 +125,8 @@ type Ledger struct {
 	durableSeq atomic.Uint64 // every row up to here is on disk
 	durableTx  atomic.Uint64 // and so is every transaction up to here
 	failure    atomic.Pointer[failure]
+	began      atomic.Int64 // unix nanoseconds at which the commit under way began, 0 if there is none
+	looking    atomic.Int64 // lookups under way
 	lastCommit atomic.Int64 // unix nanoseconds of the last commit that succeeded
 	counts     atomic.Pointer[counts]
 	lastEvent  atomic.Int64 // unix milliseconds at which the newest event was received, 0 for none
@@ -132,15 +139,17 @@ type Ledger struct {
 // lock at once or returns [ErrHeld]. Nothing is written until [Ledger.Run] runs. The caller closes it.
 func Open(opts Options) (*Ledger, error) {
 	path := filepath.Join(opts.Dir, fileName)
-	if err := os.MkdirAll(opts.Dir, 0o700); err != nil {
+	if err := makeDir(opts.Dir); err != nil {
 		return nil, fmt.Errorf("make the data folder: %w", err)
 	}
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+	there, err := exists(path)
+	if err != nil {
+		return nil, fmt.Errorf("look for the ledger: %w", err)
+	}
+	if !there {
 		if err := create(opts.Dir, opts.Livemode); err != nil {
 			return nil, err
 		}
-	} else if err != nil {
-		return nil, fmt.Errorf("look for the ledger: %w", err)
 	}
 	l, err := open(path, false)
 	if err != nil {
@@ -152,23 +161,29 @@ func Open(opts Options) (*Ledger, error) {
 		return nil, errors.Join(fmt.Errorf("%w: %s holds %s mode payments, the configuration says %s; set TILLHOOK_DATA_DIR to another folder for %s mode",
 			ErrOtherMode, path, have, want, want), l.db.Close())
 	}
-	return l, nil
+	return l, removeLeftovers(opts.Dir)
 }
 
 // OpenReadOnly opens an existing ledger beside nobody: bbolt's lock keeps it from a file that a
 // receiver holds ([ErrHeld]), and it never makes one ([ErrNotFound]).
 func OpenReadOnly(dir string) (*Ledger, error) {
 	path := filepath.Join(dir, fileName)
-	if _, err := os.Stat(path); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("%w: no ledger at %s", ErrNotFound, path)
-		}
+	there, err := exists(path)
+	if err != nil {
 		return nil, fmt.Errorf("look for the ledger: %w", err)
+	}
+	if !there {
+		return nil, fmt.Errorf("%w: no ledger at %s", ErrNotFound, path)
 	}
 	return open(path, true)
 }
 
-func open(path string, readOnly bool) (*Ledger, error) {
+func open(path string, readOnly bool) (_ *Ledger, err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer damaged(&err)
+	if err := inspect(path); err != nil {
+		return nil, err
+	}
 	l := &Ledger{
 		path:     path,
 		readOnly: readOnly,
@@ -185,7 +200,9 @@ func open(path string, readOnly bool) (*Ledger, error) {
 		OpenFile: func(name string, flag int, perm os.FileMode) (*os.File, error) {
 			// Open has made the file; bbolt must not make another one.
 			f, err := os.OpenFile(name, flag&^os.O_CREATE, perm)
-			l.file = f
+			if l.file == nil {
+				l.file = f
+			}
 			return f, err
 		},
 	})
@@ -198,7 +215,10 @@ func open(path string, readOnly bool) (*Ledger, error) {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
 	l.db = db
-	if l.bodies, err = newBodyCodec(); err == nil {
+	if l.bodies, err = newBodyCodec(); err == nil && !readOnly {
+		err = l.settle()
+	}
+	if err == nil {
 		err = l.load()
 	}
 	if err != nil {
@@ -207,13 +227,19 @@ func open(path string, readOnly bool) (*Ledger, error) {
 	return l, nil
 }
 
+// newPattern names a ledger that is being made.
+const newPattern = fileName + ".new-*"
+
 // create makes a whole, empty ledger under another name and then gives it its own, so that a
 // ledger.db that exists is never half made, whatever stops the process.
 func create(dir string, livemode bool) (err error) {
-	path := filepath.Join(dir, fileName)
-	made := path + ".new"
-	if err := os.Remove(made); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove what an interrupted start left: %w", err)
+	f, err := os.CreateTemp(dir, newPattern)
+	if err != nil {
+		return fmt.Errorf("make the ledger: %w", err)
+	}
+	made := f.Name()
+	if err := f.Close(); err != nil {
+		return fmt.Errorf("make the ledger: %w", err)
 	}
 	db, err := bolt.Open(made, 0o600, &bolt.Options{Timeout: time.Millisecond})
 	if err != nil {
@@ -223,32 +249,59 @@ func create(dir string, livemode bool) (err error) {
 	if err := errors.Join(err, db.Close()); err != nil {
 		return fmt.Errorf("make the ledger: %w", err)
 	}
-	// A link, unlike a rename, does not replace a ledger that another process made meanwhile.
-	if err := os.Link(made, path); errors.Is(err, fs.ErrExist) {
+	// A link, unlike a rename, does not replace a ledger that another process made meanwhile. That one
+	// may have taken ours for a leftover.
+	path := filepath.Join(dir, fileName)
+	if err := os.Link(made, path); errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%w: %s appeared while this process was making it", ErrHeld, path)
 	} else if err != nil {
 		return fmt.Errorf("make the ledger: %w", err)
 	}
-	if err := os.Remove(made); err != nil {
-		return fmt.Errorf("make the ledger: %w", err)
+	return nil
+}
+
+// removeLeftovers deletes what making the ledger left, in this start or in one that was interrupted. The caller holds the ledger.
+func removeLeftovers(dir string) error {
+	left, err := filepath.Glob(filepath.Join(dir, newPattern))
+	for _, path := range left {
+		err = errors.Join(err, os.Remove(path))
 	}
-	return syncDir(dir)
+	return err
+}
+
+// makeDir makes a folder, and every one above it that is missing, and makes their names durable.
+func makeDir(dir string) error {
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		return os.MkdirAll(dir, 0o700)
+	}
+	parent := filepath.Dir(filepath.Clean(dir))
+	if err := makeDir(parent); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return syncDir(parent)
 }
 
 // syncDir makes the folder's entries durable (fsync(2): syncing a file does not sync its name).
 func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
-		return fmt.Errorf("sync the data folder: %w", err)
+		return fmt.Errorf("sync the folder: %w", err)
 	}
-	if err := errors.Join(d.Sync(), d.Close()); err != nil {
-		return fmt.Errorf("sync the data folder: %w", err)
+	err = d.Sync()
+	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EINVAL) {
+		err = nil // a file system that has no such thing
+	}
+	if err := errors.Join(err, d.Close()); err != nil {
+		return fmt.Errorf("sync the folder: %w", err)
 	}
 	return nil
 }
 
 // load reads what the ledger keeps in memory from the file: mode, counts and the last sequence.
-// All that a reader sees counts as durable afterwards, so it runs only when the file is known to be.
+// All that a reader sees counts as durable afterwards: a writer calls it only on a settled file.
 func (l *Ledger) load() error {
 	if !l.readOnly {
 		// bbolt counts its free pages at the end of a writing transaction, even of one that wrote nothing.
@@ -260,7 +313,7 @@ func (l *Ledger) load() error {
 			return err
 		}
 	}
-	return l.db.View(func(tx *bolt.Tx) error {
+	return l.view(func(tx *bolt.Tx) error {
 		livemode, err := readMeta(tx)
 		if err != nil {
 			return err
@@ -272,16 +325,32 @@ func (l *Ledger) load() error {
 		}
 		l.counts.Store(c)
 		seq, rec, err := lastRow(tx)
-		if err != nil {
+		switch {
+		case errors.Is(err, ErrCorrupt): // one damaged row keeps nobody from starting; Check names it
+		case err != nil:
 			return err
-		}
-		if rec != nil {
+		case rec != nil:
 			l.lastEvent.Store(rec.received)
 		}
 		l.durableSeq.Store(seq)
 		l.durableTx.Store(uint64(tx.ID()))
 		return nil
 	})
+}
+
+// view reads in one transaction. bbolt panics on a page that is damaged in its header, and the process
+// faults on one that cannot be read from the disk or was cut off; here that is [ErrCorrupt] like any other damage.
+func (l *Ledger) view(read func(tx *bolt.Tx) error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer damaged(&err)
+	return l.db.View(read)
+}
+
+// damaged turns a panic of bbolt's into an error.
+func damaged(err *error) {
+	if r := recover(); r != nil {
+		*err = fmt.Errorf("%w: %v", ErrCorrupt, r)
+	}
 }
 
 // Close releases the file. Run must have returned. Appends that come later fail.

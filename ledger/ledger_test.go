@@ -3,9 +3,12 @@ package ledger_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -136,14 +139,32 @@ func TestOpenRefuses(t *testing.T) {
 		}
 	})
 	t.Run("what is no bbolt file", func(t *testing.T) {
-		for name, content := range map[string]string{"text": strings.Repeat("not a ledger\n", 2000), "short": "x"} {
+		for want, content := range map[string]string{"another program": strings.Repeat("not a ledger\n", 2000), "its beginning is damaged": "x", "is empty": ""} {
 			dir := t.TempDir()
-			if err := os.WriteFile(filepath.Join(dir, "ledger.db"), []byte(content), 0o600); err != nil {
+			path := filepath.Join(dir, "ledger.db")
+			if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := ledger.Open(ledger.Options{Dir: dir}); !errors.Is(err, ledger.ErrSchema) {
-				t.Errorf("%s: got %v, want ErrSchema", name, err)
+			refused(t, dir, want)
+			if after, err := os.ReadFile(path); err != nil || string(after) != content {
+				t.Errorf("%s: the refused file was changed, %v", want, err)
 			}
+		}
+	})
+	t.Run("what is no file", func(t *testing.T) {
+		dir := t.TempDir()
+		if err := syscall.Mkfifo(filepath.Join(dir, "ledger.db"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		refused(t, dir, "is not a regular file")
+	})
+	t.Run("a file that was cut short, wherever", func(t *testing.T) {
+		for size := int64(1); size < 5*4096; size += 1024 {
+			dir := written(t)
+			if err := os.Truncate(filepath.Join(dir, "ledger.db"), size); err != nil {
+				t.Fatal(err)
+			}
+			refused(t, dir, "")
 		}
 	})
 	t.Run("a file of a newer version", func(t *testing.T) {
@@ -166,6 +187,46 @@ func TestOpenRefuses(t *testing.T) {
 	})
 }
 
+// refused demands that neither a writer nor a reader opens the ledger, and why.
+func refused(t *testing.T, dir, want string) {
+	t.Helper()
+	_, writer := ledger.Open(ledger.Options{Dir: dir})
+	_, reader := ledger.OpenReadOnly(dir)
+	for _, err := range []error{writer, reader} {
+		if !errors.Is(err, ledger.ErrSchema) || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want ErrSchema that says %q", err, want)
+		}
+	}
+}
+
+// A file that is cut short while it is open gives errors, and the process lives.
+func TestAFileCutShortUnderUs(t *testing.T) {
+	dir := t.TempDir()
+	l, err := ledger.Open(ledger.Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := ledgertest.Run(t, l)
+	var group sync.WaitGroup
+	for i := range 300 {
+		group.Go(func() { mustAppend(t, l, succeeded(fmt.Sprintf("evt_%03d", i), "pi_1")) })
+	}
+	group.Wait()
+	if err := os.Truncate(l.Path(), 8192); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Append(t.Context(), succeeded("evt_150", "pi_1")); !errors.Is(err, ledger.ErrUnavailable) {
+		t.Errorf("a delivery gave %v", err)
+	}
+	if _, err := l.Payment("pi_1"); !errors.Is(err, ledger.ErrCorrupt) {
+		t.Errorf("reading gave %v", err)
+	}
+	stop()
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // closed makes or opens a test mode ledger and closes it.
 func closed(t *testing.T, dir string) {
 	t.Helper()
@@ -180,12 +241,12 @@ func closed(t *testing.T, dir string) {
 
 func TestAnInterruptedMakingIsMadeAgain(t *testing.T) {
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "ledger.db.new"), []byte("half a ledger"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "ledger.db.new-17"), []byte("half a ledger"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	l := ledgertest.Start(t, ledger.Options{Dir: dir})
 	mustAppend(t, l, succeeded("evt_1", "pi_1"))
-	if _, err := os.Stat(filepath.Join(dir, "ledger.db.new")); !errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Stat(filepath.Join(dir, "ledger.db.new-17")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the half made file is still there: %v", err)
 	}
 }

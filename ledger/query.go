@@ -80,7 +80,7 @@ func (l *Ledger) Payments(q PaymentQuery) (page []*Payment, more bool, err error
 }
 
 func (l *Ledger) paymentCursor(id string) (key []byte, err error) {
-	err = l.db.View(func(tx *bolt.Tx) error {
+	err = l.view(func(tx *bolt.Tx) error {
 		present, err := resolve(tx, id)
 		if err != nil {
 			return err
@@ -102,7 +102,7 @@ func (l *Ledger) paymentCursor(id string) (key []byte, err error) {
 // key belongs to the transaction.
 func (l *Ledger) scanDown(bucket, below []byte, visit func(tx *bolt.Tx, key []byte) (stop bool, err error)) error {
 	for done := false; !done; {
-		err := l.db.View(func(tx *bolt.Tx) error {
+		err := l.view(func(tx *bolt.Tx) error {
 			c := tx.Bucket(bucket).Cursor()
 			var key []byte
 			if below == nil {
@@ -139,7 +139,7 @@ func (l *Ledger) scanDown(bucket, below []byte, visit func(tx *bolt.Tx, key []by
 
 // Payment finds a payment by any id seen for it. It returns [ErrNotFound] for an id never seen.
 func (l *Ledger) Payment(id string) (p *Payment, err error) {
-	err = l.db.View(func(tx *bolt.Tx) error {
+	err = l.view(func(tx *bolt.Tx) error {
 		present, err := resolve(tx, id)
 		if err != nil {
 			return err
@@ -254,7 +254,7 @@ func (l *Ledger) eventCursor(after string, key func(seq uint64) []byte) ([]byte,
 		return nil, nil
 	}
 	var at []byte
-	err := l.db.View(func(tx *bolt.Tx) error {
+	err := l.view(func(tx *bolt.Tx) error {
 		seq, err := l.find(tx, after)
 		if errors.Is(err, ErrNotFound) {
 			return fmt.Errorf("%w: event %q", ErrCursor, after)
@@ -277,7 +277,7 @@ func (l *Ledger) find(tx *bolt.Tx, id string) (uint64, error) {
 
 // Event finds one event, or returns [ErrNotFound].
 func (l *Ledger) Event(id string) (rec *EventRecord, err error) {
-	err = l.db.View(func(tx *bolt.Tx) error {
+	err = l.view(func(tx *bolt.Tx) error {
 		seq, err := l.find(tx, id)
 		if err != nil {
 			return err
@@ -295,7 +295,7 @@ func (l *Ledger) Event(id string) (rec *EventRecord, err error) {
 // Body returns an event's body byte for byte; the caller owns it. It returns [ErrNotFound] for an
 // unknown id and [ErrGone] where the body is no longer kept.
 func (l *Ledger) Body(id string) (raw []byte, err error) {
-	err = l.db.View(func(tx *bolt.Tx) error {
+	err = l.view(func(tx *bolt.Tx) error {
 		seq, err := l.find(tx, id)
 		if err != nil {
 			return err

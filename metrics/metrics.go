@@ -63,7 +63,7 @@ func New(names Names) *Metrics {
 			[]string{"code"}, statusCodes),
 		failures: counters("signature_failures_total", "Requests whose signature was not accepted, by reason.",
 			[]string{"reason"}, names.Failures),
-		events: counters("events_total", "Events written to the ledger, each once, by type and by what came of them.",
+		events: counters("events_total", "Events written to the ledger, each once, by type and by what came of them; one that leaves quarantine counts again as what it then is.",
 			[]string{"type", "outcome"}, append(slices.Clone(names.Types), otherType), names.Outcomes),
 		quarantined: counters("quarantined_events_total", "Authentic events that could not be used and were put in quarantine, by reason.",
 			[]string{"reason"}, names.Reasons),

@@ -78,9 +78,10 @@ const (
 
 // linger sends the answer and then throws away some of a body that nobody wanted, so that the sender
 // gets to read why: closing a connection with bytes unread resets it, answer and all. net/http does
-// the like, but not for a request that asked for the close itself, as nginx's do.
+// the like, but waits as long as a body may take, and not at all for a request that asked for the
+// close itself, as nginx's do.
 func linger(w http.ResponseWriter, req *http.Request) {
-	if !req.Close || req.ContentLength == 0 {
+	if req.ContentLength == 0 {
 		return
 	}
 	c := http.NewResponseController(w)

@@ -148,6 +148,10 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 func serveHealth(w http.ResponseWriter, req *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	if req.ContentLength != 0 { // nobody waits for a body here
+		w.Header().Set("Connection", "close")
+		defer linger(w, req)
+	}
 	if req.Method != http.MethodGet && req.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
 		w.WriteHeader(http.StatusMethodNotAllowed)
@@ -158,7 +162,8 @@ func serveHealth(w http.ResponseWriter, req *http.Request) {
 
 // handle takes a request as far as it gets.
 func (r *Receiver) handle(w http.ResponseWriter, req *http.Request, start time.Time) answer {
-	if strings.TrimSuffix(req.URL.Path, "/") != strings.TrimSuffix(r.Path, "/") {
+	// RawPath is set for a path that was written in an unusual way, as /webhooks%2fstripe.
+	if req.URL.RawPath != "" || strings.TrimSuffix(req.URL.Path, "/") != strings.TrimSuffix(r.Path, "/") {
 		return r.refuseUnread(w, http.StatusNotFound, "not_found", "There is nothing here.")
 	}
 	if req.Method != http.MethodPost {
@@ -175,7 +180,7 @@ func (r *Receiver) handle(w http.ResponseWriter, req *http.Request, start time.T
 	defer release()
 	if refusal != nil {
 		w.Header().Set("Connection", "close")
-		refusal.unread = refusal.status == http.StatusRequestEntityTooLarge
+		refusal.unread = refusal.status != http.StatusRequestTimeout
 		return *refusal
 	}
 	now := r.Now()
@@ -204,13 +209,13 @@ func (r *Receiver) append(e *ledger.Event, start time.Time) answer {
 			code, message = "overloaded", "Too much at once. Try again."
 		}
 		if ok, more := r.rejects.allow(code, r.Now()); ok {
-			r.Log.Error("event not stored; Stripe will deliver it again", "id", e.ID, "type", e.Type, "code", code, "error", err,
+			r.Log.Error("event not stored; Stripe will deliver it again", "id", e.ID, "type", clip(e.Type), "code", code, "error", err,
 				"ms", milliseconds(took), "not_logged", more)
 		}
 		return answer{status: http.StatusServiceUnavailable, outcome: Failed, code: code, message: message}
 	}
 	r.count(e, res)
-	r.Log.Info("event", "id", e.ID, "type", e.Type, "payment", res.PaymentID, "outcome", string(res.Status)+reasonSuffix(res), "ms", milliseconds(took))
+	r.Log.Info("event", "id", e.ID, "type", clip(e.Type), "payment", res.PaymentID, "outcome", string(res.Status)+reasonSuffix(res), "ms", milliseconds(took))
 	return answer{status: http.StatusOK, outcome: string(res.Status),
 		result: &result{Status: res.Status, Reason: res.Reason, EventID: e.ID, PaymentID: ledger.OrNull(res.PaymentID)}}
 }
@@ -237,6 +242,15 @@ func (r *Receiver) count(e *ledger.Event, res ledger.Result) {
 	}
 }
 
+// clip bounds what somebody else wrote before it is logged.
+func clip(s string) string {
+	const most = 200
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
+}
+
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1e3 }
 
 // refuseUnread answers a request whose body is not read. The connection is closed: what is still
@@ -256,7 +270,7 @@ func (r *Receiver) refuseSignature(w http.ResponseWriter, req *http.Request, bod
 	}
 	r.Metrics.SignatureFailure(string(code))
 	if ok, more := r.rejects.allow(string(code), r.Now()); ok {
-		attrs := []any{"code", code, "cause", r.likelyCause(code, err), "remote", req.RemoteAddr, "user_agent", req.UserAgent()}
+		attrs := []any{"code", code, "cause", r.likelyCause(code, err), "remote", req.RemoteAddr, "user_agent", clip(req.UserAgent())}
 		if body != nil {
 			sum := sha256.Sum256(body)
 			attrs = append(attrs, "body_bytes", len(body), "body_sha256", hex.EncodeToString(sum[:]))

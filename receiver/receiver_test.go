@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -47,6 +48,7 @@ func TestTheOrderOfRefusals(t *testing.T) {
 		{"a longer path", "POST", hook + "/x", body, []string{good}, 404, "not_found"},
 		{"two slashes at the end", "POST", hook + "//", body, []string{good}, 404, "not_found"},
 		{"two slashes at the beginning", "POST", "/" + hook, body, []string{good}, 404, "not_found"},
+		{"the path, written in an unusual way", "POST", "/webhooks%2Fstripe", body, []string{good}, 404, "not_found"},
 		{"the operator's paths", "GET", "/metrics", nil, nil, 404, "not_found"},
 		{"another method, whatever else is wrong", "PUT", hook, large, nil, 405, "method_not_allowed"},
 		{"a look by browser", "GET", hook, nil, nil, 405, "method_not_allowed"},
@@ -82,8 +84,8 @@ func TestTheOrderOfRefusals(t *testing.T) {
 	if st, err := s.books.Stats(); err != nil || st.Events != 2 {
 		t.Errorf("%d events in the ledger, want 2: %v", st.Events, err)
 	}
-	if c := s.counted(t); c[`tillhook_webhook_requests_total{code="404"}`] != "5" || c[`tillhook_signature_failures_total{reason="signature_mismatch"}`] != "1" ||
-		c[`tillhook_signature_failures_total{reason="missing_signature"}`] != "2" || c[`tillhook_webhook_duration_seconds_count{outcome="rejected"}`] != "15" {
+	if c := s.counted(t); c[`tillhook_webhook_requests_total{code="404"}`] != "6" || c[`tillhook_signature_failures_total{reason="signature_mismatch"}`] != "1" ||
+		c[`tillhook_signature_failures_total{reason="missing_signature"}`] != "2" || c[`tillhook_webhook_duration_seconds_count{outcome="rejected"}`] != "16" {
 		t.Errorf("counted %v", c)
 	}
 }
@@ -169,6 +171,8 @@ func TestNothingHangs(t *testing.T) {
 		{"nothing for a path nobody has", "POST /nowhere HTTP/1.1\r\nHost: shop\r\nContent-Length: 10\r\n\r\n", "HTTP/1.1 404 Not Found"},
 		{"a huge header", "POST " + hook + " HTTP/1.1\r\nHost: shop\r\nX: " + strings.Repeat("x", 1<<17) + "\r\n\r\n", "HTTP/1.1 431 Request Header Fields Too Large"},
 		{"HTTP/1.0", strings.Replace(head, "HTTP/1.1", "HTTP/1.0", 1) + fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(body), body), "HTTP/1.0 200 OK"},
+		{"options of nothing", "OPTIONS * HTTP/1.1\r\nHost: shop\r\n\r\n", "HTTP/1.1 404 Not Found"},
+		{"liveness with a body that does not come", "GET /healthz HTTP/1.1\r\nHost: shop\r\nContent-Length: 9\r\n\r\n", "HTTP/1.1 200 OK"},
 		{"another protocol", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP/1.1 404 Not Found"},
 		{"noise", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", "HTTP/1.1 400 Bad Request"},
 	} {
@@ -208,6 +212,36 @@ func TestNothingHangs(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Connections that are kept alive for nothing, and some that say nothing, do not keep an honest delivery out.
+func TestACrowdOfIdleConnections(t *testing.T) {
+	var files syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
+		t.Fatal(err)
+	}
+	const idle, silent, needed = 7500, 2300, 18500
+	if files.Cur < needed {
+		if os.Getenv("CI") == "true" {
+			t.Fatalf("only %d files may be open", files.Cur)
+		}
+		t.Skipf("only %d files may be open", files.Cur)
+	}
+	s := openShop(t, false)
+	for i := range idle + silent {
+		if i >= idle {
+			s.raw(t, "POST ")
+			continue
+		}
+		conn, _ := s.raw(t, "GET /healthz HTTP/1.1\r\nHost: shop\r\n\r\n")
+		if _, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	begun := time.Now()
+	if a := s.post(t, sample(t, "payment_intent.succeeded")); a.status != 200 || time.Since(begun) > 3*time.Second {
+		t.Errorf("got %d after %s", a.status, time.Since(begun))
+	}
 }
 
 func TestALargeEventIsFine(t *testing.T) {

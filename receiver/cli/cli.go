@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -57,6 +59,9 @@ func (p *Program) Run(ctx context.Context, args []string) int {
 	if err == nil {
 		return exitDone
 	}
+	if errors.Is(err, syscall.EPIPE) { // whoever read has enough
+		return exitFailed
+	}
 	fmt.Fprintf(p.Stderr, "tillhook: %v\n", err)
 	var usage usageError
 	if errors.As(err, &usage) {
@@ -87,6 +92,7 @@ and keeps from them a ledger of payments that is right whatever order they came 
   tillhook demo`,
 		Args:          noArguments,
 		RunE:          p.serve,
+		Version:       p.versionLine(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
@@ -102,7 +108,31 @@ and keeps from them a ledger of payments that is right whatever order they came 
 		}
 	}
 	root.AddCommand(p.versionCommand())
+	root.SetVersionTemplate("{{.Version}}\n")
+	root.SetHelpCommand(helpCommand())
+	root.InitDefaultCompletionCmd("bash") // any argument makes it; Run would add it too late to be changed
+	for _, c := range root.Commands() {
+		if c.Name() == "completion" {
+			c.Args = noArguments
+			c.RunE = func(c *cobra.Command, _ []string) error { return usagef("name a shell: bash, zsh, fish or powershell") }
+		}
+	}
 	return root
+}
+
+// helpCommand is cobra's, but that it does not know every word.
+func helpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "Help about any command",
+		RunE: func(c *cobra.Command, args []string) error {
+			about, rest, err := c.Root().Find(args)
+			if err != nil || len(rest) > 0 {
+				return usagef("unknown command %q", strings.Join(args, " "))
+			}
+			return about.Help()
+		},
+	}
 }
 
 // noArguments and oneArgument refuse anything else as a matter of usage.
@@ -117,8 +147,8 @@ func noArguments(c *cobra.Command, args []string) error {
 }
 
 func oneArgument(c *cobra.Command, args []string) error {
-	if len(args) != 1 {
-		return usagef("%s takes one id, and got %d", c.CommandPath(), len(args))
+	if len(args) != 1 || args[0] == "" {
+		return usagef("%s takes one id, and got %q", c.CommandPath(), args)
 	}
 	return nil
 }

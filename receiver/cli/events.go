@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -23,7 +24,13 @@ func (p *Program) eventsCommand() *cobra.Command {
   tillhook events show evt_3wBTwEKvHadernBlBPBleRA0 --body`,
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
-			params := f.params()
+			params, err := f.params()
+			if err != nil {
+				return err
+			}
+			if outcome != "" && !slices.Contains(ledger.Outcomes[:], ledger.Outcome(outcome)) {
+				return usagef("--outcome %q is none of %v", outcome, ledger.Outcomes)
+			}
 			set(params, "type", typ)
 			set(params, "outcome", outcome)
 			return p.ask(c, func(ctx context.Context, client *operator.Client) ([]byte, error) {

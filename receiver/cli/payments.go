@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"tillhook/ledger"
 	"tillhook/receiver/operator"
@@ -30,10 +31,13 @@ func (f *page) register(c *cobra.Command) {
 	c.Flags().BoolVar(&f.asJSON, "json", false, "print the API's answer")
 }
 
-func (f *page) params() url.Values {
+func (f *page) params() (url.Values, error) {
+	if f.limit < 1 || f.limit > 100 {
+		return nil, usagef("--limit %d is not from 1 to 100", f.limit)
+	}
 	v := url.Values{"limit": {strconv.Itoa(f.limit)}}
 	set(v, "starting_after", f.after)
-	return v
+	return v, nil
 }
 
 func set(v url.Values, name, value string) {
@@ -42,11 +46,30 @@ func set(v url.Values, name, value string) {
 	}
 }
 
-// more tells how to go on, where people read and programs do not.
+// more tells how to go on with the same filters, where people read and programs do not.
 func (p *Program) more(c *cobra.Command, hasMore bool, last string) {
-	if hasMore {
-		fmt.Fprintf(p.Stderr, "There are more: %s --starting-after %s\n", c.CommandPath(), last)
+	if !hasMore {
+		return
 	}
+	line := c.CommandPath()
+	c.Flags().Visit(func(f *pflag.Flag) {
+		value := f.Value.String()
+		if f.Value.Type() == "stringToString" { // [a=1,b=2], and read without the brackets
+			value = value[1 : len(value)-1]
+		}
+		if f.Name != "starting-after" {
+			line += " --" + f.Name + " " + quote(value)
+		}
+	})
+	fmt.Fprintf(p.Stderr, "There are more: %s --starting-after %s\n", line, last)
+}
+
+// quote makes a text one word of a shell.
+func quote(s string) string {
+	if s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.:=/") == "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(clean(s), "'", `'\''`) + "'"
 }
 
 func (p *Program) paymentsCommand() *cobra.Command {
@@ -64,7 +87,10 @@ Amounts are in the currency's own decimals; --json has them in the minor unit, a
   tillhook payments show pi_3wBTwEKvHadernBl4gdrfNcd`,
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
-			params := f.params()
+			params, err := f.params()
+			if err != nil {
+				return err
+			}
 			set(params, "status", status)
 			set(params, "currency", currency)
 			set(params, "customer", customer)

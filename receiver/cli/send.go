@@ -34,7 +34,10 @@ status is 0 if every delivery was answered with 2xx.`,
   tillhook send event.json --times 3
   tillhook send event.json --age 10m --to https://shop.example/webhooks/stripe`,
 		Args: func(c *cobra.Command, args []string) error {
-			if (typ == "") == (len(args) == 0) {
+			if typ != "" && len(args) > 0 {
+				return usagef("send files or a sample, not both")
+			}
+			if typ == "" && len(args) == 0 {
 				return usagef("name the files to send, or a sample with --type: %s", strings.Join(p.sampleTypes(), ", "))
 			}
 			return nil

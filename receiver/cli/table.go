@@ -90,9 +90,15 @@ func someMoney(amount int64, currency ledger.OrNull) string {
 	return money(amount, currency)
 }
 
+// maxCell is how many characters of somebody else's text a table shows.
+const maxCell = 60
+
 func orDash(s ledger.OrNull) string {
 	if s == "" {
 		return "-"
+	}
+	if cell := []rune(clean(string(s))); len(cell) > maxCell {
+		return string(cell[:maxCell-1]) + "…"
 	}
 	return clean(string(s))
 }

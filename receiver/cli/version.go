@@ -19,10 +19,14 @@ func (p *Program) versionCommand() *cobra.Command {
 				return json.NewEncoder(p.Stdout).Encode(map[string]string{
 					"version": p.Version, "goversion": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH})
 			}
-			_, err := fmt.Fprintf(p.Stdout, "tillhook %s (%s, %s/%s)\n", p.Version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			_, err := fmt.Fprintln(p.Stdout, p.versionLine())
 			return err
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
+}
+
+func (p *Program) versionLine() string {
+	return fmt.Sprintf("tillhook %s (%s, %s/%s)", p.Version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }

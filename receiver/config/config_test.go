@@ -1,13 +1,16 @@
 package config_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -48,6 +51,9 @@ func TestWhatIsAccepted(t *testing.T) {
 	}{
 		{"several secrets", with("STRIPE_WEBHOOK_SECRET=whsec_a,whsec_b"), func(c *config.Config) bool {
 			return reflect.DeepEqual(c.WebhookSecrets, []string{"whsec_a", "whsec_b"}) && len(c.Warnings) == 0
+		}},
+		{"the same secret twice", with("STRIPE_WEBHOOK_SECRET=whsec_a,whsec_a"), func(c *config.Config) bool {
+			return len(c.WebhookSecrets) == 1 && len(c.Warnings) == 1
 		}},
 		{"white space and quotes", with("STRIPE_WEBHOOK_SECRET= \"whsec_a\", 'whsec_b'\n"), func(c *config.Config) bool {
 			return reflect.DeepEqual(c.WebhookSecrets, []string{"whsec_a", "whsec_b"}) && len(c.Warnings) > 0
@@ -105,9 +111,14 @@ func TestFaults(t *testing.T) {
 		{with(secretName + "=Qm9va2Jp"), `STRIPE_WEBHOOK_SECRET does not start with "whsec_"`},
 		{with(secretName + "=WHSEC_Qm9va2Jp"), `STRIPE_WEBHOOK_SECRET does not start with "whsec_"`},
 		{with(secretName + "=whsec_"), `STRIPE_WEBHOOK_SECRET is "whsec_" and nothing behind it`},
-		{with(secretName + "= \" "), "STRIPE_WEBHOOK_SECRET holds nothing but white space"},
+		{with(secretName + "= \" "), "STRIPE_WEBHOOK_SECRET holds nothing but white space and quotes"},
 		{with(secretName + "=whsec_Qm9va 2Jp"), "STRIPE_WEBHOOK_SECRET has white space or a character in it"},
 		{with(secretName + "=whsec_Qm9va\nwhsec_2Jp"), "STRIPE_WEBHOOK_SECRET has white space or a character in it"},
+		{with(secretName + "=whsec_a;whsec_b"), "STRIPE_WEBHOOK_SECRET has white space or a character in it"},
+		{with(secretName + "=whsec_..."), "STRIPE_WEBHOOK_SECRET has white space or a character in it"},
+		{with(keyName + "=sk_test_a,sk_test_b"), "STRIPE_SECRET_KEY is not a whole key"},
+		{with("TILLHOOK_TOLERANCE=500ms"), "TILLHOOK_TOLERANCE is less than a second"},
+		{with("TILLHOOK_OPERATOR_SOCKET=off"), "TILLHOOK_OPERATOR_SOCKET cannot be off"},
 		{with(secretName + "=whsec_a,,whsec_b"), "STRIPE_WEBHOOK_SECRET, entry 2 of 3, is empty"},
 		{with(secretName + "=whsec_a,we_b"), `STRIPE_WEBHOOK_SECRET, entry 2 of 2, starts with "we_"`},
 		{with(keyName + "=pk_live_1QbD7s"), `STRIPE_SECRET_KEY starts with "pk_": that is a publishable key`},
@@ -207,6 +218,10 @@ func TestSecretsFromFilesAndCredentials(t *testing.T) {
 	padded := put("padded", " "+goodSecret+"\n\n", 0o600)
 	empty := put("empty", "", 0o600)
 	large := put("large", strings.Repeat("x", 70000), 0o600)
+	pipe := filepath.Join(dir, "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	credentials := filepath.Join(dir, "credentials")
 	if err := os.Mkdir(credentials, 0o700); err != nil {
 		t.Fatal(err)
@@ -232,6 +247,7 @@ func TestSecretsFromFilesAndCredentials(t *testing.T) {
 			"STRIPE_WEBHOOK_SECRET comes from STRIPE_WEBHOOK_SECRET_FILE and the credential stripe_webhook_secret"},
 		{"no such file", []string{mode, "STRIPE_WEBHOOK_SECRET_FILE=" + dir + "/none"}, 0,
 			"STRIPE_WEBHOOK_SECRET_FILE names a file that cannot be opened (no such file or directory)"},
+		{"a pipe", []string{mode, "STRIPE_WEBHOOK_SECRET_FILE=" + pipe}, 0, "STRIPE_WEBHOOK_SECRET_FILE names what is not a file"},
 		{"a folder", []string{mode, "STRIPE_WEBHOOK_SECRET_FILE=" + dir}, 0, "STRIPE_WEBHOOK_SECRET_FILE names what is not a file"},
 		{"an empty file", []string{mode, "STRIPE_WEBHOOK_SECRET_FILE=" + empty}, 0, "STRIPE_WEBHOOK_SECRET_FILE names an empty file"},
 		{"a large file", []string{mode, "STRIPE_WEBHOOK_SECRET_FILE=" + large}, 0, "STRIPE_WEBHOOK_SECRET_FILE names a file far too large"},
@@ -259,5 +275,31 @@ func TestPlacesNeedNoConfiguration(t *testing.T) {
 	dataDir, socket := config.Places([]string{"TILLHOOK_DATA_DIR=/d", "TILLHOOK_NONSENSE=1"})
 	if dataDir != "/d" || socket != "/d/operator.sock" {
 		t.Errorf("got %s and %s", dataDir, socket)
+	}
+}
+
+// What can be set is in the README, or its family is.
+func TestReadmeNamesEverySetting(t *testing.T) {
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	source, err := os.ReadFile("config.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, m := range regexp.MustCompile(`env:"((?:STRIPE|TILLHOOK)_[A-Z_]+)"`).FindAllStringSubmatch(string(source), -1) {
+		found++
+		family := regexp.MustCompile("^TILLHOOK_(TLS|BACKUP)_").FindString(m[1])
+		switch {
+		case strings.HasSuffix(m[1], "_FILE"), strings.HasPrefix(m[1], "TILLHOOK_ACME_"): // go with the one before them
+		case bytes.Contains(readme, []byte("`"+m[1]+"`")), family != "" && bytes.Contains(readme, []byte("`"+family+"…`")):
+		default:
+			t.Errorf("README.md does not name %s", m[1])
+		}
+	}
+	if found < 20 {
+		t.Errorf("%d settings found in the source", found)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -81,9 +82,14 @@ func (r *reader) webhookSecrets(list string) {
 		if secret != entry && secret != "" {
 			r.warn("%s had white space or quotes around it; they were left out", name)
 		}
-		if r.webhookSecret(name, secret) {
-			r.config.WebhookSecrets = append(r.config.WebhookSecrets, secret)
+		if !r.webhookSecret(name, secret) {
+			continue
 		}
+		if slices.Contains(r.config.WebhookSecrets, secret) {
+			r.warn("%s is there before; once is enough", name)
+			continue
+		}
+		r.config.WebhookSecrets = append(r.config.WebhookSecrets, secret)
 	}
 }
 
@@ -101,7 +107,7 @@ func (r *reader) webhookSecret(name, secret string) bool {
 		r.fault(name, `does not start with "whsec_"`, revealHint)
 	case secret == "whsec_":
 		r.fault(name, `is "whsec_" and nothing behind it`, "copy the whole secret; "+revealHint)
-	case !printable(secret):
+	case !plausible(secret):
 		r.fault(name, "has white space or a character in it that no secret has", "copy it again; several secrets are separated by commas")
 	default:
 		return true
@@ -113,7 +119,7 @@ func (r *reader) webhookSecret(name, secret string) bool {
 func (r *reader) secretKey(key string) (mode string) {
 	for prefix, mode := range map[string]string{"sk_test_": "test", "rk_test_": "test", "sk_live_": "live", "rk_live_": "live"} {
 		if rest, ok := strings.CutPrefix(key, prefix); ok {
-			if rest == "" || !printable(rest) {
+			if rest == "" || !plausible(rest) {
 				r.fault(secretKeyName, "is not a whole key", "copy it again; "+keyHint)
 				return ""
 			}
@@ -172,7 +178,7 @@ func (r *reader) secret(name, value, file string) (secret string, ok bool) {
 		r.warn("%s had white space or quotes around it; they were left out", source)
 	}
 	if trimmed == "" {
-		r.fault(source, "holds nothing but white space", "put the secret in")
+		r.fault(source, "holds nothing but white space and quotes", "put the secret in")
 		return "", false
 	}
 	return trimmed, true
@@ -182,17 +188,20 @@ func (r *reader) secret(name, value, file string) (secret string, ok bool) {
 const maxSecretFile = 64 << 10
 
 func (r *reader) secretFile(name, path string, ours bool) (value string, ok bool) {
-	f, err := os.Open(path)
+	info, err := os.Stat(path) // before it is opened: opening a pipe waits for its other end
+	if err == nil && !info.Mode().IsRegular() {
+		r.fault(name, "names what is not a file", "name the file that holds the secret")
+		return "", false
+	}
+	var f *os.File
+	if err == nil {
+		f, err = os.Open(path)
+	}
 	if err != nil {
 		r.fault(name, "names a file that cannot be opened ("+reason(err)+")", "check the path and who may read it")
 		return "", false
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		r.fault(name, "names what is not a file", "name the file that holds the secret")
-		return "", false
-	}
 	content, err := io.ReadAll(io.LimitReader(f, maxSecretFile+1))
 	switch {
 	case err != nil:
@@ -224,6 +233,11 @@ func reason(err error) string {
 
 // trim takes off what copying and env files leave around a value.
 func trim(s string) string { return strings.Trim(s, " \t\r\n\v\f\u00a0\ufeff\"'`“”‘’") }
+
+// plausible: every character is one that secrets and keys are made of.
+func plausible(s string) bool {
+	return strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-+/=") == ""
+}
 
 // printable: every character is a visible ASCII one.
 func printable(s string) bool {

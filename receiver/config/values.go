@@ -36,6 +36,9 @@ func (r *reader) doors() {
 		r.fault("TILLHOOK_OPERATOR_LISTEN", "is the same as TILLHOOK_LISTEN", "give the operator's door a port of its own, or set it to off")
 	}
 	r.path()
+	if c.OperatorSocket == "off" {
+		r.fault("TILLHOOK_OPERATOR_SOCKET", "cannot be off", "the commands reach the receiver through it; set it to a path, or unset it")
+	}
 	if len(c.OperatorSocket) > maxSocketPath {
 		r.fault("TILLHOOK_OPERATOR_SOCKET", "is longer than 107 bytes, which is what a unix socket's address holds", "set it to a shorter path (by default it lies in the data folder)")
 	}
@@ -114,6 +117,8 @@ func (r *reader) limits() {
 		switch {
 		case d == 0:
 			r.fault("TILLHOOK_TOLERANCE", "is 0", toleranceMend)
+		case d < time.Second:
+			r.fault("TILLHOOK_TOLERANCE", "is less than a second, which is what signatures count in", toleranceMend)
 		case d > 24*time.Hour:
 			r.fault("TILLHOOK_TOLERANCE", "is longer than a day", toleranceMend)
 		}

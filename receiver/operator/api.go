@@ -77,15 +77,16 @@ func (q *query) integer(name string) *int64 {
 }
 
 func (q *query) limit() int {
-	n := q.integer("limit")
-	if n == nil {
+	s := q.text("limit")
+	if s == "" {
 		return defaultLimit
 	}
-	if *n < 1 || *n > maxLimit {
-		q.fail("limit is not from 1 to %d", maxLimit)
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 || n > maxLimit {
+		q.fail("limit is not a number from 1 to %d", maxLimit)
 		return defaultLimit
 	}
-	return int(*n)
+	return n
 }
 
 // pairs reads name[KEY]=value.

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"tillhook/ledger"
@@ -21,7 +22,7 @@ type Client struct{ http http.Client }
 
 // Dial returns a client of the receiver that listens on a unix socket. It connects with the first request.
 func Dial(socket string) *Client {
-	return &Client{http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
+	return &Client{http.Client{Timeout: 30 * time.Second, CheckRedirect: refuseRedirect, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
@@ -32,7 +33,7 @@ func Dial(socket string) *Client {
 // Local returns a client of an open ledger. The caller closes the ledger.
 func Local(l *ledger.Ledger) *Client {
 	door := New(Options{Ledger: l, Log: slog.New(slog.DiscardHandler)}).Socket()
-	return &Client{http.Client{Transport: inProcess{door}}}
+	return &Client{http.Client{CheckRedirect: refuseRedirect, Transport: inProcess{door}}}
 }
 
 // inProcess hands requests to a handler without a network.
@@ -84,7 +85,17 @@ func (c *Client) Get(ctx context.Context, path string, params url.Values) ([]byt
 }
 
 // EventPath is where one event is read; the id may hold anything.
-func EventPath(id string) string { return "/api/events/" + url.PathEscape(id) }
+func EventPath(id string) string { return "/api/events/" + escape(id) }
 
 // PaymentPath is where one payment is read; the id may hold anything.
-func PaymentPath(id string) string { return "/api/payments/" + url.PathEscape(id) }
+func PaymentPath(id string) string { return "/api/payments/" + escape(id) }
+
+// escape makes an id one part of a path: "." and ".." can be ids, too.
+func escape(id string) string {
+	if id == "." || id == ".." {
+		return strings.ReplaceAll(id, ".", "%2E")
+	}
+	return url.PathEscape(id)
+}
+
+func refuseRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }

@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"path"
 	"slices"
 	"strings"
 
@@ -48,9 +49,7 @@ func New(o Options) *Operator {
 		"/healthz":                  op.healthz,
 		"/readyz":                   op.readyz,
 		"/metrics":                  op.metrics,
-		"/": func(http.ResponseWriter, *http.Request) error {
-			return &Error{http.StatusNotFound, "not_found", "there is nothing at this path"}
-		},
+		"/":                         func(http.ResponseWriter, *http.Request) error { return errNoPath },
 	} {
 		op.api.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			if r.Method != http.MethodGet && r.Method != http.MethodHead {
@@ -67,14 +66,14 @@ func New(o Options) *Operator {
 }
 
 // Socket serves everything to whoever may open the unix socket.
-func (op *Operator) Socket() http.Handler { return op.guard(op.api) }
+func (op *Operator) Socket() http.Handler { return op.guard(http.HandlerFunc(op.everything)) }
 
 // TCP serves metrics and health to whoever reaches the port, and nothing else.
 func (op *Operator) TCP() http.Handler {
 	return op.guard(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/metrics", "/healthz", "/readyz":
-			op.api.ServeHTTP(w, r)
+			op.everything(w, r)
 		default:
 			op.fail(w, r, &Error{http.StatusUnauthorized, "unauthorized", "there is no login on this port; use the unix socket (tillhook payments, tillhook events)"})
 		}
@@ -94,6 +93,18 @@ func (op *Operator) guard(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// errNoPath answers a path that leads nowhere.
+var errNoPath = &Error{http.StatusNotFound, "not_found", "there is nothing at this path"}
+
+// everything serves the whole API. The mux alone would answer an unclean path with a redirect.
+func (op *Operator) everything(w http.ResponseWriter, r *http.Request) {
+	if p := r.URL.EscapedPath(); p != path.Clean(p) {
+		op.fail(w, r, errNoPath)
+		return
+	}
+	op.api.ServeHTTP(w, r)
 }
 
 func (op *Operator) foreign(r *http.Request) string {

@@ -103,6 +103,10 @@ func TestQueries(t *testing.T) {
 		{"/api/events/evt_99/body", 404, "not_found"},
 		{"/api/nothing", 404, "not_found"},
 		{"/", 404, "not_found"},
+		{"/api//payments", 404, "not_found"},
+		{"/api/events/../payments", 404, "not_found"},
+		{"/api/payments/", 404, "not_found"},
+		{"/api/events/%2e%2e", 404, "not_found"},
 	} {
 		w := get(door, c.path, nil)
 		var answer struct {

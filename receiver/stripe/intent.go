@@ -1,6 +1,10 @@
 package stripe
 
-import "tillhook/ledger"
+import (
+	"strings"
+
+	"tillhook/ledger"
+)
 
 // readIntent reads a PaymentIntent of any API version. It fails where its id, its status or its
 // money cannot be read; anything else that is not as expected is left empty.
@@ -21,6 +25,7 @@ func readIntent(v value) (*ledger.Intent, bool) {
 		case "currency":
 			var isText bool
 			in.Currency, isText = field.text()
+			in.Currency = strings.ToLower(in.Currency)
 			ok = ok && (isText || field.isNull())
 		case "amount":
 			in.Amount, in.HasAmount = money(field), !field.isNull()

@@ -1,0 +1,91 @@
+package ledger
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"io/fs"
+	"os"
+)
+
+// inspect looks at a file before bbolt maps it into memory: reading behind the end of a mapped file is a
+// fault that ends the process, and an empty file would be laid out anew. It writes nothing.
+//
+// Of a bbolt file it reads what each of the two first pages begins with, after a page header of 16
+// bytes: magic, version, page size and flags in 4 bytes each; the root bucket in 16, then the free list,
+// the number of pages in use and the transaction in 8 each; FNV-1a over that. Numbers are in the
+// machine's order. https://pkg.go.dev/go.etcd.io/bbolt/internal/common#Meta
+func inspect(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return fmt.Errorf("look for the ledger: %w", err)
+	}
+	switch {
+	case !info.Mode().IsRegular():
+		return fmt.Errorf("%w: %s is not a regular file; set TILLHOOK_DATA_DIR to another folder", ErrSchema, path)
+	case info.Size() == 0:
+		return fmt.Errorf("%w: %s is empty; remove it, and the next start makes a new one", ErrSchema, path)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", path, err)
+	}
+	defer f.Close()
+	needed, sound := uint64(0), false
+	newest := uint64(0)
+	pageSize := uint64(os.Getpagesize())
+	for page := range uint64(2) {
+		m, err := readMetaPage(f, int64(page*pageSize))
+		if err != nil {
+			return fmt.Errorf("read %s: %w", path, err)
+		}
+		if m == nil {
+			continue
+		}
+		pageSize = m.pageSize
+		if !sound || m.tx > newest {
+			sound, newest, needed = true, m.tx, m.pages*m.pageSize
+		}
+	}
+	switch {
+	case !sound:
+		return fmt.Errorf("%w: %s was written by another program, or its beginning is damaged; move it away, or restore a copy", ErrSchema, path)
+	case uint64(info.Size()) < needed:
+		return fmt.Errorf("%w: %s is cut short: it has %d bytes of %d; restore a copy", ErrSchema, path, info.Size(), needed)
+	}
+	return nil
+}
+
+// meta is what is needed of a bbolt meta page.
+type meta struct{ pageSize, pages, tx uint64 }
+
+// readMetaPage reads the meta page at an offset, nil where there is none that is sound.
+func readMetaPage(f io.ReaderAt, at int64) (*meta, error) {
+	const header, size, magic = 16, 64, 0xED0CDAED
+	b := make([]byte, header+size)
+	if _, err := f.ReadAt(b, at); errors.Is(err, io.EOF) {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	b = b[header:]
+	order := binary.NativeEndian
+	sum := fnv.New64a()
+	sum.Write(b[:56])
+	m := &meta{pageSize: uint64(order.Uint32(b[8:])), pages: order.Uint64(b[40:]), tx: order.Uint64(b[48:])}
+	if order.Uint32(b) != magic || order.Uint64(b[56:]) != sum.Sum64() || m.pageSize == 0 || m.pages > 1<<40 {
+		return nil, nil
+	}
+	return m, nil
+}
+
+// exists tells whether there is something under a name, if only a link to nowhere.
+func exists(path string) (bool, error) {
+	_, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
