@@ -234,6 +234,7 @@ func (g *group) runs(name string, run func(ctx context.Context) error) {
 		err := run(ctx)
 		if ctx.Err() == nil {
 			g.ended <- fmt.Errorf("the %s ended: %w", name, err)
+			err = nil // told once is enough
 		}
 		done <- err
 	}()
@@ -243,7 +244,7 @@ func (g *group) runs(name string, run func(ctx context.Context) error) {
 		case err := <-done:
 			return err
 		case <-stopCtx.Done():
-			return stopCtx.Err()
+			return fmt.Errorf("it takes too long: %w", stopCtx.Err())
 		}
 	})
 }

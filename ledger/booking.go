@@ -16,11 +16,36 @@ type booking struct {
 	received int64  // when the newest event came, Unix milliseconds
 	counts   counts
 	livemode bool
+	writing  bool // something of the present event is in the transaction
+}
+
+// fill does everything but commit. What bbolt panics on here is damage like any other: nothing is on
+// its way to the disk yet, and rolling back forgets it.
+func (b *booking) fill(batch []*pending, repeats map[uint64]uint64) (err error) {
+	defer damaged(&err)
+	for _, p := range batch {
+		if err := b.book(p); err != nil {
+			return err
+		}
+	}
+	if err := b.countRepeats(repeats); err != nil {
+		return err
+	}
+	return put(b.tx, bucketMeta, metaCounts, b.counts.encode())
 }
 
 // book writes one event down. All that is read is read before anything is written, so that damage
 // found on the way fails this event and leaves the transaction as it was; an error returned ends it.
-func (b *booking) book(p *pending) error {
+func (b *booking) book(p *pending) (err error) {
+	b.writing = false
+	defer func() {
+		if b.writing {
+			return // fill gives the transaction up
+		}
+		if r := recover(); r != nil {
+			p.err, err = fmt.Errorf("%w: %w: %v", ErrUnavailable, ErrCorrupt, r), nil
+		}
+	}()
 	e := &p.event
 	seq, known, err := lookupID(b.tx, e.Livemode, e.ID)
 	if err != nil {
@@ -40,6 +65,7 @@ func (b *booking) book(p *pending) error {
 	}
 	old.repeats++
 	p.result = old.repeat(seq)
+	b.writing = true
 	return put(b.tx, bucketEvents, seqKey(seq), old.encode())
 }
 
@@ -66,6 +92,7 @@ func (b *booking) enter(p *pending, seq uint64, old *row) error {
 		}
 		r.outcome = f.outcome
 	}
+	b.writing = true
 	key := seqKey(seq)
 	if err := put(b.tx, bucketEvents, key, r.encode()); err != nil {
 		return err

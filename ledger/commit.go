@@ -59,7 +59,8 @@ type failure struct {
 	final bool // nothing will change before the file is opened again
 }
 
-// Run commits what Append brings until ctx ends, then what is still waiting, and returns. It may run once.
+// Run commits what Append brings until ctx ends, then what is still waiting, and returns. It returns
+// earlier, with an error, if the file must be opened again before it can be written. It may run once.
 func (l *Ledger) Run(ctx context.Context) error {
 	if l.readOnly {
 		return ErrReadOnly
@@ -74,6 +75,9 @@ func (l *Ledger) Run(ctx context.Context) error {
 			l.commit(batch)
 		}
 		failed := l.failure.Load()
+		if failed != nil && failed.final {
+			return failed.err
+		}
 		if !stopping || len(l.queue) > 0 || failed == nil && l.hasRepeats() {
 			continue
 		}
@@ -119,9 +123,12 @@ func (l *Ledger) gather(ctx context.Context) (batch []*pending, stopping bool) {
 		case <-probe:
 			probe = nil
 			l.tryToMend()
-			if f := l.failure.Load(); f != nil && !f.final {
+			switch f := l.failure.Load(); {
+			case f != nil && f.final:
+				return nil, false
+			case f != nil:
 				probe = time.After(probeEvery)
-			} else if f == nil && l.hasRepeats() {
+			case l.hasRepeats():
 				flush = time.After(flushRepeats)
 			}
 		case <-ctx.Done():
@@ -177,8 +184,7 @@ func (l *Ledger) observe(c Commit) {
 	}
 }
 
-// errPanic marks that bbolt panicked in a writing transaction: what it has in memory is not to be
-// trusted with another one.
+// errPanic marks that bbolt panicked in a commit: what it has in memory is not to be trusted with another one.
 var errPanic = errors.New("the ledger must be opened again")
 
 // write is the transaction. An event whose payment cannot be read fails alone; its error stands in it.
@@ -195,15 +201,7 @@ func (l *Ledger) write(batch []*pending, repeats map[uint64]uint64) (b *booking,
 	}
 	defer tx.Rollback() // a committed transaction is closed; a failed commit may have left it open
 	b = &booking{tx: tx, txID: uint64(tx.ID()), last: l.durableSeq.Load(), counts: *l.counts.Load(), livemode: l.livemode}
-	for _, p := range batch {
-		if err := b.book(p); err != nil {
-			return b, err
-		}
-	}
-	if err := b.countRepeats(repeats); err != nil {
-		return b, err
-	}
-	if err := put(tx, bucketMeta, metaCounts, b.counts.encode()); err != nil {
+	if err := b.fill(batch, repeats); err != nil {
 		return b, err
 	}
 	if err := tx.Commit(); err != nil {

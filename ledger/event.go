@@ -247,8 +247,8 @@ type Health struct {
 	Err        error     // why the last commit failed, or that the one under way hangs; nil while writing works
 }
 
-// hangs is how long a commit may take before the ledger counts as unavailable: nobody waits longer for it.
-const hangs = 5 * time.Second
+// hangs is how long a commit may take before the ledger counts as unavailable: soon nobody waits for it any more.
+const hangs = 4 * time.Second
 
 // Health tells whether the last commit succeeded. It touches no disk.
 func (l *Ledger) Health() Health {

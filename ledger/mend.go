@@ -13,7 +13,8 @@ import (
 // build on a state the disk may not have and reuse pages of the one it has. So after any failed
 // commit nothing is taken until mend has succeeded: both meta pages, as they read right after the
 // failure, are written back and synced, which makes what readers see what the disk has, and an
-// empty commit has gone through.
+// empty commit has gone through. A file system that shows yet another page by then makes bbolt panic in
+// that commit; what bbolt has in memory is of no use any more, so Run ends, and the next start settles it.
 
 // unsettled is what is known of a commit that failed.
 type unsettled struct {
