@@ -505,8 +505,13 @@ func TestStopWithSlowSenders(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	begun := time.Now()
 	if err := p.signal(t, syscall.SIGTERM); err != nil {
 		t.Errorf("it ended with %v\n%s", err, &p.log)
+	}
+	// The longest it may wait for is the body of a delivery, 4 s; what is answered already is not waited for.
+	if took := time.Since(begun); took > 6*time.Second {
+		t.Errorf("it took %s to stop", took)
 	}
 }
 
