@@ -29,6 +29,7 @@ import (
 // stop the very scheduler that has to answer it), told over its standard input:
 //
 //	arm N   the next sync of a meta page fails and is forgotten; N syncs of meta pages later the power goes
+//	revert  the same, and the page cache shows the old bytes again; the power stays on
 //	cut     the power goes
 //	stall   writing a meta page takes 3 s from now on
 //
@@ -70,6 +71,8 @@ type disk struct {
 	failing bool // the forgotten sync has happened
 	off     bool // the power is gone: nothing reaches the disk
 	stall   bool // meta pages are slow
+	revert  bool // what is forgotten is not shown any more
+	file    *diskFile
 }
 
 type extent struct {
@@ -92,8 +95,11 @@ func (d *disk) sync() syscall.Errno {
 	}
 	switch {
 	case meta && d.armed:
-		d.armed, d.failing = false, true
+		d.armed, d.failing = false, !d.revert
 		d.pending = nil
+		if d.revert { // as a message to the kernel, which must not wait for this answer
+			go d.file.NotifyContent(0, metaBytes)
+		}
 		fmt.Println("forgotten")
 		return syscall.EIO
 	case meta && d.failing && d.left == 0:
@@ -150,8 +156,8 @@ type diskFile struct {
 }
 
 func (r *root) OnAdd(ctx context.Context) {
-	file := r.NewPersistentInode(ctx, &diskFile{disk: r.disk}, fs.StableAttr{Mode: syscall.S_IFREG, Ino: 2})
-	r.AddChild("ledger.db", file, false)
+	r.disk.file = &diskFile{disk: r.disk}
+	r.AddChild("ledger.db", r.NewPersistentInode(ctx, r.disk.file, fs.StableAttr{Mode: syscall.S_IFREG, Ino: 2}), false)
 }
 
 // Fsync of the folder: its one name is always there.
@@ -208,6 +214,9 @@ func serveDisk(backing, mount string) error {
 		d.mu.Lock()
 		if _, err := fmt.Sscanf(in.Text(), "arm %d", &d.left); err == nil {
 			d.armed = true
+		}
+		if in.Text() == "revert" {
+			d.armed, d.revert = true, true
 		}
 		d.off = d.off || in.Text() == "cut"
 		d.stall = d.stall || in.Text() == "stall"
@@ -445,4 +454,60 @@ func TestALookupIsBounded(t *testing.T) {
 	if cut == 0 {
 		t.Error("no repeat had to wait")
 	}
+}
+
+// The sync of a meta page fails, and some time after that the page cache shows the old page: bbolt has one
+// state in memory and another on its pages. Either writing goes on, or Run ends and the next start goes on;
+// nothing acknowledged is lost, nothing is booked twice, and the process lives.
+func TestADiskThatShowsTheOldPage(t *testing.T) {
+	t.Parallel()
+	backing := t.TempDir()
+	closed(t, backing)
+	mount, say, heard := mounted(t, backing)
+	var acked []string
+	for round := range 3 {
+		l, err := ledger.Open(ledger.Options{Dir: mount})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- l.Run(ctx) }()
+		for i := range 20 {
+			acked = append(acked, fmt.Sprintf("evt_%d_%d", round, i))
+			mustAppend(t, l, succeeded(acked[len(acked)-1], fmt.Sprintf("pi_%d", i)))
+		}
+		say("revert")
+		<-heard
+		unsure := succeeded(fmt.Sprintf("evt_%d_unsure", round), "pi_unsure")
+		if _, err := l.Append(t.Context(), unsure); !errors.Is(err, ledger.ErrUnavailable) {
+			t.Fatalf("an event whose commit the disk forgot gave %v", err)
+		}
+		<-heard
+		for waiting := true; waiting; { // the next try comes after a second
+			select {
+			case err := <-ended:
+				if !errors.Is(err, ledger.ErrUnavailable) {
+					t.Errorf("the committer ended with %v", err)
+				}
+				ended <- nil
+				waiting = false
+			case <-time.After(20 * time.Millisecond):
+				if waiting = l.Health().Err != nil; !waiting {
+					mustAppend(t, l, unsure)
+					acked = append(acked, unsure.ID)
+				}
+			}
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	say("cut")
+	<-heard
+	onDisk(t, backing, acked)
 }
