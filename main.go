@@ -47,8 +47,14 @@ func main() { os.Exit(run()) }
 
 // run is main with an exit status, for tests that are this program.
 func run() int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) { // as nohup has it
+		signals = append(signals, syscall.SIGHUP)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), signals...)
 	defer stop()
+	// A second signal ends the process at once, unless it comes so soon that the first is meant.
+	context.AfterFunc(ctx, func() { time.AfterFunc(time.Second, stop) })
 	signal.Ignore(syscall.SIGPIPE) // "| head" is an error of writing, not the end in the middle of something
 	events, err := fs.Sub(samples, "testdata/events")
 	if err != nil {
@@ -90,7 +96,16 @@ func serve(ctx context.Context, c *config.Config, logTo io.Writer, ready func(cl
 	if err != nil {
 		return err
 	}
-	g.closes("ledger", func(context.Context) error { return books.Close() })
+	g.closes("ledger", func(ctx context.Context) error {
+		closed := make(chan error, 1)
+		go func() { closed <- books.Close() }() // it waits for readers, and a reader can wait for a disk
+		select {
+		case err := <-closed:
+			return err
+		case <-ctx.Done():
+			return fmt.Errorf("it takes too long: %w", ctx.Err())
+		}
+	})
 	if at, ok := books.LastEvent(); ok {
 		m.Seen(at)
 	}
@@ -276,6 +291,9 @@ func (g *group) stop() error {
 			errs = append(errs, fmt.Errorf("stop the %s: %w", s.name, err))
 		}
 		g.log.Debug("stopped", "what", s.name, "ms", time.Since(start).Milliseconds())
+	}
+	for len(g.ended) > 0 { // what ended meanwhile
+		errs = append(errs, <-g.ended)
 	}
 	return errors.Join(errs...)
 }

@@ -92,8 +92,15 @@ func (b *booking) enter(p *pending, seq uint64, old *row) error {
 		}
 		r.outcome = f.outcome
 	}
-	b.writing = true
 	key := seqKey(seq)
+	b.reach(bucketBodies, key)
+	b.reach(bucketQuarantine, key)
+	if f != nil {
+		b.reach(bucketPaymentEvents, paymentEventKey(f.state.id, seq))
+		b.reach(bucketPaymentsTime, timeKey(f.oldCreated, f.state.id))
+		b.reach(bucketPaymentsTime, timeKey(f.state.created(), f.state.id))
+	}
+	b.writing = true
 	if err := put(b.tx, bucketEvents, key, r.encode()); err != nil {
 		return err
 	}
@@ -115,6 +122,9 @@ func (b *booking) enter(p *pending, seq uint64, old *row) error {
 	p.result = Result{Status: r.outcome, Reason: r.reason, PaymentID: r.facts.PaymentID(), Sequence: seq, Repeat: old != nil}
 	return nil
 }
+
+// reach goes to the page that a key will be written to, so that damage there is met before anything is written.
+func (b *booking) reach(bucket, key []byte) { b.tx.Bucket(bucket).Cursor().Seek(key) }
 
 // index enters the row in the id index, and in or out of the quarantine.
 func (b *booking) index(r *row, seq uint64, old *row) error {

@@ -91,7 +91,10 @@ func (l *Ledger) Run(ctx context.Context) error {
 // gather waits for the next reason to commit: an event, repeats that waited long enough, the end.
 func (l *Ledger) gather(ctx context.Context) (batch []*pending, stopping bool) {
 	var flush, probe <-chan time.Time
-	if f := l.failure.Load(); f != nil && !f.final {
+	if f := l.failure.Load(); f != nil {
+		if f.final {
+			return l.drain(nil), false
+		}
 		probe = time.After(probeEvery)
 	}
 	if l.flushes > 0 && l.hasRepeats() && l.failure.Load() == nil {
@@ -111,6 +114,9 @@ func (l *Ledger) gather(ctx context.Context) (batch []*pending, stopping bool) {
 			}
 			return l.drain([]*pending{p}), false
 		case <-l.wake:
+			if f := l.failure.Load(); f != nil && f.final {
+				return l.drain(nil), false
+			}
 			if flush == nil {
 				flush = time.After(flushRepeats)
 			}
@@ -190,12 +196,15 @@ var errPanic = errors.New("the ledger must be opened again")
 // write is the transaction. An event whose payment cannot be read fails alone; its error stands in it.
 func (l *Ledger) write(batch []*pending, repeats map[uint64]uint64) (b *booking, err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	begun := false
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("%w: %w: %v", errPanic, ErrCorrupt, r)
+			l.lock(begun, err)
 		}
 	}()
 	tx, err := l.db.Begin(true)
+	begun = true
 	if err != nil {
 		return nil, fmt.Errorf("begin: %w", err)
 	}

@@ -49,6 +49,9 @@ func inspect(path string) error {
 			sound, newest, needed = true, m.tx, m.pages*m.pageSize
 		}
 	}
+	if info, err = f.Stat(); err != nil { // after the pages: a writer may have grown the file meanwhile
+		return fmt.Errorf("read %s: %w", path, err)
+	}
 	switch {
 	case !sound:
 		return fmt.Errorf("%w: %s was written by another program, or its beginning is damaged; move it away, or restore a copy", ErrSchema, path)

@@ -121,6 +121,7 @@ type Ledger struct {
 	wake        chan struct{} // tells the committer that repeats wait to be written
 	stopped     chan struct{} // closed when Run has returned
 	running     atomic.Bool
+	locked      atomic.Bool // bbolt holds locks of its own for good; see lock
 
 	durableSeq atomic.Uint64 // every row up to here is on disk
 	durableTx  atomic.Uint64 // and so is every transaction up to here
@@ -161,7 +162,8 @@ func Open(opts Options) (*Ledger, error) {
 		return nil, errors.Join(fmt.Errorf("%w: %s holds %s mode payments, the configuration says %s; set TILLHOOK_DATA_DIR to another folder for %s mode",
 			ErrOtherMode, path, have, want, want), l.db.Close())
 	}
-	return l, removeLeftovers(opts.Dir)
+	removeLeftovers(opts.Dir)
+	return l, nil
 }
 
 // OpenReadOnly opens an existing ledger beside nobody: bbolt's lock keeps it from a file that a
@@ -238,6 +240,11 @@ func create(dir string, livemode bool) (err error) {
 		return fmt.Errorf("make the ledger: %w", err)
 	}
 	made := f.Name()
+	defer func() {
+		if err != nil {
+			_ = os.Remove(made) // the error tells what was wrong
+		}
+	}()
 	if err := f.Close(); err != nil {
 		return fmt.Errorf("make the ledger: %w", err)
 	}
@@ -260,13 +267,16 @@ func create(dir string, livemode bool) (err error) {
 	return nil
 }
 
-// removeLeftovers deletes what making the ledger left, in this start or in one that was interrupted. The caller holds the ledger.
-func removeLeftovers(dir string) error {
+// removeLeftovers deletes what making the ledger left, in this start or in one that was interrupted.
+// The caller holds the ledger. What cannot be deleted is not worth a refusal to start.
+func removeLeftovers(dir string) {
 	left, err := filepath.Glob(filepath.Join(dir, newPattern))
-	for _, path := range left {
-		err = errors.Join(err, os.Remove(path))
+	if err != nil {
+		return
 	}
-	return err
+	for _, path := range left {
+		_ = os.Remove(path)
+	}
 }
 
 // makeDir makes a folder, and every one above it that is missing, and makes their names durable.
@@ -304,12 +314,7 @@ func syncDir(dir string) error {
 // All that a reader sees counts as durable afterwards: a writer calls it only on a settled file.
 func (l *Ledger) load() error {
 	if !l.readOnly {
-		// bbolt counts its free pages at the end of a writing transaction, even of one that wrote nothing.
-		tx, err := l.db.Begin(true)
-		if err != nil {
-			return err
-		}
-		if err := tx.Rollback(); err != nil {
+		if err := l.countFree(); err != nil {
 			return err
 		}
 	}
@@ -318,7 +323,9 @@ func (l *Ledger) load() error {
 		if err != nil {
 			return err
 		}
-		l.livemode = livemode
+		if l.counts.Load() == nil { // the first time; readers look at it from then on
+			l.livemode = livemode
+		}
 		c, err := readCounts(tx)
 		if err != nil {
 			return err
@@ -338,12 +345,46 @@ func (l *Ledger) load() error {
 	})
 }
 
+// countFree has bbolt count its free pages, which it does at the end of a writing transaction, even of
+// one that wrote nothing.
+func (l *Ledger) countFree() (err error) {
+	begun := false
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() { l.lock(begun, err) }()
+	defer damaged(&err)
+	tx, err := l.db.Begin(true)
+	begun = true
+	if err != nil {
+		return err
+	}
+	return tx.Rollback()
+}
+
 // view reads in one transaction. bbolt panics on a page that is damaged in its header, and the process
 // faults on one that cannot be read from the disk or was cut off; here that is [ErrCorrupt] like any other damage.
 func (l *Ledger) view(read func(tx *bolt.Tx) error) (err error) {
+	begun := false
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() { l.lock(begun, err) }()
 	defer damaged(&err)
-	return l.db.View(read)
+	return l.db.View(func(tx *bolt.Tx) error {
+		begun = true
+		return read(tx)
+	})
+}
+
+// lock tells that bbolt panicked while it began a transaction, if it did. It then holds locks of its own
+// that nobody will release: every further call would wait for ever. Run ends, and Close leaves bbolt alone.
+func (l *Ledger) lock(begun bool, err error) {
+	if begun || !errors.Is(err, ErrCorrupt) || l.readOnly {
+		return
+	}
+	l.locked.Store(true)
+	l.failure.Store(&failure{err: fmt.Errorf("%w: %w: %w", ErrUnavailable, errPanic, err), final: true})
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
 }
 
 // damaged turns a panic of bbolt's into an error.
@@ -363,6 +404,9 @@ func (l *Ledger) Close() error {
 		}
 	}
 	l.bodies.close()
+	if l.locked.Load() {
+		return l.file.Close() // with it goes bbolt's lock on the file
+	}
 	if err := l.db.Close(); err != nil {
 		return fmt.Errorf("close the ledger: %w", err)
 	}

@@ -227,6 +227,42 @@ func TestAFileCutShortUnderUs(t *testing.T) {
 	}
 }
 
+// Where even the meta pages are gone, bbolt panics with its locks taken. Run ends, so that the process can
+// be started again, and Close does not wait for them.
+func TestAFileEmptiedUnderUs(t *testing.T) {
+	l, err := ledger.Open(ledger.Options{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- l.Run(context.Background()) }()
+	mustAppend(t, l, succeeded("evt_1", "pi_1"))
+	if err := os.Truncate(l.Path(), 0); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		if _, err := l.Append(ctx, succeeded(fmt.Sprintf("evt_%d", 2+i), "pi_1")); err == nil || errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("delivery %d gave %v", i, err)
+		}
+		cancel()
+	}
+	select {
+	case err := <-ended:
+		if !errors.Is(err, ledger.ErrUnavailable) {
+			t.Errorf("the committer ended with %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("the committer goes on")
+	}
+	if l.Health().Err == nil {
+		t.Error("the ledger calls itself healthy")
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // closed makes or opens a test mode ledger and closes it.
 func closed(t *testing.T, dir string) {
 	t.Helper()

@@ -43,6 +43,9 @@ func (l *Ledger) settle() error {
 func (l *Ledger) fail(err error, b *booking, repeats map[uint64]uint64) {
 	l.failure.Store(&failure{err: fmt.Errorf("%w: %w", ErrUnavailable, err), final: errors.Is(err, errPanic)})
 	l.unsettled = unsettled{}
+	if l.locked.Load() {
+		return
+	}
 	if metas, err := l.readMetas(); err == nil {
 		l.unsettled.metas = metas
 	}
@@ -57,7 +60,7 @@ func (l *Ledger) tryToMend() {
 	l.began.Store(start.UnixNano())
 	err := l.mend()
 	l.began.Store(0)
-	if err == nil {
+	if err == nil && !l.locked.Load() {
 		l.failure.Store(nil)
 	}
 	l.observe(Commit{Duration: time.Since(start), Err: err})

@@ -69,7 +69,8 @@ func (c *connections) note(conn net.Conn, state http.ConnState) (evicted net.Con
 		c.count++
 		c.fresh[conn] = struct{}{}
 		if front := c.order.Front(); front != nil && c.count > crowded {
-			evicted = front.Value.(net.Conn)
+			evicted = c.order.Remove(front).(net.Conn)
+			delete(c.idle, evicted)
 		}
 	case http.StateIdle:
 		c.idle[conn] = c.order.PushBack(conn)

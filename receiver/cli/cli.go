@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"strings"
 	"syscall"
 
@@ -59,7 +60,8 @@ func (p *Program) Run(ctx context.Context, args []string) int {
 	if err == nil {
 		return exitDone
 	}
-	if errors.Is(err, syscall.EPIPE) { // whoever read has enough
+	var network *net.OpError
+	if errors.Is(err, syscall.EPIPE) && !errors.As(err, &network) { // whoever read what we print has enough
 		return exitFailed
 	}
 	fmt.Fprintf(p.Stderr, "tillhook: %v\n", err)
