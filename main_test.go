@@ -433,14 +433,23 @@ func (p *program) inject(t *testing.T, calls, fault string) (stop func()) {
 	if err := tracer.Start(); err != nil {
 		t.Fatal(err)
 	}
-	status := fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid)
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		text, err := os.ReadFile(status)
-		if err != nil || time.Now().After(end) {
-			t.Fatalf("strace did not attach: %v", err)
+	// It attaches to one thread after the other.
+	attached := func() bool {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", p.cmd.Process.Pid))
+		if err != nil || len(threads) == 0 {
+			t.Fatalf("the program has no threads: %v", err)
 		}
-		if !regexp.MustCompile(`TracerPid:\s+0\n`).Match(text) {
-			break
+		for _, thread := range threads {
+			text, err := os.ReadFile(thread)
+			if err == nil && regexp.MustCompile(`TracerPid:\s+0\n`).Match(text) {
+				return false
+			}
+		}
+		return true
+	}
+	for end := time.Now().Add(10 * time.Second); !attached(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("strace did not attach")
 		}
 	}
 	return func() {
