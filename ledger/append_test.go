@@ -136,7 +136,7 @@ func TestRecordedAndUnchanged(t *testing.T) {
 	mustAppend(t, l, succeeded("evt_1", "pi_1"))
 	late := succeeded("evt_0", "pi_1")
 	late.Type, late.Created = "payment_intent.processing", 1760000001
-	late.Facts.Intent.Status, late.Facts.Intent.AmountReceived = "processing", 0
+	late.Facts.Intents[0].Status, late.Facts.Intents[0].AmountReceived = "processing", 0
 	if res := mustAppend(t, l, late); res.Status != ledger.Unchanged || res.PaymentID != "pi_1" {
 		t.Errorf("a late processing gave %+v", res)
 	}
@@ -263,9 +263,9 @@ func TestPagesHoldEverythingOnce(t *testing.T) {
 	const n = 57
 	for i := range n {
 		e := succeeded(fmt.Sprintf("evt_%02d", i), fmt.Sprintf("pi_%02d", i))
-		e.Facts.Intent.Created = 1760000000 + int64(i%7) // several share a second
+		e.Facts.Intents[0].Created = 1760000000 + int64(i%7) // several share a second
 		if i%5 == 0 {
-			e.Facts.Intent.Currency = "jpy"
+			e.Facts.Intents[0].Currency = "jpy"
 		}
 		mustAppend(t, l, e)
 	}

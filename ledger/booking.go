@@ -46,6 +46,15 @@ func (b *booking) book(p *pending) (err error) {
 			p.err, err = fmt.Errorf("%w: %w: %v", ErrUnavailable, ErrCorrupt, r), nil
 		}
 	}()
+	if p.job != nil {
+		if err := p.job(b); err != nil {
+			p.err = err
+			if b.writing {
+				return err
+			}
+		}
+		return nil
+	}
 	e := &p.event
 	seq, known, err := lookupID(b.tx, e.Livemode, e.ID)
 	if err != nil {
@@ -63,8 +72,13 @@ func (b *booking) book(p *pending) (err error) {
 	if old.outcome == Quarantined && e.Quarantine == "" {
 		return b.enter(p, seq, old)
 	}
+	payment, err := paymentOf(b.tx, &old.facts)
+	if err != nil {
+		p.err = fmt.Errorf("%w: %w", ErrUnavailable, err)
+		return nil
+	}
 	old.repeats++
-	p.result = old.repeat(seq)
+	p.result = old.repeat(seq, payment)
 	b.writing = true
 	return put(b.tx, bucketEvents, seqKey(seq), old.encode())
 }
@@ -78,27 +92,29 @@ func (b *booking) enter(p *pending, seq uint64, old *row) error {
 		size: p.size, reason: e.Quarantine, facts: e.Facts, outcome: Recorded,
 	}
 	if old != nil {
-		r.received, r.repeats, r.released = old.received, old.repeats+1, true
+		r.received, r.repeats, r.released = old.received, old.repeats, true
+		if !p.release {
+			r.repeats++
+		}
 	}
-	var f *folding
+	var changes []*change
 	switch {
 	case e.Quarantine != "":
 		r.outcome, r.facts = Quarantined, Facts{}
-	case e.Facts.PaymentID() != "":
+	case e.Facts.named() != "":
 		var err error
-		if f, err = b.fold(r); err != nil {
+		if changes, err = b.changes(r, seq); err != nil {
 			p.err = fmt.Errorf("%w: %w", ErrUnavailable, err)
 			return nil
 		}
-		r.outcome = f.outcome
+		r.outcome = outcome(changes)
 	}
 	key := seqKey(seq)
 	b.reach(bucketBodies, key)
 	b.reach(bucketQuarantine, key)
-	if f != nil {
-		b.reach(bucketPaymentEvents, paymentEventKey(f.state.id, seq))
-		b.reach(bucketPaymentsTime, timeKey(f.oldCreated, f.state.id))
-		b.reach(bucketPaymentsTime, timeKey(f.state.created(), f.state.id))
+	b.reachLinks(&r.facts)
+	for _, c := range changes {
+		b.reaches(c)
 	}
 	b.writing = true
 	if err := put(b.tx, bucketEvents, key, r.encode()); err != nil {
@@ -110,24 +126,34 @@ func (b *booking) enter(p *pending, seq uint64, old *row) error {
 	if err := b.index(r, seq, old); err != nil {
 		return err
 	}
-	if f != nil {
-		if err := b.keep(f, seq); err != nil {
+	p.result = Result{Status: r.outcome, Reason: r.reason, Sequence: seq, Repeat: old != nil}
+	for _, c := range changes {
+		if err := b.write(c); err != nil {
 			return err
 		}
 	}
+	if len(changes) > 0 {
+		p.result.PaymentID = changes[0].id
+	}
+	p.result.Unlinked = len(changes) == 0 && r.facts.About()
 	if old == nil {
 		b.last, b.received = seq, r.received
 	}
 	b.counts.event(r, +1)
-	p.result = Result{Status: r.outcome, Reason: r.reason, PaymentID: r.facts.PaymentID(), Sequence: seq, Repeat: old != nil}
+	if old != nil && b.counts.expired >= seq {
+		b.counts.expired = seq - 1 // its body is no longer kept from deletion
+	}
 	return nil
 }
 
 // reach goes to the page that a key will be written to, so that damage there is met before anything is written.
 func (b *booking) reach(bucket, key []byte) { b.tx.Bucket(bucket).Cursor().Seek(key) }
 
-// index enters the row in the id index, and in or out of the quarantine.
+// index enters the row in the id index, in or out of the quarantine, and under the other ids it names.
 func (b *booking) index(r *row, seq uint64, old *row) error {
+	if err := b.link(&r.facts); err != nil {
+		return err
+	}
 	key := seqKey(seq)
 	if old != nil {
 		b.counts.event(old, -1)
@@ -140,79 +166,6 @@ func (b *booking) index(r *row, seq uint64, old *row) error {
 		return put(b.tx, bucketQuarantine, key, nil)
 	}
 	return nil
-}
-
-// folding is a payment before and after an event.
-type folding struct {
-	state      *state
-	existed    bool
-	oldCreated int64
-	oldStatus  OrNull
-	wasFlagged bool
-	view       *Payment
-	outcome    Outcome
-	alias      string // another id that finds the payment; empty if the event names none
-}
-
-// fold computes what a row does to its payment. It writes nothing.
-func (b *booking) fold(r *row) (*folding, error) {
-	id := r.facts.PaymentID()
-	s, err := readState(b.tx, id)
-	if err != nil {
-		return nil, err
-	}
-	f := &folding{state: s, existed: s != nil, outcome: Applied}
-	if s == nil {
-		f.state = &state{id: id}
-		f.state.absorb(r)
-		f.view = f.state.payment(b.livemode)
-	} else {
-		before := s.payment(b.livemode)
-		f.oldCreated, f.oldStatus, f.wasFlagged = s.created(), before.Status, len(before.Flags) > 0
-		s.absorb(r)
-		f.view = s.payment(b.livemode)
-		if f.view.tellsTheSame(before) {
-			f.outcome = Unchanged
-		}
-	}
-	if in := r.facts.Intent; in.LatestCharge != "" {
-		present, err := get(b.tx, bucketAliases, []byte(in.LatestCharge))
-		if err != nil {
-			return nil, err
-		}
-		if present == nil || id < string(present) { // of several the least, whatever came first
-			f.alias = in.LatestCharge
-		}
-	}
-	return f, nil
-}
-
-// keep writes a folded payment and its indexes.
-func (b *booking) keep(f *folding, seq uint64) error {
-	s := f.state
-	if err := put(b.tx, bucketPayments, []byte(s.id), s.encode()); err != nil {
-		return err
-	}
-	if f.existed && f.oldCreated != s.created() {
-		if err := remove(b.tx, bucketPaymentsTime, timeKey(f.oldCreated, s.id)); err != nil {
-			return err
-		}
-	}
-	if !f.existed || f.oldCreated != s.created() {
-		if err := put(b.tx, bucketPaymentsTime, timeKey(s.created(), s.id), nil); err != nil {
-			return err
-		}
-	}
-	if f.existed {
-		b.counts.payment(f.oldStatus, f.wasFlagged, -1)
-	}
-	b.counts.payment(f.view.Status, len(f.view.Flags) > 0, +1)
-	if f.alias != "" {
-		if err := put(b.tx, bucketAliases, []byte(f.alias), []byte(s.id)); err != nil {
-			return err
-		}
-	}
-	return put(b.tx, bucketPaymentEvents, paymentEventKey(s.id, seq), nil)
 }
 
 // countRepeats writes counted repeats to their rows.

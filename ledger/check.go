@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 
 	bolt "go.etcd.io/bbolt"
 )
@@ -16,7 +17,7 @@ const maxFaults = 50
 // a recount, and each payment equal to a fresh fold of the facts of its events. It returns every
 // fault it found, joined, or nil. It reads the whole file.
 func (l *Ledger) Check() error {
-	c := &checker{l: l}
+	c := &checker{l: l, totals: map[string]amounts{}}
 	err := l.view(func(tx *bolt.Tx) error {
 		c.tx = tx
 		for err := range tx.Check() { // to its end: bbolt's own goroutine sends it
@@ -24,7 +25,7 @@ func (l *Ledger) Check() error {
 				c.fault("pages: %w", err)
 			}
 		}
-		for _, step := range []func() error{c.events, c.ids, c.quarantine, c.bodies, c.payments, c.aliases, c.sums} {
+		for _, step := range []func() error{c.events, c.ids, c.quarantine, c.bodies, c.payments, c.sumsOfDays, c.sums} {
 			if err := step(); err != nil {
 				return err
 			}
@@ -48,7 +49,9 @@ type checker struct {
 	held    uint64 // rows in quarantine
 	ofPay   uint64 // rows that are about a payment
 	recount counts
-	folded  int // payments
+
+	folded, absorbed, links, lines uint64             // payments, their events, the links those make, totals
+	totals                         map[string]amounts // recounted, by key
 }
 
 func (c *checker) fault(format string, args ...any) {
@@ -109,21 +112,25 @@ func (c *checker) events() error {
 				c.fault("event row %d (%s): its body is gone although it lies in quarantine", seq, r.id)
 			}
 		}
-		id := r.facts.PaymentID()
+		id, err := paymentOf(c.tx, &r.facts)
+		if err != nil {
+			return fmt.Errorf("event row %d (%s): %w", seq, r.id, err)
+		}
 		if (id != "") != (r.outcome == Applied || r.outcome == Unchanged) {
 			c.fault("event row %d (%s): outcome %s with payment %q", seq, r.id, r.outcome, id)
 		}
-		if id != "" {
-			c.ofPay++
-			if !c.has(bucketPaymentEvents, paymentEventKey(id, seq)) {
-				c.fault("event row %d (%s): payment %s does not list it", seq, r.id, id)
-			}
-			if in := r.facts.Intent; in.LatestCharge != "" {
-				if found, err := get(c.tx, bucketAliases, []byte(in.LatestCharge)); err != nil || found == nil || string(found) > id {
-					c.fault("event row %d (%s): %s finds the payment %q, not %s", seq, r.id, in.LatestCharge, found, id)
-				}
-			}
+		if id == "" {
+			return nil
 		}
+		c.ofPay++
+		if !c.has(bucketPaymentEvents, paymentEventKey(id, seq)) {
+			c.fault("event row %d (%s): payment %s does not list it", seq, r.id, id)
+		}
+		r.facts.others(func(other string) {
+			if !c.has(bucketLinks, linkKey(other, &r.facts)) {
+				c.fault("event row %d (%s): %s does not find its payment %s", seq, r.id, other, id)
+			}
+		})
 		return nil
 	})
 }
@@ -170,66 +177,94 @@ func (c *checker) bodies() error {
 }
 
 func (c *checker) payments() error {
-	var absorbed uint64
 	err := c.walk(bucketPayments, func(key, value []byte) error {
 		c.folded++
-		id := string(key)
-		s, err := decodeState(id, value)
-		if err != nil {
-			return fmt.Errorf("payment %s: %w", id, err)
+		if err := c.payment(string(key), value); err != nil {
+			return fmt.Errorf("payment %s: %w", key, err)
 		}
-		again := &state{id: id}
-		cur := c.tx.Bucket(bucketPaymentEvents).Cursor()
-		for k, _ := cur.Seek(append([]byte(id), 0)); k != nil && isPrefixed(k, id); k, _ = cur.Next() {
-			r, err := readRow(c.tx, seqOf(k))
-			if err != nil {
-				return fmt.Errorf("payment %s: %w", id, err)
-			}
-			if r.facts.PaymentID() != id {
-				c.fault("payment %s lists event %s, which is about %q", id, r.id, r.facts.PaymentID())
-			}
-			again.absorb(r)
-			absorbed++
-		}
-		if !bytes.Equal(again.encode(), value) {
-			c.fault("payment %s differs from a fresh fold of its events", id)
-		}
-		if !c.has(bucketPaymentsTime, timeKey(s.created(), id)) {
-			c.fault("payment %s is missing in the list by time", id)
-		}
-		view := s.payment(c.l.livemode)
-		c.recount.payment(view.Status, len(view.Flags) > 0, +1)
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	if absorbed != c.ofPay {
-		c.fault("%d events about payments, %d of them listed by one", c.ofPay, absorbed)
+	if c.absorbed != c.ofPay {
+		c.fault("%d events about payments, %d of them listed by one", c.ofPay, c.absorbed)
 	}
-	listed := 0
-	err = c.walk(bucketPaymentsTime, func(_, _ []byte) error { listed++; return nil })
-	if listed != c.folded {
-		c.fault("%d payments, %d listed by time", c.folded, listed)
+	for _, index := range []struct {
+		bucket []byte
+		want   uint64
+		what   string
+	}{
+		{bucketPaymentsTime, c.folded, "payments in the list by time"},
+		{bucketPaymentEvents, c.ofPay, "entries of payments and their events"},
+		{bucketLinks, c.links, "ids that find a payment"},
+	} {
+		var n uint64
+		if err := c.walk(index.bucket, func(_, _ []byte) error { n++; return nil }); err != nil {
+			return err
+		}
+		if n != index.want {
+			c.fault("%d %s, %d follow from the events", n, index.what, index.want)
+		}
 	}
-	if err != nil {
-		return err
-	}
-	var links uint64
-	err = c.walk(bucketPaymentEvents, func(_, _ []byte) error { links++; return nil })
-	if links != c.ofPay {
-		c.fault("%d links between payments and events for %d events", links, c.ofPay)
-	}
-	return err
+	return nil
 }
 
-func (c *checker) aliases() error {
-	return c.walk(bucketAliases, func(key, value []byte) error {
-		if !c.has(bucketPayments, value) {
-			c.fault("%s finds the payment %s, which is missing", key, value)
+// payment compares what is kept of one payment with a fresh fold of its events.
+func (c *checker) payment(id string, value []byte) error {
+	s, err := decodeState(id, value)
+	if err != nil {
+		return err
+	}
+	rows, _, err := rowsOf(c.tx, id)
+	if err != nil {
+		return err
+	}
+	links := map[string]bool{}
+	for _, r := range rows {
+		if present, err := paymentOf(c.tx, &r.facts); err != nil || present != id {
+			c.fault("payment %s lists event %s, which is about %q", id, r.id, present)
 		}
+		r.facts.others(func(other string) { links[string(linkKey(other, &r.facts))] = true })
+	}
+	c.links += uint64(len(links))
+	c.absorbed += uint64(len(rows))
+	if !bytes.Equal(fold(id, rows).encode(), value) {
+		c.fault("payment %s differs from a fresh fold of its events", id)
+	}
+	if !c.has(bucketPaymentsTime, timeKey(s.created(), id)) {
+		c.fault("payment %s is missing in the list by time", id)
+	}
+	e := s.effect(c.l.livemode)
+	c.recount.payment(e.view, +1)
+	for _, m := range e.movements {
+		key := string(totalKey(m, string(e.view.Account)))
+		total := c.totals[key]
+		total.add(m.amounts)
+		c.totals[key] = total
+	}
+	return nil
+}
+
+// sumsOfDays compares the totals with the sums of what all payments moved.
+func (c *checker) sumsOfDays() error {
+	maps.DeleteFunc(c.totals, func(_ string, a amounts) bool { return a == amounts{} })
+	err := c.walk(bucketTotals, func(key, value []byte) error {
+		c.lines++
+		a, err := decodeAmounts(value)
+		if err != nil {
+			return err
+		}
+		if want := c.totals[string(key)]; a != want {
+			c.fault("the total under %q is %+v, the payments come to %+v", key, a, want)
+		}
+		delete(c.totals, string(key))
 		return nil
 	})
+	for key := range c.totals {
+		c.fault("no total is kept under %q", key)
+	}
+	return err
 }
 
 func (c *checker) sums() error {
@@ -237,6 +272,7 @@ func (c *checker) sums() error {
 	if err != nil {
 		return err
 	}
+	c.recount.expired = kept.expired // how far retention went is no count
 	if *kept != c.recount {
 		c.fault("the counts %+v differ from a recount %+v", *kept, c.recount)
 	}

@@ -29,15 +29,26 @@ const (
 	probeEvery = time.Second
 )
 
-// pending is an event that waits for its commit.
+// pending is an event that waits for its commit, or a job of the ledger's own.
 type pending struct {
-	event  Event  // without its raw body
-	body   []byte // compressed
-	size   uint64 // of the raw one
-	weight int64  // what it counts for in maxQueuedBytes: the raw size is more than body and facts together
-	result Result
-	err    error
-	done   chan struct{} // closed when result and err are set
+	event   Event  // without its raw body
+	body    []byte // compressed
+	size    uint64 // of the raw one
+	weight  int64  // what it counts for in maxQueuedBytes: the raw size is more than body and facts together
+	release bool   // no delivery: the event was read from its own row
+	job     func(*booking) error
+	result  Result
+	err     error
+	done    chan struct{} // closed when result and err are set
+}
+
+// do has a job done in the committer's next transaction and waits until that is durable. The job reads
+// before it writes, as book does: an error it returns before it has set writing fails it alone.
+func (l *Ledger) do(ctx context.Context, job func(*booking) error) error {
+	if l.readOnly {
+		return ErrReadOnly
+	}
+	return l.wait(ctx, &pending{job: job, weight: queuedOverhead, done: make(chan struct{})})
 }
 
 func newPending(e *Event, body []byte) *pending {

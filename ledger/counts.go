@@ -12,6 +12,7 @@ type counts struct {
 	reasons   [len(Reasons)]uint64      // of the events in quarantine now
 	statuses  [len(Statuses) + 2]uint64 // Stripe's seven, none, other
 	conflicts uint64
+	expired   uint64 // retention has passed every row up to here
 }
 
 // The two statuses in which payments are counted beside Stripe's.
@@ -29,16 +30,16 @@ func (c *counts) event(r *row, n int) {
 }
 
 // payment counts a payment in (n is 1) or out (n is -1).
-func (c *counts) payment(status OrNull, flagged bool, n int) {
-	i := slices.Index(Statuses[:], string(status))
+func (c *counts) payment(p *Payment, n int) {
+	i := slices.Index(Statuses[:], string(p.Status))
 	switch {
-	case status == "":
+	case p.Status == "":
 		i = len(Statuses)
 	case i < 0:
 		i = len(Statuses) + 1
 	}
 	c.statuses[i] += uint64(n)
-	if flagged {
+	if len(p.Flags) > 0 {
 		c.conflicts += uint64(n)
 	}
 }
@@ -51,6 +52,7 @@ func (c *counts) encode() []byte {
 		}
 	}
 	e.uint(c.conflicts)
+	e.uint(c.expired)
 	return e.buf
 }
 
@@ -67,6 +69,7 @@ func readCounts(tx *bolt.Tx) (*counts, error) {
 		}
 	}
 	c.conflicts = d.uint()
+	c.expired = d.uint()
 	return &c, d.end()
 }
 

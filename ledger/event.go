@@ -16,7 +16,7 @@ type Outcome string
 const (
 	Applied     Outcome = "applied"     // it changed its payment
 	Unchanged   Outcome = "unchanged"   // it is about a payment, and told nothing new
-	Recorded    Outcome = "recorded"    // it is not about a payment
+	Recorded    Outcome = "recorded"    // it is not about a payment, or names none
 	Quarantined Outcome = "quarantined" // it is authentic and cannot be used; see Reason
 
 	// AlreadyProcessed answers a repeat of a known event. It is never stored: the row keeps its first outcome.
@@ -66,46 +66,6 @@ type Event struct {
 	Raw        []byte // the body as it was signed
 }
 
-// Facts are what an event states about one payment; the zero Facts state nothing.
-type Facts struct {
-	Intent *Intent // a snapshot of the payment's PaymentIntent
-}
-
-// PaymentID is the id of the payment the facts are about, empty if they are about none.
-func (f Facts) PaymentID() string {
-	if f.Intent != nil {
-		return f.Intent.ID
-	}
-	return ""
-}
-
-// Intent is what a PaymentIntent looked like when an event was made. Amounts are in the currency's
-// minor unit. https://docs.stripe.com/api/payment_intents/object
-type Intent struct {
-	ID               string
-	Status           string
-	Currency         string
-	Amount           int64
-	HasAmount        bool // newer API versions do not promise an amount
-	AmountCapturable int64
-	AmountReceived   int64
-	Customer         string
-	Description      string
-	Metadata         map[string]string
-	LatestCharge     string
-	LastError        *PaymentError
-	Created          int64 // Unix seconds
-}
-
-// PaymentError is why the last attempt to pay failed. Of Stripe's last_payment_error only these
-// words are kept: the rest holds the payment method and a client_secret.
-type PaymentError struct {
-	Type        OrNull `json:"type"`
-	Code        OrNull `json:"code"`
-	DeclineCode OrNull `json:"decline_code"`
-	Message     OrNull `json:"message"`
-}
-
 // Result is what Append did with an event.
 type Result struct {
 	Status    Outcome // AlreadyProcessed for a repeat
@@ -113,6 +73,7 @@ type Result struct {
 	PaymentID string  // empty if the event is about none
 	Sequence  uint64  // the event's row
 	Repeat    bool    // the id had a row before
+	Unlinked  bool    // it is about money and names neither a PaymentIntent nor a charge
 }
 
 // Append writes the event down once and folds it into its payment, in one transaction with its id.
@@ -133,32 +94,40 @@ func (l *Ledger) Append(ctx context.Context, e *Event) (Result, error) {
 		return res, err
 	}
 	p := newPending(e, l.bodies.encode(e.Raw))
+	if err := l.wait(ctx, p); err != nil {
+		return Result{}, err // p may still be under way
+	}
+	return p.result, nil
+}
+
+// wait hands something to the committer and waits until it is durable, or ctx ends.
+func (l *Ledger) wait(ctx context.Context, p *pending) error {
 	if l.queuedBytes.Add(p.weight) > maxQueuedBytes {
 		l.queuedBytes.Add(-p.weight)
-		return Result{}, ErrOverloaded
+		return ErrOverloaded
 	}
 	select {
 	case l.queue <- p:
 	case <-l.stopped:
 		l.queuedBytes.Add(-p.weight)
-		return Result{}, ErrClosed
+		return ErrClosed
 	default:
 		l.queuedBytes.Add(-p.weight)
-		return Result{}, ErrOverloaded
+		return ErrOverloaded
 	}
 	select {
 	case <-p.done:
-		return p.result, p.err
+		return p.err
 	case <-l.stopped:
 		// The committer drains the queue before it stops; what it did not take never got in.
 		select {
 		case <-p.done:
-			return p.result, p.err
+			return p.err
 		default:
-			return Result{}, ErrClosed
+			return ErrClosed
 		}
 	case <-ctx.Done():
-		return Result{}, late(ctx)
+		return late(ctx)
 	}
 }
 
@@ -171,10 +140,13 @@ func (e *Event) check() error {
 	if e.ID == "" || len(e.ID) > maxID || !slices.Contains(sources[:], e.Source) || e.Quarantine != "" && !slices.Contains(Reasons[:], e.Quarantine) {
 		return fmt.Errorf("the event %.40q of source %q with the reason %q is not one the ledger can hold", e.ID, e.Source, e.Quarantine)
 	}
+	if err := e.Facts.check(); err != nil {
+		return fmt.Errorf("the event %.40q: %w", e.ID, err)
+	}
 	return nil
 }
 
-// maxID bounds an event's id, which is a key: sha256_ ids and all of Stripe's fit.
+// maxID bounds ids, which are keys: sha256_ ids and all of Stripe's fit.
 const maxID = 255
 
 // lookup is known, bounded by ctx: bbolt holds a lock that readers need while it writes a meta page,
@@ -222,8 +194,9 @@ func (l *Ledger) known(livemode bool, id string, usable bool) (res Result, ok bo
 		if row.outcome == Quarantined && usable || row.released && uint64(tx.ID()) > l.durableTx.Load() {
 			return nil
 		}
-		res, ok = row.repeat(seq), true
-		return nil
+		payment, err := paymentOf(tx, &row.facts)
+		res, ok = row.repeat(seq, payment), err == nil
+		return err
 	})
 	if err != nil {
 		return Result{}, false, fmt.Errorf("%w: %w", ErrUnavailable, err)

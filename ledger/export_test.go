@@ -1,5 +1,12 @@
 package ledger
 
+import (
+	"fmt"
+	"strings"
+
+	bolt "go.etcd.io/bbolt"
+)
+
 // Seal makes a stored value for tests that write one behind the ledger's back.
 func Seal(bucket, key, value string) []byte {
 	return seal([]byte(bucket), []byte(key), []byte(value))
@@ -10,3 +17,60 @@ func (l *Ledger) Queued() int { return len(l.queue) }
 
 // WaitingRepeats is how many rows have counts that are not written yet.
 func (l *Ledger) WaitingRepeats() int { return l.waitingRepeats() }
+
+// Trial is what a ledger would hold.
+type Trial struct {
+	Payments []*Payment // by id
+	Totals   []Total
+	Folded   string // every byte of the payments, their indexes, the links and the totals
+}
+
+// Try books events one after the other, as the committer does, into one transaction that is thrown away.
+func (l *Ledger) Try(events []*Event) (*Trial, error) {
+	tx, err := l.db.Begin(true)
+	if err != nil {
+		return nil, err
+	}
+	defer tx.Rollback()
+	b := &booking{tx: tx, last: l.durableSeq.Load(), counts: *l.counts.Load(), livemode: l.livemode}
+	for _, e := range events {
+		p := newPending(e, []byte{bodyPlain})
+		if err := b.book(p); err != nil || p.err != nil {
+			return nil, fmt.Errorf("%s: %w %w", e.ID, err, p.err)
+		}
+	}
+	return l.contents(tx, b)
+}
+
+func (l *Ledger) contents(tx *bolt.Tx, b *booking) (*Trial, error) {
+	t := &Trial{Totals: []Total{}}
+	var folded strings.Builder
+	fmt.Fprintln(&folded, b.counts.statuses, b.counts.conflicts)
+	for _, bucket := range [][]byte{bucketPayments, bucketPaymentsTime, bucketLinks, bucketTotals} {
+		err := tx.Bucket(bucket).ForEach(func(key, stored []byte) error {
+			value, err := unseal(bucket, key, stored)
+			fmt.Fprintf(&folded, "%s %q %q\n", bucket, key, value)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	t.Folded = folded.String()
+	err := tx.Bucket(bucketPayments).ForEach(func(key, _ []byte) error {
+		s, err := readState(tx, string(key))
+		if err == nil {
+			t.Payments = append(t.Payments, s.payment(l.livemode))
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = tx.Bucket(bucketTotals).ForEach(func(key, stored []byte) error {
+		total, err := readTotal(key, stored)
+		t.Totals = append(t.Totals, total)
+		return err
+	})
+	return t, err
+}

@@ -15,7 +15,8 @@
 //	payments        payment id        -> the folded state
 //	payments_time   created, id       -> nothing: the order in which payments are listed
 //	payment_events  payment id, seq   -> nothing: which events a payment was folded from
-//	aliases         other id          -> payment id (a charge's id finds its payment)
+//	links           other id, target  -> nothing: an event named both; the target is its PaymentIntent, else its charge
+//	totals          day, currency, account -> what came and went on that day, in UTC
 //	quarantine      sequence          -> nothing: the events that could not be used
 //
 // Sequences start at 1 and have no gaps. Every value ends in a CRC-32C over its key and itself,
@@ -92,6 +93,10 @@ type Options struct {
 	Dir string
 	// Livemode is the mode the ledger is bound to by its first opening, and must have at any later one.
 	Livemode bool
+	// Decode reads a body as the receiver does, for what is to be decoded again; nil where nothing is.
+	Decode func(raw []byte) *Event
+	// Decoder names the version of Decode. A start with another one tries what lies in quarantine again.
+	Decoder string
 	// Observe, if set, is called by the writing goroutine after every commit, failed or not, and after
 	// every try to get going again after a failed one. It must not block.
 	Observe func(Commit)

@@ -23,10 +23,10 @@ func succeeded(id, payment string) *ledger.Event {
 	return &ledger.Event{
 		ID: id, Type: "payment_intent.succeeded", Created: 1760000005, APIVersion: "2023-10-16", Source: ledger.Webhook,
 		Received: time.Unix(1760000006, 0), Raw: []byte(`{"id":"` + id + `"}`),
-		Facts: ledger.Facts{Intent: &ledger.Intent{
+		Facts: ledger.Facts{PaymentIntent: payment, Charge: "ch_" + payment, Intents: []ledger.Intent{{
 			ID: payment, Status: "succeeded", Currency: "eur", Amount: 4200, HasAmount: true, AmountReceived: 4200,
 			Created: 1760000000, LatestCharge: "ch_" + payment, Metadata: map[string]string{"order": "1"},
-		}},
+		}}},
 	}
 }
 
@@ -175,14 +175,14 @@ func TestOpenRefuses(t *testing.T) {
 			t.Fatal(err)
 		}
 		err = db.Update(func(tx *bolt.Tx) error {
-			return tx.Bucket([]byte("meta")).Put([]byte("schema"), ledger.Seal("meta", "schema", "\x02"))
+			return tx.Bucket([]byte("meta")).Put([]byte("schema"), ledger.Seal("meta", "schema", "c"))
 		})
 		if err := errors.Join(err, db.Close()); err != nil {
 			t.Fatal(err)
 		}
 		_, err = ledger.Open(ledger.Options{Dir: dir})
-		if !errors.Is(err, ledger.ErrSchema) || !strings.Contains(err.Error(), "schema 2") {
-			t.Errorf("got %v, want ErrSchema naming schema 2", err)
+		if !errors.Is(err, ledger.ErrSchema) || !strings.Contains(err.Error(), "schema 99") {
+			t.Errorf("got %v, want ErrSchema naming schema 99", err)
 		}
 	})
 }

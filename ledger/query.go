@@ -176,16 +176,20 @@ type EventRecord struct {
 	Repeats    uint64     `json:"repeats"` // deliveries after the first
 }
 
-func (l *Ledger) record(seq uint64, r *row) *EventRecord {
+func (l *Ledger) record(tx *bolt.Tx, seq uint64, r *row) (*EventRecord, error) {
+	payment, err := paymentOf(tx, &r.facts)
+	if err != nil {
+		return nil, err
+	}
 	l.mu.Lock()
 	waiting := l.repeats[seq]
 	l.mu.Unlock()
 	return &EventRecord{
 		Object: "event_record", ID: r.id, Type: OrNull(r.typ), Account: OrNull(r.account), Livemode: r.livemode,
 		Created: OrNullTime(r.created), Received: OrNullTime(time.UnixMilli(r.received).Unix()), APIVersion: OrNull(r.apiVersion),
-		Outcome: r.outcome, Reason: OrNull(r.reason), PaymentID: OrNull(r.facts.PaymentID()), Source: r.source,
+		Outcome: r.outcome, Reason: OrNull(r.reason), PaymentID: OrNull(payment), Source: r.source,
 		Sequence: seq, Size: r.size, Repeats: r.repeats + waiting,
-	}
+	}, nil
 }
 
 // EventQuery chooses events. Empty fields choose all.
@@ -242,8 +246,9 @@ func (l *Ledger) collect(bucket, below []byte, within func(key []byte) bool, q E
 		if more = len(page) == q.Limit; more {
 			return true, nil
 		}
-		page = append(page, l.record(seqOf(key), r))
-		return false, nil
+		rec, err := l.record(tx, seqOf(key), r)
+		page = append(page, rec)
+		return err != nil, err
 	}
 	return page, more, l.scanDown(bucket, below, visit)
 }
@@ -286,8 +291,8 @@ func (l *Ledger) Event(id string) (rec *EventRecord, err error) {
 		if err != nil {
 			return err
 		}
-		rec = l.record(seq, r)
-		return nil
+		rec, err = l.record(tx, seq, r)
+		return err
 	})
 	return rec, err
 }
@@ -300,15 +305,19 @@ func (l *Ledger) Body(id string) (raw []byte, err error) {
 		if err != nil {
 			return err
 		}
-		stored, err := get(tx, bucketBodies, seqKey(seq))
-		if err != nil {
-			return err
-		}
-		if stored == nil {
-			return fmt.Errorf("%w: event %s", ErrGone, id)
-		}
-		raw, err = l.bodies.decode(stored)
+		raw, err = l.readBody(tx, seq)
 		return err
 	})
 	return raw, err
+}
+
+func (l *Ledger) readBody(tx *bolt.Tx, seq uint64) ([]byte, error) {
+	stored, err := get(tx, bucketBodies, seqKey(seq))
+	if err != nil {
+		return nil, err
+	}
+	if stored == nil {
+		return nil, fmt.Errorf("%w: the event in row %d is older than TILLHOOK_RETENTION", ErrGone, seq)
+	}
+	return l.bodies.decode(stored)
 }

@@ -1,16 +1,17 @@
 package ledger
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/binary"
 	"fmt"
-	"slices"
 	"strings"
 
 	bolt "go.etcd.io/bbolt"
 )
 
 // schemaVersion is that of the layout and the codecs in this file. A file with a greater one is refused.
-const schemaVersion = 1
+const schemaVersion = 2
 
 var (
 	bucketMeta          = []byte("meta")
@@ -20,15 +21,17 @@ var (
 	bucketPayments      = []byte("payments")
 	bucketPaymentsTime  = []byte("payments_time")
 	bucketPaymentEvents = []byte("payment_events")
-	bucketAliases       = []byte("aliases")
+	bucketLinks         = []byte("links")
+	bucketTotals        = []byte("totals")
 	bucketQuarantine    = []byte("quarantine")
 
 	buckets = [][]byte{bucketMeta, bucketEvents, bucketBodies, bucketIDs, bucketPayments,
-		bucketPaymentsTime, bucketPaymentEvents, bucketAliases, bucketQuarantine}
+		bucketPaymentsTime, bucketPaymentEvents, bucketLinks, bucketTotals, bucketQuarantine}
 
-	metaSchema = []byte("schema")
-	metaMode   = []byte("mode")
-	metaCounts = []byte("counts")
+	metaSchema  = []byte("schema")
+	metaMode    = []byte("mode")
+	metaCounts  = []byte("counts")
+	metaDecoder = []byte("decoder")
 )
 
 // initialise lays out an empty ledger of a mode.
@@ -131,164 +134,6 @@ func paymentEventKey(payment string, seq uint64) []byte {
 	return binary.BigEndian.AppendUint64(key, seq)
 }
 
-// row is an event as it is stored: everything but its body.
-type row struct {
-	id, typ, account, apiVersion string
-	livemode                     bool
-	created                      int64 // Unix seconds, 0 if unknown
-	received                     int64 // Unix milliseconds
-	source                       Source
-	outcome                      Outcome
-	reason                       Reason
-	released                     bool // it was in quarantine once, and was booked later
-	size                         uint64
-	repeats                      uint64
-	facts                        Facts
-}
-
-// repeat is the answer to another delivery of the row's event.
-func (r *row) repeat(seq uint64) Result {
-	res := Result{Status: AlreadyProcessed, PaymentID: r.facts.PaymentID(), Sequence: seq, Repeat: true}
-	if r.outcome == Quarantined {
-		res.Status, res.Reason = Quarantined, r.reason
-	}
-	return res
-}
-
-func (r *row) encode() []byte {
-	var e encoder
-	e.flags(r.livemode, r.released, r.facts.Intent != nil)
-	e.byte(byte(slices.Index(Outcomes[:], r.outcome)))
-	e.byte(byte(slices.Index(Reasons[:], r.reason) + 1))
-	e.byte(byte(slices.Index(sources[:], r.source)))
-	e.text(r.id)
-	e.text(r.typ)
-	e.text(r.account)
-	e.text(r.apiVersion)
-	e.int(r.created)
-	e.int(r.received)
-	e.uint(r.size)
-	e.uint(r.repeats)
-	if r.facts.Intent != nil {
-		e.intent(r.facts.Intent)
-	}
-	return e.buf
-}
-
-func decodeRow(value []byte) (*row, error) {
-	d := decoder{buf: value}
-	var r row
-	var intent bool
-	d.flags(&r.livemode, &r.released, &intent)
-	r.outcome = pick(&d, Outcomes[:], int(d.byte()))
-	if reason := int(d.byte()); reason > 0 {
-		r.reason = pick(&d, Reasons[:], reason-1)
-	}
-	r.source = pick(&d, sources[:], int(d.byte()))
-	r.id = d.text()
-	r.typ = d.text()
-	r.account = d.text()
-	r.apiVersion = d.text()
-	r.created = d.int()
-	r.received = d.int()
-	r.size = d.uint()
-	r.repeats = d.uint()
-	if intent {
-		r.facts.Intent = d.intent()
-	}
-	return &r, d.end()
-}
-
-// pick returns the i-th of the names a code stands for, or fails the decoder.
-func pick[T any](d *decoder, names []T, i int) T {
-	if i >= len(names) {
-		d.fail()
-		i = 0
-	}
-	return names[i]
-}
-
-func (e *encoder) intent(in *Intent) {
-	e.flags(in.HasAmount, in.LastError != nil)
-	e.text(in.ID)
-	e.text(in.Status)
-	e.text(in.Currency)
-	e.int(in.Amount)
-	e.int(in.AmountCapturable)
-	e.int(in.AmountReceived)
-	e.text(in.Customer)
-	e.text(in.Description)
-	e.texts(in.Metadata)
-	e.text(in.LatestCharge)
-	e.int(in.Created)
-	if in.LastError != nil {
-		e.text(string(in.LastError.Type))
-		e.text(string(in.LastError.Code))
-		e.text(string(in.LastError.DeclineCode))
-		e.text(string(in.LastError.Message))
-	}
-}
-
-func (d *decoder) intent() *Intent {
-	var in Intent
-	var failed bool
-	d.flags(&in.HasAmount, &failed)
-	in.ID = d.text()
-	in.Status = d.text()
-	in.Currency = d.text()
-	in.Amount = d.int()
-	in.AmountCapturable = d.int()
-	in.AmountReceived = d.int()
-	in.Customer = d.text()
-	in.Description = d.text()
-	in.Metadata = d.texts()
-	in.LatestCharge = d.text()
-	in.Created = d.int()
-	if failed {
-		in.LastError = &PaymentError{Type: OrNull(d.text()), Code: OrNull(d.text()), DeclineCode: OrNull(d.text()), Message: OrNull(d.text())}
-	}
-	return &in
-}
-
-// state is stored as its fields in order; equal states are equal bytes.
-func (s *state) encode() []byte {
-	var e encoder
-	e.flags(s.intent != nil, s.succeeded, s.canceled)
-	e.text(s.account)
-	e.int(s.intentCreated)
-	e.int(s.received)
-	e.int(s.firstCreated)
-	e.int(s.lastCreated)
-	e.uint(s.events)
-	if s.intent != nil {
-		e.intent(s.intent)
-		e.int(s.at)
-		e.flags(s.creation)
-		e.text(s.eventID)
-	}
-	return e.buf
-}
-
-func decodeState(id string, value []byte) (*state, error) {
-	d := decoder{buf: value}
-	s := &state{id: id}
-	var intent bool
-	d.flags(&intent, &s.succeeded, &s.canceled)
-	s.account = d.text()
-	s.intentCreated = d.int()
-	s.received = d.int()
-	s.firstCreated = d.int()
-	s.lastCreated = d.int()
-	s.events = d.uint()
-	if intent {
-		s.intent = d.intent()
-		s.at = d.int()
-		d.flags(&s.creation)
-		s.eventID = d.text()
-	}
-	return s, d.end()
-}
-
 // lookupID finds the row of an event id.
 func lookupID(tx *bolt.Tx, livemode bool, id string) (seq uint64, found bool, err error) {
 	value, err := get(tx, bucketIDs, idKey(livemode, id))
@@ -341,13 +186,61 @@ func readState(tx *bolt.Tx, id string) (*state, error) {
 	return s, nil
 }
 
+// A link says that an event named another id together with the one that names its payment. Links are
+// only ever added: a link to a charge stands when the charge's payment gets another id.
+const (
+	linkToIntent = 1
+	linkToCharge = 2
+)
+
+// linkKey: of several links of an id, those to a PaymentIntent come first, and the least of them before the others.
+func linkKey(id string, f *Facts) []byte {
+	kind := byte(linkToIntent)
+	if f.PaymentIntent == "" {
+		kind = linkToCharge
+	}
+	return append(linkPrefix(id, kind), f.named()...)
+}
+
+func linkPrefix(id string, kind byte) []byte {
+	return append(append(make([]byte, 0, 2*len(id)+2), id...), 0, kind)
+}
+
+// linked is the least target an id is linked to; empty if there is none.
+func linked(tx *bolt.Tx, id string, kind byte) (string, error) {
+	prefix := linkPrefix(id, kind)
+	key, stored := tx.Bucket(bucketLinks).Cursor().Seek(prefix)
+	if !bytes.HasPrefix(key, prefix) {
+		return "", nil
+	}
+	if _, err := unseal(bucketLinks, key, stored); err != nil {
+		return "", err
+	}
+	return string(key[len(prefix):]), nil
+}
+
+// paymentOf is the present id of the payment that facts are about; empty if they are about none.
+func paymentOf(tx *bolt.Tx, f *Facts) (string, error) {
+	if f.PaymentIntent != "" || f.Charge == "" {
+		return f.PaymentIntent, nil
+	}
+	intent, err := linked(tx, f.Charge, linkToIntent)
+	return cmp.Or(intent, f.Charge), err
+}
+
 // resolve finds a payment by its own id or any other id seen for it. It returns "" for an id never seen.
 func resolve(tx *bolt.Tx, id string) (string, error) {
 	if tx.Bucket(bucketPayments).Get([]byte(id)) != nil {
 		return id, nil
 	}
-	value, err := get(tx, bucketAliases, []byte(id))
-	return string(value), err
+	if intent, err := linked(tx, id, linkToIntent); intent != "" || err != nil {
+		return intent, err
+	}
+	charge, err := linked(tx, id, linkToCharge)
+	if err != nil {
+		return "", err
+	}
+	return paymentOf(tx, &Facts{Charge: charge})
 }
 
 // isPrefixed reports whether a key of payment_events belongs to the payment.

@@ -44,6 +44,7 @@ type Metrics struct {
 	failures    *prometheus.CounterVec
 	events      *prometheus.CounterVec
 	quarantined *prometheus.CounterVec
+	unlinked    *prometheus.CounterVec
 	duplicates  prometheus.Counter
 	versions    prometheus.Counter
 	duration    *prometheus.HistogramVec
@@ -67,6 +68,8 @@ func New(names Names) *Metrics {
 			[]string{"type", "outcome"}, append(slices.Clone(names.Types), otherType), names.Outcomes),
 		quarantined: counters("quarantined_events_total", "Authentic events that could not be used and were put in quarantine, by reason.",
 			[]string{"reason"}, names.Reasons),
+		unlinked: counters("unlinked_events_total", "Events about money that name neither a PaymentIntent nor a charge, and so belong to no payment.",
+			[]string{"type"}, append(slices.Clone(names.Types), otherType)),
 		duplicates: prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: "duplicate_events_total",
 			Help: "Deliveries of events that had been delivered before."}),
 		versions: prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: "unexpected_api_version_events_total",
@@ -90,7 +93,7 @@ func New(names Names) *Metrics {
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Name: "build_info",
 		Help: "Always 1; the labels say what is running."}, []string{"version", "goversion"})
 	build.WithLabelValues(names.Version, runtime.Version()).Set(1)
-	m.registry.MustRegister(m.requests, m.failures, m.events, m.quarantined, m.duplicates, m.versions, m.duration, m.lag, m.commit,
+	m.registry.MustRegister(m.requests, m.failures, m.events, m.quarantined, m.unlinked, m.duplicates, m.versions, m.duration, m.lag, m.commit,
 		m.commitSize, build, lastEvent{m}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -137,9 +140,7 @@ func (m *Metrics) SignatureFailure(reason string) { m.failures.WithLabelValues(r
 // Event counts an event that was written to the ledger for the first time, or left its quarantine.
 // lag is how old it was by Stripe's clock; a negative one is not observed.
 func (m *Metrics) Event(typ, outcome, reason string, lag time.Duration) {
-	if !slices.Contains(m.types, typ) {
-		typ = otherType
-	}
+	typ = m.label(typ)
 	m.events.WithLabelValues(typ, outcome).Inc()
 	if reason != "" {
 		m.quarantined.WithLabelValues(reason).Inc()
@@ -148,6 +149,17 @@ func (m *Metrics) Event(typ, outcome, reason string, lag time.Duration) {
 		m.lag.Observe(lag.Seconds())
 	}
 }
+
+// label is the type itself where that is counted by its own name.
+func (m *Metrics) label(typ string) string {
+	if !slices.Contains(m.types, typ) {
+		return otherType
+	}
+	return typ
+}
+
+// Unlinked counts an event about money that belongs to no payment.
+func (m *Metrics) Unlinked(typ string) { m.unlinked.WithLabelValues(m.label(typ)).Inc() }
 
 // Duplicate counts a delivery of an event that had been delivered before.
 func (m *Metrics) Duplicate() { m.duplicates.Inc() }

@@ -51,6 +51,8 @@ func TestEverySeriesExistsFromTheStart(t *testing.T) {
 		`tillhook_quarantined_events_total{reason="thin_event"} 0`,
 		`tillhook_signature_failures_total{reason="missing_signature"} 0`,
 		`tillhook_unexpected_api_version_events_total 0`,
+		`tillhook_unlinked_events_total{type="a.done"} 0`,
+		`tillhook_unlinked_events_total{type="other"} 0`,
 		`tillhook_webhook_duration_seconds_count{outcome="applied"} 0`,
 		`tillhook_webhook_duration_seconds_count{outcome="rejected"} 0`,
 		`tillhook_webhook_duration_seconds_sum{outcome="applied"} 0`,

@@ -240,6 +240,9 @@ func (r *Receiver) count(e *ledger.Event, res ledger.Result) {
 	if e.Quarantine == "" && !stripe.ExpectedVersion(e.APIVersion) {
 		r.Metrics.UnexpectedVersion()
 	}
+	if res.Unlinked {
+		r.Metrics.Unlinked(e.Type)
+	}
 }
 
 // clip bounds what somebody else wrote before it is logged.

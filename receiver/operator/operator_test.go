@@ -28,8 +28,8 @@ func filled(t *testing.T) *operator.Operator {
 		appendEvent(t, l, &ledger.Event{
 			ID: fmt.Sprintf("evt_%02d", i), Type: "payment_intent." + status, Created: int64(1000 + i), Source: ledger.Webhook,
 			Received: time.Unix(5000, 0), Raw: fmt.Appendf(nil, `{"n":%d}`, i),
-			Facts: ledger.Facts{Intent: &ledger.Intent{ID: fmt.Sprintf("pi_%02d", i), Status: status, Currency: "eur", Amount: 500, HasAmount: true,
-				Customer: fmt.Sprintf("cus_%d", i%2), Created: int64(1000 + i), Metadata: map[string]string{"order[1]": fmt.Sprint(i % 4), "html": "</script>&"}}},
+			Facts: ledger.Facts{PaymentIntent: fmt.Sprintf("pi_%02d", i), Intents: []ledger.Intent{{ID: fmt.Sprintf("pi_%02d", i), Status: status, Currency: "eur", Amount: 500, HasAmount: true,
+				Customer: fmt.Sprintf("cus_%d", i%2), Created: int64(1000 + i), Metadata: map[string]string{"order[1]": fmt.Sprint(i % 4), "html": "</script>&"}}}},
 		})
 	}
 	appendEvent(t, l, &ledger.Event{ID: "evt_held", Type: "x", Source: ledger.Webhook, Received: time.Unix(5000, 0), Quarantine: ledger.Undecodable, Raw: []byte("}[")})

@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"strconv"
-	"strings"
 	"time"
 
 	"tillhook/ledger"
@@ -80,7 +79,9 @@ func fill(e *ledger.Event, env *envelope) (complete bool) {
 	if mode, ok := env.livemode.boolean(); ok {
 		e.Livemode, modeOK = mode, true
 	}
-	e.Account, _ = env.account.text()
+	if account, _ := env.account.text(); usableID(account) {
+		e.Account = account
+	}
 	e.APIVersion, _ = env.apiVersion.text()
 	e.Created = readTime(env.created)
 	return idOK && typeOK && modeOK
@@ -123,29 +124,4 @@ func readTime(v value) int64 {
 		return t.Unix()
 	}
 	return 0
-}
-
-// readFacts reads what an event's object states about a payment. Routing is by what the object is:
-// event types come and go, and every payment_intent.* holds the same object. It fails for an object
-// that should be folded and cannot be read.
-func readFacts(typ string, data value) (facts ledger.Facts, ok bool) {
-	var object, kind value
-	data.fields(func(name []byte, field value) {
-		if string(name) == "object" {
-			object = field
-		}
-	})
-	object.fields(func(name []byte, field value) {
-		if string(name) == "object" {
-			kind = field
-		}
-	})
-	switch kind, _ := kind.text(); {
-	case kind == "payment_intent":
-		facts.Intent, ok = readIntent(object)
-		return facts, ok
-	case strings.HasPrefix(typ, "payment_intent."):
-		return facts, false
-	}
-	return facts, true
 }

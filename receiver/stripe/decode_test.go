@@ -35,12 +35,20 @@ func altered(t testing.TB, name, old, new string) []byte {
 	return bytes.ReplaceAll(body, []byte(old), []byte(new))
 }
 
+// intentOf is the PaymentIntent the event is about, an empty one where it is about none.
+func intentOf(e *ledger.Event) ledger.Intent {
+	if len(e.Facts.Intents) == 0 {
+		return ledger.Intent{}
+	}
+	return e.Facts.Intents[0]
+}
+
 func TestEverySampleDecodes(t *testing.T) {
 	files, err := filepath.Glob(dir + "/*.json")
 	if err != nil || len(files) == 0 {
 		t.Fatal(files, err)
 	}
-	versions := map[string]bool{}
+	versions, types := map[string]bool{}, map[string]bool{}
 	for _, file := range files {
 		name := strings.TrimSuffix(filepath.Base(file), ".json")
 		e := stripe.Decode(sample(t, name), false)
@@ -48,20 +56,29 @@ func TestEverySampleDecodes(t *testing.T) {
 		if e.Type != typ || e.Created == 0 || e.Livemode {
 			t.Errorf("%s decodes to %+v", name, e)
 		}
-		versions[e.APIVersion] = true
+		versions[e.APIVersion], types[e.Type] = true, true
 		switch {
 		case strings.HasPrefix(typ, "v1."):
-			if e.Quarantine != ledger.ThinEvent || e.Facts.PaymentID() != "" {
+			if e.Quarantine != ledger.ThinEvent || e.Facts.About() {
 				t.Errorf("%s: a thin event gave %+v", name, e)
 			}
 		case strings.HasPrefix(typ, "payment_intent."):
-			if in := e.Facts.Intent; e.Quarantine != "" || in == nil || in.Amount == 0 || in.Created == 0 || in.Currency == "" || len(in.Metadata) == 0 {
+			if in := intentOf(e); e.Quarantine != "" || in.Amount == 0 || in.Created == 0 || in.Currency == "" || len(in.Metadata) == 0 {
 				t.Errorf("%s decodes to the facts %+v", name, e.Facts)
 			}
-		default:
-			if e.Quarantine != "" || e.Facts.PaymentID() != "" {
+		case slices.Contains(stripe.Types[:], typ):
+			if e.Quarantine != "" || !e.Facts.About() || e.Facts.PaymentIntent == "" && typ != "checkout.session.expired" {
 				t.Errorf("%s decodes to %+v", name, e)
 			}
+		default:
+			if e.Quarantine != "" || e.Facts.About() {
+				t.Errorf("%s decodes to %+v", name, e)
+			}
+		}
+	}
+	for _, typ := range stripe.Types {
+		if !types[typ] {
+			t.Errorf("there is no sample of %s", typ)
 		}
 	}
 	delete(versions, "")
@@ -77,14 +94,14 @@ func TestEverySampleDecodes(t *testing.T) {
 
 func TestAllFieldsOfAnIntent(t *testing.T) {
 	e := stripe.Decode(sample(t, "payment_intent.payment_failed"), false)
-	want := &ledger.Intent{
+	want := ledger.Intent{
 		ID: "pi_3wBXiMKvHadernBlEkeYB6nG", Status: "requires_payment_method", Currency: "usd", Amount: 2390, HasAmount: true,
 		Description: "Order 2418: ink sampler", Metadata: map[string]string{"order_id": "2418", "channel": "shop"},
 		LatestCharge: "ch_3wBXiMKvHadernBlrrmI1F9o", Created: 1775911530,
 		LastError: &ledger.PaymentError{Type: "card_error", Code: "card_declined", DeclineCode: "insufficient_funds", Message: "Your card has insufficient funds."},
 	}
-	if !reflect.DeepEqual(e.Facts.Intent, want) {
-		t.Errorf("got  %+v\nwant %+v", e.Facts.Intent, want)
+	if !reflect.DeepEqual(e.Facts.Intents, []ledger.Intent{want}) {
+		t.Errorf("got  %+v\nwant %+v", e.Facts.Intents, want)
 	}
 	if e.ID != "evt_3wBXiMKvHadernBldsKUmFn5" || e.APIVersion != "2023-10-16" || e.Created != 1775911588 || e.Account != "" {
 		t.Errorf("the envelope is %+v", e)
@@ -159,12 +176,11 @@ func TestWhatIsTolerated(t *testing.T) {
 	check := func(what string, body []byte, change func(want *ledger.Event)) {
 		t.Run(what, func(t *testing.T) {
 			want := *same
-			in := *same.Facts.Intent
-			want.Facts.Intent = &in
+			want.Facts.Intents = slices.Clone(same.Facts.Intents)
 			change(&want)
 			want.Raw = body
 			if got := stripe.Decode(body, false); !reflect.DeepEqual(got, &want) {
-				t.Errorf("got  %+v %+v\nwant %+v %+v", got, got.Facts.Intent, &want, want.Facts.Intent)
+				t.Errorf("got  %+v %+v\nwant %+v %+v", got, got.Facts, &want, want.Facts)
 			}
 		})
 	}
@@ -186,14 +202,14 @@ func TestWhatIsTolerated(t *testing.T) {
 	check("a connected account", altered(t, name, `"object": "event"`, `"object": "event", "account": "acct_1", "context": "acct_2"`), func(e *ledger.Event) { e.Account = "acct_1" })
 	check("an unknown type of payment event", altered(t, name, `"type": "payment_intent.succeeded"`, `"type": "payment_intent.frobnicated"`), func(e *ledger.Event) { e.Type = "payment_intent.frobnicated" })
 	check("a payment in an event of another name", altered(t, name, `"type": "payment_intent.succeeded"`, `"type": "treasury.something"`), func(e *ledger.Event) { e.Type = "treasury.something" })
-	check("an unknown status", altered(t, name, `"status": "succeeded"`, `"status": "requires_reconfirmation"`), func(e *ledger.Event) { e.Facts.Intent.Status = "requires_reconfirmation" })
+	check("an unknown status", altered(t, name, `"status": "succeeded"`, `"status": "requires_reconfirmation"`), func(e *ledger.Event) { e.Facts.Intents[0].Status = "requires_reconfirmation" })
 	check("an expanded customer", altered(t, name, `"customer": "cus_UhPapier4mQ7Zd"`, `"customer": {"object": "customer", "id": "cus_UhPapier4mQ7Zd"}`), same2)
-	check("a customer that is null", altered(t, name, `"customer": "cus_UhPapier4mQ7Zd"`, `"customer": null`), func(e *ledger.Event) { e.Facts.Intent.Customer = "" })
-	check("a customer that is absent", altered(t, name, `"customer": "cus_UhPapier4mQ7Zd",`, ``), func(e *ledger.Event) { e.Facts.Intent.Customer = "" })
-	check("an amount that is absent", altered(t, name, `"amount": 6480,`, ``), func(e *ledger.Event) { e.Facts.Intent.Amount, e.Facts.Intent.HasAmount = 0, false })
-	check("the greatest amount", altered(t, name, `"amount": 6480,`, `"amount": 9223372036854775807,`), func(e *ledger.Event) { e.Facts.Intent.Amount = 9223372036854775807 })
+	check("a customer that is null", altered(t, name, `"customer": "cus_UhPapier4mQ7Zd"`, `"customer": null`), func(e *ledger.Event) { e.Facts.Intents[0].Customer = "" })
+	check("a customer that is absent", altered(t, name, `"customer": "cus_UhPapier4mQ7Zd",`, ``), func(e *ledger.Event) { e.Facts.Intents[0].Customer = "" })
+	check("an amount that is absent", altered(t, name, `"amount": 6480,`, ``), func(e *ledger.Event) { e.Facts.Intents[0].Amount, e.Facts.Intents[0].HasAmount = 0, false })
+	check("the greatest amount", altered(t, name, `"amount": 6480,`, `"amount": 9223372036854775807,`), func(e *ledger.Event) { e.Facts.Intents[0].Amount = 9223372036854775807 })
 	check("hostile metadata", altered(t, name, `"channel": "shop"`, `"a\u0000": "\u202e'; DROP TABLE --", "n": 1.50, "o": {"p": [1]}, "s": "\ud800"`), func(e *ledger.Event) {
-		e.Facts.Intent.Metadata = map[string]string{"order_id": "2417", "a\x00": "\u202e'; DROP TABLE --", "n": "1.50", "o": `{"p": [1]}`, "s": "\ufffd"}
+		e.Facts.Intents[0].Metadata = map[string]string{"order_id": "2417", "a\x00": "\u202e'; DROP TABLE --", "n": "1.50", "o": `{"p": [1]}`, "s": "\ufffd"}
 	})
 }
 
@@ -239,7 +255,7 @@ func FuzzDecode(f *testing.F) {
 			return
 		}
 		if e.Quarantine != "" {
-			if e.Facts.Intent != nil {
+			if e.Facts.About() {
 				t.Fatal("an event in quarantine has facts")
 			}
 			return
@@ -249,10 +265,12 @@ func FuzzDecode(f *testing.F) {
 		}
 		data, _ := event["data"].(map[string]any)
 		object, _ := data["object"].(map[string]any)
-		if (object["object"] == "payment_intent") != (e.Facts.Intent != nil) {
+		kinds := []any{"payment_intent", "charge", "refund", "dispute", "checkout.session"}
+		if slices.Contains(kinds, object["object"]) != e.Facts.About() {
 			t.Fatalf("facts %+v of the object %v", e.Facts, object)
 		}
-		if in := e.Facts.Intent; in != nil {
+		if object["object"] == "payment_intent" {
+			in := intentOf(e)
 			if object["id"] != in.ID || object["status"] != in.Status {
 				t.Fatalf("booked %+v of %v", in, object)
 			}

@@ -1,44 +1,34 @@
 package stripe
 
-import (
-	"strings"
+import "tillhook/ledger"
 
-	"tillhook/ledger"
-)
-
-// readIntent reads a PaymentIntent of any API version. It fails where its id, its status or its
-// money cannot be read; anything else that is not as expected is left empty.
-func readIntent(v value) (*ledger.Intent, bool) {
-	in := &ledger.Intent{}
-	ok := true
-	money := func(field value) int64 {
-		n, isInt := field.integer()
-		ok = ok && (isInt || field.isNull())
-		return n
-	}
+// intent reads a PaymentIntent of any API version, with the charges in it.
+func (r *reader) intent(v value, depth int) bool {
+	var in ledger.Intent
+	var m fields
+	var charges, latest value
 	v.fields(func(name []byte, field value) {
 		switch string(name) {
 		case "id":
-			in.ID, _ = field.text()
+			in.ID = m.id(field)
 		case "status":
 			in.Status, _ = field.text()
 		case "currency":
-			var isText bool
-			in.Currency, isText = field.text()
-			in.Currency = strings.ToLower(in.Currency)
-			ok = ok && (isText || field.isNull())
+			in.Currency = m.currency(field)
 		case "amount":
-			in.Amount, in.HasAmount = money(field), !field.isNull()
+			in.Amount, in.HasAmount = m.money(field), !field.isNull()
 		case "amount_capturable":
-			in.AmountCapturable = money(field)
+			in.AmountCapturable = m.money(field)
 		case "amount_received":
-			in.AmountReceived = money(field)
+			in.AmountReceived = m.money(field)
 		case "created":
 			in.Created = readTime(field)
 		case "customer":
 			in.Customer = readLink(field)
 		case "latest_charge":
-			in.LatestCharge = readLink(field)
+			in.LatestCharge, latest = readLink(field), field
+		case "charges":
+			charges = field
 		case "description":
 			in.Description, _ = field.text()
 		case "metadata":
@@ -47,10 +37,16 @@ func readIntent(v value) (*ledger.Intent, bool) {
 			in.LastError = readError(field)
 		}
 	})
-	if !ok || !usableID(in.ID) || in.Status == "" {
-		return nil, false
+	if m.unreadable || in.ID == "" || in.Status == "" {
+		return false
 	}
-	return in, true
+	if r.name(in.ID, in.LatestCharge); in.ID != r.facts.PaymentIntent {
+		return true // within an object that names another one
+	}
+	r.facts.Intents = append(r.facts.Intents, in)
+	r.inside(latest, depth, r.charge)
+	listed(charges, func(charge value) { r.inside(charge, depth, r.charge) })
+	return true
 }
 
 // readLink reads the id of another object: a text, the object itself, or null.

@@ -43,6 +43,22 @@ func (v value) fields(visit func(name []byte, field value)) {
 	}
 }
 
+func (v value) isArray() bool { return len(v) > 0 && v[0] == '[' }
+
+// elements visits an array's elements in order; nothing if v is not an array.
+func (v value) elements(visit func(element value)) {
+	if !v.isArray() {
+		return
+	}
+	for i := v.skipSpace(1); v[i] != ']'; {
+		end := v.skipValue(i)
+		visit(v[i:end])
+		if i = v.skipSpace(end); v[i] == ',' {
+			i = v.skipSpace(i + 1)
+		}
+	}
+}
+
 func (v value) skipSpace(i int) int {
 	for v[i] == ' ' || v[i] == '\n' || v[i] == '\r' || v[i] == '\t' {
 		i++

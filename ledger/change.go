@@ -1,0 +1,262 @@
+package ledger
+
+import (
+	"maps"
+	"slices"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+// effect is what a payment adds to the counts, the totals and the indexes.
+type effect struct {
+	view      *Payment
+	created   int64
+	movements []movement
+}
+
+func (s *state) effect(livemode bool) *effect {
+	if s == nil {
+		return nil
+	}
+	movements, _ := s.movements()
+	return &effect{view: s.payment(livemode), created: s.created(), movements: movements}
+}
+
+// change is one payment before and after an event; nil where it is not there.
+type change struct {
+	id     string
+	before *effect
+	after  *effect
+	state  *state   // after
+	gone   []uint64 // rows that are another payment's now
+	come   []uint64 // rows that are this payment's now
+}
+
+// changes computes what a new row does to payments: to its own, and to those of charges that it links
+// to a PaymentIntent for the first time. It writes nothing. The first change is the row's own.
+func (b *booking) changes(r *row, seq uint64) ([]*change, error) {
+	id, err := paymentOf(b.tx, &r.facts)
+	if err != nil {
+		return nil, err
+	}
+	own, err := b.before(id)
+	if err != nil {
+		return nil, err
+	}
+	list := []*change{own}
+	var moved []*row
+	claimed, err := b.claimed(r, id)
+	if err != nil {
+		return nil, err
+	}
+	for _, present := range slices.Sorted(maps.Keys(claimed)) {
+		c, rows, err := b.leave(present, claimed[present])
+		if err != nil {
+			return nil, err
+		}
+		if c != nil {
+			list, moved = append(list, c), append(moved, rows...)
+			own.come = append(own.come, c.gone...)
+		}
+	}
+	own.come = append(own.come, seq)
+	moved = append(moved, r)
+	if own.state == nil {
+		own.state = fold(id, moved)
+	} else if date := newest(moved); date > own.state.frontier {
+		rows, _, err := rowsOf(b.tx, id)
+		if err != nil {
+			return nil, err
+		}
+		own.state = fold(id, append(rows, moved...))
+	} else {
+		for _, r := range moved {
+			own.state.absorb(r)
+		}
+	}
+	own.after = own.state.effect(b.livemode)
+	return list, nil
+}
+
+func newest(rows []*row) (date int64) {
+	for _, r := range rows {
+		date = max(date, r.fetchedIntent())
+	}
+	return date
+}
+
+// before begins a change with a payment as it is.
+func (b *booking) before(id string) (*change, error) {
+	s, err := readState(b.tx, id)
+	if err != nil {
+		return nil, err
+	}
+	return &change{id: id, before: s.effect(b.livemode), state: s}, nil
+}
+
+// claimed are the charges that the row links to its PaymentIntent for the first time, by the payment they belong to
+// as yet: the one that bears the charge's own id, or, should two PaymentIntents claim a charge, the greater of them.
+func (b *booking) claimed(r *row, intent string) (map[string][]string, error) {
+	claimed := map[string][]string{}
+	for _, charge := range r.facts.linked() {
+		present, err := paymentOf(b.tx, &Facts{Charge: charge})
+		if err != nil {
+			return nil, err
+		}
+		if present == charge || intent < present {
+			claimed[present] = append(claimed[present], charge)
+		}
+	}
+	return claimed, nil
+}
+
+// leave takes from a payment the rows that name one of the charges and no PaymentIntent. It returns nil if there are none.
+func (b *booking) leave(payment string, charges []string) (*change, []*row, error) {
+	c, err := b.before(payment)
+	if err != nil || c.state == nil {
+		return nil, nil, err
+	}
+	rows, seqs, err := rowsOf(b.tx, payment)
+	if err != nil {
+		return nil, nil, err
+	}
+	var stay, leaving []*row
+	for i, r := range rows {
+		if r.facts.PaymentIntent == "" && slices.Contains(charges, r.facts.Charge) {
+			leaving, c.gone = append(leaving, r), append(c.gone, seqs[i])
+		} else {
+			stay = append(stay, r)
+		}
+	}
+	if len(leaving) == 0 {
+		return nil, nil, nil
+	}
+	c.state = nil
+	if len(stay) > 0 {
+		c.state = fold(payment, stay)
+	}
+	c.after = c.state.effect(b.livemode)
+	return c, leaving, nil
+}
+
+// linked are the charges that the facts link to their PaymentIntent.
+func (f *Facts) linked() []string {
+	if f.PaymentIntent == "" {
+		return nil
+	}
+	list := []string{f.Charge}
+	for i := range f.Intents {
+		list = append(list, f.Intents[i].LatestCharge)
+	}
+	for i := range f.Charges {
+		list = append(list, f.Charges[i].ID)
+	}
+	for i := range f.Refunds {
+		list = append(list, f.Refunds[i].Charge)
+	}
+	for i := range f.Disputes {
+		list = append(list, f.Disputes[i].Charge)
+	}
+	slices.Sort(list)
+	list = slices.Compact(list)
+	if list[0] == "" {
+		list = list[1:]
+	}
+	return list
+}
+
+// rowsOf reads all rows of a payment, in the order they came.
+func rowsOf(tx *bolt.Tx, id string) (rows []*row, seqs []uint64, err error) {
+	cur := tx.Bucket(bucketPaymentEvents).Cursor()
+	for k, _ := cur.Seek(append([]byte(id), 0)); k != nil && isPrefixed(k, id); k, _ = cur.Next() {
+		r, err := readRow(tx, seqOf(k))
+		if err != nil {
+			return nil, nil, err
+		}
+		rows, seqs = append(rows, r), append(seqs, seqOf(k))
+	}
+	return rows, seqs, nil
+}
+
+// outcome of the event that made the changes.
+func outcome(changes []*change) Outcome {
+	own := changes[0]
+	if len(changes) == 1 && own.before != nil && own.after.view.tellsTheSame(own.before.view) {
+		return Unchanged
+	}
+	return Applied
+}
+
+// write puts a changed payment and everything that hangs on it into the transaction.
+func (b *booking) write(c *change) error {
+	for _, seq := range c.gone {
+		if err := remove(b.tx, bucketPaymentEvents, paymentEventKey(c.id, seq)); err != nil {
+			return err
+		}
+	}
+	for _, seq := range c.come {
+		if err := put(b.tx, bucketPaymentEvents, paymentEventKey(c.id, seq), nil); err != nil {
+			return err
+		}
+	}
+	if c.before != nil && (c.after == nil || c.after.created != c.before.created) {
+		if err := remove(b.tx, bucketPaymentsTime, timeKey(c.before.created, c.id)); err != nil {
+			return err
+		}
+	}
+	if c.after != nil && (c.before == nil || c.after.created != c.before.created) {
+		if err := put(b.tx, bucketPaymentsTime, timeKey(c.after.created, c.id), nil); err != nil {
+			return err
+		}
+	}
+	if err := b.sum(c); err != nil {
+		return err
+	}
+	if c.state == nil {
+		return remove(b.tx, bucketPayments, []byte(c.id))
+	}
+	return put(b.tx, bucketPayments, []byte(c.id), c.state.encode())
+}
+
+// sum takes the payment as it was out of the counts and totals, and adds it as it is.
+func (b *booking) sum(c *change) error {
+	if c.before != nil {
+		b.counts.payment(c.before.view, -1)
+	}
+	if c.after != nil {
+		b.counts.payment(c.after.view, +1)
+	}
+	return b.moveTotals(c.before, c.after)
+}
+
+// reaches goes to the pages that a change will be written to.
+func (b *booking) reaches(c *change) {
+	for _, seq := range slices.Concat(c.gone, c.come) {
+		b.reach(bucketPaymentEvents, paymentEventKey(c.id, seq))
+	}
+	for _, e := range []*effect{c.before, c.after} {
+		if e == nil {
+			continue
+		}
+		b.reach(bucketPaymentsTime, timeKey(e.created, c.id))
+		for _, m := range e.movements {
+			b.reach(bucketTotals, totalKey(m, string(e.view.Account)))
+		}
+	}
+}
+
+// link enters the ids by which an event is to be found, those that are new.
+func (b *booking) link(f *Facts) (err error) {
+	f.others(func(id string) {
+		key := linkKey(id, f)
+		if err == nil && b.tx.Bucket(bucketLinks).Get(key) == nil {
+			err = put(b.tx, bucketLinks, key, nil)
+		}
+	})
+	return err
+}
+
+// reachLinks goes to the pages that link will write to.
+func (b *booking) reachLinks(f *Facts) {
+	f.others(func(id string) { b.reach(bucketLinks, linkKey(id, f)) })
+}

@@ -1,0 +1,338 @@
+package ledger
+
+import "slices"
+
+// row is an event as it is stored: everything but its body.
+type row struct {
+	id, typ, account, apiVersion string
+	livemode                     bool
+	created                      int64 // Unix seconds, 0 if unknown
+	received                     int64 // Unix milliseconds
+	source                       Source
+	outcome                      Outcome
+	reason                       Reason
+	released                     bool // it was in quarantine once, and was booked later
+	size                         uint64
+	repeats                      uint64
+	facts                        Facts
+}
+
+// repeat is the answer to another delivery of the row's event, whose payment has that id by now.
+func (r *row) repeat(seq uint64, payment string) Result {
+	res := Result{Status: AlreadyProcessed, PaymentID: payment, Sequence: seq, Repeat: true}
+	if r.outcome == Quarantined {
+		res.Status, res.Reason = Quarantined, r.reason
+	}
+	return res
+}
+
+func (r *row) encode() []byte {
+	var e encoder
+	e.flags(r.livemode, r.released)
+	e.byte(byte(slices.Index(Outcomes[:], r.outcome)))
+	e.byte(byte(slices.Index(Reasons[:], r.reason) + 1))
+	e.byte(byte(slices.Index(sources[:], r.source)))
+	e.text(r.id)
+	e.text(r.typ)
+	e.text(r.account)
+	e.text(r.apiVersion)
+	e.int(r.created)
+	e.int(r.received)
+	e.uint(r.size)
+	e.uint(r.repeats)
+	e.facts(&r.facts)
+	return e.buf
+}
+
+func decodeRow(value []byte) (*row, error) {
+	d := decoder{buf: value}
+	var r row
+	d.flags(&r.livemode, &r.released)
+	d.envelope(&r)
+	d.facts(&r.facts)
+	return &r, d.end()
+}
+
+// envelope reads what stands between a row's flags and its facts.
+func (d *decoder) envelope(r *row) {
+	r.outcome = pick(d, Outcomes[:], int(d.byte()))
+	if reason := int(d.byte()); reason > 0 {
+		r.reason = pick(d, Reasons[:], reason-1)
+	}
+	r.source = pick(d, sources[:], int(d.byte()))
+	r.id = d.text()
+	r.typ = d.text()
+	r.account = d.text()
+	r.apiVersion = d.text()
+	r.created = d.int()
+	r.received = d.int()
+	r.size = d.uint()
+	r.repeats = d.uint()
+}
+
+// pick returns the i-th of the names a code stands for, or fails the decoder.
+func pick[T any](d *decoder, names []T, i int) T {
+	if i >= len(names) {
+		d.fail()
+		i = 0
+	}
+	return names[i]
+}
+
+func (e *encoder) facts(f *Facts) {
+	e.flags(f.About())
+	if !f.About() {
+		return
+	}
+	e.text(f.PaymentIntent)
+	e.text(f.Charge)
+	encodeAll(e, f.Intents, e.intent)
+	encodeAll(e, f.Charges, e.charge)
+	encodeAll(e, f.Refunds, e.refund)
+	encodeAll(e, f.Disputes, e.dispute)
+	encodeAll(e, f.Sessions, func(s *Session) { e.text(s.ID); e.text(s.PaymentStatus) })
+}
+
+func (d *decoder) facts(f *Facts) {
+	var about bool
+	if d.flags(&about); !about {
+		return
+	}
+	f.PaymentIntent = d.text()
+	f.Charge = d.text()
+	f.Intents = decodeAll(d, d.intent)
+	f.Charges = decodeAll(d, d.charge)
+	f.Refunds = decodeAll(d, d.refund)
+	f.Disputes = decodeAll(d, d.dispute)
+	f.Sessions = decodeAll(d, func() Session { return Session{ID: d.text(), PaymentStatus: d.text()} })
+}
+
+func encodeAll[T any](e *encoder, list []T, one func(*T)) {
+	e.uint(uint64(len(list)))
+	for i := range list {
+		one(&list[i])
+	}
+}
+
+func decodeAll[T any](d *decoder, one func() T) []T {
+	n := d.uint()
+	if n > uint64(len(d.buf)) { // each takes a byte at least
+		d.fail()
+		return nil
+	}
+	if n == 0 {
+		return nil
+	}
+	list := make([]T, 0, n)
+	for range n {
+		list = append(list, one())
+	}
+	return list
+}
+
+func (e *encoder) intent(in *Intent) {
+	e.flags(in.HasAmount, in.LastError != nil)
+	e.text(in.ID)
+	e.text(in.Status)
+	e.text(in.Currency)
+	e.int(in.Amount)
+	e.int(in.AmountCapturable)
+	e.int(in.AmountReceived)
+	e.text(in.Customer)
+	e.text(in.Description)
+	e.texts(in.Metadata)
+	e.text(in.LatestCharge)
+	e.int(in.Created)
+	if in.LastError != nil {
+		e.text(string(in.LastError.Type))
+		e.text(string(in.LastError.Code))
+		e.text(string(in.LastError.DeclineCode))
+		e.text(string(in.LastError.Message))
+	}
+}
+
+func (d *decoder) intent() Intent {
+	var in Intent
+	var failed bool
+	d.flags(&in.HasAmount, &failed)
+	in.ID = d.text()
+	in.Status = d.text()
+	in.Currency = d.text()
+	in.Amount = d.int()
+	in.AmountCapturable = d.int()
+	in.AmountReceived = d.int()
+	in.Customer = d.text()
+	in.Description = d.text()
+	in.Metadata = d.texts()
+	in.LatestCharge = d.text()
+	in.Created = d.int()
+	if failed {
+		in.LastError = &PaymentError{Type: OrNull(d.text()), Code: OrNull(d.text()), DeclineCode: OrNull(d.text()), Message: OrNull(d.text())}
+	}
+	return in
+}
+
+func (e *encoder) charge(c *Charge) {
+	e.flags(c.Captured, c.Fee != nil)
+	e.text(c.ID)
+	e.text(c.Status)
+	e.text(c.Currency)
+	e.int(c.Amount)
+	e.int(c.AmountCaptured)
+	e.int(c.AmountRefunded)
+	e.text(c.Customer)
+	e.text(c.Description)
+	e.texts(c.Metadata)
+	e.text(c.FailureCode)
+	e.int(c.Created)
+	e.fee(c.Fee)
+}
+
+func (d *decoder) charge() Charge {
+	var c Charge
+	var fee bool
+	d.flags(&c.Captured, &fee)
+	c.ID = d.text()
+	c.Status = d.text()
+	c.Currency = d.text()
+	c.Amount = d.int()
+	c.AmountCaptured = d.int()
+	c.AmountRefunded = d.int()
+	c.Customer = d.text()
+	c.Description = d.text()
+	c.Metadata = d.texts()
+	c.FailureCode = d.text()
+	c.Created = d.int()
+	c.Fee = d.fee(fee)
+	return c
+}
+
+func (e *encoder) fee(f *Fee) {
+	if f != nil {
+		e.int(f.Amount)
+		e.text(f.Currency)
+	}
+}
+
+func (d *decoder) fee(known bool) *Fee {
+	if !known {
+		return nil
+	}
+	return &Fee{Amount: d.int(), Currency: d.text()}
+}
+
+func (e *encoder) refund(f *Refund) {
+	e.text(f.ID)
+	e.text(f.Charge)
+	e.text(f.Status)
+	e.text(f.Currency)
+	e.int(f.Amount)
+	e.text(f.Reason)
+	e.int(f.Created)
+}
+
+func (d *decoder) refund() Refund {
+	return Refund{ID: d.text(), Charge: d.text(), Status: d.text(), Currency: d.text(), Amount: d.int(), Reason: d.text(), Created: d.int()}
+}
+
+func (e *encoder) dispute(p *Dispute) {
+	e.text(p.ID)
+	e.text(p.Charge)
+	e.text(p.Status)
+	e.text(p.Currency)
+	e.int(p.Amount)
+	e.text(p.Reason)
+	e.int(p.Created)
+	encodeAll(e, p.Transactions, func(t *Transaction) { e.text(t.ID); e.int(t.Amount); e.text(t.Currency); e.int(t.Created) })
+}
+
+func (d *decoder) dispute() Dispute {
+	return Dispute{
+		ID: d.text(), Charge: d.text(), Status: d.text(), Currency: d.text(), Amount: d.int(), Reason: d.text(), Created: d.int(),
+		Transactions: decodeAll(d, func() Transaction {
+			return Transaction{ID: d.text(), Amount: d.int(), Currency: d.text(), Created: d.int()}
+		}),
+	}
+}
+
+// state is stored as its fields in order; equal states are equal bytes.
+func (s *state) encode() []byte {
+	var e encoder
+	e.flags(s.intent != nil, s.charge != nil, s.succeeded, s.canceled)
+	e.text(s.account)
+	e.int(s.intentCreated)
+	e.int(s.received)
+	e.int(s.firstCreated)
+	e.int(s.lastCreated)
+	e.uint(s.events)
+	e.int(s.frontier)
+	if s.intent != nil {
+		e.intent(s.intent)
+		e.origin(s.intentFrom)
+	}
+	if s.charge != nil {
+		e.charge(s.charge)
+		e.origin(s.chargeFrom)
+	}
+	encodeAll(&e, s.charges, func(c *chargeState) {
+		e.flags(c.capturable, c.fee != nil)
+		e.text(c.id)
+		e.text(c.status)
+		for _, n := range []int64{c.amount, c.captured, c.refunded, c.refundedAt, c.capturedAt, c.created} {
+			e.int(n)
+		}
+		e.fee(c.fee)
+	})
+	encodeAll(&e, s.refunds, func(f *refundState) { e.refund(&f.Refund); e.origin(f.from) })
+	encodeAll(&e, s.disputes, func(p *disputeState) { e.dispute(&p.Dispute); e.origin(p.from) })
+	return e.buf
+}
+
+func decodeState(id string, value []byte) (*state, error) {
+	d := decoder{buf: value}
+	s := &state{id: id}
+	var intent, charge bool
+	d.flags(&intent, &charge, &s.succeeded, &s.canceled)
+	s.account = d.text()
+	s.intentCreated = d.int()
+	s.received = d.int()
+	s.firstCreated = d.int()
+	s.lastCreated = d.int()
+	s.events = d.uint()
+	s.frontier = d.int()
+	if intent {
+		in := d.intent()
+		s.intent, s.intentFrom = &in, d.origin()
+	}
+	if charge {
+		c := d.charge()
+		s.charge, s.chargeFrom = &c, d.origin()
+	}
+	s.charges = decodeAll(&d, func() (c chargeState) {
+		var fee bool
+		d.flags(&c.capturable, &fee)
+		c.id = d.text()
+		c.status = d.text()
+		for _, n := range []*int64{&c.amount, &c.captured, &c.refunded, &c.refundedAt, &c.capturedAt, &c.created} {
+			*n = d.int()
+		}
+		c.fee = d.fee(fee)
+		return c
+	})
+	s.refunds = decodeAll(&d, func() refundState { return refundState{d.refund(), d.origin()} })
+	s.disputes = decodeAll(&d, func() disputeState { return disputeState{d.dispute(), d.origin()} })
+	return s, d.end()
+}
+
+func (e *encoder) origin(o origin) {
+	e.flags(o.creation)
+	e.int(o.at)
+	e.text(o.event)
+}
+
+func (d *decoder) origin() (o origin) {
+	d.flags(&o.creation)
+	o.at = d.int()
+	o.event = d.text()
+	return o
+}

@@ -1,0 +1,180 @@
+package ledger_test
+
+import (
+	"encoding/json"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"tillhook/ledger"
+	"tillhook/ledger/ledgertest"
+	"tillhook/receiver/stripe"
+)
+
+// scenario is a payment's life as Stripe tells it, and what every order of it must end in.
+type scenario struct {
+	events []*ledger.Event
+	want   expected
+}
+
+// expected is a scenario's expected.json.
+type expected struct {
+	Payment           string   `json:"payment"`
+	Status            *string  `json:"status"`
+	Currency          *string  `json:"currency"`
+	Account           *string  `json:"account"`
+	Amount            *int64   `json:"amount"`
+	Capturable        int64    `json:"capturable"`
+	Received          int64    `json:"received"`
+	Refunded          int64    `json:"refunded"`
+	DisputeWithdrawn  int64    `json:"dispute_withdrawn"`
+	DisputeReinstated int64    `json:"dispute_reinstated"`
+	Net               int64    `json:"net"`
+	Flags             []string `json:"flags"`
+}
+
+func scenarios(t testing.TB) map[string]scenario {
+	t.Helper()
+	dirs, err := filepath.Glob(filepath.Join(scenarioDir, "*"))
+	if err != nil || len(dirs) == 0 {
+		t.Fatal("no scenarios: ", err)
+	}
+	all := map[string]scenario{}
+	for _, dir := range dirs {
+		var s scenario
+		read(t, filepath.Join(dir, "expected.json"), &s.want)
+		files, err := filepath.Glob(filepath.Join(dir, "[0-9]*.json"))
+		if err != nil || len(files) == 0 {
+			t.Fatal(dir, err)
+		}
+		for _, file := range files {
+			body, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			e := stripe.Decode(body, false)
+			e.Source, e.Received = ledger.Webhook, time.Unix(1793000000, 0)
+			if e.Quarantine != "" || !e.Facts.About() {
+				t.Fatalf("%s decodes to %+v", file, e)
+			}
+			s.events = append(s.events, e)
+		}
+		all[filepath.Base(dir)] = s
+	}
+	return all
+}
+
+const scenarioDir = "../testdata/scenarios"
+
+func read(t testing.TB, file string, into any) {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err == nil {
+		err = json.Unmarshal(b, into)
+	}
+	if err != nil {
+		t.Fatal(file, err)
+	}
+}
+
+// asExpected is a payment in the form of expected.json.
+func asExpected(p *ledger.Payment) expected {
+	text := func(s ledger.OrNull) *string {
+		if s == "" {
+			return nil
+		}
+		return (*string)(&s)
+	}
+	return expected{
+		Payment: p.ID, Status: text(p.Status), Currency: text(p.Currency), Account: text(p.Account), Amount: p.Amount,
+		Capturable: p.AmountCapturable, Received: p.AmountReceived, Refunded: p.AmountRefunded,
+		DisputeWithdrawn: p.DisputeWithdrawn, DisputeReinstated: p.DisputeReinstated, Net: p.AmountNet, Flags: p.Flags,
+	}
+}
+
+// orders calls try with every order of up to seven events, or with so many random ones of more, repeats among them.
+func orders(rng *rand.Rand, events []*ledger.Event, many int, try func([]*ledger.Event)) {
+	again := func(order []*ledger.Event) []*ledger.Event {
+		for range rng.IntN(3) {
+			order = slices.Insert(order, rng.IntN(len(order)+1), order[rng.IntN(len(order))])
+		}
+		return order
+	}
+	if len(events) > 7 {
+		for range many {
+			order := slices.Clone(events)
+			rng.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
+			try(again(order))
+		}
+		return
+	}
+	for _, permutation := range permutations(len(events)) {
+		order := make([]*ledger.Event, len(events))
+		for i, at := range permutation {
+			order[i] = events[at]
+		}
+		try(again(order))
+	}
+}
+
+// Every order of a scenario's events, with repeats among them, ends in the same bytes, and in its expected.json.
+func TestScenariosInEveryOrder(t *testing.T) {
+	l := ledgertest.Open(t, false)
+	for name, s := range scenarios(t) {
+		t.Run(name, func(t *testing.T) {
+			rng := rand.New(rand.NewPCG(3, 5))
+			want, first := asJSON(t, s.want), ""
+			orders(rng, s.events, 3000, func(order []*ledger.Event) {
+				trial, err := l.Try(order)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if len(trial.Payments) != 1 {
+					t.Fatalf("%d payments of %v", len(trial.Payments), ids(order))
+				}
+				if got := asJSON(t, asExpected(trial.Payments[0])); got != want {
+					t.Fatalf("in the order %v\n got %s\nwant %s", ids(order), got, want)
+				}
+				if first == "" {
+					first = trial.Folded
+				}
+				if trial.Folded != first {
+					t.Fatalf("the order %v ends in\n%s\nand the first in\n%s", ids(order), trial.Folded, first)
+				}
+			})
+		})
+	}
+}
+
+func ids(events []*ledger.Event) (list []string) {
+	for _, e := range events {
+		list = append(list, e.Type+" "+e.ID)
+	}
+	return list
+}
+
+// permutations of 0..n-1, all of them.
+func permutations(n int) [][]int {
+	if n == 0 {
+		return [][]int{{}}
+	}
+	var all [][]int
+	for _, p := range permutations(n - 1) {
+		for at := range n {
+			all = append(all, slices.Insert(slices.Clone(p), at, n-1))
+		}
+	}
+	return all
+}
+
+func asJSON(t testing.TB, v any) string {
+	t.Helper()
+	b, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
