@@ -62,6 +62,7 @@ func run() int {
 		return 1
 	}
 	program := &cli.Program{Version: versionName(), Samples: events, Serve: serve,
+		Ledger:  func(c *config.Config) ledger.Options { return ledgerOptions(c, nil) },
 		Environ: os.Environ(), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
 	return program.Run(ctx, os.Args[1:])
 }
@@ -92,9 +93,13 @@ func serve(ctx context.Context, c *config.Config, logTo io.Writer, ready func(cl
 	}()
 
 	m := newMetrics()
-	books, err := ledger.Open(ledger.Options{Dir: c.DataDir, Livemode: c.Livemode, Observe: observer(m, log)})
+	books, err := ledger.Open(ledgerOptions(c, observer(m, log)))
 	if err != nil {
 		return err
+	}
+	if done := books.Migrated; done != nil {
+		log.Info("the ledger was brought up to date", "from_schema", done.Schema, "events", done.Events, "payments", done.Payments,
+			"decoded", done.Decoded, "bodies_gone", done.Gone, "old_file", done.Kept)
 	}
 	g.closes("ledger", func(ctx context.Context) error {
 		closed := make(chan error, 1)
@@ -114,6 +119,7 @@ func serve(ctx context.Context, c *config.Config, logTo io.Writer, ready func(cl
 		return metrics.Ledger{SizeBytes: s.FileBytes, FreeBytes: s.FreeBytes, Events: s.Events, Conflicts: s.Conflicts, Payments: s.Payments}, err
 	})
 	g.runs("ledger's committer", books.Run)
+	tend(g, c, books, log)
 
 	doors, err := openDoors(g, c, books, m, log)
 	if err != nil {
@@ -136,6 +142,46 @@ func serve(ctx context.Context, c *config.Config, logTo io.Writer, ready func(cl
 		log.Warn("the service manager was not told that the receiver is stopping", "error", notifyErr)
 	}
 	return err
+}
+
+// ledgerOptions are those of serve and of whatever opens its ledger in its place.
+func ledgerOptions(c *config.Config, observe func(ledger.Commit)) ledger.Options {
+	return ledger.Options{
+		Dir: c.DataDir, Livemode: c.Livemode, Observe: observe, Decoder: stripe.Decoder,
+		Decode: func(raw []byte) *ledger.Event { return stripe.Decode(raw, c.Livemode) },
+	}
+}
+
+// tend starts what looks after the ledger while it serves.
+func tend(g *group, c *config.Config, books *ledger.Ledger, log *slog.Logger) {
+	g.runs("release of the quarantine", func(ctx context.Context) error {
+		sum, err := books.ReleaseOnce(ctx)
+		switch {
+		case ctx.Err() != nil:
+		case err != nil:
+			log.Error("what lies in quarantine was not decoded again as a whole; the next start tries again", "error", err)
+		case sum != ledger.Released{}:
+			log.Info("what lies in quarantine was decoded again", "booked", sum.Booked, "left", sum.Left)
+		}
+		<-ctx.Done()
+		return nil
+	})
+	g.runs("retention", func(ctx context.Context) error { return books.KeepBodies(ctx, c.Retention) })
+	if c.BackupDir == "" {
+		return
+	}
+	backups := ledger.Backups{
+		Ledger: books, Dir: c.BackupDir, Every: c.BackupEvery, Keep: c.BackupKeep,
+		Verify: func(ctx context.Context, path string) error { _, err := cli.Verify(ctx, path); return err },
+		Tell: func(path string, took time.Duration, err error) {
+			if err != nil {
+				log.Error("no backup was made; trying again", "folder", c.BackupDir, "error", err)
+				return
+			}
+			log.Info("backup made and verified", "file", path, "ms", took.Milliseconds())
+		},
+	}
+	g.runs("scheduled backups", backups.Run)
 }
 
 func newLog(c *config.Config, to io.Writer) *slog.Logger {
@@ -182,7 +228,7 @@ func texts[T ~string](words []T) []string {
 
 // openDoors opens the operator's doors and then the public one, so that stopping closes that one first.
 func openDoors(g *group, c *config.Config, books *ledger.Ledger, m *metrics.Metrics, log *slog.Logger) (doors cli.Doors, err error) {
-	private := operator.New(operator.Options{Ledger: books, Metrics: m.Handler(), Names: ownNames(c.OperatorListen), Log: log})
+	private := operator.New(operator.Options{Ledger: books, Metrics: m.Handler(), Names: ownNames(c.OperatorListen), Log: log, Verify: cli.Verify})
 	public, err := receiver.New(receiver.Options{
 		Path: c.WebhookPath, Livemode: c.Livemode, MaxBody: c.MaxBody, Ledger: books, Metrics: m, Log: log,
 		Verifier: stripe.NewVerifier(c.WebhookSecrets, c.Tolerance),

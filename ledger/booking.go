@@ -109,33 +109,40 @@ func (b *booking) enter(p *pending, seq uint64, old *row) error {
 		}
 		r.outcome = outcome(changes)
 	}
-	key := seqKey(seq)
-	b.reach(bucketBodies, key)
-	b.reach(bucketQuarantine, key)
+	b.reach(bucketBodies, seqKey(seq))
+	b.reach(bucketQuarantine, seqKey(seq))
 	b.reachLinks(&r.facts)
 	for _, c := range changes {
 		b.reaches(c)
 	}
+	p.result = Result{Status: r.outcome, Reason: r.reason, Sequence: seq, Repeat: old != nil, Unlinked: r.unlinked()}
+	if len(changes) > 0 {
+		p.result.PaymentID = changes[0].id
+	}
+	return b.record(r, seq, p.body, old, changes)
+}
+
+// record writes a row, its body where there is one, and all that follows from it. old is the row as it was in
+// quarantine; nil for a new one.
+func (b *booking) record(r *row, seq uint64, body []byte, old *row, changes []*change) error {
 	b.writing = true
+	key := seqKey(seq)
 	if err := put(b.tx, bucketEvents, key, r.encode()); err != nil {
 		return err
 	}
-	if err := put(b.tx, bucketBodies, key, p.body); err != nil {
-		return err
+	if body != nil {
+		if err := put(b.tx, bucketBodies, key, body); err != nil {
+			return err
+		}
 	}
 	if err := b.index(r, seq, old); err != nil {
 		return err
 	}
-	p.result = Result{Status: r.outcome, Reason: r.reason, Sequence: seq, Repeat: old != nil}
 	for _, c := range changes {
 		if err := b.write(c); err != nil {
 			return err
 		}
 	}
-	if len(changes) > 0 {
-		p.result.PaymentID = changes[0].id
-	}
-	p.result.Unlinked = len(changes) == 0 && r.facts.About()
 	if old == nil {
 		b.last, b.received = seq, r.received
 	}

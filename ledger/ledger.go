@@ -33,6 +33,7 @@
 package ledger
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -111,6 +112,9 @@ type Commit struct {
 
 // Ledger is an open ledger. Its methods may be called from any goroutine.
 type Ledger struct {
+	// Migrated tells what Open did to bring an older file up to date; nil if it was.
+	Migrated *Rebuilt
+
 	opts     Options
 	path     string
 	db       *bolt.DB
@@ -158,10 +162,16 @@ func Open(opts Options) (*Ledger, error) {
 		}
 	}
 	l, err := open(path, false)
+	var migrated *Rebuilt
+	if errors.Is(err, errOlder) && opts.Decode != nil {
+		if migrated, err = Rebuild(context.Background(), opts, true); err == nil {
+			l, err = open(path, false)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
-	l.opts = opts
+	l.opts, l.Migrated = opts, migrated
 	if l.livemode != opts.Livemode {
 		have, want := ModeName(l.livemode), ModeName(opts.Livemode)
 		return nil, errors.Join(fmt.Errorf("%w: %s holds %s mode payments, the configuration says %s; set TILLHOOK_DATA_DIR to another folder for %s mode",
@@ -185,7 +195,8 @@ func OpenReadOnly(dir string) (*Ledger, error) {
 	return open(path, true)
 }
 
-func open(path string, readOnly bool) (_ *Ledger, err error) {
+// openFile opens a file of any schema, and believes nothing in it yet.
+func openFile(path string, readOnly bool) (_ *Ledger, err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer damaged(&err)
 	if err := inspect(path); err != nil {
@@ -222,14 +233,26 @@ func open(path string, readOnly bool) (_ *Ledger, err error) {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
 	l.db = db
-	if l.bodies, err = newBodyCodec(); err == nil && !readOnly {
+	if l.bodies, err = newBodyCodec(); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return l, nil
+}
+
+// open opens a file of the present schema.
+func open(path string, readOnly bool) (_ *Ledger, err error) {
+	l, err := openFile(path, readOnly)
+	if err != nil {
+		return nil, err
+	}
+	if !readOnly {
 		err = l.settle()
 	}
 	if err == nil {
 		err = l.load()
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), db.Close())
+		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), l.Close())
 	}
 	return l, nil
 }
@@ -237,43 +260,55 @@ func open(path string, readOnly bool) (_ *Ledger, err error) {
 // newPattern names a ledger that is being made.
 const newPattern = fileName + ".new-*"
 
-// create makes a whole, empty ledger under another name and then gives it its own, so that a
-// ledger.db that exists is never half made, whatever stops the process.
-func create(dir string, livemode bool) (err error) {
+// makeEmpty makes a whole, empty ledger under a name of its own.
+func makeEmpty(dir string, livemode bool) (path string, err error) {
 	f, err := os.CreateTemp(dir, newPattern)
 	if err != nil {
-		return fmt.Errorf("make the ledger: %w", err)
+		return "", fmt.Errorf("make a ledger: %w", err)
 	}
-	made := f.Name()
+	path = f.Name()
 	defer func() {
 		if err != nil {
-			_ = os.Remove(made) // the error tells what was wrong
+			_ = os.Remove(path) // the error tells what was wrong
 		}
 	}()
 	if err := f.Close(); err != nil {
-		return fmt.Errorf("make the ledger: %w", err)
+		return "", fmt.Errorf("make a ledger: %w", err)
 	}
-	db, err := bolt.Open(made, 0o600, &bolt.Options{Timeout: time.Millisecond})
+	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: time.Millisecond})
 	if err != nil {
-		return fmt.Errorf("make the ledger: %w", err)
+		return "", fmt.Errorf("make a ledger: %w", err)
 	}
 	err = db.Update(func(tx *bolt.Tx) error { return initialise(tx, livemode) })
 	if err := errors.Join(err, db.Close()); err != nil {
-		return fmt.Errorf("make the ledger: %w", err)
+		return "", fmt.Errorf("make a ledger: %w", err)
+	}
+	return path, nil
+}
+
+// create makes the ledger under another name and then gives it its own, so that a ledger.db that exists
+// is never half made, whatever stops the process.
+func create(dir string, livemode bool) error {
+	made, err := makeEmpty(dir, livemode)
+	if err != nil {
+		return err
 	}
 	// A link, unlike a rename, does not replace a ledger that another process made meanwhile. That one
 	// may have taken ours for a leftover.
 	path := filepath.Join(dir, fileName)
-	if err := os.Link(made, path); errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w: %s appeared while this process was making it", ErrHeld, path)
-	} else if err != nil {
-		return fmt.Errorf("make the ledger: %w", err)
+	err = os.Link(made, path)
+	if err == nil {
+		return nil // Open removes the other name with what else is left over
 	}
-	return nil
+	_ = os.Remove(made)
+	if errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %s appeared while this process was making it", ErrHeld, path)
+	}
+	return fmt.Errorf("make the ledger: %w", err)
 }
 
-// removeLeftovers deletes what making the ledger left, in this start or in one that was interrupted.
-// The caller holds the ledger. What cannot be deleted is not worth a refusal to start.
+// removeLeftovers deletes what making, rebuilding or copying a ledger left, in this start or in one that was
+// interrupted. The caller holds the ledger. What cannot be deleted is not worth a refusal to start.
 func removeLeftovers(dir string) {
 	left, err := filepath.Glob(filepath.Join(dir, newPattern))
 	if err != nil {
@@ -417,6 +452,9 @@ func (l *Ledger) Close() error {
 	}
 	return nil
 }
+
+// Livemode is the mode the ledger is bound to.
+func (l *Ledger) Livemode() bool { return l.livemode }
 
 // Path is where the file lies.
 func (l *Ledger) Path() string { return l.path }

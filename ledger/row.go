@@ -17,6 +17,9 @@ type row struct {
 	facts                        Facts
 }
 
+// unlinked: the event is about money and names no payment.
+func (r *row) unlinked() bool { return r.facts.About() && r.facts.named() == "" }
+
 // repeat is the answer to another delivery of the row's event, whose payment has that id by now.
 func (r *row) repeat(seq uint64, payment string) Result {
 	res := Result{Status: AlreadyProcessed, PaymentID: payment, Sequence: seq, Repeat: true}

@@ -52,28 +52,47 @@ func initialise(tx *bolt.Tx, livemode bool) error {
 	return put(tx, bucketMeta, metaCounts, (&counts{}).encode())
 }
 
-// readMeta checks that the file is a ledger of a schema this version reads, and tells its mode.
+// errOlder: the file has a schema that this version does not write any more, and can bring up to date.
+var errOlder = fmt.Errorf("%w: it was written by an older version; start the receiver once (tillhook serve), which brings it up to date", ErrSchema)
+
+// readMeta checks that the file is a ledger of the present schema, and tells its mode.
 func readMeta(tx *bolt.Tx) (livemode bool, err error) {
-	if tx.Bucket(bucketMeta) == nil {
-		return false, fmt.Errorf("%w: it was written by another program", ErrSchema)
-	}
-	value, err := get(tx, bucketMeta, metaSchema)
+	version, err := readVersion(tx)
 	if err != nil {
 		return false, err
 	}
-	d := decoder{buf: value}
-	version := d.uint()
-	if err := d.end(); err != nil {
-		return false, fmt.Errorf("%w: schema version", err)
-	}
-	if version != schemaVersion {
-		return false, fmt.Errorf("%w: it has schema %d, this version of tillhook knows %d; install the version that wrote it or a newer one", ErrSchema, version, schemaVersion)
+	if version < schemaVersion {
+		return false, errOlder
 	}
 	for _, name := range buckets {
 		if tx.Bucket(name) == nil {
 			return false, fmt.Errorf("%w: bucket %s is missing", ErrSchema, name)
 		}
 	}
+	return readMode(tx)
+}
+
+// readVersion tells the file's schema version, one from 1 to the present one.
+func readVersion(tx *bolt.Tx) (uint64, error) {
+	if tx.Bucket(bucketMeta) == nil {
+		return 0, fmt.Errorf("%w: it was written by another program", ErrSchema)
+	}
+	value, err := get(tx, bucketMeta, metaSchema)
+	if err != nil {
+		return 0, err
+	}
+	d := decoder{buf: value}
+	version := d.uint()
+	if err := d.end(); err != nil || version == 0 {
+		return 0, fmt.Errorf("%w: schema version", cmp.Or(err, ErrCorrupt))
+	}
+	if version > schemaVersion {
+		return 0, fmt.Errorf("%w: it has schema %d, this version of tillhook knows %d; install the version that wrote it or a newer one", ErrSchema, version, schemaVersion)
+	}
+	return version, nil
+}
+
+func readMode(tx *bolt.Tx) (livemode bool, err error) {
 	mode, err := get(tx, bucketMeta, metaMode)
 	if err != nil {
 		return false, err

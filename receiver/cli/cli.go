@@ -42,6 +42,8 @@ type Program struct {
 	Samples fs.FS
 	// Serve runs a receiver until ctx ends and logs to log. It calls ready once all doors are open.
 	Serve func(ctx context.Context, c *config.Config, log io.Writer, ready func(Doors)) error
+	// Ledger tells how a receiver of that configuration opens its ledger.
+	Ledger func(c *config.Config) ledger.Options
 
 	Environ []string // as os.Environ
 	Stdin   io.Reader
@@ -99,10 +101,11 @@ and keeps from them a ledger of payments that is right whatever order they came 
 		SilenceErrors: true,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddGroup(&cobra.Group{ID: "run", Title: "Run it:"}, &cobra.Group{ID: "look", Title: "Look into it:"})
+	root.AddGroup(&cobra.Group{ID: "run", Title: "Run it:"}, &cobra.Group{ID: "look", Title: "Look into it:"}, &cobra.Group{ID: "keep", Title: "Keep it:"})
 	for group, commands := range map[string][]*cobra.Command{
 		"run":  {p.serveCommand(), p.sendCommand(), p.demoCommand()},
-		"look": {p.paymentsCommand(), p.eventsCommand()},
+		"look": {p.paymentsCommand(), p.eventsCommand(), p.exportCommand()},
+		"keep": {p.backupCommand(), p.verifyCommand(), p.rebuildCommand()},
 	} {
 		for _, c := range commands {
 			c.GroupID = group

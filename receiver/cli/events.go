@@ -3,7 +3,9 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"strconv"
 
@@ -21,7 +23,8 @@ func (p *Program) eventsCommand() *cobra.Command {
 		Short: "List events, or show one",
 		Long:  `List the events that were received, newest first, those in quarantine included.`,
 		Example: `  tillhook events --outcome quarantined
-  tillhook events show evt_3wBTwEKvHadernBlBPBleRA0 --body`,
+  tillhook events show evt_3wBTwEKvHadernBlBPBleRA0 --body
+  tillhook events release`,
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			params, err := f.params()
@@ -41,17 +44,17 @@ func (p *Program) eventsCommand() *cobra.Command {
 	f.register(c)
 	c.Flags().StringVar(&typ, "type", "", "only events of this `type`")
 	c.Flags().StringVar(&outcome, "outcome", "", "only events with this `outcome`: applied, unchanged, recorded or quarantined")
-	c.AddCommand(p.eventCommand())
+	c.AddCommand(p.eventCommand(), p.releaseCommand())
 	return c
 }
 
-var eventHeadings = []string{"CREATED (UTC)", "RECEIVED (UTC)", "EVENT", "TYPE", "OUTCOME", "PAYMENT", ">REPEATS"}
+var eventHeadings = []string{"CREATED (UTC)", "RECEIVED (UTC)", "EVENT", "TYPE", "OUTCOME", "PAYMENT", ">BYTES", ">REPEATS"}
 
 func eventRows(events []ledger.EventRecord) [][]string {
 	var rows [][]string
 	for _, e := range events {
 		rows = append(rows, []string{moment(e.Created), moment(e.Received), e.ID, orDash(e.Type), outcomeOf(e), orDash(e.PaymentID),
-			strconv.FormatUint(e.Repeats, 10)})
+			strconv.FormatUint(e.Size, 10), strconv.FormatUint(e.Repeats, 10)})
 	}
 	return rows
 }
@@ -76,7 +79,84 @@ func (p *Program) showEvents(c *cobra.Command, answer []byte) error {
 		return err
 	}
 	p.more(c, list.HasMore, list.Data[len(list.Data)-1].ID)
+	if slices.ContainsFunc(list.Data, func(e ledger.EventRecord) bool { return e.Outcome == ledger.Quarantined }) {
+		fmt.Fprintln(p.Stderr, "Look at a body with: tillhook events show ID --body. Try again whether it can be used with: tillhook events release ID.")
+	}
 	return nil
+}
+
+func (p *Program) releaseCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "release [ID]",
+		Short: "Decode an event in quarantine again, or all of them, and book what can be used",
+		Long: `Decode an event in quarantine again, or all of them, and book what can be used now. A receiver must run.
+
+A start of the receiver does so by itself when it decodes in another way than the one before.`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 1 || len(args) == 1 && args[0] == "" {
+				return usagef("release takes one id, or none for all, and got %q", args)
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) (err error) {
+			client, closeClient, err := p.client()
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, closeClient()) }()
+			if len(args) == 0 {
+				if args, err = quarantined(c.Context(), client); err != nil {
+					return err
+				}
+			}
+			var rows [][]string
+			left := 0
+			for _, id := range args {
+				answer, err := client.Post(c.Context(), operator.EventPath(id)+"/release")
+				if err != nil {
+					return err
+				}
+				var e ledger.EventRecord
+				if err := json.Unmarshal(answer, &e); err != nil {
+					return fmt.Errorf("read the receiver's answer: %w", err)
+				}
+				if e.Outcome == ledger.Quarantined {
+					left++
+				}
+				rows = append(rows, []string{e.ID, orDash(e.Type), outcomeOf(e), orDash(e.PaymentID)})
+			}
+			if len(rows) > 0 {
+				if err := table(p.Stdout, []string{"EVENT", "TYPE", "OUTCOME", "PAYMENT"}, rows); err != nil {
+					return err
+				}
+			}
+			_, err = fmt.Fprintf(p.Stderr, "%d tried, %d still in quarantine.\n", len(rows), left)
+			return err
+		},
+	}
+}
+
+// quarantined lists the ids of all events in quarantine, the oldest first.
+func quarantined(ctx context.Context, client *operator.Client) (ids []string, err error) {
+	params := url.Values{"outcome": {string(ledger.Quarantined)}, "limit": {"100"}}
+	for {
+		answer, err := client.Get(ctx, "/api/events", params)
+		if err != nil {
+			return nil, err
+		}
+		var list operator.List[ledger.EventRecord]
+		if err := json.Unmarshal(answer, &list); err != nil {
+			return nil, fmt.Errorf("read the receiver's answer: %w", err)
+		}
+		for _, e := range list.Data {
+			ids = append(ids, e.ID)
+		}
+		if !list.HasMore {
+			slices.Reverse(ids)
+			return ids, nil
+		}
+		params.Set("starting_after", ids[len(ids)-1])
+	}
 }
 
 func (p *Program) eventCommand() *cobra.Command {

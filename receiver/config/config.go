@@ -37,6 +37,9 @@ type Config struct {
 	MaxBody   int64         // bytes
 
 	Retention      time.Duration // of raw bodies; 0 keeps them
+	BackupDir      string        // empty for no scheduled copies
+	BackupEvery    time.Duration
+	BackupKeep     int           // copies
 	ReconcileEvery time.Duration // 0 is off
 	PublicURL      *url.URL      // nil if not given
 	StripeAPIBase  *url.URL      // nil for Stripe's own
@@ -100,6 +103,7 @@ func Load(environ []string) (*Config, error) {
 	r.doors()
 	r.limits()
 	r.logging()
+	r.backups()
 	r.later()
 	if len(r.faults) > 0 {
 		return nil, r.faults

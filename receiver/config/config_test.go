@@ -36,6 +36,7 @@ func TestDefaults(t *testing.T) {
 		WebhookSecrets: []string{goodSecret}, SecretKey: goodKey, Listen: "127.0.0.1:8080", WebhookPath: "/webhooks/stripe",
 		OperatorListen: "127.0.0.1:9464", OperatorSocket: "tillhook-data/operator.sock", DataDir: "tillhook-data",
 		Tolerance: 5 * time.Minute, MaxBody: 1 << 20, Retention: 90 * 24 * time.Hour, ReconcileEvery: 15 * time.Minute,
+		BackupEvery: 24 * time.Hour, BackupKeep: 7,
 		LogFormat: "text", LogLevel: slog.LevelInfo,
 	}
 	if !reflect.DeepEqual(c, want) {
@@ -73,7 +74,10 @@ func TestWhatIsAccepted(t *testing.T) {
 		{"the operator's door off", with("TILLHOOK_OPERATOR_LISTEN=off"), func(c *config.Config) bool { return c.OperatorListen == "" }},
 		{"a path with a slash at its end", with("TILLHOOK_WEBHOOK_PATH=/hooks/"), func(c *config.Config) bool { return c.WebhookPath == "/hooks" }},
 		{"the root path", with("TILLHOOK_WEBHOOK_PATH=/"), func(c *config.Config) bool { return c.WebhookPath == "/" }},
-		{"days", with("TILLHOOK_RETENTION=30d"), func(c *config.Config) bool { return c.Retention == 720*time.Hour && len(c.Warnings) == 1 }},
+		{"days", with("TILLHOOK_RETENTION=30d"), func(c *config.Config) bool { return c.Retention == 720*time.Hour && len(c.Warnings) == 0 }},
+		{"scheduled copies", with("TILLHOOK_BACKUP_DIR=/backup", "TILLHOOK_BACKUP_EVERY=6h", "TILLHOOK_BACKUP_KEEP=28"), func(c *config.Config) bool {
+			return c.BackupDir == "/backup" && c.BackupEvery == 6*time.Hour && c.BackupKeep == 28
+		}},
 		{"no retention", with("TILLHOOK_RETENTION=0"), func(c *config.Config) bool { return c.Retention == 0 && len(c.Warnings) == 0 }},
 		{"empty is unset", with("TILLHOOK_TOLERANCE=", "TILLHOOK_LISTN=", "STRIPE_MODE="), func(c *config.Config) bool { return c.Tolerance == 5*time.Minute }},
 		{"json at debug", with("TILLHOOK_LOG_FORMAT=json", "TILLHOOK_LOG_LEVEL=debug"), func(c *config.Config) bool {
@@ -153,7 +157,6 @@ func TestFaults(t *testing.T) {
 		{with("TILLHOOK_RECONCILE_EVERY=often"), "TILLHOOK_RECONCILE_EVERY is not a duration"},
 		{with("TILLHOOK_BACKUP_KEEP=0"), "TILLHOOK_BACKUP_KEEP is not a number from 1"},
 		{with("TILLHOOK_BACKUP_EVERY=1s"), "TILLHOOK_BACKUP_EVERY is shorter than a minute"},
-		{with("TILLHOOK_BACKUP_DIR=/backup"), "TILLHOOK_BACKUP_DIR asks for scheduled copies: this version makes none"},
 		{with("TILLHOOK_TLS_DOMAIN=pay.haderer.example"), "TILLHOOK_TLS_DOMAIN asks for TLS"},
 		{with("TILLHOOK_TLS_CERT=/c"), "TILLHOOK_TLS_CERT and TILLHOOK_TLS_KEY asks for TLS"},
 		{with("TILLHOOK_RELAY_URL=http://127.0.0.1:3000"), "TILLHOOK_RELAY_URL asks for the relay"},

@@ -172,8 +172,24 @@ func (r *reader) logging() {
 	c.LogLevel = level
 }
 
+// backups reads where and how often the ledger is copied.
+func (r *reader) backups() {
+	c := &r.config
+	c.BackupDir = r.plain("TILLHOOK_BACKUP_DIR", r.vars.BackupDir)
+	if d, ok := r.duration("TILLHOOK_BACKUP_EVERY", r.vars.BackupEvery); ok && d < time.Minute {
+		r.fault("TILLHOOK_BACKUP_EVERY", "is shorter than a minute", "24h is the default")
+	} else {
+		c.BackupEvery = d
+	}
+	if n, err := strconv.ParseUint(r.plain("TILLHOOK_BACKUP_KEEP", r.vars.BackupKeep), 10, 16); err != nil || n == 0 {
+		r.fault("TILLHOOK_BACKUP_KEEP", "is not a number from 1 to 65535", "7 is the default")
+	} else {
+		c.BackupKeep = int(n)
+	}
+}
+
 // later refuses what this version would have to ignore although somebody relies on it, and says
-// of the rest that it has no effect. The values are checked all the same.
+// of the rest that it has no effect.
 func (r *reader) later() {
 	if r.vars.TLSDomain != "" || r.vars.TLSCert != "" || r.vars.TLSKey != "" || r.vars.ACMEDirectory != "" || r.vars.ACMECA != "" {
 		name := "TILLHOOK_TLS_CERT and TILLHOOK_TLS_KEY"
@@ -181,18 +197,6 @@ func (r *reader) later() {
 			name = "TILLHOOK_TLS_DOMAIN"
 		}
 		r.fault(name, "asks for TLS on the public door", "this version speaks plain HTTP behind a proxy that does TLS; unset all TILLHOOK_TLS_ and TILLHOOK_ACME_ variables")
-	}
-	if r.vars.BackupDir != "" {
-		r.fault("TILLHOOK_BACKUP_DIR", "asks for scheduled copies", "this version makes none; copy the data folder while the receiver is stopped, and unset it")
-	}
-	if d, ok := r.duration("TILLHOOK_BACKUP_EVERY", r.vars.BackupEvery); ok && d < time.Minute {
-		r.fault("TILLHOOK_BACKUP_EVERY", "is shorter than a minute", "24h is the default")
-	}
-	if n, err := strconv.ParseUint(r.plain("TILLHOOK_BACKUP_KEEP", r.vars.BackupKeep), 10, 16); err != nil || n == 0 {
-		r.fault("TILLHOOK_BACKUP_KEEP", "is not a number from 1 to 65535", "7 is the default")
-	}
-	if r.set["TILLHOOK_RETENTION"] != "" && r.config.Retention != 0 {
-		r.warn("TILLHOOK_RETENTION has no effect in this version: every body is kept")
 	}
 	if r.set["TILLHOOK_RECONCILE_EVERY"] != "" && r.config.ReconcileEvery != 0 {
 		r.warn("TILLHOOK_RECONCILE_EVERY has no effect in this version: events that Stripe could not deliver are not fetched")

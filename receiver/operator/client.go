@@ -1,9 +1,9 @@
 package operator
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -20,10 +20,14 @@ import (
 // a ledger that no receiver holds. What it asks is the same either way.
 type Client struct{ http http.Client }
 
+// answerTime is how long an answer may take to begin: a copy of a large ledger is made, or proven, first.
+const answerTime = 30 * time.Minute
+
 // Dial returns a client of the receiver that listens on a unix socket. It connects with the first request.
 func Dial(socket string) *Client {
-	return &Client{http.Client{Timeout: 30 * time.Second, CheckRedirect: refuseRedirect, Transport: &http.Transport{
-		DisableKeepAlives: true,
+	return &Client{http.Client{CheckRedirect: refuseRedirect, Transport: &http.Transport{
+		DisableKeepAlives:     true,
+		ResponseHeaderTimeout: answerTime,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 		},
@@ -36,29 +40,79 @@ func Local(l *ledger.Ledger) *Client {
 	return &Client{http.Client{CheckRedirect: refuseRedirect, Transport: inProcess{door}}}
 }
 
-// inProcess hands requests to a handler without a network.
+// inProcess hands requests to a handler without a network. An answer begins when its header is written.
 type inProcess struct{ handler http.Handler }
 
 func (p inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
-	w := &recorder{header: http.Header{}, status: http.StatusOK}
-	p.handler.ServeHTTP(w, r)
-	return &http.Response{StatusCode: w.status, Header: w.header, Body: io.NopCloser(&w.body), Request: r}, nil
+	out, in := io.Pipe()
+	w := &recorder{header: http.Header{}, body: in, begun: make(chan struct{})}
+	go func() {
+		defer func() { // a handler panics to break its answer off
+			if broken := recover(); broken != nil {
+				w.WriteHeader(http.StatusInternalServerError)
+				in.CloseWithError(io.ErrUnexpectedEOF)
+			}
+		}()
+		p.handler.ServeHTTP(w, r)
+		w.WriteHeader(http.StatusOK)
+		in.Close()
+	}()
+	<-w.begun
+	return &http.Response{StatusCode: w.status, Header: w.sent, Body: out, Request: r}, nil
 }
 
 type recorder struct {
-	header http.Header
-	status int
-	body   bytes.Buffer
+	header, sent http.Header
+	status       int
+	body         *io.PipeWriter
+	begun        chan struct{}
 }
 
-func (w *recorder) Header() http.Header         { return w.header }
-func (w *recorder) WriteHeader(status int)      { w.status = status }
-func (w *recorder) Write(b []byte) (int, error) { return w.body.Write(b) }
+func (w *recorder) Header() http.Header { return w.header }
+
+func (w *recorder) WriteHeader(status int) {
+	if w.status == 0 {
+		w.status, w.sent = status, w.header.Clone()
+		close(w.begun)
+	}
+}
+
+func (w *recorder) Write(b []byte) (int, error) {
+	w.WriteHeader(http.StatusOK)
+	return w.body.Write(b)
+}
 
 // Get asks for an escaped path and returns the answer as it came, for the caller to keep. An error
 // that the door answered is an *[Error].
 func (c *Client) Get(ctx context.Context, path string, params url.Values) ([]byte, error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost"+path+"?"+params.Encode(), nil)
+	return c.whole(ctx, http.MethodGet, path, params)
+}
+
+// Post has something done, and returns the answer as Get does.
+func (c *Client) Post(ctx context.Context, path string) ([]byte, error) {
+	return c.whole(ctx, http.MethodPost, path, nil)
+}
+
+func (c *Client) whole(ctx context.Context, method, path string, params url.Values) ([]byte, error) {
+	body, err := c.open(ctx, method, path, params)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := io.ReadAll(body)
+	if err := errors.Join(err, body.Close()); err != nil {
+		return nil, fmt.Errorf("read the receiver's answer: %w", err)
+	}
+	return answer, nil
+}
+
+// Open asks for an answer of any length; the caller reads it to its end, or closes it. One that is cut
+// short ends in an error.
+func (c *Client) Open(ctx context.Context, path string, params url.Values) (io.ReadCloser, error) {
+	return c.open(ctx, http.MethodGet, path, params)
+}
+
+func (c *Client) open(ctx context.Context, method, path string, params url.Values) (io.ReadCloser, error) {
+	r, err := http.NewRequestWithContext(ctx, method, "http://localhost"+path+"?"+params.Encode(), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -66,18 +120,12 @@ func (c *Client) Get(ctx context.Context, path string, params url.Values) ([]byt
 	if err != nil {
 		return nil, err
 	}
-	body, err := io.ReadAll(resp.Body)
-	if closeErr := resp.Body.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read the receiver's answer: %w", err)
-	}
 	if resp.StatusCode == http.StatusOK {
-		return body, nil
+		return resp.Body, nil
 	}
+	defer resp.Body.Close()
 	var answer struct{ Error *Error }
-	if err := json.Unmarshal(body, &answer); err != nil || answer.Error == nil {
+	if err := json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&answer); err != nil || answer.Error == nil {
 		return nil, fmt.Errorf("the receiver answered %d with what is no answer of tillhook", resp.StatusCode)
 	}
 	answer.Error.Status = resp.StatusCode

@@ -8,6 +8,7 @@
 package operator
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -28,41 +29,56 @@ type Options struct {
 	Metrics http.Handler // nil where nothing is measured
 	Names   []string     // host names, beside localhost, by which the TCP door may be called
 	Log     *slog.Logger
+	// Verify proves a file sound; nil where nothing does. It may tell a proof and an error.
+	Verify func(ctx context.Context, path string) (*ledger.Proof, error)
 }
 
 // Operator makes the handlers of both doors.
 type Operator struct {
 	Options
-	api *http.ServeMux
+	api    *http.ServeMux
+	spools chan struct{}
 }
 
 // New lays out the paths.
 func New(o Options) *Operator {
-	op := &Operator{Options: o, api: http.NewServeMux()}
-	for pattern, serve := range map[string]func(http.ResponseWriter, *http.Request) error{
+	op := &Operator{Options: o, api: http.NewServeMux(), spools: make(chan struct{}, maxSpools)}
+	for pattern, serve := range map[string]handler{
 		"/api/payments":             op.payments,
 		"/api/payments/{id}":        op.payment,
 		"/api/payments/{id}/events": op.paymentEvents,
 		"/api/events":               op.events,
 		"/api/events/{id}":          op.event,
 		"/api/events/{id}/body":     op.body,
+		"/api/summary":              op.summary,
 		"/healthz":                  op.healthz,
 		"/readyz":                   op.readyz,
 		"/metrics":                  op.metrics,
 		"/":                         func(http.ResponseWriter, *http.Request) error { return errNoPath },
 	} {
-		op.api.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-			if r.Method != http.MethodGet && r.Method != http.MethodHead {
-				w.Header().Set("Allow", "GET, HEAD")
-				op.fail(w, r, &Error{http.StatusMethodNotAllowed, "invalid_request", "this path is read with GET"})
-				return
-			}
-			if err := serve(w, r); err != nil {
-				op.fail(w, r, err)
-			}
-		})
+		op.handle(pattern, serve, http.MethodGet, http.MethodHead)
 	}
+	op.handle("/api/export", op.export, http.MethodGet) // not HEAD: it would be made to be thrown away
+	op.handle("/api/backup", op.backup, http.MethodGet)
+	op.handle("/api/verify", op.verify, http.MethodPost)
+	op.handle("/api/events/{id}/release", op.release, http.MethodPost)
 	return op
+}
+
+// handler answers, or returns what is to be answered.
+type handler func(http.ResponseWriter, *http.Request) error
+
+func (op *Operator) handle(pattern string, serve handler, methods ...string) {
+	op.api.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		if !slices.Contains(methods, r.Method) {
+			w.Header().Set("Allow", strings.Join(methods, ", "))
+			op.fail(w, r, &Error{http.StatusMethodNotAllowed, "invalid_request", "this path is asked with " + methods[0]})
+			return
+		}
+		if err := serve(w, r); err != nil {
+			op.fail(w, r, err)
+		}
+	})
 }
 
 // Socket serves everything to whoever may open the unix socket.
@@ -165,6 +181,10 @@ func (op *Operator) fail(w http.ResponseWriter, r *http.Request, err error) {
 		e = &Error{http.StatusNotFound, "not_found", err.Error()}
 	case errors.Is(err, ledger.ErrGone):
 		e = &Error{http.StatusGone, "gone", err.Error()}
+	case errors.Is(err, ledger.ErrUnavailable), errors.Is(err, ledger.ErrOverloaded), errors.Is(err, ledger.ErrClosed):
+		e = &Error{http.StatusServiceUnavailable, "storage_unavailable", err.Error()}
+	case errors.Is(err, ledger.ErrReadOnly):
+		e = &Error{http.StatusConflict, "invalid_request", "no receiver is running, and only one can change the ledger: start it (tillhook serve)"}
 	case errors.Is(err, ledger.ErrCursor):
 		e = &Error{http.StatusBadRequest, "invalid_request", "starting_after: " + err.Error()}
 	default:

@@ -1,0 +1,101 @@
+package ledger
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+// CopyTo writes the ledger as it is at one moment, a whole file that opens by itself. It reads in one transaction, in
+// which no page is used again: w should be a file, and whoever reads slowly reads from that.
+func (l *Ledger) CopyTo(w io.Writer) error {
+	return l.view(func(tx *bolt.Tx) error {
+		if _, err := tx.WriteTo(w); err != nil {
+			return fmt.Errorf("copy the ledger: %w", err)
+		}
+		return nil
+	})
+}
+
+// WithCopy hands the name of a copy of the ledger to use, and removes it afterwards.
+func (l *Ledger) WithCopy(use func(path string) error) error {
+	f, err := os.CreateTemp(filepath.Dir(l.path), newPattern)
+	if err != nil {
+		return fmt.Errorf("make a copy of the ledger: %w", err)
+	}
+	defer os.Remove(f.Name())
+	if err := errors.Join(l.CopyTo(f), f.Close()); err != nil {
+		return err
+	}
+	return use(f.Name())
+}
+
+// Spool has a file filled that has no name, and returns it at its beginning: what is in it takes no transaction while
+// somebody reads it. Closing it frees its space, and so does the end of the process.
+func (l *Ledger) Spool(fill func(w io.Writer) error) (_ *os.File, err error) {
+	dir := filepath.Dir(l.path)
+	if l.readOnly {
+		dir = "" // the reader may have no right to write there
+	}
+	f, err := os.CreateTemp(dir, newPattern)
+	if err != nil {
+		return nil, fmt.Errorf("make a file to write to first: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, f.Close())
+		}
+	}()
+	if err := os.Remove(f.Name()); err != nil {
+		return nil, fmt.Errorf("make a file to write to first: %w", err)
+	}
+	w := bufio.NewWriterSize(f, 1<<20)
+	if err := fill(w); err != nil {
+		return nil, err
+	}
+	if err := w.Flush(); err != nil {
+		return nil, fmt.Errorf("write to a file first: %w", err)
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// Save writes a copy of a ledger to a new file of mode 0600: under another name first, synced, looked at, and checked by check
+// where that is not nil. It never replaces a file.
+func Save(path string, fill func(w io.Writer) error, check func(made string) error) (err error) {
+	if there, err := exists(path); err != nil || there {
+		return errors.Join(err, fmt.Errorf("%s is there already: name another file, or move it away", path))
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".new-*")
+	if err != nil {
+		return fmt.Errorf("save a copy: %w", err)
+	}
+	made := f.Name()
+	defer func() { _ = os.Remove(made) }() // it has another name by then, or is of no use
+	err = fill(f)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("save a copy as %s: %w", path, err)
+	}
+	if err := inspect(made); err != nil {
+		return fmt.Errorf("the copy is not whole, and was not kept: %w", err)
+	}
+	if check != nil {
+		if err := check(made); err != nil {
+			return fmt.Errorf("the copy is not sound, and was not kept: %w", err)
+		}
+	}
+	if err := os.Link(made, path); err != nil {
+		return fmt.Errorf("save a copy as %s: %w", path, err)
+	}
+	return syncDir(filepath.Dir(path))
+}

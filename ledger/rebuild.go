@@ -1,0 +1,256 @@
+package ledger
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+// Rebuilt tells what a rebuild did.
+type Rebuilt struct {
+	Schema   uint64 // of the old file
+	Events   uint64
+	Payments uint64
+	Decoded  uint64 // events whose bodies were read again
+	Gone     uint64 // events whose bodies are no longer there to be read again
+	Released uint64 // events that left quarantine
+	Mended   uint64 // damaged rows that were made from their bodies again
+	Path     string // the ledger
+	Kept     string // the old file
+}
+
+// rebuildStep rows are written in one transaction.
+const rebuildStep = 2000
+
+// Rebuild writes the ledger in opts.Dir anew from its events: into a compact file of the present schema, which takes
+// the old one's place when it has been checked. The old one is kept beside it. No receiver may run ([ErrHeld]).
+// With decode, bodies that are still there are read again by opts.Decode; what is not there keeps its stored facts.
+func Rebuild(ctx context.Context, opts Options, decode bool) (_ *Rebuilt, err error) {
+	path := filepath.Join(opts.Dir, fileName)
+	if there, err := exists(path); err != nil || !there {
+		return nil, errors.Join(err, fmt.Errorf("%w: no ledger at %s", ErrNotFound, path))
+	}
+	// For reading: bbolt's lock keeps every receiver out all the same, and damage to what only writers need is no obstacle.
+	source, err := openFile(path, true)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, source.Close()) }()
+	r := &rebuild{source: source, opts: opts, decode: decode, done: Rebuilt{Path: path}}
+	made, err := r.write(ctx)
+	if made != "" {
+		defer os.Remove(made) // it has another name by then, or is of no use
+	}
+	if err != nil {
+		return nil, fmt.Errorf("rebuild %s: %w", path, err)
+	}
+	if _, err := Verify(made); err != nil {
+		return nil, fmt.Errorf("the rebuilt ledger is not sound, and the old one was left as it is: %w", err)
+	}
+	r.done.Kept = filepath.Join(opts.Dir, "ledger-"+time.Now().UTC().Format("20060102T150405Z")+".db.old")
+	if err := os.Link(path, r.done.Kept); err != nil {
+		return nil, fmt.Errorf("keep the old ledger: %w", err)
+	}
+	if err := os.Rename(made, path); err != nil {
+		return nil, fmt.Errorf("put the rebuilt ledger in its place: %w", err)
+	}
+	return &r.done, syncDir(opts.Dir)
+}
+
+// rebuild is one under way.
+type rebuild struct {
+	source   *Ledger
+	opts     Options
+	decode   bool
+	livemode bool
+	received int64 // of the row before
+	done     Rebuilt
+}
+
+// write makes the new file and returns its name.
+func (r *rebuild) write(ctx context.Context) (made string, err error) {
+	err = r.source.view(func(from *bolt.Tx) error {
+		if r.done.Schema, err = readVersion(from); err != nil {
+			return err
+		}
+		if r.livemode, err = readMode(from); err != nil {
+			return err
+		}
+		if r.livemode != r.opts.Livemode {
+			return fmt.Errorf("%w: it holds %s mode payments", ErrOtherMode, ModeName(r.livemode))
+		}
+		if made, err = makeEmpty(r.opts.Dir, r.livemode); err != nil {
+			return err
+		}
+		// Nobody has seen the file yet: it is synced once, when it is whole.
+		db, err := bolt.Open(made, 0o600, &bolt.Options{Timeout: time.Millisecond, NoSync: true, NoGrowSync: true, NoFreelistSync: true, InitialMmapSize: mapSize})
+		if err != nil {
+			return err
+		}
+		err = r.rows(ctx, from, db)
+		return errors.Join(err, db.Sync(), db.Close())
+	})
+	return made, err
+}
+
+// rows writes every row of the old file to the new one, in order.
+func (r *rebuild) rows(ctx context.Context, from *bolt.Tx, to *bolt.DB) error {
+	bucket := from.Bucket(bucketEvents)
+	if bucket == nil || from.Bucket(bucketBodies) == nil {
+		return fmt.Errorf("%w: its events are missing", ErrSchema)
+	}
+	cursor := bucket.Cursor()
+	key, stored := cursor.First()
+	sum, next := counts{}, uint64(1)
+	for whole := false; !whole; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		err := to.Update(func(tx *bolt.Tx) error {
+			tx.Bucket(bucketEvents).FillPercent, tx.Bucket(bucketBodies).FillPercent = 1, 1 // they are only ever appended to
+			b := &booking{tx: tx, counts: sum, livemode: r.livemode}
+			for range rebuildStep {
+				if whole = key == nil; whole {
+					break
+				}
+				if len(key) != 8 || seqOf(key) != next {
+					return fmt.Errorf("%w: event row %d is missing", ErrCorrupt, next)
+				}
+				if err := r.row(b, from, next, stored); err != nil {
+					return fmt.Errorf("event row %d: %w", next, err)
+				}
+				key, stored = cursor.Next()
+				next++
+			}
+			sum = b.counts
+			return put(tx, bucketMeta, metaCounts, sum.encode())
+		})
+		if err != nil {
+			return err
+		}
+	}
+	r.done.Events = next - 1
+	for _, n := range sum.statuses {
+		r.done.Payments += n
+	}
+	return nil
+}
+
+// row writes one row.
+func (r *rebuild) row(b *booking, from *bolt.Tx, seq uint64, stored []byte) error {
+	old, err := r.read(seq, stored)
+	body, bodyErr := get(from, bucketBodies, seqKey(seq))
+	switch {
+	case err != nil && (bodyErr != nil || body == nil || r.opts.Decode == nil):
+		return fmt.Errorf("%w; nor is there a sound body to make it from again: restore a copy of the ledger", err)
+	case err != nil:
+		raw, rawErr := r.source.bodies.decode(body)
+		if rawErr != nil {
+			return fmt.Errorf("%w; its body: %w", err, rawErr)
+		}
+		old = r.again(raw)
+		r.done.Mended++
+	case bodyErr != nil:
+		return fmt.Errorf("its body: %w", bodyErr)
+	case body == nil && (r.decode || old.undecoded):
+		r.done.Gone++
+	case body != nil && (r.decode || old.undecoded):
+		raw, err := r.source.bodies.decode(body)
+		if err != nil {
+			return fmt.Errorf("its body: %w", err)
+		}
+		r.reread(&old.row, raw)
+	}
+	r.received = old.received
+	return b.restore(&old.row, seq, bytes.Clone(body))
+}
+
+// read reads a row of the old file's schema.
+func (r *rebuild) read(seq uint64, stored []byte) (*oldRow, error) {
+	value, err := unseal(bucketEvents, seqKey(seq), stored)
+	if err != nil {
+		return nil, err
+	}
+	if r.done.Schema == 1 {
+		return decodeRow1(value)
+	}
+	row, err := decodeRow(value)
+	if err != nil {
+		return nil, err
+	}
+	return &oldRow{row: *row}, nil
+}
+
+// oldRow is a row as an older schema had it.
+type oldRow struct {
+	row
+	undecoded bool // that schema's decoder did not read what the body states
+}
+
+// reread replaces what a row says of its body by what the body says to the present decoder. What that cannot use stays as it was.
+func (r *rebuild) reread(old *row, raw []byte) {
+	if r.opts.Decode == nil {
+		return
+	}
+	e := r.opts.Decode(raw)
+	r.done.Decoded++
+	if e.Quarantine != "" || e.ID != old.id || e.Livemode != old.livemode || e.Facts.check() != nil {
+		return
+	}
+	old.typ, old.account, old.created, old.apiVersion, old.facts = e.Type, e.Account, e.Created, e.APIVersion, e.Facts
+	if old.outcome == Quarantined {
+		old.outcome, old.reason, old.released = Recorded, "", true
+		r.done.Released++
+	}
+}
+
+// again makes a row that is lost from its body. When it came is not in there: no earlier than the row before.
+func (r *rebuild) again(raw []byte) *oldRow {
+	e := r.opts.Decode(raw)
+	made := row{
+		id: e.ID, typ: e.Type, account: e.Account, livemode: e.Livemode, created: e.Created, received: max(r.received, e.Created*1000),
+		apiVersion: e.APIVersion, source: Webhook, size: uint64(len(raw)), reason: e.Quarantine, facts: e.Facts, outcome: Recorded,
+	}
+	if e.Quarantine != "" {
+		made.outcome, made.facts = Quarantined, Facts{}
+	}
+	return &oldRow{row: made}
+}
+
+// restore writes a row that has been in a ledger before. What came of it when it arrived stands, unless it is
+// about a payment only now, or no longer.
+func (b *booking) restore(r *row, seq uint64, body []byte) (err error) {
+	var changes []*change
+	if r.outcome != Quarantined && r.facts.named() != "" {
+		if changes, err = b.changes(r, seq); err != nil {
+			return err
+		}
+		if r.outcome == Recorded {
+			r.outcome = outcome(changes)
+		}
+	} else if r.outcome != Quarantined {
+		r.outcome = Recorded
+	}
+	return b.record(r, seq, body, nil, changes)
+}
+
+// decodeRow1 reads a row of schema 1, which knew no facts but a PaymentIntent's.
+func decodeRow1(value []byte) (*oldRow, error) {
+	d := decoder{buf: value}
+	var r oldRow
+	var intent bool
+	d.flags(&r.livemode, &r.released, &intent)
+	d.envelope(&r.row)
+	if intent {
+		in := d.intent()
+		r.facts = Facts{PaymentIntent: in.ID, Charge: in.LatestCharge, Intents: []Intent{in}}
+	}
+	r.undecoded = true
+	return &r, d.end()
+}

@@ -1,0 +1,130 @@
+package ledger
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+// Release decodes an event that lies in quarantine again, and books it in its own row if it can be used
+// now. It returns what the event is then; for one that is not in quarantine, what it was anyway.
+func (l *Ledger) Release(ctx context.Context, id string) (Result, error) {
+	if l.opts.Decode == nil {
+		return Result{}, ErrReadOnly
+	}
+	var old *row
+	var seq uint64
+	var raw []byte
+	var payment string
+	err := l.view(func(tx *bolt.Tx) (err error) {
+		if seq, err = l.find(tx, id); err != nil {
+			return err
+		}
+		if old, err = readRow(tx, seq); err != nil {
+			return err
+		}
+		if old.outcome != Quarantined {
+			payment, err = paymentOf(tx, &old.facts)
+			return err
+		}
+		raw, err = l.readBody(tx, seq)
+		return err
+	})
+	if err != nil {
+		return Result{}, err
+	}
+	if old.outcome != Quarantined {
+		return Result{Status: old.outcome, PaymentID: payment, Sequence: seq, Repeat: true}, nil
+	}
+	e := l.opts.Decode(raw)
+	if e.ID != old.id || e.Livemode != old.livemode {
+		return Result{}, fmt.Errorf("event %s reads as %s of %s mode now: it stays in quarantine, so that it is not booked twice", old.id, e.ID, ModeName(e.Livemode))
+	}
+	if e.Quarantine != "" {
+		return Result{Status: Quarantined, Reason: e.Quarantine, Sequence: seq, Repeat: true}, nil
+	}
+	e.Source, e.Received = old.source, time.UnixMilli(old.received)
+	if err := e.check(); err != nil {
+		return Result{}, err
+	}
+	p := newPending(e, l.bodies.encode(raw))
+	p.release = true
+	if err := l.wait(ctx, p); err != nil {
+		return Result{}, err
+	}
+	return p.result, nil
+}
+
+// Released tells what became of the quarantine.
+type Released struct {
+	Booked int // events that left it
+	Left   int
+}
+
+// ReleaseAll tries every event in quarantine once, the oldest first. One that cannot be read or written stays.
+func (l *Ledger) ReleaseAll(ctx context.Context) (Released, error) {
+	var sum Released
+	var errs []error
+	for after := uint64(0); ctx.Err() == nil; {
+		page, last, err := l.held(after)
+		if err != nil || len(page) == 0 {
+			return sum, errors.Join(append(errs, err)...)
+		}
+		for _, id := range page {
+			res, err := l.Release(ctx, id)
+			switch {
+			case err == nil && res.Status != Quarantined:
+				sum.Booked++
+				continue
+			case err != nil && len(errs) < maxFaults:
+				errs = append(errs, fmt.Errorf("release event %s: %w", id, err))
+			}
+			sum.Left++
+		}
+		after = last
+	}
+	return sum, ctx.Err()
+}
+
+// held lists ids of events in quarantine behind a row.
+func (l *Ledger) held(after uint64) (page []string, last uint64, err error) {
+	err = l.view(func(tx *bolt.Tx) error {
+		c := tx.Bucket(bucketQuarantine).Cursor()
+		for key, _ := c.Seek(seqKey(after + 1)); key != nil && len(page) < 100; key, _ = c.Next() {
+			last = seqOf(key)
+			r, err := readRow(tx, last)
+			if err != nil {
+				return err
+			}
+			page = append(page, r.id)
+		}
+		return nil
+	})
+	return page, last, err
+}
+
+// ReleaseOnce tries every event in quarantine if another decoder than the present one tried them last.
+func (l *Ledger) ReleaseOnce(ctx context.Context) (Released, error) {
+	present := []byte(l.opts.Decoder)
+	same := false
+	err := l.view(func(tx *bolt.Tx) error {
+		last, err := get(tx, bucketMeta, metaDecoder)
+		same = bytes.Equal(last, present)
+		return err
+	})
+	if err != nil || same {
+		return Released{}, err
+	}
+	sum, err := l.ReleaseAll(ctx)
+	if err != nil {
+		return sum, err
+	}
+	return sum, l.do(ctx, func(b *booking) error {
+		b.writing = true
+		return put(b.tx, bucketMeta, metaDecoder, present)
+	})
+}

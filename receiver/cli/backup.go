@@ -1,0 +1,86 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"tillhook/ledger"
+	"tillhook/receiver/config"
+)
+
+func (p *Program) backupCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "backup FILE",
+		Short: "Copy the ledger to a file while the receiver goes on",
+		Long: `Copy the ledger, as it is at one moment, to a new file. The file appears under its name when it is whole and
+synced. It is a ledger itself: put it in a data folder as ledger.db to go back to it.`,
+		Example: `  tillhook backup /var/backups/tillhook-$(date +%F).db
+  tillhook verify /var/backups/tillhook-2026-11-23.db`,
+		Args: oneFile,
+		RunE: func(c *cobra.Command, args []string) (err error) {
+			client, closeClient, err := p.client()
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, closeClient()) }()
+			if _, err := os.Lstat(args[0]); err == nil { // before the receiver has made a copy for it
+				return fmt.Errorf("%s is there already: name another file, or move it away", args[0])
+			}
+			answer, err := client.Open(c.Context(), "/api/backup", nil)
+			if err != nil {
+				return err
+			}
+			err = ledger.Save(args[0], func(w io.Writer) error { _, err := io.Copy(w, answer); return err }, nil)
+			return errors.Join(err, answer.Close())
+		},
+	}
+}
+
+func oneFile(c *cobra.Command, args []string) error {
+	if len(args) != 1 || args[0] == "" {
+		return usagef("%s takes the name of one file, and got %q", c.CommandPath(), args)
+	}
+	return nil
+}
+
+func (p *Program) rebuildCommand() *cobra.Command {
+	var decode bool
+	c := &cobra.Command{
+		Use:   "rebuild",
+		Short: "Write the ledger anew from what its events said (receiver stopped)",
+		Long: `Fold all payments, totals and indexes again from the facts of the stored events, into a new, compact file. It is
+checked before it takes the place of the ledger, and the old file is kept beside it. The receiver must be stopped.
+
+With --decode the bodies are read again, where they are still kept, in place of the facts that were stored.`,
+		Args: noArguments,
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg, err := config.Load(p.Environ)
+			if err != nil {
+				return err
+			}
+			done, err := ledger.Rebuild(c.Context(), p.Ledger(cfg), decode)
+			if errors.Is(err, ledger.ErrHeld) {
+				return fmt.Errorf("%w: stop the receiver first", err)
+			}
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(p.Stdout, "Rebuilt %s from %d events: %d payments.\n", done.Path, done.Events, done.Payments)
+			if decode {
+				fmt.Fprintf(p.Stdout, "Read %d bodies again; %d were no longer there, and their stored facts were kept. %d events left quarantine.\n",
+					done.Decoded, done.Gone, done.Released)
+			}
+			if done.Mended > 0 {
+				fmt.Fprintf(p.Stdout, "%d damaged rows were made from their bodies again; when those came is not known exactly.\n", done.Mended)
+			}
+			_, err = fmt.Fprintf(p.Stdout, "The old file is %s.\n", done.Kept)
+			return err
+		},
+	}
+	c.Flags().BoolVar(&decode, "decode", false, "read the bodies again")
+	return c
+}

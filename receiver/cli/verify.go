@@ -1,0 +1,155 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"tillhook/ledger"
+	"tillhook/receiver/config"
+	"tillhook/receiver/operator"
+)
+
+// errUnsound: a file was looked through, and faults were found.
+var errUnsound = errors.New("the ledger is not sound: stop the receiver, keep the file, and restore a copy that verifies, or try tillhook rebuild")
+
+func (p *Program) verifyCommand() *cobra.Command {
+	var asJSON, here bool
+	c := &cobra.Command{
+		Use:   "verify [FILE]",
+		Short: "Prove a copy, or the ledger itself, sound",
+		Long: `Look through a whole ledger: its pages, every checksum, sequences without gaps, every index with its rows, each
+payment equal to a fresh fold of its events, the totals equal to their sums. Without a file it is the ledger
+itself that is looked through; a running receiver makes a copy for it and goes on.
+
+The exit status is 1 if there is any fault.`,
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) == 0 && !here {
+				return nil
+			}
+			return oneFile(c, args)
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			if here {
+				return p.verifyHere(args[0])
+			}
+			proof, err := p.proof(c.Context(), args)
+			if proof == nil {
+				return err
+			}
+			if asJSON {
+				enc := json.NewEncoder(p.Stdout)
+				enc.SetEscapeHTML(false)
+				return errors.Join(enc.Encode(proof), err)
+			}
+			return errors.Join(p.showProof(proof), err)
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print the proof as JSON")
+	c.Flags().BoolVar(&here, "here", false, "look through the file in this process, which damage can end")
+	if err := c.Flags().MarkHidden("here"); err != nil {
+		c.Long += "\n" + err.Error()
+	}
+	return c
+}
+
+// proof has a file looked through: the one that is named, or the ledger.
+func (p *Program) proof(ctx context.Context, args []string) (*ledger.Proof, error) {
+	if len(args) == 1 {
+		return Verify(ctx, args[0])
+	}
+	client, closeClient, err := p.client()
+	if err != nil {
+		return nil, err
+	}
+	answer, err := client.Post(ctx, "/api/verify")
+	if err := errors.Join(err, closeClient()); err != nil {
+		var e *operator.Error
+		if errors.As(err, &e) && e.Code == "not_found" { // no receiver runs: nobody holds the file
+			dataDir, _ := config.Places(p.Environ)
+			return Verify(ctx, filepath.Join(dataDir, "ledger.db"))
+		}
+		return nil, err
+	}
+	return readProof(answer)
+}
+
+func readProof(answer []byte) (*ledger.Proof, error) {
+	var proof ledger.Proof
+	if err := json.Unmarshal(answer, &proof); err != nil || proof.Object != "proof" {
+		return nil, fmt.Errorf("the answer is no proof: %w", errors.Join(err))
+	}
+	if !proof.Sound {
+		return &proof, errUnsound
+	}
+	return &proof, nil
+}
+
+func (p *Program) showProof(proof *ledger.Proof) error {
+	n := func(n uint64, what string) string { return strconv.FormatUint(n, 10) + " " + what }
+	pairs := [][2]string{{"Ledger", proof.Path}, {"Mode", proof.Mode}, {"File", fmt.Sprintf("%d bytes, schema %d", proof.Bytes, proof.Schema)}}
+	if proof.Sound {
+		pairs = append(pairs, [][2]string{
+			{"Pages", fmt.Sprintf("%d, each used once or free (%d free)", proof.Pages, proof.FreePages)},
+			{"Checksums", n(proof.Values, "values match theirs")},
+			{"Events", n(proof.Events, "in a sequence without gaps, each id once")},
+			{"Bodies", n(proof.Bodies, "unpack to the size they came with")},
+			{"Quarantine", n(proof.Quarantined, "with their bodies")},
+			{"Payments", n(proof.Payments, "equal to a fresh fold of their events")},
+			{"Other ids", n(proof.Links, "find their payment")},
+			{"Totals", n(proof.Totals, "equal to the sums of the payments")},
+			{"Verdict", "sound"},
+		}...)
+	} else {
+		pairs = append(pairs, [2]string{"Verdict", "NOT SOUND"})
+	}
+	err := fields(p.Stdout, pairs)
+	for _, fault := range proof.Faults {
+		if _, printErr := fmt.Fprintln(p.Stdout, "Fault:", clean(fault)); err == nil {
+			err = printErr
+		}
+	}
+	return err
+}
+
+// verifyHere prints the proof as JSON, whatever it found.
+func (p *Program) verifyHere(path string) error {
+	proof, err := ledger.Verify(path)
+	if proof == nil {
+		return err
+	}
+	return json.NewEncoder(p.Stdout).Encode(proof)
+}
+
+// Verify looks through a file in a process of its own: bbolt follows pages blindly, and on damaged ones that
+// process may end. It returns a proof with the faults in it and an error, or an error alone where the file cannot be opened.
+func Verify(ctx context.Context, path string) (*ledger.Proof, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find this program to run it again: %w", err)
+	}
+	var stdout, stderr bytes.Buffer
+	child := exec.CommandContext(ctx, self, "verify", "--here", path)
+	child.Args[0], child.Stdout, child.Stderr = os.Args[0], &stdout, &stderr
+	err = child.Run()
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("the proof of %s was broken off: %w", path, ctx.Err())
+	}
+	if err == nil {
+		return readProof(stdout.Bytes())
+	}
+	words, _, _ := strings.Cut(strings.TrimSpace(stderr.String()), "\n")
+	if exited := child.ProcessState; exited != nil && (exited.ExitCode() == exitFailed || exited.ExitCode() == exitConfig) && strings.HasPrefix(words, "tillhook: ") {
+		return nil, errors.New(strings.TrimPrefix(words, "tillhook: "))
+	}
+	return nil, fmt.Errorf("%s is damaged so badly that reading it ended the process (%w: %.200s): restore a copy", path, err, clean(words))
+}

@@ -1,0 +1,150 @@
+package operator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"slices"
+	"strconv"
+	"time"
+
+	"tillhook/ledger"
+)
+
+// maxSpools answers that are files may be on their way at once: each has a copy of its own on the disk.
+const maxSpools = 2
+
+// stallTime is how long a client may take for the next piece of a file.
+const stallTime = 2 * time.Minute
+
+func (op *Operator) export(w http.ResponseWriter, r *http.Request) error {
+	q := parseQuery(r)
+	format, from, to := q.text("format"), q.time("from"), q.time("to")
+	if format == "" {
+		format = ledger.Formats[0]
+	}
+	if !slices.Contains(ledger.Formats[:], format) {
+		q.fail("format is none of %v", ledger.Formats)
+	}
+	if err := q.end(); err != nil {
+		return err
+	}
+	kind := map[string]string{"csv": "text/csv; charset=utf-8", "jsonl": "application/jsonl"}[format]
+	return op.spool(w, r, kind, func(w io.Writer) error { return op.Ledger.Export(w, format, from, to) })
+}
+
+func (op *Operator) backup(w http.ResponseWriter, r *http.Request) error {
+	if err := parseQuery(r).end(); err != nil {
+		return err
+	}
+	return op.spool(w, r, "application/octet-stream", op.Ledger.CopyTo)
+}
+
+// spool answers with what fill writes: to a file first, so that a client that is slow, or stops, holds up
+// nothing but its own connection.
+func (op *Operator) spool(w http.ResponseWriter, r *http.Request, kind string, fill func(io.Writer) error) error {
+	leave, err := op.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
+	unhurried(w)
+	f, err := op.Ledger.Spool(fill)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := sendFile(w, f, kind); err != nil {
+		op.Log.Warn("a file was not taken to its end", "path", r.URL.Path, "error", err)
+		panic(http.ErrAbortHandler) // closing the connection is the only way left to say so
+	}
+	return nil
+}
+
+// enter takes one of few places for what copies the ledger.
+func (op *Operator) enter() (leave func(), err error) {
+	select {
+	case op.spools <- struct{}{}:
+		return func() { <-op.spools }, nil
+	default:
+		return nil, &Error{http.StatusServiceUnavailable, "overloaded", fmt.Sprintf("%d copies of the ledger are on their way already; try again when one is done", maxSpools)}
+	}
+}
+
+// unhurried lifts the bounds in time that the door sets for short answers. In one process there are none.
+func unhurried(w http.ResponseWriter) {
+	c := http.NewResponseController(w)
+	_ = c.SetReadDeadline(time.Time{})
+	_ = c.SetWriteDeadline(time.Time{})
+}
+
+func sendFile(w http.ResponseWriter, f *os.File, kind string) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", kind)
+	w.Header().Set("Content-Length", strconv.FormatInt(info.Size(), 10))
+	c := http.NewResponseController(w)
+	for {
+		if err := c.SetWriteDeadline(time.Now().Add(stallTime)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+			return err
+		}
+		n, err := io.CopyN(w, f, 256<<10)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("after %d bytes: %w", n, err)
+		}
+	}
+}
+
+// verify proves a copy of the ledger, so that proving it, which takes long, keeps nothing.
+func (op *Operator) verify(w http.ResponseWriter, r *http.Request) error {
+	if err := parseQuery(r).end(); err != nil {
+		return err
+	}
+	if op.Verify == nil {
+		return &Error{http.StatusNotFound, "not_found", "no receiver is running; tillhook verify reads the ledger itself"}
+	}
+	leave, err := op.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
+	unhurried(w)
+	var proof *ledger.Proof
+	err = op.Ledger.WithCopy(func(path string) (err error) {
+		proof, err = op.Verify(r.Context(), path)
+		return err
+	})
+	if proof == nil {
+		return err
+	}
+	proof.Path = op.Ledger.Path()
+	op.write(w, r, http.StatusOK, proof)
+	return nil
+}
+
+// release tries an event in quarantine again and answers with its record.
+func (op *Operator) release(w http.ResponseWriter, r *http.Request) error {
+	if err := parseQuery(r).end(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), 10*time.Second)
+	defer cancel()
+	id := r.PathValue("id")
+	if _, err := op.Ledger.Release(ctx, id); err != nil {
+		return err
+	}
+	e, err := op.Ledger.Event(id)
+	if err != nil {
+		return err
+	}
+	op.write(w, r, http.StatusOK, e)
+	return nil
+}

@@ -1,0 +1,118 @@
+package operator
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"tillhook/ledger"
+)
+
+// Summary is what came and went by day, how many payments and events there are, and what somebody should look at.
+type Summary struct {
+	Object    string                    `json:"object"`
+	Mode      string                    `json:"mode"`
+	Generated int64                     `json:"generated"`
+	Totals    []ledger.Total            `json:"totals"`
+	Payments  map[string]uint64         `json:"payments"` // by status
+	Events    map[ledger.Outcome]uint64 `json:"events"`   // by outcome
+	Health    SummaryHealth             `json:"health"`
+}
+
+// SummaryHealth has the worst verdict of its sentences for a status: ok, warn, fail.
+type SummaryHealth struct {
+	Status    string     `json:"status"`
+	Sentences []Sentence `json:"sentences"`
+}
+
+// Sentence says in plain words how one thing stands, and what to do about it.
+type Sentence struct {
+	Name     string        `json:"name"`
+	Verdict  string        `json:"verdict"`
+	Sentence string        `json:"sentence"`
+	Next     ledger.OrNull `json:"next"`
+}
+
+var verdicts = []string{"ok", "warn", "fail"}
+
+func (op *Operator) summary(w http.ResponseWriter, r *http.Request) error {
+	q := parseQuery(r)
+	from, to := q.time("from"), q.time("to")
+	if err := q.end(); err != nil {
+		return err
+	}
+	totals, err := op.Ledger.Totals(day(from), day(to))
+	if err != nil {
+		return err
+	}
+	stats, err := op.Ledger.Stats()
+	if err != nil {
+		return err
+	}
+	op.write(w, r, http.StatusOK, Summary{
+		Object: "summary", Mode: ledger.ModeName(op.Ledger.Livemode()), Generated: time.Now().Unix(), Totals: totals,
+		Payments: stats.Payments, Events: stats.Outcomes, Health: op.health(stats),
+	})
+	return nil
+}
+
+// day turns Unix seconds into a time; the zero one stands for no bound.
+func day(at *int64) time.Time {
+	if at == nil {
+		return time.Time{}
+	}
+	return time.Unix(*at, 0)
+}
+
+// time reads a day (2026-11-23), an RFC 3339 time, or Unix seconds.
+func (q *query) time(name string) *int64 {
+	s := q.text(name)
+	if s == "" {
+		return nil
+	}
+	n, err := strconv.ParseInt(s, 10, 64)
+	for _, layout := range []string{time.DateOnly, time.RFC3339} {
+		if err != nil {
+			var t time.Time
+			t, err = time.Parse(layout, s)
+			n = t.Unix()
+		}
+	}
+	if err != nil {
+		q.fail("%s is no time: write 2026-11-23, 2026-11-23T08:00:00Z, or Unix seconds", name)
+		return nil
+	}
+	return &n
+}
+
+func (op *Operator) health(stats ledger.Stats) SummaryHealth {
+	h := SummaryHealth{Status: verdicts[0]}
+	say := func(name string, bad bool, verdict, good, sentence, next string) {
+		s := Sentence{Name: name, Verdict: verdicts[0], Sentence: good}
+		if bad {
+			s = Sentence{name, verdict, sentence, ledger.OrNull(next)}
+		}
+		if slices.Index(verdicts, s.Verdict) > slices.Index(verdicts, h.Status) {
+			h.Status = s.Verdict
+		}
+		h.Sentences = append(h.Sentences, s)
+	}
+	storage := op.Ledger.Health()
+	say("storage", storage.Err != nil, "fail", "The ledger can be written.",
+		fmt.Sprintf("The ledger cannot be written, and every event is answered 503: %v", storage.Err), "look at the disk: space, mount, dmesg")
+	held := stats.Outcomes[ledger.Quarantined]
+	var reasons []string
+	for _, reason := range ledger.Reasons {
+		if n := stats.Quarantined[reason]; n > 0 {
+			reasons = append(reasons, fmt.Sprintf("%d %s", n, reason))
+		}
+	}
+	say("quarantine", held > 0, "warn", "Nothing lies in quarantine.",
+		fmt.Sprintf("Events that could not be used lie in quarantine: %s.", strings.Join(reasons, ", ")), "tillhook events --outcome quarantined")
+	say("conflicts", stats.Conflicts > 0, "warn", "No payment contradicts itself.",
+		fmt.Sprintf("Payments with a flag: %d.", stats.Conflicts), "find them in tillhook payments and compare them with Stripe's Dashboard")
+	return h
+}
