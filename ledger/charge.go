@@ -66,10 +66,7 @@ func (s *state) absorbCharge(in *Charge, from origin, r *row) {
 	if in.Fee != nil && (c.fee == nil || c.fee.less(in.Fee)) {
 		c.fee = in.Fee
 	}
-	refunded := in.AmountRefunded
-	if released := max(0, in.Amount-in.AmountCaptured); in.Captured && releaseIsRefund(r.apiVersion) && refunded >= released {
-		refunded -= released
-	}
+	refunded := in.refunded(r.apiVersion)
 	switch {
 	case refunded > c.refunded:
 		c.refunded, c.refundedAt = refunded, r.created
@@ -80,6 +77,16 @@ func (s *state) absorbCharge(in *Charge, from origin, r *row) {
 		s.charge, s.chargeFrom = in, from
 	}
 	s.slimCharge()
+}
+
+// refunded is what the snapshot says went back to the customer: in the versions that book the rest of a partial
+// capture as a refund, without that.
+func (c *Charge) refunded(apiVersion string) int64 {
+	released := max(0, c.Amount-c.AmountCaptured)
+	if c.Captured && releaseIsRefund(apiVersion) && c.AmountRefunded >= released {
+		return c.AmountRefunded - released
+	}
+	return c.AmountRefunded
 }
 
 // less orders the fees told of one charge; Stripe tells one.

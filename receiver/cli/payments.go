@@ -165,30 +165,30 @@ func (p *Program) paymentCommand() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "show ID",
-		Short: "Show one payment, by any id seen for it",
+		Short: "Show one payment and its story, by any id seen for it",
 		Args:  oneArgument,
 		RunE: func(c *cobra.Command, args []string) error {
-			var events []byte
+			var story []byte
 			return p.ask(c, func(ctx context.Context, client *operator.Client) (answer []byte, err error) {
 				path := operator.PaymentPath(args[0])
 				if answer, err = client.Get(ctx, path, nil); err == nil && !asJSON {
-					events, err = client.Get(ctx, path+"/events", url.Values{"limit": {"100"}})
+					story, err = client.Get(ctx, path+"/story", nil)
 				}
 				return answer, err
-			}, asJSON, func(answer []byte) error { return p.showPayment(answer, events) })
+			}, asJSON, func(answer []byte) error { return p.showPayment(answer, story) })
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print the API's answer")
 	return c
 }
 
-func (p *Program) showPayment(answer, eventsAnswer []byte) error {
+func (p *Program) showPayment(answer, storyAnswer []byte) error {
 	var pay ledger.Payment
-	var events operator.List[ledger.EventRecord]
+	var story operator.List[ledger.Moment]
 	if err := json.Unmarshal(answer, &pay); err != nil {
 		return fmt.Errorf("read the receiver's answer: %w", err)
 	}
-	if err := json.Unmarshal(eventsAnswer, &events); err != nil {
+	if err := json.Unmarshal(storyAnswer, &story); err != nil {
 		return fmt.Errorf("read the receiver's answer: %w", err)
 	}
 	pairs := [][2]string{
@@ -214,9 +214,50 @@ func (p *Program) showPayment(answer, eventsAnswer []byte) error {
 		return err
 	}
 	fmt.Fprintln(p.Stdout)
-	slices.Reverse(events.Data) // a story begins at its beginning
-	if events.HasMore {
-		fmt.Fprintf(p.Stdout, "The last %d of %d events:\n", len(events.Data), pay.Events)
+	if story.HasMore {
+		fmt.Fprintf(p.Stdout, "The last %d of %d events:\n", len(story.Data), pay.Events)
 	}
-	return table(p.Stdout, eventHeadings, eventRows(events.Data))
+	var rows [][]string
+	for _, m := range story.Data {
+		rows = append(rows, []string{moment(m.Happened), clean(m.What), orDash(m.Type), m.Event, remarks(m)})
+	}
+	return table(p.Stdout, []string{"HAPPENED (UTC)", "WHAT", "TOLD BY", "EVENT", "REMARKS"}, rows)
+}
+
+// remarks say what was not as it should be with a moment's event: late, out of order, repeated.
+func remarks(m ledger.Moment) string {
+	var list []string
+	if delay := time.Duration(m.Received-m.Happened) * time.Second; m.Happened != 0 && delay > lateAfter {
+		list = append(list, "came "+roughly(delay)+" later")
+	}
+	switch {
+	case m.After == 1:
+		list = append(list, "after a later one")
+	case m.After > 1:
+		list = append(list, fmt.Sprintf("after %d later ones", m.After))
+	}
+	switch {
+	case m.Repeats == 1:
+		list = append(list, "came twice")
+	case m.Repeats > 1:
+		list = append(list, fmt.Sprintf("came %d times", m.Repeats+1))
+	}
+	if m.Source != ledger.Webhook {
+		list = append(list, "by "+string(m.Source))
+	}
+	return strings.Join(list, ", ")
+}
+
+// lateAfter: Stripe delivers within seconds, as a rule.
+const lateAfter = 5 * time.Minute
+
+// roughly writes a time as people say it.
+func roughly(d time.Duration) string {
+	switch {
+	case d >= 48*time.Hour:
+		return fmt.Sprintf("%d days", int(d.Hours()/24))
+	case d >= 2*time.Hour:
+		return fmt.Sprintf("%d hours", int(d.Hours()))
+	}
+	return fmt.Sprintf("%d minutes", int(d.Minutes()))
 }

@@ -142,6 +142,19 @@ func (op *Operator) payment(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+// story tells what happened to a payment, the oldest first: a story begins at its beginning.
+func (op *Operator) story(w http.ResponseWriter, r *http.Request) error {
+	if err := parseQuery(r).end(); err != nil {
+		return err
+	}
+	moments, whole, err := op.Ledger.Story(r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	op.write(w, r, http.StatusOK, listOf(moments, !whole))
+	return nil
+}
+
 func (op *Operator) paymentEvents(w http.ResponseWriter, r *http.Request) error {
 	return op.listEvents(w, r, func(find ledger.EventQuery) ([]*ledger.EventRecord, bool, error) {
 		return op.Ledger.PaymentEvents(r.PathValue("id"), find)

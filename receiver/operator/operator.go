@@ -47,6 +47,7 @@ func New(o Options) *Operator {
 		"/api/payments":             op.payments,
 		"/api/payments/{id}":        op.payment,
 		"/api/payments/{id}/events": op.paymentEvents,
+		"/api/payments/{id}/story":  op.story,
 		"/api/events":               op.events,
 		"/api/events/{id}":          op.event,
 		"/api/events/{id}/body":     op.body,

@@ -269,7 +269,6 @@ func (r *reader) disputeOf(v value, depth int, charge string) bool {
 		case "payment_intent":
 			intent = field
 		case "balance_transactions":
-			d.Transactions = nil // of two fields the last one stands
 			field.elements(func(t value) { d.Transactions = append(d.Transactions, m.transaction(t)) })
 		}
 	})

@@ -1,6 +1,10 @@
 package stripe
 
-import "tillhook/ledger"
+import (
+	"strings"
+
+	"tillhook/ledger"
+)
 
 // intent reads a PaymentIntent of any API version, with the charges in it.
 func (r *reader) intent(v value, depth int) bool {
@@ -72,15 +76,18 @@ func readMetadata(v value) map[string]string {
 	v.fields(func(name []byte, field value) {
 		text, isText := field.text()
 		if !isText {
-			text = string(field)
+			text = valid(field)
 		}
 		if m == nil {
 			m = map[string]string{}
 		}
-		m[string(name)] = text
+		m[valid(name)] = text
 	})
 	return m
 }
+
+// valid makes a text of bytes; what is no UTF-8 becomes U+FFFD.
+func valid(b []byte) string { return strings.ToValidUTF8(string(b), "\ufffd") }
 
 // readError takes four words from last_payment_error and leaves the rest, which holds card data and a client_secret.
 func readError(v value) *ledger.PaymentError {

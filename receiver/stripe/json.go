@@ -3,6 +3,7 @@ package stripe
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 	"strconv"
 )
 
@@ -21,12 +22,14 @@ func parse(body []byte) (value, bool) {
 
 func (v value) isObject() bool { return len(v) > 0 && v[0] == '{' }
 
-// fields visits an object's fields in order; of a name that comes twice the last one stands, as
-// everywhere in JSON practice. It visits nothing if v is not an object.
+// fields visits an object's fields, the last one first; of a name that comes twice the last one stands, as
+// everywhere in JSON practice, and the others are not visited. It visits nothing if v is not an object.
 func (v value) fields(visit func(name []byte, field value)) {
 	if !v.isObject() {
 		return
 	}
+	type field struct{ name, value value }
+	list := make([]field, 0, 64)
 	for i := v.skipSpace(1); v[i] != '}'; {
 		end := v.skipString(i)
 		name := v[i+1 : end-1]
@@ -36,10 +39,19 @@ func (v value) fields(visit func(name []byte, field value)) {
 		}
 		i = v.skipSpace(v.skipSpace(end) + 1) // over the colon
 		end = v.skipValue(i)
-		visit(name, v[i:end])
+		list = append(list, field{name, v[i:end]})
 		if i = v.skipSpace(end); v[i] == ',' {
 			i = v.skipSpace(i + 1)
 		}
+	}
+	var seen uint64 // a bit for each length of a name there was, so that few are compared
+	for i := len(list) - 1; i >= 0; i-- {
+		f := list[i]
+		bit := uint64(1) << (len(f.name) % 64)
+		if seen&bit == 0 || !slices.ContainsFunc(list[i+1:], func(later field) bool { return bytes.Equal(later.name, f.name) }) {
+			visit(f.name, f.value)
+		}
+		seen |= bit
 	}
 }
 

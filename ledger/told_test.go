@@ -1,0 +1,74 @@
+package ledger_test
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"tillhook/ledger"
+	"tillhook/ledger/ledgertest"
+)
+
+var update = flag.Bool("update", false, "rewrite the stories in testdata/scenarios")
+
+// Each scenario's story is told as its story.txt has it.
+func TestStoriesAreTold(t *testing.T) {
+	for name, s := range scenarios(t) {
+		t.Run(name, func(t *testing.T) {
+			l := ledgertest.Open(t, false)
+			for _, e := range s.events {
+				mustAppend(t, l, e)
+			}
+			story, whole, err := l.Story(s.want.Payment)
+			if err != nil || !whole || len(story) != len(s.events) {
+				t.Fatalf("%d moments of %d events, whole %v, %v", len(story), len(s.events), whole, err)
+			}
+			var told strings.Builder
+			for _, m := range story {
+				fmt.Fprintf(&told, "%d  %s  (%s)\n", m.Happened, m.What, m.Type)
+			}
+			file := filepath.Join(scenarioDir, name, "story.txt")
+			if *update {
+				if err := os.WriteFile(file, []byte(told.String()), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			want, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatalf("%v; go test ./ledger -run TestStoriesAreTold -update writes it", err)
+			}
+			if told.String() != string(want) {
+				t.Errorf("got\n%s\nwant\n%s", &told, want)
+			}
+		})
+	}
+}
+
+// What came late or again is told so, and what shares a second is never late.
+func TestAStoryTellsWhatWasLateAndRepeated(t *testing.T) {
+	l := ledgertest.Open(t, false)
+	at := func(id string, created int64) *ledger.Event {
+		e := succeeded(id, "pi_1")
+		e.Type, e.Created = "payment_intent.processing", created
+		return e
+	}
+	for _, e := range []*ledger.Event{at("evt_c", 300), at("evt_b", 300), at("evt_d", 400), at("evt_a", 200), at("evt_a", 200), at("evt_a", 200), at("evt_e", 400)} {
+		mustAppend(t, l, e)
+	}
+	story, _, err := l.Story("ch_pi_1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, m := range story {
+		got = append(got, fmt.Sprint(m.Event, " after ", m.After, " repeated ", m.Repeats))
+	}
+	want := "evt_a after 3 repeated 2, evt_b after 0 repeated 0, evt_c after 0 repeated 0, evt_d after 0 repeated 0, evt_e after 0 repeated 0"
+	if strings.Join(got, ", ") != want {
+		t.Errorf("got  %s\nwant %s", strings.Join(got, ", "), want)
+	}
+}
