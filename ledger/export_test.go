@@ -1,8 +1,10 @@
 package ledger
 
 import (
+	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
 )
@@ -73,4 +75,13 @@ func (l *Ledger) contents(tx *bolt.Tx, b *booking) (*Trial, error) {
 		return err
 	})
 	return t, err
+}
+
+// Expire deletes at once what KeepBodies would, of bodies received before a time.
+func (l *Ledger) Expire(ctx context.Context, before time.Time) error {
+	for {
+		if more, err := l.expire(ctx, before); err != nil || !more {
+			return err
+		}
+	}
 }

@@ -53,7 +53,7 @@ func Rebuild(ctx context.Context, opts Options, decode bool) (_ *Rebuilt, err er
 	if _, err := Verify(made); err != nil {
 		return nil, fmt.Errorf("the rebuilt ledger is not sound, and the old one was left as it is: %w", err)
 	}
-	r.done.Kept = filepath.Join(opts.Dir, "ledger-"+time.Now().UTC().Format("20060102T150405Z")+".db.old")
+	r.done.Kept = filepath.Join(opts.Dir, "ledger-"+time.Now().UTC().Format("20060102T150405.000Z")+".db.old")
 	if err := os.Link(path, r.done.Kept); err != nil {
 		return nil, fmt.Errorf("keep the old ledger: %w", err)
 	}

@@ -12,7 +12,10 @@ import (
 	"tillhook/ledger/ledgertest"
 )
 
-var update = flag.Bool("update", false, "rewrite the stories in testdata/scenarios")
+var (
+	update = flag.Bool("update", false, "rewrite the stories in testdata/scenarios")
+	long   = flag.Bool("long", false, "live through many more lives")
+)
 
 // Each scenario's story is told as its story.txt has it.
 func TestStoriesAreTold(t *testing.T) {

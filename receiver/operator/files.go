@@ -46,7 +46,7 @@ func (op *Operator) backup(w http.ResponseWriter, r *http.Request) error {
 // spool answers with what fill writes: to a file first, so that a client that is slow, or stops, holds up
 // nothing but its own connection.
 func (op *Operator) spool(w http.ResponseWriter, r *http.Request, kind string, fill func(io.Writer) error) error {
-	leave, err := op.enter()
+	leave, err := op.enter(r.Context())
 	if err != nil {
 		return err
 	}
@@ -64,12 +64,17 @@ func (op *Operator) spool(w http.ResponseWriter, r *http.Request, kind string, f
 	return nil
 }
 
+// placeTime is how long a request waits for one of few places.
+const placeTime = 10 * time.Second
+
 // enter takes one of few places for what copies the ledger.
-func (op *Operator) enter() (leave func(), err error) {
+func (op *Operator) enter(ctx context.Context) (leave func(), err error) {
+	ctx, cancel := context.WithTimeout(ctx, placeTime)
+	defer cancel()
 	select {
 	case op.spools <- struct{}{}:
 		return func() { <-op.spools }, nil
-	default:
+	case <-ctx.Done():
 		return nil, &Error{http.StatusServiceUnavailable, "overloaded", fmt.Sprintf("%d copies of the ledger are on their way already; try again when one is done", maxSpools)}
 	}
 }
@@ -111,7 +116,7 @@ func (op *Operator) verify(w http.ResponseWriter, r *http.Request) error {
 	if op.Verify == nil {
 		return &Error{http.StatusNotFound, "not_found", "no receiver is running; tillhook verify reads the ledger itself"}
 	}
-	leave, err := op.enter()
+	leave, err := op.enter(r.Context())
 	if err != nil {
 		return err
 	}
