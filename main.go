@@ -62,7 +62,7 @@ func run() int {
 		return 1
 	}
 	program := &cli.Program{Version: versionName(), Samples: events, Serve: serve,
-		Ledger:  func(c *config.Config) ledger.Options { return ledgerOptions(c, nil) },
+		Ledger:  func(c *config.Config) ledger.Options { return ledgerOptions(c) },
 		Environ: os.Environ(), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
 	return program.Run(ctx, os.Args[1:])
 }
@@ -93,7 +93,10 @@ func serve(ctx context.Context, c *config.Config, logTo io.Writer, ready func(cl
 	}()
 
 	m := newMetrics()
-	books, err := ledger.Open(ledgerOptions(c, observer(m, log)))
+	options := ledgerOptions(c)
+	options.Observe = observer(m, log)
+	options.Released = func(e *ledger.Event, res ledger.Result) { m.Event(e.Type, string(res.Status), "", -1) }
+	books, err := ledger.Open(options)
 	if err != nil {
 		return err
 	}
@@ -119,7 +122,7 @@ func serve(ctx context.Context, c *config.Config, logTo io.Writer, ready func(cl
 		return metrics.Ledger{SizeBytes: s.FileBytes, FreeBytes: s.FreeBytes, Events: s.Events, Conflicts: s.Conflicts, Payments: s.Payments}, err
 	})
 	g.runs("ledger's committer", books.Run)
-	tend(g, c, books, log)
+	tend(g, c, books, m, log)
 
 	doors, err := openDoors(g, c, books, m, log)
 	if err != nil {
@@ -145,15 +148,15 @@ func serve(ctx context.Context, c *config.Config, logTo io.Writer, ready func(cl
 }
 
 // ledgerOptions are those of serve and of whatever opens its ledger in its place.
-func ledgerOptions(c *config.Config, observe func(ledger.Commit)) ledger.Options {
+func ledgerOptions(c *config.Config) ledger.Options {
 	return ledger.Options{
-		Dir: c.DataDir, Livemode: c.Livemode, Observe: observe, Decoder: stripe.Decoder,
+		Dir: c.DataDir, Livemode: c.Livemode, Decoder: stripe.Decoder,
 		Decode: func(raw []byte) *ledger.Event { return stripe.Decode(raw, c.Livemode) },
 	}
 }
 
 // tend starts what looks after the ledger while it serves.
-func tend(g *group, c *config.Config, books *ledger.Ledger, log *slog.Logger) {
+func tend(g *group, c *config.Config, books *ledger.Ledger, m *metrics.Metrics, log *slog.Logger) {
 	g.runs("release of the quarantine", func(ctx context.Context) error {
 		sum, err := books.ReleaseOnce(ctx)
 		switch {
@@ -178,8 +181,12 @@ func tend(g *group, c *config.Config, books *ledger.Ledger, log *slog.Logger) {
 				log.Error("no backup was made; trying again", "folder", c.BackupDir, "error", err)
 				return
 			}
+			m.Backup(time.Now())
 			log.Info("backup made and verified", "file", path, "ms", took.Milliseconds())
 		},
+	}
+	if at, ok := backups.Newest(); ok {
+		m.Backup(at)
 	}
 	g.runs("scheduled backups", backups.Run)
 }

@@ -28,14 +28,22 @@ const retryBackup = 10 * time.Minute
 
 func (b *Backups) prefix() string { return "tillhook-" + ModeName(b.Ledger.livemode) + "-" }
 
+// Newest tells when the newest copy was made; ok is false while there is none.
+func (b *Backups) Newest() (at time.Time, ok bool) {
+	made, err := b.made()
+	if err != nil || len(made) == 0 {
+		return time.Time{}, false
+	}
+	newest := made[len(made)-1]
+	at, err = time.Parse(backupTime, newest[len(b.prefix()):len(newest)-len(".db")])
+	return at, err == nil
+}
+
 // Run makes copies until ctx ends: the first one when the newest there is old enough.
 func (b *Backups) Run(ctx context.Context) error {
 	wait := time.Duration(0)
-	if made, err := b.made(); err == nil && len(made) > 0 {
-		newest := made[len(made)-1]
-		if at, err := time.Parse(backupTime, newest[len(b.prefix()):len(newest)-len(".db")]); err == nil {
-			wait = time.Until(at.Add(b.Every))
-		}
+	if at, ok := b.Newest(); ok {
+		wait = time.Until(at.Add(b.Every))
 	}
 	for {
 		select {

@@ -98,6 +98,8 @@ type Options struct {
 	Decode func(raw []byte) *Event
 	// Decoder names the version of Decode. A start with another one tries what lies in quarantine again.
 	Decoder string
+	// Released, if set, is called for every event that leaves quarantine without being delivered again.
+	Released func(e *Event, res Result)
 	// Observe, if set, is called by the writing goroutine after every commit, failed or not, and after
 	// every try to get going again after a failed one. It must not block.
 	Observe func(Commit)

@@ -56,6 +56,9 @@ func (l *Ledger) Release(ctx context.Context, id string) (Result, error) {
 	if err := l.wait(ctx, p); err != nil {
 		return Result{}, err
 	}
+	if l.opts.Released != nil && p.result.Status != AlreadyProcessed { // nobody was faster
+		l.opts.Released(e, p.result)
+	}
 	return p.result, nil
 }
 

@@ -52,7 +52,8 @@ type Metrics struct {
 	commit      prometheus.Histogram
 	commitSize  prometheus.Histogram
 
-	lastEvent atomic.Int64 // Unix milliseconds, 0 while there was none
+	lastEvent  atomic.Int64 // Unix milliseconds, 0 while there was none
+	lastBackup atomic.Int64
 }
 
 // New makes the instruments with all their series.
@@ -94,7 +95,7 @@ func New(names Names) *Metrics {
 		Help: "Always 1; the labels say what is running."}, []string{"version", "goversion"})
 	build.WithLabelValues(names.Version, runtime.Version()).Set(1)
 	m.registry.MustRegister(m.requests, m.failures, m.events, m.quarantined, m.unlinked, m.duplicates, m.versions, m.duration, m.lag, m.commit,
-		m.commitSize, build, lastEvent{m}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+		m.commitSize, build, newLastEvent(m), newLastBackup(m), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
@@ -183,16 +184,27 @@ func (m *Metrics) Commit(took time.Duration, events int) {
 	m.commitSize.Observe(float64(events))
 }
 
-// lastEvent is the time of the newest event, absent until there was one.
-type lastEvent struct{ m *Metrics }
+// Backup notes when the newest verified copy of the ledger was made.
+func (m *Metrics) Backup(at time.Time) { m.lastBackup.Store(at.UnixMilli()) }
 
-var lastEventDesc = prometheus.NewDesc(namespace+"_last_event_timestamp_seconds",
-	"When the newest authentic event came, repeats included.", nil, nil)
+// moment is a gauge of a time, absent until there was one.
+type moment struct {
+	desc *prometheus.Desc
+	at   *atomic.Int64 // Unix milliseconds
+}
 
-func (l lastEvent) Describe(ch chan<- *prometheus.Desc) { ch <- lastEventDesc }
+func newLastEvent(m *Metrics) moment {
+	return moment{prometheus.NewDesc(namespace+"_last_event_timestamp_seconds", "When the newest authentic event came, repeats included.", nil, nil), &m.lastEvent}
+}
 
-func (l lastEvent) Collect(ch chan<- prometheus.Metric) {
-	if ms := l.m.lastEvent.Load(); ms != 0 {
-		ch <- prometheus.MustNewConstMetric(lastEventDesc, prometheus.GaugeValue, float64(ms)/1e3)
+func newLastBackup(m *Metrics) moment {
+	return moment{prometheus.NewDesc(namespace+"_backup_last_success_timestamp_seconds", "When the newest scheduled copy of the ledger was made that verified.", nil, nil), &m.lastBackup}
+}
+
+func (g moment) Describe(ch chan<- *prometheus.Desc) { ch <- g.desc }
+
+func (g moment) Collect(ch chan<- prometheus.Metric) {
+	if ms := g.at.Load(); ms != 0 {
+		ch <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, float64(ms)/1e3)
 	}
 }

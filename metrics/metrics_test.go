@@ -83,11 +83,14 @@ func TestWhatIsCounted(t *testing.T) {
 	m.Commit(time.Millisecond, 7)
 	m.Seen(time.UnixMilli(1780000000500))
 	m.Seen(time.UnixMilli(1770000000000))
+	m.Backup(time.Unix(1790000000, 0))
+	m.Unlinked("a.done")
 	whole, own := scrape(t, m)
 	for _, want := range []string{
 		`tillhook_webhook_requests_total{code="200"} 1`,
 		`tillhook_webhook_duration_seconds_sum{outcome="applied"} 0.003`,
 		`tillhook_events_total{outcome="applied",type="a.done"} 1`,
+		`tillhook_unlinked_events_total{type="a.done"} 1`,
 		`tillhook_events_total{outcome="quarantined",type="other"} 1`,
 		`tillhook_quarantined_events_total{reason="thin_event"} 1`,
 		`tillhook_event_delivery_lag_seconds_count 1`,
@@ -96,6 +99,7 @@ func TestWhatIsCounted(t *testing.T) {
 		`tillhook_signature_failures_total{reason="missing_signature"} 1`,
 		`tillhook_ledger_commit_events_sum 7`,
 		`tillhook_last_event_timestamp_seconds 1.7800000005e+09`,
+		`tillhook_backup_last_success_timestamp_seconds 1.79e+09`,
 	} {
 		if !slices.Contains(own, want) {
 			t.Errorf("%s is missing in\n%s", want, strings.Join(own, "\n"))
