@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -70,7 +71,8 @@ func (b *Backups) once(ctx context.Context, now time.Time) (path string, err err
 		return "", fmt.Errorf("make the folder for backups (TILLHOOK_BACKUP_DIR): %w", err)
 	}
 	path = filepath.Join(b.Dir, b.prefix()+now.UTC().Format(backupTime)+".db")
-	if err := Save(path, b.Ledger.CopyTo, func(made string) error { return b.Verify(ctx, made) }); err != nil {
+	fill := func(w io.Writer) error { return b.Ledger.CopyTo(Until(ctx, w)) }
+	if err := Save(path, fill, func(made string) error { return b.Verify(ctx, made) }); err != nil {
 		return "", err
 	}
 	made, err := b.made()

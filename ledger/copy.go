@@ -2,11 +2,14 @@ package ledger
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	bolt "go.etcd.io/bbolt"
 )
@@ -94,8 +97,36 @@ func Save(path string, fill func(w io.Writer) error, check func(made string) err
 			return fmt.Errorf("the copy is not sound, and was not kept: %w", err)
 		}
 	}
-	if err := os.Link(made, path); err != nil {
+	if err := place(made, path); err != nil {
 		return fmt.Errorf("save a copy as %s: %w", path, err)
 	}
 	return syncDir(filepath.Dir(path))
+}
+
+// place gives a file its name. A link does not replace another file, as a rename does; where the file system has
+// no links, there is a moment in which it could.
+func place(made, path string) error {
+	err := os.Link(made, path)
+	if !errors.Is(err, errors.ErrUnsupported) && !errors.Is(err, syscall.EPERM) {
+		return err
+	}
+	if there, err := exists(path); err != nil || there {
+		return errors.Join(err, fs.ErrExist)
+	}
+	return os.Rename(made, path)
+}
+
+// Until returns a writer that fails once ctx has ended.
+func Until(ctx context.Context, w io.Writer) io.Writer { return until{ctx, w} }
+
+type until struct {
+	ctx context.Context
+	w   io.Writer
+}
+
+func (u until) Write(p []byte) (int, error) {
+	if err := u.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return u.w.Write(p)
 }

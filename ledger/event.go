@@ -137,7 +137,7 @@ func late(ctx context.Context) error {
 
 // check refuses what could be written and never read again.
 func (e *Event) check() error {
-	if e.ID == "" || len(e.ID) > maxID || !slices.Contains(sources[:], e.Source) || e.Quarantine != "" && !slices.Contains(Reasons[:], e.Quarantine) {
+	if e.ID == "" || len(e.ID) > maxID || len(e.Account) > maxID || !slices.Contains(sources[:], e.Source) || e.Quarantine != "" && !slices.Contains(Reasons[:], e.Quarantine) {
 		return fmt.Errorf("the event %.40q of source %q with the reason %q is not one the ledger can hold", e.ID, e.Source, e.Quarantine)
 	}
 	if err := e.Facts.check(); err != nil {

@@ -52,7 +52,7 @@ func (op *Operator) spool(w http.ResponseWriter, r *http.Request, kind string, f
 	}
 	defer leave()
 	unhurried(w)
-	f, err := op.Ledger.Spool(fill)
+	f, err := op.Ledger.Spool(func(w io.Writer) error { return fill(ledger.Until(r.Context(), w)) })
 	if err != nil {
 		return err
 	}
