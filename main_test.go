@@ -71,6 +71,7 @@ func TestScripts(t *testing.T) {
 			for name, value := range map[string]string{
 				"STRIPE_WEBHOOK_SECRET": testSecret, "STRIPE_MODE": "test", "TILLHOOK_LISTEN": public, "TILLHOOK_OPERATOR_LISTEN": private,
 				"TILLHOOK_DATA_DIR": filepath.Join(e.WorkDir, "data"), "EVENTS": events, "HOME": e.WorkDir,
+				"GORACE": "atexit_sleep_ms=0", // the race detector lets each process sleep for a second at its end
 			} {
 				e.Setenv(name, value)
 			}

@@ -49,7 +49,15 @@ func Verify(path string) (*Proof, error) {
 		return nil, errors.Join(err, fmt.Errorf("%w: there is no file %s", ErrNotFound, path))
 	}
 	l, err := open(path, true)
-	if err != nil {
+	var u *unusable
+	switch {
+	case errors.As(err, &u):
+		return nil, fmt.Errorf("%w: %s %s: it is of no use as a copy", ErrSchema, u.path, u.problem)
+	case errors.Is(err, ErrHeld):
+		return nil, fmt.Errorf("%w: tillhook verify without a file has the receiver copy it first", err)
+	case errors.Is(err, ErrCorrupt):
+		return nil, fmt.Errorf("%s cannot even be opened: %w: it is of no use as a copy", path, err)
+	case err != nil:
 		return nil, err
 	}
 	proof, err := l.prove()

@@ -10,6 +10,17 @@ import (
 	"os"
 )
 
+// unusable is a file that no ledger can be in. It is an [ErrSchema].
+type unusable struct {
+	path, problem string
+	mend          string // what to do where it stands in a ledger's place
+}
+
+func (u *unusable) Error() string {
+	return fmt.Sprintf("%v: %s %s; %s", ErrSchema, u.path, u.problem, u.mend)
+}
+func (u *unusable) Unwrap() error { return ErrSchema }
+
 // inspect looks at a file before bbolt maps it into memory: reading behind the end of a mapped file is a
 // fault that ends the process, and an empty file would be laid out anew. It writes nothing.
 //
@@ -24,9 +35,9 @@ func inspect(path string) error {
 	}
 	switch {
 	case !info.Mode().IsRegular():
-		return fmt.Errorf("%w: %s is not a regular file; set TILLHOOK_DATA_DIR to another folder", ErrSchema, path)
+		return &unusable{path, "is not a regular file", "set TILLHOOK_DATA_DIR to another folder"}
 	case info.Size() == 0:
-		return fmt.Errorf("%w: %s is empty; remove it, and the next start makes a new one", ErrSchema, path)
+		return &unusable{path, "is empty", "remove it, and the next start makes a new one"}
 	}
 	f, err := os.Open(path)
 	if err != nil {
@@ -54,9 +65,9 @@ func inspect(path string) error {
 	}
 	switch {
 	case !sound:
-		return fmt.Errorf("%w: %s was written by another program, or its beginning is damaged; move it away, or restore a copy", ErrSchema, path)
+		return &unusable{path, "was written by another program, or its beginning is damaged", "move it away, or restore a copy"}
 	case uint64(info.Size()) < needed:
-		return fmt.Errorf("%w: %s is cut short: it has %d bytes of %d; restore a copy", ErrSchema, path, info.Size(), needed)
+		return &unusable{path, fmt.Sprintf("is cut short: it has %d bytes of %d", info.Size(), needed), "restore a copy"}
 	}
 	return nil
 }

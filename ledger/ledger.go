@@ -76,6 +76,8 @@ var (
 	ErrCorrupt = errors.New("a stored value is damaged")
 	// ErrGone: the event is known, its raw body is no longer kept.
 	ErrGone = errors.New("the body is no longer kept")
+	// ErrOtherID: a body that is decoded again names another event than it did when it came.
+	ErrOtherID = errors.New("the body names another event")
 	// ErrCursor: a page was asked for after a row that does not exist.
 	ErrCursor = errors.New("no such row to start after")
 )
@@ -175,12 +177,17 @@ func Open(opts Options) (*Ledger, error) {
 	}
 	l.opts, l.Migrated = opts, migrated
 	if l.livemode != opts.Livemode {
-		have, want := ModeName(l.livemode), ModeName(opts.Livemode)
-		return nil, errors.Join(fmt.Errorf("%w: %s holds %s mode payments, the configuration says %s; set TILLHOOK_DATA_DIR to another folder for %s mode",
-			ErrOtherMode, path, have, want, want), l.db.Close())
+		return nil, errors.Join(otherMode(path, l.livemode), l.db.Close())
 	}
 	removeLeftovers(opts.Dir)
 	return l, nil
+}
+
+// otherMode refuses a ledger of the mode that the configuration does not say.
+func otherMode(path string, livemode bool) error {
+	have, want := ModeName(livemode), ModeName(!livemode)
+	return fmt.Errorf("%w: %s holds %s mode payments, the configuration says %s; set TILLHOOK_DATA_DIR to another folder for %s mode",
+		ErrOtherMode, path, have, want, want)
 }
 
 // OpenReadOnly opens an existing ledger beside nobody: bbolt's lock keeps it from a file that a
@@ -454,6 +461,9 @@ func (l *Ledger) Close() error {
 	}
 	return nil
 }
+
+// Path is where the ledger of a data folder lies.
+func Path(dir string) string { return filepath.Join(dir, fileName) }
 
 // Livemode is the mode the ledger is bound to.
 func (l *Ledger) Livemode() bool { return l.livemode }

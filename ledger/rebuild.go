@@ -83,7 +83,7 @@ func (r *rebuild) write(ctx context.Context) (made string, err error) {
 			return err
 		}
 		if r.livemode != r.opts.Livemode {
-			return fmt.Errorf("%w: it holds %s mode payments", ErrOtherMode, ModeName(r.livemode))
+			return otherMode(r.done.Path, r.livemode)
 		}
 		if made, err = makeEmpty(r.opts.Dir, r.livemode); err != nil {
 			return err

@@ -42,12 +42,12 @@ func (l *Ledger) Release(ctx context.Context, id string) (Result, error) {
 	}
 	e := l.opts.Decode(raw)
 	if e.ID != old.id || e.Livemode != old.livemode {
-		return Result{}, fmt.Errorf("event %s reads as %s of %s mode now: it stays in quarantine, so that it is not booked twice", old.id, e.ID, ModeName(e.Livemode))
+		return Result{}, fmt.Errorf("%w: event %s reads as %s of %s mode now, and stays in quarantine so that it is not booked twice", ErrOtherID, old.id, e.ID, ModeName(e.Livemode))
 	}
 	if e.Quarantine != "" {
 		return Result{Status: Quarantined, Reason: e.Quarantine, Sequence: seq, Repeat: true}, nil
 	}
-	e.Source, e.Received = old.source, time.UnixMilli(old.received)
+	e.Source, e.Received, e.Raw = old.source, time.UnixMilli(old.received), raw
 	if err := e.check(); err != nil {
 		return Result{}, err
 	}

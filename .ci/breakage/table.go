@@ -24,6 +24,11 @@ const (
 	listenGo    = "receiver/listen.go"
 	operatorGo  = "receiver/operator/operator.go"
 	apiGo       = "receiver/operator/api.go"
+	filesGo     = "receiver/operator/files.go"
+	summaryGo   = "receiver/operator/summary.go"
+	verifyGo    = "receiver/cli/verify.go"
+	backupGo    = "receiver/cli/backup.go"
+	eventsGo    = "receiver/cli/events.go"
 	configGo    = "receiver/config/config.go"
 	secretsGo   = "receiver/config/secrets.go"
 	valuesGo    = "receiver/config/values.go"
@@ -175,6 +180,25 @@ var table = []broken{
 	{"foreign fetches", operatorGo, "site != \"none\" && site != \"same-origin\"", "site != \"none\" && site != \"same-origin\" && false", "./receiver/operator", "TestAnotherSitesPageIsRefused"},
 	{"no login, no data", operatorGo, "		case \"/metrics\", \"/healthz\", \"/readyz\":", "		case \"/metrics\", \"/healthz\", \"/readyz\", \"/api/payments\":", "./receiver/operator", "TestOnTCPOnlyMetricsAndHealthAnswer"},
 	{"unknown parameters", apiGo, "		q.fail(\"unknown parameter %q\", name)", "		_ = name", "./receiver/operator", "TestQueries"},
+	{"a path has its method", operatorGo, "		if !slices.Contains(methods, r.Method) {", "		if false {", "./receiver/operator", "TestWhatIsAskedOfTheNewPaths"},
+	{"only a POST releases", operatorGo, "op.release, http.MethodPost)", "op.release, http.MethodPost, http.MethodGet)", "./receiver/operator", "TestWhatIsAskedOfTheNewPaths"},
+	{"no export to be thrown away", operatorGo, "op.export, http.MethodGet)", "op.export, http.MethodGet, http.MethodHead)", "./receiver/operator", "TestWhatIsAskedOfTheNewPaths"},
+	{"no login, no copy", operatorGo, "		case \"/metrics\", \"/healthz\", \"/readyz\":", "		case \"/metrics\", \"/healthz\", \"/readyz\", \"/api/backup\":", "./receiver/operator", "TestWhatIsAskedOfTheNewPaths"},
+	{"only a receiver releases", operatorGo, "	case errors.Is(err, ledger.ErrReadOnly):", "	case false:", "./receiver/operator", "TestAReadOnlyLedgerReleasesNothing"},
+	{"copies under way are few", filesGo, "maxSpools = 2\n", "maxSpools = 200\n", "./receiver/operator", "TestStalledClientsStopNobody"},
+	{"a copy's place is given back", filesGo, "		return func() { <-op.spools }, nil", "		return func() {}, nil", "./receiver/operator", "TestWhatIsNotTakenToItsEndIsBrokenOff"},
+	{"what is cut short is broken off", filesGo, "		panic(http.ErrAbortHandler) // closing the connection is the only way left to say so\n", "", "./receiver/operator", "TestWhatIsNotTakenToItsEndIsBrokenOff"},
+	{"who stops reading is let go", filesGo, "stallTime = 2 * time.Minute", "stallTime = 24 * time.Hour", "./receiver/operator", "TestAClientMayBeSlowButNotStop"},
+	{"who reads slowly is not", filesGo, "SetWriteDeadline(time.Now().Add(stallTime))", "SetWriteDeadline(time.Now().Add(0 * stallTime))", "./receiver/operator", "TestAClientMayBeSlowButNotStop"},
+	{"a proof may take long", filesGo, "	unhurried(w)\n	leave, err := op.enter(r.Context())\n	if err != nil {\n		return err\n	}\n	defer leave()\n	var proof", "	leave, err := op.enter(r.Context())\n	if err != nil {\n		return err\n	}\n	defer leave()\n	var proof", "./receiver/operator", "TestAProofTakesItsTime"},
+	{"a proof nobody waits for ends", filesGo, "op.Verify(r.Context(), path)", "op.Verify(context.WithoutCancel(r.Context()), path)", "./receiver/operator", "TestAProofTakesItsTime"},
+	{"a copy is proven, not the ledger", filesGo, "op.Verify(r.Context(), path)", "op.Verify(r.Context(), op.Ledger.Path())", "./receiver/operator", "TestVerify"},
+	{"a summary tells of the disk", summaryGo, "say(\"storage\", storage.Err != nil,", "say(\"storage\", false,", "./receiver/operator", "TestASummaryTellsThatTheDiskFails"},
+
+	// The commands.
+	{"an unsound file fails", verifyGo, "		return &proof, errUnsound\n", "		return &proof, nil\n", ".", "TestScripts/backup"},
+	{"a rebuild names who must stop", backupGo, "		if errors.Is(err, ledger.ErrHeld) {", "		if false {", ".", "TestScripts/rebuild"},
+	{"what is left in quarantine is told", eventsGo, "				if e.Outcome == ledger.Quarantined {\n					left++\n", "				if false {\n					left++\n", ".", "TestScripts/quarantine"},
 
 	// The configuration.
 	{"unknown names", configGo, "	r.refuseUnknown()\n", "", "./receiver/config", "TestFaults"},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -22,14 +23,18 @@ synced. It is a ledger itself: put it in a data folder as ledger.db to go back t
   tillhook verify /var/backups/tillhook-2026-11-23.db`,
 		Args: oneFile,
 		RunE: func(c *cobra.Command, args []string) (err error) {
+			// Before the receiver has made a copy for it.
+			if _, err := os.Lstat(args[0]); err == nil {
+				return fmt.Errorf("%s is there already: name another file, or move it away", args[0])
+			}
+			if folder, err := os.Stat(filepath.Dir(args[0])); err != nil || !folder.IsDir() {
+				return fmt.Errorf("there is no folder %s to put the copy in: make it first", filepath.Dir(args[0]))
+			}
 			client, closeClient, err := p.client()
 			if err != nil {
 				return err
 			}
 			defer func() { err = errors.Join(err, closeClient()) }()
-			if _, err := os.Lstat(args[0]); err == nil { // before the receiver has made a copy for it
-				return fmt.Errorf("%s is there already: name another file, or move it away", args[0])
-			}
 			answer, err := client.Open(c.Context(), "/api/backup", nil)
 			if err != nil {
 				return err
@@ -75,7 +80,7 @@ With --decode the bodies are read again, where they are still kept, in place of 
 					done.Decoded, done.Gone, done.Released)
 			}
 			if done.Mended > 0 {
-				fmt.Fprintf(p.Stdout, "%d damaged rows were made from their bodies again; when those came is not known exactly.\n", done.Mended)
+				fmt.Fprintf(p.Stdout, "Damaged rows made from their bodies again: %d. When those events came is not known exactly.\n", done.Mended)
 			}
 			_, err = fmt.Fprintf(p.Stdout, "The old file is %s.\n", done.Kept)
 			return err

@@ -110,11 +110,13 @@ A start of the receiver does so by itself when it decodes in another way than th
 				}
 			}
 			var rows [][]string
+			var failed []error
 			left := 0
 			for _, id := range args {
 				answer, err := client.Post(c.Context(), operator.EventPath(id)+"/release")
 				if err != nil {
-					return err
+					failed = append(failed, err)
+					continue
 				}
 				var e ledger.EventRecord
 				if err := json.Unmarshal(answer, &e); err != nil {
@@ -130,8 +132,10 @@ A start of the receiver does so by itself when it decodes in another way than th
 					return err
 				}
 			}
-			_, err = fmt.Fprintf(p.Stderr, "%d tried, %d still in quarantine.\n", len(rows), left)
-			return err
+			if len(failed) == 0 || len(rows) > 0 {
+				fmt.Fprintf(p.Stderr, "%d tried, %d still in quarantine.\n", len(rows), left)
+			}
+			return errors.Join(failed...)
 		},
 	}
 }

@@ -6,9 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -16,11 +16,13 @@ import (
 
 	"tillhook/ledger"
 	"tillhook/receiver/config"
-	"tillhook/receiver/operator"
 )
 
-// errUnsound: a file was looked through, and faults were found.
-var errUnsound = errors.New("the ledger is not sound: stop the receiver, keep the file, and restore a copy that verifies, or try tillhook rebuild")
+// A file was looked through, and faults were found.
+var (
+	errUnsound       = errors.New("the copy is not sound: make another one")
+	errLedgerUnsound = errors.New("the ledger is not sound: stop the receiver, keep the file, and restore a copy that verifies, or try tillhook rebuild")
+)
 
 func (p *Program) verifyCommand() *cobra.Command {
 	var asJSON, here bool
@@ -67,20 +69,24 @@ func (p *Program) proof(ctx context.Context, args []string) (*ledger.Proof, erro
 	if len(args) == 1 {
 		return Verify(ctx, args[0])
 	}
-	client, closeClient, err := p.client()
-	if err != nil {
-		return nil, err
-	}
-	answer, err := client.Post(ctx, "/api/verify")
-	if err := errors.Join(err, closeClient()); err != nil {
-		var e *operator.Error
-		if errors.As(err, &e) && e.Code == "not_found" { // no receiver runs: nobody holds the file
-			dataDir, _ := config.Places(p.Environ)
-			return Verify(ctx, filepath.Join(dataDir, "ledger.db"))
+	var proof *ledger.Proof
+	client, looked, err := p.receiver()
+	if client != nil {
+		var answer []byte
+		if answer, err = client.Post(ctx, "/api/verify"); err == nil {
+			proof, err = readProof(answer)
 		}
-		return nil, err
+	} else if err == nil { // nobody holds the file
+		dataDir, _ := config.Places(p.Environ)
+		if _, err := os.Lstat(ledger.Path(dataDir)); errors.Is(err, fs.ErrNotExist) {
+			return nil, nothingThere(looked, dataDir)
+		}
+		proof, err = Verify(ctx, ledger.Path(dataDir))
 	}
-	return readProof(answer)
+	if errors.Is(err, errUnsound) {
+		err = errLedgerUnsound
+	}
+	return proof, err
 }
 
 func readProof(answer []byte) (*ledger.Proof, error) {

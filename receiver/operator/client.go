@@ -48,7 +48,11 @@ func (p inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 	w := &recorder{header: http.Header{}, body: in, begun: make(chan struct{})}
 	go func() {
 		defer func() { // a handler panics to break its answer off
-			if broken := recover(); broken != nil {
+			switch broken := recover(); broken {
+			case nil:
+			default:
+				panic(broken)
+			case http.ErrAbortHandler:
 				w.WriteHeader(http.StatusInternalServerError)
 				in.CloseWithError(io.ErrUnexpectedEOF)
 			}

@@ -46,12 +46,12 @@ func (op *Operator) backup(w http.ResponseWriter, r *http.Request) error {
 // spool answers with what fill writes: to a file first, so that a client that is slow, or stops, holds up
 // nothing but its own connection.
 func (op *Operator) spool(w http.ResponseWriter, r *http.Request, kind string, fill func(io.Writer) error) error {
+	unhurried(w)
 	leave, err := op.enter(r.Context())
 	if err != nil {
 		return err
 	}
 	defer leave()
-	unhurried(w)
 	f, err := op.Ledger.Spool(func(w io.Writer) error { return fill(ledger.Until(r.Context(), w)) })
 	if err != nil {
 		return err
@@ -65,7 +65,7 @@ func (op *Operator) spool(w http.ResponseWriter, r *http.Request, kind string, f
 }
 
 // placeTime is how long a request waits for one of few places.
-const placeTime = 10 * time.Second
+const placeTime = 2 * time.Second
 
 // enter takes one of few places for what copies the ledger.
 func (op *Operator) enter(ctx context.Context) (leave func(), err error) {
@@ -94,16 +94,17 @@ func sendFile(w http.ResponseWriter, f *os.File, kind string) error {
 	w.Header().Set("Content-Type", kind)
 	w.Header().Set("Content-Length", strconv.FormatInt(info.Size(), 10))
 	c := http.NewResponseController(w)
-	for {
+	for sent := int64(0); ; {
 		if err := c.SetWriteDeadline(time.Now().Add(stallTime)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 			return err
 		}
 		n, err := io.CopyN(w, f, 256<<10)
+		sent += n
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("after %d bytes: %w", n, err)
+			return fmt.Errorf("after about %d bytes: %w", sent, err)
 		}
 	}
 }
@@ -116,12 +117,12 @@ func (op *Operator) verify(w http.ResponseWriter, r *http.Request) error {
 	if op.Verify == nil {
 		return &Error{http.StatusNotFound, "not_found", "no receiver is running; tillhook verify reads the ledger itself"}
 	}
+	unhurried(w)
 	leave, err := op.enter(r.Context())
 	if err != nil {
 		return err
 	}
 	defer leave()
-	unhurried(w)
 	var proof *ledger.Proof
 	err = op.Ledger.WithCopy(func(path string) (err error) {
 		proof, err = op.Verify(r.Context(), path)

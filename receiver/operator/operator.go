@@ -184,6 +184,8 @@ func (op *Operator) fail(w http.ResponseWriter, r *http.Request, err error) {
 		e = &Error{http.StatusGone, "gone", err.Error()}
 	case errors.Is(err, ledger.ErrUnavailable), errors.Is(err, ledger.ErrOverloaded), errors.Is(err, ledger.ErrClosed):
 		e = &Error{http.StatusServiceUnavailable, "storage_unavailable", err.Error()}
+	case errors.Is(err, ledger.ErrOtherID):
+		e = &Error{http.StatusConflict, "invalid_request", err.Error()}
 	case errors.Is(err, ledger.ErrReadOnly):
 		e = &Error{http.StatusConflict, "invalid_request", "no receiver is running, and only one can change the ledger: start it (tillhook serve)"}
 	case errors.Is(err, ledger.ErrCursor):

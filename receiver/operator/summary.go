@@ -44,7 +44,7 @@ func (op *Operator) summary(w http.ResponseWriter, r *http.Request) error {
 	if err := q.end(); err != nil {
 		return err
 	}
-	totals, err := op.Ledger.Totals(day(from), day(to))
+	totals, err := op.Ledger.Totals(day(from, false), day(to, true))
 	if err != nil {
 		return err
 	}
@@ -59,12 +59,17 @@ func (op *Operator) summary(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// day turns Unix seconds into a time; the zero one stands for no bound.
-func day(at *int64) time.Time {
+// day makes a bound of a time; the zero one stands for no bound. Totals are of whole days: a day that is asked for in part is
+// told as a whole.
+func day(at *int64, end bool) time.Time {
 	if at == nil {
 		return time.Time{}
 	}
-	return time.Unix(*at, 0)
+	t := time.Unix(*at, 0).UTC()
+	if begin := t.Truncate(24 * time.Hour); end && t.After(begin) {
+		return begin.AddDate(0, 0, 1)
+	}
+	return t
 }
 
 // time reads a day (2026-11-23), an RFC 3339 time, or Unix seconds.

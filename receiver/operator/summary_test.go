@@ -1,0 +1,259 @@
+package operator_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"tillhook/ledger"
+	"tillhook/ledger/ledgertest"
+	"tillhook/receiver/operator"
+	"tillhook/receiver/stripe"
+)
+
+// paid is an event of a payment that was received at a time.
+func paid(id, at string, amount int64) *ledger.Event {
+	created, err := time.Parse(time.RFC3339, at)
+	if err != nil {
+		panic(err)
+	}
+	return &ledger.Event{ID: "evt_" + id, Type: "payment_intent.succeeded", Created: created.Unix(), Source: ledger.Webhook, Received: created, Raw: []byte("{}"),
+		Facts: ledger.Facts{PaymentIntent: "pi_" + id, Intents: []ledger.Intent{{ID: "pi_" + id, Status: "succeeded", Currency: "eur", Amount: amount, HasAmount: true,
+			AmountReceived: amount, Created: created.Unix()}}}}
+}
+
+// statusOf is another event of that payment, with another status.
+func statusOf(e *ledger.Event, status string) *ledger.Event {
+	other := *e
+	other.ID, other.Type = e.ID+"_"+status, "payment_intent."+status
+	other.Facts.Intents = slices.Clone(e.Facts.Intents)
+	other.Facts.Intents[0].Status, other.Facts.Intents[0].AmountReceived = status, 0
+	return &other
+}
+
+func door(l *ledger.Ledger) http.Handler {
+	return operator.New(operator.Options{Ledger: l, Log: slog.New(slog.DiscardHandler)}).Socket()
+}
+
+// summaryOf asks and reads strictly: an answer with a field that the design does not name fails.
+func summaryOf(t *testing.T, h http.Handler, query string) operator.Summary {
+	t.Helper()
+	w := get(h, "/api/summary"+query, nil)
+	var s operator.Summary
+	in := json.NewDecoder(w.Body)
+	in.DisallowUnknownFields()
+	if err := in.Decode(&s); err != nil || w.Code != 200 {
+		t.Fatalf("%s: got %d, %v", query, w.Code, err)
+	}
+	return s
+}
+
+func TestTheFormOfASummary(t *testing.T) {
+	l := ledgertest.Open(t, false)
+	appendEvent(t, l, paid("1", "2026-11-23T10:00:00Z", 2099))
+	before := time.Now().Unix()
+	w := get(door(l), "/api/summary", nil)
+	var s map[string]json.RawMessage
+	if err := json.Unmarshal(w.Body.Bytes(), &s); err != nil || w.Code != 200 {
+		t.Fatalf("%d %s %v", w.Code, w.Body, err)
+	}
+	var generated int64
+	if err := json.Unmarshal(s["generated"], &generated); err != nil || generated < before || generated > time.Now().Unix() {
+		t.Errorf("it was generated at %s, %v", s["generated"], err)
+	}
+	for name, want := range map[string]string{
+		"object":   `"summary"`,
+		"mode":     `"test"`,
+		"totals":   `[{"day":"2026-11-23","currency":"eur","account":null,"received":2099,"refunded":0,"withdrawn":0,"reinstated":0,"net":2099}]`,
+		"payments": `{"canceled":0,"none":0,"other":0,"processing":0,"requires_action":0,"requires_capture":0,"requires_confirmation":0,"requires_payment_method":0,"succeeded":1}`,
+		"events":   `{"applied":1,"quarantined":0,"recorded":0,"unchanged":0}`,
+		"health": `{"status":"ok","sentences":[{"name":"storage","verdict":"ok","sentence":"The ledger can be written.","next":null},` +
+			`{"name":"quarantine","verdict":"ok","sentence":"Nothing lies in quarantine.","next":null},` +
+			`{"name":"conflicts","verdict":"ok","sentence":"No payment contradicts itself.","next":null}]}`,
+	} {
+		if got := string(s[name]); got != want {
+			t.Errorf("%s is %s, want %s", name, got, want)
+		}
+	}
+	if len(s) != 7 {
+		t.Errorf("it has %d fields: %s", len(s), w.Body)
+	}
+	if s := summaryOf(t, door(ledgertest.Open(t, true)), ""); s.Mode != "live" || s.Totals == nil || len(s.Totals) != 0 {
+		t.Errorf("of an empty ledger of live mode it is %+v", s)
+	}
+}
+
+func TestASummarysDays(t *testing.T) {
+	l := ledgertest.Open(t, false)
+	for i, at := range []string{"2026-03-31T23:59:59Z", "2026-04-01T00:00:00Z", "2026-04-01T23:59:59Z", "2026-04-02T00:00:00Z"} {
+		appendEvent(t, l, paid(string(rune('a'+i)), at, 1<<i))
+	}
+	h := door(l)
+	for _, c := range []struct{ query, want string }{
+		{"", "2026-03-31:1 2026-04-01:6 2026-04-02:8"},
+		{"?from=2026-04-01", "2026-04-01:6 2026-04-02:8"},
+		{"?to=2026-04-01", "2026-03-31:1"},
+		{"?from=2026-04-01&to=2026-04-02", "2026-04-01:6"},
+		{"?from=2026-04-01&to=2026-04-01", ""},
+		{"?from=2026-04-02&to=2026-04-01", ""},
+		{"?from=2026-04-01T00:00:00Z&to=2026-04-02T00:00:00Z", "2026-04-01:6"},
+		{"?from=2026-04-01T00:00:00%2B02:00&to=2026-04-02T00:00:00Z", "2026-03-31:1 2026-04-01:6"}, // still the 31st in UTC
+		{"?from=1775001600&to=1775088000", "2026-04-01:6"},
+		{"?from=1775001599&to=1775001600", "2026-03-31:1"},
+		{"?from=1775087999", "2026-04-01:6 2026-04-02:8"}, // the last second of a day belongs to that day
+		{"?from=0&to=1", ""},
+		{"?to=0", ""},
+		{"?from=-1", "2026-03-31:1 2026-04-01:6 2026-04-02:8"},
+		{"?from=9223372036854775807", ""},
+	} {
+		var got []string
+		for _, total := range summaryOf(t, h, c.query).Totals {
+			got = append(got, total.Day+":"+ledger.Decimal(total.Received, "jpy"))
+		}
+		if strings.Join(got, " ") != c.want {
+			t.Errorf("%s: got %v, want %s", c.query, got, c.want)
+		}
+	}
+	for _, query := range []string{"?since=2026-04-01", "?from=yesterday", "?from=2026-13-01", "?to=2026-04-01T00:00:00", "?to=1.5", "?from=99999999999999999999",
+		"?from=2026-04-01&from=2026-04-02", "?limit=1", "?%zz"} {
+		w := get(h, "/api/summary"+query, nil)
+		if w.Code != 400 || !strings.Contains(w.Body.String(), `{"error":{"code":"invalid_request"`) {
+			t.Errorf("%s: got %d %s", query, w.Code, w.Body)
+		}
+	}
+}
+
+// told is a ledger that was told every payment's life in testdata/scenarios.
+func told(t *testing.T) *ledger.Ledger {
+	t.Helper()
+	files, err := filepath.Glob("../../testdata/scenarios/*/[0-9]*.json")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no scenarios: ", err)
+	}
+	l := ledgertest.Open(t, false)
+	for _, file := range files {
+		body, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := stripe.Decode(body, false)
+		e.Source, e.Received = ledger.Webhook, time.Unix(1793000000, 0)
+		appendEvent(t, l, e)
+	}
+	return l
+}
+
+// The totals are what all payments come to, by currency and account; and so are the lines that the accountant gets.
+func TestTotalsArePaymentsSums(t *testing.T) {
+	type books struct{ currency, account ledger.OrNull }
+	type sums struct{ received, refunded, withdrawn, reinstated, net int64 }
+	h := door(told(t))
+	totals, payments, lines := map[books]sums{}, map[books]sums{}, map[books]sums{}
+	add := func(to map[books]sums, b books, s sums) {
+		was := to[b]
+		now := sums{was.received + s.received, was.refunded + s.refunded, was.withdrawn + s.withdrawn, was.reinstated + s.reinstated, was.net + s.net}
+		if to[b] = now; now == (sums{}) {
+			delete(to, b)
+		}
+	}
+	for _, x := range summaryOf(t, h, "").Totals {
+		add(totals, books{x.Currency, x.Account}, sums{x.Received, x.Refunded, x.Withdrawn, x.Reinstated, x.Net})
+	}
+	count := 0
+	for params := (url.Values{"limit": {"100"}}); ; {
+		var page operator.List[ledger.Payment]
+		if err := json.Unmarshal(get(h, "/api/payments?"+params.Encode(), nil).Body.Bytes(), &page); err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range page.Data {
+			count++
+			add(payments, books{p.Currency, p.Account}, sums{p.AmountReceived, p.AmountRefunded, p.DisputeWithdrawn, p.DisputeReinstated, p.AmountNet})
+			params.Set("starting_after", p.ID)
+		}
+		if !page.HasMore {
+			break
+		}
+	}
+	for line := range bytes.Lines(get(h, "/api/export?format=jsonl", nil).Body.Bytes()) {
+		var x struct {
+			Currency, Account       ledger.OrNull
+			Received, Refunded, Net int64
+			DisputeWithdrawn        int64 `json:"dispute_withdrawn"`
+			DisputeReinstated       int64 `json:"dispute_reinstated"`
+		}
+		if err := json.Unmarshal(line, &x); err != nil {
+			t.Fatal(err)
+		}
+		add(lines, books{x.Currency, x.Account}, sums{x.Received, x.Refunded, x.DisputeWithdrawn, x.DisputeReinstated, x.Net})
+	}
+	if count < 20 || len(totals) < 3 || len(totals) != len(payments) || len(totals) != len(lines) {
+		t.Errorf("%d payments in %d sums, %d exported, %d totals", count, len(payments), len(lines), len(totals))
+	}
+	for b, want := range payments {
+		if totals[b] != want || lines[b] != want {
+			t.Errorf("%+v: the payments come to %+v, the totals to %+v, the export to %+v", b, want, totals[b], lines[b])
+		}
+	}
+}
+
+func TestHealthIsSaidInSentences(t *testing.T) {
+	held := func(id string, why ledger.Reason) *ledger.Event {
+		return &ledger.Event{ID: id, Type: "x", Source: ledger.Webhook, Received: time.Unix(1, 0), Quarantine: why, Raw: []byte("}")}
+	}
+	twice := paid("1", "2026-11-23T10:00:00Z", 500)
+	for _, c := range []struct {
+		what   string
+		events []*ledger.Event
+		status string
+		name   string
+		want   operator.Sentence
+	}{
+		{"in quarantine", []*ledger.Event{held("evt_1", ledger.Undecodable), held("evt_2", ledger.WrongMode), held("evt_3", ledger.WrongMode)}, "warn", "quarantine",
+			operator.Sentence{Verdict: "warn", Sentence: "Events that could not be used lie in quarantine: 2 wrong_mode, 1 undecodable.", Next: "tillhook events --outcome quarantined"}},
+		{"a conflict", []*ledger.Event{twice, statusOf(twice, "canceled")}, "warn", "conflicts",
+			operator.Sentence{Verdict: "warn", Sentence: "Payments with a flag: 1.", Next: "find them in tillhook payments and compare them with Stripe's Dashboard"}},
+		{"nothing", []*ledger.Event{twice, statusOf(twice, "processing")}, "ok", "conflicts", operator.Sentence{Verdict: "ok", Sentence: "No payment contradicts itself."}},
+	} {
+		l := ledgertest.Open(t, false)
+		for _, e := range c.events {
+			appendEvent(t, l, e)
+		}
+		h := summaryOf(t, door(l), "").Health
+		if c.want.Name = c.name; h.Status != c.status || !slices.Contains(h.Sentences, c.want) {
+			t.Errorf("%s: got %+v, want %s and %+v", c.what, h, c.status, c.want)
+		}
+	}
+}
+
+// A disk without room: every write behind the limit fails with EFBIG, and later it does not.
+func TestASummaryTellsThatTheDiskFails(t *testing.T) {
+	l := ledgertest.Open(t, false)
+	limit := func(size uint64) {
+		if err := unix.Prlimit(0, unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: size, Max: unix.RLIM_INFINITY}, nil); err != nil {
+			t.Error(err)
+		}
+	}
+	defer limit(unix.RLIM_INFINITY)
+	limit(4096)
+	if _, err := l.Append(t.Context(), paid("1", "2026-11-23T10:00:00Z", 500)); !errors.Is(err, ledger.ErrUnavailable) {
+		t.Fatalf("an event was taken by a full disk: %v", err)
+	}
+	h := summaryOf(t, door(l), "").Health
+	limit(unix.RLIM_INFINITY)
+	if s := h.Sentences[0]; h.Status != "fail" || s.Name != "storage" || s.Verdict != "fail" || s.Next == "" || !strings.Contains(s.Sentence, "every event is answered 503") ||
+		!strings.Contains(s.Sentence, "file too large") {
+		t.Errorf("got %+v", h)
+	}
+	eventually(t, "the disk is good again, and the summary says so", func() bool { return summaryOf(t, door(l), "").Health.Status == "ok" })
+}
