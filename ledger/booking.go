@@ -77,6 +77,10 @@ func (b *booking) book(p *pending) (err error) {
 		p.err = fmt.Errorf("%w: %w", ErrUnavailable, err)
 		return nil
 	}
+	if p.release { // a delivery was faster
+		p.result = Result{Status: old.outcome, Reason: old.reason, PaymentID: payment, Sequence: seq, Repeat: true}
+		return nil
+	}
 	old.repeats++
 	p.result = old.repeat(seq, payment)
 	b.writing = true
@@ -119,6 +123,7 @@ func (b *booking) enter(p *pending, seq uint64, old *row) error {
 	if len(changes) > 0 {
 		p.result.PaymentID = changes[0].id
 	}
+	p.booked = old != nil
 	return b.record(r, seq, p.body, old, changes)
 }
 

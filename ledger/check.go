@@ -61,7 +61,25 @@ func Verify(path string) (*Proof, error) {
 		return nil, err
 	}
 	proof, err := l.prove()
+	if metaErr := l.bothMetas(); metaErr != nil { // bbolt goes by the other one, and says nothing
+		proof.Sound, proof.Faults = false, append(proof.Faults, metaErr.Error())
+		err = errors.Join(err, metaErr)
+	}
 	return proof, errors.Join(err, l.Close())
+}
+
+// bothMetas demands two meta pages. Where the newer one is damaged, what is read is the ledger of one transaction ago.
+func (l *Ledger) bothMetas() error {
+	for page := range int64(2) {
+		m, err := readMetaPage(l.file, page*int64(l.db.Info().PageSize))
+		if err != nil {
+			return fmt.Errorf("read meta page %d: %w", page, err)
+		}
+		if m == nil {
+			return fmt.Errorf("%w: meta page %d: the last transaction may be missing", ErrCorrupt, page)
+		}
+	}
+	return nil
 }
 
 func (l *Ledger) prove() (*Proof, error) {
@@ -158,37 +176,37 @@ func (c *checker) events() error {
 			return fmt.Errorf("event row %d: %w", seq, err)
 		}
 		if at, _, err := lookupID(c.tx, r.livemode, r.id); err != nil {
-			c.fault("event row %d (%s): %w", seq, r.id, err)
+			c.fault("event row %d (%.80s): %w", seq, r.id, err)
 		} else if at != seq {
-			c.fault("event row %d (%s): the id index points to row %d", seq, r.id, at)
+			c.fault("event row %d (%.80s): the id index points to row %d", seq, r.id, at)
 		}
 		c.recount.event(r, +1)
 		if (r.outcome == Quarantined) != (r.reason != "") || (r.outcome == Quarantined) != c.has(bucketQuarantine, key) {
-			c.fault("event row %d (%s): outcome %s, reason %q and the quarantine disagree", seq, r.id, r.outcome, r.reason)
+			c.fault("event row %d (%.80s): outcome %s, reason %q and the quarantine disagree", seq, r.id, r.outcome, r.reason)
 		}
 		if r.outcome == Quarantined {
 			c.held++
 			if !c.has(bucketBodies, key) {
-				c.fault("event row %d (%s): its body is gone although it lies in quarantine", seq, r.id)
+				c.fault("event row %d (%.80s): its body is gone although it lies in quarantine", seq, r.id)
 			}
 		}
 		id, err := paymentOf(c.tx, &r.facts)
 		if err != nil {
-			return fmt.Errorf("event row %d (%s): %w", seq, r.id, err)
+			return fmt.Errorf("event row %d (%.80s): %w", seq, r.id, err)
 		}
 		if (id != "") != (r.outcome == Applied || r.outcome == Unchanged) {
-			c.fault("event row %d (%s): outcome %s with payment %q", seq, r.id, r.outcome, id)
+			c.fault("event row %d (%.80s): outcome %s with payment %q", seq, r.id, r.outcome, id)
 		}
 		if id == "" {
 			return nil
 		}
 		c.ofPay++
 		if !c.has(bucketPaymentEvents, paymentEventKey(id, seq)) {
-			c.fault("event row %d (%s): payment %s does not list it", seq, r.id, id)
+			c.fault("event row %d (%.80s): payment %.80s does not list it", seq, r.id, id)
 		}
 		r.facts.others(func(other string) {
 			if !c.has(bucketLinks, linkKey(other, &r.facts)) {
-				c.fault("event row %d (%s): %s does not find its payment %s", seq, r.id, other, id)
+				c.fault("event row %d (%.80s): %s does not find its payment %.80s", seq, r.id, other, id)
 			}
 		})
 		return nil
@@ -241,7 +259,7 @@ func (c *checker) payments() error {
 	err := c.walk(bucketPayments, func(key, value []byte) error {
 		c.folded++
 		if err := c.payment(string(key), value); err != nil {
-			return fmt.Errorf("payment %s: %w", key, err)
+			return fmt.Errorf("payment %.80s: %w", key, err)
 		}
 		return nil
 	})
@@ -284,17 +302,17 @@ func (c *checker) payment(id string, value []byte) error {
 	links := map[string]bool{}
 	for _, r := range rows {
 		if present, err := paymentOf(c.tx, &r.facts); err != nil || present != id {
-			c.fault("payment %s lists event %s, which is about %q", id, r.id, present)
+			c.fault("payment %.80s lists event %s, which is about %q", id, r.id, present)
 		}
 		r.facts.others(func(other string) { links[string(linkKey(other, &r.facts))] = true })
 	}
 	c.links += uint64(len(links))
 	c.absorbed += uint64(len(rows))
 	if !bytes.Equal(fold(id, rows).encode(), value) {
-		c.fault("payment %s differs from a fresh fold of its events", id)
+		c.fault("payment %.80s differs from a fresh fold of its events", id)
 	}
 	if !c.has(bucketPaymentsTime, timeKey(s.created(), id)) {
-		c.fault("payment %s is missing in the list by time", id)
+		c.fault("payment %.80s is missing in the list by time", id)
 	}
 	e := s.effect(c.l.livemode)
 	c.recount.payment(e.view, +1)
@@ -317,13 +335,13 @@ func (c *checker) sumsOfDays() error {
 			return err
 		}
 		if want := c.totals[string(key)]; a != want {
-			c.fault("the total under %q is %+v, the payments come to %+v", key, a, want)
+			c.fault("the total under %.80q is %+v, the payments come to %+v", key, a, want)
 		}
 		delete(c.totals, string(key))
 		return nil
 	})
 	for key := range c.totals {
-		c.fault("no total is kept under %q", key)
+		c.fault("no total is kept under %.80q", key)
 	}
 	return err
 }

@@ -26,7 +26,7 @@ func unseal(bucket, key, stored []byte) ([]byte, error) {
 			return value, nil
 		}
 	}
-	return nil, fmt.Errorf("%w: bucket %s, key %q", ErrCorrupt, bucket, key)
+	return nil, fmt.Errorf("%w: bucket %s, key %.80q", ErrCorrupt, bucket, key)
 }
 
 func checksum(bucket, key, value []byte) uint32 {

@@ -36,6 +36,7 @@ type pending struct {
 	size    uint64 // of the raw one
 	weight  int64  // what it counts for in maxQueuedBytes: the raw size is more than body and facts together
 	release bool   // no delivery: the event was read from its own row
+	booked  bool   // the event left quarantine
 	job     func(*booking) error
 	result  Result
 	err     error

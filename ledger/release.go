@@ -56,7 +56,7 @@ func (l *Ledger) Release(ctx context.Context, id string) (Result, error) {
 	if err := l.wait(ctx, p); err != nil {
 		return Result{}, err
 	}
-	if l.opts.Released != nil && p.result.Status != AlreadyProcessed { // nobody was faster
+	if l.opts.Released != nil && p.booked {
 		l.opts.Released(e, p.result)
 	}
 	return p.result, nil
@@ -73,10 +73,12 @@ func (l *Ledger) ReleaseAll(ctx context.Context) (Released, error) {
 	var sum Released
 	var errs []error
 	for after := uint64(0); ctx.Err() == nil; {
-		page, last, err := l.held(after)
-		if err != nil || len(page) == 0 {
+		page, damaged, last, err := l.held(after)
+		if err != nil || last == 0 {
 			return sum, errors.Join(append(errs, err)...)
 		}
+		errs = append(errs, damaged[:min(len(damaged), maxFaults)]...)
+		sum.Left += len(damaged)
 		for _, id := range page {
 			res, err := l.Release(ctx, id)
 			switch {
@@ -93,21 +95,26 @@ func (l *Ledger) ReleaseAll(ctx context.Context) (Released, error) {
 	return sum, ctx.Err()
 }
 
-// held lists ids of events in quarantine behind a row.
-func (l *Ledger) held(after uint64) (page []string, last uint64, err error) {
+// held lists ids of events in quarantine behind a row, and what is wrong with rows that cannot be read. last is the
+// row it got to, 0 if there is none.
+func (l *Ledger) held(after uint64) (page []string, damaged []error, last uint64, err error) {
 	err = l.view(func(tx *bolt.Tx) error {
 		c := tx.Bucket(bucketQuarantine).Cursor()
-		for key, _ := c.Seek(seqKey(after + 1)); key != nil && len(page) < 100; key, _ = c.Next() {
+		for key, _ := c.Seek(seqKey(after + 1)); key != nil && len(page)+len(damaged) < 100; key, _ = c.Next() {
 			last = seqOf(key)
 			r, err := readRow(tx, last)
-			if err != nil {
+			switch {
+			case errors.Is(err, ErrCorrupt):
+				damaged = append(damaged, err)
+			case err != nil:
 				return err
+			default:
+				page = append(page, r.id)
 			}
-			page = append(page, r.id)
 		}
 		return nil
 	})
-	return page, last, err
+	return page, damaged, last, err
 }
 
 // ReleaseOnce tries every event in quarantine if another decoder than the present one tried them last.

@@ -200,7 +200,7 @@ func readState(tx *bolt.Tx, id string) (*state, error) {
 	}
 	s, err := decodeState(id, value)
 	if err != nil {
-		return nil, fmt.Errorf("payment %s: %w", id, err)
+		return nil, fmt.Errorf("payment %.80s: %w", id, err)
 	}
 	return s, nil
 }

@@ -50,11 +50,11 @@ func (p inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 		defer func() { // a handler panics to break its answer off
 			switch broken := recover(); broken {
 			case nil:
-			default:
-				panic(broken)
 			case http.ErrAbortHandler:
 				w.WriteHeader(http.StatusInternalServerError)
 				in.CloseWithError(io.ErrUnexpectedEOF)
+			default:
+				panic(broken)
 			}
 		}()
 		p.handler.ServeHTTP(w, r)
