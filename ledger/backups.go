@@ -42,6 +42,7 @@ func (b *Backups) Newest() (at time.Time, ok bool) {
 
 // Run makes copies until ctx ends: the first one when the newest there is old enough.
 func (b *Backups) Run(ctx context.Context) error {
+	b.removeLeftovers()
 	wait := time.Duration(0)
 	if at, ok := b.Newest(); ok {
 		wait = time.Until(at.Add(b.Every))
@@ -65,6 +66,17 @@ func (b *Backups) Run(ctx context.Context) error {
 	}
 }
 
+// removeLeftovers deletes copies that a process was making when it ended. Who runs holds the ledger: they are nobody else's.
+func (b *Backups) removeLeftovers() {
+	left, err := filepath.Glob(filepath.Join(b.Dir, b.prefix()+"*.db.new-*"))
+	if err != nil {
+		return
+	}
+	for _, path := range left {
+		_ = os.Remove(path) // what cannot be deleted is not worth a backup
+	}
+}
+
 // once makes one copy and deletes those that are too many.
 func (b *Backups) once(ctx context.Context, now time.Time) (path string, err error) {
 	if err := makeDir(b.Dir); err != nil {
@@ -79,7 +91,9 @@ func (b *Backups) once(ctx context.Context, now time.Time) (path string, err err
 	if err != nil {
 		return path, err
 	}
-	for len(made) > b.Keep {
+	// A clock that was wrong once may have named others later than this one; this one stays.
+	made = slices.DeleteFunc(made, func(name string) bool { return name == filepath.Base(path) })
+	for len(made)+1 > b.Keep {
 		if err := os.Remove(filepath.Join(b.Dir, made[0])); err != nil {
 			return path, fmt.Errorf("delete the oldest backup: %w", err)
 		}

@@ -73,7 +73,7 @@ func inspect(path string) error {
 }
 
 // meta is what is needed of a bbolt meta page.
-type meta struct{ pageSize, pages, tx uint64 }
+type meta struct{ pageSize, root, freelist, pages, tx uint64 }
 
 // readMetaPage reads the meta page at an offset, nil where there is none that is sound.
 func readMetaPage(f io.ReaderAt, at int64) (*meta, error) {
@@ -88,7 +88,8 @@ func readMetaPage(f io.ReaderAt, at int64) (*meta, error) {
 	order := binary.NativeEndian
 	sum := fnv.New64a()
 	sum.Write(b[:56])
-	m := &meta{pageSize: uint64(order.Uint32(b[8:])), pages: order.Uint64(b[40:]), tx: order.Uint64(b[48:])}
+	m := &meta{pageSize: uint64(order.Uint32(b[8:])), root: order.Uint64(b[16:]), freelist: order.Uint64(b[32:]),
+		pages: order.Uint64(b[40:]), tx: order.Uint64(b[48:])}
 	if order.Uint32(b) != magic || order.Uint64(b[56:]) != sum.Sum64() || m.pageSize == 0 || m.pages > 1<<40 {
 		return nil, nil
 	}

@@ -58,7 +58,7 @@ func Rebuild(ctx context.Context, opts Options, decode bool) (_ *Rebuilt, err er
 		return nil, fmt.Errorf("keep the old ledger: %w", err)
 	}
 	if err := os.Rename(made, path); err != nil {
-		return nil, fmt.Errorf("put the rebuilt ledger in its place: %w", err)
+		return nil, errors.Join(fmt.Errorf("put the rebuilt ledger in its place: %w", err), os.Remove(r.done.Kept))
 	}
 	return &r.done, syncDir(opts.Dir)
 }
@@ -81,6 +81,9 @@ func (r *rebuild) write(ctx context.Context) (made string, err error) {
 		}
 		if r.livemode, err = readMode(from); err != nil {
 			return err
+		}
+		if r.done.Schema < schemaVersion && r.opts.Decode == nil {
+			return errOlder
 		}
 		if r.livemode != r.opts.Livemode {
 			return otherMode(r.done.Path, r.livemode)

@@ -85,6 +85,7 @@ func (l *Ledger) ReleaseAll(ctx context.Context) (Released, error) {
 			case err == nil && res.Status != Quarantined:
 				sum.Booked++
 				continue
+			case errors.Is(err, ErrOtherID): // trying once more is no use
 			case err != nil && len(errs) < maxFaults:
 				errs = append(errs, fmt.Errorf("release event %s: %w", id, err))
 			}

@@ -4,6 +4,7 @@ const (
 	commitGo    = "ledger/commit.go"
 	bookingGo   = "ledger/booking.go"
 	mendGo      = "ledger/mend.go"
+	checkGo     = "ledger/check.go"
 	fileGo      = "ledger/file.go"
 	eventGo     = "ledger/event.go"
 	ledgerGo    = "ledger/ledger.go"
@@ -14,6 +15,13 @@ const (
 	moneyGo     = "ledger/money.go"
 	changeGo    = "ledger/change.go"
 	totalsGo    = "ledger/totals.go"
+	retentionGo = "ledger/retention.go"
+	releaseGo   = "ledger/release.go"
+	rebuildGo   = "ledger/rebuild.go"
+	schemaGo    = "ledger/schema.go"
+	copyGo      = "ledger/copy.go"
+	backupsGo   = "ledger/backups.go"
+	exportGo    = "ledger/export.go"
 	codecGo     = "ledger/codec.go"
 	signatureGo = "receiver/stripe/signature.go"
 	decodeGo    = "receiver/stripe/decode.go"
@@ -140,6 +148,57 @@ var table = []broken{
 	{"fold: unchanged is told", paymentGo, "func (p *Payment) tellsTheSame(q *Payment) bool {\n", "func (p *Payment) tellsTheSame(q *Payment) bool {\n	if p != q {\n		return false\n	}\n", "./ledger", "TestRecordedAndUnchanged"},
 	{"fold: totals follow the payments", totalsGo, "			a.take(m.amounts)\n", "			a.take(amounts{})\n", "./ledger", "TestAnyOrderIsTheModels"},
 	{"fold: a total of nothing is no line", totalsGo, "	if total == (amounts{}) {\n", "	if false {\n", "./ledger", "TestAnyOrderIsTheModels"},
+
+	// Upkeep.
+	{"a proof walks the pages first", checkGo, "	if err := walkPages(f, newest); err != nil {", "	if err := walkPages(f, newest); err != nil && false {", "./ledger", "TestWhatIsNoWholeLedgerIsFound"},
+	{"both meta pages are proved", checkGo, "	if newest.pages == 0 || second == nil {", "	if second == nil && newest.pages == 0 {", "./ledger", "TestADamagedNewestMetaPageIsFound|TestFlipped"},
+	{"retention leaves quarantine alone", retentionGo, "		if r.outcome != Quarantined {\n", "		if true {\n", "./ledger", "TestRetentionDeletesBodiesThatAreTooOld"},
+	{"retention deletes what is too old, no more", retentionGo, "		if r.received >= before.UnixMilli() {", "		if false {", "./ledger", "TestRetentionDeletesBodiesThatAreTooOld"},
+	{"retention goes on after a step", retentionGo, "more = len(keys) == expireStep", "more = false", "./ledger", "TestRetentionDeletesBodiesThatAreTooOld"},
+	{"retention comes back for what was released", bookingGo, "	if old != nil && b.counts.expired >= seq {", "	if false {", "./ledger", "TestRetentionComesBackForWhatWasReleased"},
+	{"retention waits for free pages to be used", retentionGo, "		if l.db.Stats().FreePageN < maxFreePages {", "		if true {", "./ledger", "TestRetentionWaitsForFreeSpaceToBeUsed"},
+	{"retention of zero keeps all", retentionGo, "	if keep <= 0 {", "	if false {", "./ledger", "TestRetentionOfZeroKeepsAll"},
+	{"retention ends with its context", retentionGo, "		case <-ctx.Done():\n			return nil\n", "", "./ledger", "TestRetentionDeletesBodiesThatAreTooOld"},
+	{"retention ends with the ledger", retentionGo, "			case errors.Is(err, ErrClosed):", "			case errors.Is(err, ErrHeld):", "./ledger", "TestRetentionEndsWithTheLedger"},
+	{"a release is no repeat", bookingGo, "		if !p.release {\n			r.repeats++\n		}", "		r.repeats++", "./ledger", "TestRelease$"},
+	{"a release keeps when it came", bookingGo, "r.received, r.repeats, r.released = old.received, old.repeats, true", "r.repeats, r.released = old.repeats, true", "./ledger", "TestQuarantineBlocksNothing|TestRetentionComesBack"},
+	{"a release books no other event", releaseGo, "	if e.ID != old.id || e.Livemode != old.livemode {", "	if false {", "./ledger", "TestRelease$"},
+	{"a release of what is not in quarantine", releaseGo, "	if old.outcome != Quarantined {\n		return", "	if false {\n		return", "./ledger", "TestRelease$"},
+	{"all of the quarantine is tried", releaseGo, "		after = last\n", "		after = last | 1<<62\n", "./ledger", "TestReleaseAll"},
+	{"a release that is broken off says so", releaseGo, "	return sum, ctx.Err()\n", "	return sum, nil\n", "./ledger", "TestReleaseAll"},
+	{"a decoder tries the quarantine once", releaseGo, "	if err != nil || same {", "	if err != nil || same && false {", "./ledger", "TestReleaseOnce"},
+	{"another decoder tries the quarantine again", releaseGo, "same = bytes.Equal(last, present)", "same = bytes.Equal(last, present) || last != nil", "./ledger", "TestReleaseOnce"},
+	{"a rebuilt ledger is proved", rebuildGo, "	if _, err := Verify(made); err != nil {", "	if _, err := Verify(made); err != nil && false {", "./ledger", "TestRebuildRefuses"},
+	{"a rebuild keeps the old file", rebuildGo, "	if err := os.Link(path, r.done.Kept); err != nil {", "	if err := error(nil); err != nil {", "./ledger", "TestARebuildGivesTheSame"},
+	{"a rebuild leaves nothing behind", rebuildGo, "		defer os.Remove(made) //", "		_ = made //", "./ledger", "TestRebuildRefuses"},
+	{"a rebuild is of one mode", rebuildGo, "		if r.livemode != r.opts.Livemode {", "		if false {", "./ledger", "TestRebuildRefuses"},
+	{"a rebuild misses no row", rebuildGo, "				if len(key) != 8 || seqOf(key) != next {", "				if false {", "./ledger", "TestRebuildRefuses"},
+	{"a rebuild keeps what came of an event", rebuildGo, "		if r.outcome == Recorded {\n", "		if true {\n", "./ledger", "TestARebuildGivesTheSame"},
+	{"a rebuild keeps bodies", rebuildGo, "return b.restore(&old.row, seq, bytes.Clone(body))", "return b.restore(&old.row, seq, bytes.Clone(nil))", "./ledger", "TestARebuildGivesTheSame"},
+	{"a rebuild mends a row", rebuildGo, "	case err != nil && (bodyErr != nil || body == nil || r.opts.Decode == nil):", "	case err != nil:", "./ledger", "TestARebuildMendsARow"},
+	{"a rebuild reads bodies again", rebuildGo, "	case body != nil && (r.decode || old.undecoded):", "	case false:", "./ledger", "TestARebuildDecodes"},
+	{"a rebuild keeps facts of a body it cannot use", rebuildGo, "e.Quarantine != \"\" || e.ID != old.id ||", "e.ID != old.id ||", "./ledger", "TestARebuildDecodes"},
+	{"a rebuild believes no body of another event", rebuildGo, "e.Quarantine != \"\" || e.ID != old.id ||", "e.Quarantine != \"\" ||", "./ledger", "TestARebuildDecodes"},
+	{"a rebuild releases", rebuildGo, "	if old.outcome == Quarantined {", "	if false {", "./ledger", "TestARebuildDecodes"},
+	{"a migration decodes", rebuildGo, "	case body != nil && (r.decode || old.undecoded):", "	case false:", "./ledger", "TestMigration"},
+	{"an older ledger is not read as it is", schemaGo, "	if version < schemaVersion {", "	if version == 0 {", "./ledger", "TestAnOlderLedgerIsRefused"},
+	{"a copy replaces no file", copyGo, "	err := os.Link(made, path)\n", "	err := os.Rename(made, path)\n", "./ledger", "TestSave"},
+	{"a copy that fails leaves nothing behind", copyGo, "	defer func() { _ = os.Remove(made) }()", "	defer func() { _ = made }()", "./ledger", "TestSave"},
+	{"a copy is looked at", copyGo, "	if err := inspect(made); err != nil {", "	if err := error(nil); err != nil {", "./ledger", "TestSave"},
+	{"a copy is checked", copyGo, "	if check != nil {", "	if false {", "./ledger", "TestSave"},
+	{"a spooled file has no name", copyGo, "	if err := os.Remove(f.Name()); err != nil {", "	if err := error(nil); err != nil {", "./ledger", "TestSpool"},
+	{"a copy to use is removed", copyGo, "	defer os.Remove(f.Name())\n", "", "./ledger", "TestWithCopy"},
+	{"backups are not too many", backupsGo, "	for len(made)+1 > b.Keep {", "	for false {", "./ledger", "TestBackupsRotate"},
+	{"backups delete no other file", backupsGo, "filepath.Match(b.prefix()+\"????????T??????Z.db\", e.Name())", "filepath.Match(\"*\", e.Name())", "./ledger", "TestBackupsRotate"},
+	{"backups wait for the newest's age", backupsGo, "wait = time.Until(at.Add(b.Every))", "wait = 0 * time.Until(at)", "./ledger", "TestBackupsWaitForTheNewestsAge"},
+	{"backups are proved", backupsGo, "func(made string) error { return b.Verify(ctx, made) }", "nil", "./ledger", "TestABackupThatIsNotSound"},
+	{"a failed backup is tried again soon", backupsGo, "min(b.Every, retryBackup)", "b.Every", "./ledger", "TestABackupThatIsNotSound"},
+	{"an export has no formulas", exportGo, "if s != \"\" && strings.ContainsRune(", "if false && strings.ContainsRune(", "./ledger", "TestExportHasNoFormulas"},
+	{"an export holds its first second", exportGo, "next = timeKey(*from, \"\")", "next = timeKey(*from+1, \"\")", "./ledger", "TestExportBetweenTwoTimes"},
+	{"an export ends before its last second", exportGo, "timeKey(*to, \"\")) < 0", "timeKey(*to+1, \"\")) < 0", "./ledger", "TestExportBetweenTwoTimes"},
+	{"an export's fee is known of every charge", exportGo, "			return nil\n		}\n		sum, known", "			continue\n		}\n		sum, known", "./ledger", "TestExportTellsFees"},
+	{"an export's fee is in the payment's currency", exportGo, "c.fee == nil || c.fee.Currency != s.currency()", "c.fee == nil", "./ledger", "TestExportTellsFees"},
+	{"an export's lines end as RFC 4180 says", exportGo, "table.UseCRLF = true", "table.UseCRLF = false", "./ledger", "TestExportAsATable"},
 
 	// Only Stripe.
 	{"the MAC counts", signatureGo, "	if position < 0 {", "	if false {", "./receiver/stripe", "TestSignatures"},

@@ -1,0 +1,355 @@
+package ledger_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"tillhook/ledger"
+	"tillhook/ledger/ledgertest"
+)
+
+// A copy made while eight senders write is whole, and holds every event that was answered before it began.
+func TestACopyUnderLoad(t *testing.T) {
+	l := ledgertest.Open(t, false)
+	var stop atomic.Bool
+	var mu sync.Mutex
+	var acked []string
+	var senders sync.WaitGroup
+	for i := range 8 {
+		senders.Go(func() {
+			for j := 0; !stop.Load(); j++ {
+				id := fmt.Sprintf("evt_%d_%d", i, j)
+				mustAppend(t, l, succeeded(id, fmt.Sprintf("pi_%d_%d", i, j/3)))
+				mu.Lock()
+				acked = append(acked, id)
+				mu.Unlock()
+			}
+		})
+	}
+	answered := func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(acked)
+	}
+	defer senders.Wait()
+	defer stop.Store(true)
+	for round := range 5 {
+		for deadline := time.Now().Add(20 * time.Second); len(answered()) < 100*(round+1); time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatal("nothing is answered")
+			}
+		}
+		before := answered()
+		dir := t.TempDir()
+		path := filepath.Join(dir, "ledger.db")
+		if err := ledger.Save(path, l.CopyTo, func(made string) error { _, err := ledger.Verify(made); return err }); err != nil {
+			t.Fatal(err)
+		}
+		if proof := mustVerify(t, path); proof.Events < uint64(len(before)) {
+			t.Errorf("%d events, %d were answered", proof.Events, len(before))
+		}
+		holds(t, dir, before)
+	}
+}
+
+// holds opens a copy as a ledger of its own, and demands events and that it can be written to.
+func holds(t *testing.T, dir string, ids []string) {
+	t.Helper()
+	l := ledgertest.Start(t, ledger.Options{Dir: dir})
+	for _, id := range ids {
+		if _, err := l.Event(id); err != nil {
+			t.Errorf("the copy: %v", err)
+		}
+	}
+	if res := mustAppend(t, l, succeeded("evt_after", "pi_after")); res.Status != ledger.Applied {
+		t.Errorf("an event for the copy gave %+v", res)
+	}
+}
+
+func TestSave(t *testing.T) {
+	l := ledgertest.Open(t, false)
+	mustAppend(t, l, succeeded("evt_1", "pi_1"))
+	noDisk := errors.New("no space left")
+	unsound := errors.New("a fault")
+	for _, c := range []struct {
+		name  string
+		there bool
+		fill  func(w io.Writer) error
+		check func(path string) error
+		want  error
+		says  string
+	}{
+		{name: "a ledger", fill: l.CopyTo},
+		{name: "over a file", there: true, fill: l.CopyTo, says: "is there already"},
+		{name: "over a file that appears meanwhile", fill: l.CopyTo, want: os.ErrExist, check: func(made string) error {
+			return os.WriteFile(filepath.Join(filepath.Dir(made), "copy.db"), []byte("mine"), 0o600)
+		}, there: true},
+		{name: "half of one", fill: func(w io.Writer) error {
+			if err := l.CopyTo(w); err != nil {
+				return err
+			}
+			return w.(*os.File).Truncate(3 * 4096)
+		}, want: ledger.ErrSchema, says: "cut short"},
+		{name: "nothing", fill: func(io.Writer) error { return nil }, want: ledger.ErrSchema},
+		{name: "another thing", fill: func(w io.Writer) error { _, err := io.WriteString(w, strings.Repeat("<html>", 5000)); return err }, want: ledger.ErrSchema},
+		{name: "what cannot be written", fill: func(w io.Writer) error { _, _ = io.WriteString(w, "begun"); return noDisk }, want: noDisk},
+		{name: "what is not sound", fill: l.CopyTo, check: func(string) error { return unsound }, want: unsound, says: "was not kept"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			path := filepath.Join(dir, "copy.db")
+			if c.there && c.check == nil {
+				if err := os.WriteFile(path, []byte("mine"), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			err := ledger.Save(path, c.fill, c.check)
+			switch good := c.want == nil && c.says == ""; {
+			case good:
+				if err != nil {
+					t.Fatal(err)
+				}
+				mustVerify(t, path)
+				if info, err := os.Stat(path); err != nil || info.Mode() != 0o600 {
+					t.Errorf("the copy is %v, %v", info, err)
+				}
+			case err == nil || c.want != nil && !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says):
+				t.Errorf("got %v", err)
+			case c.there:
+				if b := mustRead(t, path); string(b) != "mine" {
+					t.Errorf("the file that was there holds %.40q", b)
+				}
+			}
+			want := []string{"copy.db"}
+			if !c.there && err != nil {
+				want = nil
+			}
+			if names := files(t, dir); !slices.Equal(names, want) {
+				t.Errorf("the folder holds %v", names)
+			}
+		})
+	}
+	if err := ledger.Save(filepath.Join(t.TempDir(), "none", "copy.db"), l.CopyTo, nil); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("into a folder that is not there: %v", err)
+	}
+}
+
+func TestSpool(t *testing.T) {
+	dir := t.TempDir()
+	l := ledgertest.Start(t, ledger.Options{Dir: dir})
+	mustAppend(t, l, succeeded("evt_1", "pi_1"))
+	f, err := l.Spool(func(w io.Writer) error { _, err := io.WriteString(w, "spooled"); return err })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := io.ReadAll(f); err != nil || string(b) != "spooled" {
+		t.Errorf("it reads %q, %v", b, err)
+	}
+	var stat syscall.Stat_t
+	if err := syscall.Fstat(int(f.Fd()), &stat); err != nil || stat.Nlink != 0 {
+		t.Errorf("the file has %d names, %v", stat.Nlink, err)
+	}
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+	failing := errors.New("no")
+	if f, err := l.Spool(func(io.Writer) error { return failing }); !errors.Is(err, failing) || f != nil {
+		t.Errorf("got %v, %v", f, err)
+	}
+	if names := files(t, dir); !slices.Equal(names, []string{"ledger.db"}) {
+		t.Errorf("the folder holds %v", names)
+	}
+}
+
+func TestWithCopy(t *testing.T) {
+	dir := t.TempDir()
+	l := ledgertest.Start(t, ledger.Options{Dir: dir})
+	mustAppend(t, l, succeeded("evt_1", "pi_1"))
+	failing := errors.New("no")
+	for _, want := range []error{nil, failing} {
+		var made string
+		err := l.WithCopy(func(path string) error {
+			made = path
+			if proof := mustVerify(t, path); proof.Events != 1 {
+				t.Errorf("the copy is %+v", proof)
+			}
+			if info, err := os.Stat(path); err != nil || info.Mode() != 0o600 {
+				t.Errorf("the copy is %v, %v", info, err)
+			}
+			return want
+		})
+		if !errors.Is(err, want) || made == "" {
+			t.Errorf("got %v, want %v", err, want)
+		}
+		if names := files(t, dir); !slices.Equal(names, []string{"ledger.db"}) {
+			t.Errorf("the folder holds %v", names)
+		}
+	}
+}
+
+// try is what Backups tells.
+type try struct {
+	at   time.Time
+	name string
+	err  error
+}
+
+// backing runs backups in a bubble of fake time; what it returns stops them and returns the tries.
+func backing(t *testing.T, b *ledger.Backups) (stop func() []try) {
+	t.Helper()
+	var tries []try
+	b.Tell = func(path string, _ time.Duration, err error) {
+		tries = append(tries, try{time.Now(), filepath.Base(path), err})
+	}
+	if b.Verify == nil {
+		b.Verify = func(_ context.Context, path string) error { _, err := ledger.Verify(path); return err }
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- b.Run(ctx) }()
+	return func() []try {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("backups ended with %v", err)
+		}
+		return tries
+	}
+}
+
+func TestBackupsRotate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := ledgertest.Open(t, false)
+		dir := filepath.Join(t.TempDir(), "made", "too")
+		stop := backing(t, &ledger.Backups{Ledger: l, Dir: dir, Every: time.Hour, Keep: 3})
+		synctest.Wait()
+		if n := len(files(t, dir)); n != 1 {
+			t.Errorf("%d copies at once", n)
+		}
+		others := []string{"notes.txt", "tillhook-2026-11-23.db", "tillhook-live-19990101T000000Z.db", "tillhook-test-19990101T000000Z.db.old"}
+		for _, name := range others {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte("mine"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i := range 10 {
+			mustAppend(t, l, succeeded(fmt.Sprintf("evt_%d", i), "pi_1"))
+			time.Sleep(time.Hour)
+		}
+		synctest.Wait()
+		tries := stop()
+		var made []string
+		for i, c := range tries {
+			if c.err != nil || c.name != "tillhook-test-"+c.at.UTC().Format("20060102T150405Z")+".db" || i > 0 && (c.at.Sub(tries[i-1].at) != time.Hour || c.name <= tries[i-1].name) {
+				t.Errorf("try %d: %+v", i, c)
+			}
+			made = append(made, c.name)
+		}
+		if len(made) != 11 {
+			t.Fatalf("%d copies in ten hours", len(made))
+		}
+		want := slices.Sorted(slices.Values(append(made[8:], others...)))
+		if names := files(t, dir); !slices.Equal(names, want) {
+			t.Errorf("the folder holds %v, want %v", names, want)
+		}
+		if proof := mustVerify(t, filepath.Join(dir, made[10])); proof.Events != 10 {
+			t.Errorf("the newest is %+v", proof)
+		}
+		for _, name := range others {
+			if b := mustRead(t, filepath.Join(dir, name)); string(b) != "mine" {
+				t.Errorf("%s holds %.20q", name, b)
+			}
+		}
+	})
+}
+
+// A start does not make a copy before the newest one is old enough; that of the other mode does not count.
+func TestBackupsWaitForTheNewestsAge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, dir := ledgertest.Open(t, false), t.TempDir()
+		began := time.Now()
+		for mode, ago := range map[string]time.Duration{"test": 20 * time.Minute, "live": time.Minute} {
+			name := "tillhook-" + mode + "-" + began.Add(-ago).UTC().Format("20060102T150405Z") + ".db"
+			if err := os.WriteFile(filepath.Join(dir, name), []byte("a copy"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		stop := backing(t, &ledger.Backups{Ledger: l, Dir: dir, Every: time.Hour, Keep: 5})
+		time.Sleep(90 * time.Minute)
+		synctest.Wait()
+		tries := stop()
+		if len(tries) != 1 || tries[0].err != nil || tries[0].at.Sub(began) != 40*time.Minute {
+			t.Errorf("%+v since %v", tries, began)
+		}
+	})
+}
+
+// A copy that does not prove sound is told, is not kept, and costs no older one; the next try comes soon.
+func TestABackupThatIsNotSound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, dir := ledgertest.Open(t, false), t.TempDir()
+		fault := errors.New("a fault")
+		var failing atomic.Bool
+		stop := backing(t, &ledger.Backups{Ledger: l, Dir: dir, Every: time.Hour, Keep: 1, Verify: func(context.Context, string) error {
+			if failing.Load() {
+				return fault
+			}
+			return nil
+		}})
+		synctest.Wait()
+		before := files(t, dir)
+		failing.Store(true)
+		time.Sleep(time.Hour + 5*time.Minute)
+		synctest.Wait()
+		if names := files(t, dir); !slices.Equal(names, before) || len(before) != 1 {
+			t.Errorf("the folder held %v and holds %v", before, names)
+		}
+		failing.Store(false)
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		tries := stop()
+		if len(tries) != 3 || !errors.Is(tries[1].err, fault) || tries[2].err != nil || tries[2].at.Sub(tries[1].at) != 10*time.Minute {
+			t.Errorf("the tries were %+v", tries)
+		}
+		if names := files(t, dir); len(names) != 1 || names[0] == before[0] {
+			t.Errorf("the folder holds %v", names)
+		}
+	})
+}
+
+// A copy is the ledger as it was at one moment, whatever is written while somebody reads it.
+func TestACopyIsOfOneMoment(t *testing.T) {
+	l := ledgertest.Open(t, false)
+	mustAppend(t, l, succeeded("evt_1", "pi_1"))
+	var copied bytes.Buffer
+	err := l.CopyTo(writerFunc(func(b []byte) (int, error) {
+		mustAppend(t, l, succeeded(fmt.Sprintf("evt_while_%d", copied.Len()), "pi_1"))
+		return copied.Write(b)
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "copy.db")
+	if err := ledger.Save(path, func(w io.Writer) error { _, err := io.Copy(w, &copied); return err }, nil); err != nil {
+		t.Fatal(err)
+	}
+	if proof := mustVerify(t, path); proof.Events != 1 {
+		t.Errorf("the copy is %+v", proof)
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(b []byte) (int, error) { return f(b) }

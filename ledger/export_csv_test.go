@@ -1,0 +1,253 @@
+package ledger_test
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/csv"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"tillhook/ledger"
+	"tillhook/ledger/ledgertest"
+)
+
+const header = "id,account,created,status,currency,amount,amount_decimal,received,received_decimal,refunded,refunded_decimal," +
+	"dispute_withdrawn,dispute_withdrawn_decimal,dispute_reinstated,dispute_reinstated_decimal,net,net_decimal,fee,customer,description,latest_charge,flags"
+
+// exportOf is an export as text.
+func exportOf(t *testing.T, l *ledger.Ledger, format string, from, to *int64) string {
+	t.Helper()
+	var out bytes.Buffer
+	if err := l.Export(&out, format, from, to); err != nil {
+		t.Fatal(err)
+	}
+	return out.String()
+}
+
+// charged is a charge that a PaymentIntent may have been paid by, as one event tells of it.
+func charged(payment, charge, currency string, amount, captured int64, fee *ledger.Fee) *ledger.Event {
+	return about("evt_"+charge, "charge.succeeded", 1760000010, ledger.Facts{PaymentIntent: payment, Charge: charge, Charges: []ledger.Charge{{
+		ID: charge, Status: "succeeded", Currency: currency, Amount: amount, AmountCaptured: captured, Captured: captured > 0, Created: 1760000000, Fee: fee,
+	}}})
+}
+
+// booked appends events that tell nothing but facts.
+func booked(t *testing.T, l *ledger.Ledger, events ...*ledger.Event) {
+	t.Helper()
+	for _, e := range events {
+		e.Source, e.Raw = cmp.Or(e.Source, ledger.Webhook), []byte("{}")
+		e.Received = time.Unix(1760000100, 0)
+		mustAppend(t, l, e)
+	}
+}
+
+func described(payment, text string) *ledger.Event {
+	e := succeeded("evt_"+payment, payment)
+	e.Facts.Intents[0].Description, e.Facts.Intents[0].Customer = text, "cus_1"
+	return e
+}
+
+// Every kind of payment as the accountant gets it, byte for byte.
+func TestExportAsATable(t *testing.T) {
+	yen := succeeded("evt_yen", "pi_yen")
+	yen.Facts.Intents[0].Currency, yen.Facts.Intents[0].Created = "jpy", 1760000001
+	dinar := succeeded("evt_dinar", "pi_dinar")
+	dinar.Facts.Intents[0].Currency, dinar.Facts.Intents[0].Created = "kwd", 1760000002
+	dinar.Account = "acct_1"
+	unknown := about("evt_unknown", "checkout.session.completed", 0, ledger.Facts{PaymentIntent: "pi_unknown", Sessions: []ledger.Session{{ID: "cs_1", PaymentStatus: "paid"}}})
+	lost := disputeTold("evt_lost", 1760000050, ledger.Transaction{ID: "txn_1", Amount: -4200, Currency: "eur", Created: 1760000040},
+		ledger.Transaction{ID: "txn_2", Amount: -1505, Currency: "eur", Created: 1760000041})
+	lost.Facts.PaymentIntent, lost.Facts.Charge, lost.Facts.Disputes[0].Currency = "pi_lost", "ch_pi_lost", "eur"
+	lost.Facts.Disputes[0].Charge = "ch_pi_lost"
+	conflict := succeeded("evt_conflict", "pi_conflict")
+	conflict.Facts.Intents[0].Status = "canceled"
+	l := ledgertest.Open(t, false)
+	booked(t, l, yen, dinar, unknown, succeeded("evt_pi_lost", "pi_lost"), lost, described("pi_conflict", "paid, and \"canceled\"\nboth"), conflict)
+	want := []string{
+		header,
+		`pi_unknown,,,,,,,0,0.00,0,0.00,0,0.00,0,0.00,0,0.00,,,,,`,
+		`pi_conflict,,2025-10-09T08:53:20Z,succeeded,eur,4200,42.00,4200,42.00,0,0.00,0,0.00,0,0.00,4200,42.00,,cus_1,"paid, and ""canceled""` + "\r\n" + `both",ch_pi_conflict,conflict`,
+		`pi_lost,,2025-10-09T08:53:20Z,succeeded,eur,4200,42.00,4200,42.00,0,0.00,5705,57.05,0,0.00,-1505,-15.05,,,,ch_pi_lost,`,
+		`pi_yen,,2025-10-09T08:53:21Z,succeeded,jpy,4200,4200,4200,4200,0,0,0,0,0,0,4200,4200,,,,ch_pi_yen,`,
+		`pi_dinar,acct_1,2025-10-09T08:53:22Z,succeeded,kwd,4200,4.200,4200,4.200,0,0.000,0,0.000,0,0.000,4200,4.200,,,,ch_pi_dinar,`,
+		"",
+	}
+	if got := exportOf(t, l, "csv", nil, nil); got != strings.Join(want, "\r\n") {
+		t.Errorf("got\n%s\nwant\n%s", got, strings.Join(want, "\r\n"))
+	}
+	var out bytes.Buffer
+	if err := l.Export(&out, "xlsx", nil, nil); err == nil || out.Len() > 0 || !strings.Contains(err.Error(), "xlsx") {
+		t.Errorf("an unknown format gave %v and %d bytes", err, out.Len())
+	}
+	if got := exportOf(t, ledgertest.Open(t, false), "csv", nil, nil); got != header+"\r\n" {
+		t.Errorf("an empty ledger gave %q", got)
+	}
+}
+
+// A text that a spreadsheet would take for a formula is made one that it does not; a negative number stays one.
+func TestExportHasNoFormulas(t *testing.T) {
+	texts := map[string]string{
+		"=1+1": "'=1+1", "+1": "'+1", "-1": "'-1", "@sum": "'@sum", "\tx": "'\tx", "\rx": "'\rx", "\nx": "'\nx",
+		"a=1": "a=1", " =1": " =1", "'=1": "'=1", "": "", "überwiesen": "überwiesen", `="a","b"`: `'="a","b"`,
+	}
+	l := ledgertest.Open(t, false)
+	want := map[string]string{}
+	for i, text := range slices.Sorted(maps.Keys(texts)) {
+		id := fmt.Sprintf("pi_%02d", i)
+		booked(t, l, described(id, text))
+		want[id] = texts[text]
+	}
+	rows, err := csv.NewReader(strings.NewReader(exportOf(t, l, "csv", nil, nil))).ReadAll()
+	if err != nil || len(rows) != len(texts)+1 {
+		t.Fatalf("%d rows, %v", len(rows), err)
+	}
+	at := slices.Index(rows[0], "description")
+	for _, row := range rows[1:] {
+		// RFC 4180 leaves the ends of lines within a cell to the writer: ours are CRLF, and the reader makes them LF.
+		if wanted := strings.ReplaceAll(want[row[0]], "\r", ""); strings.ReplaceAll(row[at], "\r", "") != wanted {
+			t.Errorf("%s: got %q, want %q", row[0], row[at], wanted)
+		}
+	}
+}
+
+// A fee is told where it is known of every charge that brought money, in the payment's currency.
+func TestExportTellsFees(t *testing.T) {
+	fee := func(amount int64, currency string) *ledger.Fee {
+		return &ledger.Fee{Amount: amount, Currency: currency}
+	}
+	l := ledgertest.Open(t, false)
+	want := map[string]string{}
+	for i, c := range []struct {
+		charges []*ledger.Event
+		fee     string
+	}{
+		{[]*ledger.Event{charged("pi_0", "ch_00", "eur", 4200, 4200, fee(120, "eur"))}, "120"},
+		{[]*ledger.Event{charged("pi_1", "ch_10", "eur", 4200, 4200, fee(0, "eur"))}, "0"},
+		{[]*ledger.Event{charged("pi_2", "ch_20", "eur", 4200, 4200, nil)}, ""},
+		{[]*ledger.Event{charged("pi_3", "ch_30", "eur", 4200, 4200, fee(130, "usd"))}, ""},
+		{[]*ledger.Event{charged("pi_4", "ch_40", "eur", 2000, 2000, fee(60, "eur")), charged("pi_4", "ch_41", "eur", 2200, 2200, fee(61, "eur"))}, "121"},
+		{[]*ledger.Event{charged("pi_5", "ch_50", "eur", 2000, 2000, fee(60, "eur")), charged("pi_5", "ch_51", "eur", 2200, 2200, nil)}, ""},
+		{[]*ledger.Event{charged("pi_6", "ch_60", "eur", 2000, 2000, fee(60, "eur")), charged("pi_6", "ch_61", "eur", 2200, 0, nil)}, "60"}, // not captured
+		{[]*ledger.Event{charged("pi_7", "ch_70", "eur", 2200, 0, fee(9, "eur"))}, ""},
+	} {
+		booked(t, l, c.charges...)
+		want[fmt.Sprintf("pi_%d", i)] = c.fee
+	}
+	rows, err := csv.NewReader(strings.NewReader(exportOf(t, l, "csv", nil, nil))).ReadAll()
+	if err != nil || len(rows) != len(want)+1 {
+		t.Fatalf("%d rows, %v", len(rows), err)
+	}
+	at := slices.Index(rows[0], "fee")
+	for _, row := range rows[1:] {
+		if row[at] != want[row[0]] {
+			t.Errorf("%s: got the fee %q, want %q", row[0], row[at], want[row[0]])
+		}
+	}
+}
+
+// The first bound belongs to what is exported, the second does not; either may be missing.
+func TestExportBetweenTwoTimes(t *testing.T) {
+	l := ledgertest.Open(t, false)
+	for _, at := range []int64{-5, 1, 100, 101, 102} {
+		e := succeeded(fmt.Sprintf("evt_%d", at), fmt.Sprintf("pi_%d", at))
+		e.Facts.Intents[0].Created = at
+		booked(t, l, e)
+	}
+	at := func(n int64) *int64 { return &n }
+	for _, c := range []struct {
+		from, to *int64
+		want     string
+	}{
+		{nil, nil, "-5 1 100 101 102"},
+		{at(100), nil, "100 101 102"},
+		{nil, at(101), "-5 1 100"},
+		{at(100), at(102), "100 101"},
+		{at(100), at(100), ""},
+		{at(102), at(100), ""},
+		{at(0), at(2), "1"},
+		{at(-5), at(0), "-5"},
+		{at(103), nil, ""},
+	} {
+		var got []string
+		for _, line := range strings.Split(strings.TrimSpace(exportOf(t, l, "csv", c.from, c.to)), "\r\n")[1:] {
+			id, _, _ := strings.Cut(line, ",")
+			got = append(got, strings.TrimPrefix(id, "pi_"))
+		}
+		if strings.Join(got, " ") != c.want {
+			t.Errorf("from %s to %s: got %v, want %s", asText(c.from), asText(c.to), got, c.want)
+		}
+	}
+}
+
+// Both formats tell the same of all scenarios, in the same order, and a table reads back as it was.
+func TestBothFormatsTellTheSame(t *testing.T) {
+	dir := library(t)
+	l := ledgertest.Start(t, ledger.Options{Dir: dir})
+	text := exportOf(t, l, "csv", nil, nil)
+	rows, err := csv.NewReader(strings.NewReader(text)).ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var again bytes.Buffer
+	w := csv.NewWriter(&again)
+	w.UseCRLF = true
+	if err := w.WriteAll(rows); err != nil || again.String() != text {
+		t.Errorf("read and written again it is another table: %v", err)
+	}
+	if strings.Join(rows[0], ",") != header {
+		t.Errorf("the columns are %v", rows[0])
+	}
+	lines := json.NewDecoder(strings.NewReader(exportOf(t, l, "jsonl", nil, nil)))
+	lines.UseNumber()
+	n := 0
+	for ; ; n++ {
+		var line map[string]any
+		if err := lines.Decode(&line); err == io.EOF {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		if len(line) != len(rows[0]) {
+			t.Errorf("line %d has %d fields", n, len(line))
+		}
+		for i, column := range rows[0] {
+			if got := cell(line[column]); got != rows[n+1][i] {
+				t.Errorf("line %d: %s is %q, and in the table %q", n, column, got, rows[n+1][i])
+			}
+		}
+	}
+	all := scenarios(t)
+	if n != len(rows)-1 || n != len(all)+1 { // and a refund that no scenario tells of
+		t.Errorf("%d lines and %d rows of %d payments", n, len(rows)-1, len(all))
+	}
+	net := map[string]string{}
+	for _, row := range rows[1:] {
+		net[row[0]] = row[slices.Index(rows[0], "net")]
+	}
+	for name, s := range all {
+		if net[s.want.Payment] != fmt.Sprint(s.want.Net) {
+			t.Errorf("%s: net is %q, want %d", name, net[s.want.Payment], s.want.Net)
+		}
+	}
+}
+
+// cell is a JSON value as the table has it.
+func cell(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return ""
+	case []any:
+		var words []string
+		for _, word := range v {
+			words = append(words, fmt.Sprint(word))
+		}
+		return strings.Join(words, " ")
+	}
+	return fmt.Sprint(v)
+}

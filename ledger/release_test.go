@@ -1,0 +1,248 @@
+package ledger_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"tillhook/ledger"
+	"tillhook/ledger/ledgertest"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+// usable is a decoder that can use everything: it reads the id that succeeded and its like write into a body.
+func usable(raw []byte) *ledger.Event {
+	id := strings.Split(string(raw), `"`)[3]
+	return succeeded(id, "pi_"+id)
+}
+
+// useless is one that can use nothing.
+func useless(raw []byte) *ledger.Event {
+	e := usable(raw)
+	e.Quarantine, e.Facts = ledger.Undecodable, ledger.Facts{}
+	return e
+}
+
+// held is an event in quarantine.
+func held(id string) *ledger.Event {
+	e := succeeded(id, "pi_"+id)
+	e.Quarantine, e.Source, e.Received = ledger.Undecodable, ledger.Reconcile, time.Unix(1750000000, 0)
+	return e
+}
+
+func TestRelease(t *testing.T) {
+	other := func(raw []byte) *ledger.Event { e := usable(raw); e.ID = "evt_other"; return e }
+	otherMode := func(raw []byte) *ledger.Event { e := usable(raw); e.Livemode = true; return e }
+	for _, c := range []struct {
+		name   string
+		decode func([]byte) *ledger.Event
+		id     string
+		status ledger.Outcome // of the result; empty for an error
+		after  ledger.Outcome // of the row
+		want   error
+		says   string
+	}{
+		{name: "what can be used now", decode: usable, id: "evt_2", status: ledger.Applied, after: ledger.Applied},
+		{name: "what still cannot", decode: useless, id: "evt_2", status: ledger.Quarantined, after: ledger.Quarantined},
+		{name: "what reads as another event", decode: other, id: "evt_2", after: ledger.Quarantined, says: "evt_other"},
+		{name: "what reads as one of the other mode", decode: otherMode, id: "evt_2", after: ledger.Quarantined, says: "live mode"},
+		{name: "what is not in quarantine", decode: usable, id: "evt_1", status: ledger.Applied, after: ledger.Applied},
+		{name: "an unknown event", decode: usable, id: "evt_9", want: ledger.ErrNotFound},
+		{name: "without a decoder", id: "evt_2", after: ledger.Quarantined, want: ledger.ErrReadOnly},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l := ledgertest.Start(t, ledger.Options{Dir: t.TempDir(), Decode: c.decode})
+			mustAppend(t, l, succeeded("evt_1", "pi_evt_1"))
+			mustAppend(t, l, held("evt_2"))
+			mustAppend(t, l, held("evt_2")) // counted as a repeat
+			before, _ := l.Event(c.id)
+			res, err := l.Release(t.Context(), c.id)
+			switch {
+			case c.status != "" && (err != nil || res.Status != c.status || res.Sequence != before.Sequence || !res.Repeat):
+				t.Errorf("got %+v, %v, want it %s", res, err, c.status)
+			case c.status == "" && (err == nil || c.want != nil && !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says)):
+				t.Errorf("got %+v, %v", res, err)
+			}
+			if before == nil {
+				return
+			}
+			after, err := l.Event(c.id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if after.Outcome != c.after || after.Repeats != before.Repeats || after.Sequence != before.Sequence ||
+				after.Received != before.Received || after.Source != before.Source || after.Size != before.Size {
+				t.Errorf("the row was %+v and is %+v, want it %s", before, after, c.after)
+			}
+			if c.status == ledger.Applied && (res.PaymentID != "pi_"+c.id || payment(t, l, res.PaymentID).AmountReceived != 4200) {
+				t.Errorf("the result %+v is about no payment", res)
+			}
+			if c.status == ledger.Quarantined && res.Reason != ledger.Undecodable {
+				t.Errorf("the result %+v gives no reason", res)
+			}
+			if n := mustStats(t, l).Quarantined[ledger.Undecodable]; n != 1 && after.Outcome == ledger.Quarantined || n != 0 && c.id == "evt_2" && c.status == ledger.Applied {
+				t.Errorf("%d are counted in quarantine", n)
+			}
+			if body, err := l.Body(c.id); err != nil || string(body) != `{"id":"`+c.id+`"}` {
+				t.Errorf("the body is %q, %v", body, err)
+			}
+		})
+	}
+}
+
+// An event that was released is known when it comes again, and every delivery after the first is one repeat.
+func TestAReleasedEventIsKnown(t *testing.T) {
+	l := ledgertest.Start(t, ledger.Options{Dir: t.TempDir(), Decode: usable})
+	mustAppend(t, l, held("evt_1"))
+	if res, err := l.Release(t.Context(), "evt_1"); err != nil || res.Status != ledger.Applied || res.Sequence != 1 {
+		t.Fatalf("got %+v, %v", res, err)
+	}
+	for _, e := range []*ledger.Event{succeeded("evt_1", "pi_evt_1"), held("evt_1")} {
+		if res := mustAppend(t, l, e); res.Status != ledger.AlreadyProcessed || res.PaymentID != "pi_evt_1" || res.Sequence != 1 {
+			t.Errorf("it gave %+v when it came again", res)
+		}
+	}
+	if rec, err := l.Event("evt_1"); err != nil || rec.Repeats != 2 {
+		t.Errorf("the record is %+v, %v", rec, err)
+	}
+	if p := payment(t, l, "pi_evt_1"); p.Events != 1 || p.AmountReceived != 4200 {
+		t.Errorf("the payment is %+v", p)
+	}
+}
+
+// More than a page of them, each tried once, the oldest first.
+func TestReleaseAll(t *testing.T) {
+	const n = 250
+	var tried []string
+	l := ledgertest.Start(t, ledger.Options{Dir: t.TempDir(), Decode: func(raw []byte) *ledger.Event {
+		e := usable(raw)
+		tried = append(tried, e.ID)
+		if len(tried)%5 == 0 {
+			return useless(raw)
+		}
+		return e
+	}})
+	for i := range n {
+		mustAppend(t, l, held(fmt.Sprintf("evt_%03d", i)))
+	}
+	sum, err := l.ReleaseAll(t.Context())
+	if err != nil || sum != (ledger.Released{Booked: n - n/5, Left: n / 5}) {
+		t.Errorf("got %+v, %v", sum, err)
+	}
+	if len(tried) != n || tried[0] != "evt_000" || tried[n-1] != "evt_249" {
+		t.Errorf("%d were tried: %v", len(tried), tried)
+	}
+	if left := mustStats(t, l).Quarantined[ledger.Undecodable]; left != n/5 {
+		t.Errorf("%d are left", left)
+	}
+	done, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := l.ReleaseAll(done); !errors.Is(err, context.Canceled) {
+		t.Errorf("with no time left it gave %v", err)
+	}
+}
+
+// A decoder tries what lies in quarantine once, and another one tries it again.
+func TestReleaseOnce(t *testing.T) {
+	dir := t.TempDir()
+	for i, c := range []struct {
+		decoder string
+		decode  func([]byte) *ledger.Event
+		broken  bool // it is stopped while it tries
+		want    ledger.Released
+		tries   int64
+	}{
+		{decoder: "1", decode: useless, want: ledger.Released{Left: 2}, tries: 2},
+		{decoder: "1", decode: useless},
+		{decoder: "2", decode: useless, broken: true, want: ledger.Released{Left: 1}, tries: 1},
+		{decoder: "2", decode: useless, want: ledger.Released{Left: 2}, tries: 2},
+		{decoder: "2", decode: usable}, // a decoder that reads more has another name
+		{decoder: "3", decode: usable, want: ledger.Released{Booked: 2}, tries: 2},
+		{decoder: "3", decode: usable},
+		{decoder: "2", decode: usable}, // an older one: there is nothing left
+	} {
+		t.Run(fmt.Sprintf("%d decoder %s", i, c.decoder), func(t *testing.T) {
+			var tries atomic.Int64
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			l := ledgertest.Start(t, ledger.Options{Dir: dir, Decoder: c.decoder, Decode: func(raw []byte) *ledger.Event {
+				tries.Add(1)
+				return c.decode(raw)
+			}})
+			if i == 0 {
+				mustAppend(t, l, held("evt_1"))
+				mustAppend(t, l, held("evt_2"))
+			}
+			if c.broken { // after the first, which a repaired ledger has no way to tell from a crash
+				cancel()
+				if sum, err := l.ReleaseOnce(ctx); !errors.Is(err, context.Canceled) || sum != (ledger.Released{}) {
+					t.Errorf("got %+v, %v", sum, err)
+				}
+				return
+			}
+			sum, err := l.ReleaseOnce(ctx)
+			if err != nil || sum != c.want || tries.Load() != c.tries {
+				t.Errorf("got %+v, %v after %d tries, want %+v after %d", sum, err, tries.Load(), c.want, c.tries)
+			}
+		})
+	}
+}
+
+// An event that comes while it is being released is booked once, and the release that comes second is no delivery.
+func TestAReleaseThatComesSecondIsNoRepeat(t *testing.T) {
+	var l *ledger.Ledger
+	l = ledgertest.Start(t, ledger.Options{Dir: t.TempDir(), Decode: func(raw []byte) *ledger.Event {
+		mustAppend(t, l, succeeded("evt_1", "pi_evt_1")) // a delivery, between the release's look and its booking
+		return usable(raw)
+	}})
+	mustAppend(t, l, held("evt_1"))
+	if res, err := l.Release(t.Context(), "evt_1"); err != nil || res.Sequence != 1 || res.PaymentID != "pi_evt_1" || res.Status != ledger.Applied {
+		t.Errorf("the release gave %+v, %v", res, err)
+	}
+	if p := payment(t, l, "pi_evt_1"); p.Events != 1 {
+		t.Errorf("the payment is %+v", p)
+	}
+	if rec, err := l.Event("evt_1"); err != nil || rec.Repeats != 1 {
+		t.Errorf("the record is %+v, %v; it was delivered twice", rec, err)
+	}
+}
+
+// An event in quarantine that cannot be read stays there; it keeps no other from being released.
+func TestADamagedEventInQuarantineStaysAlone(t *testing.T) {
+	for _, bucket := range []string{"bodies", "events"} {
+		t.Run(bucket, func(t *testing.T) {
+			dir := t.TempDir()
+			l, err := ledger.Open(ledger.Options{Dir: dir})
+			if err != nil {
+				t.Fatal(err)
+			}
+			stop := ledgertest.Run(t, l)
+			for i := range 3 {
+				mustAppend(t, l, held(fmt.Sprintf("evt_%d", i+1)))
+			}
+			stop()
+			if err := l.Close(); err != nil {
+				t.Fatal(err)
+			}
+			edit(t, dir, func(tx *bolt.Tx) error { return tx.Bucket([]byte(bucket)).Put(seq(2), []byte("noise")) })
+			l, err = ledger.Open(ledger.Options{Dir: dir, Decode: usable})
+			if err != nil {
+				t.Fatal(err)
+			}
+			stop = ledgertest.Run(t, l)
+			sum, err := l.ReleaseAll(t.Context())
+			if !errors.Is(err, ledger.ErrCorrupt) || sum != (ledger.Released{Booked: 2, Left: 1}) {
+				t.Errorf("got %+v, %v, want the two that are not damaged booked", sum, err)
+			}
+			stop()
+			if err := l.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}

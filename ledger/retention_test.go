@@ -1,0 +1,276 @@
+package ledger_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"tillhook/ledger"
+	"tillhook/ledger/ledgertest"
+)
+
+// cameAgo is an event that was received so long ago.
+func cameAgo(id string, ago time.Duration) *ledger.Event {
+	e := succeeded(id, "pi_"+id)
+	e.Received = time.Now().Add(-ago)
+	return e
+}
+
+// keeping starts retention; what it returns ends it and waits for that.
+func keeping(t *testing.T, l *ledger.Ledger, keep time.Duration) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- l.KeepBodies(ctx, keep) }()
+	return func() {
+		t.Helper()
+		cancel()
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Errorf("retention ended with %v", err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Error("retention goes on after its context has ended")
+		}
+	}
+}
+
+// kept tells whether an event's body is there.
+func kept(t *testing.T, l *ledger.Ledger, id string) bool {
+	t.Helper()
+	_, err := l.Body(id)
+	if err != nil && !errors.Is(err, ledger.ErrGone) {
+		t.Errorf("the body of %s: %v", id, err)
+	}
+	return err == nil
+}
+
+// pass is longer than the pause between two looks for what is due.
+const pass = 2 * time.Minute
+
+func TestRetentionDeletesBodiesThatAreTooOld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := ledgertest.Open(t, false)
+		const old = 1400 // more than one step deletes
+		var group sync.WaitGroup
+		for i := range old {
+			group.Go(func() { mustAppend(t, l, cameAgo(fmt.Sprintf("old_%d", i), 48*time.Hour)) })
+		}
+		group.Wait()
+		held := cameAgo("held", 47*time.Hour)
+		held.Quarantine = ledger.WrongMode
+		mustAppend(t, l, held)
+		mustAppend(t, l, cameAgo("edge", 24*time.Hour-time.Hour)) // due in an hour
+		mustAppend(t, l, cameAgo("new", 0))
+		before, p := mustStats(t, l), payment(t, l, "pi_old_3")
+
+		stop := keeping(t, l, 24*time.Hour)
+		defer stop()
+		time.Sleep(pass)
+		synctest.Wait()
+		for i := range old {
+			if kept(t, l, fmt.Sprintf("old_%d", i)) {
+				t.Fatalf("body %d is still there", i)
+			}
+		}
+		for _, id := range []string{"held", "edge", "new"} {
+			if !kept(t, l, id) {
+				t.Errorf("the body of %s is gone", id)
+			}
+		}
+		if got := asJSON(t, payment(t, l, "pi_old_3")); got != asJSON(t, p) {
+			t.Errorf("the payment became %s", got)
+		}
+		after := mustStats(t, l)
+		before.FileBytes, before.FreeBytes = after.FileBytes, after.FreeBytes
+		if asText(after) != asText(before) {
+			t.Errorf("the figures were %+v and are %+v", before, after)
+		}
+		if res := mustAppend(t, l, cameAgo("old_3", 0)); res.Status != ledger.AlreadyProcessed {
+			t.Errorf("an event whose body is gone gave %+v when it came again", res)
+		}
+		if err := l.Check(); err != nil {
+			t.Error(err)
+		}
+
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if kept(t, l, "edge") || !kept(t, l, "new") || !kept(t, l, "held") {
+			t.Error("an hour later, what became too old is there, or something else is not")
+		}
+	})
+}
+
+func payment(t *testing.T, l *ledger.Ledger, id string) *ledger.Payment {
+	t.Helper()
+	p, err := l.Payment(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// A body that retention has passed because it lay in quarantine is deleted when it has left that.
+func TestRetentionComesBackForWhatWasReleased(t *testing.T) {
+	for _, by := range []string{"release", "append"} {
+		t.Run(by, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := ledgertest.Start(t, ledger.Options{Dir: t.TempDir(), Decode: usable})
+				held := cameAgo("held", 48*time.Hour)
+				held.Quarantine = ledger.Undecodable
+				mustAppend(t, l, held)
+				mustAppend(t, l, cameAgo("old", 47*time.Hour))
+				stop := keeping(t, l, 24*time.Hour)
+				defer stop()
+				time.Sleep(pass)
+				synctest.Wait()
+				if !kept(t, l, "held") || kept(t, l, "old") {
+					t.Fatal("the first pass went wrong")
+				}
+				if by == "append" {
+					mustAppend(t, l, cameAgo("held", 0))
+				} else if res, err := l.Release(t.Context(), "held"); err != nil || res.Status != ledger.Applied {
+					t.Fatalf("got %+v, %v", res, err)
+				}
+				time.Sleep(pass)
+				synctest.Wait()
+				if kept(t, l, "held") {
+					t.Error("it came before the time from which on bodies are kept, and its body is still there")
+				}
+			})
+		})
+	}
+}
+
+func TestRetentionOfZeroKeepsAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var commits atomic.Int64
+		l := ledgertest.Start(t, ledger.Options{Dir: t.TempDir(), Observe: func(ledger.Commit) { commits.Add(1) }})
+		mustAppend(t, l, cameAgo("old", 10000*time.Hour))
+		stop := keeping(t, l, 0)
+		time.Sleep(1000 * time.Hour)
+		synctest.Wait()
+		if n := commits.Load(); !kept(t, l, "old") || n != 1 {
+			t.Errorf("the body is gone, or there were %d commits", n)
+		}
+		stop()
+	})
+}
+
+// bbolt writes its list of free pages with every commit: while that is long, deleting waits until events have
+// used the space, and then goes on.
+func TestRetentionWaitsForFreeSpaceToBeUsed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := ledgertest.Open(t, false)
+		const size, old = 72 << 10, 4 * 256 // a step frees some 4,600 pages
+		rng := rand.NewChaCha8([32]byte{1})
+		add := func(name string, n int, ago time.Duration) {
+			var group sync.WaitGroup
+			for i := range n {
+				e := cameAgo(fmt.Sprintf("%s_%d", name, i), ago)
+				e.Raw = make([]byte, size) // random: it does not compress
+				rng.Read(e.Raw)
+				group.Go(func() { mustAppend(t, l, e) })
+				if i%256 == 255 {
+					group.Wait() // the queue is bounded in bytes
+				}
+			}
+			group.Wait()
+		}
+		left := func() (n int) {
+			for i := range old {
+				if kept(t, l, fmt.Sprintf("old_%d", i)) {
+					n++
+				}
+			}
+			return n
+		}
+		add("old", old, 48*time.Hour)
+		stop := keeping(t, l, 24*time.Hour)
+		defer stop()
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		waiting := left()
+		if waiting == 0 || waiting == old {
+			t.Fatalf("after an hour %d of %d bodies are left", waiting, old)
+		}
+		for round := 0; left() > 0; round++ {
+			if round == 4 {
+				t.Fatalf("%d bodies are still there when their space is needed", left())
+			}
+			add(fmt.Sprintf("new%d", round), 256, 0)
+			time.Sleep(pass)
+			synctest.Wait()
+		}
+	})
+}
+
+// Deleting shares the transactions of the events that come meanwhile and keeps none of them out.
+func TestEventsComeWhileBodiesGo(t *testing.T) {
+	l := ledgertest.Open(t, false)
+	const n = 1500
+	var group sync.WaitGroup
+	for i := range n {
+		group.Go(func() { mustAppend(t, l, cameAgo(fmt.Sprintf("old_%d", i), 48*time.Hour)) })
+	}
+	group.Wait()
+	stop := keeping(t, l, 24*time.Hour)
+	for i := range 8 {
+		group.Go(func() {
+			for j := range 50 {
+				mustAppend(t, l, cameAgo(fmt.Sprintf("new_%d_%d", i, j), 0))
+			}
+		})
+	}
+	group.Wait()
+	deadline := time.Now().Add(20 * time.Second)
+	for i := 0; i < n; {
+		switch {
+		case !kept(t, l, fmt.Sprintf("old_%d", i)):
+			i++
+		case time.Now().After(deadline):
+			t.Fatalf("body %d is still there", i)
+		default:
+			time.Sleep(time.Millisecond)
+		}
+	}
+	stop()
+	for i := range 8 {
+		for j := range 50 {
+			if !kept(t, l, fmt.Sprintf("new_%d_%d", i, j)) {
+				t.Fatal("a new body is gone")
+			}
+		}
+	}
+}
+
+// A ledger that has stopped, or is stopped, ends retention too.
+func TestRetentionEndsWithTheLedger(t *testing.T) {
+	l, err := ledger.Open(ledger.Options{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	halt := ledgertest.Run(t, l)
+	mustAppend(t, l, cameAgo("old", 48*time.Hour))
+	halt()
+	ended := make(chan error, 1)
+	go func() { ended <- l.KeepBodies(t.Context(), time.Hour) }()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("it goes on although nobody writes any more")
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+}
