@@ -139,28 +139,14 @@ func (b *booking) leave(payment string, charges []string) (*change, []*row, erro
 	return c, leaving, nil
 }
 
-// linked are the charges that the facts link to their PaymentIntent.
-func (f *Facts) linked() []string {
-	if f.PaymentIntent == "" {
-		return nil
-	}
-	list := []string{f.Charge}
-	for i := range f.Intents {
-		list = append(list, f.Intents[i].LatestCharge)
-	}
-	for i := range f.Charges {
-		list = append(list, f.Charges[i].ID)
-	}
-	for i := range f.Refunds {
-		list = append(list, f.Refunds[i].Charge)
-	}
-	for i := range f.Disputes {
-		list = append(list, f.Disputes[i].Charge)
-	}
-	slices.Sort(list)
-	list = slices.Compact(list)
-	if list[0] == "" {
-		list = list[1:]
+// linked are the charges that the facts link to their PaymentIntent, each once.
+func (f *Facts) linked() (list []string) {
+	if f.PaymentIntent != "" {
+		f.eachCharge(func(id string) {
+			if id != "" && !slices.Contains(list, id) {
+				list = append(list, id)
+			}
+		})
 	}
 	return list
 }

@@ -194,11 +194,7 @@ func (s *state) release(c *chargeState) (found *refundState) {
 	return found
 }
 
-// chargeOf is the charge a refund belongs to, nil while nothing is known of it.
-func (s *state) chargeOf(f *refundState) *chargeState {
-	i, found := slices.BinarySearchFunc(s.charges, f.Charge, func(c chargeState, id string) int { return strings.Compare(c.id, id) })
-	if !found {
-		return nil
-	}
-	return &s.charges[i]
+// chargeOf finds the charge a refund belongs to, if anything is known of it.
+func (s *state) chargeOf(f *refundState) (i int, found bool) {
+	return slices.BinarySearchFunc(s.charges, f.Charge, func(c chargeState, id string) int { return strings.Compare(c.id, id) })
 }

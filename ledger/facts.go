@@ -93,24 +93,35 @@ func (f *Facts) others(visit func(id string)) {
 			visit(id)
 		}
 	}
-	see(f.Charge)
+	f.eachCharge(see)
 	for i := range f.Intents {
 		see(f.Intents[i].ID)
-		see(f.Intents[i].LatestCharge)
-	}
-	for i := range f.Charges {
-		see(f.Charges[i].ID)
 	}
 	for i := range f.Refunds {
 		see(f.Refunds[i].ID)
-		see(f.Refunds[i].Charge)
 	}
 	for i := range f.Disputes {
 		see(f.Disputes[i].ID)
-		see(f.Disputes[i].Charge)
 	}
 	for i := range f.Sessions {
 		see(f.Sessions[i].ID)
+	}
+}
+
+// eachCharge visits the id of every charge that is named, some empty, some more than once.
+func (f *Facts) eachCharge(visit func(id string)) {
+	visit(f.Charge)
+	for i := range f.Intents {
+		visit(f.Intents[i].LatestCharge)
+	}
+	for i := range f.Charges {
+		visit(f.Charges[i].ID)
+	}
+	for i := range f.Refunds {
+		visit(f.Refunds[i].Charge)
+	}
+	for i := range f.Disputes {
+		visit(f.Disputes[i].Charge)
 	}
 }
 

@@ -43,41 +43,54 @@ func (s *state) movements() (list []movement, leftOut bool) {
 		at = cmp.Or(s.charge.Created, at)
 	}
 	move(at, "", amounts{received: s.amountReceived()})
-	for i := range s.refunds {
-		if f := &s.refunds[i]; f.outgoing() && s.counts(f) {
-			move(cmp.Or(f.Created, f.from.at), f.Currency, amounts{refunded: f.Amount})
-		}
-	}
-	for i := range s.charges {
-		c := &s.charges[i]
-		move(c.refundedAt, "", amounts{refunded: s.refundedBeside(c)})
-	}
+	s.returned(move)
 	for i := range s.disputes {
 		leftOut = s.disputed(&s.disputes[i], move) || leftOut
 	}
 	return list, leftOut
 }
 
-// counts tells whether an outgoing refund is money that came back to the customer, and not the release of
-// an authorisation.
-func (s *state) counts(f *refundState) bool {
-	c := s.chargeOf(f)
-	return c == nil || !c.capturable && s.release(c) != f
-}
-
-// refundedBeside is what the charge says was refunded beyond the refunds that are known by their ids.
-func (s *state) refundedBeside(c *chargeState) int64 {
-	if c.capturable {
-		return 0
-	}
-	beside := c.refunded
+// returned moves what went back to the customer: each refund that is known by its id, and what a charge says was
+// refunded beyond those.
+func (s *state) returned(move func(at int64, currency string, m amounts)) {
+	releases := s.releases()
+	known := make([]int64, len(s.charges)) // of each charge, by its refunds' ids; what failed or was canceled included
 	for i := range s.refunds {
 		f := &s.refunds[i]
-		if f.Charge == c.id && (f.reversed() || f.outgoing() && s.counts(f)) {
-			beside -= f.Amount
+		counts := f.outgoing() && !releases[f]
+		if counts {
+			move(cmp.Or(f.Created, f.from.at), f.Currency, amounts{refunded: f.Amount})
+		}
+		if charge, found := s.chargeOf(f); found && (counts || f.reversed()) {
+			known[charge] += f.Amount
 		}
 	}
-	return max(0, beside)
+	for i := range s.charges {
+		if c := &s.charges[i]; !c.capturable {
+			move(c.refundedAt, "", amounts{refunded: max(0, c.refunded-known[i])})
+		}
+	}
+}
+
+// releases are the refunds that stand for an authorisation that was not captured, as a whole or in part. No money
+// came back by them.
+func (s *state) releases() map[*refundState]bool {
+	if len(s.refunds) == 0 {
+		return nil
+	}
+	set := map[*refundState]bool{}
+	for i := range s.refunds {
+		f := &s.refunds[i]
+		if charge, found := s.chargeOf(f); found && s.charges[charge].capturable {
+			set[f] = true
+		}
+	}
+	for i := range s.charges {
+		if f := s.release(&s.charges[i]); f != nil {
+			set[f] = true
+		}
+	}
+	return set
 }
 
 // disputed moves a dispute's money. A transaction is in the currency the account is settled in. Where that is

@@ -187,8 +187,8 @@ func (c *Charge) tell(r *row, money func(int64, string) string) string {
 
 func (f *Refund) tell(s *state, money func(int64, string) string) string {
 	amount := money(f.Amount, f.Currency)
-	for i := range s.refunds {
-		if known := &s.refunds[i]; known.ID == f.ID && known.outgoing() && !s.counts(known) {
+	for known := range s.releases() {
+		if known.ID == f.ID && known.outgoing() {
 			return "Released " + amount + " that had not been captured, which Stripe calls a refund; no money moved."
 		}
 	}
