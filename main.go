@@ -18,6 +18,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"slices"
+	"sync"
 	"syscall"
 	"time"
 
@@ -95,6 +96,10 @@ func serve(ctx context.Context, c *config.Config, logTo io.Writer, ready func(cl
 	m := newMetrics()
 	options := ledgerOptions(c)
 	options.Observe = observer(m, log)
+	options.Expired = func(bodies int) {
+		m.Expired(bodies)
+		log.Info("bodies older than TILLHOOK_RETENTION were deleted", "bodies", bodies)
+	}
 	options.Released = func(e *ledger.Event, res ledger.Result) { m.Event(e.Type, string(res.Status), "", -1) }
 	books, err := ledger.Open(options)
 	if err != nil {
@@ -102,7 +107,7 @@ func serve(ctx context.Context, c *config.Config, logTo io.Writer, ready func(cl
 	}
 	if done := books.Migrated; done != nil {
 		log.Info("the ledger was brought up to date", "from_schema", done.Schema, "events", done.Events, "payments", done.Payments,
-			"decoded", done.Decoded, "bodies_gone", done.Gone, "old_file", done.Kept)
+			"decoded", done.Decoded, "bodies_gone", done.Gone, "old_file", done.Kept, "backup", done.Backup)
 	}
 	g.closes("ledger", func(ctx context.Context) error {
 		closed := make(chan error, 1)
@@ -122,9 +127,10 @@ func serve(ctx context.Context, c *config.Config, logTo io.Writer, ready func(cl
 		return metrics.Ledger{SizeBytes: s.FileBytes, FreeBytes: s.FreeBytes, Events: s.Events, Conflicts: s.Conflicts, Payments: s.Payments}, err
 	})
 	g.runs("ledger's committer", books.Run)
-	tend(g, c, books, m, log)
+	watch := &watch{}
+	tend(g, c, books, m, watch, log)
 
-	doors, err := openDoors(g, c, books, m, log)
+	doors, err := openDoors(ctx, g, c, books, m, watch, log)
 	if err != nil {
 		return err
 	}
@@ -150,13 +156,13 @@ func serve(ctx context.Context, c *config.Config, logTo io.Writer, ready func(cl
 // ledgerOptions are those of serve and of whatever opens its ledger in its place.
 func ledgerOptions(c *config.Config) ledger.Options {
 	return ledger.Options{
-		Dir: c.DataDir, Livemode: c.Livemode, Decoder: stripe.Decoder,
+		Dir: c.DataDir, Livemode: c.Livemode, Decoder: stripe.Decoder, Retention: c.Retention, BackupDir: c.BackupDir,
 		Decode: func(raw []byte) *ledger.Event { return stripe.Decode(raw, c.Livemode) },
 	}
 }
 
 // tend starts what looks after the ledger while it serves.
-func tend(g *group, c *config.Config, books *ledger.Ledger, m *metrics.Metrics, log *slog.Logger) {
+func tend(g *group, c *config.Config, books *ledger.Ledger, m *metrics.Metrics, watch *watch, log *slog.Logger) {
 	g.runs("release of the quarantine", func(ctx context.Context) error {
 		sum, err := books.ReleaseOnce(ctx)
 		switch {
@@ -175,10 +181,13 @@ func tend(g *group, c *config.Config, books *ledger.Ledger, m *metrics.Metrics, 
 	}
 	backups := ledger.Backups{
 		Ledger: books, Dir: c.BackupDir, Every: c.BackupEvery, Keep: c.BackupKeep,
-		Verify: func(ctx context.Context, path string) error { _, err := cli.Verify(ctx, path); return err },
+		Verify: func(ctx context.Context, path string) error { _, err := watch.verify(ctx, path); return err },
 		Tell: func(path string, took time.Duration, err error) {
+			watch.backedUp(err)
 			if err != nil {
-				log.Error("no backup was made; trying again", "folder", c.BackupDir, "error", err)
+				m.NoBackup()
+				log.Error("no backup was made; trying again. Look at the folder TILLHOOK_BACKUP_DIR; if the copy is not sound, the ledger is probably not either (tillhook verify)",
+					"folder", c.BackupDir, "error", err)
 				return
 			}
 			m.Backup(time.Now())
@@ -234,8 +243,9 @@ func texts[T ~string](words []T) []string {
 }
 
 // openDoors opens the operator's doors and then the public one, so that stopping closes that one first.
-func openDoors(g *group, c *config.Config, books *ledger.Ledger, m *metrics.Metrics, log *slog.Logger) (doors cli.Doors, err error) {
-	private := operator.New(operator.Options{Ledger: books, Metrics: m.Handler(), Names: ownNames(c.OperatorListen), Log: log, Verify: cli.Verify})
+func openDoors(ctx context.Context, g *group, c *config.Config, books *ledger.Ledger, m *metrics.Metrics, watch *watch, log *slog.Logger) (doors cli.Doors, err error) {
+	private := operator.New(operator.Options{Ledger: books, Metrics: m.Handler(), Names: ownNames(c.OperatorListen), Log: log,
+		Stopping: ctx, Verify: watch.verify, Watch: watch.sentences})
 	public, err := receiver.New(receiver.Options{
 		Path: c.WebhookPath, Livemode: c.Livemode, MaxBody: c.MaxBody, Ledger: books, Metrics: m, Log: log,
 		Verifier: stripe.NewVerifier(c.WebhookSecrets, c.Tolerance),
@@ -274,6 +284,46 @@ func ownNames(listen string) []string {
 		return nil
 	}
 	return []string{host}
+}
+
+// watch remembers what went wrong with the ledger's upkeep, for the summary.
+type watch struct {
+	mu      sync.Mutex // guards both
+	backup  error      // of the last try; nil if it was made, or none was
+	unsound error      // what the last proof found
+}
+
+// verify proves a copy of the ledger.
+func (w *watch) verify(ctx context.Context, path string) (*ledger.Proof, error) {
+	proof, err := cli.Verify(ctx, path)
+	if proof != nil {
+		w.mu.Lock()
+		w.unsound = err
+		w.mu.Unlock()
+	}
+	return proof, err
+}
+
+func (w *watch) backedUp(err error) {
+	w.mu.Lock()
+	w.backup = err
+	w.mu.Unlock()
+}
+
+func (w *watch) sentences() []operator.Sentence {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	backups := operator.Sentence{Name: "backups", Verdict: "ok", Sentence: "No scheduled backup has failed."}
+	if w.backup != nil {
+		backups = operator.Sentence{Name: "backups", Verdict: "warn", Sentence: fmt.Sprintf("The last scheduled backup failed: %v", w.backup),
+			Next: "look at the folder TILLHOOK_BACKUP_DIR"}
+	}
+	proof := operator.Sentence{Name: "proof", Verdict: "ok", Sentence: "No copy of the ledger was found unsound."}
+	if w.unsound != nil {
+		proof = operator.Sentence{Name: "proof", Verdict: "fail", Sentence: fmt.Sprintf("The last copy of the ledger that was looked through had faults, so the ledger probably has them: %v", w.unsound),
+			Next: "stop the receiver, keep the file, and run tillhook rebuild or restore a copy that verifies"}
+	}
+	return []operator.Sentence{backups, proof}
 }
 
 // group runs what runs, and stops it in the reverse order of starting.

@@ -27,11 +27,13 @@ const backupTime = "20060102T150405Z"
 // retryBackup is how long a failed try waits for the next one.
 const retryBackup = 10 * time.Minute
 
+func (b *Backups) name(at time.Time) string { return b.prefix() + at.UTC().Format(backupTime) + ".db" }
+
 func (b *Backups) prefix() string { return "tillhook-" + ModeName(b.Ledger.livemode) + "-" }
 
 // Newest tells when the newest copy was made; ok is false while there is none.
 func (b *Backups) Newest() (at time.Time, ok bool) {
-	made, err := b.made()
+	made, err := b.made(time.Now())
 	if err != nil || len(made) == 0 {
 		return time.Time{}, false
 	}
@@ -42,7 +44,8 @@ func (b *Backups) Newest() (at time.Time, ok bool) {
 
 // Run makes copies until ctx ends: the first one when the newest there is old enough.
 func (b *Backups) Run(ctx context.Context) error {
-	b.removeLeftovers()
+	// Copies that a process was making when it ended: who runs holds the ledger, so they are nobody else's.
+	removeMatching(b.Dir, b.prefix()+"*.db.new-*")
 	wait := time.Duration(0)
 	if at, ok := b.Newest(); ok {
 		wait = time.Until(at.Add(b.Every))
@@ -66,34 +69,21 @@ func (b *Backups) Run(ctx context.Context) error {
 	}
 }
 
-// removeLeftovers deletes copies that a process was making when it ended. Who runs holds the ledger: they are nobody else's.
-func (b *Backups) removeLeftovers() {
-	left, err := filepath.Glob(filepath.Join(b.Dir, b.prefix()+"*.db.new-*"))
-	if err != nil {
-		return
-	}
-	for _, path := range left {
-		_ = os.Remove(path) // what cannot be deleted is not worth a backup
-	}
-}
-
 // once makes one copy and deletes those that are too many.
 func (b *Backups) once(ctx context.Context, now time.Time) (path string, err error) {
 	if err := makeDir(b.Dir); err != nil {
 		return "", fmt.Errorf("make the folder for backups (TILLHOOK_BACKUP_DIR): %w", err)
 	}
-	path = filepath.Join(b.Dir, b.prefix()+now.UTC().Format(backupTime)+".db")
+	path = filepath.Join(b.Dir, b.name(now))
 	fill := func(w io.Writer) error { return b.Ledger.CopyTo(Until(ctx, w)) }
 	if err := Save(path, fill, func(made string) error { return b.Verify(ctx, made) }); err != nil {
 		return "", err
 	}
-	made, err := b.made()
+	made, err := b.made(now)
 	if err != nil {
 		return path, err
 	}
-	// A clock that was wrong once may have named others later than this one; this one stays.
-	made = slices.DeleteFunc(made, func(name string) bool { return name == filepath.Base(path) })
-	for len(made)+1 > b.Keep {
+	for len(made) > b.Keep {
 		if err := os.Remove(filepath.Join(b.Dir, made[0])); err != nil {
 			return path, fmt.Errorf("delete the oldest backup: %w", err)
 		}
@@ -102,14 +92,16 @@ func (b *Backups) once(ctx context.Context, now time.Time) (path string, err err
 	return path, nil
 }
 
-// made lists the names of the copies, the oldest first. Other files in the folder are not ours to delete.
-func (b *Backups) made() (names []string, err error) {
+// made lists the names of the copies, the oldest first. Other files in the folder are not ours to delete, and one that is named
+// for the future, by a clock that was wrong, says nothing about when it was made.
+func (b *Backups) made(now time.Time) (names []string, err error) {
+	newest := b.name(now)
 	entries, err := os.ReadDir(b.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("look for backups: %w", err)
 	}
 	for _, e := range entries {
-		if ok, _ := filepath.Match(b.prefix()+"????????T??????Z.db", e.Name()); ok {
+		if ok, _ := filepath.Match(b.prefix()+"????????T??????Z.db", e.Name()); ok && e.Name() <= newest {
 			names = append(names, e.Name())
 		}
 	}

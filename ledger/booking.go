@@ -102,12 +102,16 @@ func (b *booking) enter(p *pending, seq uint64, old *row) error {
 		}
 	}
 	var changes []*change
+	var totals map[string]amounts
 	switch {
 	case e.Quarantine != "":
 		r.outcome, r.facts = Quarantined, Facts{}
 	case e.Facts.named() != "":
 		var err error
-		if changes, err = b.changes(r, seq); err != nil {
+		if changes, err = b.changes(r, seq); err == nil {
+			totals, err = b.newTotals(changes)
+		}
+		if err != nil {
 			p.err = fmt.Errorf("%w: %w", ErrUnavailable, err)
 			return nil
 		}
@@ -124,12 +128,12 @@ func (b *booking) enter(p *pending, seq uint64, old *row) error {
 		p.result.PaymentID = changes[0].id
 	}
 	p.booked = old != nil
-	return b.record(r, seq, p.body, old, changes)
+	return b.record(r, seq, p.body, old, changes, totals)
 }
 
 // record writes a row, its body where there is one, and all that follows from it. old is the row as it was in
 // quarantine; nil for a new one.
-func (b *booking) record(r *row, seq uint64, body []byte, old *row, changes []*change) error {
+func (b *booking) record(r *row, seq uint64, body []byte, old *row, changes []*change, totals map[string]amounts) error {
 	b.writing = true
 	key := seqKey(seq)
 	if err := put(b.tx, bucketEvents, key, r.encode()); err != nil {
@@ -147,6 +151,9 @@ func (b *booking) record(r *row, seq uint64, body []byte, old *row, changes []*c
 		if err := b.write(c); err != nil {
 			return err
 		}
+	}
+	if err := b.writeTotals(totals); err != nil {
+		return err
 	}
 	if old == nil {
 		b.last, b.received = seq, r.received

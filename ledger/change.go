@@ -18,8 +18,8 @@ func (s *state) effect(livemode bool) *effect {
 	if s == nil {
 		return nil
 	}
-	movements, _ := s.movements()
-	return &effect{view: s.payment(livemode), created: s.created(), movements: movements}
+	movements, leftOut := s.movements()
+	return &effect{view: s.view(livemode, movements, leftOut), created: s.created(), movements: movements}
 }
 
 // change is one payment before and after an event; nil where it is not there.
@@ -195,24 +195,16 @@ func (b *booking) write(c *change) error {
 			return err
 		}
 	}
-	if err := b.sum(c); err != nil {
-		return err
-	}
-	if c.state == nil {
-		return remove(b.tx, bucketPayments, []byte(c.id))
-	}
-	return put(b.tx, bucketPayments, []byte(c.id), c.state.encode())
-}
-
-// sum takes the payment as it was out of the counts and totals, and adds it as it is.
-func (b *booking) sum(c *change) error {
 	if c.before != nil {
 		b.counts.payment(c.before.view, -1)
 	}
 	if c.after != nil {
 		b.counts.payment(c.after.view, +1)
 	}
-	return b.moveTotals(c.before, c.after)
+	if c.state == nil {
+		return remove(b.tx, bucketPayments, []byte(c.id))
+	}
+	return put(b.tx, bucketPayments, []byte(c.id), c.state.encode())
 }
 
 // reaches goes to the pages that a change will be written to.
@@ -225,9 +217,7 @@ func (b *booking) reaches(c *change) {
 			continue
 		}
 		b.reach(bucketPaymentsTime, timeKey(e.created, c.id))
-		for _, m := range e.movements {
-			b.reach(bucketTotals, totalKey(m, string(e.view.Account)))
-		}
+		e.each(func(key string, _ amounts) { b.reach(bucketTotals, []byte(key)) })
 	}
 }
 

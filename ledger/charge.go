@@ -12,12 +12,29 @@ type chargeState struct {
 	status     string // the furthest: pending, succeeded, failed
 	amount     int64  // the greatest, as is captured
 	captured   int64
-	capturable bool  // no snapshot says that it was captured
-	refunded   int64 // the greatest amount_refunded, without what was only released
-	refundedAt int64 // of the first event that told it
-	capturedAt int64 // of the last charge.captured; 0 while there was none
+	capturable bool         // no snapshot says that it was captured
+	refunded   []refundStep // by total: each amount_refunded there was, without what was only released
+	capturedAt int64        // of the last charge.captured; 0 while there was none
 	created    int64
 	fee        *Fee
+}
+
+// refundStep is a sum that a charge said was refunded, and the first event that told it.
+type refundStep struct{ total, at int64 }
+
+// refunds are the single refunds that the sums of a charge tell of: how much each time, and when at the latest. What a
+// later event tells of a smaller sum, an earlier one of a greater has told already.
+func (c *chargeState) refunds() []refundStep {
+	list := slices.Clone(c.refunded)
+	at := int64(0)
+	for i := len(list) - 1; i >= 0; i-- {
+		at = earliest(at, list[i].at)
+		list[i].at = at
+		if i > 0 {
+			list[i].total -= list[i-1].total
+		}
+	}
+	return list
 }
 
 // Statuses of a charge. A bank may take back a debit that had succeeded.
@@ -67,11 +84,12 @@ func (s *state) absorbCharge(in *Charge, from origin, r *row) {
 		c.fee = in.Fee
 	}
 	refunded := in.refunded(r.apiVersion)
-	switch {
-	case refunded > c.refunded:
-		c.refunded, c.refundedAt = refunded, r.created
-	case refunded == c.refunded && refunded > 0:
-		c.refundedAt = earliest(c.refundedAt, r.created)
+	if refunded > 0 {
+		i, found := slices.BinarySearchFunc(c.refunded, refunded, func(s refundStep, total int64) int { return cmp.Compare(s.total, total) })
+		if !found {
+			c.refunded = slices.Insert(c.refunded, i, refundStep{total: refunded, at: r.created})
+		}
+		c.refunded[i].at = earliest(c.refunded[i].at, r.created)
 	}
 	if s.charge == nil || s.chargeLoses(in, from) {
 		s.charge, s.chargeFrom = in, from
@@ -94,7 +112,8 @@ func (f *Fee) less(g *Fee) bool {
 	return cmp.Or(cmp.Compare(f.Amount, g.Amount), strings.Compare(f.Currency, g.Currency)) < 0
 }
 
-// chargeLoses is [state.loses] among the payment's charges: money before a refusal, and either before a wait.
+// chargeLoses is [state.loses] among the payment's charges: money before a refusal, and either before a wait. One that was
+// read from the API says nothing about the other charges; over events of its own it wins as the later one.
 func (s *state) chargeLoses(in *Charge, from origin) bool {
 	end := func(status string) int { return slices.Index([]string{chargeFailed, statusSucceeded}, status) }
 	if a, b := end(in.Status), end(s.charge.Status); a != b {
@@ -183,7 +202,7 @@ func (s *state) release(c *chargeState) (found *refundState) {
 	}
 	for i := range s.refunds {
 		f := &s.refunds[i]
-		if f.Charge != c.id || !f.outgoing() || f.Amount != released || f.Created > c.capturedAt+releaseDelay ||
+		if f.Charge != c.id || !f.outgoing() || f.Amount != released || f.Created == 0 || f.Created > c.capturedAt+releaseDelay ||
 			f.Reason != "" && f.Reason != "expired_uncaptured_charge" {
 			continue
 		}

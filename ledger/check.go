@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"strings"
 	"syscall"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
 )
@@ -21,7 +23,8 @@ type Proof struct {
 	Path        string   `json:"path"`
 	Mode        string   `json:"mode"`
 	Schema      uint64   `json:"schema"`
-	Bytes       int64    `json:"bytes"`
+	Bytes       int64    `json:"bytes"` // of the file
+	Used        int64    `json:"used"`  // of them in pages
 	Pages       int64    `json:"pages"` // each in use once, or free
 	FreePages   int64    `json:"free_pages"`
 	Values      uint64   `json:"values"`      // checksums
@@ -50,18 +53,31 @@ func Verify(path string) (*Proof, error) {
 	if err != nil || !there {
 		return nil, errors.Join(err, fmt.Errorf("%w: there is no file %s", ErrNotFound, path))
 	}
-	if err := lieStill(path); err != nil {
+	if err := lieStill(path); errors.Is(err, ErrHeld) {
 		return nil, err
+	} else if err != nil {
+		return unusableProof(path, err)
 	}
 	l, err := open(path, true)
-	if errors.Is(err, ErrCorrupt) {
-		return nil, fmt.Errorf("%s cannot even be opened: %w: it is of no use as a copy", path, err)
-	}
-	if err != nil {
+	switch {
+	case errors.Is(err, errOlder):
+		return unusableProof(path, fmt.Errorf("%w: %s is of an older schema: its pages are sound, and the rest can be told only once it is brought up to date; put it in a folder of its own as ledger.db and rebuild it there (TILLHOOK_DATA_DIR, tillhook rebuild)", ErrSchema, path))
+	case errors.Is(err, ErrCorrupt), errors.Is(err, ErrSchema):
+		return unusableProof(path, err)
+	case err != nil:
 		return nil, err
 	}
 	proof, err := l.prove()
 	return proof, errors.Join(err, l.Close())
+}
+
+// unusableProof is the proof of a file that is not even opened.
+func unusableProof(path string, err error) (*Proof, error) {
+	p := &Proof{Object: "proof", Path: path, Faults: strings.Split(err.Error(), "\n")}
+	if info, statErr := os.Stat(path); statErr == nil {
+		p.Bytes = info.Size()
+	}
+	return p, err
 }
 
 // lieStill looks at a file that nobody writes to before bbolt does: at both meta pages and at every page there is.
@@ -110,7 +126,10 @@ func (l *Ledger) prove() (*Proof, error) {
 	proof := &Proof{Object: "proof", Path: l.path, Mode: ModeName(l.livemode), Schema: schemaVersion, Faults: []string{}}
 	err := l.view(func(tx *bolt.Tx) error {
 		c.tx = tx
-		proof.Bytes, proof.Pages = tx.Size(), tx.Size()/int64(l.db.Info().PageSize)
+		proof.Used, proof.Pages = tx.Size(), tx.Size()/int64(l.db.Info().PageSize)
+		if info, err := l.file.Stat(); err == nil {
+			proof.Bytes = info.Size()
+		}
 		for err := range tx.Check() { // to its end: bbolt's own goroutine sends it
 			if len(c.faults) < maxFaults {
 				c.fault("pages: %w", err)
@@ -204,6 +223,9 @@ func (c *checker) events() error {
 			c.fault("event row %d (%.80s): the id index points to row %d", seq, r.id, at)
 		}
 		c.recount.event(r, +1)
+		if r.livemode != c.l.livemode && r.outcome != Quarantined {
+			c.fault("event row %d (%.80s): it is of %s mode and not in quarantine", seq, r.id, ModeName(r.livemode))
+		}
 		if (r.outcome == Quarantined) != (r.reason != "") || (r.outcome == Quarantined) != c.has(bucketQuarantine, key) {
 			c.fault("event row %d (%.80s): outcome %s, reason %q and the quarantine disagree", seq, r.id, r.outcome, r.reason)
 		}
@@ -348,6 +370,15 @@ func (c *checker) payment(id string, value []byte) error {
 	return nil
 }
 
+// totalName names a total as people do.
+func totalName(key []byte) string {
+	day, currency, account, err := readTotalKey(key)
+	if err != nil {
+		return fmt.Sprintf("%.80q", key)
+	}
+	return fmt.Sprintf("%s %.20q %.80q", time.Unix(day*secondsADay, 0).UTC().Format(time.DateOnly), currency, account)
+}
+
 // sumsOfDays compares the totals with the sums of what all payments moved.
 func (c *checker) sumsOfDays() error {
 	maps.DeleteFunc(c.totals, func(_ string, a amounts) bool { return a == amounts{} })
@@ -358,13 +389,13 @@ func (c *checker) sumsOfDays() error {
 			return err
 		}
 		if want := c.totals[string(key)]; a != want {
-			c.fault("the total under %.80q is %+v, the payments come to %+v", key, a, want)
+			c.fault("the total of %s is %+v, the payments come to %+v", totalName(key), a, want)
 		}
 		delete(c.totals, string(key))
 		return nil
 	})
 	for key := range c.totals {
-		c.fault("no total is kept under %.80q", key)
+		c.fault("no total is kept of %s", totalName([]byte(key)))
 	}
 	return err
 }

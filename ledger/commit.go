@@ -44,7 +44,8 @@ type pending struct {
 }
 
 // do has a job done in the committer's next transaction and waits until that is durable. The job reads
-// before it writes, as book does: an error it returns before it has set writing fails it alone.
+// before it writes, as book does: an error it returns before it has set writing fails it alone. Where do returns an
+// error, the job may still be under way.
 func (l *Ledger) do(ctx context.Context, job func(*booking) error) error {
 	if l.readOnly {
 		return ErrReadOnly
@@ -187,7 +188,13 @@ func (l *Ledger) commit(batch []*pending) {
 	} else {
 		l.publish(b, repeats)
 	}
-	l.observe(Commit{Events: len(batch), Duration: time.Since(start), Err: err})
+	events := 0
+	for _, p := range batch {
+		if p.job == nil && !p.release {
+			events++
+		}
+	}
+	l.observe(Commit{Events: events, Duration: time.Since(start), Err: err})
 	if err != nil {
 		err = l.failure.Load().err
 	}

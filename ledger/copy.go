@@ -25,8 +25,32 @@ func (l *Ledger) CopyTo(w io.Writer) error {
 	})
 }
 
+// ErrNoRoom: a copy would leave the disk, on which events are stored, too little room.
+var ErrNoRoom = errors.New("not enough room for a copy of the ledger, which is made in the data folder first")
+
+// room refuses a copy that would take the disk's last: what is to be written, and as much again as a quarter of the
+// ledger, at least 64 MiB, must be free.
+func (l *Ledger) room(dir string) error {
+	info, err := l.file.Stat()
+	if err != nil {
+		return err
+	}
+	var disk syscall.Statfs_t
+	if err := syscall.Statfs(dir, &disk); err != nil {
+		return fmt.Errorf("look for room for a copy: %w", err)
+	}
+	free, needed := int64(disk.Bavail)*disk.Bsize, info.Size()+max(info.Size()/4, 64<<20)
+	if free < needed {
+		return fmt.Errorf("%w: %s has %d MiB free of the %d MiB it takes; make room there", ErrNoRoom, dir, free>>20, needed>>20)
+	}
+	return nil
+}
+
 // WithCopy hands the name of a copy of the ledger to use, and removes it afterwards.
 func (l *Ledger) WithCopy(use func(path string) error) error {
+	if err := l.room(filepath.Dir(l.path)); err != nil {
+		return err
+	}
 	f, err := os.CreateTemp(filepath.Dir(l.path), newPattern)
 	if err != nil {
 		return fmt.Errorf("make a copy of the ledger: %w", err)
@@ -43,7 +67,10 @@ func (l *Ledger) WithCopy(use func(path string) error) error {
 func (l *Ledger) Spool(fill func(w io.Writer) error) (_ *os.File, err error) {
 	dir := filepath.Dir(l.path)
 	if l.readOnly {
-		dir = "" // the reader may have no right to write there
+		dir = os.TempDir() // the reader may have no right to write there
+	}
+	if err := l.room(dir); err != nil {
+		return nil, err
 	}
 	f, err := os.CreateTemp(dir, newPattern)
 	if err != nil {

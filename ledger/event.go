@@ -84,7 +84,7 @@ func (l *Ledger) Append(ctx context.Context, e *Event) (Result, error) {
 	if l.readOnly {
 		return Result{}, ErrReadOnly
 	}
-	if err := e.check(); err != nil {
+	if err := e.check(l.livemode); err != nil {
 		return Result{}, err
 	}
 	if f := l.failure.Load(); f != nil {
@@ -136,7 +136,10 @@ func late(ctx context.Context) error {
 }
 
 // check refuses what could be written and never read again.
-func (e *Event) check() error {
+func (e *Event) check(livemode bool) error {
+	if e.Livemode != livemode && e.Quarantine == "" {
+		return fmt.Errorf("the event %.40q is of %s mode: a ledger of the other one holds it in quarantine or not at all", e.ID, ModeName(e.Livemode))
+	}
 	if e.ID == "" || len(e.ID) > maxID || len(e.Account) > maxID || !slices.Contains(sources[:], e.Source) || e.Quarantine != "" && !slices.Contains(Reasons[:], e.Quarantine) {
 		return fmt.Errorf("the event %.40q of source %q with the reason %q is not one the ledger can hold", e.ID, e.Source, e.Quarantine)
 	}

@@ -1,9 +1,12 @@
 package ledger
 
 import (
+	"bufio"
 	"bytes"
+	"encoding/binary"
 	"encoding/csv"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -27,15 +30,15 @@ type exported struct {
 	Amount            *int64   `json:"amount"`
 	AmountDecimal     OrNull   `json:"amount_decimal"`
 	Received          int64    `json:"received"`
-	ReceivedDecimal   string   `json:"received_decimal"`
+	ReceivedDecimal   OrNull   `json:"received_decimal"`
 	Refunded          int64    `json:"refunded"`
-	RefundedDecimal   string   `json:"refunded_decimal"`
+	RefundedDecimal   OrNull   `json:"refunded_decimal"`
 	Withdrawn         int64    `json:"dispute_withdrawn"`
-	WithdrawnDecimal  string   `json:"dispute_withdrawn_decimal"`
+	WithdrawnDecimal  OrNull   `json:"dispute_withdrawn_decimal"`
 	Reinstated        int64    `json:"dispute_reinstated"`
-	ReinstatedDecimal string   `json:"dispute_reinstated_decimal"`
+	ReinstatedDecimal OrNull   `json:"dispute_reinstated_decimal"`
 	Net               int64    `json:"net"`
-	NetDecimal        string   `json:"net_decimal"`
+	NetDecimal        OrNull   `json:"net_decimal"`
 	Fee               *int64   `json:"fee"` // null where it is not known
 	Customer          OrNull   `json:"customer"`
 	Description       OrNull   `json:"description"`
@@ -48,8 +51,7 @@ var columns = []string{"id", "account", "created", "status", "currency", "amount
 	"net", "net_decimal", "fee", "customer", "description", "latest_charge", "flags"}
 
 // Export writes the payments created at or after one time and before another (Unix seconds; nil sets no bound), oldest
-// first, as a table (RFC 4180) or one JSON object a line. It reads in many short transactions: a payment that
-// changes meanwhile is written as it is when its turn comes.
+// first, as a table (RFC 4180) or one JSON object a line. All are as they were at one moment.
 func (l *Ledger) Export(w io.Writer, format string, from, to *int64) error {
 	one := func(x *exported) error { return nil }
 	finish := func() error { return nil }
@@ -75,52 +77,106 @@ func (l *Ledger) Export(w io.Writer, format string, from, to *int64) error {
 	return finish()
 }
 
-// eachPayment visits payments by (created, id), oldest first.
+// eachPayment visits payments by (created, id), oldest first, as they are at one moment. A receiver's are copied out first:
+// making lines of them takes longer than a transaction should.
 func (l *Ledger) eachPayment(from, to *int64, visit func(*state) error) error {
-	next := []byte{}
-	if from != nil {
-		next = timeKey(*from, "")
-	}
-	for next != nil {
-		start := time.Now()
-		var page []*state
-		err := l.view(func(tx *bolt.Tx) error {
-			c := tx.Bucket(bucketPaymentsTime).Cursor()
-			key, _ := c.Seek(next)
-			for next = nil; key != nil && (to == nil || bytes.Compare(key, timeKey(*to, "")) < 0); key, _ = c.Next() {
-				if len(page) == scanSlice {
-					next = bytes.Clone(key)
-					return nil
-				}
-				s, err := readState(tx, string(key[8:]))
+	if l.readOnly {
+		return l.view(func(tx *bolt.Tx) error {
+			return walkPayments(tx, from, to, func(id string, value []byte) error {
+				s, err := decodeState(id, value)
 				if err != nil {
-					return err
+					return fmt.Errorf("payment %.80s: %w", id, err)
 				}
-				if s == nil {
-					return fmt.Errorf("%w: payment %s is listed and missing", ErrCorrupt, key[8:])
-				}
-				page = append(page, s)
-			}
-			return nil
+				return visit(s)
+			})
 		})
+	}
+	f, err := l.Spool(func(w io.Writer) error {
+		return l.view(func(tx *bolt.Tx) error {
+			return walkPayments(tx, from, to, func(id string, value []byte) error {
+				var e encoder
+				e.text(id)
+				e.text(string(value))
+				_, err := w.Write(binary.AppendUvarint(nil, uint64(len(e.buf))))
+				if err == nil {
+					_, err = w.Write(e.buf)
+				}
+				return err
+			})
+		})
+	})
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return readPayments(bufio.NewReaderSize(f, 1<<20), visit)
+}
+
+// walkPayments hands out payments as they are stored, their checksums verified.
+func walkPayments(tx *bolt.Tx, from, to *int64, visit func(id string, value []byte) error) error {
+	c := tx.Bucket(bucketPaymentsTime).Cursor()
+	key, _ := c.First()
+	if from != nil {
+		key, _ = c.Seek(timeKey(*from, ""))
+	}
+	for ; key != nil && (to == nil || bytes.Compare(key, timeKey(*to, "")) < 0); key, _ = c.Next() {
+		id := string(key[8:])
+		value, err := get(tx, bucketPayments, []byte(id))
 		if err != nil {
 			return err
 		}
-		for _, s := range page {
-			if err := visit(s); err != nil {
-				return err
-			}
+		if value == nil {
+			return fmt.Errorf("%w: payment %.80s is listed and missing", ErrCorrupt, id)
 		}
-		if !l.readOnly && next != nil {
-			time.Sleep(time.Since(start)) // a receiver's events need the processor more
+		if err := visit(id, value); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
+// readPayments reads back what was copied out. It rests as long as it works: a receiver's events need the processor more.
+func readPayments(r *bufio.Reader, visit func(*state) error) error {
+	start := time.Now()
+	for n := 1; ; n++ {
+		size, err := binary.ReadUvarint(r)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		stored := make([]byte, size)
+		if _, err := io.ReadFull(r, stored); err != nil {
+			return err
+		}
+		d := decoder{buf: stored}
+		id, value := d.text(), d.text()
+		if err := d.end(); err != nil {
+			return err
+		}
+		s, err := decodeState(id, []byte(value))
+		if err != nil {
+			return fmt.Errorf("payment %.80s: %w", id, err)
+		}
+		if err := visit(s); err != nil {
+			return err
+		}
+		if n%scanSlice == 0 {
+			time.Sleep(time.Since(start))
+			start = time.Now()
+		}
+	}
+}
+
 func (s *state) export(livemode bool) *exported {
 	p := s.payment(livemode)
-	decimal := func(n int64) string { return Decimal(n, string(p.Currency)) }
+	decimal := func(n int64) OrNull {
+		if p.Currency == "" {
+			return "" // how many decimals it has is not known
+		}
+		return OrNull(Decimal(n, string(p.Currency)))
+	}
 	x := &exported{
 		ID: p.ID, Account: p.Account, Status: p.Status, Currency: p.Currency, Amount: p.Amount,
 		Received: p.AmountReceived, ReceivedDecimal: decimal(p.AmountReceived), Refunded: p.AmountRefunded, RefundedDecimal: decimal(p.AmountRefunded),
@@ -129,7 +185,7 @@ func (s *state) export(livemode bool) *exported {
 		Fee: s.fee(), Customer: p.Customer, Description: p.Description, LatestCharge: p.LatestCharge, Flags: p.Flags,
 	}
 	if p.Amount != nil {
-		x.AmountDecimal = OrNull(decimal(*p.Amount))
+		x.AmountDecimal = decimal(*p.Amount)
 	}
 	if p.Created != 0 {
 		x.Created = OrNull(time.Unix(int64(p.Created), 0).UTC().Format(time.RFC3339))
@@ -175,8 +231,8 @@ func (x *exported) cells() []string {
 	}
 	return []string{
 		text(OrNull(x.ID)), text(x.Account), string(x.Created), text(x.Status), text(x.Currency), number(x.Amount), string(x.AmountDecimal),
-		number(&x.Received), x.ReceivedDecimal, number(&x.Refunded), x.RefundedDecimal, number(&x.Withdrawn), x.WithdrawnDecimal,
-		number(&x.Reinstated), x.ReinstatedDecimal, number(&x.Net), x.NetDecimal, number(x.Fee),
+		number(&x.Received), string(x.ReceivedDecimal), number(&x.Refunded), string(x.RefundedDecimal), number(&x.Withdrawn), string(x.WithdrawnDecimal),
+		number(&x.Reinstated), string(x.ReinstatedDecimal), number(&x.Net), string(x.NetDecimal), number(x.Fee),
 		text(x.Customer), text(x.Description), text(x.LatestCharge), text(OrNull(strings.Join(x.Flags, " "))),
 	}
 }

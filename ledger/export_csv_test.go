@@ -71,7 +71,7 @@ func TestExportAsATable(t *testing.T) {
 	booked(t, l, yen, dinar, unknown, succeeded("evt_pi_lost", "pi_lost"), lost, described("pi_conflict", "paid, and \"canceled\"\nboth"), conflict)
 	want := []string{
 		header,
-		`pi_unknown,,,,,,,0,0.00,0,0.00,0,0.00,0,0.00,0,0.00,,,,,`,
+		`pi_unknown,,,,,,,0,,0,,0,,0,,0,,,,,,`,
 		`pi_conflict,,2025-10-09T08:53:20Z,succeeded,eur,4200,42.00,4200,42.00,0,0.00,0,0.00,0,0.00,4200,42.00,,cus_1,"paid, and ""canceled""` + "\r\n" + `both",ch_pi_conflict,conflict`,
 		`pi_lost,,2025-10-09T08:53:20Z,succeeded,eur,4200,42.00,4200,42.00,0,0.00,5705,57.05,0,0.00,-1505,-15.05,,,,ch_pi_lost,`,
 		`pi_yen,,2025-10-09T08:53:21Z,succeeded,jpy,4200,4200,4200,4200,0,0,0,0,0,0,4200,4200,,,,ch_pi_yen,`,

@@ -80,7 +80,7 @@ func (l *Ledger) contents(tx *bolt.Tx, b *booking) (*Trial, error) {
 // Expire deletes at once what KeepBodies would, of bodies received before a time.
 func (l *Ledger) Expire(ctx context.Context, before time.Time) error {
 	for {
-		if more, err := l.expire(ctx, before); err != nil || !more {
+		if _, more, err := l.expire(ctx, before); err != nil || !more {
 			return err
 		}
 	}

@@ -90,7 +90,7 @@ func readMetaPage(f io.ReaderAt, at int64) (*meta, error) {
 	sum.Write(b[:56])
 	m := &meta{pageSize: uint64(order.Uint32(b[8:])), root: order.Uint64(b[16:]), freelist: order.Uint64(b[32:]),
 		pages: order.Uint64(b[40:]), tx: order.Uint64(b[48:])}
-	if order.Uint32(b) != magic || order.Uint64(b[56:]) != sum.Sum64() || m.pageSize == 0 || m.pages > 1<<40 {
+	if order.Uint32(b) != magic || order.Uint64(b[56:]) != sum.Sum64() || m.pageSize < 512 || m.pageSize > 64<<10 || m.pages > 1<<40 {
 		return nil, nil
 	}
 	return m, nil

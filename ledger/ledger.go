@@ -102,6 +102,12 @@ type Options struct {
 	Decoder string
 	// Released, if set, is called for every event that leaves quarantine without being delivered again.
 	Released func(e *Event, res Result)
+	// Expired, if set, is told how many bodies retention deleted, after each time it had any to delete.
+	Expired func(bodies int)
+	// Retention is how long bodies are kept by a rebuild; 0 keeps all. See [Ledger.KeepBodies].
+	Retention time.Duration
+	// BackupDir is where a copy of a file of an older schema is put before it is brought up to date; empty for none.
+	BackupDir string
 	// Observe, if set, is called by the writing goroutine after every commit, failed or not, and after
 	// every try to get going again after a failed one. It must not block.
 	Observe func(Commit)
@@ -177,7 +183,7 @@ func Open(opts Options) (*Ledger, error) {
 	}
 	l.opts, l.Migrated = opts, migrated
 	if l.livemode != opts.Livemode {
-		return nil, errors.Join(otherMode(path, l.livemode), l.db.Close())
+		return nil, errors.Join(otherMode(path, l.livemode), l.Close())
 	}
 	removeLeftovers(opts.Dir)
 	return l, nil
@@ -242,10 +248,30 @@ func openFile(path string, readOnly bool) (_ *Ledger, err error) {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
 	l.db = db
+	// bbolt opens a file and then waits for its lock: meanwhile a rebuild may have put another one in its place.
+	if err := l.isAt(path); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
 	if l.bodies, err = newBodyCodec(); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return l, nil
+}
+
+// isAt demands that the open file is the one that bears the name.
+func (l *Ledger) isAt(path string) error {
+	here, err := l.file.Stat()
+	if err != nil {
+		return fmt.Errorf("look at the open ledger: %w", err)
+	}
+	there, err := os.Stat(path)
+	if err != nil {
+		return fmt.Errorf("look for the ledger: %w", err)
+	}
+	if !os.SameFile(here, there) {
+		return fmt.Errorf("%w: %s was put in place just now; try again", ErrHeld, path)
+	}
+	return nil
 }
 
 // open opens a file of the present schema.
@@ -318,13 +344,18 @@ func create(dir string, livemode bool) error {
 
 // removeLeftovers deletes what making, rebuilding or copying a ledger left, in this start or in one that was
 // interrupted. The caller holds the ledger. What cannot be deleted is not worth a refusal to start.
-func removeLeftovers(dir string) {
-	left, err := filepath.Glob(filepath.Join(dir, newPattern))
+func removeLeftovers(dir string) { removeMatching(dir, newPattern) }
+
+// removeMatching deletes the files in a folder whose names match. (filepath.Glob would read the folder's own name as a pattern.)
+func removeMatching(dir, pattern string) {
+	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return
 	}
-	for _, path := range left {
-		_ = os.Remove(path)
+	for _, e := range entries {
+		if ok, _ := filepath.Match(pattern, e.Name()); ok {
+			_ = os.Remove(filepath.Join(dir, e.Name()))
+		}
 	}
 }
 

@@ -404,19 +404,35 @@ func (b *books) refundCharge(id string, rows []folded) {
 		return // only an authorisation ended
 	}
 	release := b.release(id, rows)
-	var listed, undone int64
+	said := b.saidRefunded(id)
+	slices.SortStableFunc(rows, func(a, b folded) int { return cmp.Compare(a.T.Created, b.T.Created) })
 	for _, r := range rows {
-		switch {
-		case r.T.Status == "failed" || r.T.Status == "canceled":
-			undone += r.T.Amount
-		case r.counts() && r.T.ID != release:
-			listed += r.T.Amount
+		undone := r.T.Status == "failed" || r.T.Status == "canceled"
+		if r.counts() && r.T.ID != release {
 			b.giveBack(cmp.Or(r.T.Created, r.by.Created), r.T.Currency, r.T.Amount)
+		} else if !undone {
+			continue
+		}
+		for range r.T.Amount {
+			said = withoutOne(said, r.T.Created)
 		}
 	}
-	if said, at := b.saidRefunded(id); said-undone > listed {
-		b.giveBack(at, "", said-undone-listed)
+	for _, at := range said {
+		b.giveBack(at, "", 1)
 	}
+}
+
+// withoutOne takes out one unit of money: the first that was said at or after a time, else the first of all.
+func withoutOne(said []int64, from int64) []int64 {
+	for i, at := range said {
+		if at >= from {
+			return slices.Delete(said, i, i+1)
+		}
+	}
+	if len(said) > 0 {
+		return said[1:]
+	}
+	return nil
 }
 
 // release is the refund that a partial capture itself made of what it let go, empty if there is none:
@@ -431,7 +447,7 @@ func (b *books) release(charge string, rows []folded) string {
 	}
 	var first *folded
 	for i, r := range rows {
-		if !seen || !r.counts() || amount-captured <= 0 || r.T.Amount != amount-captured || r.T.Created > latest+2 ||
+		if !seen || !r.counts() || amount-captured <= 0 || r.T.Amount != amount-captured || r.T.Created == 0 || r.T.Created > latest+2 ||
 			r.T.Reason != "" && r.T.Reason != "expired_uncaptured_charge" {
 			continue
 		}
@@ -446,9 +462,9 @@ func (b *books) release(charge string, rows []folded) string {
 	return first.T.ID
 }
 
-// saidRefunded is the greatest amount_refunded of a charge, without what versions before 2025-03-31 add for a
-// partial capture, and the first time it was said.
-func (b *books) saidRefunded(charge string) (greatest, at int64) {
+// saidRefunded has for each unit of money that the charge said was refunded, without what versions before 2025-03-31 add for
+// a partial capture, the first time it said so.
+func (b *books) saidRefunded(charge string) (said []int64) {
 	adjusted := func(c told[ledger.Charge]) int64 {
 		released := max(0, c.T.Amount-c.T.AmountCaptured)
 		if c.T.Captured && c.by.APIVersion < "2025-03-31" && c.T.AmountRefunded >= released {
@@ -457,15 +473,20 @@ func (b *books) saidRefunded(charge string) (greatest, at int64) {
 		return c.T.AmountRefunded
 	}
 	own := ofID(b.charges, chargeID, charge)
+	greatest := int64(0)
 	for _, c := range own {
 		greatest = max(greatest, adjusted(c))
 	}
-	for _, c := range own {
-		if adjusted(c) == greatest {
-			at = lesser(at, c.by.Created)
+	for unit := range greatest {
+		at := int64(0)
+		for _, c := range own {
+			if adjusted(c) > unit {
+				at = lesser(at, c.by.Created)
+			}
 		}
+		said = append(said, at)
 	}
-	return greatest, at
+	return said
 }
 
 func (b *books) dispute() {

@@ -1,6 +1,9 @@
 package ledger
 
-import "cmp"
+import (
+	"cmp"
+	"slices"
+)
 
 // movement is money of one payment that moved at one time, in its currency's minor unit. A payment's
 // amounts are the sums of its movements, and so are the totals of the days: they cannot differ.
@@ -54,20 +57,43 @@ func (s *state) movements() (list []movement, leftOut bool) {
 // refunded beyond those.
 func (s *state) returned(move func(at int64, currency string, m amounts)) {
 	releases := s.releases()
-	known := make([]int64, len(s.charges)) // of each charge, by its refunds' ids; what failed or was canceled included
+	told := make([][]refundStep, len(s.charges)) // by each charge; without the refunds that are known by their ids, in the end
+	for i := range s.charges {
+		if c := &s.charges[i]; !c.capturable {
+			told[i] = c.refunds()
+		}
+	}
+	byTime := make([]*refundState, len(s.refunds))
 	for i := range s.refunds {
-		f := &s.refunds[i]
+		byTime[i] = &s.refunds[i]
+	}
+	slices.SortStableFunc(byTime, func(a, b *refundState) int { return cmp.Compare(a.Created, b.Created) })
+	for _, f := range byTime {
 		counts := f.outgoing() && !releases[f]
 		if counts {
 			move(cmp.Or(f.Created, f.from.at), f.Currency, amounts{refunded: f.Amount})
 		}
 		if charge, found := s.chargeOf(f); found && (counts || f.reversed()) {
-			known[charge] += f.Amount
+			takeRefund(told[charge], f.Amount, f.Created)
 		}
 	}
-	for i := range s.charges {
-		if c := &s.charges[i]; !c.capturable {
-			move(c.refundedAt, "", amounts{refunded: max(0, c.refunded-known[i])})
+	for _, refunds := range told {
+		for _, r := range refunds {
+			move(r.at, "", amounts{refunded: r.total})
+		}
+	}
+}
+
+// takeRefund takes a refund that is known by its id off what its charge told: off what the charge told first after the
+// refund was made, then off the rest.
+func takeRefund(told []refundStep, amount, created int64) {
+	for _, early := range []bool{false, true} {
+		for i := range told {
+			if early == (told[i].at < created) {
+				part := min(amount, told[i].total)
+				told[i].total -= part
+				amount -= part
+			}
 		}
 	}
 }

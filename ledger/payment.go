@@ -8,6 +8,11 @@ import (
 
 // payment is the state as the outside sees it.
 func (s *state) payment(livemode bool) *Payment {
+	movements, leftOut := s.movements()
+	return s.view(livemode, movements, leftOut)
+}
+
+func (s *state) view(livemode bool, movements []movement, leftOut bool) *Payment {
 	p := &Payment{
 		Object: "payment", ID: s.id, Account: OrNull(s.account), Livemode: livemode,
 		Metadata: map[string]string{}, Refunds: []PaymentRefund{}, Disputes: []PaymentDispute{}, Flags: []string{},
@@ -34,7 +39,6 @@ func (s *state) payment(livemode bool) *Payment {
 			p.Metadata = c.Metadata
 		}
 	}
-	movements, leftOut := s.movements()
 	var sum amounts
 	for _, m := range movements {
 		sum.add(m.amounts)

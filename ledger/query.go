@@ -305,7 +305,9 @@ func (l *Ledger) Body(id string) (raw []byte, err error) {
 		if err != nil {
 			return err
 		}
-		raw, err = l.readBody(tx, seq)
+		if raw, err = l.readBody(tx, seq); errors.Is(err, ErrGone) {
+			return fmt.Errorf("%w: event %s is older than TILLHOOK_RETENTION; what it said is kept", ErrGone, id)
+		}
 		return err
 	})
 	return raw, err

@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -18,11 +20,14 @@ type Rebuilt struct {
 	Events   uint64
 	Payments uint64
 	Decoded  uint64 // events whose bodies were read again
+	Unusable uint64 // events whose bodies the decoder cannot use, or takes for other events; their stored facts stay
 	Gone     uint64 // events whose bodies are no longer there to be read again
 	Released uint64 // events that left quarantine
 	Mended   uint64 // damaged rows that were made from their bodies again
 	Path     string // the ledger
 	Kept     string // the old file
+	Backup   string // a copy of it in the folder for backups; empty if none was asked for
+	Expired  uint64 // bodies that were older than they are to be kept
 }
 
 // rebuildStep rows are written in one transaction.
@@ -42,16 +47,27 @@ func Rebuild(ctx context.Context, opts Options, decode bool) (_ *Rebuilt, err er
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, source.Close()) }()
+	// Nobody may read it either: two rebuilds would put their files in each other's place.
+	if err := syscall.Flock(int(source.file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return nil, fmt.Errorf("%w: %s", ErrHeld, path)
+	}
+	removeLeftovers(opts.Dir)
 	r := &rebuild{source: source, opts: opts, decode: decode, done: Rebuilt{Path: path}}
 	made, err := r.write(ctx)
 	if made != "" {
 		defer os.Remove(made) // it has another name by then, or is of no use
 	}
 	if err != nil {
-		return nil, fmt.Errorf("rebuild %s: %w", path, err)
+		if !errors.Is(err, ErrOtherMode) {
+			err = fmt.Errorf("write %s anew: %w", path, err)
+		}
+		return nil, err
 	}
 	if _, err := Verify(made); err != nil {
 		return nil, fmt.Errorf("the rebuilt ledger is not sound, and the old one was left as it is: %w", err)
+	}
+	if err := source.isAt(path); err != nil {
+		return nil, err
 	}
 	r.done.Kept = filepath.Join(opts.Dir, "ledger-"+time.Now().UTC().Format("20060102T150405.000Z")+".db.old")
 	if err := os.Link(path, r.done.Kept); err != nil {
@@ -87,6 +103,11 @@ func (r *rebuild) write(ctx context.Context) (made string, err error) {
 		}
 		if r.livemode != r.opts.Livemode {
 			return otherMode(r.done.Path, r.livemode)
+		}
+		if r.done.Schema < schemaVersion && r.opts.BackupDir != "" {
+			if r.done.Backup, err = r.backup(); err != nil {
+				return err
+			}
 		}
 		if made, err = makeEmpty(r.opts.Dir, r.livemode); err != nil {
 			return err
@@ -171,7 +192,28 @@ func (r *rebuild) row(b *booking, from *bolt.Tx, seq uint64, stored []byte) erro
 		r.reread(&old.row, raw)
 	}
 	r.received = old.received
+	if keep := r.opts.Retention; keep > 0 && body != nil && old.outcome != Quarantined && time.Since(time.UnixMilli(old.received)) > keep {
+		body = nil
+		r.done.Expired++
+	}
 	return b.restore(&old.row, seq, bytes.Clone(body))
+}
+
+// backup copies the old file as it is: a version that wrote it can go back to it.
+func (r *rebuild) backup() (string, error) {
+	if err := makeDir(r.opts.BackupDir); err != nil {
+		return "", fmt.Errorf("make the folder for backups (TILLHOOK_BACKUP_DIR): %w", err)
+	}
+	b := Backups{Ledger: &Ledger{livemode: r.livemode}}
+	path := filepath.Join(r.opts.BackupDir, b.name(time.Now()))
+	err := Save(path, func(w io.Writer) error {
+		info, err := r.source.file.Stat()
+		if err == nil {
+			_, err = io.Copy(w, io.NewSectionReader(r.source.file, 0, info.Size()))
+		}
+		return err
+	}, lieStill)
+	return path, err
 }
 
 // read reads a row of the old file's schema.
@@ -202,10 +244,15 @@ func (r *rebuild) reread(old *row, raw []byte) {
 		return
 	}
 	e := r.opts.Decode(raw)
-	r.done.Decoded++
-	if e.Quarantine != "" || e.ID != old.id || e.Livemode != old.livemode || e.Facts.check() != nil {
+	switch {
+	case e.ID == old.id && e.Livemode == old.livemode && e.Quarantine != "" && old.outcome == Quarantined:
+		r.done.Decoded++ // it stays there
+		return
+	case e.Quarantine != "" || e.ID != old.id || e.Livemode != old.livemode || e.Facts.check() != nil:
+		r.done.Unusable++
 		return
 	}
+	r.done.Decoded++
 	old.typ, old.account, old.created, old.apiVersion, old.facts = e.Type, e.Account, e.Created, e.APIVersion, e.Facts
 	if old.outcome == Quarantined {
 		old.outcome, old.reason, old.released = Recorded, "", true
@@ -230,8 +277,12 @@ func (r *rebuild) again(raw []byte) *oldRow {
 // about a payment only now, or no longer.
 func (b *booking) restore(r *row, seq uint64, body []byte) (err error) {
 	var changes []*change
+	var totals map[string]amounts
 	if r.outcome != Quarantined && r.facts.named() != "" {
 		if changes, err = b.changes(r, seq); err != nil {
+			return err
+		}
+		if totals, err = b.newTotals(changes); err != nil {
 			return err
 		}
 		if r.outcome == Recorded {
@@ -240,7 +291,7 @@ func (b *booking) restore(r *row, seq uint64, body []byte) (err error) {
 	} else if r.outcome != Quarantined {
 		r.outcome = Recorded
 	}
-	return b.record(r, seq, body, nil, changes)
+	return b.record(r, seq, body, nil, changes, totals)
 }
 
 // decodeRow1 reads a row of schema 1, which knew no facts but a PaymentIntent's.

@@ -388,7 +388,7 @@ func TestARebuildDecodes(t *testing.T) {
 		}
 		return e
 	}}, true)
-	if err != nil || done.Decoded != 4 || done.Gone != 1 || done.Released != 1 || done.Mended != 0 {
+	if err != nil || done.Decoded != 2 || done.Unusable != 2 || done.Gone != 1 || done.Released != 1 || done.Mended != 0 {
 		t.Fatalf("got %+v, %v", done, err)
 	}
 	mustVerify(t, done.Path)
@@ -500,7 +500,7 @@ func TestAnOlderLedgerIsRefused(t *testing.T) {
 		says string
 	}{
 		{"by a reader", func() error { _, err := ledger.OpenReadOnly(dir); return err }, ledger.ErrSchema, "start the receiver once"},
-		{"by the proof", func() error { _, err := ledger.Verify(filepath.Join(dir, "ledger.db")); return err }, ledger.ErrSchema, "start the receiver once"},
+		{"by the proof", func() error { _, err := ledger.Verify(filepath.Join(dir, "ledger.db")); return err }, ledger.ErrSchema, "is of an older schema"},
 		{"without a decoder", func() error { _, err := ledger.Open(ledger.Options{Dir: dir}); return err }, ledger.ErrSchema, "start the receiver once"},
 		{"in the other mode", func() error {
 			_, err := ledger.Open(ledger.Options{Dir: dir, Livemode: true, Decode: decode})

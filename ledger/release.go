@@ -48,7 +48,7 @@ func (l *Ledger) Release(ctx context.Context, id string) (Result, error) {
 		return Result{Status: Quarantined, Reason: e.Quarantine, Sequence: seq, Repeat: true}, nil
 	}
 	e.Source, e.Received, e.Raw = old.source, time.UnixMilli(old.received), raw
-	if err := e.check(); err != nil {
+	if err := e.check(l.livemode); err != nil {
 		return Result{}, err
 	}
 	p := newPending(e, l.bodies.encode(raw))
@@ -77,7 +77,7 @@ func (l *Ledger) ReleaseAll(ctx context.Context) (Released, error) {
 		if err != nil || last == 0 {
 			return sum, errors.Join(append(errs, err)...)
 		}
-		errs = append(errs, damaged[:min(len(damaged), maxFaults)]...)
+		errs = append(errs, damaged[:max(0, min(len(damaged), maxFaults-len(errs)))]...)
 		sum.Left += len(damaged)
 		for _, id := range page {
 			res, err := l.Release(ctx, id)

@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"time"
 
@@ -33,6 +32,7 @@ func (l *Ledger) KeepBodies(ctx context.Context, keep time.Duration) error {
 		<-ctx.Done()
 		return nil
 	}
+	deleted := 0
 	for pause := time.Duration(0); ; {
 		select {
 		case <-ctx.Done():
@@ -41,7 +41,8 @@ func (l *Ledger) KeepBodies(ctx context.Context, keep time.Duration) error {
 		}
 		pause = expirePause
 		if l.db.Stats().FreePageN < maxFreePages {
-			more, err := l.expire(ctx, time.Now().Add(-keep))
+			n, more, err := l.expire(ctx, time.Now().Add(-keep))
+			deleted += n
 			switch {
 			case errors.Is(err, ErrClosed):
 				return nil
@@ -49,65 +50,85 @@ func (l *Ledger) KeepBodies(ctx context.Context, keep time.Duration) error {
 				pause = 0
 			case err == nil:
 				pause = expireEvery
+				if deleted > 0 && l.opts.Expired != nil {
+					l.opts.Expired(deleted)
+				}
+				deleted = 0
 			} // another error is the committer's to tell; try again
 		}
 	}
 }
 
-// expire does one step: it deletes bodies received before a time, and tells whether more may be due.
-func (l *Ledger) expire(ctx context.Context, before time.Time) (more bool, err error) {
-	if due, err := l.anyExpired(before); !due || err != nil {
-		return false, err // without a commit
+// expire does one step: it deletes bodies received before a time, and tells how many, and whether more may be due.
+func (l *Ledger) expire(ctx context.Context, before time.Time) (deleted int, more bool, err error) {
+	var s overdue
+	err = l.view(func(tx *bolt.Tx) error {
+		s, err = findOverdue(tx, l.counts.Load().expired, before)
+		return err
+	})
+	if err != nil || len(s.rows) == 0 && s.to-s.from < scanSlice {
+		return 0, s.more, err // nothing that is worth a commit
 	}
+	gone := 0
 	err = l.do(ctx, func(b *booking) error {
-		keys, last, err := b.due(before, expireStep)
-		if err != nil {
-			return err
+		var keys [][]byte
+		for _, seq := range s.rows {
+			r, err := readRow(b.tx, seq)
+			if err != nil {
+				return err
+			}
+			if r.outcome != Quarantined && b.tx.Bucket(bucketBodies).Get(seqKey(seq)) != nil {
+				keys = append(keys, seqKey(seq))
+			}
 		}
-		more = len(keys) == expireStep
 		b.writing = true
 		for _, key := range keys {
 			if err := remove(b.tx, bucketBodies, key); err != nil {
 				return err
 			}
 		}
-		b.counts.expired = max(b.counts.expired, last)
+		if b.counts.expired == s.from { // else an event left quarantine meanwhile, and its body is to be looked at
+			b.counts.expired = s.to
+		}
+		gone = len(keys)
 		return nil
 	})
-	return more, err
-}
-
-// anyExpired looks whether there is a body to delete.
-func (l *Ledger) anyExpired(before time.Time) (due bool, err error) {
-	err = l.view(func(tx *bolt.Tx) error {
-		b := &booking{tx: tx, counts: *l.counts.Load()}
-		keys, _, err := b.due(before, 1)
-		due = len(keys) > 0
-		return err
-	})
-	return due, err
-}
-
-// due lists the keys of the oldest bodies that were received before a time, and the last row looked at. Rows
-// are in the order of arrival, but for the seconds that a request may take.
-func (b *booking) due(before time.Time, most int) (keys [][]byte, last uint64, err error) {
-	c := b.tx.Bucket(bucketBodies).Cursor()
-	last = b.counts.expired
-	for key, _ := c.Seek(seqKey(last + 1)); key != nil && len(keys) < most; key, _ = c.Next() {
-		r, err := readRow(b.tx, seqOf(key))
-		if errors.Is(err, ErrCorrupt) {
-			continue // its body may be what it can be mended from
-		}
-		if err != nil {
-			return nil, 0, err
-		}
-		if r.received >= before.UnixMilli() {
-			break
-		}
-		last = seqOf(key)
-		if r.outcome != Quarantined {
-			keys = append(keys, binary.BigEndian.AppendUint64(nil, last))
-		}
+	if err != nil {
+		return 0, false, err // the job may still be under way
 	}
-	return keys, last, nil
+	return gone, s.more, nil
+}
+
+// overdue is a stretch of rows that were looked at, and those among them whose bodies are to go.
+type overdue struct {
+	from, to uint64
+	rows     []uint64
+	more     bool
+}
+
+// findOverdue looks at the oldest bodies, some at a time: what lies in quarantine stays, however much it is. Rows
+// are in the order of arrival, but for the seconds that a request may take.
+func findOverdue(tx *bolt.Tx, from uint64, before time.Time) (overdue, error) {
+	s := overdue{from: from, to: from}
+	c := tx.Bucket(bucketBodies).Cursor()
+	key, _ := c.Seek(seqKey(from + 1))
+	for looked := 0; key != nil; looked++ {
+		if s.more = looked == scanSlice || len(s.rows) == expireStep; s.more {
+			return s, nil
+		}
+		seq := seqOf(key)
+		r, err := readRow(tx, seq)
+		switch {
+		case errors.Is(err, ErrCorrupt): // its body may be what it can be mended from
+		case err != nil:
+			return s, err
+		case r.received >= before.UnixMilli():
+			return s, nil
+		case r.outcome != Quarantined:
+			s.rows = append(s.rows, seq)
+		}
+		s.to = seq
+		key, _ = c.Next()
+	}
+	return s, nil
 }

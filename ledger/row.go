@@ -281,9 +281,10 @@ func (s *state) encode() []byte {
 		e.flags(c.capturable, c.fee != nil)
 		e.text(c.id)
 		e.text(c.status)
-		for _, n := range []int64{c.amount, c.captured, c.refunded, c.refundedAt, c.capturedAt, c.created} {
+		for _, n := range []int64{c.amount, c.captured, c.capturedAt, c.created} {
 			e.int(n)
 		}
+		encodeAll(&e, c.refunded, func(s *refundStep) { e.int(s.total); e.int(s.at) })
 		e.fee(c.fee)
 	})
 	encodeAll(&e, s.refunds, func(f *refundState) { e.refund(&f.Refund); e.origin(f.from) })
@@ -316,9 +317,10 @@ func decodeState(id string, value []byte) (*state, error) {
 		d.flags(&c.capturable, &fee)
 		c.id = d.text()
 		c.status = d.text()
-		for _, n := range []*int64{&c.amount, &c.captured, &c.refunded, &c.refundedAt, &c.capturedAt, &c.created} {
+		for _, n := range []*int64{&c.amount, &c.captured, &c.capturedAt, &c.created} {
 			*n = d.int()
 		}
+		c.refunded = decodeAll(&d, func() refundStep { return refundStep{d.int(), d.int()} })
 		c.fee = d.fee(fee)
 		return c
 	})

@@ -120,7 +120,7 @@ func (r *row) tell(s *state) string {
 	case strings.HasPrefix(r.typ, "charge.dispute.") && len(f.Disputes) > 0:
 		return f.Disputes[0].tell(r.typ, money)
 	case (family == "refund" || strings.HasPrefix(r.typ, "charge.refund.")) && len(f.Refunds) > 0:
-		return f.Refunds[0].tell(s, money)
+		return f.Refunds[0].tell(s, r.typ, money)
 	case family == "checkout" && len(f.Sessions) > 0:
 		return f.Sessions[0].tell(r.typ)
 	case family == "charge" && len(f.Charges) > 0:
@@ -185,7 +185,7 @@ func (c *Charge) tell(r *row, money func(int64, string) string) string {
 	return "Charged " + money(c.AmountCaptured, c.Currency) + "."
 }
 
-func (f *Refund) tell(s *state, money func(int64, string) string) string {
+func (f *Refund) tell(s *state, typ string, money func(int64, string) string) string {
 	amount := money(f.Amount, f.Currency)
 	for known := range s.releases() {
 		if known.ID == f.ID && known.outgoing() {
@@ -198,6 +198,9 @@ func (f *Refund) tell(s *state, money func(int64, string) string) string {
 	case refundRequiresAction:
 		return "A refund of " + amount + " waits for the customer."
 	case refundSucceeded:
+		if typ != "refund.created" { // it was told before; whoever adds up must not count it again
+			return "The refund of " + amount + " is now succeeded."
+		}
 		return "Refunded " + amount + "."
 	case refundFailed:
 		return "The refund of " + amount + " failed: the money is back."

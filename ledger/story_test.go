@@ -461,7 +461,7 @@ func countTraps(b *books, reached map[string]int) {
 		}
 		amount, kept := b.sizes(id)
 		release := b.release(id, rows)
-		said, _ := b.saidRefunded(id)
+		said := int64(len(b.saidRefunded(id)))
 		hit("not captured", !captured && len(rows) > 0)
 		hit("release", captured && release != "")
 		hit("look-alike", captured && slices.ContainsFunc(rows, func(r folded) bool { return r.T.ID != release && r.T.Amount == amount-kept }))

@@ -53,55 +53,70 @@ func decodeAmounts(value []byte) (a amounts, err error) {
 	return a, d.end()
 }
 
-// moveTotals takes a payment's money as it was out of the totals and adds it as it is.
-func (b *booking) moveTotals(before, after *effect) error {
-	if before != nil && after != nil && before.view.Account == after.view.Account && slices.Equal(before.movements, after.movements) {
-		return nil // most events move no money
-	}
+// newTotals computes the totals after changes, those that become others. It writes nothing.
+func (b *booking) newTotals(changes []*change) (map[string]amounts, error) {
 	moved := map[string]amounts{}
-	if before != nil {
-		for _, m := range before.movements {
-			key := string(totalKey(m, string(before.view.Account)))
-			a := moved[key]
-			a.take(m.amounts)
-			moved[key] = a
+	for _, c := range changes {
+		if c.before != nil && c.after != nil && c.before.view.Account == c.after.view.Account && slices.Equal(c.before.movements, c.after.movements) {
+			continue // most events move no money
 		}
-	}
-	if after != nil {
-		for _, m := range after.movements {
-			key := string(totalKey(m, string(after.view.Account)))
+		c.before.each(func(key string, m amounts) {
 			a := moved[key]
-			a.add(m.amounts)
+			a.take(m)
 			moved[key] = a
-		}
+		})
+		c.after.each(func(key string, m amounts) {
+			a := moved[key]
+			a.add(m)
+			moved[key] = a
+		})
 	}
-	for _, key := range slices.Sorted(maps.Keys(moved)) {
-		if moved[key] == (amounts{}) {
+	totals := map[string]amounts{}
+	for key, by := range moved {
+		if by == (amounts{}) {
 			continue
 		}
-		if err := b.moveTotal([]byte(key), moved[key]); err != nil {
+		value, err := get(b.tx, bucketTotals, []byte(key))
+		if err != nil {
+			return nil, err
+		}
+		var total amounts
+		if value != nil {
+			if total, err = decodeAmounts(value); err != nil {
+				return nil, fmt.Errorf("the total under %.80q: %w", key, err)
+			}
+		}
+		total.add(by)
+		totals[key] = total
+	}
+	return totals, nil
+}
+
+// each visits what a payment adds to the totals.
+func (e *effect) each(visit func(key string, m amounts)) {
+	if e == nil {
+		return
+	}
+	for _, m := range e.movements {
+		visit(string(totalKey(m, string(e.view.Account))), m.amounts)
+	}
+}
+
+// writeTotals writes what newTotals computed.
+func (b *booking) writeTotals(totals map[string]amounts) error {
+	for _, key := range slices.Sorted(maps.Keys(totals)) {
+		total := totals[key]
+		var err error
+		if total == (amounts{}) {
+			err = remove(b.tx, bucketTotals, []byte(key))
+		} else {
+			err = put(b.tx, bucketTotals, []byte(key), total.encode())
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-func (b *booking) moveTotal(key []byte, by amounts) error {
-	value, err := get(b.tx, bucketTotals, key)
-	if err != nil {
-		return err
-	}
-	var total amounts
-	if value != nil {
-		if total, err = decodeAmounts(value); err != nil {
-			return err
-		}
-	}
-	total.add(by)
-	if total == (amounts{}) {
-		return remove(b.tx, bucketTotals, key)
-	}
-	return put(b.tx, bucketTotals, key, total.encode())
 }
 
 // Total is the money of one day in one currency and one account, in the currency's minor unit.

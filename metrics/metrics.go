@@ -46,6 +46,8 @@ type Metrics struct {
 	quarantined *prometheus.CounterVec
 	unlinked    *prometheus.CounterVec
 	duplicates  prometheus.Counter
+	noBackup    prometheus.Counter
+	expired     prometheus.Counter
 	versions    prometheus.Counter
 	duration    *prometheus.HistogramVec
 	lag         prometheus.Histogram
@@ -73,6 +75,10 @@ func New(names Names) *Metrics {
 			[]string{"type"}, append(slices.Clone(names.Types), otherType)),
 		duplicates: prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: "duplicate_events_total",
 			Help: "Deliveries of events that had been delivered before."}),
+		noBackup: prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: "backup_failures_total",
+			Help: "Tries to make a scheduled copy of the ledger that failed, or made one that did not verify."}),
+		expired: prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: "expired_bodies_total",
+			Help: "Raw bodies that were deleted because they were older than they are to be kept."}),
 		versions: prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: "unexpected_api_version_events_total",
 			Help: "Events that were decoded although their API version is not one this program was tested with."}),
 		duration: prometheus.NewHistogramVec(histogram("webhook_duration_seconds",
@@ -94,7 +100,7 @@ func New(names Names) *Metrics {
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Name: "build_info",
 		Help: "Always 1; the labels say what is running."}, []string{"version", "goversion"})
 	build.WithLabelValues(names.Version, runtime.Version()).Set(1)
-	m.registry.MustRegister(m.requests, m.failures, m.events, m.quarantined, m.unlinked, m.duplicates, m.versions, m.duration, m.lag, m.commit,
+	m.registry.MustRegister(m.requests, m.failures, m.events, m.quarantined, m.unlinked, m.duplicates, m.noBackup, m.expired, m.versions, m.duration, m.lag, m.commit,
 		m.commitSize, build, newLastEvent(m), newLastBackup(m), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -186,6 +192,12 @@ func (m *Metrics) Commit(took time.Duration, events int) {
 
 // Backup notes when the newest verified copy of the ledger was made.
 func (m *Metrics) Backup(at time.Time) { m.lastBackup.Store(at.UnixMilli()) }
+
+// NoBackup counts a try to make a copy that failed.
+func (m *Metrics) NoBackup() { m.noBackup.Inc() }
+
+// Expired counts bodies that retention deleted.
+func (m *Metrics) Expired(bodies int) { m.expired.Add(float64(bodies)) }
 
 // moment is a gauge of a time, absent until there was one.
 type moment struct {

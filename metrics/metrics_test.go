@@ -37,6 +37,7 @@ func scrape(t *testing.T, m *metrics.Metrics) (whole string, own []string) {
 func TestEverySeriesExistsFromTheStart(t *testing.T) {
 	_, own := scrape(t, small())
 	want := []string{
+		`tillhook_backup_failures_total 0`,
 		`tillhook_duplicate_events_total 0`,
 		`tillhook_event_delivery_lag_seconds_count 0`,
 		`tillhook_event_delivery_lag_seconds_sum 0`,
@@ -44,6 +45,7 @@ func TestEverySeriesExistsFromTheStart(t *testing.T) {
 		`tillhook_events_total{outcome="applied",type="other"} 0`,
 		`tillhook_events_total{outcome="quarantined",type="a.done"} 0`,
 		`tillhook_events_total{outcome="quarantined",type="other"} 0`,
+		`tillhook_expired_bodies_total 0`,
 		`tillhook_ledger_commit_duration_seconds_count 0`,
 		`tillhook_ledger_commit_duration_seconds_sum 0`,
 		`tillhook_ledger_commit_events_count 0`,

@@ -111,7 +111,7 @@ var table = []broken{
 	{"fold: the best charge is the latest", chargeGo, "		return from.at > s.chargeFrom.at\n", "		return from.at < s.chargeFrom.at\n", "./ledger", "TestAnyOrderIsTheModels"},
 	{"fold: of two best charges the greater event", chargeGo, "	return from.event > s.chargeFrom.event", "	return from.event < s.chargeFrom.event", "./ledger", "TestAnyOrderIsTheModels"},
 	{"fold: captured is the greatest", chargeGo, "c.captured = max(c.captured, in.AmountCaptured)", "c.captured = in.AmountCaptured", "./ledger", "TestAnyOrderIsTheModels"},
-	{"fold: refunded is the greatest", chargeGo, "	case refunded > c.refunded:", "	case true:", "./ledger", "TestAnyOrderIsTheModels"},
+	{"fold: refunded is the greatest", chargeGo, "list[i].total -= list[i-1].total", "list[i].total -= 0 * list[i-1].total", "./ledger", "TestAnyOrderIsTheModels"},
 	{"fold: what was released is no refund", chargeGo, "return c.AmountRefunded - released", "return c.AmountRefunded", "./ledger", "TestAnyOrderIsTheModels"},
 	{"fold: a release is a refund only before 2025-03-31", chargeGo, "return apiVersion < \"2025-03-31\"", "return true", "./ledger", "TestAnyOrderIsTheModels"},
 	{"fold: a release is only in what is refunded", chargeGo, " && c.AmountRefunded >= released {", " {", "./ledger", "TestAnyOrderIsTheModels"},

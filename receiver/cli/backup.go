@@ -76,13 +76,16 @@ With --decode the bodies are read again, where they are still kept, in place of 
 			}
 			fmt.Fprintf(p.Stdout, "Rebuilt %s from %d events: %d payments.\n", done.Path, done.Events, done.Payments)
 			if decode {
-				fmt.Fprintf(p.Stdout, "Read %d bodies again; %d were no longer there, and their stored facts were kept. %d events left quarantine.\n",
-					done.Decoded, done.Gone, done.Released)
+				fmt.Fprintf(p.Stdout, "Bodies read again: %d. No longer there: %d. Of no use: %d. What was stored of the last two was kept. Left quarantine: %d.\n",
+					done.Decoded, done.Gone, done.Unusable, done.Released)
 			}
 			if done.Mended > 0 {
 				fmt.Fprintf(p.Stdout, "Damaged rows made from their bodies again: %d. When those events came is not known exactly.\n", done.Mended)
 			}
-			_, err = fmt.Fprintf(p.Stdout, "The old file is %s.\n", done.Kept)
+			if done.Expired > 0 {
+				fmt.Fprintf(p.Stdout, "Bodies left out because they are past TILLHOOK_RETENTION: %d.\n", done.Expired)
+			}
+			_, err = fmt.Fprintf(p.Stdout, "The old file is %s. Delete it when you are content: it holds every body it held.\n", done.Kept)
 			return err
 		},
 	}

@@ -105,9 +105,12 @@ A start of the receiver does so by itself when it decodes in another way than th
 			}
 			defer func() { err = errors.Join(err, closeClient()) }()
 			if len(args) == 0 {
-				if args, err = quarantined(c.Context(), client); err != nil {
-					return err
-				}
+				args, err = quarantined(c.Context(), client)
+			} else {
+				err = inQuarantine(c.Context(), client, args[0])
+			}
+			if err != nil {
+				return err
 			}
 			var rows [][]string
 			var failed []error
@@ -138,6 +141,22 @@ A start of the receiver does so by itself when it decodes in another way than th
 			return errors.Join(failed...)
 		},
 	}
+}
+
+// inQuarantine demands that an event lies there.
+func inQuarantine(ctx context.Context, client *operator.Client, id string) error {
+	answer, err := client.Get(ctx, operator.EventPath(id), nil)
+	if err != nil {
+		return err
+	}
+	var e ledger.EventRecord
+	if err := json.Unmarshal(answer, &e); err != nil {
+		return fmt.Errorf("read the receiver's answer: %w", err)
+	}
+	if e.Outcome != ledger.Quarantined {
+		return fmt.Errorf("event %s is not in quarantine: it is %s", clean(e.ID), e.Outcome)
+	}
+	return nil
 }
 
 // quarantined lists the ids of all events in quarantine, the oldest first.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/url"
 	"slices"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -36,6 +37,9 @@ empty. In a table, a text that a spreadsheet would take for a formula has an apo
 				}
 				set(params, bound.name, at)
 			}
+			if f, t := params.Get("from"), params.Get("to"); f != "" && t != "" && later(f, t) {
+				return usagef("--from %s is after --to %s", from, to)
+			}
 			client, closeClient, err := p.client()
 			if err != nil {
 				return err
@@ -55,4 +59,11 @@ empty. In a table, a text that a spreadsheet would take for a formula has an apo
 	c.Flags().StringVar(&from, "from", "", "only payments created at this `time` or later: 2026-04-01, RFC 3339, or Unix seconds (UTC)")
 	c.Flags().StringVar(&to, "to", "", "only payments created before this `time`")
 	return c
+}
+
+// later compares Unix seconds that parseDay wrote.
+func later(a, b string) bool {
+	x, xErr := strconv.ParseInt(a, 10, 64)
+	y, yErr := strconv.ParseInt(b, 10, 64)
+	return xErr == nil && yErr == nil && x > y
 }

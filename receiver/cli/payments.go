@@ -232,9 +232,9 @@ func remarks(m ledger.Moment) string {
 	}
 	switch {
 	case m.After == 1:
-		list = append(list, "after a later one")
+		list = append(list, "after one that happened later")
 	case m.After > 1:
-		list = append(list, fmt.Sprintf("after %d later ones", m.After))
+		list = append(list, fmt.Sprintf("after %d that happened later", m.After))
 	}
 	switch {
 	case m.Repeats == 1:

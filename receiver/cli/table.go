@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -79,6 +80,12 @@ func moment(t ledger.OrNullTime) string {
 
 // money writes an amount with the decimals of its currency.
 func money(amount int64, currency ledger.OrNull) string {
+	if currency == "" { // how many decimals it has is not known
+		if amount == 0 {
+			return "-"
+		}
+		return strconv.FormatInt(amount, 10) + " (minor unit)"
+	}
 	return strings.TrimSpace(ledger.Decimal(amount, string(currency)) + " " + strings.ToUpper(clean(string(currency))))
 }
 

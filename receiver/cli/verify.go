@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -95,14 +96,14 @@ func readProof(answer []byte) (*ledger.Proof, error) {
 		return nil, fmt.Errorf("the answer is no proof: %w", errors.Join(err))
 	}
 	if !proof.Sound {
-		return &proof, errUnsound
+		return &proof, fmt.Errorf("%w (%d faults, the first: %.300s)", errUnsound, len(proof.Faults), clean(slices.Concat(proof.Faults, []string{"none told"})[0]))
 	}
 	return &proof, nil
 }
 
 func (p *Program) showProof(proof *ledger.Proof) error {
 	n := func(n uint64, what string) string { return strconv.FormatUint(n, 10) + " " + what }
-	pairs := [][2]string{{"Ledger", proof.Path}, {"Mode", proof.Mode}, {"File", fmt.Sprintf("%d bytes, schema %d", proof.Bytes, proof.Schema)}}
+	pairs := [][2]string{{"Ledger", proof.Path}, {"Mode", proof.Mode}, {"File", size(proof)}}
 	if proof.Sound {
 		pairs = append(pairs, [][2]string{
 			{"Pages", fmt.Sprintf("%d, each used once or free (%d free)", proof.Pages, proof.FreePages)},
@@ -125,6 +126,14 @@ func (p *Program) showProof(proof *ledger.Proof) error {
 		}
 	}
 	return err
+}
+
+// size tells how long the file is, and how much of it is looked at: bbolt makes it longer than it must be.
+func size(proof *ledger.Proof) string {
+	if proof.Used == 0 {
+		return fmt.Sprintf("%d bytes", proof.Bytes)
+	}
+	return fmt.Sprintf("%d bytes, %d of them in use, schema %d", proof.Bytes, proof.Used, proof.Schema)
 }
 
 // verifyHere prints the proof as JSON, whatever it found.

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -176,6 +177,9 @@ func (r *reader) logging() {
 func (r *reader) backups() {
 	c := &r.config
 	c.BackupDir = r.plain("TILLHOOK_BACKUP_DIR", r.vars.BackupDir)
+	if info, err := os.Stat(c.BackupDir); err == nil && !info.IsDir() {
+		r.fault("TILLHOOK_BACKUP_DIR", "is a file", "name a folder, which is made where there is none")
+	}
 	if d, ok := r.duration("TILLHOOK_BACKUP_EVERY", r.vars.BackupEvery); ok && d < time.Minute {
 		r.fault("TILLHOOK_BACKUP_EVERY", "is shorter than a minute", "24h is the default")
 	} else {

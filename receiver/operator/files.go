@@ -17,6 +17,9 @@ import (
 // maxSpools answers that are files may be on their way at once: each has a copy of its own on the disk.
 const maxSpools = 2
 
+// transferTime is how long a file may take in all: as long it has room on the disk.
+const transferTime = 12 * time.Hour
+
 // stallTime is how long a client may take for the next piece of a file.
 const stallTime = 2 * time.Minute
 
@@ -57,7 +60,7 @@ func (op *Operator) spool(w http.ResponseWriter, r *http.Request, kind string, f
 		return err
 	}
 	defer f.Close()
-	if err := sendFile(w, f, kind); err != nil {
+	if err := sendFile(op.Stopping, w, f, kind); err != nil {
 		op.Log.Warn("a file was not taken to its end", "path", r.URL.Path, "error", err)
 		panic(http.ErrAbortHandler) // closing the connection is the only way left to say so
 	}
@@ -86,7 +89,7 @@ func unhurried(w http.ResponseWriter) {
 	_ = c.SetWriteDeadline(time.Time{})
 }
 
-func sendFile(w http.ResponseWriter, f *os.File, kind string) error {
+func sendFile(stopping context.Context, w http.ResponseWriter, f *os.File, kind string) error {
 	info, err := f.Stat()
 	if err != nil {
 		return err
@@ -94,8 +97,18 @@ func sendFile(w http.ResponseWriter, f *os.File, kind string) error {
 	w.Header().Set("Content-Type", kind)
 	w.Header().Set("Content-Length", strconv.FormatInt(info.Size(), 10))
 	c := http.NewResponseController(w)
+	end := time.Now().Add(transferTime)
+	cut := context.AfterFunc(stopping, func() { _ = c.SetWriteDeadline(time.Now()) })
+	defer cut()
 	for sent := int64(0); ; {
-		if err := c.SetWriteDeadline(time.Now().Add(stallTime)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		if err := context.Cause(stopping); err != nil {
+			return fmt.Errorf("the receiver is stopping: after about %d bytes: %w", sent, err)
+		}
+		next := time.Now().Add(stallTime)
+		if next.After(end) {
+			next = end
+		}
+		if err := c.SetWriteDeadline(next); err != nil && !errors.Is(err, http.ErrNotSupported) {
 			return err
 		}
 		n, err := io.CopyN(w, f, 256<<10)

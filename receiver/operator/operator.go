@@ -29,6 +29,10 @@ type Options struct {
 	Metrics http.Handler // nil where nothing is measured
 	Names   []string     // host names, beside localhost, by which the TCP door may be called
 	Log     *slog.Logger
+	// Stopping ends when the receiver begins to stop: answers that are files are broken off then.
+	Stopping context.Context
+	// Watch tells how things stand that the ledger knows nothing of, for the summary; nil for none.
+	Watch func() []Sentence
 	// Verify proves a file sound; nil where nothing does. It may tell a proof and an error.
 	Verify func(ctx context.Context, path string) (*ledger.Proof, error)
 }
@@ -42,6 +46,9 @@ type Operator struct {
 
 // New lays out the paths.
 func New(o Options) *Operator {
+	if o.Stopping == nil {
+		o.Stopping = context.Background()
+	}
 	op := &Operator{Options: o, api: http.NewServeMux(), spools: make(chan struct{}, maxSpools)}
 	for pattern, serve := range map[string]handler{
 		"/api/payments":             op.payments,
@@ -184,6 +191,8 @@ func (op *Operator) fail(w http.ResponseWriter, r *http.Request, err error) {
 		e = &Error{http.StatusGone, "gone", err.Error()}
 	case errors.Is(err, ledger.ErrUnavailable), errors.Is(err, ledger.ErrOverloaded), errors.Is(err, ledger.ErrClosed):
 		e = &Error{http.StatusServiceUnavailable, "storage_unavailable", err.Error()}
+	case errors.Is(err, ledger.ErrNoRoom):
+		e = &Error{http.StatusInsufficientStorage, "storage_unavailable", err.Error()}
 	case errors.Is(err, ledger.ErrOtherID):
 		e = &Error{http.StatusConflict, "invalid_request", err.Error()}
 	case errors.Is(err, ledger.ErrReadOnly):

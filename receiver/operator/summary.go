@@ -119,5 +119,10 @@ func (op *Operator) health(stats ledger.Stats) SummaryHealth {
 		fmt.Sprintf("Events that could not be used lie in quarantine: %s.", strings.Join(reasons, ", ")), "tillhook events --outcome quarantined")
 	say("conflicts", stats.Conflicts > 0, "warn", "No payment contradicts itself.",
 		fmt.Sprintf("Payments with a flag: %d.", stats.Conflicts), "find them in tillhook payments and compare them with Stripe's Dashboard")
+	if op.Watch != nil {
+		for _, s := range op.Watch() {
+			say(s.Name, s.Verdict != verdicts[0], s.Verdict, s.Sentence, s.Sentence, string(s.Next))
+		}
+	}
 	return h
 }

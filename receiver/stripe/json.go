@@ -29,7 +29,8 @@ func (v value) fields(visit func(name []byte, field value)) {
 		return
 	}
 	type field struct{ name, value value }
-	list := make([]field, 0, 64)
+	const few = 64 // more than Stripe's objects have
+	list := make([]field, 0, few)
 	for i := v.skipSpace(1); v[i] != '}'; {
 		end := v.skipString(i)
 		name := v[i+1 : end-1]
@@ -43,6 +44,16 @@ func (v value) fields(visit func(name []byte, field value)) {
 		if i = v.skipSpace(end); v[i] == ',' {
 			i = v.skipSpace(i + 1)
 		}
+	}
+	if len(list) > few {
+		seen := make(map[string]bool, len(list))
+		for _, f := range slices.Backward(list) {
+			if !seen[string(f.name)] {
+				seen[string(f.name)] = true
+				visit(f.name, f.value)
+			}
+		}
+		return
 	}
 	var seen uint64 // a bit for each length of a name there was, so that few are compared
 	for i := len(list) - 1; i >= 0; i-- {
