@@ -353,3 +353,36 @@ func TestACopyIsOfOneMoment(t *testing.T) {
 type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
+
+// A copy named for the future by a clock that was wrong keeps no copy from being made, and is none of those that are counted.
+func TestABackupFromTheFuture(t *testing.T) {
+	l := ledgertest.Open(t, false)
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "tillhook-test-20990101T000000Z.db"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	told := make(chan error, 100)
+	b := ledger.Backups{Ledger: l, Dir: dir, Every: time.Hour, Keep: 1, Verify: func(context.Context, string) error { return nil },
+		Tell: func(_ string, _ time.Duration, err error) { told <- err }}
+	if at, ok := b.Newest(); ok {
+		t.Errorf("the newest copy is of %v", at)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- b.Run(ctx) }()
+	select {
+	case err := <-told:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("no copy is made")
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if at, ok := b.Newest(); !ok || time.Since(at) > time.Minute {
+		t.Errorf("the newest copy is of %v, %v", at, ok)
+	}
+}

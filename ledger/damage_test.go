@@ -286,3 +286,66 @@ func TestADamagedLastRowDoesNotStopTheStart(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// An event whose day's total is damaged fails alone; others are booked.
+func TestADamagedTotalFailsAlone(t *testing.T) {
+	dir := t.TempDir()
+	l, err := ledger.Open(ledger.Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := ledgertest.Run(t, l)
+	mustAppend(t, l, succeeded("a", "pi_a"))
+	stop()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	edit(t, dir, func(tx *bolt.Tx) error {
+		b := tx.Bucket([]byte("totals"))
+		key, _ := b.Cursor().First()
+		return b.Put(append([]byte{}, key...), []byte("noise"))
+	})
+	if l, err = ledger.Open(ledger.Options{Dir: dir}); err != nil {
+		t.Fatal(err)
+	}
+	stop = ledgertest.Run(t, l)
+	if _, err := l.Append(t.Context(), succeeded("b", "pi_b")); !errors.Is(err, ledger.ErrCorrupt) {
+		t.Errorf("an event of that day ends with %v", err)
+	}
+	other := succeeded("c", "pi_c")
+	other.Facts.Intents[0].Created -= 24 * 60 * 60
+	if _, err := l.Append(t.Context(), other); err != nil {
+		t.Errorf("an event of another day: %v", err)
+	}
+	if err := l.Health().Err; err != nil {
+		t.Errorf("the ledger calls itself ill: %v", err)
+	}
+	stop()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Two bodies of one size in each other's place are whole, and not where they belong.
+func TestSwappedBodiesAreFound(t *testing.T) {
+	dir := t.TempDir()
+	l, err := ledger.Open(ledger.Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := ledgertest.Run(t, l)
+	mustAppend(t, l, succeeded("evt_1", "pi_1"))
+	mustAppend(t, l, succeeded("evt_2", "pi_2"))
+	stop()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	edit(t, dir, func(tx *bolt.Tx) error {
+		b := tx.Bucket([]byte("bodies"))
+		first, second := slices.Clone(b.Get(seq(1))), slices.Clone(b.Get(seq(2)))
+		return errors.Join(b.Put(seq(1), second), b.Put(seq(2), first))
+	})
+	if proof, err := ledger.Verify(l.Path()); !errors.Is(err, ledger.ErrCorrupt) || proof.Sound {
+		t.Errorf("the proof is %+v, %v", proof, err)
+	}
+}

@@ -251,3 +251,45 @@ func cell(v any) string {
 	}
 	return fmt.Sprint(v)
 }
+
+// during does something at the first byte that is written.
+type during struct {
+	strings.Builder
+	do func()
+}
+
+func (d *during) Write(p []byte) (int, error) {
+	if d.do != nil {
+		d.do()
+		d.do = nil
+	}
+	return d.Builder.Write(p)
+}
+
+// A payment that gets another id and time while an export is written stands in it once.
+func TestAnExportIsOfOneMoment(t *testing.T) {
+	l := ledgertest.Open(t, false)
+	charge := func(event, id string, created int64) *ledger.Event {
+		return &ledger.Event{ID: event, Type: "charge.succeeded", Created: created, Source: ledger.Webhook, Received: time.Now(), Raw: []byte(event),
+			Facts: ledger.Facts{Charge: id, Charges: []ledger.Charge{{ID: id, Status: "succeeded", Currency: "eur", Amount: 100, AmountCaptured: 100, Captured: true, Created: created}}}}
+	}
+	link := func(event, intent, id string, created int64) {
+		e := succeeded(event, intent)
+		e.Facts.Charge, e.Facts.Intents[0].LatestCharge, e.Facts.Intents[0].Created = id, id, created
+		mustAppend(t, l, e)
+	}
+	mustAppend(t, l, charge("e1", "ch_first", 1600000000))
+	mustAppend(t, l, charge("e2", "ch_last", 1800000000))
+	out := &during{do: func() {
+		link("e3", "pi_first", "ch_last", 1500000000)
+		link("e4", "pi_last", "ch_first", 1900000000)
+	}}
+	if err := l.Export(out, "jsonl", nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{"ch_first", "ch_last"} {
+		if n := strings.Count(out.String(), `"latest_charge":"`+id+`"`); n != 1 {
+			t.Errorf("%s stands in the export %d times", id, n)
+		}
+	}
+}

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -79,9 +80,13 @@ func (l *Ledger) contents(tx *bolt.Tx, b *booking) (*Trial, error) {
 
 // Expire deletes at once what KeepBodies would, of bodies received before a time.
 func (l *Ledger) Expire(ctx context.Context, before time.Time) error {
-	for {
+	for range 10000 {
 		if _, more, err := l.expire(ctx, before); err != nil || !more {
 			return err
 		}
 	}
+	return errors.New("retention does not come to an end")
 }
+
+// Expired is the row that retention has got to.
+func (l *Ledger) Expired() uint64 { return l.counts.Load().expired }

@@ -337,3 +337,14 @@ func TestAppendAfterTheEndIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// Nothing of the other mode is booked, whatever door it comes by.
+func TestTheOtherModeIsNotBooked(t *testing.T) {
+	l := ledgertest.Open(t, true)
+	if res, err := l.Append(t.Context(), succeeded("a", "pi_a")); err == nil {
+		t.Errorf("a test event at a live ledger gave %+v", res)
+	}
+	if n := mustStats(t, l).Events; n != 0 {
+		t.Errorf("%d events", n)
+	}
+}

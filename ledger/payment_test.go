@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"time"
 
 	"tillhook/ledger"
 	"tillhook/ledger/ledgertest"
@@ -121,5 +122,37 @@ func TestOneSnapshotWins(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A refund that only the charge tells of stays on its day, whatever is refunded later.
+func TestRefundsStayOnTheirDays(t *testing.T) {
+	l := ledgertest.Open(t, false)
+	const october, december = 1760000100, 1765000001
+	refunded := func(id string, at, sum int64) *ledger.Event {
+		return &ledger.Event{ID: id, Type: "charge.refunded", Created: at, APIVersion: "2023-10-16", Source: ledger.Webhook, Received: time.Now(), Raw: []byte(id),
+			Facts: ledger.Facts{Charge: "ch_1", Charges: []ledger.Charge{{ID: "ch_1", Status: "succeeded", Currency: "jpy", Amount: 1000, AmountCaptured: 1000,
+				AmountRefunded: sum, Captured: true, Created: 1760000000}}}}
+	}
+	mustAppend(t, l, refunded("b", december, 800))
+	mustAppend(t, l, refunded("a", october, 500))
+	days := func() (told string) {
+		totals, err := l.Totals(time.Time{}, time.Time{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, total := range totals {
+			told += fmt.Sprintf("%s %d; ", total.Day, total.Refunded)
+		}
+		return told
+	}
+	const want = "2025-10-09 500; 2025-12-06 300; "
+	if got := days(); got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	mustAppend(t, l, &ledger.Event{ID: "c", Type: "refund.created", Created: december, Source: ledger.Webhook, Received: time.Now(), Raw: []byte("c"),
+		Facts: ledger.Facts{Charge: "ch_1", Refunds: []ledger.Refund{{ID: "re_2", Charge: "ch_1", Status: "succeeded", Currency: "jpy", Amount: 300, Created: december - 1}}}})
+	if got := days(); got != want {
+		t.Errorf("with the second refund's id: got %s, want %s", got, want)
 	}
 }

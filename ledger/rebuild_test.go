@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -515,5 +516,77 @@ func TestAnOlderLedgerIsRefused(t *testing.T) {
 				t.Errorf("the folder holds %v, or the ledger was changed", names)
 			}
 		})
+	}
+}
+
+// A rebuild is alone: another one, and a receiver, are refused until it has ended.
+func TestARebuildIsAlone(t *testing.T) {
+	dir := library(t)
+	entered, goOn := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	slow := ledger.Options{Dir: dir, Decode: func(raw []byte) *ledger.Event {
+		once.Do(func() { close(entered); <-goOn })
+		return decode(raw)
+	}}
+	done := make(chan error, 1)
+	go func() { _, err := ledger.Rebuild(context.Background(), slow, true); done <- err }()
+	<-entered
+	if _, err := ledger.Rebuild(t.Context(), ledger.Options{Dir: dir}, false); !errors.Is(err, ledger.ErrHeld) {
+		t.Errorf("a second rebuild beside it ends with %v", err)
+	}
+	if l, err := ledger.Open(ledger.Options{Dir: dir}); !errors.Is(err, ledger.ErrHeld) {
+		t.Errorf("a receiver beside it ends with %v", err)
+		if l != nil {
+			l.Close()
+		}
+	}
+	close(goOn)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// What rebuilds left that were ended in the middle is taken away by the next one.
+func TestARebuildSweepsUp(t *testing.T) {
+	dir := library(t)
+	left := filepath.Join(dir, "ledger.db.new-123")
+	if err := os.WriteFile(left, []byte("half"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ledger.Rebuild(t.Context(), ledger.Options{Dir: dir}, false); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(left); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("it is still there: %v", err)
+	}
+}
+
+// A rebuild leaves out bodies that are past their time; what they said stays.
+func TestARebuildLeavesOldBodiesOut(t *testing.T) {
+	dir := t.TempDir()
+	l, err := ledger.Open(ledger.Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := ledgertest.Run(t, l)
+	mustAppend(t, l, cameAgo("old", 48*time.Hour))
+	mustAppend(t, l, cameAgo("young", time.Hour))
+	stop()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	done, err := ledger.Rebuild(t.Context(), ledger.Options{Dir: dir, Retention: 24 * time.Hour}, false)
+	if err != nil || done.Expired != 1 || done.Events != 2 {
+		t.Fatalf("%+v, %v", done, err)
+	}
+	if l, err = ledger.OpenReadOnly(dir); err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if _, err := l.Body("old"); !errors.Is(err, ledger.ErrGone) {
+		t.Errorf("the old body: %v", err)
+	}
+	if _, err := l.Body("young"); err != nil {
+		t.Errorf("the young body: %v", err)
 	}
 }

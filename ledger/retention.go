@@ -77,7 +77,7 @@ func (l *Ledger) expire(ctx context.Context, before time.Time) (deleted int, mor
 			if err != nil {
 				return err
 			}
-			if r.outcome != Quarantined && b.tx.Bucket(bucketBodies).Get(seqKey(seq)) != nil {
+			if r.expires() && b.tx.Bucket(bucketBodies).Get(seqKey(seq)) != nil {
 				keys = append(keys, seqKey(seq))
 			}
 		}
@@ -98,6 +98,9 @@ func (l *Ledger) expire(ctx context.Context, before time.Time) (deleted int, mor
 	}
 	return gone, s.more, nil
 }
+
+// expires: the row's body is not kept for good.
+func (r *row) expires() bool { return r.outcome != Quarantined }
 
 // overdue is a stretch of rows that were looked at, and those among them whose bodies are to go.
 type overdue struct {
@@ -124,7 +127,7 @@ func findOverdue(tx *bolt.Tx, from uint64, before time.Time) (overdue, error) {
 			return s, err
 		case r.received >= before.UnixMilli():
 			return s, nil
-		case r.outcome != Quarantined:
+		case r.expires():
 			s.rows = append(s.rows, seq)
 		}
 		s.to = seq

@@ -274,3 +274,32 @@ func TestRetentionEndsWithTheLedger(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What lies in quarantine before what is due is passed in stretches, and not looked at again.
+func TestRetentionPassesTheQuarantine(t *testing.T) {
+	l := ledgertest.Open(t, false)
+	var wg sync.WaitGroup
+	for i := range 4500 {
+		wg.Go(func() {
+			e := cameAgo(fmt.Sprintf("q%d", i), 200*24*time.Hour)
+			e.Quarantine, e.Facts = ledger.ThinEvent, ledger.Facts{}
+			if _, err := l.Append(t.Context(), e); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	mustAppend(t, l, cameAgo("old", 199*24*time.Hour))
+	if err := l.Expire(t.Context(), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if kept(t, l, "old") {
+		t.Error("the body behind the quarantine is still there")
+	}
+	if !kept(t, l, "q7") {
+		t.Error("a body in quarantine is gone")
+	}
+	if at := l.Expired(); at != 4501 {
+		t.Errorf("retention has passed row %d, not all 4501", at)
+	}
+}
