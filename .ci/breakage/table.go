@@ -257,6 +257,7 @@ var table = []broken{
 	{"a copy's place is given back", filesGo, "		return func() { <-op.spools }, nil", "		return func() {}, nil", "./receiver/operator", "TestWhatIsNotTakenToItsEndIsBrokenOff"},
 	{"what is cut short is broken off", filesGo, "		panic(http.ErrAbortHandler) // closing the connection is the only way left to say so\n", "", "./receiver/operator", "TestWhatIsNotTakenToItsEndIsBrokenOff"},
 	{"who stops reading is let go", filesGo, "stallTime = 2 * time.Minute", "stallTime = 24 * time.Hour", "./receiver/operator", "TestAClientMayBeSlowButNotStop"},
+	{"stopping breaks copies off", filesGo, "	cut := context.AfterFunc(stopping, func() { _ = c.SetWriteDeadline(time.Now()) })\n", "	cut := func() {}\n", "./receiver/operator", "TestStoppingBreaksCopiesOff"},
 	{"who reads slowly is not", filesGo, "next := time.Now().Add(stallTime)", "next := time.Now().Add(0 * stallTime)", "./receiver/operator", "TestAClientMayBeSlowButNotStop"},
 	{"a proof may take long", filesGo, "	unhurried(w)\n	leave, err := op.enter(r.Context())\n	if err != nil {\n		return err\n	}\n	defer leave()\n	var proof", "	leave, err := op.enter(r.Context())\n	if err != nil {\n		return err\n	}\n	defer leave()\n	var proof", "./receiver/operator", "TestAProofTakesItsTime"},
 	{"a proof nobody waits for ends", filesGo, "op.Verify(r.Context(), path)", "op.Verify(context.WithoutCancel(r.Context()), path)", "./receiver/operator", "TestAProofTakesItsTime"},

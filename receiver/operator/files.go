@@ -101,15 +101,16 @@ func sendFile(stopping context.Context, w http.ResponseWriter, f *os.File, kind 
 	cut := context.AfterFunc(stopping, func() { _ = c.SetWriteDeadline(time.Now()) })
 	defer cut()
 	for sent := int64(0); ; {
-		if err := context.Cause(stopping); err != nil {
-			return fmt.Errorf("the receiver is stopping: after about %d bytes: %w", sent, err)
-		}
 		next := time.Now().Add(stallTime)
 		if next.After(end) {
 			next = end
 		}
 		if err := c.SetWriteDeadline(next); err != nil && !errors.Is(err, http.ErrNotSupported) {
 			return err
+		}
+		// After the deadline is set: the end of stopping sets one, too.
+		if err := context.Cause(stopping); err != nil {
+			return fmt.Errorf("the receiver is stopping: after about %d bytes: %w", sent, err)
 		}
 		n, err := io.CopyN(w, f, 256<<10)
 		sent += n

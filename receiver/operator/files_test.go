@@ -303,6 +303,22 @@ func TestStalledClientsStopNobody(t *testing.T) {
 	}
 }
 
+// A copy that is under way to somebody who does not read is broken off when the receiver stops.
+func TestStoppingBreaksCopiesOff(t *testing.T) {
+	var log journal
+	stopping, stop := context.WithCancel(t.Context())
+	op := operator.New(operator.Options{Ledger: heavy(t), Log: log.logger(), Stopping: stopping})
+	listener, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	serve(t, listener, op.Socket(), log.logger())
+	conn := dial(t, listener)
+	begin(t, conn, "GET", "/api/backup")
+	stop()
+	eventually(t, "the copy was broken off", func() bool { return strings.Contains(log.String(), "a file was not taken to its end") })
+}
+
 // full is a client to whom nothing more can be sent after some bytes.
 type full struct {
 	*httptest.ResponseRecorder
