@@ -27,9 +27,11 @@ const backupTime = "20060102T150405Z"
 // retryBackup is how long a failed try waits for the next one.
 const retryBackup = 10 * time.Minute
 
-func (b *Backups) name(at time.Time) string { return b.prefix() + at.UTC().Format(backupTime) + ".db" }
+func backupPrefix(livemode bool) string { return "tillhook-" + ModeName(livemode) + "-" }
 
-func (b *Backups) prefix() string { return "tillhook-" + ModeName(b.Ledger.livemode) + "-" }
+func backupName(livemode bool, at time.Time) string {
+	return backupPrefix(livemode) + at.UTC().Format(backupTime) + ".db"
+}
 
 // Newest tells when the newest copy was made; ok is false while there is none.
 func (b *Backups) Newest() (at time.Time, ok bool) {
@@ -38,14 +40,14 @@ func (b *Backups) Newest() (at time.Time, ok bool) {
 		return time.Time{}, false
 	}
 	newest := made[len(made)-1]
-	at, err = time.Parse(backupTime, newest[len(b.prefix()):len(newest)-len(".db")])
+	at, err = time.Parse(backupTime, newest[len(backupPrefix(b.Ledger.livemode)):len(newest)-len(".db")])
 	return at, err == nil
 }
 
 // Run makes copies until ctx ends: the first one when the newest there is old enough.
 func (b *Backups) Run(ctx context.Context) error {
 	// Copies that a process was making when it ended: who runs holds the ledger, so they are nobody else's.
-	removeMatching(b.Dir, b.prefix()+"*.db.new-*")
+	removeMatching(b.Dir, backupPrefix(b.Ledger.livemode)+"*.db.new-*")
 	wait := time.Duration(0)
 	if at, ok := b.Newest(); ok {
 		wait = time.Until(at.Add(b.Every))
@@ -74,7 +76,7 @@ func (b *Backups) once(ctx context.Context, now time.Time) (path string, err err
 	if err := makeDir(b.Dir); err != nil {
 		return "", fmt.Errorf("make the folder for backups (TILLHOOK_BACKUP_DIR): %w", err)
 	}
-	path = filepath.Join(b.Dir, b.name(now))
+	path = filepath.Join(b.Dir, backupName(b.Ledger.livemode, now))
 	fill := func(w io.Writer) error { return b.Ledger.CopyTo(Until(ctx, w)) }
 	if err := Save(path, fill, func(made string) error { return b.Verify(ctx, made) }); err != nil {
 		return "", err
@@ -95,13 +97,13 @@ func (b *Backups) once(ctx context.Context, now time.Time) (path string, err err
 // made lists the names of the copies, the oldest first. Other files in the folder are not ours to delete, and one that is named
 // for the future, by a clock that was wrong, says nothing about when it was made.
 func (b *Backups) made(now time.Time) (names []string, err error) {
-	newest := b.name(now)
+	newest := backupName(b.Ledger.livemode, now)
 	entries, err := os.ReadDir(b.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("look for backups: %w", err)
 	}
 	for _, e := range entries {
-		if ok, _ := filepath.Match(b.prefix()+"????????T??????Z.db", e.Name()); ok && e.Name() <= newest {
+		if ok, _ := filepath.Match(backupPrefix(b.Ledger.livemode)+"????????T??????Z.db", e.Name()); ok && e.Name() <= newest {
 			names = append(names, e.Name())
 		}
 	}

@@ -386,3 +386,17 @@ func TestABackupFromTheFuture(t *testing.T) {
 		t.Errorf("the newest copy is of %v, %v", at, ok)
 	}
 }
+
+// Before a file of an older schema is brought up to date, a copy of it as it is goes where the other copies are.
+func TestABackupBeforeAMigration(t *testing.T) {
+	dir, file := first(t)
+	backups := filepath.Join(t.TempDir(), "made", "for", "it")
+	l, err := ledger.Open(ledger.Options{Dir: dir, Decode: decode, BackupDir: backups})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if names := files(t, backups); len(names) != 1 || filepath.Join(backups, names[0]) != l.Migrated.Backup || !bytes.Equal(mustRead(t, l.Migrated.Backup), file) {
+		t.Errorf("%v was copied to %v", l.Migrated, names)
+	}
+}

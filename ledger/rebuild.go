@@ -204,8 +204,7 @@ func (r *rebuild) backup() (string, error) {
 	if err := makeDir(r.opts.BackupDir); err != nil {
 		return "", fmt.Errorf("make the folder for backups (TILLHOOK_BACKUP_DIR): %w", err)
 	}
-	b := Backups{Ledger: &Ledger{livemode: r.livemode}}
-	path := filepath.Join(r.opts.BackupDir, b.name(time.Now()))
+	path := filepath.Join(r.opts.BackupDir, backupName(r.livemode, time.Now()))
 	err := Save(path, func(w io.Writer) error {
 		info, err := r.source.file.Stat()
 		if err == nil {

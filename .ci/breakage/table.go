@@ -150,6 +150,7 @@ var table = []broken{
 	{"fold: a total of nothing is no line", totalsGo, "	if total == (amounts{}) {\n", "	if false {\n", "./ledger", "TestAnyOrderIsTheModels"},
 
 	// Upkeep.
+	{"a backup before a migration", rebuildGo, "r.done.Schema < schemaVersion && r.opts.BackupDir != \"\"", "false", "./ledger", "TestABackupBeforeAMigration"},
 	{"a rebuild is alone", rebuildGo, "syscall.LOCK_EX|syscall.LOCK_NB", "syscall.LOCK_SH|syscall.LOCK_NB", "./ledger", "TestARebuildIsAlone"},
 	{"a rebuild leaves old bodies out", rebuildGo, "		body = nil\n", "", "./ledger", "TestARebuildLeavesOldBodiesOut"},
 	{"a damaged total fails alone", bookingGo, "			totals, err = b.newTotals(changes)\n", "			if totals, err = b.newTotals(changes); err != nil {\n				b.writing = true\n				return err\n			}\n", "./ledger", "TestADamagedTotalFailsAlone"},
@@ -198,7 +199,7 @@ var table = []broken{
 	{"a spooled file has no name", copyGo, "	if err := os.Remove(f.Name()); err != nil {", "	if err := error(nil); err != nil {", "./ledger", "TestSpool"},
 	{"a copy to use is removed", copyGo, "	defer os.Remove(f.Name())\n", "", "./ledger", "TestWithCopy"},
 	{"backups are not too many", backupsGo, "	for len(made) > b.Keep {", "	for false {", "./ledger", "TestBackupsRotate"},
-	{"backups delete no other file", backupsGo, "filepath.Match(b.prefix()+\"????????T??????Z.db\", e.Name())", "filepath.Match(\"*\", e.Name())", "./ledger", "TestBackupsRotate"},
+	{"backups delete no other file", backupsGo, "filepath.Match(backupPrefix(b.Ledger.livemode)+\"????????T??????Z.db\", e.Name())", "filepath.Match(\"*\", e.Name())", "./ledger", "TestBackupsRotate"},
 	{"backups wait for the newest's age", backupsGo, "wait = time.Until(at.Add(b.Every))", "wait = 0 * time.Until(at)", "./ledger", "TestBackupsWaitForTheNewestsAge"},
 	{"backups are proved", backupsGo, "func(made string) error { return b.Verify(ctx, made) }", "nil", "./ledger", "TestABackupThatIsNotSound"},
 	{"a failed backup is tried again soon", backupsGo, "min(b.Every, retryBackup)", "b.Every", "./ledger", "TestABackupThatIsNotSound"},
