@@ -11,7 +11,7 @@ import (
 )
 
 // The model judges the ledger: it computes every payment from all events the slow way, walking the
-// whole list again for every field, after the table in SEMANTICS 4.4. It shares nothing with the
+// whole list again for every field, by the rules that the fold follows. It shares nothing with the
 // ledger but the shapes it reads and fills.
 func model(events []*ledger.Event) map[string]ledger.Payment {
 	payments := map[string]ledger.Payment{}
