@@ -28,13 +28,14 @@ func (l *Ledger) CopyTo(w io.Writer) error {
 // ErrNoRoom: a copy would leave the disk, on which events are stored, too little room.
 var ErrNoRoom = errors.New("not enough room for a copy of the ledger, which is made in the data folder first")
 
-// room refuses a copy that would take the disk's last: what is to be written, and as much again as a quarter of the
-// ledger, at least 64 MiB, must be free.
-func (l *Ledger) room(dir string) error {
+// RoomForCopy refuses a copy that would take the last of the disk that the ledger is on: beside what is written, a
+// quarter of the ledger, at least 64 MiB, must stay free for events.
+func (l *Ledger) RoomForCopy() error {
 	info, err := l.file.Stat()
 	if err != nil {
 		return err
 	}
+	dir := filepath.Dir(l.path)
 	var disk syscall.Statfs_t
 	if err := syscall.Statfs(dir, &disk); err != nil {
 		return fmt.Errorf("look for room for a copy: %w", err)
@@ -48,7 +49,7 @@ func (l *Ledger) room(dir string) error {
 
 // WithCopy hands the name of a copy of the ledger to use, and removes it afterwards.
 func (l *Ledger) WithCopy(use func(path string) error) error {
-	if err := l.room(filepath.Dir(l.path)); err != nil {
+	if err := l.RoomForCopy(); err != nil {
 		return err
 	}
 	f, err := os.CreateTemp(filepath.Dir(l.path), newPattern)
@@ -65,14 +66,7 @@ func (l *Ledger) WithCopy(use func(path string) error) error {
 // Spool has a file filled that has no name, and returns it at its beginning: what is in it takes no transaction while
 // somebody reads it. Closing it frees its space, and so does the end of the process.
 func (l *Ledger) Spool(fill func(w io.Writer) error) (_ *os.File, err error) {
-	dir := filepath.Dir(l.path)
-	if l.readOnly {
-		dir = os.TempDir() // the reader may have no right to write there
-	}
-	if err := l.room(dir); err != nil {
-		return nil, err
-	}
-	f, err := os.CreateTemp(dir, newPattern)
+	f, err := os.CreateTemp(filepath.Dir(l.path), newPattern)
 	if err != nil {
 		return nil, fmt.Errorf("make a file to write to first: %w", err)
 	}

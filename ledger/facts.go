@@ -43,46 +43,34 @@ func (f *Facts) check() error {
 	see(cmp.Or(f.PaymentIntent, "none"))
 	see(cmp.Or(f.Charge, "none"))
 	f.others(see)
+	money := func(currency string) {
+		if len(currency) > maxID || strings.IndexByte(currency, 0) >= 0 {
+			bad = fmt.Errorf("%.40q is not a currency the ledger can hold", currency)
+		}
+	}
 	for i := range f.Intents {
 		see(f.Intents[i].ID)
+		money(f.Intents[i].Currency)
 	}
 	for i := range f.Charges {
 		see(f.Charges[i].ID)
+		money(f.Charges[i].Currency)
 	}
 	for i := range f.Refunds {
 		see(f.Refunds[i].ID)
+		money(f.Refunds[i].Currency)
 	}
 	for i := range f.Disputes {
 		see(f.Disputes[i].ID)
+		money(f.Disputes[i].Currency)
 		for j := range f.Disputes[i].Transactions {
 			see(f.Disputes[i].Transactions[j].ID)
-		}
-	}
-	for _, currency := range f.currencies() {
-		if len(currency) > maxID || strings.IndexByte(currency, 0) >= 0 {
-			bad = fmt.Errorf("%.40q is not a currency the ledger can hold", currency)
 		}
 	}
 	if len(f.Intents) > 0 && f.PaymentIntent == "" || len(f.Charges) > 0 && f.Charge == "" {
 		return errors.New("its facts hold a PaymentIntent or a charge and do not name it")
 	}
 	return bad
-}
-
-func (f *Facts) currencies() (list []string) {
-	for i := range f.Intents {
-		list = append(list, f.Intents[i].Currency)
-	}
-	for i := range f.Charges {
-		list = append(list, f.Charges[i].Currency)
-	}
-	for i := range f.Refunds {
-		list = append(list, f.Refunds[i].Currency)
-	}
-	for i := range f.Disputes {
-		list = append(list, f.Disputes[i].Currency)
-	}
-	return list
 }
 
 // others visits every id in the facts that is to find the payment beside the one that names it.

@@ -493,6 +493,9 @@ func (l *Ledger) Close() error {
 	return nil
 }
 
+// ReadOnly tells that nobody writes the ledger while it is open: reading may take as long as it likes.
+func (l *Ledger) ReadOnly() bool { return l.readOnly }
+
 // Path is where the ledger of a data folder lies.
 func Path(dir string) string { return filepath.Join(dir, fileName) }
 
