@@ -42,18 +42,21 @@ func (e *envelope) read(v value) {
 // The event refers to body. Source and Received are left to the caller.
 func Decode(body []byte, livemode bool) *ledger.Event {
 	e := &ledger.Event{Livemode: livemode, Raw: body}
-	root, ok := parse(body)
-	if !ok || !root.isObject() {
+	d, ok := parse(body)
+	if ok {
+		defer d.release()
+	}
+	if !ok || !d.root().isObject() {
 		e.ID, e.Quarantine = bodyID(body), ledger.Undecodable
 		return e
 	}
 	var env envelope
-	env.read(root)
+	env.read(d.root())
 	named := fill(e, &env)
-	switch object, _ := env.object.text(); {
-	case object == "v2.core.event":
+	switch {
+	case env.object.is("v2.core.event"):
 		e.Quarantine = ledger.ThinEvent
-	case object != "event" || !named:
+	case !env.object.is("event") || !named:
 		e.Quarantine = ledger.Undecodable
 	case e.Livemode != livemode:
 		e.Quarantine = ledger.WrongMode

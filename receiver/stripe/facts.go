@@ -31,13 +31,20 @@ func readFacts(typ string, data value) (ledger.Facts, bool) {
 		return ledger.Facts{}, false
 	}
 	var r reader
-	read := map[string]func(value, int) bool{
-		"payment_intent": r.intent, "charge": r.charge, "refund": r.refund, "dispute": r.dispute, "checkout.session": r.session,
-	}[kind]
-	if read == nil {
-		return ledger.Facts{}, true
+	ok := true
+	switch kind {
+	case "payment_intent":
+		ok = r.intent(object, 0)
+	case "charge":
+		ok = r.charge(object, 0)
+	case "refund":
+		ok = r.refund(object, 0)
+	case "dispute":
+		ok = r.dispute(object, 0)
+	case "checkout.session":
+		ok = r.session(object, 0)
 	}
-	if !read(object, 0) {
+	if !ok {
 		return ledger.Facts{}, false
 	}
 	return r.facts, true

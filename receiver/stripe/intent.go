@@ -1,10 +1,6 @@
 package stripe
 
-import (
-	"strings"
-
-	"tillhook/ledger"
-)
+import "tillhook/ledger"
 
 // intent reads a PaymentIntent of any API version, with the charges in it.
 func (r *reader) intent(v value, depth int) bool {
@@ -76,7 +72,7 @@ func readMetadata(v value) map[string]string {
 	v.fields(func(name []byte, field value) {
 		text, isText := field.text()
 		if !isText {
-			text = valid(field)
+			text = valid(field.raw())
 		}
 		if m == nil {
 			m = map[string]string{}
@@ -85,9 +81,6 @@ func readMetadata(v value) map[string]string {
 	})
 	return m
 }
-
-// valid makes a text of bytes; what is no UTF-8 becomes U+FFFD.
-func valid(b []byte) string { return strings.ToValidUTF8(string(b), "\ufffd") }
 
 // readError takes four words from last_payment_error and leaves the rest, which holds card data and a client_secret.
 func readError(v value) *ledger.PaymentError {

@@ -5,150 +5,164 @@ import (
 	"encoding/json"
 	"slices"
 	"strconv"
+	"strings"
 )
 
-// value is the text of one JSON value, known to be valid, without space around it; nil where there
-// is none. encoding/json matches names whatever their case, and one field of an unexpected type spoils
-// its whole struct; here a name is that name, and every field is read by itself.
-type value []byte
-
-// parse checks that a body is one JSON value.
-func parse(body []byte) (value, bool) {
-	if !json.Valid(body) {
-		return nil, false
-	}
-	return value(bytes.Trim(body, " \t\r\n")), true
+// value is one JSON value of a document; the zero value is none. encoding/json matches names whatever their
+// case, and one field of an unexpected type spoils its whole struct; here a name is that name, and every
+// field is read by itself. It is good for as long as its document.
+type value struct {
+	of *document
+	at uint32 // its node
 }
 
-func (v value) isObject() bool { return len(v) > 0 && v[0] == '{' }
+// raw is the value's text, without space around it.
+func (v value) raw() []byte {
+	if v.of == nil {
+		return nil
+	}
+	n := &v.of.nodes[v.at]
+	return v.of.text[n.start:n.end]
+}
 
-// fields visits an object's fields, the last one first; of a name that comes twice the last one stands, as
-// everywhere in JSON practice, and the others are not visited. It visits nothing if v is not an object.
+func (v value) begins(c byte) bool { return v.of != nil && v.of.text[v.of.nodes[v.at].start] == c }
+
+func (v value) isObject() bool { return v.begins('{') }
+
+func (v value) isArray() bool { return v.begins('[') }
+
+// isNull: absent and null are the same to us.
+func (v value) isNull() bool { return v.of == nil || v.begins('n') }
+
+// few fields are compared with each other without a map: more than Stripe's objects have.
+const few = 64
+
+// fields visits an object's fields; of a name that comes twice only the last one, as everywhere in JSON practice.
+// It visits nothing if v is not an object.
 func (v value) fields(visit func(name []byte, field value)) {
 	if !v.isObject() {
 		return
 	}
-	type field struct{ name, value value }
-	const few = 64 // more than Stripe's objects have
-	list := make([]field, 0, few)
-	for i := v.skipSpace(1); v[i] != '}'; {
-		end := v.skipString(i)
-		name := v[i+1 : end-1]
-		if bytes.IndexByte(name, '\\') >= 0 {
-			s, _ := v[i:end].text()
-			name = value(s)
-		}
-		i = v.skipSpace(v.skipSpace(end) + 1) // over the colon
-		end = v.skipValue(i)
-		list = append(list, field{name, v[i:end]})
-		if i = v.skipSpace(end); v[i] == ',' {
-			i = v.skipSpace(i + 1)
-		}
-	}
-	if len(list) > few {
-		seen := make(map[string]bool, len(list))
-		for _, f := range slices.Backward(list) {
-			if !seen[string(f.name)] {
-				seen[string(f.name)] = true
-				visit(f.name, f.value)
-			}
-		}
+	d := v.of
+	end := d.nodes[v.at].next
+	if d.repeatsName(v.at) {
+		d.lastFields(v.at, visit)
 		return
 	}
-	var seen uint64 // a bit for each length of a name there was, so that few are compared
-	for i := len(list) - 1; i >= 0; i-- {
-		f := list[i]
-		bit := uint64(1) << (len(f.name) % 64)
-		if seen&bit == 0 || !slices.ContainsFunc(list[i+1:], func(later field) bool { return bytes.Equal(later.name, f.name) }) {
-			visit(f.name, f.value)
-		}
-		seen |= bit
+	for i := v.at + 1; i < end; i = d.nodes[i+1].next {
+		visit(d.name(i), value{d, i + 1})
 	}
 }
 
-func (v value) isArray() bool { return len(v) > 0 && v[0] == '[' }
+// repeatsName tells whether a name may stand twice in an object: it is not wrong when it says no.
+func (d *document) repeatsName(object uint32) bool {
+	var seen [4]uint64 // a bit for what the names' looks come to
+	end := d.nodes[object].next
+	for i := object + 1; i < end; i = d.nodes[i+1].next {
+		n := &d.nodes[i]
+		if !n.plain {
+			return true
+		}
+		name := d.text[n.start+1 : n.end-1]
+		look := uint(len(name))
+		if look > 0 {
+			look += uint(name[0])*7 + uint(name[look-1])*31 + uint(name[look/2])*61
+		}
+		word, bit := look/64%4, uint64(1)<<(look%64)
+		if seen[word]&bit != 0 && d.stands(name, object+1, i) {
+			return true
+		}
+		seen[word] |= bit
+	}
+	return false
+}
+
+// stands tells whether a plain name is among those from one node on and before another.
+func (d *document) stands(name []byte, from, to uint32) bool {
+	for i := from; i < to; i = d.nodes[i+1].next {
+		if n := &d.nodes[i]; int(n.end-n.start) == len(name)+2 && bytes.Equal(d.text[n.start+1:n.end-1], name) {
+			return true
+		}
+	}
+	return false
+}
+
+// lastFields visits the last field of each name, the last one first.
+func (d *document) lastFields(object uint32, visit func(name []byte, field value)) {
+	var at []uint32
+	for i := object + 1; i < d.nodes[object].next; i = d.nodes[i+1].next {
+		at = append(at, i)
+	}
+	seen := make(map[string]bool, len(at))
+	for _, i := range slices.Backward(at) {
+		if name := d.name(i); !seen[string(name)] {
+			seen[string(name)] = true
+			visit(name, value{d, i + 1})
+		}
+	}
+}
+
+// name is the text of a name's node.
+func (d *document) name(i uint32) []byte {
+	n := &d.nodes[i]
+	if n.plain || bytes.IndexByte(d.text[n.start:n.end], '\\') < 0 {
+		return d.text[n.start+1 : n.end-1]
+	}
+	s, _ := value{d, i}.text()
+	return []byte(s)
+}
 
 // elements visits an array's elements in order; nothing if v is not an array.
 func (v value) elements(visit func(element value)) {
 	if !v.isArray() {
 		return
 	}
-	for i := v.skipSpace(1); v[i] != ']'; {
-		end := v.skipValue(i)
-		visit(v[i:end])
-		if i = v.skipSpace(end); v[i] == ',' {
-			i = v.skipSpace(i + 1)
-		}
+	end := v.of.nodes[v.at].next
+	for i := v.at + 1; i < end; i = v.of.nodes[i].next {
+		visit(value{v.of, i})
 	}
-}
-
-func (v value) skipSpace(i int) int {
-	for v[i] == ' ' || v[i] == '\n' || v[i] == '\r' || v[i] == '\t' {
-		i++
-	}
-	return i
-}
-
-// skipString returns the position behind the string that begins at i.
-func (v value) skipString(i int) int {
-	for i++; v[i] != '"'; i++ {
-		if v[i] == '\\' {
-			i++
-		}
-	}
-	return i + 1
-}
-
-// skipValue returns the position behind the value that begins at i.
-func (v value) skipValue(i int) int {
-	switch v[i] {
-	case '"':
-		return v.skipString(i)
-	case '{', '[':
-		for depth := 0; ; {
-			switch v[i] {
-			case '"':
-				i = v.skipString(i)
-				continue
-			case '{', '[':
-				depth++
-			case '}', ']':
-				if depth--; depth == 0 {
-					return i + 1
-				}
-			}
-			i++
-		}
-	}
-	for i < len(v) && bytes.IndexByte([]byte(",]} \t\r\n"), v[i]) < 0 {
-		i++
-	}
-	return i
 }
 
 // text reads a string; ok is false for anything else. What is no UTF-8 becomes U+FFFD.
 func (v value) text() (s string, ok bool) {
-	if len(v) == 0 || v[0] != '"' || json.Unmarshal(v, &s) != nil {
+	if !v.begins('"') {
 		return "", false
 	}
-	return s, true
+	raw := v.raw()
+	if v.of.nodes[v.at].plain {
+		return string(raw[1 : len(raw)-1]), true
+	}
+	return s, json.Unmarshal(raw, &s) == nil
+}
+
+// is tells whether the value is that text, which is plain ASCII.
+func (v value) is(text string) bool {
+	raw := v.raw()
+	if len(raw) == len(text)+2 && raw[0] == '"' && string(raw[1:len(raw)-1]) == text {
+		return true
+	}
+	if !v.begins('"') || v.of.nodes[v.at].plain {
+		return false
+	}
+	s, _ := v.text()
+	return s == text
 }
 
 // integer reads a number without point and exponent that fits 64 bits. Money is never a float.
 func (v value) integer() (n int64, ok bool) {
-	n, err := strconv.ParseInt(string(v), 10, 64)
+	n, err := strconv.ParseInt(string(v.raw()), 10, 64)
 	return n, err == nil
 }
 
 func (v value) boolean() (b, ok bool) {
-	switch string(v) {
-	case "true":
+	switch {
+	case v.begins('t'):
 		return true, true
-	case "false":
+	case v.begins('f'):
 		return false, true
 	}
 	return false, false
 }
 
-// isNull: absent and null are the same to us.
-func (v value) isNull() bool { return len(v) == 0 || v[0] == 'n' }
+// valid makes a text of bytes; what is no UTF-8 becomes U+FFFD.
+func valid(b []byte) string { return strings.ToValidUTF8(string(b), "\ufffd") }

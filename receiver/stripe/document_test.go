@@ -1,0 +1,93 @@
+package stripe_test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"tillhook/receiver/stripe"
+)
+
+// What is JSON is what encoding/json takes for it.
+func TestValidIsWhatEncodingJSONTakes(t *testing.T) {
+	deep := strings.Repeat("[", 10_000) + strings.Repeat("]", 10_000)
+	texts := []string{"", " ", "{}", "[]", " [ ] ", "{", "}", "[", "]", "{]", "[}", "{,}", "[,]", "[1,]", "[1 2]", `{"a"}`, `{"a":}`, `{"a":1,}`, `{"a" : 1 , "b":[ ]}`,
+		`{"a":1 "b":2}`, `{a:1}`, `{1:1}`, "nul", "null", "nulls", "true false", "tru", "false", "-", "0", "-0", "00", "01", "1.", "1.0", ".5", "1e", "1e+", "1E-7", "1e5", "1.5e5x",
+		`"`, `"a`, `"\"`, `"\\"`, `"\x"`, `"\u12"`, `"\u12aF"`, `"\u12ag"`, "\"\x00\"", "\"12345678\x1f\"", "\"\x7f\x80\xff\"", "\"eight by\"", "\"eight bytes and\tmore\"",
+		"[1]x", "[1],", `"a""b"`, "\ufeff{}", "{}\n\r\t ", "\v{}", deep, "[" + deep + "]", `{"a":{"b":[{"c":null}]},"d":"e"}`, `{"a":1}}`, `[[]`, `[{}]`, `[{},[]]`, `{"":""}`,
+	}
+	for _, text := range texts {
+		if got, want := stripe.Valid([]byte(text)), json.Valid([]byte(text)); got != want {
+			t.Errorf("%.60q: valid %v, encoding/json says %v", text, got, want)
+		}
+	}
+}
+
+func FuzzDocument(f *testing.F) {
+	bodies, err := filepath.Glob("../../testdata/events/*.json")
+	if err != nil || len(bodies) == 0 {
+		f.Fatal("no samples", err)
+	}
+	for _, name := range bodies {
+		body, err := os.ReadFile(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(body)
+	}
+	f.Add([]byte(`[1.5e-7,"\u00e9\n",{"":[]} , true]`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if got, want := stripe.Valid(text), json.Valid(text); got != want {
+			t.Fatalf("valid %v, encoding/json says %v: %q", got, want, text)
+		}
+	})
+}
+
+func measured(b *testing.B, name string) []byte {
+	b.Helper()
+	body, err := os.ReadFile("../../testdata/events/" + name + ".json")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.SetBytes(int64(len(body)))
+	b.ReportAllocs()
+	return body
+}
+
+func BenchmarkDecode(b *testing.B) {
+	body := measured(b, "payment_intent.succeeded")
+	for b.Loop() {
+		if e := stripe.Decode(body, false); e.Facts.PaymentIntent == "" {
+			b.Fatal("nothing was read")
+		}
+	}
+}
+
+// BenchmarkValidation is what encoding/json needs to check a body, for comparison: Decode checks it too.
+func BenchmarkValidation(b *testing.B) {
+	body := measured(b, "payment_intent.succeeded")
+	for b.Loop() {
+		if !json.Valid(body) {
+			b.Fatal("not valid")
+		}
+	}
+}
+
+func BenchmarkVerify(b *testing.B) {
+	body := measured(b, "payment_intent.succeeded")
+	now := time.Now()
+	header := stripe.Sign(body, "whsec_bench", now)
+	v := stripe.NewVerifier([]string{"whsec_bench"}, 5*time.Minute)
+	for b.Loop() {
+		sig, err := stripe.ParseSignature([]string{header})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := v.Verify(sig, body, now); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
