@@ -2,6 +2,7 @@ package ledger_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"strings"
@@ -255,6 +256,14 @@ func TestBodiesComeBackByteForByte(t *testing.T) {
 	}
 	if _, err := l.Body("evt_none"); !errors.Is(err, ledger.ErrNotFound) {
 		t.Errorf("the body of an unknown event gave %v", err)
+	}
+}
+
+// A byte of the dictionary that changes makes every stored body another one.
+func TestTheBuiltInDictionaryStays(t *testing.T) {
+	const first = "e1a63cc03670a15b37e652f580211b7cc8ef3befd2709e9eec7a9a1a1178c6ca"
+	if sum := fmt.Sprintf("%x", sha256.Sum256(ledger.BuiltInDictionary())); sum != first {
+		t.Errorf("the dictionary that bodies were packed against is another one: %s", sum)
 	}
 }
 

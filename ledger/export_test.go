@@ -15,6 +15,9 @@ func Seal(bucket, key, value string) []byte {
 	return seal([]byte(bucket), []byte(key), []byte(value))
 }
 
+// BuiltInDictionary is what bodies are packed against.
+func BuiltInDictionary() []byte { return builtinText }
+
 // Queued is how many events wait for the committer.
 func (l *Ledger) Queued() int { return len(l.queue) }
 
