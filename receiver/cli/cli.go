@@ -105,7 +105,7 @@ and keeps from them a ledger of payments that is right whatever order they came 
 	for group, commands := range map[string][]*cobra.Command{
 		"run":  {p.serveCommand(), p.sendCommand(), p.demoCommand()},
 		"look": {p.paymentsCommand(), p.eventsCommand(), p.exportCommand()},
-		"keep": {p.backupCommand(), p.verifyCommand(), p.rebuildCommand()},
+		"keep": {p.backupCommand(), p.verifyCommand(), p.rebuildCommand(), p.benchCommand()},
 	} {
 		for _, c := range commands {
 			c.GroupID = group
