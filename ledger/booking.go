@@ -4,13 +4,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-
-	bolt "go.etcd.io/bbolt"
 )
 
 // booking is one transaction under way.
 type booking struct {
-	tx       *bolt.Tx
+	tx       *txn
 	txID     uint64
 	last     uint64 // the newest sequence
 	received int64  // when the newest event came, Unix milliseconds
@@ -20,9 +18,12 @@ type booking struct {
 }
 
 // fill does everything but commit. What bbolt panics on here is damage like any other: nothing is on
-// its way to the disk yet, and rolling back forgets it.
-func (b *booking) fill(batch []*pending, repeats map[uint64]uint64) (err error) {
+// its way to the disk yet, and rolling back forgets it. At least settle entries that are fresh go to their places.
+func (b *booking) fill(batch []*pending, repeats map[uint64]uint64, settle int) (err error) {
 	defer damaged(&err)
+	for _, name := range [][]byte{bucketEvents, bucketBodies} {
+		b.tx.Bucket(name).FillPercent = 1 // they are only ever appended to
+	}
 	for _, p := range batch {
 		if err := b.book(p); err != nil {
 			return err
@@ -31,7 +32,10 @@ func (b *booking) fill(batch []*pending, repeats map[uint64]uint64) (err error) 
 	if err := b.countRepeats(repeats); err != nil {
 		return err
 	}
-	return put(b.tx, bucketMeta, metaCounts, b.counts.encode())
+	if err := put(b.tx, bucketMeta, metaCounts, b.counts.encode()); err != nil {
+		return err
+	}
+	return b.tx.writes.end(b.tx.Tx, settle)
 }
 
 // book writes one event down. All that is read is read before anything is written, so that damage
@@ -101,39 +105,51 @@ func (b *booking) enter(p *pending, seq uint64, old *row) error {
 			r.repeats++
 		}
 	}
-	var changes []*change
-	var totals map[string]amounts
+	var c consequences
+	var err error
 	switch {
 	case e.Quarantine != "":
 		r.outcome, r.facts = Quarantined, Facts{}
 	case e.Facts.named() != "":
-		var err error
-		if changes, err = b.changes(r, seq); err == nil {
-			totals, err = b.newTotals(changes)
-		}
-		if err != nil {
+		if c, err = b.follow(r, seq); err != nil {
 			p.err = fmt.Errorf("%w: %w", ErrUnavailable, err)
 			return nil
 		}
-		r.outcome = outcome(changes)
+		r.outcome = outcome(c.changes)
 	}
-	b.reach(bucketBodies, seqKey(seq))
-	b.reach(bucketQuarantine, seqKey(seq))
-	b.reachLinks(&r.facts)
-	for _, c := range changes {
-		b.reaches(c)
+	if old != nil || r.outcome == Quarantined {
+		b.reach(bucketQuarantine, seqKey(seq))
 	}
 	p.result = Result{Status: r.outcome, Reason: r.reason, Sequence: seq, Repeat: old != nil, Unlinked: r.unlinked()}
-	if len(changes) > 0 {
-		p.result.PaymentID = changes[0].id
+	if len(c.changes) > 0 {
+		p.result.PaymentID = c.changes[0].id
 	}
 	p.booked = old != nil
-	return b.record(r, seq, p.body, old, changes, totals)
+	return b.record(r, seq, p.body, old, &c)
+}
+
+// consequences are all that follows from a row, computed before anything of it is written.
+type consequences struct {
+	changes []*change
+	totals  map[string]amounts
+	links   map[string][]link
+}
+
+// follow computes what follows from a row about a payment. It writes nothing.
+func (b *booking) follow(r *row, seq uint64) (c consequences, err error) {
+	if c.changes, err = b.changes(r, seq); err != nil {
+		return c, err
+	}
+	if c.totals, err = b.newTotals(c.changes); err != nil {
+		return c, err
+	}
+	c.links, err = b.newLinks(&r.facts)
+	return c, err
 }
 
 // record writes a row, its body where there is one, and all that follows from it. old is the row as it was in
 // quarantine; nil for a new one.
-func (b *booking) record(r *row, seq uint64, body []byte, old *row, changes []*change, totals map[string]amounts) error {
+func (b *booking) record(r *row, seq uint64, body []byte, old *row, c *consequences) error {
 	b.writing = true
 	key := seqKey(seq)
 	if err := put(b.tx, bucketEvents, key, r.encode()); err != nil {
@@ -147,12 +163,15 @@ func (b *booking) record(r *row, seq uint64, body []byte, old *row, changes []*c
 	if err := b.index(r, seq, old); err != nil {
 		return err
 	}
-	for _, c := range changes {
-		if err := b.write(c); err != nil {
+	if err := b.link(c.links); err != nil {
+		return err
+	}
+	for _, change := range c.changes {
+		if err := b.write(change); err != nil {
 			return err
 		}
 	}
-	if err := b.writeTotals(totals); err != nil {
+	if err := b.writeTotals(c.totals); err != nil {
 		return err
 	}
 	if old == nil {
@@ -168,17 +187,14 @@ func (b *booking) record(r *row, seq uint64, body []byte, old *row, changes []*c
 // reach goes to the page that a key will be written to, so that damage there is met before anything is written.
 func (b *booking) reach(bucket, key []byte) { b.tx.Bucket(bucket).Cursor().Seek(key) }
 
-// index enters the row in the id index, in or out of the quarantine, and under the other ids it names.
+// index enters the row in the id index, and in or out of the quarantine.
 func (b *booking) index(r *row, seq uint64, old *row) error {
-	if err := b.link(&r.facts); err != nil {
-		return err
-	}
 	key := seqKey(seq)
 	if old != nil {
 		b.counts.event(old, -1)
 		return remove(b.tx, bucketQuarantine, key)
 	}
-	if err := put(b.tx, bucketIDs, idKey(r.livemode, r.id), key); err != nil {
+	if err := put(b.tx, bucketIDs, idKey(r.livemode, r.id), binary.AppendUvarint(nil, seq)); err != nil {
 		return err
 	}
 	if r.outcome == Quarantined {

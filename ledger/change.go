@@ -1,10 +1,9 @@
 package ledger
 
 import (
+	"fmt"
 	"maps"
 	"slices"
-
-	bolt "go.etcd.io/bbolt"
 )
 
 // effect is what a payment adds to the counts, the totals and the indexes.
@@ -28,6 +27,7 @@ type change struct {
 	before *effect
 	after  *effect
 	state  *state   // after
+	events []uint64 // before
 	gone   []uint64 // rows that are another payment's now
 	come   []uint64 // rows that are this payment's now
 }
@@ -91,7 +91,11 @@ func (b *booking) before(id string) (*change, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &change{id: id, before: s.effect(b.livemode), state: s}, nil
+	events, err := eventsOf(b.tx, id)
+	if err != nil {
+		return nil, err
+	}
+	return &change{id: id, before: s.effect(b.livemode), state: s, events: events}, nil
 }
 
 // claimed are the charges that the row links to its PaymentIntent for the first time, by the payment they belong to
@@ -151,15 +155,50 @@ func (f *Facts) linked() (list []string) {
 	return list
 }
 
+// eventsOf are the rows of a payment, in the order they came.
+func eventsOf(tx *txn, id string) (seqs []uint64, err error) {
+	value, err := get(tx, bucketPaymentEvents, []byte(id))
+	if err != nil || value == nil {
+		return nil, err
+	}
+	return decodeSequences(value)
+}
+
+// Sequences that ascend are stored by what each adds to the one before.
+func encodeSequences(seqs []uint64) []byte {
+	var e encoder
+	last := uint64(0)
+	for _, seq := range seqs {
+		e.uint(seq - last)
+		last = seq
+	}
+	return e.buf
+}
+
+func decodeSequences(value []byte) (seqs []uint64, err error) {
+	d := decoder{buf: value}
+	for last := uint64(0); len(d.buf) > 0; {
+		more := d.uint()
+		if d.err != nil || more == 0 {
+			return nil, fmt.Errorf("%w: a payment's events", ErrCorrupt)
+		}
+		last += more
+		seqs = append(seqs, last)
+	}
+	return seqs, d.err
+}
+
 // rowsOf reads all rows of a payment, in the order they came.
-func rowsOf(tx *bolt.Tx, id string) (rows []*row, seqs []uint64, err error) {
-	cur := tx.Bucket(bucketPaymentEvents).Cursor()
-	for k, _ := cur.Seek(append([]byte(id), 0)); k != nil && isPrefixed(k, id); k, _ = cur.Next() {
-		r, err := readRow(tx, seqOf(k))
+func rowsOf(tx *txn, id string) (rows []*row, seqs []uint64, err error) {
+	if seqs, err = eventsOf(tx, id); err != nil {
+		return nil, nil, err
+	}
+	for _, seq := range seqs {
+		r, err := readRow(tx, seq)
 		if err != nil {
 			return nil, nil, err
 		}
-		rows, seqs = append(rows, r), append(seqs, seqOf(k))
+		rows = append(rows, r)
 	}
 	return rows, seqs, nil
 }
@@ -175,15 +214,8 @@ func outcome(changes []*change) Outcome {
 
 // write puts a changed payment and everything that hangs on it into the transaction.
 func (b *booking) write(c *change) error {
-	for _, seq := range c.gone {
-		if err := remove(b.tx, bucketPaymentEvents, paymentEventKey(c.id, seq)); err != nil {
-			return err
-		}
-	}
-	for _, seq := range c.come {
-		if err := put(b.tx, bucketPaymentEvents, paymentEventKey(c.id, seq), nil); err != nil {
-			return err
-		}
+	if err := b.list(c); err != nil {
+		return err
 	}
 	if c.before != nil && (c.after == nil || c.after.created != c.before.created) {
 		if err := remove(b.tx, bucketPaymentsTime, timeKey(c.before.created, c.id)); err != nil {
@@ -207,32 +239,48 @@ func (b *booking) write(c *change) error {
 	return put(b.tx, bucketPayments, []byte(c.id), c.state.encode())
 }
 
-// reaches goes to the pages that a change will be written to.
-func (b *booking) reaches(c *change) {
-	for _, seq := range slices.Concat(c.gone, c.come) {
-		b.reach(bucketPaymentEvents, paymentEventKey(c.id, seq))
+// list writes which events the payment is folded from.
+func (b *booking) list(c *change) error {
+	seqs := slices.DeleteFunc(c.events, func(seq uint64) bool { return slices.Contains(c.gone, seq) })
+	seqs = append(seqs, c.come...)
+	slices.Sort(seqs)
+	if len(seqs) == 0 {
+		return remove(b.tx, bucketPaymentEvents, []byte(c.id))
 	}
-	for _, e := range []*effect{c.before, c.after} {
-		if e == nil {
-			continue
-		}
-		b.reach(bucketPaymentsTime, timeKey(e.created, c.id))
-		e.each(func(key string, _ amounts) { b.reach(bucketTotals, []byte(key)) })
-	}
+	return put(b.tx, bucketPaymentEvents, []byte(c.id), encodeSequences(seqs))
 }
 
-// link enters the ids by which an event is to be found, those that are new.
-func (b *booking) link(f *Facts) (err error) {
+// newLinks are the ids by which an event is to be found, with all links of each that gets one more.
+func (b *booking) newLinks(f *Facts) (map[string][]link, error) {
+	var changed map[string][]link
+	var err error
+	own := f.link()
 	f.others(func(id string) {
-		key := linkKey(id, f)
-		if err == nil && b.tx.Bucket(bucketLinks).Get(key) == nil {
-			err = put(b.tx, bucketLinks, key, nil)
+		if err != nil || changed[id] != nil {
+			return
+		}
+		links, readErr := readLinks(b.tx, id)
+		if readErr != nil {
+			err = readErr
+			return
+		}
+		at, found := slices.BinarySearchFunc(links, own, link.compare)
+		if !found {
+			if changed == nil {
+				changed = map[string][]link{}
+			}
+			changed[id] = slices.Insert(links, at, own)
 		}
 	})
-	return err
+	return changed, err
 }
 
-// reachLinks goes to the pages that link will write to.
-func (b *booking) reachLinks(f *Facts) {
-	f.others(func(id string) { b.reach(bucketLinks, linkKey(id, f)) })
+// link writes what newLinks computed.
+func (b *booking) link(links map[string][]link) error {
+	for id, list := range links {
+		if err := put(b.tx, bucketLinks, []byte(id), encodeLinks(list)); err != nil {
+			return err
+		}
+	}
+	return nil
 }

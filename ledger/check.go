@@ -6,11 +6,10 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
-
-	bolt "go.etcd.io/bbolt"
 )
 
 // maxFaults ends a check: a file with so many is not read for more.
@@ -124,7 +123,7 @@ func lieStill(path string) (err error) {
 func (l *Ledger) prove() (*Proof, error) {
 	c := &checker{l: l, totals: map[string]amounts{}}
 	proof := &Proof{Object: "proof", Path: l.path, Mode: ModeName(l.livemode), Schema: schemaVersion, Faults: []string{}}
-	err := l.view(func(tx *bolt.Tx) error {
+	err := l.view(func(tx *txn) error {
 		c.tx = tx
 		proof.Used, proof.Pages = tx.Size(), tx.Size()/int64(l.db.Info().PageSize)
 		if info, err := l.file.Stat(); err == nil {
@@ -160,7 +159,7 @@ var errTooMany = errors.New("too many faults")
 // checker walks one transaction and keeps what it needs to compare the buckets with each other.
 type checker struct {
 	l       *Ledger
-	tx      *bolt.Tx
+	tx      *txn
 	faults  []error
 	values  uint64 // checksums that are right
 	rows    uint64
@@ -179,7 +178,7 @@ func (c *checker) fault(format string, args ...any) {
 
 // walk hands every entry of a bucket to visit, its checksum verified.
 func (c *checker) walk(bucket []byte, visit func(key, value []byte) error) error {
-	return c.tx.Bucket(bucket).ForEach(func(key, stored []byte) error {
+	for key, stored := range c.tx.ascend(bucket, nil) {
 		if len(c.faults) >= maxFaults {
 			return errTooMany
 		}
@@ -191,13 +190,13 @@ func (c *checker) walk(bucket []byte, visit func(key, value []byte) error) error
 		if err != nil {
 			c.faults = append(c.faults, err)
 		}
-		return nil
-	})
+	}
+	return nil
 }
 
 // has tells whether a bucket holds a sound entry under a key.
 func (c *checker) has(bucket, key []byte) bool {
-	stored := c.tx.Bucket(bucket).Get(key)
+	stored := c.tx.stored(bucket, key)
 	if stored == nil {
 		return false
 	}
@@ -246,11 +245,15 @@ func (c *checker) events() error {
 			return nil
 		}
 		c.ofPay++
-		if !c.has(bucketPaymentEvents, paymentEventKey(id, seq)) {
+		listed, err := eventsOf(c.tx, id)
+		if err != nil {
+			return fmt.Errorf("event row %d (%.80s): %w", seq, r.id, err)
+		}
+		if _, found := slices.BinarySearch(listed, seq); !found {
 			c.fault("event row %d (%.80s): payment %.80s does not list it", seq, r.id, id)
 		}
 		r.facts.others(func(other string) {
-			if !c.has(bucketLinks, linkKey(other, &r.facts)) {
+			if links, err := readLinks(c.tx, other); err != nil || !slices.Contains(links, r.facts.link()) {
 				c.fault("event row %d (%.80s): %s does not find its payment %.80s", seq, r.id, other, id)
 			}
 		})
@@ -260,10 +263,11 @@ func (c *checker) events() error {
 
 func (c *checker) ids() error {
 	var n uint64
-	err := c.walk(bucketIDs, func(_, value []byte) error {
+	err := c.walk(bucketIDs, func(key, value []byte) error {
 		n++
-		if !c.has(bucketEvents, value) {
-			c.fault("an event id points to row %x, which is missing", value)
+		d := decoder{buf: value}
+		if seq := d.uint(); d.end() != nil || !c.has(bucketEvents, seqKey(seq)) {
+			c.fault("the event id %.80s points to row %d, which is missing", key, seq)
 		}
 		return nil
 	})
@@ -314,17 +318,27 @@ func (c *checker) payments() error {
 	if c.absorbed != c.ofPay {
 		c.fault("%d events about payments, %d of them listed by one", c.ofPay, c.absorbed)
 	}
+	one := func([]byte) (int, error) { return 1, nil }
 	for _, index := range []struct {
 		bucket []byte
 		want   uint64
 		what   string
+		count  func(value []byte) (int, error)
 	}{
-		{bucketPaymentsTime, c.folded, "payments in the list by time"},
-		{bucketPaymentEvents, c.ofPay, "entries of payments and their events"},
-		{bucketLinks, c.links, "ids that find a payment"},
+		{bucketPaymentsTime, c.folded, "payments in the list by time", one},
+		{bucketPaymentEvents, c.folded, "payments that list their events", one},
+		{bucketLinks, c.links, "links from ids to payments", func(value []byte) (int, error) {
+			links, err := decodeLinks(value)
+			return len(links), err
+		}},
 	} {
 		var n uint64
-		if err := c.walk(index.bucket, func(_, _ []byte) error { n++; return nil }); err != nil {
+		err := c.walk(index.bucket, func(_, value []byte) error {
+			more, err := index.count(value)
+			n += uint64(more)
+			return err
+		})
+		if err != nil {
 			return err
 		}
 		if n != index.want {
@@ -344,12 +358,16 @@ func (c *checker) payment(id string, value []byte) error {
 	if err != nil {
 		return err
 	}
-	links := map[string]bool{}
+	type found struct {
+		id string
+		link
+	}
+	links := map[found]bool{}
 	for _, r := range rows {
 		if present, err := paymentOf(c.tx, &r.facts); err != nil || present != id {
 			c.fault("payment %.80s lists event %s, which is about %q", id, r.id, present)
 		}
-		r.facts.others(func(other string) { links[string(linkKey(other, &r.facts))] = true })
+		r.facts.others(func(other string) { links[found{other, r.facts.link()}] = true })
 	}
 	c.links += uint64(len(links))
 	c.absorbed += uint64(len(rows))

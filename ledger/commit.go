@@ -97,6 +97,7 @@ func (l *Ledger) Run(ctx context.Context) error {
 		if failed != nil {
 			return fmt.Errorf("the ledger stopped while it could not be written: %w", failed.err)
 		}
+		l.tidy()
 		return nil
 	}
 }
@@ -181,7 +182,7 @@ func (l *Ledger) commit(batch []*pending) {
 	start := time.Now()
 	l.began.Store(start.UnixNano())
 	repeats := l.someRepeats()
-	b, err := l.write(batch, repeats)
+	b, err := l.write(batch, repeats, 0)
 	l.began.Store(0)
 	if err != nil {
 		l.fail(err, b, repeats)
@@ -213,7 +214,7 @@ func (l *Ledger) observe(c Commit) {
 var errPanic = errors.New("the ledger must be opened again")
 
 // write is the transaction. An event whose payment cannot be read fails alone; its error stands in it.
-func (l *Ledger) write(batch []*pending, repeats map[uint64]uint64) (b *booking, err error) {
+func (l *Ledger) write(batch []*pending, repeats map[uint64]uint64, settle int) (b *booking, err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	begun := false
 	defer func() {
@@ -228,18 +229,46 @@ func (l *Ledger) write(batch []*pending, repeats map[uint64]uint64) (b *booking,
 		return nil, fmt.Errorf("begin: %w", err)
 	}
 	defer tx.Rollback() // a committed transaction is closed; a failed commit may have left it open
-	b = &booking{tx: tx, txID: uint64(tx.ID()), last: l.durableSeq.Load(), counts: *l.counts.Load(), livemode: l.livemode}
-	if err := b.fill(batch, repeats); err != nil {
+	b = &booking{tx: &txn{Tx: tx, writes: l.fresh.begin()}, txID: uint64(tx.ID()), last: l.durableSeq.Load(), counts: *l.counts.Load(), livemode: l.livemode}
+	if err := b.fill(batch, repeats, settle); err != nil {
 		return b, err
 	}
+	l.offer(b) // bbolt shows the transaction before it is on disk
 	if err := tx.Commit(); err != nil {
 		return b, fmt.Errorf("commit: %w", err)
 	}
 	return b, nil
 }
 
+// offer tells readers what is fresh as of a transaction that they will see soon.
+func (l *Ledger) offer(b *booking) {
+	w := b.tx.writes
+	vs := append([]version{{b.txID, l.fresh.layers(w.newLayers, w.settled)}}, *l.versions.Load()...)
+	vs = vs[:min(len(vs), keptVersions)]
+	l.versions.Store(&vs)
+}
+
+// tidy carries all that is fresh to its place, when nobody waits for a commit: a ledger that was closed in peace has
+// everything there. What cannot be settled stays fresh, which is no fault.
+func (l *Ledger) tidy() {
+	f := &l.fresh
+	for stuck := false; !stuck && (f.size() > 0 || f.records > 0); {
+		size, records := f.size(), f.records
+		if len(f.settling) == 0 && len(f.new) > 0 {
+			f.turn()
+		}
+		b, err := l.write(nil, nil, settleAtEnd)
+		if err != nil {
+			return // the next start settles the file
+		}
+		l.publish(b, nil)
+		stuck = f.size() >= size && f.records >= records
+	}
+}
+
 // publish makes a durable transaction known.
 func (l *Ledger) publish(b *booking, repeats map[uint64]uint64) {
+	b.tx.writes.done()
 	l.durableSeq.Store(b.last)
 	l.durableTx.Store(b.txID)
 	l.counts.Store(&b.counts)

@@ -17,7 +17,7 @@ import (
 // CopyTo writes the ledger as it is at one moment, a whole file that opens by itself. It reads in one transaction, in
 // which no page is used again: w should be a file, and whoever reads slowly reads from that.
 func (l *Ledger) CopyTo(w io.Writer) error {
-	return l.view(func(tx *bolt.Tx) error {
+	return l.viewFile(func(tx *bolt.Tx) error {
 		if _, err := tx.WriteTo(w); err != nil {
 			return fmt.Errorf("copy the ledger: %w", err)
 		}

@@ -389,7 +389,7 @@ func TestABackupFromTheFuture(t *testing.T) {
 
 // Before a file of an older schema is brought up to date, a copy of it as it is goes where the other copies are.
 func TestABackupBeforeAMigration(t *testing.T) {
-	dir, file := first(t)
+	dir, file := older(t, 1)
 	backups := filepath.Join(t.TempDir(), "made", "for", "it")
 	l, err := ledger.Open(ledger.Options{Dir: dir, Decode: decode, BackupDir: backups})
 	if err != nil {

@@ -2,8 +2,6 @@ package ledger
 
 import (
 	"slices"
-
-	bolt "go.etcd.io/bbolt"
 )
 
 // counts are kept in the transaction that changes them, so that nobody has to walk the ledger for them.
@@ -56,7 +54,7 @@ func (c *counts) encode() []byte {
 	return e.buf
 }
 
-func readCounts(tx *bolt.Tx) (*counts, error) {
+func readCounts(tx *txn) (*counts, error) {
 	value, err := get(tx, bucketMeta, metaCounts)
 	if err != nil {
 		return nil, err

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"time"
-
-	bolt "go.etcd.io/bbolt"
 )
 
 // Outcome is what came of an event. It belongs to the event's arrival: another order of arrival may
@@ -185,7 +183,7 @@ func (l *Ledger) lookup(ctx context.Context, e *Event) (Result, bool, error) {
 // left quarantine in a transaction not yet durable, waits like a new event. So does one that lies in
 // quarantine and has come in a usable form.
 func (l *Ledger) known(livemode bool, id string, usable bool) (res Result, ok bool, err error) {
-	err = l.view(func(tx *bolt.Tx) error {
+	err = l.view(func(tx *txn) error {
 		seq, found, err := lookupID(tx, livemode, id)
 		if err != nil || !found || seq > l.durableSeq.Load() {
 			return err

@@ -12,8 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	bolt "go.etcd.io/bbolt"
 )
 
 // Formats are those that Export writes.
@@ -81,7 +79,7 @@ func (l *Ledger) Export(w io.Writer, format string, from, to *int64) error {
 // making lines of them takes longer than a transaction should.
 func (l *Ledger) eachPayment(from, to *int64, visit func(*state) error) error {
 	if l.readOnly {
-		return l.view(func(tx *bolt.Tx) error {
+		return l.view(func(tx *txn) error {
 			return walkPayments(tx, from, to, func(id string, value []byte) error {
 				s, err := decodeState(id, value)
 				if err != nil {
@@ -92,7 +90,7 @@ func (l *Ledger) eachPayment(from, to *int64, visit func(*state) error) error {
 		})
 	}
 	f, err := l.Spool(func(w io.Writer) error {
-		return l.view(func(tx *bolt.Tx) error {
+		return l.view(func(tx *txn) error {
 			return walkPayments(tx, from, to, func(id string, value []byte) error {
 				var e encoder
 				e.text(id)
@@ -113,13 +111,18 @@ func (l *Ledger) eachPayment(from, to *int64, visit func(*state) error) error {
 }
 
 // walkPayments hands out payments as they are stored, their checksums verified.
-func walkPayments(tx *bolt.Tx, from, to *int64, visit func(id string, value []byte) error) error {
-	c := tx.Bucket(bucketPaymentsTime).Cursor()
-	key, _ := c.First()
+func walkPayments(tx *txn, from, to *int64, visit func(id string, value []byte) error) error {
+	var first, end []byte
 	if from != nil {
-		key, _ = c.Seek(timeKey(*from, ""))
+		first = timeKey(*from, "")
 	}
-	for ; key != nil && (to == nil || bytes.Compare(key, timeKey(*to, "")) < 0); key, _ = c.Next() {
+	if to != nil {
+		end = timeKey(*to, "")
+	}
+	for key := range tx.ascend(bucketPaymentsTime, first) {
+		if end != nil && bytes.Compare(key, end) >= 0 {
+			return nil
+		}
 		id := string(key[8:])
 		value, err := get(tx, bucketPayments, []byte(id))
 		if err != nil {

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"strings"
 	"time"
-
-	bolt "go.etcd.io/bbolt"
 )
 
 // Seal makes a stored value for tests that write one behind the ledger's back.
@@ -17,6 +15,12 @@ func Seal(bucket, key, value string) []byte {
 
 // BuiltInDictionary is what bodies are packed against.
 func BuiltInDictionary() []byte { return builtinText }
+
+// SmallGenerations has what is fresh settled after a few entries. It is called before Run.
+func (l *Ledger) SmallGenerations(entries int) { l.fresh.limit = entries }
+
+// Fresh is how many entries are not in their places, and how many records tell of them. Run must have ended.
+func (l *Ledger) Fresh() (entries, records int) { return l.fresh.size(), l.fresh.records }
 
 // Queued is how many events wait for the committer.
 func (l *Ledger) Queued() int { return len(l.queue) }
@@ -33,11 +37,12 @@ type Trial struct {
 
 // Try books events one after the other, as the committer does, into one transaction that is thrown away.
 func (l *Ledger) Try(events []*Event) (*Trial, error) {
-	tx, err := l.db.Begin(true)
+	file, err := l.db.Begin(true)
 	if err != nil {
 		return nil, err
 	}
-	defer tx.Rollback()
+	defer file.Rollback()
+	tx := inPlace(file)
 	b := &booking{tx: tx, last: l.durableSeq.Load(), counts: *l.counts.Load(), livemode: l.livemode}
 	for _, e := range events {
 		p := newPending(e, []byte{bodyPlain})
@@ -48,7 +53,7 @@ func (l *Ledger) Try(events []*Event) (*Trial, error) {
 	return l.contents(tx, b)
 }
 
-func (l *Ledger) contents(tx *bolt.Tx, b *booking) (*Trial, error) {
+func (l *Ledger) contents(tx *txn, b *booking) (*Trial, error) {
 	t := &Trial{Totals: []Total{}}
 	var folded strings.Builder
 	fmt.Fprintln(&folded, b.counts.statuses, b.counts.conflicts)

@@ -170,7 +170,8 @@ func (b *bench) try(file []byte) (v verdict) {
 	return v
 }
 
-// worked makes a ledger with some history of some 300 KB, and returns it as its file is at rest and as a copy.
+// worked makes a ledger with some history of some 300 KB, and returns it as its file is at rest, where everything lies in
+// its place, and as a copy made before.
 func worked(t *testing.T) (rest, copied []byte) {
 	t.Helper()
 	dir := t.TempDir()
@@ -201,7 +202,11 @@ func worked(t *testing.T) (rest, copied []byte) {
 	}
 	copied = mustRead(t, path)
 	rest = mustRead(t, filepath.Join(dir, "ledger.db"))
-	return rest[:len(copied)], copied // bbolt grows its file in large steps; what follows was never written
+	proof, err := ledger.Verify(filepath.Join(dir, "ledger.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rest[:proof.Used], copied // bbolt grows its file in large steps; what follows was never written
 }
 
 // places tells what each page is used for.

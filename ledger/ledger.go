@@ -10,14 +10,15 @@
 //
 //	meta            schema version, mode, running counts
 //	events          sequence          -> envelope, outcome and facts of an event, in arrival order
-//	bodies          sequence          -> the raw body, compressed; apart, so that it can be deleted alone
+//	bodies          sequence          -> the raw body, packed; apart, so that it can be deleted alone
 //	ids             livemode, id      -> sequence
 //	payments        payment id        -> the folded state
 //	payments_time   created, id       -> nothing: the order in which payments are listed
-//	payment_events  payment id, seq   -> nothing: which events a payment was folded from
-//	links           other id, target  -> nothing: an event named both; the target is its PaymentIntent, else its charge
+//	payment_events  payment id        -> the sequences of the events it was folded from
+//	links           other id          -> targets: an event named both; a target is its PaymentIntent, else its charge
 //	totals          day, currency, account -> what came and went on that day, in UTC
 //	quarantine      sequence          -> nothing: the events that could not be used
+//	fresh           record            -> what a commit wrote under ids, on its way to its places (fresh.go)
 //
 // Sequences start at 1 and have no gaps. Every value ends in a CRC-32C over its key and itself,
 // because bbolt checks only its two meta pages.
@@ -133,6 +134,8 @@ type Ledger struct {
 	readOnly bool
 	bodies   *bodyCodec
 
+	fresh       freshness // the committer's own
+	versions    atomic.Pointer[[]version]
 	unsettled   unsettled // what a failed commit left; the committer's own
 	flushes     int       // commits that counted repeats still need; the committer's own
 	queue       chan *pending
@@ -314,7 +317,7 @@ func makeEmpty(dir string, livemode bool) (path string, err error) {
 	if err != nil {
 		return "", fmt.Errorf("make a ledger: %w", err)
 	}
-	err = db.Update(func(tx *bolt.Tx) error { return initialise(tx, livemode) })
+	err = db.Update(func(tx *bolt.Tx) error { return initialise(inPlace(tx), livemode) })
 	if err := errors.Join(err, db.Close()); err != nil {
 		return "", fmt.Errorf("make a ledger: %w", err)
 	}
@@ -398,11 +401,16 @@ func (l *Ledger) load() error {
 			return err
 		}
 	}
-	return l.view(func(tx *bolt.Tx) error {
+	return l.viewFile(func(file *bolt.Tx) error {
+		tx := inPlace(file) // meta and rows are never fresh
 		livemode, err := readMeta(tx)
 		if err != nil {
 			return err
 		}
+		if err := l.fresh.load(file); err != nil {
+			return err
+		}
+		l.versions.Store(&[]version{{uint64(file.ID()), l.fresh.layers(nil, 0)}})
 		if l.counts.Load() == nil { // the first time; readers look at it from then on
 			l.livemode = livemode
 		}
@@ -442,7 +450,7 @@ func (l *Ledger) countFree() (err error) {
 
 // view reads in one transaction. bbolt panics on a page that is damaged in its header, and the process
 // faults on one that cannot be read from the disk or was cut off; here that is [ErrCorrupt] like any other damage.
-func (l *Ledger) view(read func(tx *bolt.Tx) error) (err error) {
+func (l *Ledger) viewFile(read func(tx *bolt.Tx) error) (err error) {
 	begun := false
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() { l.lock(begun, err) }()
@@ -450,6 +458,23 @@ func (l *Ledger) view(read func(tx *bolt.Tx) error) (err error) {
 	return l.db.View(func(tx *bolt.Tx) error {
 		begun = true
 		return read(tx)
+	})
+}
+
+// view is viewFile with what is fresh.
+func (l *Ledger) view(read func(tx *txn) error) error {
+	return l.viewFile(func(tx *bolt.Tx) error {
+		for _, v := range *l.versions.Load() {
+			if v.tx == uint64(tx.ID()) {
+				return read(&txn{Tx: tx, seen: v.layers})
+			}
+		}
+		// So many commits came meanwhile that nobody remembers.
+		all, _, _, err := readFresh(tx)
+		if err != nil {
+			return err
+		}
+		return read(&txn{Tx: tx, seen: layers{all}})
 	})
 }
 

@@ -218,7 +218,7 @@ func TestAFileCutShortUnderUs(t *testing.T) {
 	if _, err := l.Append(t.Context(), succeeded("evt_150", "pi_1")); !errors.Is(err, ledger.ErrUnavailable) {
 		t.Errorf("a delivery gave %v", err)
 	}
-	if _, err := l.Payment("pi_1"); !errors.Is(err, ledger.ErrCorrupt) {
+	if _, err := l.Event("evt_150"); !errors.Is(err, ledger.ErrCorrupt) {
 		t.Errorf("reading gave %v", err)
 	}
 	stop()

@@ -85,7 +85,7 @@ func (l *Ledger) mend() error {
 		l.written(l.unsettled.repeats) // the commit that failed is on disk after all
 	}
 	l.unsettled.txID, l.unsettled.repeats = 0, nil
-	b, err := l.write(nil, nil)
+	b, err := l.write(nil, nil, 0)
 	if err != nil {
 		l.fail(err, nil, nil)
 		return err

@@ -4,9 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"time"
-
-	bolt "go.etcd.io/bbolt"
 )
 
 // scanSlice rows are looked at in one transaction. A search that finds little goes on in the next,
@@ -57,7 +57,7 @@ func (l *Ledger) Payments(q PaymentQuery) (page []*Payment, more bool, err error
 	if q.CreatedGTE != nil {
 		floor = timeKey(*q.CreatedGTE, "")
 	}
-	visit := func(tx *bolt.Tx, key []byte) (stop bool, err error) {
+	visit := func(tx *txn, key []byte) (stop bool, err error) {
 		if floor != nil && bytes.Compare(key, floor) < 0 {
 			return true, nil
 		}
@@ -80,7 +80,7 @@ func (l *Ledger) Payments(q PaymentQuery) (page []*Payment, more bool, err error
 }
 
 func (l *Ledger) paymentCursor(id string) (key []byte, err error) {
-	err = l.view(func(tx *bolt.Tx) error {
+	err = l.view(func(tx *txn) error {
 		present, err := resolve(tx, id)
 		if err != nil {
 			return err
@@ -100,25 +100,12 @@ func (l *Ledger) paymentCursor(id string) (key []byte, err error) {
 
 // scanDown visits a bucket's keys below a key (nil: all), greatest first, until visit stops it. The
 // key belongs to the transaction.
-func (l *Ledger) scanDown(bucket, below []byte, visit func(tx *bolt.Tx, key []byte) (stop bool, err error)) error {
+func (l *Ledger) scanDown(bucket, below []byte, visit func(tx *txn, key []byte) (stop bool, err error)) error {
 	for done := false; !done; {
-		err := l.view(func(tx *bolt.Tx) error {
-			c := tx.Bucket(bucket).Cursor()
-			var key []byte
-			if below == nil {
-				key, _ = c.Last()
-			} else if key, _ = c.Seek(below); key == nil {
-				key, _ = c.Last()
-			}
-			for below != nil && key != nil && bytes.Compare(key, below) >= 0 {
-				key, _ = c.Prev()
-			}
-			for n := 0; ; n++ {
-				if key == nil {
-					done = true
-					return nil
-				}
-				if n == scanSlice {
+		err := l.view(func(tx *txn) error {
+			n := 0
+			for key := range tx.descend(bucket, below) {
+				if n++; n > scanSlice {
 					return nil
 				}
 				stop, err := visit(tx, key)
@@ -127,8 +114,9 @@ func (l *Ledger) scanDown(bucket, below []byte, visit func(tx *bolt.Tx, key []by
 					return err
 				}
 				below = bytes.Clone(key)
-				key, _ = c.Prev()
 			}
+			done = true
+			return nil
 		})
 		if err != nil {
 			return err
@@ -139,7 +127,7 @@ func (l *Ledger) scanDown(bucket, below []byte, visit func(tx *bolt.Tx, key []by
 
 // Payment finds a payment by any id seen for it. It returns [ErrNotFound] for an id never seen.
 func (l *Ledger) Payment(id string) (p *Payment, err error) {
-	err = l.view(func(tx *bolt.Tx) error {
+	err = l.view(func(tx *txn) error {
 		present, err := resolve(tx, id)
 		if err != nil {
 			return err
@@ -176,7 +164,7 @@ type EventRecord struct {
 	Repeats    uint64     `json:"repeats"` // deliveries after the first
 }
 
-func (l *Ledger) record(tx *bolt.Tx, seq uint64, r *row) (*EventRecord, error) {
+func (l *Ledger) record(tx *txn, seq uint64, r *row) (*EventRecord, error) {
 	payment, err := paymentOf(tx, &r.facts)
 	if err != nil {
 		return nil, err
@@ -206,11 +194,19 @@ func (l *Ledger) Events(q EventQuery) (page []*EventRecord, more bool, err error
 	if q.Outcome == Quarantined {
 		bucket = bucketQuarantine // few among many: they have an index
 	}
-	below, err := l.eventCursor(q.After, seqKey)
-	if err != nil {
-		return nil, false, err
+	var below []byte
+	if q.After != "" {
+		seq, err := l.eventCursor(q.After)
+		if err != nil {
+			return nil, false, err
+		}
+		below = seqKey(seq)
 	}
-	return l.collect(bucket, below, nil, q)
+	err = l.scanDown(bucket, below, func(tx *txn, key []byte) (stop bool, err error) {
+		more, err = l.collect(tx, seqOf(key), q, &page)
+		return more, err
+	})
+	return page, more, err
 }
 
 // PaymentEvents lists the events a payment was folded from, newest first by sequence. The id may be
@@ -220,58 +216,73 @@ func (l *Ledger) PaymentEvents(id string, q EventQuery) (page []*EventRecord, mo
 	if err != nil {
 		return nil, false, err
 	}
-	key := func(seq uint64) []byte { return paymentEventKey(p.ID, seq) }
-	below, err := l.eventCursor(q.After, key)
-	if err != nil {
-		return nil, false, err
-	}
-	if below == nil {
-		below = append([]byte(p.ID), 1) // behind the last of the payment's keys
-	}
-	return l.collect(bucketPaymentEvents, below, func(key []byte) bool { return isPrefixed(key, p.ID) }, q)
-}
-
-func (l *Ledger) collect(bucket, below []byte, within func(key []byte) bool, q EventQuery) (page []*EventRecord, more bool, err error) {
-	visit := func(tx *bolt.Tx, key []byte) (stop bool, err error) {
-		if within != nil && !within(key) {
-			return true, nil
+	below := uint64(math.MaxUint64)
+	if q.After != "" {
+		if below, err = l.eventCursor(q.After); err != nil {
+			return nil, false, err
 		}
-		r, err := readRow(tx, seqOf(key))
+	}
+	for done := false; !done; {
+		err := l.view(func(tx *txn) error {
+			seqs, err := eventsOf(tx, p.ID)
+			if err != nil {
+				return err
+			}
+			n := 0
+			for _, seq := range slices.Backward(seqs) {
+				if seq >= below {
+					continue
+				}
+				if n++; n > scanSlice {
+					return nil
+				}
+				if more, err = l.collect(tx, seq, q, &page); err != nil || more {
+					done = true
+					return err
+				}
+				below = seq
+			}
+			done = true
+			return nil
+		})
 		if err != nil {
-			return true, err
+			return nil, false, err
 		}
-		if q.Type != "" && q.Type != r.typ || q.Outcome != "" && q.Outcome != r.outcome {
-			return false, nil
-		}
-		if more = len(page) == q.Limit; more {
-			return true, nil
-		}
-		rec, err := l.record(tx, seqOf(key), r)
-		page = append(page, rec)
-		return err != nil, err
 	}
-	return page, more, l.scanDown(bucket, below, visit)
+	return page, more, nil
 }
 
-// eventCursor is the key to go on below, nil for the newest page.
-func (l *Ledger) eventCursor(after string, key func(seq uint64) []byte) ([]byte, error) {
-	if after == "" {
-		return nil, nil
+// collect adds a row to a page if it is one that was asked for, and tells whether the page is full already.
+func (l *Ledger) collect(tx *txn, seq uint64, q EventQuery, page *[]*EventRecord) (full bool, err error) {
+	r, err := readRow(tx, seq)
+	if err != nil {
+		return false, err
 	}
-	var at []byte
-	err := l.view(func(tx *bolt.Tx) error {
-		seq, err := l.find(tx, after)
+	if q.Type != "" && q.Type != r.typ || q.Outcome != "" && q.Outcome != r.outcome {
+		return false, nil
+	}
+	if len(*page) == q.Limit {
+		return true, nil
+	}
+	rec, err := l.record(tx, seq, r)
+	*page = append(*page, rec)
+	return false, err
+}
+
+// eventCursor is the row to go on below.
+func (l *Ledger) eventCursor(after string) (seq uint64, err error) {
+	err = l.view(func(tx *txn) error {
+		seq, err = l.find(tx, after)
 		if errors.Is(err, ErrNotFound) {
 			return fmt.Errorf("%w: event %q", ErrCursor, after)
 		}
-		at = key(seq)
 		return err
 	})
-	return at, err
+	return seq, err
 }
 
 // find looks an event up in the ledger's own mode, then in the other: what came from there is in quarantine.
-func (l *Ledger) find(tx *bolt.Tx, id string) (uint64, error) {
+func (l *Ledger) find(tx *txn, id string) (uint64, error) {
 	for _, livemode := range []bool{l.livemode, !l.livemode} {
 		if seq, found, err := lookupID(tx, livemode, id); found || err != nil {
 			return seq, err
@@ -282,7 +293,7 @@ func (l *Ledger) find(tx *bolt.Tx, id string) (uint64, error) {
 
 // Event finds one event, or returns [ErrNotFound].
 func (l *Ledger) Event(id string) (rec *EventRecord, err error) {
-	err = l.view(func(tx *bolt.Tx) error {
+	err = l.view(func(tx *txn) error {
 		seq, err := l.find(tx, id)
 		if err != nil {
 			return err
@@ -300,7 +311,7 @@ func (l *Ledger) Event(id string) (rec *EventRecord, err error) {
 // Body returns an event's body byte for byte; the caller owns it. It returns [ErrNotFound] for an
 // unknown id and [ErrGone] where the body is no longer kept.
 func (l *Ledger) Body(id string) (raw []byte, err error) {
-	err = l.view(func(tx *bolt.Tx) error {
+	err = l.view(func(tx *txn) error {
 		seq, err := l.find(tx, id)
 		if err != nil {
 			return err
@@ -313,7 +324,7 @@ func (l *Ledger) Body(id string) (raw []byte, err error) {
 	return raw, err
 }
 
-func (l *Ledger) readBody(tx *bolt.Tx, seq uint64) ([]byte, error) {
+func (l *Ledger) readBody(tx *txn, seq uint64) ([]byte, error) {
 	stored, err := get(tx, bucketBodies, seqKey(seq))
 	if err != nil {
 		return nil, err

@@ -91,7 +91,8 @@ type rebuild struct {
 
 // write makes the new file and returns its name.
 func (r *rebuild) write(ctx context.Context) (made string, err error) {
-	err = r.source.view(func(from *bolt.Tx) error {
+	err = r.source.viewFile(func(file *bolt.Tx) error {
+		from := inPlace(file) // nothing is read of it that could be fresh
 		if r.done.Schema, err = readVersion(from); err != nil {
 			return err
 		}
@@ -124,7 +125,7 @@ func (r *rebuild) write(ctx context.Context) (made string, err error) {
 }
 
 // rows writes every row of the old file to the new one, in order.
-func (r *rebuild) rows(ctx context.Context, from *bolt.Tx, to *bolt.DB) error {
+func (r *rebuild) rows(ctx context.Context, from *txn, to *bolt.DB) error {
 	bucket := from.Bucket(bucketEvents)
 	if bucket == nil || from.Bucket(bucketBodies) == nil {
 		return fmt.Errorf("%w: its events are missing", ErrSchema)
@@ -138,7 +139,7 @@ func (r *rebuild) rows(ctx context.Context, from *bolt.Tx, to *bolt.DB) error {
 		}
 		err := to.Update(func(tx *bolt.Tx) error {
 			tx.Bucket(bucketEvents).FillPercent, tx.Bucket(bucketBodies).FillPercent = 1, 1 // they are only ever appended to
-			b := &booking{tx: tx, counts: sum, livemode: r.livemode}
+			b := &booking{tx: inPlace(tx), counts: sum, livemode: r.livemode}
 			for range rebuildStep {
 				if whole = key == nil; whole {
 					break
@@ -153,7 +154,7 @@ func (r *rebuild) rows(ctx context.Context, from *bolt.Tx, to *bolt.DB) error {
 				next++
 			}
 			sum = b.counts
-			return put(tx, bucketMeta, metaCounts, sum.encode())
+			return put(b.tx, bucketMeta, metaCounts, sum.encode())
 		})
 		if err != nil {
 			return err
@@ -167,7 +168,7 @@ func (r *rebuild) rows(ctx context.Context, from *bolt.Tx, to *bolt.DB) error {
 }
 
 // row writes one row.
-func (r *rebuild) row(b *booking, from *bolt.Tx, seq uint64, stored []byte) error {
+func (r *rebuild) row(b *booking, from *txn, seq uint64, stored []byte) error {
 	old, err := r.read(seq, stored)
 	body, bodyErr := get(from, bucketBodies, seqKey(seq))
 	switch {
@@ -275,22 +276,18 @@ func (r *rebuild) again(raw []byte) *oldRow {
 // restore writes a row that has been in a ledger before. What came of it when it arrived stands, unless it is
 // about a payment only now, or no longer.
 func (b *booking) restore(r *row, seq uint64, body []byte) (err error) {
-	var changes []*change
-	var totals map[string]amounts
+	var c consequences
 	if r.outcome != Quarantined && r.facts.named() != "" {
-		if changes, err = b.changes(r, seq); err != nil {
-			return err
-		}
-		if totals, err = b.newTotals(changes); err != nil {
+		if c, err = b.follow(r, seq); err != nil {
 			return err
 		}
 		if r.outcome == Recorded {
-			r.outcome = outcome(changes)
+			r.outcome = outcome(c.changes)
 		}
 	} else if r.outcome != Quarantined {
 		r.outcome = Recorded
 	}
-	return b.record(r, seq, body, nil, changes, totals)
+	return b.record(r, seq, body, nil, &c)
 }
 
 // decodeRow1 reads a row of schema 1, which knew no facts but a PaymentIntent's.

@@ -2,11 +2,9 @@ package ledger_test
 
 import (
 	"bytes"
-	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -157,7 +155,7 @@ func TestARebuildGivesTheSame(t *testing.T) {
 			if after.Events != proof.Events || after.Bodies != proof.Bodies || after.Payments != proof.Payments || after.Quarantined != 3 {
 				t.Errorf("the proof was %+v and is %+v", proof, after)
 			}
-			want := ledger.Rebuilt{Schema: 2, Events: proof.Events, Payments: proof.Payments, Path: path, Kept: done.Kept}
+			want := ledger.Rebuilt{Schema: 3, Events: proof.Events, Payments: proof.Payments, Path: path, Kept: done.Kept}
 			if again {
 				want.Decoded = proof.Events
 			}
@@ -407,115 +405,6 @@ func TestARebuildDecodes(t *testing.T) {
 	}
 	if err := l.Close(); err != nil {
 		t.Error(err)
-	}
-}
-
-// first lays the ledger of schema 1 in a folder of its own.
-func first(t *testing.T) (dir string, file []byte) {
-	t.Helper()
-	packed, err := os.Open("../testdata/ledgers/schema-1.db.gz")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer packed.Close()
-	unpacked, err := gzip.NewReader(packed)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if file, err = io.ReadAll(unpacked); err != nil {
-		t.Fatal(err)
-	}
-	dir = t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "ledger.db"), file, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return dir, file
-}
-
-// The first start of this version reads every body of an older ledger again: schema 1 knew of nothing but PaymentIntents.
-func TestMigration(t *testing.T) {
-	dir, file := first(t)
-	opts := ledger.Options{Dir: dir, Decode: decode, Decoder: stripe.Decoder}
-	l := ledgertest.Start(t, opts)
-	if m := l.Migrated; m == nil || m.Schema != 1 || m.Events != 25 || m.Payments != 4 || m.Decoded != 25 || m.Gone != 0 || m.Mended != 0 {
-		t.Fatalf("it tells %+v", l.Migrated)
-	}
-	if !bytes.Equal(mustRead(t, l.Migrated.Kept), file) {
-		t.Error("the kept file is not the old one")
-	}
-	all := scenarios(t)
-	for name, repeats := range map[string]uint64{"charge_linked_late": 0, "dispute_won": 0, "refunded_in_parts": 0, "card_paid": 1} {
-		s := all[name]
-		p, err := l.Payment(s.want.Payment)
-		if err != nil {
-			t.Fatal(name, err)
-		}
-		if got, want := asJSON(t, asExpected(p)), asJSON(t, s.want); got != want {
-			t.Errorf("%s: got %s, want %s", name, got, want)
-		}
-		for _, e := range s.events {
-			if rec, err := l.Event(e.ID); err != nil || rec.Repeats != repeats || rec.Outcome == ledger.Recorded || string(rec.PaymentID) != p.ID {
-				t.Errorf("%s: %s is %+v, %v", name, e.Type, rec, err)
-			}
-			if body, err := l.Body(e.ID); err != nil || !bytes.Equal(body, e.Raw) {
-				t.Errorf("%s: the body of %s is not what it was: %v", name, e.Type, err)
-			}
-		}
-	}
-	s := mustStats(t, l)
-	if s.Quarantined[ledger.ThinEvent] != 1 || s.Quarantined[ledger.WrongMode] != 1 || s.Outcomes[ledger.Recorded] != 1 {
-		t.Errorf("the figures are %+v", s)
-	}
-	if err := l.Check(); err != nil {
-		t.Error(err)
-	}
-}
-
-func TestASecondStartDoesNotMigrate(t *testing.T) {
-	dir, _ := first(t)
-	opts := ledger.Options{Dir: dir, Decode: decode, Decoder: stripe.Decoder}
-	for i, migrates := range []bool{true, false} {
-		l, err := ledger.Open(opts)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if (l.Migrated != nil) != migrates {
-			t.Errorf("start %d: migrated is %+v", i+1, l.Migrated)
-		}
-		if err := l.Close(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if names := files(t, dir); len(names) != 2 {
-		t.Errorf("the folder holds %v", names)
-	}
-}
-
-// What cannot or must not migrate a ledger leaves it as it is, and says what will.
-func TestAnOlderLedgerIsRefused(t *testing.T) {
-	dir, file := first(t)
-	for _, c := range []struct {
-		name string
-		open func() error
-		want error
-		says string
-	}{
-		{"by a reader", func() error { _, err := ledger.OpenReadOnly(dir); return err }, ledger.ErrSchema, "start the receiver once"},
-		{"by the proof", func() error { _, err := ledger.Verify(filepath.Join(dir, "ledger.db")); return err }, ledger.ErrSchema, "is of an older schema"},
-		{"without a decoder", func() error { _, err := ledger.Open(ledger.Options{Dir: dir}); return err }, ledger.ErrSchema, "start the receiver once"},
-		{"in the other mode", func() error {
-			_, err := ledger.Open(ledger.Options{Dir: dir, Livemode: true, Decode: decode})
-			return err
-		}, ledger.ErrOtherMode, "test mode payments"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			if err := c.open(); !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says) {
-				t.Errorf("got %v, want %v that says %q", err, c.want, c.says)
-			}
-			if names := files(t, dir); len(names) != 1 || !bytes.Equal(mustRead(t, filepath.Join(dir, "ledger.db")), file) {
-				t.Errorf("the folder holds %v, or the ledger was changed", names)
-			}
-		})
 	}
 }
 

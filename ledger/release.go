@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	bolt "go.etcd.io/bbolt"
 )
 
 // Release decodes an event that lies in quarantine again, and books it in its own row if it can be used
@@ -20,7 +18,7 @@ func (l *Ledger) Release(ctx context.Context, id string) (Result, error) {
 	var seq uint64
 	var raw []byte
 	var payment string
-	err := l.view(func(tx *bolt.Tx) (err error) {
+	err := l.view(func(tx *txn) (err error) {
 		if seq, err = l.find(tx, id); err != nil {
 			return err
 		}
@@ -99,7 +97,7 @@ func (l *Ledger) ReleaseAll(ctx context.Context) (Released, error) {
 // held lists ids of events in quarantine behind a row, and what is wrong with rows that cannot be read. last is the
 // row it got to, 0 if there is none.
 func (l *Ledger) held(after uint64) (page []string, damaged []error, last uint64, err error) {
-	err = l.view(func(tx *bolt.Tx) error {
+	err = l.view(func(tx *txn) error {
 		c := tx.Bucket(bucketQuarantine).Cursor()
 		for key, _ := c.Seek(seqKey(after + 1)); key != nil && len(page)+len(damaged) < 100; key, _ = c.Next() {
 			last = seqOf(key)
@@ -122,7 +120,7 @@ func (l *Ledger) held(after uint64) (page []string, damaged []error, last uint64
 func (l *Ledger) ReleaseOnce(ctx context.Context) (Released, error) {
 	present := []byte(l.opts.Decoder)
 	same := false
-	err := l.view(func(tx *bolt.Tx) error {
+	err := l.view(func(tx *txn) error {
 		last, err := get(tx, bucketMeta, metaDecoder)
 		same = bytes.Equal(last, present)
 		return err

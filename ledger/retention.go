@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"time"
-
-	bolt "go.etcd.io/bbolt"
 )
 
 // Retention deletes raw bodies that are older than they are to be kept; what they said stays for good,
@@ -62,7 +60,7 @@ func (l *Ledger) KeepBodies(ctx context.Context, keep time.Duration) error {
 // expire does one step: it deletes bodies received before a time, and tells how many, and whether more may be due.
 func (l *Ledger) expire(ctx context.Context, before time.Time) (deleted int, more bool, err error) {
 	var s overdue
-	err = l.view(func(tx *bolt.Tx) error {
+	err = l.view(func(tx *txn) error {
 		s, err = findOverdue(tx, l.counts.Load().expired, before)
 		return err
 	})
@@ -111,7 +109,7 @@ type overdue struct {
 
 // findOverdue looks at the oldest bodies, some at a time: what lies in quarantine stays, however much it is. Rows
 // are in the order of arrival, but for the seconds that a request may take.
-func findOverdue(tx *bolt.Tx, from uint64, before time.Time) (overdue, error) {
+func findOverdue(tx *txn, from uint64, before time.Time) (overdue, error) {
 	s := overdue{from: from, to: from}
 	c := tx.Bucket(bucketBodies).Cursor()
 	key, _ := c.Seek(seqKey(from + 1))

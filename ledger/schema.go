@@ -1,17 +1,14 @@
 package ledger
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/binary"
 	"fmt"
 	"strings"
-
-	bolt "go.etcd.io/bbolt"
 )
 
 // schemaVersion is that of the layout and the codecs in this file. A file with a greater one is refused.
-const schemaVersion = 2
+const schemaVersion = 3
 
 var (
 	bucketMeta          = []byte("meta")
@@ -24,9 +21,10 @@ var (
 	bucketLinks         = []byte("links")
 	bucketTotals        = []byte("totals")
 	bucketQuarantine    = []byte("quarantine")
+	bucketFresh         = []byte("fresh")
 
 	buckets = [][]byte{bucketMeta, bucketEvents, bucketBodies, bucketIDs, bucketPayments,
-		bucketPaymentsTime, bucketPaymentEvents, bucketLinks, bucketTotals, bucketQuarantine}
+		bucketPaymentsTime, bucketPaymentEvents, bucketLinks, bucketTotals, bucketQuarantine, bucketFresh}
 
 	metaSchema  = []byte("schema")
 	metaMode    = []byte("mode")
@@ -35,7 +33,7 @@ var (
 )
 
 // initialise lays out an empty ledger of a mode.
-func initialise(tx *bolt.Tx, livemode bool) error {
+func initialise(tx *txn, livemode bool) error {
 	for _, name := range buckets {
 		if _, err := tx.CreateBucket(name); err != nil {
 			return err
@@ -56,7 +54,7 @@ func initialise(tx *bolt.Tx, livemode bool) error {
 var errOlder = fmt.Errorf("%w: it was written by an older version; start the receiver once (tillhook serve), which brings it up to date", ErrSchema)
 
 // readMeta checks that the file is a ledger of the present schema, and tells its mode.
-func readMeta(tx *bolt.Tx) (livemode bool, err error) {
+func readMeta(tx *txn) (livemode bool, err error) {
 	version, err := readVersion(tx)
 	if err != nil {
 		return false, err
@@ -73,7 +71,7 @@ func readMeta(tx *bolt.Tx) (livemode bool, err error) {
 }
 
 // readVersion tells the file's schema version, one from 1 to the present one.
-func readVersion(tx *bolt.Tx) (uint64, error) {
+func readVersion(tx *txn) (uint64, error) {
 	if tx.Bucket(bucketMeta) == nil {
 		return 0, fmt.Errorf("%w: it was written by another program", ErrSchema)
 	}
@@ -92,7 +90,7 @@ func readVersion(tx *bolt.Tx) (uint64, error) {
 	return version, nil
 }
 
-func readMode(tx *bolt.Tx) (livemode bool, err error) {
+func readMode(tx *txn) (livemode bool, err error) {
 	mode, err := get(tx, bucketMeta, metaMode)
 	if err != nil {
 		return false, err
@@ -102,31 +100,6 @@ func readMode(tx *bolt.Tx) (livemode bool, err error) {
 		return false, fmt.Errorf("%w: the mode is neither test nor live", ErrCorrupt)
 	}
 	return livemode, nil
-}
-
-// put seals a value and stores it.
-func put(tx *bolt.Tx, bucket, key, value []byte) error {
-	if err := tx.Bucket(bucket).Put(key, seal(bucket, key, value)); err != nil {
-		return fmt.Errorf("write to %s: %w", bucket, err)
-	}
-	return nil
-}
-
-// get returns a value with its checksum verified, or nil where there is none. It belongs to the transaction.
-func get(tx *bolt.Tx, bucket, key []byte) ([]byte, error) {
-	stored := tx.Bucket(bucket).Get(key)
-	if stored == nil {
-		return nil, nil
-	}
-	return unseal(bucket, key, stored)
-}
-
-// remove deletes an entry that is there.
-func remove(tx *bolt.Tx, bucket, key []byte) error {
-	if err := tx.Bucket(bucket).Delete(key); err != nil {
-		return fmt.Errorf("delete from %s: %w", bucket, err)
-	}
-	return nil
 }
 
 // Keys. Numbers are big-endian so that the order of keys is the order of numbers.
@@ -147,26 +120,22 @@ func timeKey(created int64, id string) []byte {
 	return append(key, id...)
 }
 
-// paymentEventKey: an id has no NUL in it, so no payment's keys lie among another's.
-func paymentEventKey(payment string, seq uint64) []byte {
-	key := append(append(make([]byte, 0, len(payment)+9), payment...), 0)
-	return binary.BigEndian.AppendUint64(key, seq)
-}
-
 // lookupID finds the row of an event id.
-func lookupID(tx *bolt.Tx, livemode bool, id string) (seq uint64, found bool, err error) {
+func lookupID(tx *txn, livemode bool, id string) (seq uint64, found bool, err error) {
 	value, err := get(tx, bucketIDs, idKey(livemode, id))
 	if err != nil || value == nil {
 		return 0, false, err
 	}
-	if len(value) != 8 {
+	d := decoder{buf: value}
+	seq = d.uint()
+	if err := d.end(); err != nil || seq == 0 {
 		return 0, false, fmt.Errorf("%w: row of event id", ErrCorrupt)
 	}
-	return binary.BigEndian.Uint64(value), true, nil
+	return seq, true, nil
 }
 
 // readRow reads a row that must be there.
-func readRow(tx *bolt.Tx, seq uint64) (*row, error) {
+func readRow(tx *txn, seq uint64) (*row, error) {
 	value, err := get(tx, bucketEvents, seqKey(seq))
 	if err != nil {
 		return nil, err
@@ -182,7 +151,7 @@ func readRow(tx *bolt.Tx, seq uint64) (*row, error) {
 }
 
 // lastRow is the newest row, nil in an empty ledger.
-func lastRow(tx *bolt.Tx) (uint64, *row, error) {
+func lastRow(tx *txn) (uint64, *row, error) {
 	key, _ := tx.Bucket(bucketEvents).Cursor().Last()
 	if key == nil {
 		return 0, nil, nil
@@ -193,7 +162,7 @@ func lastRow(tx *bolt.Tx) (uint64, *row, error) {
 }
 
 // readState reads a payment's state, nil where there is none.
-func readState(tx *bolt.Tx, id string) (*state, error) {
+func readState(tx *txn, id string) (*state, error) {
 	value, err := get(tx, bucketPayments, []byte(id))
 	if err != nil || value == nil {
 		return nil, err
@@ -205,41 +174,73 @@ func readState(tx *bolt.Tx, id string) (*state, error) {
 	return s, nil
 }
 
-// A link says that an event named another id together with the one that names its payment. Links are
+// A link says that an event named an id together with the one that names its payment. Links are
 // only ever added: a link to a charge stands when the charge's payment gets another id.
+type link struct {
+	kind   byte
+	target string
+}
+
 const (
 	linkToIntent = 1
 	linkToCharge = 2
 )
 
-// linkKey: of several links of an id, those to a PaymentIntent come first, and the least of them before the others.
-func linkKey(id string, f *Facts) []byte {
-	kind := byte(linkToIntent)
+// link is what the facts say of the other ids in them.
+func (f *Facts) link() link {
 	if f.PaymentIntent == "" {
-		kind = linkToCharge
+		return link{linkToCharge, f.Charge}
 	}
-	return append(linkPrefix(id, kind), f.named()...)
+	return link{linkToIntent, f.PaymentIntent}
 }
 
-func linkPrefix(id string, kind byte) []byte {
-	return append(append(make([]byte, 0, 2*len(id)+2), id...), 0, kind)
+// compare orders links: those to a PaymentIntent come first, and the least of them before the others.
+func (k link) compare(other link) int {
+	return cmp.Or(cmp.Compare(k.kind, other.kind), strings.Compare(k.target, other.target))
+}
+
+// readLinks are all links of an id, in order.
+func readLinks(tx *txn, id string) ([]link, error) {
+	value, err := get(tx, bucketLinks, []byte(id))
+	if err != nil || value == nil {
+		return nil, err
+	}
+	return decodeLinks(value)
+}
+
+func encodeLinks(links []link) []byte {
+	var e encoder
+	for _, k := range links {
+		e.byte(k.kind)
+		e.text(k.target)
+	}
+	return e.buf
+}
+
+func decodeLinks(value []byte) (links []link, err error) {
+	for d := (decoder{buf: value}); len(d.buf) > 0; {
+		k := link{d.byte(), d.text()}
+		if d.err != nil || k.target == "" {
+			return nil, fmt.Errorf("%w: links of an id", ErrCorrupt)
+		}
+		links = append(links, k)
+	}
+	return links, nil
 }
 
 // linked is the least target an id is linked to; empty if there is none.
-func linked(tx *bolt.Tx, id string, kind byte) (string, error) {
-	prefix := linkPrefix(id, kind)
-	key, stored := tx.Bucket(bucketLinks).Cursor().Seek(prefix)
-	if !bytes.HasPrefix(key, prefix) {
-		return "", nil
+func linked(tx *txn, id string, kind byte) (string, error) {
+	links, err := readLinks(tx, id)
+	for _, k := range links {
+		if k.kind == kind {
+			return k.target, nil
+		}
 	}
-	if _, err := unseal(bucketLinks, key, stored); err != nil {
-		return "", err
-	}
-	return string(key[len(prefix):]), nil
+	return "", err
 }
 
 // paymentOf is the present id of the payment that facts are about; empty if they are about none.
-func paymentOf(tx *bolt.Tx, f *Facts) (string, error) {
+func paymentOf(tx *txn, f *Facts) (string, error) {
 	if f.PaymentIntent != "" || f.Charge == "" {
 		return f.PaymentIntent, nil
 	}
@@ -248,8 +249,8 @@ func paymentOf(tx *bolt.Tx, f *Facts) (string, error) {
 }
 
 // resolve finds a payment by its own id or any other id seen for it. It returns "" for an id never seen.
-func resolve(tx *bolt.Tx, id string) (string, error) {
-	if tx.Bucket(bucketPayments).Get([]byte(id)) != nil {
+func resolve(tx *txn, id string) (string, error) {
+	if tx.stored(bucketPayments, []byte(id)) != nil {
 		return id, nil
 	}
 	if intent, err := linked(tx, id, linkToIntent); intent != "" || err != nil {
@@ -260,9 +261,4 @@ func resolve(tx *bolt.Tx, id string) (string, error) {
 		return "", err
 	}
 	return paymentOf(tx, &Facts{Charge: charge})
-}
-
-// isPrefixed reports whether a key of payment_events belongs to the payment.
-func isPrefixed(key []byte, payment string) bool {
-	return len(key) == len(payment)+9 && strings.HasPrefix(string(key[:len(payment)+1]), payment+"\x00")
 }

@@ -13,7 +13,7 @@ import (
 	"tillhook/ledger/ledgertest"
 )
 
-// simulation is a ledger's life: events in any order and again, restarts, retention, rebuilds, release.
+// simulation is a ledger's life: events in any order and again, restarts, kills, retention, rebuilds, release.
 type simulation struct {
 	*rand.Rand
 	dir      string
@@ -36,7 +36,20 @@ func (s *simulation) open(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.l.SmallGenerations(1 + s.IntN(60))
 	s.stop = ledgertest.Run(t, s.l)
+}
+
+// kill goes on with the file as it is on disk while the ledger runs.
+func (s *simulation) kill(t *testing.T) {
+	t.Helper()
+	dir := t.TempDir()
+	if err := ledger.Save(ledger.Path(dir), s.l.CopyTo, nil); err != nil {
+		t.Fatal(err)
+	}
+	s.close(t)
+	s.dir = dir
+	s.open(t)
 }
 
 func (s *simulation) close(t *testing.T) {
@@ -75,9 +88,11 @@ func (s *simulation) step(t *testing.T) {
 	switch n := s.IntN(20); {
 	case n < 14:
 		s.append(t)
-	case n < 16:
+	case n < 15:
 		s.close(t)
 		s.open(t)
+	case n < 17:
+		s.kill(t)
 	case n < 18:
 		if err := s.l.Expire(t.Context(), time.Now()); err != nil {
 			t.Fatal(err)

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	bolt "go.etcd.io/bbolt"
 )
 
 // Moment is one event of a payment as a person would tell it.
@@ -33,7 +31,7 @@ func (l *Ledger) Story(id string) (story []Moment, whole bool, err error) {
 	var rows []*row
 	var seqs []uint64
 	var s *state
-	err = l.view(func(tx *bolt.Tx) error {
+	err = l.view(func(tx *txn) error {
 		present, err := resolve(tx, id)
 		if err == nil {
 			s, err = readState(tx, present)

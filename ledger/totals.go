@@ -7,8 +7,6 @@ import (
 	"maps"
 	"slices"
 	"time"
-
-	bolt "go.etcd.io/bbolt"
 )
 
 // Totals are kept by day, currency and account in the transaction that moves them. A line that comes to
@@ -143,7 +141,7 @@ func (l *Ledger) Totals(from, to time.Time) ([]Total, error) {
 		end = totalKey(movement{at: to.Unix()}, "")[:8]
 	}
 	for next != nil {
-		err := l.view(func(tx *bolt.Tx) error {
+		err := l.view(func(tx *txn) error {
 			c := tx.Bucket(bucketTotals).Cursor()
 			n := 0
 			for key, stored := c.Seek(next); ; key, stored = c.Next() {

@@ -35,6 +35,16 @@ func main() {
 			chosen = append(chosen, b)
 		}
 	}
+	stale := 0
+	for _, b := range chosen {
+		if _, err := b.replaced(); err != nil {
+			stale++
+			fmt.Printf("STALE        %s: %v\n", b.name, err)
+		}
+	}
+	if stale > 0 {
+		os.Exit(1)
+	}
 	// The tests of the whole program look at the clock, and have the machine for themselves.
 	alone := func(b broken) bool { return b.pkg == "." }
 	failed := tryAll(slices.DeleteFunc(slices.Clone(chosen), alone), workers) +
@@ -77,14 +87,23 @@ func tryAll(list []broken, workers int) (failed int) {
 	return failed
 }
 
-// try runs the tests with the protection taken out, and fails if they pass or do not even run.
-func (b broken) try() error {
+// replaced is the source file with the protection taken out.
+func (b broken) replaced() ([]byte, error) {
 	source, err := os.ReadFile(b.file)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if n := bytes.Count(source, []byte(b.old)); n != 1 {
-		return fmt.Errorf("%s holds the text %d times, not once: %q", b.file, n, b.old)
+		return nil, fmt.Errorf("%s holds the text %d times, not once: %q", b.file, n, b.old)
+	}
+	return bytes.Replace(source, []byte(b.old), []byte(b.new), 1), nil
+}
+
+// try runs the tests with the protection taken out, and fails if they pass or do not even run.
+func (b broken) try() error {
+	source, err := b.replaced()
+	if err != nil {
+		return err
 	}
 	dir, err := os.MkdirTemp("", "breakage-")
 	if err != nil {
@@ -92,7 +111,7 @@ func (b broken) try() error {
 	}
 	defer os.RemoveAll(dir)
 	replaced := filepath.Join(dir, filepath.Base(b.file))
-	if err := os.WriteFile(replaced, bytes.Replace(source, []byte(b.old), []byte(b.new), 1), 0o600); err != nil {
+	if err := os.WriteFile(replaced, source, 0o600); err != nil {
 		return err
 	}
 	original, err := filepath.Abs(b.file)

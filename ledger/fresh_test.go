@@ -1,0 +1,175 @@
+package ledger_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"tillhook/ledger"
+	"tillhook/ledger/ledgertest"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+// What is written under ids goes to its place in later commits; until then it is found all the same, by whoever reads,
+// also after a crash. A ledger that was closed in peace has everything in its place.
+func TestWhatIsFreshIsFound(t *testing.T) {
+	const payments = 300
+	dir := t.TempDir()
+	l, err := ledger.Open(ledger.Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SmallGenerations(100)
+	stop := ledgertest.Run(t, l)
+	holds := func(l *ledger.Ledger, upTo int) {
+		t.Helper()
+		for i := range upTo {
+			id := fmt.Sprintf("pi_%03d", i)
+			p, err := l.Payment("ch_" + id)
+			if err != nil || p.ID != id || p.Events != 2 {
+				t.Fatalf("%s is %+v, %v", id, p, err)
+			}
+			if page, more, err := l.PaymentEvents(id, ledger.EventQuery{Limit: 5}); err != nil || more || len(page) != 2 {
+				t.Fatalf("%s has %d events, more: %v, %v", id, len(page), more, err)
+			}
+		}
+		q, n := ledger.PaymentQuery{Limit: 7}, 0
+		for more := true; more; {
+			var page []*ledger.Payment
+			var err error
+			if page, more, err = l.Payments(q); err != nil {
+				t.Fatal(err)
+			}
+			for _, p := range page {
+				q.After = p.ID
+				n++
+			}
+		}
+		if n != upTo {
+			t.Fatalf("%d payments are listed, there are %d", n, upTo)
+		}
+		if err := l.Check(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sent := 0
+	send := func(upTo int) {
+		var group sync.WaitGroup
+		for ; sent < upTo; sent++ {
+			for _, event := range []string{"a", "b"} {
+				e := succeeded(fmt.Sprintf("evt_%s_%03d", event, sent), fmt.Sprintf("pi_%03d", sent))
+				e.Facts.Charge = "ch_" + e.Facts.PaymentIntent
+				e.Facts.Intents[0].LatestCharge = e.Facts.Charge
+				group.Go(func() { mustAppend(t, l, e) })
+			}
+			if sent%10 == 9 {
+				group.Wait()
+			}
+		}
+		group.Wait()
+	}
+	send(payments / 2)
+	holds(l, payments/2)
+	copied := t.TempDir()
+	if err := ledger.Save(ledger.Path(copied), l.CopyTo, nil); err != nil {
+		t.Fatal(err)
+	}
+	send(payments)
+	holds(l, payments)
+	stop()
+	if entries, records := l.Fresh(); entries+records != 0 {
+		t.Errorf("%d entries and %d records are left", entries, records)
+	}
+	holds(l, payments)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	crashed, err := ledger.OpenReadOnly(copied)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if entries, records := crashed.Fresh(); entries == 0 || records == 0 {
+		t.Errorf("the copy has %d entries that are fresh, in %d records: it tells nothing", entries, records)
+	}
+	holds(crashed, payments/2)
+	if err := crashed.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again := ledgertest.Start(t, ledger.Options{Dir: copied})
+	if res := mustAppend(t, again, succeeded("evt_b_149", "pi_149")); !res.Repeat {
+		t.Errorf("an event from before the crash is %+v", res)
+	}
+}
+
+// Readers begin and end as they like while commits come, and each sees one moment.
+func TestReadersSeeOneMoment(t *testing.T) {
+	l, err := ledger.Open(ledger.Options{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SmallGenerations(64)
+	stop := ledgertest.Run(t, l)
+	var group sync.WaitGroup
+	done := make(chan struct{})
+	for range 2 {
+		group.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				// Every payment that is listed is there.
+				if err := l.Export(io.Discard, "jsonl", nil, nil); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	rng := rand.New(rand.NewPCG(1, 2))
+	for i := range 400 {
+		mustAppend(t, l, succeeded(fmt.Sprintf("evt_%d", i), fmt.Sprintf("pi_%d", rng.IntN(150))))
+	}
+	close(done)
+	group.Wait()
+	stop()
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// A record that is damaged hides what it told, so nothing is taken before it is mended: a repeat would be booked again.
+func TestADamagedRecordOfWhatIsFresh(t *testing.T) {
+	l, err := ledger.Open(ledger.Options{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := ledgertest.Run(t, l)
+	mustAppend(t, l, succeeded("evt_1", "pi_1"))
+	dir := t.TempDir()
+	if err := ledger.Save(filepath.Join(dir, "ledger.db"), l.CopyTo, nil); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	edit(t, dir, func(tx *bolt.Tx) error { return tx.Bucket([]byte("fresh")).Put(seq(1), []byte("noise")) })
+	if _, err := ledger.Open(ledger.Options{Dir: dir}); !errors.Is(err, ledger.ErrCorrupt) {
+		t.Fatalf("opening gave %v", err)
+	}
+	if _, err := ledger.Rebuild(t.Context(), ledger.Options{Dir: dir}, false); err != nil {
+		t.Fatal(err)
+	}
+	mended := ledgertest.Start(t, ledger.Options{Dir: dir})
+	if res := mustAppend(t, mended, succeeded("evt_1", "pi_1")); !res.Repeat {
+		t.Errorf("after a rebuild the repeat is %+v", res)
+	}
+}

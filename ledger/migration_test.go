@@ -1,0 +1,168 @@
+package ledger_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"tillhook/ledger"
+	"tillhook/ledger/ledgertest"
+	"tillhook/receiver/stripe"
+	"time"
+)
+
+// older lays a ledger of an older schema in a folder of its own.
+func older(t *testing.T, schema int) (dir string, file []byte) {
+	t.Helper()
+	packed, err := os.Open(fmt.Sprintf("../testdata/ledgers/schema-%d.db.gz", schema))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer packed.Close()
+	unpacked, err := gzip.NewReader(packed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if file, err = io.ReadAll(unpacked); err != nil {
+		t.Fatal(err)
+	}
+	dir = t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "ledger.db"), file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return dir, file
+}
+
+// The first start of this version reads every body of an older ledger again: schema 1 knew of nothing but PaymentIntents.
+func TestMigration(t *testing.T) {
+	dir, file := older(t, 1)
+	opts := ledger.Options{Dir: dir, Decode: decode, Decoder: stripe.Decoder}
+	l := ledgertest.Start(t, opts)
+	if m := l.Migrated; m == nil || m.Schema != 1 || m.Events != 25 || m.Payments != 4 || m.Decoded != 25 || m.Gone != 0 || m.Mended != 0 {
+		t.Fatalf("it tells %+v", l.Migrated)
+	}
+	if !bytes.Equal(mustRead(t, l.Migrated.Kept), file) {
+		t.Error("the kept file is not the old one")
+	}
+	all := scenarios(t)
+	for name, repeats := range map[string]uint64{"charge_linked_late": 0, "dispute_won": 0, "refunded_in_parts": 0, "card_paid": 1} {
+		s := all[name]
+		p, err := l.Payment(s.want.Payment)
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		if got, want := asJSON(t, asExpected(p)), asJSON(t, s.want); got != want {
+			t.Errorf("%s: got %s, want %s", name, got, want)
+		}
+		for _, e := range s.events {
+			if rec, err := l.Event(e.ID); err != nil || rec.Repeats != repeats || rec.Outcome == ledger.Recorded || string(rec.PaymentID) != p.ID {
+				t.Errorf("%s: %s is %+v, %v", name, e.Type, rec, err)
+			}
+			if body, err := l.Body(e.ID); err != nil || !bytes.Equal(body, e.Raw) {
+				t.Errorf("%s: the body of %s is not what it was: %v", name, e.Type, err)
+			}
+		}
+	}
+	s := mustStats(t, l)
+	if s.Quarantined[ledger.ThinEvent] != 1 || s.Quarantined[ledger.WrongMode] != 1 || s.Outcomes[ledger.Recorded] != 1 {
+		t.Errorf("the figures are %+v", s)
+	}
+	if err := l.Check(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestASecondStartDoesNotMigrate(t *testing.T) {
+	dir, _ := older(t, 1)
+	opts := ledger.Options{Dir: dir, Decode: decode, Decoder: stripe.Decoder}
+	for i, migrates := range []bool{true, false} {
+		l, err := ledger.Open(opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if (l.Migrated != nil) != migrates {
+			t.Errorf("start %d: migrated is %+v", i+1, l.Migrated)
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if names := files(t, dir); len(names) != 2 {
+		t.Errorf("the folder holds %v", names)
+	}
+}
+
+// What cannot or must not migrate a ledger leaves it as it is, and says what will.
+func TestAnOlderLedgerIsRefused(t *testing.T) {
+	dir, file := older(t, 1)
+	for _, c := range []struct {
+		name string
+		open func() error
+		want error
+		says string
+	}{
+		{"by a reader", func() error { _, err := ledger.OpenReadOnly(dir); return err }, ledger.ErrSchema, "start the receiver once"},
+		{"by the proof", func() error { _, err := ledger.Verify(filepath.Join(dir, "ledger.db")); return err }, ledger.ErrSchema, "is of an older schema"},
+		{"without a decoder", func() error { _, err := ledger.Open(ledger.Options{Dir: dir}); return err }, ledger.ErrSchema, "start the receiver once"},
+		{"in the other mode", func() error {
+			_, err := ledger.Open(ledger.Options{Dir: dir, Livemode: true, Decode: decode})
+			return err
+		}, ledger.ErrOtherMode, "test mode payments"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if err := c.open(); !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("got %v, want %v that says %q", err, c.want, c.says)
+			}
+			if names := files(t, dir); len(names) != 1 || !bytes.Equal(mustRead(t, filepath.Join(dir, "ledger.db")), file) {
+				t.Errorf("the folder holds %v, or the ledger was changed", names)
+			}
+		})
+	}
+}
+
+// A ledger of schema 2, which packed bodies with zstd and had no fresh entries, is brought up to date: it holds
+// what one does that was given the same events.
+func TestMigrationFromSchema2(t *testing.T) {
+	dir, _ := older(t, 2)
+	l := ledgertest.Start(t, ledger.Options{Dir: dir, Decode: decode, Decoder: stripe.Decoder})
+	if m := l.Migrated; m == nil || m.Schema != 2 || m.Events != 33 || m.Decoded != 33 || m.Unusable+m.Gone+m.Mended != 0 {
+		t.Fatalf("it tells %+v", l.Migrated)
+	}
+	fresh := ledgertest.Open(t, false)
+	bodies, err := filepath.Glob("../testdata/events/*.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for _, name := range bodies {
+		raw := mustRead(t, name)
+		e := decode(raw)
+		if seen[e.ID] {
+			continue
+		}
+		seen[e.ID] = true
+		e.Source, e.Received = ledger.Webhook, time.Unix(1, 0)
+		mustAppend(t, fresh, e)
+		if body, err := l.Body(e.ID); err != nil || !bytes.Equal(body, raw) {
+			t.Errorf("%s: the body is not what it was: %v", name, err)
+		}
+	}
+	page := func(l *ledger.Ledger) string {
+		list, more, err := l.Payments(ledger.PaymentQuery{Limit: 100})
+		if err != nil || more || len(list) == 0 {
+			t.Fatalf("%d payments, more: %v, %v", len(list), more, err)
+		}
+		return asJSON(t, list)
+	}
+	if got, want := page(l), page(fresh); got != want {
+		t.Errorf("the payments are\n%s\nnot\n%s", got, want)
+	}
+	if rec, err := l.Event("evt_3wJoPRKvHadernBlLhtHhUpY"); err != nil || rec.Repeats != 2 {
+		t.Errorf("the repeated event is %+v, %v", rec, err)
+	}
+}
