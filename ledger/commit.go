@@ -268,7 +268,8 @@ func (l *Ledger) tidy() {
 
 // publish makes a durable transaction known.
 func (l *Ledger) publish(b *booking, repeats map[uint64]uint64) {
-	b.tx.writes.done()
+	settled := b.tx.writes.done()
+	l.recent.add(b.tx.writes.layer, settled)
 	l.durableSeq.Store(b.last)
 	l.durableTx.Store(b.txID)
 	l.counts.Store(&b.counts)

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	bolt "go.etcd.io/bbolt"
 )
 
 // Outcome is what came of an event. It belongs to the event's arrival: another order of arrival may
@@ -47,9 +49,8 @@ const (
 
 var sources = [...]Source{Webhook, Reconcile, Fetch}
 
-// Event is one verified event, ready to be written down. Append does not change it and does not keep
-// Raw; the caller leaves the rest unchanged for good, because an Append whose context has ended may
-// still be under way.
+// Event is one verified event, ready to be written down. Append does not change it; the caller leaves it
+// unchanged for good, Raw too, because an Append whose context has ended may still be under way.
 type Event struct {
 	ID         string // Stripe's, of the form [A-Za-z0-9_.-]{1,255}; or sha256_<hex of Raw> where it has none
 	Type       string // empty if it has none
@@ -183,10 +184,16 @@ func (l *Ledger) lookup(ctx context.Context, e *Event) (Result, bool, error) {
 // left quarantine in a transaction not yet durable, waits like a new event. So does one that lies in
 // quarantine and has come in a usable form.
 func (l *Ledger) known(livemode bool, id string, usable bool) (res Result, ok bool, err error) {
-	err = l.view(func(tx *txn) error {
-		seq, found, err := lookupID(tx, livemode, id)
-		if err != nil || !found || seq > l.durableSeq.Load() {
-			return err
+	seq, found := l.recent.find(livemode, id)
+	err = l.viewFile(func(file *bolt.Tx) error {
+		tx := inPlace(file)
+		if !found { // then it is in its place, or not on disk
+			if seq, found, err = lookupID(tx, livemode, id); err != nil || !found {
+				return err
+			}
+		}
+		if seq > l.durableSeq.Load() {
+			return nil
 		}
 		row, err := readRow(tx, seq)
 		if err != nil {
@@ -194,6 +201,9 @@ func (l *Ledger) known(livemode bool, id string, usable bool) (res Result, ok bo
 		}
 		if row.outcome == Quarantined && usable || row.released && uint64(tx.ID()) > l.durableTx.Load() {
 			return nil
+		}
+		if tx, err = l.seen(file); err != nil {
+			return err
 		}
 		payment, err := paymentOf(tx, &row.facts)
 		res, ok = row.repeat(seq, payment), err == nil

@@ -265,22 +265,25 @@ func (w *freshWrites) writeRecord(tx *bolt.Tx) error {
 	return nil
 }
 
-// done makes what a transaction wrote the committer's view, when it is on disk.
-func (w *freshWrites) done() {
+// done makes what a transaction wrote the committer's view, when it is on disk. It tells whether all that is still
+// fresh is of the newer generation.
+func (w *freshWrites) done() (settled bool) {
 	f := w.before
 	for i := range w.layer {
 		f.new[w.layer[i].key] = &w.layer[i]
 	}
 	f.newLayers, f.settled, f.last, f.records = w.newLayers, w.settled, w.last, w.records
 	if f.settled < len(f.settling) {
-		return
+		return false
 	}
 	if f.settling != nil {
 		f.settling, f.settled, f.old = nil, 0, nil
+		settled = true
 	}
 	if len(f.new) >= f.limit {
 		f.turn()
 	}
+	return settled
 }
 
 // settledFill is how full pages are made that entries are settled in: ids grow with time, so few come in between.

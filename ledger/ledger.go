@@ -135,6 +135,7 @@ type Ledger struct {
 	bodies   *bodyCodec
 
 	fresh       freshness // the committer's own
+	recent      recentIDs // those of events that are fresh
 	versions    atomic.Pointer[[]version]
 	unsettled   unsettled // what a failed commit left; the committer's own
 	flushes     int       // commits that counted repeats still need; the committer's own
@@ -411,6 +412,9 @@ func (l *Ledger) load() error {
 			return err
 		}
 		l.versions.Store(&[]version{{uint64(file.ID()), l.fresh.layers(nil, 0)}})
+		if err := l.recent.load(l.fresh.settling); err != nil {
+			return err
+		}
 		if l.counts.Load() == nil { // the first time; readers look at it from then on
 			l.livemode = livemode
 		}
@@ -463,19 +467,25 @@ func (l *Ledger) viewFile(read func(tx *bolt.Tx) error) (err error) {
 
 // view is viewFile with what is fresh.
 func (l *Ledger) view(read func(tx *txn) error) error {
-	return l.viewFile(func(tx *bolt.Tx) error {
-		for _, v := range *l.versions.Load() {
-			if v.tx == uint64(tx.ID()) {
-				return read(&txn{Tx: tx, seen: v.layers})
-			}
-		}
-		// So many commits came meanwhile that nobody remembers.
-		all, _, _, err := readFresh(tx)
+	return l.viewFile(func(file *bolt.Tx) error {
+		tx, err := l.seen(file)
 		if err != nil {
 			return err
 		}
-		return read(&txn{Tx: tx, seen: layers{all}})
+		return read(tx)
 	})
+}
+
+// seen is a reader's transaction with what is fresh in it.
+func (l *Ledger) seen(tx *bolt.Tx) (*txn, error) {
+	for _, v := range *l.versions.Load() {
+		if v.tx == uint64(tx.ID()) {
+			return &txn{Tx: tx, seen: v.layers}, nil
+		}
+	}
+	// So many commits came meanwhile that nobody remembers.
+	all, _, _, err := readFresh(tx)
+	return &txn{Tx: tx, seen: layers{all}}, err
 }
 
 // lock tells that bbolt panicked while it began a transaction, if it did. It then holds locks of its own

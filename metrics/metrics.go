@@ -40,6 +40,7 @@ type Metrics struct {
 	registry *prometheus.Registry
 	types    []string
 
+	answers     map[string]prometheus.Observer // duration by outcome
 	requests    *prometheus.CounterVec
 	failures    *prometheus.CounterVec
 	events      *prometheus.CounterVec
@@ -63,6 +64,7 @@ func New(names Names) *Metrics {
 	m := &Metrics{
 		registry: prometheus.NewRegistry(),
 		types:    names.Types,
+		answers:  map[string]prometheus.Observer{},
 		requests: counters("webhook_requests_total", "Requests on the public door by the HTTP status they were answered with.",
 			[]string{"code"}, statusCodes),
 		failures: counters("signature_failures_total", "Requests whose signature was not accepted, by reason.",
@@ -95,7 +97,7 @@ func New(names Names) *Metrics {
 			1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)),
 	}
 	for _, answer := range names.Answers {
-		m.duration.WithLabelValues(answer)
+		m.answers[answer] = m.duration.WithLabelValues(answer)
 	}
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Name: "build_info",
 		Help: "Always 1; the labels say what is running."}, []string{"version", "goversion"})
@@ -138,7 +140,11 @@ func (m *Metrics) Handler() http.Handler {
 // Request counts an answered request of the public door, and the time it took by its outcome.
 func (m *Metrics) Request(code, outcome string, took time.Duration) {
 	m.requests.WithLabelValues(code).Inc()
-	m.duration.WithLabelValues(outcome).Observe(took.Seconds())
+	duration, ok := m.answers[outcome]
+	if !ok {
+		duration = m.duration.WithLabelValues(outcome)
+	}
+	duration.Observe(took.Seconds())
 }
 
 // SignatureFailure counts a signature that was not accepted.

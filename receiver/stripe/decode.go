@@ -39,7 +39,7 @@ func (e *envelope) read(v value) {
 
 // Decode reads a verified body, of any API version, for a receiver of the given mode. It always
 // returns an event: what cannot be used says so in Quarantine and keeps what could be read of it.
-// The event refers to body. Source and Received are left to the caller.
+// The event refers to body, to which nobody may write any more. Source and Received are left to the caller.
 func Decode(body []byte, livemode bool) *ledger.Event {
 	e := &ledger.Event{Livemode: livemode, Raw: body}
 	d, ok := parse(body)

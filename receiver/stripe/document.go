@@ -149,15 +149,25 @@ const eightSpaces = 0x2020202020202020
 
 // skipSpace returns the first position from i on that holds no space, or the text's length.
 func skipSpace(text []byte, i int) int {
+	if i < len(text) && text[i] > ' ' {
+		return i
+	}
+	return skipSpaces(text, i)
+}
+
+// skipSpaces is skipSpace where there is some: most of it stands behind a line's end, many blanks together.
+func skipSpaces(text []byte, i int) int {
 	for i < len(text) {
 		switch text[i] {
 		case ' ', '\n', '\r', '\t':
-			i++
-			for len(text)-i >= 8 && binary.LittleEndian.Uint64(text[i:]) == eightSpaces {
-				i += 8
-			}
 		default:
 			return i
+		}
+		for i++; len(text)-i >= 8; i += 8 {
+			if other := binary.LittleEndian.Uint64(text[i:]) ^ eightSpaces; other != 0 {
+				i += bits.TrailingZeros64(other) / 8
+				break
+			}
 		}
 	}
 	return i

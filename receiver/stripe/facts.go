@@ -20,13 +20,8 @@ const maxDepth = 4
 // come and go, and every payment_intent.* holds the same object. It fails for an object that should
 // be folded and cannot be read.
 func readFacts(typ string, data value) (ledger.Facts, bool) {
-	var object value
-	data.fields(func(name []byte, field value) {
-		if string(name) == "object" {
-			object = field
-		}
-	})
-	kind := objectKind(object)
+	object := data.field("object")
+	kind, _ := object.field("object").text()
 	if want := kindOf(typ); want != "" && kind != want {
 		return ledger.Facts{}, false
 	}
@@ -48,15 +43,6 @@ func readFacts(typ string, data value) (ledger.Facts, bool) {
 		return ledger.Facts{}, false
 	}
 	return r.facts, true
-}
-
-func objectKind(object value) (kind string) {
-	object.fields(func(name []byte, field value) {
-		if string(name) == "object" {
-			kind, _ = field.text()
-		}
-	})
-	return kind
 }
 
 // kindOf is what an event of a type holds; empty for a type that is not known to move money.
@@ -98,11 +84,7 @@ func (r *reader) inside(v value, depth int, read func(value, int) bool) {
 // listed visits what a list object holds; the oldest versions have a bare array.
 func listed(v value, visit func(value)) {
 	v.elements(visit)
-	v.fields(func(name []byte, field value) {
-		if string(name) == "data" {
-			field.elements(visit)
-		}
-	})
+	v.field("data").elements(visit)
 }
 
 // fields reads fields without which an object is no use, and remembers that one could not be read.

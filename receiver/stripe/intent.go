@@ -54,11 +54,7 @@ func (r *reader) intent(v value, depth int) bool {
 func readLink(v value) string {
 	id, isText := v.text()
 	if !isText {
-		v.fields(func(name []byte, field value) {
-			if string(name) == "id" {
-				id, _ = field.text()
-			}
-		})
+		id, _ = v.field("id").text()
 	}
 	if !usableID(id) {
 		return ""

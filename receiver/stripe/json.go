@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unsafe"
 )
 
 // value is one JSON value of a document; the zero value is none. encoding/json matches names whatever their
@@ -52,6 +53,20 @@ func (v value) fields(visit func(name []byte, field value)) {
 	for i := v.at + 1; i < end; i = d.nodes[i+1].next {
 		visit(d.name(i), value{d, i + 1})
 	}
+}
+
+// field is the last field of that name, as fields would visit it.
+func (v value) field(name string) (found value) {
+	if !v.isObject() {
+		return found
+	}
+	d := v.of
+	for i := v.at + 1; i < d.nodes[v.at].next; i = d.nodes[i+1].next {
+		if n := &d.nodes[i]; (int(n.end-n.start) == len(name)+2 || !n.plain) && string(d.name(i)) == name {
+			found = value{d, i + 1}
+		}
+	}
+	return found
 }
 
 // repeatsName tells whether a name may stand twice in an object: it is not wrong when it says no.
@@ -123,14 +138,15 @@ func (v value) elements(visit func(element value)) {
 	}
 }
 
-// text reads a string; ok is false for anything else. What is no UTF-8 becomes U+FFFD.
+// text reads a string; ok is false for anything else. What is no UTF-8 becomes U+FFFD. A plain one is not copied: it is
+// good for as long as nobody writes to the body.
 func (v value) text() (s string, ok bool) {
 	if !v.begins('"') {
 		return "", false
 	}
 	raw := v.raw()
 	if v.of.nodes[v.at].plain {
-		return string(raw[1 : len(raw)-1]), true
+		return unsafe.String(unsafe.SliceData(raw[1:]), len(raw)-2), true
 	}
 	return s, json.Unmarshal(raw, &s) == nil
 }
