@@ -60,7 +60,7 @@ func (b *booking) book(p *pending) (err error) {
 		return nil
 	}
 	e := &p.event
-	seq, known, err := lookupID(b.tx, e.Livemode, e.ID)
+	seq, known, err := b.rowOf(p)
 	if err != nil {
 		p.err = fmt.Errorf("%w: %w", ErrUnavailable, err)
 		return nil
@@ -89,6 +89,17 @@ func (b *booking) book(p *pending) (err error) {
 	p.result = old.repeat(seq, payment)
 	b.writing = true
 	return put(b.tx, bucketEvents, seqKey(seq), old.encode())
+}
+
+// rowOf finds the row of an event's id. Whoever brought the event has looked in its place: what was written there since
+// is still fresh, unless a generation has been settled meanwhile.
+func (b *booking) rowOf(p *pending) (seq uint64, known bool, err error) {
+	if w := b.tx.writes; w != nil && p.absentAt != 0 && p.absentAt >= w.before.dropped {
+		if e, ok := b.tx.findFresh(freshOf(bucketIDs), idKey(p.event.Livemode, p.event.ID)); !ok || e.stored == nil {
+			return 0, false, nil
+		}
+	}
+	return lookupID(b.tx, p.event.Livemode, p.event.ID)
 }
 
 // enter writes a new row, or books an event that lay in quarantine in its old one.

@@ -91,6 +91,9 @@ func (b *booking) before(id string) (*change, error) {
 	if err != nil {
 		return nil, err
 	}
+	if s == nil {
+		return &change{id: id}, nil
+	}
 	events, err := eventsOf(b.tx, id)
 	if err != nil {
 		return nil, err

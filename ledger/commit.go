@@ -31,16 +31,17 @@ const (
 
 // pending is an event that waits for its commit, or a job of the ledger's own.
 type pending struct {
-	event   Event  // without its raw body
-	body    []byte // compressed
-	size    uint64 // of the raw one
-	weight  int64  // what it counts for in maxQueuedBytes: the raw size is more than body and facts together
-	release bool   // no delivery: the event was read from its own row
-	booked  bool   // the event left quarantine
-	job     func(*booking) error
-	result  Result
-	err     error
-	done    chan struct{} // closed when result and err are set
+	event    Event  // without its raw body
+	body     []byte // compressed
+	size     uint64 // of the raw one
+	absentAt uint64 // the transaction in which the event's id was looked up in its place and not found; 0 if it was not
+	weight   int64  // what it counts for in maxQueuedBytes: the raw size is more than body and facts together
+	release  bool   // no delivery: the event was read from its own row
+	booked   bool   // the event left quarantine
+	job      func(*booking) error
+	result   Result
+	err      error
+	done     chan struct{} // closed when result and err are set
 }
 
 // do has a job done in the committer's next transaction and waits until that is durable. The job reads
@@ -268,7 +269,7 @@ func (l *Ledger) tidy() {
 
 // publish makes a durable transaction known.
 func (l *Ledger) publish(b *booking, repeats map[uint64]uint64) {
-	settled := b.tx.writes.done()
+	settled := b.tx.writes.done(b.txID)
 	l.recent.add(b.tx.writes.layer, settled)
 	l.durableSeq.Store(b.last)
 	l.durableTx.Store(b.txID)

@@ -89,10 +89,12 @@ func (l *Ledger) Append(ctx context.Context, e *Event) (Result, error) {
 	if f := l.failure.Load(); f != nil {
 		return Result{}, f.err
 	}
-	if res, ok, err := l.lookup(ctx, e); ok || err != nil {
-		return res, err
+	seen, err := l.lookup(ctx, e)
+	if seen.known || err != nil {
+		return seen.result, err
 	}
 	p := newPending(e, l.bodies.encode(e.Raw))
+	p.absentAt = seen.absentAt
 	if err := l.wait(ctx, p); err != nil {
 		return Result{}, err // p may still be under way
 	}
@@ -153,47 +155,50 @@ const maxID = 255
 
 // lookup is known, bounded by ctx: bbolt holds a lock that readers need while it writes a meta page,
 // and a page fault on a disk that hangs waits for the disk. What is cut off here ends by itself later.
-func (l *Ledger) lookup(ctx context.Context, e *Event) (Result, bool, error) {
+func (l *Ledger) lookup(ctx context.Context, e *Event) (sighting, error) {
 	type answer struct {
-		res Result
-		ok  bool
+		sighting
 		err error
 	}
 	if l.looking.Add(1) > maxQueued {
 		l.looking.Add(-1)
-		return Result{}, false, ErrOverloaded
+		return sighting{}, ErrOverloaded
 	}
 	livemode, id, usable := e.Livemode, e.ID, e.Quarantine == ""
 	found := make(chan answer, 1)
 	go func() {
 		defer l.looking.Add(-1)
-		var a answer
-		a.res, a.ok, a.err = l.known(livemode, id, usable)
-		found <- a
+		seen, err := l.known(livemode, id, usable)
+		found <- answer{seen, err}
 	}()
 	select {
 	case a := <-found:
-		return a.res, a.ok, a.err
+		return a.sighting, a.err
 	case <-ctx.Done():
-		return Result{}, false, late(ctx)
+		return sighting{}, late(ctx)
 	}
 }
 
+// sighting is what was seen of an event id.
+type sighting struct {
+	known    bool
+	result   Result // of a repeat, if it is known
+	absentAt uint64 // the transaction in which it had no row in its place; 0 if it had one
+}
+
 // known answers a repeat of an event that is durably written, without the committer. What a reader
-// sees can be newer than what is on disk: a row above the last durable sequence, or one that
-// left quarantine in a transaction not yet durable, waits like a new event. So does one that lies in
-// quarantine and has come in a usable form.
-func (l *Ledger) known(livemode bool, id string, usable bool) (res Result, ok bool, err error) {
+// sees can be newer than what is on disk, but for ids: they are among the recent ones only once they are on disk,
+// and come to their places later still. A row that left quarantine in a transaction not yet durable waits like a
+// new event. So does one that lies in quarantine and has come in a usable form.
+func (l *Ledger) known(livemode bool, id string, usable bool) (seen sighting, err error) {
 	seq, found := l.recent.find(livemode, id)
 	err = l.viewFile(func(file *bolt.Tx) error {
 		tx := inPlace(file)
 		if !found { // then it is in its place, or not on disk
 			if seq, found, err = lookupID(tx, livemode, id); err != nil || !found {
+				seen.absentAt = uint64(tx.ID())
 				return err
 			}
-		}
-		if seq > l.durableSeq.Load() {
-			return nil
 		}
 		row, err := readRow(tx, seq)
 		if err != nil {
@@ -206,15 +211,15 @@ func (l *Ledger) known(livemode bool, id string, usable bool) (res Result, ok bo
 			return err
 		}
 		payment, err := paymentOf(tx, &row.facts)
-		res, ok = row.repeat(seq, payment), err == nil
+		seen.result, seen.known = row.repeat(seq, payment), err == nil
 		return err
 	})
 	if err != nil {
-		return Result{}, false, fmt.Errorf("%w: %w", ErrUnavailable, err)
+		return sighting{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	if ok {
+	if seen.known {
 		l.mu.Lock()
-		l.repeats[res.Sequence]++
+		l.repeats[seq]++
 		l.mu.Unlock()
 		// The committer may be asleep with nothing to write; it wakes up for the count in time.
 		select {
@@ -222,7 +227,7 @@ func (l *Ledger) known(livemode bool, id string, usable bool) (res Result, ok bo
 		default:
 		}
 	}
-	return res, ok, nil
+	return seen, nil
 }
 
 // Health is the state of the ledger's writing side.

@@ -133,6 +133,7 @@ type freshness struct {
 	newFrom   uint64                 // the first record of the newer generation
 	records   int                    // how many there are
 	limit     int                    // how many entries make a generation
+	dropped   uint64                 // the transaction in which the last generation was settled
 }
 
 // load begins with what a file holds: an older generation.
@@ -142,7 +143,7 @@ func (f *freshness) load(tx *bolt.Tx) error {
 		return err
 	}
 	*f = freshness{old: make(map[string]*freshEntry, len(all)), new: map[string]*freshEntry{}, settling: all,
-		last: last, newFrom: last + 1, records: records, limit: cmp.Or(f.limit, generationSize)}
+		last: last, newFrom: last + 1, records: records, limit: cmp.Or(f.limit, generationSize), dropped: uint64(tx.ID())}
 	for i := range all {
 		f.old[all[i].key] = &all[i]
 	}
@@ -267,7 +268,7 @@ func (w *freshWrites) writeRecord(tx *bolt.Tx) error {
 
 // done makes what a transaction wrote the committer's view, when it is on disk. It tells whether all that is still
 // fresh is of the newer generation.
-func (w *freshWrites) done() (settled bool) {
+func (w *freshWrites) done(tx uint64) (settled bool) {
 	f := w.before
 	for i := range w.layer {
 		f.new[w.layer[i].key] = &w.layer[i]
@@ -278,7 +279,7 @@ func (w *freshWrites) done() (settled bool) {
 	}
 	if f.settling != nil {
 		f.settling, f.settled, f.old = nil, 0, nil
-		settled = true
+		f.dropped, settled = tx, true
 	}
 	if len(f.new) >= f.limit {
 		f.turn()
