@@ -126,7 +126,9 @@ func (b broken) try() error {
 	if err := os.WriteFile(overlayFile, overlay, 0o600); err != nil {
 		return err
 	}
-	out, err := exec.Command("go", "test", "-vet=off", "-count=1", "-timeout=60s", "-overlay", overlayFile, "-run", b.run, b.pkg).CombinedOutput()
+	test := exec.Command("go", "test", "-vet=off", "-count=1", "-timeout=60s", "-run", b.run, b.pkg)
+	test.Env = append(os.Environ(), "GOFLAGS="+os.Getenv("GOFLAGS")+" -overlay="+overlayFile) // for what the tests build, too
+	out, err := test.CombinedOutput()
 	switch text := string(out); {
 	case err == nil:
 		return fmt.Errorf("%s %s passes all the same", b.pkg, b.run)

@@ -47,6 +47,9 @@ const (
 var table = []broken{
 	// On disk before the answer.
 	{"sync", ledgerGo, "InitialMmapSize: mapSize,", "InitialMmapSize: mapSize, NoSync: true,", ".", "TestFailingSync"},
+	{"sync, when the power goes", ledgerGo, "InitialMmapSize: mapSize,", "InitialMmapSize: mapSize, NoSync: true,", "./receiver", "TestPowerLoss"},
+	{"mend when there is room again", mendGo, "		l.failure.Store(nil)\n", "", "./receiver", "TestNoRoomOnTheDisk"},
+	{"an answer is bounded in time", receiverGo, "answerTimeout = 4800 * time.Millisecond", "answerTimeout = time.Hour", "./receiver", "TestAFrozenDisk"},
 	{"answer after the commit", eventGo, "	select {\n	case <-p.done:\n		return p.err\n	case <-l.stopped:\n		// The", "	select {\n	default:\n		return nil\n	case <-l.stopped:\n		// The", ".", "TestKillUnderLoad|TestFullDisk"},
 	{"a failed commit is not a success", commitGo, "		return b, fmt.Errorf(\"commit: %w\", err)", "		return b, nil", ".", "TestFailingSync"},
 	{"mend after a failed commit", mendGo, "		l.failure.Store(nil)\n", "", ".", "TestFullDisk"},
