@@ -59,6 +59,10 @@ func readCounts(tx *txn) (*counts, error) {
 	if err != nil {
 		return nil, err
 	}
+	return decodeCounts(value)
+}
+
+func decodeCounts(value []byte) (*counts, error) {
 	d := decoder{buf: value}
 	var c counts
 	for _, list := range [][]uint64{c.outcomes[:], c.reasons[:], c.statuses[:]} {

@@ -1,6 +1,7 @@
 package operator_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -17,7 +18,7 @@ import (
 )
 
 // filled is a door to a ledger of twelve payments, each of one event, and one event in quarantine.
-func filled(t *testing.T) *operator.Operator {
+func filled(t testing.TB) *operator.Operator {
 	t.Helper()
 	l := ledgertest.Open(t, false)
 	for i := range 12 {
@@ -39,9 +40,9 @@ func filled(t *testing.T) *operator.Operator {
 	})
 }
 
-func appendEvent(t *testing.T, l *ledger.Ledger, e *ledger.Event) {
+func appendEvent(t testing.TB, l *ledger.Ledger, e *ledger.Event) {
 	t.Helper()
-	if _, err := l.Append(t.Context(), e); err != nil {
+	if _, err := l.Append(context.Background(), e); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -1,0 +1,112 @@
+package ledger
+
+import (
+	"fmt"
+	"slices"
+)
+
+// Sample is a value as it is stored, without its checksum.
+type Sample struct {
+	Kind  byte
+	Value []byte
+}
+
+// The kinds of stored values.
+const (
+	storedRow byte = iota
+	storedState
+	storedCounts
+	storedAmounts
+	storedLinks
+	storedSequences
+	storedRecord
+	storedRow1
+	storedTotalKey
+	storedBody
+	storedKinds
+)
+
+// Restore reads a stored value of a kind and returns it as it would be written.
+func Restore(kind byte, value []byte) ([]byte, error) {
+	switch kind % storedKinds {
+	case storedRow:
+		r, err := decodeRow(value)
+		if err != nil {
+			return nil, err
+		}
+		return r.encode(), nil
+	case storedState:
+		s, err := decodeState("pi_1", value)
+		if err != nil {
+			return nil, err
+		}
+		return s.encode(), nil
+	case storedCounts:
+		c, err := decodeCounts(value)
+		if err != nil {
+			return nil, err
+		}
+		return c.encode(), nil
+	case storedAmounts:
+		a, err := decodeAmounts(value)
+		return a.encode(), err
+	case storedLinks:
+		links, err := decodeLinks(value)
+		return encodeLinks(links), err
+	case storedSequences:
+		seqs, err := decodeSequences(value)
+		return encodeSequences(seqs), err
+	case storedRecord:
+		l, err := readRecord(value)
+		return l.record(), err
+	case storedRow1:
+		_, err := decodeRow1(value)
+		return nil, err
+	case storedTotalKey:
+		_, _, _, err := readTotalKey(value)
+		return value, err
+	}
+	codec, err := newBodyCodec()
+	if err != nil {
+		return nil, err
+	}
+	defer codec.close()
+	raw, err := codec.decode(value)
+	if err != nil || len(raw) > len(value) {
+		return nil, fmt.Errorf("not to be compared: %w", err)
+	}
+	return value, nil
+}
+
+// StoredSamples has one value of each kind, and a whole one where there are many parts.
+func StoredSamples() []Sample {
+	in := Intent{ID: "pi_1", Status: statusSucceeded, Currency: "eur", Amount: 6480, HasAmount: true, AmountReceived: 6480, Customer: "cus_1",
+		Description: "three notebooks", Metadata: map[string]string{"order": "2417", "shop": "web"}, LatestCharge: "ch_1",
+		LastError: &PaymentError{Type: "card_error", Code: "card_declined"}, Created: 1776163468}
+	charge := Charge{ID: "ch_1", Status: statusSucceeded, Currency: "eur", Amount: 6480, AmountCaptured: 6480, AmountRefunded: 800, Captured: true,
+		Customer: "cus_1", Created: 1776163470, Fee: &Fee{Amount: 120, Currency: "eur"}}
+	refund := Refund{ID: "re_1", Charge: "ch_1", Status: refundSucceeded, Currency: "eur", Amount: 800, Reason: "requested_by_customer", Created: 1776163490}
+	dispute := Dispute{ID: "dp_1", Charge: "ch_1", Status: "lost", Currency: "eur", Amount: 5680, Reason: "fraudulent", Created: 1776163500,
+		Transactions: []Transaction{{ID: "txn_1", Amount: -5680, Currency: "eur", Created: 1776163500}}}
+	facts := Facts{PaymentIntent: "pi_1", Charge: "ch_1", Intents: []Intent{in}, Charges: []Charge{charge}, Refunds: []Refund{refund},
+		Disputes: []Dispute{dispute}, Sessions: []Session{{ID: "cs_1", PaymentStatus: "paid"}}}
+	r := &row{id: "evt_1", typ: "charge.refunded", account: "acct_1", apiVersion: "2023-10-16", created: 1776163490, received: 1776163490123,
+		source: Webhook, outcome: Applied, size: 2100, repeats: 3, facts: facts}
+	held := &row{id: "evt_2", livemode: true, released: true, source: Reconcile, outcome: Quarantined, reason: WrongMode}
+	c := counts{outcomes: [len(Outcomes)]uint64{5, 1}, conflicts: 1, expired: 7}
+	key := "\x01tevt_1"
+	l := layer{{key, []byte("stored")}, {key + "2", nil}}
+	codec, err := newBodyCodec()
+	if err != nil {
+		panic(err)
+	}
+	defer codec.close()
+	state := fold("pi_1", []*row{r})
+	money := amounts{6480, 800, 5680, 0}
+	return []Sample{
+		{storedRow, r.encode()}, {storedRow, held.encode()}, {storedState, state.encode()}, {storedCounts, c.encode()}, {storedAmounts, money.encode()},
+		{storedLinks, encodeLinks([]link{{linkToIntent, "pi_1"}, {linkToCharge, "ch_1"}})}, {storedSequences, encodeSequences([]uint64{1, 5, 300})},
+		{storedRecord, l.record()}, {storedRow1, r.encode()}, {storedTotalKey, totalKey(movement{at: 1776163468, currency: "eur"}, "acct_1")},
+		{storedBody, codec.encode(slices.Concat(builtinText[:900], []byte("and more")))},
+	}
+}
