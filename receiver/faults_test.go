@@ -176,12 +176,12 @@ func (c *crowd) acknowledged() int {
 
 func (c *crowd) end() { c.stop(); c.group.Wait() }
 
-// comes waits until something is so, half a minute at most.
+// comes waits until something is so, 15 s at most.
 func comes(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !is(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(15 * time.Second); !is(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("in 30 s it did not come to this: %s", what)
+			t.Fatalf("in 15 s it did not come to this: %s", what)
 		}
 	}
 }
