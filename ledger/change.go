@@ -281,7 +281,7 @@ func (b *booking) newLinks(f *Facts) (map[string][]link, error) {
 // link writes what newLinks computed.
 func (b *booking) link(links map[string][]link) error {
 	for id, list := range links {
-		if err := put(b.tx, bucketLinks, []byte(id), encodeLinks(list)); err != nil {
+		if err := put(b.tx, bucketLinks, []byte(id), encodeLinks(id, list)); err != nil {
 			return err
 		}
 	}

@@ -318,23 +318,23 @@ func (c *checker) payments() error {
 	if c.absorbed != c.ofPay {
 		c.fault("%d events about payments, %d of them listed by one", c.ofPay, c.absorbed)
 	}
-	one := func([]byte) (int, error) { return 1, nil }
+	one := func(_, _ []byte) (int, error) { return 1, nil }
 	for _, index := range []struct {
 		bucket []byte
 		want   uint64
 		what   string
-		count  func(value []byte) (int, error)
+		count  func(key, value []byte) (int, error)
 	}{
 		{bucketPaymentsTime, c.folded, "payments in the list by time", one},
 		{bucketPaymentEvents, c.folded, "payments that list their events", one},
-		{bucketLinks, c.links, "links from ids to payments", func(value []byte) (int, error) {
-			links, err := decodeLinks(value)
+		{bucketLinks, c.links, "links from ids to payments", func(key, value []byte) (int, error) {
+			links, err := decodeLinks(string(key), value)
 			return len(links), err
 		}},
 	} {
 		var n uint64
-		err := c.walk(index.bucket, func(_, value []byte) error {
-			more, err := index.count(value)
+		err := c.walk(index.bucket, func(key, value []byte) error {
+			more, err := index.count(key, value)
 			n += uint64(more)
 			return err
 		})

@@ -33,13 +33,18 @@ func checksum(bucket, key, value []byte) uint32 {
 	return crc32.Update(crc32.Update(crc32.Checksum(bucket, castagnoli), castagnoli, key), castagnoli, value)
 }
 
-// encoder appends fields to a value: numbers as varints, texts with their length before them.
-type encoder struct{ buf []byte }
+// encoder appends fields to a value: numbers as varints, texts as words.go tells.
+type encoder struct {
+	buf    []byte
+	shared string // of the id that the value is stored under
+}
 
 func (e *encoder) byte(b byte)   { e.buf = append(e.buf, b) }
 func (e *encoder) uint(n uint64) { e.buf = binary.AppendUvarint(e.buf, n) }
 func (e *encoder) int(n int64)   { e.buf = binary.AppendVarint(e.buf, n) }
-func (e *encoder) text(s string) { e.uint(uint64(len(s))); e.buf = append(e.buf, s...) }
+
+// string writes a text that is no word of Stripe's, its length before it.
+func (e *encoder) string(s string) { e.uint(uint64(len(s))); e.buf = append(e.buf, s...) }
 func (e *encoder) flags(bs ...bool) {
 	var b byte
 	for i, set := range bs {
@@ -61,8 +66,10 @@ func (e *encoder) texts(m map[string]string) {
 
 // decoder reads them back. After the first field that does not fit it returns zeros, and err tells.
 type decoder struct {
-	buf []byte
-	err error
+	buf    []byte
+	err    error
+	shared string // of the id that the value is stored under
+	plain  bool   // texts are as schemas before 3 had them: each a string
 }
 
 func (d *decoder) fail() {
@@ -102,16 +109,7 @@ func (d *decoder) int() int64 {
 	return n
 }
 
-func (d *decoder) text() string {
-	n := d.uint()
-	if n > uint64(len(d.buf)) {
-		d.fail()
-		return ""
-	}
-	s := string(d.buf[:n])
-	d.buf = d.buf[n:]
-	return s
-}
+func (d *decoder) string() string { return d.take(d.uint()) }
 
 func (d *decoder) flags(bs ...*bool) {
 	b := d.byte()

@@ -93,8 +93,8 @@ func (l *Ledger) eachPayment(from, to *int64, visit func(*state) error) error {
 		return l.view(func(tx *txn) error {
 			return walkPayments(tx, from, to, func(id string, value []byte) error {
 				var e encoder
-				e.text(id)
-				e.text(string(value))
+				e.string(id)
+				e.string(string(value))
 				_, err := w.Write(binary.AppendUvarint(nil, uint64(len(e.buf))))
 				if err == nil {
 					_, err = w.Write(e.buf)
@@ -154,7 +154,7 @@ func readPayments(r *bufio.Reader, visit func(*state) error) error {
 			return err
 		}
 		d := decoder{buf: stored}
-		id, value := d.text(), d.text()
+		id, value := d.string(), d.string()
 		if err := d.end(); err != nil {
 			return err
 		}

@@ -331,7 +331,7 @@ func (l layer) record() []byte {
 		}
 		last = l[i].key
 		e.uint(uint64(shared))
-		e.text(last[shared:])
+		e.string(last[shared:])
 		e.uint(uint64(len(l[i].stored))) // what is sealed is never empty
 		e.buf = append(e.buf, l[i].stored...)
 	}
@@ -353,8 +353,8 @@ func readRecord(value []byte) (layer, error) {
 			d.fail()
 			break
 		}
-		key := last[:shared] + d.text()
-		stored := []byte(d.text())
+		key := last[:shared] + d.string()
+		stored := []byte(d.string())
 		if len(stored) == 0 {
 			stored = nil
 		}

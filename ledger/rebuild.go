@@ -222,10 +222,14 @@ func (r *rebuild) read(seq uint64, stored []byte) (*oldRow, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.done.Schema == 1 {
+	read := decodeRow
+	switch r.done.Schema {
+	case 1:
 		return decodeRow1(value)
+	case 2:
+		read = decodeRow2
 	}
-	row, err := decodeRow(value)
+	row, err := read(value)
 	if err != nil {
 		return nil, err
 	}
@@ -292,7 +296,7 @@ func (b *booking) restore(r *row, seq uint64, body []byte) (err error) {
 
 // decodeRow1 reads a row of schema 1, which knew no facts but a PaymentIntent's.
 func decodeRow1(value []byte) (*oldRow, error) {
-	d := decoder{buf: value}
+	d := decoder{buf: value, plain: true}
 	var r oldRow
 	var intent bool
 	d.flags(&r.livemode, &r.released, &intent)

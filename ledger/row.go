@@ -36,6 +36,7 @@ func (r *row) encode() []byte {
 	e.byte(byte(slices.Index(Reasons[:], r.reason) + 1))
 	e.byte(byte(slices.Index(sources[:], r.source)))
 	e.text(r.id)
+	e.shared = sharedPart(r.id)
 	e.text(r.typ)
 	e.text(r.account)
 	e.text(r.apiVersion)
@@ -48,7 +49,15 @@ func (r *row) encode() []byte {
 }
 
 func decodeRow(value []byte) (*row, error) {
-	d := decoder{buf: value}
+	return readRowOf(decoder{buf: value})
+}
+
+// decodeRow2 reads a row of schema 2, whose texts were plain.
+func decodeRow2(value []byte) (*row, error) {
+	return readRowOf(decoder{buf: value, plain: true})
+}
+
+func readRowOf(d decoder) (*row, error) {
 	var r row
 	d.flags(&r.livemode, &r.released)
 	d.envelope(&r)
@@ -64,6 +73,7 @@ func (d *decoder) envelope(r *row) {
 	}
 	r.source = pick(d, sources[:], int(d.byte()))
 	r.id = d.text()
+	d.shared = sharedPart(r.id)
 	r.typ = d.text()
 	r.account = d.text()
 	r.apiVersion = d.text()
@@ -260,7 +270,7 @@ func (d *decoder) dispute() Dispute {
 
 // state is stored as its fields in order; equal states are equal bytes.
 func (s *state) encode() []byte {
-	var e encoder
+	e := encoder{shared: sharedPart(s.id)}
 	e.flags(s.intent != nil, s.charge != nil, s.succeeded, s.canceled)
 	e.text(s.account)
 	e.int(s.intentCreated)
@@ -293,7 +303,7 @@ func (s *state) encode() []byte {
 }
 
 func decodeState(id string, value []byte) (*state, error) {
-	d := decoder{buf: value}
+	d := decoder{buf: value, shared: sharedPart(id)}
 	s := &state{id: id}
 	var intent, charge bool
 	d.flags(&intent, &charge, &s.succeeded, &s.canceled)

@@ -205,11 +205,11 @@ func readLinks(tx *txn, id string) ([]link, error) {
 	if err != nil || value == nil {
 		return nil, err
 	}
-	return decodeLinks(value)
+	return decodeLinks(id, value)
 }
 
-func encodeLinks(links []link) []byte {
-	var e encoder
+func encodeLinks(id string, links []link) []byte {
+	e := encoder{shared: sharedPart(id)}
 	for _, k := range links {
 		e.byte(k.kind)
 		e.text(k.target)
@@ -217,8 +217,8 @@ func encodeLinks(links []link) []byte {
 	return e.buf
 }
 
-func decodeLinks(value []byte) (links []link, err error) {
-	for d := (decoder{buf: value}); len(d.buf) > 0; {
+func decodeLinks(id string, value []byte) (links []link, err error) {
+	for d := (decoder{buf: value, shared: sharedPart(id)}); len(d.buf) > 0; {
 		k := link{d.byte(), d.text()}
 		if d.err != nil || k.target == "" {
 			return nil, fmt.Errorf("%w: links of an id", ErrCorrupt)

@@ -1,7 +1,7 @@
 package ledger
 
 import (
-	"fmt"
+	"errors"
 	"slices"
 )
 
@@ -21,10 +21,29 @@ const (
 	storedSequences
 	storedRecord
 	storedRow1
+	storedRow2
 	storedTotalKey
 	storedBody
 	storedKinds
 )
+
+// Words are those that are stored by their numbers, and after them the beginnings of ids.
+func Words() []string { return slices.Concat(words[:], idPrefixes[:]) }
+
+// Text writes a text as it is stored under an id, and reads it back.
+func Text(under, text string) (stored []byte, again string, err error) {
+	e := encoder{shared: sharedPart(under)}
+	e.text(text)
+	d := decoder{buf: e.buf, shared: sharedPart(under)}
+	again = d.text()
+	return e.buf, again, d.end()
+}
+
+// stripesCharge is an id of Stripe's form.
+const stripesCharge = "ch_3wBTwEKvHadernBlVhC6f5rz"
+
+// errNotCompared: what was read is not written in that form any more, or is not worth it.
+var errNotCompared = errors.New("not compared")
 
 // Restore reads a stored value of a kind and returns it as it would be written.
 func Restore(kind byte, value []byte) ([]byte, error) {
@@ -36,7 +55,7 @@ func Restore(kind byte, value []byte) ([]byte, error) {
 		}
 		return r.encode(), nil
 	case storedState:
-		s, err := decodeState("pi_1", value)
+		s, err := decodeState("pi_3wBTwEKvHadernBl4gdrfNcd", value)
 		if err != nil {
 			return nil, err
 		}
@@ -51,8 +70,8 @@ func Restore(kind byte, value []byte) ([]byte, error) {
 		a, err := decodeAmounts(value)
 		return a.encode(), err
 	case storedLinks:
-		links, err := decodeLinks(value)
-		return encodeLinks(links), err
+		links, err := decodeLinks(stripesCharge, value)
+		return encodeLinks(stripesCharge, links), err
 	case storedSequences:
 		seqs, err := decodeSequences(value)
 		return encodeSequences(seqs), err
@@ -61,7 +80,10 @@ func Restore(kind byte, value []byte) ([]byte, error) {
 		return l.record(), err
 	case storedRow1:
 		_, err := decodeRow1(value)
-		return nil, err
+		return nil, errors.Join(err, errNotCompared)
+	case storedRow2:
+		_, err := decodeRow2(value)
+		return nil, errors.Join(err, errNotCompared)
 	case storedTotalKey:
 		_, _, _, err := readTotalKey(value)
 		return value, err
@@ -73,24 +95,24 @@ func Restore(kind byte, value []byte) ([]byte, error) {
 	defer codec.close()
 	raw, err := codec.decode(value)
 	if err != nil || len(raw) > len(value) {
-		return nil, fmt.Errorf("not to be compared: %w", err)
+		return nil, errors.Join(err, errNotCompared)
 	}
 	return value, nil
 }
 
 // StoredSamples has one value of each kind, and a whole one where there are many parts.
 func StoredSamples() []Sample {
-	in := Intent{ID: "pi_1", Status: statusSucceeded, Currency: "eur", Amount: 6480, HasAmount: true, AmountReceived: 6480, Customer: "cus_1",
-		Description: "three notebooks", Metadata: map[string]string{"order": "2417", "shop": "web"}, LatestCharge: "ch_1",
+	in := Intent{ID: "pi_3wBTwEKvHadernBl4gdrfNcd", Status: statusSucceeded, Currency: "eur", Amount: 6480, HasAmount: true, AmountReceived: 6480, Customer: "cus_1",
+		Description: "three notebooks", Metadata: map[string]string{"order": "2417", "shop": "web"}, LatestCharge: stripesCharge,
 		LastError: &PaymentError{Type: "card_error", Code: "card_declined"}, Created: 1776163468}
-	charge := Charge{ID: "ch_1", Status: statusSucceeded, Currency: "eur", Amount: 6480, AmountCaptured: 6480, AmountRefunded: 800, Captured: true,
+	charge := Charge{ID: stripesCharge, Status: statusSucceeded, Currency: "eur", Amount: 6480, AmountCaptured: 6480, AmountRefunded: 800, Captured: true,
 		Customer: "cus_1", Created: 1776163470, Fee: &Fee{Amount: 120, Currency: "eur"}}
 	refund := Refund{ID: "re_1", Charge: "ch_1", Status: refundSucceeded, Currency: "eur", Amount: 800, Reason: "requested_by_customer", Created: 1776163490}
 	dispute := Dispute{ID: "dp_1", Charge: "ch_1", Status: "lost", Currency: "eur", Amount: 5680, Reason: "fraudulent", Created: 1776163500,
 		Transactions: []Transaction{{ID: "txn_1", Amount: -5680, Currency: "eur", Created: 1776163500}}}
-	facts := Facts{PaymentIntent: "pi_1", Charge: "ch_1", Intents: []Intent{in}, Charges: []Charge{charge}, Refunds: []Refund{refund},
+	facts := Facts{PaymentIntent: in.ID, Charge: charge.ID, Intents: []Intent{in}, Charges: []Charge{charge}, Refunds: []Refund{refund},
 		Disputes: []Dispute{dispute}, Sessions: []Session{{ID: "cs_1", PaymentStatus: "paid"}}}
-	r := &row{id: "evt_1", typ: "charge.refunded", account: "acct_1", apiVersion: "2023-10-16", created: 1776163490, received: 1776163490123,
+	r := &row{id: "evt_3wBTwEKvHadernBlBPBleRA0", typ: "charge.refunded", account: "acct_1", apiVersion: "2023-10-16", created: 1776163490, received: 1776163490123,
 		source: Webhook, outcome: Applied, size: 2100, repeats: 3, facts: facts}
 	held := &row{id: "evt_2", livemode: true, released: true, source: Reconcile, outcome: Quarantined, reason: WrongMode}
 	c := counts{outcomes: [len(Outcomes)]uint64{5, 1}, conflicts: 1, expired: 7}
@@ -101,12 +123,12 @@ func StoredSamples() []Sample {
 		panic(err)
 	}
 	defer codec.close()
-	state := fold("pi_1", []*row{r})
+	state := fold(in.ID, []*row{r})
 	money := amounts{6480, 800, 5680, 0}
 	return []Sample{
 		{storedRow, r.encode()}, {storedRow, held.encode()}, {storedState, state.encode()}, {storedCounts, c.encode()}, {storedAmounts, money.encode()},
-		{storedLinks, encodeLinks([]link{{linkToIntent, "pi_1"}, {linkToCharge, "ch_1"}})}, {storedSequences, encodeSequences([]uint64{1, 5, 300})},
-		{storedRecord, l.record()}, {storedRow1, r.encode()}, {storedTotalKey, totalKey(movement{at: 1776163468, currency: "eur"}, "acct_1")},
+		{storedLinks, encodeLinks(stripesCharge, []link{{linkToIntent, "pi_3wBTwEKvHadernBl4gdrfNcd"}, {linkToCharge, "ch_1"}})}, {storedSequences, encodeSequences([]uint64{1, 5, 300})},
+		{storedRecord, l.record()}, {storedRow1, []byte("\x00\x00\x00\x00\x05evt_1")}, {storedRow2, []byte("\x00\x00\x00\x00\x05evt_1\x01x\x00\x00\x02\x02\x02\x00\x00")}, {storedTotalKey, totalKey(movement{at: 1776163468, currency: "eur"}, "acct_1")},
 		{storedBody, codec.encode(slices.Concat(builtinText[:900], []byte("and more")))},
 	}
 }

@@ -2,6 +2,9 @@ package ledger_test
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"strings"
 	"testing"
 
 	"tillhook/ledger"
@@ -26,4 +29,39 @@ func FuzzStored(f *testing.F) {
 			t.Fatalf("kind %d: %x is written as %x, which is longer", kind, value, again)
 		}
 	})
+}
+
+// Every stored value refers to the words by their numbers.
+func TestTheWordsStay(t *testing.T) {
+	const first = "3c384491a5e9386a7043b1bcbd49567be2f5f13677953a6ac84a7968308a0e51"
+	if sum := fmt.Sprintf("%x", sha256.Sum256([]byte(strings.Join(ledger.Words(), "\n")))); sum != first {
+		t.Errorf("the words that stored values refer to are others: %s", sum)
+	}
+	seen := map[string]bool{}
+	for _, word := range ledger.Words() {
+		if seen[word] {
+			t.Errorf("%q stands twice", word)
+		}
+		seen[word] = true
+	}
+}
+
+func TestTextsAreStoredShortly(t *testing.T) {
+	const under = "evt_3wBTwEKvHadernBlBPBleRA0"
+	for _, c := range []struct {
+		under, text string
+		size        int
+	}{
+		{under, "", 1}, {under, "succeeded", 1}, {under, "payment_intent.succeeded", 1}, {under, "customer.created", 2},
+		{under, "pi_3wBTwEKvHadernBl4gdrfNcd", 2 + 8}, {under, "txn_3wBTwEKvHadernBl4gdrfNcd", 2 + 8},
+		{under, "pi_3wBTwEKvHadernBx4gdrfNcd", 1 + 27}, // of another payment
+		{under, "xx_3wBTwEKvHadernBl4gdrfNcd", 1 + 27}, {under, "3wBTwEKvHadernBl4gdrfNcd", 1 + 24}, {under, "pi_3wBTwEKvHadernBl4gdrfNcd0", 1 + 28},
+		{"evt_1", "pi_3wBTwEKvHadernBl4gdrfNcd", 1 + 27}, {"", "pi_", 1 + 3},
+		{under, strings.Repeat("x", 63), 1 + 63}, {under, strings.Repeat("x", 64), 2 + 64}, {under, "\x00\xff", 1 + 2},
+	} {
+		stored, again, err := ledger.Text(c.under, c.text)
+		if err != nil || again != c.text || len(stored) != c.size {
+			t.Errorf("%q under %q takes %d bytes, not %d, and is read as %q, %v", c.text, c.under, len(stored), c.size, again, err)
+		}
+	}
 }

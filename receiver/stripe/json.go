@@ -35,9 +35,6 @@ func (v value) isArray() bool { return v.begins('[') }
 // isNull: absent and null are the same to us.
 func (v value) isNull() bool { return v.of == nil || v.begins('n') }
 
-// few fields are compared with each other without a map: more than Stripe's objects have.
-const few = 64
-
 // fields visits an object's fields; of a name that comes twice only the last one, as everywhere in JSON practice.
 // It visits nothing if v is not an object.
 func (v value) fields(visit func(name []byte, field value)) {
