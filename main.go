@@ -184,6 +184,7 @@ func tend(g *group, c *config.Config, books *ledger.Ledger, m *metrics.Metrics, 
 		<-ctx.Done()
 		return nil
 	})
+	g.runs("dictionaries for bodies", books.LearnBodies)
 	g.runs("retention", func(ctx context.Context) error { return books.KeepBodies(ctx, c.Retention) })
 	if c.BackupDir == "" {
 		return

@@ -3,7 +3,9 @@ package ledger
 import (
 	_ "embed"
 	"fmt"
+	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/klauspost/compress/s2"
 	"github.com/klauspost/compress/zstd"
@@ -31,14 +33,15 @@ var builtinText []byte
 // again and again. So every body is packed against a dictionary, with S2, which needs a fifth of zstd's time for
 // that. https://pkg.go.dev/github.com/klauspost/compress/s2#Dict
 type bodyCodec struct {
-	builtin *s2.Dict
-	scratch sync.Pool // of *[]byte
-	zstd    *zstd.Decoder
+	dictionaries atomic.Pointer[[]*s2.Dict] // by number; nil for one that is damaged. The first is built in, the others were learned
+	scratch      sync.Pool                  // of *[]byte
+	zstd         *zstd.Decoder
 }
 
 func newBodyCodec() (*bodyCodec, error) {
-	c := &bodyCodec{builtin: s2.MakeDict(builtinText, nil), scratch: sync.Pool{New: func() any { return new([]byte) }}}
-	if c.builtin == nil {
+	c := &bodyCodec{scratch: sync.Pool{New: func() any { return new([]byte) }}}
+	c.load(nil)
+	if (*c.dictionaries.Load())[0] == nil {
 		return nil, fmt.Errorf("the built-in dictionary of %d bytes cannot be used", len(builtinText))
 	}
 	var err error
@@ -46,6 +49,35 @@ func newBodyCodec() (*bodyCodec, error) {
 		return nil, fmt.Errorf("body decompressor: %w", err)
 	}
 	return c, nil
+}
+
+// load takes up what was learned.
+func (c *bodyCodec) load(learned [][]byte) {
+	list := []*s2.Dict{s2.MakeDict(builtinText, nil)}
+	for _, text := range learned {
+		list = append(list, s2.MakeDict(text, nil)) // nil of an empty one
+	}
+	c.dictionaries.Store(&list)
+}
+
+// add takes up one more dictionary; from now on it is used.
+func (c *bodyCodec) add(text []byte) {
+	list := append(slices.Clone(*c.dictionaries.Load()), s2.MakeDict(text, nil))
+	c.dictionaries.Store(&list)
+}
+
+// count is how many dictionaries there are.
+func (c *bodyCodec) count() int { return len(*c.dictionaries.Load()) }
+
+// newest is the dictionary to pack with.
+func (c *bodyCodec) newest() (number byte, d *s2.Dict) {
+	list := *c.dictionaries.Load()
+	for i, d := range slices.Backward(list) {
+		if d != nil {
+			return byte(i), d
+		}
+	}
+	return 0, list[0]
 }
 
 // maxScratch bytes are kept for the next body.
@@ -57,7 +89,8 @@ func (c *bodyCodec) encode(raw []byte) []byte {
 	if most := s2.MaxEncodedLen(len(raw)); cap(*scratch) < most {
 		*scratch = make([]byte, most)
 	}
-	kind, packed := []byte{bodyS2, 0}, c.builtin.Encode((*scratch)[:cap(*scratch)], raw)
+	number, dictionary := c.newest()
+	kind, packed := []byte{bodyS2, number}, dictionary.Encode((*scratch)[:cap(*scratch)], raw)
 	if len(packed)+1 >= len(raw) {
 		kind, packed = []byte{bodyPlain}, raw
 	}
@@ -91,14 +124,15 @@ func (c *bodyCodec) decode(stored []byte) ([]byte, error) {
 }
 
 func (c *bodyCodec) unpack(packed []byte) ([]byte, error) {
-	if len(packed) == 0 || packed[0] != 0 {
-		return nil, fmt.Errorf("%w: body of an unknown dictionary", ErrCorrupt)
+	list := *c.dictionaries.Load()
+	if len(packed) == 0 || int(packed[0]) >= len(list) || list[packed[0]] == nil {
+		return nil, fmt.Errorf("%w: body of a dictionary that is unknown or damaged", ErrCorrupt)
 	}
-	block := packed[1:]
+	dictionary, block := list[packed[0]], packed[1:]
 	if size, err := s2.DecodedLen(block); err != nil || size > maxBody {
 		return nil, fmt.Errorf("%w: body without a length that can be", ErrCorrupt)
 	}
-	raw, err := c.builtin.Decode(nil, block)
+	raw, err := dictionary.Decode(nil, block)
 	if err != nil {
 		return nil, fmt.Errorf("%w: body: %w", ErrCorrupt, err)
 	}

@@ -135,7 +135,7 @@ func (l *Ledger) prove() (*Proof, error) {
 			}
 		}
 		proof.FreePages = int64(l.db.Stats().FreePageN)
-		for _, step := range []func() error{c.events, c.ids, c.quarantine, c.bodies, c.payments, c.sumsOfDays, c.sums} {
+		for _, step := range []func() error{c.dictionaries, c.events, c.ids, c.quarantine, c.bodies, c.payments, c.sumsOfDays, c.sums} {
 			if err := step(); err != nil {
 				return err
 			}
@@ -202,6 +202,10 @@ func (c *checker) has(bucket, key []byte) bool {
 	}
 	_, err := unseal(bucket, key, stored)
 	return err == nil
+}
+
+func (c *checker) dictionaries() error {
+	return c.walk(bucketDictionaries, func(_, _ []byte) error { return nil })
 }
 
 func (c *checker) events() error {

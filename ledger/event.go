@@ -98,6 +98,7 @@ func (l *Ledger) Append(ctx context.Context, e *Event) (Result, error) {
 	if err := l.wait(ctx, p); err != nil {
 		return Result{}, err // p may still be under way
 	}
+	l.learner.remember(e)
 	return p.result, nil
 }
 

@@ -30,6 +30,18 @@ func (l *Ledger) AppendLookedUpAt(ctx context.Context, e *Event, tx uint64) (Res
 	return p.result, err
 }
 
+// Dictionaries is how many there are for bodies, the built-in one included.
+func (l *Ledger) Dictionaries() int { return l.bodies.count() }
+
+// Packed is how many bytes a body would take.
+func (l *Ledger) Packed(raw []byte) int { return len(l.bodies.encode(raw)) }
+
+// Remembered is how many bodies of a type there are to learn from.
+func (l *Ledger) Remembered(typ string) int { return len(l.learner.bodies()[typ]) }
+
+// InCommon is what is learned from bodies of one type.
+func InCommon(bodies [][]byte) []byte { return inCommon(bodies) }
+
 // Queued is how many events wait for the committer.
 func (l *Ledger) Queued() int { return len(l.queue) }
 

@@ -345,11 +345,18 @@ func endless(t *testing.T, file []byte) []byte {
 // bbolt falls back to the meta page before when the newest one is damaged. The last transaction is gone then, and the
 // proof of a file that lies still must tell.
 func TestADamagedNewestMetaPageIsFound(t *testing.T) {
-	rest, _ := worked(t)
+	l := ledgertest.Open(t, false)
+	for i := range 20 {
+		mustAppend(t, l, succeeded(fmt.Sprintf("evt_%d", i), fmt.Sprintf("pi_%d", i)))
+	}
+	killed := mustRead(t, l.Path()) // nothing is under way, and the last transaction held an event
 	b := newBench(t)
-	whole := b.try(rest)
-	damaged := bytes.Clone(rest)
-	damaged[newestMeta(rest)*4096+16+40] ^= 1
+	whole := b.try(killed)
+	if whole.data == "" {
+		t.Fatalf("the whole file: %+v", whole)
+	}
+	damaged := bytes.Clone(killed)
+	damaged[newestMeta(killed)*4096+16+40] ^= 1
 	if v := b.try(damaged); v.fault == "" && v.data != whole.data {
 		t.Errorf("the proof calls it sound, and it holds %s, not %s", v.data, whole.data)
 	}

@@ -18,6 +18,7 @@
 //	links           other id          -> targets: an event named both; a target is its PaymentIntent, else its charge
 //	totals          day, currency, account -> what came and went on that day, in UTC
 //	quarantine      sequence          -> nothing: the events that could not be used
+//	dictionaries    number            -> what bodies have in common, to pack them against
 //	fresh           record            -> what a commit wrote under ids, on its way to its places (fresh.go)
 //
 // Sequences start at 1 and have no gaps. Every value ends in a CRC-32C over its key and itself,
@@ -133,6 +134,7 @@ type Ledger struct {
 	livemode bool
 	readOnly bool
 	bodies   *bodyCodec
+	learner  learner
 
 	fresh       freshness // the committer's own
 	recent      recentIDs // those of events that are fresh
@@ -228,6 +230,7 @@ func openFile(path string, readOnly bool) (_ *Ledger, err error) {
 		wake:     make(chan struct{}, 1),
 		stopped:  make(chan struct{}),
 		repeats:  map[uint64]uint64{},
+		learner:  learner{samples: map[string][]lesson{}, due: make(chan struct{}, 1)},
 	}
 	db, err := bolt.Open(path, 0o600, &bolt.Options{
 		Timeout:         time.Millisecond, // one try: a held file is reported, not waited for
@@ -408,6 +411,7 @@ func (l *Ledger) load() error {
 		if err != nil {
 			return err
 		}
+		l.bodies.load(readDictionaries(file))
 		if err := l.fresh.load(file); err != nil {
 			return err
 		}

@@ -93,6 +93,8 @@ type rebuild struct {
 func (r *rebuild) write(ctx context.Context) (made string, err error) {
 	err = r.source.viewFile(func(file *bolt.Tx) error {
 		from := inPlace(file) // nothing is read of it that could be fresh
+		learned := readDictionaries(file)
+		r.source.bodies.load(learned)
 		if r.done.Schema, err = readVersion(from); err != nil {
 			return err
 		}
@@ -118,7 +120,9 @@ func (r *rebuild) write(ctx context.Context) (made string, err error) {
 		if err != nil {
 			return err
 		}
-		err = r.rows(ctx, from, db)
+		if err = db.Update(func(tx *bolt.Tx) error { return keepDictionaries(inPlace(tx), learned) }); err == nil {
+			err = r.rows(ctx, from, db)
+		}
 		return errors.Join(err, db.Sync(), db.Close())
 	})
 	return made, err

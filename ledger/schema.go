@@ -22,9 +22,10 @@ var (
 	bucketTotals        = []byte("totals")
 	bucketQuarantine    = []byte("quarantine")
 	bucketFresh         = []byte("fresh")
+	bucketDictionaries  = []byte("dictionaries")
 
 	buckets = [][]byte{bucketMeta, bucketEvents, bucketBodies, bucketIDs, bucketPayments,
-		bucketPaymentsTime, bucketPaymentEvents, bucketLinks, bucketTotals, bucketQuarantine, bucketFresh}
+		bucketPaymentsTime, bucketPaymentEvents, bucketLinks, bucketTotals, bucketQuarantine, bucketFresh, bucketDictionaries}
 
 	metaSchema  = []byte("schema")
 	metaMode    = []byte("mode")
