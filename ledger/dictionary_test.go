@@ -150,7 +150,9 @@ func TestADamagedDictionary(t *testing.T) {
 	awaitDictionaries(t, l, 2)
 	mustAppend(t, l, order(64, "cus_64"))
 	end()
-	edit(t, dir, func(tx *bolt.Tx) error { return tx.Bucket([]byte("dictionaries")).Put([]byte{1}, bytes.Repeat([]byte("noise"), 1000)) })
+	edit(t, dir, func(tx *bolt.Tx) error {
+		return tx.Bucket([]byte("dictionaries")).Put([]byte{1}, bytes.Repeat([]byte("noise"), 1000))
+	})
 	if _, err := ledger.Verify(ledger.Path(dir)); !errors.Is(err, ledger.ErrCorrupt) {
 		t.Errorf("the proof says %v", err)
 	}

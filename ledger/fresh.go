@@ -24,8 +24,9 @@ import (
 var freshBuckets = [...][]byte{bucketIDs, bucketPayments, bucketPaymentsTime, bucketPaymentEvents, bucketLinks}
 
 const (
-	// generationSize is how many fresh entries are settled together.
-	generationSize = 16 << 10
+	// generationSize is how many fresh entries are settled together, generationBytes how much memory they may take before.
+	generationSize  = 16 << 10
+	generationBytes = 16 << 20
 	// settleMore: a commit settles so many entries more than it writes, as a part of those, so that what is
 	// fresh stays bounded.
 	settleMore = 4
@@ -133,6 +134,7 @@ type freshness struct {
 	newFrom   uint64                 // the first record of the newer generation
 	records   int                    // how many there are
 	limit     int                    // how many entries make a generation
+	bytes     int                    // of the newer generation
 	dropped   uint64                 // the transaction in which the last generation was settled
 }
 
@@ -169,7 +171,7 @@ func (f *freshness) turn() {
 	}
 	f.settling, f.settled = all, 0
 	f.old, f.new = f.new, map[string]*freshEntry{}
-	f.newLayers, f.newFrom = nil, f.last+1
+	f.newLayers, f.newFrom, f.bytes = nil, f.last+1, 0
 }
 
 // freshWrites are what a transaction writes.
@@ -271,7 +273,9 @@ func (w *freshWrites) writeRecord(tx *bolt.Tx) error {
 func (w *freshWrites) done(tx uint64) (settled bool) {
 	f := w.before
 	for i := range w.layer {
-		f.new[w.layer[i].key] = &w.layer[i]
+		e := &w.layer[i]
+		f.new[e.key] = e
+		f.bytes += len(e.key) + len(e.stored)
 	}
 	f.newLayers, f.settled, f.last, f.records = w.newLayers, w.settled, w.last, w.records
 	if f.settled < len(f.settling) {
@@ -281,7 +285,7 @@ func (w *freshWrites) done(tx uint64) (settled bool) {
 		f.settling, f.settled, f.old = nil, 0, nil
 		f.dropped, settled = tx, true
 	}
-	if len(f.new) >= f.limit {
+	if len(f.new) >= f.limit || f.bytes >= generationBytes {
 		f.turn()
 	}
 	return settled
