@@ -60,10 +60,20 @@ func (c *bodyCodec) load(learned [][]byte) {
 	c.dictionaries.Store(&list)
 }
 
-// add takes up one more dictionary; from now on it is used.
-func (c *bodyCodec) add(text []byte) {
-	list := append(slices.Clone(*c.dictionaries.Load()), s2.MakeDict(text, nil))
-	c.dictionaries.Store(&list)
+// add takes up one more dictionary, which is on disk under that number; from now on it is used. It may have been taken up
+// from there already.
+func (c *bodyCodec) add(number byte, text []byte) {
+	d := s2.MakeDict(text, nil)
+	for {
+		have := c.dictionaries.Load()
+		if len(*have) != int(number) {
+			return
+		}
+		list := append(slices.Clone(*have), d)
+		if c.dictionaries.CompareAndSwap(have, &list) {
+			return
+		}
+	}
 }
 
 // count is how many dictionaries there are.

@@ -16,7 +16,8 @@ import (
 // A shop's bodies are more like each other than like anybody else's. So the ledger learns from them, a few times in its
 // life, what all of them have in common, and packs later ones against that. What it learns is kept for good, as long as
 // the bodies that need it may be: so nothing goes into it that only some bodies say. A value stands in it only
-// as far as it is the same in many events of one type, each about another payment of another customer.
+// as far as it is the same in many events of one type, each about another payment of another customer, and never under
+// a name that tells of a person.
 
 const (
 	// learnFirst events must have come before the first dictionary is learned; each further one takes learnMore times as many.
@@ -65,8 +66,11 @@ func (n *learner) remember(e *Event) {
 		return
 	}
 	l := lesson{payment: e.Facts.named(), customer: e.Facts.customer(), raw: e.Raw}
+	if l.customer == "" { // whose it is cannot be told
+		return
+	}
 	if slices.ContainsFunc(list, func(other lesson) bool {
-		return other.payment == l.payment || other.customer == l.customer && l.customer != ""
+		return other.payment == l.payment || other.customer == l.customer
 	}) {
 		return
 	}
@@ -153,13 +157,16 @@ func (l *Ledger) learn(ctx context.Context, number byte) (learned bool, err erro
 		return false, nil
 	}
 	err = l.do(ctx, func(b *booking) error {
+		if b.tx.Bucket(bucketDictionaries).Get([]byte{number}) != nil {
+			return fmt.Errorf("dictionary %d is there already", number) // by a try that seemed to fail
+		}
 		b.writing = true
 		return put(b.tx, bucketDictionaries, []byte{number}, text)
 	})
 	if err != nil {
 		return false, fmt.Errorf("keep a dictionary for bodies: %w", err)
 	}
-	l.bodies.add(text)
+	l.bodies.add(number, text)
 	return true, nil
 }
 
@@ -210,6 +217,9 @@ func inCommon(texts [][]byte) []byte {
 			common = append(common, token...)
 			continue
 		}
+		if personal[lastName(same[0][i-1])] {
+			continue
+		}
 		begin, end := len(token), len(token)
 		for _, other := range same[1:] {
 			begin = min(begin, sharedPrefix(token, other[i]))
@@ -221,6 +231,28 @@ func inCommon(texts [][]byte) []byte {
 		}
 	}
 	return common
+}
+
+// personal are the names of fields that tell of a person: one may come again and again as a new customer.
+var personal = func() map[string]bool {
+	names := map[string]bool{}
+	for _, name := range []string{"email", "receipt_email", "name", "phone", "line1", "line2", "city", "state", "postal_code", "ip", "ip_address",
+		"fingerprint", "last4", "first6", "exp_month", "exp_year", "iin", "customer", "receipt_number", "receipt_url", "url"} {
+		names[name] = true
+	}
+	return names
+}()
+
+// lastName is the last string in a text, as a field's name stands before its value; it may be that of a field before.
+func lastName(text []byte) string {
+	end := bytes.LastIndexByte(text, '"')
+	if end > 0 && end == len(text)-1 { // it opens the value
+		end = bytes.LastIndexByte(text[:end], '"')
+	}
+	if end <= 0 {
+		return ""
+	}
+	return string(text[bytes.LastIndexByte(text[:end], '"')+1 : end])
 }
 
 // splitValues cuts a JSON text into what stands between its values, names included, and the values: by turns, the first of
@@ -291,7 +323,12 @@ func readDictionaries(tx *bolt.Tx) (texts [][]byte) {
 		if err != nil {
 			text = nil
 		}
-		texts = append(texts, bytes.Clone(text))
+		for len(key) == 1 && len(texts) < int(key[0]) {
+			texts = append(texts, nil)
+		}
+		if len(key) == 1 && key[0] > 0 {
+			texts[key[0]-1] = bytes.Clone(text)
+		}
 	}
 	return texts
 }

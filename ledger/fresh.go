@@ -138,14 +138,15 @@ type freshness struct {
 	dropped   uint64                 // the transaction in which the last generation was settled
 }
 
-// load begins with what a file holds: an older generation.
-func (f *freshness) load(tx *bolt.Tx) error {
+// load begins with what a file holds: an older generation. The number of a transaction that failed may come again, so what
+// was looked up in it tells nothing.
+func (f *freshness) load(tx *bolt.Tx, failed uint64) error {
 	all, records, last, err := readFresh(tx)
 	if err != nil {
 		return err
 	}
 	*f = freshness{old: make(map[string]*freshEntry, len(all)), new: map[string]*freshEntry{}, settling: all,
-		last: last, newFrom: last + 1, records: records, limit: cmp.Or(f.limit, generationSize), dropped: uint64(tx.ID())}
+		last: last, newFrom: last + 1, records: records, limit: cmp.Or(f.limit, generationSize), dropped: max(uint64(tx.ID()), f.dropped, failed+1)}
 	for i := range all {
 		f.old[all[i].key] = &all[i]
 	}
@@ -229,7 +230,8 @@ func (w *freshWrites) settle(tx *bolt.Tx, n int) error {
 		}
 		n--
 		if !reachable(tx.Bucket(e.bucket()), []byte(e.key[1:])) {
-			w.entries[e.key] = e
+			stays := *e
+			w.entries[e.key] = &stays
 			continue
 		}
 		if err := e.place(tx); err != nil {
@@ -272,9 +274,8 @@ func (w *freshWrites) writeRecord(tx *bolt.Tx) error {
 // fresh is of the newer generation.
 func (w *freshWrites) done(tx uint64) (settled bool) {
 	f := w.before
-	for i := range w.layer {
-		e := &w.layer[i]
-		f.new[e.key] = e
+	for key, e := range w.entries {
+		f.new[key] = e
 		f.bytes += len(e.key) + len(e.stored)
 	}
 	f.newLayers, f.settled, f.last, f.records = w.newLayers, w.settled, w.last, w.records
@@ -283,7 +284,7 @@ func (w *freshWrites) done(tx uint64) (settled bool) {
 	}
 	if f.settling != nil {
 		f.settling, f.settled, f.old = nil, 0, nil
-		f.dropped, settled = tx, true
+		f.dropped, settled = max(f.dropped, tx), true
 	}
 	if len(f.new) >= f.limit || f.bytes >= generationBytes {
 		f.turn()

@@ -412,7 +412,7 @@ func (l *Ledger) load() error {
 			return err
 		}
 		l.bodies.load(readDictionaries(file))
-		if err := l.fresh.load(file); err != nil {
+		if err := l.fresh.load(file, l.unsettled.txID); err != nil {
 			return err
 		}
 		l.versions.Store(&[]version{{uint64(file.ID()), l.fresh.layers(nil, 0)}})

@@ -2,6 +2,7 @@ package operator_test
 
 import (
 	"bytes"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -245,8 +246,14 @@ func TestASummaryTellsThatTheDiskFails(t *testing.T) {
 		}
 	}
 	defer limit(unix.RLIM_INFINITY)
-	limit(4096)
-	if _, err := l.Append(t.Context(), paid("1", "2026-11-23T10:00:00Z", 500)); !errors.Is(err, ledger.ErrUnavailable) {
+	// The limit is that of the whole process, whose own log of the test must stay below it.
+	large := paid("1", "2026-11-23T10:00:00Z", 500)
+	large.Raw = make([]byte, 2<<20)
+	if _, err := rand.Read(large.Raw); err != nil {
+		t.Fatal(err)
+	}
+	limit(1 << 20)
+	if _, err := l.Append(t.Context(), large); !errors.Is(err, ledger.ErrUnavailable) {
 		t.Fatalf("an event was taken by a full disk: %v", err)
 	}
 	h := summaryOf(t, door(l), "").Health

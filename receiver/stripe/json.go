@@ -66,13 +66,17 @@ func (v value) field(name string) (found value) {
 	return found
 }
 
+// many names are compared by a map: more than Stripe's objects have.
+const many = 128
+
 // repeatsName tells whether a name may stand twice in an object: it is not wrong when it says no.
 func (d *document) repeatsName(object uint32) bool {
 	var seen [4]uint64 // a bit for what the names' looks come to
 	end := d.nodes[object].next
+	count := 0
 	for i := object + 1; i < end; i = d.nodes[i+1].next {
 		n := &d.nodes[i]
-		if !n.plain {
+		if count++; !n.plain || count > many {
 			return true
 		}
 		name := d.text[n.start+1 : n.end-1]
