@@ -35,7 +35,7 @@ type pending struct {
 	body     []byte // compressed
 	size     uint64 // of the raw one
 	absentAt uint64 // the transaction in which the event's id was looked up in its place and not found; 0 if it was not
-	weight   int64  // what it counts for in maxQueuedBytes: the raw size is more than body and facts together
+	weight   int64  // what it counts for in maxQueuedBytes: the raw size, and some; the facts keep the raw bytes in memory
 	release  bool   // no delivery: the event was read from its own row
 	booked   bool   // the event left quarantine
 	job      func(*booking) error

@@ -73,21 +73,20 @@ type kind struct {
 	name        string
 	connections int
 	make        func(m *Maker, n int) []Request
-	prepare     func(m *Maker, sent []Request) []Request // what is sent before the clock starts; nil for nothing
-	wants       int                                      // the status the subject must answer
+	known       bool // they are sent once before the clock starts
+	wants       int  // the status the subject must answer
 	stored      bool
 }
 
 func kinds() []kind {
-	fresh := func(m *Maker, n int) []Request { return m.Fresh(n) }
 	return []kind{
-		{name: "new events", connections: 1, make: fresh, wants: 200, stored: true},
-		{name: "new events", connections: 16, make: fresh, wants: 200, stored: true},
-		{name: "new events", connections: 64, make: fresh, wants: 200, stored: true},
-		{name: "new events", connections: 256, make: fresh, wants: 200, stored: true},
-		{name: "new events, random ids", connections: 64, make: func(m *Maker, n int) []Request { return m.Random(n) }, wants: 200, stored: true},
-		{name: "repeats", connections: 64, make: fresh, prepare: func(_ *Maker, sent []Request) []Request { return sent }, wants: 200},
-		{name: "forged", connections: 64, make: func(m *Maker, n int) []Request { return m.Forged(n) }, wants: 400},
+		{name: "new events", connections: 1, make: (*Maker).Fresh, wants: 200, stored: true},
+		{name: "new events", connections: 16, make: (*Maker).Fresh, wants: 200, stored: true},
+		{name: "new events", connections: 64, make: (*Maker).Fresh, wants: 200, stored: true},
+		{name: "new events", connections: 256, make: (*Maker).Fresh, wants: 200, stored: true},
+		{name: "new events, random ids", connections: 64, make: (*Maker).Random, wants: 200, stored: true},
+		{name: "repeats", connections: 64, make: (*Maker).Fresh, known: true, wants: 200},
+		{name: "forged", connections: 64, make: (*Maker).Forged, wants: 400},
 	}
 }
 
@@ -130,11 +129,11 @@ func (o *Options) measure(ctx context.Context, k kind) (*Case, error) {
 				c.BodyBytes += float64(r.Body) / float64(len(requests))
 			}
 		}
-		subject, err := o.run(ctx, &o.Subject, k, maker, requests, k.wants)
+		subject, err := o.run(ctx, &o.Subject, k, requests, k.wants)
 		if err != nil {
 			return nil, err
 		}
-		bare, err := o.run(ctx, &o.Bare, k, maker, requests, 200)
+		bare, err := o.run(ctx, &o.Bare, k, requests, 200)
 		if err != nil {
 			return nil, fmt.Errorf("the bare handler: %w", err)
 		}
@@ -145,7 +144,7 @@ func (o *Options) measure(ctx context.Context, k kind) (*Case, error) {
 }
 
 // run starts a server on an empty folder, loads it and ends it.
-func (o *Options) run(ctx context.Context, s *Server, k kind, m *Maker, requests []Request, want int) (f Figures, err error) {
+func (o *Options) run(ctx context.Context, s *Server, k kind, requests []Request, want int) (f Figures, err error) {
 	dir, err := os.MkdirTemp(o.Dir, "run-")
 	if err != nil {
 		return f, fmt.Errorf("make a folder for the run: %w", err)
@@ -156,8 +155,8 @@ func (o *Options) run(ctx context.Context, s *Server, k kind, m *Maker, requests
 		return f, err
 	}
 	defer func() { err = errors.Join(err, p.stop()) }()
-	if k.prepare != nil {
-		if _, err := Send(ctx, p.address, k.prepare(m, requests), k.connections, want); err != nil {
+	if k.known {
+		if _, err := Send(ctx, p.address, requests, k.connections, want); err != nil {
 			return f, err
 		}
 	}

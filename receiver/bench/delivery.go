@@ -61,13 +61,13 @@ func (m *Maker) Fresh(n int) []Request {
 	list := make([]Request, 0, n)
 	for len(list) < n {
 		if len(m.late) > lag/2 {
-			list = append(list, m.sign(m.body(succeededBody, m.late[0]), m.secret))
+			list = append(list, m.sign(m.body(succeededBody, m.late[0])))
 			m.late = m.late[1:]
 		}
 		if len(list) < n {
 			p := m.payment()
 			m.late = append(m.late, p)
-			list = append(list, m.sign(m.body(createdBody, p), m.secret))
+			list = append(list, m.sign(m.body(createdBody, p)))
 		}
 	}
 	return list
@@ -135,9 +135,9 @@ func (m *Maker) body(template string, p payment) string {
 }
 
 // sign makes the request that Stripe would send.
-func (m *Maker) sign(body, secret string) Request {
+func (m *Maker) sign(body string) Request {
 	at := strconv.FormatInt(time.Now().Unix(), 10)
-	mac := hmac.New(sha256.New, []byte(secret))
+	mac := hmac.New(sha256.New, []byte(m.secret))
 	mac.Write([]byte(at + "." + body))
 	return Request{Body: len(body), Bytes: fmt.Appendf(nil, "POST /webhooks/stripe HTTP/1.1\r\nHost: shop.example\r\n"+
 		"User-Agent: Stripe/1.0 (+https://stripe.com/docs/webhooks)\r\nContent-Length: %d\r\nAccept: */*; q=0.5, application/xml\r\n"+
