@@ -35,7 +35,7 @@ func (b *booking) fill(batch []*pending, repeats map[uint64]uint64, settle int) 
 	if err := put(b.tx, bucketMeta, metaCounts, b.counts.encode()); err != nil {
 		return err
 	}
-	return b.tx.writes.end(b.tx.Tx, settle)
+	return b.tx.fresh.end(b.tx.Tx, settle)
 }
 
 // book writes one event down. All that is read is read before anything is written, so that damage
@@ -91,11 +91,10 @@ func (b *booking) book(p *pending) (err error) {
 	return put(b.tx, bucketEvents, seqKey(seq), old.encode())
 }
 
-// rowOf finds the row of an event's id. Whoever brought the event has looked in its place: what was written there since
-// is still fresh, unless a generation has been settled meanwhile.
+// rowOf finds the row of an event's id. Of one that had none when the batch was looked at, it can only be of this batch.
 func (b *booking) rowOf(p *pending) (seq uint64, known bool, err error) {
-	if w := b.tx.writes; w != nil && p.absentAt != 0 && p.absentAt >= w.before.dropped {
-		if e, ok := b.tx.findFresh(freshOf(bucketIDs), idKey(p.event.Livemode, p.event.ID)); !ok || e.stored == nil {
+	if p.absent {
+		if _, ok := b.tx.findFresh(freshOf(bucketIDs), idKey(p.event.Livemode, p.event.ID)); !ok {
 			return 0, false, nil
 		}
 	}

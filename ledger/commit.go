@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"runtime/debug"
 	"time"
 )
@@ -31,17 +32,17 @@ const (
 
 // pending is an event that waits for its commit, or a job of the ledger's own.
 type pending struct {
-	event    Event  // without its raw body
-	body     []byte // compressed
-	size     uint64 // of the raw one
-	absentAt uint64 // the transaction in which the event's id was looked up in its place and not found; 0 if it was not
-	weight   int64  // what it counts for in maxQueuedBytes: the raw size, and some; the facts keep the raw bytes in memory
-	release  bool   // no delivery: the event was read from its own row
-	booked   bool   // the event left quarantine
-	job      func(*booking) error
-	result   Result
-	err      error
-	done     chan struct{} // closed when result and err are set
+	event   Event  // without its raw body
+	body    []byte // compressed
+	size    uint64 // of the raw one
+	absent  bool   // the event's id has no row in its place
+	weight  int64  // what it counts for in maxQueuedBytes: the raw size, and some; the facts keep the raw bytes in memory
+	release bool   // no delivery: the event was read from its own row
+	booked  bool   // the event left quarantine
+	job     func(*booking) error
+	result  Result
+	err     error
+	done    chan struct{} // closed when result and err are set
 }
 
 // do has a job done in the committer's next transaction and waits until that is durable. The job reads
@@ -59,6 +60,9 @@ func newPending(e *Event, body []byte) *pending {
 	p.event.Raw = nil
 	return p
 }
+
+// isDelivery tells that somebody brought an event.
+func (p *pending) isDelivery() bool { return p.job == nil && !p.release }
 
 func (p *pending) answer(err error) {
 	if p.err == nil {
@@ -85,7 +89,8 @@ func (l *Ledger) Run(ctx context.Context) error {
 	defer close(l.stopped)
 	for {
 		batch, stopping := l.gather(ctx)
-		if len(batch) > 0 || l.hasRepeats() {
+		batch = l.answerKnown(batch)
+		if len(batch) > 0 || l.flushDue() || stopping && l.hasRepeats() {
 			l.commit(batch)
 		}
 		failed := l.failure.Load()
@@ -106,18 +111,15 @@ func (l *Ledger) Run(ctx context.Context) error {
 // gather waits for the next reason to commit: an event, repeats that waited long enough, the end.
 func (l *Ledger) gather(ctx context.Context) (batch []*pending, stopping bool) {
 	var flush, probe <-chan time.Time
-	if f := l.failure.Load(); f != nil {
-		if f.final {
-			return l.drain(nil), false
-		}
-		probe = time.After(probeEvery)
-	}
-	if l.flushes > 0 && l.hasRepeats() && l.failure.Load() == nil {
-		l.flushes--
+	switch f := l.failure.Load(); {
+	case f != nil && f.final:
 		return l.drain(nil), false
-	}
-	if l.hasRepeats() {
-		flush = time.After(flushRepeats)
+	case f != nil:
+		probe = time.After(probeEvery)
+	case l.flushDue():
+		return l.drain(nil), false
+	case !l.flushAt.IsZero():
+		flush = time.After(time.Until(l.flushAt))
 	}
 	for {
 		select {
@@ -132,44 +134,46 @@ func (l *Ledger) gather(ctx context.Context) (batch []*pending, stopping bool) {
 			if f := l.failure.Load(); f != nil && f.final {
 				return l.drain(nil), false
 			}
-			if flush == nil {
-				flush = time.After(flushRepeats)
-			}
 		case <-flush:
-			flush = nil
-			if n := l.waitingRepeats(); l.failure.Load() == nil && n > 0 {
-				l.flushes = (n - 1) / maxRepeats // what one transaction does not take goes in the next
-				return nil, false
-			}
+			return l.drain(nil), false
 		case <-probe:
-			probe = nil
 			l.tryToMend()
-			switch f := l.failure.Load(); {
-			case f != nil && f.final:
+			if l.failure.Load() == nil || l.failure.Load().final {
 				return nil, false
-			case f != nil:
-				probe = time.After(probeEvery)
-			case l.hasRepeats():
-				flush = time.After(flushRepeats)
 			}
+			probe = time.After(probeEvery)
 		case <-ctx.Done():
 			return l.drain(nil), true
 		}
 	}
 }
 
-// drain takes what waits besides, without waiting for more.
+// yields is how often whoever could bring another event may run before a batch is closed.
+const yields = 2
+
+// drain takes what waits besides. It waits for nobody, but lets those go first who are about to bring something: with
+// the processors busy a commit gains nothing by beginning early, and a large one costs each event less.
 func (l *Ledger) drain(batch []*pending) []*pending {
-	for len(batch) < maxBatch {
+	for yielded := 0; len(batch) < maxBatch; {
 		select {
 		case p := <-l.queue:
 			l.queuedBytes.Add(-p.weight)
 			batch = append(batch, p)
+			yielded = 0
 		default:
-			return batch
+			if yielded == yields {
+				return batch
+			}
+			yielded++
+			runtime.Gosched()
 		}
 	}
 	return batch
+}
+
+// flushDue tells that counted repeats have waited long enough.
+func (l *Ledger) flushDue() bool {
+	return !l.flushAt.IsZero() && l.failure.Load() == nil && time.Until(l.flushAt) <= 0
 }
 
 // commit books a batch and the waiting repeats in one transaction and answers when it is on disk.
@@ -184,6 +188,12 @@ func (l *Ledger) commit(batch []*pending) {
 	l.began.Store(start.UnixNano())
 	repeats := l.someRepeats()
 	b, err := l.write(batch, repeats, 0)
+	if errors.Is(err, errUnreachable) { // nothing was on its way to the disk yet
+		l.fresh.wary = true
+		if err = l.load(); err == nil {
+			b, err = l.write(batch, repeats, 0)
+		}
+	}
 	l.began.Store(0)
 	if err != nil {
 		l.fail(err, b, repeats)
@@ -192,7 +202,7 @@ func (l *Ledger) commit(batch []*pending) {
 	}
 	events := 0
 	for _, p := range batch {
-		if p.job == nil && !p.release {
+		if p.isDelivery() {
 			events++
 		}
 	}
@@ -230,23 +240,16 @@ func (l *Ledger) write(batch []*pending, repeats map[uint64]uint64, settle int) 
 		return nil, fmt.Errorf("begin: %w", err)
 	}
 	defer tx.Rollback() // a committed transaction is closed; a failed commit may have left it open
-	b = &booking{tx: &txn{Tx: tx, writes: l.fresh.begin()}, txID: uint64(tx.ID()), last: l.durableSeq.Load(), counts: *l.counts.Load(), livemode: l.livemode}
+	l.fresh.begin(uint64(tx.ID()))
+	b = &booking{tx: &txn{Tx: tx, fresh: &l.fresh}, txID: uint64(tx.ID()), last: l.durableSeq.Load(), counts: *l.counts.Load(), livemode: l.livemode}
 	if err := b.fill(batch, repeats, settle); err != nil {
 		return b, err
 	}
-	l.offer(b) // bbolt shows the transaction before it is on disk
+	l.offer() // bbolt shows the transaction before it is on disk
 	if err := tx.Commit(); err != nil {
 		return b, fmt.Errorf("commit: %w", err)
 	}
 	return b, nil
-}
-
-// offer tells readers what is fresh as of a transaction that they will see soon.
-func (l *Ledger) offer(b *booking) {
-	w := b.tx.writes
-	vs := append([]version{{b.txID, l.fresh.layers(w.newLayers, w.settled)}}, *l.versions.Load()...)
-	vs = vs[:min(len(vs), keptVersions)]
-	l.versions.Store(&vs)
 }
 
 // tidy carries all that is fresh to its place, when nobody waits for a commit: a ledger that was closed in peace has
@@ -269,8 +272,7 @@ func (l *Ledger) tidy() {
 
 // publish makes a durable transaction known.
 func (l *Ledger) publish(b *booking, repeats map[uint64]uint64) {
-	settled := b.tx.writes.done(b.txID)
-	l.recent.add(b.tx.writes.layer, settled)
+	l.fresh.done()
 	l.durableSeq.Store(b.last)
 	l.durableTx.Store(b.txID)
 	l.counts.Store(&b.counts)
@@ -289,6 +291,9 @@ func (l *Ledger) written(repeats map[uint64]uint64) {
 		if l.repeats[seq] -= n; l.repeats[seq] == 0 {
 			delete(l.repeats, seq)
 		}
+	}
+	if len(l.repeats) == 0 { // else what one transaction does not take goes in the next
+		l.flushAt = time.Time{}
 	}
 }
 

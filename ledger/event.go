@@ -89,16 +89,13 @@ func (l *Ledger) Append(ctx context.Context, e *Event) (Result, error) {
 	if f := l.failure.Load(); f != nil {
 		return Result{}, f.err
 	}
-	seen, err := l.lookup(ctx, e)
-	if seen.known || err != nil {
-		return seen.result, err
-	}
 	p := newPending(e, l.bodies.encode(e.Raw))
-	p.absentAt = seen.absentAt
 	if err := l.wait(ctx, p); err != nil {
 		return Result{}, err // p may still be under way
 	}
-	l.learner.remember(e)
+	if !p.result.Repeat {
+		l.learner.remember(e)
+	}
 	return p.result, nil
 }
 
@@ -154,81 +151,62 @@ func (e *Event) check(livemode bool) error {
 // maxID bounds ids, which are keys: sha256_ ids and all of Stripe's fit.
 const maxID = 255
 
-// lookup is known, bounded by ctx: bbolt holds a lock that readers need while it writes a meta page,
-// and a page fault on a disk that hangs waits for the disk. What is cut off here ends by itself later.
-func (l *Ledger) lookup(ctx context.Context, e *Event) (sighting, error) {
-	type answer struct {
-		sighting
-		err error
+// answerKnown answers the repeats of events that are written down, and returns what is to be booked. The committer
+// does so between two commits, when all that is in the file, and all that is fresh, is on disk.
+func (l *Ledger) answerKnown(batch []*pending) []*pending {
+	if l.failure.Load() != nil || !slices.ContainsFunc(batch, (*pending).isDelivery) {
+		return batch
 	}
-	if l.looking.Add(1) > maxQueued {
-		l.looking.Add(-1)
-		return sighting{}, ErrOverloaded
-	}
-	livemode, id, usable := e.Livemode, e.ID, e.Quarantine == ""
-	found := make(chan answer, 1)
-	go func() {
-		defer l.looking.Add(-1)
-		seen, err := l.known(livemode, id, usable)
-		found <- answer{seen, err}
-	}()
-	select {
-	case a := <-found:
-		return a.sighting, a.err
-	case <-ctx.Done():
-		return sighting{}, late(ctx)
-	}
-}
-
-// sighting is what was seen of an event id.
-type sighting struct {
-	known    bool
-	result   Result // of a repeat, if it is known
-	absentAt uint64 // the transaction in which it had no row in its place; 0 if it had one
-}
-
-// known answers a repeat of an event that is durably written, without the committer. What a reader
-// sees can be newer than what is on disk, but for ids: they are among the recent ones only once they are on disk,
-// and come to their places later still. A row that left quarantine in a transaction not yet durable waits like a
-// new event. So does one that lies in quarantine and has come in a usable form.
-func (l *Ledger) known(livemode bool, id string, usable bool) (seen sighting, err error) {
-	seq, found := l.recent.find(livemode, id)
-	err = l.viewFile(func(file *bolt.Tx) error {
-		tx := inPlace(file)
-		if !found { // then it is in its place, or not on disk
-			if seq, found, err = lookupID(tx, livemode, id); err != nil || !found {
-				seen.absentAt = uint64(tx.ID())
-				return err
+	var left []*pending
+	err := l.viewFile(func(file *bolt.Tx) error {
+		tx := &txn{Tx: file, fresh: &l.fresh}
+		for _, p := range batch {
+			if !p.isDelivery() {
+				left = append(left, p)
+				continue
+			}
+			switch known, err := l.known(tx, p); {
+			case err != nil:
+				p.answer(fmt.Errorf("%w: %w", ErrUnavailable, err))
+			case known:
+				p.answer(nil)
+			default:
+				left = append(left, p)
 			}
 		}
-		row, err := readRow(tx, seq)
-		if err != nil {
-			return err
-		}
-		if row.outcome == Quarantined && usable || row.released && uint64(tx.ID()) > l.durableTx.Load() {
-			return nil
-		}
-		if tx, err = l.seen(file); err != nil {
-			return err
-		}
-		payment, err := paymentOf(tx, &row.facts)
-		seen.result, seen.known = row.repeat(seq, payment), err == nil
-		return err
+		return nil
 	})
+	if err != nil { // bbolt cannot begin; lock has told
+		return batch
+	}
+	return left
+}
+
+// known tells whether a delivery is a repeat, counts it and has its answer. One that lies in quarantine and has come
+// in a usable form is none: it is booked.
+func (l *Ledger) known(tx *txn, p *pending) (known bool, err error) {
+	defer damaged(&err)
+	seq, found, err := lookupID(tx, p.event.Livemode, p.event.ID)
+	if err != nil || !found {
+		p.absent = err == nil
+		return false, err
+	}
+	r, err := readRow(tx, seq)
+	if err != nil || r.outcome == Quarantined && p.event.Quarantine == "" {
+		return false, err
+	}
+	payment, err := paymentOf(tx, &r.facts)
 	if err != nil {
-		return sighting{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
+		return false, err
 	}
-	if seen.known {
-		l.mu.Lock()
-		l.repeats[seq]++
-		l.mu.Unlock()
-		// The committer may be asleep with nothing to write; it wakes up for the count in time.
-		select {
-		case l.wake <- struct{}{}:
-		default:
-		}
+	p.result = r.repeat(seq, payment)
+	l.mu.Lock()
+	l.repeats[seq]++
+	l.mu.Unlock()
+	if l.flushAt.IsZero() {
+		l.flushAt = time.Now().Add(flushRepeats)
 	}
-	return seen, nil
+	return true, nil
 }
 
 // Health is the state of the ledger's writing side.

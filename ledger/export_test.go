@@ -22,14 +22,6 @@ func (l *Ledger) SmallGenerations(entries int) { l.fresh.limit = entries }
 // Fresh is how many entries are not in their places, and how many records tell of them. Run must have ended.
 func (l *Ledger) Fresh() (entries, records int) { return l.fresh.size(), l.fresh.records }
 
-// AppendLookedUpAt appends an event whose id was not found in a transaction.
-func (l *Ledger) AppendLookedUpAt(ctx context.Context, e *Event, tx uint64) (Result, error) {
-	p := newPending(e, l.bodies.encode(e.Raw))
-	p.absentAt = tx
-	err := l.wait(ctx, p)
-	return p.result, err
-}
-
 // Dictionaries is how many there are for bodies, the built-in one included.
 func (l *Ledger) Dictionaries() int { return l.bodies.count() }
 

@@ -1,10 +1,8 @@
 package ledger
 
 import (
-	"bytes"
 	"cmp"
 	"fmt"
-	"iter"
 	"slices"
 	"strings"
 
@@ -43,38 +41,47 @@ func freshOf(bucket []byte) byte {
 	return byte(1 + slices.IndexFunc(freshBuckets[:], func(b []byte) bool { return string(b) == string(bucket) }))
 }
 
-// freshEntry is one key's latest value. Its bytes do not change.
+// freshEntry is one key's latest value. It does not change once its transaction is on its way to the disk.
 type freshEntry struct {
 	key    string // the bucket's number, then the key
 	stored []byte // sealed, as it goes into its bucket; nil for a key that is removed
+	tx     uint64 // the transaction that wrote it; 0 for what a file held
 }
 
 func (e *freshEntry) bucket() []byte { return freshBuckets[e.key[0]-1] }
 
+func (e *freshEntry) compare(other *freshEntry) int { return strings.Compare(e.key, other.key) }
+
 // layer is what one commit wrote, or several: each key once, in order.
-type layer []freshEntry
+type layer []*freshEntry
 
 // from is where the first key stands that is not less than that.
 func (l layer) from(key string) int {
-	i, _ := slices.BinarySearchFunc(l, key, func(e freshEntry, key string) int { return strings.Compare(e.key, key) })
+	i, _ := slices.BinarySearchFunc(l, key, func(e *freshEntry, key string) int { return strings.Compare(e.key, key) })
 	return i
 }
 
 func (l layer) find(key string) (*freshEntry, bool) {
 	if i := l.from(key); i < len(l) && l[i].key == key {
-		return &l[i], true
+		return l[i], true
 	}
 	return nil, false
 }
 
+// of are the entries of one bucket.
+func (l layer) of(bucket byte) layer { return l[l.from(string(bucket)):l.from(string(bucket+1))] }
+
 // merge makes one layer of two; of a key that is in both the newer entry stands.
 func merge(newer, older layer) layer {
+	if len(newer) == 0 {
+		return older
+	}
 	out := make(layer, 0, len(newer)+len(older))
 	for len(newer) > 0 && len(older) > 0 {
-		switch {
-		case newer[0].key < older[0].key:
+		switch order := newer[0].compare(older[0]); {
+		case order < 0:
 			out, newer = append(out, newer[0]), newer[1:]
-		case newer[0].key > older[0].key:
+		case order > 0:
 			out, older = append(out, older[0]), older[1:]
 		default:
 			out, newer, older = append(out, newer[0]), newer[1:], older[1:]
@@ -83,82 +90,67 @@ func merge(newer, older layer) layer {
 	return append(append(out, newer...), older...)
 }
 
-// layers are all that is fresh as of one transaction, the newest layer first. They do not change.
-type layers []layer
-
-// with returns the layers after another commit. Small ones are put together, so that there are few.
-func (ls layers) with(l layer) layers {
-	if len(l) == 0 {
-		return ls
+// mergeAll makes one layer of many, the oldest first.
+func mergeAll(layers []layer) layer {
+	switch n := len(layers); n {
+	case 0:
+		return nil
+	case 1:
+		return layers[0]
+	default:
+		return merge(mergeAll(layers[n/2:]), mergeAll(layers[:n/2]))
 	}
-	for len(ls) > 0 && len(ls[0]) < 2*len(l) {
-		l, ls = merge(l, ls[0]), ls[1:]
-	}
-	return append(layers{l}, ls...)
 }
 
-func (ls layers) find(key string) (*freshEntry, bool) {
-	for _, l := range ls {
-		if e, ok := l.find(key); ok {
-			return e, true
-		}
-	}
-	return nil, false
-}
-
-// of are the entries of one bucket, in order.
-func (ls layers) of(bucket byte) layer {
-	var all layer
-	for _, l := range slices.Backward(ls) {
-		all = merge(l[l.from(string(bucket)):l.from(string(bucket+1))], all)
-	}
-	return all
-}
-
-// version is what is fresh as a transaction's readers see it.
-type version struct {
-	tx     uint64
-	layers layers
-}
-
-// keptVersions are for readers that began before the newest commits.
-const keptVersions = 8
-
-// freshness is the committer's own view of what is fresh: two generations, of which the older is on its way to its places.
+// freshness is the committer's own view of what is fresh: two generations, of which the older is on its way to its
+// places. While a transaction is under way, what it wrote is in here; should it fail, all of this is loaded again.
 type freshness struct {
-	old, new  map[string]*freshEntry // by key
-	settling  layer                  // the older generation in order
-	settled   int                    // how many of it lie in their places, or are of no more use
-	newLayers layers                 // the newer generation
-	last      uint64                 // the newest record
-	newFrom   uint64                 // the first record of the newer generation
-	records   int                    // how many there are
-	limit     int                    // how many entries make a generation
-	bytes     int                    // of the newer generation
-	dropped   uint64                 // the transaction in which the last generation was settled
+	old, new map[string]*freshEntry // by key
+	settling layer                  // the older generation in order
+	settled  int                    // how many of it lie in their places, or are of no more use
+	layers   []layer                // of the newer generation, one a commit, the oldest first
+	last     uint64                 // the newest record
+	newFrom  uint64                 // the first record of the newer generation
+	records  int                    // how many there are
+	limit    int                    // how many entries make a generation
+	bytes    int                    // of the newer generation
+	turns    uint64                 // tells a newer generation from all others there were
+	wary     bool                   // some place could not be reached: each is looked at first
+
+	tx      uint64 // the transaction under way
+	written layer  // what it wrote, in the order of writing until it ends
 }
 
-// load begins with what a file holds: an older generation. The number of a transaction that failed may come again, so what
-// was looked up in it tells nothing.
-func (f *freshness) load(tx *bolt.Tx, failed uint64) error {
+// load begins with what a file holds: an older generation.
+func (f *freshness) load(tx *bolt.Tx) error {
 	all, records, last, err := readFresh(tx)
 	if err != nil {
 		return err
 	}
 	*f = freshness{old: make(map[string]*freshEntry, len(all)), new: map[string]*freshEntry{}, settling: all,
-		last: last, newFrom: last + 1, records: records, limit: cmp.Or(f.limit, generationSize), dropped: max(uint64(tx.ID()), f.dropped, failed+1)}
-	for i := range all {
-		f.old[all[i].key] = &all[i]
+		last: last, newFrom: last + 1, records: records, limit: cmp.Or(f.limit, generationSize), turns: f.turns + 1, wary: f.wary}
+	for _, e := range all {
+		f.old[e.key] = e
 	}
 	return nil
 }
 
-// layers are what readers see of it.
-func (f *freshness) layers(newer layers, settled int) layers {
-	if settled == len(f.settling) {
-		return newer
+// find looks in what the transaction under way wrote and those before it did.
+func (f *freshness) find(key []byte) (*freshEntry, bool) {
+	e, ok := f.new[string(key)]
+	if !ok {
+		e, ok = f.old[string(key)]
 	}
-	return append(slices.Clone(newer), f.settling)
+	return e, ok
+}
+
+// version is what is fresh as of the transaction under way, for those who read it.
+func (f *freshness) version() version {
+	v := version{tx: f.tx, generation: f.turns, newer: f.layers}
+	if f.settled < len(f.settling) {
+		v.older = f.settling
+	}
+	return v
 }
 
 // size is how many entries are not in their places.
@@ -166,75 +158,63 @@ func (f *freshness) size() int { return len(f.settling) - f.settled + len(f.new)
 
 // turn makes the newer generation the older one, once that is settled.
 func (f *freshness) turn() {
-	var all layer
-	for _, l := range slices.Backward(f.newLayers) {
-		all = merge(l, all)
+	f.settling, f.settled = mergeAll(f.layers), 0
+	f.old, f.new = f.new, f.old
+	clear(f.new)
+	f.layers, f.newFrom, f.bytes = nil, f.last+1, 0
+	f.turns++
+}
+
+func (f *freshness) begin(tx uint64) { f.tx, f.written = tx, nil }
+
+// write enters what the transaction under way writes; nil removes. Key and value are its own from now on.
+func (f *freshness) write(key, stored []byte) {
+	e := f.new[string(key)]
+	if e == nil || e.tx != f.tx {
+		e = &freshEntry{key: string(key), tx: f.tx}
+		f.add(e)
 	}
-	f.settling, f.settled = all, 0
-	f.old, f.new = f.new, map[string]*freshEntry{}
-	f.newLayers, f.newFrom, f.bytes = nil, f.last+1, 0
+	f.bytes += len(e.key) + len(stored)
+	e.stored = stored
 }
 
-// freshWrites are what a transaction writes.
-type freshWrites struct {
-	before  *freshness
-	entries map[string]*freshEntry
-
-	// After the transaction:
-	layer     layer
-	newLayers layers
-	settled   int
-	last      uint64
-	records   int
+func (f *freshness) add(e *freshEntry) {
+	f.new[e.key] = e
+	f.written = append(f.written, e)
 }
 
-func (f *freshness) begin() *freshWrites {
-	return &freshWrites{before: f, entries: map[string]*freshEntry{}, settled: f.settled, last: f.last, records: f.records}
-}
-
-// find looks in what this transaction wrote, and then in what those before it did.
-func (w *freshWrites) find(key []byte) (*freshEntry, bool) {
-	for _, m := range []map[string]*freshEntry{w.entries, w.before.new, w.before.old} {
-		if e, ok := m[string(key)]; ok {
-			return e, true
-		}
-	}
-	return nil, false
-}
-
-// end puts what was written in order, settles some of the older generation, and writes the record.
-func (w *freshWrites) end(tx *bolt.Tx, settle int) error {
-	if err := w.settle(tx, max(settle, settleLeast, len(w.entries)+len(w.entries)/settleMore)); err != nil {
+// end settles some of the older generation and writes what was written in order, as a record.
+func (f *freshness) end(tx *bolt.Tx, settle int) error {
+	if err := f.settle(tx, max(settle, settleLeast, len(f.written)+len(f.written)/settleMore)); err != nil {
 		return err
 	}
-	w.layer = make(layer, 0, len(w.entries))
-	for _, e := range w.entries {
-		w.layer = append(w.layer, *e)
+	slices.SortFunc(f.written, (*freshEntry).compare)
+	if len(f.written) > 0 {
+		f.layers = append(f.layers, f.written)
 	}
-	slices.SortFunc(w.layer, func(a, b freshEntry) int { return strings.Compare(a.key, b.key) })
-	w.newLayers = w.before.newLayers.with(w.layer)
-	return w.writeRecord(tx)
+	return f.writeRecord(tx)
 }
 
 // settle carries entries of the older generation to their places. One whose place cannot be reached stays fresh:
 // damage there is met by whoever looks, and keeps nobody from writing.
-func (w *freshWrites) settle(tx *bolt.Tx, n int) error {
-	f := w.before
-	for _, name := range freshBuckets {
-		tx.Bucket(name).FillPercent = settledFill
-	}
-	for ; n > 0 && w.settled < len(f.settling); w.settled++ {
-		e := &f.settling[w.settled]
-		if w.entries[e.key] != nil || f.new[e.key] != nil {
+func (f *freshness) settle(tx *bolt.Tx, n int) error {
+	var bucket *bolt.Bucket
+	number := byte(0)
+	for ; n > 0 && f.settled < len(f.settling); f.settled++ {
+		e := f.settling[f.settled]
+		if f.new[e.key] != nil {
 			continue // it goes to its place later, as it is then
 		}
 		n--
-		if !reachable(tx.Bucket(e.bucket()), []byte(e.key[1:])) {
-			stays := *e
-			w.entries[e.key] = &stays
+		if number != e.key[0] {
+			number, bucket = e.key[0], tx.Bucket(e.bucket())
+			bucket.FillPercent = settledFill
+		}
+		if f.wary && !reachable(bucket, []byte(e.key[1:])) {
+			f.add(&freshEntry{e.key, e.stored, f.tx})
 			continue
 		}
-		if err := e.place(tx); err != nil {
+		if err := e.place(bucket); err != nil {
 			return err
 		}
 	}
@@ -242,23 +222,23 @@ func (w *freshWrites) settle(tx *bolt.Tx, n int) error {
 }
 
 // writeRecord writes what the transaction wrote as its record, and deletes records that are of no more use.
-func (w *freshWrites) writeRecord(tx *bolt.Tx) error {
+func (f *freshness) writeRecord(tx *bolt.Tx) error {
 	bucket := tx.Bucket(bucketFresh)
 	bucket.FillPercent = 1 // it is only ever appended to
-	if len(w.layer) > 0 {
-		w.last++
-		w.records++
-		key := seqKey(w.last)
-		if err := bucket.Put(key, seal(bucketFresh, key, w.layer.record())); err != nil {
+	if len(f.written) > 0 {
+		f.last++
+		f.records++
+		key := seqKey(f.last)
+		if err := bucket.Put(key, seal(bucketFresh, key, f.written.record())); err != nil {
 			return fmt.Errorf("write to %s: %w", bucketFresh, err)
 		}
 	}
-	if w.settled < len(w.before.settling) {
+	if f.settled < len(f.settling) {
 		return nil
 	}
 	var gone [][]byte
 	c := bucket.Cursor()
-	for key, _ := c.First(); key != nil && seqOf(key) < w.before.newFrom && len(gone) < forgetAtOnce; key, _ = c.Next() {
+	for key, _ := c.First(); key != nil && seqOf(key) < f.newFrom && len(gone) < forgetAtOnce; key, _ = c.Next() {
 		gone = append(gone, key)
 	}
 	for _, key := range gone {
@@ -266,39 +246,38 @@ func (w *freshWrites) writeRecord(tx *bolt.Tx) error {
 			return fmt.Errorf("delete from %s: %w", bucketFresh, err)
 		}
 	}
-	w.records -= len(gone)
+	f.records -= len(gone)
 	return nil
 }
 
-// done makes what a transaction wrote the committer's view, when it is on disk. It tells whether all that is still
-// fresh is of the newer generation.
-func (w *freshWrites) done(tx uint64) (settled bool) {
-	f := w.before
-	for key, e := range w.entries {
-		f.new[key] = e
-		f.bytes += len(e.key) + len(e.stored)
-	}
-	f.newLayers, f.settled, f.last, f.records = w.newLayers, w.settled, w.last, w.records
+// done follows a transaction that is on disk: what is settled is forgotten, and a generation that is full is settled next.
+func (f *freshness) done() {
 	if f.settled < len(f.settling) {
-		return false
+		return
 	}
 	if f.settling != nil {
-		f.settling, f.settled, f.old = nil, 0, nil
-		f.dropped, settled = max(f.dropped, tx), true
+		f.settling, f.settled = nil, 0
+		clear(f.old)
 	}
 	if len(f.new) >= f.limit || f.bytes >= generationBytes {
 		f.turn()
 	}
-	return settled
 }
 
 // settledFill is how full pages are made that entries are settled in: ids grow with time, so few come in between.
 const settledFill = 0.85
 
-// place writes an entry where it belongs.
-func (e *freshEntry) place(tx *bolt.Tx) (err error) {
-	b, key := tx.Bucket(e.bucket()), []byte(e.key[1:])
-	if e.stored == nil {
+// errUnreachable: a place is damaged. The transaction is of no use; the next one is wary.
+var errUnreachable = fmt.Errorf("%w where an entry is to go", ErrCorrupt)
+
+// place writes an entry where it belongs, in its bucket.
+func (e *freshEntry) place(b *bolt.Bucket) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%w: %v", errUnreachable, r)
+		}
+	}()
+	if key := []byte(e.key[1:]); e.stored == nil {
 		err = b.Delete(key)
 	} else {
 		err = b.Put(key, e.stored)
@@ -367,7 +346,7 @@ func readRecord(value []byte) (layer, error) {
 			d.fail()
 			break
 		}
-		l = append(l, freshEntry{key, stored})
+		l = append(l, &freshEntry{key: key, stored: stored})
 		last = key
 	}
 	return l, d.end()
@@ -380,7 +359,7 @@ func readFresh(tx *bolt.Tx) (all layer, records int, last uint64, err error) {
 		return nil, 0, 0, nil
 	}
 	c := b.Cursor()
-	var ls layers
+	var layers []layer
 	for key, stored := c.First(); key != nil; key, stored = c.Next() {
 		value, err := unseal(bucketFresh, key, stored)
 		if err != nil {
@@ -390,84 +369,7 @@ func readFresh(tx *bolt.Tx) (all layer, records int, last uint64, err error) {
 		if err != nil || len(key) != 8 {
 			return nil, 0, 0, fmt.Errorf("%w: record %x of what is fresh", ErrCorrupt, key)
 		}
-		ls, last, records = ls.with(l), seqOf(key), records+1
+		layers, last, records = append(layers, l), seqOf(key), records+1
 	}
-	for _, l := range slices.Backward(ls) {
-		all = merge(l, all)
-	}
-	return all, records, last, nil
-}
-
-// ascend visits a bucket's entries from a key on, in order, with what is fresh in its place. Key and value belong to
-// the transaction.
-func (t *txn) ascend(bucket, from []byte) iter.Seq2[[]byte, []byte] {
-	return func(yield func(key, stored []byte) bool) {
-		c := t.Tx.Bucket(bucket).Cursor()
-		key, stored := c.Seek(from)
-		fresh := t.freshEntries(bucket)
-		at, _ := slices.BinarySearchFunc(fresh, string(from), func(e freshEntry, from string) int { return strings.Compare(e.key[1:], from) })
-		for key != nil || at < len(fresh) {
-			order := -1
-			switch {
-			case key == nil:
-				order = 1
-			case at < len(fresh):
-				order = strings.Compare(string(key), fresh[at].key[1:])
-			}
-			k, v := key, stored
-			if order >= 0 {
-				k, v = []byte(fresh[at].key[1:]), fresh[at].stored
-				at++
-			}
-			if order <= 0 {
-				key, stored = c.Next()
-			}
-			if (order < 0 || v != nil) && !yield(k, v) {
-				return
-			}
-		}
-	}
-}
-
-// descend visits a bucket's entries below a key (nil: all), the greatest first, with what is fresh in its place.
-func (t *txn) descend(bucket, below []byte) iter.Seq2[[]byte, []byte] {
-	return func(yield func(key, stored []byte) bool) {
-		c := t.Tx.Bucket(bucket).Cursor()
-		var key, stored []byte
-		if below == nil {
-			key, stored = c.Last()
-		} else if key, _ = c.Seek(below); key == nil {
-			key, stored = c.Last()
-		} else {
-			key, stored = c.Prev()
-		}
-		for below != nil && key != nil && bytes.Compare(key, below) >= 0 {
-			key, stored = c.Prev()
-		}
-		fresh := t.freshEntries(bucket)
-		at := len(fresh)
-		if below != nil {
-			at, _ = slices.BinarySearchFunc(fresh, string(below), func(e freshEntry, below string) int { return strings.Compare(e.key[1:], below) })
-		}
-		for at--; key != nil || at >= 0; {
-			order := 1
-			switch {
-			case key == nil:
-				order = -1
-			case at >= 0:
-				order = strings.Compare(string(key), fresh[at].key[1:])
-			}
-			k, v := key, stored
-			if order <= 0 {
-				k, v = []byte(fresh[at].key[1:]), fresh[at].stored
-				at--
-			}
-			if order >= 0 {
-				key, stored = c.Prev()
-			}
-			if (order > 0 || v != nil) && !yield(k, v) {
-				return
-			}
-		}
-	}
+	return mergeAll(layers), records, last, nil
 }

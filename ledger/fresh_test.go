@@ -145,26 +145,6 @@ func TestReadersSeeOneMoment(t *testing.T) {
 	}
 }
 
-// Whoever brings an event has looked whether it is known. By the time it is booked it may be, and lie in its place.
-func TestALookupMayBeOld(t *testing.T) {
-	l, err := ledger.Open(ledger.Options{Dir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.SmallGenerations(1)
-	stop := ledgertest.Run(t, l)
-	for i := range 30 {
-		mustAppend(t, l, succeeded(fmt.Sprintf("evt_%d", i), fmt.Sprintf("pi_%d", i)))
-	}
-	if res, err := l.AppendLookedUpAt(t.Context(), succeeded("evt_0", "pi_0"), 1); err != nil || !res.Repeat {
-		t.Errorf("a repeat is %+v, %v", res, err)
-	}
-	stop()
-	if err := errors.Join(l.Check(), l.Close()); err != nil {
-		t.Error(err)
-	}
-}
-
 // A record that is damaged hides what it told, so nothing is taken before it is mended: a repeat would be booked again.
 func TestADamagedRecordOfWhatIsFresh(t *testing.T) {
 	l, err := ledger.Open(ledger.Options{Dir: t.TempDir()})

@@ -137,13 +137,13 @@ type Ledger struct {
 	learner  learner
 
 	fresh       freshness // the committer's own
-	recent      recentIDs // those of events that are fresh
 	versions    atomic.Pointer[[]version]
+	together    atomic.Pointer[together]
 	unsettled   unsettled // what a failed commit left; the committer's own
-	flushes     int       // commits that counted repeats still need; the committer's own
+	flushAt     time.Time // when counted repeats are to be written; zero if none wait; the committer's own
 	queue       chan *pending
 	queuedBytes atomic.Int64
-	wake        chan struct{} // tells the committer that repeats wait to be written
+	wake        chan struct{} // tells the committer that it cannot go on
 	stopped     chan struct{} // closed when Run has returned
 	running     atomic.Bool
 	locked      atomic.Bool // bbolt holds locks of its own for good; see lock
@@ -412,13 +412,12 @@ func (l *Ledger) load() error {
 			return err
 		}
 		l.bodies.load(readDictionaries(file))
-		if err := l.fresh.load(file, l.unsettled.txID); err != nil {
+		if err := l.fresh.load(file); err != nil {
 			return err
 		}
-		l.versions.Store(&[]version{{uint64(file.ID()), l.fresh.layers(nil, 0)}})
-		if err := l.recent.load(l.fresh.settling); err != nil {
-			return err
-		}
+		l.fresh.tx = uint64(file.ID())
+		l.versions.Store(&[]version{l.fresh.version()})
+		l.together.Store(nil)
 		if l.counts.Load() == nil { // the first time; readers look at it from then on
 			l.livemode = livemode
 		}
@@ -478,18 +477,6 @@ func (l *Ledger) view(read func(tx *txn) error) error {
 		}
 		return read(tx)
 	})
-}
-
-// seen is a reader's transaction with what is fresh in it.
-func (l *Ledger) seen(tx *bolt.Tx) (*txn, error) {
-	for _, v := range *l.versions.Load() {
-		if v.tx == uint64(tx.ID()) {
-			return &txn{Tx: tx, seen: v.layers}, nil
-		}
-	}
-	// So many commits came meanwhile that nobody remembers.
-	all, _, _, err := readFresh(tx)
-	return &txn{Tx: tx, seen: layers{all}}, err
 }
 
 // lock tells that bbolt panicked while it began a transaction, if it did. It then holds locks of its own

@@ -117,7 +117,7 @@ func StoredSamples() []Sample {
 	held := &row{id: "evt_2", livemode: true, released: true, source: Reconcile, outcome: Quarantined, reason: WrongMode}
 	c := counts{outcomes: [len(Outcomes)]uint64{5, 1}, conflicts: 1, expired: 7}
 	key := "\x01tevt_1"
-	l := layer{{key, []byte("stored")}, {key + "2", nil}}
+	l := layer{{key: key, stored: []byte("stored")}, {key: key + "2"}}
 	codec, err := newBodyCodec()
 	if err != nil {
 		panic(err)

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"bytes"
 	"fmt"
 
 	bolt "go.etcd.io/bbolt"
@@ -9,9 +10,16 @@ import (
 // txn is a transaction on the ledger: bbolt's, and before it what is fresh.
 type txn struct {
 	*bolt.Tx
-	seen    layers       // what is fresh to a reader
-	writes  *freshWrites // the committer's; nil in a reader, and where everything is written in place
+	seen    []layer    // what is fresh to a reader, the newest first
+	fresh   *freshness // the committer's; nil in a reader, and where everything is written in place
 	scratch []byte
+	homes   [len(freshBuckets) + 1]home // by a bucket's number; the committer's
+}
+
+// home is where a bucket's entries lie in the end.
+type home struct {
+	bucket *bolt.Bucket
+	last   []byte // the greatest key when the transaction began; nil if it is not known
 }
 
 // inPlace is a transaction that sees and writes nothing but what lies in its place.
@@ -19,49 +27,77 @@ func inPlace(tx *bolt.Tx) *txn { return &txn{Tx: tx} }
 
 // findFresh looks a key up in what is fresh of a bucket with that number.
 func (t *txn) findFresh(number byte, key []byte) (*freshEntry, bool) {
-	if number == 0 || t.writes == nil && len(t.seen) == 0 {
+	if number == 0 || t.fresh == nil && len(t.seen) == 0 {
 		return nil, false
 	}
 	t.scratch = append(append(t.scratch[:0], number), key...)
-	if t.writes != nil {
-		return t.writes.find(t.scratch)
+	if t.fresh != nil {
+		return t.fresh.find(t.scratch)
 	}
-	return t.seen.find(string(t.scratch))
+	for _, l := range t.seen {
+		if e, ok := l.find(string(t.scratch)); ok {
+			return e, true
+		}
+	}
+	return nil, false
 }
 
 // freshEntries are what is fresh of a bucket, in order.
-func (t *txn) freshEntries(bucket []byte) layer {
+func (t *txn) freshEntries(bucket []byte) (all layer) {
 	number := freshOf(bucket)
 	if number == 0 {
 		return nil
 	}
-	return t.seen.of(number)
+	for _, l := range t.seen {
+		all = merge(all, l.of(number))
+	}
+	return all
 }
 
 // stored returns a value as it is stored, nil where there is none. It belongs to the transaction.
 func (t *txn) stored(bucket, key []byte) []byte {
-	if e, ok := t.findFresh(freshOf(bucket), key); ok {
+	number := freshOf(bucket)
+	if e, ok := t.findFresh(number, key); ok {
 		return e.stored
 	}
-	return t.Tx.Bucket(bucket).Get(key)
-}
-
-// put seals a value and stores it.
-func put(tx *txn, bucket, key, value []byte) error {
-	value = seal(bucket, key, value)
-	if number := freshOf(bucket); number != 0 && tx.writes != nil {
-		tx.write(number, key, value)
+	if number == 0 || t.fresh == nil {
+		return t.Tx.Bucket(bucket).Get(key)
+	}
+	// Most of what the committer looks for is new, has an id that is greater than all before it, and is not searched for.
+	h := &t.homes[number]
+	if h.bucket == nil {
+		h.bucket = t.Tx.Bucket(bucket)
+		h.last = lastKey(h.bucket)
+	}
+	if h.last != nil && bytes.Compare(key, h.last) > 0 {
 		return nil
 	}
-	if err := tx.Bucket(bucket).Put(key, value); err != nil {
+	return h.bucket.Get(key)
+}
+
+// lastKey is a bucket's last key; nil if there is none, or the page it stands on is damaged, which is for others to tell.
+func lastKey(b *bolt.Bucket) (key []byte) {
+	defer func() {
+		if recover() != nil {
+			key = nil
+		}
+	}()
+	key, _ = b.Cursor().Last()
+	return key
+}
+
+// put seals a value, which is the transaction's from now on, and stores it.
+func put(tx *txn, bucket, key, value []byte) error {
+	if number := freshOf(bucket); number != 0 && tx.fresh != nil {
+		stored := append(make([]byte, 0, len(value)+checksumSize), value...)
+		tx.scratch = append(append(tx.scratch[:0], number), key...)
+		tx.fresh.write(tx.scratch, seal(bucket, key, stored))
+		return nil
+	}
+	if err := tx.Bucket(bucket).Put(key, seal(bucket, key, value)); err != nil {
 		return fmt.Errorf("write to %s: %w", bucket, err)
 	}
 	return nil
-}
-
-func (t *txn) write(number byte, key, stored []byte) {
-	e := &freshEntry{key: string(append(append(t.scratch[:0], number), key...)), stored: stored}
-	t.writes.entries[e.key] = e
 }
 
 // get returns a value with its checksum verified, or nil where there is none. It belongs to the transaction.
@@ -75,8 +111,9 @@ func get(tx *txn, bucket, key []byte) ([]byte, error) {
 
 // remove deletes an entry that is there.
 func remove(tx *txn, bucket, key []byte) error {
-	if number := freshOf(bucket); number != 0 && tx.writes != nil {
-		tx.write(number, key, nil)
+	if number := freshOf(bucket); number != 0 && tx.fresh != nil {
+		tx.scratch = append(append(tx.scratch[:0], number), key...)
+		tx.fresh.write(tx.scratch, nil)
 		return nil
 	}
 	if err := tx.Bucket(bucket).Delete(key); err != nil {
