@@ -145,6 +145,32 @@ func TestReadersSeeOneMoment(t *testing.T) {
 	}
 }
 
+// Readers come now and then: what the last one put together is of use to the next, or of another generation.
+func TestReadersComeNowAndThen(t *testing.T) {
+	l, err := ledger.Open(ledger.Options{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SmallGenerations(12)
+	stop := ledgertest.Run(t, l)
+	rng := rand.New(rand.NewPCG(3, 4))
+	for i := range 500 {
+		mustAppend(t, l, succeeded(fmt.Sprintf("evt_%03d", i), fmt.Sprintf("pi_%03d", i)))
+		if rng.IntN(4) > 0 {
+			continue
+		}
+		for n := max(0, i-8); n <= i; n++ {
+			if _, err := l.Payment(fmt.Sprintf("pi_%03d", n)); err != nil {
+				t.Fatalf("after %d events: %v", i+1, err)
+			}
+		}
+	}
+	stop()
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // A record that is damaged hides what it told, so nothing is taken before it is mended: a repeat would be booked again.
 func TestADamagedRecordOfWhatIsFresh(t *testing.T) {
 	l, err := ledger.Open(ledger.Options{Dir: t.TempDir()})

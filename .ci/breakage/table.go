@@ -86,7 +86,7 @@ var table = []broken{
 	{"damage keeps nobody from writing", freshGo, "if f.wary && !reachable(", "if false && !reachable(", "./ledger", "TestADamagedPlaceKeepsNobodyFromWriting"},
 	{"records stay until they are settled", freshGo, "	if f.settled < len(f.settling) {\n		return nil\n	}\n	var gone", "	var gone", "./ledger", "TestWhatIsFreshIsFound"},
 	{"the newest of what is fresh stands", freshGo, "merge(mergeAll(layers[n/2:]), mergeAll(layers[:n/2]))", "merge(mergeAll(layers[:n/2]), mergeAll(layers[n/2:]))", "./ledger", "TestWhatIsFreshIsFound"},
-	{"what readers put together is of one generation", versionGo, "last.generation == v.generation && ", "", "./ledger", "TestReadersSeeOneMoment"},
+	{"what readers put together is of one generation", versionGo, "last.generation == v.generation && ", "", "./ledger", "TestReadersComeNowAndThen"},
 	{"nothing is learned of one customer", dictionaryGo, " || other.customer == l.customer", "", "./ledger", "TestNothingIsLearnedOfOneCustomer"},
 	{"nothing is learned of one payment", dictionaryGo, "other.payment == l.payment || ", "", "./ledger", "TestNothingIsLearnedOfOneCustomer"},
 	{"nothing is learned of whom nobody knows", dictionaryGo, "	if l.customer == \"\" {", "	if false {", "./ledger", "TestNothingIsLearnedOfOneCustomer"},
