@@ -2,11 +2,14 @@ package ledger
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/klauspost/compress/s2"
@@ -22,27 +25,34 @@ import (
 const (
 	// learnFirst events must have come before the first dictionary is learned; each further one takes learnMore times as many.
 	learnFirst = 64
-	learnMore  = 64
-	// learnFrom bodies of one type are compared, and at least learnLeast of them must be alike.
+	learnMore  = 8
+	// learnFrom bodies of one kind are compared, and at least learnLeast.
 	learnFrom  = 16
 	learnLeast = 12
 	// learnLargest bytes a body may have from which is learned.
 	learnLargest = 8 << 10
-	// learnTypes are remembered.
-	learnTypes = 64
-	// learnEvery is how many events there are to one that is remembered, once there are many.
+	// learnKinds are remembered.
+	learnKinds = 64
+	// learnAll events are remembered since the start, and then one in learnEvery.
+	learnAll   = 4096
 	learnEvery = 32
 	// maxDictionaries: a body tells its dictionary in one byte.
 	maxDictionaries = 255
 )
 
-// learner remembers the latest bodies of each type.
+// learner remembers the latest bodies of each kind.
 type learner struct {
 	mu      sync.Mutex // guards what follows
 	seen    uint64     // events since the start
-	samples map[string][]lesson
+	samples map[kind][]lesson
 	due     chan struct{} // told when enough events came
 	next    uint64        // at how many
+}
+
+// kind is an event type, and what stands between the values of a body (as a sum: what is learned is compared to the letter).
+type kind struct {
+	typ  string
+	form uint64
 }
 
 // lesson is a body to learn from.
@@ -58,15 +68,16 @@ func (n *learner) remember(e *Event) {
 	if n.seen++; n.seen == n.next {
 		n.tell()
 	}
-	if e.Quarantine != "" || len(e.Raw) > learnLargest || n.seen > learnFirst*learnMore && n.seen%learnEvery != 0 {
-		return
-	}
-	list, known := n.samples[e.Type]
-	if !known && len(n.samples) == learnTypes {
+	if e.Quarantine != "" || len(e.Raw) > learnLargest || n.seen > learnAll && n.seen%learnEvery != 0 {
 		return
 	}
 	l := lesson{payment: e.Facts.named(), customer: e.Facts.customer(), raw: e.Raw}
 	if l.customer == "" { // whose it is cannot be told
+		return
+	}
+	k := kind{e.Type, formSum(e.Raw)}
+	list, known := n.samples[k]
+	if !known && len(n.samples) == learnKinds && !n.forgetOne() {
 		return
 	}
 	if slices.ContainsFunc(list, func(other lesson) bool {
@@ -77,7 +88,30 @@ func (n *learner) remember(e *Event) {
 	if len(list) == learnFrom {
 		list = slices.Delete(list, 0, 1)
 	}
-	n.samples[e.Type] = append(list, l)
+	n.samples[k] = append(list, l)
+}
+
+// forgetOne makes room by a kind of which only one body came.
+func (n *learner) forgetOne() bool {
+	for k, list := range n.samples {
+		if len(list) == 1 {
+			delete(n.samples, k)
+			return true
+		}
+	}
+	return false
+}
+
+// formSum is a sum over what stands between a text's values.
+func formSum(text []byte) uint64 {
+	sum := fnv.New64a()
+	for i, token := range splitValues(text) {
+		if i%2 == 0 {
+			_, _ = sum.Write(token) // it never fails
+			_, _ = sum.Write([]byte{0})
+		}
+	}
+	return sum.Sum64()
 }
 
 // customer is the first that the facts name.
@@ -95,14 +129,14 @@ func (f *Facts) customer() string {
 	return ""
 }
 
-// bodies are what there is to learn from, by type.
-func (n *learner) bodies() map[string][][]byte {
+// bodies are what there is to learn from.
+func (n *learner) bodies() map[kind][][]byte {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	all := map[string][][]byte{}
-	for typ, list := range n.samples {
+	all := map[kind][][]byte{}
+	for k, list := range n.samples {
 		for _, l := range list {
-			all[typ] = append(all[typ], l.raw)
+			all[k] = append(all[k], l.raw)
 		}
 	}
 	return all
@@ -152,85 +186,132 @@ func (n *learner) tell() {
 
 // learn makes the dictionary of that number, and packs with it once it is on disk.
 func (l *Ledger) learn(ctx context.Context, number byte) (learned bool, err error) {
-	text := dictionaryText(l.learner.bodies())
-	if text == nil {
+	forms := newForms(l.learner.bodies(), l.bodies.forms())
+	if forms == nil {
 		return false, nil
 	}
+	value := encodeForms(forms)
 	err = l.do(ctx, func(b *booking) error {
 		if b.tx.Bucket(bucketDictionaries).Get([]byte{number}) != nil {
 			return fmt.Errorf("dictionary %d is there already", number) // by a try that seemed to fail
 		}
 		b.writing = true
-		return put(b.tx, bucketDictionaries, []byte{number}, text)
+		return put(b.tx, bucketDictionaries, []byte{number}, bytes.Clone(value))
 	})
 	if err != nil {
 		return false, fmt.Errorf("keep a dictionary for bodies: %w", err)
 	}
-	l.bodies.add(number, text)
+	l.bodies.add(number, value)
 	return true, nil
 }
 
-// dictionaryText is some of the built-in text, and behind it what the bodies of each type have in common; nil if they have
-// nothing.
-func dictionaryText(bodies map[string][][]byte) []byte {
-	var learned []byte
-	for _, typ := range slices.Sorted(maps.Keys(bodies)) {
-		if common := inCommon(bodies[typ]); len(learned)+len(common) <= s2.MaxDictSize/2 {
-			learned = append(learned, common...)
+// newForms are those of bodies that no known one fits, the known ones behind them; nil if there is nothing new.
+func newForms(kinds map[kind][][]byte, known []*form) (forms []*form) {
+	order := func(a, b kind) int { return cmp.Or(strings.Compare(a.typ, b.typ), cmp.Compare(a.form, b.form)) }
+	for _, k := range slices.SortedFunc(maps.Keys(kinds), order) {
+		bodies := kinds[k]
+		if slices.ContainsFunc(known, func(f *form) bool { return f.typ == k.typ && f.fits(bodies) }) {
+			continue
+		}
+		if f := formOf(k.typ, bodies); f != nil {
+			forms = append(forms, f)
 		}
 	}
-	if len(learned) == 0 {
+	if len(forms) == 0 {
 		return nil
 	}
-	return slices.Concat(builtinText[max(0, len(builtinText)+len(learned)-s2.MaxDictSize):], learned)
+	size := 0
+	return slices.DeleteFunc(append(forms, known...), func(f *form) bool {
+		size += len(f.text())
+		return size > s2.MaxDictSize/2
+	})
 }
 
-// inCommon is the text that many JSON texts of one form share: whatever stands between their values, and of each value what all
-// of them begin and end with. It is empty if too few are alike.
-func inCommon(texts [][]byte) []byte {
-	if len(texts) < learnLeast {
+// fits tells whether all of some bodies are of the form.
+func (f *form) fits(bodies [][]byte) bool {
+	return !slices.ContainsFunc(bodies, func(raw []byte) bool {
+		_, ok := f.pack(nil, raw)
+		return !ok
+	})
+}
+
+// formOf is the form of many JSON texts in which the same stands between the values: whatever does, and every value
+// that is the same in all of them, unless it tells of a person. It is nil of too few.
+func formOf(typ string, bodies [][]byte) *form {
+	if len(bodies) < learnLeast {
 		return nil
 	}
-	form := func(tokens [][]byte) string {
-		var b []byte
-		for i := 0; i < len(tokens); i += 2 { // what stands between the values
-			b = append(append(b, tokens[i]...), 0)
-		}
-		return string(b)
-	}
-	alike := map[string][][][]byte{}
-	best := ""
-	for _, text := range texts {
-		tokens := splitValues(text)
-		f := form(tokens)
-		if alike[f] = append(alike[f], tokens); len(alike[f]) > len(alike[best]) {
-			best = f
+	all := make([][][]byte, len(bodies))
+	for i, body := range bodies {
+		all[i] = splitValues(body)
+		if len(all[i]) != len(all[0]) {
+			return nil
 		}
 	}
-	same := alike[best]
-	if len(same) < learnLeast {
+	f := &form{typ: typ, texts: []string{string(all[0][0])}}
+	var at []int // the places of the slots
+	for i := 1; i < len(all[0]); i += 2 {
+		before, behind := all[0][i-1], string(all[0][i+1])
+		values := make([]string, len(all))
+		for j := range all {
+			values[j] = string(all[j][i])
+		}
+		isPersonal := personal[lastName(before)]
+		if same := slices.Max(values) == slices.Min(values); same && !isPersonal && !isTime(values[0]) {
+			f.texts[len(f.texts)-1] += values[0] + behind
+			continue
+		}
+		s := slot{like: slices.IndexFunc(at, func(earlier int) bool { return everywhere(all, i, earlier, isLonger) })}
+		if s.like < 0 {
+			s.like = slices.IndexFunc(at, func(earlier int) bool { return everywhere(all, i, earlier, isSibling) })
+		}
+		if !isPersonal {
+			s.begins, s.ends = bounds(values)
+		}
+		f.slots, f.texts, at = append(f.slots, s), append(f.texts, behind), append(at, i)
+	}
+	if len(f.slots) > maxSlots || !f.fits(bodies) {
 		return nil
 	}
-	var common []byte
-	for i, token := range same[0] {
-		if i%2 == 0 {
-			common = append(common, token...)
-			continue
-		}
-		if personal[lastName(same[0][i-1])] {
-			continue
-		}
-		begin, end := len(token), len(token)
-		for _, other := range same[1:] {
-			begin = min(begin, sharedPrefix(token, other[i]))
-			end = min(end, sharedSuffix(token, other[i]))
-		}
-		common = append(common, token[:begin]...)
-		if begin < len(token) {
-			common = append(common, token[max(begin, len(token)-end):]...)
-		}
+	return f
+}
+
+// isTime: what is learned in one second has its time in common. No other number is so long.
+func isTime(value string) bool {
+	return len(value) >= 9 && strings.Trim(value, digits[:10]) == ""
+}
+
+// everywhere tells whether in all bodies a value resembles an earlier one.
+func everywhere(all [][][]byte, at, earlier int, resembles func(value, other []byte) bool) bool {
+	return !slices.ContainsFunc(all, func(tokens [][]byte) bool { return !resembles(tokens[at], tokens[earlier]) })
+}
+
+// isLonger: the value is the other one, or begins with it.
+func isLonger(value, other []byte) bool { return len(other) >= 4 && bytes.HasPrefix(value, other) }
+
+// isSibling: the two are ids of one payment.
+func isSibling(value, other []byte) bool {
+	core := siblings(other)
+	return core != nil && bytes.Equal(siblings(value), core)
+}
+
+// bounds are what values begin and end with. Letters and digits at the border belong to what differs: the first ones of
+// a time or a number are the same for a while.
+func bounds(values []string) (begins, ends string) {
+	begins, ends = values[0], values[0]
+	shortest := len(begins)
+	for _, v := range values[1:] {
+		begins = begins[:sharedPrefix(begins, v)]
+		ends = ends[len(ends)-sharedSuffix(ends, v):]
+		shortest = min(shortest, len(v))
 	}
-	return common
+	begins = strings.TrimRightFunc(begins, isAlphanumeric)
+	ends = strings.TrimLeftFunc(ends, isAlphanumeric)
+	return begins, ends[max(0, len(begins)+len(ends)-shortest):]
+}
+
+func isAlphanumeric(r rune) bool {
+	return '0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z'
 }
 
 // personal are the names of fields that tell of a person: one may come again and again as a new customer.
@@ -297,14 +378,14 @@ func isName(text []byte, i int) bool {
 	return i < len(text) && text[i] == ':'
 }
 
-func sharedPrefix(a, b []byte) (n int) {
+func sharedPrefix(a, b string) (n int) {
 	for n < len(a) && n < len(b) && a[n] == b[n] {
 		n++
 	}
 	return n
 }
 
-func sharedSuffix(a, b []byte) (n int) {
+func sharedSuffix(a, b string) (n int) {
 	for n < len(a) && n < len(b) && a[len(a)-1-n] == b[len(b)-1-n] {
 		n++
 	}

@@ -89,7 +89,7 @@ func (l *Ledger) Append(ctx context.Context, e *Event) (Result, error) {
 	if f := l.failure.Load(); f != nil {
 		return Result{}, f.err
 	}
-	p := newPending(e, l.bodies.encode(e.Raw))
+	p := newPending(e, l.bodies.encode(e.Raw, e.Type))
 	if err := l.wait(ctx, p); err != nil {
 		return Result{}, err // p may still be under way
 	}

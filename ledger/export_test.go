@@ -25,14 +25,47 @@ func (l *Ledger) Fresh() (entries, records int) { return l.fresh.size(), l.fresh
 // Dictionaries is how many there are for bodies, the built-in one included.
 func (l *Ledger) Dictionaries() int { return l.bodies.count() }
 
-// Packed is how many bytes a body would take.
-func (l *Ledger) Packed(raw []byte) int { return len(l.bodies.encode(raw)) }
+// Packed is how many bytes the body of an event would take.
+func (l *Ledger) Packed(e *Event) int { return len(l.bodies.encode(e.Raw, e.Type)) }
 
 // Remembered is how many bodies of a type there are to learn from.
-func (l *Ledger) Remembered(typ string) int { return len(l.learner.bodies()[typ]) }
+func (l *Ledger) Remembered(typ string) (n int) {
+	for k, list := range l.learner.bodies() {
+		if k.typ == typ {
+			n += len(list)
+		}
+	}
+	return n
+}
 
-// InCommon is what is learned from bodies of one type.
-func InCommon(bodies [][]byte) []byte { return inCommon(bodies) }
+// Form is what bodies of a type have in common.
+type Form struct{ form *form }
+
+// FormOf learns it, nil from too few.
+func FormOf(bodies [][]byte) *Form {
+	if f := formOf("", bodies); f != nil {
+		return &Form{f}
+	}
+	return nil
+}
+
+// Text is all that is kept.
+func (f *Form) Text() string { return string(encodeForms([]*form{f.form})) }
+
+// Pack packs a body if it is of the form.
+func (f *Form) Pack(raw []byte) (packed []byte, ok bool) { return f.form.pack(nil, raw) }
+
+// Unpack is what Pack packed.
+func (f *Form) Unpack(packed []byte) ([]byte, error) { return f.form.unpack(packed) }
+
+// Stored is the form as it is stored and read again.
+func (f *Form) Stored() (*Form, error) {
+	forms, err := decodeForms(encodeForms([]*form{f.form}))
+	if err != nil {
+		return nil, err
+	}
+	return &Form{forms[0]}, nil
+}
 
 // Queued is how many events wait for the committer.
 func (l *Ledger) Queued() int { return len(l.queue) }

@@ -230,7 +230,7 @@ func openFile(path string, readOnly bool) (_ *Ledger, err error) {
 		wake:     make(chan struct{}, 1),
 		stopped:  make(chan struct{}),
 		repeats:  map[uint64]uint64{},
-		learner:  learner{samples: map[string][]lesson{}, due: make(chan struct{}, 1)},
+		learner:  learner{samples: map[kind][]lesson{}, due: make(chan struct{}, 1)},
 	}
 	db, err := bolt.Open(path, 0o600, &bolt.Options{
 		Timeout:         time.Millisecond, // one try: a held file is reported, not waited for

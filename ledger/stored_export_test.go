@@ -23,6 +23,8 @@ const (
 	storedRow1
 	storedRow2
 	storedTotalKey
+	storedForms
+	storedValues
 	storedBody
 	storedKinds
 )
@@ -87,6 +89,12 @@ func Restore(kind byte, value []byte) ([]byte, error) {
 	case storedTotalKey:
 		_, _, _, err := readTotalKey(value)
 		return value, err
+	case storedForms:
+		forms, err := decodeForms(value)
+		return encodeForms(forms), err
+	case storedValues:
+		_, err := sampleForm.unpack(value)
+		return nil, errors.Join(err, errNotCompared)
 	}
 	codec, err := newBodyCodec()
 	if err != nil {
@@ -99,6 +107,10 @@ func Restore(kind byte, value []byte) ([]byte, error) {
 	}
 	return value, nil
 }
+
+// sampleForm has every way in which values are known from elsewhere.
+var sampleForm = &form{typ: "payment_intent.created", texts: []string{`{"id":"`, `","object":{"id":"`, `","client_secret":"`, `","amount":`, `}}`},
+	slots: []slot{{begins: "evt_", like: -1}, {begins: "pi_", like: 0}, {begins: "pi_", like: 1}, {ends: "00", like: -1}}}
 
 // StoredSamples has one value of each kind, and a whole one where there are many parts.
 func StoredSamples() []Sample {
@@ -125,10 +137,15 @@ func StoredSamples() []Sample {
 	defer codec.close()
 	state := fold(in.ID, []*row{r})
 	money := amounts{6480, 800, 5680, 0}
+	values, ok := sampleForm.pack(nil, []byte(`{"id":"evt_3wBTwEKvHadernBlBPBleRA0","object":{"id":"pi_3wBTwEKvHadernBl4gdrfNcd","client_secret":"pi_3wBTwEKvHadernBl4gdrfNcd_secret_x","amount":6400}}`))
+	if !ok {
+		panic("the sample is not of its form")
+	}
 	return []Sample{
 		{storedRow, r.encode()}, {storedRow, held.encode()}, {storedState, state.encode()}, {storedCounts, c.encode()}, {storedAmounts, money.encode()},
 		{storedLinks, encodeLinks(stripesCharge, []link{{linkToIntent, "pi_3wBTwEKvHadernBl4gdrfNcd"}, {linkToCharge, "ch_1"}})}, {storedSequences, encodeSequences([]uint64{1, 5, 300})},
 		{storedRecord, l.record()}, {storedRow1, []byte("\x00\x00\x00\x00\x05evt_1")}, {storedRow2, []byte("\x00\x00\x00\x00\x05evt_1\x01x\x00\x00\x02\x02\x02\x00\x00")}, {storedTotalKey, totalKey(movement{at: 1776163468, currency: "eur"}, "acct_1")},
-		{storedBody, codec.encode(slices.Concat(builtinText[:900], []byte("and more")))},
+		{storedForms, encodeForms([]*form{sampleForm})}, {storedValues, values},
+		{storedBody, codec.encode(slices.Concat(builtinText[:900], []byte("and more")), "")},
 	}
 }
