@@ -1,7 +1,6 @@
 package ledger
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 )
@@ -64,7 +63,7 @@ func (b *booking) changes(r *row, seq uint64) ([]*change, error) {
 	if own.state == nil {
 		own.state = fold(id, moved)
 	} else if date := newest(moved); date > own.state.frontier {
-		rows, _, err := rowsOf(b.tx, id)
+		rows, err := rowsOf(b.tx, own.events)
 		if err != nil {
 			return nil, err
 		}
@@ -94,11 +93,7 @@ func (b *booking) before(id string) (*change, error) {
 	if s == nil {
 		return &change{id: id}, nil
 	}
-	events, err := eventsOf(b.tx, id)
-	if err != nil {
-		return nil, err
-	}
-	return &change{id: id, before: s.effect(b.livemode), state: s, events: events}, nil
+	return &change{id: id, before: s.effect(b.livemode), state: s, events: s.rows}, nil
 }
 
 // claimed are the charges that the row links to its PaymentIntent for the first time, by the payment they belong to
@@ -123,14 +118,14 @@ func (b *booking) leave(payment string, charges []string) (*change, []*row, erro
 	if err != nil || c.state == nil {
 		return nil, nil, err
 	}
-	rows, seqs, err := rowsOf(b.tx, payment)
+	rows, err := rowsOf(b.tx, c.events)
 	if err != nil {
 		return nil, nil, err
 	}
 	var stay, leaving []*row
 	for i, r := range rows {
 		if r.facts.PaymentIntent == "" && slices.Contains(charges, r.facts.Charge) {
-			leaving, c.gone = append(leaving, r), append(c.gone, seqs[i])
+			leaving, c.gone = append(leaving, r), append(c.gone, c.events[i])
 		} else {
 			stay = append(stay, r)
 		}
@@ -158,52 +153,16 @@ func (f *Facts) linked() (list []string) {
 	return list
 }
 
-// eventsOf are the rows of a payment, in the order they came.
-func eventsOf(tx *txn, id string) (seqs []uint64, err error) {
-	value, err := get(tx, bucketPaymentEvents, []byte(id))
-	if err != nil || value == nil {
-		return nil, err
-	}
-	return decodeSequences(value)
-}
-
-// Sequences that ascend are stored by what each adds to the one before.
-func encodeSequences(seqs []uint64) []byte {
-	var e encoder
-	last := uint64(0)
-	for _, seq := range seqs {
-		e.uint(seq - last)
-		last = seq
-	}
-	return e.buf
-}
-
-func decodeSequences(value []byte) (seqs []uint64, err error) {
-	d := decoder{buf: value}
-	for last := uint64(0); len(d.buf) > 0; {
-		more := d.uint()
-		if d.err != nil || more == 0 {
-			return nil, fmt.Errorf("%w: a payment's events", ErrCorrupt)
-		}
-		last += more
-		seqs = append(seqs, last)
-	}
-	return seqs, d.err
-}
-
-// rowsOf reads all rows of a payment, in the order they came.
-func rowsOf(tx *txn, id string) (rows []*row, seqs []uint64, err error) {
-	if seqs, err = eventsOf(tx, id); err != nil {
-		return nil, nil, err
-	}
+// rowsOf reads the rows of a payment.
+func rowsOf(tx *txn, seqs []uint64) (rows []*row, err error) {
 	for _, seq := range seqs {
 		r, err := readRow(tx, seq)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		rows = append(rows, r)
 	}
-	return rows, seqs, nil
+	return rows, nil
 }
 
 // outcome of the event that made the changes.
@@ -217,9 +176,6 @@ func outcome(changes []*change) Outcome {
 
 // write puts a changed payment and everything that hangs on it into the transaction.
 func (b *booking) write(c *change) error {
-	if err := b.list(c); err != nil {
-		return err
-	}
 	if c.before != nil && (c.after == nil || c.after.created != c.before.created) {
 		if err := remove(b.tx, bucketPaymentsTime, timeKey(c.before.created, c.id)); err != nil {
 			return err
@@ -239,18 +195,18 @@ func (b *booking) write(c *change) error {
 	if c.state == nil {
 		return remove(b.tx, bucketPayments, []byte(c.id))
 	}
+	c.state.rows = c.rows()
 	return put(b.tx, bucketPayments, []byte(c.id), c.state.encode())
 }
 
-// list writes which events the payment is folded from.
-func (b *booking) list(c *change) error {
-	seqs := slices.DeleteFunc(c.events, func(seq uint64) bool { return slices.Contains(c.gone, seq) })
-	seqs = append(seqs, c.come...)
-	slices.Sort(seqs)
-	if len(seqs) == 0 {
-		return remove(b.tx, bucketPaymentEvents, []byte(c.id))
+// rows are those that the payment is folded from after the change.
+func (c *change) rows() []uint64 {
+	seqs := append(slices.Clip(c.events), c.come...)
+	if len(c.gone) > 0 {
+		seqs = slices.DeleteFunc(seqs, func(seq uint64) bool { return slices.Contains(c.gone, seq) })
 	}
-	return put(b.tx, bucketPaymentEvents, []byte(c.id), encodeSequences(seqs))
+	slices.Sort(seqs)
+	return seqs
 }
 
 // newLinks are the ids by which an event is to be found, with all links of each that gets one more.

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
-	"maps"
 	"slices"
 )
 
@@ -37,6 +36,7 @@ func checksum(bucket, key, value []byte) uint32 {
 type encoder struct {
 	buf    []byte
 	shared string // of the id that the value is stored under
+	told   told
 }
 
 func (e *encoder) byte(b byte)   { e.buf = append(e.buf, b) }
@@ -58,7 +58,13 @@ func (e *encoder) flags(bs ...bool) {
 // texts are written in the order of their keys: equal maps are equal bytes.
 func (e *encoder) texts(m map[string]string) {
 	e.uint(uint64(len(m)))
-	for _, k := range slices.Sorted(maps.Keys(m)) {
+	var few [8]string
+	keys := few[:0]
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	for _, k := range keys {
 		e.text(k)
 		e.text(m[k])
 	}
@@ -69,7 +75,8 @@ type decoder struct {
 	buf    []byte
 	err    error
 	shared string // of the id that the value is stored under
-	plain  bool   // texts are as schemas before 3 had them: each a string
+	told   told
+	plain  bool // texts are as schemas before 3 had them: each a string
 }
 
 func (d *decoder) fail() {

@@ -105,6 +105,13 @@ func (l *Ledger) contents(tx *txn, b *booking) (*Trial, error) {
 	for _, bucket := range [][]byte{bucketPayments, bucketPaymentsTime, bucketLinks, bucketTotals} {
 		err := tx.Bucket(bucket).ForEach(func(key, stored []byte) error {
 			value, err := unseal(bucket, key, stored)
+			if err == nil && string(bucket) == string(bucketPayments) { // without what belongs to the arrival
+				var s *state
+				if s, err = decodeState(string(key), value); err == nil {
+					s.rows = nil
+					value = s.encode()
+				}
+			}
 			fmt.Fprintf(&folded, "%s %q %q\n", bucket, key, value)
 			return err
 		})

@@ -28,6 +28,8 @@ type state struct {
 	charges    []chargeState  // by id
 	refunds    []refundState  // by id
 	disputes   []disputeState // by id
+
+	rows []uint64 // it was folded from, in the order they came: of the arrival, and not folded
 }
 
 // origin is the event a snapshot came with.

@@ -12,9 +12,8 @@
 //	events          sequence          -> envelope, outcome and facts of an event, in arrival order
 //	bodies          sequence          -> the raw body, packed; apart, so that it can be deleted alone
 //	ids             livemode, id      -> sequence
-//	payments        payment id        -> the folded state
+//	payments        payment id        -> the folded state, and the sequences of the events it was folded from
 //	payments_time   created, id       -> nothing: the order in which payments are listed
-//	payment_events  payment id        -> the sequences of the events it was folded from
 //	links           other id          -> targets: an event named both; a target is its PaymentIntent, else its charge
 //	totals          day, currency, account -> what came and went on that day, in UTC
 //	quarantine      sequence          -> nothing: the events that could not be used

@@ -125,12 +125,18 @@ func TestAnOlderLedgerIsRefused(t *testing.T) {
 	}
 }
 
-// A ledger of schema 2, which packed bodies with zstd and had no fresh entries, is brought up to date: it holds
-// what one does that was given the same events.
-func TestMigrationFromSchema2(t *testing.T) {
-	dir, _ := older(t, 2)
+// A ledger of schema 2, which packed bodies with zstd and had no fresh entries, or of schema 3, which listed a payment's events
+// apart, is brought up to date: it holds what one does that was given the same events. That of schema 3 was killed.
+func TestMigrationFromLaterSchemas(t *testing.T) {
+	for schema, repeated := range map[int]string{2: "evt_3wJoPRKvHadernBlLhtHhUpY", 3: "evt_3wBTwEKvHadernBlBPBleRA0"} {
+		t.Run(fmt.Sprint(schema), func(t *testing.T) { migrates(t, schema, repeated) })
+	}
+}
+
+func migrates(t *testing.T, schema int, repeated string) {
+	dir, _ := older(t, schema)
 	l := ledgertest.Start(t, ledger.Options{Dir: dir, Decode: decode, Decoder: stripe.Decoder})
-	if m := l.Migrated; m == nil || m.Schema != 2 || m.Events != 33 || m.Decoded != 33 || m.Unusable+m.Gone+m.Mended != 0 {
+	if m := l.Migrated; m == nil || m.Schema != uint64(schema) || m.Events != 33 || m.Decoded != 33 || m.Unusable+m.Gone+m.Mended != 0 {
 		t.Fatalf("it tells %+v", l.Migrated)
 	}
 	fresh := ledgertest.Open(t, false)
@@ -162,7 +168,7 @@ func TestMigrationFromSchema2(t *testing.T) {
 	if got, want := page(l), page(fresh); got != want {
 		t.Errorf("the payments are\n%s\nnot\n%s", got, want)
 	}
-	if rec, err := l.Event("evt_3wJoPRKvHadernBlLhtHhUpY"); err != nil || rec.Repeats != 2 {
+	if rec, err := l.Event(repeated); err != nil || rec.Repeats != 2 {
 		t.Errorf("the repeated event is %+v, %v", rec, err)
 	}
 }

@@ -224,12 +224,13 @@ func (l *Ledger) PaymentEvents(id string, q EventQuery) (page []*EventRecord, mo
 	}
 	for done := false; !done; {
 		err := l.view(func(tx *txn) error {
-			seqs, err := eventsOf(tx, p.ID)
-			if err != nil {
+			s, err := readState(tx, p.ID)
+			if s == nil || err != nil { // it may have got another id meanwhile
+				done = true
 				return err
 			}
 			n := 0
-			for _, seq := range slices.Backward(seqs) {
+			for _, seq := range slices.Backward(s.rows) {
 				if seq >= below {
 					continue
 				}

@@ -30,7 +30,7 @@ func (r *row) repeat(seq uint64, payment string) Result {
 }
 
 func (r *row) encode() []byte {
-	var e encoder
+	e := encoder{buf: make([]byte, 0, 256)}
 	e.flags(r.livemode, r.released)
 	e.byte(byte(slices.Index(Outcomes[:], r.outcome)))
 	e.byte(byte(slices.Index(Reasons[:], r.reason) + 1))
@@ -270,7 +270,7 @@ func (d *decoder) dispute() Dispute {
 
 // state is stored as its fields in order; equal states are equal bytes.
 func (s *state) encode() []byte {
-	e := encoder{shared: sharedPart(s.id)}
+	e := under(s.id)
 	e.flags(s.intent != nil, s.charge != nil, s.succeeded, s.canceled)
 	e.text(s.account)
 	e.int(s.intentCreated)
@@ -299,11 +299,12 @@ func (s *state) encode() []byte {
 	})
 	encodeAll(&e, s.refunds, func(f *refundState) { e.refund(&f.Refund); e.origin(f.from) })
 	encodeAll(&e, s.disputes, func(p *disputeState) { e.dispute(&p.Dispute); e.origin(p.from) })
+	e.sequences(s.rows)
 	return e.buf
 }
 
 func decodeState(id string, value []byte) (*state, error) {
-	d := decoder{buf: value, shared: sharedPart(id)}
+	d := readUnder(id, value)
 	s := &state{id: id}
 	var intent, charge bool
 	d.flags(&intent, &charge, &s.succeeded, &s.canceled)
@@ -336,7 +337,30 @@ func decodeState(id string, value []byte) (*state, error) {
 	})
 	s.refunds = decodeAll(&d, func() refundState { return refundState{d.refund(), d.origin()} })
 	s.disputes = decodeAll(&d, func() disputeState { return disputeState{d.dispute(), d.origin()} })
+	s.rows = d.sequences()
 	return s, d.end()
+}
+
+// Sequences that ascend, up to the value's end, are stored by what each adds to the one before.
+func (e *encoder) sequences(seqs []uint64) {
+	last := uint64(0)
+	for _, seq := range seqs {
+		e.uint(seq - last)
+		last = seq
+	}
+}
+
+func (d *decoder) sequences() (seqs []uint64) {
+	for last := uint64(0); len(d.buf) > 0; {
+		more := d.uint()
+		if more == 0 || last+more < last {
+			d.fail()
+			return nil
+		}
+		last += more
+		seqs = append(seqs, last)
+	}
+	return seqs
 }
 
 func (e *encoder) origin(o origin) {

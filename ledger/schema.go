@@ -8,24 +8,23 @@ import (
 )
 
 // schemaVersion is that of the layout and the codecs in this file. A file with a greater one is refused.
-const schemaVersion = 3
+const schemaVersion = 4
 
 var (
-	bucketMeta          = []byte("meta")
-	bucketEvents        = []byte("events")
-	bucketBodies        = []byte("bodies")
-	bucketIDs           = []byte("ids")
-	bucketPayments      = []byte("payments")
-	bucketPaymentsTime  = []byte("payments_time")
-	bucketPaymentEvents = []byte("payment_events")
-	bucketLinks         = []byte("links")
-	bucketTotals        = []byte("totals")
-	bucketQuarantine    = []byte("quarantine")
-	bucketFresh         = []byte("fresh")
-	bucketDictionaries  = []byte("dictionaries")
+	bucketMeta         = []byte("meta")
+	bucketEvents       = []byte("events")
+	bucketBodies       = []byte("bodies")
+	bucketIDs          = []byte("ids")
+	bucketPayments     = []byte("payments")
+	bucketPaymentsTime = []byte("payments_time")
+	bucketLinks        = []byte("links")
+	bucketTotals       = []byte("totals")
+	bucketQuarantine   = []byte("quarantine")
+	bucketFresh        = []byte("fresh")
+	bucketDictionaries = []byte("dictionaries")
 
 	buckets = [][]byte{bucketMeta, bucketEvents, bucketBodies, bucketIDs, bucketPayments,
-		bucketPaymentsTime, bucketPaymentEvents, bucketLinks, bucketTotals, bucketQuarantine, bucketFresh, bucketDictionaries}
+		bucketPaymentsTime, bucketLinks, bucketTotals, bucketQuarantine, bucketFresh, bucketDictionaries}
 
 	metaSchema  = []byte("schema")
 	metaMode    = []byte("mode")
@@ -210,7 +209,7 @@ func readLinks(tx *txn, id string) ([]link, error) {
 }
 
 func encodeLinks(id string, links []link) []byte {
-	e := encoder{shared: sharedPart(id)}
+	e := under(id)
 	for _, k := range links {
 		e.byte(k.kind)
 		e.text(k.target)
@@ -219,7 +218,7 @@ func encodeLinks(id string, links []link) []byte {
 }
 
 func decodeLinks(id string, value []byte) (links []link, err error) {
-	for d := (decoder{buf: value, shared: sharedPart(id)}); len(d.buf) > 0; {
+	for d := readUnder(id, value); len(d.buf) > 0; {
 		k := link{d.byte(), d.text()}
 		if d.err != nil || k.target == "" {
 			return nil, fmt.Errorf("%w: links of an id", ErrCorrupt)

@@ -18,7 +18,6 @@ const (
 	storedCounts
 	storedAmounts
 	storedLinks
-	storedSequences
 	storedRecord
 	storedRow1
 	storedRow2
@@ -74,9 +73,6 @@ func Restore(kind byte, value []byte) ([]byte, error) {
 	case storedLinks:
 		links, err := decodeLinks(stripesCharge, value)
 		return encodeLinks(stripesCharge, links), err
-	case storedSequences:
-		seqs, err := decodeSequences(value)
-		return encodeSequences(seqs), err
 	case storedRecord:
 		l, err := readRecord(value)
 		return l.record(), err
@@ -136,6 +132,7 @@ func StoredSamples() []Sample {
 	}
 	defer codec.close()
 	state := fold(in.ID, []*row{r})
+	state.rows = []uint64{1, 5, 300}
 	money := amounts{6480, 800, 5680, 0}
 	values, ok := sampleForm.pack(nil, []byte(`{"id":"evt_3wBTwEKvHadernBlBPBleRA0","object":{"id":"pi_3wBTwEKvHadernBl4gdrfNcd","client_secret":"pi_3wBTwEKvHadernBl4gdrfNcd_secret_x","amount":6400}}`))
 	if !ok {
@@ -143,7 +140,7 @@ func StoredSamples() []Sample {
 	}
 	return []Sample{
 		{storedRow, r.encode()}, {storedRow, held.encode()}, {storedState, state.encode()}, {storedCounts, c.encode()}, {storedAmounts, money.encode()},
-		{storedLinks, encodeLinks(stripesCharge, []link{{linkToIntent, "pi_3wBTwEKvHadernBl4gdrfNcd"}, {linkToCharge, "ch_1"}})}, {storedSequences, encodeSequences([]uint64{1, 5, 300})},
+		{storedLinks, encodeLinks(stripesCharge, []link{{linkToIntent, "pi_3wBTwEKvHadernBl4gdrfNcd"}, {linkToCharge, "ch_1"}})},
 		{storedRecord, l.record()}, {storedRow1, []byte("\x00\x00\x00\x00\x05evt_1")}, {storedRow2, []byte("\x00\x00\x00\x00\x05evt_1\x01x\x00\x00\x02\x02\x02\x00\x00")}, {storedTotalKey, totalKey(movement{at: 1776163468, currency: "eur"}, "acct_1")},
 		{storedForms, encodeForms([]*form{sampleForm})}, {storedValues, values},
 		{storedBody, codec.encode(slices.Concat(builtinText[:900], []byte("and more")), "")},

@@ -29,7 +29,6 @@ const maxMoments = 1000
 // false if the beginning is left out.
 func (l *Ledger) Story(id string) (story []Moment, whole bool, err error) {
 	var rows []*row
-	var seqs []uint64
 	var s *state
 	err = l.view(func(tx *txn) error {
 		present, err := resolve(tx, id)
@@ -40,7 +39,7 @@ func (l *Ledger) Story(id string) (story []Moment, whole bool, err error) {
 			err = fmt.Errorf("%w: no payment has the id %q", ErrNotFound, id)
 		}
 		if err == nil {
-			rows, seqs, err = rowsOf(tx, present)
+			rows, err = rowsOf(tx, s.rows)
 		}
 		return err
 	})
@@ -56,7 +55,7 @@ func (l *Ledger) Story(id string) (story []Moment, whole bool, err error) {
 	for _, i := range order {
 		r := rows[i]
 		l.mu.Lock()
-		waiting := l.repeats[seqs[i]]
+		waiting := l.repeats[s.rows[i]]
 		l.mu.Unlock()
 		story = append(story, Moment{
 			Object: "moment", Happened: OrNullTime(r.created), Received: OrNullTime(time.UnixMilli(r.received).Unix()), What: r.tell(s),

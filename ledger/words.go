@@ -8,14 +8,19 @@ import "strings"
 //	2·k               the k-th word
 //	2·(words+k)       an id with the k-th prefix that shares its first 16 characters with the one it is stored under, and
 //	                  ends in the 8 that follow
+//	2·(words+16+k)    what the value told before: the k-th text, from the id it is stored under on, that was none of these and
+//	                  had at least 4 bytes
 //
 // https://docs.stripe.com/api tells the words. Both lists are for good: what is added goes to the end of a longer list,
 // under another schema.
 
 const (
-	maxWords   = 128 // so the list can grow without moving what is behind it
-	sharedSize = 16
-	ownSize    = 8
+	maxWords    = 128 // so the lists can grow without moving what is behind them
+	maxPrefixes = 16
+	sharedSize  = 16
+	ownSize     = 8
+	maxTold     = 8 // texts are remembered
+	leastTold   = 4
 )
 
 var words = [...]string{
@@ -57,12 +62,50 @@ func sharedPart(id string) string {
 	return ""
 }
 
+// told are the texts of a value that may come again in it.
+type told struct {
+	texts [maxTold]string
+	n     int
+}
+
+func (t *told) remember(s string) {
+	if len(s) >= leastTold && t.n < maxTold {
+		t.texts[t.n] = s
+		t.n++
+	}
+}
+
+// under begins a value that is stored under an id.
+func under(id string) encoder {
+	e := encoder{buf: make([]byte, 0, 256), shared: sharedPart(id)}
+	e.told.remember(id)
+	return e
+}
+
+// readUnder reads one.
+func readUnder(id string, value []byte) decoder {
+	d := decoder{buf: value, shared: sharedPart(id)}
+	d.told.remember(id)
+	return d
+}
+
 // text writes a text as shortly as it can.
 func (e *encoder) text(s string) {
+	if s == "" {
+		e.byte(0)
+		return
+	}
 	if k, ok := wordNumbers[s]; ok {
 		e.uint(2 * k)
 		return
 	}
+	for k, before := range e.told.texts[:e.told.n] {
+		if s == before {
+			e.uint(2 * uint64(maxWords+maxPrefixes+k))
+			return
+		}
+	}
+	e.told.remember(s)
 	if own := len(s) - ownSize; e.shared != "" && own > sharedSize && s[own-sharedSize:own] == e.shared {
 		for k, prefix := range idPrefixes {
 			if s[:own-sharedSize] == prefix {
@@ -81,19 +124,24 @@ func (d *decoder) text() string {
 		return d.string()
 	}
 	n := d.uint()
+	var s string
 	switch k := n / 2; {
 	case n%2 == 1:
-		return d.take(k)
+		s = d.take(k)
 	case k < uint64(len(words)):
 		return words[k]
-	case k >= maxWords && k-maxWords < uint64(len(idPrefixes)) && d.shared != "":
-		return idPrefixes[k-maxWords] + d.shared + d.take(ownSize)
+	case maxWords <= k && k < maxWords+uint64(len(idPrefixes)) && d.shared != "":
+		s = idPrefixes[k-maxWords] + d.shared + d.take(ownSize)
+	case maxWords+maxPrefixes <= k && k < maxWords+maxPrefixes+uint64(d.told.n):
+		return d.told.texts[k-maxWords-maxPrefixes]
+	default:
+		d.fail()
+		return ""
 	}
-	d.fail()
-	return ""
+	d.told.remember(s)
+	return s
 }
 
-// take reads that many bytes.
 func (d *decoder) take(n uint64) string {
 	if n > uint64(len(d.buf)) {
 		d.fail()
