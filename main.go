@@ -90,7 +90,8 @@ func versionName() string {
 
 // serve runs a receiver until ctx ends, then stops it: doors first, the ledger last.
 func serve(ctx context.Context, c *config.Config, logTo io.Writer, ready func(cli.Doors)) (err error) {
-	log := newLog(c, logTo)
+	lines := receiver.NewLines(logTo)
+	log := newLog(c, lines)
 	for _, warning := range c.Warnings {
 		log.Warn(warning)
 	}
@@ -102,6 +103,7 @@ func serve(ctx context.Context, c *config.Config, logTo io.Writer, ready func(cl
 		}
 	}()
 
+	g.runs("log", lines.Run)
 	m := newMetrics()
 	options := ledgerOptions(c)
 	options.Observe = observer(m, log)

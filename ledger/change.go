@@ -99,13 +99,16 @@ func (b *booking) before(id string) (*change, error) {
 // claimed are the charges that the row links to its PaymentIntent for the first time, by the payment they belong to
 // as yet: the one that bears the charge's own id, or, should two PaymentIntents claim a charge, the greater of them.
 func (b *booking) claimed(r *row, intent string) (map[string][]string, error) {
-	claimed := map[string][]string{}
+	var claimed map[string][]string // mostly none
 	for _, charge := range r.facts.linked() {
 		present, err := paymentOf(b.tx, &Facts{Charge: charge})
 		if err != nil {
 			return nil, err
 		}
 		if present == charge || intent < present {
+			if claimed == nil {
+				claimed = map[string][]string{}
+			}
 			claimed[present] = append(claimed[present], charge)
 		}
 	}

@@ -302,11 +302,11 @@ const formsMark = 0
 
 func encodeForms(forms []*form) []byte {
 	e := encoder{buf: []byte{formsMark}}
-	encodeAll(&e, forms, func(f **form) {
+	encodeAll(&e, forms, func(e *encoder, f **form) {
 		e.string((*f).typ)
 		e.string((*f).texts[0])
 		i := 0
-		encodeAll(&e, (*f).slots, func(s *slot) {
+		encodeAll(e, (*f).slots, func(e *encoder, s *slot) {
 			i++
 			e.string(s.begins)
 			e.string(s.ends)

@@ -99,11 +99,11 @@ func (e *encoder) facts(f *Facts) {
 	}
 	e.text(f.PaymentIntent)
 	e.text(f.Charge)
-	encodeAll(e, f.Intents, e.intent)
-	encodeAll(e, f.Charges, e.charge)
-	encodeAll(e, f.Refunds, e.refund)
-	encodeAll(e, f.Disputes, e.dispute)
-	encodeAll(e, f.Sessions, func(s *Session) { e.text(s.ID); e.text(s.PaymentStatus) })
+	encodeAll(e, f.Intents, (*encoder).intent)
+	encodeAll(e, f.Charges, (*encoder).charge)
+	encodeAll(e, f.Refunds, (*encoder).refund)
+	encodeAll(e, f.Disputes, (*encoder).dispute)
+	encodeAll(e, f.Sessions, (*encoder).session)
 }
 
 func (d *decoder) facts(f *Facts) {
@@ -120,11 +120,16 @@ func (d *decoder) facts(f *Facts) {
 	f.Sessions = decodeAll(d, func() Session { return Session{ID: d.text(), PaymentStatus: d.text()} })
 }
 
-func encodeAll[T any](e *encoder, list []T, one func(*T)) {
+func encodeAll[T any](e *encoder, list []T, one func(*encoder, *T)) {
 	e.uint(uint64(len(list)))
 	for i := range list {
-		one(&list[i])
+		one(e, &list[i])
 	}
+}
+
+func (e *encoder) session(s *Session) {
+	e.text(s.ID)
+	e.text(s.PaymentStatus)
 }
 
 func decodeAll[T any](d *decoder, one func() T) []T {
@@ -256,7 +261,7 @@ func (e *encoder) dispute(p *Dispute) {
 	e.int(p.Amount)
 	e.text(p.Reason)
 	e.int(p.Created)
-	encodeAll(e, p.Transactions, func(t *Transaction) { e.text(t.ID); e.int(t.Amount); e.text(t.Currency); e.int(t.Created) })
+	encodeAll(e, p.Transactions, func(e *encoder, t *Transaction) { e.text(t.ID); e.int(t.Amount); e.text(t.Currency); e.int(t.Created) })
 }
 
 func (d *decoder) dispute() Dispute {
@@ -287,18 +292,18 @@ func (s *state) encode() []byte {
 		e.charge(s.charge)
 		e.origin(s.chargeFrom)
 	}
-	encodeAll(&e, s.charges, func(c *chargeState) {
+	encodeAll(&e, s.charges, func(e *encoder, c *chargeState) {
 		e.flags(c.capturable, c.fee != nil)
 		e.text(c.id)
 		e.text(c.status)
 		for _, n := range []int64{c.amount, c.captured, c.capturedAt, c.created} {
 			e.int(n)
 		}
-		encodeAll(&e, c.refunded, func(s *refundStep) { e.int(s.total); e.int(s.at) })
+		encodeAll(e, c.refunded, func(e *encoder, s *refundStep) { e.int(s.total); e.int(s.at) })
 		e.fee(c.fee)
 	})
-	encodeAll(&e, s.refunds, func(f *refundState) { e.refund(&f.Refund); e.origin(f.from) })
-	encodeAll(&e, s.disputes, func(p *disputeState) { e.dispute(&p.Dispute); e.origin(p.from) })
+	encodeAll(&e, s.refunds, func(e *encoder, f *refundState) { e.refund(&f.Refund); e.origin(f.from) })
+	encodeAll(&e, s.disputes, func(e *encoder, p *disputeState) { e.dispute(&p.Dispute); e.origin(p.from) })
 	e.sequences(s.rows)
 	return e.buf
 }

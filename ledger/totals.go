@@ -53,10 +53,13 @@ func decodeAmounts(value []byte) (a amounts, err error) {
 
 // newTotals computes the totals after changes, those that become others. It writes nothing.
 func (b *booking) newTotals(changes []*change) (map[string]amounts, error) {
-	moved := map[string]amounts{}
+	var moved map[string]amounts
 	for _, c := range changes {
-		if c.before != nil && c.after != nil && c.before.view.Account == c.after.view.Account && slices.Equal(c.before.movements, c.after.movements) {
+		if c.before.movesAs(c.after) {
 			continue // most events move no money
+		}
+		if moved == nil {
+			moved = map[string]amounts{}
 		}
 		c.before.each(func(key string, m amounts) {
 			a := moved[key]
@@ -68,6 +71,9 @@ func (b *booking) newTotals(changes []*change) (map[string]amounts, error) {
 			a.add(m)
 			moved[key] = a
 		})
+	}
+	if moved == nil {
+		return nil, nil
 	}
 	totals := map[string]amounts{}
 	for key, by := range moved {
@@ -88,6 +94,14 @@ func (b *booking) newTotals(changes []*change) (map[string]amounts, error) {
 		totals[key] = total
 	}
 	return totals, nil
+}
+
+// movesAs tells whether the totals are the same with the one as with the other.
+func (e *effect) movesAs(other *effect) bool {
+	if e == nil || other == nil {
+		return (e == nil || len(e.movements) == 0) && (other == nil || len(other.movements) == 0)
+	}
+	return e.view.Account == other.view.Account && slices.Equal(e.movements, other.movements)
 }
 
 // each visits what a payment adds to the totals.

@@ -76,7 +76,7 @@ func TestEverySeriesExistsFromTheStart(t *testing.T) {
 
 func TestWhatIsCounted(t *testing.T) {
 	m := small()
-	m.Request("200", "applied", 3*time.Millisecond)
+	m.Request(200, "applied", 3*time.Millisecond)
 	m.Event("a.done", "applied", "", 2*time.Second)
 	m.Event("sent.by.nobody", "quarantined", "thin_event", -1)
 	m.Duplicate()

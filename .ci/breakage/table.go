@@ -34,6 +34,7 @@ const (
 	documentGo   = "receiver/stripe/document.go"
 	receiverGo   = "receiver/receiver.go"
 	bodyGo       = "receiver/body.go"
+	linesGo      = "receiver/lines.go"
 	listenGo     = "receiver/listen.go"
 	operatorGo   = "receiver/operator/operator.go"
 	apiGo        = "receiver/operator/api.go"
@@ -263,6 +264,8 @@ var table = []broken{
 	{"bodies share a budget", bodyGo, "	if b.used.Add(n) > b.limit {", "	if false {", "./receiver", "TestBodiesShareTheirMemory"},
 	{"memory is given back", bodyGo, "r.memory.used.Add(-taken)", "_ = taken", "./receiver", "TestBodiesShareTheirMemory"},
 	{"rejections do not fill the log", bodyGo, "now.Sub(last) < t.every", "false", "./receiver", "TestTheLog"},
+	{"the log's last lines are written", linesGo, "	_, _ = l.waiting.WriteTo(l.to)\n", "", "./receiver", "TestLinesAreWrittenTogether"},
+	{"the log is bounded", linesGo, "l.waiting.Len()+len(line) > maxLines", "false", "./receiver", "TestLinesAreBounded"},
 	{"what was read is answered", listenGo, "d.server.Shutdown(ctx)", "d.server.Close()", "./receiver", "TestShutdownAnswersWhatWasRead"},
 	{"what is on its way is answered", listenGo, "drainTime = 300 * time.Millisecond", "drainTime = 0", ".", "TestStopUnderLoad"},
 	{"the longest idle makes room", listenGo, "front != nil && c.count > crowded", "front != nil && false", "./receiver", "TestACrowdOfIdleConnections"},
