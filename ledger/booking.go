@@ -13,6 +13,7 @@ type booking struct {
 	last     uint64 // the newest sequence
 	received int64  // when the newest event came, Unix milliseconds
 	counts   counts
+	totals   map[string]amounts // those that became others
 	livemode bool
 	writing  bool // something of the present event is in the transaction
 }
@@ -32,10 +33,18 @@ func (b *booking) fill(batch []*pending, repeats map[uint64]uint64, settle int) 
 	if err := b.countRepeats(repeats); err != nil {
 		return err
 	}
-	if err := put(b.tx, bucketMeta, metaCounts, b.counts.encode()); err != nil {
+	if err := b.writeSums(); err != nil {
 		return err
 	}
 	return b.tx.fresh.end(b.tx.Tx, settle)
+}
+
+// writeSums writes what all events of the transaction come to.
+func (b *booking) writeSums() error {
+	if err := b.writeTotals(); err != nil {
+		return err
+	}
+	return put(b.tx, bucketMeta, metaCounts, b.counts.encode())
 }
 
 // book writes one event down. All that is read is read before anything is written, so that damage
@@ -94,7 +103,7 @@ func (b *booking) book(p *pending) (err error) {
 // rowOf finds the row of an event's id. Of one that had none when the batch was looked at, it can only be of this batch.
 func (b *booking) rowOf(p *pending) (seq uint64, known bool, err error) {
 	if p.absent {
-		if _, ok := b.tx.findFresh(freshOf(bucketIDs), idKey(p.event.Livemode, p.event.ID)); !ok {
+		if _, ok := b.tx.findFresh(freshOf(bucketIDs), b.tx.idKey(p.event.Livemode, p.event.ID)); !ok {
 			return 0, false, nil
 		}
 	}
@@ -181,9 +190,7 @@ func (b *booking) record(r *row, seq uint64, body []byte, old *row, c *consequen
 			return err
 		}
 	}
-	if err := b.writeTotals(c.totals); err != nil {
-		return err
-	}
+	b.keepTotals(c.totals)
 	if old == nil {
 		b.last, b.received = seq, r.received
 	}
@@ -204,7 +211,7 @@ func (b *booking) index(r *row, seq uint64, old *row) error {
 		b.counts.event(old, -1)
 		return remove(b.tx, bucketQuarantine, key)
 	}
-	if err := put(b.tx, bucketIDs, idKey(r.livemode, r.id), binary.AppendUvarint(nil, seq)); err != nil {
+	if err := put(b.tx, bucketIDs, b.tx.idKey(r.livemode, r.id), binary.AppendUvarint(nil, seq)); err != nil {
 		return err
 	}
 	if r.outcome == Quarantined {

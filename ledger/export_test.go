@@ -95,6 +95,9 @@ func (l *Ledger) Try(events []*Event) (*Trial, error) {
 			return nil, fmt.Errorf("%s: %w %w", e.ID, err, p.err)
 		}
 	}
+	if err := b.writeSums(); err != nil {
+		return nil, err
+	}
 	return l.contents(tx, b)
 }
 

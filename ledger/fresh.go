@@ -116,6 +116,7 @@ type freshness struct {
 	bytes    int                    // of the newer generation
 	turns    uint64                 // tells a newer generation from all others there were
 	wary     bool                   // some place could not be reached: each is looked at first
+	edges    edges                  // of what lies in place
 
 	tx      uint64 // the transaction under way
 	written layer  // what it wrote, in the order of writing until it ends
@@ -128,7 +129,7 @@ func (f *freshness) load(tx *bolt.Tx) error {
 		return err
 	}
 	*f = freshness{old: make(map[string]*freshEntry, len(all)), new: map[string]*freshEntry{}, settling: all,
-		last: last, newFrom: last + 1, records: records, limit: cmp.Or(f.limit, generationSize), turns: f.turns + 1, wary: f.wary}
+		last: last, newFrom: last + 1, records: records, limit: cmp.Or(f.limit, generationSize), turns: f.turns + 1, wary: f.wary, edges: newEdges()}
 	for _, e := range all {
 		f.old[e.key] = e
 	}
@@ -256,6 +257,7 @@ func (f *freshness) done() {
 		return
 	}
 	if f.settling != nil {
+		f.edges.settled(f.settling)
 		f.settling, f.settled = nil, 0
 		clear(f.old)
 	}

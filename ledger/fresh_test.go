@@ -6,6 +6,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 
@@ -168,6 +169,39 @@ func TestReadersComeNowAndThen(t *testing.T) {
 	stop()
 	if err := l.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// Events come again at any time: when they are fresh, when their ids have come to their places lately, or long ago, or
+// before the start. Ids come in order, mostly.
+func TestWhatIsKnownOfPlaces(t *testing.T) {
+	dir := t.TempDir()
+	rng := rand.New(rand.NewPCG(5, 6))
+	var sent []string
+	for start := range 3 {
+		l, err := ledger.Open(ledger.Options{Dir: dir})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.SmallGenerations(12)
+		stop := ledgertest.Run(t, l)
+		for i := range 300 {
+			id := fmt.Sprintf("evt_%d%04d%c", start, i-rng.IntN(1+i/10), 'a'+rng.IntN(26))
+			if rng.IntN(3) == 0 && len(sent) > 0 {
+				id = sent[rng.IntN(len(sent))]
+			}
+			repeat := slices.Contains(sent, id)
+			if res := mustAppend(t, l, succeeded(id, "pi_"+id[4:])); res.Repeat != repeat {
+				t.Fatalf("event %s, %d events after start %d: %+v", id, i, start, res)
+			}
+			if !repeat {
+				sent = append(sent, id)
+			}
+		}
+		stop()
+		if err := errors.Join(l.Check(), l.Close()); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -158,7 +158,7 @@ func (r *rebuild) rows(ctx context.Context, from *txn, to *bolt.DB) error {
 				next++
 			}
 			sum = b.counts
-			return put(b.tx, bucketMeta, metaCounts, sum.encode())
+			return b.writeSums()
 		})
 		if err != nil {
 			return err

@@ -106,12 +106,14 @@ func readMode(tx *txn) (livemode bool, err error) {
 
 func seqKey(seq uint64) []byte { return binary.BigEndian.AppendUint64(nil, seq) }
 
-func idKey(livemode bool, id string) []byte {
+// idKey holds until the transaction makes the next.
+func (t *txn) idKey(livemode bool, id string) []byte {
 	mode := byte('t')
 	if livemode {
 		mode = 'l'
 	}
-	return append([]byte{mode}, id...)
+	t.key = append(append(t.key[:0], mode), id...)
+	return t.key
 }
 
 // timeKey orders payments by (created, id); the sign bit is flipped so that times before 1970 come first.
@@ -122,7 +124,7 @@ func timeKey(created int64, id string) []byte {
 
 // lookupID finds the row of an event id.
 func lookupID(tx *txn, livemode bool, id string) (seq uint64, found bool, err error) {
-	value, err := get(tx, bucketIDs, idKey(livemode, id))
+	value, err := get(tx, bucketIDs, tx.idKey(livemode, id))
 	if err != nil || value == nil {
 		return 0, false, err
 	}

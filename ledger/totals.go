@@ -80,15 +80,9 @@ func (b *booking) newTotals(changes []*change) (map[string]amounts, error) {
 		if by == (amounts{}) {
 			continue
 		}
-		value, err := get(b.tx, bucketTotals, []byte(key))
+		total, err := b.total(key)
 		if err != nil {
 			return nil, err
-		}
-		var total amounts
-		if value != nil {
-			if total, err = decodeAmounts(value); err != nil {
-				return nil, fmt.Errorf("the total under %.80q: %w", key, err)
-			}
 		}
 		total.add(by)
 		totals[key] = total
@@ -114,10 +108,32 @@ func (e *effect) each(visit func(key string, m amounts)) {
 	}
 }
 
-// writeTotals writes what newTotals computed.
-func (b *booking) writeTotals(totals map[string]amounts) error {
-	for _, key := range slices.Sorted(maps.Keys(totals)) {
-		total := totals[key]
+// total is what a total has come to in this transaction.
+func (b *booking) total(key string) (total amounts, err error) {
+	if total, ok := b.totals[key]; ok {
+		return total, nil
+	}
+	value, err := get(b.tx, bucketTotals, []byte(key))
+	if err != nil || value == nil {
+		return total, err
+	}
+	if total, err = decodeAmounts(value); err != nil {
+		return total, fmt.Errorf("the total under %.80q: %w", key, err)
+	}
+	return total, nil
+}
+
+// keepTotals takes over what newTotals computed. Many events of a transaction move the same ones, which are written once.
+func (b *booking) keepTotals(totals map[string]amounts) {
+	if b.totals == nil && len(totals) > 0 {
+		b.totals = map[string]amounts{}
+	}
+	maps.Copy(b.totals, totals)
+}
+
+// writeTotals writes those that became others.
+func (b *booking) writeTotals() error {
+	for key, total := range b.totals {
 		var err error
 		if total == (amounts{}) {
 			err = remove(b.tx, bucketTotals, []byte(key))
@@ -128,6 +144,7 @@ func (b *booking) writeTotals(totals map[string]amounts) error {
 			return err
 		}
 	}
+	b.totals = nil
 	return nil
 }
 

@@ -1,7 +1,6 @@
 package ledger
 
 import (
-	"bytes"
 	"fmt"
 
 	bolt "go.etcd.io/bbolt"
@@ -10,16 +9,11 @@ import (
 // txn is a transaction on the ledger: bbolt's, and before it what is fresh.
 type txn struct {
 	*bolt.Tx
-	seen    []layer    // what is fresh to a reader, the newest first
-	fresh   *freshness // the committer's; nil in a reader, and where everything is written in place
-	scratch []byte
-	homes   [len(freshBuckets) + 1]home // by a bucket's number; the committer's
-}
-
-// home is where a bucket's entries lie in the end.
-type home struct {
-	bucket *bolt.Bucket
-	last   []byte // the greatest key when the transaction began; nil if it is not known
+	seen    []layer                             // what is fresh to a reader, the newest first
+	fresh   *freshness                          // the committer's; nil in a reader, and where everything is written in place
+	scratch []byte                              // a key with its bucket's number before it
+	key     []byte                              // an event id's
+	homes   [len(freshBuckets) + 1]*bolt.Bucket // by number: where entries that are fresh belong; the committer's
 }
 
 // inPlace is a transaction that sees and writes nothing but what lies in its place.
@@ -63,27 +57,13 @@ func (t *txn) stored(bucket, key []byte) []byte {
 	if number == 0 || t.fresh == nil {
 		return t.Tx.Bucket(bucket).Get(key)
 	}
-	// Most of what the committer looks for is new, has an id that is greater than all before it, and is not searched for.
-	h := &t.homes[number]
-	if h.bucket == nil {
-		h.bucket = t.Tx.Bucket(bucket)
-		h.last = lastKey(h.bucket)
+	if t.homes[number] == nil {
+		t.homes[number] = t.Tx.Bucket(bucket)
 	}
-	if h.last != nil && bytes.Compare(key, h.last) > 0 {
+	if t.fresh.edges.isNew(t.homes[number], t.scratch) {
 		return nil
 	}
-	return h.bucket.Get(key)
-}
-
-// lastKey is a bucket's last key; nil if there is none, or the page it stands on is damaged, which is for others to tell.
-func lastKey(b *bolt.Bucket) (key []byte) {
-	defer func() {
-		if recover() != nil {
-			key = nil
-		}
-	}()
-	key, _ = b.Cursor().Last()
-	return key
+	return t.homes[number].Get(key)
 }
 
 // put seals a value, which is the transaction's from now on, and stores it.

@@ -13,6 +13,7 @@ const (
 	chargeGo     = "ledger/charge.go"
 	freshGo      = "ledger/fresh.go"
 	versionGo    = "ledger/version.go"
+	edgeGo       = "ledger/edge.go"
 	dictionaryGo = "ledger/dictionary.go"
 	formGo       = "ledger/form.go"
 	disputeGo    = "ledger/dispute.go"
@@ -88,6 +89,9 @@ var table = []broken{
 	{"damage keeps nobody from writing", freshGo, "if f.wary && !reachable(", "if false && !reachable(", "./ledger", "TestADamagedPlaceKeepsNobodyFromWriting"},
 	{"records stay until they are settled", freshGo, "	if f.settled < len(f.settling) {\n		return nil\n	}\n	var gone", "	var gone", "./ledger", "TestWhatIsFreshIsFound"},
 	{"the newest of what is fresh stands", freshGo, "merge(mergeAll(layers[n/2:]), mergeAll(layers[:n/2]))", "merge(mergeAll(layers[:n/2]), mergeAll(layers[n/2:]))", "./ledger", "TestWhatIsFreshIsFound"},
+	{"what came to its place is known", edgeGo, "	return !kept\n", "	return !kept || true\n", "./ledger", "TestWhatIsKnownOfPlaces"},
+	{"what is no longer kept is searched for", edgeGo, "			e.at[string(kind)] = key\n", "", "./ledger", "TestWhatIsKnownOfPlaces"},
+	{"what lay there before is searched for", edgeGo, "	if string(key) <= at {\n		return false\n	}\n", "	_ = at\n", "./ledger", "TestWhatIsKnownOfPlaces"},
 	{"what readers put together is of one generation", versionGo, "last.generation == v.generation && ", "", "./ledger", "TestReadersComeNowAndThen"},
 	{"nothing is learned of one customer", dictionaryGo, " || other.customer == l.customer", "", "./ledger", "TestNothingIsLearnedOfOneCustomer"},
 	{"nothing is learned of one payment", dictionaryGo, "other.payment == l.payment || ", "", "./ledger", "TestNothingIsLearnedOfOneCustomer"},

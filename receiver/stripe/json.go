@@ -149,7 +149,13 @@ func (v value) text() (s string, ok bool) {
 	if v.of.nodes[v.at].plain {
 		return unsafe.String(unsafe.SliceData(raw[1:]), len(raw)-2), true
 	}
-	return s, json.Unmarshal(raw, &s) == nil
+	return unescape(raw)
+}
+
+func unescape(raw []byte) (string, bool) {
+	var s string
+	err := json.Unmarshal(raw, &s)
+	return s, err == nil
 }
 
 // is tells whether the value is that text, which is plain ASCII.
