@@ -41,7 +41,11 @@ func (r *Receiver) read(w http.ResponseWriter, req *http.Request, start time.Tim
 	if err := http.NewResponseController(w).SetReadDeadline(start.Add(bodyTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return nil, release, refuse(http.StatusBadRequest, "body_incomplete", "The body ended early.")
 	}
-	body = make([]byte, 0, bodyFirst)
+	first := int64(bodyFirst)
+	if n := req.ContentLength; n > 0 {
+		first = min(first, n) // net/http tells the end together with the last bytes
+	}
+	body = make([]byte, 0, first)
 	for {
 		n, err := req.Body.Read(body[len(body):cap(body)])
 		body = body[:len(body)+n]

@@ -125,8 +125,7 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	a := r.handle(w, req, start)
 	h := w.Header()
-	h.Set("Content-Type", "application/json")
-	h.Set("Cache-Control", "no-store")
+	h["Content-Type"], h["Cache-Control"] = contentType, cacheControl
 	switch a.status {
 	case http.StatusMethodNotAllowed:
 		h.Set("Allow", http.MethodPost)
@@ -146,6 +145,9 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		linger(w, req)
 	}
 }
+
+// Headers that every answer has. Nobody writes to them.
+var contentType, cacheControl = []string{"application/json"}, []string{"no-store"}
 
 // serveHealth is for load balancers and uptime checks, and tells nothing.
 func serveHealth(w http.ResponseWriter, req *http.Request) {

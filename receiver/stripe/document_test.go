@@ -57,6 +57,23 @@ func measured(b *testing.B, name string) []byte {
 	return body
 }
 
+// FuzzText reads strings as encoding/json does: escapes, pairs of surrogates and halves of them, what is no UTF-8.
+func FuzzText(f *testing.F) {
+	for _, text := range []string{"plain", "K\u00e4se", "Käse", `\"\\\/\b\f\n\r\t`, `\ud83e\udd6f`, `\ud83e`, `\udd6f\ud83e`, `\ud83ex`, `\ud83e\n`, `\ud83e\u0041`, "\xff\xfe\xc3", `\u00Ff\u00aB`} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		body := []byte(`{"object":"event","id":"evt_1","livemode":false,"type":"` + text + `"}`)
+		var want struct{ Type string }
+		if json.Unmarshal(body, &want) != nil || strings.Contains(text, `"`) && !strings.Contains(text, `\"`) {
+			return
+		}
+		if e := stripe.Decode(body, false); e.Type != want.Type {
+			t.Errorf("%q is read as %q, not %q", text, e.Type, want.Type)
+		}
+	})
+}
+
 func BenchmarkDecode(b *testing.B) {
 	body := measured(b, "payment_intent.succeeded")
 	for b.Loop() {

@@ -2,10 +2,11 @@ package stripe
 
 import (
 	"bytes"
-	"encoding/json"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
 	"unsafe"
 )
 
@@ -152,10 +153,58 @@ func (v value) text() (s string, ok bool) {
 	return unescape(raw)
 }
 
+// unescape reads a string that is not plain, and valid, as encoding/json does.
 func unescape(raw []byte) (string, bool) {
-	var s string
-	err := json.Unmarshal(raw, &s)
-	return s, err == nil
+	raw = raw[1 : len(raw)-1]
+	s := make([]byte, 0, len(raw))
+	for i := 0; i < len(raw); {
+		if raw[i] == '\\' {
+			if at := strings.IndexByte(escapes, raw[i+1]); at >= 0 {
+				s, i = append(s, escaped[at]), i+2
+				continue
+			}
+			r := hexRune(raw[i+2:])
+			i += 6
+			if utf16.IsSurrogate(r) {
+				var low rune = utf8.RuneError
+				if len(raw)-i >= 6 && raw[i] == '\\' && raw[i+1] == 'u' {
+					low = hexRune(raw[i+2:])
+				}
+				if r = utf16.DecodeRune(r, low); r != utf8.RuneError {
+					i += 6
+				}
+			}
+			s = utf8.AppendRune(s, r)
+			continue
+		}
+		if raw[i] < utf8.RuneSelf {
+			s, i = append(s, raw[i]), i+1
+			continue
+		}
+		r, size := utf8.DecodeRune(raw[i:])
+		s, i = utf8.AppendRune(s, r), i+size
+	}
+	return string(s), true
+}
+
+// What stands behind a backslash, and what it stands for, but for u.
+const (
+	escapes = "\"\\/bfnrt"
+	escaped = "\"\\/\b\f\n\r\t"
+)
+
+// hexRune reads four hexadecimal digits.
+func hexRune(digits []byte) (r rune) {
+	for _, c := range digits[:4] {
+		switch {
+		case c <= '9':
+			c -= '0'
+		default:
+			c = c&^0x20 - 'A' + 10
+		}
+		r = r<<4 | rune(c)
+	}
+	return r
 }
 
 // is tells whether the value is that text, which is plain ASCII.
