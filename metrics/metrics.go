@@ -43,6 +43,7 @@ type Metrics struct {
 
 	answers     map[string]prometheus.Observer   // duration by outcome
 	codes       map[int]prometheus.Counter       // requests by status
+	refused     map[string]prometheus.Counter    // signatures by reason
 	booked      map[[2]string]prometheus.Counter // events by type and outcome
 	requests    *prometheus.CounterVec
 	failures    *prometheus.CounterVec
@@ -69,11 +70,12 @@ func New(names Names) *Metrics {
 		types:    names.Types,
 		answers:  map[string]prometheus.Observer{},
 		codes:    map[int]prometheus.Counter{},
+		refused:  map[string]prometheus.Counter{},
 		booked:   map[[2]string]prometheus.Counter{},
 		requests: counters("webhook_requests_total", "Requests on the public door by the HTTP status they were answered with.",
 			[]string{"code"}),
 		failures: counters("signature_failures_total", "Requests whose signature was not accepted, by reason.",
-			[]string{"reason"}, names.Failures...),
+			[]string{"reason"}),
 		events: counters("events_total", "Events written to the ledger, each once, by type and by what came of them; one that leaves quarantine counts again as what it then is.",
 			[]string{"type", "outcome"}),
 		quarantined: counters("quarantined_events_total", "Authentic events that could not be used and were put in quarantine, by reason.",
@@ -103,6 +105,9 @@ func New(names Names) *Metrics {
 	}
 	for _, answer := range names.Answers {
 		m.answers[answer] = m.duration.WithLabelValues(answer)
+	}
+	for _, reason := range names.Failures {
+		m.refused[reason] = m.failures.WithLabelValues(reason)
 	}
 	for _, status := range statusCodes {
 		m.codes[status] = m.requests.WithLabelValues(strconv.Itoa(status))
@@ -156,7 +161,13 @@ func (m *Metrics) Request(status int, outcome string, took time.Duration) {
 }
 
 // SignatureFailure counts a signature that was not accepted.
-func (m *Metrics) SignatureFailure(reason string) { m.failures.WithLabelValues(reason).Inc() }
+func (m *Metrics) SignatureFailure(reason string) {
+	if c, ok := m.refused[reason]; ok {
+		c.Inc()
+	} else {
+		m.failures.WithLabelValues(reason).Inc()
+	}
+}
 
 // Event counts an event that was written to the ledger for the first time, or left its quarantine.
 // lag is how old it was by Stripe's clock; a negative one is not observed.
