@@ -92,6 +92,10 @@ func versionName() string {
 func serve(ctx context.Context, c *config.Config, logTo io.Writer, ready func(cli.Doors)) (err error) {
 	lines := receiver.NewLines(logTo)
 	log := newLog(c, lines)
+	// A core would hold bodies and secrets. setrlimit(2)
+	if err := syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{}); err != nil {
+		log.Warn("cores cannot be switched off: should this process crash, one may be written that holds secrets", "error", err)
+	}
 	for _, warning := range c.Warnings {
 		log.Warn(warning)
 	}

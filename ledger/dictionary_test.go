@@ -55,7 +55,7 @@ func learning(t *testing.T, dir string) (l *ledger.Ledger, end func()) {
 }
 
 // awaitDictionaries waits for a ledger to have learned something, for 10 s.
-func awaitDictionaries(t *testing.T, l *ledger.Ledger, n int) {
+func awaitDictionaries(t testing.TB, l *ledger.Ledger, n int) {
 	t.Helper()
 	for end := time.Now().Add(10 * time.Second); l.Dictionaries() < n; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {

@@ -141,6 +141,27 @@ func (l *Ledger) contents(tx *txn, b *booking) (*Trial, error) {
 	return t, err
 }
 
+// Row is an event as it is stored, and Folded what events fold to.
+type (
+	Row    = row
+	Folded = state
+)
+
+// RowOf is the row of an event.
+func RowOf(e *Event) *Row {
+	return &row{id: e.ID, typ: e.Type, created: e.Created, received: e.Received.UnixMilli(), apiVersion: e.APIVersion, source: e.Source,
+		outcome: Applied, size: uint64(len(e.Raw)), facts: e.Facts}
+}
+
+// Fold folds rows into a payment.
+func Fold(id string, rows []*Row) *Folded { return fold(id, rows) }
+
+// Encode is a row and what it folds to as they are stored.
+func Encode(r *Row, s *Folded) (row, state []byte) { return r.encode(), s.encode() }
+
+// Pack is the body of an event as it is stored.
+func (l *Ledger) Pack(e *Event) []byte { return l.bodies.encode(e.Raw, e.Type) }
+
 // Expire deletes at once what KeepBodies would, of bodies received before a time.
 func (l *Ledger) Expire(ctx context.Context, before time.Time) error {
 	for range 10000 {

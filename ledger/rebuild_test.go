@@ -120,7 +120,7 @@ func files(t *testing.T, dir string) (names []string) {
 	return names
 }
 
-func mustRead(t *testing.T, path string) []byte {
+func mustRead(t testing.TB, path string) []byte {
 	t.Helper()
 	b, err := os.ReadFile(path)
 	if err != nil {

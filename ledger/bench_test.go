@@ -1,0 +1,122 @@
+package ledger_test
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"tillhook/ledger"
+	"tillhook/ledger/ledgertest"
+)
+
+// refunded are the events of a payment that was refunded in parts.
+func refunded(b *testing.B) (rows []*ledger.Row, raw int) {
+	b.Helper()
+	names, err := filepath.Glob("../testdata/scenarios/refunded_in_parts/[0-9]*.json")
+	if err != nil || len(names) == 0 {
+		b.Fatal("no scenario: ", err)
+	}
+	for _, name := range names {
+		e := decode(mustRead(b, name))
+		e.Received = time.Unix(e.Created, 0)
+		rows, raw = append(rows, ledger.RowOf(e)), raw+len(e.Raw)
+	}
+	return rows, raw
+}
+
+func BenchmarkFold(b *testing.B) {
+	rows, _ := refunded(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		ledger.Fold("pi_1", rows)
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(rows)), "ns/event")
+}
+
+func BenchmarkEncode(b *testing.B) {
+	rows, _ := refunded(b)
+	s := ledger.Fold("pi_1", rows)
+	b.ReportAllocs()
+	for b.Loop() {
+		ledger.Encode(rows[0], s)
+	}
+}
+
+// BenchmarkPack packs a body as the values of a form that was learned, and one that no form fits.
+func BenchmarkPack(b *testing.B) {
+	l, err := ledger.Open(ledger.Options{Dir: b.TempDir()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	stop := ledgertest.Run(b, l)
+	ctx, cancel := context.WithCancel(b.Context())
+	done := make(chan error, 1)
+	go func() { done <- l.LearnBodies(ctx) }()
+	for n := range 64 {
+		if _, err := l.Append(ctx, order(n, fmt.Sprintf("cus_%d", n))); err != nil {
+			b.Fatal(err)
+		}
+	}
+	awaitDictionaries(b, l, 2)
+	usual, unusual := order(99, "cus_99"), order(99, "cus_99")
+	unusual.Type = "another"
+	for what, e := range map[string]*ledger.Event{"of a form": usual, "against a dictionary": unusual} {
+		b.Run(what, func(b *testing.B) {
+			b.SetBytes(int64(len(e.Raw)))
+			b.ReportAllocs()
+			for b.Loop() {
+				l.Pack(e)
+			}
+			b.ReportMetric(float64(len(l.Pack(e)))/float64(len(e.Raw)), "of-body")
+		})
+	}
+	cancel()
+	if err := <-done; err != nil {
+		b.Error(err)
+	}
+	stop()
+	if err := l.Close(); err != nil {
+		b.Error(err)
+	}
+}
+
+// BenchmarkCommit appends events to a ledger on the disk of the folder for temporary files: one after the other, and
+// many at once.
+func BenchmarkCommit(b *testing.B) {
+	for _, at := range []int{1, 64} {
+		b.Run(fmt.Sprintf("%d at once", at), func(b *testing.B) {
+			l, err := ledger.Open(ledger.Options{Dir: b.TempDir()})
+			if err != nil {
+				b.Fatal(err)
+			}
+			stop := ledgertest.Run(b, l)
+			var next atomic.Int64
+			b.ReportAllocs()
+			b.SetParallelism(at) // for each processor
+			append := func() {
+				n := next.Add(1)
+				if _, err := l.Append(b.Context(), succeeded(fmt.Sprintf("evt_%09d", n), fmt.Sprintf("pi_%09d", n/2))); err != nil {
+					b.Error(err)
+				}
+			}
+			if at == 1 {
+				for b.Loop() {
+					append()
+				}
+			} else {
+				b.RunParallel(func(p *testing.PB) {
+					for p.Next() {
+						append()
+					}
+				})
+			}
+			stop()
+			if err := l.Close(); err != nil {
+				b.Error(err)
+			}
+		})
+	}
+}
