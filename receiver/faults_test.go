@@ -127,20 +127,26 @@ func (p *program) crowd(t *testing.T, senders int) *crowd {
 	return c
 }
 
-// ownEvent makes an event, and its payment, of a sample.
+// ownEvent makes an event, its payment and its charge, of a sample.
 func ownEvent(template []byte, n int64) (id string, body []byte) {
 	id = fmt.Sprintf("evt_%019d", n)
 	body = bytes.Replace(template, []byte("evt_3wBTwEKvHadernBlBPBleRA0"), []byte(id), 1)
+	body = bytes.ReplaceAll(body, []byte("py_3wBTwEKvHadernBlVhC6f5rz"), fmt.Appendf(nil, "py_%019d", n))
 	return id, bytes.ReplaceAll(body, []byte("pi_3wBTwEKvHadernBl4gdrfNcd"), fmt.Appendf(nil, "pi_%019d", n))
 }
 
 // once posts a body once and tells the answer's status and code; "none" if there was none.
 func (p *program) once(ctx context.Context, client *http.Client, body []byte) string {
+	return p.onceSigned(ctx, client, body, stripe.Sign(body, secret, time.Now()))
+}
+
+// onceSigned is once with a signature of the caller's.
+func (p *program) onceSigned(ctx context.Context, client *http.Client, body []byte, signature string) string {
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+p.public+hook, bytes.NewReader(body))
 	if err != nil {
 		return err.Error()
 	}
-	r.Header.Set("Stripe-Signature", stripe.Sign(body, secret, time.Now()))
+	r.Header.Set("Stripe-Signature", signature)
 	resp, err := client.Do(r)
 	if err != nil {
 		return "none"
