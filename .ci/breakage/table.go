@@ -1,6 +1,7 @@
 package main
 
 const (
+	mainGo       = "main.go"
 	commitGo     = "ledger/commit.go"
 	bookingGo    = "ledger/booking.go"
 	mendGo       = "ledger/mend.go"
@@ -54,6 +55,11 @@ var table = []broken{
 	{"sync", ledgerGo, "InitialMmapSize: mapSize,", "InitialMmapSize: mapSize, NoSync: true,", ".", "TestFailingSync"},
 	{"sync, when the power goes", ledgerGo, "InitialMmapSize: mapSize,", "InitialMmapSize: mapSize, NoSync: true,", "./receiver", "TestPowerLoss"},
 	{"mend when there is room again", mendGo, "		l.failure.Store(nil)\n", "", "./receiver", "TestNoRoomOnTheDisk"},
+	{"mend after each window of faults", mendGo, "		l.failure.Store(nil)\n", "", "./receiver", "TestFaultsInWindows"},
+	{"a failed commit is not a success, in windows", commitGo, "		return b, fmt.Errorf(\"commit: %w\", err)", "		return b, nil", "./receiver", "TestFaultsInWindows"},
+	{"no cores", mainGo, "syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{})", "error(nil)", "./receiver", "TestSecretsStaySecret"},
+	{"the ledger's folder is its owner's alone", ledgerGo, "os.Mkdir(dir, 0o700)", "os.Mkdir(dir, 0o755)", "./receiver", "TestSecretsStaySecret"},
+	{"no body in the log", receiverGo, "hex.EncodeToString(sum[:]))", "hex.EncodeToString(sum[:]), \"body\", string(body))", "./receiver", "TestSecretsStaySecret"},
 	{"an answer is bounded in time", receiverGo, "answerTimeout = 4800 * time.Millisecond", "answerTimeout = time.Hour", "./receiver", "TestAFrozenDisk"},
 	{"answer after the commit", eventGo, "	select {\n	case <-p.done:\n		return p.err\n	case <-l.stopped:\n		// The", "	select {\n	default:\n		return nil\n	case <-l.stopped:\n		// The", ".", "TestKillUnderLoad|TestFullDisk"},
 	{"a failed commit is not a success", commitGo, "		return b, fmt.Errorf(\"commit: %w\", err)", "		return b, nil", ".", "TestFailingSync"},

@@ -36,6 +36,7 @@ type Options struct {
 type Report struct {
 	SyncSeconds float64 `json:"fdatasync_seconds"` // one write of a page and its fdatasync, median
 	Cases       []Case  `json:"cases"`
+	Flood       Flood   `json:"flood"`
 }
 
 // Case is one kind of load on both servers.
@@ -110,6 +111,11 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		}
 		r.Cases = append(r.Cases, *c)
 	}
+	flood, err := o.flood(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("beside a flood of forged events: %w", err)
+	}
+	r.Flood = *flood
 	return &r, nil
 }
 
@@ -173,8 +179,8 @@ func (o *Options) run(ctx context.Context, s *Server, k kind, requests []Request
 		return f, err
 	}
 	n := float64(len(requests))
-	f = Figures{EventsPerSecond: n / load.Took.Seconds(), P50: load.Quantile(0.5), P99: load.Quantile(0.99), P999: load.Quantile(0.999),
-		CPU: (after - before).Seconds() / n * 1000}
+	f = load.figures(len(requests))
+	f.CPU = (after - before).Seconds() / n * 1000
 	if f.RSS, err = p.rss(); err != nil {
 		return f, err
 	}
@@ -191,18 +197,23 @@ func (o *Options) run(ctx context.Context, s *Server, k kind, requests []Request
 // sum makes the medians.
 func (c *Case) sum() {
 	of := func(pick func(Round) float64) float64 { return median(c.Rounds, pick) }
-	figures := func(side func(Round) Figures) Figures {
-		return Figures{
-			EventsPerSecond: of(func(r Round) float64 { return side(r).EventsPerSecond }),
-			P50:             of(func(r Round) float64 { return side(r).P50 }), P99: of(func(r Round) float64 { return side(r).P99 }),
-			P999: of(func(r Round) float64 { return side(r).P999 }), CPU: of(func(r Round) float64 { return side(r).CPU }),
-			Disk: of(func(r Round) float64 { return side(r).Disk }), RSS: int64(of(func(r Round) float64 { return float64(side(r).RSS) })),
-		}
-	}
-	c.Subject, c.Bare = figures(func(r Round) Figures { return r.Subject }), figures(func(r Round) Figures { return r.Bare })
+	c.Subject, c.Bare = medians(c.Rounds, func(r Round) Figures { return r.Subject }), medians(c.Rounds, func(r Round) Figures { return r.Bare })
 	c.Throughput = of(func(r Round) float64 { return r.Subject.EventsPerSecond / r.Bare.EventsPerSecond })
 	c.CPU = of(func(r Round) float64 { return r.Subject.CPU / r.Bare.CPU })
 	c.P99 = of(func(r Round) float64 { return r.Subject.P99 / r.Bare.P99 })
+}
+
+// medians are those of each figure.
+func medians[T any](rounds []T, side func(T) Figures) Figures {
+	of := func(pick func(Figures) float64) float64 {
+		return median(rounds, func(r T) float64 { return pick(side(r)) })
+	}
+	return Figures{
+		EventsPerSecond: of(func(f Figures) float64 { return f.EventsPerSecond }),
+		P50:             of(func(f Figures) float64 { return f.P50 }), P99: of(func(f Figures) float64 { return f.P99 }),
+		P999: of(func(f Figures) float64 { return f.P999 }), CPU: of(func(f Figures) float64 { return f.CPU }),
+		Disk: of(func(f Figures) float64 { return f.Disk }), RSS: int64(of(func(f Figures) float64 { return float64(f.RSS) })),
+	}
 }
 
 func median[T any, N cmp.Ordered](list []T, pick func(T) N) N {

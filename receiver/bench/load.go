@@ -27,6 +27,11 @@ func (l *Load) Quantile(q float64) float64 {
 	return l.latencies[min(len(l.latencies)-1, int(q*float64(len(l.latencies))))].Seconds()
 }
 
+// figures are what it tells of that many events.
+func (l *Load) figures(events int) Figures {
+	return Figures{EventsPerSecond: float64(events) / l.Took.Seconds(), P50: l.Quantile(0.5), P99: l.Quantile(0.99), P999: l.Quantile(0.999)}
+}
+
 // Send posts every request once, over that many connections that are kept alive, each sending its next
 // one when the last is answered. An answer with another status than want ends it with an error.
 func Send(ctx context.Context, address string, requests []Request, connections, want int) (*Load, error) {

@@ -104,7 +104,13 @@ func printReport(w io.Writer, r *bench.Report) error {
 		line(c.Name, c.Subject, func(v float64) string { return fmt.Sprintf("%.2f", v) }, disk)
 		line("bare", c.Bare, func(float64) string { return "" }, "\t")
 	}
-	return t.Flush()
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	f := &r.Flood
+	_, err := fmt.Fprintf(w, "\nNew events on %d connections beside forged ones on %d: %.0f of %.0f a second, p99 %.2f ms of %.2f ms, ratio %.2f.\n",
+		f.Honest, f.Forged, f.Beside.EventsPerSecond, f.Alone.EventsPerSecond, f.Beside.P99*1e3, f.Alone.P99*1e3, f.P99)
+	return err
 }
 
 // withoutSettings is an environment without what configures a receiver.
