@@ -31,6 +31,8 @@ const (
 	// crowded is from how many on a connection is not kept alive, and the one that was idle for
 	// longest makes room for a new one.
 	crowded = maxConnections * 3 / 4
+	// followed is from how many on each connection is followed from request to request.
+	followed = crowded / 2
 	// drainTime is how long a door that closes waits for the next request on connections that are kept
 	// alive, so that it is answered, with word that it was the last.
 	drainTime = 300 * time.Millisecond
@@ -48,6 +50,8 @@ type Door struct {
 
 // connections are those of a door, by what they are doing.
 type connections struct {
+	few atomic.Bool // none is fresh or known to be idle, and there are not enough to be followed
+
 	mu    sync.Mutex // guards what follows
 	count int
 	fresh map[net.Conn]struct{}      // nothing of a request was read
@@ -55,10 +59,15 @@ type connections struct {
 	order list.List                  // the idle ones, the longest idle first
 }
 
-// note follows a connection from state to state, and returns one to close where it gets crowded.
+// note follows a connection from state to state, and returns one to close where it gets crowded. While there are few,
+// a request costs nothing here.
 func (c *connections) note(conn net.Conn, state http.ConnState) (evicted net.Conn) {
+	if (state == http.StateActive || state == http.StateIdle) && c.few.Load() {
+		return nil
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	defer func() { c.few.Store(c.count < followed && len(c.fresh) == 0 && len(c.idle) == 0) }()
 	delete(c.fresh, conn)
 	if e, ok := c.idle[conn]; ok {
 		c.order.Remove(e)
@@ -73,7 +82,9 @@ func (c *connections) note(conn net.Conn, state http.ConnState) (evicted net.Con
 			delete(c.idle, evicted)
 		}
 	case http.StateIdle:
-		c.idle[conn] = c.order.PushBack(conn)
+		if c.count >= followed {
+			c.idle[conn] = c.order.PushBack(conn)
+		}
 	case http.StateClosed, http.StateHijacked:
 		c.count--
 	}
