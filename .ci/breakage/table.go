@@ -55,7 +55,6 @@ var table = []broken{
 	{"sync", ledgerGo, "InitialMmapSize: mapSize,", "InitialMmapSize: mapSize, NoSync: true,", ".", "TestFailingSync"},
 	{"sync, when the power goes", ledgerGo, "InitialMmapSize: mapSize,", "InitialMmapSize: mapSize, NoSync: true,", "./receiver", "TestPowerLoss"},
 	{"mend when there is room again", mendGo, "		l.failure.Store(nil)\n", "", "./receiver", "TestNoRoomOnTheDisk"},
-	{"mend after each window of faults", mendGo, "		l.failure.Store(nil)\n", "", "./receiver", "TestFaultsInWindows"},
 	{"a failed commit is not a success, in windows", commitGo, "		return b, fmt.Errorf(\"commit: %w\", err)", "		return b, nil", "./receiver", "TestFaultsInWindows"},
 	{"no cores", mainGo, "syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{})", "error(nil)", "./receiver", "TestSecretsStaySecret"},
 	{"the ledger's folder is its owner's alone", ledgerGo, "os.Mkdir(dir, 0o700)", "os.Mkdir(dir, 0o755)", "./receiver", "TestSecretsStaySecret"},
