@@ -99,6 +99,7 @@ func serve(ctx context.Context, c *config.Config, logTo io.Writer, ready func(cl
 	for _, warning := range c.Warnings {
 		log.Warn(warning)
 	}
+	defer logged(lines)()
 	g := &group{log: log, ended: make(chan error, 8)}
 	defer func() {
 		begun := time.Now()
@@ -107,7 +108,6 @@ func serve(ctx context.Context, c *config.Config, logTo io.Writer, ready func(cl
 		}
 	}()
 
-	g.runs("log", lines.Run)
 	m := newMetrics()
 	options := ledgerOptions(c)
 	options.Observe = observer(m, log)
@@ -166,6 +166,23 @@ func serve(ctx context.Context, c *config.Config, logTo io.Writer, ready func(cl
 		log.Warn("the service manager was not told that the receiver is stopping", "error", notifyErr)
 	}
 	return err
+}
+
+// logTime is what the last lines of a log get, whatever was slow before.
+const logTime = time.Second
+
+// logged has lines written together until the returned function is called, which sees to the last ones.
+func logged(lines *receiver.Lines) (end func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- lines.Run(ctx) }()
+	return func() {
+		cancel()
+		select {
+		case <-ended: // it has no error
+		case <-time.After(logTime):
+		}
+	}
 }
 
 // ledgerOptions are those of serve and of whatever opens its ledger in its place.

@@ -123,6 +123,16 @@ func (c *bodyCodec) add(number byte, value []byte) {
 // count is how many dictionaries there are.
 func (c *bodyCodec) count() int { return len(*c.dictionaries.Load()) }
 
+// learned is how many of them hold forms; older versions learned texts.
+func (c *bodyCodec) learned() (n int) {
+	for _, d := range *c.dictionaries.Load() {
+		if d != nil && len(d.forms) > 0 {
+			n++
+		}
+	}
+	return n
+}
+
 // newest is the dictionary to pack with.
 func (c *bodyCodec) newest() (number byte, d *dictionary) {
 	list := *c.dictionaries.Load()

@@ -26,6 +26,7 @@ func (b *booking) fill(batch []*pending, repeats map[uint64]uint64, settle int) 
 		b.tx.Bucket(name).FillPercent = 1 // they are only ever appended to
 	}
 	for _, p := range batch {
+		p.err, p.result, p.booked = nil, Result{}, false // of a transaction that was given up
 		if err := b.book(p); err != nil {
 			return err
 		}

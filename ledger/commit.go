@@ -35,7 +35,7 @@ type pending struct {
 	event   Event  // without its raw body
 	body    []byte // compressed
 	size    uint64 // of the raw one
-	absent  bool   // the event's id has no row in its place
+	absent  bool   // the event's id had no row when the batch was looked at
 	weight  int64  // what it counts for in maxQueuedBytes: the raw size, and some; the facts keep the raw bytes in memory
 	release bool   // no delivery: the event was read from its own row
 	booked  bool   // the event left quarantine
@@ -188,12 +188,6 @@ func (l *Ledger) commit(batch []*pending) {
 	l.began.Store(start.UnixNano())
 	repeats := l.someRepeats()
 	b, err := l.write(batch, repeats, 0)
-	if errors.Is(err, errUnreachable) { // nothing was on its way to the disk yet
-		l.fresh.wary = true
-		if err = l.load(); err == nil {
-			b, err = l.write(batch, repeats, 0)
-		}
-	}
 	l.began.Store(0)
 	if err != nil {
 		l.fail(err, b, repeats)
@@ -224,8 +218,22 @@ func (l *Ledger) observe(c Commit) {
 // errPanic marks that bbolt panicked in a commit: what it has in memory is not to be trusted with another one.
 var errPanic = errors.New("the ledger must be opened again")
 
-// write is the transaction. An event whose payment cannot be read fails alone; its error stands in it.
-func (l *Ledger) write(batch []*pending, repeats map[uint64]uint64, settle int) (b *booking, err error) {
+// write writes a transaction. Where a place is damaged that something is to go to, it is written once more, with care:
+// nothing was on its way to the disk yet.
+func (l *Ledger) write(batch []*pending, repeats map[uint64]uint64, settle int) (*booking, error) {
+	b, err := l.tryToWrite(batch, repeats, settle)
+	if !errors.Is(err, errUnreachable) || l.fresh.wary {
+		return b, err
+	}
+	l.fresh.wary = true
+	if err := l.load(); err != nil {
+		return b, err
+	}
+	return l.tryToWrite(batch, repeats, settle)
+}
+
+// tryToWrite is the transaction. An event whose payment cannot be read fails alone; its error stands in it.
+func (l *Ledger) tryToWrite(batch []*pending, repeats map[uint64]uint64, settle int) (b *booking, err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	begun := false
 	defer func() {

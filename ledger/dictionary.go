@@ -145,7 +145,7 @@ func (n *learner) bodies() map[kind][][]byte {
 // LearnBodies learns dictionaries for bodies, each when it is due, until ctx ends.
 func (l *Ledger) LearnBodies(ctx context.Context) error {
 	due := uint64(learnFirst)
-	for range l.bodies.count() - 1 {
+	for range l.bodies.learned() {
 		due = min(due*learnMore, 1<<40)
 	}
 	for l.bodies.count() < maxDictionaries {
@@ -222,8 +222,12 @@ func newForms(kinds map[kind][][]byte, known []*form) (forms []*form) {
 	}
 	size := 0
 	return slices.DeleteFunc(append(forms, known...), func(f *form) bool {
-		size += len(f.text())
-		return size > s2.MaxDictSize/2
+		n := len(f.text())
+		if size+n > s2.MaxDictSize/2 {
+			return true
+		}
+		size += n
+		return false
 	})
 }
 

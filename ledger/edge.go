@@ -75,24 +75,39 @@ func (e *edges) isNew(b *bolt.Bucket, key []byte) bool {
 	return !kept
 }
 
-// lastOf is the greatest key of a kind in a bucket; empty if there is none. Where the page it stands on is damaged, which
-// is for others to tell, it is greater than any.
+// unknown is greater than any key: all of its kind are searched for.
+const unknown = "\xff"
+
+// lastOf is the greatest key of a kind in a bucket; empty if there is none. One key speaks for all the others here, so it is
+// believed only if it and the one behind it are sound, and stand where they should; else the last one is unknown.
 func lastOf(b *bolt.Bucket, kind []byte) (last string) {
 	defer func() {
 		if recover() != nil {
-			last = "\xff"
+			last = unknown
 		}
 	}()
-	behind := bytes.Clone(kind[1:])
+	bucket, prefix := freshBuckets[kind[0]-1], kind[1:]
+	behind := bytes.Clone(prefix)
 	behind[len(behind)-1]++
-	c := b.Cursor()
-	key, _ := c.Seek(behind)
-	if key == nil {
-		key, _ = c.Last()
-	} else {
-		key, _ = c.Prev()
+	sound := func(key, stored []byte) bool {
+		_, err := unseal(bucket, key, stored)
+		return err == nil
 	}
-	if !bytes.HasPrefix(key, kind[1:]) {
+	c := b.Cursor()
+	key, stored := c.Seek(behind)
+	if key == nil {
+		key, stored = c.Last()
+	} else if bytes.Compare(key, behind) < 0 || !sound(key, stored) {
+		return unknown
+	} else {
+		key, stored = c.Prev()
+	}
+	switch {
+	case key == nil:
+		return ""
+	case bytes.Compare(key, behind) >= 0 || !sound(key, stored):
+		return unknown
+	case !bytes.HasPrefix(key, prefix):
 		return ""
 	}
 	return string(kind[:1]) + string(key)

@@ -157,10 +157,14 @@ func (l *Ledger) answerKnown(batch []*pending) []*pending {
 	if l.failure.Load() != nil || !slices.ContainsFunc(batch, (*pending).isDelivery) {
 		return batch
 	}
+	l.began.Store(time.Now().UnixNano()) // a page may have to come from the disk
+	defer l.began.Store(0)
 	var left []*pending
+	looked := 0
 	err := l.viewFile(func(file *bolt.Tx) error {
 		tx := &txn{Tx: file, fresh: &l.fresh}
 		for _, p := range batch {
+			looked++
 			if !p.isDelivery() {
 				left = append(left, p)
 				continue
@@ -176,8 +180,8 @@ func (l *Ledger) answerKnown(batch []*pending) []*pending {
 		}
 		return nil
 	})
-	if err != nil { // bbolt cannot begin; lock has told
-		return batch
+	if err != nil { // the commit meets it, too
+		return append(left, batch[looked:]...)
 	}
 	return left
 }
@@ -223,7 +227,7 @@ func (l *Ledger) Health() Health {
 	var h Health
 	if began := l.began.Load(); began != 0 {
 		if took := time.Since(time.Unix(0, began)); took > hangs {
-			h.Err = fmt.Errorf("%w: a commit has been under way for %s", ErrUnavailable, took.Round(time.Second))
+			h.Err = fmt.Errorf("%w: the disk has been asked for something for %s", ErrUnavailable, took.Round(time.Second))
 		}
 	}
 	if ns := l.lastCommit.Load(); ns != 0 {

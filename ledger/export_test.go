@@ -22,6 +22,17 @@ func (l *Ledger) SmallGenerations(entries int) { l.fresh.limit = entries }
 // Fresh is how many entries are not in their places, and how many records tell of them. Run must have ended.
 func (l *Ledger) Fresh() (entries, records int) { return l.fresh.size(), l.fresh.records }
 
+// MendAfter is a commit that failed, and one try to mend. Run must have ended.
+func (l *Ledger) MendAfter(err error) error {
+	l.fresh.wary = false
+	l.fail(err, nil, nil)
+	l.tryToMend()
+	if f := l.failure.Load(); f != nil {
+		return f.err
+	}
+	return nil
+}
+
 // Dictionaries is how many there are for bodies, the built-in one included.
 func (l *Ledger) Dictionaries() int { return l.bodies.count() }
 

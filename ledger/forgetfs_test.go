@@ -420,9 +420,8 @@ func TestARestartBelievesTheDisk(t *testing.T) {
 	onDisk(t, backing, []string{"evt_1", "evt_2"})
 }
 
-// bbolt's readers wait for a meta page that is being written. Whoever asks for what is known waits no
-// longer than he said.
-func TestALookupIsBounded(t *testing.T) {
+// A commit takes long. Whoever brings an event, known or not, waits no longer than he said.
+func TestWaitingIsBounded(t *testing.T) {
 	t.Parallel()
 	backing := t.TempDir()
 	closed(t, backing)

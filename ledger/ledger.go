@@ -103,7 +103,7 @@ type Options struct {
 	Decoder string
 	// Released, if set, is called for every event that leaves quarantine without being delivered again.
 	Released func(e *Event, res Result)
-	// Expired, if set, is told how many bodies retention deleted, after each time it had any to delete.
+	// Expired, if set, is told how many bodies retention deleted: once it has deleted all that were due, and every minute before.
 	Expired func(bodies int)
 	// Retention is how long bodies are kept by a rebuild; 0 keeps all. See [Ledger.KeepBodies].
 	Retention time.Duration
@@ -151,7 +151,6 @@ type Ledger struct {
 	durableTx  atomic.Uint64 // and so is every transaction up to here
 	failure    atomic.Pointer[failure]
 	began      atomic.Int64 // unix nanoseconds at which the commit under way began, 0 if there is none
-	looking    atomic.Int64 // lookups under way
 	lastCommit atomic.Int64 // unix nanoseconds of the last commit that succeeded
 	counts     atomic.Pointer[counts]
 	lastEvent  atomic.Int64 // unix milliseconds at which the newest event was received, 0 for none
@@ -454,7 +453,7 @@ func (l *Ledger) countFree() (err error) {
 	return tx.Rollback()
 }
 
-// view reads in one transaction. bbolt panics on a page that is damaged in its header, and the process
+// viewFile reads in one transaction. bbolt panics on a page that is damaged in its header, and the process
 // faults on one that cannot be read from the disk or was cut off; here that is [ErrCorrupt] like any other damage.
 func (l *Ledger) viewFile(read func(tx *bolt.Tx) error) (err error) {
 	begun := false

@@ -30,7 +30,7 @@ func (l *Ledger) KeepBodies(ctx context.Context, keep time.Duration) error {
 		<-ctx.Done()
 		return nil
 	}
-	deleted := 0
+	deleted, told := 0, time.Now()
 	for pause := time.Duration(0); ; {
 		select {
 		case <-ctx.Done():
@@ -48,11 +48,13 @@ func (l *Ledger) KeepBodies(ctx context.Context, keep time.Duration) error {
 				pause = 0
 			case err == nil:
 				pause = expireEvery
-				if deleted > 0 && l.opts.Expired != nil {
-					l.opts.Expired(deleted)
-				}
-				deleted = 0
 			} // another error is the committer's to tell; try again
+		}
+		if deleted > 0 && (pause == expireEvery || time.Since(told) > expireEvery) {
+			if l.opts.Expired != nil {
+				l.opts.Expired(deleted)
+			}
+			deleted, told = 0, time.Now()
 		}
 	}
 }

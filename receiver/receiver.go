@@ -229,24 +229,24 @@ func (r *Receiver) append(e *ledger.Event, start time.Time) answer {
 // wave is a context for all requests that begin within a moment: each of its own would cost a timer.
 type wave struct {
 	context.Context
-	cancel context.CancelFunc // nobody's: it ends by itself
-	began  time.Time
+	began time.Time
 }
 
-// waveTime is that moment. The last ones have so much less time.
+// waveTime is that moment. The last ones have so much less time, and who began a little before it so much more.
 const waveTime = 100 * time.Millisecond
 
 // wave ends when a request that began then is to be answered at the latest.
 func (r *Receiver) wave(start time.Time) context.Context {
 	w := r.newest.Load()
-	if w != nil && start.Sub(w.began) < waveTime {
+	if w != nil && w.began.Sub(start).Abs() < waveTime {
 		return w
 	}
 	next := &wave{began: start}
-	next.Context, next.cancel = context.WithDeadline(context.Background(), start.Add(answerTimeout))
-	if !r.newest.CompareAndSwap(w, next) {
-		next.cancel()
-		return r.wave(start)
+	var cancel context.CancelFunc
+	next.Context, cancel = context.WithDeadline(context.Background(), start.Add(answerTimeout))
+	context.AfterFunc(next, cancel)       // nobody ends it before its time
+	if w == nil || start.After(w.began) { // else its body took long
+		r.newest.CompareAndSwap(w, next)
 	}
 	return next
 }

@@ -297,6 +297,18 @@ func TestBodiesShareTheirMemory(t *testing.T) {
 	}
 }
 
+// Requests share their deadlines with those that began about then, however long each body takes to come.
+func TestDeadlines(t *testing.T) {
+	var r receiver.Receiver
+	now := time.Now()
+	for _, ago := range []time.Duration{0, 3900 * time.Millisecond, 50 * time.Millisecond, -time.Second, 3900 * time.Millisecond, 0, -990 * time.Millisecond} {
+		start := now.Add(-ago)
+		if took := r.Deadline(start).Sub(start); took < 4700*time.Millisecond || took > 4900*time.Millisecond {
+			t.Errorf("a request that began %v ago is answered within %v", ago, took)
+		}
+	}
+}
+
 func TestOneDeliveryAHundredTimesAtOnce(t *testing.T) {
 	s := openShop(t, false)
 	body := sample(t, "payment_intent.succeeded")

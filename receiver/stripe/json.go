@@ -150,11 +150,11 @@ func (v value) text() (s string, ok bool) {
 	if v.of.nodes[v.at].plain {
 		return unsafe.String(unsafe.SliceData(raw[1:]), len(raw)-2), true
 	}
-	return unescape(raw)
+	return unescape(raw), true
 }
 
-// unescape reads a string that is not plain, and valid, as encoding/json does.
-func unescape(raw []byte) (string, bool) {
+// unescape reads a string that is not plain, as encoding/json does. It was parsed: every escape in it is whole.
+func unescape(raw []byte) string {
 	raw = raw[1 : len(raw)-1]
 	s := make([]byte, 0, len(raw))
 	for i := 0; i < len(raw); {
@@ -184,7 +184,7 @@ func unescape(raw []byte) (string, bool) {
 		r, size := utf8.DecodeRune(raw[i:])
 		s, i = utf8.AppendRune(s, r), i+size
 	}
-	return string(s), true
+	return string(s)
 }
 
 // What stands behind a backslash, and what it stands for, but for u.
