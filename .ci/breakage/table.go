@@ -95,7 +95,6 @@ var table = []broken{
 	{"records stay until they are settled", freshGo, "	if f.settled < len(f.settling) {\n		return nil\n	}\n	var gone", "	var gone", "./ledger", "TestWhatIsFreshIsFound"},
 	{"the newest of what is fresh stands", freshGo, "merge(mergeAll(layers[n/2:]), mergeAll(layers[:n/2]))", "merge(mergeAll(layers[:n/2]), mergeAll(layers[n/2:]))", "./ledger", "TestWhatIsFreshIsFound"},
 	{"a damaged key hides no other", edgeGo, "bytes.Compare(key, behind) >= 0 || !sound(key, stored):", "bytes.Compare(key, behind) >= 0:", "./ledger", "TestADamagedKeyHidesNoOther"},
-	{"a damaged key behind the last hides none", edgeGo, "bytes.Compare(key, behind) < 0 || !sound(key, stored) {", "bytes.Compare(key, behind) < 0 {", "./ledger", "TestADamagedKeyHidesNoOther"},
 	{"mending is wary of damage", commitGo, "	if !errors.Is(err, errUnreachable) || l.fresh.wary {", "	if true {", "./ledger", "TestMendingBesideDamage"},
 	{"a slow body costs no time of the answer", receiverGo, "w.began.Sub(start).Abs() < waveTime", "start.Sub(w.began) < waveTime", "./receiver", "TestDeadlines"},
 	{"what came to its place is known", edgeGo, "	return !kept\n", "	return !kept || true\n", "./ledger", "TestWhatIsKnownOfPlaces"},
