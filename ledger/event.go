@@ -239,6 +239,9 @@ func (l *Ledger) Health() Health {
 	return h
 }
 
+// Committing tells that a commit is under way. It touches no disk.
+func (l *Ledger) Committing() bool { return l.began.Load() != 0 }
+
 // LastEvent is when the newest event was received; ok is false for an empty ledger.
 func (l *Ledger) LastEvent() (t time.Time, ok bool) {
 	ms := l.lastEvent.Load()

@@ -317,6 +317,10 @@ func TestAFrozenDisk(t *testing.T) {
 			t.Errorf("an answer took %s", took)
 		}
 	}
+	start := time.Now()
+	if answer := p.onceSigned(t.Context(), client, body, stripe.Sign(body, "whsec_forged", start)); answer != "400" || time.Since(start) > time.Second {
+		t.Errorf("a forged event was answered %s after %s", answer, time.Since(start))
+	}
 	if now := c.acknowledged(); now != frozen {
 		t.Errorf("%d events were acknowledged while the disk was frozen", now-frozen)
 	}

@@ -303,6 +303,7 @@ func (r *Receiver) refuseSignature(w http.ResponseWriter, req *http.Request, bod
 		code = rejection.Code
 	}
 	r.Metrics.SignatureFailure(string(code))
+	r.standBack()
 	if ok, more := r.rejects.allow(string(code), r.Now()); ok {
 		attrs := []any{"code", code, "cause", r.likelyCause(code, err), "remote", req.RemoteAddr, "user_agent", clip(req.UserAgent())}
 		if body != nil {
@@ -317,6 +318,22 @@ func (r *Receiver) refuseSignature(w http.ResponseWriter, req *http.Request, bod
 		return r.refuseUnread(w, http.StatusBadRequest, string(code), signatureMessages[code])
 	}
 	return answer{status: http.StatusBadRequest, outcome: Rejected, code: string(code), message: signatureMessages[code]}
+}
+
+const (
+	standBackTime  = 20 * time.Millisecond
+	standBackPause = 200 * time.Microsecond
+)
+
+// standBack waits for the commit under way to end, for a moment at most. A commit gives its processor away with each call to the
+// disk and gets it back only after all who can run: many forged requests would make it, and all who wait for it, slow.
+func (r *Receiver) standBack() {
+	for range standBackTime / standBackPause {
+		if !r.Ledger.Committing() {
+			return
+		}
+		time.Sleep(standBackPause)
+	}
 }
 
 // signatureMessages tell the sender nothing it could use.
