@@ -1,6 +1,7 @@
 package ledger_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -190,8 +191,8 @@ func TestAFullQueueRefusesAtOnce(t *testing.T) {
 	}
 }
 
-// scarred makes a ledger of 300 payments and damages the header of every leaf page that holds what a pattern tells.
-func scarred(t *testing.T, pattern string) (dir string) {
+// spoiled makes a ledger of 300 payments and lets spoil change each of its leaf pages, of which it must change one.
+func spoiled(t *testing.T, spoil func(page []byte) (changed bool)) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
 	l, err := ledger.Open(ledger.Options{Dir: dir})
@@ -208,24 +209,50 @@ func scarred(t *testing.T, pattern string) (dir string) {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(dir, "ledger.db")
-	file, err := os.ReadFile(path)
+	file, err := os.ReadFile(ledger.Path(dir))
 	if err != nil {
 		t.Fatal(err)
 	}
-	damaged := 0
-	for page := 2 * 4096; page+4096 <= len(file); page += 4096 {
-		if file[page+8] == 0x02 && regexp.MustCompile(pattern).Match(file[page:page+4096]) { // its flags stand at byte 8
-			file[page+8], damaged = 0x40, damaged+1
+	changed := false
+	for at := 2 * 4096; at+4096 <= len(file); at += 4096 {
+		if page := file[at : at+4096]; page[flagsAt] == 0x02 && spoil(page) {
+			changed = true
 		}
 	}
-	if damaged == 0 {
-		t.Fatalf("no page holds %q", pattern)
+	if !changed {
+		t.Fatal("no page holds what is to be changed")
 	}
-	if err := os.WriteFile(path, file, 0o600); err != nil {
+	if err := os.WriteFile(ledger.Path(dir), file, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return dir
+}
+
+// flagsAt is where a page's flags stand.
+const flagsAt = 8
+
+// scarred damages the header of every leaf page that holds what a pattern tells.
+func scarred(t *testing.T, pattern string) (dir string) {
+	t.Helper()
+	return spoiled(t, func(page []byte) bool {
+		if !regexp.MustCompile(pattern).Match(page) {
+			return false
+		}
+		page[flagsAt] = 0x40
+		return true
+	})
+}
+
+// flipped changes a text wherever it stands.
+func flipped(t *testing.T, old, new string) (dir string) {
+	t.Helper()
+	return spoiled(t, func(page []byte) bool {
+		if !bytes.Contains(page, []byte(old)) {
+			return false
+		}
+		copy(page, bytes.ReplaceAll(page, []byte(old), []byte(new)))
+		return true
+	})
 }
 
 // A place that is damaged, and that nobody needs to read, keeps what belongs there fresh; everything else goes on.

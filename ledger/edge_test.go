@@ -1,53 +1,13 @@
 package ledger_test
 
 import (
-	"bytes"
 	"fmt"
 	"os"
-	"sync"
 	"testing"
 
 	"tillhook/ledger"
 	"tillhook/ledger/ledgertest"
 )
-
-// flipped is a ledger of 300 payments at rest, in which a text was changed wherever it stands in a leaf page.
-func flipped(t *testing.T, old, new string) (dir string) {
-	t.Helper()
-	dir = t.TempDir()
-	l, err := ledger.Open(ledger.Options{Dir: dir})
-	if err != nil {
-		t.Fatal(err)
-	}
-	stop := ledgertest.Run(t, l)
-	var group sync.WaitGroup
-	for i := range 300 {
-		group.Go(func() { mustAppend(t, l, succeeded(fmt.Sprintf("evt_%03d", i), fmt.Sprintf("pi_%03d", i))) })
-	}
-	group.Wait()
-	stop()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	file, err := os.ReadFile(ledger.Path(dir))
-	if err != nil {
-		t.Fatal(err)
-	}
-	places := 0
-	for page := 2 * 4096; page+4096 <= len(file); page += 4096 {
-		if file[page+8] == 0x02 { // its flags: a leaf
-			places += bytes.Count(file[page:page+4096], []byte(old))
-			copy(file[page:], bytes.ReplaceAll(file[page:page+4096], []byte(old), []byte(new)))
-		}
-	}
-	if places == 0 {
-		t.Fatalf("no page holds %q", old)
-	}
-	if err := os.WriteFile(ledger.Path(dir), file, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return dir
-}
 
 // The greatest key speaks for all others of its kind: where it, or the one behind it, is damaged, nothing else is taken for new.
 func TestADamagedKeyHidesNoOther(t *testing.T) {
