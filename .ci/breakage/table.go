@@ -59,6 +59,7 @@ var table = []broken{
 	{"no cores", mainGo, "syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{})", "error(nil)", "./receiver", "TestSecretsStaySecret"},
 	{"the ledger's folder is its owner's alone", ledgerGo, "os.Mkdir(dir, 0o700)", "os.Mkdir(dir, 0o755)", "./receiver", "TestSecretsStaySecret"},
 	{"no body in the log", receiverGo, "hex.EncodeToString(sum[:]))", "hex.EncodeToString(sum[:]), \"body\", string(body))", "./receiver", "TestSecretsStaySecret"},
+	{"forged requests stand back", receiverGo, "for range standBackTime / standBackPause {", "for range 0 {", "./receiver", "TestAFrozenDisk"},
 	{"an answer is bounded in time", receiverGo, "answerTimeout = 4800 * time.Millisecond", "answerTimeout = time.Hour", "./receiver", "TestAFrozenDisk"},
 	{"answer after the commit", eventGo, "	select {\n	case <-p.done:\n		return p.err\n	case <-l.stopped:\n		// The", "	select {\n	default:\n		return nil\n	case <-l.stopped:\n		// The", ".", "TestKillUnderLoad|TestFullDisk"},
 	{"a failed commit is not a success", commitGo, "		return b, fmt.Errorf(\"commit: %w\", err)", "		return b, nil", ".", "TestFailingSync"},
