@@ -134,6 +134,7 @@ func (l *Ledger) gather(ctx context.Context) (batch []*pending, stopping bool) {
 			if f := l.failure.Load(); f != nil && f.final {
 				return l.drain(nil), false
 			}
+		case <-l.round:
 		case <-flush:
 			return l.drain(nil), false
 		case <-probe:
@@ -145,6 +146,19 @@ func (l *Ledger) gather(ctx context.Context) (batch []*pending, stopping bool) {
 		case <-ctx.Done():
 			return l.drain(nil), true
 		}
+	}
+}
+
+// CameRound waits until the committer has nothing under way: it has come to the end of a commit, or of a try to mend the
+// file, whether that succeeded or not. It costs no commit. The error is that of ctx, or of a committer that has returned.
+func (l *Ledger) CameRound(ctx context.Context) error {
+	select {
+	case l.round <- struct{}{}:
+		return nil
+	case <-l.stopped:
+		return ErrClosed
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 

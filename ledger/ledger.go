@@ -143,6 +143,7 @@ type Ledger struct {
 	queue       chan *pending
 	queuedBytes atomic.Int64
 	wake        chan struct{} // tells the committer that it cannot go on
+	round       chan struct{} // takes one each time the committer is asked whether it has come round
 	stopped     chan struct{} // closed when Run has returned
 	running     atomic.Bool
 	locked      atomic.Bool // bbolt holds locks of its own for good; see lock
@@ -226,6 +227,7 @@ func openFile(path string, readOnly bool) (_ *Ledger, err error) {
 		readOnly: readOnly,
 		queue:    make(chan *pending, maxQueued),
 		wake:     make(chan struct{}, 1),
+		round:    make(chan struct{}),
 		stopped:  make(chan struct{}),
 		repeats:  map[uint64]uint64{},
 		learner:  learner{samples: map[kind][]lesson{}, due: make(chan struct{}, 1)},
