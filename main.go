@@ -7,6 +7,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"embed"
 	"errors"
 	"fmt"
@@ -18,7 +19,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"slices"
-	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -38,12 +39,6 @@ var samples embed.FS
 // version is set by the linker for a release: -ldflags "-X main.version=v1.2.3".
 var version string
 
-// Stopping is bounded as a whole; the doors get less of it, so that the ledger always has time of its own.
-const (
-	stopTime  = 9 * time.Second
-	doorsTime = 7 * time.Second
-)
-
 // heapGrowth is how much the heap may grow before it is collected, in percent of what is in use: that is a few
 // megabytes, and collecting at twice as much, as Go does, would take a tenth of the time under load. GOMEMLIMIT bounds it.
 const heapGrowth = 400
@@ -55,26 +50,92 @@ func main() {
 	os.Exit(run())
 }
 
+// process is what this one has from whoever started it.
+type process struct {
+	sockets sockets
+	reload  atomic.Pointer[func()] // what SIGHUP is for, while a receiver runs
+}
+
 // run is main with an exit status, for tests that are this program.
 func run() int {
-	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
-	if !signal.Ignored(syscall.SIGHUP) { // as nohup has it
-		signals = append(signals, syscall.SIGHUP)
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), signals...)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	// A second signal ends the process at once, unless it comes so soon that the first is meant.
 	context.AfterFunc(ctx, func() { time.AfterFunc(time.Second, stop) })
 	signal.Ignore(syscall.SIGPIPE) // "| head" is an error of writing, not the end in the middle of something
+	p := &process{}
+	if !signal.Ignored(syscall.SIGHUP) { // as nohup has it
+		hangups := make(chan os.Signal, 1)
+		signal.Notify(hangups, syscall.SIGHUP)
+		go p.heed(hangups, stop)
+	}
+	p.sockets = passedSockets()
 	events, err := fs.Sub(samples, "testdata/events")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "tillhook:", err)
 		return 1
 	}
-	program := &cli.Program{Version: versionName(), Samples: events, Serve: serve,
+	program := &cli.Program{Version: versionName(), Samples: events, Serve: p.serve,
 		Ledger:  func(c *config.Config) ledger.Options { return ledgerOptions(c) },
+		Refused: p.turnAway,
 		Environ: os.Environ(), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
 	return program.Run(ctx, os.Args[1:])
+}
+
+// heed has a receiver read its configuration again for each SIGHUP. Whatever else is running ends.
+func (p *process) heed(hangups <-chan os.Signal, stop func()) {
+	for range hangups {
+		if reload := p.reload.Load(); reload != nil {
+			(*reload)()
+		} else {
+			stop()
+		}
+	}
+}
+
+// sockets are those that the service manager opened, by what they are for.
+type sockets struct {
+	public, operator, challenges, unknown []net.Listener
+	fault                                 error // what a receiver cannot start with
+}
+
+// passedSockets takes the sockets of the service manager. Their names are those of the units beside systemd/.
+func passedSockets() (s sockets) {
+	for _, f := range systemd.Sockets() {
+		name := f.Name()
+		l, err := receiver.ListenFile(f)
+		if err != nil {
+			s.fault = config.Faults{{Name: "the socket " + name, Problem: "that the service manager passed is of no use (" + err.Error() + ")", Mend: "look at its unit: it needs ListenStream="}}
+			continue
+		}
+		switch name {
+		case "public":
+			s.public = append(s.public, l)
+		case "operator":
+			s.operator = append(s.operator, l)
+		case "http":
+			s.challenges = append(s.challenges, l)
+		default:
+			s.unknown = append(s.unknown, l)
+			s.fault = config.Faults{{Name: "the socket " + name, Problem: "that the service manager passed has a name that means nothing", Mend: "give its unit FileDescriptorName=public, operator or http"}}
+		}
+	}
+	return s
+}
+
+// turnAway tells the service manager, and whoever waits on its sockets, that this receiver cannot start as it is configured.
+func (p *process) turnAway(ctx context.Context, fault error) {
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	if err := systemd.Status("Not configured: " + fault.Error()); err != nil {
+		log.Warn("the service manager was not told what is wrong", "error", err)
+	}
+	all := slices.Concat(p.sockets.public, p.sockets.operator, p.sockets.challenges, p.sockets.unknown)
+	if len(all) == 0 {
+		return
+	}
+	if err := receiver.TurnAway(ctx, all, "The receiver is not configured; its log says what is wrong.", log); err != nil {
+		log.Warn("not everybody who waited could be told that the receiver is not configured", "error", err)
+	}
 }
 
 // versionName is the release, or what the build knows of its source.
@@ -89,7 +150,21 @@ func versionName() string {
 }
 
 // serve runs a receiver until ctx ends, then stops it: doors first, the ledger last.
-func serve(ctx context.Context, c *config.Config, logTo io.Writer, ready func(cli.Doors)) (err error) {
+func (p *process) serve(ctx context.Context, c *config.Config, logTo io.Writer, ready func(cli.Doors)) (err error) {
+	if p.sockets.fault != nil {
+		return p.sockets.fault
+	}
+	var r *rooms
+	open := make(chan struct{})
+	reload := func() { // a signal that comes early waits
+		select {
+		case <-open:
+			r.reload()
+		case <-ctx.Done():
+		}
+	}
+	p.reload.Store(&reload)
+	defer p.reload.Store(nil)
 	lines := receiver.NewLines(logTo)
 	log := newLog(c, lines)
 	// A core would hold bodies and secrets. setrlimit(2)
@@ -100,66 +175,36 @@ func serve(ctx context.Context, c *config.Config, logTo io.Writer, ready func(cl
 		log.Warn(warning)
 	}
 	defer logged(lines)()
-	g := &group{log: log, ended: make(chan error, 8)}
+	g := receiver.NewGroup(log)
 	defer func() {
 		begun := time.Now()
-		if err = errors.Join(err, g.stop()); err == nil {
+		if err = errors.Join(err, g.Stop()); err == nil {
 			log.Info("stopped", "ms", time.Since(begun).Milliseconds())
 		}
 	}()
 
-	m := newMetrics()
-	options := ledgerOptions(c)
-	options.Observe = observer(m, log)
-	options.Expired = func(bodies int) {
-		m.Expired(bodies)
-		log.Info("bodies older than TILLHOOK_RETENTION were deleted", "bodies", bodies)
+	r = &rooms{process: p, config: c, group: g, metrics: newMetrics(), log: log, upkeep: &operator.Upkeep{Prove: cli.Verify}}
+	if r.books, err = r.openLedger(); err != nil {
+		return err
 	}
-	options.Released = func(e *ledger.Event, res ledger.Result) { m.Event(e.Type, string(res.Status), "", -1) }
-	books, err := ledger.Open(options)
+	r.tend()
+	doors, err := r.open(ctx)
 	if err != nil {
 		return err
 	}
-	if done := books.Migrated; done != nil {
-		log.Info("the ledger was brought up to date", "from_schema", done.Schema, "events", done.Events, "payments", done.Payments,
-			"decoded", done.Decoded, "bodies_gone", done.Gone, "old_file", done.Kept, "backup", done.Backup)
-	}
-	g.closes("ledger", func(ctx context.Context) error {
-		closed := make(chan error, 1)
-		go func() { closed <- books.Close() }() // it waits for readers, and a reader can wait for a disk
-		select {
-		case err := <-closed:
-			return err
-		case <-ctx.Done():
-			return fmt.Errorf("it takes too long: %w", ctx.Err())
-		}
-	})
-	if at, ok := books.LastEvent(); ok {
-		m.Seen(at)
-	}
-	m.WatchLedger(func() (metrics.Ledger, error) {
-		s, err := books.Stats()
-		return metrics.Ledger{SizeBytes: s.FileBytes, FreeBytes: s.FreeBytes, Events: s.Events, Conflicts: s.Conflicts, Payments: s.Payments}, err
-	})
-	g.runs("ledger's committer", books.Run)
-	watch := &watch{}
-	tend(g, c, books, m, watch, log)
-
-	doors, err := openDoors(ctx, g, c, books, m, watch, log)
-	if err != nil {
-		return err
-	}
-	log.Info("ready", "version", versionName(), "mode", ledger.ModeName(c.Livemode), "webhooks", "http://"+doors.Public+c.WebhookPath,
-		"operator", doors.Operator, "socket", doors.Socket, "ledger", books.Path(), "secrets", len(c.WebhookSecrets))
-	if err := systemd.Ready("Receiving " + ledger.ModeName(c.Livemode) + " mode events on " + doors.Public); err != nil {
+	log.Info("ready", "version", versionName(), "mode", ledger.ModeName(c.Livemode), "webhooks", doors.Public,
+		"operator", doors.Operator, "socket", doors.Socket, "ledger", r.books.Path(), "secrets", len(c.WebhookSecrets))
+	if err := systemd.Ready(r.status()); err != nil {
 		log.Warn("the service manager was not told that the receiver is ready", "error", err)
 	}
+	close(open)
+	g.Runs("word to the service manager", func(ctx context.Context) error { return systemd.Tend(ctx, r.books.CameRound, r.status) })
 	ready(doors)
 
 	select {
 	case <-ctx.Done():
 		log.Info("stopping")
-	case err = <-g.ended:
+	case err = <-g.Ended():
 		log.Error("stopping", "error", err)
 	}
 	if notifyErr := systemd.Stopping(); notifyErr != nil {
@@ -193,9 +238,64 @@ func ledgerOptions(c *config.Config) ledger.Options {
 	}
 }
 
+// rooms are those of a receiver that runs, and what they share.
+type rooms struct {
+	*process
+	config  *config.Config
+	group   *receiver.Group
+	books   *ledger.Ledger
+	metrics *metrics.Metrics
+	log     *slog.Logger
+	upkeep  *operator.Upkeep
+
+	public       *receiver.Receiver
+	verifier     *stripe.Verifier
+	certificates *receiver.Certificates // nil where the public door speaks no TLS
+}
+
+// openLedger opens the ledger and starts its committer.
+func (r *rooms) openLedger() (*ledger.Ledger, error) {
+	m, log := r.metrics, r.log
+	options := ledgerOptions(r.config)
+	options.Observe = observer(m, log)
+	options.Expired = func(bodies int) {
+		m.Expired(bodies)
+		log.Info("bodies older than TILLHOOK_RETENTION were deleted", "bodies", bodies)
+	}
+	options.Released = func(e *ledger.Event, res ledger.Result) { m.Event(e.Type, string(res.Status), "", -1) }
+	books, err := ledger.Open(options)
+	if err != nil {
+		return nil, err
+	}
+	if done := books.Migrated; done != nil {
+		log.Info("the ledger was brought up to date", "from_schema", done.Schema, "events", done.Events, "payments", done.Payments,
+			"decoded", done.Decoded, "bodies_gone", done.Gone, "old_file", done.Kept, "backup", done.Backup)
+	}
+	r.group.Closes("ledger", func(ctx context.Context) error {
+		closed := make(chan error, 1)
+		go func() { closed <- books.Close() }() // it waits for readers, and a reader can wait for a disk
+		select {
+		case err := <-closed:
+			return err
+		case <-ctx.Done():
+			return fmt.Errorf("it takes too long: %w", ctx.Err())
+		}
+	})
+	if at, ok := books.LastEvent(); ok {
+		m.Seen(at)
+	}
+	m.WatchLedger(func() (metrics.Ledger, error) {
+		s, err := books.Stats()
+		return metrics.Ledger{SizeBytes: s.FileBytes, FreeBytes: s.FreeBytes, Events: s.Events, Conflicts: s.Conflicts, Payments: s.Payments}, err
+	})
+	r.group.Runs("ledger's committer", books.Run)
+	return books, nil
+}
+
 // tend starts what looks after the ledger while it serves.
-func tend(g *group, c *config.Config, books *ledger.Ledger, m *metrics.Metrics, watch *watch, log *slog.Logger) {
-	g.runs("release of the quarantine", func(ctx context.Context) error {
+func (r *rooms) tend() {
+	g, c, books, log := r.group, r.config, r.books, r.log
+	g.Runs("release of the quarantine", func(ctx context.Context) error {
 		sum, err := books.ReleaseOnce(ctx)
 		switch {
 		case ctx.Err() != nil:
@@ -207,30 +307,58 @@ func tend(g *group, c *config.Config, books *ledger.Ledger, m *metrics.Metrics, 
 		<-ctx.Done()
 		return nil
 	})
-	g.runs("dictionaries for bodies", books.LearnBodies)
-	g.runs("retention", func(ctx context.Context) error { return books.KeepBodies(ctx, c.Retention) })
+	g.Runs("dictionaries for bodies", books.LearnBodies)
+	g.Runs("retention", func(ctx context.Context) error { return books.KeepBodies(ctx, c.Retention) })
 	if c.BackupDir == "" {
 		return
 	}
 	backups := ledger.Backups{
 		Ledger: books, Dir: c.BackupDir, Every: c.BackupEvery, Keep: c.BackupKeep,
-		Verify: func(ctx context.Context, path string) error { _, err := watch.verify(ctx, path); return err },
+		Verify: func(ctx context.Context, path string) error { _, err := r.upkeep.Verify(ctx, path); return err },
 		Tell: func(path string, took time.Duration, err error) {
-			watch.backedUp(err)
+			r.upkeep.BackedUp(err)
 			if err != nil {
-				m.NoBackup()
+				r.metrics.NoBackup()
 				log.Error("no backup was made; trying again. Look at the folder TILLHOOK_BACKUP_DIR; if the copy is not sound, the ledger is probably not either (tillhook verify)",
 					"folder", c.BackupDir, "error", err)
 				return
 			}
-			m.Backup(time.Now())
+			r.metrics.Backup(time.Now())
 			log.Info("backup made and verified", "file", path, "ms", took.Milliseconds())
 		},
 	}
 	if at, ok := backups.Newest(); ok {
-		m.Backup(at)
+		r.metrics.Backup(at)
 	}
-	g.runs("scheduled backups", backups.Run)
+	g.Runs("scheduled backups", backups.Run)
+}
+
+// status is how the receiver is doing, in a line.
+func (r *rooms) status() string {
+	if err := r.books.Health().Err; err != nil {
+		return "FAULT: every event is answered 503: " + err.Error()
+	}
+	stats, err := r.books.Stats()
+	if err != nil {
+		return "FAULT: " + err.Error()
+	}
+	line := fmt.Sprintf("%s mode: %d events", ledger.ModeName(r.config.Livemode), stats.Events)
+	payments := uint64(0)
+	for _, n := range stats.Payments {
+		payments += n
+	}
+	line += fmt.Sprintf(", %d payments", payments)
+	if at, ok := r.books.LastEvent(); ok {
+		line += ", last event " + at.UTC().Format("2006-01-02 15:04:05 UTC")
+	} else {
+		line += ", none came yet"
+	}
+	if r.certificates != nil {
+		if trouble := r.certificates.Trouble(); trouble != "" {
+			line += ". " + trouble
+		}
+	}
+	return line
 }
 
 func newLog(c *config.Config, to io.Writer) *slog.Logger {
@@ -275,39 +403,167 @@ func texts[T ~string](words []T) []string {
 	return list
 }
 
-// openDoors opens the operator's doors and then the public one, so that stopping closes that one first.
-func openDoors(ctx context.Context, g *group, c *config.Config, books *ledger.Ledger, m *metrics.Metrics, watch *watch, log *slog.Logger) (doors cli.Doors, err error) {
-	private := operator.New(operator.Options{Ledger: books, Metrics: m.Handler(), Names: ownNames(c.OperatorListen), Log: log,
-		Stopping: ctx, Verify: watch.verify, Watch: watch.sentences})
-	public, err := receiver.New(receiver.Options{
-		Path: c.WebhookPath, Livemode: c.Livemode, MaxBody: c.MaxBody, Ledger: books, Metrics: m, Log: log,
-		Verifier: stripe.NewVerifier(c.WebhookSecrets, c.Tolerance),
+// open opens the operator's doors and then the public one, so that stopping closes that one first.
+func (r *rooms) open(ctx context.Context) (doors cli.Doors, err error) {
+	c := r.config
+	private := operator.New(operator.Options{Ledger: r.books, Metrics: r.metrics.Handler(), Names: ownNames(c.OperatorListen), Log: r.log,
+		Stopping: ctx, Verify: r.upkeep.Verify, Watch: r.sentences})
+	r.verifier = stripe.NewVerifier(c.WebhookSecrets, c.Tolerance)
+	r.public, err = receiver.New(receiver.Options{
+		Path: c.WebhookPath, Livemode: c.Livemode, MaxBody: c.MaxBody, Ledger: r.books, Metrics: r.metrics, Log: r.log,
+		Verifier: r.verifier, Proxies: c.TrustedProxies,
 	})
 	if err != nil {
 		return doors, err
 	}
-
-	socket, err := receiver.ListenUnix(c.OperatorSocket)
-	if err != nil {
-		return doors, fmt.Errorf("open the operator's socket: %w", err)
+	if err := r.allow(c); err != nil {
+		return doors, err
 	}
-	doors.Socket = c.OperatorSocket
-	g.serves("operator's socket", receiver.NewDoor(socket, private.Socket(), log))
+	if doors.Socket, err = r.openSocket(private); err != nil {
+		return doors, err
+	}
 	if c.OperatorListen != "" {
 		l, err := receiver.Listen(c.OperatorListen)
 		if err != nil {
 			return doors, fmt.Errorf("open the operator's door (TILLHOOK_OPERATOR_LISTEN): %w", err)
 		}
 		doors.Operator = l.Addr().String()
-		g.serves("operator's door", receiver.NewDoor(l, private.TCP(), log))
+		r.group.Serves("operator's door", receiver.NewDoor(l, private.TCP(), r.log))
 	}
-	l, err := receiver.Listen(c.Listen)
-	if err != nil {
-		return doors, fmt.Errorf("open the public door (TILLHOOK_LISTEN): %w", err)
+	r.certify()
+	scheme := "http://"
+	listeners := r.sockets.public
+	if len(listeners) == 0 {
+		l, err := receiver.Listen(c.Listen)
+		if err != nil {
+			return doors, fmt.Errorf("open the public door (TILLHOOK_LISTEN): %w", err)
+		}
+		listeners = []net.Listener{l}
+	} else {
+		r.log.Info("the public door is the service manager's socket; TILLHOOK_LISTEN does not count", "address", listeners[0].Addr().String())
 	}
-	doors.Public = l.Addr().String()
-	g.serves("public door", receiver.NewDoor(l, public, log))
+	for _, l := range listeners {
+		door := receiver.NewDoor(l, r.public, r.log)
+		if r.certificates != nil {
+			door.Secure(r.certificates.Config())
+			scheme = "https://"
+		}
+		r.group.Serves("public door", door)
+	}
+	doors.Public = scheme + listeners[0].Addr().String() + c.WebhookPath
 	return doors, nil
+}
+
+// openSocket opens the operator's unix socket, or takes the one that the service manager opened.
+func (r *rooms) openSocket(private *operator.Operator) (path string, err error) {
+	if len(r.sockets.operator) == 0 {
+		l, err := receiver.ListenUnix(r.config.OperatorSocket)
+		if err != nil {
+			return "", fmt.Errorf("open the operator's socket: %w", err)
+		}
+		r.group.Serves("operator's socket", receiver.NewDoor(l, private.Socket(), r.log))
+		return r.config.OperatorSocket, nil
+	}
+	for _, l := range r.sockets.operator {
+		handler := private.TCP()
+		if l.Addr().Network() == "unix" {
+			handler = private.Socket()
+		}
+		r.group.Serves("operator's socket", receiver.NewDoor(l, handler, r.log))
+	}
+	return r.sockets.operator[0].Addr().String(), nil
+}
+
+// certify begins with the certificates of the public door, if it is to speak TLS.
+func (r *rooms) certify() {
+	c := &r.config.TLS
+	if c.On() {
+		r.certificates = receiver.NewCertificates(r.log, r.metrics.Certificate)
+	}
+	switch {
+	case c.Certificate != nil:
+		r.certificates.Use(c.Certificate)
+		r.group.Runs("certificate's files", func(ctx context.Context) error {
+			return r.certificates.Follow(ctx, []string{c.CertFile, c.KeyFile}, func() (*tls.Certificate, error) { return config.LoadPair(c.CertFile, c.KeyFile) })
+		})
+	case c.On():
+		r.certificates.Get(receiver.ACME{Domains: c.Domains, Directory: c.Directory, Roots: c.Roots, Store: ledger.NewFiles(r.config.DataDir, "acme")})
+		r.group.Runs("certificates", r.certificates.Run)
+	}
+	for _, l := range r.sockets.challenges {
+		if r.certificates == nil {
+			r.log.Warn("the service manager passed a socket for ACME's challenges, and TILLHOOK_TLS_DOMAIN is not set: it answers 404", "address", l.Addr().String())
+			r.certificates = receiver.NewCertificates(r.log, r.metrics.Certificate)
+		}
+		r.group.Serves("door for challenges", receiver.NewDoor(l, r.certificates.Challenges(), r.log))
+	}
+}
+
+// reload reads again what configuration says by files, and has it count; or, if any of it is wrong, goes on with the old.
+func (r *rooms) reload() {
+	if err := systemd.Reloading(); err != nil {
+		r.log.Warn("the service manager was not told of a reload", "error", err)
+	}
+	if err := r.readAgain(); err != nil {
+		r.log.Error("not reloaded: the configuration stays as it is", "error", err)
+	}
+	if err := systemd.Ready(r.status()); err != nil {
+		r.log.Warn("the service manager was not told that a reload has ended", "error", err)
+	}
+}
+
+func (r *rooms) readAgain() error {
+	c, err := config.Load(os.Environ())
+	if err != nil {
+		return err
+	}
+	if c.Livemode != r.config.Livemode {
+		return fmt.Errorf("the API key is now of %s mode, and a ledger is of one mode", ledger.ModeName(c.Livemode))
+	}
+	if err := r.allow(c); err != nil {
+		return err
+	}
+	for _, warning := range c.Warnings {
+		r.log.Warn(warning)
+	}
+	secrets := "they come from " + string(c.WebhookSecretFrom) + ": a change needs a restart"
+	if c.WebhookSecretFrom == config.FromFile {
+		secrets = "read again"
+		r.verifier.Replace(c.WebhookSecrets)
+	}
+	if c.TLS.Certificate != nil {
+		r.certificates.Use(c.TLS.Certificate)
+	}
+	r.log.Info("reloaded what files say; what the environment and credentials say needs a restart", "secrets", len(c.WebhookSecrets), "signing_secrets", secrets)
+	return nil
+}
+
+// allow has the public door take deliveries from those addresses that configuration names.
+func (r *rooms) allow(c *config.Config) error {
+	if c.StripeIPs == "off" {
+		return nil
+	}
+	list, asOf, err := stripe.Addresses(c.StripeIPs)
+	if err != nil {
+		return config.Faults{{Name: "TILLHOOK_ALLOW_STRIPE_IPS", Problem: "names a file that is of no use (" + err.Error() + ")",
+			Mend: "make it a copy of https://stripe.com/files/ips/ips_webhooks.txt"}}
+	}
+	r.public.Allow(list)
+	r.log.Info("deliveries are taken from Stripe's addresses alone", "addresses", len(list), "as_of", asOf)
+	return nil
+}
+
+// sentences tell how things stand that the ledger knows nothing of.
+func (r *rooms) sentences() []operator.Sentence {
+	list := r.upkeep.Sentences()
+	if r.certificates == nil {
+		return list
+	}
+	s := operator.Sentence{Name: "certificate", Verdict: "ok", Sentence: "The certificate of the public door is in its time."}
+	if trouble := r.certificates.Trouble(); trouble != "" {
+		s.Verdict, s.Sentence, s.Next = "warn", trouble, "see the log; Stripe delivers nothing to an endpoint without a valid certificate"
+	}
+	return append(list, s)
 }
 
 // ownNames are the host names by which the operator's door may be called: the one it was told to listen on.
@@ -317,119 +573,4 @@ func ownNames(listen string) []string {
 		return nil
 	}
 	return []string{host}
-}
-
-// watch remembers what went wrong with the ledger's upkeep, for the summary.
-type watch struct {
-	mu      sync.Mutex // guards both
-	backup  error      // of the last try; nil if it was made, or none was
-	unsound error      // what the last proof found
-}
-
-// verify proves a copy of the ledger.
-func (w *watch) verify(ctx context.Context, path string) (*ledger.Proof, error) {
-	proof, err := cli.Verify(ctx, path)
-	if proof != nil {
-		w.mu.Lock()
-		w.unsound = err
-		w.mu.Unlock()
-	}
-	return proof, err
-}
-
-func (w *watch) backedUp(err error) {
-	w.mu.Lock()
-	w.backup = err
-	w.mu.Unlock()
-}
-
-func (w *watch) sentences() []operator.Sentence {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	backups := operator.Sentence{Name: "backups", Verdict: "ok", Sentence: "No scheduled backup has failed."}
-	if w.backup != nil {
-		backups = operator.Sentence{Name: "backups", Verdict: "warn", Sentence: fmt.Sprintf("The last scheduled backup failed: %v", w.backup),
-			Next: "look at the folder TILLHOOK_BACKUP_DIR"}
-	}
-	proof := operator.Sentence{Name: "proof", Verdict: "ok", Sentence: "No copy of the ledger was found unsound."}
-	if w.unsound != nil {
-		proof = operator.Sentence{Name: "proof", Verdict: "fail", Sentence: fmt.Sprintf("The last copy of the ledger that was looked through had faults, so the ledger probably has them: %v", w.unsound),
-			Next: "stop the receiver, keep the file, and run tillhook rebuild or restore a copy that verifies"}
-	}
-	return []operator.Sentence{backups, proof}
-}
-
-// group runs what runs, and stops it in the reverse order of starting.
-type group struct {
-	log   *slog.Logger
-	ended chan error // what ended without being told to
-	steps []step
-}
-
-type step struct {
-	name string
-	stop func(ctx context.Context) error
-	door bool
-}
-
-// closes registers what is to be done at the end.
-func (g *group) closes(name string, stop func(ctx context.Context) error) {
-	g.steps = append(g.steps, step{name: name, stop: stop})
-}
-
-// runs starts what goes on until its context ends, and waits for it at the end.
-func (g *group) runs(name string, run func(ctx context.Context) error) {
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() {
-		err := run(ctx)
-		if ctx.Err() == nil {
-			g.ended <- fmt.Errorf("the %s ended: %w", name, err)
-			err = nil // told once is enough
-		}
-		done <- err
-	}()
-	g.closes(name, func(stopCtx context.Context) error {
-		cancel()
-		select {
-		case err := <-done:
-			return err
-		case <-stopCtx.Done():
-			return fmt.Errorf("it takes too long: %w", stopCtx.Err())
-		}
-	})
-}
-
-// serves starts a door, and shuts it at the end.
-func (g *group) serves(name string, door *receiver.Door) {
-	go func() {
-		if err := door.Serve(); err != nil {
-			g.ended <- fmt.Errorf("the %s ended: %w", name, err)
-		}
-	}()
-	g.steps = append(g.steps, step{name: name, stop: door.Shutdown, door: true})
-}
-
-// stop undoes every step, the last first, whatever becomes of the others.
-func (g *group) stop() error {
-	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
-	defer cancel()
-	doors, cancelDoors := context.WithTimeout(ctx, doorsTime)
-	defer cancelDoors()
-	var errs []error
-	for _, s := range slices.Backward(g.steps) {
-		start := time.Now()
-		bound := ctx
-		if s.door {
-			bound = doors
-		}
-		if err := s.stop(bound); err != nil {
-			errs = append(errs, fmt.Errorf("stop the %s: %w", s.name, err))
-		}
-		g.log.Debug("stopped", "what", s.name, "ms", time.Since(start).Milliseconds())
-	}
-	for len(g.ended) > 0 { // what ended meanwhile
-		errs = append(errs, <-g.ended)
-	}
-	return errors.Join(errs...)
 }

@@ -34,7 +34,7 @@ type Names struct {
 }
 
 // statusCodes are the HTTP statuses of the public door.
-var statusCodes = []int{200, 400, 404, 405, 408, 413, 503}
+var statusCodes = []int{200, 400, 403, 404, 405, 408, 413, 503}
 
 // Metrics are the instruments. Their methods may be called from any goroutine.
 type Metrics struct {
@@ -61,6 +61,7 @@ type Metrics struct {
 
 	lastEvent  atomic.Int64 // Unix milliseconds, 0 while there was none
 	lastBackup atomic.Int64
+	expiry     atomic.Int64
 }
 
 // New makes the instruments with all their series.
@@ -121,7 +122,7 @@ func New(names Names) *Metrics {
 		Help: "Always 1; the labels say what is running."}, []string{"version", "goversion"})
 	build.WithLabelValues(names.Version, runtime.Version()).Set(1)
 	m.registry.MustRegister(m.requests, m.failures, m.events, m.quarantined, m.unlinked, m.duplicates, m.noBackup, m.expired, m.versions, m.duration, m.lag, m.commit,
-		m.commitSize, build, newLastEvent(m), newLastBackup(m), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+		m.commitSize, build, newLastEvent(m), newLastBackup(m), newExpiry(m), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
@@ -222,6 +223,9 @@ func (m *Metrics) Commit(took time.Duration, events int) {
 // Backup notes when the newest verified copy of the ledger was made.
 func (m *Metrics) Backup(at time.Time) { m.lastBackup.Store(at.UnixMilli()) }
 
+// Certificate tells when the public door's certificate ends, the first to end where there are several.
+func (m *Metrics) Certificate(end time.Time) { m.expiry.Store(end.UnixMilli()) }
+
 // NoBackup counts a try to make a copy that failed.
 func (m *Metrics) NoBackup() { m.noBackup.Inc() }
 
@@ -240,6 +244,10 @@ func newLastEvent(m *Metrics) moment {
 
 func newLastBackup(m *Metrics) moment {
 	return moment{prometheus.NewDesc(namespace+"_backup_last_success_timestamp_seconds", "When the newest scheduled copy of the ledger was made that verified.", nil, nil), &m.lastBackup}
+}
+
+func newExpiry(m *Metrics) moment {
+	return moment{prometheus.NewDesc(namespace+"_certificate_expiry_timestamp_seconds", "When the certificate of the public door ends.", nil, nil), &m.expiry}
 }
 
 func (g moment) Describe(ch chan<- *prometheus.Desc) { ch <- g.desc }

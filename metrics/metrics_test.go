@@ -61,6 +61,7 @@ func TestEverySeriesExistsFromTheStart(t *testing.T) {
 		`tillhook_webhook_duration_seconds_sum{outcome="rejected"} 0`,
 		`tillhook_webhook_requests_total{code="200"} 0`,
 		`tillhook_webhook_requests_total{code="400"} 0`,
+		`tillhook_webhook_requests_total{code="403"} 0`,
 		`tillhook_webhook_requests_total{code="404"} 0`,
 		`tillhook_webhook_requests_total{code="405"} 0`,
 		`tillhook_webhook_requests_total{code="408"} 0`,

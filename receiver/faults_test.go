@@ -156,7 +156,7 @@ func (p *program) onceSigned(ctx context.Context, client *http.Client, body []by
 	if err != nil {
 		return "none"
 	}
-	for _, code := range []string{"storage_unavailable", "overloaded"} {
+	for _, code := range []string{"storage_unavailable", "overloaded", "not_configured"} {
 		if bytes.Contains(answer, []byte(code)) && resp.Header.Get("Retry-After") == "5" {
 			return fmt.Sprintf("%d %s", resp.StatusCode, code)
 		}
@@ -185,9 +185,14 @@ func (c *crowd) end() { c.stop(); c.group.Wait() }
 // comes waits until something is so, 15 s at most.
 func comes(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	for end := time.Now().Add(15 * time.Second); !is(); time.Sleep(5 * time.Millisecond) {
+	comesIn(t, 15*time.Second, what, is)
+}
+
+func comesIn(t *testing.T, most time.Duration, what string, is func() bool) {
+	t.Helper()
+	for end := time.Now().Add(most); !is(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("in 15 s it did not come to this: %s", what)
+			t.Fatalf("in %s it did not come to this: %s", most, what)
 		}
 	}
 }

@@ -29,6 +29,7 @@ var long = flag.Bool("long", false, "send every scenario in hundreds of orders")
 type program struct {
 	binary, dir, public string
 	env                 []string // beside what every one needs
+	secure              bool     // its public door speaks TLS
 	cmd                 *exec.Cmd
 	log                 bytes.Buffer // read only while it does not run
 }
@@ -65,6 +66,13 @@ func (p *program) start(t *testing.T) {
 	p.cmd.Stderr = &p.log
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
+	}
+	if p.secure { // there may be no certificate yet
+		comes(t, "it listens", func() bool {
+			conn, err := net.Dial("tcp", p.public)
+			return err == nil && conn.Close() == nil
+		})
+		return
 	}
 	for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		resp, err := http.Get("http://" + p.public + "/healthz")

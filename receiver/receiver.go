@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -44,7 +45,7 @@ const (
 	Failed   = "failed"   // we are: 5xx
 )
 
-// Options are what a receiver works with. All but Now are required.
+// Options are what a receiver works with. All but Proxies and Now are required.
 type Options struct {
 	Path     string // of the webhook, without a slash at its end
 	Livemode bool   // events of the other mode go into quarantine
@@ -53,6 +54,7 @@ type Options struct {
 	Ledger   *ledger.Ledger
 	Metrics  *metrics.Metrics
 	Log      *slog.Logger
+	Proxies  []netip.Prefix   // whose word on who called is taken
 	Now      func() time.Time // nil for time.Now; judges signatures and dates events
 }
 
@@ -63,6 +65,7 @@ type Receiver struct {
 	rejects  throttle
 	verified atomic.Bool // an event has verified since the start
 	newest   atomic.Pointer[wave]
+	allowed  atomic.Pointer[[]netip.Prefix] // see Allow
 }
 
 // New checks the options and returns the handler.
@@ -173,6 +176,9 @@ func (r *Receiver) handle(w http.ResponseWriter, req *http.Request, start time.T
 	}
 	if req.Method != http.MethodPost {
 		return r.refuseUnread(w, http.StatusMethodNotAllowed, "method_not_allowed", "Webhooks are posted.")
+	}
+	if refusal := r.refuseAddress(w, req); refusal != nil {
+		return *refusal
 	}
 	if req.ContentLength > r.MaxBody {
 		return r.refuseUnread(w, http.StatusRequestEntityTooLarge, "body_too_large", "The body is too large.")
@@ -305,7 +311,7 @@ func (r *Receiver) refuseSignature(w http.ResponseWriter, req *http.Request, bod
 	r.Metrics.SignatureFailure(string(code))
 	r.standBack()
 	if ok, more := r.rejects.allow(string(code), r.Now()); ok {
-		attrs := []any{"code", code, "cause", r.likelyCause(code, err), "remote", req.RemoteAddr, "user_agent", clip(req.UserAgent())}
+		attrs := []any{"code", code, "cause", r.likelyCause(code, err), "remote", r.remote(req), "user_agent", clip(req.UserAgent())}
 		if body != nil {
 			sum := sha256.Sum256(body)
 			attrs = append(attrs, "body_bytes", len(body), "body_sha256", hex.EncodeToString(sum[:]))

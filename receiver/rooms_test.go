@@ -37,6 +37,7 @@ var bound = []struct {
 	{"go.etcd.io/bbolt", []string{"ledger"}, "no bbolt type leaves the ledger"},
 	{"github.com/stripe/stripe-go", []string{"receiver/stripe"}, "one room knows Stripe's wire"},
 	{"github.com/prometheus", []string{"metrics"}, "every instrument stands in one list"},
+	{"golang.org/x/crypto/acme", []string{"receiver"}, "the public door alone has certificates"},
 	{"github.com/coreos/go-systemd", []string{"systemd"}, "one room talks to the service manager"},
 	{"github.com/caarlos0/env", []string{"receiver/config"}, "the environment is read in one place"},
 	{"github.com/spf13/cobra", []string{"receiver/cli"}, "commands are a matter of the command line"},

@@ -31,12 +31,13 @@ const (
 
 // shop is a receiver behind a real door, with a clock that stands.
 type shop struct {
-	books   *ledger.Ledger
-	metrics *metrics.Metrics
-	client  *operator.Client
-	door    *receiver.Door
-	now     time.Time
-	log     *lockedBuffer
+	books    *ledger.Ledger
+	metrics  *metrics.Metrics
+	client   *operator.Client
+	door     *receiver.Door
+	receiver *receiver.Receiver
+	now      time.Time
+	log      *lockedBuffer
 }
 
 func openShop(t *testing.T, livemode bool) *shop {
@@ -57,7 +58,7 @@ func openShop(t *testing.T, livemode bool) *shop {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.client = operator.Local(s.books)
+	s.receiver, s.client = r, operator.Local(s.books)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -30,7 +30,7 @@ const (
 
 // Doors are where a started receiver listens.
 type Doors struct {
-	Public   string // host:port
+	Public   string // the URL of the webhook, with the address that it listens on
 	Operator string // host:port; empty if it is off
 	Socket   string // path
 }
@@ -42,6 +42,8 @@ type Program struct {
 	Samples fs.FS
 	// Serve runs a receiver until ctx ends and logs to log. It calls ready once all doors are open.
 	Serve func(ctx context.Context, c *config.Config, log io.Writer, ready func(Doors)) error
+	// Refused is called where serve does not start for something that only another configuration mends.
+	Refused func(ctx context.Context, fault error)
 	// Ledger tells how a receiver of that configuration opens its ledger.
 	Ledger func(c *config.Config) ledger.Options
 
@@ -72,11 +74,20 @@ func (p *Program) Run(ctx context.Context, args []string) int {
 		fmt.Fprintf(p.Stderr, "Try: %s --help\n", command.CommandPath())
 		return exitUsage
 	}
-	var faults config.Faults
-	if errors.As(err, &faults) || errors.Is(err, ledger.ErrOtherMode) || errors.Is(err, ledger.ErrSchema) {
+	var refused refusal
+	if errors.As(err, &refused) && p.Refused != nil {
+		p.Refused(ctx, refused.error)
+	}
+	if isConfiguration(err) {
 		return exitConfig
 	}
 	return exitFailed
+}
+
+// isConfiguration tells errors that only a change of the configuration mends.
+func isConfiguration(err error) bool {
+	var faults config.Faults
+	return errors.As(err, &faults) || errors.Is(err, ledger.ErrOtherMode) || errors.Is(err, ledger.ErrSchema)
 }
 
 // usageError is a command line that cannot be meant.

@@ -53,7 +53,7 @@ on a bad day, and tell what happens. It needs no configuration and leaves nothin
 			case err := <-ended:
 				return fmt.Errorf("the demo's receiver did not start: %w", err)
 			case doors := <-ready:
-				d := &demo{program: p, out: p.Stdout, doors: doors, sender: sender{"http://" + doors.Public + cfg.WebhookPath, secret}}
+				d := &demo{program: p, out: p.Stdout, doors: doors, sender: sender{doors.Public, secret}}
 				err = d.run(ctx)
 				if err == nil && keep {
 					fmt.Fprintf(p.Stdout, "\nThe receiver stays until Ctrl-C. Post to it:\n  STRIPE_WEBHOOK_SECRET=%s tillhook send --type payment_intent.canceled --to %s\nAsk it:\n  TILLHOOK_OPERATOR_SOCKET=%s tillhook payments\n  curl http://%s/metrics\n",

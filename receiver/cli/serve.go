@@ -10,7 +10,8 @@ func (p *Program) serveCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "serve",
 		Short: "Run the receiver",
-		Long: `Run the receiver until it is told to stop (SIGTERM, SIGINT).
+		Long: `Run the receiver until it is told to stop (SIGTERM, SIGINT). SIGHUP has it read again what it is
+told by files: secrets from NAME_FILE, certificates, addresses.
 
 It is configured by environment variables alone. Required are STRIPE_WEBHOOK_SECRET (the endpoint's
 signing secret, whsec_…) and one of STRIPE_SECRET_KEY and STRIPE_MODE (test or live). Every fault is
@@ -22,8 +23,16 @@ reported at once, and the exit status is 78; what may pass (a port in use, a ful
 
 func (p *Program) serve(c *cobra.Command, _ []string) error {
 	cfg, err := config.Load(p.Environ)
-	if err != nil {
-		return err
+	if err == nil {
+		err = p.Serve(c.Context(), cfg, p.Stderr, func(Doors) {})
 	}
-	return p.Serve(c.Context(), cfg, p.Stderr, func(Doors) {})
+	if err != nil && isConfiguration(err) {
+		return refusal{err}
+	}
+	return err
 }
+
+// refusal is why serve does not start before its configuration is another one.
+type refusal struct{ error }
+
+func (r refusal) Unwrap() error { return r.error }

@@ -44,12 +44,31 @@ type Config struct {
 	PublicURL      *url.URL      // nil if not given
 	StripeAPIBase  *url.URL      // nil for Stripe's own
 
+	WebhookSecretFrom Origin
+	SecretKeyFrom     Origin
+
+	TLS TLS // of the public door
+
+	StripeIPs      string         // "off", "on" for the addresses that come with this version, or the path of a file with others
+	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
+
 	LogFormat string // "text" or "json"
 	LogLevel  slog.Level
 
 	// Warnings are what is odd and was put up with, a sentence each, without values.
 	Warnings []string
 }
+
+// Origin is where a secret came from: what can be read again while the receiver runs, and what cannot.
+type Origin string
+
+// Origins of secrets.
+const (
+	FromNowhere    Origin = ""
+	FromVariable   Origin = "the environment"
+	FromFile       Origin = "a file"
+	FromCredential Origin = "a credential"
+)
 
 // variables are the environment as it is read: texts only, because the library's own errors print
 // values and name struct fields. https://pkg.go.dev/github.com/caarlos0/env/v10
@@ -81,6 +100,8 @@ type variables struct {
 	TLSKey         string `env:"TILLHOOK_TLS_KEY"`
 	ACMEDirectory  string `env:"TILLHOOK_ACME_DIRECTORY"`
 	ACMECA         string `env:"TILLHOOK_ACME_CA"`
+	StripeIPs      string `env:"TILLHOOK_ALLOW_STRIPE_IPS" envDefault:"off"`
+	TrustedProxies string `env:"TILLHOOK_TRUSTED_PROXIES"`
 
 	// Set by systemd: systemd.exec(5).
 	CredentialsDir string `env:"CREDENTIALS_DIRECTORY"`
@@ -104,6 +125,8 @@ func Load(environ []string) (*Config, error) {
 	r.limits()
 	r.logging()
 	r.backups()
+	r.tls()
+	r.addresses()
 	r.later()
 	if len(r.faults) > 0 {
 		return nil, r.faults

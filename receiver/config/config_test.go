@@ -37,6 +37,7 @@ func TestDefaults(t *testing.T) {
 		OperatorListen: "127.0.0.1:9464", OperatorSocket: "tillhook-data/operator.sock", DataDir: "tillhook-data",
 		Tolerance: 5 * time.Minute, MaxBody: 1 << 20, Retention: 90 * 24 * time.Hour, ReconcileEvery: 15 * time.Minute,
 		BackupEvery: 24 * time.Hour, BackupKeep: 7,
+		WebhookSecretFrom: config.FromVariable, SecretKeyFrom: config.FromVariable, StripeIPs: "off",
 		LogFormat: "text", LogLevel: slog.LevelInfo,
 	}
 	if !reflect.DeepEqual(c, want) {
@@ -50,6 +51,12 @@ func TestWhatIsAccepted(t *testing.T) {
 		env  []string
 		ok   func(c *config.Config) bool
 	}{
+		{"domains and an ACME server", with("TILLHOOK_TLS_DOMAIN=Pay.Haderer.example., hooks.haderer.example", "TILLHOOK_ACME_DIRECTORY=https://127.0.0.1:14000/dir"), func(c *config.Config) bool {
+			return reflect.DeepEqual(c.TLS.Domains, []string{"pay.haderer.example", "hooks.haderer.example"}) && c.TLS.On() && c.TLS.Directory != ""
+		}},
+		{"proxies", with("TILLHOOK_TRUSTED_PROXIES=127.0.0.1, 10.1.2.3/8,::1"), func(c *config.Config) bool {
+			return fmt.Sprint(c.TrustedProxies) == "[127.0.0.1/32 10.0.0.0/8 ::1/128]"
+		}},
 		{"several secrets", with("STRIPE_WEBHOOK_SECRET=whsec_a,whsec_b"), func(c *config.Config) bool {
 			return reflect.DeepEqual(c.WebhookSecrets, []string{"whsec_a", "whsec_b"}) && len(c.Warnings) == 0
 		}},
@@ -157,8 +164,21 @@ func TestFaults(t *testing.T) {
 		{with("TILLHOOK_RECONCILE_EVERY=often"), "TILLHOOK_RECONCILE_EVERY is not a duration"},
 		{with("TILLHOOK_BACKUP_KEEP=0"), "TILLHOOK_BACKUP_KEEP is not a number from 1"},
 		{with("TILLHOOK_BACKUP_EVERY=1s"), "TILLHOOK_BACKUP_EVERY is shorter than a minute"},
-		{with("TILLHOOK_TLS_DOMAIN=pay.haderer.example"), "TILLHOOK_TLS_DOMAIN asks for TLS"},
-		{with("TILLHOOK_TLS_CERT=/c"), "TILLHOOK_TLS_CERT and TILLHOOK_TLS_KEY asks for TLS"},
+		{with("TILLHOOK_TLS_DOMAIN=192.0.2.7"), "TILLHOOK_TLS_DOMAIN is an address"},
+		{with("TILLHOOK_TLS_DOMAIN=*.haderer.example"), "TILLHOOK_TLS_DOMAIN has a wildcard"},
+		{with("TILLHOOK_TLS_DOMAIN=https://pay.haderer.example/"), "TILLHOOK_TLS_DOMAIN is not the name of a host"},
+		{with("TILLHOOK_TLS_DOMAIN=pay"), "TILLHOOK_TLS_DOMAIN is not the name of a host"},
+		{with("TILLHOOK_TLS_CERT=/c"), "TILLHOOK_TLS_KEY is not set, and TILLHOOK_TLS_CERT is"},
+		{with("TILLHOOK_TLS_KEY=/c"), "TILLHOOK_TLS_CERT is not set, and TILLHOOK_TLS_KEY is"},
+		{with("TILLHOOK_TLS_CERT=/nowhere/c", "TILLHOOK_TLS_KEY=/nowhere/k"), "TILLHOOK_TLS_CERT names a file that cannot be read (no such file"},
+		{with("TILLHOOK_TLS_CERT=config_test.go", "TILLHOOK_TLS_KEY=config_test.go"), "TILLHOOK_TLS_CERT and TILLHOOK_TLS_KEY do not go together"},
+		{with("TILLHOOK_TLS_CERT=/c", "TILLHOOK_TLS_DOMAIN=pay.haderer.example"), "TILLHOOK_TLS_DOMAIN is set, and so is TILLHOOK_TLS_CERT"},
+		{with("TILLHOOK_ACME_DIRECTORY=https://acme.haderer.example/dir"), "TILLHOOK_TLS_DOMAIN is not set, and TILLHOOK_ACME_DIRECTORY"},
+		{with("TILLHOOK_TLS_DOMAIN=pay.haderer.example", "TILLHOOK_ACME_DIRECTORY=http://acme.haderer.example/dir"), "TILLHOOK_ACME_DIRECTORY is not an https URL"},
+		{with("TILLHOOK_TLS_DOMAIN=pay.haderer.example", "TILLHOOK_ACME_CA=config_test.go"), "TILLHOOK_ACME_CA names a file that is of no use (no certificate"},
+		{with("TILLHOOK_ALLOW_STRIPE_IPS=yes"), "TILLHOOK_ALLOW_STRIPE_IPS is neither on nor off"},
+		{with("TILLHOOK_TRUSTED_PROXIES=nginx"), "TILLHOOK_TRUSTED_PROXIES has an entry that is no address"},
+		{with("TILLHOOK_TRUSTED_PROXIES=0.0.0.0/0"), "TILLHOOK_TRUSTED_PROXIES trusts every address there is"},
 		{with("TILLHOOK_RELAY_URL=http://127.0.0.1:3000"), "TILLHOOK_RELAY_URL asks for the relay"},
 		{with("TILLHOOK_LISTN=:1"), "TILLHOOK_LISTN is not a variable of tillhook: did you mean TILLHOOK_LISTEN?"},
 		{with("TILLHOOK_SECRET=whsec_x"), "TILLHOOK_SECRET is not a variable of tillhook: did you mean"},
@@ -231,6 +251,11 @@ func TestSecretsFromFilesAndCredentials(t *testing.T) {
 	}
 	put("credentials/stripe_webhook_secret", goodSecret+"\r\n", 0o400)
 	put("credentials/stripe_secret_key", "rk_live_x", 0o444)
+	hollow := filepath.Join(dir, "hollow")
+	if err := os.Mkdir(hollow, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	put("hollow/stripe_webhook_secret", "\n", 0o400)
 	mode := "STRIPE_MODE=test"
 
 	for _, c := range []struct {
@@ -246,6 +271,7 @@ func TestSecretsFromFilesAndCredentials(t *testing.T) {
 		{"no credential of that name", []string{mode, "STRIPE_WEBHOOK_SECRET=" + goodSecret, "CREDENTIALS_DIRECTORY=" + dir}, 0, ""},
 		{"value and file", []string{mode, "STRIPE_WEBHOOK_SECRET=" + goodSecret, "STRIPE_WEBHOOK_SECRET_FILE=" + file}, 0,
 			"STRIPE_WEBHOOK_SECRET comes from STRIPE_WEBHOOK_SECRET and STRIPE_WEBHOOK_SECRET_FILE"},
+		{"a blank credential is none", []string{mode, "STRIPE_WEBHOOK_SECRET=" + goodSecret, "CREDENTIALS_DIRECTORY=" + hollow}, 0, ""},
 		{"file and credential", []string{"STRIPE_WEBHOOK_SECRET_FILE=" + file, "CREDENTIALS_DIRECTORY=" + credentials}, 0,
 			"STRIPE_WEBHOOK_SECRET comes from STRIPE_WEBHOOK_SECRET_FILE and the credential stripe_webhook_secret"},
 		{"no such file", []string{mode, "STRIPE_WEBHOOK_SECRET_FILE=" + dir + "/none"}, 0,

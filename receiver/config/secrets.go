@@ -22,7 +22,8 @@ const (
 
 // signing reads the signing secrets.
 func (r *reader) signing() {
-	if value, ok := r.secret(webhookSecretName, r.vars.WebhookSecret, r.vars.WebhookSecretFile); ok {
+	if value, from, ok := r.secret(webhookSecretName, r.vars.WebhookSecret, r.vars.WebhookSecretFile); ok {
+		r.config.WebhookSecretFrom = from
 		r.webhookSecrets(value)
 	} else if !r.hasFault(webhookSecretName) {
 		r.fault(webhookSecretName, "is not set", revealHint)
@@ -32,8 +33,9 @@ func (r *reader) signing() {
 // mode reads the API key and what mode it is of, or the mode alone.
 func (r *reader) mode() {
 	keyMode := ""
-	key, haveKey := r.secret(secretKeyName, r.vars.SecretKey, r.vars.SecretKeyFile)
+	key, from, haveKey := r.secret(secretKeyName, r.vars.SecretKey, r.vars.SecretKeyFile)
 	if haveKey {
+		r.config.SecretKeyFrom = from
 		keyMode = r.secretKey(key)
 	}
 	mode, modeOK := r.plain(modeName, r.vars.Mode), true
@@ -139,7 +141,7 @@ func (r *reader) secretKey(key string) (mode string) {
 }
 
 // secret finds a secret in the one place it may come from. ok is false where there is none, or a fault was found.
-func (r *reader) secret(name, value, file string) (secret string, ok bool) {
+func (r *reader) secret(name, value, file string) (secret string, from Origin, ok bool) {
 	var sources []string
 	if value != "" {
 		sources = append(sources, name)
@@ -149,29 +151,29 @@ func (r *reader) secret(name, value, file string) (secret string, ok bool) {
 	}
 	credential := ""
 	if r.vars.CredentialsDir != "" {
-		credential = filepath.Join(r.vars.CredentialsDir, strings.ToLower(name))
-		if _, err := os.Lstat(credential); err == nil {
+		path := filepath.Join(r.vars.CredentialsDir, strings.ToLower(name))
+		if _, err := os.Lstat(path); err == nil && !isBlank(path) {
 			sources = append(sources, "the credential "+strings.ToLower(name))
-		} else {
-			credential = ""
+			credential = path
 		}
 	}
 	if len(sources) > 1 {
 		r.fault(name, "comes from "+strings.Join(sources, " and "), "keep one of them, so that it is plain which one counts")
-		return "", false
+		return "", FromNowhere, false
 	}
 	source := name
 	switch {
 	case file != "":
-		source = name + "_FILE"
+		source, from = name+"_FILE", FromFile
 		value, ok = r.secretFile(source, file, true)
 	case credential != "":
+		from = FromCredential
 		value, ok = r.secretFile(name+" (credential)", credential, false)
 	default:
-		ok = value != ""
+		from, ok = FromVariable, value != ""
 	}
 	if !ok {
-		return "", false
+		return "", FromNowhere, false
 	}
 	trimmed := trim(value)
 	if trimmed != value {
@@ -179,9 +181,20 @@ func (r *reader) secret(name, value, file string) (secret string, ok bool) {
 	}
 	if trimmed == "" {
 		r.fault(source, "holds nothing but white space and quotes", "put the secret in")
-		return "", false
+		return "", FromNowhere, false
 	}
-	return trimmed, true
+	return trimmed, from, true
+}
+
+// isBlank tells that a file has nothing but white space in it. Such a credential is none: a unit that names one
+// cannot leave it out in another way.
+func isBlank(path string) bool {
+	info, err := os.Stat(path)
+	if err != nil || !info.Mode().IsRegular() || info.Size() > 16 {
+		return false
+	}
+	content, err := os.ReadFile(path)
+	return err == nil && strings.TrimSpace(string(content)) == ""
 }
 
 // maxSecretFile is more than any list of secrets takes, and bounds what a wrong path can make us read.

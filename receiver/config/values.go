@@ -192,16 +192,8 @@ func (r *reader) backups() {
 	}
 }
 
-// later refuses what this version would have to ignore although somebody relies on it, and says
-// of the rest that it has no effect.
+// later says of what this version has no use for that it has no effect.
 func (r *reader) later() {
-	if r.vars.TLSDomain != "" || r.vars.TLSCert != "" || r.vars.TLSKey != "" || r.vars.ACMEDirectory != "" || r.vars.ACMECA != "" {
-		name := "TILLHOOK_TLS_CERT and TILLHOOK_TLS_KEY"
-		if r.vars.TLSDomain != "" || r.vars.ACMEDirectory != "" || r.vars.ACMECA != "" {
-			name = "TILLHOOK_TLS_DOMAIN"
-		}
-		r.fault(name, "asks for TLS on the public door", "this version speaks plain HTTP behind a proxy that does TLS; unset all TILLHOOK_TLS_ and TILLHOOK_ACME_ variables")
-	}
 	if r.set["TILLHOOK_RECONCILE_EVERY"] != "" && r.config.ReconcileEvery != 0 {
 		r.warn("TILLHOOK_RECONCILE_EVERY has no effect in this version: events that Stripe could not deliver are not fetched")
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/stripe/stripe-go/v76/webhook"
@@ -94,22 +95,27 @@ func ParseSignature(lines []string) (Signature, error) {
 
 // Verifier accepts what was signed with one of its secrets, not too long ago.
 type Verifier struct {
-	secrets   []string
+	secrets   atomic.Pointer[[]string]
 	tolerance time.Duration
 }
 
 // NewVerifier takes the signing secrets whole ("whsec_…") and how far a signature's time may be
 // from ours, in either direction. Several secrets are right while one is being rolled.
 func NewVerifier(secrets []string, tolerance time.Duration) *Verifier {
-	return &Verifier{secrets: secrets, tolerance: tolerance}
+	v := &Verifier{tolerance: tolerance}
+	v.Replace(secrets)
+	return v
 }
+
+// Replace has other secrets count from the next signature on.
+func (v *Verifier) Replace(secrets []string) { v.secrets.Store(&secrets) }
 
 // Verify checks a body as it came, not a parsed and printed one. It returns which secret matched, by
 // its position from 0, or a *[Rejection]. The MAC is compared first, so that a timestamp code
 // always tells of somebody who knows the secret: a skewed clock, or a replay.
 func (v *Verifier) Verify(sig Signature, body []byte, now time.Time) (position int, err error) {
 	position = -1
-	for i, secret := range v.secrets {
+	for i, secret := range *v.secrets.Load() {
 		// Every v1 is compared, in constant time; the age check of stripe-go comes before its MAC
 		// check and bounds the past alone, so it is left out and ours follows.
 		if webhook.ValidatePayloadIgnoringTolerance(body, sig.header, secret) == nil {

@@ -1,0 +1,267 @@
+package receiver_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"tillhook/receiver/operator"
+	"tillhook/receiver/stripe"
+)
+
+// needs skips a test for want of a tool; where everything is to be tested, that is a failure.
+func needs(t *testing.T, tools ...string) {
+	t.Helper()
+	for _, name := range tools {
+		if _, err := exec.LookPath(name); err != nil {
+			if os.Getenv("CI") == "true" {
+				t.Fatal(err)
+			}
+			t.Skip(err)
+		}
+	}
+}
+
+// selfSigned makes a certificate for a name, and writes it and its key, PEM.
+func selfSigned(t *testing.T, dir, name string, from, to time.Time) (certFile, keyFile string, cert *x509.Certificate) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	serial, err := rand.Int(rand.Reader, big.NewInt(1<<62))
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: serial, Subject: pkix.Name{CommonName: name}, DNSNames: []string{name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore: from, NotAfter: to, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cert, err = x509.ParseCertificate(der); err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	for path, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: der}, keyFile: {Type: "PRIVATE KEY", Bytes: private}} {
+		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return certFile, keyFile, cert
+}
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// authority is Pebble, the ACME server that Let's Encrypt made for tests, and the DNS it asks. https://github.com/letsencrypt/pebble
+type authority struct {
+	config, dns     string
+	directory, root string // the URL, and the file of what its own certificate is checked against
+	management      string
+	client          *http.Client
+	cmd             *exec.Cmd
+	log             bytes.Buffer // read only while it does not run
+}
+
+// newAuthority starts one that proves domains by TLS on a port of this machine, and whose certificates live that long.
+func newAuthority(t *testing.T, tlsPort int, life time.Duration) *authority {
+	t.Helper()
+	needs(t, "pebble", "pebble-challtestsrv")
+	dir := t.TempDir()
+	cert, key, root := selfSigned(t, dir, "localhost", time.Now().Add(-time.Hour), time.Now().Add(time.Hour))
+	pool := x509.NewCertPool()
+	pool.AddCert(root)
+	port, manage := freePort(t), freePort(t)
+	a := &authority{config: filepath.Join(dir, "pebble.json"), dns: fmt.Sprintf("127.0.0.1:%d", freePort(t)), root: cert,
+		directory: fmt.Sprintf("https://127.0.0.1:%d/dir", port), management: fmt.Sprintf("https://127.0.0.1:%d", manage),
+		client: &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, DisableKeepAlives: true}, Timeout: 10 * time.Second}}
+	text, err := json.Marshal(map[string]any{"pebble": map[string]any{
+		"listenAddress": fmt.Sprintf("127.0.0.1:%d", port), "managementListenAddress": fmt.Sprintf("127.0.0.1:%d", manage),
+		"certificate": cert, "privateKey": key, "httpPort": 1, "tlsPort": tlsPort, "retryAfter": map[string]int{"authz": 1, "order": 1}, "keyAlgorithm": "ecdsa",
+		"profiles": map[string]any{"default": map[string]any{"description": "the only one", "validityPeriod": int(life.Seconds())}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(a.config, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	dns := exec.Command("pebble-challtestsrv", "-defaultIPv4", "127.0.0.1", "-defaultIPv6", "", "-dnsserver", a.dns,
+		"-http01", "", "-https01", "", "-tlsalpn01", "", "-doh", "", "-management", fmt.Sprintf("127.0.0.1:%d", freePort(t)))
+	if err := dns.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _, _ = dns.Process.Kill(), dns.Wait() })
+	a.start(t)
+	t.Cleanup(func() {
+		if a.stop(); t.Failed() {
+			t.Logf("Pebble logged\n%s", &a.log)
+		}
+	})
+	return a
+}
+
+func (a *authority) start(t *testing.T) {
+	t.Helper()
+	a.cmd = exec.Command("pebble", "-config", a.config, "-dnsserver", a.dns)
+	a.cmd.Env = append(os.Environ(), "PEBBLE_VA_NOSLEEP=1", "PEBBLE_AUTHZREUSE=0")
+	a.cmd.Stdout, a.cmd.Stderr = &a.log, &a.log
+	if err := a.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	comes(t, "Pebble answers", func() bool {
+		resp, err := a.client.Get(a.directory)
+		return err == nil && resp.Body.Close() == nil && resp.StatusCode == http.StatusOK
+	})
+}
+
+func (a *authority) stop() {
+	if a.cmd != nil {
+		_, _ = a.cmd.Process.Kill(), a.cmd.Wait() // what is over is over
+		a.cmd = nil
+	}
+}
+
+// pool are its roots or intermediates, which each start makes anew.
+func (a *authority) pool(t *testing.T, of string) *x509.CertPool {
+	t.Helper()
+	resp, err := a.client.Get(a.management + "/" + of + "/0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	pool := x509.NewCertPool()
+	if err != nil || !pool.AppendCertsFromPEM(text) {
+		t.Fatalf("no root in %q, %v", text, err)
+	}
+	return pool
+}
+
+// shown is the certificate that a door shows whoever calls it by a name; nil where the handshake fails.
+func shown(address, name string, proto ...string) (*x509.Certificate, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	// Who it is from is looked at by the caller.
+	d := tls.Dialer{Config: &tls.Config{ServerName: name, InsecureSkipVerify: true, NextProtos: proto}}
+	conn, err := d.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	return conn.(*tls.Conn).ConnectionState().PeerCertificates[0], nil
+}
+
+// A certificate is got, kept over a restart, renewed under traffic, and, when the authority is gone, shown as long as
+// it lives, with a word about it in good time.
+func TestCertificatesByACME(t *testing.T) {
+	t.Parallel()
+	const domain = "hooks.haderer.example"
+	p := build(t)
+	_, port, err := net.SplitHostPort(p.public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var number int
+	if _, err := fmt.Sscan(port, &number); err != nil {
+		t.Fatal(err)
+	}
+	a := newAuthority(t, number, 20*time.Second)
+	p.secure, p.env = true, []string{"TILLHOOK_TLS_DOMAIN=" + domain, "TILLHOOK_ACME_DIRECTORY=" + a.directory, "TILLHOOK_ACME_CA=" + a.root, "TILLHOOK_LOG_LEVEL=info"}
+	p.start(t)
+	var first *x509.Certificate
+	comes(t, "a certificate is shown", func() bool {
+		first, err = shown(p.public, domain)
+		return err == nil
+	})
+	roots := a.pool(t, "roots")
+	if _, err := first.Verify(x509.VerifyOptions{DNSName: domain, Roots: roots, Intermediates: a.pool(t, "intermediates")}); err != nil {
+		t.Errorf("the certificate does not verify: %v", err)
+	}
+	if other, err := shown(p.public, "other.haderer.example"); err == nil {
+		t.Errorf("somebody else's name was shown %s", other.Subject)
+	}
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{ServerName: domain, InsecureSkipVerify: true}, DisableKeepAlives: true}}
+	posted := int64(0)
+	post := func() {
+		t.Helper()
+		posted++
+		id, body := ownEvent(sample(t, "payment_intent.succeeded"), posted)
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+p.public+hook, bytes.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Stripe-Signature", stripe.Sign(body, secret, time.Now()))
+		resp, err := client.Do(r)
+		if err != nil {
+			t.Errorf("%s: %v", id, err)
+			return
+		}
+		if err := resp.Body.Close(); err != nil || resp.StatusCode != http.StatusOK {
+			t.Errorf("%s was answered %d, %v", id, resp.StatusCode, err)
+		}
+	}
+	post()
+	if old, err := tls.Dial("tcp", p.public, &tls.Config{ServerName: domain, InsecureSkipVerify: true, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}); err == nil {
+		t.Error("TLS 1.1 was spoken", old.Close())
+	}
+
+	p.kill(t)
+	p.start(t)
+	if again, err := shown(p.public, domain); err != nil || !again.Equal(first) {
+		t.Errorf("after a restart another certificate was shown: %v", err)
+	}
+	comesIn(t, 30*time.Second, "the certificate is renewed", func() bool {
+		post()
+		now, err := shown(p.public, domain)
+		return err == nil && now.NotAfter.After(first.NotAfter)
+	})
+
+	a.stop()
+	last, err := shown(p.public, domain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	operators := operator.Dial(filepath.Join(p.dir, "operator.sock"))
+	comesIn(t, 30*time.Second, "the summary tells that the certificate could not be renewed", func() bool {
+		answer, err := operators.Get(t.Context(), "/api/summary", nil)
+		return err == nil && strings.Contains(string(answer), "could not be renewed")
+	})
+	if left := time.Until(last.NotAfter); left < 2*time.Second {
+		t.Errorf("that was told %s before its end", left)
+	}
+	post()
+	if now, err := shown(p.public, domain); err != nil || !now.Equal(last) {
+		t.Errorf("without the authority another certificate was shown: %v", err)
+	}
+	t.Logf("%d events were delivered", posted)
+}

@@ -1,0 +1,61 @@
+package receiver_test
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	"tillhook/receiver"
+)
+
+func TestWhoCalled(t *testing.T) {
+	trusted := []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32"), netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::1/128")}
+	for _, c := range []struct {
+		remote    string
+		forwarded []string
+		want      string
+	}{
+		{"192.0.2.1:4711", nil, "192.0.2.1"},
+		{"192.0.2.1:4711", []string{"3.18.12.63"}, "192.0.2.1"},                                // anybody can write that
+		{"127.0.0.1:4711", nil, "127.0.0.1"},                                                   // a proxy that tells nothing
+		{"127.0.0.1:4711", []string{"3.18.12.63"}, "3.18.12.63"},                               // a proxy's word
+		{"127.0.0.1:4711", []string{"3.18.12.63, 198.51.100.9"}, "198.51.100.9"},               // the proxy appended its caller to an invention
+		{"127.0.0.1:4711", []string{"3.18.12.63", "198.51.100.9"}, "198.51.100.9"},             // in a line of its own
+		{"127.0.0.1:4711", []string{"198.51.100.9, 10.1.2.3 ,10.9.9.9"}, "198.51.100.9"},       // two proxies of ours
+		{"127.0.0.1:4711", []string{"10.1.2.3"}, "10.1.2.3"},                                   // all of them are ours
+		{"127.0.0.1:4711", []string{"3.18.12.63, unknown"}, "127.0.0.1"},                       // what follows is no address
+		{"127.0.0.1:4711", []string{"198.51.100.9:5000"}, "198.51.100.9"},                      // with a port, as some write it
+		{"127.0.0.1:4711", []string{"::ffff:198.51.100.9"}, "198.51.100.9"},                    // one address in two forms
+		{"[::1]:4711", []string{"2001:db8::7"}, "2001:db8::7"},                                 //
+		{"[::ffff:127.0.0.1]:4711", []string{"198.51.100.9"}, "198.51.100.9"},                  // a socket of both kinds
+		{"@", []string{"3.18.12.63"}, "invalid IP"},                                            // no network
+		{"127.0.0.1:4711", []string{strings.Repeat("10.0.0.1,", 40) + "10.0.0.1"}, "10.0.0.1"}, // without end
+	} {
+		s := receiver.Caller(c.remote, c.forwarded, trusted)
+		if s != c.want {
+			t.Errorf("%s with %q: %s, want %s", c.remote, c.forwarded, s, c.want)
+		}
+	}
+}
+
+func TestOnlyStripesAddressesDeliver(t *testing.T) {
+	s := openShop(t, false)
+	s.receiver.Allow([]netip.Prefix{netip.MustParsePrefix("3.18.12.63/32")})
+	body := sample(t, "payment_intent.succeeded")
+	if a := s.post(t, body); a.status != 403 || a.word() != "address_not_allowed" {
+		t.Errorf("somebody else was answered %d %s", a.status, a.word())
+	}
+	if !strings.Contains(s.log.String(), "TILLHOOK_TRUSTED_PROXIES") {
+		t.Errorf("the log does not name the likely cause:\n%s", s.log)
+	}
+	if stats, err := s.books.Stats(); err != nil || stats.Events != 0 {
+		t.Errorf("%d events, %v", stats.Events, err)
+	}
+	if n := s.counted(t)[`tillhook_webhook_requests_total{code="403"}`]; n != "1" {
+		t.Errorf("%s were counted", n)
+	}
+	s.receiver.Allow([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")})
+	if a := s.post(t, body); a.status != 200 {
+		t.Errorf("an address of the list was answered %d %s", a.status, a.text)
+	}
+}

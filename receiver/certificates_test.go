@@ -1,0 +1,112 @@
+package receiver_test
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"tillhook/receiver"
+	"tillhook/receiver/config"
+)
+
+// secured is a door that speaks TLS.
+func secured(t *testing.T, c *receiver.Certificates) (address string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	door := receiver.NewDoor(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.Proto) }), slog.New(slog.DiscardHandler))
+	door.Secure(c.Config())
+	ended := make(chan error, 1)
+	go func() { ended <- door.Serve() }()
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := door.Shutdown(ctx); err != nil {
+			t.Error(err)
+		}
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	return l.Addr().String()
+}
+
+func TestACertificateFromFiles(t *testing.T) {
+	dir := t.TempDir()
+	now := time.Now()
+	certFile, keyFile, first := selfSigned(t, dir, "hooks.haderer.example", now.Add(-time.Hour), now.Add(90*24*time.Hour))
+	load := func() (*tls.Certificate, error) { return config.LoadPair(certFile, keyFile) }
+	pair, err := load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log lockedBuffer
+	var end atomic.Int64
+	c := receiver.NewCertificates(slog.New(slog.NewTextHandler(&log, nil)), func(at time.Time) { end.Store(at.Unix()) })
+	c.LookEvery(10 * time.Millisecond)
+	c.Use(pair)
+	address := secured(t, c)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- c.Follow(ctx, []string{certFile, keyFile}, load) }()
+
+	isShown := func(want *x509.Certificate) bool {
+		got, err := shown(address, "whatever.haderer.example")
+		return err == nil && got.Equal(want)
+	}
+	if !isShown(first) || end.Load() != first.NotAfter.Unix() {
+		t.Errorf("at first the certificate of the files was not shown, or its end not told: %d", end.Load())
+	}
+	pool := x509.NewCertPool()
+	pool.AddCert(first)
+	client := &http.Client{Transport: &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{RootCAs: pool}}}
+	resp, err := client.Get("https://" + address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := resp.Body.Close(); err != nil || resp.ProtoMajor != 1 {
+		t.Errorf("HTTP/%d was spoken, %v", resp.ProtoMajor, err)
+	}
+	client.CloseIdleConnections()
+
+	// Half of a renewal: the key does not belong to the certificate.
+	whole, err := os.ReadFile(keyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(keyFile, whole[:len(whole)/2], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	comes(t, "the fault is told", func() bool { return strings.Contains(log.String(), "the old certificate is kept") })
+	if !isShown(first) {
+		t.Error("with a broken key another certificate was shown, or none")
+	}
+	_, _, second := selfSigned(t, dir, "hooks.haderer.example", now.Add(-time.Hour), now.Add(24*time.Hour))
+	comes(t, "the new certificate is shown", func() bool { return isShown(second) })
+	if end.Load() != second.NotAfter.Unix() {
+		t.Errorf("its end was not told: %d", end.Load())
+	}
+	if trouble := c.Trouble(); trouble != "" {
+		t.Errorf("one with most of its time before it is trouble: %s", trouble)
+	}
+	_, _, third := selfSigned(t, dir, "hooks.haderer.example", now.Add(-90*24*time.Hour), now.Add(10*24*time.Hour))
+	comes(t, "the third certificate is shown", func() bool { return isShown(third) })
+	if trouble := c.Trouble(); !strings.Contains(trouble, "has not been renewed") {
+		t.Errorf("of one that should have been renewed it tells %q", trouble)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
