@@ -80,6 +80,10 @@ func TestACertificateFromFiles(t *testing.T) {
 	}
 	client.CloseIdleConnections()
 
+	if old, err := tls.Dial("tcp", address, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}); err == nil {
+		t.Error("TLS 1.1 was spoken", old.Close())
+	}
+
 	// Half of a renewal: the key does not belong to the certificate.
 	whole, err := os.ReadFile(keyFile)
 	if err != nil {

@@ -114,7 +114,12 @@ func (p *program) ends(t *testing.T, sig os.Signal) int {
 			t.Error(err)
 		}
 	}
+	late := time.AfterFunc(15*time.Second, func() {
+		t.Error("it does not end")
+		_ = p.cmd.Process.Kill() // it may have ended meanwhile
+	})
 	_ = p.cmd.Wait() // its status tells
+	late.Stop()
 	status := p.cmd.ProcessState.ExitCode()
 	p.cmd = nil
 	return status
@@ -142,13 +147,13 @@ func TestPassedSockets(t *testing.T) {
 		time.Sleep(50 * time.Millisecond) // it waits in the socket now
 		m.run(t, p, "STRIPE_WEBHOOK_SECRET="+secret)
 		if answer := <-answered; answer != "200" {
-			t.Errorf("who called before the start was answered %s", answer)
+			t.Fatalf("who called before the start was answered %s", answer)
 		}
 		if answer, err := operator.Dial(path).Get(t.Context(), "/api/events", nil); err != nil || !bytes.Contains(answer, []byte("evt_")) {
 			t.Errorf("the operator's socket answered %.80q, %v", answer, err)
 		}
 		if conn, err := net.Dial("tcp", p.public); err == nil {
-			t.Error("it listens on TILLHOOK_LISTEN, too", conn.Close())
+			t.Fatal("it listens on TILLHOOK_LISTEN, too", conn.Close())
 		}
 		if status := p.ends(t, syscall.SIGTERM); status != 0 {
 			t.Errorf("it ended with %d", status)

@@ -46,7 +46,9 @@ func nothingThere(looked []string, dataDir string) error {
 // receiver finds a running one by its socket; nil, and where it was looked for, if none answers.
 func (p *Program) receiver() (client *operator.Client, looked []string, err error) {
 	dataDir, socket := config.Places(p.Environ)
-	for _, path := range []string{socket, packagedSocket, filepath.Join(dataDir, "operator.sock")} {
+	own := filepath.Join(dataDir, "operator.sock")
+	var barred error
+	for _, path := range []string{socket, packagedSocket, own} {
 		if slices.Contains(looked, path) {
 			continue
 		}
@@ -56,8 +58,12 @@ func (p *Program) receiver() (client *operator.Client, looked []string, err erro
 		case err == nil:
 			return operator.Dial(path), looked, conn.Close()
 		case errors.Is(err, fs.ErrPermission):
-			return nil, nil, fmt.Errorf("a receiver's socket is at %s, but you may not use it: run this as root, or join the group that owns it", path)
+			err := fmt.Errorf("a receiver's socket is at %s, but you may not use it: run this as root, or join the group that owns it", path)
+			if path != own {
+				return nil, nil, err
+			}
+			barred = err // a folder that happens to be the present one says nothing of the service
 		}
 	}
-	return nil, looked, nil
+	return nil, looked, barred
 }

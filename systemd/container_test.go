@@ -1,0 +1,185 @@
+package systemd_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"math/big"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+// rootsVariable names a folder with a Debian of each name in it, as mmdebstrap makes it.
+const rootsVariable = "CONTAINER_ROOTS"
+
+// needs skips a test that this machine cannot make; where everything is to be tested, that is a failure.
+func needs(t *testing.T, tools ...string) {
+	t.Helper()
+	why := ""
+	if os.Geteuid() != 0 {
+		why = "only root may do this"
+	}
+	for _, name := range tools {
+		if _, err := exec.LookPath(name); err != nil {
+			why = err.Error()
+		}
+	}
+	if os.Getenv(rootsVariable) == "" {
+		why = rootsVariable + " is not set"
+	}
+	switch {
+	case why != "" && os.Getenv("CI") == "true":
+		t.Fatal(why)
+	case why != "":
+		t.Skip(why)
+	}
+}
+
+// container is a Debian that boots systemd as process 1, runs one script and is thrown away.
+type container struct {
+	debian string
+	dir    string // /ct in it
+	binds  []string
+}
+
+// packages builds two versions of the .deb for this machine into the container's folder.
+func (c *container) packages(t *testing.T) {
+	t.Helper()
+	for _, version := range []string{"v0.1.0", "v0.2.0"} {
+		build := exec.Command("deb/build", version, c.dir)
+		build.Env = append(os.Environ(), "ARCHITECTURES=amd64")
+		if out, err := build.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+	}
+}
+
+// run boots it and has a script of testdata/container run as root. It tells what the script said.
+func (c *container) run(t *testing.T, script string) string {
+	t.Helper()
+	root := filepath.Join(os.Getenv(rootsVariable), c.debian)
+	scripts, err := filepath.Abs("../testdata/container")
+	if err != nil {
+		t.Fatal(err)
+	}
+	unit := filepath.Join(c.dir, "script.service")
+	text := "[Unit]\nAfter=basic.target\n[Service]\nType=oneshot\nTimeoutStartSec=300\nStandardOutput=truncate:/ct/said\nStandardError=inherit\n" +
+		"ExecStart=/bin/bash -c 'PATH=$PATH:/tools bash -eux /scripts/" + script + "; systemctl exit $?'\n"
+	if err := os.WriteFile(unit, []byte(strings.ReplaceAll(text, "$", "$$")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	args := []string{"-q", "--register=no", "--keep-unit", "-D", root, "--volatile=overlay", "--private-network", "--boot", "--console=pipe",
+		"--bind=" + c.dir + ":/ct", "--bind-ro=" + scripts + ":/scripts", "--bind-ro=" + self + ":/tools/sender", "--bind-ro=" + unit + ":/etc/systemd/system/script.service"}
+	for _, bind := range c.binds {
+		args = append(args, "--bind-ro="+bind)
+	}
+	machine := exec.CommandContext(ctx, "systemd-nspawn", append(args, "systemd.wants=script.service")...)
+	machine.Cancel = func() error { return machine.Process.Signal(os.Interrupt) }
+	machine.WaitDelay = 10 * time.Second
+	machine.Env = append(os.Environ(), "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1")
+	console, err := machine.CombinedOutput()
+	said, readErr := os.ReadFile(filepath.Join(c.dir, "said"))
+	if err != nil || readErr != nil {
+		t.Fatalf("%s in %s: %v\n%s\n%s", script, c.debian, errors.Join(err, readErr), said, bytes.TrimSpace(console))
+	}
+	return string(said)
+}
+
+// block is a shell block of the README, by a word in its first line.
+func block(t *testing.T, word string) string {
+	t.Helper()
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range regexp.MustCompile("(?s)\n```sh\n(.*?)```").FindAllStringSubmatch(string(readme), -1) {
+		if first, _, _ := strings.Cut(m[1], "\n"); strings.Contains(first, word) {
+			return m[1]
+		}
+	}
+	t.Fatalf("README.md has no block that begins with %s", word)
+	return ""
+}
+
+// authority lays out the files of an ACME server: a certificate for itself, and what it is to do.
+func authority(t *testing.T, dir string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "an authority"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string][]byte{
+		"cert.pem": pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		"key.pem":  pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}),
+		"pebble.json": []byte(`{"pebble": {"listenAddress": "127.0.0.1:14000", "managementListenAddress": "127.0.0.1:15000", "certificate": "/ct/pebble/cert.pem",
+			"privateKey": "/ct/pebble/key.pem", "httpPort": 80, "tlsPort": 443, "retryAfter": {"authz": 1, "order": 1}, "keyAlgorithm": "ecdsa",
+			"profiles": {"default": {"description": "the only one", "validityPeriod": 7776000}}}}`),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// From an empty machine to events that are booked, by the README's commands alone, and all that can happen to a service then.
+func TestLifeOfAService(t *testing.T) {
+	needs(t, "systemd-nspawn", "pebble", "pebble-challtestsrv", "dpkg-deb")
+	packages := &container{dir: t.TempDir()}
+	packages.packages(t)
+	for _, debian := range []string{"bookworm", "trixie"} {
+		t.Run(debian, func(t *testing.T) {
+			c := &container{debian: debian, dir: t.TempDir()}
+			for _, tool := range []string{"pebble", "pebble-challtestsrv"} {
+				path, err := exec.LookPath(tool)
+				if err != nil {
+					t.Fatal(err)
+				}
+				c.binds = append(c.binds, path+":/tools/"+tool)
+			}
+			c.binds = append(c.binds, packages.dir+":/packages")
+			for name, word := range map[string]string{"install": "apt install", "tls": "tillhook.socket.d", "encrypted": "systemd-creds"} {
+				text := strings.ReplaceAll(block(t, word), "VERSION", "0.1.0")
+				if err := os.WriteFile(filepath.Join(c.dir, name+".sh"), []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			authority(t, filepath.Join(c.dir, "pebble"))
+			for line := range strings.Lines(c.run(t, "life.sh")) {
+				if result, ok := strings.CutPrefix(line, "== "); ok {
+					t.Log(strings.TrimSpace(result))
+				}
+			}
+		})
+	}
+}

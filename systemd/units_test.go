@@ -1,0 +1,125 @@
+package systemd_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// units copies the units beside this test, with this binary in the program's place, to a folder where systemd-analyze finds them.
+func units(t *testing.T) (dir string) {
+	t.Helper()
+	if _, err := exec.LookPath("systemd-analyze"); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir = t.TempDir()
+	found, err := filepath.Glob("tillhook*.*")
+	if err != nil || len(found) != 4 {
+		t.Fatalf("the units are %q, %v", found, err)
+	}
+	for _, file := range found {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text = []byte(strings.ReplaceAll(string(text), "ExecStart=/usr/bin/tillhook", "ExecStart="+self))
+		if err := os.WriteFile(filepath.Join(dir, file), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// systemd reads every line of the units without a complaint. An unknown key is only printed unless it is asked for.
+func TestUnitsAreUnderstood(t *testing.T) {
+	dir := units(t)
+	for _, unit := range []string{"tillhook.service", "tillhook.socket", "tillhook-operator.socket", "tillhook-http.socket"} {
+		out, err := exec.Command("systemd-analyze", "verify", "--man=no", "--recursive-errors=no", filepath.Join(dir, unit)).CombinedOutput()
+		if err != nil || strings.Contains(string(out), dir) {
+			t.Errorf("%s: %v\n%s", unit, err, out)
+		}
+	}
+}
+
+// What the service could do if it were taken over is little: 1.2 of 10, by systemd's own measure.
+func TestTheServiceIsConfined(t *testing.T) {
+	dir := units(t)
+	out, err := exec.Command("systemd-analyze", "security", "--no-pager", "--offline=true", "--threshold=12", filepath.Join(dir, "tillhook.service")).CombinedOutput()
+	if err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// The manual names every setting and every command.
+func TestTheManualIsWhole(t *testing.T) {
+	manual, err := os.ReadFile("deb/tillhook.8")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for file, pattern := range map[string]string{"../receiver/config/config.go": `env:"((?:STRIPE|TILLHOOK)_[A-Z_]+)"`, "../receiver/cli/*.go": `Use: +"([a-z]+)[" ]`} {
+		files, err := filepath.Glob(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			source, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range regexp.MustCompile(pattern).FindAllStringSubmatch(string(source), -1) {
+				found++
+				if !strings.Contains(string(manual), m[1]) {
+					t.Errorf("the manual does not name %s", m[1])
+				}
+			}
+		}
+	}
+	if found < 40 {
+		t.Errorf("%d settings and commands were found", found)
+	}
+}
+
+// The packages are the same bytes whoever builds them, and Debian's own judge has nothing to say.
+func TestPackages(t *testing.T) {
+	for _, tool := range []string{"dpkg-deb", "lintian"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			if os.Getenv("CI") == "true" {
+				t.Fatal(err)
+			}
+			t.Skip(err)
+		}
+	}
+	if testing.Short() {
+		t.Skip("two builds take most of a minute")
+	}
+	one, other := t.TempDir(), t.TempDir()
+	for dir, env := range map[string][]string{one: {"TZ=Asia/Tokyo", "LC_ALL=C.UTF-8"}, other: {"TZ=America/New_York", "LC_ALL=POSIX"}} {
+		build := exec.Command("sh", "-c", "umask 077; exec deb/build v1.2.3 "+dir)
+		build.Env = append(os.Environ(), env...)
+		if out, err := build.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+	}
+	names := []string{"tillhook_1.2.3_amd64.deb", "tillhook_1.2.3_arm64.deb", "tillhook-v1.2.3-linux-amd64.tar.gz", "tillhook-v1.2.3-linux-arm64.tar.gz"}
+	for _, name := range names {
+		if out, err := exec.Command("cmp", filepath.Join(one, name), filepath.Join(other, name)).CombinedOutput(); err != nil {
+			t.Errorf("two builds differ: %v %s", err, out)
+		}
+	}
+	for _, name := range names[:2] {
+		if out, err := exec.Command("lintian", "--no-cfg", "--allow-root", "--fail-on", "error,warning", filepath.Join(one, name)).CombinedOutput(); err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+	}
+}

@@ -1,0 +1,138 @@
+# The life of a service on an empty Debian. Runs as root in a container that is thrown away; each "== " line is a result.
+secret=whsec_aContainersSecret
+say() { { set +x; } 2>/dev/null; echo "== $*"; set -x; }
+show() { systemctl show "$1" -p "$2" --value; }
+# until_is COMMAND…: waits until it succeeds, 20 s at most.
+until_is() { { set +x; } 2>/dev/null; for _ in $(seq 200); do if "$@" &>/dev/null; then set -x; return 0; fi; sleep 0.1; done; set -x; return 1; }
+started() { [[ $(show tillhook MainPID) != "$1" && $(systemctl is-active tillhook) == active ]]; }
+# stream FROM COUNT: sends that many events, and prints what came of it.
+stream() { SENDER_URL=${url:-http://127.0.0.1:8080/webhooks/stripe} SENDER_SECRET=$secret SENDER_FROM=$1 SENDER_COUNT=$2 sender; }
+# beside FROM COUNT COMMAND…: runs a command in the middle of a stream.
+beside() {
+	local from=$1 count=$2
+	shift 2
+	stream "$from" "$count" >/tmp/stream &
+	local stream=$!
+	sleep 0.5
+	"$@"
+	wait "$stream"
+	result=$(cat /tmp/stream)
+}
+events() { tillhook events --json --limit 1 | sed 's/.*"sequence":\([0-9]*\).*/\1/'; }
+none() { [[ $result == *'"Refused":0,'* && $result == *'"Others":0'* ]]; }
+unbroken() { none && [[ $result == *'"Broken":0,"Unavailable":0,'* ]]; }
+
+cp /packages/tillhook_0.1.0_amd64.deb /root
+cd /root
+echo "$secret" | bash -eux /ct/install.sh
+until_is systemctl is-active tillhook
+[[ $(stat -c '%a %U' /etc/tillhook/stripe_webhook_secret) == '600 root' ]]
+[[ $(show tillhook StatusText) == 'test mode: 0 events, 0 payments, none came yet' ]]
+stream 0 100
+[[ $(events) == 100 ]]
+until_is bash -c "systemctl show tillhook -p StatusText | grep -q '100 events, 100 payments, last event'"
+say "installed: $(show tillhook StatusText)"
+
+# Who may use the operator's door: the group and nobody else.
+[[ $(stat -c '%a %U %G' /run/tillhook/operator.sock) == '660 root tillhook' ]]
+useradd --system --groups tillhook clerk
+useradd --system stranger
+cd /
+su -s /bin/bash clerk -c 'tillhook payments --limit 1' | grep -q pi_
+! su -s /bin/bash stranger -c 'tillhook payments --limit 1'
+[[ $(stat -c %a /var/lib/private/tillhook) == 700 && $(stat -c %a /var/lib/private/tillhook/ledger.db) == 600 ]]
+! su -s /bin/bash clerk -c 'cat /var/lib/tillhook/ledger.db >/dev/null'
+
+pid=$(show tillhook MainPID)
+beside 1000 2000 systemctl restart tillhook
+started "$pid" && unbroken && [[ $(events) == 2100 ]]
+say "restart in a stream of 2000: $result"
+
+pid=$(show tillhook MainPID)
+beside 3000 2000 bash -c 'systemctl reload tillhook; sleep 0.3; systemctl reload tillhook'
+unbroken && [[ $(events) == 4100 && $(show tillhook MainPID) == "$pid" ]]
+journalctl -u tillhook -o cat | grep -q 'they come from a credential: a change needs a restart'
+say "two reloads in a stream of 2000: $result"
+
+pid=$(show tillhook MainPID)
+beside 5000 2000 kill -9 "$pid"
+started "$pid" && none && [[ $(events) == 6100 ]]
+say "kill -9 in a stream of 2000: $result"
+
+pid=$(show tillhook MainPID)
+mkdir -p /run/systemd/system/tillhook.service.d
+printf '[Service]\nWatchdogSec=2s\n' >/run/systemd/system/tillhook.service.d/watchdog.conf
+systemctl daemon-reload
+systemctl restart tillhook
+pid=$(show tillhook MainPID)
+beside 7000 500 kill -STOP "$pid"
+started "$pid" && none && [[ $(events) == 6600 ]]
+until_is bash -c "journalctl -u tillhook | grep 'Watchdog timeout'"
+rm -r /run/systemd/system/tillhook.service.d
+systemctl daemon-reload
+systemctl restart tillhook
+say "stopped process, ended by the watchdog: $result"
+
+# A wrong secret, while somebody calls ten times a second for ten seconds.
+printf 'we_1QbD7sKvHadernBl\n' >/etc/tillhook/stripe_webhook_secret
+systemctl restart tillhook || true
+answers=$(for _ in $(seq 100); do curl -s -m 5 -o /dev/null -w '%{http_code}\n' -d '{}' http://127.0.0.1:8080/webhooks/stripe || echo "curl $?"; sleep 0.1; done | sort | uniq -c)
+[[ $answers =~ ^\ *100\ 503$ ]]
+sleep 6
+[[ $(systemctl is-active tillhook) == failed && $(systemctl is-active tillhook.socket) == active && $(systemctl is-active tillhook-operator.socket) == active ]]
+systemctl status tillhook | grep 'STRIPE_WEBHOOK_SECRET (credential) starts with "we_"\|STRIPE_WEBHOOK_SECRET starts with "we_"'
+[[ $(show tillhook ExecMainStatus) == 78 ]]
+state="$(show tillhook ActiveState), the socket $(systemctl is-active tillhook.socket)"
+tillhook payments 2>&1 | grep -q 'not configured'
+say "a wrong secret, 100 calls in 10 s:$answers; $state, $(journalctl -u tillhook -o cat | grep -c "we_") starts"
+# Mended: the next call finds it so.
+echo "$secret" >/etc/tillhook/stripe_webhook_secret
+stream 8000 10
+[[ $(systemctl is-active tillhook) == active && $(events) == 6610 ]]
+say "mended by the next call"
+
+pid=$(show tillhook MainPID)
+beside 9000 2000 dpkg -i /packages/tillhook_0.2.0_amd64.deb
+started "$pid" && unbroken && [[ $(events) == 8610 && $(tillhook version) == *v0.2.0* ]]
+say "upgrade in a stream of 2000: $result"
+
+bash -eux /ct/encrypted.sh <<<"$secret"
+[[ $(systemctl is-active tillhook) == active && ! -e /etc/tillhook/stripe_webhook_secret ]]
+stream 12000 10
+say "an encrypted credential"
+
+# A second receiver beside it.
+mkdir -p /etc/tillhook/live
+install -m 600 /dev/stdin /etc/tillhook/live/stripe_webhook_secret <<<"$secret"
+printf 'STRIPE_MODE=live\nTILLHOOK_OPERATOR_LISTEN=127.0.0.1:9465\n' >/etc/tillhook/live/tillhook.env
+systemctl enable --now tillhook@live
+until_is systemctl is-active tillhook@live
+[[ $(curl -s --unix-socket /run/tillhook/live/public.sock http://localhost/healthz) == ok ]]
+[[ $(TILLHOOK_OPERATOR_SOCKET=/run/tillhook/live/operator.sock tillhook events --json) == *'"data":[]'* ]]
+[[ $(show tillhook@live StatusText) == 'live mode: 0 events'* && $(systemctl is-active tillhook) == active ]]
+say "test and live side by side: $(show tillhook@live StatusText)"
+
+# TLS, with a certificate of an authority in this container.
+/scripts/authority
+bash -eux /ct/tls.sh
+printf 'TILLHOOK_ACME_DIRECTORY=https://127.0.0.1:14000/dir\nTILLHOOK_ACME_CA=/etc/tillhook/authority.pem\n' >>/etc/tillhook/tillhook.env
+systemctl restart tillhook
+export SENDER_NAME=hooks.example.com url=https://127.0.0.1:443/webhooks/stripe
+until_is curl -sk -m 5 --resolve hooks.example.com:443:127.0.0.1 https://hooks.example.com/healthz
+pid=$(show tillhook MainPID)
+beside 20000 2000 bash -c 'systemctl restart tillhook; sleep 0.5; systemctl reload tillhook; sleep 0.5; dpkg -i /packages/tillhook_0.2.0_amd64.deb; sleep 0.5; systemctl kill -s KILL tillhook'
+until_is started "$pid" && none
+[[ $(events) == 10620 ]]
+say "restart, reload, upgrade and kill in a stream of 2000 over HTTPS: $result"
+curl -s http://127.0.0.1:9464/metrics | grep tillhook_certificate_expiry
+
+count=$(events)
+dpkg -r tillhook
+[[ $(systemctl is-active tillhook.socket) != active && -e /var/lib/private/tillhook/ledger.db ]]
+dpkg -i /packages/tillhook_0.2.0_amd64.deb
+systemctl start tillhook
+[[ $(events) == "$count" ]]
+dpkg -P tillhook
+[[ ! -e /var/lib/private/tillhook && ! -e /etc/tillhook && ! -e /var/lib/private/tillhook@live ]]
+! systemctl list-unit-files | grep tillhook
+say "removed with its ledger kept, installed again, purged"
