@@ -38,6 +38,14 @@ const (
 	bodyGo       = "receiver/body.go"
 	linesGo      = "receiver/lines.go"
 	listenGo     = "receiver/listen.go"
+	doorGo       = "receiver/door.go"
+	turnAwayGo   = "receiver/turnaway.go"
+	addressesGo  = "receiver/addresses.go"
+	certsGo      = "receiver/certificates.go"
+	tendGo       = "systemd/tend.go"
+	serviceUnit  = "systemd/tillhook.service"
+	publicUnit   = "systemd/tillhook.socket"
+	privateUnit  = "systemd/tillhook-operator.socket"
 	operatorGo   = "receiver/operator/operator.go"
 	apiGo        = "receiver/operator/api.go"
 	filesGo      = "receiver/operator/files.go"
@@ -273,15 +281,15 @@ var table = []broken{
 	{"a length over the limit", receiverGo, "	if req.ContentLength > r.MaxBody {", "	if false {", "./receiver", "TestTheOrderOfRefusals"},
 	{"a body over the limit", bodyGo, "		case int64(len(body)) > r.MaxBody:", "		case false:", "./receiver", "TestNothingHangs"},
 	{"a body comes in time", bodyGo, "SetReadDeadline(start.Add(bodyTimeout))", "SetReadDeadline(start.Add(time.Hour))", "./receiver", "TestNothingHangs"},
-	{"a header comes in time", listenGo, "headerTimeout = 4 * time.Second", "headerTimeout = time.Hour", "./receiver", "TestNothingHangs"},
+	{"a header comes in time", doorGo, "headerTimeout = 4 * time.Second", "headerTimeout = time.Hour", "./receiver", "TestNothingHangs"},
 	{"bodies share a budget", bodyGo, "	if b.used.Add(n) > b.limit {", "	if false {", "./receiver", "TestBodiesShareTheirMemory"},
 	{"memory is given back", bodyGo, "r.memory.used.Add(-taken)", "_ = taken", "./receiver", "TestBodiesShareTheirMemory"},
 	{"rejections do not fill the log", bodyGo, "now.Sub(last) < t.every", "false", "./receiver", "TestTheLog"},
 	{"the log's last lines are written", linesGo, "	_, _ = l.waiting.WriteTo(l.to)\n", "", "./receiver", "TestLinesAreWrittenTogether"},
 	{"the log is bounded", linesGo, "l.waiting.Len()+len(line) > maxLines", "false", "./receiver", "TestLinesAreBounded"},
-	{"what was read is answered", listenGo, "d.server.Shutdown(ctx)", "d.server.Close()", "./receiver", "TestShutdownAnswersWhatWasRead"},
-	{"what is on its way is answered", listenGo, "drainTime = 300 * time.Millisecond", "drainTime = 0", ".", "TestStopUnderLoad"},
-	{"the longest idle makes room", listenGo, "front != nil && c.count > crowded", "front != nil && false", "./receiver", "TestACrowdOfIdleConnections"},
+	{"what was read is answered", doorGo, "d.server.Shutdown(ctx)", "d.server.Close()", "./receiver", "TestShutdownAnswersWhatWasRead"},
+	{"what is on its way is answered", doorGo, "drainTime = 300 * time.Millisecond", "drainTime = 0", ".", "TestStopUnderLoad"},
+	{"the longest idle makes room", doorGo, "front != nil && c.count > crowded", "front != nil && false", "./receiver", "TestACrowdOfIdleConnections"},
 	{"a 503 says when to come again", receiverGo, "		h.Set(\"Retry-After\", retryAfter)\n", "", ".", "TestFullDisk"},
 
 	// The private door.
@@ -316,4 +324,24 @@ var table = []broken{
 	{"one source a secret", secretsGo, "	if len(sources) > 1 {", "	if false {", "./receiver/config", "TestSecretsFromFilesAndCredentials"},
 	{"no tolerance of 0", valuesGo, "		case d == 0:", "		case false:", "./receiver/config", "TestFaults"},
 	{"key and mode agree", secretsGo, "keyMode != \"\" && mode != keyMode", "false", "./receiver/config", "TestFaults"},
+	{"a blank credential is none", secretsGo, " && !isBlank(path)", "", "./receiver/config", "TestSecretsFromFilesAndCredentials"},
+
+	// The service.
+	{"who waits is told to try again", turnAwayGo, "w.WriteHeader(http.StatusServiceUnavailable)", "w.WriteHeader(http.StatusOK)", "./receiver", "TestWhoWaitsIsTurnedAway"},
+	{"a passed socket wins", mainGo, "	listeners := r.sockets.public\n", "	var listeners []net.Listener\n", "./receiver", "TestPassedSockets"},
+	{"the operator's passed socket wins", mainGo, "	if len(r.sockets.operator) == 0 {", "	if true {", "./receiver", "TestPassedSockets"},
+	{"a socket's name must mean something", mainGo, "	if p.sockets.fault != nil {", "	if false {", "./receiver", "TestAPassedSocketOfAnotherName"},
+	{"a bad new value is refused", mainGo, "	c, err := config.Load(os.Environ())\n	if err != nil {\n		return err\n	}\n", "	c, err := config.Load(os.Environ())\n	if err != nil {\n		c = r.config\n	}\n", "./receiver", "TestReload"},
+	{"a reload ends with READY", mainGo, "		r.log.Error(\"not reloaded: the configuration stays as it is\", \"error\", err)\n", "		return\n", "./receiver", "TestReload"},
+	{"the watchdog waits for the committer", tendGo, "if alive(ctx) == nil {", "if true {", "./receiver", "TestTheWatchdog"},
+	{"the committer has come round", commitGo, "	case l.round <- struct{}{}:\n		return nil\n", "	default:\n		return nil\n", "./ledger", "TestTheCommitterComesRound"},
+	{"nobody's word on who called", addressesGo, "!isIn(at, trusted)", "false", "./receiver", "TestWhoCalled"},
+	{"Stripe's addresses alone", addressesGo, "	if isIn(from, *list) {", "	if true {", "./receiver", "TestOnlyStripesAddressesDeliver"},
+	{"TLS 1.2 at least", certsGo, "MinVersion: tls.VersionTLS12, NextProtos", "MinVersion: tls.VersionTLS10, NextProtos", "./receiver", "TestACertificateFromFiles"},
+	{"a certificate that is late is told", certsGo, "< min(life/4, 21*24*time.Hour)", "< 0*min(life/4, 21*24*time.Hour)", "./receiver", "TestACertificateFromFiles"},
+	{"no certificate for other names", certsGo, "	if cert := c.current[name]; cert != nil {", "	for _, cert := range map[string]*tls.Certificate{name: c.current[c.domains[0]]} {", "./receiver", "TestCertificatesByACME"},
+	{"a socket that triggers often stays", publicUnit, "TriggerLimitIntervalSec=0\n", "", "./systemd", "TestLifeOfAService/bookworm"},
+	{"a service that starts often is started", serviceUnit, "StartLimitIntervalSec=0\n", "", "./systemd", "TestLifeOfAService/bookworm"},
+	{"what cannot start is not started again", serviceUnit, "RestartPreventExitStatus=78\n", "", "./systemd", "TestLifeOfAService/bookworm"},
+	{"people of the group", privateUnit, "SocketGroup=tillhook\n", "", "./systemd", "TestLifeOfAService/bookworm"},
 }
