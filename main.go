@@ -477,25 +477,27 @@ func (r *rooms) openSocket(private *operator.Operator) (path string, err error) 
 // certify begins with the certificates of the public door, if it is to speak TLS.
 func (r *rooms) certify() {
 	c := &r.config.TLS
+	certificates := receiver.NewCertificates(r.log, r.metrics.Certificate)
 	if c.On() {
-		r.certificates = receiver.NewCertificates(r.log, r.metrics.Certificate)
+		r.certificates = certificates
 	}
 	switch {
 	case c.Certificate != nil:
-		r.certificates.Use(c.Certificate)
+		certificates.Use(c.Certificate)
 		r.group.Runs("certificate's files", func(ctx context.Context) error {
-			return r.certificates.Follow(ctx, []string{c.CertFile, c.KeyFile}, func() (*tls.Certificate, error) { return config.LoadPair(c.CertFile, c.KeyFile) })
+			return certificates.Follow(ctx, []string{c.CertFile, c.KeyFile}, func() (*tls.Certificate, error) { return config.LoadPair(c.CertFile, c.KeyFile) })
 		})
 	case c.On():
-		r.certificates.Get(receiver.ACME{Domains: c.Domains, Directory: c.Directory, Roots: c.Roots, Store: ledger.NewFiles(r.config.DataDir, "acme")})
-		r.group.Runs("certificates", r.certificates.Run)
+		certificates.Get(receiver.ACME{Domains: c.Domains, Directory: c.Directory, Roots: c.Roots, Store: ledger.NewFiles(r.config.DataDir, "acme")})
 	}
 	for _, l := range r.sockets.challenges {
-		if r.certificates == nil {
+		if len(c.Domains) == 0 {
 			r.log.Warn("the service manager passed a socket for ACME's challenges, and TILLHOOK_TLS_DOMAIN is not set: it answers 404", "address", l.Addr().String())
-			r.certificates = receiver.NewCertificates(r.log, r.metrics.Certificate)
 		}
-		r.group.Serves("door for challenges", receiver.NewDoor(l, r.certificates.Challenges(), r.log))
+		r.group.Serves("door for challenges", receiver.NewDoor(l, certificates.Challenges(), r.log))
+	}
+	if len(c.Domains) > 0 { // once challenges are answered
+		r.group.Runs("certificates", certificates.Run)
 	}
 }
 

@@ -19,7 +19,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -73,6 +75,18 @@ func selfSigned(t *testing.T, dir, name string, from, to time.Time) (certFile, k
 	return certFile, keyFile, cert
 }
 
+func portOf(t *testing.T, address string) (port int) {
+	t.Helper()
+	_, text, err := net.SplitHostPort(address)
+	if err == nil {
+		port, err = strconv.Atoi(text)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
+
 func freePort(t *testing.T) int {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -93,8 +107,8 @@ type authority struct {
 	log             bytes.Buffer // read only while it does not run
 }
 
-// newAuthority starts one that proves domains by TLS on a port of this machine, and whose certificates live that long.
-func newAuthority(t *testing.T, tlsPort int, life time.Duration) *authority {
+// newAuthority starts one that proves domains on ports of this machine, by TLS or by HTTP, and whose certificates live that long.
+func newAuthority(t *testing.T, tlsPort, httpPort int, life time.Duration) *authority {
 	t.Helper()
 	needs(t, "pebble", "pebble-challtestsrv")
 	dir := t.TempDir()
@@ -107,7 +121,7 @@ func newAuthority(t *testing.T, tlsPort int, life time.Duration) *authority {
 		client: &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, DisableKeepAlives: true}, Timeout: 10 * time.Second}}
 	text, err := json.Marshal(map[string]any{"pebble": map[string]any{
 		"listenAddress": fmt.Sprintf("127.0.0.1:%d", port), "managementListenAddress": fmt.Sprintf("127.0.0.1:%d", manage),
-		"certificate": cert, "privateKey": key, "httpPort": 1, "tlsPort": tlsPort, "retryAfter": map[string]int{"authz": 1, "order": 1}, "keyAlgorithm": "ecdsa",
+		"certificate": cert, "privateKey": key, "httpPort": httpPort, "tlsPort": tlsPort, "retryAfter": map[string]int{"authz": 1, "order": 1}, "keyAlgorithm": "ecdsa",
 		"profiles": map[string]any{"default": map[string]any{"description": "the only one", "validityPeriod": int(life.Seconds())}}}})
 	if err != nil {
 		t.Fatal(err)
@@ -187,18 +201,11 @@ func TestCertificatesByACME(t *testing.T) {
 	t.Parallel()
 	const domain = "hooks.haderer.example"
 	p := build(t)
-	_, port, err := net.SplitHostPort(p.public)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var number int
-	if _, err := fmt.Sscan(port, &number); err != nil {
-		t.Fatal(err)
-	}
-	a := newAuthority(t, number, 20*time.Second)
+	a := newAuthority(t, portOf(t, p.public), 1, 20*time.Second)
 	p.secure, p.env = true, []string{"TILLHOOK_TLS_DOMAIN=" + domain, "TILLHOOK_ACME_DIRECTORY=" + a.directory, "TILLHOOK_ACME_CA=" + a.root, "TILLHOOK_LOG_LEVEL=info"}
 	p.start(t)
 	var first *x509.Certificate
+	var err error
 	comes(t, "a certificate is shown", func() bool {
 		first, err = shown(p.public, domain)
 		return err == nil
@@ -261,4 +268,36 @@ func TestCertificatesByACME(t *testing.T) {
 		t.Errorf("without the authority another certificate was shown: %v", err)
 	}
 	t.Logf("%d events were delivered", posted)
+}
+
+// Where port 443 is not reached, the door for challenges gets the certificate, and answers nothing else.
+func TestACertificateByHTTP(t *testing.T) {
+	t.Parallel()
+	const domain = "hooks.haderer.example"
+	m, p := newManager(t), build(t)
+	public, challenges := m.passTCP(t, "public"), m.passTCP(t, "http")
+	a := newAuthority(t, 1, portOf(t, challenges), time.Hour)
+	m.run(t, p, "STRIPE_WEBHOOK_SECRET="+secret, "TILLHOOK_TLS_DOMAIN="+domain, "TILLHOOK_ACME_DIRECTORY="+a.directory, "TILLHOOK_ACME_CA="+a.root)
+	comesIn(t, 30*time.Second, "a certificate is shown", func() bool {
+		_, err := shown(public, domain)
+		return err == nil
+	})
+	client := &http.Client{Timeout: 10 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	for _, path := range []string{hook, "/", "/healthz"} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+challenges+path, strings.NewReader("{}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Host = domain
+		resp, err := client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := resp.Body.Close(); err != nil || resp.StatusCode != http.StatusNotFound {
+			t.Errorf("%s was answered %s, %v", path, resp.Status, err)
+		}
+	}
+	if status := p.ends(t, syscall.SIGTERM); status != 0 {
+		t.Errorf("it ended with %d", status)
+	}
 }

@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"slices"
@@ -82,11 +83,22 @@ func (c *Certificates) Get(a ACME) {
 	c.errors = &acmeErrors{next: transport}
 	c.domains = a.Domains
 	c.manager = &autocert.Manager{
-		Prompt: autocert.AcceptTOS, Cache: cache{a.Store}, HostPolicy: autocert.HostWhitelist(a.Domains...),
+		Prompt: autocert.AcceptTOS, Cache: cache{a.Store}, HostPolicy: only(a.Domains),
 		Client: &acme.Client{DirectoryURL: a.Directory, HTTPClient: &http.Client{Transport: c.errors, Timeout: time.Minute}, UserAgent: "tillhook"},
 	}
 	if a.Directory == "" {
 		c.manager.Client.DirectoryURL = autocert.DefaultACMEDirectory
+	}
+}
+
+// only lets certificates be got for those domains, and challenges be answered under their names, whatever the port.
+func only(domains []string) autocert.HostPolicy {
+	listed := autocert.HostWhitelist(domains...)
+	return func(ctx context.Context, host string) error {
+		if name, _, err := net.SplitHostPort(host); err == nil {
+			host = name
+		}
+		return listed(ctx, host)
 	}
 }
 

@@ -168,7 +168,8 @@ func TestLifeOfAService(t *testing.T) {
 				c.binds = append(c.binds, path+":/tools/"+tool)
 			}
 			c.binds = append(c.binds, packages.dir+":/packages")
-			for name, word := range map[string]string{"install": "apt install", "tls": "tillhook.socket.d", "encrypted": "systemd-creds"} {
+			for name, word := range map[string]string{"install": "apt install", "tls": "tillhook.socket.d", "encrypted": "systemd-creds",
+				"restore": "a restore", "another": "another machine", "several": "several receivers"} {
 				text := strings.ReplaceAll(block(t, word), "VERSION", "0.1.0")
 				if err := os.WriteFile(filepath.Join(c.dir, name+".sh"), []byte(text), 0o600); err != nil {
 					t.Fatal(err)

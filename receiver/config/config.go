@@ -157,11 +157,18 @@ func Sender(environ []string, secretFile string) (target, secret string, err err
 	}
 	r.signing()
 	r.path()
-	listen := r.address("TILLHOOK_LISTEN", r.vars.Listen)
+	r.tls()
+	base := "http://" + reachable(r.address("TILLHOOK_LISTEN", r.vars.Listen))
 	if len(r.faults) > 0 {
 		return "", "", r.faults
 	}
-	return "http://" + reachable(listen) + r.config.WebhookPath, r.config.WebhookSecrets[0], nil
+	switch t := &r.config.TLS; {
+	case len(t.Domains) > 0: // where Stripe finds it, too
+		base = "https://" + t.Domains[0]
+	case t.On():
+		base = strings.Replace(base, "http:", "https:", 1)
+	}
+	return base + r.config.WebhookPath, r.config.WebhookSecrets[0], nil
 }
 
 // reachable turns an address to listen on into one to connect to.

@@ -1,4 +1,5 @@
 # The life of a service on an empty Debian. Runs as root in a container that is thrown away; each "== " line is a result.
+trap "journalctl -u tillhook -o cat --no-pager -n 15" ERR
 secret=whsec_aContainersSecret
 say() { { set +x; } 2>/dev/null; echo "== $*"; set -x; }
 show() { systemctl show "$1" -p "$2" --value; }
@@ -26,6 +27,7 @@ cp /packages/tillhook_0.1.0_amd64.deb /root
 cd /root
 echo "$secret" | bash -eux /ct/install.sh
 until_is systemctl is-active tillhook
+[[ $(systemctl is-enabled tillhook.service tillhook.socket tillhook-operator.socket | sort -u) == enabled ]]
 [[ $(stat -c '%a %U' /etc/tillhook/stripe_webhook_secret) == '600 root' ]]
 [[ $(show tillhook StatusText) == 'test mode: 0 events, 0 payments, none came yet' ]]
 stream 0 100
@@ -102,15 +104,20 @@ stream 12000 10
 say "an encrypted credential"
 
 # A second receiver beside it.
-mkdir -p /etc/tillhook/live
-install -m 600 /dev/stdin /etc/tillhook/live/stripe_webhook_secret <<<"$secret"
-printf 'STRIPE_MODE=live\nTILLHOOK_OPERATOR_LISTEN=127.0.0.1:9465\n' >/etc/tillhook/live/tillhook.env
-systemctl enable --now tillhook@live
+bash -eux /ct/several.sh <<<"$secret"
 until_is systemctl is-active tillhook@live
 [[ $(curl -s --unix-socket /run/tillhook/live/public.sock http://localhost/healthz) == ok ]]
 [[ $(TILLHOOK_OPERATOR_SOCKET=/run/tillhook/live/operator.sock tillhook events --json) == *'"data":[]'* ]]
 [[ $(show tillhook@live StatusText) == 'live mode: 0 events'* && $(systemctl is-active tillhook) == active ]]
 say "test and live side by side: $(show tillhook@live StatusText)"
+
+tillhook backup /var/backups/till.db
+count=$(events)
+stream 13000 10
+bash -eux /ct/restore.sh
+[[ $(events) == "$count" && $(stat -c %a /var/lib/private/tillhook/ledger.db) == 600 ]]
+stream 13000 10
+say "restored: $(events) events"
 
 # TLS, with a certificate of an authority in this container.
 /scripts/authority
@@ -122,7 +129,7 @@ until_is curl -sk -m 5 --resolve hooks.example.com:443:127.0.0.1 https://hooks.e
 pid=$(show tillhook MainPID)
 beside 20000 2000 bash -c 'systemctl restart tillhook; sleep 0.5; systemctl reload tillhook; sleep 0.5; dpkg -i /packages/tillhook_0.2.0_amd64.deb; sleep 0.5; systemctl kill -s KILL tillhook'
 until_is started "$pid" && none
-[[ $(events) == 10620 ]]
+[[ $(events) == 10630 ]]
 say "restart, reload, upgrade and kill in a stream of 2000 over HTTPS: $result"
 curl -s http://127.0.0.1:9464/metrics | grep tillhook_certificate_expiry
 
@@ -132,7 +139,19 @@ dpkg -r tillhook
 dpkg -i /packages/tillhook_0.2.0_amd64.deb
 systemctl start tillhook
 [[ $(events) == "$count" ]]
+cp /var/lib/private/tillhook/ledger.db /root/ledger.db
 dpkg -P tillhook
 [[ ! -e /var/lib/private/tillhook && ! -e /etc/tillhook && ! -e /var/lib/private/tillhook@live ]]
 ! systemctl list-unit-files | grep tillhook
 say "removed with its ledger kept, installed again, purged"
+
+# As on another machine, which has nothing of what was made here.
+rm -r /etc/systemd/system/tillhook*.d
+systemctl daemon-reload
+cd /root
+bash -eux /ct/another.sh
+echo "$secret" | bash -eux /ct/install.sh
+unset SENDER_NAME url
+[[ $(events) == "$count" ]]
+stream 30000 10
+say "moved: $(events) events"
