@@ -54,18 +54,6 @@ type container struct {
 	binds  []string
 }
 
-// packages builds two versions of the .deb for this machine into the container's folder.
-func (c *container) packages(t *testing.T) {
-	t.Helper()
-	for _, version := range []string{"v0.1.0", "v0.2.0"} {
-		build := exec.Command("deb/build", version, c.dir)
-		build.Env = append(os.Environ(), "ARCHITECTURES=amd64")
-		if out, err := build.CombinedOutput(); err != nil {
-			t.Fatalf("%v\n%s", err, out)
-		}
-	}
-}
-
 // run boots it and has a script of testdata/container run as root. It tells what the script said.
 func (c *container) run(t *testing.T, script string) string {
 	t.Helper()
@@ -155,10 +143,11 @@ func authority(t *testing.T, dir string) {
 // From an empty machine to events that are booked, by the README's commands alone, and all that can happen to a service then.
 func TestLifeOfAService(t *testing.T) {
 	needs(t, "systemd-nspawn", "pebble", "pebble-challtestsrv", "dpkg-deb")
-	packages := &container{dir: t.TempDir()}
-	packages.packages(t)
+	t.Parallel()
+	first, second := built(t, "v0.1.0", "amd64"), built(t, "v0.2.0", "amd64")
 	for _, debian := range []string{"bookworm", "trixie"} {
 		t.Run(debian, func(t *testing.T) {
+			t.Parallel()
 			c := &container{debian: debian, dir: t.TempDir()}
 			for _, tool := range []string{"pebble", "pebble-challtestsrv"} {
 				path, err := exec.LookPath(tool)
@@ -167,7 +156,7 @@ func TestLifeOfAService(t *testing.T) {
 				}
 				c.binds = append(c.binds, path+":/tools/"+tool)
 			}
-			c.binds = append(c.binds, packages.dir+":/packages")
+			c.binds = append(c.binds, first+":/packages/first", second+":/packages/second")
 			for name, word := range map[string]string{"install": "apt install", "tls": "tillhook.socket.d", "encrypted": "systemd-creds",
 				"restore": "a restore", "another": "another machine", "several": "several receivers"} {
 				text := strings.ReplaceAll(block(t, word), "VERSION", "0.1.0")

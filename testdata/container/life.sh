@@ -23,7 +23,7 @@ events() { tillhook events --json --limit 1 | sed 's/.*"sequence":\([0-9]*\).*/\
 none() { [[ $result == *'"Refused":0,'* && $result == *'"Others":0'* ]]; }
 unbroken() { none && [[ $result == *'"Broken":0,"Unavailable":0,'* ]]; }
 
-cp /packages/tillhook_0.1.0_amd64.deb /root
+cp /packages/first/tillhook_0.1.0_amd64.deb /root
 cd /root
 echo "$secret" | bash -eux /ct/install.sh
 until_is systemctl is-active tillhook
@@ -94,7 +94,7 @@ stream 8000 10
 say "mended by the next call"
 
 pid=$(show tillhook MainPID)
-beside 9000 2000 dpkg -i /packages/tillhook_0.2.0_amd64.deb
+beside 9000 2000 dpkg -i /packages/second/tillhook_0.2.0_amd64.deb
 started "$pid" && unbroken && [[ $(events) == 8610 && $(tillhook version) == *v0.2.0* ]]
 say "upgrade in a stream of 2000: $result"
 
@@ -127,7 +127,7 @@ systemctl restart tillhook
 export SENDER_NAME=hooks.example.com url=https://127.0.0.1:443/webhooks/stripe
 until_is curl -sk -m 5 --resolve hooks.example.com:443:127.0.0.1 https://hooks.example.com/healthz
 pid=$(show tillhook MainPID)
-beside 20000 2000 bash -c 'systemctl restart tillhook; sleep 0.5; systemctl reload tillhook; sleep 0.5; dpkg -i /packages/tillhook_0.2.0_amd64.deb; sleep 0.5; systemctl kill -s KILL tillhook'
+beside 20000 2000 bash -c 'systemctl restart tillhook; sleep 0.5; systemctl reload tillhook; sleep 0.5; dpkg -i /packages/second/tillhook_0.2.0_amd64.deb; sleep 0.5; systemctl kill -s KILL tillhook'
 until_is started "$pid" && none
 [[ $(events) == 10630 ]]
 say "restart, reload, upgrade and kill in a stream of 2000 over HTTPS: $result"
@@ -136,7 +136,7 @@ curl -s http://127.0.0.1:9464/metrics | grep tillhook_certificate_expiry
 count=$(events)
 dpkg -r tillhook
 [[ $(systemctl is-active tillhook.socket) != active && -e /var/lib/private/tillhook/ledger.db ]]
-dpkg -i /packages/tillhook_0.2.0_amd64.deb
+dpkg -i /packages/second/tillhook_0.2.0_amd64.deb
 systemctl start tillhook
 [[ $(events) == "$count" ]]
 cp /var/lib/private/tillhook/ledger.db /root/ledger.db
