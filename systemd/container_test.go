@@ -58,10 +58,8 @@ type container struct {
 func (c *container) run(t *testing.T, script string) string {
 	t.Helper()
 	root := filepath.Join(os.Getenv(rootsVariable), c.debian)
-	scripts, err := filepath.Abs("../testdata/container")
-	if err != nil {
-		t.Fatal(err)
-	}
+	scripts := filepath.Join(c.dir, "scripts")
+	copied(t, "../testdata/container/*", scripts)
 	unit := filepath.Join(c.dir, "script.service")
 	text := "[Unit]\nAfter=basic.target\n[Service]\nType=oneshot\nTimeoutStartSec=300\nStandardOutput=truncate:/ct/said\nStandardError=inherit\n" +
 		"ExecStart=/bin/bash -c 'PATH=$PATH:/tools bash -eux /scripts/" + script + "; systemctl exit $?'\n"
@@ -89,6 +87,27 @@ func (c *container) run(t *testing.T, script string) string {
 		t.Fatalf("%s in %s: %v\n%s\n%s", script, c.debian, errors.Join(err, readErr), said, bytes.TrimSpace(console))
 	}
 	return string(said)
+}
+
+// copied copies files. The go command takes note of what a test reads, and not of what it has others read.
+func copied(t *testing.T, pattern, to string) {
+	t.Helper()
+	files, err := filepath.Glob(pattern)
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%s: %q, %v", pattern, files, err)
+	}
+	if err := os.MkdirAll(to, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(to, filepath.Base(file)), content, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // block is a shell block of the README, by a word in its first line.

@@ -100,6 +100,9 @@ func built(t *testing.T, version, architectures string, env ...string) (dir stri
 		t.Skip(err)
 	}
 	dir = t.TempDir()
+	for _, pattern := range []string{"deb/[bcplst]*", "deb/examples/*", "tillhook*"} {
+		copied(t, pattern, t.TempDir())
+	}
 	build := exec.Command("sh", "-c", "umask 077; exec deb/build "+version+" "+dir)
 	build.Env = append(append(os.Environ(), "ARCHITECTURES="+architectures), env...)
 	if out, err := build.CombinedOutput(); err != nil {
