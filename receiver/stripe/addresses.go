@@ -17,7 +17,7 @@ import (
 var published string
 
 // Addresses are those that Stripe delivers from: as this version knows them ("on"), or as a file of that path lists them. asOf
-// tells the day (2026-11-26), or the file.
+// tells the day (2026-05-15), or the file.
 func Addresses(from string) (list []netip.Prefix, asOf string, err error) {
 	if from != "on" {
 		text, err := os.ReadFile(from)
