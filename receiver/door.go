@@ -108,12 +108,7 @@ func NewDoor(l net.Listener, h http.Handler, log *slog.Logger) *Door {
 	d := &Door{listener: netutil.LimitListener(l, maxConnections), served: make(chan struct{}), log: log,
 		open: connections{fresh: map[net.Conn]struct{}{}, idle: map[net.Conn]*list.Element{}}}
 	d.server = http.Server{
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if d.closing.Load() || d.open.len() > crowded {
-				w.Header().Set("Connection", "close")
-			}
-			h.ServeHTTP(w, r)
-		}),
+		Handler:                      http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h.ServeHTTP(&lastWord{ResponseWriter: w, door: d}, r) }),
 		ReadHeaderTimeout:            headerTimeout,
 		ReadTimeout:                  headerTimeout + bodyTimeout, // also of a body that nobody reads
 		WriteTimeout:                 writeTimeout,
@@ -129,6 +124,34 @@ func NewDoor(l net.Listener, h http.Handler, log *slog.Logger) *Door {
 	}
 	return d
 }
+
+// lastWord tells with an answer that it is the last one of its connection, where that is so by then: who is answered while the
+// door closes must not send another request into a connection that ends.
+type lastWord struct {
+	http.ResponseWriter
+	door *Door
+	said bool
+}
+
+func (w *lastWord) say() {
+	if !w.said && (w.door.closing.Load() || w.door.open.len() > crowded) {
+		w.Header().Set("Connection", "close")
+	}
+	w.said = true
+}
+
+func (w *lastWord) WriteHeader(status int) {
+	w.say()
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *lastWord) Write(b []byte) (int, error) {
+	w.say()
+	return w.ResponseWriter.Write(b)
+}
+
+// Unwrap is for http.ResponseController.
+func (w *lastWord) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // serverLog takes what net/http has to say: what a stranger's connection did wrong is worth no more than
 // debug, a panic is an error.

@@ -328,6 +328,7 @@ var table = []broken{
 
 	// The service.
 	{"who waits is told to try again", turnAwayGo, "w.WriteHeader(http.StatusServiceUnavailable)", "w.WriteHeader(http.StatusOK)", "./receiver", "TestWhoWaitsIsTurnedAway"},
+	{"the last answer says so", doorGo, "(w.door.closing.Load() || w.door.open.len() > crowded)", "false", "./receiver", "TestTheLastAnswerSaysSo"},
 	{"a passed socket wins", mainGo, "	listeners := r.sockets.public\n", "	var listeners []net.Listener\n", "./receiver", "TestPassedSockets"},
 	{"the operator's passed socket wins", mainGo, "	if len(r.sockets.operator) == 0 {", "	if true {", "./receiver", "TestPassedSockets"},
 	{"a socket's name must mean something", mainGo, "	if p.sockets.fault != nil {", "	if false {", "./receiver", "TestAPassedSocketOfAnotherName"},
