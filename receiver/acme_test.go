@@ -29,19 +29,6 @@ import (
 	"tillhook/receiver/stripe"
 )
 
-// needs skips a test for want of a tool; where everything is to be tested, that is a failure.
-func needs(t *testing.T, tools ...string) {
-	t.Helper()
-	for _, name := range tools {
-		if _, err := exec.LookPath(name); err != nil {
-			if os.Getenv("CI") == "true" {
-				t.Fatal(err)
-			}
-			t.Skip(err)
-		}
-	}
-}
-
 // selfSigned makes a certificate for a name, and writes it and its key, PEM.
 func selfSigned(t *testing.T, dir, name string, from, to time.Time) (certFile, keyFile string, cert *x509.Certificate) {
 	t.Helper()

@@ -30,24 +30,32 @@ import (
 // Faults of a whole machine, on the real binary: a disk that loses power, is full or does not answer, and a process that
 // gets no more files or memory. They need root, and say so where they are skipped.
 
-// needsRoot skips a test that only root can make; where everything is to be tested, that is a failure.
-func needsRoot(t *testing.T, tools ...string) {
+// lacks skips a test that this machine cannot make; where everything is to be tested, that is a failure.
+func lacks(t *testing.T, why any) {
 	t.Helper()
-	why := ""
-	if os.Geteuid() != 0 {
-		why = "only root may do this"
+	if os.Getenv("CI") == "true" {
+		t.Fatal(why)
 	}
+	t.Skip(why)
+}
+
+// needs skips a test for want of a tool.
+func needs(t *testing.T, tools ...string) {
+	t.Helper()
 	for _, name := range tools {
 		if _, err := exec.LookPath(name); err != nil {
-			why = err.Error()
+			lacks(t, err)
 		}
 	}
-	switch {
-	case why != "" && os.Getenv("CI") == "true":
-		t.Fatal(why)
-	case why != "":
-		t.Skip(why)
+}
+
+// needsRoot skips a test that only root can make.
+func needsRoot(t *testing.T, tools ...string) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		lacks(t, "only root may do this")
 	}
+	needs(t, tools...)
 }
 
 func command(t *testing.T, name string, args ...string) {
