@@ -180,10 +180,12 @@ var template = func() []byte {
 	return body
 }()
 
-// numbered is the sample event with an id and a payment of its own.
+// numbered is the sample event with an id, a payment and a charge of its own: one charge of all payments would
+// be a list that each event makes longer.
 func numbered(n int64) (id string, body []byte) {
 	id = fmt.Sprintf("evt_load_%06d", n)
 	body = bytes.Replace(template, []byte("evt_3wBTwEKvHadernBlBPBleRA0"), []byte(id), 1)
+	body = bytes.ReplaceAll(body, []byte("py_3wBTwEKvHadernBlVhC6f5rz"), fmt.Appendf(nil, "py_load_%06d", n))
 	return id, bytes.ReplaceAll(body, []byte("pi_3wBTwEKvHadernBl4gdrfNcd"), fmt.Appendf(nil, "pi_load_%06d", n))
 }
 

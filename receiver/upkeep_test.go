@@ -47,6 +47,7 @@ func (p *program) intake(t *testing.T, from int64) *intake {
 				n := number.Add(1)
 				body := bytes.Replace(template, []byte("evt_3wBTwEKvHadernBlBPBleRA0"), fmt.Appendf(nil, "evt_%d", n), 1)
 				body = bytes.ReplaceAll(body, []byte("3wBTwEKvHadernBl4gdrfNcd"), fmt.Appendf(nil, "%d", n/3))
+				body = bytes.ReplaceAll(body, []byte("py_3wBTwEKvHadernBlVhC6f5rz"), fmt.Appendf(nil, "py_%d", n/3))
 				if err := p.deliver(ctx, client, body); err != nil {
 					if ctx.Err() == nil {
 						in.failed.Store(&err)
