@@ -359,8 +359,9 @@ func TestKillUnderLoad(t *testing.T) {
 		}
 		l.wait()
 		acked = append(acked, l.acked...)
-		holds(t, dir, acked)
+		holds(t, dir, l.acked)
 	}
+	holds(t, dir, acked)
 	t.Logf("%d kills, %d acknowledged events", cycles, len(acked))
 }
 
