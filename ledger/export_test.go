@@ -185,3 +185,9 @@ func (l *Ledger) Expire(ctx context.Context, before time.Time) error {
 
 // Expired is the row that retention has got to.
 func (l *Ledger) Expired() uint64 { return l.counts.Load().expired }
+
+// FreshBytes is what is fresh in the newer generation. The committer must have come round, with nothing to do since.
+func (l *Ledger) FreshBytes() int { return l.fresh.bytes }
+
+// Settling tells that a generation is on its way to its places, as far as FreshBytes may be asked.
+func (l *Ledger) Settling() bool { return l.fresh.settled < len(l.fresh.settling) }

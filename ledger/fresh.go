@@ -184,8 +184,12 @@ func (f *freshness) add(e *freshEntry) {
 	f.written = append(f.written, e)
 }
 
-// end settles some of the older generation and writes what was written in order, as a record.
+// end settles some of the older generation and writes what was written in order, as a record. Many small entries of an
+// older generation must not keep large ones of the newer from their places.
 func (f *freshness) end(tx *bolt.Tx, settle int) error {
+	if f.bytes > generationBytes {
+		settle = max(settle, settleAtEnd)
+	}
 	if err := f.settle(tx, max(settle, settleLeast, len(f.written)+len(f.written)/settleMore)); err != nil {
 		return err
 	}

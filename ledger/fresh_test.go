@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -232,4 +233,46 @@ func TestADamagedRecordOfWhatIsFresh(t *testing.T) {
 	if res := mustAppend(t, mended, succeeded("evt_1", "pi_1")); !res.Repeat {
 		t.Errorf("after a rebuild the repeat is %+v", res)
 	}
+}
+
+// Many small entries are on their way to their places, and large ones come: they do not pile up behind them.
+func TestWhatIsFreshStaysBoundedInBytes(t *testing.T) {
+	l := ledgertest.Open(t, false)
+	n := 0
+	send := func(events int, metadata map[string]string) {
+		t.Helper()
+		for range events / 64 {
+			var group sync.WaitGroup
+			for range 64 {
+				n++
+				e := succeeded(fmt.Sprintf("evt_%09d", n), fmt.Sprintf("pi_%09d", n))
+				e.Facts.Intents[0].Metadata = metadata
+				group.Go(func() {
+					if _, err := l.Append(t.Context(), e); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			group.Wait()
+			if err := l.CameRound(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	large := map[string]string{}
+	for i := range 50 {
+		large[fmt.Sprintf("key %d", i)] = fmt.Sprint(i) + strings.Repeat("x", 490) // a text is stored once
+	}
+	for !l.Settling() {
+		send(64, nil)
+	}
+	most := 0
+	for range 24 {
+		send(128, large)
+		most = max(most, l.FreshBytes())
+	}
+	if most > 32<<20 {
+		t.Errorf("%d MB were fresh", most>>20)
+	}
+	t.Logf("%d MB were fresh at most", most>>20)
 }
