@@ -88,6 +88,9 @@ func (c *connections) note(conn net.Conn, state http.ConnState) (evicted net.Con
 	return evicted
 }
 
+// crowded tells that connections are better not kept.
+func (c *connections) crowded() bool { return !c.few.Load() && c.len() > crowded }
+
 func (c *connections) len() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -134,7 +137,7 @@ type lastWord struct {
 }
 
 func (w *lastWord) say() {
-	if !w.said && (w.door.closing.Load() || w.door.open.len() > crowded) {
+	if !w.said && (w.door.closing.Load() || w.door.open.crowded()) {
 		w.Header().Set("Connection", "close")
 	}
 	w.said = true

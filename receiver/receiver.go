@@ -334,10 +334,7 @@ const (
 // standBack waits for the commit under way to end, for a moment at most. A commit gives its processor away with each call to the
 // disk and gets it back only after all who can run: many forged requests would make it, and all who wait for it, slow.
 func (r *Receiver) standBack() {
-	for range standBackTime / standBackPause {
-		if !r.Ledger.Committing() {
-			return
-		}
+	for end := time.Now().Add(standBackTime); r.Ledger.Committing() && time.Now().Before(end); {
 		time.Sleep(standBackPause)
 	}
 }
