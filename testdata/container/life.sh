@@ -144,7 +144,7 @@ systemctl restart tillhook
 export SENDER_NAME=hooks.example.com url=https://127.0.0.1:443/webhooks/stripe
 until_is curl -sk -m 5 --resolve hooks.example.com:443:127.0.0.1 https://hooks.example.com/healthz
 pid=$(show tillhook MainPID)
-beside 20000 2000 bash -c 'systemctl restart tillhook; sleep 0.5; systemctl reload tillhook; sleep 0.5; dpkg -i /packages/second/tillhook_0.2.0_amd64.deb; sleep 0.5; systemctl kill -s KILL tillhook'
+beside 20000 2000 bash -c 'systemctl restart tillhook; sleep 0.5; systemctl reload tillhook; sleep 0.5; dpkg -i /packages/second/tillhook_0.2.0_amd64.deb; sleep 0.5; kill -9 "$(systemctl show tillhook -p MainPID --value)"'
 until_is started "$pid"
 none
 [[ $(events) == 10630 ]]
