@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -209,6 +210,7 @@ func TestAPassedSocketOfAnotherName(t *testing.T) {
 
 func TestReload(t *testing.T) {
 	t.Parallel()
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP) // else under nohup the receiver would inherit that it is ignored
 	m, p := newManager(t), build(t)
 	target := *p
 	target.public = m.passTCP(t, "public")
