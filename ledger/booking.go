@@ -183,6 +183,11 @@ func (b *booking) record(r *row, seq uint64, body []byte, old *row, c *consequen
 	if err := b.index(r, seq, old); err != nil {
 		return err
 	}
+	if r.livemode == b.livemode {
+		if err := b.meet(r.account); err != nil {
+			return err
+		}
+	}
 	if err := b.link(c.links); err != nil {
 		return err
 	}

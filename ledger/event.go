@@ -47,6 +47,9 @@ const (
 	Fetch     Source = "fetch"     // an object read from Stripe's API, made an event of ours
 )
 
+// FetchedPrefix begins the ids of events that were made of objects read from Stripe's API, and of no others.
+const FetchedPrefix = "fetch_"
+
 var sources = [...]Source{Webhook, Reconcile, Fetch}
 
 // Event is one verified event, ready to be written down. Append does not change it; the caller leaves it

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -271,9 +272,13 @@ func (r *rebuild) reread(old *row, raw []byte) {
 // again makes a row that is lost from its body. When it came is not in there: no earlier than the row before.
 func (r *rebuild) again(raw []byte) *oldRow {
 	e := r.opts.Decode(raw)
+	source := Webhook
+	if strings.HasPrefix(e.ID, FetchedPrefix) {
+		source = Fetch
+	}
 	made := row{
 		id: e.ID, typ: e.Type, account: e.Account, livemode: e.Livemode, created: e.Created, received: max(r.received, e.Created*1000),
-		apiVersion: e.APIVersion, source: Webhook, size: uint64(len(raw)), reason: e.Quarantine, facts: e.Facts, outcome: Recorded,
+		apiVersion: e.APIVersion, source: source, size: uint64(len(raw)), reason: e.Quarantine, facts: e.Facts, outcome: Recorded,
 	}
 	if e.Quarantine != "" {
 		made.outcome, made.facts = Quarantined, Facts{}

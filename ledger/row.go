@@ -93,8 +93,8 @@ func pick[T any](d *decoder, names []T, i int) T {
 }
 
 func (e *encoder) facts(f *Facts) {
-	e.flags(f.About())
-	if !f.About() {
+	states := f.About() || f.named() != ""
+	if e.flags(states); !states {
 		return
 	}
 	e.text(f.PaymentIntent)
@@ -107,8 +107,8 @@ func (e *encoder) facts(f *Facts) {
 }
 
 func (d *decoder) facts(f *Facts) {
-	var about bool
-	if d.flags(&about); !about {
+	var states bool
+	if d.flags(&states); !states {
 		return
 	}
 	f.PaymentIntent = d.text()

@@ -1,0 +1,135 @@
+package ledger
+
+import (
+	"context"
+	"slices"
+	"time"
+)
+
+// Doubt is a payment that may stand otherwise at Stripe than here.
+type Doubt struct {
+	Payment string
+	Account string
+	Charge  string // whose refunds do not add up; empty for the other kinds
+	Kind    DoubtKind
+}
+
+// DoubtKind is why a payment is in doubt.
+type DoubtKind string
+
+// Kinds of doubts.
+const (
+	DoubtProcessing DoubtKind = "processing"       // for longer than most banks take
+	DoubtCapture    DoubtKind = "requires_capture" // for longer than an authorisation lasts
+	DoubtConflict   DoubtKind = "conflict"         // it was seen in both terminal statuses
+	DoubtRefunds    DoubtKind = "refunds"          // more was refunded of a charge than the known refunds come to
+)
+
+const (
+	// processingTime is what most payments that are not instant take.
+	processingTime = 24 * time.Hour
+	// captureTime is how long an authorisation lasts that nobody extended.
+	// https://docs.stripe.com/payments/place-a-hold-on-a-payment-method
+	captureTime = 7 * 24 * time.Hour
+)
+
+// Doubts lists payments that were created since, and whose word is not to be taken at a time, newest first; most at most.
+func (l *Ledger) Doubts(ctx context.Context, since, now time.Time, most int) (list []Doubt, err error) {
+	floor := timeKey(since.Unix(), "")
+	err = l.scanDown(bucketPaymentsTime, nil, func(tx *txn, key []byte) (stop bool, err error) {
+		if string(key) < string(floor) || len(list) >= most || ctx.Err() != nil {
+			return true, ctx.Err()
+		}
+		s, err := readState(tx, string(key[8:]))
+		if err != nil || s == nil {
+			return err != nil, err
+		}
+		list = append(list, s.doubts(now)...)
+		return false, nil
+	})
+	return list[:min(len(list), most)], err
+}
+
+func (s *state) doubts(now time.Time) (list []Doubt) {
+	doubt := func(kind DoubtKind, charge string) {
+		list = append(list, Doubt{Payment: s.id, Account: s.account, Charge: charge, Kind: kind})
+	}
+	older := func(than int64, age time.Duration) bool { return than != 0 && now.Sub(time.Unix(than, 0)) > age }
+	switch {
+	case s.succeeded && s.canceled:
+		doubt(DoubtConflict, "")
+	case s.intent != nil && s.intent.Status == "processing" && older(s.lastCreated, processingTime):
+		doubt(DoubtProcessing, "")
+	case s.intent != nil && s.intent.Status == "requires_capture" && older(s.created(), captureTime):
+		doubt(DoubtCapture, "")
+	}
+	releases := s.releases()
+	for i := range s.charges {
+		c := &s.charges[i]
+		if c.capturable || len(c.refunded) == 0 {
+			continue
+		}
+		untold := c.refunded[len(c.refunded)-1].total
+		for j := range s.refunds {
+			if f := &s.refunds[j]; f.Charge == c.id && (f.outgoing() && !releases[f] || f.reversed()) {
+				untold -= f.Amount
+			}
+		}
+		if untold > 0 {
+			doubt(DoubtRefunds, c.id)
+		}
+	}
+	return list
+}
+
+// Tells reports whether an event, were it booked now, would change anything of its payment but how many events it has and
+// when the last one was made. It writes nothing. An event that is about no payment tells nothing.
+func (l *Ledger) Tells(e *Event) (tells bool, err error) {
+	if err := e.check(l.livemode); err != nil {
+		return false, err
+	}
+	if e.Quarantine != "" || e.Facts.named() == "" {
+		return false, nil
+	}
+	err = l.view(func(tx *txn) (err error) {
+		defer damaged(&err)
+		b := &booking{tx: tx, livemode: l.livemode}
+		r := &row{id: e.ID, typ: e.Type, account: e.Account, livemode: e.Livemode, created: e.Created, apiVersion: e.APIVersion, source: e.Source, facts: e.Facts}
+		changes, err := b.changes(r, l.durableSeq.Load()+1)
+		if err == nil {
+			tells = outcome(changes) == Applied
+		}
+		return err
+	})
+	return tells, err
+}
+
+// HeldFor lists the ids of events that lie in quarantine for a reason, the oldest first; most at most.
+func (l *Ledger) HeldFor(reason Reason, most int) (ids []string, err error) {
+	if l.counts.Load().reasons[slices.Index(Reasons[:], reason)] == 0 {
+		return nil, nil
+	}
+	for after := uint64(0); len(ids) < most; {
+		var last uint64
+		err := l.view(func(tx *txn) error {
+			n := 0
+			c := tx.Bucket(bucketQuarantine).Cursor()
+			for key, _ := c.Seek(seqKey(after + 1)); key != nil && n < scanSlice && len(ids) < most; key, _ = c.Next() {
+				last = seqOf(key)
+				r, err := readRow(tx, last)
+				if err != nil {
+					return err
+				}
+				if n++; r.reason == reason {
+					ids = append(ids, r.id)
+				}
+			}
+			return nil
+		})
+		if err != nil || last == 0 {
+			return ids, err
+		}
+		after = last
+	}
+	return ids, nil
+}
