@@ -15,17 +15,19 @@ import (
 // The rooms and which of our own each may import. What one room may not know, it cannot break.
 // Tests may import any room: they introduce them to each other as main does.
 var rooms = map[string][]string{
-	"ledger":            {},
-	"ledger/ledgertest": {"ledger"},
-	"metrics":           {},
-	"systemd":           {},
-	"receiver":          {"ledger", "metrics", "receiver/stripe"},
-	"receiver/bench":    {},
-	"receiver/cli":      {"ledger", "receiver/bench", "receiver/config", "receiver/operator", "receiver/reconcile", "receiver/stripe"},
-	"receiver/config":   {},
-	"receiver/operator": {"ledger"},
-	"receiver/stripe":   {"ledger"},
-	".":                 {"ledger", "metrics", "systemd", "receiver", "receiver/cli", "receiver/config", "receiver/operator", "receiver/stripe"},
+	"ledger":                     {},
+	"ledger/ledgertest":          {"ledger"},
+	"metrics":                    {},
+	"systemd":                    {},
+	"receiver":                   {"ledger", "metrics", "receiver/stripe"},
+	"receiver/bench":             {},
+	"receiver/cli":               {"ledger", "receiver/bench", "receiver/config", "receiver/operator", "receiver/reconcile", "receiver/stripe"},
+	"receiver/config":            {},
+	"receiver/operator":          {"ledger"},
+	"receiver/reconcile":         {"ledger", "metrics", "receiver/stripe"},
+	"receiver/stripe":            {"ledger"},
+	"receiver/stripe/stripetest": {},
+	".":                          {"ledger", "metrics", "systemd", "receiver", "receiver/cli", "receiver/config", "receiver/operator", "receiver/reconcile", "receiver/stripe"},
 }
 
 // Packages of others that belong to one room, and why.
@@ -41,7 +43,7 @@ var bound = []struct {
 	{"github.com/coreos/go-systemd", []string{"systemd"}, "one room talks to the service manager"},
 	{"github.com/caarlos0/env", []string{"receiver/config"}, "the environment is read in one place"},
 	{"github.com/spf13/cobra", []string{"receiver/cli"}, "commands are a matter of the command line"},
-	{"net/http", []string{"receiver", "receiver/bench", "receiver/cli", "receiver/operator", "metrics", "."}, "receiver touches the network; metrics hands out a handler, main puts it up"},
+	{"net/http", []string{"receiver", "receiver/bench", "receiver/cli", "receiver/operator", "receiver/stripe", "receiver/stripe/stripetest", "metrics", "."}, "receiver touches the network; metrics hands out a handler, main puts it up"},
 }
 
 // The sources are parsed here: a test that asks the go command keeps passing from its cache.

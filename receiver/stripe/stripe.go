@@ -34,3 +34,22 @@ var APIVersions = [...]string{"2023-10-16", "2026-08-26.dahlia"}
 // ExpectedVersion tells whether a version is among them. An event that names none was made under the
 // account's oldest default and has the oldest shape; it is not expected.
 func ExpectedVersion(version string) bool { return slices.Contains(APIVersions[:], version) }
+
+// PinnedVersion is the API version that an endpoint is made with: the newest that testdata/events has bodies of.
+const PinnedVersion = "2026-08-26.dahlia"
+
+// Verdicts of findings.
+const (
+	OK      = "ok"
+	Warn    = "warn"    // somebody should look at it
+	Fail    = "fail"    // money is lost, or will be
+	Unknown = "unknown" // it could not be found out
+)
+
+// Finding says in plain words how one thing stands between Stripe and us, and what to do about it.
+type Finding struct {
+	Name     string // of the check
+	Verdict  string
+	Sentence string
+	Next     string // the next step; empty where there is none
+}

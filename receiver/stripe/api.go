@@ -1,0 +1,393 @@
+package stripe
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	stripego "github.com/stripe/stripe-go/v76"
+	"github.com/stripe/stripe-go/v76/form"
+)
+
+const (
+	// callTimeout is how long one try of a call may take, its answer included.
+	callTimeout = 30 * time.Second
+	// maxAnswer bounds an answer: a page of 100 events, each as large as a webhook may be, fits.
+	maxAnswer = 64 << 20
+	// callTries is how often a call is tried that Stripe was too busy for.
+	callTries = 5
+	// longestPause is how long a call waits between two tries at most, whatever Retry-After says.
+	longestPause = time.Minute
+	// callPause keeps calls below the 25 a second that Stripe allows. https://docs.stripe.com/rate-limits
+	callPause = 50 * time.Millisecond
+)
+
+// version2 is the version that the API v2 is asked in: it knows none before 2024. The SDK sets that of the API v1.
+const version2 = "2025-03-31.basil"
+
+// API asks Stripe's API with one key. Its methods may be called from any goroutine.
+type API struct {
+	key     string
+	backend stripego.Backend
+	agent   string
+
+	// Failed, if set, is told how each try failed: an HTTP status, or "network". It must not block.
+	Failed func(code string)
+
+	Pause   time.Duration // between the beginnings of two tries; set before the first call
+	Backoff time.Duration // after the first try that failed, then twice as long each time; set before the first call
+
+	mu   sync.Mutex // guards next
+	next time.Time  // when another try may begin
+
+	clock atomic.Pointer[Clock]
+}
+
+// Clock compares this machine's clock with Stripe's.
+type Clock struct {
+	Skew time.Duration // ours less Stripe's: positive where ours is ahead
+	Read time.Time     // when it was compared, by ours
+}
+
+// NewAPI returns a client for a key. base is nil for Stripe's own address; version is this program's. It connects with the first call.
+func NewAPI(key string, base *url.URL, version string) *API {
+	address := stripego.APIURL
+	if base != nil {
+		address = strings.TrimSuffix(base.String(), "/")
+	}
+	a := &API{key: key, agent: "tillhook/" + version, Pause: callPause, Backoff: time.Second}
+	a.backend = stripego.GetBackendWithConfig(stripego.APIBackend, &stripego.BackendConfig{
+		URL: stripego.String(address), MaxNetworkRetries: stripego.Int64(0), EnableTelemetry: stripego.Bool(false),
+		LeveledLogger: &stripego.LeveledLogger{Level: stripego.LevelNull},
+		HTTPClient:    &http.Client{Timeout: callTimeout, Transport: &transport{api: a, base: newTransport()}, CheckRedirect: refuseRedirect},
+	})
+	return a
+}
+
+func newTransport() http.RoundTripper {
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.DialContext = (&net.Dialer{Timeout: 10 * time.Second}).DialContext
+	t.ResponseHeaderTimeout = callTimeout
+	return t
+}
+
+// refuseRedirect: the key goes where it was meant to go, or nowhere.
+func refuseRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+
+// transport sees every answer before stripe-go does: it reads Stripe's clock and bounds the body.
+type transport struct {
+	api  *API
+	base http.RoundTripper
+}
+
+func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	begun := time.Now()
+	resp, err := t.base.RoundTrip(r)
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	date, err := http.ParseTime(resp.Header.Get("Date"))
+	if err == nil {
+		// A Date is cut to its second: in the middle it is half a second later.
+		skew := begun.Add(now.Sub(begun) / 2).Sub(date.Add(500 * time.Millisecond))
+		t.api.clock.Store(&Clock{Skew: skew, Read: now})
+	}
+	if try, ok := r.Context().Value(attemptKey{}).(*attempt); ok {
+		try.status, try.date = resp.StatusCode, t.api.Now().Unix()
+		if err == nil {
+			try.date = date.Unix()
+		}
+		if seconds, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && seconds >= 0 {
+			try.retryAfter = time.Duration(seconds) * time.Second
+		}
+	}
+	resp.Body = &bounded{resp.Body, maxAnswer}
+	return resp, nil
+}
+
+// bounded is a body that fails when it is longer than it may be.
+type bounded struct {
+	io.ReadCloser
+	left int64
+}
+
+var errLongAnswer = fmt.Errorf("the answer is longer than %d bytes", maxAnswer)
+
+func (b *bounded) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if b.left -= int64(n); b.left < 0 {
+		return 0, errLongAnswer
+	}
+	return n, err
+}
+
+// Clock is how this machine's clock stood when Stripe last answered; ok is false while it has not.
+func (a *API) Clock() (c Clock, ok bool) {
+	if p := a.clock.Load(); p != nil {
+		return *p, true
+	}
+	return c, false
+}
+
+// Now is the time by Stripe's clock, as far as it is known.
+func (a *API) Now() time.Time {
+	c, _ := a.Clock()
+	return time.Now().Add(-c.Skew)
+}
+
+// APIError is a call that Stripe answered, and did not do.
+type APIError struct {
+	Path    string
+	Status  int    // HTTP
+	Code    string // Stripe's, as "resource_missing"; may be empty
+	Message string // Stripe's; may be empty
+	Request string // its id, for Stripe's support; may be empty
+}
+
+func (e *APIError) Error() string {
+	s := fmt.Sprintf("Stripe answers %d to %s", e.Status, e.Path)
+	if e.Code != "" {
+		s += " (" + e.Code + ")"
+	}
+	if e.Message != "" {
+		s += ": " + e.Message
+	}
+	if e.Request != "" {
+		s += " [" + e.Request + "]"
+	}
+	return s
+}
+
+// Refused tells that the key is not accepted at all.
+func (e *APIError) Refused() bool { return e.Status == http.StatusUnauthorized }
+
+// Forbidden tells that the key may not do this.
+func (e *APIError) Forbidden() bool { return e.Status == http.StatusForbidden }
+
+// Permission names what a restricted key lacks, as the Dashboard has it; empty where that is not known.
+// https://docs.stripe.com/keys/restricted-api-keys
+func (e *APIError) Permission() string {
+	if !e.Forbidden() {
+		return ""
+	}
+	right := "Read"
+	if strings.Contains(e.Message, "_write'") {
+		right = "Write"
+	}
+	for _, p := range [][2]string{
+		{"/v1/events", "Events"}, {"/v1/webhook_endpoints", "Webhook Endpoints"}, {"/v1/payment_intents", "PaymentIntents"}, {"/v1/charges", "Charges and Refunds"},
+		{"/v1/refunds", "Charges and Refunds"}, {"/v1/disputes", "Disputes"}, {"/v1/checkout/sessions", "Checkout Sessions"}, {"/v2/core/event_destinations", "Event Destinations"},
+	} {
+		if strings.HasPrefix(e.Path, p[0]) {
+			return p[1] + ": " + right
+		}
+	}
+	return ""
+}
+
+// Missing tells that there is no such thing.
+func (e *APIError) Missing() bool {
+	return e.Status == http.StatusNotFound || e.Code == string(stripego.ErrorCodeResourceMissing)
+}
+
+// answer holds the JSON of whatever Stripe answered, as it came.
+type answer struct {
+	stripego.APIResource
+	raw []byte
+}
+
+// UnmarshalJSON keeps the bytes.
+func (w *answer) UnmarshalJSON(b []byte) error {
+	w.raw = append(w.raw[:0], b...)
+	return nil
+}
+
+// attempt is one try of a call, as the transport saw it end.
+type attempt struct {
+	status     int           // HTTP; 0 where there was no answer
+	date       int64         // when Stripe answered, by its clock, Unix seconds
+	retryAfter time.Duration // what Stripe asked for; negative where it asked for nothing
+}
+
+type attemptKey struct{}
+
+// call has one call made, as often as it takes for Stripe to be free for it, and reads its answer into v. It tells when Stripe
+// answered, by its own clock in Unix seconds.
+func (a *API) call(ctx context.Context, method, path, account string, params url.Values, v any) (date int64, err error) {
+	var body form.Values
+	for _, name := range slices.Sorted(maps.Keys(params)) {
+		for _, value := range params[name] {
+			body.Add(name, value)
+		}
+	}
+	p := &stripego.Params{Headers: http.Header{"User-Agent": {a.agent}}}
+	if strings.HasPrefix(path, "/v2/") {
+		p.Headers.Set("Stripe-Version", version2)
+	}
+	if account != "" {
+		p.StripeAccount = stripego.String(account)
+	}
+	if method != http.MethodGet { // the same for every try, so that it is done once
+		p.IdempotencyKey = stripego.String(stripego.NewIdempotencyKey())
+	}
+	for tries := 1; ; tries++ {
+		if err := a.await(ctx); err != nil {
+			return 0, err
+		}
+		try := &attempt{retryAfter: -1}
+		p.Context = context.WithValue(ctx, attemptKey{}, try)
+		var w answer
+		err := a.backend.CallRaw(method, path, a.key, &body, p, &w)
+		if err != nil && ctx.Err() == nil {
+			a.count(try)
+		}
+		if err == nil {
+			if err := json.Unmarshal(w.raw, v); err != nil {
+				return 0, fmt.Errorf("what Stripe answers to %s cannot be read: %w", path, errNotStripe)
+			}
+			return try.date, nil
+		}
+		if tries == callTries || !try.busy() || sleep(ctx, a.pauseAfter(try, tries)) != nil {
+			return 0, explain(ctx, path, try, err)
+		}
+	}
+}
+
+// await spaces calls out.
+func (a *API) await(ctx context.Context) error {
+	a.mu.Lock()
+	now := time.Now()
+	at := a.next
+	if at.Before(now) {
+		at = now
+	}
+	a.next = at.Add(a.Pause)
+	a.mu.Unlock()
+	return sleep(ctx, at.Sub(now))
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// count tells how a try failed: an answer that broke off came over a network, too.
+func (a *API) count(try *attempt) {
+	code := "network"
+	if try.status >= 300 {
+		code = strconv.Itoa(try.status)
+	}
+	if a.Failed != nil {
+		a.Failed(code)
+	}
+}
+
+// busy tells that a try that failed may be made again: Stripe is asked too often, or at fault itself, or its answer did not
+// come, or not whole.
+func (t *attempt) busy() bool {
+	return t.status < 300 || t.status == http.StatusTooManyRequests || t.status == http.StatusConflict || t.status >= 500
+}
+
+// pauseAfter is how long to wait after so many tries.
+func (a *API) pauseAfter(try *attempt, tries int) time.Duration {
+	if try.retryAfter >= 0 {
+		return min(try.retryAfter, longestPause)
+	}
+	return min(a.Backoff<<(tries-1), longestPause)
+}
+
+// explain makes an error that can be told: neither the key nor what was asked for stands in it.
+func explain(ctx context.Context, path string, try *attempt, err error) error {
+	var network *url.Error
+	var refused *stripego.Error
+	switch {
+	case errors.As(err, &refused):
+		return &APIError{Path: path, Status: refused.HTTPStatusCode, Code: string(refused.Code), Message: withoutKeys(refused.Msg), Request: refused.RequestID}
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case try.status != 0:
+		return fmt.Errorf("the answer to %s (HTTP %d) was cut short or is no JSON: something between here and Stripe answers in its place, or breaks answers off", path, try.status)
+	case errors.As(err, &network): // its text holds the whole address
+		err = network.Err
+	}
+	return fmt.Errorf("no answer from Stripe's API: it cannot be reached for %s: %w; look at this machine's network and DNS, and at a firewall for what goes out", path, err)
+}
+
+// withoutKeys takes out of Stripe's words what looks like a key: its messages quote a part of a wrong one.
+func withoutKeys(message string) string {
+	words := strings.Fields(message)
+	for i, w := range words {
+		for _, begin := range []string{"sk_", "rk_", "pk_", "whsec_"} {
+			if strings.Contains(w, begin) {
+				words[i] = begin + "…"
+			}
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+// list is a page in Stripe's form. https://docs.stripe.com/api/pagination
+type list struct {
+	Object  string            `json:"object"`
+	Data    []json.RawMessage `json:"data"`
+	HasMore bool              `json:"has_more"`
+}
+
+// pageSize is the most Stripe gives. https://docs.stripe.com/api/pagination
+const pageSize = 100
+
+// page asks for one page of a list and tells the id to go on behind; empty at the end.
+func (a *API) page(ctx context.Context, path, account string, params url.Values, after string) (data []json.RawMessage, next string, date int64, err error) {
+	asked := maps.Clone(params)
+	if asked == nil {
+		asked = url.Values{}
+	}
+	asked.Set("limit", strconv.Itoa(pageSize))
+	if after != "" {
+		asked.Set("starting_after", after)
+	}
+	var l list
+	if date, err = a.call(ctx, http.MethodGet, path, account, asked, &l); err != nil {
+		return nil, "", 0, err
+	}
+	if l.Object != "list" {
+		return nil, "", 0, fmt.Errorf("what Stripe answers to %s is no list: %w", path, errNotStripe)
+	}
+	if !l.HasMore {
+		return l.Data, "", date, nil
+	}
+	if len(l.Data) == 0 {
+		return nil, "", 0, fmt.Errorf("what Stripe answers to %s says that there is more, and is empty: %w", path, errNotStripe)
+	}
+	var last struct {
+		ID string `json:"id"`
+	}
+	if err := json.Unmarshal(l.Data[len(l.Data)-1], &last); err != nil || !usableID(last.ID) || last.ID == after {
+		return nil, "", 0, fmt.Errorf("what Stripe answers to %s has no id to go on behind: %w", path, errNotStripe)
+	}
+	return l.Data, last.ID, date, nil
+}
+
+var errNotStripe = errors.New("it is not what Stripe documents; is STRIPE_API_BASE right?")

@@ -1,0 +1,412 @@
+package stripe_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"os/exec"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"tillhook/ledger"
+	"tillhook/receiver/stripe"
+	"tillhook/receiver/stripe/stripetest"
+)
+
+// client asks a Stripe for tests, without the pauses that the real one wants.
+func client(t testing.TB, address, key string) *stripe.API {
+	t.Helper()
+	base, err := url.Parse(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	api := stripe.NewAPI(key, base, "test")
+	api.Pause, api.Backoff = 0, time.Millisecond
+	return api
+}
+
+// smallEvent is one one of a type, made at a time.
+func smallEvent(id, typ string, created int64) []byte {
+	return fmt.Appendf(nil, `{"id":%q,"object":"event","api_version":"2023-10-16","created":%d,"type":%q,"livemode":false,"pending_webhooks":0,"request":null,
+		"data":{"object":{"id":"pi_%s","object":"payment_intent","status":"succeeded","amount":4900,"amount_received":4900,"currency":"eur","created":%[2]d}}}`, id, created, typ, id)
+}
+
+func TestEventsAreListedByPages(t *testing.T) {
+	account := stripetest.New(t)
+	api := client(t, account.URL, account.Key)
+	now := time.Now().Unix()
+	for i := range 250 {
+		account.AddEvent(smallEvent(fmt.Sprintf("evt_%03d", i), "payment_intent.succeeded", now-int64(i)), "")
+	}
+	account.AddEvent(smallEvent("evt_other", "customer.created", now-3), "")
+	account.AddEvent(smallEvent("evt_connected", "payment_intent.succeeded", now-4), "acct_1")
+	var ids []string
+	var sizes []int
+	for after := ""; ; {
+		page, err := api.Events(t.Context(), "", false, stripe.Types[:14], now-239, now, after)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sizes = append(sizes, len(page.Events))
+		for _, e := range page.Events {
+			ids = append(ids, e.ID)
+			if e.Quarantine != "" || intentOf(e).Amount != 4900 || e.Account != "" {
+				t.Fatalf("listed as %+v", e)
+			}
+		}
+		if after = page.Next; after == "" {
+			break
+		}
+	}
+	if !reflect.DeepEqual(sizes, []int{100, 100, 39}) || ids[0] != "evt_001" || ids[238] != "evt_239" {
+		t.Errorf("pages of %v, from %s to %s", sizes, ids[0], ids[len(ids)-1])
+	}
+	page, err := api.Events(t.Context(), "acct_1", false, stripe.Types[:14], now-10, now, "")
+	if err != nil || len(page.Events) != 1 || page.Events[0].Account != "acct_1" {
+		t.Errorf("of the connected account: %+v, %v", page, err)
+	}
+	if _, err = api.Events(t.Context(), "", false, stripe.Types[:21], now-10, now, ""); err == nil {
+		t.Error("21 types were asked for at once and given")
+	}
+	var all []string
+	for _, group := range stripe.TypeGroups() {
+		if len(group) > 20 {
+			t.Errorf("a group of %d types", len(group))
+		}
+		all = append(all, group...)
+	}
+	if !slices.Equal(all, stripe.Types[:]) {
+		t.Errorf("the groups have %v", all)
+	}
+}
+
+// What Stripe is too busy for is tried again, what it refuses is not.
+func TestCallsThatFail(t *testing.T) {
+	busy := stripetest.Fault{Status: 429, RetryAfter: "0"}
+	for _, c := range []struct {
+		name   string
+		faults []stripetest.Fault
+		calls  int
+		want   string // in the error; empty for none
+	}{
+		{"nothing", nil, 1, ""},
+		{"too many calls", []stripetest.Fault{busy, busy}, 3, ""},
+		{"too many calls for good", []stripetest.Fault{busy, busy, busy, busy, busy}, 5, "Stripe answers 429 to /v1/webhook_endpoints: It did not work. [req_5]"},
+		{"a fault of Stripe's", []stripetest.Fault{{Status: 500}, {Status: 503}}, 3, ""},
+		{"a lock", []stripetest.Fault{{Status: 409}}, 2, ""},
+		{"an answer that breaks off", []stripetest.Fault{{Cut: true}}, 2, ""},
+		{"answers that break off", []stripetest.Fault{{Cut: true}, {Cut: true}, {Cut: true}, {Cut: true}, {Cut: true}}, 5, "cut short or is no JSON"},
+		{"a proxy that is busy", []stripetest.Fault{{HTML: true}}, 2, ""},
+		{"a proxy that forbids", []stripetest.Fault{{HTML: true, Status: 403}}, 1, "(HTTP 403) was cut short or is no JSON: something between here and Stripe"},
+		{"a refusal", []stripetest.Fault{{Status: 402}}, 1, "Stripe answers 402"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			account := stripetest.New(t)
+			account.AddEndpoint(map[string]any{"id": "we_1", "url": "https://pay.haderer.example/webhooks/stripe"})
+			account.Fail(c.faults...)
+			api := client(t, account.URL, account.Key)
+			var codes []string
+			api.Failed = func(code string) { codes = append(codes, code) }
+			list, err := api.Endpoints(t.Context())
+			if c.want == "" && (err != nil || len(list) != 1) || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+				t.Errorf("got %v, %v; want %q", list, err, c.want)
+			}
+			failed := c.calls - 1
+			if c.want != "" {
+				failed = c.calls
+			}
+			if n := len(account.Calls()); n != c.calls || len(codes) != failed {
+				t.Errorf("%d calls of %d, counted as %v", n, c.calls, codes)
+			}
+		})
+	}
+}
+
+func TestRetryAfterAndTheContextAreHeeded(t *testing.T) {
+	account := stripetest.New(t)
+	account.Fail(stripetest.Fault{Status: 429, RetryAfter: "1"})
+	api := client(t, account.URL, account.Key)
+	begun := time.Now()
+	if _, err := api.Endpoints(t.Context()); err != nil || time.Since(begun) < time.Second {
+		t.Errorf("after %s: %v", time.Since(begun), err)
+	}
+	account.Fail(stripetest.Fault{Status: 429, RetryAfter: "3600"})
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := api.Endpoints(ctx); err == nil || time.Since(begun) > 30*time.Second {
+		t.Errorf("after %s: %v", time.Since(begun), err)
+	}
+	account.Fail(stripetest.Fault{Slow: time.Hour})
+	ctx, cancel = context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := api.Endpoints(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("of a slow answer: %v", err)
+	}
+	api.Pause = time.Hour
+	_, _ = api.Endpoints(ctx)
+	ctx, cancel = context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := api.Endpoints(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("of a call that waits for its turn: %v", err)
+	}
+}
+
+// No error holds the key, and each says what to do.
+func TestWhatIsSaidOfARefusal(t *testing.T) {
+	account := stripetest.New(t)
+	const wrong = "sk_test_51QbD7sKvHadernBlWrong"
+	_, err := client(t, account.URL, wrong).Endpoints(t.Context())
+	var refused *stripe.APIError
+	if !errors.As(err, &refused) || !refused.Refused() || strings.Contains(err.Error(), wrong) || strings.Contains(err.Error(), "****") {
+		t.Errorf("of a wrong key: %v", err)
+	}
+	account.Deny("/v1/events", "rak_event_read")
+	_, err = client(t, account.URL, account.Key).Events(t.Context(), "", false, stripe.Types[:1], 0, 1, "")
+	if !errors.As(err, &refused) || refused.Permission() != "Events: Read" {
+		t.Errorf("of a right that is missing: %v", err)
+	}
+	account.Deny("/v1/webhook_endpoints", "rak_webhook_write")
+	_, err = client(t, account.URL, account.Key).CreateEndpoint(t.Context(), "https://pay.haderer.example/", "2026-08-26.dahlia", "")
+	if !errors.As(err, &refused) || refused.Permission() != "Webhook Endpoints: Write" {
+		t.Errorf("of a right to write: %v", err)
+	}
+	_, err = client(t, account.URL, account.Key).Fetch(t.Context(), "", false, "pi_none")
+	if !errors.As(err, &refused) || !refused.Missing() || refused.Permission() != "" {
+		t.Errorf("of what is not there: %v", err)
+	}
+	closed := httptest.NewServer(nil)
+	closed.Close()
+	if _, err = client(t, closed.URL, account.Key).Endpoints(t.Context()); err == nil || !strings.Contains(err.Error(), "cannot be reached for /v1/webhook_endpoints") {
+		t.Errorf("of nobody: %v", err)
+	}
+}
+
+// The key goes where it was meant to go.
+func TestARedirectIsNotFollowed(t *testing.T) {
+	account := stripetest.New(t)
+	moved := httptest.NewServer(http.RedirectHandler(account.URL+"/v1/webhook_endpoints", http.StatusTemporaryRedirect))
+	defer moved.Close()
+	if list, err := client(t, moved.URL, account.Key).Endpoints(t.Context()); err == nil || len(account.Calls()) != 0 {
+		t.Errorf("got %v, %v and %d calls behind the redirect", list, err, len(account.Calls()))
+	}
+}
+
+func TestStripesClock(t *testing.T) {
+	account := stripetest.New(t)
+	account.SetNow(func() time.Time { return time.Now().Add(-10 * time.Minute) })
+	api := client(t, account.URL, account.Key)
+	if c, ok := api.Clock(); ok {
+		t.Errorf("it is known before a call: %+v", c)
+	}
+	account.Fail(stripetest.Fault{Status: 402})
+	if _, err := api.Endpoints(t.Context()); err == nil {
+		t.Fatal("the call did not fail")
+	}
+	c, ok := api.Clock()
+	if !ok || (c.Skew-10*time.Minute).Abs() > 2*time.Second || api.Now().After(time.Now().Add(-9*time.Minute)) {
+		t.Errorf("the clock is %+v, the time %s", c, api.Now())
+	}
+}
+
+// object is what an event of ours holds, as Stripe's API gives it.
+func objectOf(t testing.TB, name string) []byte {
+	t.Helper()
+	body := sample(t, name)
+	at := bytes.Index(body, []byte(`"object": {`))
+	if at < 0 {
+		t.Fatalf("%s has no object", name)
+	}
+	depth := 0
+	for i, c := range body[at+len(`"object": `):] {
+		switch c {
+		case '{':
+			depth++
+		case '}':
+			if depth--; depth == 0 {
+				return body[at+len(`"object": `):][:i+1]
+			}
+		}
+	}
+	t.Fatalf("the object in %s does not end", name)
+	return nil
+}
+
+func TestObjectsAreFetchedAsEvents(t *testing.T) {
+	account := stripetest.New(t)
+	api := client(t, account.URL, account.Key)
+	at := time.Unix(1790000000, 0)
+	account.SetNow(func() time.Time { return at })
+	for _, name := range []string{"payment_intent.succeeded", "charge.refunded", "refund.created", "charge.dispute.closed", "checkout.session.completed"} {
+		want := stripe.Decode(sample(t, name), false)
+		object := objectOf(t, name)
+		account.Put(object, "acct_7")
+		id := strings.Split(strings.SplitN(string(object), `"id": "`, 2)[1], `"`)[0]
+		got, err := api.Fetch(t.Context(), "acct_7", false, id)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if got.ID != "fetch_"+id+"_1790000000" || got.Created != 1790000000 || got.Account != "acct_7" || got.Quarantine != "" || got.APIVersion != "2023-10-16" {
+			t.Errorf("%s was fetched as %+v", name, got)
+		}
+		if got.Facts.PaymentIntent != want.Facts.PaymentIntent || got.Facts.Charge != want.Facts.Charge && want.Facts.Charge != "" || len(got.Facts.Refunds) < len(want.Facts.Refunds) {
+			t.Errorf("%s was fetched with the facts %+v, want %+v", name, got.Facts, want.Facts)
+		}
+		again := stripe.Decode(got.Raw, false)
+		if again.ID != got.ID || !reflect.DeepEqual(again.Facts, got.Facts) || again.Account != got.Account || again.Type != got.Type {
+			t.Errorf("%s reads as %+v the next time", name, again)
+		}
+	}
+	if _, err := api.Fetch(t.Context(), "", false, "cus_1"); !errors.Is(err, stripe.ErrNoObject) {
+		t.Errorf("of a customer: %v", err)
+	}
+	if _, err := api.Fetch(t.Context(), "", false, "pi_../../x"); !errors.Is(err, stripe.ErrNoObject) {
+		t.Errorf("of a path: %v", err)
+	}
+	account.Put([]byte(`{"id":"pi_live","object":"payment_intent","status":"succeeded","livemode":true,"created":1}`), "")
+	if _, err := api.Fetch(t.Context(), "", false, "pi_live"); err == nil || !strings.Contains(err.Error(), "live mode") {
+		t.Errorf("of the other mode: %v", err)
+	}
+	page, err := api.Objects(t.Context(), "acct_7", false, "refund", 0, "")
+	if err != nil || len(page.Events) != 1 || page.Next != "" || page.Events[0].Type != "refund.fetched" {
+		t.Errorf("the refunds: %+v, %v", page, err)
+	}
+}
+
+func TestAThinEventIsResolved(t *testing.T) {
+	thin := sample(t, "v1.payment_intent.succeeded")
+	id := stripe.Related(thin)
+	if !strings.HasPrefix(id, "pi_") {
+		t.Fatalf("it is about %q", id)
+	}
+	e := stripe.Resolve(thin, false, &ledger.Event{Facts: ledger.Facts{PaymentIntent: id, Charge: "ch_1"}})
+	if e.Quarantine != "" || e.Facts.PaymentIntent != id || e.Facts.About() || e.Created == 0 {
+		t.Errorf("it reads as %+v", e)
+	}
+	if e = stripe.Resolve(thin, true, &ledger.Event{}); e.Quarantine == "" {
+		t.Errorf("of the other mode it reads as %+v", e)
+	}
+	if id := stripe.Related([]byte(`{"related_object":{"id":"bm_1"}}`)); id != "" {
+		t.Errorf("%q can be fetched", id)
+	}
+}
+
+func TestEndpointsAreWritten(t *testing.T) {
+	account := stripetest.New(t)
+	api := client(t, account.URL, account.Key)
+	made, err := api.CreateEndpoint(t.Context(), "https://pay.haderer.example/webhooks/stripe", "2026-08-26.dahlia", "Tillhook")
+	if err != nil || made.Secret == "" || made.APIVersion != "2026-08-26.dahlia" || len(made.Lacks()) != 0 || !made.Enabled() {
+		t.Fatalf("made %+v, %v", made, err)
+	}
+	if e, err := api.SetTypes(t.Context(), made.ID, []string{"charge.succeeded", "customer.created"}); err != nil || len(e.Lacks()) != len(stripe.Types)-1 {
+		t.Errorf("it has %+v, %v", e, err)
+	}
+	account.Endpoint(made.ID)["status"] = "disabled"
+	if e, err := api.EnableEndpoint(t.Context(), made.ID); err != nil || !e.Enabled() {
+		t.Errorf("enabled: %+v, %v", e, err)
+	}
+	if _, err := api.EnableEndpoint(t.Context(), "we_1/../x"); err == nil {
+		t.Error("a path was taken for an id")
+	}
+	if all := (&stripe.Endpoint{EnabledEvents: []string{"*"}}).Lacks(); all != nil {
+		t.Errorf("with all events it lacks %v", all)
+	}
+	account.AddEndpoint(map[string]any{"id": "we_thin", "url": "https://thin.haderer.example/", "event_payload": "thin"})
+	list, err := api.Destinations(t.Context())
+	if err != nil || len(list) != 2 || list[1].Payload != "thin" || list[1].URL() != "https://thin.haderer.example/" {
+		t.Errorf("destinations %+v, %v", list, err)
+	}
+}
+
+// Stripe's own mock knows every path and parameter of its API, and refuses others. https://github.com/stripe/stripe-mock
+func TestStripesOwnMockTakesTheCalls(t *testing.T) {
+	path, err := exec.LookPath("stripe-mock")
+	if err != nil {
+		missing(t, "stripe-mock is not installed")
+	}
+	address := startMock(t, path)
+	api := client(t, address, "sk_test_123")
+	now := time.Now().Unix()
+	for _, group := range stripe.TypeGroups() {
+		if _, err := api.Events(t.Context(), "acct_1", false, group, now-3600, now, "evt_123"); err != nil {
+			t.Errorf("events: %v", err)
+		}
+	}
+	if list, err := api.Endpoints(t.Context()); err != nil || len(list) == 0 || list[0].URL == "" || list[0].Status == "" {
+		t.Errorf("endpoints: %+v, %v", list, err)
+	}
+	if e, err := api.CreateEndpoint(t.Context(), "https://pay.haderer.example/webhooks/stripe", "2023-10-16", "Tillhook"); e.ID == "" || err != nil && !strings.Contains(err.Error(), "told no secret") {
+		t.Errorf("create: %+v, %v", e, err)
+	}
+	if _, err := api.SetTypes(t.Context(), "we_123", stripe.Types[:]); err != nil {
+		t.Errorf("update: %v", err)
+	}
+	if _, err := api.EnableEndpoint(t.Context(), "we_123"); err != nil {
+		t.Errorf("enable: %v", err)
+	}
+	for _, id := range []string{"pi_123", "ch_123", "re_123", "dp_123", "cs_123"} {
+		if e, err := api.Fetch(t.Context(), "", false, id); err != nil || !e.Facts.About() {
+			t.Errorf("fetch %s: %+v, %v", id, e, err)
+		}
+	}
+	for _, kind := range stripe.Listed {
+		if page, err := api.Objects(t.Context(), "", false, kind, now, ""); err != nil || len(page.Events) == 0 {
+			t.Errorf("list of %s: %v", kind, err)
+		}
+	}
+	if page, err := api.RefundsOf(t.Context(), "", false, "ch_123", ""); err != nil || len(page.Events) == 0 {
+		t.Errorf("refunds of a charge: %v", err)
+	}
+}
+
+// missing skips a test for want of something, which in CI is a failure.
+func missing(t *testing.T, what string) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatal(what)
+	}
+	t.Skip(what)
+}
+
+// startMock starts Stripe's mock on a port that is free, until the test ends.
+func startMock(t *testing.T, path string) (address string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address = l.Addr().String()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	mock := exec.Command(path, "-http-addr", address)
+	var said bytes.Buffer
+	mock.Stdout, mock.Stderr = &said, &said
+	if err := mock.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = mock.Process.Kill()
+		_ = mock.Wait() // it was killed
+		if t.Failed() {
+			t.Logf("stripe-mock said: %s", said.Bytes())
+		}
+	})
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		if conn, err := net.Dial("tcp", address); err == nil {
+			conn.Close()
+			return "http://" + address
+		}
+	}
+	t.Fatalf("stripe-mock does not listen: %s", said.Bytes())
+	return ""
+}

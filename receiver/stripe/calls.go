@@ -1,0 +1,313 @@
+package stripe
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	stripego "github.com/stripe/stripe-go/v76"
+
+	"tillhook/ledger"
+)
+
+// typesPerCall is how many event types one call can name. https://docs.stripe.com/api/events/list
+const typesPerCall = 20
+
+// TypeGroups are Types in as few parts as calls need.
+func TypeGroups() [][]string {
+	parts := (len(Types) + typesPerCall - 1) / typesPerCall
+	return slices.Collect(slices.Chunk(Types[:], (len(Types)+parts-1)/parts))
+}
+
+// Page is a part of what Stripe lists, newest first.
+type Page struct {
+	Events []*ledger.Event
+	Next   string // the id to go on behind; empty at the end
+}
+
+// Events lists one page of the events of some types that were created in [from, to), Unix seconds, behind the id after. An
+// account is a connected one; empty for the platform's own. Source and Received are left to the caller.
+// https://docs.stripe.com/api/events/list
+func (a *API) Events(ctx context.Context, account string, livemode bool, types []string, from, to int64, after string) (Page, error) {
+	params := url.Values{"types[]": types, "created[gte]": {strconv.FormatInt(from, 10)}, "created[lt]": {strconv.FormatInt(to, 10)}}
+	data, next, _, err := a.page(ctx, "/v1/events", account, params, after)
+	page := Page{Next: next}
+	for _, raw := range data {
+		e := Decode(raw, livemode)
+		if e.Account == "" {
+			e.Account = account
+		}
+		page.Events = append(page.Events, e)
+	}
+	return page, err
+}
+
+// objects are those that events are about and that can be fetched: how their ids begin, and where they lie.
+var objects = []struct {
+	kind, path string
+	begins     []string
+	expand     string
+}{
+	{"payment_intent", "/v1/payment_intents", []string{"pi_"}, "latest_charge"},
+	{"charge", "/v1/charges", []string{"ch_", "py_"}, "refunds"},
+	{"refund", "/v1/refunds", []string{"re_", "pyr_"}, ""},
+	{"dispute", "/v1/disputes", []string{"dp_", "du_"}, ""},
+	{"checkout.session", "/v1/checkout/sessions", []string{"cs_"}, ""},
+}
+
+// ErrNoObject is asked for what cannot be fetched.
+var ErrNoObject = errors.New("it is not the id of a PaymentIntent, a charge, a refund, a dispute or a Checkout Session")
+
+// Fetch reads an object as it is now, as an event of ours.
+func (a *API) Fetch(ctx context.Context, account string, livemode bool, id string) (*ledger.Event, error) {
+	for _, o := range objects {
+		if !usableID(id) || !slices.ContainsFunc(o.begins, func(begin string) bool { return strings.HasPrefix(id, begin) }) {
+			continue
+		}
+		params := url.Values{}
+		if o.expand != "" {
+			params.Set("expand[]", o.expand)
+		}
+		var raw json.RawMessage
+		date, err := a.call(ctx, http.MethodGet, o.path+"/"+id, account, params, &raw)
+		if err != nil {
+			return nil, err
+		}
+		return fetched(raw, account, livemode, date)
+	}
+	return nil, fmt.Errorf("%.60q: %w", id, ErrNoObject)
+}
+
+// RefundsOf lists one page of all refunds of a charge, as events of ours, behind the id after.
+func (a *API) RefundsOf(ctx context.Context, account string, livemode bool, charge, after string) (Page, error) {
+	return a.listObjects(ctx, account, livemode, "/v1/refunds", url.Values{"charge": {charge}}, after)
+}
+
+// Listed are the kinds of objects that Objects lists.
+var Listed = [...]string{"charge", "refund", "dispute"}
+
+// Objects lists one page of the objects of a kind that were created since, Unix seconds, as events of ours, behind the id after.
+func (a *API) Objects(ctx context.Context, account string, livemode bool, kind string, since int64, after string) (Page, error) {
+	for _, o := range objects {
+		if o.kind != kind || !slices.Contains(Listed[:], kind) {
+			continue
+		}
+		return a.listObjects(ctx, account, livemode, o.path, url.Values{"created[gte]": {strconv.FormatInt(since, 10)}}, after)
+	}
+	return Page{}, fmt.Errorf("%.60q is not listed: %w", kind, ErrNoObject)
+}
+
+func (a *API) listObjects(ctx context.Context, account string, livemode bool, path string, params url.Values, after string) (Page, error) {
+	data, next, date, err := a.page(ctx, path, account, params, after)
+	page := Page{Next: next}
+	for _, raw := range data {
+		e, err := fetched(raw, account, livemode, date)
+		if err != nil {
+			return Page{}, err
+		}
+		page.Events = append(page.Events, e)
+	}
+	return page, err
+}
+
+// fetched makes an event of an object that Stripe's API gave at a time by its clock. It has an event's form, so that it is
+// decoded like any other, now and later.
+func fetched(object json.RawMessage, account string, livemode bool, date int64) (*ledger.Event, error) {
+	var o struct {
+		ID       string `json:"id"`
+		Object   string `json:"object"`
+		Livemode *bool  `json:"livemode"`
+	}
+	if err := json.Unmarshal(object, &o); err != nil || !usableID(o.ID) || o.Object == "" {
+		return nil, fmt.Errorf("an object came from Stripe without an id or a kind: %w", errNotStripe)
+	}
+	if o.Livemode != nil && *o.Livemode != livemode {
+		return nil, fmt.Errorf("from Stripe came %s, which is of %s mode: the key is not of this receiver's mode", o.ID, ledger.ModeName(*o.Livemode))
+	}
+	body, err := json.Marshal(struct {
+		ID         string          `json:"id"`
+		Object     string          `json:"object"`
+		Account    string          `json:"account,omitempty"`
+		APIVersion string          `json:"api_version"`
+		Created    int64           `json:"created"`
+		Data       json.RawMessage `json:"data"`
+		Livemode   bool            `json:"livemode"`
+		Type       string          `json:"type"`
+	}{ledger.FetchedPrefix + o.ID + "_" + strconv.FormatInt(date, 10), "event", account, stripego.APIVersion, date,
+		slices.Concat(json.RawMessage(`{"object":`), object, json.RawMessage("}")), livemode, o.Object + ".fetched"})
+	if err != nil {
+		return nil, fmt.Errorf("make an event of %s: %w", o.ID, err)
+	}
+	e := Decode(body, livemode)
+	if e.Quarantine != "" || !e.Facts.About() {
+		return nil, fmt.Errorf("from Stripe came %s (%.40q) in a form that cannot be read: %w", o.ID, o.Object, errNotStripe)
+	}
+	return e, nil
+}
+
+// Related is the id of the object that a thin event is about; empty if it is about none that can be fetched.
+// https://docs.stripe.com/event-destinations#thin-events
+func Related(body []byte) string {
+	var e struct {
+		RelatedObject struct {
+			ID string `json:"id"`
+		} `json:"related_object"`
+	}
+	if json.Unmarshal(body, &e) != nil {
+		return ""
+	}
+	for _, o := range objects {
+		if slices.ContainsFunc(o.begins, func(begin string) bool { return strings.HasPrefix(e.RelatedObject.ID, begin) }) {
+			return e.RelatedObject.ID
+		}
+	}
+	return ""
+}
+
+// Resolve reads a thin event as what it says once the object it is about has been fetched: that it is about the same payment.
+func Resolve(body []byte, livemode bool, object *ledger.Event) *ledger.Event {
+	e := Decode(body, livemode)
+	if e.Quarantine == ledger.ThinEvent && e.Livemode == livemode {
+		e.Quarantine = ""
+		e.Facts = ledger.Facts{PaymentIntent: object.Facts.PaymentIntent, Charge: object.Facts.Charge}
+	}
+	return e
+}
+
+// Endpoint is a webhook endpoint as Stripe has it. https://docs.stripe.com/api/webhook_endpoints/object
+type Endpoint struct {
+	ID            string   `json:"id"`
+	URL           string   `json:"url"`
+	Status        string   `json:"status"` // enabled, disabled
+	Livemode      bool     `json:"livemode"`
+	EnabledEvents []string `json:"enabled_events"`
+	APIVersion    string   `json:"api_version"` // empty for the account's default
+	Application   string   `json:"application"` // empty unless it is of a Connect application
+	Description   string   `json:"description"`
+	Created       int64    `json:"created"`
+	Secret        string   `json:"secret"` // at its creation only
+}
+
+// Enabled tells whether Stripe sends to it.
+func (e *Endpoint) Enabled() bool { return e.Status == "enabled" }
+
+// Lacks are the types that move money and that the endpoint is not sent.
+func (e *Endpoint) Lacks() []string {
+	if slices.Contains(e.EnabledEvents, "*") {
+		return nil
+	}
+	var missing []string
+	for _, t := range Types {
+		if !slices.Contains(e.EnabledEvents, t) {
+			missing = append(missing, t)
+		}
+	}
+	return missing
+}
+
+// Endpoints lists all webhook endpoints of the key's mode.
+func (a *API) Endpoints(ctx context.Context) ([]Endpoint, error) {
+	var list []Endpoint
+	for after := ""; ; {
+		data, next, _, err := a.page(ctx, endpointsPath, "", nil, after)
+		if err != nil {
+			return nil, err
+		}
+		for _, raw := range data {
+			var e Endpoint
+			if err := json.Unmarshal(raw, &e); err != nil || e.ID == "" {
+				return nil, fmt.Errorf("an endpoint came from Stripe that cannot be read: %w", errNotStripe)
+			}
+			list = append(list, e)
+		}
+		if after = next; next == "" {
+			return list, nil
+		}
+	}
+}
+
+const endpointsPath = "/v1/webhook_endpoints"
+
+// CreateEndpoint makes an endpoint that is sent the types that move money, in bodies of an API version. Its Secret is told this once.
+// https://docs.stripe.com/api/webhook_endpoints/create
+func (a *API) CreateEndpoint(ctx context.Context, address, apiVersion, description string) (*Endpoint, error) {
+	var e Endpoint
+	_, err := a.call(ctx, http.MethodPost, endpointsPath, "", url.Values{
+		"url": {address}, "enabled_events[]": Types[:], "api_version": {apiVersion}, "description": {description},
+	}, &e)
+	if err == nil && (e.ID == "" || !strings.HasPrefix(e.Secret, "whsec_")) {
+		err = fmt.Errorf("an endpoint was made, and Stripe told no secret: %w", errNotStripe)
+	}
+	return &e, err
+}
+
+// SetTypes has an endpoint be sent exactly these types. https://docs.stripe.com/api/webhook_endpoints/update
+func (a *API) SetTypes(ctx context.Context, id string, types []string) (*Endpoint, error) {
+	return a.updateEndpoint(ctx, id, url.Values{"enabled_events[]": types})
+}
+
+// EnableEndpoint has Stripe send to an endpoint again.
+func (a *API) EnableEndpoint(ctx context.Context, id string) (*Endpoint, error) {
+	return a.updateEndpoint(ctx, id, url.Values{"disabled": {"false"}})
+}
+
+func (a *API) updateEndpoint(ctx context.Context, id string, params url.Values) (*Endpoint, error) {
+	if !usableID(id) {
+		return nil, fmt.Errorf("%.60q is not the id of an endpoint", id)
+	}
+	var e Endpoint
+	_, err := a.call(ctx, http.MethodPost, endpointsPath+"/"+id, "", params, &e)
+	return &e, err
+}
+
+// Destination is an event destination as Stripe's API v2 has it: it tells which endpoints are sent thin events.
+// https://docs.stripe.com/api/v2/core/event-destinations/object
+type Destination struct {
+	ID      string `json:"id"`
+	Payload string `json:"event_payload"` // snapshot, thin
+	Webhook *struct {
+		URL string `json:"url"`
+	} `json:"webhook_endpoint"`
+}
+
+// URL is where its events go; empty if that is no webhook endpoint.
+func (d *Destination) URL() string {
+	if d.Webhook == nil {
+		return ""
+	}
+	return d.Webhook.URL
+}
+
+// Destinations lists all event destinations.
+func (a *API) Destinations(ctx context.Context) ([]Destination, error) {
+	var list []Destination
+	path, params := "/v2/core/event_destinations", url.Values{"include[]": {"webhook_endpoint.url"}, "limit": {strconv.Itoa(pageSize)}}
+	for range maxDestinationPages {
+		var page struct {
+			Data []Destination `json:"data"`
+			Next string        `json:"next_page_url"`
+		}
+		if _, err := a.call(ctx, http.MethodGet, path, "", params, &page); err != nil {
+			return nil, err
+		}
+		list = append(list, page.Data...)
+		if page.Next == "" {
+			return list, nil
+		}
+		next, err := url.Parse(page.Next)
+		if err != nil || !strings.HasPrefix(next.Path, "/v2/core/event_destinations") {
+			return nil, fmt.Errorf("the list of event destinations has no next page that can be asked for: %w", errNotStripe)
+		}
+		path, params = next.Path, next.Query()
+	}
+	return nil, fmt.Errorf("the list of event destinations does not end: %w", errNotStripe)
+}
+
+// maxDestinationPages bounds a list that an account has a few entries in.
+const maxDestinationPages = 20

@@ -1,0 +1,455 @@
+// Package stripetest is a Stripe for tests: an account with events, endpoints and objects that is asked by Stripe's own API,
+// on this machine. It keeps to what Stripe documents of cursors, filters, limits and errors, and fails as it is told to.
+// It shares no code with the client that it tests.
+package stripetest
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Account is a Stripe account of one mode. Its methods may be called from any goroutine.
+type Account struct {
+	URL string // of the API
+	Key string // the one that is accepted
+
+	mu        sync.Mutex // guards all below
+	now       func() time.Time
+	events    []object
+	endpoints []object
+	objects   []object
+	denied    map[string]string // by path: the right that the key lacks
+	faults    []Fault
+	calls     []Call
+	before    func(n int, r *http.Request)
+	made      int
+}
+
+// object is one thing as Stripe tells it.
+type object struct {
+	id, kind, typ, account string
+	created                int64
+	fields                 map[string]any
+}
+
+// Call is one request that came.
+type Call struct {
+	Method, Path, Account string
+	Params                url.Values
+	Version               string
+}
+
+// Fault is how a call fails.
+type Fault struct {
+	Path       string // it begins so; empty for any
+	Status     int    // an error of Stripe's; 0 for none
+	RetryAfter string
+	Slow       time.Duration // before the answer
+	Cut        bool          // the answer breaks off in the middle
+	HTML       bool          // something else answers
+}
+
+// New starts an account that is empty. It ends with the test.
+func New(t testing.TB) *Account {
+	t.Helper()
+	a := &Account{Key: "rk_test_51QbD7sKvHadernBlStripetest", now: time.Now, denied: map[string]string{}}
+	server := httptest.NewServer(a)
+	t.Cleanup(server.Close)
+	a.URL = server.URL
+	return a
+}
+
+// SetNow sets Stripe's clock.
+func (a *Account) SetNow(now func() time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.now = now
+}
+
+// AddEvent has an event been made, in the account that body names by "account" or, for account not empty, in that one, where
+// its own API does not name it.
+func (a *Account) AddEvent(body []byte, account string) {
+	fields := parse(body)
+	if account != "" {
+		delete(fields, "account")
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.events = append(a.events, object{id: text(fields["id"]), kind: "event", typ: text(fields["type"]), account: account, created: number(fields["created"]), fields: fields})
+}
+
+// AddEndpoint has an endpoint been made.
+func (a *Account) AddEndpoint(fields map[string]any) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	whole := map[string]any{"object": "webhook_endpoint", "api_version": nil, "application": nil, "created": a.now().Unix(), "description": nil,
+		"enabled_events": []any{"*"}, "livemode": strings.Contains(a.Key, "_live_"), "metadata": map[string]any{}, "status": "enabled"}
+	for name, value := range fields {
+		whole[name] = value
+	}
+	a.endpoints = append(a.endpoints, object{id: text(whole["id"]), kind: "webhook_endpoint", created: number(whole["created"]), fields: whole})
+}
+
+// Put has an object be as it is said, whatever it was.
+func (a *Account) Put(body []byte, account string) {
+	fields := parse(body)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	o := object{id: text(fields["id"]), kind: text(fields["object"]), account: account, created: number(fields["created"]), fields: fields}
+	a.objects = slices.DeleteFunc(a.objects, func(old object) bool { return old.id == o.id })
+	a.objects = append(a.objects, o)
+}
+
+// Endpoint is an endpoint as it is now; nil where there is none.
+func (a *Account) Endpoint(id string) map[string]any {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, o := range a.endpoints {
+		if o.id == id {
+			return o.fields
+		}
+	}
+	return nil
+}
+
+// Deny has calls to a path answered that the key lacks a right, as rak_event_read.
+func (a *Account) Deny(path, right string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.denied[path] = right
+}
+
+// Fail has the next calls fail, each as the next fault says.
+func (a *Account) Fail(faults ...Fault) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.faults = append(a.faults, faults...)
+}
+
+// Before has something done before each call is answered; n counts calls from 1.
+func (a *Account) Before(do func(n int, r *http.Request)) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.before = do
+}
+
+// Calls are those that came so far.
+func (a *Account) Calls() []Call {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.calls)
+}
+
+// ServeHTTP answers as Stripe would.
+func (a *Account) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if err := r.ParseForm(); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	a.mu.Lock()
+	a.calls = append(a.calls, Call{r.Method, r.URL.Path, r.Header.Get("Stripe-Account"), r.Form, r.Header.Get("Stripe-Version")})
+	before, n := a.before, len(a.calls)
+	var fault Fault
+	if i := slices.IndexFunc(a.faults, func(f Fault) bool { return strings.HasPrefix(r.URL.Path, f.Path) }); i >= 0 {
+		fault = a.faults[i]
+		a.faults = slices.Delete(a.faults, i, i+1)
+	}
+	a.mu.Unlock()
+	if before != nil {
+		before(n, r)
+	}
+	select {
+	case <-time.After(fault.Slow):
+	case <-r.Context().Done():
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	w.Header().Set("Date", a.now().UTC().Format(http.TimeFormat))
+	w.Header().Set("Request-Id", fmt.Sprintf("req_%d", n))
+	w.Header().Set("Content-Type", "application/json")
+	if fault.RetryAfter != "" {
+		w.Header().Set("Retry-After", fault.RetryAfter)
+	}
+	switch {
+	case fault.HTML:
+		w.Header().Set("Content-Type", "text/html")
+		w.WriteHeader(cmp.Or(fault.Status, http.StatusBadGateway))
+		fmt.Fprint(w, "<html><body>Blocked by policy</body></html>")
+		return
+	case fault.Status != 0:
+		refuse(w, fault.Status, "api_error", "", "It did not work.")
+		return
+	}
+	status, answer := a.answer(r)
+	body, err := json.MarshalIndent(answer, "", "  ")
+	if err != nil {
+		panic(err)
+	}
+	if fault.Cut {
+		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+		_, _ = w.Write(body[:len(body)/2])
+		return
+	}
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // who hung up is not told
+}
+
+func refuse(w http.ResponseWriter, status int, typ, code, message string) {
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(failure(typ, code, message))
+}
+
+func failure(typ, code, message string) map[string]any {
+	e := map[string]any{"type": typ, "message": message}
+	if code != "" {
+		e["code"] = code
+	}
+	return map[string]any{"error": e}
+}
+
+// answer is called with the lock held.
+func (a *Account) answer(r *http.Request) (status int, answer any) {
+	if r.Header.Get("Authorization") != "Bearer "+a.Key {
+		return http.StatusUnauthorized, failure("invalid_request_error", "", "Invalid API Key provided: sk_test_********************wrong")
+	}
+	for path, right := range a.denied {
+		if strings.HasPrefix(r.URL.Path, path) && (r.Method == http.MethodPost) == strings.HasSuffix(right, "_write") {
+			return http.StatusForbidden, failure("invalid_request_error", "", "The provided key 'rk_test_*********etest' does not have the required permissions for this endpoint on account 'acct_1QbD7sKvHadernBl'. Having the '"+right+"' permission would allow this request to continue.")
+		}
+	}
+	account := r.Header.Get("Stripe-Account")
+	path := strings.TrimPrefix(r.URL.Path, "/v1/")
+	kind, id, _ := strings.Cut(path, "/")
+	if strings.HasPrefix(path, "checkout/sessions") {
+		kind, id = "checkout/sessions", strings.TrimPrefix(strings.TrimPrefix(path, "checkout/sessions"), "/")
+	}
+	switch {
+	case r.URL.Path == "/v2/core/event_destinations" && r.Method == http.MethodGet:
+		return a.destinations(r)
+	case kind == "webhook_endpoints" && r.Method == http.MethodPost:
+		return a.writeEndpoint(r, id)
+	case r.Method != http.MethodGet:
+		return http.StatusMethodNotAllowed, failure("invalid_request_error", "", "This cannot be written.")
+	case kind == "events" && id == "":
+		return a.list(r, "/v1/events", slices.DeleteFunc(slices.Clone(a.events), func(o object) bool {
+			return o.account != account || o.created < a.now().Add(-30*24*time.Hour).Unix() || o.created > a.now().Unix()
+		}))
+	case kind == "webhook_endpoints" && id == "":
+		return a.list(r, "/v1/webhook_endpoints", a.endpoints)
+	}
+	kinds := map[string]string{"payment_intents": "payment_intent", "charges": "charge", "refunds": "refund", "disputes": "dispute", "checkout/sessions": "checkout.session"}
+	if kinds[kind] == "" {
+		return http.StatusNotFound, failure("invalid_request_error", "", "Unrecognized request URL ("+r.Method+": "+r.URL.Path+").")
+	}
+	own := slices.DeleteFunc(slices.Clone(a.objects), func(o object) bool { return o.kind != kinds[kind] || o.account != account })
+	if id == "" {
+		return a.list(r, "/v1/"+kind, own)
+	}
+	for _, o := range own {
+		if o.id == id {
+			return http.StatusOK, a.expand(o, r.Form["expand[]"])
+		}
+	}
+	return http.StatusNotFound, failure("invalid_request_error", "resource_missing", "No such "+kinds[kind]+": '"+id+"'")
+}
+
+// expand puts objects in the place of their ids.
+func (a *Account) expand(o object, names []string) map[string]any {
+	fields := map[string]any{}
+	for name, value := range o.fields {
+		fields[name] = value
+	}
+	for _, name := range names {
+		switch name {
+		case "refunds":
+			var data []any
+			for _, f := range a.objects {
+				if f.kind == "refund" && f.fields["charge"] == o.id {
+					data = append(data, f.fields)
+				}
+			}
+			fields["refunds"] = map[string]any{"object": "list", "data": data[:min(len(data), 10)], "has_more": len(data) > 10}
+		default:
+			for _, other := range a.objects {
+				if other.id == text(fields[name]) {
+					fields[name] = other.fields
+				}
+			}
+		}
+	}
+	return fields
+}
+
+// list answers with a page, newest first. https://docs.stripe.com/api/pagination
+func (a *Account) list(r *http.Request, path string, of []object) (status int, answer any) {
+	bad := func(format string, args ...any) (int, any) {
+		return http.StatusBadRequest, failure("invalid_request_error", "parameter_invalid", fmt.Sprintf(format, args...))
+	}
+	limit := 10
+	types := map[string]bool{}
+	after := ""
+	from, to := int64(0), int64(1)<<62
+	charge := ""
+	for name, values := range r.Form {
+		n, err := strconv.ParseInt(values[0], 10, 64)
+		switch name {
+		case "limit":
+			if err != nil || n < 1 || n > 100 {
+				return bad("This value must be from 1 to 100.")
+			}
+			limit = int(n)
+		case "types[]":
+			if len(values) > 20 {
+				return bad("Array types exceeds maximum 20 allowed elements.")
+			}
+			for _, v := range values {
+				types[v] = true
+			}
+		case "created[gte]":
+			from = n
+		case "created[lt]":
+			to = n
+		case "starting_after":
+			after = values[0]
+		case "charge":
+			charge = values[0]
+		default:
+			return bad("Received unknown parameter: %s", name)
+		}
+		if strings.HasPrefix(name, "created") && err != nil {
+			return bad("Invalid integer: %s", values[0])
+		}
+	}
+	of = slices.Clone(of)
+	slices.Reverse(of)
+	slices.SortStableFunc(of, func(x, y object) int { return cmp.Compare(y.created, x.created) })
+	begun := after == ""
+	data := []any{}
+	more := false
+	for _, o := range of {
+		if !begun {
+			begun = o.id == after
+			continue
+		}
+		if o.created < from || o.created >= to || len(types) > 0 && !types[o.typ] || charge != "" && o.fields["charge"] != charge {
+			continue
+		}
+		if len(data) == limit {
+			more = true
+			break
+		}
+		data = append(data, o.fields)
+	}
+	if !begun {
+		return http.StatusBadRequest, failure("invalid_request_error", "resource_missing", "No such object: '"+after+"'")
+	}
+	return http.StatusOK, map[string]any{"object": "list", "url": path, "has_more": more, "data": data}
+}
+
+// destinations tells the endpoints as the API v2 does; those that have event_payload among their fields tell it.
+func (a *Account) destinations(r *http.Request) (status int, answer any) {
+	if r.Header.Get("Stripe-Version") < "2024-09-30" {
+		return http.StatusBadRequest, failure("invalid_request_error", "", "This API version has no v2.")
+	}
+	data := []any{}
+	for _, o := range a.endpoints {
+		d := map[string]any{"id": "ed_" + o.id, "object": "v2.core.event_destination", "type": "webhook_endpoint", "event_payload": "snapshot", "webhook_endpoint": nil}
+		if payload, ok := o.fields["event_payload"]; ok {
+			d["event_payload"] = payload
+		}
+		if slices.Contains(r.Form["include[]"], "webhook_endpoint.url") {
+			d["webhook_endpoint"] = map[string]any{"url": o.fields["url"]}
+		}
+		data = append(data, d)
+	}
+	return http.StatusOK, map[string]any{"data": data, "next_page_url": nil, "previous_page_url": nil}
+}
+
+// writeEndpoint makes an endpoint, or changes one.
+func (a *Account) writeEndpoint(r *http.Request, id string) (status int, answer any) {
+	if r.Header.Get("Idempotency-Key") == "" {
+		return http.StatusBadRequest, failure("idempotency_error", "", "A test wants an Idempotency-Key.")
+	}
+	changed := map[string]any{}
+	for name, values := range r.PostForm {
+		switch name {
+		case "url", "api_version", "description":
+			changed[name] = values[0]
+		case "enabled_events[]":
+			var list []any
+			for _, v := range values {
+				list = append(list, v)
+			}
+			changed["enabled_events"] = list
+		case "disabled":
+			changed["status"] = map[string]string{"true": "disabled", "false": "enabled"}[values[0]]
+		default:
+			return http.StatusBadRequest, failure("invalid_request_error", "parameter_unknown", "Received unknown parameter: "+name)
+		}
+	}
+	if id != "" {
+		for _, o := range a.endpoints {
+			if o.id == id {
+				for name, value := range changed {
+					o.fields[name] = value
+				}
+				return http.StatusOK, o.fields
+			}
+		}
+		return http.StatusNotFound, failure("invalid_request_error", "resource_missing", "No such webhook endpoint: '"+id+"'")
+	}
+	if len(a.endpoints) >= 16 {
+		return http.StatusBadRequest, failure("invalid_request_error", "", "You have reached the maximum of 16 test webhook endpoints.")
+	}
+	a.made++
+	whole := map[string]any{"id": fmt.Sprintf("we_1Made%d", a.made), "object": "webhook_endpoint", "application": nil, "created": a.now().Unix(),
+		"livemode": strings.Contains(a.Key, "_live_"), "metadata": map[string]any{}, "status": "enabled"}
+	for name, value := range changed {
+		whole[name] = value
+	}
+	a.endpoints = append(a.endpoints, object{id: text(whole["id"]), kind: "webhook_endpoint", created: a.now().Unix(), fields: whole})
+	told := map[string]any{"secret": fmt.Sprintf("whsec_theSecretOfMade%d", a.made)}
+	for name, value := range whole {
+		told[name] = value
+	}
+	return http.StatusOK, told
+}
+
+func parse(body []byte) map[string]any {
+	d := json.NewDecoder(strings.NewReader(string(body)))
+	d.UseNumber()
+	var fields map[string]any
+	if err := d.Decode(&fields); err != nil {
+		panic(fmt.Sprintf("a test's own body: %v", err))
+	}
+	return fields
+}
+
+func text(v any) string {
+	s, _ := v.(string)
+	return s
+}
+
+func number(v any) int64 {
+	switch n := v.(type) {
+	case json.Number:
+		i, _ := n.Int64()
+		return i
+	case int64:
+		return n
+	case int:
+		return int64(n)
+	}
+	return 0
+}
