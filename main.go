@@ -29,6 +29,7 @@ import (
 	"tillhook/receiver/cli"
 	"tillhook/receiver/config"
 	"tillhook/receiver/operator"
+	"tillhook/receiver/reconcile"
 	"tillhook/receiver/stripe"
 	"tillhook/systemd"
 )
@@ -166,7 +167,7 @@ func (p *process) serve(ctx context.Context, c *config.Config, logTo io.Writer, 
 	p.reload.Store(&reload)
 	defer p.reload.Store(nil)
 	lines := receiver.NewLines(logTo)
-	log := newLog(c, lines)
+	log := c.Logger(lines)
 	// A core would hold bodies and secrets. setrlimit(2)
 	if err := syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{}); err != nil {
 		log.Warn("cores cannot be switched off: should this process crash, one may be written that holds secrets", "error", err)
@@ -174,7 +175,7 @@ func (p *process) serve(ctx context.Context, c *config.Config, logTo io.Writer, 
 	for _, warning := range c.Warnings {
 		log.Warn(warning)
 	}
-	defer logged(lines)()
+	defer lines.Start()()
 	g := receiver.NewGroup(log)
 	defer func() {
 		begun := time.Now()
@@ -213,23 +214,6 @@ func (p *process) serve(ctx context.Context, c *config.Config, logTo io.Writer, 
 	return err
 }
 
-// logTime is what the last lines of a log get, whatever was slow before.
-const logTime = time.Second
-
-// logged has lines written together until the returned function is called, which sees to the last ones.
-func logged(lines *receiver.Lines) (end func()) {
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- lines.Run(ctx) }()
-	return func() {
-		cancel()
-		select {
-		case <-ended: // it has no error
-		case <-time.After(logTime):
-		}
-	}
-}
-
 // ledgerOptions are those of serve and of whatever opens its ledger in its place.
 func ledgerOptions(c *config.Config) ledger.Options {
 	return ledger.Options{
@@ -251,6 +235,7 @@ type rooms struct {
 	public       *receiver.Receiver
 	verifier     *stripe.Verifier
 	certificates *receiver.Certificates // nil where the public door speaks no TLS
+	reconciler   *reconcile.Reconciler  // nil where there is no API key
 }
 
 // openLedger opens the ledger and starts its committer.
@@ -361,14 +346,6 @@ func (r *rooms) status() string {
 	return line
 }
 
-func newLog(c *config.Config, to io.Writer) *slog.Logger {
-	options := &slog.HandlerOptions{Level: c.LogLevel}
-	if c.LogFormat == "json" {
-		return slog.New(slog.NewJSONHandler(to, options))
-	}
-	return slog.New(slog.NewTextHandler(to, options))
-}
-
 // observer measures commits, and logs when they begin to fail and when they work again. The ledger's
 // committer is its only caller.
 func observer(m *metrics.Metrics, log *slog.Logger) func(ledger.Commit) {
@@ -406,8 +383,8 @@ func texts[T ~string](words []T) []string {
 // open opens the operator's doors and then the public one, so that stopping closes that one first.
 func (r *rooms) open(ctx context.Context) (doors cli.Doors, err error) {
 	c := r.config
-	private := operator.New(operator.Options{Ledger: r.books, Metrics: r.metrics.Handler(), Names: ownNames(c.OperatorListen), Log: r.log,
-		Stopping: ctx, Verify: r.upkeep.Verify, Watch: r.sentences})
+	private := operator.New(operator.Options{Ledger: r.books, Metrics: r.metrics.Handler(), Listen: c.OperatorListen, Log: r.log,
+		Stopping: ctx, Verify: r.upkeep.Verify, Watch: r.sentences, Comparer: r.comparer()})
 	r.verifier = stripe.NewVerifier(c.WebhookSecrets, c.Tolerance)
 	r.public, err = receiver.New(receiver.Options{
 		Path: c.WebhookPath, Livemode: c.Livemode, MaxBody: c.MaxBody, Ledger: r.books, Metrics: r.metrics, Log: r.log,
@@ -429,6 +406,9 @@ func (r *rooms) open(ctx context.Context) (doors cli.Doors, err error) {
 		}
 		doors.Operator = l.Addr().String()
 		r.group.Serves("operator's door", receiver.NewDoor(l, private.TCP(), r.log))
+	}
+	if every := c.ReconcileEvery; every > 0 && r.reconciler != nil {
+		r.group.Runs("comparison with Stripe", func(ctx context.Context) error { return r.reconciler.Run(ctx, every) })
 	}
 	r.certify()
 	scheme := "http://"
@@ -453,6 +433,27 @@ func (r *rooms) open(ctx context.Context) (doors cli.Doors, err error) {
 	doors.Public = scheme + listeners[0].Addr().String() + c.WebhookPath
 	return doors, nil
 }
+
+// comparer compares with Stripe for whoever asks; nil where there is no API key.
+func (r *rooms) comparer() operator.Comparer {
+	c := r.config
+	if c.SecretKey == "" {
+		r.log.Info("there is no STRIPE_SECRET_KEY: the ledger is not compared with Stripe's list of events, and what Stripe cannot deliver stays missing")
+		return nil
+	}
+	api := stripe.NewAPI(c.SecretKey, c.StripeAPIBase, versionName())
+	api.Failed = r.metrics.APIError
+	r.reconciler = reconcile.New(reconcile.Options{API: api, Ledger: r.books, Metrics: r.metrics, Log: r.log, Livemode: c.Livemode, URL: c.Endpoint()})
+	return comparer{r.reconciler}
+}
+
+type comparer struct{ *reconcile.Reconciler }
+
+func (c comparer) Reconcile(ctx context.Context, since time.Duration, dryRun bool) (any, error) {
+	return c.Round(ctx, reconcile.Request{Since: since, DryRun: dryRun})
+}
+
+func (c comparer) Progress() any { return c.Reconciler.Progress() }
 
 // openSocket opens the operator's unix socket, or takes the one that the service manager opened.
 func (r *rooms) openSocket(private *operator.Operator) (path string, err error) {
@@ -558,6 +559,11 @@ func (r *rooms) allow(c *config.Config) error {
 // sentences tell how things stand that the ledger knows nothing of.
 func (r *rooms) sentences() []operator.Sentence {
 	list := r.upkeep.Sentences()
+	if r.reconciler != nil {
+		for _, f := range r.reconciler.Findings() {
+			list = append(list, operator.Sentence{Name: f.Name, Verdict: f.Verdict, Sentence: f.Sentence, Next: ledger.OrNull(f.Next)})
+		}
+	}
 	if r.certificates == nil {
 		return list
 	}
@@ -566,13 +572,4 @@ func (r *rooms) sentences() []operator.Sentence {
 		s.Verdict, s.Sentence, s.Next = "warn", trouble, "see the log; Stripe delivers nothing to an endpoint without a valid certificate"
 	}
 	return append(list, s)
-}
-
-// ownNames are the host names by which the operator's door may be called: the one it was told to listen on.
-func ownNames(listen string) []string {
-	host, _, err := net.SplitHostPort(listen)
-	if err != nil || host == "" {
-		return nil
-	}
-	return []string{host}
 }

@@ -59,6 +59,8 @@ type Metrics struct {
 	commit      prometheus.Histogram
 	commitSize  prometheus.Histogram
 
+	stripe stripeSide
+
 	lastEvent  atomic.Int64 // Unix milliseconds, 0 while there was none
 	lastBackup atomic.Int64
 	expiry     atomic.Int64
@@ -123,6 +125,7 @@ func New(names Names) *Metrics {
 	build.WithLabelValues(names.Version, runtime.Version()).Set(1)
 	m.registry.MustRegister(m.requests, m.failures, m.events, m.quarantined, m.unlinked, m.duplicates, m.noBackup, m.expired, m.versions, m.duration, m.lag, m.commit,
 		m.commitSize, build, newLastEvent(m), newLastBackup(m), newExpiry(m), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.stripe.register(m.registry)
 	return m
 }
 

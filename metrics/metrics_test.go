@@ -37,6 +37,18 @@ func scrape(t *testing.T, m *metrics.Metrics) (whole string, own []string) {
 func TestEverySeriesExistsFromTheStart(t *testing.T) {
 	_, own := scrape(t, small())
 	want := []string{
+		`tillhook_api_errors_total{code="400"} 0`,
+		`tillhook_api_errors_total{code="401"} 0`,
+		`tillhook_api_errors_total{code="403"} 0`,
+		`tillhook_api_errors_total{code="404"} 0`,
+		`tillhook_api_errors_total{code="409"} 0`,
+		`tillhook_api_errors_total{code="429"} 0`,
+		`tillhook_api_errors_total{code="500"} 0`,
+		`tillhook_api_errors_total{code="502"} 0`,
+		`tillhook_api_errors_total{code="503"} 0`,
+		`tillhook_api_errors_total{code="504"} 0`,
+		`tillhook_api_errors_total{code="network"} 0`,
+		`tillhook_api_errors_total{code="other"} 0`,
 		`tillhook_backup_failures_total 0`,
 		`tillhook_duplicate_events_total 0`,
 		`tillhook_event_delivery_lag_seconds_count 0`,
@@ -51,6 +63,7 @@ func TestEverySeriesExistsFromTheStart(t *testing.T) {
 		`tillhook_ledger_commit_events_count 0`,
 		`tillhook_ledger_commit_events_sum 0`,
 		`tillhook_quarantined_events_total{reason="thin_event"} 0`,
+		`tillhook_reconcile_recovered_total 0`,
 		`tillhook_signature_failures_total{reason="missing_signature"} 0`,
 		`tillhook_unexpected_api_version_events_total 0`,
 		`tillhook_unlinked_events_total{type="a.done"} 0`,
@@ -88,6 +101,12 @@ func TestWhatIsCounted(t *testing.T) {
 	m.Seen(time.UnixMilli(1770000000000))
 	m.Backup(time.Unix(1790000000, 0))
 	m.Unlinked("a.done")
+	m.APIError("429")
+	m.APIError("418")
+	m.Recovered()
+	m.Reconciled(time.Unix(1790000001, 0))
+	m.Endpoint(true, 3)
+	m.Skew(-1500 * time.Millisecond)
 	whole, own := scrape(t, m)
 	for _, want := range []string{
 		`tillhook_webhook_requests_total{code="200"} 1`,
@@ -98,6 +117,13 @@ func TestWhatIsCounted(t *testing.T) {
 		`tillhook_quarantined_events_total{reason="thin_event"} 1`,
 		`tillhook_event_delivery_lag_seconds_count 1`,
 		`tillhook_duplicate_events_total 1`,
+		`tillhook_api_errors_total{code="429"} 1`,
+		`tillhook_api_errors_total{code="other"} 1`,
+		`tillhook_reconcile_recovered_total 1`,
+		`tillhook_reconcile_last_success_timestamp_seconds 1.790000001e+09`,
+		`tillhook_endpoint_enabled 1`,
+		`tillhook_endpoint_missing_event_types 3`,
+		`tillhook_clock_skew_seconds -1.5`,
 		`tillhook_unexpected_api_version_events_total 1`,
 		`tillhook_signature_failures_total{reason="missing_signature"} 1`,
 		`tillhook_ledger_commit_events_sum 7`,

@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"sync"
+	"time"
 )
 
 // maxLines bounds what waits to be written, in bytes: behind a log that nobody takes, events wait.
@@ -46,6 +47,23 @@ func (l *Lines) Write(line []byte) (int, error) {
 	default:
 	}
 	return len(line), nil
+}
+
+// endTime is what the last lines of a log get, whatever was slow before.
+const endTime = time.Second
+
+// Start has lines written together until the returned function is called, which sees to the last ones.
+func (l *Lines) Start() (end func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- l.Run(ctx) }()
+	return func() {
+		cancel()
+		select {
+		case <-ended: // it has no error
+		case <-time.After(endTime):
+		}
+	}
 }
 
 // Run writes what comes until ctx ends, and then what still waits. It runs once.

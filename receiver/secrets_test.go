@@ -22,7 +22,7 @@ func TestSecretsStaySecret(t *testing.T) {
 	const apiKey = "rk_test_51SecretKeyOfThisTest"
 	p := build(t)
 	socket := filepath.Join(t.TempDir(), "operator.sock")
-	p.env = []string{"STRIPE_SECRET_KEY=" + apiKey, "TILLHOOK_OPERATOR_SOCKET=" + socket, "TILLHOOK_LOG_LEVEL=debug", "GOTRACEBACK=all"}
+	p.env = []string{"STRIPE_SECRET_KEY=" + apiKey, "STRIPE_API_BASE=http://127.0.0.1:1", "TILLHOOK_OPERATOR_SOCKET=" + socket, "TILLHOOK_LOG_LEVEL=debug", "GOTRACEBACK=all"}
 	p.start(t)
 	client := &http.Client{Transport: &http.Transport{}}
 	deliver := func(body []byte, signature string) string {

@@ -116,7 +116,7 @@ A start of the receiver does so by itself when it decodes in another way than th
 			var failed []error
 			left := 0
 			for _, id := range args {
-				answer, err := client.Post(c.Context(), operator.EventPath(id)+"/release")
+				answer, err := client.Post(c.Context(), operator.EventPath(id)+"/release", nil)
 				if err != nil {
 					failed = append(failed, err)
 					continue

@@ -74,7 +74,7 @@ func (p *Program) proof(ctx context.Context, args []string) (*ledger.Proof, erro
 	client, looked, err := p.receiver()
 	if client != nil {
 		var answer []byte
-		if answer, err = client.Post(ctx, "/api/verify"); err == nil {
+		if answer, err = client.Post(ctx, "/api/verify", nil); err == nil {
 			proof, err = readProof(answer)
 		}
 	} else if err == nil { // nobody holds the file

@@ -8,6 +8,7 @@ package config
 
 import (
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"net"
@@ -109,6 +110,26 @@ type variables struct {
 	StateDir       string `env:"STATE_DIRECTORY"`
 }
 
+// Endpoint is the URL that the endpoint has at Stripe; empty if that is not known.
+func (c *Config) Endpoint() string {
+	switch {
+	case c.PublicURL != nil:
+		return c.PublicURL.String()
+	case len(c.TLS.Domains) > 0:
+		return "https://" + c.TLS.Domains[0] + c.WebhookPath
+	}
+	return ""
+}
+
+// Logger logs as the configuration says.
+func (c *Config) Logger(to io.Writer) *slog.Logger {
+	options := &slog.HandlerOptions{Level: c.LogLevel}
+	if c.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(to, options))
+	}
+	return slog.New(slog.NewTextHandler(to, options))
+}
+
 // Load reads an environment in the form of os.Environ. The error is a [Faults].
 func Load(environ []string) (*Config, error) {
 	values := env.ToMap(environ)
@@ -127,7 +148,7 @@ func Load(environ []string) (*Config, error) {
 	r.backups()
 	r.tls()
 	r.addresses()
-	r.later()
+	r.reconciling()
 	if len(r.faults) > 0 {
 		return nil, r.faults
 	}

@@ -192,9 +192,9 @@ func (r *reader) backups() {
 	}
 }
 
-// later says of what this version has no use for that it has no effect.
-func (r *reader) later() {
-	if r.set["TILLHOOK_RECONCILE_EVERY"] != "" && r.config.ReconcileEvery != 0 {
-		r.warn("TILLHOOK_RECONCILE_EVERY has no effect in this version: events that Stripe could not deliver are not fetched")
+// reconciling says of what can have no effect that it has none.
+func (r *reader) reconciling() {
+	if r.set["TILLHOOK_RECONCILE_EVERY"] != "" && r.config.ReconcileEvery != 0 && r.config.SecretKey == "" {
+		r.warn("TILLHOOK_RECONCILE_EVERY has no effect without STRIPE_SECRET_KEY: events that Stripe could not deliver are not fetched")
 	}
 }

@@ -20,8 +20,9 @@ import (
 // a ledger that no receiver holds. What it asks is the same either way.
 type Client struct{ http http.Client }
 
-// answerTime is how long an answer may take to begin: a copy of a large ledger is made, or proven, first.
-const answerTime = 30 * time.Minute
+// answerTime is how long an answer may take to begin: a copy of a large ledger is made, or proven, first, or thirty days of
+// Stripe's events are read.
+const answerTime = 3 * time.Hour
 
 // Dial returns a client of the receiver that listens on a unix socket. It connects with the first request.
 func Dial(socket string) *Client {
@@ -93,8 +94,8 @@ func (c *Client) Get(ctx context.Context, path string, params url.Values) ([]byt
 }
 
 // Post has something done, and returns the answer as Get does.
-func (c *Client) Post(ctx context.Context, path string) ([]byte, error) {
-	return c.whole(ctx, http.MethodPost, path, nil)
+func (c *Client) Post(ctx context.Context, path string, params url.Values) ([]byte, error) {
+	return c.whole(ctx, http.MethodPost, path, params)
 }
 
 func (c *Client) whole(ctx context.Context, method, path string, params url.Values) ([]byte, error) {

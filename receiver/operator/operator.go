@@ -27,12 +27,14 @@ import (
 type Options struct {
 	Ledger  *ledger.Ledger
 	Metrics http.Handler // nil where nothing is measured
-	Names   []string     // host names, beside localhost, by which the TCP door may be called
+	Listen  string       // host:port of the TCP door, by whose host it may be called, beside localhost; empty if it is off
 	Log     *slog.Logger
 	// Stopping ends when the receiver begins to stop: answers that are files are broken off then.
 	Stopping context.Context
 	// Watch tells how things stand that the ledger knows nothing of, for the summary; nil for none.
 	Watch func() []Sentence
+	// Comparer compares the ledger with Stripe; nil where nothing does.
+	Comparer Comparer
 	// Verify proves a file sound; nil where nothing does. It may tell a proof and an error.
 	Verify func(ctx context.Context, path string) (*ledger.Proof, error)
 }
@@ -41,6 +43,7 @@ type Options struct {
 type Operator struct {
 	Options
 	api    *http.ServeMux
+	name   string // of the host that the TCP door listens on
 	spools chan struct{}
 }
 
@@ -49,7 +52,8 @@ func New(o Options) *Operator {
 	if o.Stopping == nil {
 		o.Stopping = context.Background()
 	}
-	op := &Operator{Options: o, api: http.NewServeMux(), spools: make(chan struct{}, maxSpools)}
+	name, _, _ := net.SplitHostPort(o.Listen)
+	op := &Operator{Options: o, name: strings.ToLower(name), api: http.NewServeMux(), spools: make(chan struct{}, maxSpools)}
 	for pattern, serve := range map[string]handler{
 		"/api/payments":             op.payments,
 		"/api/payments/{id}":        op.payment,
@@ -69,6 +73,7 @@ func New(o Options) *Operator {
 	op.handle("/api/export", op.export, http.MethodGet) // not HEAD: it would be made to be thrown away
 	op.handle("/api/backup", op.backup, http.MethodGet)
 	op.handle("/api/verify", op.verify, http.MethodPost)
+	op.handle("/api/reconcile", op.reconcile, http.MethodGet, http.MethodPost)
 	op.handle("/api/events/{id}/release", op.release, http.MethodPost)
 	return op
 }
@@ -157,7 +162,7 @@ func (op *Operator) isOwnHost(r *http.Request) bool {
 		host = h
 	}
 	host = strings.ToLower(strings.TrimSuffix(strings.TrimPrefix(strings.TrimSuffix(host, "]"), "["), "."))
-	if host == "" || host == "localhost" || slices.Contains(op.Names, host) {
+	if host == "" || host == "localhost" || host == op.name {
 		return true
 	}
 	ip, err := netip.ParseAddr(host)

@@ -35,7 +35,7 @@ func filled(t testing.TB) *operator.Operator {
 	}
 	appendEvent(t, l, &ledger.Event{ID: "evt_held", Type: "x", Source: ledger.Webhook, Received: time.Unix(5000, 0), Quarantine: ledger.Undecodable, Raw: []byte("}[")})
 	return operator.New(operator.Options{
-		Ledger: l, Names: []string{"till.haderer.example"}, Log: slog.New(slog.DiscardHandler),
+		Ledger: l, Listen: "till.haderer.example:9464", Log: slog.New(slog.DiscardHandler),
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "figures") }),
 	})
 }

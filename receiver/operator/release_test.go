@@ -131,7 +131,7 @@ func TestAReadOnlyLedgerReleasesNothing(t *testing.T) {
 	}
 	defer l.Close()
 	for _, id := range []string{"evt_held", "evt_99"} {
-		_, err = operator.Local(l).Post(t.Context(), operator.EventPath(id)+"/release")
+		_, err = operator.Local(l).Post(t.Context(), operator.EventPath(id)+"/release", nil)
 		var e *operator.Error
 		if !errors.As(err, &e) || e.Status != 409 || e.Code != "invalid_request" || !strings.Contains(e.Message, "start it (tillhook serve)") {
 			t.Errorf("%s: got %#v", id, err)

@@ -1,0 +1,147 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"tillhook/receiver/operator"
+	"tillhook/receiver/reconcile"
+)
+
+func (p *Program) reconcileCommand() *cobra.Command {
+	var since string
+	var dryRun, asJSON bool
+	c := &cobra.Command{
+		Use:   "reconcile",
+		Short: "Compare the ledger with Stripe's list of events, and fetch what was missed",
+		Long: `Compare the ledger with Stripe's list of events now, and fetch what was missed. The running receiver does it, with its
+API key; it does so by itself, too, as often as TILLHOOK_RECONCILE_EVERY says.
+
+Without --since it looks back as far as was not compared yet. Stripe keeps events for 30 days.`,
+		Example: `  tillhook reconcile --since 72h
+  tillhook reconcile --since 30d --dry-run`,
+		Args: noArguments,
+		RunE: func(c *cobra.Command, _ []string) error {
+			params := url.Values{}
+			if since != "" {
+				d, err := span(since)
+				if err != nil {
+					return err
+				}
+				params.Set("since", strconv.FormatInt(int64(d/time.Second), 10))
+			}
+			if dryRun {
+				params.Set("dry_run", "true")
+			}
+			return p.ask(c, func(ctx context.Context, client *operator.Client) ([]byte, error) {
+				defer p.watch(ctx, client)()
+				return client.Post(ctx, "/api/reconcile", params)
+			}, asJSON, p.showReport)
+		},
+	}
+	c.Flags().StringVar(&since, "since", "", "how far to look back, as `72h` or 30d")
+	c.Flags().BoolVar(&dryRun, "dry-run", false, "say what was missed and write nothing")
+	c.Flags().BoolVar(&asJSON, "json", false, "print the API's answer")
+	return c
+}
+
+// span reads a duration as configuration writes it.
+func span(s string) (time.Duration, error) {
+	d, err := time.ParseDuration(s)
+	if days, ok := strings.CutSuffix(s, "d"); ok {
+		var n uint64
+		n, err = strconv.ParseUint(days, 10, 16)
+		d = time.Duration(n) * 24 * time.Hour
+	}
+	if err != nil || d < time.Second || d > 30*24*time.Hour {
+		return 0, usagef("--since %q is no span of time up to 30 days: write 72h or 30d", s)
+	}
+	return d, nil
+}
+
+// watch draws a bar on a terminal while the receiver is at it, until the returned function is called.
+func (p *Program) watch(ctx context.Context, client *operator.Client) (end func()) {
+	terminal, ok := p.Stderr.(*os.File)
+	if !ok {
+		return func() {}
+	}
+	if info, err := terminal.Stat(); err != nil || info.Mode()&os.ModeCharDevice == 0 {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-ctx.Done():
+				fmt.Fprint(terminal, "\r\x1b[K")
+				return
+			case <-time.After(500 * time.Millisecond):
+			}
+			answer, err := client.Get(ctx, "/api/reconcile", nil)
+			var at reconcile.Progress
+			if err != nil || json.Unmarshal(answer, &at) != nil || !at.Running {
+				continue
+			}
+			fmt.Fprintf(terminal, "\r\x1b[K%s", bar(at))
+		}
+	}()
+	return func() { cancel(); <-done }
+}
+
+// bar is how far a round has come, in one line.
+func bar(at reconcile.Progress) string {
+	const width = 30
+	part := 0
+	if whole := at.To - at.From; whole > 0 {
+		part = int(min(width, max(0, width*(at.At-at.From)/whole)))
+	}
+	line := fmt.Sprintf("[%s%s] up to %s UTC, %d recovered", strings.Repeat("=", part), strings.Repeat(" ", width-part),
+		time.Unix(at.At, 0).UTC().Format("2006-01-02 15:04"), at.Recovered)
+	if at.Account != "" {
+		line += " (" + clean(at.Account) + ")"
+	}
+	return line
+}
+
+func (p *Program) showReport(answer []byte) error {
+	var r reconcile.Report
+	if err := json.Unmarshal(answer, &r); err != nil {
+		return fmt.Errorf("read the receiver's answer: %w", err)
+	}
+	when := func(at int64) string { return time.Unix(at, 0).UTC().Format("2006-01-02 15:04:05 UTC") }
+	recovered := "Recovered"
+	if r.DryRun {
+		recovered = "Missed"
+	}
+	list := [][2]string{
+		{"From", when(r.From)}, {"To", when(r.To)}, {"Accounts", strconv.Itoa(r.Accounts)}, {"Listed", strconv.Itoa(r.Listed) + " events"},
+		{recovered, strconv.Itoa(r.Recovered) + " events"},
+	}
+	if !r.DryRun {
+		list = append(list, [2]string{"Fetched", strconv.Itoa(r.Fetched) + " objects"}, [2]string{"Resolved", strconv.Itoa(r.Resolved) + " thin events"})
+	}
+	list = append(list, [2]string{"API calls", strconv.Itoa(r.Calls)})
+	if err := fields(p.Stdout, list); err != nil {
+		return err
+	}
+	for _, id := range r.Events {
+		fmt.Fprintln(p.Stdout, clean(id))
+	}
+	if left := r.Recovered - len(r.Events); left > 0 {
+		fmt.Fprintf(p.Stdout, "and %d more\n", left)
+	}
+	for _, problem := range r.Problems {
+		fmt.Fprintln(p.Stderr, "Left out:", clean(problem))
+	}
+	return nil
+}

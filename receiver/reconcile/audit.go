@@ -1,0 +1,216 @@
+package reconcile
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+
+	"tillhook/ledger"
+	"tillhook/receiver/stripe"
+)
+
+// Findings of an audit, by name.
+const (
+	EndpointFound      = "endpoint"
+	EndpointEnabled    = "endpoint_enabled"
+	EndpointMode       = "endpoint_mode"
+	EndpointTypes      = "endpoint_types"
+	EndpointVersion    = "endpoint_api_version"
+	EndpointDuplicates = "endpoint_duplicates"
+	EndpointSimilar    = "endpoint_similar"
+	EndpointScheme     = "endpoint_scheme"
+	EndpointCount      = "endpoint_count"
+	EndpointPayload    = "endpoint_payload"
+)
+
+// maxEndpoints an account can have. https://docs.stripe.com/webhooks
+const maxEndpoints = 16
+
+// Audit is what Stripe's list of endpoints says of ours.
+type Audit struct {
+	Endpoint *stripe.Endpoint // ours; nil where there is none
+	Missing  []string         // types that move money and that it is not sent
+	Findings []stripe.Finding
+}
+
+// Examine looks for the endpoint of an address among all endpoints of an account, and says how it stands. An empty address
+// is not known: then the only enabled endpoint is taken for ours, where there is one.
+func Examine(all []stripe.Endpoint, address string, livemode bool) Audit {
+	a := Audit{}
+	say := func(name, verdict, next, format string, args ...any) {
+		a.Findings = append(a.Findings, stripe.Finding{Name: name, Verdict: verdict, Sentence: fmt.Sprintf(format, args...), Next: next})
+	}
+	same, similar := matches(all, address)
+	switch {
+	case address == "":
+		say(EndpointFound, stripe.Unknown, "set TILLHOOK_PUBLIC_URL to the URL that the endpoint has at Stripe",
+			"Which of the %s at Stripe is this receiver's cannot be told: TILLHOOK_PUBLIC_URL is not set.", plural(len(all), "endpoint"))
+		return a
+	case len(same) == 0 && len(similar) > 0:
+		e := similar[0]
+		say(EndpointSimilar, stripe.Fail, "change the endpoint's URL in the Dashboard (Workbench, Webhooks) to exactly "+address+", or set TILLHOOK_PUBLIC_URL to what is right",
+			"Stripe has no endpoint for %s, but %s for %s, which differs by %s alone.", address, e.ID, e.URL, difference(e.URL, address))
+		same = similar[:1]
+	case len(same) == 0:
+		say(EndpointFound, stripe.Fail, "make it with: tillhook endpoint create",
+			"Stripe has no %s mode endpoint for %s (it has %s of other URLs): it sends nothing here.", ledger.ModeName(livemode), address, plural(len(all), "endpoint"))
+		count(all, say)
+		return a
+	default:
+		say(EndpointFound, stripe.OK, "", "Stripe has the endpoint %s for %s.", same[0].ID, address)
+	}
+	e := same[0]
+	a.Endpoint, a.Missing = &e, e.Lacks()
+	if e.Enabled() {
+		say(EndpointEnabled, stripe.OK, "", "The endpoint %s is enabled.", e.ID)
+	} else {
+		say(EndpointEnabled, stripe.Fail, "find out why it failed, then: tillhook endpoint enable; what was made meanwhile comes by reconciling only",
+			"The endpoint %s is %s at Stripe: nothing that happens now is ever sent here.", e.ID, e.Status)
+	}
+	if e.Livemode == livemode {
+		say(EndpointMode, stripe.OK, "", "The endpoint is of %s mode, as this receiver is.", ledger.ModeName(livemode))
+	} else {
+		say(EndpointMode, stripe.Fail, "use a key and a signing secret of "+ledger.ModeName(livemode)+" mode, or give this receiver another STRIPE_MODE and data folder",
+			"The endpoint is of %s mode, this receiver of %s mode.", ledger.ModeName(e.Livemode), ledger.ModeName(livemode))
+	}
+	if len(a.Missing) == 0 {
+		say(EndpointTypes, stripe.OK, "", "The endpoint is sent every event type that moves money.")
+	} else {
+		say(EndpointTypes, stripe.Fail, "add them with: tillhook endpoint update", "The endpoint is not sent %s that move money: %s", plural(len(a.Missing), "event type"), strings.Join(a.Missing, ","))
+	}
+	version(&e, say)
+	if len(same) == 1 {
+		say(EndpointDuplicates, stripe.OK, "", "No other endpoint has this URL.")
+	} else {
+		say(EndpointDuplicates, stripe.Warn, "delete all but one in the Dashboard, or have every one's secret in STRIPE_WEBHOOK_SECRET",
+			"%d endpoints have this URL (%s): each event comes once for each, under different secrets.", len(same), ids(same))
+	}
+	if len(similar) > 0 && a.Findings[0].Name != EndpointSimilar {
+		say(EndpointSimilar, stripe.Warn, "delete the one that is not used", "The endpoint %s for %s differs from ours by %s alone.", similar[0].ID, similar[0].URL, difference(similar[0].URL, address))
+	}
+	if u, err := url.Parse(e.URL); err == nil && u.Scheme == "http" {
+		say(EndpointScheme, stripe.Fail, "put TLS in front (TILLHOOK_TLS_DOMAIN, or a proxy) and change the endpoint's URL to https",
+			"The endpoint's URL is http: payments travel in the open, and Stripe takes no such URL in live mode.")
+	}
+	count(all, say)
+	return a
+}
+
+type sayer func(name, verdict, next, format string, args ...any)
+
+func count(all []stripe.Endpoint, say sayer) {
+	if len(all) >= maxEndpoints {
+		say(EndpointCount, stripe.Warn, "delete those that nobody uses", "The account has %d endpoints, and Stripe allows %d: no further one can be made.", len(all), maxEndpoints)
+		return
+	}
+	say(EndpointCount, stripe.OK, "", "The account has %s of the %d that Stripe allows.", plural(len(all), "endpoint"), maxEndpoints)
+}
+
+func version(e *stripe.Endpoint, say sayer) {
+	const next = "make another endpoint with a pinned version (tillhook endpoint create), have both secrets in STRIPE_WEBHOOK_SECRET meanwhile, then delete the old one"
+	switch {
+	case e.APIVersion == "":
+		say(EndpointVersion, stripe.Warn, next, "The endpoint has no API version of its own: its events change form whenever the account's default does.")
+	case !stripe.ExpectedVersion(e.APIVersion):
+		say(EndpointVersion, stripe.Warn, next, "The endpoint is sent events of API version %s, which this version of tillhook was not tested with; it reads what it can.", e.APIVersion)
+	default:
+		say(EndpointVersion, stripe.OK, "", "The endpoint is sent events of API version %s.", e.APIVersion)
+	}
+}
+
+// matches are the endpoints of exactly an address, those that are enabled first, and those that are nearly of it.
+func matches(all []stripe.Endpoint, address string) (same, similar []stripe.Endpoint) {
+	var off []stripe.Endpoint
+	for _, e := range all {
+		switch {
+		case e.URL == address && e.Enabled():
+			same = append(same, e)
+		case e.URL == address:
+			off = append(off, e)
+		case address != "" && normal(e.URL) == normal(address):
+			similar = append(similar, e)
+		}
+	}
+	return append(same, off...), similar
+}
+
+// normal is an address without what people get wrong: scheme, case of the host, www, a port that goes without saying, a slash at
+// the end.
+func normal(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return address
+	}
+	host := strings.TrimPrefix(strings.ToLower(u.Hostname()), "www.")
+	if port := u.Port(); port != "" && port != "443" && port != "80" {
+		host += ":" + port
+	}
+	return host + strings.TrimSuffix(u.EscapedPath(), "/") + "?" + u.RawQuery
+}
+
+// difference names what two addresses that are nearly the same differ by.
+func difference(one, other string) string {
+	a, errA := url.Parse(one)
+	b, errB := url.Parse(other)
+	if errA != nil || errB != nil {
+		return "its form"
+	}
+	var parts []string
+	differs := func(what string, differ bool) {
+		if differ {
+			parts = append(parts, what)
+		}
+	}
+	www := func(host string) bool { return strings.HasPrefix(strings.ToLower(host), "www.") }
+	differs(a.Scheme+" instead of "+b.Scheme, a.Scheme != b.Scheme)
+	differs("www", www(a.Host) != www(b.Host))
+	differs("the case of the host", strings.TrimPrefix(a.Hostname(), "www.") != strings.TrimPrefix(b.Hostname(), "www.") && www(a.Host) == www(b.Host))
+	differs("the port", a.Port() != b.Port())
+	differs("the slash at the end", strings.HasSuffix(a.Path, "/") != strings.HasSuffix(b.Path, "/"))
+	if len(parts) == 0 {
+		return "the way it is written"
+	}
+	return strings.Join(parts, " and ")
+}
+
+// Payload says whether an endpoint is sent thin events, as the API v2 lists destinations.
+func Payload(all []stripe.Destination, address string) stripe.Finding {
+	thin, snapshot := 0, 0
+	for _, d := range all {
+		switch {
+		case d.URL() != address:
+		case d.Payload == "thin":
+			thin++
+		default:
+			snapshot++
+		}
+	}
+	f := stripe.Finding{Name: EndpointPayload, Verdict: stripe.OK, Sentence: "The endpoint is sent whole events (snapshot payloads)."}
+	switch {
+	case thin > 0 && snapshot == 0:
+		f.Verdict, f.Sentence = stripe.Fail, "The endpoint is sent thin events alone, which name an object and do not hold it: each must be fetched, with a key."
+		f.Next = "make an endpoint with snapshot payloads: tillhook endpoint create"
+	case thin > 0:
+		f.Verdict, f.Sentence = stripe.Warn, "Beside whole events this URL is sent thin ones, which lie in quarantine until what they name is fetched."
+		f.Next = "delete the endpoint of thin payloads, unless something else needs it"
+	case snapshot == 0:
+		f.Verdict, f.Sentence = stripe.Unknown, "Stripe does not list this URL among its event destinations."
+		f.Next = "see the finding on the endpoint"
+	}
+	return f
+}
+
+func ids(list []stripe.Endpoint) string {
+	var names []string
+	for _, e := range list {
+		names = append(names, e.ID)
+	}
+	return strings.Join(names, ", ")
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}

@@ -1,0 +1,124 @@
+package reconcile_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"tillhook/receiver/reconcile"
+	"tillhook/receiver/stripe"
+)
+
+const ours = "https://pay.haderer.example/webhooks/stripe"
+
+func endpoint(change func(e *stripe.Endpoint)) stripe.Endpoint {
+	e := stripe.Endpoint{ID: "we_1", URL: ours, Status: "enabled", EnabledEvents: stripe.Types[:], APIVersion: stripe.PinnedVersion}
+	if change != nil {
+		change(&e)
+	}
+	return e
+}
+
+func TestWhatAnAuditSays(t *testing.T) {
+	at := func(url string) stripe.Endpoint {
+		return endpoint(func(e *stripe.Endpoint) { e.ID, e.URL = "we_2", url })
+	}
+	for _, c := range []struct {
+		name    string
+		all     []stripe.Endpoint
+		check   string
+		verdict string
+		says    string
+	}{
+		{"nothing", nil, reconcile.EndpointFound, stripe.Fail, "Stripe has no test mode endpoint for " + ours + " (it has 0 endpoints of other URLs)"},
+		{"another one", []stripe.Endpoint{at("https://stats.haderer.example/hook")}, reconcile.EndpointFound, stripe.Fail, "it has 1 endpoint of other URLs"},
+		{"all is well", []stripe.Endpoint{endpoint(nil)}, "", stripe.OK, ""},
+		{"all events", []stripe.Endpoint{endpoint(func(e *stripe.Endpoint) { e.EnabledEvents = []string{"*"} })}, "", stripe.OK, ""},
+		{"disabled", []stripe.Endpoint{endpoint(func(e *stripe.Endpoint) { e.Status = "disabled" })}, reconcile.EndpointEnabled, stripe.Fail, "is disabled at Stripe: nothing that happens now is ever sent here"},
+		{"the other mode", []stripe.Endpoint{endpoint(func(e *stripe.Endpoint) { e.Livemode = true })}, reconcile.EndpointMode, stripe.Fail, "is of live mode, this receiver of test mode"},
+		{"types missing", []stripe.Endpoint{endpoint(func(e *stripe.Endpoint) { e.EnabledEvents = stripe.Types[2:] })}, reconcile.EndpointTypes, stripe.Fail, "is not sent 2 event types that move money: payment_intent.created,payment_intent.requires_action"},
+		{"no version", []stripe.Endpoint{endpoint(func(e *stripe.Endpoint) { e.APIVersion = "" })}, reconcile.EndpointVersion, stripe.Warn, "has no API version of its own"},
+		{"an unknown version", []stripe.Endpoint{endpoint(func(e *stripe.Endpoint) { e.APIVersion = "2019-01-01" })}, reconcile.EndpointVersion, stripe.Warn, "2019-01-01"},
+		{"two of them", []stripe.Endpoint{endpoint(nil), endpoint(func(e *stripe.Endpoint) { e.ID = "we_3" })}, reconcile.EndpointDuplicates, stripe.Warn, "2 endpoints have this URL (we_1, we_3)"},
+		{"a slash", []stripe.Endpoint{at(ours + "/")}, reconcile.EndpointSimilar, stripe.Fail, "differs by the slash at the end alone"},
+		{"www", []stripe.Endpoint{at("https://www.pay.haderer.example/webhooks/stripe")}, reconcile.EndpointSimilar, stripe.Fail, "differs by www alone"},
+		{"the case", []stripe.Endpoint{at("https://Pay.Haderer.example/webhooks/stripe")}, reconcile.EndpointSimilar, stripe.Fail, "differs by the case of the host alone"},
+		{"http", []stripe.Endpoint{at("http://pay.haderer.example/webhooks/stripe")}, reconcile.EndpointSimilar, stripe.Fail, "differs by http instead of https alone"},
+		{"http, told too", []stripe.Endpoint{at("http://pay.haderer.example/webhooks/stripe")}, reconcile.EndpointScheme, stripe.Fail, "payments travel in the open"},
+		{"a port", []stripe.Endpoint{at("https://pay.haderer.example:443/webhooks/stripe")}, reconcile.EndpointSimilar, stripe.Fail, "differs by the port alone"},
+		{"ours and a similar one", []stripe.Endpoint{at(ours + "/"), endpoint(nil)}, reconcile.EndpointSimilar, stripe.Warn, "differs from ours by the slash at the end alone"},
+		{"too many", slices.Repeat([]stripe.Endpoint{at("https://x.example/")}, 16), reconcile.EndpointCount, stripe.Warn, "The account has 16 endpoints"},
+	} {
+		a := reconcile.Examine(c.all, ours, false)
+		if c.check == "" {
+			for _, f := range a.Findings {
+				if f.Verdict != stripe.OK {
+					t.Errorf("%s: %+v", c.name, f)
+				}
+			}
+			continue
+		}
+		at := slices.IndexFunc(a.Findings, func(f stripe.Finding) bool { return f.Name == c.check && f.Verdict == c.verdict })
+		if at < 0 || !strings.Contains(a.Findings[at].Sentence, c.says) || a.Findings[at].Next == "" {
+			t.Errorf("%s: no %s of %s that says %q in %+v", c.name, c.verdict, c.check, c.says, a.Findings)
+		}
+	}
+	if a := reconcile.Examine([]stripe.Endpoint{endpoint(nil)}, "", false); a.Endpoint != nil || a.Findings[0].Verdict != stripe.Unknown || !strings.Contains(a.Findings[0].Next, "TILLHOOK_PUBLIC_URL") {
+		t.Errorf("without an address: %+v", a)
+	}
+	disabled := endpoint(func(e *stripe.Endpoint) { e.ID, e.Status = "we_0", "disabled" })
+	if a := reconcile.Examine([]stripe.Endpoint{disabled, endpoint(nil)}, ours, false); a.Endpoint == nil || a.Endpoint.ID != "we_1" {
+		t.Errorf("of a disabled and an enabled one it took %+v", a.Endpoint)
+	}
+}
+
+func TestThinPayloads(t *testing.T) {
+	to := func(payload string) stripe.Destination {
+		d := stripe.Destination{ID: "ed_1", Payload: payload, Webhook: &struct {
+			URL string `json:"url"`
+		}{ours}}
+		return d
+	}
+	for _, c := range []struct {
+		all     []stripe.Destination
+		verdict string
+	}{
+		{[]stripe.Destination{to("snapshot")}, stripe.OK},
+		{[]stripe.Destination{to("thin")}, stripe.Fail},
+		{[]stripe.Destination{to("thin"), to("snapshot")}, stripe.Warn},
+		{[]stripe.Destination{{ID: "ed_2", Payload: "thin"}}, stripe.Unknown},
+	} {
+		if f := reconcile.Payload(c.all, ours); f.Verdict != c.verdict || f.Sentence == "" || (f.Next == "") != (c.verdict == stripe.OK) {
+			t.Errorf("%+v: %+v", c.all, f)
+		}
+	}
+}
+
+// An audit is part of each round: it is measured, told, and logged once.
+func TestARoundAudits(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	s.round(reconcile.Request{})
+	if f := s.Findings()[1]; f.Name != reconcile.EndpointFound || f.Verdict != stripe.Fail {
+		t.Errorf("without an endpoint: %+v", f)
+	}
+	types := make([]any, 0, len(stripe.Types))
+	for _, typ := range stripe.Types {
+		types = append(types, typ)
+	}
+	s.account.AddEndpoint(map[string]any{"id": "we_1", "url": ours, "api_version": stripe.PinnedVersion, "enabled_events": types})
+	s.round(reconcile.Request{})
+	if f := s.Findings()[1]; f.Name != reconcile.EndpointFound || f.Verdict != stripe.OK {
+		t.Errorf("with one: %+v", f)
+	}
+	s.account.Endpoint("we_1")["status"] = "disabled"
+	s.round(reconcile.Request{})
+	if f := s.Findings()[1]; f.Name != reconcile.EndpointEnabled || f.Verdict != stripe.Fail {
+		t.Errorf("of a disabled one: %+v", f)
+	}
+	s.account.Deny("/v1/webhook_endpoints", "rak_webhook_read")
+	s.round(reconcile.Request{})
+	if f := s.Findings()[1]; f.Verdict != stripe.Unknown || !strings.Contains(f.Next, "Webhook Endpoints: Read") {
+		t.Errorf("without the right: %+v", f)
+	}
+}

@@ -1,0 +1,182 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"tillhook/ledger"
+	"tillhook/receiver/stripe"
+)
+
+// What no event tells. Stripe can fail to make an event at all, so that no list of events has it; and a payment can stand still
+// here because the one that would move it is missing. https://docs.stripe.com/webhooks/handle-irrecoverable-events
+
+const (
+	// nightlyReach is how far back charges, refunds and disputes are listed each night.
+	nightlyReach = 3 * 24 * time.Hour
+	// doubtsReach is how far back payments are doubted, and maxDoubts how many at once.
+	doubtsReach = 90 * 24 * time.Hour
+	maxDoubts   = 500
+	// maxThin events are resolved in a round.
+	maxThin = 200
+)
+
+const dailyObjects = "objects-day"
+
+// beyondEvents resolves thin events, and once a day doubts payments and lists objects.
+func (w *round) beyondEvents(ctx context.Context, accounts []string) error {
+	if err := w.thin(ctx); err != nil {
+		return err
+	}
+	last, err := w.Ledger.Mark(dailyObjects)
+	if err != nil || last == today() {
+		return err
+	}
+	if err := w.doubts(ctx); err != nil {
+		return err
+	}
+	for _, account := range append([]string{""}, accounts...) {
+		for _, kind := range stripe.Listed {
+			err := w.list(ctx, account, kind)
+			var refused *stripe.APIError
+			if errors.As(err, &refused) && (refused.Forbidden() || account != "") {
+				w.problem("%ss of %s are not listed: %v", kind, name(account), err)
+				continue
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return w.Ledger.SetMarks(ctx, map[string]int64{dailyObjects: today()})
+}
+
+func name(account string) string {
+	if account == "" {
+		return "the account"
+	}
+	return account
+}
+
+// thin fetches what thin events name, and has them leave quarantine.
+func (w *round) thin(ctx context.Context) error {
+	held, err := w.Ledger.HeldFor(ledger.ThinEvent, maxThin)
+	if err != nil {
+		return err
+	}
+	for _, id := range held {
+		body, err := w.Ledger.Body(id)
+		if err != nil {
+			return err
+		}
+		related := stripe.Related(body)
+		if related == "" {
+			continue // it is about nothing that is folded
+		}
+		object, err := w.fetch(ctx, stripe.Decode(body, w.Livemode).Account, related)
+		if err != nil {
+			if !w.goesOn(err, "thin event "+id) {
+				return err
+			}
+			continue
+		}
+		e := stripe.Resolve(body, w.Livemode, object)
+		if e.Quarantine != "" {
+			continue
+		}
+		e.Source, e.Received = ledger.Fetch, time.Now()
+		if _, err := w.append(ctx, e); err != nil {
+			return err
+		}
+		w.report.Resolved++
+	}
+	return nil
+}
+
+// goesOn tells whether a round goes on without what could not be fetched.
+func (w *round) goesOn(err error, what string) bool {
+	var refused *stripe.APIError
+	if !errors.As(err, &refused) || refused.Refused() {
+		return false
+	}
+	w.problem("%s is left as it is: %v", what, err)
+	return true
+}
+
+// fetch reads an object, and has it written down if it tells what is not known.
+func (w *round) fetch(ctx context.Context, account, id string) (*ledger.Event, error) {
+	if err := w.spend(w.report); err != nil {
+		return nil, err
+	}
+	e, err := w.API.Fetch(ctx, account, w.Livemode, id)
+	if err != nil {
+		return nil, err
+	}
+	return e, w.take(ctx, e)
+}
+
+// take writes down an object that tells something. One that tells nothing would only be one more row each night.
+func (w *round) take(ctx context.Context, e *ledger.Event) error {
+	e.Source, e.Received = ledger.Fetch, time.Now()
+	tells, err := w.Ledger.Tells(e)
+	if err != nil || !tells {
+		return err
+	}
+	fresh, err := w.append(ctx, e)
+	if fresh {
+		w.report.Fetched++
+	}
+	return err
+}
+
+// doubts fetches payments that may stand otherwise at Stripe.
+func (w *round) doubts(ctx context.Context) error {
+	now := w.API.Now()
+	list, err := w.Ledger.Doubts(ctx, now.Add(-doubtsReach), now, maxDoubts)
+	if err != nil {
+		return err
+	}
+	for _, d := range list {
+		if d.Kind == ledger.DoubtRefunds {
+			err = w.pages(ctx, func(after string) (stripe.Page, error) {
+				return w.API.RefundsOf(ctx, d.Account, w.Livemode, d.Charge, after)
+			})
+		} else {
+			_, err = w.fetch(ctx, d.Account, d.Payment)
+		}
+		if err != nil && !w.goesOn(err, fmt.Sprintf("payment %s (%s)", d.Payment, d.Kind)) {
+			return err
+		}
+	}
+	return nil
+}
+
+// list goes through the objects of a kind that are not old.
+func (w *round) list(ctx context.Context, account, kind string) error {
+	since := w.API.Now().Add(-nightlyReach).Unix()
+	return w.pages(ctx, func(after string) (stripe.Page, error) {
+		return w.API.Objects(ctx, account, w.Livemode, kind, since, after)
+	})
+}
+
+func (w *round) pages(ctx context.Context, read func(after string) (stripe.Page, error)) error {
+	for after := ""; ; {
+		if err := w.spend(w.report); err != nil {
+			return err
+		}
+		page, err := read(after)
+		if err != nil {
+			return err
+		}
+		for _, e := range page.Events {
+			if err := w.take(ctx, e); err != nil {
+				return err
+			}
+		}
+		if after = page.Next; after == "" {
+			return nil
+		}
+	}
+}

@@ -1,0 +1,336 @@
+package reconcile_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"tillhook/ledger"
+	"tillhook/ledger/ledgertest"
+	"tillhook/metrics"
+	"tillhook/receiver/reconcile"
+	"tillhook/receiver/stripe"
+	"tillhook/receiver/stripe/stripetest"
+)
+
+// shop is a ledger, the Stripe account that it belongs to, and what compares them.
+type shop struct {
+	*reconcile.Reconciler
+	t       *testing.T
+	account *stripetest.Account
+	books   *ledger.Ledger
+	options reconcile.Options
+}
+
+func newShop(t *testing.T) *shop {
+	t.Helper()
+	s := &shop{t: t, account: stripetest.New(t)}
+	s.books = ledgertest.Start(t, ledger.Options{Dir: t.TempDir(), Decode: func(raw []byte) *ledger.Event { return stripe.Decode(raw, false) }})
+	base, err := url.Parse(s.account.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	api := stripe.NewAPI(s.account.Key, base, "test")
+	api.Pause, api.Backoff = 0, time.Millisecond
+	m := metrics.New(metrics.Names{Types: stripe.Types[:]})
+	s.options = reconcile.Options{API: api, Ledger: s.books, Metrics: m, Log: slog.New(slog.DiscardHandler), URL: "https://pay.haderer.example/webhooks/stripe"}
+	s.Reconciler = reconcile.New(s.options)
+	return s
+}
+
+// payment is an event about a payment of its own, the n-th of the shop.
+func payment(n int, typ string, created int64) []byte {
+	return fmt.Appendf(nil, `{"id":"evt_3QbMissed%07d","object":"event","api_version":"2023-10-16","created":%d,"type":%q,"livemode":false,
+		"data":{"object":{"id":"pi_3QbMissed%07[1]d","object":"payment_intent","status":"succeeded","amount":4900,"amount_received":4900,"currency":"eur","created":%[2]d,"latest_charge":null}}}`,
+		n, created, typ)
+}
+
+func (s *shop) round(q reconcile.Request) *reconcile.Report {
+	s.t.Helper()
+	report, err := s.Round(s.t.Context(), q)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return report
+}
+
+// deliver has Stripe post an event, as the public door takes it.
+func (s *shop) deliver(body []byte) ledger.Result {
+	s.t.Helper()
+	e := stripe.Decode(body, false)
+	e.Source, e.Received = ledger.Webhook, time.Now()
+	res, err := s.books.Append(s.t.Context(), e)
+	if err != nil {
+		s.t.Error(err)
+	}
+	return res
+}
+
+func (s *shop) events() uint64 {
+	s.t.Helper()
+	stats, err := s.books.Stats()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return stats.Events
+}
+
+func (s *shop) mark(name string) int64 {
+	s.t.Helper()
+	n, err := s.books.Mark(name)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return n
+}
+
+// Nothing came for an hour, and Stripe's late retries come while what was missed is fetched: everything counts once.
+func TestAnHourThatWasMissed(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	const missed = 1000
+	now := time.Now().Unix()
+	bodies := make([][]byte, missed)
+	for i := range bodies {
+		bodies[i] = payment(i, stripe.Types[i%8], now-3600+int64(i)*3)
+		s.account.AddEvent(bodies[i], "")
+	}
+	if err := s.books.SetMarks(t.Context(), map[string]int64{"reconciled/": now - 3600}); err != nil {
+		t.Fatal(err)
+	}
+	var retries sync.WaitGroup
+	for from := range 4 {
+		retries.Go(func() {
+			for i := from; i < missed; i += 4 * 3 {
+				s.deliver(bodies[missed-1-i])
+			}
+		})
+	}
+	report := s.round(reconcile.Request{})
+	retries.Wait()
+	if n := s.events(); n != missed {
+		t.Errorf("%d events are in the ledger, want %d; the round said %+v", n, missed, report)
+	}
+	page, _, err := s.books.Payments(ledger.PaymentQuery{Limit: 2 * missed})
+	if err != nil || len(page) != missed {
+		t.Fatalf("%d payments, %v", len(page), err)
+	}
+	for _, p := range page {
+		if p.Events != 1 || p.AmountReceived != 4900 {
+			t.Errorf("booked as %+v", p)
+		}
+	}
+	if report.Listed != missed || report.Recovered == 0 {
+		t.Errorf("the round said %+v", report)
+	}
+	if report := s.round(reconcile.Request{}); report.Recovered != 0 || s.events() != missed {
+		t.Errorf("the next round said %+v", report)
+	}
+	for i := range bodies { // what Stripe had or had not delivered, the ledger did not count as repeats
+		e, err := s.books.Event(fmt.Sprintf("evt_3QbMissed%07d", i))
+		if err != nil || e.Repeats > 1 || e.Source == ledger.Reconcile && e.Repeats > 1 {
+			t.Fatalf("%+v, %v", e, err)
+		}
+	}
+}
+
+// The mark stands before the last ten minutes, and behind nothing that was not read.
+func TestTheMark(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	now := time.Now()
+	s.account.AddEvent(payment(1, "charge.pending", 0), "")
+	s.account.AddEvent(payment(2, "payment_intent.succeeded", now.Unix()-60), "")
+	if report := s.round(reconcile.Request{}); report.Recovered != 1 || report.From > now.Add(-30*24*time.Hour).Unix()+2 {
+		t.Errorf("the first round said %+v", report)
+	}
+	first := s.mark("reconciled/")
+	if want := now.Add(-10 * time.Minute).Unix(); first < want-5 || first > want+5 {
+		t.Errorf("the mark is %d, want %d", first, want)
+	}
+	// An event that appears late, made nine minutes ago, is found.
+	s.account.AddEvent(payment(3, "payment_intent.succeeded", now.Unix()-540), "")
+	if report := s.round(reconcile.Request{}); report.Recovered != 1 || report.From > first-3599 || report.From < first-3700 {
+		t.Errorf("the second round said %+v, the mark was %d", report, first)
+	}
+	// A mark from long ago, and a day of Stripe's in which two slices cannot be read.
+	old := now.Add(-5 * 24 * time.Hour).Unix()
+	if err := s.books.SetMarks(t.Context(), map[string]int64{"reconciled/": old}); err != nil {
+		t.Fatal(err)
+	}
+	lists := 0
+	s.account.Before(func(_ int, r *http.Request) {
+		if r.URL.Path == "/v1/events" {
+			if lists++; lists == 7 {
+				s.account.Fail(stripetest.Fault{Path: "/v1/events", Status: 402})
+			}
+		}
+	})
+	s.account.AddEvent(payment(4, "payment_intent.succeeded", now.Add(-20*time.Hour).Unix()), "")
+	report, err := s.Round(t.Context(), reconcile.Request{})
+	if err == nil || report.Recovered != 0 {
+		t.Errorf("the round that failed said %+v", report)
+	}
+	stopped := s.mark("reconciled/")
+	if stopped <= old || stopped >= now.Add(-20*time.Hour).Unix() {
+		t.Errorf("the mark is %d after a failure, want between %d and the event that was not read", stopped, old)
+	}
+	if f := s.Findings()[0]; f.Verdict != stripe.Warn || !strings.Contains(f.Sentence, "Stripe answers 402") {
+		t.Errorf("it is told as %+v", f)
+	}
+	if report := s.round(reconcile.Request{}); report.Recovered != 1 || s.mark("reconciled/") < first {
+		t.Errorf("the round after it said %+v", report)
+	}
+	// Asked for less than is missing, a round does not move the mark over the gap.
+	if err := s.books.SetMarks(t.Context(), map[string]int64{"reconciled/": old}); err != nil {
+		t.Fatal(err)
+	}
+	if s.round(reconcile.Request{Since: time.Hour}); s.mark("reconciled/") != old {
+		t.Errorf("the mark is %d", s.mark("reconciled/"))
+	}
+}
+
+// Once a day a round looks back further.
+func TestTheLargeOverlap(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	s.round(reconcile.Request{})
+	yesterday := time.Now().Add(-40 * time.Hour).Unix()
+	s.account.AddEvent(payment(1, "payment_intent.succeeded", yesterday), "")
+	if report := s.round(reconcile.Request{}); report.Recovered != 0 {
+		t.Errorf("the round of the same day said %+v", report)
+	}
+	if err := s.books.SetMarks(t.Context(), map[string]int64{"reconciled-daily/": time.Now().Unix() - 86400}); err != nil {
+		t.Fatal(err)
+	}
+	if report := s.round(reconcile.Request{}); report.Recovered != 1 {
+		t.Errorf("the round of the next day said %+v", report)
+	}
+}
+
+// A list that changes while it is read, and one that is too long to be read at once.
+func TestManyEventsAtOnce(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	now := time.Now().Unix()
+	const many = 2300
+	for i := range many {
+		s.account.AddEvent(payment(i, "payment_intent.succeeded", now-1000+int64(i)/300), "")
+	}
+	added := many
+	s.account.Before(func(_ int, r *http.Request) {
+		if r.URL.Path == "/v1/events" && added < many+40 {
+			s.account.AddEvent(payment(added, "payment_intent.succeeded", now), "")
+			s.account.AddEvent(payment(added+1, "payment_intent.succeeded", now-1000), "")
+			added += 2
+		}
+	})
+	s.round(reconcile.Request{Since: 2 * time.Hour})
+	s.account.Before(nil)
+	s.round(reconcile.Request{Since: 2 * time.Hour})
+	if n := s.events(); int(n) != added || added != many+40 {
+		t.Errorf("%d events are in the ledger, want %d of %d", n, added, many+40)
+	}
+	widest := int64(0)
+	for _, c := range s.account.Calls() {
+		if c.Path == "/v1/events" && c.Params.Get("starting_after") != "" {
+			var from, to int64
+			fmt.Sscan(c.Params.Get("created[gte]"), &from)
+			fmt.Sscan(c.Params.Get("created[lt]"), &to)
+			if from <= now-998 && now-998 < to {
+				widest = max(widest, to-from)
+			}
+		}
+	}
+	if widest == 0 {
+		t.Error("no page after the first was asked for")
+	}
+}
+
+// Stripe answers badly for a while; what comes out is the same.
+func TestABadDayOfStripes(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	now := time.Now().Unix()
+	for i := range 600 {
+		s.account.AddEvent(payment(i, "payment_intent.succeeded", now-3000+int64(i)), "")
+	}
+	s.account.Fail(stripetest.Fault{Status: 429, RetryAfter: "0"}, stripetest.Fault{Cut: true}, stripetest.Fault{Status: 500},
+		stripetest.Fault{HTML: true}, stripetest.Fault{Slow: 20 * time.Millisecond}, stripetest.Fault{Cut: true}, stripetest.Fault{Status: 503})
+	if report := s.round(reconcile.Request{}); report.Recovered != 600 || s.events() != 600 {
+		t.Errorf("the round said %+v, and %d events are in the ledger", report, s.events())
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	s.account.Fail(stripetest.Fault{Slow: time.Hour})
+	if _, err := s.Round(ctx, reconcile.Request{}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a round that was broken off: %v", err)
+	}
+	s.round(reconcile.Request{}) // the turn was given back
+}
+
+// A connected account's events are asked for by its name, and one that has left is left out.
+func TestConnectedAccounts(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	now := time.Now().Unix()
+	first := strings.Replace(string(payment(1, "payment_intent.succeeded", now-100)), `"livemode"`, `"account":"acct_7","livemode"`, 1)
+	s.deliver([]byte(first))
+	s.account.AddEvent(payment(2, "payment_intent.succeeded", now-90), "acct_7")
+	s.account.AddEvent(payment(3, "payment_intent.succeeded", now-80), "")
+	s.account.AddEvent(payment(4, "payment_intent.succeeded", now-70), "acct_stranger")
+	report := s.round(reconcile.Request{})
+	if report.Recovered != 2 || report.Accounts != 2 {
+		t.Errorf("the round said %+v", report)
+	}
+	p, err := s.books.Payment("pi_3QbMissed0000002")
+	if err != nil || p.Account != "acct_7" {
+		t.Errorf("the connected account's: %+v, %v", p, err)
+	}
+	s.account.Before(func(_ int, r *http.Request) {
+		if r.Header.Get("Stripe-Account") != "" {
+			s.account.Fail(stripetest.Fault{Status: 403})
+		}
+	})
+	s.account.AddEvent(payment(5, "payment_intent.succeeded", now-60), "")
+	if report := s.round(reconcile.Request{}); report.Recovered != 1 || report.Accounts != 1 || len(report.Problems) != 1 || !strings.Contains(report.Problems[0], "acct_7") {
+		t.Errorf("the round without it said %+v", report)
+	}
+}
+
+func TestADryRunWritesNothing(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	for i := range 3 {
+		s.account.AddEvent(payment(i, "payment_intent.succeeded", time.Now().Unix()-3000), "")
+	}
+	report := s.round(reconcile.Request{DryRun: true, Since: 2 * time.Hour})
+	want := []string{"evt_3QbMissed0000000", "evt_3QbMissed0000001", "evt_3QbMissed0000002"}
+	if report.Recovered != 3 || !reflect.DeepEqual(report.Events, want) || s.events() != 0 || s.mark("reconciled/") != 0 {
+		t.Errorf("it said %+v; %d events, the mark %d", report, s.events(), s.mark("reconciled/"))
+	}
+}
+
+// The day's calls are bounded, whoever starts the receiver again.
+func TestTheDailyBudget(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	s.options.Calls = 20
+	for range 2 {
+		s.Reconciler = reconcile.New(s.options)
+		if _, err := s.Round(t.Context(), reconcile.Request{}); err == nil || !strings.Contains(err.Error(), "are used up (20)") {
+			t.Errorf("the round ended with %v", err)
+		}
+		if n := len(s.account.Calls()); n != 20 {
+			t.Errorf("Stripe was asked %d times", n)
+		}
+	}
+}
