@@ -184,7 +184,7 @@ func (p *process) serve(ctx context.Context, c *config.Config, logTo io.Writer, 
 		}
 	}()
 
-	r = &rooms{process: p, config: c, group: g, metrics: newMetrics(), log: log, upkeep: &operator.Upkeep{Prove: cli.Verify}}
+	r = &rooms{process: p, config: c, group: g, metrics: receiver.NewMetrics(versionName()), log: log, upkeep: &operator.Upkeep{Prove: cli.Verify}}
 	if r.books, err = r.openLedger(); err != nil {
 		return err
 	}
@@ -195,11 +195,11 @@ func (p *process) serve(ctx context.Context, c *config.Config, logTo io.Writer, 
 	}
 	log.Info("ready", "version", versionName(), "mode", ledger.ModeName(c.Livemode), "webhooks", doors.Public,
 		"operator", doors.Operator, "socket", doors.Socket, "ledger", r.books.Path(), "secrets", len(c.WebhookSecrets))
-	if err := systemd.Ready(r.status()); err != nil {
+	if err := systemd.Ready(r.line()); err != nil {
 		log.Warn("the service manager was not told that the receiver is ready", "error", err)
 	}
 	close(open)
-	g.Runs("word to the service manager", func(ctx context.Context) error { return systemd.Tend(ctx, r.books.CameRound, r.status) })
+	g.Runs("word to the service manager", func(ctx context.Context) error { return systemd.Tend(ctx, r.books.CameRound, r.line) })
 	ready(doors)
 
 	select {
@@ -233,6 +233,7 @@ type rooms struct {
 	upkeep  *operator.Upkeep
 
 	public       *receiver.Receiver
+	webhooks     atomic.Pointer[string] // where it listens, once it does
 	verifier     *stripe.Verifier
 	certificates *receiver.Certificates // nil where the public door speaks no TLS
 	reconciler   *reconcile.Reconciler  // nil where there is no API key
@@ -242,7 +243,7 @@ type rooms struct {
 func (r *rooms) openLedger() (*ledger.Ledger, error) {
 	m, log := r.metrics, r.log
 	options := ledgerOptions(r.config)
-	options.Observe = observer(m, log)
+	options.Observe = receiver.Observer(m, log)
 	options.Expired = func(bodies int) {
 		m.Expired(bodies)
 		log.Info("bodies older than TILLHOOK_RETENTION were deleted", "bodies", bodies)
@@ -318,8 +319,8 @@ func (r *rooms) tend() {
 	g.Runs("scheduled backups", backups.Run)
 }
 
-// status is how the receiver is doing, in a line.
-func (r *rooms) status() string {
+// line is how the receiver is doing, for the service manager.
+func (r *rooms) line() string {
 	if err := r.books.Health().Err; err != nil {
 		return "FAULT: every event is answered 503: " + err.Error()
 	}
@@ -346,45 +347,11 @@ func (r *rooms) status() string {
 	return line
 }
 
-// observer measures commits, and logs when they begin to fail and when they work again. The ledger's
-// committer is its only caller.
-func observer(m *metrics.Metrics, log *slog.Logger) func(ledger.Commit) {
-	failing := false
-	return func(c ledger.Commit) {
-		m.Commit(c.Duration, c.Events)
-		if c.Err != nil && !failing {
-			log.Error("the ledger cannot be written: every event is answered 503 until it can; look at the disk (space, mount, dmesg)", "error", c.Err)
-		}
-		if c.Err == nil && failing {
-			log.Info("the ledger can be written again")
-		}
-		failing = c.Err != nil
-	}
-}
-
-// newMetrics tells the metrics the words that the other rooms use.
-func newMetrics() *metrics.Metrics {
-	outcomes := texts(ledger.Outcomes[:])
-	return metrics.New(metrics.Names{
-		Types: stripe.Types[:], Outcomes: outcomes,
-		Answers: append(slices.Clone(outcomes), string(ledger.AlreadyProcessed), receiver.Rejected, receiver.Failed),
-		Reasons: texts(ledger.Reasons[:]), Failures: texts(stripe.Codes[:]), Version: versionName(),
-	})
-}
-
-func texts[T ~string](words []T) []string {
-	list := make([]string, len(words))
-	for i, w := range words {
-		list[i] = string(w)
-	}
-	return list
-}
-
 // open opens the operator's doors and then the public one, so that stopping closes that one first.
 func (r *rooms) open(ctx context.Context) (doors cli.Doors, err error) {
 	c := r.config
 	private := operator.New(operator.Options{Ledger: r.books, Metrics: r.metrics.Handler(), Listen: c.OperatorListen, Log: r.log,
-		Stopping: ctx, Verify: r.upkeep.Verify, Watch: r.sentences, Comparer: r.comparer()})
+		Stopping: ctx, Verify: r.upkeep.Verify, Watch: r.sentences, Comparer: r.comparer(), Public: r})
 	r.verifier = stripe.NewVerifier(c.WebhookSecrets, c.Tolerance)
 	r.public, err = receiver.New(receiver.Options{
 		Path: c.WebhookPath, Livemode: c.Livemode, MaxBody: c.MaxBody, Ledger: r.books, Metrics: r.metrics, Log: r.log,
@@ -431,6 +398,7 @@ func (r *rooms) open(ctx context.Context) (doors cli.Doors, err error) {
 		r.group.Serves("public door", door)
 	}
 	doors.Public = scheme + listeners[0].Addr().String() + c.WebhookPath
+	r.webhooks.Store(&doors.Public)
 	return doors, nil
 }
 
@@ -445,6 +413,33 @@ func (r *rooms) comparer() operator.Comparer {
 	api.Failed = r.metrics.APIError
 	r.reconciler = reconcile.New(reconcile.Options{API: api, Ledger: r.books, Metrics: r.metrics, Log: r.log, Livemode: c.Livemode, URL: c.Endpoint()})
 	return comparer{r.reconciler}
+}
+
+// Probe gives out what a probe of the public door needs.
+func (r *rooms) Probe() string { return r.public.Probe() }
+
+// Status tells how the public door has fared.
+func (r *rooms) Status() operator.DoorStatus {
+	c, d := r.config, r.public.Status()
+	s := operator.DoorStatus{Version: versionName(), Mode: ledger.ModeName(c.Livemode), Started: d.Started.Unix(), Endpoint: ledger.OrNull(c.Endpoint()),
+		Verified: d.Verified, Refused: []operator.DoorRefusals{}}
+	if at := r.webhooks.Load(); at != nil {
+		s.Webhooks = *at
+	}
+	if at, ok := r.books.LastEvent(); ok {
+		s.LastEvent = ledger.OrNullTime(at.Unix())
+	}
+	for _, f := range d.Refused {
+		s.Refused = append(s.Refused, operator.DoorRefusals{Code: f.Code, Count: f.Count, Last: f.Last.Unix(), Cause: ledger.OrNull(f.Cause)})
+	}
+	for i, use := range d.Secrets {
+		secret := operator.DoorSecret{Position: i + 1, Since: use.Since.Unix()}
+		if !use.Last.IsZero() {
+			secret.LastUsed = ledger.OrNullTime(use.Last.Unix())
+		}
+		s.Secrets = append(s.Secrets, secret)
+	}
+	return s
 }
 
 type comparer struct{ *reconcile.Reconciler }
@@ -510,7 +505,7 @@ func (r *rooms) reload() {
 	if err := r.readAgain(); err != nil {
 		r.log.Error("not reloaded: the configuration stays as it is", "error", err)
 	}
-	if err := systemd.Ready(r.status()); err != nil {
+	if err := systemd.Ready(r.line()); err != nil {
 		r.log.Warn("the service manager was not told that a reload has ended", "error", err)
 	}
 }
@@ -559,10 +554,12 @@ func (r *rooms) allow(c *config.Config) error {
 // sentences tell how things stand that the ledger knows nothing of.
 func (r *rooms) sentences() []operator.Sentence {
 	list := r.upkeep.Sentences()
+	found := r.public.Findings()
 	if r.reconciler != nil {
-		for _, f := range r.reconciler.Findings() {
-			list = append(list, operator.Sentence{Name: f.Name, Verdict: f.Verdict, Sentence: f.Sentence, Next: ledger.OrNull(f.Next)})
-		}
+		found = append(found, r.reconciler.Findings()...)
+	}
+	for _, f := range found {
+		list = append(list, operator.Sentence{Name: f.Name, Verdict: f.Verdict, Sentence: f.Sentence, Next: ledger.OrNull(f.Next)})
 	}
 	if r.certificates == nil {
 		return list

@@ -39,7 +39,7 @@ func (r *Receiver) read(w http.ResponseWriter, req *http.Request, start time.Tim
 	taken := int64(0)
 	release = func() { r.memory.used.Add(-taken) }
 	if err := http.NewResponseController(w).SetReadDeadline(start.Add(bodyTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return nil, release, refuse(http.StatusBadRequest, "body_incomplete", "The body ended early.")
+		return nil, release, refuse(http.StatusBadRequest, bodyIncomplete, "The body ended early.")
 	}
 	first := int64(bodyFirst)
 	if n := req.ContentLength; n > 0 {
@@ -57,7 +57,7 @@ func (r *Receiver) read(w http.ResponseWriter, req *http.Request, start time.Tim
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			return nil, release, refuse(http.StatusRequestTimeout, "body_timeout", "The body did not come in time.")
 		case err != nil:
-			return nil, release, refuse(http.StatusBadRequest, "body_incomplete", "The body ended early.")
+			return nil, release, refuse(http.StatusBadRequest, bodyIncomplete, "The body ended early.")
 		}
 		if len(body) < cap(body) {
 			continue

@@ -61,11 +61,13 @@ type Options struct {
 // Receiver answers requests on the public door. It holds no goroutine.
 type Receiver struct {
 	Options
-	memory   budget
-	rejects  throttle
-	verified atomic.Bool // an event has verified since the start
-	newest   atomic.Pointer[wave]
-	allowed  atomic.Pointer[[]netip.Prefix] // see Allow
+	memory    budget
+	rejects   throttle // of the log
+	causes    throttle // likewise, of what is refused
+	diagnosis *diagnosis
+	probes    probes
+	newest    atomic.Pointer[wave]
+	allowed   atomic.Pointer[[]netip.Prefix] // see Allow
 }
 
 // New checks the options and returns the handler.
@@ -79,7 +81,7 @@ func New(o Options) (*Receiver, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Receiver{Options: o, memory: budget{limit: bodyMemory}, rejects: throttle{every: 10 * time.Second}}, nil
+	return &Receiver{Options: o, memory: budget{limit: bodyMemory}, rejects: throttle{every: 10 * time.Second}, causes: throttle{every: causeEvery}, diagnosis: newDiagnosis(o.Now())}, nil
 }
 
 // answer is what a request is told, and how it is counted.
@@ -93,10 +95,11 @@ type answer struct {
 }
 
 type result struct {
-	status    ledger.Outcome
+	status    ledger.Outcome // or Probed
 	reason    ledger.Reason
 	eventID   string
-	paymentID string // empty for none
+	paymentID string            // empty for none
+	sum       [sha256.Size]byte // of a probe's body
 }
 
 // text is the answer as it is sent. All that stands in it is plain ASCII without quotes: words of ours, and ids,
@@ -110,6 +113,10 @@ func (a *answer) text() []byte {
 	b = append(append(b, `{"received":true,"result":{"status":"`...), a.result.status...)
 	if a.result.reason != "" {
 		b = append(append(b, `","reason":"`...), a.result.reason...)
+	}
+	if a.result.status == Probed {
+		b = append(b, `","event_id":null,"payment_id":null,"body_sha256":"`...)
+		return append(hex.AppendEncode(b, a.result.sum[:]), `"}}`...)
 	}
 	b = append(append(b, `","event_id":"`...), a.result.eventID...)
 	if a.result.paymentID == "" {
@@ -185,21 +192,25 @@ func (r *Receiver) handle(w http.ResponseWriter, req *http.Request, start time.T
 	}
 	sig, err := stripe.ParseSignature(req.Header["Stripe-Signature"])
 	if err != nil {
-		return r.refuseSignature(w, req, nil, err)
+		return r.refuseSignature(w, req, sig, nil, err)
 	}
 	body, release, refusal := r.read(w, req, start)
 	defer release()
 	if refusal != nil {
 		w.Header().Set("Connection", "close")
 		refusal.unread = refusal.status != http.StatusRequestTimeout
+		r.notice(refusal.code, "the body ended before its Content-Length: the connection broke, or a proxy in front cuts bodies or gives another length than it sends", req)
 		return *refusal
 	}
 	now := r.Now()
 	position, err := r.Verifier.Verify(sig, body, now)
 	if err != nil {
-		return r.refuseSignature(w, req, body, err)
+		return r.refuseSignature(w, req, sig, body, err)
 	}
-	r.verified.Store(true)
+	if nonce := stripe.ProbeNonce(body); nonce != "" && r.probes.take(nonce, now) {
+		return answer{status: http.StatusOK, outcome: Probed, result: &result{status: Probed, sum: sha256.Sum256(body)}}
+	}
+	r.diagnosis.verified.Add(1)
 	r.Metrics.Seen(now)
 	if r.Log.Enabled(context.Background(), slog.LevelDebug) {
 		r.Log.Debug("signature verified", "secret_position", position+1)
@@ -229,7 +240,7 @@ func (r *Receiver) append(e *ledger.Event, start time.Time) answer {
 	r.Log.LogAttrs(context.Background(), slog.LevelInfo, "event", slog.String("id", e.ID), slog.String("type", clip(e.Type)),
 		slog.String("payment", res.PaymentID), slog.String("outcome", string(res.Status)+reasonSuffix(res)), slog.Float64("ms", milliseconds(took)))
 	return answer{status: http.StatusOK, outcome: string(res.Status),
-		result: &result{res.Status, res.Reason, e.ID, res.PaymentID}}
+		result: &result{status: res.Status, reason: res.Reason, eventID: e.ID, paymentID: res.PaymentID}}
 }
 
 // wave is a context for all requests that begin within a moment: each of its own would cost a timer.
@@ -302,16 +313,17 @@ func (r *Receiver) refuseUnread(w http.ResponseWriter, status int, code, message
 
 // refuseSignature counts and answers a signature that was not accepted. The sender learns the code;
 // the log gets what helps to find the cause. body is nil where it was not read.
-func (r *Receiver) refuseSignature(w http.ResponseWriter, req *http.Request, body []byte, err error) answer {
-	code := stripe.MalformedSignature
-	var rejection *stripe.Rejection
-	if errors.As(err, &rejection) {
-		code = rejection.Code
-	}
+func (r *Receiver) refuseSignature(w http.ResponseWriter, req *http.Request, sig stripe.Signature, body []byte, err error) answer {
+	rejection := &stripe.Rejection{Code: stripe.MalformedSignature}
+	_ = errors.As(err, &rejection) // it is one
+	code := rejection.Code
+	r.diagnosis.note(string(code), r.Now())
 	r.Metrics.SignatureFailure(string(code))
 	r.standBack()
-	if ok, more := r.rejects.allow(string(code), r.Now()); ok {
-		attrs := []any{"code", code, "cause", r.likelyCause(code, err), "remote", r.remote(req), "user_agent", clip(req.UserAgent())}
+	if ok, more := r.causes.allow(string(code), r.Now()); ok {
+		cause := r.likelyCause(rejection, sig, body, req)
+		r.diagnosis.refused[string(code)].cause.Store(&cause)
+		attrs := []any{"code", code, "cause", cause, "remote", r.remote(req), "user_agent", clip(req.UserAgent())}
 		if body != nil {
 			sum := sha256.Sum256(body)
 			attrs = append(attrs, "body_bytes", len(body), "body_sha256", hex.EncodeToString(sum[:]))
@@ -348,20 +360,14 @@ var signatureMessages = map[stripe.Code]string{
 	stripe.TimestampInFuture:  "The signature is from the future.",
 }
 
-// likelyCause says in plain words what is probably wrong and where to look.
-func (r *Receiver) likelyCause(code stripe.Code, err error) string {
-	switch code {
-	case stripe.MissingSignature:
-		return "the sender is not Stripe, or a proxy in front drops the Stripe-Signature header"
-	case stripe.MalformedSignature:
-		return "the sender is not Stripe, or a proxy in front rewrites the Stripe-Signature header"
-	case stripe.TimestampTooOld:
-		return err.Error() + ": this machine's clock is ahead (timedatectl status), or somebody replays an old delivery"
-	case stripe.TimestampInFuture:
-		return err.Error() + ": this machine's clock is behind (timedatectl status)"
+// notice counts and logs a body that was not read for a reason that somebody should mend.
+func (r *Receiver) notice(code, cause string, req *http.Request) {
+	if code != bodyIncomplete {
+		return
 	}
-	if r.verified.Load() {
-		return "other events verify: the sender is not Stripe, or a second endpoint sends here, or the secret was rolled; add its secret to STRIPE_WEBHOOK_SECRET, separated by a comma"
+	r.diagnosis.note(code, r.Now())
+	if ok, more := r.causes.allow(code, r.Now()); ok {
+		r.diagnosis.refused[code].cause.Store(&cause)
+		r.Log.Warn("body not whole", "code", code, "cause", cause, "remote", r.remote(req), "content_length", req.ContentLength, "not_logged", more)
 	}
-	return "no event has verified since the start: STRIPE_WEBHOOK_SECRET is probably that of another endpoint (each has its own, and so has stripe listen), or a proxy in front changes the body"
 }

@@ -373,7 +373,7 @@ func TestTheLog(t *testing.T) {
 		t.Errorf("counted %v", c)
 	}
 	s.post(t, body)
-	s.now = s.now.Add(11 * time.Second)
+	s.now = s.now.Add(61 * time.Second)
 	s.do(t, s.request(t, "POST", hook, bytes.NewReader(body), forged))
 	log = s.log.String()
 	for _, want := range []string{"level=INFO msg=event id=evt_3wBTwEKvHadernBlBPBleRA0 type=payment_intent.succeeded payment=pi_3wBTwEKvHadernBl4gdrfNcd outcome=applied ms=",

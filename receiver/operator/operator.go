@@ -33,6 +33,8 @@ type Options struct {
 	Stopping context.Context
 	// Watch tells how things stand that the ledger knows nothing of, for the summary; nil for none.
 	Watch func() []Sentence
+	// Public is the receiver's public door; nil where there is none.
+	Public PublicDoor
 	// Comparer compares the ledger with Stripe; nil where nothing does.
 	Comparer Comparer
 	// Verify proves a file sound; nil where nothing does. It may tell a proof and an error.
@@ -63,6 +65,7 @@ func New(o Options) *Operator {
 		"/api/events/{id}":          op.event,
 		"/api/events/{id}/body":     op.body,
 		"/api/summary":              op.summary,
+		"/api/receiver":             op.receiver,
 		"/healthz":                  op.healthz,
 		"/readyz":                   op.readyz,
 		"/metrics":                  op.metrics,
@@ -73,6 +76,7 @@ func New(o Options) *Operator {
 	op.handle("/api/export", op.export, http.MethodGet) // not HEAD: it would be made to be thrown away
 	op.handle("/api/backup", op.backup, http.MethodGet)
 	op.handle("/api/verify", op.verify, http.MethodPost)
+	op.handle("/api/probe", op.probe, http.MethodPost)
 	op.handle("/api/reconcile", op.reconcile, http.MethodGet, http.MethodPost)
 	op.handle("/api/events/{id}/release", op.release, http.MethodPost)
 	return op

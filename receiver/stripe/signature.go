@@ -2,6 +2,7 @@ package stripe
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -95,8 +96,30 @@ func ParseSignature(lines []string) (Signature, error) {
 
 // Verifier accepts what was signed with one of its secrets, not too long ago.
 type Verifier struct {
-	secrets   atomic.Pointer[[]string]
+	secrets   atomic.Pointer[[]*signingSecret]
+	retired   atomic.Pointer[[]retired]
 	tolerance time.Duration
+}
+
+type signingSecret struct {
+	text  string
+	since time.Time    // when it was first configured
+	last  atomic.Int64 // when it last verified a delivery, Unix seconds; 0 while it has not
+}
+
+// retired is a secret that was taken out of configuration.
+type retired struct {
+	text string
+	at   time.Time
+}
+
+// maxRetired secrets are remembered.
+const maxRetired = 4
+
+// Use tells of a configured secret whether it verifies anything.
+type Use struct {
+	Since time.Time // when it was configured, as far as this process knows
+	Last  time.Time // zero while it has verified nothing
 }
 
 // NewVerifier takes the signing secrets whole ("whsec_…") and how far a signature's time may be
@@ -107,19 +130,82 @@ func NewVerifier(secrets []string, tolerance time.Duration) *Verifier {
 	return v
 }
 
-// Replace has other secrets count from the next signature on.
-func (v *Verifier) Replace(secrets []string) { v.secrets.Store(&secrets) }
+// Replace has other secrets count from the next signature on. Those that no longer do are remembered for [Verifier.Retired] alone. It is
+// called by one goroutine.
+func (v *Verifier) Replace(secrets []string) {
+	now := time.Now()
+	var before, list []*signingSecret
+	if p := v.secrets.Load(); p != nil {
+		before = *p
+	}
+	for _, text := range secrets {
+		s := &signingSecret{text: text, since: now}
+		for _, old := range before {
+			if old.text == text {
+				s = old
+			}
+		}
+		list = append(list, s)
+	}
+	var out []retired
+	if p := v.retired.Load(); p != nil {
+		out = slices.DeleteFunc(slices.Clone(*p), func(r retired) bool { return slices.Contains(secrets, r.text) })
+	}
+	for _, old := range before {
+		if !slices.Contains(list, old) {
+			out = append(out, retired{old.text, now})
+		}
+	}
+	out = out[max(0, len(out)-maxRetired):]
+	v.retired.Store(&out)
+	v.secrets.Store(&list)
+}
+
+// Used tells of each secret, in the order of configuration, whether it verifies anything.
+func (v *Verifier) Used() (list []Use) {
+	for _, s := range *v.secrets.Load() {
+		u := Use{Since: s.since}
+		if last := s.last.Load(); last != 0 {
+			u.Last = time.Unix(last, 0)
+		}
+		list = append(list, u)
+	}
+	return list
+}
+
+// Retired tells whether a body was signed with a secret that was taken out of configuration, and when that was.
+func (v *Verifier) Retired(sig Signature, body []byte) (at time.Time, ok bool) {
+	for _, r := range *v.retired.Load() {
+		if webhook.ValidatePayloadIgnoringTolerance(body, sig.header, r.text) == nil {
+			return r.at, true
+		}
+	}
+	return at, false
+}
+
+// FromCLI tells that every configured secret is one of stripe listen.
+func (v *Verifier) FromCLI() bool {
+	return !slices.ContainsFunc(*v.secrets.Load(), func(s *signingSecret) bool { return !SecretFromCLI(s.text) })
+}
+
+// SecretFromCLI tells whether a signing secret looks like one that stripe listen made: those are 64 hexadecimal digits, an endpoint's
+// are 32 letters and digits. https://docs.stripe.com/stripe-cli/use-cli
+func SecretFromCLI(secret string) bool {
+	digits := strings.TrimPrefix(secret, "whsec_")
+	return len(digits) == 64 && strings.Trim(digits, "0123456789abcdef") == ""
+}
 
 // Verify checks a body as it came, not a parsed and printed one. It returns which secret matched, by
 // its position from 0, or a *[Rejection]. The MAC is compared first, so that a timestamp code
 // always tells of somebody who knows the secret: a skewed clock, or a replay.
 func (v *Verifier) Verify(sig Signature, body []byte, now time.Time) (position int, err error) {
 	position = -1
+	var match *signingSecret
 	for i, secret := range *v.secrets.Load() {
 		// Every v1 is compared, in constant time; the age check of stripe-go comes before its MAC
 		// check and bounds the past alone, so it is left out and ours follows.
-		if webhook.ValidatePayloadIgnoringTolerance(body, sig.header, secret) == nil {
-			position = i
+		if webhook.ValidatePayloadIgnoringTolerance(body, sig.header, secret.text) == nil {
+			position, match = i, secret
 			break
 		}
 	}
@@ -131,6 +217,9 @@ func (v *Verifier) Verify(sig Signature, body []byte, now time.Time) (position i
 		return -1, &Rejection{Code: TimestampTooOld, Age: age}
 	case -age > v.tolerance:
 		return -1, &Rejection{Code: TimestampInFuture, Age: age}
+	}
+	if now := now.Unix(); match.last.Load() != now { // else all processors would write to the same place all the time
+		match.last.Store(now)
 	}
 	return position, nil
 }

@@ -1,0 +1,230 @@
+package receiver
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"tillhook/receiver/stripe"
+)
+
+const (
+	// causeEvery is how often the cause of refusals of one kind is looked for and logged: what a stranger sends must cost next to nothing.
+	causeEvery = time.Minute
+	// recent is how long a refusal is worth a word.
+	recent = time.Hour
+	// retireAfter is how long a secret is not used before it is said that it can go: Stripe signs with an old one for a day at most.
+	// https://docs.stripe.com/webhooks#roll-endpoint-secrets
+	retireAfter = 24 * time.Hour
+	// silence is how long no event may come before it is said.
+	silence = 3 * 24 * time.Hour
+)
+
+// bodyIncomplete is the code of a body that ended before its Content-Length.
+const bodyIncomplete = "body_incomplete"
+
+// diagnosis remembers what was refused, and why, as far as it can be worked out here.
+type diagnosis struct {
+	started  time.Time
+	verified atomic.Uint64       // deliveries since the start
+	refused  map[string]*refusal // by code; filled at the beginning
+}
+
+type refusal struct {
+	count atomic.Uint64
+	last  atomic.Int64 // Unix nanoseconds
+	cause atomic.Pointer[string]
+}
+
+func newDiagnosis(now time.Time) *diagnosis {
+	d := &diagnosis{started: now, refused: map[string]*refusal{bodyIncomplete: {}}}
+	for _, code := range stripe.Codes {
+		d.refused[string(code)] = &refusal{}
+	}
+	return d
+}
+
+func (d *diagnosis) note(code string, now time.Time) {
+	if r := d.refused[code]; r != nil {
+		r.count.Add(1)
+		r.last.Store(now.UnixNano())
+	}
+}
+
+// Status is how the public door has fared since the start.
+type Status struct {
+	Started  time.Time
+	Verified uint64 // deliveries, repeats included
+	Refused  []Refused
+	Secrets  []stripe.Use
+}
+
+// Refused are requests of one kind.
+type Refused struct {
+	Code  string
+	Count uint64
+	Last  time.Time
+	Cause string // the likely one; empty where none was looked for
+}
+
+// Status tells how the door has fared.
+func (r *Receiver) Status() Status {
+	s := Status{Started: r.diagnosis.started, Verified: r.diagnosis.verified.Load(), Secrets: r.Verifier.Used()}
+	codes := []string{bodyIncomplete}
+	for _, code := range stripe.Codes {
+		codes = append(codes, string(code))
+	}
+	for _, code := range codes {
+		f := r.diagnosis.refused[code]
+		if n := f.count.Load(); n > 0 {
+			refused := Refused{Code: code, Count: n, Last: time.Unix(0, f.last.Load())}
+			if cause := f.cause.Load(); cause != nil {
+				refused.Cause = *cause
+			}
+			s.Refused = append(s.Refused, refused)
+		}
+	}
+	return s
+}
+
+// Findings say how deliveries fare: whether signatures verify, which secrets are in use, whether anything comes at all.
+func (r *Receiver) Findings() []stripe.Finding {
+	now, s := r.Now(), r.Status()
+	list := []stripe.Finding{s.signatures(now)}
+	if len(s.Secrets) > 1 {
+		list = append(list, s.rotation(now))
+	}
+	f := stripe.Finding{Name: "deliveries", Verdict: stripe.OK, Sentence: "No event has come yet."}
+	if at, ok := r.Ledger.LastEvent(); ok {
+		f.Sentence = fmt.Sprintf("The last event came %s ago.", span(now.Sub(at)))
+		if now.Sub(at) > silence {
+			f.Verdict = stripe.Warn
+			f.Sentence = fmt.Sprintf("No event has come for %s, since %s.", span(now.Sub(at)), at.UTC().Format("2006-01-02 15:04 UTC"))
+			f.Next = "see whether the endpoint is enabled and reached: tillhook doctor"
+		}
+	}
+	return append(list, f)
+}
+
+// signatures tells of refusals that are not a stranger's noise.
+func (s *Status) signatures(now time.Time) stripe.Finding {
+	f := stripe.Finding{Name: "signatures", Verdict: stripe.OK, Sentence: fmt.Sprintf("%d deliveries verified since the start; none was refused of late.", s.Verified)}
+	if s.Verified == 0 {
+		f.Sentence = "Nothing was delivered since the start."
+	}
+	var worst *Refused
+	for i := range s.Refused {
+		one := &s.Refused[i]
+		noise := one.Code == string(stripe.MissingSignature) || one.Code == string(stripe.MalformedSignature)
+		if now.Sub(one.Last) > recent || noise && s.Verified > 0 {
+			continue
+		}
+		if worst == nil || !noise && one.Count > worst.Count {
+			worst = one
+		}
+	}
+	if worst == nil {
+		return f
+	}
+	f.Verdict, f.Next = stripe.Warn, "see the log for when and from where: journalctl -u tillhook"
+	f.Sentence = fmt.Sprintf("%d of %d requests were refused as %s, the last one %s ago: %s.", worst.Count, worst.Count+s.Verified, worst.Code, span(now.Sub(worst.Last)), worst.Cause)
+	if s.Verified == 0 {
+		f.Verdict = stripe.Fail
+		f.Sentence = fmt.Sprintf("Every one of %d requests since the start was refused as %s: %s.", worst.Count, worst.Code, worst.Cause)
+	}
+	return f
+}
+
+// rotation tells which of several secrets is in use.
+func (s *Status) rotation(now time.Time) stripe.Finding {
+	f := stripe.Finding{Name: "rotation", Verdict: stripe.OK}
+	var parts, idle []string
+	inUse := false
+	for i, use := range s.Secrets {
+		since := use.Last
+		if since.IsZero() {
+			since = use.Since
+			parts = append(parts, fmt.Sprintf("secret %d has verified nothing in the %s that it is known", i+1, span(now.Sub(since))))
+		} else {
+			parts = append(parts, fmt.Sprintf("secret %d verified an event %s ago", i+1, span(now.Sub(since))))
+		}
+		if now.Sub(since) > retireAfter {
+			idle = append(idle, fmt.Sprint(i+1))
+		} else if !use.Last.IsZero() {
+			inUse = true
+		}
+	}
+	f.Sentence = fmt.Sprintf("Of %d signing secrets, %s.", len(s.Secrets), strings.Join(parts, ", "))
+	if inUse && len(idle) > 0 {
+		f.Verdict = stripe.Warn
+		f.Sentence += fmt.Sprintf(" No event was signed with secret %s alone for more than %s: it can go.", strings.Join(idle, ", "), span(retireAfter))
+		f.Next = "take it out of STRIPE_WEBHOOK_SECRET, unless another endpoint that is seldom sent anything has it"
+	}
+	return f
+}
+
+// span is a duration in the one unit that tells it best.
+func span(d time.Duration) string {
+	n, unit := int64(d/time.Second), "second"
+	switch {
+	case d >= 48*time.Hour:
+		n, unit = int64(d/(24*time.Hour)), "day"
+	case d >= 2*time.Hour:
+		n, unit = int64(d/time.Hour), "hour"
+	case d >= 2*time.Minute:
+		n, unit = int64(d/time.Minute), "minute"
+	}
+	if n == 1 {
+		return "1 " + unit
+	}
+	return fmt.Sprintf("%d %ss", n, unit)
+}
+
+// likelyCause says in plain words what is probably wrong with a signature and where to look. body is nil where it was not read.
+func (r *Receiver) likelyCause(rejection *stripe.Rejection, sig stripe.Signature, body []byte, req *http.Request) string {
+	switch rejection.Code {
+	case stripe.MissingSignature:
+		return "the sender is not Stripe, or a proxy in front drops the Stripe-Signature header"
+	case stripe.MalformedSignature:
+		return "the sender is not Stripe, or a proxy in front rewrites the Stripe-Signature header"
+	case stripe.TimestampTooOld:
+		return rejection.Error() + ": this machine's clock is ahead by that much (timedatectl status), or somebody replays an old delivery"
+	case stripe.TimestampInFuture:
+		return rejection.Error() + ": this machine's clock is behind by that much (timedatectl status)"
+	}
+	if at, ok := r.Verifier.Retired(sig, body); ok {
+		return "it is signed with a secret that was taken out of STRIPE_WEBHOOK_SECRET " + span(time.Since(at)) + " ago: put it back until Stripe has ceased to use it"
+	}
+	var said struct {
+		Object   string `json:"object"`
+		Livemode *bool  `json:"livemode"`
+	}
+	var wrong *json.UnmarshalTypeError
+	if err := json.Unmarshal(body, &said); err != nil && !errors.As(err, &wrong) {
+		return "the body is no JSON: the sender is not Stripe, or a proxy in front changes or cuts the body"
+	}
+	switch {
+	case said.Object == "v2.core.event":
+		return "the body is a thin event: an event destination of thin payloads sends here, whose secret is not in STRIPE_WEBHOOK_SECRET; delete it, or make it one of snapshot payloads"
+	case said.Livemode != nil && *said.Livemode != r.Livemode:
+		return "the body is of " + mode(*said.Livemode) + " mode and this receiver of " + mode(r.Livemode) + " mode: each mode has endpoints and secrets of its own; have that endpoint send to the receiver of its mode"
+	case strings.HasPrefix(req.UserAgent(), "Stripe/") && !strings.Contains(string(body[:min(len(body), 16)]), "\n"):
+		return "the body was rewritten on its way: Stripe's is indented and this is not; have the proxy in front pass it on byte for byte"
+	case r.diagnosis.verified.Load() > 0:
+		return "other events verify: the sender is not Stripe, or a second endpoint sends here, or the secret was rolled; add its secret to STRIPE_WEBHOOK_SECRET, separated by a comma"
+	case r.Verifier.FromCLI():
+		return "STRIPE_WEBHOOK_SECRET holds the secret of stripe listen, and what comes was signed by an endpoint, which has its own (Dashboard, Workbench, Webhooks, your endpoint)"
+	}
+	return "no event has verified since the start: STRIPE_WEBHOOK_SECRET is probably that of another endpoint (each has its own, and so has stripe listen), or a proxy in front changes the body"
+}
+
+func mode(live bool) string {
+	if live {
+		return "live"
+	}
+	return "test"
+}

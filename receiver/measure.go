@@ -1,0 +1,44 @@
+package receiver
+
+import (
+	"log/slog"
+	"slices"
+
+	"tillhook/ledger"
+	"tillhook/metrics"
+	"tillhook/receiver/stripe"
+)
+
+// NewMetrics makes the instruments of a receiver of a version, with the words that it and the other rooms use.
+func NewMetrics(version string) *metrics.Metrics {
+	outcomes := texts(ledger.Outcomes[:])
+	return metrics.New(metrics.Names{
+		Types: stripe.Types[:], Outcomes: outcomes,
+		Answers: append(slices.Clone(outcomes), string(ledger.AlreadyProcessed), Rejected, Failed, Probed),
+		Reasons: texts(ledger.Reasons[:]), Failures: texts(stripe.Codes[:]), Version: version,
+	})
+}
+
+func texts[T ~string](words []T) []string {
+	list := make([]string, len(words))
+	for i, w := range words {
+		list[i] = string(w)
+	}
+	return list
+}
+
+// Observer measures commits, and logs when they begin to fail and when they work again. The ledger's
+// committer is its only caller.
+func Observer(m *metrics.Metrics, log *slog.Logger) func(ledger.Commit) {
+	failing := false
+	return func(c ledger.Commit) {
+		m.Commit(c.Duration, c.Events)
+		if c.Err != nil && !failing {
+			log.Error("the ledger cannot be written: every event is answered 503 until it can; look at the disk (space, mount, dmesg)", "error", c.Err)
+		}
+		if c.Err == nil && failing {
+			log.Info("the ledger can be written again")
+		}
+		failing = c.Err != nil
+	}
+}
