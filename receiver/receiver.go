@@ -317,7 +317,7 @@ func (r *Receiver) refuseSignature(w http.ResponseWriter, req *http.Request, sig
 	rejection := &stripe.Rejection{Code: stripe.MalformedSignature}
 	_ = errors.As(err, &rejection) // it is one
 	code := rejection.Code
-	r.diagnosis.note(string(code), r.Now())
+	r.diagnosis.note(string(code), req, r.Now())
 	r.Metrics.SignatureFailure(string(code))
 	r.standBack()
 	if ok, more := r.causes.allow(string(code), r.Now()); ok {
@@ -365,7 +365,7 @@ func (r *Receiver) notice(code, cause string, req *http.Request) {
 	if code != bodyIncomplete {
 		return
 	}
-	r.diagnosis.note(code, r.Now())
+	r.diagnosis.note(code, req, r.Now())
 	if ok, more := r.causes.allow(code, r.Now()); ok {
 		r.diagnosis.refused[code].cause.Store(&cause)
 		r.Log.Warn("body not whole", "code", code, "cause", cause, "remote", r.remote(req), "content_length", req.ContentLength, "not_logged", more)

@@ -48,9 +48,11 @@ type Program struct {
 	Ledger func(c *config.Config) ledger.Options
 
 	Environ []string // as os.Environ
-	Stdin   io.Reader
-	Stdout  io.Writer
-	Stderr  io.Writer
+	// ServiceDir is where the packaged service has its settings; empty for its usual place.
+	ServiceDir string
+	Stdin      io.Reader
+	Stdout     io.Writer
+	Stderr     io.Writer
 }
 
 // Run executes a command line without the program's name and returns the exit status.
@@ -67,6 +69,10 @@ func (p *Program) Run(ctx context.Context, args []string) int {
 	var network *net.OpError
 	if errors.Is(err, syscall.EPIPE) && !errors.As(err, &network) { // whoever read what we print has enough
 		return exitFailed
+	}
+	var over ended
+	if errors.As(err, &over) {
+		return over.status
 	}
 	fmt.Fprintf(p.Stderr, "tillhook: %v\n", err)
 	var usage usageError
@@ -114,8 +120,8 @@ and keeps from them a ledger of payments that is right whatever order they came 
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddGroup(&cobra.Group{ID: "run", Title: "Run it:"}, &cobra.Group{ID: "look", Title: "Look into it:"}, &cobra.Group{ID: "keep", Title: "Keep it:"})
 	for group, commands := range map[string][]*cobra.Command{
-		"run":  {p.serveCommand(), p.sendCommand(), p.demoCommand()},
-		"look": {p.paymentsCommand(), p.eventsCommand(), p.exportCommand(), p.reconcileCommand()},
+		"run":  {p.serveCommand(), p.doctorCommand(), p.sendCommand(), p.demoCommand()},
+		"look": {p.paymentsCommand(), p.eventsCommand(), p.exportCommand(), p.reconcileCommand(), p.endpointCommand()},
 		"keep": {p.backupCommand(), p.verifyCommand(), p.rebuildCommand(), p.benchCommand()},
 	} {
 		for _, c := range commands {

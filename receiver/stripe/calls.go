@@ -191,7 +191,7 @@ type Endpoint struct {
 	Application   string   `json:"application"` // empty unless it is of a Connect application
 	Description   string   `json:"description"`
 	Created       int64    `json:"created"`
-	Secret        string   `json:"secret"` // at its creation only
+	Secret        string   `json:"secret,omitempty"` // at its creation only
 }
 
 // Enabled tells whether Stripe sends to it.

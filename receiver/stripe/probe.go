@@ -6,6 +6,9 @@ import (
 	"strings"
 )
 
+// ProbeAgent is the User-Agent of requests that only try the way to the public door.
+const ProbeAgent = "tillhook doctor (not Stripe)"
+
 // probeObject is what a probe says it is.
 const probeObject = "tillhook.probe"
 

@@ -1,0 +1,104 @@
+package ledger
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// Place is where a ledger lies or will lie, as it looks from outside. Looking opens no ledger and writes nothing.
+type Place struct {
+	Dir      string
+	There    bool        // the folder exists
+	Mode     fs.FileMode // its permissions
+	Owner    string      // its owner's name, or number
+	Writable bool        // by this process; of a folder that does not exist, that it can be made
+
+	File      bool // the ledger exists
+	FileMode  fs.FileMode
+	FileBytes int64
+	Holder    int // the process that holds it; 0 for none, or one that cannot be seen
+
+	FreeBytes  uint64 // on its file system, for this process
+	TotalBytes uint64
+}
+
+// Look looks at a place.
+func Look(dir string) (Place, error) {
+	p := Place{Dir: dir}
+	info, err := os.Stat(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return p, fmt.Errorf("look at the data folder: %w", err)
+	case !info.IsDir():
+		return p, fmt.Errorf("look at the data folder: %s is a file", dir)
+	default:
+		p.There, p.Mode = true, info.Mode().Perm()
+		if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+			p.Owner = userName(stat.Uid)
+		}
+	}
+	nearest := dir
+	for up := filepath.Clean(dir); ; up = filepath.Dir(up) {
+		if _, err := os.Stat(up); err == nil || up == filepath.Dir(up) {
+			nearest = up
+			break
+		}
+	}
+	const writeAndSearch = 0x2 | 0x1 // access(2)
+	p.Writable = syscall.Access(nearest, writeAndSearch) == nil
+	var space syscall.Statfs_t
+	if err := syscall.Statfs(nearest, &space); err != nil {
+		return p, fmt.Errorf("look at the file system of %s: %w", nearest, err)
+	}
+	p.FreeBytes, p.TotalBytes = space.Bavail*uint64(space.Bsize), space.Blocks*uint64(space.Bsize)
+	file, err := os.Stat(Path(dir))
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+			err = nil // the folder's permissions tell
+		}
+		return p, err
+	}
+	p.File, p.FileMode, p.FileBytes = true, file.Mode().Perm(), file.Size()
+	if stat, ok := file.Sys().(*syscall.Stat_t); ok {
+		p.Holder = holder(stat)
+	}
+	return p, nil
+}
+
+func userName(id uint32) string {
+	number := strconv.FormatUint(uint64(id), 10)
+	if u, err := user.LookupId(number); err == nil {
+		return u.Username
+	}
+	return number
+}
+
+// holder finds the process with a lock on a file, as bbolt takes one. proc_locks(5)
+func holder(file *syscall.Stat_t) int {
+	locks, err := os.Open("/proc/locks")
+	if err != nil {
+		return 0
+	}
+	defer locks.Close()
+	inode := fmt.Sprintf(":%d", file.Ino)
+	for lines := bufio.NewScanner(locks); lines.Scan(); {
+		// 1: FLOCK  ADVISORY  WRITE 4711 08:01:131075 0 EOF
+		f := strings.Fields(lines.Text())
+		if len(f) < 6 || f[1] != "FLOCK" || !strings.HasSuffix(f[5], inode) {
+			continue
+		}
+		if pid, err := strconv.Atoi(f[4]); err == nil && pid > 0 {
+			return pid
+		}
+	}
+	return 0
+}

@@ -1,0 +1,281 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"tillhook/ledger"
+	"tillhook/receiver/config"
+	"tillhook/receiver/operator"
+	"tillhook/receiver/stripe"
+)
+
+const (
+	// lowSpace and noSpace are how much room the ledger's file system should have, in bytes.
+	lowSpace = 1 << 30
+	noSpace  = 64 << 20
+)
+
+// readEnvironment reads the configuration as serve would.
+func (d *doctor) readEnvironment() {
+	dir := d.ServiceDir
+	if dir == "" {
+		dir = config.ServiceDir
+	}
+	environ, from, err := config.Service(d.Environ, dir, d.instance)
+	if err != nil {
+		d.unknown("environment", "run this as root, or in the environment of the receiver", "The settings of the receiver cannot be read: %v.", err)
+		environ = d.Environ
+	}
+	d.environ = environ
+	d.config, err = config.Load(environ)
+	var faults config.Faults
+	switch {
+	case errors.As(err, &faults):
+		d.faulty = true
+		for _, f := range faults {
+			d.fail("environment", f.Mend, "%s %s.", f.Name, f.Problem)
+		}
+		return
+	case err != nil:
+		d.faulty = true
+		d.fail("environment", "report it", "%v.", err)
+		return
+	}
+	for _, warning := range d.config.Warnings {
+		d.warn("environment", "see the manual: man tillhook", "%s.", strings.TrimSuffix(warning, "."))
+	}
+	where := "The environment"
+	if from != "" {
+		where = "The service's environment (" + from + ")"
+	}
+	if len(d.config.Warnings) == 0 {
+		d.ok("environment", "%s is complete, for %s mode.", where, ledger.ModeName(d.config.Livemode))
+	}
+}
+
+// readSecrets tells what kind of secrets there are.
+func (d *doctor) readSecrets() {
+	c := d.config
+	if c == nil {
+		return
+	}
+	listens := 0
+	for _, s := range c.WebhookSecrets {
+		if stripe.SecretFromCLI(s) {
+			listens++
+		}
+	}
+	const next = "use the secret of the endpoint: Dashboard, Workbench, Webhooks, your endpoint, Reveal"
+	switch {
+	case listens > 0 && c.Livemode:
+		d.fail("signing_secret", next, "A signing secret is that of stripe listen, which signs nothing in live mode.")
+	case listens == len(c.WebhookSecrets):
+		d.warn("signing_secret", next, "The signing secret is that of stripe listen: good for a test at a desk, not for an endpoint.")
+	default:
+		d.ok("signing_secret", "%s, from %s.", plural(len(c.WebhookSecrets), "signing secret"), c.WebhookSecretFrom)
+	}
+	switch key := c.SecretKey; {
+	case key == "":
+		d.unknown("api_key", "set STRIPE_SECRET_KEY to a restricted key that reads Events, Webhook Endpoints, PaymentIntents, Charges and Refunds, Disputes",
+			"There is no API key: Stripe's side cannot be looked at, and what Stripe cannot deliver stays missing.")
+	case strings.HasPrefix(key, "sk_live_"):
+		d.warn("api_key", "use a restricted key (Dashboard, Developers, API keys) that reads Events, Webhook Endpoints, PaymentIntents, Charges and Refunds, Disputes",
+			"The API key is a whole secret key of live mode: whoever reads it can move money.")
+	default:
+		d.ok("api_key", "The API key is a %s key of %s mode.", map[bool]string{true: "restricted", false: "secret"}[strings.HasPrefix(key, "rk_")], ledger.ModeName(c.Livemode))
+	}
+}
+
+// findReceiver asks the running receiver how it is.
+func (d *doctor) findReceiver(ctx context.Context) {
+	here := *d.Program
+	here.Environ = d.environ
+	client, looked, err := here.receiver()
+	if err != nil {
+		d.unknown("receiver", "run this as root, or join the group that owns the socket", "%v.", err)
+		return
+	}
+	if client == nil {
+		d.fail("receiver", "start it: systemctl start tillhook, or tillhook serve", "No receiver answers at %s.", strings.Join(looked, " or "))
+		return
+	}
+	d.client = client
+	var status operator.DoorStatus
+	answer, err := client.Get(ctx, "/api/receiver", nil)
+	if err == nil {
+		err = json.Unmarshal(answer, &status)
+	}
+	if err != nil {
+		d.fail("receiver", "restart it: it may be of an older version", "The receiver does not tell how it is: %v.", err)
+		return
+	}
+	d.status = &status
+	if status.Version != d.Version {
+		d.warn("receiver", "restart it: systemctl restart tillhook", "The receiver runs version %s, this is %s.", status.Version, d.Version)
+	} else {
+		d.ok("receiver", "The receiver (%s) is up since %s, in %s mode.", status.Version, moment(ledger.OrNullTime(status.Started)), status.Mode)
+	}
+	if d.config != nil && status.Mode != ledger.ModeName(d.config.Livemode) {
+		d.fail("receiver_mode", "restart it, or look for another receiver on this machine", "The receiver that answers is of %s mode, the configuration says %s.", status.Mode, ledger.ModeName(d.config.Livemode))
+	}
+	d.takeSummary(ctx)
+}
+
+// takeSummary takes over what the receiver says of itself. Stripe's side is looked at anew, and the clock.
+func (d *doctor) takeSummary(ctx context.Context) {
+	var summary operator.Summary
+	answer, err := d.client.Get(ctx, "/api/summary", nil)
+	if err == nil {
+		err = json.Unmarshal(answer, &summary)
+	}
+	if err != nil {
+		d.fail("storage", "look at the log: journalctl -u tillhook", "The receiver cannot read its ledger: %v.", err)
+		return
+	}
+	for _, s := range summary.Health.Sentences {
+		if !strings.HasPrefix(s.Name, "endpoint") && s.Name != "clock" {
+			d.say(s.Name, s.Verdict, string(s.Next), "%s", s.Sentence)
+		}
+	}
+}
+
+// lookAtLedger looks at where the ledger lies, and into it where no receiver holds it.
+func (d *doctor) lookAtLedger() {
+	dir, _ := config.Places(d.environ)
+	p, err := ledger.Look(dir)
+	if err != nil {
+		d.fail("data_dir", "name another folder in TILLHOOK_DATA_DIR, or mend this one", "%v.", err)
+		return
+	}
+	me := fmt.Sprint(os.Getuid())
+	switch {
+	case d.client != nil && !p.File && !p.Writable:
+		d.unknown("data_dir", "run this as root to see it", "The data folder %s cannot be looked at by this user.", dir)
+	case !p.There && p.Writable:
+		d.ok("data_dir", "The data folder %s does not exist yet, and can be made.", dir)
+	case !p.There:
+		d.fail("data_dir", "make it, or name another one in TILLHOOK_DATA_DIR", "The data folder %s does not exist, and this user (%s) cannot make it.", dir, me)
+	case !p.Writable && d.client == nil:
+		d.fail("data_dir", "chown -R it to the user that the receiver runs as, or run this as that user", "The data folder %s belongs to %s, and this user (%s) cannot write to it.", dir, p.Owner, me)
+	case p.Mode&0o077 != 0:
+		d.warn("data_dir", "chmod 700 "+dir, "The data folder %s is open to others (mode %o): the ledger holds customers' data.", dir, p.Mode)
+	case p.File && p.FileMode&0o077 != 0:
+		d.warn("data_dir", "chmod 600 "+ledger.Path(dir), "The ledger is open to others (mode %o): it holds customers' data.", p.FileMode)
+	default:
+		d.ok("data_dir", "The data folder %s belongs to %s, and to nobody else.", dir, p.Owner)
+	}
+	free := fmt.Sprintf("%d MB of %d MB are free for %s", p.FreeBytes>>20, p.TotalBytes>>20, dir)
+	switch {
+	case p.FreeBytes < noSpace:
+		d.fail("disk", "make room: events are answered 503 once it is full", "The disk is full: %s.", free)
+	case p.FreeBytes < lowSpace:
+		d.warn("disk", "make room, or shorten TILLHOOK_RETENTION", "The disk is nearly full: %s.", free)
+	default:
+		d.ok("disk", "%s.", free)
+	}
+	if d.client == nil && p.File {
+		d.openLedger(dir, p)
+	}
+}
+
+func (d *doctor) openLedger(dir string, p ledger.Place) {
+	l, err := ledger.OpenReadOnly(dir)
+	if errors.Is(err, ledger.ErrHeld) {
+		who := "another process"
+		if p.Holder != 0 {
+			who = fmt.Sprintf("process %d", p.Holder)
+		}
+		d.fail("ledger", "end that process if it is a second receiver, or name its socket in TILLHOOK_OPERATOR_SOCKET", "%s holds the ledger and answers at no socket that was looked at: no receiver can start beside it.", who)
+		return
+	}
+	if err != nil {
+		d.fail("ledger", "tillhook verify tells more; restore a copy, or try tillhook rebuild", "The ledger cannot be opened: %v.", err)
+		return
+	}
+	defer l.Close() // it was only read
+	if d.config != nil && l.Livemode() != d.config.Livemode {
+		d.faulty = true
+		d.fail("ledger", "set TILLHOOK_DATA_DIR to another folder, or use a key and a secret of the ledger's mode", "The ledger holds %s mode payments, the configuration says %s.", ledger.ModeName(l.Livemode()), ledger.ModeName(d.config.Livemode))
+		return
+	}
+	stats, err := l.Stats()
+	if err != nil {
+		d.fail("ledger", "tillhook verify tells more", "The ledger cannot be read: %v.", err)
+		return
+	}
+	d.ok("ledger", "The ledger opens: %d events (tillhook verify looks through all of it).", stats.Events)
+	if at, ok := l.LastEvent(); ok && time.Since(at) > 3*24*time.Hour {
+		d.warn("deliveries", "see whether the endpoint is enabled and reached", "No event has come since %s.", moment(ledger.OrNullTime(at.Unix())))
+	}
+}
+
+// lookAtPorts sees whether the doors can be opened, or answer.
+func (d *doctor) lookAtPorts(ctx context.Context) {
+	if d.config == nil {
+		return
+	}
+	if d.status != nil {
+		d.lookAtDoor(ctx)
+		return
+	}
+	for _, door := range []struct{ name, variable, address string }{
+		{"public_port", "TILLHOOK_LISTEN", d.config.Listen}, {"operator_port", "TILLHOOK_OPERATOR_LISTEN", d.config.OperatorListen},
+	} {
+		if door.address == "" {
+			continue
+		}
+		l, err := net.Listen("tcp", door.address)
+		switch {
+		case err == nil:
+			_ = l.Close() // it was only tried
+			d.ok(door.name, "%s is free for %s.", door.address, door.variable)
+		case errors.Is(err, syscall.EADDRINUSE):
+			d.fail(door.name, "see which: ss -ltnp; end it, or change "+door.variable, "Another program listens on %s.", door.address)
+		default:
+			d.fail(door.name, "change "+door.variable+"; a port below 1024 needs the socket unit", "%s cannot be listened on: %v.", door.address, err)
+		}
+	}
+}
+
+// lookAtDoor asks the public door for its liveness, on this machine.
+func (d *doctor) lookAtDoor(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	base, _, found := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(d.status.Webhooks, "http://"), "https://"), "/")
+	if !found || base == "" {
+		d.unknown("public_port", "", "The public door is a unix socket, which a proxy in front connects to.")
+		return
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.SplitAfter(d.status.Webhooks, base)[0]+"/healthz", nil)
+	if err != nil {
+		d.unknown("public_port", "", "%v.", err)
+		return
+	}
+	resp, err := near.Do(r)
+	if err != nil {
+		d.fail("public_port", "restart the receiver and look at its log", "The public door at %s does not answer: %v.", base, plainly(err))
+		return
+	}
+	_ = resp.Body.Close() // nothing of it is wanted
+	if resp.StatusCode != http.StatusOK {
+		d.fail("public_port", "restart the receiver and look at its log", "The public door at %s answers %d when it is asked for its health.", base, resp.StatusCode)
+		return
+	}
+	d.ok("public_port", "The public door answers at %s.", base)
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}

@@ -1,0 +1,104 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"tillhook/receiver/reconcile"
+	"tillhook/receiver/stripe"
+)
+
+// stripeChecks are those that need Stripe's API.
+var stripeChecks = []string{"api", "clock", "api_permissions", reconcile.EndpointFound, reconcile.EndpointPayload}
+
+// lookAtStripe asks Stripe's API what it knows of us.
+func (d *doctor) lookAtStripe(ctx context.Context) {
+	if d.api == nil {
+		why, next := "there is no API key", "set STRIPE_SECRET_KEY"
+		switch {
+		case d.offline:
+			why, next = "it was told to stay offline", "run it without --offline"
+		case d.config == nil:
+			why, next = "the configuration is wrong", "mend it first"
+		}
+		for _, name := range stripeChecks {
+			d.unknown(name, next, "Stripe was not asked: %s.", why)
+		}
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	all, err := d.api.Endpoints(ctx)
+	var refused *stripe.APIError
+	if errors.As(err, &refused) && refused.Forbidden() {
+		d.ok("api", "Stripe accepts the key.")
+		d.unknown(reconcile.EndpointFound, "give the restricted key the permission "+refused.Permission(), "The API key may not see the webhook endpoints: it lacks the permission %s.", refused.Permission())
+	} else if errors.As(err, &refused) && refused.Refused() {
+		d.fail("api", "use a key that is in the Dashboard (Developers, API keys); it may have been rolled or deleted", "Stripe does not accept the API key: %v.", err)
+	} else if err != nil {
+		d.unknown("api", "see whether this machine gets out: curl -v https://api.stripe.com/healthcheck", "Stripe's API could not be asked: %v.", err)
+	} else {
+		d.ok("api", "Stripe accepts the key.")
+	}
+	if clock, ok := d.api.Clock(); ok {
+		d.found(reconcile.Clock(clock.Skew))
+	} else {
+		d.unknown("clock", "see whether it is set: timedatectl status", "This machine's clock could not be compared with Stripe's.")
+	}
+	if err != nil && (refused == nil || refused.Refused()) {
+		return
+	}
+	d.permissions(ctx)
+	if err != nil {
+		return
+	}
+	address := d.config.Endpoint()
+	d.found(reconcile.Examine(all, address, d.config.Livemode).Findings...)
+	if address != "" {
+		d.payload(ctx, address)
+	}
+}
+
+// permissions tries what reconciling needs.
+func (d *doctor) permissions(ctx context.Context) {
+	c := d.config
+	var lacking []string
+	now := d.api.Now().Unix()
+	_, eventsErr := d.api.Events(ctx, "", c.Livemode, stripe.Types[:1], now-1, now, "")
+	_, intentErr := d.api.Fetch(ctx, "", c.Livemode, "pi_tillhookdoctor")
+	tries := []error{eventsErr, intentErr}
+	for _, kind := range stripe.Listed {
+		_, err := d.api.Objects(ctx, "", c.Livemode, kind, now, "")
+		tries = append(tries, err)
+	}
+	for _, err := range tries {
+		var refused *stripe.APIError
+		switch {
+		case err == nil || errors.As(err, &refused) && refused.Missing():
+		case refused != nil && refused.Forbidden():
+			if p := refused.Permission(); !slices.Contains(lacking, p) {
+				lacking = append(lacking, p)
+			}
+		default:
+			d.unknown("api_permissions", "try again", "What the key may do could not be found out: %v.", err)
+			return
+		}
+	}
+	if len(lacking) > 0 {
+		d.fail("api_permissions", "give the restricted key these permissions (Dashboard, Developers, API keys)", "The API key lacks the permissions %s: what was missed cannot be fetched.", strings.Join(lacking, ", "))
+		return
+	}
+	d.ok("api_permissions", "The API key may read what reconciling needs.")
+}
+
+func (d *doctor) payload(ctx context.Context, address string) {
+	list, err := d.api.Destinations(ctx)
+	if err != nil {
+		d.unknown(reconcile.EndpointPayload, "give the restricted key the permission Event Destinations: Read, or look in the Dashboard (Workbench, Webhooks)", "Whether the endpoint is sent whole or thin events could not be found out: %v.", err)
+		return
+	}
+	d.found(reconcile.Payload(list, address))
+}

@@ -1,0 +1,299 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"tillhook/ledger"
+	"tillhook/receiver/config"
+	"tillhook/receiver/reconcile"
+	"tillhook/receiver/stripe"
+)
+
+// endpointTime bounds what the endpoint commands ask of Stripe.
+const endpointTime = time.Minute
+
+// endpoints is what the endpoint commands work with.
+type endpoints struct {
+	*Program
+	address  string // --url
+	instance string
+	yes      bool
+	asJSON   bool
+
+	api     *stripe.API
+	account *config.Account
+	all     []stripe.Endpoint
+}
+
+func (p *Program) endpointCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "endpoint",
+		Short: "Make, complete or enable the endpoint at Stripe",
+		Long: `Make, complete or enable the webhook endpoint at Stripe that sends to this receiver. Each asks before it changes anything.
+
+They need STRIPE_SECRET_KEY, which must be allowed to write webhook endpoints; a key for that alone can be given for one call.`,
+		Args: noArguments,
+		RunE: func(c *cobra.Command, _ []string) error { return usagef("say what to do: create, update or enable") },
+	}
+	c.AddCommand(p.endpointCreate(), p.endpointUpdate(), p.endpointEnable())
+	return c
+}
+
+func (e *endpoints) register(c *cobra.Command) *cobra.Command {
+	c.Flags().StringVar(&e.address, "url", "", "the endpoint's `url` (default: TILLHOOK_PUBLIC_URL, or https:// and TILLHOOK_TLS_DOMAIN)")
+	c.Flags().StringVar(&e.instance, "instance", "", "the settings of tillhook@`NAME`")
+	c.Flags().BoolVar(&e.yes, "yes", false, "do not ask")
+	c.Flags().BoolVar(&e.asJSON, "json", false, "print the endpoint as JSON")
+	return c
+}
+
+// open reads the configuration and lists what there is.
+func (e *endpoints) open(ctx context.Context) error {
+	dir := e.ServiceDir
+	if dir == "" {
+		dir = config.ServiceDir
+	}
+	environ, _, err := config.Service(e.Environ, dir, e.instance)
+	if err != nil {
+		return err
+	}
+	if e.account, err = config.LoadAccount(environ); err != nil {
+		return err
+	}
+	if e.address == "" {
+		e.address = e.account.Endpoint
+	}
+	if e.address == "" {
+		return config.Faults{{Name: "TILLHOOK_PUBLIC_URL", Problem: "is not set", Mend: "set it to the URL by which Stripe is to reach this receiver, or give it with --url"}}
+	}
+	e.api = stripe.NewAPI(e.account.Key, e.account.APIBase, e.Version)
+	e.all, err = e.api.Endpoints(ctx)
+	return explainKey(err)
+}
+
+// explainKey adds what a key that was refused needs.
+func explainKey(err error) error {
+	var refused *stripe.APIError
+	switch {
+	case !errors.As(err, &refused):
+		return err
+	case refused.Forbidden():
+		return fmt.Errorf("%w; the key lacks the permission %s: give it that for now, or use one that has it (Dashboard, Developers, API keys)", err, refused.Permission())
+	case refused.Refused():
+		return fmt.Errorf("%w; use a key that is in the Dashboard (Developers, API keys)", err)
+	}
+	return err
+}
+
+// own is the endpoint that was named, or the only one of the address.
+func (e *endpoints) own(named []string) (*stripe.Endpoint, error) {
+	var same []stripe.Endpoint
+	for _, it := range e.all {
+		if len(named) == 1 && it.ID == named[0] {
+			return &it, nil
+		}
+		if it.URL == e.address {
+			same = append(same, it)
+		}
+	}
+	switch {
+	case len(named) == 1:
+		return nil, fmt.Errorf("no endpoint of this account, in %s mode, has the id %q", ledger.ModeName(e.account.Livemode), named[0])
+	case len(same) == 1:
+		return &same[0], nil
+	case len(same) > 1:
+		var names []string
+		for _, it := range same {
+			names = append(names, clean(it.ID)+" ("+clean(it.Status)+")")
+		}
+		return nil, fmt.Errorf("%d endpoints have the URL %s: name one of them: %s", len(same), e.address, strings.Join(names, ", "))
+	}
+	for _, f := range reconcile.Examine(e.all, e.address, e.account.Livemode).Findings {
+		if f.Verdict == stripe.Fail {
+			return nil, fmt.Errorf("%s %s", f.Sentence, f.Next)
+		}
+	}
+	return nil, fmt.Errorf("no endpoint at Stripe has the URL %s: make one with tillhook endpoint create", e.address)
+}
+
+func atMostOneID(_ *cobra.Command, args []string) error {
+	if len(args) > 1 || len(args) == 1 && args[0] == "" {
+		return usagef("name one endpoint, or none for the one of this receiver's URL, and not %q", args)
+	}
+	return nil
+}
+
+// agreed asks whether to go on.
+func (e *endpoints) agreed(format string, args ...any) error {
+	if e.yes {
+		return nil
+	}
+	fmt.Fprintf(e.Stderr, format+" [y/N] ", args...)
+	line, err := bufio.NewReader(e.Stdin).ReadString('\n')
+	if answer := strings.ToLower(strings.TrimSpace(line)); answer == "y" || answer == "yes" {
+		return nil
+	}
+	if err != nil {
+		fmt.Fprintln(e.Stderr)
+		return errors.New("nothing was changed: there was no answer; --yes does not ask")
+	}
+	return errors.New("nothing was changed")
+}
+
+func (e *endpoints) show(it *stripe.Endpoint, done string) error {
+	if e.asJSON {
+		enc := json.NewEncoder(e.Stdout)
+		enc.SetEscapeHTML(false)
+		return enc.Encode(it)
+	}
+	_, err := fmt.Fprintf(e.Stdout, "%s: %s for %s, %s, %s, API version %s\n", done, clean(it.ID), clean(it.URL), clean(it.Status), plural(len(it.EnabledEvents), "event type"), orDash(ledger.OrNull(it.APIVersion)))
+	return err
+}
+
+func (p *Program) endpointCreate() *cobra.Command {
+	e := &endpoints{Program: p}
+	var version, secretFile string
+	var another bool
+	c := e.register(&cobra.Command{
+		Use:   "create",
+		Args:  noArguments,
+		Short: "Make an endpoint that is sent every event type that moves money",
+		Long: `Make an endpoint at Stripe that is sent every event type that moves money, in bodies of one API version. Its signing secret
+is told once, here, and never again: it is printed, or written to a new file that its owner alone can read.`,
+		Example: `  tillhook endpoint create --secret-file /etc/tillhook/stripe_webhook_secret`,
+		RunE: func(c *cobra.Command, _ []string) error {
+			ctx, cancel := context.WithTimeout(c.Context(), endpointTime)
+			defer cancel()
+			if err := e.open(ctx); err != nil {
+				return err
+			}
+			at := slices.IndexFunc(e.all, func(it stripe.Endpoint) bool { return it.URL == e.address })
+			if at >= 0 && !another {
+				return fmt.Errorf("there is an endpoint for %s already: %s (%s); tillhook endpoint update adds what it lacks, --another makes a second one, under a secret of its own",
+					e.address, clean(e.all[at].ID), clean(e.all[at].Status))
+			}
+			if err := e.agreed("Make a %s mode endpoint for %s, with %d event types, of API version %s?", ledger.ModeName(e.account.Livemode), e.address, len(stripe.Types), version); err != nil {
+				return err
+			}
+			return e.create(ctx, version, secretFile)
+		},
+	})
+	c.Flags().StringVar(&version, "api-version", stripe.PinnedVersion, "the API `version` of the bodies it is sent")
+	c.Flags().StringVar(&secretFile, "secret-file", "", "write the signing secret to this new `file` instead of printing it")
+	c.Flags().BoolVar(&another, "another", false, "make it beside one that has the same URL")
+	return c
+}
+
+// create has the endpoint made. The file for its secret is there first: what could not be kept would be lost.
+func (e *endpoints) create(ctx context.Context, version, secretFile string) (err error) {
+	var file *os.File
+	if secretFile != "" {
+		file, err = os.OpenFile(secretFile, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		if err != nil {
+			return fmt.Errorf("make the file for the secret: %w; name one that does not exist yet", err)
+		}
+	}
+	made, err := e.api.CreateEndpoint(ctx, e.address, version, "Tillhook")
+	if err != nil {
+		if file != nil {
+			err = errors.Join(err, file.Close(), os.Remove(secretFile))
+		}
+		return explainKey(err)
+	}
+	secret := made.Secret
+	if made.Secret = ""; !e.asJSON || file != nil {
+		if err := e.show(made, "Made"); err != nil {
+			return err
+		}
+	}
+	if file != nil {
+		_, err = file.WriteString(secret + "\n")
+		if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
+			return fmt.Errorf("keep the secret: %w; roll it in the Dashboard to get another one", err)
+		}
+		fmt.Fprintf(e.Stderr, "The signing secret is in %s; start or restart the receiver.\n", secretFile)
+		return nil
+	}
+	if e.asJSON {
+		made.Secret = secret
+		return e.show(made, "")
+	}
+	fmt.Fprintln(e.Stderr, "This is its signing secret. Stripe tells it once; put it into the receiver's configuration now:")
+	_, err = fmt.Fprintf(e.Stdout, "STRIPE_WEBHOOK_SECRET=%s\n", secret)
+	return err
+}
+
+func (p *Program) endpointUpdate() *cobra.Command {
+	e := &endpoints{Program: p}
+	return e.register(&cobra.Command{
+		Use:   "update [ID]",
+		Args:  atMostOneID,
+		Short: "Have the endpoint be sent the event types that it lacks",
+		RunE: func(c *cobra.Command, args []string) error {
+			ctx, cancel := context.WithTimeout(c.Context(), endpointTime)
+			defer cancel()
+			if err := e.open(ctx); err != nil {
+				return err
+			}
+			own, err := e.own(args)
+			if err != nil {
+				return err
+			}
+			missing := own.Lacks()
+			if len(missing) == 0 {
+				return e.show(own, "It lacks nothing")
+			}
+			if err := e.agreed("Add to the endpoint %s: %s?", clean(own.ID), strings.Join(missing, ", ")); err != nil {
+				return err
+			}
+			changed, err := e.api.SetTypes(ctx, own.ID, slices.Concat(own.EnabledEvents, missing))
+			if err != nil {
+				return explainKey(err)
+			}
+			return e.show(changed, "Updated")
+		},
+	})
+}
+
+func (p *Program) endpointEnable() *cobra.Command {
+	e := &endpoints{Program: p}
+	return e.register(&cobra.Command{
+		Use:   "enable [ID]",
+		Args:  atMostOneID,
+		Short: "Have Stripe send to the endpoint again",
+		Long: `Have Stripe send to the endpoint again. What was made while it was disabled is never sent; the receiver fetches it when it
+compares the ledger with Stripe's list of events (tillhook reconcile).`,
+		RunE: func(c *cobra.Command, args []string) error {
+			ctx, cancel := context.WithTimeout(c.Context(), endpointTime)
+			defer cancel()
+			if err := e.open(ctx); err != nil {
+				return err
+			}
+			own, err := e.own(args)
+			if err != nil {
+				return err
+			}
+			if own.Enabled() {
+				return e.show(own, "It is enabled")
+			}
+			if err := e.agreed("Enable the endpoint %s for %s?", clean(own.ID), own.URL); err != nil {
+				return err
+			}
+			changed, err := e.api.EnableEndpoint(ctx, own.ID)
+			if err != nil {
+				return explainKey(err)
+			}
+			return e.show(changed, "Enabled")
+		},
+	})
+}
