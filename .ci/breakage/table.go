@@ -29,6 +29,13 @@ const (
 	backupsGo    = "ledger/backups.go"
 	exportGo     = "ledger/export.go"
 	codecGo      = "ledger/codec.go"
+	clientGo     = "receiver/stripe/api.go"
+	callsGo      = "receiver/stripe/calls.go"
+	reconcileGo  = "receiver/reconcile/reconcile.go"
+	budgetGo     = "receiver/reconcile/budget.go"
+	objectsGo    = "receiver/reconcile/objects.go"
+	endpointGo   = "receiver/cli/endpoint.go"
+	probeGo      = "receiver/probe.go"
 	signatureGo  = "receiver/stripe/signature.go"
 	decodeGo     = "receiver/stripe/decode.go"
 	factsGo      = "receiver/stripe/facts.go"
@@ -326,6 +333,33 @@ var table = []broken{
 	{"no tolerance of 0", valuesGo, "		case d == 0:", "		case false:", "./receiver/config", "TestFaults"},
 	{"key and mode agree", secretsGo, "keyMode != \"\" && mode != keyMode", "false", "./receiver/config", "TestFaults"},
 	{"a blank credential is none", secretsGo, " && !isBlank(path)", "", "./receiver/config", "TestSecretsFromFilesAndCredentials"},
+
+	// Stripe's API.
+	{"what Stripe is too busy for is tried again", clientGo, "tries == callTries || !try.busy() ||", "true ||", "./receiver/stripe", "TestCallsThatFail"},
+	{"what Stripe refuses is not tried again", clientGo, "tries == callTries || !try.busy() ||", "tries == callTries ||", "./receiver/stripe", "TestCallsThatFail"},
+	{"Retry-After is heeded", clientGo, "	if try.retryAfter >= 0 {", "	if false {", "./receiver/stripe", "TestRetryAfter"},
+	{"the key stays where it was sent", clientGo, "CheckRedirect: refuseRedirect}", "}", "./receiver/stripe", "TestARedirectIsNotFollowed"},
+	{"no part of a key is told", clientGo, "withoutKeys(refused.Msg)", "refused.Msg", "./receiver/stripe", "TestWhatIsSaidOfARefusal"},
+	{"an object of the other mode is refused", callsGo, "*o.Livemode != livemode", "false", "./receiver/stripe", "TestObjectsAreFetched"},
+	{"a mark stays before the last minutes", reconcileGo, "min(end, now.Add(-unsettled).Unix())", "end", "./receiver/reconcile", "TestTheMark"},
+	{"a mark leaves no gap", reconcileGo, "(w.request.Since == 0 || mark != 0 && span.From <= mark)", "true", "./receiver/reconcile", "TestTheMark"},
+	{"a mark stands behind nothing unread", reconcileGo, "		events, whole, err := w.slice(ctx, account, span.At, end)\n		if err != nil {\n			return err\n", "		events, whole, err := w.slice(ctx, account, span.At, end)\n		if err != nil {\n			whole = true\n", "./receiver/reconcile", "TestTheMark"},
+	{"a round begins before the mark", reconcileGo, "overlap      = time.Hour", "overlap      = 0 * time.Hour", "./receiver/reconcile", "TestTheMark"},
+	{"a round a day begins further back", reconcileGo, "			back = dailyOverlap\n", "", "./receiver/reconcile", "TestTheLargeOverlap"},
+	{"a slice that is too long is halved", reconcileGo, "pages > maxPages && to-from > 1", "false", "./receiver/reconcile", "TestManyEventsAtOnce"},
+	{"what is known is not delivered again", reconcileGo, "if known[i] == ledger.Known || known", "if known", "./receiver/reconcile", "TestAnHourThatWasMissed"},
+	{"a connected account that left is left out", reconcileGo, "account == \"\" || !errors.As(err, &refused)", "true || !errors.As(err, &refused)", "./receiver/reconcile", "TestConnectedAccounts"},
+	{"a dry run writes nothing", reconcileGo, "		if !w.request.DryRun {\n			e.Source", "		if true {\n			e.Source", "./receiver/reconcile", "TestADryRun"},
+	{"the day's calls are bounded", budgetGo, "	if r.spent.calls >= int64(r.Calls) {", "	if false {", "./receiver/reconcile", "TestTheDailyBudget"},
+	{"a start does not renew the day's calls", budgetGo, "	if r.spent.day != 0 {", "	if true {", "./receiver/reconcile", "TestTheDailyBudget"},
+	{"only what tells something is written down", objectsGo, "err != nil || !tells", "err != nil || tells && false", "./receiver/reconcile", "TestDoubtfulPayments"},
+	{"a thin event leaves quarantine", callsGo, "		e.Quarantine = \"\"\n		e.Facts", "		e.Facts", "./receiver/reconcile", "TestThinEventsAreResolved"},
+	{"all refunds of a charge are asked for", objectsGo, "		if after = page.Next; after == \"\" {", "		if after = page.Next; true {", "./receiver/reconcile", "TestRefundsThatDoNotAddUp"},
+	{"nothing is changed at Stripe that was not agreed to", endpointGo, "answer == \"y\" || answer == \"yes\"", "true", "./receiver", "TestTheEndpointCommands"},
+	{"a secret's file is its owner's", endpointGo, "os.O_EXCL, 0o600)", "os.O_EXCL, 0o644)", "./receiver", "TestTheEndpointCommands"},
+	{"a nonce is good once", probeGo, "	end, ok := p.out[nonce]\n	delete(p.out, nonce)\n", "	end, ok := p.out[nonce]\n", "./receiver", "TestProbes"},
+	{"a nonce is good for its time", probeGo, "return ok && !now.After(end)", "return ok || now.After(end)", "./receiver", "TestProbes"},
+	{"causes are looked for once a minute", receiverGo, "causes: throttle{every: causeEvery}", "causes: throttle{}", "./receiver", "TestWhySignaturesFail"},
 
 	// The service.
 	{"who waits is told to try again", turnAwayGo, "w.WriteHeader(http.StatusServiceUnavailable)", "w.WriteHeader(http.StatusOK)", "./receiver", "TestWhoWaitsIsTurnedAway"},
