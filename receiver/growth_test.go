@@ -152,7 +152,8 @@ func TestGrowth(t *testing.T) {
 	g.beside(t, fmt.Sprintf("%d events", g.sent), step)
 	t.Logf("memory of its own under load %d MB", g.memory(t)>>20)
 
-	// What is older than half of the time goes, as fast as new events need the space.
+	// What is older than half of the time goes, as fast as new events need the space. That time is in whole seconds.
+	time.Sleep(time.Until(begun.Add(4 * time.Second)))
 	g.kill(t)
 	g.env = append(g.env[:1:1], fmt.Sprintf("TILLHOOK_RETENTION=%ds", max(1, int(time.Since(begun).Seconds()/2))))
 	g.start(t)

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -34,6 +35,30 @@ type program struct {
 	log                 bytes.Buffer // read only while it does not run
 }
 
+// built builds the binary once for all tests.
+var built = sync.OnceValues(func() (path string, err error) {
+	path = filepath.Join(builds, "tillhook")
+	if out, err := exec.Command("go", "build", "-o", path, "tillhook").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w\n%s", err, out)
+	}
+	return path, nil
+})
+
+// builds is a folder for what is built, while the tests run.
+var builds string
+
+func TestMain(m *testing.M) {
+	var err error
+	if builds, err = os.MkdirTemp("", "tillhook-tests-*"); err != nil {
+		log.Fatal(err)
+	}
+	status := m.Run()
+	if err := os.RemoveAll(builds); err != nil {
+		log.Print(err)
+	}
+	os.Exit(status)
+}
+
 func build(t *testing.T) *program {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -41,13 +66,12 @@ func build(t *testing.T) *program {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	p := &program{binary: filepath.Join(dir, "tillhook"), dir: filepath.Join(dir, "data"), public: l.Addr().String()}
+	p := &program{dir: filepath.Join(dir, "data"), public: l.Addr().String()}
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	made := exec.Command("go", "build", "-o", p.binary, "tillhook")
-	if out, err := made.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	if p.binary, err = built(); err != nil {
+		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		if p.kill(t); t.Failed() {

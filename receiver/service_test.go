@@ -161,9 +161,7 @@ func TestPassedSockets(t *testing.T) {
 			t.Errorf("it ended with %d", status)
 		}
 	}
-	if m.has("READY=1\nSTATUS=test mode") != 3 || m.has("STOPPING=1") != 3 {
-		t.Errorf("the service manager was told %q", m.told)
-	}
+	comes(t, "the service manager is told of three starts and stops", func() bool { return m.has("READY=1\nSTATUS=test mode") == 3 && m.has("STOPPING=1") == 3 })
 	if _, err := os.Stat(path); err != nil {
 		t.Errorf("the operator's socket is gone: %v", err)
 	}
