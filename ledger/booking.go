@@ -11,7 +11,7 @@ type booking struct {
 	tx       *txn
 	txID     uint64
 	last     uint64 // the newest sequence
-	received int64  // when the newest event came, Unix milliseconds
+	received int64  // when the newest event was delivered, Unix milliseconds; 0 if none was
 	counts   counts
 	totals   map[string]amounts // those that became others
 	livemode bool
@@ -198,7 +198,10 @@ func (b *booking) record(r *row, seq uint64, body []byte, old *row, c *consequen
 	}
 	b.keepTotals(c.totals)
 	if old == nil {
-		b.last, b.received = seq, r.received
+		b.last = seq
+	}
+	if old == nil && r.source == Webhook {
+		b.received = r.received
 	}
 	b.counts.event(r, +1)
 	if old != nil && b.counts.expired >= seq {

@@ -104,12 +104,13 @@ func (l *Ledger) Tells(e *Event) (tells bool, err error) {
 	return tells, err
 }
 
-// HeldFor lists the ids of events that lie in quarantine for a reason, the oldest first; most at most.
-func (l *Ledger) HeldFor(reason Reason, most int) (ids []string, err error) {
+// HeldFor lists the ids of events that lie in quarantine for a reason, the oldest first, behind a row; most at most. It tells the
+// row that it got to.
+func (l *Ledger) HeldFor(reason Reason, after uint64, most int) (ids []string, until uint64, err error) {
 	if l.counts.Load().reasons[slices.Index(Reasons[:], reason)] == 0 {
-		return nil, nil
+		return nil, after, nil
 	}
-	for after := uint64(0); len(ids) < most; {
+	for len(ids) < most {
 		var last uint64
 		err := l.view(func(tx *txn) error {
 			n := 0
@@ -127,9 +128,9 @@ func (l *Ledger) HeldFor(reason Reason, most int) (ids []string, err error) {
 			return nil
 		})
 		if err != nil || last == 0 {
-			return ids, err
+			return ids, after, err
 		}
 		after = last
 	}
-	return ids, nil
+	return ids, after, nil
 }

@@ -245,7 +245,7 @@ func (l *Ledger) Health() Health {
 // Committing tells that a commit is under way. It touches no disk.
 func (l *Ledger) Committing() bool { return l.began.Load() != 0 }
 
-// LastEvent is when the newest event was received; ok is false for an empty ledger.
+// LastEvent is when the newest event was delivered by itself, not fetched; ok is false where none was.
 func (l *Ledger) LastEvent() (t time.Time, ok bool) {
 	ms := l.lastEvent.Load()
 	return time.UnixMilli(ms), ms != 0

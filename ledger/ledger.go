@@ -154,7 +154,7 @@ type Ledger struct {
 	began      atomic.Int64 // unix nanoseconds at which the commit under way began, 0 if there is none
 	lastCommit atomic.Int64 // unix nanoseconds of the last commit that succeeded
 	counts     atomic.Pointer[counts]
-	lastEvent  atomic.Int64 // unix milliseconds at which the newest event was received, 0 for none
+	lastEvent  atomic.Int64 // unix milliseconds at which the newest event was delivered, 0 for none
 
 	mu      sync.Mutex        // guards repeats
 	repeats map[uint64]uint64 // deliveries of known events not yet written to their rows
@@ -426,15 +426,8 @@ func (l *Ledger) load() error {
 			return err
 		}
 		l.counts.Store(c)
-		seq, rec, err := lastRow(tx)
-		switch {
-		case errors.Is(err, ErrCorrupt): // one damaged row keeps nobody from starting; Check names it
-		case err != nil:
-			return err
-		case rec != nil:
-			l.lastEvent.Store(rec.received)
-		}
-		l.durableSeq.Store(seq)
+		l.lastEvent.Store(lastDelivery(tx))
+		l.durableSeq.Store(lastRow(tx))
 		l.durableTx.Store(uint64(tx.ID()))
 		return nil
 	})

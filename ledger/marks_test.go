@@ -49,6 +49,38 @@ func TestMarksOutliveARestart(t *testing.T) {
 	}
 }
 
+// What was fetched did not come by itself: it does not end a silence.
+func TestTheLastEventCameByItself(t *testing.T) {
+	dir := t.TempDir()
+	first, err := ledger.Open(ledger.Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := ledgertest.Run(t, first)
+	if _, ok := first.LastEvent(); ok {
+		t.Error("an empty ledger has a last event")
+	}
+	delivered := succeeded("evt_1", "pi_1")
+	mustAppend(t, first, delivered)
+	for i, source := range []ledger.Source{ledger.Reconcile, ledger.Fetch} {
+		e := succeeded([]string{"evt_2", "fetch_pi_1_1790000000"}[i], "pi_1")
+		e.Source, e.Received = source, delivered.Received.Add(24*time.Hour)
+		mustAppend(t, first, e)
+	}
+	is := func(l *ledger.Ledger, when string) {
+		t.Helper()
+		if at, ok := l.LastEvent(); !ok || !at.Equal(delivered.Received) {
+			t.Errorf("%s the last event came at %v (%v), want %v", when, at, ok, delivered.Received)
+		}
+	}
+	is(first, "at first")
+	stop()
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	is(ledgertest.Start(t, ledger.Options{Dir: dir}), "after a start")
+}
+
 // Whoever asks whether an id is known does not count as a delivery.
 func TestWhatIsKnownOfIDs(t *testing.T) {
 	l := ledgertest.Open(t, false)
@@ -63,10 +95,13 @@ func TestWhatIsKnownOfIDs(t *testing.T) {
 	if e, err := l.Event("evt_1"); err != nil || e.Repeats != 0 {
 		t.Errorf("it has %d repeats, %v", e.Repeats, err)
 	}
-	if ids, err := l.HeldFor(ledger.Undecodable, 10); err != nil || !slices.Equal(ids, []string{"evt_2"}) {
-		t.Errorf("held: %v, %v", ids, err)
+	if ids, until, err := l.HeldFor(ledger.Undecodable, 0, 10); err != nil || !slices.Equal(ids, []string{"evt_2"}) || until != 2 {
+		t.Errorf("held: %v up to %d, %v", ids, until, err)
 	}
-	if ids, err := l.HeldFor(ledger.ThinEvent, 10); err != nil || ids != nil {
+	if ids, until, err := l.HeldFor(ledger.Undecodable, 2, 10); err != nil || ids != nil || until != 2 {
+		t.Errorf("held behind it: %v up to %d, %v", ids, until, err)
+	}
+	if ids, _, err := l.HeldFor(ledger.ThinEvent, 0, 10); err != nil || ids != nil {
 		t.Errorf("held thin events: %v, %v", ids, err)
 	}
 }

@@ -152,16 +152,31 @@ func readRow(tx *txn, seq uint64) (*row, error) {
 	return r, nil
 }
 
-// lastRow is the newest row, nil in an empty ledger.
-func lastRow(tx *txn) (uint64, *row, error) {
+// lastRow is the newest row's sequence, 0 in an empty ledger.
+func lastRow(tx *txn) uint64 {
 	key, _ := tx.Bucket(bucketEvents).Cursor().Last()
 	if key == nil {
-		return 0, nil, nil
+		return 0
 	}
-	seq := binary.BigEndian.Uint64(key)
-	r, err := readRow(tx, seq)
-	return seq, r, err
+	return seqOf(key)
 }
+
+// lastDelivery is when the newest event was delivered, Unix milliseconds, that came by itself and was not fetched; 0 if there is
+// none among the last rows. A damaged row keeps nobody from starting; Check names it.
+func lastDelivery(tx *txn) int64 {
+	c := tx.Bucket(bucketEvents).Cursor()
+	key, _ := c.Last()
+	for n := 0; key != nil && n < maxLooked; n++ {
+		if r, err := readRow(tx, seqOf(key)); err == nil && r.source == Webhook {
+			return r.received
+		}
+		key, _ = c.Prev()
+	}
+	return 0
+}
+
+// maxLooked rows are looked at for a delivery: more are seldom fetched at once.
+const maxLooked = 10000
 
 // readState reads a payment's state, nil where there is none.
 func readState(tx *txn, id string) (*state, error) {

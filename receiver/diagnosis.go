@@ -31,6 +31,7 @@ const bodyIncomplete = "body_incomplete"
 type diagnosis struct {
 	started  time.Time
 	verified atomic.Uint64       // deliveries since the start
+	last     atomic.Int64        // when the last one came, Unix seconds
 	refused  map[string]*refusal // by code; filled at the beginning
 }
 
@@ -102,7 +103,11 @@ func (r *Receiver) Findings() []stripe.Finding {
 		list = append(list, s.rotation(now))
 	}
 	f := stripe.Finding{Name: "deliveries", Verdict: stripe.OK, Sentence: "No event has come yet."}
-	if at, ok := r.Ledger.LastEvent(); ok {
+	at, ok := r.Ledger.LastEvent()
+	if last := r.diagnosis.last.Load(); last != 0 && time.Unix(last, 0).After(at) { // a repeat
+		at = time.Unix(last, 0)
+	}
+	if ok {
 		f.Sentence = fmt.Sprintf("The last event came %s ago.", span(now.Sub(at)))
 		if now.Sub(at) > silence {
 			f.Verdict = stripe.Warn

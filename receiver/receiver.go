@@ -211,6 +211,7 @@ func (r *Receiver) handle(w http.ResponseWriter, req *http.Request, start time.T
 		return answer{status: http.StatusOK, outcome: Probed, result: &result{status: Probed, sum: sha256.Sum256(body)}}
 	}
 	r.diagnosis.verified.Add(1)
+	r.diagnosis.last.Store(now.Unix())
 	r.Metrics.Seen(now)
 	if r.Log.Enabled(context.Background(), slog.LevelDebug) {
 		r.Log.Debug("signature verified", "secret_position", position+1)

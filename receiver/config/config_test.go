@@ -161,6 +161,7 @@ func TestFaults(t *testing.T) {
 		{with("TILLHOOK_PUBLIC_URL=pay.haderer.example"), "TILLHOOK_PUBLIC_URL is not the address of a web endpoint"},
 		{with("STRIPE_API_BASE=http://api.haderer.example"), "STRIPE_API_BASE is neither https nor on this machine"},
 		{with("TILLHOOK_RETENTION=forever"), "TILLHOOK_RETENTION is not a duration"},
+		{with("TILLHOOK_RECONCILE_EVERY=30s"), "TILLHOOK_RECONCILE_EVERY is shorter than a minute"},
 		{with("TILLHOOK_RECONCILE_EVERY=often"), "TILLHOOK_RECONCILE_EVERY is not a duration"},
 		{with("TILLHOOK_BACKUP_KEEP=0"), "TILLHOOK_BACKUP_KEEP is not a number from 1"},
 		{with("TILLHOOK_BACKUP_EVERY=1s"), "TILLHOOK_BACKUP_EVERY is shorter than a minute"},

@@ -134,7 +134,9 @@ func (r *reader) limits() {
 		}
 	}
 	c.Retention, _ = r.duration("TILLHOOK_RETENTION", r.vars.Retention)
-	c.ReconcileEvery, _ = r.duration("TILLHOOK_RECONCILE_EVERY", r.vars.ReconcileEvery)
+	if c.ReconcileEvery, _ = r.duration("TILLHOOK_RECONCILE_EVERY", r.vars.ReconcileEvery); c.ReconcileEvery != 0 && c.ReconcileEvery < time.Minute {
+		r.fault("TILLHOOK_RECONCILE_EVERY", "is shorter than a minute", "15m is the default, 0 switches it off")
+	}
 }
 
 // duration reads what Go writes ("90s", "1h30m") and days ("90d"). Negative ones are faults.

@@ -23,20 +23,36 @@ const (
 	maxThin = 200
 )
 
-const dailyObjects = "objects-day"
+const (
+	dailyDoubts  = "doubts-day"
+	dailyObjects = "objects-day"
+)
 
 // beyondEvents resolves thin events, and once a day doubts payments and lists objects.
 func (w *round) beyondEvents(ctx context.Context, accounts []string) error {
 	if err := w.thin(ctx); err != nil {
 		return err
 	}
-	last, err := w.Ledger.Mark(dailyObjects)
+	if err := w.daily(ctx, dailyDoubts, w.doubts); err != nil {
+		return err
+	}
+	return w.daily(ctx, dailyObjects, func(ctx context.Context) error { return w.lists(ctx, accounts) })
+}
+
+// daily does what is due once a day, unless it was done to its end today.
+func (w *round) daily(ctx context.Context, mark string, do func(ctx context.Context) error) error {
+	last, err := w.Ledger.Mark(mark)
 	if err != nil || last == today() {
 		return err
 	}
-	if err := w.doubts(ctx); err != nil {
+	if err := do(ctx); err != nil {
 		return err
 	}
+	return w.Ledger.SetMarks(ctx, map[string]int64{mark: today()})
+}
+
+// lists goes through the objects of all accounts.
+func (w *round) lists(ctx context.Context, accounts []string) error {
 	for _, account := range append([]string{""}, accounts...) {
 		for _, kind := range stripe.Listed {
 			err := w.list(ctx, account, kind)
@@ -50,7 +66,7 @@ func (w *round) beyondEvents(ctx context.Context, accounts []string) error {
 			}
 		}
 	}
-	return w.Ledger.SetMarks(ctx, map[string]int64{dailyObjects: today()})
+	return nil
 }
 
 func name(account string) string {
@@ -60,12 +76,28 @@ func name(account string) string {
 	return account
 }
 
-// thin fetches what thin events name, and has them leave quarantine.
+// thin fetches what thin events name, and has them leave quarantine. What could not be fetched is tried again the next day: it may
+// never be there.
 func (w *round) thin(ctx context.Context) error {
-	held, err := w.Ledger.HeldFor(ledger.ThinEvent, maxThin)
+	last, err := w.Ledger.Mark(dailyDoubts)
 	if err != nil {
 		return err
 	}
+	if last != today() {
+		w.tried = 0
+	}
+	held, until, err := w.Ledger.HeldFor(ledger.ThinEvent, w.tried, maxThin)
+	if err != nil {
+		return err
+	}
+	if err := w.resolve(ctx, held); err != nil {
+		return err
+	}
+	w.tried = until
+	return nil
+}
+
+func (w *round) resolve(ctx context.Context, held []string) error {
 	for _, id := range held {
 		body, err := w.Ledger.Body(id)
 		if err != nil {
@@ -98,7 +130,7 @@ func (w *round) thin(ctx context.Context) error {
 // goesOn tells whether a round goes on without what could not be fetched.
 func (w *round) goesOn(err error, what string) bool {
 	var refused *stripe.APIError
-	if !errors.As(err, &refused) || refused.Refused() {
+	if !errors.As(err, &refused) || !refused.Forbidden() && !refused.Missing() {
 		return false
 	}
 	w.problem("%s is left as it is: %v", what, err)

@@ -103,7 +103,7 @@ func TestRefundsThatDoNotAddUp(t *testing.T) {
 	if p := s.payment("pi_back"); p.AmountRefunded != 3600 || len(p.Refunds) != 120 || report.Fetched != 120 {
 		t.Errorf("after: %d in %d refunds; it said %+v", p.AmountRefunded, len(p.Refunds), report)
 	}
-	if err := s.books.SetMarks(t.Context(), map[string]int64{"objects-day": 0}); err != nil {
+	if err := s.books.SetMarks(t.Context(), map[string]int64{"objects-day": 0, "doubts-day": 0}); err != nil {
 		t.Fatal(err)
 	}
 	if report := s.round(reconcile.Request{}); report.Fetched != 0 {
@@ -130,7 +130,7 @@ func TestObjectsWithoutEvents(t *testing.T) {
 		t.Errorf("it said %+v, and %d events were written", report, s.events())
 	}
 	s.account.Deny("/v1/disputes", "rak_dispute_read")
-	if err := s.books.SetMarks(t.Context(), map[string]int64{"objects-day": 0}); err != nil {
+	if err := s.books.SetMarks(t.Context(), map[string]int64{"objects-day": 0, "doubts-day": 0}); err != nil {
 		t.Fatal(err)
 	}
 	if report := s.round(reconcile.Request{}); report.Fetched != 0 || s.events() != 3 || len(report.Problems) != 1 || !strings.Contains(report.Problems[0], "disputes of the account are not listed") {
@@ -156,6 +156,12 @@ func TestThinEventsAreResolved(t *testing.T) {
 		t.Errorf("while its object is missing it said %+v", report)
 	}
 	s.account.Put(intent(related, "succeeded", 4900, e.Created-10), "")
+	if report = s.round(reconcile.Request{}); report.Resolved != 0 || len(report.Problems) != 0 {
+		t.Errorf("on the same day it was tried again: %+v", report)
+	}
+	if err := s.books.SetMarks(t.Context(), map[string]int64{"doubts-day": 0}); err != nil {
+		t.Fatal(err)
+	}
 	if report = s.round(reconcile.Request{}); report.Resolved != 1 || report.Fetched != 1 {
 		t.Errorf("it said %+v", report)
 	}

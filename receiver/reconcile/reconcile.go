@@ -69,6 +69,7 @@ type Reconciler struct {
 	warned   map[string]bool // findings that were logged
 
 	spent budget // whoever has the turn
+	tried uint64 // thin events up to this row were tried since the start, or since the day began; whoever has the turn
 }
 
 // miss is how many events a round found that had been missed.
@@ -129,7 +130,10 @@ func (r *Reconciler) Run(ctx context.Context, every time.Duration) error {
 			return nil
 		}
 		pause := every
-		if err != nil {
+		if errors.Is(err, errBudget) {
+			pause = max(every, time.Until(time.Unix((today()+1)*secondsADay, 0)))
+			r.Log.Warn("the ledger was compared with a part of Stripe's list of events", "reason", err, "in", pause)
+		} else if err != nil {
 			pause = min(every, retryPause)
 			r.Log.Error("the ledger could not be compared with Stripe's list of events; trying again", "error", err, "in", pause)
 		} else if report.Recovered+report.Fetched+report.Resolved > 0 {
@@ -156,7 +160,7 @@ func (r *Reconciler) Round(ctx context.Context, q Request) (report *Report, err 
 		if err == nil || errors.Is(err, errBudget) {
 			err = errors.Join(err, r.keepBudget(ctx))
 		}
-		r.conclude(w.report, err)
+		r.conclude(ctx, q, w.report, err)
 	}()
 	if err := r.loadBudget(); err != nil {
 		return w.report, err
@@ -165,7 +169,7 @@ func (r *Reconciler) Round(ctx context.Context, q Request) (report *Report, err 
 }
 
 // conclude remembers how a round ended.
-func (r *Reconciler) conclude(report *Report, err error) {
+func (r *Reconciler) conclude(ctx context.Context, q Request, report *Report, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.progress.Running = false
@@ -174,8 +178,10 @@ func (r *Reconciler) conclude(report *Report, err error) {
 		if report.Recovered > 0 {
 			r.missed = append(slices.DeleteFunc(r.missed, func(m miss) bool { return now.Sub(m.at) > 24*time.Hour }), miss{now, report.Recovered})
 		}
-		r.failed = err
-		if err == nil {
+		if ctx.Err() == nil { // else somebody broke it off, which says nothing
+			r.failed = err
+		}
+		if err == nil && q.Since == 0 { // else it may have left out what is older
 			r.ended = now
 			r.Metrics.Reconciled(now)
 		}

@@ -283,7 +283,24 @@ func TestABadDayOfStripes(t *testing.T) {
 	if _, err := s.Round(ctx, reconcile.Request{}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a round that was broken off: %v", err)
 	}
+	if f := s.Findings()[0]; f.Verdict != stripe.Warn || strings.Contains(f.Sentence, "could not be compared") {
+		t.Errorf("what was broken off is told as %+v", f)
+	}
 	s.round(reconcile.Request{}) // the turn was given back
+}
+
+// A round over a part of what is missing does not say that all was compared.
+func TestAPartOfTheList(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	s.round(reconcile.Request{Since: time.Hour})
+	if f := s.Findings()[0]; f.Verdict != stripe.OK || !strings.Contains(f.Sentence, "has not been compared") {
+		t.Errorf("after a part: %+v", f)
+	}
+	s.round(reconcile.Request{})
+	if f := s.Findings()[0]; f.Verdict != stripe.OK || !strings.Contains(f.Sentence, "was last compared") {
+		t.Errorf("after the whole: %+v", f)
+	}
 }
 
 // A connected account's events are asked for by its name, and one that has left is left out.

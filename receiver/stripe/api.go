@@ -28,7 +28,7 @@ const (
 	maxAnswer = 64 << 20
 	// callTries is how often a call is tried that Stripe was too busy for.
 	callTries = 5
-	// longestPause is how long a call waits between two tries at most, whatever Retry-After says.
+	// longestPause is how long a call waits between two tries. Where Retry-After asks for more, calls fail until then.
 	longestPause = time.Minute
 	// callPause keeps calls below the 25 a second that Stripe allows. https://docs.stripe.com/rate-limits
 	callPause = 50 * time.Millisecond
@@ -49,8 +49,9 @@ type API struct {
 	Pause   time.Duration // between the beginnings of two tries; set before the first call
 	Backoff time.Duration // after the first try that failed, then twice as long each time; set before the first call
 
-	mu   sync.Mutex // guards next
-	next time.Time  // when another try may begin
+	mu     sync.Mutex // guards what follows
+	next   time.Time  // when another try may begin
+	barred time.Time  // until when Stripe asked not to be called
 
 	clock atomic.Pointer[Clock]
 }
@@ -244,7 +245,7 @@ func (a *API) call(ctx context.Context, method, path, account string, params url
 		p.IdempotencyKey = stripego.String(stripego.NewIdempotencyKey())
 	}
 	for tries := 1; ; tries++ {
-		if err := a.await(ctx); err != nil {
+		if err := a.await(ctx, path); err != nil {
 			return 0, err
 		}
 		try := &attempt{retryAfter: -1}
@@ -266,11 +267,18 @@ func (a *API) call(ctx context.Context, method, path, account string, params url
 	}
 }
 
-// await spaces calls out.
-func (a *API) await(ctx context.Context) error {
+// await spaces calls out, and makes none while Stripe has asked for that.
+func (a *API) await(ctx context.Context, path string) error {
 	a.mu.Lock()
 	now := time.Now()
+	if left := a.barred.Sub(now); left > longestPause {
+		a.mu.Unlock()
+		return fmt.Errorf("not called for %s: Stripe asked to wait for %s yet", path, left.Round(time.Second))
+	}
 	at := a.next
+	if at.Before(a.barred) {
+		at = a.barred
+	}
 	if at.Before(now) {
 		at = now
 	}
@@ -310,10 +318,13 @@ func (t *attempt) busy() bool {
 	return t.status < 300 || t.status == http.StatusTooManyRequests || t.status == http.StatusConflict || t.status >= 500
 }
 
-// pauseAfter is how long to wait after so many tries.
+// pauseAfter is how long to wait after so many tries. What Stripe asks for counts for every call.
 func (a *API) pauseAfter(try *attempt, tries int) time.Duration {
 	if try.retryAfter >= 0 {
-		return min(try.retryAfter, longestPause)
+		a.mu.Lock()
+		a.barred = time.Now().Add(try.retryAfter)
+		a.mu.Unlock()
+		return 0 // await waits
 	}
 	return min(a.Backoff<<(tries-1), longestPause)
 }
