@@ -32,8 +32,9 @@ func (d *doctor) readEnvironment() {
 	}
 	environ, from, err := config.Service(d.Environ, dir, d.instance)
 	if err != nil {
-		d.unknown("environment", "run this as root, or in the environment of the receiver", "The settings of the receiver cannot be read: %v.", err)
-		environ = d.Environ
+		d.unknown("environment", "run this as root", "The settings of the receiver cannot be read: %v.", err)
+		d.environ = d.Environ
+		return
 	}
 	d.environ = environ
 	d.config, err = config.Load(environ)

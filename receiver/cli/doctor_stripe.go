@@ -22,7 +22,7 @@ func (d *doctor) lookAtStripe(ctx context.Context) {
 		case d.offline:
 			why, next = "it was told to stay offline", "run it without --offline"
 		case d.config == nil:
-			why, next = "the configuration is wrong", "mend it first"
+			why, next = "the configuration is wrong, or cannot be read", "see the finding on the environment"
 		}
 		for _, name := range stripeChecks {
 			d.unknown(name, next, "Stripe was not asked: %s.", why)

@@ -48,6 +48,17 @@ not su -s /bin/bash stranger -c 'tillhook payments --limit 1'
 [[ $(stat -c %a /var/lib/private/tillhook) == 700 && $(stat -c %a /var/lib/private/tillhook/ledger.db) == 600 ]]
 not su -s /bin/bash clerk -c 'cat /var/lib/tillhook/ledger.db >/dev/null'
 
+# The doctor, typed by root without settings, reads those of the service; by others, what they may see.
+tillhook doctor --offline >/root/examination
+cat /root/examination
+grep -q "^ok *environment .*(/etc/tillhook/tillhook.env) is complete" /root/examination
+grep -q "^ok *data_dir .*/var/lib/tillhook" /root/examination
+grep -q "^ok *inside " /root/examination
+not grep -q "^\(fail\|warn\)" /root/examination
+su -s /bin/bash clerk -c 'tillhook doctor --offline' >/root/examination
+grep -q "^unknown *environment .*run this as root" /root/examination
+grep -q "^ok *receiver " /root/examination
+
 pid=$(show tillhook MainPID)
 beside 1000 2000 systemctl restart tillhook
 started "$pid"
