@@ -21,6 +21,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -74,15 +75,29 @@ func portOf(t *testing.T, address string) (port int) {
 	return port
 }
 
+// freePort is a port for a program that is started with it. It is none of those that the system hands out (ip_local_port_range): until
+// the program listens, such a one could become somebody else's.
 func freePort(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		port := 20000 + int(lastPort.Add(1))%12000
+		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			if err := l.Close(); err != nil {
+				t.Fatal(err)
+			}
+			return port
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	t.Fatal("no port is free")
+	return 0
 }
+
+// lastPort begins elsewhere for each process that tests at the same time.
+var lastPort = func() *atomic.Int64 {
+	var at atomic.Int64
+	at.Store(int64(os.Getpid()) * 101 % 12000)
+	return &at
+}()
 
 // authority is Pebble, the ACME server that Let's Encrypt made for tests, and the DNS it asks. https://github.com/letsencrypt/pebble
 type authority struct {
@@ -122,12 +137,12 @@ func newAuthority(t *testing.T, tlsPort, httpPort int, life time.Duration) *auth
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _, _ = dns.Process.Kill(), dns.Wait() })
-	a.start(t)
 	t.Cleanup(func() {
 		if a.stop(); t.Failed() {
 			t.Logf("Pebble logged\n%s", &a.log)
 		}
 	})
+	a.start(t)
 	return a
 }
 

@@ -61,15 +61,8 @@ func TestMain(m *testing.M) {
 
 func build(t *testing.T) *program {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	p := &program{dir: filepath.Join(dir, "data"), public: l.Addr().String()}
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
+	p := &program{dir: filepath.Join(t.TempDir(), "data"), public: fmt.Sprintf("127.0.0.1:%d", freePort(t))}
+	var err error
 	if p.binary, err = built(); err != nil {
 		t.Fatal(err)
 	}
