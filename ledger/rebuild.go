@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -262,7 +263,8 @@ func (r *rebuild) reread(old *row, raw []byte) {
 		return
 	}
 	r.done.Decoded++
-	old.typ, old.account, old.created, old.apiVersion, old.facts = e.Type, e.Account, e.Created, e.APIVersion, e.Facts
+	old.typ, old.created, old.apiVersion, old.facts = e.Type, e.Created, e.APIVersion, e.Facts
+	old.account = cmp.Or(e.Account, old.account) // it may have been known by the way the event was read
 	if old.outcome == Quarantined {
 		old.outcome, old.reason, old.released = Recorded, "", true
 		r.done.Released++

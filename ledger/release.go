@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,7 +46,7 @@ func (l *Ledger) Release(ctx context.Context, id string) (Result, error) {
 	if e.Quarantine != "" {
 		return Result{Status: Quarantined, Reason: e.Quarantine, Sequence: seq, Repeat: true}, nil
 	}
-	e.Source, e.Received, e.Raw = old.source, time.UnixMilli(old.received), raw
+	e.Source, e.Received, e.Raw, e.Account = old.source, time.UnixMilli(old.received), raw, cmp.Or(e.Account, old.account)
 	if err := e.check(l.livemode); err != nil {
 		return Result{}, err
 	}

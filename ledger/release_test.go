@@ -246,3 +246,44 @@ func TestADamagedEventInQuarantineStaysAlone(t *testing.T) {
 		})
 	}
 }
+
+// Which account an event is of can be known by the way it was read, and not stand in its body: it stays known.
+func TestTheAccountOfAnEventStays(t *testing.T) {
+	opts := ledger.Options{Dir: t.TempDir(), Decode: usable}
+	l, err := ledger.Open(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := ledgertest.Run(t, l)
+	for _, e := range []*ledger.Event{succeeded("evt_1", "pi_evt_1"), held("evt_2")} {
+		e.Account = "acct_7"
+		mustAppend(t, l, e)
+	}
+	if res, err := l.Release(t.Context(), "evt_2"); err != nil || res.Status != ledger.Applied {
+		t.Errorf("released as %+v, %v", res, err)
+	}
+	is := func(l *ledger.Ledger, when string) {
+		t.Helper()
+		for _, id := range []string{"evt_1", "evt_2"} {
+			e, err := l.Event(id)
+			if err != nil || e.Account != "acct_7" {
+				t.Errorf("%s %s is of the account %q, %v", when, id, e.Account, err)
+			}
+			if p, err := l.Payment("pi_" + id); err != nil || p.Account != "acct_7" {
+				t.Errorf("%s the payment of %s is of the account %q, %v", when, id, p.Account, err)
+			}
+		}
+		if accounts, err := l.Accounts(); err != nil || len(accounts) != 1 {
+			t.Errorf("%s the accounts are %v, %v", when, accounts, err)
+		}
+	}
+	is(l, "released,")
+	stop()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if done, err := ledger.Rebuild(t.Context(), opts, true); err != nil || done.Decoded != 2 {
+		t.Fatalf("%+v, %v", done, err)
+	}
+	is(ledgertest.Start(t, opts), "rebuilt,")
+}

@@ -33,6 +33,7 @@ const (
 	callsGo      = "receiver/stripe/calls.go"
 	reconcileGo  = "receiver/reconcile/reconcile.go"
 	budgetGo     = "receiver/reconcile/budget.go"
+	findingsGo   = "receiver/reconcile/findings.go"
 	objectsGo    = "receiver/reconcile/objects.go"
 	endpointGo   = "receiver/cli/endpoint.go"
 	probeGo      = "receiver/probe.go"
@@ -356,6 +357,9 @@ var table = []broken{
 	{"what was fetched does not end a silence", bookingGo, "old == nil && r.source == Webhook", "old == nil", "./ledger", "TestTheLastEventCameByItself"},
 	{"a long Retry-After bars every call", clientGo, "left > longestPause", "false", "./receiver/stripe", "TestRetryAfter"},
 	{"a part of the list is not the whole", reconcileGo, "err == nil && q.Since == 0", "err == nil", "./receiver/reconcile", "TestAPartOfTheList"},
+	{"an account stays known when it is released", releaseGo, "cmp.Or(e.Account, old.account)", "cmp.Or(e.Account, \"\")", "./ledger", "TestTheAccountOfAnEventStays"},
+	{"an account stays known when it is rebuilt", rebuildGo, "cmp.Or(e.Account, old.account)", "cmp.Or(e.Account, \"\")", "./ledger", "TestTheAccountOfAnEventStays"},
+	{"a key of another account is told", findingsGo, "	case !known:\n", "	case false:\n", "./receiver/reconcile", "TestAKeyOfAnotherAccount"},
 	{"a thin event leaves quarantine", callsGo, "		e.Quarantine = \"\"\n		e.Facts", "		e.Facts", "./receiver/reconcile", "TestThinEventsAreResolved"},
 	{"all refunds of a charge are asked for", objectsGo, "		if after = page.Next; after == \"\" {", "		if after = page.Next; true {", "./receiver/reconcile", "TestRefundsThatDoNotAddUp"},
 	{"nothing is changed at Stripe that was not agreed to", endpointGo, "answer == \"y\" || answer == \"yes\"", "true", "./receiver", "TestTheEndpointCommands"},

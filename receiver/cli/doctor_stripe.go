@@ -2,11 +2,15 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
 
+	"tillhook/ledger"
+	"tillhook/receiver/operator"
 	"tillhook/receiver/reconcile"
 	"tillhook/receiver/stripe"
 )
@@ -52,6 +56,7 @@ func (d *doctor) lookAtStripe(ctx context.Context) {
 		return
 	}
 	d.permissions(ctx)
+	d.acquaintance(ctx)
 	if err != nil {
 		return
 	}
@@ -92,6 +97,33 @@ func (d *doctor) permissions(ctx context.Context) {
 		return
 	}
 	d.ok("api_permissions", "The API key may read what reconciling needs.")
+}
+
+// acquaintance asks Stripe for what was delivered to the running receiver of late.
+func (d *doctor) acquaintance(ctx context.Context) {
+	if d.client == nil {
+		return
+	}
+	var list operator.List[*ledger.EventRecord]
+	answer, err := d.client.Get(ctx, "/api/events", url.Values{"limit": {"50"}})
+	if err == nil {
+		err = json.Unmarshal(answer, &list)
+	}
+	some := reconcile.Deliveries(list.Data, d.api.Now())
+	known := false
+	for _, e := range some {
+		if err == nil && !known {
+			known, err = d.api.KnowsEvent(ctx, string(e.Account), e.ID)
+		}
+	}
+	var refused *stripe.APIError
+	switch {
+	case errors.As(err, &refused) && refused.Forbidden(): // it is told of already
+	case err != nil:
+		d.unknown("api_account", "try again", "Whether the key is of the endpoint's account could not be found out: %v.", err)
+	default:
+		d.found(reconcile.Acquainted(known, len(some)))
+	}
 }
 
 func (d *doctor) payload(ctx context.Context, address string) {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"tillhook/ledger"
 	"tillhook/receiver/stripe"
 )
 
@@ -15,6 +16,9 @@ func (r *Reconciler) Findings() []stripe.Finding {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	list := []stripe.Finding{r.comparison(time.Now())}
+	if r.stranger {
+		list = append(list, Acquainted(false, 1))
+	}
 	if r.audit != nil {
 		bad := false
 		for _, f := range r.audit.Findings {
@@ -30,6 +34,36 @@ func (r *Reconciler) Findings() []stripe.Finding {
 		list = append(list, Clock(c.Skew))
 	}
 	return list
+}
+
+// maxAsked of the last deliveries are asked for, and how old they may be: Stripe forgets events.
+const (
+	maxAsked = 3
+	askedAge = reach - 24*time.Hour
+)
+
+// Deliveries are the last events, of those given, that Stripe should know: what came by itself, was used, and is not too old.
+func Deliveries(page []*ledger.EventRecord, now time.Time) (some []*ledger.EventRecord) {
+	for _, e := range page {
+		if e.Source == ledger.Webhook && e.Outcome != ledger.Quarantined && now.Sub(time.Unix(int64(e.Created), 0)) < askedAge && len(some) < maxAsked {
+			some = append(some, e)
+		}
+	}
+	return some
+}
+
+// Acquainted says what it means that the key's account knows one of so many events that were delivered, or none.
+func Acquainted(known bool, asked int) stripe.Finding {
+	f := stripe.Finding{Name: "api_account", Verdict: stripe.OK, Sentence: "The API key's account knows what was delivered here."}
+	switch {
+	case asked == 0:
+		f.Sentence = "Nothing was delivered of late by which the API key's account could be told."
+	case !known:
+		f.Verdict = stripe.Warn
+		f.Sentence = "The API key's account does not know the last events that were delivered here: the key may be of another account or sandbox than the endpoint, and then brings that one's payments into these books."
+		f.Next = "compare the account of the key with that of the endpoint in the Dashboard; where they differ, stop the receiver and use a key of the endpoint's. Events that were made up (tillhook send) are not known either"
+	}
+	return f
 }
 
 // Clock says what a skew means.

@@ -107,7 +107,11 @@ func (w *round) resolve(ctx context.Context, held []string) error {
 		if related == "" {
 			continue // it is about nothing that is folded
 		}
-		object, err := w.fetch(ctx, stripe.Decode(body, w.Livemode).Account, related)
+		record, err := w.Ledger.Event(id)
+		if err != nil {
+			return err
+		}
+		object, err := w.fetch(ctx, string(record.Account), related)
 		if err != nil {
 			if !w.goesOn(err, "thin event "+id) {
 				return err
@@ -118,7 +122,7 @@ func (w *round) resolve(ctx context.Context, held []string) error {
 		if e.Quarantine != "" {
 			continue
 		}
-		e.Source, e.Received = ledger.Fetch, time.Now()
+		e.Source, e.Received = record.Source, time.Now() // it came as it came
 		if _, err := w.append(ctx, e); err != nil {
 			return err
 		}

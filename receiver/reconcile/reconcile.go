@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -66,10 +67,12 @@ type Reconciler struct {
 	ended    time.Time // the last round that came to its end
 	missed   []miss
 	progress Progress
-	warned   map[string]bool // findings that were logged
+	logged   map[string]time.Time // words, and when
+	stranger bool                 // what was delivered of late is not known to the key's account
 
-	spent budget // whoever has the turn
-	tried uint64 // thin events up to this row were tried since the start, or since the day began; whoever has the turn
+	known bool   // what was delivered is known to the key's account; whoever has the turn
+	spent budget // likewise
+	tried uint64 // thin events up to this row were tried since the start, or since the day began; likewise
 }
 
 // miss is how many events a round found that had been missed.
@@ -81,7 +84,7 @@ type miss struct {
 // New returns a reconciler that has done nothing yet.
 func New(o Options) *Reconciler {
 	o.Calls = cmp.Or(o.Calls, dailyCalls)
-	r := &Reconciler{Options: o, turn: make(chan struct{}, 1), warned: map[string]bool{}}
+	r := &Reconciler{Options: o, turn: make(chan struct{}, 1), logged: map[string]time.Time{}}
 	r.turn <- struct{}{}
 	return r
 }
@@ -135,7 +138,9 @@ func (r *Reconciler) Run(ctx context.Context, every time.Duration) error {
 			r.Log.Warn("the ledger was compared with a part of Stripe's list of events", "reason", err, "in", pause)
 		} else if err != nil {
 			pause = min(every, retryPause)
-			r.Log.Error("the ledger could not be compared with Stripe's list of events; trying again", "error", err, "in", pause)
+			if r.news(err.Error()) {
+				r.Log.Error("the ledger could not be compared with Stripe's list of events; trying again", "error", err, "every", pause)
+			}
 		} else if report.Recovered+report.Fetched+report.Resolved > 0 {
 			r.Log.Warn("events had been missed and were fetched from Stripe", "recovered", report.Recovered, "objects", report.Fetched, "thin", report.Resolved, "listed", report.Listed)
 		}
@@ -216,27 +221,52 @@ func (w *round) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := w.recognise(ctx); err != nil {
+		return err
+	}
+	var errs []error
 	for _, account := range append([]string{""}, accounts...) {
-		if err := w.events(ctx, account); err != nil {
-			var refused *stripe.APIError
-			if account == "" || !errors.As(err, &refused) || refused.Refused() {
-				return err
-			}
+		err := w.events(ctx, account)
+		var refused *stripe.APIError
+		switch {
+		case err == nil:
+			w.report.Accounts++
+		case account == "" || !errors.As(err, &refused) || refused.Refused():
+			return errors.Join(append(errs, err)...)
+		case refused.Forbidden() || refused.Missing():
 			w.problem("account %s is left out: %v", account, err) // it may have left the platform
-			continue
+		default:
+			errs = append(errs, fmt.Errorf("account %s: %w", account, err)) // the others are none the worse for it
 		}
-		w.report.Accounts++
 	}
-	if w.request.DryRun {
-		return nil
+	if len(errs) == 0 && !w.request.DryRun {
+		errs = append(errs, w.beyondEvents(ctx, accounts))
 	}
-	return w.beyondEvents(ctx, accounts)
+	return errors.Join(errs...)
 }
 
 func (w *round) problem(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	w.report.Problems = append(w.report.Problems, text)
-	w.Log.Warn("reconcile: " + text)
+	if w.news(text) {
+		w.Log.Warn("reconcile: " + text)
+	}
+}
+
+// repeatAfter is how long the same words are not logged again.
+const repeatAfter = 12 * time.Hour
+
+// news tells whether words were not logged of late.
+func (r *Reconciler) news(text string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := time.Now()
+	maps.DeleteFunc(r.logged, func(_ string, at time.Time) bool { return now.Sub(at) > repeatAfter })
+	_, known := r.logged[text]
+	if !known {
+		r.logged[text] = now
+	}
+	return !known
 }
 
 // examine audits the endpoint. That the key may not see endpoints does not keep a round from its events.
@@ -264,29 +294,61 @@ func (w *round) examine(ctx context.Context) error {
 	return nil
 }
 
-// setAudit keeps an audit, and logs what is wrong when it becomes so.
+// setAudit keeps an audit, and logs what is wrong.
 func (r *Reconciler) setAudit(a *Audit) {
 	r.mu.Lock()
 	r.audit = a
-	bad := map[string]bool{}
-	var fresh []stripe.Finding
-	for _, f := range a.Findings {
-		if f.Verdict != stripe.OK {
-			bad[f.Name] = true
-			if !r.warned[f.Name] {
-				fresh = append(fresh, f)
-			}
-		}
-	}
-	r.warned = bad
 	r.mu.Unlock()
-	for _, f := range fresh {
-		level := slog.LevelWarn
-		if f.Verdict == stripe.Fail {
-			level = slog.LevelError
-		}
-		r.Log.Log(context.Background(), level, f.Sentence, "check", f.Name, "next", f.Next)
+	for _, f := range a.Findings {
+		r.log(f)
 	}
+}
+
+// log logs what is wrong, unless it did of late.
+func (r *Reconciler) log(f stripe.Finding) {
+	if f.Verdict == stripe.OK || !r.news(f.Sentence) {
+		return
+	}
+	level := slog.LevelWarn
+	if f.Verdict == stripe.Fail {
+		level = slog.LevelError
+	}
+	r.Log.Log(context.Background(), level, f.Sentence, "check", f.Name, "next", f.Next)
+}
+
+// recognise asks Stripe for some of what was delivered of late, until it knows one: a key of another account would bring that one's
+// payments into these books.
+func (w *round) recognise(ctx context.Context) error {
+	if w.known {
+		return nil
+	}
+	page, _, err := w.Ledger.Events(ledger.EventQuery{Limit: 50})
+	if err != nil {
+		return err
+	}
+	some := Deliveries(page, w.API.Now())
+	for _, e := range some {
+		if err := w.spend(w.report); err != nil {
+			return err
+		}
+		known, err := w.API.KnowsEvent(ctx, string(e.Account), e.ID)
+		var refused *stripe.APIError
+		if err != nil && (!errors.As(err, &refused) || refused.Refused()) {
+			return err
+		}
+		if err != nil {
+			return nil // it is not worth more
+		}
+		if w.known = known; known {
+			break
+		}
+	}
+	f := Acquainted(w.known, len(some))
+	w.log(f)
+	w.mu.Lock()
+	w.stranger = f.Verdict != stripe.OK
+	w.mu.Unlock()
+	return nil
 }
 
 // events compares the events of one account.

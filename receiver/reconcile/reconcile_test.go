@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -321,14 +322,61 @@ func TestConnectedAccounts(t *testing.T) {
 	if err != nil || p.Account != "acct_7" {
 		t.Errorf("the connected account's: %+v, %v", p, err)
 	}
-	s.account.Before(func(_ int, r *http.Request) {
-		if r.Header.Get("Stripe-Account") != "" {
-			s.account.Fail(stripetest.Fault{Status: 403})
-		}
-	})
+	s.account.Fail(slices.Repeat([]stripetest.Fault{{Account: "acct_7", Status: 403}}, 20)...)
 	s.account.AddEvent(payment(5, "payment_intent.succeeded", now-60), "")
 	if report := s.round(reconcile.Request{}); report.Recovered != 1 || report.Accounts != 1 || len(report.Problems) != 1 || !strings.Contains(report.Problems[0], "acct_7") {
 		t.Errorf("the round without it said %+v", report)
+	}
+}
+
+// A connected account that cannot be read today keeps nobody else from being read, and is no success.
+func TestAnAccountThatFails(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	now := time.Now().Unix()
+	for i, account := range []string{"acct_1", "acct_2"} {
+		s.deliver([]byte(strings.Replace(string(payment(i, "payment_intent.succeeded", now-100)), `"livemode"`, `"account":"`+account+`","livemode"`, 1)))
+		s.account.AddEvent(payment(10+i, "payment_intent.succeeded", now-90), account)
+	}
+	s.account.Fail(slices.Repeat([]stripetest.Fault{{Account: "acct_1", Status: 402}}, 10)...)
+	report, err := s.Round(t.Context(), reconcile.Request{})
+	if err == nil || !strings.Contains(err.Error(), "account acct_1: Stripe answers 402") || report.Recovered != 1 || s.mark("reconciled/acct_1") != 0 || s.mark("reconciled/acct_2") == 0 {
+		t.Errorf("it said %+v, %v", report, err)
+	}
+}
+
+// A key that knows nothing of what is delivered may be of another account: that is told, in words.
+func TestAKeyOfAnotherAccount(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	now := time.Now().Unix()
+	told := func() (verdict string) {
+		for _, f := range s.Findings() {
+			if f.Name == "api_account" {
+				verdict = f.Verdict
+			}
+		}
+		return verdict
+	}
+	if s.round(reconcile.Request{}); told() != "" {
+		t.Errorf("of an empty ledger it says %s", told())
+	}
+	for i := range 5 {
+		s.deliver(payment(i, "payment_intent.succeeded", now-100))
+	}
+	if s.round(reconcile.Request{}); told() != stripe.Warn {
+		t.Errorf("of events that the account does not know it says %q", told())
+	}
+	s.account.AddEvent(payment(4, "payment_intent.succeeded", now-100), "")
+	if s.round(reconcile.Request{}); told() != "" {
+		t.Errorf("of one that it knows it says %q", told())
+	}
+	calls := len(s.account.Calls())
+	s.round(reconcile.Request{})
+	for _, c := range s.account.Calls()[calls:] {
+		if strings.HasPrefix(c.Path, "/v1/events/") {
+			t.Errorf("it asked again for %s", c.Path)
+		}
 	}
 }
 

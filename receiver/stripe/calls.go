@@ -48,6 +48,21 @@ func (a *API) Events(ctx context.Context, account string, livemode bool, types [
 	return page, err
 }
 
+// KnowsEvent tells whether an account has an event of that id. Stripe forgets events after 30 days.
+// https://docs.stripe.com/api/events/retrieve
+func (a *API) KnowsEvent(ctx context.Context, account, id string) (bool, error) {
+	if !usableID(id) {
+		return false, nil
+	}
+	var e json.RawMessage
+	_, err := a.call(ctx, http.MethodGet, "/v1/events/"+url.PathEscape(id), account, nil, &e)
+	var refused *APIError
+	if errors.As(err, &refused) && (refused.Missing() || account != "" && refused.Forbidden()) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // objects are those that events are about and that can be fetched: how their ids begin, and where they lie.
 var objects = []struct {
 	kind, path string

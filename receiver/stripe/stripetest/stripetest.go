@@ -52,6 +52,7 @@ type Call struct {
 // Fault is how a call fails.
 type Fault struct {
 	Path       string // it begins so; empty for any
+	Account    string // asked with; empty for any
 	Status     int    // an error of Stripe's; 0 for none
 	RetryAfter string
 	Slow       time.Duration // before the answer
@@ -160,7 +161,9 @@ func (a *Account) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.calls = append(a.calls, Call{r.Method, r.URL.Path, r.Header.Get("Stripe-Account"), r.Form, r.Header.Get("Stripe-Version")})
 	before, n := a.before, len(a.calls)
 	var fault Fault
-	if i := slices.IndexFunc(a.faults, func(f Fault) bool { return strings.HasPrefix(r.URL.Path, f.Path) }); i >= 0 {
+	if i := slices.IndexFunc(a.faults, func(f Fault) bool {
+		return strings.HasPrefix(r.URL.Path, f.Path) && (f.Account == "" || f.Account == r.Header.Get("Stripe-Account"))
+	}); i >= 0 {
 		fault = a.faults[i]
 		a.faults = slices.Delete(a.faults, i, i+1)
 	}
@@ -245,6 +248,13 @@ func (a *Account) answer(r *http.Request) (status int, answer any) {
 		return a.list(r, "/v1/events", slices.DeleteFunc(slices.Clone(a.events), func(o object) bool {
 			return o.account != account || o.created < a.now().Add(-30*24*time.Hour).Unix() || o.created > a.now().Unix()
 		}))
+	case kind == "events":
+		for _, o := range a.events {
+			if o.id == id && o.account == account {
+				return http.StatusOK, o.fields
+			}
+		}
+		return http.StatusNotFound, failure("invalid_request_error", "resource_missing", "No such event: '"+id+"'")
 	case kind == "webhook_endpoints" && id == "":
 		return a.list(r, "/v1/webhook_endpoints", a.endpoints)
 	}
