@@ -371,6 +371,7 @@ func TestWhatAReceiverSawItself(t *testing.T) {
 			c.send(t, p)
 			e := k.examine(t)
 			e.says("signatures", c.fail, c.says)
+			e.says("refusals", stripe.OK, "Refused since the start: 1 ")
 			e.alone("signatures")
 			p.kill(t)
 			if !strings.Contains(p.log.String(), c.says) {

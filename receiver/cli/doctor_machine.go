@@ -129,6 +129,13 @@ func (d *doctor) findReceiver(ctx context.Context) {
 		d.fail("receiver_mode", "restart it, or look for another receiver on this machine", "The receiver that answers is of %s mode, the configuration says %s.", status.Mode, ledger.ModeName(d.config.Livemode))
 	}
 	d.takeSummary(ctx)
+	var refused []string
+	for _, r := range status.Refused {
+		refused = append(refused, fmt.Sprintf("%d %s (the last at %s)", r.Count, r.Code, moment(ledger.OrNullTime(r.Last))))
+	}
+	if len(refused) > 0 {
+		d.ok("refusals", "Refused since the start: %s.", strings.Join(refused, ", "))
+	}
 }
 
 // takeSummary takes over what the receiver says of itself. Stripe's side is looked at anew, and the clock.

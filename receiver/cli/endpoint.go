@@ -88,7 +88,7 @@ func explainKey(err error) error {
 	case !errors.As(err, &refused):
 		return err
 	case refused.Forbidden():
-		return fmt.Errorf("%w; the key lacks the permission %s: give it that for now, or use one that has it (Dashboard, Developers, API keys)", err, refused.Permission())
+		return fmt.Errorf("%w; give it that for now, or use one that has it", err)
 	case refused.Refused():
 		return fmt.Errorf("%w; use a key that is in the Dashboard (Developers, API keys)", err)
 	}

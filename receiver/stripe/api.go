@@ -169,6 +169,9 @@ func (e *APIError) Error() string {
 	if e.Request != "" {
 		s += " [" + e.Request + "]"
 	}
+	if p := e.Permission(); p != "" {
+		s += "; the key lacks the permission " + p + " (Dashboard, Developers, API keys)"
+	}
 	return s
 }
 
