@@ -137,6 +137,13 @@ func (a *Account) Fail(faults ...Fault) {
 	a.faults = append(a.faults, faults...)
 }
 
+// Forgive takes back the faults that nobody has met yet.
+func (a *Account) Forgive() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.faults = nil
+}
+
 // Before has something done before each call is answered; n counts calls from 1.
 func (a *Account) Before(do func(n int, r *http.Request)) {
 	a.mu.Lock()
