@@ -223,7 +223,7 @@ func TestADamagedRecordOfWhatIsFresh(t *testing.T) {
 		t.Fatal(err)
 	}
 	edit(t, dir, func(tx *bolt.Tx) error { return tx.Bucket([]byte("fresh")).Put(seq(1), []byte("noise")) })
-	if _, err := ledger.Open(ledger.Options{Dir: dir}); !errors.Is(err, ledger.ErrCorrupt) {
+	if _, err := ledger.Open(ledger.Options{Dir: dir}); !errors.Is(err, ledger.ErrCorrupt) || !strings.Contains(err.Error(), "tillhook rebuild") {
 		t.Fatalf("opening gave %v", err)
 	}
 	if _, err := ledger.Rebuild(t.Context(), ledger.Options{Dir: dir}, false); err != nil {
