@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"tillhook/ledger"
 	"tillhook/receiver/stripe"
 )
 
@@ -219,7 +220,7 @@ func (r *Receiver) likelyCause(rejection *stripe.Rejection, sig stripe.Signature
 	case said.Object == "v2.core.event":
 		return "the body is a thin event: an event destination of thin payloads sends here, whose secret is not in STRIPE_WEBHOOK_SECRET; delete it, or make it one of snapshot payloads"
 	case said.Livemode != nil && *said.Livemode != r.Livemode:
-		return "the body is of " + mode(*said.Livemode) + " mode and this receiver of " + mode(r.Livemode) + " mode: each mode has endpoints and secrets of its own; have that endpoint send to the receiver of its mode"
+		return "the body is of " + ledger.ModeName(*said.Livemode) + " mode and this receiver of " + ledger.ModeName(r.Livemode) + " mode: each mode has endpoints and secrets of its own; have that endpoint send to the receiver of its mode"
 	case strings.HasPrefix(req.UserAgent(), "Stripe/") && !strings.Contains(string(body[:min(len(body), 16)]), "\n"):
 		return "the body was rewritten on its way: Stripe's is indented and this is not; have the proxy in front pass it on byte for byte"
 	case r.diagnosis.verified.Load() > 0:
@@ -228,11 +229,4 @@ func (r *Receiver) likelyCause(rejection *stripe.Rejection, sig stripe.Signature
 		return "STRIPE_WEBHOOK_SECRET holds the secret of stripe listen, and what comes was signed by an endpoint, which has its own (Dashboard, Workbench, Webhooks, your endpoint)"
 	}
 	return "no event has verified since the start: STRIPE_WEBHOOK_SECRET is probably that of another endpoint (each has its own, and so has stripe listen), or a proxy in front changes the body"
-}
-
-func mode(live bool) string {
-	if live {
-		return "live"
-	}
-	return "test"
 }

@@ -233,67 +233,63 @@ func (e *endpoints) create(ctx context.Context, version, secretFile string) (err
 	return err
 }
 
+// change has something done to the endpoint that was named, and tells what became of it.
+func (e *endpoints) change(c *cobra.Command, named []string, do func(ctx context.Context, own *stripe.Endpoint) (changed *stripe.Endpoint, done string, err error)) error {
+	ctx, cancel := context.WithTimeout(c.Context(), endpointTime)
+	defer cancel()
+	if err := e.open(ctx); err != nil {
+		return err
+	}
+	own, err := e.own(named)
+	if err != nil {
+		return err
+	}
+	changed, done, err := do(ctx, own)
+	if err != nil {
+		return explainKey(err)
+	}
+	return e.show(changed, done)
+}
+
 func (p *Program) endpointUpdate() *cobra.Command {
 	e := &endpoints{Program: p}
+	update := func(ctx context.Context, own *stripe.Endpoint) (*stripe.Endpoint, string, error) {
+		missing := own.Lacks()
+		if len(missing) == 0 {
+			return own, "It lacks nothing", nil
+		}
+		if err := e.agreed("Add to the endpoint %s: %s?", clean(own.ID), strings.Join(missing, ", ")); err != nil {
+			return nil, "", err
+		}
+		changed, err := e.api.SetTypes(ctx, own.ID, slices.Concat(own.EnabledEvents, missing))
+		return changed, "Updated", err
+	}
 	return e.register(&cobra.Command{
 		Use:   "update [ID]",
 		Args:  atMostOneID,
 		Short: "Have the endpoint be sent the event types that it lacks",
-		RunE: func(c *cobra.Command, args []string) error {
-			ctx, cancel := context.WithTimeout(c.Context(), endpointTime)
-			defer cancel()
-			if err := e.open(ctx); err != nil {
-				return err
-			}
-			own, err := e.own(args)
-			if err != nil {
-				return err
-			}
-			missing := own.Lacks()
-			if len(missing) == 0 {
-				return e.show(own, "It lacks nothing")
-			}
-			if err := e.agreed("Add to the endpoint %s: %s?", clean(own.ID), strings.Join(missing, ", ")); err != nil {
-				return err
-			}
-			changed, err := e.api.SetTypes(ctx, own.ID, slices.Concat(own.EnabledEvents, missing))
-			if err != nil {
-				return explainKey(err)
-			}
-			return e.show(changed, "Updated")
-		},
+		RunE:  func(c *cobra.Command, args []string) error { return e.change(c, args, update) },
 	})
 }
 
 func (p *Program) endpointEnable() *cobra.Command {
 	e := &endpoints{Program: p}
+	enable := func(ctx context.Context, own *stripe.Endpoint) (*stripe.Endpoint, string, error) {
+		if own.Enabled() {
+			return own, "It is enabled", nil
+		}
+		if err := e.agreed("Enable the endpoint %s for %s?", clean(own.ID), own.URL); err != nil {
+			return nil, "", err
+		}
+		changed, err := e.api.EnableEndpoint(ctx, own.ID)
+		return changed, "Enabled", err
+	}
 	return e.register(&cobra.Command{
 		Use:   "enable [ID]",
 		Args:  atMostOneID,
 		Short: "Have Stripe send to the endpoint again",
 		Long: `Have Stripe send to the endpoint again. What was made while it was disabled is never sent; the receiver fetches it when it
 compares the ledger with Stripe's list of events (tillhook reconcile).`,
-		RunE: func(c *cobra.Command, args []string) error {
-			ctx, cancel := context.WithTimeout(c.Context(), endpointTime)
-			defer cancel()
-			if err := e.open(ctx); err != nil {
-				return err
-			}
-			own, err := e.own(args)
-			if err != nil {
-				return err
-			}
-			if own.Enabled() {
-				return e.show(own, "It is enabled")
-			}
-			if err := e.agreed("Enable the endpoint %s for %s?", clean(own.ID), own.URL); err != nil {
-				return err
-			}
-			changed, err := e.api.EnableEndpoint(ctx, own.ID)
-			if err != nil {
-				return explainKey(err)
-			}
-			return e.show(changed, "Enabled")
-		},
+		RunE: func(c *cobra.Command, args []string) error { return e.change(c, args, enable) },
 	})
 }
