@@ -137,7 +137,7 @@ func TestAnHourWithoutAReceiver(t *testing.T) {
 		answer, err := client.Get(t.Context(), "/api/summary", nil)
 		return err == nil && strings.Contains(string(answer), words)
 	}
-	comes(t, "the first round ends", func() bool { return summary("was last compared with the ledger at") })
+	comesIn(t, time.Minute, "the first round ends", func() bool { return summary("was last compared with the ledger at") })
 	p.kill(t)
 
 	const missed = 1000
