@@ -413,7 +413,7 @@ func (l *Ledger) load() error {
 		}
 		l.bodies.load(readDictionaries(file))
 		if err := l.fresh.load(file); err != nil {
-			return fmt.Errorf("what was on its way to its places: %w; tillhook rebuild makes it anew from the events, which are in theirs", err)
+			return fmt.Errorf("%w, on its way to its place: tillhook rebuild makes it anew from the events, which are in theirs", err)
 		}
 		l.fresh.tx = uint64(file.ID())
 		l.versions.Store(&[]version{l.fresh.version()})
