@@ -93,9 +93,11 @@ func lieStill(path string) (err error) {
 	if err != nil {
 		return fmt.Errorf("open %s: %w", path, err)
 	}
-	defer f.Close()
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB); err != nil {
-		return fmt.Errorf("%w: %s: tillhook verify without a file has the receiver copy it first", ErrHeld, path)
+	defer func() { _ = unlockAndClose(f) }() // it was only read
+	if err := lockFile(f, syscall.LOCK_SH); errors.Is(err, ErrHeld) {
+		return fmt.Errorf("%w: tillhook verify without a file has the receiver copy it first", err)
+	} else if err != nil {
+		return err
 	}
 	newest, err := readMetaPage(f, 0)
 	if err != nil {

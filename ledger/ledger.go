@@ -160,8 +160,9 @@ type Ledger struct {
 	repeats map[uint64]uint64 // deliveries of known events not yet written to their rows
 }
 
-// Open opens the ledger in opts.Dir for writing, making it where there is none. It takes the file's
-// lock at once or returns [ErrHeld]. Nothing is written until [Ledger.Run] runs. The caller closes it.
+// Open opens the ledger in opts.Dir for writing, making it where there is none. It returns
+// [ErrHeld] if another process holds the file's lock for longer than an instant. Nothing is written until
+// [Ledger.Run] runs. The caller closes it.
 func Open(opts Options) (*Ledger, error) {
 	path := filepath.Join(opts.Dir, fileName)
 	if err := makeDir(opts.Dir); err != nil {
@@ -218,7 +219,6 @@ func OpenReadOnly(dir string) (*Ledger, error) {
 // openFile opens a file of any schema, and believes nothing in it yet.
 func openFile(path string, readOnly bool) (_ *Ledger, err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer damaged(&err)
 	if err := inspect(path); err != nil {
 		return nil, err
 	}
@@ -232,8 +232,14 @@ func openFile(path string, readOnly bool) (_ *Ledger, err error) {
 		repeats:  map[uint64]uint64{},
 		learner:  learner{samples: map[kind][]lesson{}, due: make(chan struct{}, 1)},
 	}
+	defer func() {
+		if err != nil && l.file != nil {
+			_ = unlockAndClose(l.file) // bbolt leaves it open and locked where it panics
+		}
+	}()
+	defer damaged(&err)
 	db, err := bolt.Open(path, 0o600, &bolt.Options{
-		Timeout:         time.Millisecond, // one try: a held file is reported, not waited for
+		Timeout:         lockWait,
 		ReadOnly:        readOnly,
 		FreelistType:    bolt.FreelistMapType,
 		InitialMmapSize: mapSize,
@@ -257,10 +263,10 @@ func openFile(path string, readOnly bool) (_ *Ledger, err error) {
 	l.db = db
 	// bbolt opens a file and then waits for its lock: meanwhile a rebuild may have put another one in its place.
 	if err := l.isAt(path); err != nil {
-		return nil, errors.Join(err, db.Close())
+		return nil, errors.Join(err, l.closeFile())
 	}
 	if l.bodies, err = newBodyCodec(); err != nil {
-		return nil, errors.Join(err, db.Close())
+		return nil, errors.Join(err, l.closeFile())
 	}
 	return l, nil
 }
@@ -504,7 +510,20 @@ func (l *Ledger) Close() error {
 	}
 	l.bodies.close()
 	if l.locked.Load() {
-		return l.file.Close() // with it goes bbolt's lock on the file
+		return unlockAndClose(l.file)
+	}
+	return l.closeFile()
+}
+
+// closeFile closes the file and releases its lock. bbolt waits for open transactions, and then unlocks only a file
+// that is open for writing.
+func (l *Ledger) closeFile() error {
+	if l.readOnly {
+		kept, err := duplicate(l.file)
+		if err != nil {
+			return errors.Join(fmt.Errorf("close the ledger: %w", err), l.db.Close())
+		}
+		defer func() { _ = unlockAndClose(kept) }() // it was only read
 	}
 	if err := l.db.Close(); err != nil {
 		return fmt.Errorf("close the ledger: %w", err)

@@ -101,8 +101,12 @@ func TestOpenRefuses(t *testing.T) {
 	t.Run("a second process", func(t *testing.T) {
 		dir := t.TempDir()
 		ledgertest.Start(t, ledger.Options{Dir: dir})
+		start := time.Now()
 		if _, err := ledger.Open(ledger.Options{Dir: dir}); !errors.Is(err, ledger.ErrHeld) {
 			t.Errorf("a second opening gave %v, want ErrHeld", err)
+		}
+		if took := time.Since(start); took > 10*time.Second { // 0.25 s on a quiet machine
+			t.Errorf("a second opening was refused only after %v", took)
 		}
 		if _, err := ledger.OpenReadOnly(dir); !errors.Is(err, ledger.ErrHeld) {
 			t.Errorf("a reader beside the writer gave %v, want ErrHeld", err)

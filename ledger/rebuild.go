@@ -50,8 +50,8 @@ func Rebuild(ctx context.Context, opts Options, decode bool) (_ *Rebuilt, err er
 	}
 	defer func() { err = errors.Join(err, source.Close()) }()
 	// Nobody may read it either: two rebuilds would put their files in each other's place.
-	if err := syscall.Flock(int(source.file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return nil, fmt.Errorf("%w: %s", ErrHeld, path)
+	if err := lockFile(source.file, syscall.LOCK_EX); err != nil {
+		return nil, err
 	}
 	removeLeftovers(opts.Dir)
 	r := &rebuild{source: source, opts: opts, decode: decode, done: Rebuilt{Path: path}}

@@ -1,0 +1,60 @@
+package ledger
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// lockWait is how long a lock that another process holds is waited for. A receiver keeps its lock for as
+// long as it runs, so this is not for receivers. A child of a process that held the lock has a copy of the
+// descriptor from fork until exec closes it, and with it the lock, also when the process was killed meanwhile
+// (flock(2): the lock belongs to the open file description). That takes microseconds on a quiet machine, and
+// some ten milliseconds where the processors are busy.
+const lockWait = 250 * time.Millisecond
+
+// lockStep is the time between two tries. bbolt's own tries have the same.
+const lockStep = 50 * time.Millisecond
+
+// lockFile takes or converts the lock on a file, syscall.LOCK_SH or LOCK_EX. It returns [ErrHeld] if another process
+// still holds it after lockWait.
+func lockFile(f *os.File, how int) error {
+	for end := time.Now().Add(lockWait - lockStep); ; time.Sleep(lockStep) {
+		err := syscall.Flock(int(f.Fd()), how|syscall.LOCK_NB)
+		switch {
+		case err == nil:
+			return nil
+		case !errors.Is(err, syscall.EWOULDBLOCK):
+			return fmt.Errorf("lock %s: %w", f.Name(), err)
+		case time.Now().After(end):
+			return fmt.Errorf("%w: %s", ErrHeld, f.Name())
+		}
+	}
+}
+
+// unlockAndClose closes a file and releases its lock. Closing is not enough: a child that was forked meanwhile
+// keeps the lock until it has called exec, and the next opening would be refused. A file that is closed already
+// stays so.
+func unlockAndClose(f *os.File) error {
+	_ = unlock(f) // closing reports what is wrong with the file
+	if err := f.Close(); !errors.Is(err, os.ErrClosed) {
+		return err
+	}
+	return nil
+}
+
+// unlock releases the lock on a file for every copy of its descriptor.
+func unlock(f *os.File) error { return syscall.Flock(int(f.Fd()), syscall.LOCK_UN) }
+
+// duplicate returns another descriptor of an open file, which shares its lock.
+func duplicate(f *os.File) (*os.File, error) {
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("duplicate the descriptor of %s: %w", f.Name(), err)
+	}
+	return os.NewFile(uintptr(fd), f.Name()), nil
+}
