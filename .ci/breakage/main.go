@@ -1,17 +1,22 @@
 // Command breakage takes the protections out, one at a time, and demands that the tests notice.
 //
-// A test proves a rule only if it fails when that rule alone is broken. Each entry below is such a
-// break: a text in a source file, what it becomes, and the test that must fail then. The sources stay
+// A test proves a rule only if it fails when that rule alone is broken. Each entry of the table is such
+// a break: a text in a source file, what it becomes, and the test that must fail then. The sources stay
 // as they are: the go command compiles the broken file in place of the real one (-overlay).
 //
-//	go run ./.ci/breakage [-seventh N] [NAME…]
+//	go run ./.ci/breakage                                  all entries
+//	go run ./.ci/breakage NAME…                            these
+//	go run ./.ci/breakage -changed BASE [-most N] [-list]  what differs from a commit, and some of the others
 //
-// A seventh of them, 0 to 6, takes a few minutes.
+// The last form chooses by what changed and by the commit's id, never by the day (see choose). BASE is a
+// commit, or "recent" for the one 20 commits ago. -list prints the choice and runs nothing. Whatever is
+// chosen, every entry is first compared with the sources: a stale one is an error.
 package main
 
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -32,32 +37,84 @@ type broken struct {
 }
 
 func main() {
-	seventh := flag.Int("seventh", -1, "take out every seventh protection, from this `number` on")
+	base := flag.String("changed", "", "choose by what differs from this `commit`, or \"recent\"")
+	most := flag.Int("most", 90, "with -changed, choose this `number` of entries at most")
+	list := flag.Bool("list", false, "print what is chosen and run nothing")
 	flag.Parse()
-	var chosen []broken
-	for i, b := range table {
-		if names := flag.Args(); (len(names) == 0 || slices.Contains(names, b.name)) && (*seventh < 0 || i%7 == *seventh) {
-			chosen = append(chosen, b)
-		}
-	}
-	stale := 0
-	for _, b := range chosen {
-		if _, err := b.replaced(); err != nil {
-			stale++
-			fmt.Printf("STALE        %s: %v\n", b.name, err)
-		}
-	}
-	if stale > 0 {
+	if err := stale(table); err != nil {
+		fmt.Printf("STALE        %s\n", strings.ReplaceAll(err.Error(), "\n", "\nSTALE        "))
 		os.Exit(1)
 	}
-	// The tests of the whole program look at the clock, and have the machine for themselves.
+	chosen, err := selected(*base, *most, flag.Args())
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	if *list {
+		for _, b := range chosen {
+			fmt.Println(b.name)
+		}
+		return
+	}
+	// The tests of the whole program look at the clock, and have the machine to themselves.
 	alone := func(b broken) bool { return b.pkg == "." }
 	failed := tryAll(slices.DeleteFunc(slices.Clone(chosen), alone), workers) +
 		tryAll(slices.DeleteFunc(slices.Clone(chosen), func(b broken) bool { return !alone(b) }), 1)
 	fmt.Printf("%d protections taken out, %d noticed\n", len(chosen), len(chosen)-failed)
-	if failed > 0 || len(chosen) == 0 {
+	if failed > 0 {
 		os.Exit(1)
 	}
+}
+
+// selected returns the entries that the arguments choose, at least one, and prints how many there are for each reason.
+func selected(base string, most int, names []string) (list []broken, err error) {
+	switch {
+	case base != "" && len(names) > 0:
+		return nil, errors.New("name entries, or choose them with -changed: not both")
+	case base != "":
+		return selectChanged(base, most)
+	case len(names) == 0:
+		list = table
+	}
+	for _, name := range names {
+		at := slices.IndexFunc(table, func(b broken) bool { return b.name == name })
+		if at < 0 {
+			return nil, fmt.Errorf("the table has no entry %q", name)
+		}
+		list = append(list, table[at])
+	}
+	return list, nil
+}
+
+// selectChanged chooses by what differs from a base and by the id of HEAD.
+func selectChanged(base string, most int) (list []broken, err error) {
+	from, err := baseCommit(base)
+	if err != nil {
+		return nil, err
+	}
+	c, err := changesSince(from)
+	if err != nil {
+		return nil, err
+	}
+	head, err := git("rev-parse", "HEAD")
+	if err != nil {
+		return nil, err
+	}
+	chosen := choose(table, c, head, most)
+	if len(chosen) == 0 {
+		return nil, fmt.Errorf("-most %d chooses no entry", most)
+	}
+	var counts [len(reasons)]int
+	for _, c := range chosen {
+		counts[c.reason]++
+		list = append(list, c.broken)
+	}
+	fmt.Printf("%d of %d entries, against %.12s:", len(list), len(table), from)
+	for reason, count := range counts {
+		fmt.Printf(" %d %s;", count, reasons[reason])
+	}
+	fmt.Println()
+	return list, nil
 }
 
 // workers try at once: one compiles while another's tests wait for a disk.

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// recent names the base that lies recentCommits before HEAD, or before the first commit. A clone of one branch has it.
+const recent = "recent"
+
+const recentCommits = 20
+
+// emptyTree is what git calls a tree without files.
+const emptyTree = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
+
+func git(args ...string) (string, error) {
+	out, err := exec.Command("git", args...).Output()
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+		err = fmt.Errorf("git %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(string(exit.Stderr)))
+	}
+	return strings.TrimSpace(string(out)), err
+}
+
+// baseCommit returns the commit, or tree, that a name of a base stands for.
+func baseCommit(name string) (string, error) {
+	if name != recent {
+		return git("rev-parse", "--verify", "--end-of-options", name+"^{commit}")
+	}
+	commits, err := git("rev-list", "--first-parent", "--max-count="+strconv.Itoa(recentCommits+1), "HEAD")
+	if err != nil {
+		return "", err
+	}
+	if list := strings.Fields(commits); len(list) > recentCommits {
+		return list[recentCommits], nil
+	}
+	if shallow, err := git("rev-parse", "--is-shallow-repository"); err != nil || shallow == "true" {
+		return "", errors.Join(err, fmt.Errorf("this clone has fewer than %d commits of the branch: git fetch --unshallow, or name a base with -changed COMMIT", recentCommits+1))
+	}
+	return emptyTree, nil
+}
+
+// changesSince returns what differs between a base and the files as they are, committed or not.
+func changesSince(base string) (changes, error) {
+	tracked, err := git("diff", "--name-only", "--no-renames", "-z", base, "--")
+	if err != nil {
+		return changes{}, err
+	}
+	untracked, err := git("ls-files", "--others", "--exclude-standard", "-z")
+	if err != nil {
+		return changes{}, err
+	}
+	edits, err := git("diff", "--unified=0", "--no-renames", "--no-color", "--no-ext-diff", base, "--", tablePath)
+	if err != nil {
+		return changes{}, err
+	}
+	none := func(s string) bool { return s == "" }
+	return changes{
+		files:   slices.DeleteFunc(strings.Split(tracked+"\x00"+untracked, "\x00"), none),
+		entries: addedEntries(edits),
+	}, nil
+}
+
+// addedEntries returns the names of the entries in the added lines of a diff of the table.
+func addedEntries(diff string) (names []string) {
+	for line := range strings.Lines(diff) {
+		literal, ok := strings.CutPrefix(line, "+\t{\"")
+		if !ok {
+			continue
+		}
+		if name, _, ok := strings.Cut(literal, "\", "); ok {
+			names = append(names, name)
+		}
+	}
+	return names
+}
