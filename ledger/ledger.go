@@ -238,9 +238,25 @@ func openFile(path string, readOnly bool) (_ *Ledger, err error) {
 		}
 	}()
 	defer damaged(&err)
-	db, err := bolt.Open(path, 0o600, &bolt.Options{
-		Timeout:         lockWait,
-		ReadOnly:        readOnly,
+	if err := whileHeld(l.openDB); err != nil {
+		return nil, err
+	}
+	// bbolt opens a file and then waits for its lock: meanwhile a rebuild may have put another one in its place.
+	if err := l.isAt(path); err != nil {
+		return nil, errors.Join(err, l.closeFile())
+	}
+	if l.bodies, err = newBodyCodec(); err != nil {
+		return nil, errors.Join(err, l.closeFile())
+	}
+	return l, nil
+}
+
+// openDB has bbolt open the file and take its lock.
+func (l *Ledger) openDB() error {
+	l.file = nil
+	db, err := bolt.Open(l.path, 0o600, &bolt.Options{
+		Timeout:         time.Millisecond, // one try
+		ReadOnly:        l.readOnly,
 		FreelistType:    bolt.FreelistMapType,
 		InitialMmapSize: mapSize,
 		OpenFile: func(name string, flag int, perm os.FileMode) (*os.File, error) {
@@ -254,21 +270,14 @@ func openFile(path string, readOnly bool) (_ *Ledger, err error) {
 	})
 	switch {
 	case errors.Is(err, bolterrors.ErrTimeout):
-		return nil, fmt.Errorf("%w: %s", ErrHeld, path)
+		return fmt.Errorf("%w: %s", ErrHeld, l.path)
 	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrVersionMismatch), errors.Is(err, bolterrors.ErrChecksum):
-		return nil, fmt.Errorf("%w: %s: %w", ErrSchema, path, err)
+		return fmt.Errorf("%w: %s: %w", ErrSchema, l.path, err)
 	case err != nil:
-		return nil, fmt.Errorf("open %s: %w", path, err)
+		return fmt.Errorf("open %s: %w", l.path, err)
 	}
 	l.db = db
-	// bbolt opens a file and then waits for its lock: meanwhile a rebuild may have put another one in its place.
-	if err := l.isAt(path); err != nil {
-		return nil, errors.Join(err, l.closeFile())
-	}
-	if l.bodies, err = newBodyCodec(); err != nil {
-		return nil, errors.Join(err, l.closeFile())
-	}
-	return l, nil
+	return nil
 }
 
 // isAt demands that the open file is the one that bears the name.

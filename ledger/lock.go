@@ -10,30 +10,43 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lockWait is how long a lock that another process holds is waited for. A receiver keeps its lock for as
-// long as it runs, so this is not for receivers. A child of a process that held the lock has a copy of the
-// descriptor from fork until exec closes it, and with it the lock, also when the process was killed meanwhile
-// (flock(2): the lock belongs to the open file description). That takes microseconds on a quiet machine, and
-// some ten milliseconds where the processors are busy.
-const lockWait = 250 * time.Millisecond
+// A lock that another process holds is tried lockTries times, lockStep apart: a quarter of a second in all. A
+// receiver keeps its lock for as long as it runs, so this is not for receivers. A child of a process that held the
+// lock has a copy of the descriptor from fork until exec closes it, and with it the lock, also when the process was
+// killed meanwhile (flock(2): the lock belongs to the open file description). That takes microseconds on a quiet
+// machine, and some ten milliseconds where the processors are busy. The tries are counted, not timed, so that a
+// process that got no processor for a while still makes all of them.
+const (
+	lockTries = 6
+	lockStep  = 50 * time.Millisecond
+)
 
-// lockStep is the time between two tries. bbolt's own tries have the same.
-const lockStep = 50 * time.Millisecond
-
-// lockFile takes or converts the lock on a file, syscall.LOCK_SH or LOCK_EX. It returns [ErrHeld] if another process
-// still holds it after lockWait.
-func lockFile(f *os.File, how int) error {
-	for end := time.Now().Add(lockWait - lockStep); ; time.Sleep(lockStep) {
-		err := syscall.Flock(int(f.Fd()), how|syscall.LOCK_NB)
-		switch {
-		case err == nil:
-			return nil
-		case !errors.Is(err, syscall.EWOULDBLOCK):
-			return fmt.Errorf("lock %s: %w", f.Name(), err)
-		case time.Now().After(end):
-			return fmt.Errorf("%w: %s", ErrHeld, f.Name())
+// whileHeld calls try again as long as it returns [ErrHeld], lockTries times at most.
+func whileHeld(try func() error) (err error) {
+	for n := range lockTries {
+		if n > 0 {
+			time.Sleep(lockStep)
+		}
+		if err = try(); !errors.Is(err, ErrHeld) {
+			return err
 		}
 	}
+	return err
+}
+
+// lockFile takes or converts the lock on a file, syscall.LOCK_SH or LOCK_EX. It returns [ErrHeld] if another process
+// holds it for longer than an instant.
+func lockFile(f *os.File, how int) error {
+	return whileHeld(func() error {
+		err := syscall.Flock(int(f.Fd()), how|syscall.LOCK_NB)
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return fmt.Errorf("%w: %s", ErrHeld, f.Name())
+		}
+		if err != nil {
+			return fmt.Errorf("lock %s: %w", f.Name(), err)
+		}
+		return nil
+	})
 }
 
 // unlockAndClose closes a file and releases its lock. Closing is not enough: a child that was forked meanwhile
