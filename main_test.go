@@ -313,7 +313,7 @@ func holds(t *testing.T, dir string, acked []string) {
 			t.Errorf("%s was acknowledged and is lost: %v", id, err)
 			continue
 		}
-		if p, err := l.Payment(string(rec.PaymentID)); err != nil || p.Events != 1 || p.AmountReceived != 6480 {
+		if p, err := l.Payment(string(rec.PaymentID)); err != nil || p.Events != 1 || *p.AmountReceived != 6480 {
 			t.Errorf("%s is booked as %+v, %v", id, p, err)
 		}
 	}

@@ -48,7 +48,7 @@ func TestOneEventAHundredTimesAtOnceIsBookedOnce(t *testing.T) {
 	if rec.Repeats != 99 {
 		t.Errorf("%d repeats counted, want 99", rec.Repeats)
 	}
-	if p, err := l.Payment("pi_1"); err != nil || p.Events != 1 || p.AmountReceived != 4200 {
+	if p, err := l.Payment("pi_1"); err != nil || p.Events != 1 || *p.AmountReceived != 4200 {
 		t.Errorf("the payment is %+v, %v", p, err)
 	}
 }
@@ -145,7 +145,7 @@ func TestRecordedAndUnchanged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.Status != "succeeded" || p.AmountReceived != 4200 || p.Events != 2 {
+	if p.Status != "succeeded" || *p.AmountReceived != 4200 || p.Events != 2 {
 		t.Errorf("after the late event the payment is %+v", p)
 	}
 }

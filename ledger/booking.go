@@ -115,7 +115,7 @@ func (b *booking) rowOf(p *pending) (seq uint64, known bool, err error) {
 func (b *booking) enter(p *pending, seq uint64, old *row) error {
 	e := &p.event
 	r := &row{
-		id: e.ID, typ: e.Type, account: e.Account, livemode: e.Livemode, created: e.Created,
+		id: e.ID, typ: e.Type, account: e.Account, context: e.Context, livemode: e.Livemode, created: e.Created,
 		received: e.Received.UnixMilli(), apiVersion: e.APIVersion, source: e.Source,
 		size: p.size, reason: e.Quarantine, facts: e.Facts, outcome: Recorded,
 	}
@@ -130,7 +130,7 @@ func (b *booking) enter(p *pending, seq uint64, old *row) error {
 	switch {
 	case e.Quarantine != "":
 		r.outcome, r.facts = Quarantined, Facts{}
-	case e.Facts.named() != "":
+	case e.Facts.Named() != "":
 		if c, err = b.follow(r, seq); err != nil {
 			p.err = fmt.Errorf("%w: %w", ErrUnavailable, err)
 			return nil
@@ -184,7 +184,7 @@ func (b *booking) record(r *row, seq uint64, body []byte, old *row, c *consequen
 		return err
 	}
 	if r.livemode == b.livemode {
-		if err := b.meet(r.account); err != nil {
+		if err := b.addAccount(r.account, r.context); err != nil {
 			return err
 		}
 	}

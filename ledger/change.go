@@ -5,30 +5,14 @@ import (
 	"slices"
 )
 
-// effect is what a payment adds to the counts, the totals and the indexes.
-type effect struct {
-	view      *Payment
-	created   int64
-	movements []movement
-}
-
-func (s *state) effect(livemode bool) *effect {
-	if s == nil {
-		return nil
-	}
-	movements, leftOut := s.movements()
-	return &effect{view: s.view(livemode, movements, leftOut), created: s.created(), movements: movements}
-}
-
 // change is one payment before and after an event; nil where it is not there.
 type change struct {
 	id     string
-	before *effect
-	after  *effect
-	state  *state   // after
+	before *state
+	after  *state
 	events []uint64 // before
-	gone   []uint64 // rows that are another payment's now
-	come   []uint64 // rows that are this payment's now
+	gone   []uint64 // rows that belong to another payment now
+	come   []uint64 // rows that belong to this payment now
 }
 
 // changes computes what a new row does to payments: to its own, and to those of charges that it links
@@ -59,29 +43,12 @@ func (b *booking) changes(r *row, seq uint64) ([]*change, error) {
 		}
 	}
 	own.come = append(own.come, seq)
-	moved = append(moved, r)
-	if own.state == nil {
-		own.state = fold(id, moved)
-	} else if date := newest(moved); date > own.state.frontier {
-		rows, err := rowsOf(b.tx, own.events)
-		if err != nil {
-			return nil, err
-		}
-		own.state = fold(id, append(rows, moved...))
-	} else {
-		for _, r := range moved {
-			own.state.absorb(r)
-		}
+	rows, err := rowsOf(b.tx, own.events)
+	if err != nil {
+		return nil, err
 	}
-	own.after = own.state.effect(b.livemode)
+	own.after = foldRows(id, b.livemode, append(append(rows, moved...), r))
 	return list, nil
-}
-
-func newest(rows []*row) (date int64) {
-	for _, r := range rows {
-		date = max(date, r.fetchedIntent())
-	}
-	return date
 }
 
 // before begins a change with a payment as it is.
@@ -93,14 +60,14 @@ func (b *booking) before(id string) (*change, error) {
 	if s == nil {
 		return &change{id: id}, nil
 	}
-	return &change{id: id, before: s.effect(b.livemode), state: s, events: s.rows}, nil
+	return &change{id: id, before: s, events: s.rows}, nil
 }
 
 // claimed are the charges that the row links to its PaymentIntent for the first time, by the payment they belong to
 // as yet: the one that bears the charge's own id, or, should two PaymentIntents claim a charge, the greater of them.
 func (b *booking) claimed(r *row, intent string) (map[string][]string, error) {
 	var claimed map[string][]string // mostly none
-	for _, charge := range r.facts.linked() {
+	for _, charge := range r.facts.Linked() {
 		present, err := paymentOf(b.tx, &Facts{Charge: charge})
 		if err != nil {
 			return nil, err
@@ -118,7 +85,7 @@ func (b *booking) claimed(r *row, intent string) (map[string][]string, error) {
 // leave takes from a payment the rows that name one of the charges and no PaymentIntent. It returns nil if there are none.
 func (b *booking) leave(payment string, charges []string) (*change, []*row, error) {
 	c, err := b.before(payment)
-	if err != nil || c.state == nil {
+	if err != nil || c.before == nil {
 		return nil, nil, err
 	}
 	rows, err := rowsOf(b.tx, c.events)
@@ -136,24 +103,10 @@ func (b *booking) leave(payment string, charges []string) (*change, []*row, erro
 	if len(leaving) == 0 {
 		return nil, nil, nil
 	}
-	c.state = nil
 	if len(stay) > 0 {
-		c.state = fold(payment, stay)
+		c.after = foldRows(payment, b.livemode, stay)
 	}
-	c.after = c.state.effect(b.livemode)
 	return c, leaving, nil
-}
-
-// linked are the charges that the facts link to their PaymentIntent, each once.
-func (f *Facts) linked() (list []string) {
-	if f.PaymentIntent != "" {
-		f.eachCharge(func(id string) {
-			if id != "" && !slices.Contains(list, id) {
-				list = append(list, id)
-			}
-		})
-	}
-	return list
 }
 
 // rowsOf reads the rows of a payment.
@@ -171,7 +124,7 @@ func rowsOf(tx *txn, seqs []uint64) (rows []*row, err error) {
 // outcome of the event that made the changes.
 func outcome(changes []*change) Outcome {
 	own := changes[0]
-	if len(changes) == 1 && own.before != nil && own.after.view.tellsTheSame(own.before.view) {
+	if len(changes) == 1 && own.before != nil && own.after.sameAs(own.before) {
 		return Unchanged
 	}
 	return Applied
@@ -179,27 +132,27 @@ func outcome(changes []*change) Outcome {
 
 // write puts a changed payment and everything that hangs on it into the transaction.
 func (b *booking) write(c *change) error {
-	if c.before != nil && (c.after == nil || c.after.created != c.before.created) {
-		if err := remove(b.tx, bucketPaymentsTime, timeKey(c.before.created, c.id)); err != nil {
+	if c.before != nil && (c.after == nil || c.after.created() != c.before.created()) {
+		if err := remove(b.tx, bucketPaymentsTime, timeKey(c.before.created(), c.id)); err != nil {
 			return err
 		}
 	}
-	if c.after != nil && (c.before == nil || c.after.created != c.before.created) {
-		if err := put(b.tx, bucketPaymentsTime, timeKey(c.after.created, c.id), nil); err != nil {
+	if c.after != nil && (c.before == nil || c.after.created() != c.before.created()) {
+		if err := put(b.tx, bucketPaymentsTime, timeKey(c.after.created(), c.id), nil); err != nil {
 			return err
 		}
 	}
 	if c.before != nil {
-		b.counts.payment(c.before.view, -1)
+		b.counts.payment(c.before, -1)
 	}
 	if c.after != nil {
-		b.counts.payment(c.after.view, +1)
+		b.counts.payment(c.after, +1)
 	}
-	if c.state == nil {
+	if c.after == nil {
 		return remove(b.tx, bucketPayments, []byte(c.id))
 	}
-	c.state.rows = c.rows()
-	return put(b.tx, bucketPayments, []byte(c.id), c.state.encode())
+	c.after.rows = c.rows()
+	return put(b.tx, bucketPayments, []byte(c.id), c.after.encode())
 }
 
 // rows are those that the payment is folded from after the change.
@@ -216,8 +169,8 @@ func (c *change) rows() []uint64 {
 func (b *booking) newLinks(f *Facts) (map[string][]link, error) {
 	var changed map[string][]link
 	var err error
-	own := f.link()
-	f.others(func(id string) {
+	own := linkOf(f)
+	f.Others(func(id string) {
 		if err != nil || changed[id] != nil {
 			return
 		}

@@ -258,8 +258,8 @@ func (c *checker) events() error {
 		if s == nil || !slices.Contains(s.rows, seq) {
 			c.fault("event row %d (%.80s): payment %.80s does not list it", seq, r.id, id)
 		}
-		r.facts.others(func(other string) {
-			if links, err := readLinks(c.tx, other); err != nil || !slices.Contains(links, r.facts.link()) {
+		r.facts.Others(func(other string) {
+			if links, err := readLinks(c.tx, other); err != nil || !slices.Contains(links, linkOf(&r.facts)) {
 				c.fault("event row %d (%.80s): %s does not find its payment %.80s", seq, r.id, other, id)
 			}
 		})
@@ -372,11 +372,11 @@ func (c *checker) payment(id string, value []byte) error {
 		if present, err := paymentOf(c.tx, &r.facts); err != nil || present != id {
 			c.fault("payment %.80s lists event %s, which is about %q", id, r.id, present)
 		}
-		r.facts.others(func(other string) { links[found{other, r.facts.link()}] = true })
+		r.facts.Others(func(other string) { links[found{other, linkOf(&r.facts)}] = true })
 	}
 	c.links += uint64(len(links))
 	c.absorbed += uint64(len(rows))
-	again := fold(id, rows)
+	again := foldRows(id, c.l.livemode, rows)
 	again.rows = s.rows
 	if !slices.IsSorted(s.rows) || !bytes.Equal(again.encode(), value) {
 		c.fault("payment %.80s differs from a fresh fold of its events", id)
@@ -384,14 +384,10 @@ func (c *checker) payment(id string, value []byte) error {
 	if !c.has(bucketPaymentsTime, timeKey(s.created(), id)) {
 		c.fault("payment %.80s is missing in the list by time", id)
 	}
-	e := s.effect(c.l.livemode)
-	c.recount.payment(e.view, +1)
-	for _, m := range e.movements {
-		key := string(totalKey(m, string(e.view.Account)))
-		total := c.totals[key]
-		total.add(m.amounts)
-		c.totals[key] = total
-	}
+	c.recount.payment(s, +1)
+	s.each(func(key string, m amounts) {
+		c.totals[key] = c.totals[key].plus(m)
+	})
 	return nil
 }
 

@@ -2,15 +2,21 @@ package ledger
 
 import (
 	"slices"
+	"strings"
+
+	"tillhook/ledger/fold"
 )
 
 // counts are kept in the transaction that changes them, so that nobody has to walk the ledger for them.
 type counts struct {
-	outcomes  [len(Outcomes)]uint64
-	reasons   [len(Reasons)]uint64      // of the events in quarantine now
-	statuses  [len(Statuses) + 2]uint64 // Stripe's seven, none, other
-	conflicts uint64
-	expired   uint64 // retention has passed every row up to here
+	outcomes [len(Outcomes)]uint64
+	reasons  [len(Reasons)]uint64      // of the events in quarantine now
+	statuses [len(Statuses) + 2]uint64 // Stripe's seven, none, other
+	flags    [len(fold.Flags)]uint64   // payments by flag
+	money    uint64                    // rows with a PaymentIntent or a charge
+	invoices uint64                    // rows of invoices, which do not say what was received
+	unknown  uint64                    // payments that Checkout calls paid, and of which nothing else is known
+	expired  uint64                    // retention has passed every row up to here
 }
 
 // The two statuses in which payments are counted beside Stripe's.
@@ -25,10 +31,17 @@ func (c *counts) event(r *row, n int) {
 	if r.outcome == Quarantined {
 		c.reasons[slices.Index(Reasons[:], r.reason)] += uint64(n)
 	}
+	if len(r.facts.Intents)+len(r.facts.Charges) > 0 {
+		c.money += uint64(n)
+	}
+	if r.outcome == Recorded && strings.HasPrefix(r.typ, "invoice.") {
+		c.invoices += uint64(n)
+	}
 }
 
 // payment counts a payment in (n is 1) or out (n is -1).
-func (c *counts) payment(p *Payment, n int) {
+func (c *counts) payment(s *state, n int) {
+	p := s.view
 	i := slices.Index(Statuses[:], string(p.Status))
 	switch {
 	case p.Status == "":
@@ -37,20 +50,34 @@ func (c *counts) payment(p *Payment, n int) {
 		i = len(Statuses) + 1
 	}
 	c.statuses[i] += uint64(n)
-	if len(p.Flags) > 0 {
-		c.conflicts += uint64(n)
+	for _, name := range p.Flags {
+		c.flags[slices.Index(fold.Flags[:], name)] += uint64(n)
 	}
+	if s.silent() {
+		c.unknown += uint64(n)
+	}
+}
+
+// silent reports whether Checkout calls the payment paid, and no event says what was received.
+func (s *state) silent() bool {
+	return s.paidSession && s.view.AmountReceived == nil && !slices.Contains(s.view.Flags, fold.FlagOverflow)
+}
+
+// numbers are all counts in the order they are stored in.
+func (c *counts) numbers() (all []*uint64) {
+	for _, list := range [][]uint64{c.outcomes[:], c.reasons[:], c.statuses[:], c.flags[:]} {
+		for i := range list {
+			all = append(all, &list[i])
+		}
+	}
+	return append(all, &c.money, &c.invoices, &c.unknown, &c.expired)
 }
 
 func (c *counts) encode() []byte {
 	var e encoder
-	for _, list := range [][]uint64{c.outcomes[:], c.reasons[:], c.statuses[:]} {
-		for _, n := range list {
-			e.uint(n)
-		}
+	for _, n := range c.numbers() {
+		e.uint(*n)
 	}
-	e.uint(c.conflicts)
-	e.uint(c.expired)
 	return e.buf
 }
 
@@ -65,13 +92,9 @@ func readCounts(tx *txn) (*counts, error) {
 func decodeCounts(value []byte) (*counts, error) {
 	d := decoder{buf: value}
 	var c counts
-	for _, list := range [][]uint64{c.outcomes[:], c.reasons[:], c.statuses[:]} {
-		for i := range list {
-			list[i] = d.uint()
-		}
+	for _, n := range c.numbers() {
+		*n = d.uint()
 	}
-	c.conflicts = d.uint()
-	c.expired = d.uint()
 	return &c, d.end()
 }
 
@@ -81,7 +104,10 @@ type Stats struct {
 	Outcomes    map[Outcome]uint64 // rows by outcome
 	Quarantined map[Reason]uint64  // rows in quarantine by reason
 	Payments    map[string]uint64  // payments by status: Stripe's, StatusNone, StatusOther
-	Conflicts   uint64             // payments with a flag
+	Flagged     map[string]uint64  // payments by flag
+	Money       uint64             // rows that say what was received: of a PaymentIntent or a charge
+	Invoices    uint64             // rows of invoices
+	Unknown     uint64             // payments that Checkout calls paid, of which no event says what was received
 	FileBytes   int64              // size of the file
 	FreeBytes   int64              // of it free for use again
 }
@@ -89,7 +115,11 @@ type Stats struct {
 // Stats walks nothing: it costs a stat of the file.
 func (l *Ledger) Stats() (Stats, error) {
 	c := l.counts.Load()
-	s := Stats{Outcomes: map[Outcome]uint64{}, Quarantined: map[Reason]uint64{}, Payments: map[string]uint64{}, Conflicts: c.conflicts}
+	s := Stats{Outcomes: map[Outcome]uint64{}, Quarantined: map[Reason]uint64{}, Payments: map[string]uint64{}, Flagged: map[string]uint64{},
+		Money: c.money, Invoices: c.invoices, Unknown: c.unknown}
+	for i, n := range c.flags {
+		s.Flagged[fold.Flags[i]] = n
+	}
 	for i, n := range c.outcomes {
 		s.Outcomes[Outcomes[i]] = n
 		s.Events += n

@@ -71,7 +71,7 @@ func (n *learner) remember(e *Event) {
 	if e.Quarantine != "" || len(e.Raw) > learnLargest || n.seen > learnAll && n.seen%learnEvery != 0 {
 		return
 	}
-	l := lesson{payment: e.Facts.named(), customer: e.Facts.customer(), raw: e.Raw}
+	l := lesson{payment: e.Facts.Named(), customer: customerOf(&e.Facts), raw: e.Raw}
 	if l.customer == "" { // whose it is cannot be told
 		return
 	}
@@ -114,8 +114,8 @@ func formSum(text []byte) uint64 {
 	return sum.Sum64()
 }
 
-// customer is the first that the facts name.
-func (f *Facts) customer() string {
+// customerOf returns the first customer that the facts name, "" if they name none.
+func customerOf(f *Facts) string {
 	for i := range f.Intents {
 		if f.Intents[i].Customer != "" {
 			return f.Intents[i].Customer

@@ -4,12 +4,15 @@ import (
 	"context"
 	"slices"
 	"time"
+
+	"tillhook/ledger/fold"
 )
 
 // Doubt is a payment that may stand otherwise at Stripe than here.
 type Doubt struct {
 	Payment string
 	Account string
+	Context string
 	Charge  string // whose refunds do not add up; empty for the other kinds
 	Kind    DoubtKind
 }
@@ -51,35 +54,46 @@ func (l *Ledger) Doubts(ctx context.Context, since, now time.Time, most int) (li
 }
 
 func (s *state) doubts(now time.Time) (list []Doubt) {
+	p := s.view
 	doubt := func(kind DoubtKind, charge string) {
-		list = append(list, Doubt{Payment: s.id, Account: s.account, Charge: charge, Kind: kind})
+		list = append(list, Doubt{Payment: p.ID, Account: string(p.Account), Context: string(p.Context), Charge: charge, Kind: kind})
 	}
-	older := func(than int64, age time.Duration) bool { return than != 0 && now.Sub(time.Unix(than, 0)) > age }
+	older := func(than OrNullTime, age time.Duration) bool {
+		return than != 0 && now.Sub(time.Unix(int64(than), 0)) > age
+	}
 	switch {
-	case s.succeeded && s.canceled:
+	case slices.Contains(p.Flags, fold.FlagConflict):
 		doubt(DoubtConflict, "")
-	case s.intent != nil && s.intent.Status == "processing" && older(s.lastCreated, processingTime):
+	case p.Status == "processing" && older(p.Updated, processingTime):
 		doubt(DoubtProcessing, "")
-	case s.intent != nil && s.intent.Status == "requires_capture" && older(s.created(), captureTime):
+	case p.Status == "requires_capture" && older(p.Created, captureTime):
 		doubt(DoubtCapture, "")
 	}
-	releases := s.releases()
-	for i := range s.charges {
-		c := &s.charges[i]
-		if c.capturable || len(c.refunded) == 0 {
-			continue
-		}
-		untold := c.refunded[len(c.refunded)-1].total
-		for j := range s.refunds {
-			if f := &s.refunds[j]; f.Charge == c.id && (f.outgoing() && !releases[f] || f.reversed()) {
-				untold -= f.Amount
-			}
-		}
-		if untold > 0 {
-			doubt(DoubtRefunds, c.id)
-		}
+	for _, charge := range s.unexplained {
+		doubt(DoubtRefunds, charge)
 	}
 	return list
+}
+
+// UnknownReceived returns how many payments Checkout calls paid although no event says what was
+// received, without those that were created since a time: their events may still be on their way.
+func (l *Ledger) UnknownReceived(since time.Time) (n uint64, err error) {
+	if n = l.counts.Load().unknown; n == 0 {
+		return 0, nil
+	}
+	floor := timeKey(since.Unix(), "")
+	looked := 0
+	err = l.scanDown(bucketPaymentsTime, nil, func(tx *txn, key []byte) (stop bool, err error) {
+		if looked++; looked > scanSlice || n == 0 || string(key) < string(floor) {
+			return true, nil
+		}
+		s, err := readState(tx, string(key[8:]))
+		if err == nil && s != nil && s.silent() {
+			n--
+		}
+		return err != nil, err
+	})
+	return n, err
 }
 
 // Tells reports whether an event, were it booked now, would change anything of its payment but how many events it has and
@@ -88,13 +102,13 @@ func (l *Ledger) Tells(e *Event) (tells bool, err error) {
 	if err := e.check(l.livemode); err != nil {
 		return false, err
 	}
-	if e.Quarantine != "" || e.Facts.named() == "" {
+	if e.Quarantine != "" || e.Facts.Named() == "" {
 		return false, nil
 	}
 	err = l.view(func(tx *txn) (err error) {
 		defer damaged(&err)
 		b := &booking{tx: tx, livemode: l.livemode}
-		r := &row{id: e.ID, typ: e.Type, account: e.Account, livemode: e.Livemode, created: e.Created, apiVersion: e.APIVersion, source: e.Source, facts: e.Facts}
+		r := &row{id: e.ID, typ: e.Type, account: e.Account, context: e.Context, livemode: e.Livemode, created: e.Created, apiVersion: e.APIVersion, source: e.Source, facts: e.Facts}
 		changes, err := b.changes(r, l.durableSeq.Load()+1)
 		if err == nil {
 			tells = outcome(changes) == Applied

@@ -12,7 +12,7 @@ import (
 // The greatest key speaks for all others of its kind: where it, or the one behind it, is damaged, nothing else is taken for new.
 func TestADamagedKeyHidesNoOther(t *testing.T) {
 	for what, change := range map[string][2]string{
-		"the last id": {"tevt_299", "tevt_099"}, "its kind": {"tevt_299", "pevt_299"}, "the last payment": {"pi_299\x05\x00", "pi_099\x05\x00"},
+		"the last id": {"tevt_299", "tevt_099"}, "its kind": {"tevt_299", "pevt_299"}, "the last payment": {"pi_299\x00\x00", "pi_099\x00\x00"},
 		"one in the middle": {"tevt_280", "tzvt_280"},
 	} {
 		t.Run(what, func(t *testing.T) {

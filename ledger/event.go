@@ -57,7 +57,8 @@ var sources = [...]Source{Webhook, Reconcile, Fetch}
 type Event struct {
 	ID         string // Stripe's, of the form [A-Za-z0-9_.-]{1,255}; or sha256_<hex of Raw> where it has none
 	Type       string // empty if it has none
-	Account    string // the connected account; empty for the platform's own
+	Account    string // the connected or organisation account; empty for the platform's own
+	Context    string // the path that Stripe-Context takes, as events of organisations name it; else empty
 	Livemode   bool   // of the event; the receiver's own where the body names none
 	Created    int64  // Unix seconds by Stripe's clock; 0 if it has none
 	APIVersion string // the version the body was rendered in; empty if it names none
@@ -142,17 +143,14 @@ func (e *Event) check(livemode bool) error {
 	if e.Livemode != livemode && e.Quarantine == "" {
 		return fmt.Errorf("the event %.40q is of %s mode: a ledger of the other one holds it in quarantine or not at all", e.ID, ModeName(e.Livemode))
 	}
-	if e.ID == "" || len(e.ID) > maxID || len(e.Account) > maxID || !slices.Contains(sources[:], e.Source) || e.Quarantine != "" && !slices.Contains(Reasons[:], e.Quarantine) {
+	if e.ID == "" || len(e.ID) > maxID || len(e.Account) > maxID || len(e.Context) > maxID || !slices.Contains(sources[:], e.Source) || e.Quarantine != "" && !slices.Contains(Reasons[:], e.Quarantine) {
 		return fmt.Errorf("the event %.40q of source %q with the reason %q is not one the ledger can hold", e.ID, e.Source, e.Quarantine)
 	}
-	if err := e.Facts.check(); err != nil {
+	if err := e.Facts.Check(); err != nil {
 		return fmt.Errorf("the event %.40q: %w", e.ID, err)
 	}
 	return nil
 }
-
-// maxID bounds ids, which are keys: sha256_ ids and all of Stripe's fit.
-const maxID = 255
 
 // answerKnown answers the repeats of events that are written down, and returns what is to be booked. The committer
 // does so between two commits, when all that is in the file, and all that is fresh, is on disk.

@@ -27,15 +27,15 @@ type exported struct {
 	Currency          OrNull   `json:"currency"`
 	Amount            *int64   `json:"amount"`
 	AmountDecimal     OrNull   `json:"amount_decimal"`
-	Received          int64    `json:"received"`
+	Received          *int64   `json:"received"`
 	ReceivedDecimal   OrNull   `json:"received_decimal"`
-	Refunded          int64    `json:"refunded"`
+	Refunded          *int64   `json:"refunded"`
 	RefundedDecimal   OrNull   `json:"refunded_decimal"`
-	Withdrawn         int64    `json:"dispute_withdrawn"`
+	Withdrawn         *int64   `json:"dispute_withdrawn"`
 	WithdrawnDecimal  OrNull   `json:"dispute_withdrawn_decimal"`
-	Reinstated        int64    `json:"dispute_reinstated"`
+	Reinstated        *int64   `json:"dispute_reinstated"`
 	ReinstatedDecimal OrNull   `json:"dispute_reinstated_decimal"`
-	Net               int64    `json:"net"`
+	Net               *int64   `json:"net"`
 	NetDecimal        OrNull   `json:"net_decimal"`
 	Fee               *int64   `json:"fee"` // null where it is not known
 	Customer          OrNull   `json:"customer"`
@@ -69,7 +69,7 @@ func (l *Ledger) Export(w io.Writer, format string, from, to *int64) error {
 	default:
 		return fmt.Errorf("the format %q is none of %v", format, Formats)
 	}
-	if err := l.eachPayment(from, to, func(s *state) error { return one(s.export(l.livemode)) }); err != nil {
+	if err := l.eachPayment(from, to, func(s *state) error { return one(s.export()) }); err != nil {
 		return err
 	}
 	return finish()
@@ -172,49 +172,26 @@ func readPayments(r *bufio.Reader, visit func(*state) error) error {
 	}
 }
 
-func (s *state) export(livemode bool) *exported {
-	p := s.payment(livemode)
-	decimal := func(n int64) OrNull {
-		if p.Currency == "" {
+func (s *state) export() *exported {
+	p := s.view
+	decimal := func(n *int64) OrNull {
+		if n == nil || p.Currency == "" {
 			return "" // how many decimals it has is not known
 		}
-		return OrNull(Decimal(n, string(p.Currency)))
+		return OrNull(Decimal(*n, string(p.Currency)))
 	}
 	x := &exported{
 		ID: p.ID, Account: p.Account, Status: p.Status, Currency: p.Currency, Amount: p.Amount,
 		Received: p.AmountReceived, ReceivedDecimal: decimal(p.AmountReceived), Refunded: p.AmountRefunded, RefundedDecimal: decimal(p.AmountRefunded),
 		Withdrawn: p.DisputeWithdrawn, WithdrawnDecimal: decimal(p.DisputeWithdrawn),
 		Reinstated: p.DisputeReinstated, ReinstatedDecimal: decimal(p.DisputeReinstated), Net: p.AmountNet, NetDecimal: decimal(p.AmountNet),
-		Fee: s.fee(), Customer: p.Customer, Description: p.Description, LatestCharge: p.LatestCharge, Flags: p.Flags,
+		Fee: p.Fee, Customer: p.Customer, Description: p.Description, LatestCharge: p.LatestCharge, Flags: p.Flags,
 	}
-	if p.Amount != nil {
-		x.AmountDecimal = decimal(*p.Amount)
-	}
+	x.AmountDecimal = decimal(p.Amount)
 	if p.Created != 0 {
 		x.Created = OrNull(time.Unix(int64(p.Created), 0).UTC().Format(time.RFC3339))
 	}
 	return x
-}
-
-// fee is what Stripe kept of the payment's charges; nil unless it is known of each that brought money, in
-// the payment's currency.
-func (s *state) fee() *int64 {
-	var sum int64
-	known := false
-	for i := range s.charges {
-		c := &s.charges[i]
-		if c.status != statusSucceeded || c.captured == 0 {
-			continue
-		}
-		if c.fee == nil || c.fee.Currency != s.currency() {
-			return nil
-		}
-		sum, known = sum+c.fee.Amount, true
-	}
-	if !known {
-		return nil
-	}
-	return &sum
 }
 
 // cells are the columns of a table. A text that a spreadsheet would take for a formula gets an apostrophe before it;
@@ -234,8 +211,8 @@ func (x *exported) cells() []string {
 	}
 	return []string{
 		text(OrNull(x.ID)), text(x.Account), string(x.Created), text(x.Status), text(x.Currency), number(x.Amount), string(x.AmountDecimal),
-		number(&x.Received), string(x.ReceivedDecimal), number(&x.Refunded), string(x.RefundedDecimal), number(&x.Withdrawn), string(x.WithdrawnDecimal),
-		number(&x.Reinstated), string(x.ReinstatedDecimal), number(&x.Net), string(x.NetDecimal), number(x.Fee),
+		number(x.Received), string(x.ReceivedDecimal), number(x.Refunded), string(x.RefundedDecimal), number(x.Withdrawn), string(x.WithdrawnDecimal),
+		number(x.Reinstated), string(x.ReinstatedDecimal), number(x.Net), string(x.NetDecimal), number(x.Fee),
 		text(x.Customer), text(x.Description), text(x.LatestCharge), text(OrNull(strings.Join(x.Flags, " "))),
 	}
 }

@@ -86,9 +86,11 @@ func (l *Ledger) WaitingRepeats() int { return l.waitingRepeats() }
 
 // Trial is what a ledger would hold.
 type Trial struct {
-	Payments []*Payment // by id
-	Totals   []Total
-	Folded   string // every byte of the payments, their indexes, the links and the totals
+	Payments    []*Payment // by id
+	Entries     map[string][]Entry
+	Unexplained map[string][]string
+	Totals      []Total
+	Folded      string // every byte of the payments, their indexes, the links and the totals
 }
 
 // Try books events one after the other, as the committer does, into one transaction that is thrown away.
@@ -113,9 +115,9 @@ func (l *Ledger) Try(events []*Event) (*Trial, error) {
 }
 
 func (l *Ledger) contents(tx *txn, b *booking) (*Trial, error) {
-	t := &Trial{Totals: []Total{}}
+	t := &Trial{Totals: []Total{}, Entries: map[string][]Entry{}, Unexplained: map[string][]string{}}
 	var folded strings.Builder
-	fmt.Fprintln(&folded, b.counts.statuses, b.counts.conflicts)
+	fmt.Fprintln(&folded, b.counts.statuses, b.counts.flags, b.counts.unknown)
 	for _, bucket := range [][]byte{bucketPayments, bucketPaymentsTime, bucketLinks, bucketTotals} {
 		err := tx.Bucket(bucket).ForEach(func(key, stored []byte) error {
 			value, err := unseal(bucket, key, stored)
@@ -137,7 +139,9 @@ func (l *Ledger) contents(tx *txn, b *booking) (*Trial, error) {
 	err := tx.Bucket(bucketPayments).ForEach(func(key, _ []byte) error {
 		s, err := readState(tx, string(key))
 		if err == nil {
-			t.Payments = append(t.Payments, s.payment(l.livemode))
+			t.Payments = append(t.Payments, s.view)
+			t.Entries[s.view.ID] = s.entries
+			t.Unexplained[s.view.ID] = s.unexplained
 		}
 		return err
 	})
@@ -165,7 +169,7 @@ func RowOf(e *Event) *Row {
 }
 
 // Fold folds rows into a payment.
-func Fold(id string, rows []*Row) *Folded { return fold(id, rows) }
+func Fold(id string, rows []*Row) *Folded { return foldRows(id, false, rows) }
 
 // Encode is a row and what it folds to as they are stored.
 func Encode(r *Row, s *Folded) (row, state []byte) { return r.encode(), s.encode() }

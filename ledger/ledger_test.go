@@ -88,7 +88,7 @@ func TestALedgerKeepsWhatItWasGiven(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if p.ID != "pi_1" || p.AmountNet != 4200 || p.Status != "succeeded" || p.Events != 1 {
+		if p.ID != "pi_1" || *p.AmountNet != 4200 || p.Status != "succeeded" || p.Events != 1 {
 			t.Errorf("%s finds %+v", id, p)
 		}
 	}

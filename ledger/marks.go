@@ -3,6 +3,7 @@ package ledger
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -49,21 +50,45 @@ func (l *Ledger) SetMarks(ctx context.Context, marks map[string]int64) error {
 	})
 }
 
-// meet remembers an account that events came from.
-func (b *booking) meet(account string) error {
-	key := []byte(accountPrefix + account)
-	if account == "" || b.tx.stored(bucketMeta, key) != nil {
-		return nil
-	}
-	return put(b.tx, bucketMeta, key, nil)
+// Account is a connected account, or one of an organisation.
+type Account struct {
+	ID      string
+	Context string // the path that Stripe-Context takes; empty for a connected account
 }
 
-// Accounts lists the connected accounts that events came from, in order; not those that have only events of the other mode.
-func (l *Ledger) Accounts() (list []string, err error) {
+// addAccount remembers the account that an event came from.
+func (b *booking) addAccount(account, context string) error {
+	if account == "" {
+		return nil
+	}
+	key := []byte(accountPrefix + account)
+	if b.tx.stored(bucketMeta, key) == nil {
+		return put(b.tx, bucketMeta, key, []byte(context))
+	}
+	if context == "" {
+		return nil
+	}
+	known, err := get(b.tx, bucketMeta, key)
+	if errors.Is(err, ErrCorrupt) {
+		return nil // the check names it; an event must not fail for it
+	}
+	if err != nil || string(known) == context {
+		return err
+	}
+	return put(b.tx, bucketMeta, key, []byte(context))
+}
+
+// Accounts lists the accounts that events came from, by id; not those that have only events of the
+// other mode.
+func (l *Ledger) Accounts() (list []Account, err error) {
 	err = l.view(func(tx *txn) error {
 		c := tx.Bucket(bucketMeta).Cursor()
-		for key, _ := c.Seek([]byte(accountPrefix)); bytes.HasPrefix(key, []byte(accountPrefix)); key, _ = c.Next() {
-			list = append(list, strings.TrimPrefix(string(key), accountPrefix))
+		for key, stored := c.Seek([]byte(accountPrefix)); bytes.HasPrefix(key, []byte(accountPrefix)); key, stored = c.Next() {
+			context, err := unseal(bucketMeta, key, stored)
+			if err != nil {
+				return err
+			}
+			list = append(list, Account{strings.TrimPrefix(string(key), accountPrefix), string(context)})
 		}
 		return nil
 	})

@@ -44,7 +44,7 @@ func TestMarksOutliveARestart(t *testing.T) {
 			t.Errorf("mark %s is %d, %v; want %d", name, n, err, want)
 		}
 	}
-	if accounts, err := l.Accounts(); err != nil || !slices.Equal(accounts, []string{"acct_a", "acct_b"}) {
+	if accounts, err := l.Accounts(); err != nil || !slices.Equal(accounts, []ledger.Account{{ID: "acct_a"}, {ID: "acct_b"}}) {
 		t.Errorf("the accounts are %v, %v", accounts, err)
 	}
 }

@@ -3,46 +3,80 @@ package ledger_test
 import (
 	"cmp"
 	"fmt"
-	"maps"
+	"math/big"
 	"slices"
+	"strings"
 	"time"
 
 	"tillhook/ledger"
+	"tillhook/ledger/fold"
 )
 
-// The model judges the ledger: it computes every payment from all events the slow way, walking the
-// whole list again for every field, by the rules that the fold follows. It shares nothing with the
-// ledger but the shapes it reads and fills.
-func model(events []*ledger.Event) map[string]ledger.Payment {
-	payments := map[string]ledger.Payment{}
+// The model is the reference that the fold is tested against. It computes each payment from the whole
+// list of events, one field after the other, in the plainest way: it walks the list again for every
+// question, and adds with big integers. It shares no code with the ledger, only the types.
+
+// modelPayment is what the model makes of one payment.
+type modelPayment struct {
+	Payment     ledger.Payment
+	Entries     []ledger.Entry // by (At, ID)
+	Unexplained []string       // charges of which more was refunded than their refunds add up to, by id
+}
+
+// model computes all payments of the events, by id.
+func model(events []*ledger.Event) map[string]modelPayment {
+	payments := map[string]modelPayment{}
 	for id, own := range byPayment(events) {
-		payments[id] = keep(id, own).p
+		payments[id] = compute(id, own).result()
 	}
 	return payments
 }
 
-// total is a line of the summary: the money of a day (UTC), a currency and an account.
+// total is one line of the totals: the money of a day (UTC), a currency and an account. Its JSON is that
+// of a [ledger.Total].
 type total struct {
-	Day, Currency, Account                    string
-	Received, Refunded, Withdrawn, Reinstated int64
+	Day        string        `json:"day"`
+	Currency   ledger.OrNull `json:"currency"`
+	Account    ledger.OrNull `json:"account"`
+	Received   *big.Int      `json:"received"`
+	Refunded   *big.Int      `json:"refunded"`
+	Withdrawn  *big.Int      `json:"withdrawn"`
+	Reinstated *big.Int      `json:"reinstated"`
+	Net        *big.Int      `json:"net"`
 }
 
+// modelTotals computes the totals of all payments of the events, by day, currency and account.
 func modelTotals(events []*ledger.Event) []total {
-	type key struct{ day, currency, account string }
-	sums := map[key]total{}
-	for id, own := range byPayment(events) {
-		for _, l := range keep(id, own).lines {
-			k := key{l.Day, l.Currency, l.Account}
-			sums[k] = total{
-				l.Day, l.Currency, l.Account, sums[k].Received + l.Received, sums[k].Refunded + l.Refunded,
-				sums[k].Withdrawn + l.Withdrawn, sums[k].Reinstated + l.Reinstated,
+	lines := map[string]total{}
+	for _, p := range model(events) {
+		for _, e := range p.Entries {
+			day := time.Unix(e.At, 0).UTC().Format(time.DateOnly)
+			key := fmt.Sprintf("%s %q %q", day, e.Currency, p.Payment.Account)
+			line, ok := lines[key]
+			if !ok {
+				line = total{day, ledger.OrNull(e.Currency), p.Payment.Account, units(0), units(0), units(0), units(0), units(0)}
 			}
+			amount := units(e.Amount)
+			switch e.Kind {
+			case fold.Received:
+				line.Received = plus(line.Received, amount)
+			case fold.Refunded:
+				line.Refunded = plus(line.Refunded, amount)
+			case fold.RefundReturned:
+				line.Refunded = minus(line.Refunded, amount)
+			case fold.DisputeWithdrawn:
+				line.Withdrawn = plus(line.Withdrawn, amount)
+			case fold.DisputeReinstated:
+				line.Reinstated = plus(line.Reinstated, amount)
+			}
+			line.Net = plus(minus(minus(line.Received, line.Refunded), line.Withdrawn), line.Reinstated)
+			lines[key] = line
 		}
 	}
 	totals := []total{}
-	for _, t := range sums {
-		if t.Received != 0 || t.Refunded != 0 || t.Withdrawn != 0 || t.Reinstated != 0 {
-			totals = append(totals, t)
+	for _, l := range lines {
+		if l.Received.Sign() != 0 || l.Refunded.Sign() != 0 || l.Withdrawn.Sign() != 0 || l.Reinstated.Sign() != 0 {
+			totals = append(totals, l)
 		}
 	}
 	slices.SortFunc(totals, func(a, b total) int {
@@ -51,8 +85,8 @@ func modelTotals(events []*ledger.Event) []total {
 	return totals
 }
 
-// byPayment sorts out repeats and finds each event's payment. A quarantined rendering does not make its
-// id known, so the first one that can be used stands.
+// byPayment drops repeats and groups the events by their payment. An event in quarantine does not make
+// its id known, so the first usable event of an id counts.
 func byPayment(events []*ledger.Event) map[string][]*ledger.Event {
 	known := map[string]bool{}
 	var usable []*ledger.Event
@@ -64,29 +98,30 @@ func byPayment(events []*ledger.Event) map[string][]*ledger.Event {
 	}
 	payments := map[string][]*ledger.Event{}
 	for _, e := range usable {
-		if id := home(usable, e); id != "" {
+		if id := paymentOf(usable, e); id != "" {
 			payments[id] = append(payments[id], e)
 		}
 	}
 	return payments
 }
 
-// home is the id of an event's payment, empty if it has none.
-func home(events []*ledger.Event, e *ledger.Event) string {
+// paymentOf returns the id of an event's payment, empty if it has none. An event that names only a
+// charge belongs to the least PaymentIntent that any event links to the charge.
+func paymentOf(events []*ledger.Event, e *ledger.Event) string {
 	charge := e.Facts.Charge
 	if e.Facts.PaymentIntent != "" || charge == "" {
 		return e.Facts.PaymentIntent
 	}
 	least := ""
 	for _, other := range events {
-		if slices.Contains(chargesNamed(&other.Facts), charge) {
+		if other.Facts.PaymentIntent != charge && slices.Contains(chargesNamed(&other.Facts), charge) {
 			least = lesser(least, other.Facts.PaymentIntent)
 		}
 	}
 	return cmp.Or(least, charge)
 }
 
-// chargesNamed are the ids of charges anywhere in the facts, in a fixed order, some of them empty.
+// chargesNamed returns the ids of the charges anywhere in the facts, in a fixed order. Some are empty.
 func chargesNamed(f *ledger.Facts) []string {
 	ids := []string{f.Charge}
 	for _, in := range f.Intents {
@@ -104,7 +139,7 @@ func chargesNamed(f *ledger.Facts) []string {
 	return ids
 }
 
-// lesser is the lesser of two values that are known; what is zero is unknown and never wins.
+// lesser returns the lesser of two values that are known. The zero value is unknown.
 func lesser[T cmp.Ordered](a, b T) T {
 	var unknown T
 	if a == unknown || b != unknown && b < a {
@@ -113,444 +148,273 @@ func lesser[T cmp.Ordered](a, b T) T {
 	return a
 }
 
-// told is what one event said about one thing.
-type told[T any] struct {
-	by *ledger.Event
-	T  T
+// snapshot is one object in the facts of one event.
+type snapshot[T any] struct {
+	event  *ledger.Event
+	index  int // of the object among those of its type in the event
+	object T
 }
 
-func allTold[T any](events []*ledger.Event, of func(*ledger.Facts) []T) []told[T] {
-	var all []told[T]
+func (s snapshot[T]) fetched() bool { return s.event.Source == ledger.Fetch }
+
+func snapshots[T any](events []*ledger.Event, of func(*ledger.Facts) []T) []snapshot[T] {
+	var all []snapshot[T]
 	for _, e := range events {
-		for _, x := range of(&e.Facts) {
-			all = append(all, told[T]{e, x})
+		for i, object := range of(&e.Facts) {
+			all = append(all, snapshot[T]{e, i, object})
 		}
 	}
 	return all
 }
 
-// unbeaten is the one that no other beats, nil of none.
-func unbeaten[T any](all []told[T], beats func(a, b told[T]) int) *told[T] {
+// only returns the elements for which keep is true.
+func only[T any](all []T, keep func(T) bool) []T {
+	return slices.DeleteFunc(slices.Clone(all), func(t T) bool { return !keep(t) })
+}
+
+// ofID returns the snapshots of one object.
+func ofID[T any](all []snapshot[T], id func(T) string, want string) []snapshot[T] {
+	return only(all, func(s snapshot[T]) bool { return id(s.object) == want })
+}
+
+// idsOf returns the ids of the objects, ascending, each once.
+func idsOf[T any](all []snapshot[T], id func(T) string) []string {
+	var ids []string
+	for _, s := range all {
+		ids = append(ids, id(s.object))
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
+
+func intentID(in ledger.Intent) string  { return in.ID }
+func chargeID(c ledger.Charge) string   { return c.ID }
+func refundID(r ledger.Refund) string   { return r.ID }
+func disputeID(d ledger.Dispute) string { return d.ID }
+
+// greatest returns the element that no other beats, nil of none.
+func greatest[T any](all []T, compare func(a, b T) int) *T {
 	for i, a := range all {
-		beaten := false
-		for _, b := range all {
-			beaten = beaten || beats(b, a) > 0
-		}
-		if !beaten {
+		if !slices.ContainsFunc(all, func(b T) bool { return compare(b, a) > 0 }) {
 			return &all[i]
 		}
 	}
 	return nil
 }
 
-// later is how every tie ends.
+// earliest returns the least time that is known, 0 if none is.
+func earliest[T any](all []T, at func(T) int64) int64 {
+	var least int64
+	for _, t := range all {
+		least = lesser(least, at(t))
+	}
+	return least
+}
+
+// later compares by the event's time, then by its id.
 func later(a, b *ledger.Event) int {
 	return cmp.Or(cmp.Compare(a.Created, b.Created), cmp.Compare(a.ID, b.ID))
 }
 
-// ofID are the tellings about one thing.
-func ofID[T any](all []told[T], id func(T) string, want string) []told[T] {
-	return slices.DeleteFunc(slices.Clone(all), func(t told[T]) bool { return id(t.T) != want })
-}
+// known returns an amount of Stripe's that cannot be negative; a negative one is unknown and counts as 0.
+func known(amount int64) int64 { return max(amount, 0) }
 
-// idsOf are the things told of, each once, by id.
-func idsOf[T any](all []told[T], id func(T) string) []string {
-	var ids []string
-	for _, t := range all {
-		ids = append(ids, id(t.T))
+func units(n int64) *big.Int          { return big.NewInt(n) }
+func plus(a, b *big.Int) *big.Int     { return new(big.Int).Add(a, b) }
+func minus(a, b *big.Int) *big.Int    { return new(big.Int).Sub(a, b) }
+func notNegative(a *big.Int) *big.Int { return larger(a, units(0)) }
+func isPositive(a *big.Int) bool      { return a.Sign() > 0 }
+func smaller(a, b *big.Int) *big.Int  { return pickIf(a.Cmp(b) < 0, a, b) }
+func larger(a, b *big.Int) *big.Int   { return pickIf(a.Cmp(b) > 0, a, b) }
+func pickIf[T any](first bool, a, b T) T {
+	if first {
+		return a
 	}
-	slices.Sort(ids)
-	return slices.Compact(ids)
-}
-
-func chargeID(c ledger.Charge) string           { return c.ID }
-func refundID(r ledger.Refund) string           { return r.ID }
-func disputeID(d ledger.Dispute) string         { return d.ID }
-func transactionID(t ledger.Transaction) string { return t.ID }
-
-// books are one payment, and where its money falls in the totals.
-type books struct {
-	p        ledger.Payment
-	lines    []total
-	events   []*ledger.Event
-	intents  []told[ledger.Intent]
-	charges  []told[ledger.Charge]
-	refunds  []told[ledger.Refund]
-	disputes []told[ledger.Dispute]
-}
-
-func keep(id string, events []*ledger.Event) *books {
-	b := &books{
-		p: ledger.Payment{
-			Object: "payment", ID: id, Metadata: map[string]string{}, Events: uint64(len(events)),
-			Refunds: []ledger.PaymentRefund{}, Disputes: []ledger.PaymentDispute{}, Flags: []string{},
-		},
-		events:   events,
-		intents:  allTold(events, func(f *ledger.Facts) []ledger.Intent { return f.Intents }),
-		charges:  allTold(events, func(f *ledger.Facts) []ledger.Charge { return f.Charges }),
-		refunds:  allTold(events, func(f *ledger.Facts) []ledger.Refund { return f.Refunds }),
-		disputes: allTold(events, func(f *ledger.Facts) []ledger.Dispute { return f.Disputes }),
-	}
-	// The times and the account first, as every line of the totals leans on them.
-	for _, e := range events {
-		b.p.Account = lesser(b.p.Account, ledger.OrNull(e.Account))
-		b.p.Updated = max(b.p.Updated, ledger.OrNullTime(e.Created))
-	}
-	b.p.Created = ledger.OrNullTime(b.created())
-	b.look()
-	b.receive()
-	b.refund()
-	b.dispute()
-	b.p.AmountNet = b.p.AmountReceived - b.p.AmountRefunded - b.p.DisputeWithdrawn + b.p.DisputeReinstated
-	slices.Sort(b.p.Flags)
 	return b
 }
 
-func (b *books) created() int64 {
-	var intent, charge, event int64
+// posting is an entry whose amount may be of any size.
+type posting struct {
+	ledger.Entry
+	amount *big.Int
+}
+
+// book is one payment while the model computes it.
+type book struct {
+	id          string
+	events      []*ledger.Event
+	intents     []snapshot[ledger.Intent]
+	charges     []snapshot[ledger.Charge]
+	refunds     []snapshot[ledger.Refund]
+	disputes    []snapshot[ledger.Dispute]
+	payment     ledger.Payment
+	currency    string // of the money
+	postings    []posting
+	unexplained []string
+	flags       map[string]bool
+	rules       map[string]bool // names of the rules that decided something, for the test of the generator
+}
+
+func compute(id string, events []*ledger.Event) *book {
+	b := &book{
+		id: id, events: events, flags: map[string]bool{}, rules: map[string]bool{},
+		intents:  snapshots(events, func(f *ledger.Facts) []ledger.Intent { return f.Intents }),
+		charges:  snapshots(events, func(f *ledger.Facts) []ledger.Charge { return f.Charges }),
+		refunds:  snapshots(events, func(f *ledger.Facts) []ledger.Refund { return f.Refunds }),
+		disputes: snapshots(events, func(f *ledger.Facts) []ledger.Dispute { return f.Disputes }),
+		payment: ledger.Payment{
+			Object: "payment", ID: id, Livemode: events[0].Livemode, Metadata: map[string]string{}, Events: uint64(len(events)),
+			Refunds: []ledger.PaymentRefund{}, Disputes: []ledger.PaymentDispute{}, Flags: []string{},
+		},
+	}
+	for _, e := range events {
+		b.payment.Account = lesser(b.payment.Account, ledger.OrNull(e.Account))
+		b.payment.Context = lesser(b.payment.Context, ledger.OrNull(e.Context))
+		b.payment.Updated = max(b.payment.Updated, ledger.OrNullTime(e.Created))
+	}
+	b.payment.Created = ledger.OrNullTime(cmp.Or(b.intentCreated(),
+		earliest(b.charges, func(c snapshot[ledger.Charge]) int64 { return c.object.Created }),
+		earliest(b.events, func(e *ledger.Event) int64 { return e.Created })))
+	b.describe()
+	b.chooseCurrency()
+	b.flagAmounts()
+	b.flagCurrencies()
+	b.receive()
+	b.refundAll()
+	b.disputeAll()
+	b.close()
+	return b
+}
+
+func (b *book) result() modelPayment {
+	p := modelPayment{Payment: b.payment, Unexplained: b.unexplained}
+	for _, e := range b.postings {
+		p.Entries = append(p.Entries, e.Entry)
+	}
+	return p
+}
+
+func (b *book) flag(name string) { b.flags[name] = true }
+func (b *book) rule(name string) { b.rules[name] = true }
+
+// post adds an entry. A time of 0 is unknown: the entry stands on the payment's created.
+func (b *book) post(kind fold.Kind, id string, at int64, object, charge string, amount *big.Int) {
+	if amount.Sign() == 0 {
+		return
+	}
+	if at == 0 {
+		b.rule("entry without a time")
+		at = int64(b.payment.Created)
+	}
+	e := ledger.Entry{ID: id, At: at, Kind: kind, Object: object, Charge: charge, Currency: b.currency}
+	b.postings = append(b.postings, posting{e, amount})
+}
+
+// flagAmounts looks for amounts that cannot be negative and are.
+func (b *book) flagAmounts() {
+	var amounts []int64
 	for _, in := range b.intents {
-		intent = lesser(intent, in.T.Created)
+		amounts = append(amounts, in.object.Amount, in.object.AmountCapturable, in.object.AmountReceived)
 	}
 	for _, c := range b.charges {
-		charge = lesser(charge, c.T.Created)
+		amounts = append(amounts, c.object.Amount, c.object.AmountCaptured, c.object.AmountRefunded)
 	}
-	for _, e := range b.events {
-		event = lesser(event, e.Created)
+	for _, r := range b.refunds {
+		amounts = append(amounts, r.object.Amount)
 	}
-	return cmp.Or(intent, charge, event)
-}
-
-// line adds money to the totals.
-func (b *books) line(at int64, own string, money total) {
-	day := time.Unix(cmp.Or(at, int64(b.p.Created)), 0).UTC()
-	money.Day, money.Currency, money.Account = day.Format(time.DateOnly), b.currency(own), string(b.p.Account)
-	b.lines = append(b.lines, money)
-}
-
-// currency is the payment's; while that is unknown, the one a refund or dispute has stands in.
-func (b *books) currency(own string) string { return cmp.Or(string(b.p.Currency), own) }
-
-// look fills what a single snapshot decides.
-func (b *books) look() {
-	standing := notOutranked(b.intents)
-	if winner := unbeaten(standing, beatsAsIntent); winner != nil {
-		in := winner.T
-		b.p.Status, b.p.Currency, b.p.Customer = ledger.OrNull(in.Status), ledger.OrNull(in.Currency), ledger.OrNull(in.Customer)
-		b.p.Description, b.p.LatestCharge = ledger.OrNull(in.Description), ledger.OrNull(in.LatestCharge)
-		b.p.LastPaymentError = in.LastError
-		maps.Copy(b.p.Metadata, in.Metadata)
-		if in.HasAmount {
-			b.p.Amount = &in.Amount
-		}
-		if terminal(in.Status) == 0 {
-			b.p.AmountCapturable = in.AmountCapturable
-		}
-	} else if best := unbeaten(b.charges, beatsAsCharge); best != nil {
-		c := best.T
-		b.p.Currency, b.p.Customer, b.p.Description = ledger.OrNull(c.Currency), ledger.OrNull(c.Customer), ledger.OrNull(c.Description)
-		b.p.LatestCharge, b.p.Amount = ledger.OrNull(c.ID), &c.Amount
-		maps.Copy(b.p.Metadata, c.Metadata)
+	for _, d := range b.disputes {
+		amounts = append(amounts, d.object.Amount)
 	}
-	seen := map[string]bool{}
-	for _, in := range standing {
-		seen[in.T.Status] = true
-	}
-	if seen["succeeded"] && seen["canceled"] {
-		b.p.Flags = append(b.p.Flags, "conflict")
+	if slices.ContainsFunc(amounts, func(n int64) bool { return n < 0 }) {
+		b.flag("amount")
 	}
 }
 
-// notOutranked leaves out what a fetch came after: it asked Stripe itself, so it knows all up to its date.
-// Fetches of one second know no more than each other.
-func notOutranked(all []told[ledger.Intent]) []told[ledger.Intent] {
-	var fetches []told[ledger.Intent]
-	for _, in := range all {
-		if in.by.Source == ledger.Fetch {
-			fetches = append(fetches, in)
+// chooseCurrency decides the currency of the money: the payment's, else one of the refunds or disputes.
+func (b *book) chooseCurrency() {
+	var ofRefunds, ofDisputes string
+	for _, r := range b.refunds {
+		ofRefunds = lesser(ofRefunds, r.object.Currency)
+	}
+	for _, d := range b.disputes {
+		ofDisputes = lesser(ofDisputes, d.object.Currency)
+	}
+	b.currency = cmp.Or(string(b.payment.Currency), ofRefunds, ofDisputes)
+	if b.payment.Currency == "" && ofRefunds != "" {
+		b.rule("currency of a refund")
+	} else if b.payment.Currency == "" && ofDisputes != "" {
+		b.rule("currency of a dispute")
+	}
+}
+
+// counts reports whether an object of that currency is part of the money.
+func (b *book) counts(currency string) bool { return currency == "" || currency == b.currency }
+
+// flagCurrencies looks for PaymentIntents and charges that are not part of the money.
+func (b *book) flagCurrencies() {
+	for _, in := range b.intents {
+		if !b.counts(in.object.Currency) {
+			b.flag("currency_mismatch")
+			b.rule("PaymentIntent in another currency")
 		}
 	}
-	fetch := unbeaten(fetches, func(a, b told[ledger.Intent]) int {
-		return cmp.Or(cmp.Compare(a.by.Created, b.by.Created), beatsAsIntent(a, b))
+	for _, c := range b.charges {
+		if !b.counts(c.object.Currency) {
+			b.flag("currency_mismatch")
+			b.rule("charge in another currency")
+		}
+	}
+}
+
+// close adds up the entries and puts what was found into the payment.
+func (b *book) close() {
+	sums := map[fold.Kind]*big.Int{}
+	for _, kind := range fold.Kinds {
+		sums[kind] = units(0)
+	}
+	fits := true
+	for i, e := range b.postings {
+		b.postings[i].Amount = e.amount.Int64()
+		fits = fits && e.amount.IsInt64()
+		sums[e.Kind] = plus(sums[e.Kind], e.amount)
+	}
+	refunded := minus(sums[fold.Refunded], sums[fold.RefundReturned])
+	net := plus(minus(minus(sums[fold.Received], refunded), sums[fold.DisputeWithdrawn]), sums[fold.DisputeReinstated])
+	for _, sum := range sums {
+		fits = fits && sum.IsInt64()
+	}
+	unknown := len(b.intents)+len(b.charges) == 0
+	if fits = fits && refunded.IsInt64() && net.IsInt64(); fits {
+		figure := func(sum *big.Int) *int64 { n := sum.Int64(); return &n }
+		b.payment.AmountRefunded = figure(refunded)
+		b.payment.DisputeWithdrawn = figure(sums[fold.DisputeWithdrawn])
+		b.payment.DisputeReinstated = figure(sums[fold.DisputeReinstated])
+		if !unknown {
+			b.payment.AmountReceived, b.payment.AmountNet = figure(sums[fold.Received]), figure(net)
+		}
+		if fees := b.addFees(); fees != nil && fees.IsInt64() {
+			b.rule("fee")
+			b.payment.Fee = figure(fees)
+		}
+	} else {
+		b.flag("overflow")
+		b.postings = nil
+	}
+	slices.SortFunc(b.postings, func(x, y posting) int {
+		return cmp.Or(cmp.Compare(x.At, y.At), cmp.Compare(x.ID, y.ID))
 	})
-	var left []told[ledger.Intent]
-	for _, in := range all {
-		if fetch == nil || in.by.Created > fetch.by.Created ||
-			in.by.Source == ledger.Fetch && in.by.Created == fetch.by.Created {
-			left = append(left, in)
+	for _, e := range b.postings {
+		if e.Kind == fold.Received {
+			b.payment.Captured = lesser(b.payment.Captured, ledger.OrNullTime(e.At))
 		}
 	}
-	return left
-}
-
-func terminal(status string) int { return slices.Index([]string{"canceled", "succeeded"}, status) + 1 }
-
-func beatsAsIntent(a, b told[ledger.Intent]) int {
-	known := []string{"requires_payment_method", "requires_confirmation", "requires_action", "processing", "requires_capture"}
-	notCreation := func(e *ledger.Event) int {
-		if e.Type == "payment_intent.created" {
-			return 0
-		}
-		return 1
-	}
-	return cmp.Or(
-		cmp.Compare(terminal(a.T.Status), terminal(b.T.Status)),
-		cmp.Compare(a.by.Created, b.by.Created),
-		cmp.Compare(notCreation(a.by), notCreation(b.by)),
-		cmp.Compare(slices.Index(known, a.T.Status), slices.Index(known, b.T.Status)),
-		cmp.Compare(a.by.ID, b.by.ID))
-}
-
-func beatsAsCharge(a, b told[ledger.Charge]) int {
-	rank := func(status string) int { return slices.Index([]string{"failed", "succeeded"}, status) }
-	return cmp.Or(cmp.Compare(rank(a.T.Status), rank(b.T.Status)), later(a.by, b.by))
-}
-
-func beatsAsRefund(a, b told[ledger.Refund]) int {
-	rank := map[string]int{"pending": 1, "requires_action": 1, "succeeded": 2, "failed": 3, "canceled": 3}
-	return cmp.Or(cmp.Compare(rank[a.T.Status], rank[b.T.Status]), later(a.by, b.by))
-}
-
-func beatsAsDispute(a, b told[ledger.Dispute]) int {
-	known := []string{
-		"warning_needs_response", "warning_under_review", "warning_closed", "needs_response", "under_review",
-		"prevented", "charge_refunded", "lost", "won",
-	}
-	return cmp.Or(cmp.Compare(slices.Index(known, a.T.Status), slices.Index(known, b.T.Status)), later(a.by, b.by))
-}
-
-func (b *books) receive() {
-	if b.p.Status != "canceled" {
-		for _, in := range b.intents {
-			b.p.AmountReceived = max(b.p.AmountReceived, in.T.AmountReceived)
+	for _, flag := range fold.Flags {
+		if b.flags[flag] {
+			b.payment.Flags = append(b.payment.Flags, flag)
+			b.rule("flag " + flag)
 		}
 	}
-	var captured int64
-	for _, id := range idsOf(b.charges, chargeID) {
-		status := -1
-		for _, c := range ofID(b.charges, chargeID, id) {
-			status = max(status, slices.Index([]string{"pending", "succeeded", "failed"}, c.T.Status))
-		}
-		if status == 1 {
-			_, kept := b.sizes(id)
-			captured += kept
-		}
+	if strings.HasPrefix(b.id, "ch_") {
+		b.rule("payment known by its charge")
 	}
-	b.p.AmountReceived = max(b.p.AmountReceived, captured)
-	var at int64
-	if best := unbeaten(b.charges, beatsAsCharge); best != nil {
-		at = best.T.Created
-	}
-	// Without a charge it is the PaymentIntent's day: that is the payment's own.
-	b.line(at, "", total{Received: b.p.AmountReceived})
-}
-
-// sizes are the greatest amount and the greatest captured amount of a charge.
-func (b *books) sizes(charge string) (amount, captured int64) {
-	for _, c := range ofID(b.charges, chargeID, charge) {
-		amount, captured = max(amount, c.T.Amount), max(captured, c.T.AmountCaptured)
-	}
-	return amount, captured
-}
-
-// folded is a refund with the charge that any of its snapshots names.
-type folded struct {
-	told[ledger.Refund]
-	charge string
-}
-
-func (r *folded) counts() bool {
-	return slices.Contains([]string{"pending", "requires_action", "succeeded"}, r.T.Status)
-}
-
-func (b *books) refund() {
-	var rows []folded
-	for _, id := range idsOf(b.refunds, refundID) {
-		own := ofID(b.refunds, refundID, id)
-		row := folded{told: *unbeaten(own, beatsAsRefund)}
-		for _, r := range own {
-			row.charge = lesser(row.charge, r.T.Charge)
-		}
-		rows = append(rows, row)
-		b.p.Refunds = append(b.p.Refunds, ledger.PaymentRefund{
-			ID: id, Amount: row.T.Amount, Status: ledger.OrNull(row.T.Status), Charge: ledger.OrNull(row.charge),
-			Created: ledger.OrNullTime(row.T.Created),
-		})
-	}
-	slices.SortFunc(b.p.Refunds, func(a, b ledger.PaymentRefund) int {
-		return cmp.Or(cmp.Compare(a.Created, b.Created), cmp.Compare(a.ID, b.ID))
-	})
-	for _, r := range rows {
-		if r.counts() && len(ofID(b.charges, chargeID, r.charge)) == 0 {
-			b.giveBack(cmp.Or(r.T.Created, r.by.Created), r.T.Currency, r.T.Amount)
-		}
-	}
-	for _, id := range idsOf(b.charges, chargeID) {
-		b.refundCharge(id, slices.DeleteFunc(slices.Clone(rows), func(r folded) bool { return r.charge != id }))
-	}
-}
-
-func (b *books) giveBack(at int64, own string, amount int64) {
-	b.p.AmountRefunded += amount
-	b.line(at, own, total{Refunded: amount})
-}
-
-// refundCharge counts what went back of a charge that was seen.
-func (b *books) refundCharge(id string, rows []folded) {
-	captured := false
-	for _, c := range ofID(b.charges, chargeID, id) {
-		captured = captured || c.T.Captured
-	}
-	if !captured {
-		return // only an authorisation ended
-	}
-	release := b.release(id, rows)
-	said := b.saidRefunded(id)
-	slices.SortStableFunc(rows, func(a, b folded) int { return cmp.Compare(a.T.Created, b.T.Created) })
-	for _, r := range rows {
-		undone := r.T.Status == "failed" || r.T.Status == "canceled"
-		if r.counts() && r.T.ID != release {
-			b.giveBack(cmp.Or(r.T.Created, r.by.Created), r.T.Currency, r.T.Amount)
-		} else if !undone {
-			continue
-		}
-		for range r.T.Amount {
-			said = withoutOne(said, r.T.Created)
-		}
-	}
-	for _, at := range said {
-		b.giveBack(at, "", 1)
-	}
-}
-
-// withoutOne takes out one unit of money: the first that was said at or after a time, else the first of all.
-func withoutOne(said []int64, from int64) []int64 {
-	for i, at := range said {
-		if at >= from {
-			return slices.Delete(said, i, i+1)
-		}
-	}
-	if len(said) > 0 {
-		return said[1:]
-	}
-	return nil
-}
-
-// release is the refund that a partial capture itself made of what it let go, empty if there is none:
-// that money never was received.
-func (b *books) release(charge string, rows []folded) string {
-	amount, captured := b.sizes(charge)
-	seen, latest := false, int64(0)
-	for _, c := range ofID(b.charges, chargeID, charge) {
-		if c.by.Type == "charge.captured" {
-			seen, latest = true, max(latest, c.by.Created)
-		}
-	}
-	var first *folded
-	for i, r := range rows {
-		if !seen || !r.counts() || amount-captured <= 0 || r.T.Amount != amount-captured || r.T.Created == 0 || r.T.Created > latest+2 ||
-			r.T.Reason != "" && r.T.Reason != "expired_uncaptured_charge" {
-			continue
-		}
-		// The rows come by id, so that of two from the same second the first one stays.
-		if first == nil || r.T.Created != first.T.Created && lesser(r.T.Created, first.T.Created) == r.T.Created {
-			first = &rows[i]
-		}
-	}
-	if first == nil {
-		return ""
-	}
-	return first.T.ID
-}
-
-// saidRefunded has for each unit of money that the charge said was refunded, without what versions before 2025-03-31 add for
-// a partial capture, the first time it said so.
-func (b *books) saidRefunded(charge string) (said []int64) {
-	adjusted := func(c told[ledger.Charge]) int64 {
-		released := max(0, c.T.Amount-c.T.AmountCaptured)
-		if c.T.Captured && c.by.APIVersion < "2025-03-31" && c.T.AmountRefunded >= released {
-			return c.T.AmountRefunded - released
-		}
-		return c.T.AmountRefunded
-	}
-	own := ofID(b.charges, chargeID, charge)
-	greatest := int64(0)
-	for _, c := range own {
-		greatest = max(greatest, adjusted(c))
-	}
-	for unit := range greatest {
-		at := int64(0)
-		for _, c := range own {
-			if adjusted(c) > unit {
-				at = lesser(at, c.by.Created)
-			}
-		}
-		said = append(said, at)
-	}
-	return said
-}
-
-func (b *books) dispute() {
-	foreign := false
-	for _, id := range idsOf(b.disputes, disputeID) {
-		own := ofID(b.disputes, disputeID, id)
-		d := unbeaten(own, beatsAsDispute).T
-		b.p.Disputes = append(b.p.Disputes, ledger.PaymentDispute{
-			ID: id, Status: ledger.OrNull(d.Status), Amount: d.Amount, Reason: ledger.OrNull(d.Reason),
-			Created: ledger.OrNullTime(d.Created),
-		})
-		var first [2]*ledger.Transaction // the earliest in another currency: taken, given back
-		for _, t := range transactions(own) {
-			switch {
-			case t.Currency == b.currency(d.Currency):
-				b.moveMoney(t.Created, d.Currency, t.Amount)
-			case d.Currency != b.currency(d.Currency):
-				foreign = true
-			case t.Amount != 0:
-				sign := 0
-				if t.Amount > 0 {
-					sign = 1
-				}
-				// They come by id, so that of two from the same second the first one stays.
-				if f := first[sign]; f == nil || t.Created != f.Created && lesser(t.Created, f.Created) == t.Created {
-					first[sign] = &t
-				}
-			}
-		}
-		for sign, t := range first {
-			if t != nil {
-				b.moveMoney(t.Created, d.Currency, int64(2*sign-1)*d.Amount)
-			}
-		}
-	}
-	slices.SortFunc(b.p.Disputes, func(a, b ledger.PaymentDispute) int {
-		return cmp.Or(cmp.Compare(a.Created, b.Created), cmp.Compare(a.ID, b.ID))
-	})
-	if foreign {
-		b.p.Flags = append(b.p.Flags, "currency")
-	}
-}
-
-// moveMoney counts money that a dispute took (less than 0) or gave back.
-func (b *books) moveMoney(at int64, own string, amount int64) {
-	out, back := max(-amount, 0), max(amount, 0)
-	b.p.DisputeWithdrawn += out
-	b.p.DisputeReinstated += back
-	b.line(at, own, total{Withdrawn: out, Reinstated: back})
-}
-
-// transactions are all that any snapshot of a dispute lists, by id.
-func transactions(snapshots []told[ledger.Dispute]) []ledger.Transaction {
-	var all []told[ledger.Transaction]
-	for _, d := range snapshots {
-		for _, t := range d.T.Transactions {
-			all = append(all, told[ledger.Transaction]{d.by, t})
-		}
-	}
-	var union []ledger.Transaction
-	for _, id := range idsOf(all, transactionID) {
-		union = append(union, unbeaten(ofID(all, transactionID, id), func(a, b told[ledger.Transaction]) int {
-			return cmp.Or(cmp.Compare(a.T.Amount, b.T.Amount), cmp.Compare(a.T.Currency, b.T.Currency), cmp.Compare(a.T.Created, b.T.Created))
-		}).T)
-	}
-	return union
 }

@@ -68,7 +68,7 @@ func (l *Ledger) Payments(q PaymentQuery) (page []*Payment, more bool, err error
 		if s == nil {
 			return true, fmt.Errorf("%w: payment %s is listed and missing", ErrCorrupt, key[8:])
 		}
-		if p := s.payment(l.livemode); q.matches(p) {
+		if p := s.view; q.matches(p) {
 			if more = len(page) == q.Limit; more {
 				return true, nil
 			}
@@ -92,7 +92,7 @@ func (l *Ledger) paymentCursor(id string) (key []byte, err error) {
 		if s == nil {
 			return fmt.Errorf("%w: payment %q", ErrCursor, id)
 		}
-		key = timeKey(s.created(), s.id)
+		key = timeKey(s.created(), s.view.ID)
 		return nil
 	})
 	return key, err
@@ -139,7 +139,7 @@ func (l *Ledger) Payment(id string) (p *Payment, err error) {
 		if s == nil {
 			return fmt.Errorf("%w: no payment has the id %q", ErrNotFound, id)
 		}
-		p = s.payment(l.livemode)
+		p = s.view
 		return nil
 	})
 	return p, err
@@ -151,6 +151,7 @@ type EventRecord struct {
 	ID         string     `json:"id"`
 	Type       OrNull     `json:"type"`
 	Account    OrNull     `json:"account"`
+	Context    OrNull     `json:"context"`
 	Livemode   bool       `json:"livemode"`
 	Created    OrNullTime `json:"created"`
 	Received   OrNullTime `json:"received"`
@@ -173,7 +174,7 @@ func (l *Ledger) record(tx *txn, seq uint64, r *row) (*EventRecord, error) {
 	waiting := l.repeats[seq]
 	l.mu.Unlock()
 	return &EventRecord{
-		Object: "event_record", ID: r.id, Type: OrNull(r.typ), Account: OrNull(r.account), Livemode: r.livemode,
+		Object: "event_record", ID: r.id, Type: OrNull(r.typ), Account: OrNull(r.account), Context: OrNull(r.context), Livemode: r.livemode,
 		Created: OrNullTime(r.created), Received: OrNullTime(time.UnixMilli(r.received).Unix()), APIVersion: OrNull(r.apiVersion),
 		Outcome: r.outcome, Reason: OrNull(r.reason), PaymentID: OrNull(payment), Source: r.source,
 		Sequence: seq, Size: r.size, Repeats: r.repeats + waiting,

@@ -234,12 +234,14 @@ func (r *rebuild) read(seq uint64, stored []byte) (*oldRow, error) {
 		return decodeRow1(value)
 	case 2:
 		read = decodeRow2
+	case 3, 4:
+		read = decodeRow4
 	}
 	row, err := read(value)
 	if err != nil {
 		return nil, err
 	}
-	return &oldRow{row: *row}, nil
+	return &oldRow{row: *row, undecoded: r.done.Schema < schemaVersion}, nil
 }
 
 // oldRow is a row as an older schema had it.
@@ -258,13 +260,14 @@ func (r *rebuild) reread(old *row, raw []byte) {
 	case e.ID == old.id && e.Livemode == old.livemode && e.Quarantine != "" && old.outcome == Quarantined:
 		r.done.Decoded++ // it stays there
 		return
-	case e.Quarantine != "" || e.ID != old.id || e.Livemode != old.livemode || e.Facts.check() != nil:
+	case e.Quarantine != "" || e.ID != old.id || e.Livemode != old.livemode || e.Facts.Check() != nil:
 		r.done.Unusable++
 		return
 	}
 	r.done.Decoded++
 	old.typ, old.created, old.apiVersion, old.facts = e.Type, e.Created, e.APIVersion, e.Facts
-	old.account = cmp.Or(e.Account, old.account) // it may have been known by the way the event was read
+	// They may have been known by the way the event was read.
+	old.account, old.context = cmp.Or(e.Account, old.account), cmp.Or(e.Context, old.context)
 	if old.outcome == Quarantined {
 		old.outcome, old.reason, old.released = Recorded, "", true
 		r.done.Released++
@@ -279,7 +282,7 @@ func (r *rebuild) again(raw []byte) *oldRow {
 		source = Fetch
 	}
 	made := row{
-		id: e.ID, typ: e.Type, account: e.Account, livemode: e.Livemode, created: e.Created, received: max(r.received, e.Created*1000),
+		id: e.ID, typ: e.Type, account: e.Account, context: e.Context, livemode: e.Livemode, created: e.Created, received: max(r.received, e.Created*1000),
 		apiVersion: e.APIVersion, source: source, size: uint64(len(raw)), reason: e.Quarantine, facts: e.Facts, outcome: Recorded,
 	}
 	if e.Quarantine != "" {
@@ -292,7 +295,7 @@ func (r *rebuild) again(raw []byte) *oldRow {
 // about a payment only now, or no longer.
 func (b *booking) restore(r *row, seq uint64, body []byte) (err error) {
 	var c consequences
-	if r.outcome != Quarantined && r.facts.named() != "" {
+	if r.outcome != Quarantined && r.facts.Named() != "" {
 		if c, err = b.follow(r, seq); err != nil {
 			return err
 		}
@@ -307,7 +310,7 @@ func (b *booking) restore(r *row, seq uint64, body []byte) (err error) {
 
 // decodeRow1 reads a row of schema 1, which knew no facts but a PaymentIntent's.
 func decodeRow1(value []byte) (*oldRow, error) {
-	d := decoder{buf: value, plain: true}
+	d := decoder{buf: value, plain: true, before5: true}
 	var r oldRow
 	var intent bool
 	d.flags(&r.livemode, &r.released, &intent)

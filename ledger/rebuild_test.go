@@ -155,7 +155,7 @@ func TestARebuildGivesTheSame(t *testing.T) {
 			if after.Events != proof.Events || after.Bodies != proof.Bodies || after.Payments != proof.Payments || after.Quarantined != 3 {
 				t.Errorf("the proof was %+v and is %+v", proof, after)
 			}
-			want := ledger.Rebuilt{Schema: 4, Events: proof.Events, Payments: proof.Payments, Path: path, Kept: done.Kept}
+			want := ledger.Rebuilt{Schema: 5, Events: proof.Events, Payments: proof.Payments, Path: path, Kept: done.Kept}
 			if again {
 				want.Decoded = proof.Events
 			}

@@ -46,7 +46,8 @@ func (l *Ledger) Release(ctx context.Context, id string) (Result, error) {
 	if e.Quarantine != "" {
 		return Result{Status: Quarantined, Reason: e.Quarantine, Sequence: seq, Repeat: true}, nil
 	}
-	e.Source, e.Received, e.Raw, e.Account = old.source, time.UnixMilli(old.received), raw, cmp.Or(e.Account, old.account)
+	e.Source, e.Received, e.Raw = old.source, time.UnixMilli(old.received), raw
+	e.Account, e.Context = cmp.Or(e.Account, old.account), cmp.Or(e.Context, old.context)
 	if err := e.check(l.livemode); err != nil {
 		return Result{}, err
 	}

@@ -79,7 +79,7 @@ func TestRelease(t *testing.T) {
 				after.Received != before.Received || after.Source != before.Source || after.Size != before.Size {
 				t.Errorf("the row was %+v and is %+v, want it %s", before, after, c.after)
 			}
-			if c.status == ledger.Applied && (res.PaymentID != "pi_"+c.id || payment(t, l, res.PaymentID).AmountReceived != 4200) {
+			if c.status == ledger.Applied && (res.PaymentID != "pi_"+c.id || *payment(t, l, res.PaymentID).AmountReceived != 4200) {
 				t.Errorf("the result %+v is about no payment", res)
 			}
 			if c.status == ledger.Quarantined && res.Reason != ledger.Undecodable {
@@ -110,7 +110,7 @@ func TestAReleasedEventIsKnown(t *testing.T) {
 	if rec, err := l.Event("evt_1"); err != nil || rec.Repeats != 2 {
 		t.Errorf("the record is %+v, %v", rec, err)
 	}
-	if p := payment(t, l, "pi_evt_1"); p.Events != 1 || p.AmountReceived != 4200 {
+	if p := payment(t, l, "pi_evt_1"); p.Events != 1 || *p.AmountReceived != 4200 {
 		t.Errorf("the payment is %+v", p)
 	}
 }

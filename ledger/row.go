@@ -4,21 +4,21 @@ import "slices"
 
 // row is an event as it is stored: everything but its body.
 type row struct {
-	id, typ, account, apiVersion string
-	livemode                     bool
-	created                      int64 // Unix seconds, 0 if unknown
-	received                     int64 // Unix milliseconds
-	source                       Source
-	outcome                      Outcome
-	reason                       Reason
-	released                     bool // it was in quarantine once, and was booked later
-	size                         uint64
-	repeats                      uint64
-	facts                        Facts
+	id, typ, account, context, apiVersion string
+	livemode                              bool
+	created                               int64 // Unix seconds, 0 if unknown
+	received                              int64 // Unix milliseconds
+	source                                Source
+	outcome                               Outcome
+	reason                                Reason
+	released                              bool // it was in quarantine once, and was booked later
+	size                                  uint64
+	repeats                               uint64
+	facts                                 Facts
 }
 
 // unlinked: the event is about money and names no payment.
-func (r *row) unlinked() bool { return r.facts.About() && r.facts.named() == "" }
+func (r *row) unlinked() bool { return r.facts.About() && r.facts.Named() == "" }
 
 // repeat is the answer to another delivery of the row's event, whose payment has that id by now.
 func (r *row) repeat(seq uint64, payment string) Result {
@@ -39,6 +39,7 @@ func (r *row) encode() []byte {
 	e.shared = sharedPart(r.id)
 	e.text(r.typ)
 	e.text(r.account)
+	e.text(r.context)
 	e.text(r.apiVersion)
 	e.int(r.created)
 	e.int(r.received)
@@ -54,7 +55,12 @@ func decodeRow(value []byte) (*row, error) {
 
 // decodeRow2 reads a row of schema 2, whose texts were plain.
 func decodeRow2(value []byte) (*row, error) {
-	return readRowOf(decoder{buf: value, plain: true})
+	return readRowOf(decoder{buf: value, plain: true, before5: true})
+}
+
+// decodeRow4 reads a row of schemas 3 and 4.
+func decodeRow4(value []byte) (*row, error) {
+	return readRowOf(decoder{buf: value, before5: true})
 }
 
 func readRowOf(d decoder) (*row, error) {
@@ -76,6 +82,9 @@ func (d *decoder) envelope(r *row) {
 	d.shared = sharedPart(r.id)
 	r.typ = d.text()
 	r.account = d.text()
+	if !d.before5 {
+		r.context = d.text()
+	}
 	r.apiVersion = d.text()
 	r.created = d.int()
 	r.received = d.int()
@@ -93,7 +102,7 @@ func pick[T any](d *decoder, names []T, i int) T {
 }
 
 func (e *encoder) facts(f *Facts) {
-	states := f.About() || f.named() != ""
+	states := f.About() || f.Named() != ""
 	if e.flags(states); !states {
 		return
 	}
@@ -162,10 +171,7 @@ func (e *encoder) intent(in *Intent) {
 	e.text(in.LatestCharge)
 	e.int(in.Created)
 	if in.LastError != nil {
-		e.text(string(in.LastError.Type))
-		e.text(string(in.LastError.Code))
-		e.text(string(in.LastError.DeclineCode))
-		e.text(string(in.LastError.Message))
+		e.paymentError(in.LastError)
 	}
 }
 
@@ -185,13 +191,13 @@ func (d *decoder) intent() Intent {
 	in.LatestCharge = d.text()
 	in.Created = d.int()
 	if failed {
-		in.LastError = &PaymentError{Type: OrNull(d.text()), Code: OrNull(d.text()), DeclineCode: OrNull(d.text()), Message: OrNull(d.text())}
+		in.LastError = d.paymentError()
 	}
 	return in
 }
 
 func (e *encoder) charge(c *Charge) {
-	e.flags(c.Captured, c.Fee != nil)
+	e.flags(c.Captured, c.Booking != nil)
 	e.text(c.ID)
 	e.text(c.Status)
 	e.text(c.Currency)
@@ -203,13 +209,13 @@ func (e *encoder) charge(c *Charge) {
 	e.texts(c.Metadata)
 	e.text(c.FailureCode)
 	e.int(c.Created)
-	e.fee(c.Fee)
+	e.booking(c.Booking)
 }
 
 func (d *decoder) charge() Charge {
 	var c Charge
-	var fee bool
-	d.flags(&c.Captured, &fee)
+	var booked bool
+	d.flags(&c.Captured, &booked)
 	c.ID = d.text()
 	c.Status = d.text()
 	c.Currency = d.text()
@@ -221,22 +227,28 @@ func (d *decoder) charge() Charge {
 	c.Metadata = d.texts()
 	c.FailureCode = d.text()
 	c.Created = d.int()
-	c.Fee = d.fee(fee)
+	c.Booking = d.booking(booked)
 	return c
 }
 
-func (e *encoder) fee(f *Fee) {
-	if f != nil {
-		e.int(f.Amount)
-		e.text(f.Currency)
+func (e *encoder) booking(b *Booking) {
+	if b != nil {
+		e.int(b.Fee)
+		e.text(b.Currency)
+		e.text(b.ID)
+		e.int(b.Created)
 	}
 }
 
-func (d *decoder) fee(known bool) *Fee {
+func (d *decoder) booking(known bool) *Booking {
 	if !known {
 		return nil
 	}
-	return &Fee{Amount: d.int(), Currency: d.text()}
+	b := &Booking{Fee: d.int(), Currency: d.text()}
+	if !d.before5 {
+		b.ID, b.Created = d.text(), d.int()
+	}
+	return b
 }
 
 func (e *encoder) refund(f *Refund) {
@@ -247,10 +259,16 @@ func (e *encoder) refund(f *Refund) {
 	e.int(f.Amount)
 	e.text(f.Reason)
 	e.int(f.Created)
+	e.int(f.Booked)
+	e.int(f.Returned)
 }
 
 func (d *decoder) refund() Refund {
-	return Refund{ID: d.text(), Charge: d.text(), Status: d.text(), Currency: d.text(), Amount: d.int(), Reason: d.text(), Created: d.int()}
+	f := Refund{ID: d.text(), Charge: d.text(), Status: d.text(), Currency: d.text(), Amount: d.int(), Reason: d.text(), Created: d.int()}
+	if !d.before5 {
+		f.Booked, f.Returned = d.int(), d.int()
+	}
+	return f
 }
 
 func (e *encoder) dispute(p *Dispute) {
@@ -273,79 +291,6 @@ func (d *decoder) dispute() Dispute {
 	}
 }
 
-// state is stored as its fields in order; equal states are equal bytes.
-func (s *state) encode() []byte {
-	e := under(s.id)
-	e.flags(s.intent != nil, s.charge != nil, s.succeeded, s.canceled)
-	e.text(s.account)
-	e.int(s.intentCreated)
-	e.int(s.received)
-	e.int(s.firstCreated)
-	e.int(s.lastCreated)
-	e.uint(s.events)
-	e.int(s.frontier)
-	if s.intent != nil {
-		e.intent(s.intent)
-		e.origin(s.intentFrom)
-	}
-	if s.charge != nil {
-		e.charge(s.charge)
-		e.origin(s.chargeFrom)
-	}
-	encodeAll(&e, s.charges, func(e *encoder, c *chargeState) {
-		e.flags(c.capturable, c.fee != nil)
-		e.text(c.id)
-		e.text(c.status)
-		for _, n := range []int64{c.amount, c.captured, c.capturedAt, c.created} {
-			e.int(n)
-		}
-		encodeAll(e, c.refunded, func(e *encoder, s *refundStep) { e.int(s.total); e.int(s.at) })
-		e.fee(c.fee)
-	})
-	encodeAll(&e, s.refunds, func(e *encoder, f *refundState) { e.refund(&f.Refund); e.origin(f.from) })
-	encodeAll(&e, s.disputes, func(e *encoder, p *disputeState) { e.dispute(&p.Dispute); e.origin(p.from) })
-	e.sequences(s.rows)
-	return e.buf
-}
-
-func decodeState(id string, value []byte) (*state, error) {
-	d := readUnder(id, value)
-	s := &state{id: id}
-	var intent, charge bool
-	d.flags(&intent, &charge, &s.succeeded, &s.canceled)
-	s.account = d.text()
-	s.intentCreated = d.int()
-	s.received = d.int()
-	s.firstCreated = d.int()
-	s.lastCreated = d.int()
-	s.events = d.uint()
-	s.frontier = d.int()
-	if intent {
-		in := d.intent()
-		s.intent, s.intentFrom = &in, d.origin()
-	}
-	if charge {
-		c := d.charge()
-		s.charge, s.chargeFrom = &c, d.origin()
-	}
-	s.charges = decodeAll(&d, func() (c chargeState) {
-		var fee bool
-		d.flags(&c.capturable, &fee)
-		c.id = d.text()
-		c.status = d.text()
-		for _, n := range []*int64{&c.amount, &c.captured, &c.capturedAt, &c.created} {
-			*n = d.int()
-		}
-		c.refunded = decodeAll(&d, func() refundStep { return refundStep{d.int(), d.int()} })
-		c.fee = d.fee(fee)
-		return c
-	})
-	s.refunds = decodeAll(&d, func() refundState { return refundState{d.refund(), d.origin()} })
-	s.disputes = decodeAll(&d, func() disputeState { return disputeState{d.dispute(), d.origin()} })
-	s.rows = d.sequences()
-	return s, d.end()
-}
-
 // Sequences that ascend, up to the value's end, are stored by what each adds to the one before.
 func (e *encoder) sequences(seqs []uint64) {
 	last := uint64(0)
@@ -366,17 +311,4 @@ func (d *decoder) sequences() (seqs []uint64) {
 		seqs = append(seqs, last)
 	}
 	return seqs
-}
-
-func (e *encoder) origin(o origin) {
-	e.flags(o.creation)
-	e.int(o.at)
-	e.text(o.event)
-}
-
-func (d *decoder) origin() (o origin) {
-	d.flags(&o.creation)
-	o.at = d.int()
-	o.event = d.text()
-	return o
 }

@@ -18,6 +18,7 @@ import (
 type scenario struct {
 	events []*ledger.Event
 	want   expected
+	totals expectedTotals
 }
 
 // expected is a scenario's expected.json.
@@ -28,12 +29,49 @@ type expected struct {
 	Account           *string  `json:"account"`
 	Amount            *int64   `json:"amount"`
 	Capturable        int64    `json:"capturable"`
-	Received          int64    `json:"received"`
-	Refunded          int64    `json:"refunded"`
-	DisputeWithdrawn  int64    `json:"dispute_withdrawn"`
-	DisputeReinstated int64    `json:"dispute_reinstated"`
-	Net               int64    `json:"net"`
+	Received          *int64   `json:"received"`
+	Refunded          *int64   `json:"refunded"`
+	DisputeWithdrawn  *int64   `json:"dispute_withdrawn"`
+	DisputeReinstated *int64   `json:"dispute_reinstated"`
+	Net               *int64   `json:"net"`
 	Flags             []string `json:"flags"`
+}
+
+// expectedTotals are the lines of the days that a scenario's expected.json names beside the payment.
+type expectedTotals struct {
+	Customer *string `json:"customer"` // where the scenario is about that
+	Totals   []struct {
+		Day        string         `json:"day"`
+		Currency   ledger.OrNull  `json:"currency"`
+		Account    *ledger.OrNull `json:"account"`
+		Received   int64          `json:"received"`
+		Refunded   int64          `json:"refunded"`
+		Withdrawn  int64          `json:"withdrawn"`
+		Reinstated int64          `json:"reinstated"`
+	} `json:"totals"`
+}
+
+// check compares a trial with what the scenario says of its days; older ones say nothing.
+func (x *expectedTotals) check(t *testing.T, trial *ledger.Trial) {
+	t.Helper()
+	if got := trial.Payments[0].Customer; x.Customer != nil && string(got) != *x.Customer {
+		t.Errorf("the customer is %q, want %q", got, *x.Customer)
+	}
+	if x.Totals == nil {
+		return
+	}
+	want := []ledger.Total{}
+	for _, d := range x.Totals {
+		line := ledger.Total{Day: d.Day, Currency: d.Currency, Received: ledger.SumOf(d.Received), Refunded: ledger.SumOf(d.Refunded),
+			Withdrawn: ledger.SumOf(d.Withdrawn), Reinstated: ledger.SumOf(d.Reinstated), Net: ledger.SumOf(d.Received - d.Refunded - d.Withdrawn + d.Reinstated)}
+		if d.Account != nil {
+			line.Account = *d.Account
+		}
+		want = append(want, line)
+	}
+	if got, want := asJSON(t, trial.Totals), asJSON(t, want); got != want {
+		t.Errorf("the totals are %s, want %s", got, want)
+	}
 }
 
 func scenarios(t testing.TB) map[string]scenario {
@@ -46,6 +84,7 @@ func scenarios(t testing.TB) map[string]scenario {
 	for _, dir := range dirs {
 		var s scenario
 		read(t, filepath.Join(dir, "expected.json"), &s.want)
+		read(t, filepath.Join(dir, "expected.json"), &s.totals)
 		files, err := filepath.Glob(filepath.Join(dir, "[0-9]*.json"))
 		if err != nil || len(files) == 0 {
 			t.Fatal(dir, err)
@@ -140,6 +179,7 @@ func TestScenariosInEveryOrder(t *testing.T) {
 				}
 				if first == "" {
 					first = trial.Folded
+					s.totals.check(t, trial)
 				}
 				if trial.Folded != first {
 					t.Fatalf("the order %v ends in\n%s\nand the first in\n%s", ids(order), trial.Folded, first)

@@ -8,7 +8,7 @@ import (
 )
 
 // schemaVersion is that of the layout and the codecs in this file. A file with a greater one is refused.
-const schemaVersion = 4
+const schemaVersion = 5
 
 var (
 	bucketMeta         = []byte("meta")
@@ -203,8 +203,8 @@ const (
 	linkToCharge = 2
 )
 
-// link is what the facts say of the other ids in them.
-func (f *Facts) link() link {
+// linkOf returns what facts say of the other ids in them.
+func linkOf(f *Facts) link {
 	if f.PaymentIntent == "" {
 		return link{linkToCharge, f.Charge}
 	}

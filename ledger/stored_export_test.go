@@ -110,12 +110,12 @@ var sampleForm = &form{typ: "payment_intent.created", texts: []string{`{"id":"`,
 
 // StoredSamples has one value of each kind, and a whole one where there are many parts.
 func StoredSamples() []Sample {
-	in := Intent{ID: "pi_3wBTwEKvHadernBl4gdrfNcd", Status: statusSucceeded, Currency: "eur", Amount: 6480, HasAmount: true, AmountReceived: 6480, Customer: "cus_1",
+	in := Intent{ID: "pi_3wBTwEKvHadernBl4gdrfNcd", Status: "succeeded", Currency: "eur", Amount: 6480, HasAmount: true, AmountReceived: 6480, Customer: "cus_1",
 		Description: "three notebooks", Metadata: map[string]string{"order": "2417", "shop": "web"}, LatestCharge: stripesCharge,
 		LastError: &PaymentError{Type: "card_error", Code: "card_declined"}, Created: 1776163468}
-	charge := Charge{ID: stripesCharge, Status: statusSucceeded, Currency: "eur", Amount: 6480, AmountCaptured: 6480, AmountRefunded: 800, Captured: true,
-		Customer: "cus_1", Created: 1776163470, Fee: &Fee{Amount: 120, Currency: "eur"}}
-	refund := Refund{ID: "re_1", Charge: "ch_1", Status: refundSucceeded, Currency: "eur", Amount: 800, Reason: "requested_by_customer", Created: 1776163490}
+	charge := Charge{ID: stripesCharge, Status: "succeeded", Currency: "eur", Amount: 6480, AmountCaptured: 6480, AmountRefunded: 800, Captured: true,
+		Customer: "cus_1", Created: 1776163470, Booking: &Booking{ID: "txn_0", Created: 1776163480, Fee: 120, Currency: "eur"}}
+	refund := Refund{ID: "re_1", Charge: "ch_1", Status: "succeeded", Currency: "eur", Amount: 800, Reason: "requested_by_customer", Created: 1776163490, Booked: 1776163491, Returned: 1776163499}
 	dispute := Dispute{ID: "dp_1", Charge: "ch_1", Status: "lost", Currency: "eur", Amount: 5680, Reason: "fraudulent", Created: 1776163500,
 		Transactions: []Transaction{{ID: "txn_1", Amount: -5680, Currency: "eur", Created: 1776163500}}}
 	facts := Facts{PaymentIntent: in.ID, Charge: charge.ID, Intents: []Intent{in}, Charges: []Charge{charge}, Refunds: []Refund{refund},
@@ -123,7 +123,7 @@ func StoredSamples() []Sample {
 	r := &row{id: "evt_3wBTwEKvHadernBlBPBleRA0", typ: "charge.refunded", account: "acct_1", apiVersion: "2023-10-16", created: 1776163490, received: 1776163490123,
 		source: Webhook, outcome: Applied, size: 2100, repeats: 3, facts: facts}
 	held := &row{id: "evt_2", livemode: true, released: true, source: Reconcile, outcome: Quarantined, reason: WrongMode}
-	c := counts{outcomes: [len(Outcomes)]uint64{5, 1}, conflicts: 1, expired: 7}
+	c := counts{outcomes: [len(Outcomes)]uint64{5, 1}, money: 3, expired: 7}
 	key := "\x01tevt_1"
 	l := layer{{key: key, stored: []byte("stored")}, {key: key + "2"}}
 	codec, err := newBodyCodec()
@@ -131,9 +131,9 @@ func StoredSamples() []Sample {
 		panic(err)
 	}
 	defer codec.close()
-	state := fold(in.ID, []*row{r})
+	state := foldRows(in.ID, false, []*row{r})
 	state.rows = []uint64{1, 5, 300}
-	money := amounts{6480, 800, 5680, 0}
+	money := amounts{received: SumOf(6480), refunded: SumOf(-800), withdrawn: SumOf(5680)}
 	values, ok := sampleForm.pack(nil, []byte(`{"id":"evt_3wBTwEKvHadernBlBPBleRA0","object":{"id":"pi_3wBTwEKvHadernBl4gdrfNcd","client_secret":"pi_3wBTwEKvHadernBl4gdrfNcd_secret_x","amount":6400}}`))
 	if !ok {
 		panic("the sample is not of its form")
@@ -141,7 +141,7 @@ func StoredSamples() []Sample {
 	return []Sample{
 		{storedRow, r.encode()}, {storedRow, held.encode()}, {storedState, state.encode()}, {storedCounts, c.encode()}, {storedAmounts, money.encode()},
 		{storedLinks, encodeLinks(stripesCharge, []link{{linkToIntent, "pi_3wBTwEKvHadernBl4gdrfNcd"}, {linkToCharge, "ch_1"}})},
-		{storedRecord, l.record()}, {storedRow1, []byte("\x00\x00\x00\x00\x05evt_1")}, {storedRow2, []byte("\x00\x00\x00\x00\x05evt_1\x01x\x00\x00\x02\x02\x02\x00\x00")}, {storedTotalKey, totalKey(movement{at: 1776163468, currency: "eur"}, "acct_1")},
+		{storedRecord, l.record()}, {storedRow1, []byte("\x00\x00\x00\x00\x05evt_1")}, {storedRow2, []byte("\x00\x00\x00\x00\x05evt_1\x01x\x00\x00\x02\x02\x02\x00\x00")}, {storedTotalKey, totalKey(1776163468, "eur", "acct_1")},
 		{storedForms, encodeForms([]*form{sampleForm})}, {storedValues, values},
 		{storedBody, codec.encode(slices.Concat(builtinText[:900], []byte("and more")), "")},
 	}

@@ -7,21 +7,58 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"tillhook/ledger/fold"
 )
 
-// Totals are kept by day, currency and account in the transaction that moves them. A line that comes to
-// nothing is taken out: the totals are a function of the set of events, like everything folded.
+// Totals are kept by day, currency and account in the transaction that moves them. A line that comes
+// to nothing is removed: the totals are a function of the set of events, like everything folded.
 
 const secondsADay = 24 * 60 * 60
 
-// totalKey: day, currency, account. Neither text has a NUL in it.
-func totalKey(m movement, account string) []byte {
-	day := m.at / secondsADay
-	if m.at%secondsADay < 0 {
+// amounts are sums of entries. refunded is less what came back, so that it may be negative.
+type amounts struct{ received, refunded, withdrawn, reinstated Sum }
+
+func (a amounts) plus(b amounts) amounts {
+	return amounts{a.received.Plus(b.received), a.refunded.Plus(b.refunded), a.withdrawn.Plus(b.withdrawn), a.reinstated.Plus(b.reinstated)}
+}
+
+func (a amounts) minus(b amounts) amounts {
+	return amounts{a.received.Minus(b.received), a.refunded.Minus(b.refunded), a.withdrawn.Minus(b.withdrawn), a.reinstated.Minus(b.reinstated)}
+}
+
+// net returns what is left of it.
+func (a amounts) net() Sum { return a.received.Minus(a.refunded).Minus(a.withdrawn).Plus(a.reinstated) }
+
+// amountsOf returns an entry as amounts.
+func amountsOf(e *Entry) (a amounts) {
+	switch n := fold.SumOf(e.Amount); e.Kind {
+	case fold.Received:
+		a.received = n
+	case fold.Refunded:
+		a.refunded = n
+	case fold.RefundReturned:
+		a.refunded = a.refunded.Minus(n)
+	case fold.DisputeWithdrawn:
+		a.withdrawn = n
+	case fold.DisputeReinstated:
+		a.reinstated = n
+	}
+	return a
+}
+
+// dayKey begins the keys of the totals of the day, in UTC, of a time in Unix seconds.
+func dayKey(at int64) []byte {
+	day := at / secondsADay
+	if at%secondsADay < 0 {
 		day--
 	}
-	key := binary.BigEndian.AppendUint64(nil, uint64(day)^1<<63)
-	return append(append(append(key, m.currency...), 0), account...)
+	return binary.BigEndian.AppendUint64(nil, uint64(day)^1<<63)
+}
+
+// totalKey returns the key of a total: day, currency, account. Neither text has a NUL in it.
+func totalKey(at int64, currency, account string) []byte {
+	return append(append(append(dayKey(at), currency...), 0), account...)
 }
 
 func readTotalKey(key []byte) (day int64, currency, account string, err error) {
@@ -37,16 +74,17 @@ func readTotalKey(key []byte) (day int64, currency, account string, err error) {
 
 func (a *amounts) encode() []byte {
 	var e encoder
-	for _, n := range []int64{a.received, a.refunded, a.withdrawn, a.reinstated} {
-		e.int(n)
+	for _, n := range []Sum{a.received, a.refunded, a.withdrawn, a.reinstated} {
+		e.int(n.Hi)
+		e.uint(n.Lo)
 	}
 	return e.buf
 }
 
 func decodeAmounts(value []byte) (a amounts, err error) {
 	d := decoder{buf: value}
-	for _, n := range []*int64{&a.received, &a.refunded, &a.withdrawn, &a.reinstated} {
-		*n = d.int()
+	for _, n := range []*Sum{&a.received, &a.refunded, &a.withdrawn, &a.reinstated} {
+		n.Hi, n.Lo = d.int(), d.uint()
 	}
 	return a, d.end()
 }
@@ -62,14 +100,10 @@ func (b *booking) newTotals(changes []*change) (map[string]amounts, error) {
 			moved = map[string]amounts{}
 		}
 		c.before.each(func(key string, m amounts) {
-			a := moved[key]
-			a.take(m)
-			moved[key] = a
+			moved[key] = moved[key].minus(m)
 		})
 		c.after.each(func(key string, m amounts) {
-			a := moved[key]
-			a.add(m)
-			moved[key] = a
+			moved[key] = moved[key].plus(m)
 		})
 	}
 	if moved == nil {
@@ -84,27 +118,27 @@ func (b *booking) newTotals(changes []*change) (map[string]amounts, error) {
 		if err != nil {
 			return nil, err
 		}
-		total.add(by)
-		totals[key] = total
+		totals[key] = total.plus(by)
 	}
 	return totals, nil
 }
 
-// movesAs tells whether the totals are the same with the one as with the other.
-func (e *effect) movesAs(other *effect) bool {
-	if e == nil || other == nil {
-		return (e == nil || len(e.movements) == 0) && (other == nil || len(other.movements) == 0)
+// movesAs reports whether the totals are the same with either of two states; nil is no payment.
+func (s *state) movesAs(other *state) bool {
+	if s == nil || other == nil {
+		return (s == nil || len(s.entries) == 0) && (other == nil || len(other.entries) == 0)
 	}
-	return e.view.Account == other.view.Account && slices.Equal(e.movements, other.movements)
+	return s.view.Account == other.view.Account && slices.Equal(s.entries, other.entries)
 }
 
-// each visits what a payment adds to the totals.
-func (e *effect) each(visit func(key string, m amounts)) {
-	if e == nil {
+// each calls visit with what each entry of a payment adds to a total; of nil with nothing.
+func (s *state) each(visit func(key string, m amounts)) {
+	if s == nil {
 		return
 	}
-	for _, m := range e.movements {
-		visit(string(totalKey(m, string(e.view.Account))), m.amounts)
+	for i := range s.entries {
+		e := &s.entries[i]
+		visit(string(totalKey(e.At, e.Currency, string(s.view.Account))), amountsOf(e))
 	}
 }
 
@@ -153,11 +187,11 @@ type Total struct {
 	Day        string `json:"day"` // 2026-11-23, in UTC
 	Currency   OrNull `json:"currency"`
 	Account    OrNull `json:"account"`
-	Received   int64  `json:"received"`
-	Refunded   int64  `json:"refunded"`
-	Withdrawn  int64  `json:"withdrawn"`
-	Reinstated int64  `json:"reinstated"`
-	Net        int64  `json:"net"`
+	Received   Sum    `json:"received"`
+	Refunded   Sum    `json:"refunded"`
+	Withdrawn  Sum    `json:"withdrawn"`
+	Reinstated Sum    `json:"reinstated"`
+	Net        Sum    `json:"net"`
 }
 
 // Totals lists the totals from one day on and before another, oldest first; a zero time sets no bound.
@@ -165,11 +199,11 @@ func (l *Ledger) Totals(from, to time.Time) ([]Total, error) {
 	list := []Total{}
 	next := []byte{}
 	if !from.IsZero() {
-		next = totalKey(movement{at: from.Unix()}, "")[:8]
+		next = dayKey(from.Unix())
 	}
 	var end []byte
 	if !to.IsZero() {
-		end = totalKey(movement{at: to.Unix()}, "")[:8]
+		end = dayKey(to.Unix())
 	}
 	for next != nil {
 		err := l.view(func(tx *txn) error {

@@ -7,8 +7,8 @@ type Ledger struct {
 	SizeBytes int64
 	FreeBytes int64
 	Events    uint64
-	Conflicts uint64
 	Payments  map[string]uint64 // by status
+	Flagged   map[string]uint64 // payments by flag, all flags there are
 }
 
 // WatchLedger has every scrape read the ledger's figures. While read fails the series are absent.
@@ -20,15 +20,15 @@ func (m *Metrics) WatchLedger(read func() (Ledger, error)) {
 type ledgerCollector struct{ read func() (Ledger, error) }
 
 var (
-	ledgerSize      = prometheus.NewDesc(namespace+"_ledger_size_bytes", "Size of the ledger's file.", nil, nil)
-	ledgerFree      = prometheus.NewDesc(namespace+"_ledger_free_bytes", "Part of the ledger's file that is free for use again.", nil, nil)
-	ledgerEvents    = prometheus.NewDesc(namespace+"_ledger_events", "Events in the ledger.", nil, nil)
-	ledgerConflicts = prometheus.NewDesc(namespace+"_ledger_conflicts", "Payments that carry a flag, for somebody to look at.", nil, nil)
-	ledgerPayments  = prometheus.NewDesc(namespace+"_ledger_payments", "Payments in the ledger by status.", []string{"status"}, nil)
+	ledgerSize     = prometheus.NewDesc(namespace+"_ledger_size_bytes", "Size of the ledger's file.", nil, nil)
+	ledgerFree     = prometheus.NewDesc(namespace+"_ledger_free_bytes", "Part of the ledger's file that is free for use again.", nil, nil)
+	ledgerEvents   = prometheus.NewDesc(namespace+"_ledger_events", "Events in the ledger.", nil, nil)
+	ledgerFlagged  = prometheus.NewDesc(namespace+"_ledger_flagged_payments", "Payments whose figures carry a flag. Those that end in _approximate only inform.", []string{"flag"}, nil)
+	ledgerPayments = prometheus.NewDesc(namespace+"_ledger_payments", "Payments in the ledger by status.", []string{"status"}, nil)
 )
 
 func (c ledgerCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{ledgerSize, ledgerFree, ledgerEvents, ledgerConflicts, ledgerPayments} {
+	for _, d := range []*prometheus.Desc{ledgerSize, ledgerFree, ledgerEvents, ledgerFlagged, ledgerPayments} {
 		ch <- d
 	}
 }
@@ -44,7 +44,9 @@ func (c ledgerCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(ledgerSize, float64(l.SizeBytes))
 	gauge(ledgerFree, float64(l.FreeBytes))
 	gauge(ledgerEvents, float64(l.Events))
-	gauge(ledgerConflicts, float64(l.Conflicts))
+	for flag, n := range l.Flagged {
+		gauge(ledgerFlagged, float64(n), flag)
+	}
 	for status, n := range l.Payments {
 		gauge(ledgerPayments, float64(n), status)
 	}

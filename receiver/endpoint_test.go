@@ -195,7 +195,7 @@ func TestAnHourWithoutAReceiver(t *testing.T) {
 	}
 	for i := range bodies {
 		payment, err := l.Payment(fmt.Sprintf("pi_3QbMissed%07d", i))
-		if err != nil || payment.Events != 1 || payment.AmountReceived != 4900 {
+		if err != nil || payment.Events != 1 || *payment.AmountReceived != 4900 {
 			t.Fatalf("payment %d: %+v, %v", i, payment, err)
 		}
 	}

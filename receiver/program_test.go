@@ -267,7 +267,8 @@ func TestScenariosOverHTTPWithAKill(t *testing.T) {
 		t.Fatalf("%v %s", err, answer)
 	}
 	for _, total := range summary.Totals {
-		net -= total.Net
+		n, _ := total.Net.Int64()
+		net -= n
 	}
 	if net != 0 {
 		t.Errorf("the totals of all days differ from the sum of all payments by %d", net)

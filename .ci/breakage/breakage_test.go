@@ -310,8 +310,12 @@ func TestBaseCommit(t *testing.T) {
 	clone := filepath.Join(t.TempDir(), "clone")
 	run("clone", "-q", "--depth=3", "--single-branch", "file://"+origin, clone)
 	t.Chdir(clone)
-	if base, err := baseCommit(recent); err == nil {
-		t.Errorf("in a shallow clone the base is %s", base)
+	oldest, err := git("rev-parse", "HEAD~2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if base, err := baseCommit(recent); err != nil || base != oldest {
+		t.Errorf("in a shallow clone the base is %s, %v; want its oldest commit %s", base, err, oldest)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -38,7 +39,8 @@ func baseCommit(name string) (string, error) {
 		return list[recentCommits], nil
 	}
 	if shallow, err := git("rev-parse", "--is-shallow-repository"); err != nil || shallow == "true" {
-		return "", errors.Join(err, fmt.Errorf("this clone has fewer than %d commits of the branch: git fetch --unshallow, or name a base with -changed COMMIT", recentCommits+1))
+		list := strings.Fields(commits) // a shallow clone: the oldest commit it has is the nearest to a base
+		return list[len(list)-1], err
 	}
 	return emptyTree, nil
 }
@@ -53,7 +55,7 @@ func changesSince(base string) (changes, error) {
 	if err != nil {
 		return changes{}, err
 	}
-	edits, err := git("diff", "--unified=0", "--no-renames", "--no-color", "--no-ext-diff", base, "--", tablePath)
+	edits, err := git("diff", "--unified=0", "--no-renames", "--no-color", "--no-ext-diff", base, "--", path.Dir(tablePath))
 	if err != nil {
 		return changes{}, err
 	}

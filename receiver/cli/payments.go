@@ -151,7 +151,7 @@ func (p *Program) showPayments(c *cobra.Command, answer []byte) error {
 		if pay.Amount != nil {
 			amount = money(*pay.Amount, pay.Currency)
 		}
-		rows = append(rows, []string{moment(pay.Created), pay.ID, orDash(pay.Status), amount, money(pay.AmountNet, pay.Currency),
+		rows = append(rows, []string{moment(pay.Created), pay.ID, statusOf(&pay), amount, knownMoney(pay.AmountNet, pay.Currency),
 			strings.Join(pay.Flags, " ")})
 	}
 	if err := table(p.Stdout, []string{"CREATED (UTC)", "PAYMENT", "STATUS", ">AMOUNT", ">NET", "FLAGS"}, rows); err != nil {
@@ -192,15 +192,19 @@ func (p *Program) showPayment(answer, storyAnswer []byte) error {
 		return fmt.Errorf("read the receiver's answer: %w", err)
 	}
 	pairs := [][2]string{
-		{"Payment", pay.ID}, {"Mode", ledger.ModeName(pay.Livemode)}, {"Account", clean(string(pay.Account))}, {"Status", orDash(pay.Status)},
+		{"Payment", pay.ID}, {"Mode", ledger.ModeName(pay.Livemode)}, {"Account", clean(string(pay.Account))}, {"Status", statusOf(&pay)},
 	}
 	if pay.Amount != nil {
 		pairs = append(pairs, [2]string{"Amount", money(*pay.Amount, pay.Currency)})
 	}
+	fee := ""
+	if pay.Fee != nil {
+		fee = money(*pay.Fee, pay.Currency)
+	}
 	pairs = append(pairs, [][2]string{
-		{"Capturable", someMoney(pay.AmountCapturable, pay.Currency)}, {"Received", money(pay.AmountReceived, pay.Currency)},
+		{"Capturable", someMoney(&pay.AmountCapturable, pay.Currency)}, {"Received", knownMoney(pay.AmountReceived, pay.Currency)},
 		{"Refunded", someMoney(pay.AmountRefunded, pay.Currency)}, {"Disputed", someMoney(pay.DisputeWithdrawn, pay.Currency)},
-		{"Reinstated", someMoney(pay.DisputeReinstated, pay.Currency)}, {"Net", money(pay.AmountNet, pay.Currency)},
+		{"Reinstated", someMoney(pay.DisputeReinstated, pay.Currency)}, {"Fee", fee}, {"Net", knownMoney(pay.AmountNet, pay.Currency)},
 		{"Customer", clean(string(pay.Customer))}, {"Description", clean(string(pay.Description))}, {"Charge", clean(string(pay.LatestCharge))},
 	}...)
 	for _, k := range slices.Sorted(maps.Keys(pay.Metadata)) {
@@ -222,6 +226,14 @@ func (p *Program) showPayment(answer, storyAnswer []byte) error {
 		rows = append(rows, []string{moment(m.Happened), clean(m.What), orDash(m.Type), m.Event, remarks(m)})
 	}
 	return table(p.Stdout, []string{"HAPPENED (UTC)", "WHAT", "TOLD BY", "EVENT", "REMARKS"}, rows)
+}
+
+// statusOf is the state of a payment: its PaymentIntent's, and while only a charge was seen the charge's.
+func statusOf(pay *ledger.Payment) string {
+	if pay.Status == "" && pay.ChargeStatus != "" {
+		return "charge " + clean(string(pay.ChargeStatus))
+	}
+	return orDash(pay.Status)
 }
 
 // remarks say what was not as it should be with a moment's event: late, out of order, repeated.

@@ -89,12 +89,20 @@ func money(amount int64, currency ledger.OrNull) string {
 	return strings.TrimSpace(ledger.Decimal(amount, string(currency)) + " " + strings.ToUpper(clean(string(currency))))
 }
 
-// someMoney leaves 0 out.
-func someMoney(amount int64, currency ledger.OrNull) string {
-	if amount == 0 {
+// knownMoney writes an amount, or says that it is unknown.
+func knownMoney(amount *int64, currency ledger.OrNull) string {
+	if amount == nil {
+		return "unknown"
+	}
+	return money(*amount, currency)
+}
+
+// someMoney is [knownMoney], but empty for 0.
+func someMoney(amount *int64, currency ledger.OrNull) string {
+	if amount != nil && *amount == 0 {
 		return ""
 	}
-	return money(amount, currency)
+	return knownMoney(amount, currency)
 }
 
 // maxCell is how many characters of somebody else's text a table shows.

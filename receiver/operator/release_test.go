@@ -104,7 +104,7 @@ func TestRelease(t *testing.T) {
 			}
 		}
 	}
-	if p, err := l.Payment("pi_held"); err != nil || p.Events != 1 || p.AmountReceived != 500 {
+	if p, err := l.Payment("pi_held"); err != nil || p.Events != 1 || *p.AmountReceived != 500 {
 		t.Errorf("it is booked as %+v, %v", p, err)
 	}
 	if s := summaryOf(t, h, ""); s.Health.Status != "ok" || s.Events[ledger.Quarantined] != 0 || s.Events[ledger.Applied] != 2 {

@@ -2,6 +2,7 @@ package operator
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -117,12 +118,43 @@ func (op *Operator) health(stats ledger.Stats) SummaryHealth {
 	}
 	say("quarantine", held > 0, "warn", "Nothing lies in quarantine.",
 		fmt.Sprintf("Events that could not be used lie in quarantine: %s.", strings.Join(reasons, ", ")), "tillhook events --outcome quarantined")
-	say("conflicts", stats.Conflicts > 0, "warn", "No payment contradicts itself.",
-		fmt.Sprintf("Payments with a flag: %d.", stats.Conflicts), "find them in tillhook payments and compare them with Stripe's Dashboard")
+	flagged := flaggedPayments(stats)
+	say("conflicts", len(flagged) > 0, "warn", "No payment contradicts itself.",
+		fmt.Sprintf("Payments whose figures need a look, by flag: %s.", strings.Join(flagged, ", ")),
+		"find them in tillhook payments and compare them with Stripe's Dashboard")
+	silent := op.silentPayments(stats)
+	say("received_unknown", silent != "", "warn", "The events that arrive say what was received.", silent,
+		"have the endpoint sent the payment_intent.* and charge.* events too: tillhook endpoint update, or Stripe's Dashboard")
 	if op.Watch != nil {
 		for _, s := range op.Watch() {
 			say(s.Name, s.Verdict != verdicts[0], s.Verdict, s.Sentence, s.Sentence, string(s.Next))
 		}
 	}
 	return h
+}
+
+// flaggedPayments counts the payments by flag, for those flags that need a look.
+func flaggedPayments(stats ledger.Stats) (list []string) {
+	for _, flag := range slices.Sorted(maps.Keys(stats.Flagged)) {
+		if n := stats.Flagged[flag]; n > 0 && ledger.NeedsLook(flag) {
+			list = append(list, fmt.Sprintf("%d %s", n, flag))
+		}
+	}
+	return list
+}
+
+// silentTime is how long the events that say what was received may come after Checkout's.
+const silentTime = 10 * time.Minute
+
+// silentPayments says that invoices or Checkout Sessions arrive without the events that say what was
+// received; "" if that is not so.
+func (op *Operator) silentPayments(stats ledger.Stats) string {
+	if stats.Money == 0 && stats.Invoices > 0 {
+		return fmt.Sprintf("Events of invoices arrive (%d), and none of a PaymentIntent or a charge: invoices do not say what was received.", stats.Invoices)
+	}
+	n, err := op.Ledger.UnknownReceived(time.Now().Add(-silentTime))
+	if err != nil || n == 0 { // an error is the finding of the storage
+		return ""
+	}
+	return fmt.Sprintf("Of %d payments only Checkout Sessions arrive, which do not say what was received: it is shown as unknown.", n)
 }

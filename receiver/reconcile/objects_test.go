@@ -3,6 +3,7 @@ package reconcile_test
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -63,7 +64,7 @@ func TestDoubtfulPaymentsAreFetched(t *testing.T) {
 	before := s.events()
 	report := s.round(reconcile.Request{})
 	for id, status := range map[string]string{"pi_stuck": "succeeded", "pi_still": "processing", "pi_fresh": "processing", "pi_held": "canceled", "pi_holds": "requires_capture", "pi_both": "succeeded"} {
-		if p := s.payment(id); string(p.Status) != status || len(p.Flags) != 0 {
+		if p := s.payment(id); string(p.Status) != status || slices.Contains(p.Flags, "conflict") {
 			t.Errorf("%s is %s with the flags %v, want %s", id, p.Status, p.Flags, status)
 		}
 	}
@@ -93,14 +94,14 @@ func TestRefundsThatDoNotAddUp(t *testing.T) {
 	}
 	s.deliver(made("evt_r1", "payment_intent.succeeded", old, intent("pi_back", "succeeded", 4900, old)))
 	s.deliver(made("evt_r2", "charge.refunded", old+100, charge(120*30)))
-	if p := s.payment("pi_back"); p.AmountRefunded != 3600 || len(p.Refunds) != 0 {
+	if p := s.payment("pi_back"); *p.AmountRefunded != 3600 || len(p.Refunds) != 0 {
 		t.Fatalf("before: %+v", p)
 	}
 	for i := range 120 {
 		s.account.Put(fmt.Appendf(nil, `{"id":"re_%03d","object":"refund","status":"succeeded","amount":30,"currency":"eur","charge":"ch_back","payment_intent":"pi_back","created":%d}`, i, old+50), "")
 	}
 	report := s.round(reconcile.Request{})
-	if p := s.payment("pi_back"); p.AmountRefunded != 3600 || len(p.Refunds) != 120 || report.Fetched != 120 {
+	if p := s.payment("pi_back"); *p.AmountRefunded != 3600 || len(p.Refunds) != 120 || report.Fetched != 120 {
 		t.Errorf("after: %d in %d refunds; it said %+v", p.AmountRefunded, len(p.Refunds), report)
 	}
 	if err := s.books.SetMarks(t.Context(), map[string]int64{"objects-day": 0, "doubts-day": 0}); err != nil {
@@ -123,7 +124,7 @@ func TestObjectsWithoutEvents(t *testing.T) {
 	s.account.Put(fmt.Appendf(nil, `{"id":"ch_old","object":"charge","status":"succeeded","captured":true,"amount":1,"currency":"eur","created":%d}`, now-5*86400), "")
 	report := s.round(reconcile.Request{})
 	p := s.payment("pi_lost")
-	if p.AmountReceived != 1500 || p.AmountRefunded != 500 || p.DisputeWithdrawn != 1000 || p.Events != 3 {
+	if *p.AmountReceived != 1500 || *p.AmountRefunded != 500 || *p.DisputeWithdrawn != 1000 || p.Events != 3 {
 		t.Errorf("booked as %+v", p)
 	}
 	if report.Fetched != 3 || s.events() != 3 {
@@ -167,7 +168,7 @@ func TestThinEventsAreResolved(t *testing.T) {
 	}
 	p := s.payment(related)
 	rec, err := s.books.Event(e.ID)
-	if err != nil || rec.Outcome == ledger.Quarantined || rec.Source != ledger.Webhook || string(rec.PaymentID) != related || p.AmountReceived != 4900 || p.Events != 2 {
+	if err != nil || rec.Outcome == ledger.Quarantined || rec.Source != ledger.Webhook || string(rec.PaymentID) != related || *p.AmountReceived != 4900 || p.Events != 2 {
 		t.Errorf("the event is %+v, the payment %+v, %v", rec, p, err)
 	}
 	if res := s.deliver(thin); res.Status != ledger.AlreadyProcessed {

@@ -217,9 +217,13 @@ func (w *round) run(ctx context.Context) error {
 	if err := w.examine(ctx); err != nil {
 		return err
 	}
-	accounts, err := w.Ledger.Accounts()
+	known, err := w.Ledger.Accounts()
 	if err != nil {
 		return err
+	}
+	var accounts []string
+	for _, account := range known {
+		accounts = append(accounts, account.ID)
 	}
 	if err := w.recognise(ctx); err != nil {
 		return err

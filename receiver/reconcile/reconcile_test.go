@@ -125,7 +125,7 @@ func TestAnHourThatWasMissed(t *testing.T) {
 		t.Fatalf("%d payments, %v", len(page), err)
 	}
 	for _, p := range page {
-		if p.Events != 1 || p.AmountReceived != 4900 {
+		if p.Events != 1 || *p.AmountReceived != 4900 {
 			t.Errorf("booked as %+v", p)
 		}
 	}

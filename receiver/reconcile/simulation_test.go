@@ -105,7 +105,7 @@ func liveThrough(t *testing.T, rng *rand.Rand) {
 			}
 			continue
 		}
-		if p.Events != 1 || p.AmountReceived != 4900 {
+		if p.Events != 1 || *p.AmountReceived != 4900 {
 			t.Errorf("payment %d is booked as %+v", i, p)
 		}
 	}

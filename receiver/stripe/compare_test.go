@@ -158,11 +158,11 @@ func compareCharge(t *testing.T, c *ledger.Charge, object asRead) {
 		amount = c.Amount
 	}
 	same(t, "amount_captured", c.AmountCaptured, amount)
-	if c.Fee != nil {
+	if c.Booking != nil {
 		fields, _ := object.fields["balance_transaction"].(map[string]any)
 		transaction := asRead{t, fields}
-		same(t, "fee", c.Fee.Amount, transaction.money("fee"))
-		same(t, "the fee's currency", c.Fee.Currency, transaction.currency())
+		same(t, "fee", c.Booking.Fee, transaction.money("fee"))
+		same(t, "the fee's currency", c.Booking.Currency, transaction.currency())
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"strconv"
+	"strings"
 	"time"
 
 	"tillhook/ledger"
@@ -11,7 +12,7 @@ import (
 
 // envelope is what every event has around its object.
 type envelope struct {
-	id, object, typ, account, apiVersion, created, livemode, data value
+	id, object, typ, account, context, apiVersion, created, livemode, data value
 }
 
 func (e *envelope) read(v value) {
@@ -25,6 +26,8 @@ func (e *envelope) read(v value) {
 			e.typ = field
 		case "account":
 			e.account = field
+		case "context":
+			e.context = field
 		case "api_version":
 			e.apiVersion = field
 		case "created":
@@ -82,12 +85,35 @@ func fill(e *ledger.Event, env *envelope) (complete bool) {
 	if mode, ok := env.livemode.boolean(); ok {
 		e.Livemode, modeOK = mode, true
 	}
-	if account, _ := env.account.text(); usableID(account) {
-		e.Account = account
+	e.Context = readContext(env.context)
+	if e.Account, _ = env.account.text(); !usableID(e.Account) {
+		e.Account = accountOf(e.Context)
 	}
 	e.APIVersion, _ = env.apiVersion.text()
 	e.Created = readTime(env.created)
 	return idOK && typeOK && modeOK
+}
+
+// readContext reads the path that names whose event it is, as "org_…/acct_…"; "" if it is none.
+// https://docs.stripe.com/api/events/object#event_object-context
+func readContext(v value) string {
+	context, _ := v.text()
+	for element := range strings.SplitSeq(context, "/") {
+		if !usableID(element) || len(context) > 255 {
+			return ""
+		}
+	}
+	return context
+}
+
+// accountOf returns the last account in a context, "" if there is none.
+func accountOf(context string) (account string) {
+	for element := range strings.SplitSeq(context, "/") {
+		if strings.HasPrefix(element, "acct_") {
+			account = element
+		}
+	}
+	return account
 }
 
 // usableID tells whether a text can be an id of Stripe's. It bounds what becomes a key on disk.

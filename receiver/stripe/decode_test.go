@@ -199,7 +199,7 @@ func TestWhatIsTolerated(t *testing.T) {
     "id": null,
     "idempotency_key": null
   }`, `"request": "req_2015"`), same2)
-	check("a connected account", altered(t, name, `"object": "event"`, `"object": "event", "account": "acct_1", "context": "acct_2"`), func(e *ledger.Event) { e.Account = "acct_1" })
+	check("a connected account", altered(t, name, `"object": "event"`, `"object": "event", "account": "acct_1", "context": "acct_2"`), func(e *ledger.Event) { e.Account, e.Context = "acct_1", "acct_2" })
 	check("an unknown type of payment event", altered(t, name, `"type": "payment_intent.succeeded"`, `"type": "payment_intent.frobnicated"`), func(e *ledger.Event) { e.Type = "payment_intent.frobnicated" })
 	check("a payment in an event of another name", altered(t, name, `"type": "payment_intent.succeeded"`, `"type": "treasury.something"`), func(e *ledger.Event) { e.Type = "treasury.something" })
 	check("an unknown status", altered(t, name, `"status": "succeeded"`, `"status": "requires_reconfirmation"`), func(e *ledger.Event) { e.Facts.Intents[0].Status = "requires_reconfirmation" })

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"tillhook/ledger"
+	"tillhook/ledger/fold"
 )
 
 // reader gathers what an event's object states, and what the objects inside it state: links may be
@@ -116,7 +117,7 @@ func (m *fields) id(field value) string {
 func (r *reader) charge(v value, depth int) bool {
 	c := ledger.Charge{Captured: true}
 	var m fields
-	var intent, refunds, dispute value
+	var in struct{ intent, refunds, dispute, paid, customerAccount value }
 	hasCaptured := false
 	v.fields(func(name []byte, field value) {
 		switch string(name) {
@@ -124,6 +125,8 @@ func (r *reader) charge(v value, depth int) bool {
 			c.ID = m.id(field)
 		case "status":
 			c.Status, _ = field.text()
+		case "paid":
+			in.paid = field
 		case "currency":
 			c.Currency = m.currency(field)
 		case "amount":
@@ -138,6 +141,8 @@ func (r *reader) charge(v value, depth int) bool {
 			}
 		case "customer":
 			c.Customer = readLink(field)
+		case "customer_account":
+			in.customerAccount = field
 		case "description":
 			c.Description, _ = field.text()
 		case "metadata":
@@ -147,48 +152,71 @@ func (r *reader) charge(v value, depth int) bool {
 		case "created":
 			c.Created = readTime(field)
 		case "balance_transaction":
-			c.Fee = readFee(field)
+			c.Booking = readBooking(field)
 		case "payment_intent":
-			intent = field
+			in.intent = field
 		case "refunds":
-			refunds = field
+			in.refunds = field
 		case "dispute":
-			dispute = field
+			in.dispute = field
 		}
 	})
-	if m.unreadable || c.ID == "" || c.Status == "" {
+	if c.Status = chargeStatus(c.Status, in.paid); m.unreadable || c.ID == "" || c.Status == "" {
 		return false
+	}
+	if c.Customer == "" {
+		c.Customer = readLink(in.customerAccount)
 	}
 	if !hasCaptured && c.Captured {
 		c.AmountCaptured = c.Amount
 	}
-	r.name(readLink(intent), c.ID)
+	r.name(readLink(in.intent), c.ID)
 	r.facts.Charges = append(r.facts.Charges, c)
-	r.inside(intent, depth, r.intent)
-	listed(refunds, func(v value) {
+	r.inside(in.intent, depth, r.intent)
+	listed(in.refunds, func(v value) {
 		r.inside(v, depth, func(v value, depth int) bool { return r.refundOf(v, depth, c.ID) })
 	})
-	r.inside(dispute, depth, func(v value, depth int) bool { return r.disputeOf(v, depth, c.ID) })
+	r.inside(in.dispute, depth, func(v value, depth int) bool { return r.disputeOf(v, depth, c.ID) })
 	return true
 }
 
-// readFee reads what a balance transaction, where it is expanded, says of Stripe's fee.
-func readFee(v value) *ledger.Fee {
-	var fee ledger.Fee
+// chargeStatus returns a charge's status in today's words. Versions before 2015-02-18 call a charge
+// that succeeded paid, and the oldest ones have no status beside the field paid.
+// https://docs.stripe.com/upgrades#2015-02-18
+func chargeStatus(status string, paid value) string {
+	if status == "paid" {
+		return "succeeded"
+	}
+	if isPaid, known := paid.boolean(); status == "" && known {
+		if isPaid {
+			return "succeeded"
+		}
+		return "failed"
+	}
+	return status
+}
+
+// readBooking reads a charge's balance transaction where it is expanded; nil if it is not.
+func readBooking(v value) *ledger.Booking {
+	var b ledger.Booking
 	var m fields
 	known := false
 	v.fields(func(name []byte, field value) {
 		switch string(name) {
+		case "id":
+			b.ID, _ = field.text()
+		case "created":
+			b.Created = readTime(field)
 		case "fee":
-			fee.Amount, known = m.money(field), !field.isNull()
+			b.Fee, known = m.money(field), !field.isNull()
 		case "currency":
-			fee.Currency = m.currency(field)
+			b.Currency = m.currency(field)
 		}
 	})
-	if !known || m.unreadable || fee.Currency == "" {
+	if !known || m.unreadable || b.Currency == "" {
 		return nil
 	}
-	return &fee
+	return &b
 }
 
 func (r *reader) refund(v value, depth int) bool { return r.refundOf(v, depth, "") }
@@ -213,6 +241,10 @@ func (r *reader) refundOf(v value, depth int, charge string) bool {
 			f.Reason, _ = field.text()
 		case "created":
 			f.Created = readTime(field)
+		case "balance_transaction":
+			f.Booked = readTime(field.field("created"))
+		case "failure_balance_transaction":
+			f.Returned = readTime(field.field("created"))
 		case "charge":
 			of = field
 		case "payment_intent":
@@ -242,7 +274,9 @@ func (r *reader) disputeOf(v value, depth int, charge string) bool {
 	v.fields(func(name []byte, field value) {
 		switch string(name) {
 		case "id":
-			d.ID = m.id(field)
+			if !field.isNull() {
+				d.ID = m.id(field)
+			}
 		case "status":
 			d.Status, _ = field.text()
 		case "currency":
@@ -261,11 +295,14 @@ func (r *reader) disputeOf(v value, depth int, charge string) bool {
 			field.elements(func(t value) { d.Transactions = append(d.Transactions, m.transaction(t)) })
 		}
 	})
-	if m.unreadable || d.ID == "" || d.Status == "" {
-		return false
-	}
 	if named := readLink(of); named != "" {
 		d.Charge = named
+	}
+	if d.ID == "" && d.Charge != "" { // the oldest versions give it none
+		d.ID = fold.DisputeOf(d.Charge)
+	}
+	if m.unreadable || !usableID(d.ID) || d.Status == "" {
+		return false
 	}
 	r.name(readLink(intent), d.Charge)
 	r.facts.Disputes = append(r.facts.Disputes, d)

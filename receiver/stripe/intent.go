@@ -6,7 +6,7 @@ import "tillhook/ledger"
 func (r *reader) intent(v value, depth int) bool {
 	var in ledger.Intent
 	var m fields
-	var charges, latest value
+	var charges, latest, customerAccount value
 	v.fields(func(name []byte, field value) {
 		switch string(name) {
 		case "id":
@@ -25,6 +25,8 @@ func (r *reader) intent(v value, depth int) bool {
 			in.Created = readTime(field)
 		case "customer":
 			in.Customer = readLink(field)
+		case "customer_account":
+			customerAccount = field
 		case "latest_charge":
 			in.LatestCharge, latest = readLink(field), field
 		case "charges":
@@ -39,6 +41,9 @@ func (r *reader) intent(v value, depth int) bool {
 	})
 	if m.unreadable || in.ID == "" || in.Status == "" {
 		return false
+	}
+	if in.Customer == "" {
+		in.Customer = readLink(customerAccount)
 	}
 	if r.name(in.ID, in.LatestCharge); in.ID != r.facts.PaymentIntent {
 		return true // within an object that names another one

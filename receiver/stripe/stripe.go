@@ -14,7 +14,7 @@ import "slices"
 
 // Decoder names what Decode makes of a body. It changes whenever Decode can use a body that it could not use before:
 // what lies in quarantine is then tried again.
-const Decoder = "2"
+const Decoder = "3"
 
 // Types are the event types that move money or tell of it. Any other is recorded, and counted as "other".
 // https://docs.stripe.com/api/events/types

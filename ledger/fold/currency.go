@@ -1,0 +1,47 @@
+package fold
+
+import (
+	"strconv"
+	"strings"
+)
+
+// Stripe's API counts in a currency's minor unit. These currencies have none, or a thousandth; every
+// other has a hundredth, ISK and UGX included although nobody pays with their hundredths.
+// https://docs.stripe.com/currencies
+const (
+	zeroDecimal  = " bif clp djf gnf jpy kmf krw mga pyg rwf vnd vuv xaf xof xpf "
+	threeDecimal = " bhd jod kwd omr tnd "
+)
+
+// Decimals returns how many digits of an amount in the currency's minor unit stand behind the point.
+func Decimals(currency string) int {
+	switch word := " " + strings.ToLower(currency) + " "; {
+	case strings.Contains(zeroDecimal, word):
+		return 0
+	case strings.Contains(threeDecimal, word):
+		return 3
+	}
+	return 2
+}
+
+// Decimal returns an amount in the currency's major unit: Decimal(2099, "usd") is "20.99".
+func Decimal(amount int64, currency string) string {
+	return DecimalDigits(strconv.FormatInt(amount, 10), currency)
+}
+
+// DecimalDigits is [Decimal] of an integer of any size, written in decimal digits.
+func DecimalDigits(integer, currency string) string {
+	n := Decimals(currency)
+	digits, negative := strings.CutPrefix(integer, "-")
+	sign := ""
+	if negative {
+		sign = "-"
+	}
+	if n == 0 {
+		return sign + digits
+	}
+	if missing := n + 1 - len(digits); missing > 0 {
+		digits = strings.Repeat("0", missing) + digits
+	}
+	return sign + digits[:len(digits)-n] + "." + digits[len(digits)-n:]
+}

@@ -1,0 +1,4 @@
+package fold
+
+// Scale is scale, for tests.
+var Scale = scale

@@ -1,0 +1,35 @@
+package fold
+
+import (
+	"bytes"
+	"encoding/json"
+	"strconv"
+)
+
+// OrNull is a text that JSON shows as null while it is empty.
+type OrNull string
+
+// MarshalJSON returns null for the empty text.
+func (s OrNull) MarshalJSON() ([]byte, error) {
+	if s == "" {
+		return []byte("null"), nil
+	}
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(string(s)); err != nil {
+		return nil, err
+	}
+	return bytes.TrimRight(b.Bytes(), "\n"), nil
+}
+
+// OrNullTime is a time in Unix seconds that JSON shows as null while it is unknown (0).
+type OrNullTime int64
+
+// MarshalJSON returns null for the unknown time.
+func (t OrNullTime) MarshalJSON() ([]byte, error) {
+	if t == 0 {
+		return []byte("null"), nil
+	}
+	return strconv.AppendInt(nil, int64(t), 10), nil
+}

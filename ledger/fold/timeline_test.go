@@ -1,0 +1,92 @@
+package fold_test
+
+import (
+	"strings"
+	"testing"
+
+	"tillhook/ledger/fold"
+)
+
+// Sentences say the amounts that were booked, which the object of the event alone does not always have.
+func TestTimeline(t *testing.T) {
+	charge := func(change func(*fold.Charge)) *fold.Facts {
+		c := fold.Charge{ID: "ch_1", Status: "succeeded", Currency: "gbp", Amount: 5000, AmountCaptured: 5000, Captured: true, Created: 1}
+		change(&c)
+		return &fold.Facts{Charge: "ch_1", Charges: []fold.Charge{c}}
+	}
+	captured := func(amount, refunded int64) *fold.Facts {
+		return charge(func(c *fold.Charge) { c.AmountCaptured, c.AmountRefunded = amount, refunded })
+	}
+	dispute := func(status string, txns ...fold.Transaction) *fold.Facts {
+		return &fold.Facts{Charge: "ch_1", Disputes: []fold.Dispute{{ID: "dp_1", Charge: "ch_1", Status: status, Currency: "gbp", Amount: 6500,
+			Reason: "fraudulent", Transactions: txns}}}
+	}
+	taken := fold.Transaction{ID: "txn_1", Amount: -6500, Currency: "gbp", Created: 3}
+	back := fold.Transaction{ID: "txn_2", Amount: 50, Currency: "gbp", Created: 4}
+	again := fold.Transaction{ID: "txn_3", Amount: -6450, Currency: "gbp", Created: 5}
+	euros := fold.Transaction{ID: "txn_4", Amount: -7000, Currency: "eur", Created: 3}
+	few := fold.Transaction{ID: "txn_5", Amount: 70, Currency: "eur", Created: 4}
+	refund := func(status string) *fold.Facts {
+		return &fold.Facts{Charge: "ch_1", Refunds: []fold.Refund{{ID: "re_1", Charge: "ch_1", Status: status, Currency: "gbp", Amount: 2000, Created: 3}}}
+	}
+	type told struct {
+		typ   string
+		facts *fold.Facts
+	}
+	for _, c := range []struct {
+		name   string
+		events []told
+		want   string
+	}{
+		{"a dispute is given back in part", []told{{"charge.succeeded", captured(5000, 0)}, {"charge.dispute.funds_withdrawn", dispute("needs_response", taken)},
+			{"charge.dispute.closed", dispute("lost", taken, back)}, {"charge.dispute.funds_reinstated", dispute("lost", taken, back)}},
+			"Charged 50.00 GBP. Withdrawn for the dispute: 65.00 GBP. The dispute over 65.00 GBP was lost. Given back from the dispute: 0.50 GBP."},
+		{"and withdrawn again", []told{{"charge.succeeded", captured(5000, 0)}, {"charge.dispute.funds_withdrawn", dispute("needs_response", taken)},
+			{"charge.dispute.funds_reinstated", dispute("lost", taken, back)}, {"charge.dispute.funds_withdrawn", dispute("lost", taken, back, again)}},
+			"Charged 50.00 GBP. Withdrawn for the dispute: 65.00 GBP. Given back from the dispute: 0.50 GBP. Withdrawn for the dispute: 64.50 GBP."},
+		{"in another currency it is about", []told{{"charge.succeeded", captured(5000, 0)}, {"charge.dispute.funds_withdrawn", dispute("lost", euros)},
+			{"charge.dispute.funds_reinstated", dispute("lost", euros, few)}},
+			"Charged 50.00 GBP. Withdrawn for the dispute: about 65.00 GBP. Given back from the dispute: about 0.65 GBP."},
+		{"what is not counted is said", []told{{"charge.succeeded", captured(5000, 0)}, {"charge.dispute.funds_reinstated", dispute("lost", few)}},
+			"Charged 50.00 GBP. Given back from the dispute: 0.70 EUR (not counted)."},
+		{"an old dispute without transactions", []told{{"charge.succeeded", captured(5000, 0)}, {"charge.dispute.funds_withdrawn", dispute("lost")}},
+			"Charged 50.00 GBP. Withdrawn for the dispute: an amount that the event does not say."},
+		{"further captures, and a refund between them", []told{{"charge.succeeded", charge(func(c *fold.Charge) { c.AmountCaptured, c.Captured = 0, false })},
+			{"charge.captured", captured(2000, 0)}, {"charge.refunded", captured(2000, 500)}, {"charge.captured", captured(5000, 500)}},
+			"Authorised 50.00 GBP, not yet captured. Captured 20.00 GBP of 50.00 GBP. Refunded so far: 5.00 GBP of 20.00 GBP. Captured 30.00 GBP more: 50.00 GBP of 50.00 GBP."},
+		{"a release by a newer endpoint", []told{{"charge.succeeded", charge(func(c *fold.Charge) { c.AmountCaptured, c.Captured = 0, false })},
+			{"charge.captured", captured(3000, 2000)}, {"charge.refunded", captured(3000, 2000)}, {"charge.refunded", captured(3000, 2500)}, {"refund.created", refund("succeeded")}},
+			"Authorised 50.00 GBP, not yet captured. Captured 30.00 GBP of 50.00 GBP. Released 20.00 GBP that had not been captured; no money moved. " +
+				"Refunded so far: 5.00 GBP of 30.00 GBP. Released 20.00 GBP that had not been captured, which Stripe calls a refund; no money moved."},
+		{"a refund comes back and is made again", []told{{"charge.succeeded", captured(5000, 0)}, {"charge.refunded", captured(5000, 2000)},
+			{"refund.failed", refund("failed")}, {"charge.updated", captured(5000, 0)}, {"charge.refunded", captured(5000, 1500)}},
+			"Charged 50.00 GBP. Refunded so far: 20.00 GBP of 50.00 GBP. The refund of 20.00 GBP failed: the money came back. A refund of 20.00 GBP came back. " +
+				"Refunded so far: 15.00 GBP of 50.00 GBP."},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var events []fold.Event
+			for i, e := range c.events {
+				events = append(events, fold.Event{ID: "evt_" + string(rune('a'+i)), Type: e.typ, APIVersion: "2025-08-27.basil", Created: int64(i + 1), Facts: e.facts})
+			}
+			_, sentences := fold.Timeline("ch_1", events)
+			if got := strings.Join(sentences, " "); got != c.want {
+				t.Errorf("got  %s\nwant %s", got, c.want)
+			}
+		})
+	}
+}
+
+// A refund as large as what a capture released, but of unknown time, is not taken for the release.
+func TestAReleaseHasATime(t *testing.T) {
+	captured := fold.Charge{ID: "ch_1", Status: "succeeded", Currency: "eur", Amount: 5000, AmountCaptured: 3000, AmountRefunded: 2000, Captured: true, Created: 1}
+	for created, want := range map[int64]int64{0: 2000, 4: 0} {
+		r := fold.Fold("ch_1", []fold.Event{
+			{ID: "evt_1", Type: "charge.captured", Created: 3, Facts: &fold.Facts{Charge: "ch_1", Charges: []fold.Charge{captured}}},
+			{ID: "evt_2", Type: "refund.created", Created: 4, Facts: &fold.Facts{Charge: "ch_1", Refunds: []fold.Refund{{ID: "re_1", Charge: "ch_1",
+				Status: "succeeded", Currency: "eur", Amount: 2000, Created: created}}}},
+		})
+		if got := *r.Payment.AmountRefunded; got != want {
+			t.Errorf("of a refund created at %d: refunded %d, want %d", created, got, want)
+		}
+	}
+}

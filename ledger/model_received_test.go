@@ -1,0 +1,383 @@
+package ledger_test
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"math/big"
+	"slices"
+
+	"tillhook/ledger"
+	"tillhook/ledger/fold"
+)
+
+// This part of the model decides what a payment looks like, and what was received.
+
+func terminal(status string) bool { return status == "succeeded" || status == "canceled" }
+
+// intentCreated returns when the PaymentIntent was created, 0 if unknown.
+func (b *book) intentCreated() int64 {
+	return earliest(b.intents, func(in snapshot[ledger.Intent]) int64 { return in.object.Created })
+}
+
+// describe fills the fields that one snapshot decides.
+func (b *book) describe() {
+	best := greatest(b.charges, compareCharges)
+	if best != nil {
+		b.payment.ChargeStatus = ledger.OrNull(b.chargeStatus(best.object.ID))
+	}
+	p := &b.payment
+	standing := b.standing()
+	decided := b.decided(standing)
+	winner := greatest(standing, compareIntents(decided))
+	if winner == nil {
+		if best != nil {
+			b.rule("payment described by its charge")
+			c := best.object
+			p.Currency, p.Customer, p.Description = ledger.OrNull(c.Currency), ledger.OrNull(c.Customer), ledger.OrNull(c.Description)
+			p.LatestCharge = ledger.OrNull(c.ID)
+			maps.Copy(p.Metadata, c.Metadata)
+			p.Amount = shown(c.Amount)
+		}
+		return
+	}
+	in := winner.object
+	p.Status, p.Customer, p.Description = ledger.OrNull(in.Status), ledger.OrNull(in.Customer), ledger.OrNull(in.Description)
+	p.LastPaymentError = in.LastError
+	maps.Copy(p.Metadata, in.Metadata)
+	if !terminal(in.Status) {
+		p.AmountCapturable = known(in.AmountCapturable)
+	}
+	withCharge := only(standing, func(in snapshot[ledger.Intent]) bool { return in.object.LatestCharge != "" })
+	if last := greatest(withCharge, compareIntents(decided)); last != nil {
+		p.LatestCharge = ledger.OrNull(last.object.LatestCharge)
+		if in.LatestCharge == "" {
+			b.rule("latest_charge of another snapshot than the winner")
+		}
+	}
+	b.describeAmount(standing, best)
+}
+
+// describeAmount decides the payment's currency and amount. API versions of 2026 promise neither, so each
+// is that of the best PaymentIntent snapshot that has one, else the best charge's.
+func (b *book) describeAmount(standing []snapshot[ledger.Intent], best *snapshot[ledger.Charge]) {
+	p, order := &b.payment, compareIntents(b.decided(standing))
+	winner := greatest(standing, order)
+	withCurrency := only(standing, func(in snapshot[ledger.Intent]) bool { return in.object.Currency != "" })
+	if last := greatest(withCurrency, order); last != nil {
+		p.Currency = ledger.OrNull(last.object.Currency)
+		if winner.object.Currency == "" {
+			b.rule("currency of another snapshot than the winner")
+		}
+	} else if best != nil {
+		b.rule("currency of the best charge")
+		p.Currency = ledger.OrNull(best.object.Currency)
+	}
+	withAmount := only(standing, func(in snapshot[ledger.Intent]) bool { return in.object.HasAmount && in.object.Amount >= 0 })
+	last := greatest(withAmount, order)
+	if last != nil && (last.object.Currency == "" || last.object.Currency == string(p.Currency)) {
+		p.Amount = shown(last.object.Amount)
+		if !winner.object.HasAmount || winner.object.Amount < 0 {
+			b.rule("amount of another snapshot than the winner")
+		}
+		return
+	}
+	if last != nil {
+		b.rule("the amount is in another currency than the payment")
+	}
+	if best != nil && best.object.Currency == string(p.Currency) && best.object.Amount >= 0 {
+		b.rule("amount of the best charge")
+		p.Amount = shown(best.object.Amount)
+	}
+}
+
+// shown returns an amount as a payment or refund shows it: nil if it is negative, and so unknown.
+func shown(amount int64) *int64 {
+	if amount < 0 {
+		return nil
+	}
+	return &amount
+}
+
+// standing returns the PaymentIntent snapshots that may decide: a fetched one overrides all others up
+// to its date, unless it is stale.
+func (b *book) standing() []snapshot[ledger.Intent] {
+	current := only(b.intents, func(in snapshot[ledger.Intent]) bool { return !b.stale(in) })
+	if len(current) < len(b.intents) {
+		b.rule("stale read")
+	}
+	if len(current) == 0 && len(b.intents) > 0 {
+		b.rule("every read is stale")
+		current = b.intents
+	}
+	var frontier int64
+	for _, in := range current {
+		if in.fetched() {
+			frontier = max(frontier, in.event.Created)
+		}
+	}
+	standing := only(current, func(in snapshot[ledger.Intent]) bool {
+		at := in.event.Created
+		return frontier == 0 || at > frontier || at == frontier && in.fetched()
+	})
+	if len(standing) < len(current) {
+		b.rule("a fetched PaymentIntent overrides others")
+	}
+	return standing
+}
+
+// stale reports whether a snapshot was fetched and another one up to its date knows more.
+func (b *book) stale(f snapshot[ledger.Intent]) bool {
+	if !f.fetched() {
+		return false
+	}
+	stale := false
+	for _, g := range b.intents {
+		if g.event.Created > f.event.Created {
+			continue
+		}
+		if terminal(g.object.Status) && !terminal(f.object.Status) {
+			b.rule("stale: not terminal")
+			stale = true
+		}
+		if g.object.LatestCharge != "" && f.object.LatestCharge == "" {
+			b.rule("stale: no latest_charge")
+			stale = true
+		}
+		sameCurrency := g.object.Currency == f.object.Currency || g.object.Currency == "" || f.object.Currency == ""
+		if known(g.object.AmountReceived) > known(f.object.AmountReceived) && f.object.Status != "canceled" && sameCurrency {
+			b.rule("stale: less received")
+			stale = true
+		}
+	}
+	return stale
+}
+
+// decided returns the terminal status of the payment, empty if it has none.
+func (b *book) decided(standing []snapshot[ledger.Intent]) string {
+	kinds, fetchedKinds := map[string]bool{}, map[string]bool{}
+	for _, in := range standing {
+		if terminal(in.object.Status) {
+			kinds[in.object.Status] = true
+			if in.fetched() {
+				fetchedKinds[in.object.Status] = true
+			}
+		}
+	}
+	if len(kinds) == 2 {
+		b.flag("conflict")
+		if len(fetchedKinds) == 1 {
+			b.rule("a fetch decides between succeeded and canceled")
+			kinds = fetchedKinds
+		}
+	}
+	switch {
+	case kinds["succeeded"]:
+		return "succeeded"
+	case kinds["canceled"]:
+		return "canceled"
+	}
+	return ""
+}
+
+// compareIntents returns the order of the standing snapshots, given the decided terminal status.
+func compareIntents(decided string) func(a, b snapshot[ledger.Intent]) int {
+	statuses := []string{
+		"requires_payment_method", "requires_confirmation", "requires_action", "processing", "requires_capture",
+		"succeeded", "canceled",
+	}
+	isDecided := func(in snapshot[ledger.Intent]) int {
+		return pickIf(decided != "" && in.object.Status == decided, 1, 0)
+	}
+	isNotCreation := func(in snapshot[ledger.Intent]) int {
+		return pickIf(in.event.Type != "payment_intent.created", 1, 0)
+	}
+	return func(a, b snapshot[ledger.Intent]) int {
+		return cmp.Or(
+			cmp.Compare(isDecided(a), isDecided(b)),
+			cmp.Compare(a.event.Created, b.event.Created),
+			cmp.Compare(isNotCreation(a), isNotCreation(b)),
+			cmp.Compare(slices.Index(statuses, a.object.Status), slices.Index(statuses, b.object.Status)),
+			cmp.Compare(a.event.ID, b.event.ID))
+	}
+}
+
+// compareCharges orders charge snapshots by how well they describe a payment.
+func compareCharges(a, b snapshot[ledger.Charge]) int {
+	rank := func(c snapshot[ledger.Charge]) int {
+		return slices.Index([]string{"failed", "succeeded"}, c.object.Status)
+	}
+	return cmp.Or(cmp.Compare(rank(a), rank(b)), later(a.event, b.event), cmp.Compare(b.index, a.index))
+}
+
+// chargeStatus returns the furthest status that a charge was seen in.
+func (b *book) chargeStatus(id string) string {
+	statuses := []string{"pending", "succeeded", "failed"}
+	furthest := *greatest(ofID(b.charges, chargeID, id), func(a, b snapshot[ledger.Charge]) int {
+		x, y := a.object.Status, b.object.Status
+		return cmp.Or(cmp.Compare(slices.Index(statuses, x), slices.Index(statuses, y)), cmp.Compare(x, y))
+	})
+	return furthest.object.Status
+}
+
+// countedIntents returns the PaymentIntent snapshots that are part of the money.
+func (b *book) countedIntents() []snapshot[ledger.Intent] {
+	return only(b.intents, func(in snapshot[ledger.Intent]) bool { return b.counts(in.object.Currency) })
+}
+
+// counted returns the snapshots of a charge that are part of the money.
+func (b *book) counted(charge string) []snapshot[ledger.Charge] {
+	return only(ofID(b.charges, chargeID, charge), func(c snapshot[ledger.Charge]) bool { return b.counts(c.object.Currency) })
+}
+
+// receive posts what was received: each increase of what was captured of a charge, and what the
+// PaymentIntent received beyond that.
+func (b *book) receive() {
+	captured := units(0)
+	for _, id := range idsOf(b.charges, chargeID) {
+		if b.chargeStatus(id) != "succeeded" {
+			continue
+		}
+		before := int64(0)
+		steps := b.increases(id)
+		if len(steps) > 1 {
+			b.rule("several captures")
+		}
+		for i, step := range steps {
+			entry := fmt.Sprintf("%s:received:%d", id, step)
+			b.post(fold.Received, entry, b.capturedAt(id, steps, i), id, id, units(step-before))
+			captured = plus(captured, units(step-before))
+			before = step
+		}
+	}
+	counted := b.countedIntents()
+	var received int64
+	for _, in := range counted {
+		received = max(received, in.object.AmountReceived)
+	}
+	if b.payment.Status == "canceled" && received > 0 {
+		b.rule("canceled, and something was received")
+		received = 0
+	}
+	rest := minus(units(received), captured)
+	if !isPositive(rest) {
+		return
+	}
+	b.rule("received beyond the charges")
+	at := earliest(counted, func(in snapshot[ledger.Intent]) int64 {
+		return pickIf(!in.fetched() && in.object.AmountReceived == received, in.event.Created, 0)
+	})
+	if at == 0 {
+		b.rule("received beyond the charges on the day of the creation")
+		b.flag("date_approximate")
+		at = b.intentCreated()
+	}
+	b.post(fold.Received, b.id+":received", at, b.id, string(b.payment.LatestCharge), rest)
+}
+
+// increases returns the captured amounts that a charge was seen with, ascending.
+func (b *book) increases(charge string) []int64 {
+	var steps []int64
+	for _, c := range b.counted(charge) {
+		if c.object.AmountCaptured > 0 {
+			steps = append(steps, c.object.AmountCaptured)
+		}
+	}
+	slices.Sort(steps)
+	return slices.Compact(steps)
+}
+
+// capturedAt returns the time of one increase of the captured amount.
+func (b *book) capturedAt(charge string, steps []int64, i int) int64 {
+	own, step := b.counted(charge), steps[i]
+	if at := b.bookedAt(own); at != 0 && len(steps) == 1 {
+		b.rule("captured: booking")
+		return at
+	}
+	first := func(types ...string) int64 {
+		return earliest(own, func(c snapshot[ledger.Charge]) int64 {
+			if c.fetched() || c.object.AmountCaptured < step || len(types) > 0 && !slices.Contains(types, c.event.Type) {
+				return 0
+			}
+			return c.event.Created
+		})
+	}
+	created := earliest(own, func(c snapshot[ledger.Charge]) int64 { return c.object.Created })
+	if at := first("charge.captured"); at != 0 {
+		b.rule("captured: charge.captured")
+		return at
+	}
+	authorized := slices.ContainsFunc(own, func(c snapshot[ledger.Charge]) bool {
+		return c.object.Status == "succeeded" && !c.object.Captured
+	})
+	if !authorized {
+		if at := first("charge.succeeded"); at != 0 {
+			b.rule("captured: charge.succeeded")
+			return at
+		}
+		if i == 0 && created != 0 && b.capturedLater(own) {
+			b.rule("captured: later than the charge's created")
+		} else if i == 0 && created != 0 {
+			b.rule("captured: the charge's created")
+			return created
+		}
+	}
+	b.flag("date_approximate")
+	byIntent := earliest(b.countedIntents(), func(in snapshot[ledger.Intent]) int64 {
+		return pickIf(!in.fetched() && in.object.AmountReceived >= step, in.event.Created, 0)
+	})
+	at := lesser(first(), byIntent)
+	b.rule(pickIf(at == 0, "captured: no event", "captured: other evidence"))
+	return cmp.Or(at, created)
+}
+
+// capturedLater reports whether something shows that a charge was not captured when it was created.
+func (b *book) capturedLater(own []snapshot[ledger.Charge]) bool {
+	return slices.ContainsFunc(own, func(c snapshot[ledger.Charge]) bool {
+		return c.object.Status == "pending" || c.object.AmountCaptured > 0 && c.object.AmountCaptured < known(c.object.Amount)
+	}) || slices.ContainsFunc(b.intents, func(in snapshot[ledger.Intent]) bool {
+		return in.object.Status == "requires_capture" || in.object.Status == "processing"
+	})
+}
+
+// addFees returns Stripe's fees, nil unless the balance transaction of each charge that received something
+// was read, in the currency of the money.
+func (b *book) addFees() *big.Int {
+	var sum *big.Int
+	for _, id := range idsOf(b.charges, chargeID) {
+		if b.chargeStatus(id) != "succeeded" || len(b.increases(id)) == 0 {
+			continue
+		}
+		var bookings []ledger.Booking
+		for _, c := range b.counted(id) {
+			if c.object.Booking != nil && c.object.Booking.Currency == b.currency {
+				bookings = append(bookings, *c.object.Booking)
+			}
+		}
+		last := greatest(bookings, func(x, y ledger.Booking) int {
+			return cmp.Or(cmp.Compare(x.Fee, y.Fee), cmp.Compare(x.ID, y.ID), cmp.Compare(x.Created, y.Created))
+		})
+		if last == nil {
+			return nil
+		}
+		sum = plus(pickIf(sum == nil, units(0), sum), units(last.Fee))
+	}
+	return sum
+}
+
+// bookedAt returns the time of the least booking of a charge by (created, id), 0 if none has one.
+func (b *book) bookedAt(own []snapshot[ledger.Charge]) int64 {
+	var bookings []ledger.Booking
+	for _, c := range own {
+		if c.object.Booking != nil && c.object.Booking.Created != 0 {
+			bookings = append(bookings, *c.object.Booking)
+		}
+	}
+	least := greatest(bookings, func(a, b ledger.Booking) int {
+		return cmp.Or(cmp.Compare(b.Created, a.Created), cmp.Compare(b.ID, a.ID))
+	})
+	if least == nil {
+		return 0
+	}
+	return least.Created
+}

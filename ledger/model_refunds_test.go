@@ -1,0 +1,453 @@
+package ledger_test
+
+import (
+	"cmp"
+	"fmt"
+	"math/big"
+	"slices"
+	"strings"
+
+	"tillhook/ledger"
+	"tillhook/ledger/fold"
+)
+
+// This part of the model decides what was refunded and what came back of it.
+
+// refund is one refund, folded from its snapshots.
+type refund struct {
+	ledger.Refund        // the winning snapshot
+	named         string // the charge that its snapshots name
+	charge        string // the charge that its money belongs to
+	day           int64  // of the refund
+	returned      int64  // day on which it came back, if it did
+	failed        int64  // time of the first event that shows that it failed, 0 if unknown
+	amount        *big.Int
+}
+
+func (r *refund) outgoing() bool {
+	return r.Status == "pending" || r.Status == "requires_action" || r.Status == "succeeded"
+}
+
+func (r *refund) reversed() bool { return failed(r.Status) }
+
+func failed(status string) bool { return status == "failed" || status == "canceled" }
+
+func compareRefunds(a, b snapshot[ledger.Refund]) int {
+	rank := map[string]int{"pending": 1, "requires_action": 1, "succeeded": 2, "failed": 3, "canceled": 3}
+	return cmp.Or(cmp.Compare(rank[a.object.Status], rank[b.object.Status]), later(a.event, b.event))
+}
+
+// foldRefund folds the snapshots of one refund.
+func (b *book) foldRefund(id string) refund {
+	own := ofID(b.refunds, refundID, id)
+	winner := greatest(own, compareRefunds)
+	r := refund{Refund: winner.object, amount: units(known(winner.object.Amount))}
+	for _, s := range own {
+		r.named = lesser(r.named, s.object.Charge)
+	}
+	r.charge = r.named
+	if r.charge == "" {
+		r.charge = b.chargeOfOthers()
+	}
+	booked := earliest(own, func(s snapshot[ledger.Refund]) int64 { return s.object.Booked })
+	r.day = cmp.Or(booked, winner.object.Created, winner.event.Created)
+	bookedBack := earliest(own, func(s snapshot[ledger.Refund]) int64 { return s.object.Returned })
+	failure := earliest(own, func(s snapshot[ledger.Refund]) int64 {
+		return pickIf(failed(s.object.Status), s.event.Created, 0)
+	})
+	r.failed, r.returned = failure, cmp.Or(bookedBack, failure, r.day)
+	switch {
+	case booked != 0:
+		b.rule("refund: booking")
+	case winner.object.Created == 0:
+		b.rule("refund: time of the event")
+	}
+	switch {
+	case !r.reversed():
+	case bookedBack != 0:
+		b.rule("return: booking")
+	case failure != 0:
+		b.rule("return: first event of the failure")
+	default:
+		b.rule("return: day of the refund")
+	}
+	return r
+}
+
+// chargeOfOthers returns the charge that a refund without one belongs to, empty if it belongs to none:
+// the only charge that succeeded and was captured, and without such a charge the payment's only one.
+func (b *book) chargeOfOthers() string {
+	all := idsOf(b.charges, chargeID)
+	captured := only(all, func(id string) bool { return b.chargeStatus(id) == "succeeded" && b.isCaptured(id) })
+	switch {
+	case len(captured) == 1:
+		b.rule("a refund without a charge is the only captured charge's")
+		return captured[0]
+	case len(captured) == 0 && len(all) == 1:
+		b.rule("a refund without a charge is the only charge's")
+		return all[0]
+	}
+	return ""
+}
+
+// isCaptured reports whether a charge was seen captured, in whichever currency.
+func (b *book) isCaptured(charge string) bool {
+	return slices.ContainsFunc(b.charges, func(c snapshot[ledger.Charge]) bool { return c.object.ID == charge && c.object.Captured })
+}
+
+// refundAll lists the refunds and posts their money.
+func (b *book) refundAll() {
+	var all []refund // by (created, id)
+	for _, id := range idsOf(b.refunds, refundID) {
+		all = append(all, b.foldRefund(id))
+	}
+	slices.SortFunc(all, func(x, y refund) int { return cmp.Or(cmp.Compare(x.Created, y.Created), cmp.Compare(x.ID, y.ID)) })
+	var counted []refund
+	for _, r := range all {
+		b.payment.Refunds = append(b.payment.Refunds, ledger.PaymentRefund{
+			ID: r.ID, Amount: shown(r.Amount), Status: ledger.OrNull(r.Status), Charge: ledger.OrNull(r.named),
+			Created: ledger.OrNullTime(r.Created),
+		})
+		if !b.counts(r.Currency) {
+			b.flag("currency_mismatch")
+			b.rule("refund in another currency")
+			continue
+		}
+		if r.outgoing() || r.reversed() {
+			counted = append(counted, r)
+		}
+	}
+	for _, r := range counted {
+		switch {
+		case len(ofID(b.charges, chargeID, r.charge)) == 0:
+			b.rule(pickIf(r.charge == "", "a refund without a charge by itself", "a refund of an unseen charge by itself"))
+			b.postRefund(r)
+		case !b.isCaptured(r.charge):
+			b.rule("a refund of an authorization is none")
+		}
+	}
+	for _, id := range idsOf(b.charges, chargeID) {
+		if b.isCaptured(id) {
+			b.refundCharge(id, only(counted, func(r refund) bool { return r.charge == id }))
+		}
+	}
+}
+
+// postRefund posts a refund, and its return if it came back.
+func (b *book) postRefund(r refund) {
+	b.post(fold.Refunded, r.ID+":refunded", r.day, r.ID, r.charge, r.amount)
+	if r.reversed() {
+		b.post(fold.RefundReturned, r.ID+":returned", r.returned, r.ID, r.charge, r.amount)
+	}
+}
+
+// refundCharge posts the refunds of one charge, those that only the charge's own sum shows among them.
+// The refunds come by (created, id).
+func (b *book) refundCharge(id string, refunds []refund) {
+	released, releasedFrom := b.release(id, refunds)
+	if isPositive(released) {
+		if own := b.releaseRefund(id, refunds, releasedFrom); own != "" {
+			b.rule("release: its own refund")
+			refunds = only(refunds, func(r refund) bool { return r.ID != own })
+		}
+	}
+	outgoing, reversed := units(0), units(0)
+	for _, r := range refunds {
+		b.postRefund(r)
+		if r.reversed() {
+			reversed = plus(reversed, r.amount)
+		} else {
+			outgoing = plus(outgoing, r.amount)
+		}
+	}
+	last, rises, falls := b.walk(id)
+	last = notNegative(minus(last, released))
+	fallen := units(0)
+	for _, m := range falls {
+		fallen = plus(fallen, m.amount)
+	}
+	unlisted := notNegative(minus(minus(last, notNegative(minus(reversed, fallen))), outgoing))
+	returned := notNegative(minus(fallen, reversed))
+	if isPositive(unlisted) {
+		b.rule("refunds known only by the charge's sum")
+		b.unexplained = append(b.unexplained, id)
+	}
+	if isPositive(minus(reversed, fallen)) {
+		b.rule("a refund failed and the sum did not fall")
+		if b.refundedAfterFailure(id, refunds) && !isPositive(unlisted) {
+			b.rule("a refund after one that failed is hidden in the sum")
+			b.unexplained = append(b.unexplained, id)
+		}
+	}
+	if isPositive(released) && slices.ContainsFunc(rises, func(m *move) bool { return m.at < releasedFrom }) {
+		b.rule("release: an earlier rise is a refund's")
+	}
+	takeOff(rises, released, releasedFrom)
+	for _, r := range refunds {
+		takeOff(rises, r.amount, r.Created)
+		if r.reversed() {
+			takeOff(falls, r.amount, r.Created)
+		}
+	}
+	b.postUnlisted(id, plus(unlisted, returned), rises, falls)
+	if isPositive(returned) {
+		b.rule("returns known only by the charge's sum")
+	}
+	for _, m := range falls {
+		amount := smaller(m.left, returned)
+		returned = minus(returned, amount)
+		b.post(fold.RefundReturned, fmt.Sprintf("%s:returned:%s", id, m.upTo), m.at, id, id, amount)
+	}
+}
+
+// postUnlisted posts the refunds of a charge that no refund object stands for, dated by what is left of
+// the rises of its sum.
+func (b *book) postUnlisted(charge string, amount *big.Int, rises, falls []*move) {
+	risen := units(0)
+	for _, m := range rises {
+		risen = m.upTo
+		part := smaller(m.left, amount)
+		amount = minus(amount, part)
+		b.post(fold.Refunded, fmt.Sprintf("%s:refunded:%s", charge, m.upTo), m.at, charge, charge, part)
+		if m.fetched && isPositive(part) {
+			b.rule("refund dated by a fetch")
+			b.flag("date_approximate")
+		}
+	}
+	if isPositive(amount) {
+		b.rule("refund dated by a fall")
+		b.post(fold.Refunded, fmt.Sprintf("%s:refunded:%s", charge, plus(risen, amount)), falls[0].at, charge, charge, amount)
+	}
+}
+
+// move is a rise or a fall of a charge's amount_refunded.
+type move struct {
+	at      int64
+	amount  *big.Int
+	upTo    *big.Int // sum of all such moves up to and with this one
+	left    *big.Int // what no refund object stands for
+	fetched bool
+}
+
+// takeOff takes an amount off what is left of the moves: first of those at or after a time, then of the others.
+func takeOff(moves []*move, amount *big.Int, from int64) {
+	for _, after := range []bool{true, false} {
+		for _, m := range moves {
+			if (m.at >= from) == after {
+				part := smaller(m.left, amount)
+				m.left, amount = minus(m.left, part), minus(amount, part)
+			}
+		}
+	}
+}
+
+// walk returns the last amount_refunded of a charge, and how it came to that.
+func (b *book) walk(charge string) (last *big.Int, rises, falls []*move) {
+	var sums []snapshot[ledger.Charge]
+	for _, c := range b.counted(charge) {
+		if c.object.Captured && c.object.AmountRefunded >= 0 && !b.staleCharge(c) {
+			sums = append(sums, c)
+		}
+	}
+	slices.SortFunc(sums, func(x, y snapshot[ledger.Charge]) int {
+		return cmp.Or(
+			cmp.Compare(x.event.Created, y.event.Created),
+			cmp.Compare(x.object.AmountRefunded, y.object.AmountRefunded),
+			cmp.Compare(pickIf(x.fetched(), 1, 0), pickIf(y.fetched(), 1, 0)),
+			strings.Compare(x.event.ID, y.event.ID))
+	})
+	risen, fallen, previous := units(0), units(0), int64(0)
+	for _, c := range sums {
+		at, sum := c.event.Created, c.object.AmountRefunded
+		difference := units(sum - previous) // neither is negative
+		switch {
+		case sum > previous:
+			risen = plus(risen, difference)
+			rises = append(rises, &move{at, difference, risen, difference, c.fetched()})
+		case sum < previous && c.fetched():
+			b.rule("a fetched fall is skipped")
+			continue
+		case sum < previous:
+			difference = minus(units(0), difference)
+			fallen = plus(fallen, difference)
+			falls = append(falls, &move{at, difference, fallen, difference, false})
+		}
+		previous = sum
+	}
+	return units(previous), rises, falls
+}
+
+// staleCharge reports whether a charge was fetched and an event up to its date knows more.
+func (b *book) staleCharge(f snapshot[ledger.Charge]) bool {
+	if !f.fetched() {
+		return false
+	}
+	for _, c := range b.counted(f.object.ID) {
+		if c.fetched() || c.event.Created > f.event.Created {
+			continue
+		}
+		if known(f.object.AmountCaptured) < known(c.object.AmountCaptured) || known(f.object.AmountRefunded) < known(c.object.AmountRefunded) {
+			b.rule("a stale fetched charge")
+			return true
+		}
+	}
+	return false
+}
+
+// mostCaptured returns the greatest amount that was captured of a charge.
+func (b *book) mostCaptured(charge string) (captured int64) {
+	for _, c := range b.counted(charge) {
+		captured = max(captured, c.object.AmountCaptured)
+	}
+	return captured
+}
+
+// uncaptured returns what was authorized of a charge and not captured.
+func (b *book) uncaptured(charge string) *big.Int {
+	var amount int64
+	for _, c := range b.counted(charge) {
+		amount = max(amount, c.object.Amount)
+	}
+	return units(amount - b.mostCaptured(charge)) // neither is negative
+}
+
+// release returns the amount that a partial capture released, if the charge's amount_refunded includes it,
+// else 0. From is the time of the first snapshot that includes it.
+func (b *book) release(charge string, refunds []refund) (amount *big.Int, from int64) {
+	captured, difference := b.mostCaptured(charge), b.uncaptured(charge)
+	full := only(b.counted(charge), func(c snapshot[ledger.Charge]) bool {
+		return c.object.Captured && known(c.object.AmountCaptured) == captured && c.object.AmountRefunded >= 0
+	})
+	if !isPositive(difference) || len(full) == 0 {
+		return units(0), 0
+	}
+	least := first(full)
+	if b.releaseShown(charge, refunds, full) {
+		return difference, least.event.Created
+	}
+	reversed := units(0)
+	for _, r := range refunds {
+		if r.reversed() {
+			reversed = plus(reversed, r.amount)
+		}
+	}
+	beyond := only(full, func(c snapshot[ledger.Charge]) bool {
+		return minus(units(c.object.AmountRefunded), reversed).Cmp(units(captured)) > 0
+	})
+	if len(beyond) > 0 {
+		b.rule("release: more was refunded than captured")
+		return difference, first(beyond).event.Created
+	}
+	if slices.ContainsFunc(full, func(c snapshot[ledger.Charge]) bool { return c.object.AmountRefunded > captured }) {
+		b.rule("release: no more than captured without the refunds that failed")
+	}
+	return units(0), 0
+}
+
+// releaseShown reports whether every sum after the last capture has room for the release, the first one
+// beside the refunds before it, and nothing speaks against it. Full are the snapshots after the last capture.
+func (b *book) releaseShown(charge string, refunds []refund, full []snapshot[ledger.Charge]) bool {
+	difference, least := b.uncaptured(charge), first(full)
+	before := b.refundedBefore(charge, refunds, least.event.Created)
+	smallest := slices.ContainsFunc(full, func(c snapshot[ledger.Charge]) bool {
+		return units(c.object.AmountRefunded).Cmp(difference) < 0
+	})
+	byEvent := slices.ContainsFunc(full, func(c snapshot[ledger.Charge]) bool {
+		return c.event.Type == "charge.captured" && !c.fetched()
+	})
+	switch {
+	case smallest:
+		b.rule("release: not in the sums")
+		return false
+	case minus(units(least.object.AmountRefunded), before).Cmp(difference) < 0:
+		b.rule("release: not in the sums, and a refund between captures")
+		return false
+	case byEvent:
+		b.rule("release: charge.captured shows it")
+	case b.payment.Status != "requires_capture":
+		b.rule("release: the PaymentIntent needs no capture")
+	case least.event.APIVersion < "2025-03-31":
+		b.rule("release: the version decides for it")
+	default:
+		b.rule("release: the version decides against it")
+		return false
+	}
+	if isPositive(before) {
+		b.rule("release: in the sums, and a refund between captures")
+	}
+	return true
+}
+
+// refundedBefore returns what had been refunded of a charge before its last capture, when nothing was
+// released yet: as the last sum before that capture has it, or as the refunds add up that had been made
+// two seconds before the time of the first sum after it and had not failed then, whichever is more.
+func (b *book) refundedBefore(charge string, refunds []refund, at int64) *big.Int {
+	captured := b.mostCaptured(charge)
+	earlier := only(b.counted(charge), func(c snapshot[ledger.Charge]) bool {
+		amount := c.object.AmountCaptured
+		return c.object.Captured && 0 < amount && amount < captured && c.object.AmountRefunded >= 0
+	})
+	last := greatest(earlier, func(x, y snapshot[ledger.Charge]) int {
+		return cmp.Or(cmp.Compare(x.event.Created, y.event.Created), cmp.Compare(x.object.AmountRefunded, y.object.AmountRefunded))
+	})
+	shown, made := units(0), units(0)
+	if last != nil {
+		shown = units(last.object.AmountRefunded)
+	}
+	for _, r := range refunds {
+		stood := r.outgoing() || r.reversed() && r.failed > at
+		if stood && r.Created != 0 && r.Created < at-2 {
+			made = plus(made, r.amount)
+		}
+	}
+	if made.Cmp(shown) > 0 {
+		b.rule("release: the refunds before it are more than the sum before it")
+	}
+	return larger(shown, made)
+}
+
+// first returns the snapshot of the earliest event, of several of one second that with the least id.
+func first[T any](all []snapshot[T]) *snapshot[T] {
+	return greatest(all, func(x, y snapshot[T]) int { return later(y.event, x.event) })
+}
+
+// releaseRefund returns the id of the refund that Stripe made for what a partial capture released, empty
+// if there is none. The refunds come by (created, id), releasedFrom is when the sums first had the release.
+func (b *book) releaseRefund(charge string, refunds []refund, releasedFrom int64) string {
+	var capturedAt int64
+	for _, c := range b.counted(charge) {
+		if c.event.Type == "charge.captured" && !c.fetched() {
+			capturedAt = max(capturedAt, c.event.Created)
+		}
+	}
+	byEvent := capturedAt != 0
+	if steps := b.increases(charge); !byEvent && len(steps) > 0 && b.chargeStatus(charge) == "succeeded" {
+		capturedAt = cmp.Or(b.capturedAt(charge, steps, len(steps)-1), int64(b.payment.Created))
+	}
+	all := only(refunds, func(r refund) bool {
+		return r.outgoing() && r.amount.Cmp(b.uncaptured(charge)) == 0 && r.Created != 0 && capturedAt != 0 && r.Created <= capturedAt+2 &&
+			(r.Reason == "" || r.Reason == "expired_uncaptured_charge")
+	})
+	if len(all) == 0 {
+		return ""
+	}
+	if !byEvent {
+		b.rule("release: its own refund without charge.captured")
+	}
+	since := only(all, func(r refund) bool { return r.Created >= releasedFrom-2 })
+	if len(since) == 0 {
+		return all[0].ID
+	}
+	if since[0].ID != all[0].ID {
+		b.rule("release: its own refund is not the first")
+	}
+	return since[0].ID
+}
+
+// refundedAfterFailure reports whether an event shows that a charge was refunded after one of its refunds failed.
+func (b *book) refundedAfterFailure(charge string, refunds []refund) bool {
+	return slices.ContainsFunc(b.counted(charge), func(c snapshot[ledger.Charge]) bool {
+		return c.event.Type == "charge.refunded" && !c.fetched() && c.object.Captured &&
+			slices.ContainsFunc(refunds, func(r refund) bool { return r.reversed() && r.failed != 0 && c.event.Created > r.failed })
+	})
+}

@@ -1,0 +1,194 @@
+package ledger_test
+
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"tillhook/ledger"
+	"tillhook/ledger/ledgertest"
+)
+
+const day = 86400
+
+// ofHundred is an event about the charge with 100.00 USD authorized.
+func ofHundred(id, typ string, at, captured, refunded int64) *ledger.Event {
+	return chargeAt(id, typ, at, ledger.Charge{Amount: 10000, AmountCaptured: captured, AmountRefunded: refunded})
+}
+
+// What was refunded before the last capture is no release, whether a sum or only refund objects show it.
+func TestRulesOfReleasesBesideRefunds(t *testing.T) {
+	tryRules(t, []ruleCase{
+		{
+			"a refund before the last capture that fails after it",
+			[]*ledger.Event{
+				ofHundred("evt_1", "charge.captured", 1, 3000, 0), ofHundred("evt_2", "charge.refunded", 10, 3000, 1000),
+				refundAt("evt_3", 10, ledger.Refund{Amount: 1000}), ofHundred("evt_4", "charge.captured", 20, 6000, 5000),
+				refundAt("evt_5", 40, ledger.Refund{Amount: 1000, Status: "failed", Created: midnight + 10}),
+				ofHundred("evt_6", "charge.updated", 41, 6000, 4000),
+			},
+			[]string{
+				"pi_1 -: received 6000, net 6000", "1 ch_1:received:3000 3000 usd", "10 re_1:refunded 1000 usd",
+				"20 ch_1:received:6000 3000 usd", "40 re_1:returned 1000 usd",
+			},
+		},
+		{
+			"a refund before the last capture that only its object shows",
+			[]*ledger.Event{
+				ofHundred("evt_1", "charge.captured", 1, 3000, 0), refundAt("evt_2", day, ledger.Refund{Amount: 3000}),
+				ofHundred("evt_3", "charge.captured", day+20, 7000, 3000),
+			},
+			[]string{
+				"pi_1 -: received 7000, refunded 3000, net 4000",
+				"1 ch_1:received:3000 3000 usd", "86400 re_1:refunded 3000 usd", "86420 ch_1:received:7000 4000 usd",
+			},
+		},
+		{
+			"a refund that failed before the last capture leaves room for the release",
+			[]*ledger.Event{
+				ofHundred("evt_1", "charge.captured", 1, 3000, 0), ofHundred("evt_2", "charge.captured", 30, 7000, 3000),
+				refundAt("evt_3", 20, ledger.Refund{Amount: 3000, Status: "failed", Created: midnight + 10}),
+			},
+			[]string{
+				"pi_1 -: received 7000, net 7000", "1 ch_1:received:3000 3000 usd", "10 re_1:refunded 3000 usd",
+				"20 re_1:returned 3000 usd", "30 ch_1:received:7000 4000 usd",
+			},
+		},
+		{
+			"a refund that failed and stays in the sum does not make it more than was captured",
+			[]*ledger.Event{
+				ofFifty("evt_1", "charge.captured", 1, 0), ofFifty("evt_2", "charge.refunded", 4, 2000),
+				refundAt("evt_3", 6, ledger.Refund{Amount: 2000, Status: "failed", Created: midnight + 4}),
+				ofFifty("evt_4", "charge.refunded", 9, 3500),
+			},
+			[]string{
+				"pi_1 -: received 3000, refunded 1500, net 1500", "1 ch_1:received:3000 3000 usd", "4 re_1:refunded 2000 usd",
+				"6 re_1:returned 2000 usd", "9 ch_1:refunded:3500 1500 usd",
+			},
+		},
+	})
+}
+
+// ofFifty is an event about the charge of which 30.00 of 50.00 USD were captured.
+func ofFifty(id, typ string, at, refunded int64) *ledger.Event {
+	return partly(id, typ, "2023-10-16", at, refunded)
+}
+
+// The refund object that Stripe makes for a release.
+func TestRulesOfTheReleasesOwnRefund(t *testing.T) {
+	paid := intentAt("evt_2", 5, ledger.Intent{Status: "succeeded", AmountReceived: 3000})
+	authorized := chargeAt("evt_1", "charge.succeeded", 1, ledger.Charge{})
+	received := "5 ch_1:received:3000 3000 usd"
+	tryRules(t, []ruleCase{
+		{
+			"without charge.captured the day of the capture dates the release's own refund",
+			[]*ledger.Event{
+				authorized, paid, refundAt("evt_3", 5, ledger.Refund{Amount: 2000}), ofFifty("evt_4", "charge.refunded", 6, 2000),
+			},
+			[]string{"pi_1 succeeded: received 3000, net 3000 date_approximate", received},
+		},
+		{
+			"without charge.captured a refund three seconds after the capture is one",
+			[]*ledger.Event{
+				authorized, paid, refundAt("evt_3", 8, ledger.Refund{Amount: 2000}), ofFifty("evt_4", "charge.refunded", 8, 2000),
+			},
+			[]string{"pi_1 succeeded: received 3000, refunded 2000, net 1000 date_approximate", received, "8 re_1:refunded 2000 usd"},
+		},
+		{
+			"an earlier refund of as much is not the release's own",
+			[]*ledger.Event{
+				capturedTo("evt_1", "charge.captured", "2023-10-16", 3, 1000, 0), refundAt("evt_2", 10, ledger.Refund{Amount: 300}),
+				capturedTo("evt_3", "charge.refunded", "2023-10-16", 10, 1000, 300),
+				capturedTo("evt_4", "charge.captured", "2023-10-16", 20, 4700, 600), refundAt("evt_5", 20, ledger.Refund{ID: "re_2", Amount: 300}),
+			},
+			[]string{
+				"pi_1 -: received 4700, refunded 300, net 4400",
+				"3 ch_1:received:1000 1000 usd", "10 re_1:refunded 300 usd", "20 ch_1:received:4700 3700 usd",
+			},
+		},
+		{
+			"of earlier refunds alone the first is the release's own",
+			[]*ledger.Event{
+				authorized, paid, refundAt("evt_3", 5, ledger.Refund{Amount: 2000}),
+				refundAt("evt_4", 6, ledger.Refund{ID: "re_2", Amount: 2000}), ofFifty("evt_5", "charge.refunded", 20, 4000),
+			},
+			[]string{"pi_1 succeeded: received 3000, refunded 2000, net 1000 date_approximate", received, "6 re_2:refunded 2000 usd"},
+		},
+	})
+}
+
+// A charge that was captured after it was created.
+func TestRulesOfLaterCaptures(t *testing.T) {
+	held := intentAt("evt_1", day, ledger.Intent{Status: "requires_capture"})
+	held.Type = "payment_intent.amount_capturable_updated"
+	paid := chargeAt("evt_2", "charge.updated", 9, ledger.Charge{AmountCaptured: 5000})
+	tryRules(t, []ruleCase{
+		{
+			"a PaymentIntent that was to be captured",
+			[]*ledger.Event{
+				held, intentAt("evt_2", 3*day, ledger.Intent{Status: "succeeded", AmountReceived: 5000}),
+				chargeAt("evt_3", "charge.refunded", 5*day, ledger.Charge{AmountCaptured: 5000, AmountRefunded: 1000, Created: midnight + day}),
+			},
+			[]string{
+				"pi_1 succeeded: received 5000, refunded 1000, net 4000 date_approximate",
+				"259200 ch_1:received:5000 5000 usd", "432000 ch_1:refunded:1000 1000 usd",
+			},
+		},
+		{
+			"a PaymentIntent that was processing",
+			[]*ledger.Event{intentAt("evt_1", 2, ledger.Intent{Status: "processing"}), paid},
+			[]string{"pi_1 processing: received 5000, net 5000 date_approximate", "9 ch_1:received:5000 5000 usd"},
+		},
+		{
+			"a charge that was pending",
+			[]*ledger.Event{chargeAt("evt_1", "charge.pending", 1, ledger.Charge{Status: "pending"}), paid},
+			[]string{"pi_1 -: received 5000, net 5000 date_approximate", "9 ch_1:received:5000 5000 usd"},
+		},
+		{
+			"a charge that was captured in part",
+			[]*ledger.Event{chargeAt("evt_1", "charge.updated", 4, ledger.Charge{AmountCaptured: 3000})},
+			[]string{"pi_1 -: received 3000, net 3000 date_approximate", "4 ch_1:received:3000 3000 usd"},
+		},
+		{
+			"a charge that was pending, and charge.succeeded",
+			[]*ledger.Event{
+				chargeAt("evt_1", "charge.pending", 1, ledger.Charge{Status: "pending"}), paid,
+				chargeAt("evt_3", "charge.succeeded", 7, ledger.Charge{AmountCaptured: 5000}),
+			},
+			[]string{"pi_1 -: received 5000, net 5000", "7 ch_1:received:5000 5000 usd"},
+		},
+	})
+}
+
+// A sum that did not fall when a refund failed may hide one that was made again.
+func TestRulesOfHiddenRefunds(t *testing.T) {
+	l := ledgertest.Open(t, false)
+	first := captured("evt_2", "charge.refunded", 5, 300)
+	failed := refundAt("evt_3", 9, ledger.Refund{Amount: 300, Status: "failed", Created: midnight + 5})
+	for _, c := range []struct {
+		name   string
+		events []*ledger.Event
+		want   []string
+	}{
+		{"made again after the failure", []*ledger.Event{first, failed, captured("evt_4", "charge.refunded", 14, 300)}, []string{"ch_1"}},
+		{"not made again", []*ledger.Event{first, failed}, nil},
+		{"another event after the failure", []*ledger.Event{first, failed, captured("evt_4", "charge.updated", 14, 300)}, nil},
+		{"in the second of the failure", []*ledger.Event{captured("evt_2", "charge.refunded", 9, 300), failed}, nil},
+		{"only a read has it", []*ledger.Event{failed, fetched(captured("fetch_4", "charge.refunded", 14, 300))}, nil},
+		{
+			"the sum fell, and the new refund has an object",
+			[]*ledger.Event{
+				first, failed, captured("evt_4", "charge.updated", 10, 0),
+				refundAt("evt_5", 14, ledger.Refund{ID: "re_2", Amount: 300}), captured("evt_6", "charge.refunded", 14, 300),
+			}, nil,
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			events := append([]*ledger.Event{captured("evt_1", "charge.captured", 1, 0)}, c.events...)
+			if got := model(events)["pi_1"].Unexplained; !slices.Equal(got, c.want) {
+				t.Errorf("the model has unexplained refunds of %q, want %q", got, c.want)
+			}
+			tryAsModelled(t, l, rand.New(rand.NewPCG(1, 2)), events)
+		})
+	}
+}

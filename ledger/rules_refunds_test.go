@@ -1,0 +1,477 @@
+package ledger_test
+
+import (
+	"testing"
+
+	"tillhook/ledger"
+)
+
+// captured is an event about the charge of 50.00 USD, captured, with a sum of refunds.
+func captured(id, typ string, at, refunded int64) *ledger.Event {
+	return chargeAt(id, typ, at, ledger.Charge{AmountCaptured: 5000, AmountRefunded: refunded})
+}
+
+// partly is an event about the charge of which 30.00 USD were captured.
+func partly(id, typ, version string, at, refunded int64) *ledger.Event {
+	return capturedTo(id, typ, version, at, 3000, refunded)
+}
+
+// capturedTo is an event about the charge of 50.00 USD with what was captured and refunded of it so far.
+func capturedTo(id, typ, version string, at, captured, refunded int64) *ledger.Event {
+	e := chargeAt(id, typ, at, ledger.Charge{AmountCaptured: captured, AmountRefunded: refunded})
+	e.APIVersion = version
+	return e
+}
+
+// Refunds that have objects, and the charge's sum beside them.
+func TestRulesOfRefunds(t *testing.T) {
+	tryRules(t, []ruleCase{
+		{
+			"the charge's sum alone, each rise on its day",
+			[]*ledger.Event{
+				captured("evt_1", "charge.captured", 1, 0),
+				captured("evt_2", "charge.refunded", 4, 500), captured("evt_3", "charge.refunded", 6, 1700),
+			},
+			[]string{
+				"pi_1 -: received 5000, refunded 1700, net 3300",
+				"1 ch_1:received:5000 5000 usd", "4 ch_1:refunded:500 500 usd", "6 ch_1:refunded:1700 1200 usd",
+			},
+		},
+		{
+			"a refund object takes the place of the rise after it",
+			[]*ledger.Event{
+				captured("evt_1", "charge.captured", 1, 0),
+				captured("evt_2", "charge.refunded", 4, 500), captured("evt_3", "charge.refunded", 6, 1700),
+				refundAt("evt_4", 5, ledger.Refund{Amount: 1200, Status: "pending"}),
+			},
+			[]string{
+				"pi_1 -: received 5000, refunded 1700, net 3300",
+				"1 ch_1:received:5000 5000 usd", "4 ch_1:refunded:500 500 usd", "5 re_1:refunded 1200 usd",
+			},
+		},
+		{
+			"a refund object takes from earlier rises what later ones do not have",
+			[]*ledger.Event{
+				captured("evt_1", "charge.captured", 1, 0),
+				captured("evt_2", "charge.refunded", 4, 500), captured("evt_3", "charge.refunded", 6, 700),
+				refundAt("evt_4", 5, ledger.Refund{Amount: 300}),
+			},
+			[]string{
+				"pi_1 -: received 5000, refunded 700, net 4300",
+				"1 ch_1:received:5000 5000 usd", "4 ch_1:refunded:500 400 usd", "5 re_1:refunded 300 usd",
+			},
+		},
+		{
+			"the balance transaction dates a refund and its return",
+			[]*ledger.Event{
+				captured("evt_1", "charge.captured", 1, 0),
+				refundAt("evt_2", 5, ledger.Refund{Amount: 300, Booked: midnight + 7}),
+				refundAt("evt_3", 20, ledger.Refund{Amount: 300, Status: "failed", Returned: midnight + 9}),
+			},
+			[]string{
+				"pi_1 -: received 5000, net 5000",
+				"1 ch_1:received:5000 5000 usd", "7 re_1:refunded 300 usd", "9 re_1:returned 300 usd",
+			},
+		},
+		{
+			"a failed refund keeps its day and returns on the day of the first event or read of the failure",
+			[]*ledger.Event{
+				captured("evt_1", "charge.captured", 1, 0), captured("evt_2", "charge.refunded", 5, 300),
+				refundAt("evt_3", 20, ledger.Refund{Amount: 300, Status: "failed", Created: midnight + 5}),
+				fetched(refundAt("fetch_4", 12, ledger.Refund{Amount: 300, Status: "canceled", Created: midnight + 5})),
+			},
+			[]string{
+				"pi_1 -: received 5000, net 5000",
+				"1 ch_1:received:5000 5000 usd", "5 re_1:refunded 300 usd", "12 re_1:returned 300 usd",
+			},
+		},
+		{
+			"a failed refund after which the sum falls is counted once",
+			[]*ledger.Event{
+				captured("evt_1", "charge.captured", 1, 0), captured("evt_2", "charge.refunded", 5, 300),
+				refundAt("evt_3", 9, ledger.Refund{Amount: 300, Status: "failed", Created: midnight + 5}),
+				captured("evt_4", "charge.updated", 10, 0), captured("evt_5", "charge.refunded", 14, 300),
+			},
+			[]string{
+				"pi_1 -: received 5000, refunded 300, net 4700",
+				"1 ch_1:received:5000 5000 usd", "5 re_1:refunded 300 usd", "9 re_1:returned 300 usd", "14 ch_1:refunded:600 300 usd",
+			},
+		},
+		{
+			"a refund that failed and was made again, by the charge's sum alone",
+			[]*ledger.Event{
+				captured("evt_1", "charge.captured", 1, 0), captured("evt_2", "charge.refunded", 5, 5000),
+				captured("evt_3", "charge.updated", 9, 0), captured("evt_4", "charge.refunded", 12, 2000),
+			},
+			[]string{
+				"pi_1 -: received 5000, refunded 2000, net 3000",
+				"1 ch_1:received:5000 5000 usd", "5 ch_1:refunded:5000 5000 usd", "9 ch_1:returned:5000 5000 usd", "12 ch_1:refunded:7000 2000 usd",
+			},
+		},
+		{
+			"a failed refund takes the fall after it, and another fall is a return of its own",
+			[]*ledger.Event{
+				captured("evt_1", "charge.refunded", 4, 500), captured("evt_2", "charge.updated", 6, 300),
+				captured("evt_3", "charge.refunded", 10, 600), captured("evt_4", "charge.updated", 12, 300),
+				refundAt("evt_5", 11, ledger.Refund{Amount: 300, Status: "failed", Created: midnight + 10}),
+			},
+			[]string{
+				"pi_1 -: received 5000, refunded 300, net 4700", "-10 ch_1:received:5000 5000 usd", "4 ch_1:refunded:500 500 usd",
+				"6 ch_1:returned:200 200 usd", "10 re_1:refunded 300 usd", "11 re_1:returned 300 usd",
+			},
+		},
+		{
+			"a fall that no rise explains is a refund and its return at once",
+			[]*ledger.Event{
+				refundAt("evt_1", 4, ledger.Refund{Amount: 300}),
+				captured("evt_2", "charge.updated", 1, 300), captured("evt_3", "charge.updated", 9, 100),
+			},
+			[]string{
+				"pi_1 -: received 5000, refunded 300, net 4700",
+				"-10 ch_1:received:5000 5000 usd", "4 re_1:refunded 300 usd", "9 ch_1:refunded:500 200 usd", "9 ch_1:returned:200 200 usd",
+			},
+		},
+		{
+			"a refund whose status nothing is known of is none",
+			[]*ledger.Event{refundAt("evt_1", 4, ledger.Refund{Amount: 300, Status: "frobnicated"})},
+			[]string{"pi_1 -: received null, net null"},
+		},
+		{
+			"the furthest status of a refund decides, the later event among equals",
+			[]*ledger.Event{
+				refundAt("evt_9", 4, ledger.Refund{Amount: 300}), refundAt("evt_1", 5, ledger.Refund{Amount: 200}),
+				refundAt("evt_3", 6, ledger.Refund{Amount: 100, Status: "pending"}),
+			},
+			[]string{"pi_1 -: received null, refunded 200, net null", "5 re_1:refunded 200 usd"},
+		},
+		{
+			"a refund without a charge is the only captured charge's",
+			[]*ledger.Event{
+				captured("evt_1", "charge.captured", 1, 0), captured("evt_2", "charge.refunded", 5, 300),
+				chargeAt("evt_3", "charge.succeeded", 1, ledger.Charge{ID: "ch_2"}),
+				refundAt("evt_4", 5, ledger.Refund{Amount: 300, Charge: "none"}),
+			},
+			[]string{"pi_1 -: received 5000, refunded 300, net 4700", "1 ch_1:received:5000 5000 usd", "5 re_1:refunded 300 usd"},
+		},
+		{
+			"a refund without a charge counts by itself where two were captured",
+			[]*ledger.Event{
+				captured("evt_1", "charge.captured", 1, 0), captured("evt_2", "charge.refunded", 5, 300),
+				chargeAt("evt_3", "charge.captured", 2, ledger.Charge{ID: "ch_2", AmountCaptured: 700}),
+				refundAt("evt_4", 5, ledger.Refund{Amount: 300, Charge: "none"}),
+			},
+			[]string{
+				"pi_1 -: received 5700, refunded 600, net 5100",
+				"1 ch_1:received:5000 5000 usd", "2 ch_2:received:700 700 usd", "5 ch_1:refunded:300 300 usd", "5 re_1:refunded 300 usd",
+			},
+		},
+		{
+			"a refund without a charge is that of the only charge, a canceled authorization",
+			[]*ledger.Event{
+				chargeAt("evt_1", "charge.expired", 5, ledger.Charge{}), intentAt("evt_2", 5, ledger.Intent{Status: "canceled"}),
+				refundAt("evt_3", 5, ledger.Refund{Amount: 5000, Charge: "none"}),
+			},
+			[]string{"pi_1 canceled: received 0, net 0"},
+		},
+		{
+			"a refund without a charge counts by itself where two were authorized",
+			[]*ledger.Event{
+				chargeAt("evt_1", "charge.succeeded", 1, ledger.Charge{}), chargeAt("evt_2", "charge.succeeded", 2, ledger.Charge{ID: "ch_2"}),
+				refundAt("evt_3", 5, ledger.Refund{Amount: 300, Charge: "none"}),
+			},
+			[]string{"pi_1 -: received 0, refunded 300, net -300", "5 re_1:refunded 300 usd"},
+		},
+		{
+			"a refund of an authorization is none, and so is its sum",
+			[]*ledger.Event{
+				chargeAt("evt_1", "charge.refunded", 5, ledger.Charge{AmountRefunded: 5000}),
+				refundAt("evt_2", 5, ledger.Refund{Amount: 5000}),
+			},
+			[]string{"pi_1 -: received 0, net 0"},
+		},
+	})
+}
+
+// Sums of refunds that were read from Stripe's API.
+func TestRulesOfFetchedSums(t *testing.T) {
+	tryRules(t, []ruleCase{
+		{
+			"a rise that only a read has is dated by it, approximately",
+			[]*ledger.Event{
+				captured("evt_1", "charge.captured", 1, 0),
+				fetched(captured("fetch_1", "", 7, 300)),
+			},
+			[]string{
+				"pi_1 -: received 5000, refunded 300, net 4700 date_approximate",
+				"1 ch_1:received:5000 5000 usd", "7 ch_1:refunded:300 300 usd",
+			},
+		},
+		{
+			"a rise that only a read has, and a refund object for it",
+			[]*ledger.Event{
+				captured("evt_1", "charge.captured", 1, 0),
+				fetched(captured("fetch_1", "", 7, 300)), refundAt("evt_2", 5, ledger.Refund{Amount: 300}),
+			},
+			[]string{"pi_1 -: received 5000, refunded 300, net 4700", "1 ch_1:received:5000 5000 usd", "5 re_1:refunded 300 usd"},
+		},
+		{
+			"a read below an event up to its date counts for nothing",
+			[]*ledger.Event{
+				captured("evt_1", "charge.refunded", 3, 300), fetched(captured("fetch_1", "", 7, 200)), captured("evt_2", "charge.refunded", 9, 500),
+			},
+			[]string{
+				"pi_1 -: received 5000, refunded 500, net 4500",
+				"-10 ch_1:received:5000 5000 usd", "3 ch_1:refunded:300 300 usd", "9 ch_1:refunded:500 200 usd",
+			},
+		},
+		{
+			"a read that captured less counts for nothing",
+			[]*ledger.Event{
+				captured("evt_1", "charge.captured", 1, 0),
+				fetched(chargeAt("fetch_1", "", 7, ledger.Charge{AmountCaptured: 3000, AmountRefunded: 300})),
+			},
+			[]string{
+				"pi_1 -: received 5000, net 5000",
+				"1 ch_1:received:3000 3000 usd", "1 ch_1:received:5000 2000 usd",
+			},
+		},
+		{
+			"a read is no fall",
+			[]*ledger.Event{
+				captured("evt_1", "charge.captured", 1, 0),
+				fetched(captured("fetch_1", "", 5, 300)), fetched(captured("fetch_2", "", 7, 200)), captured("evt_2", "charge.refunded", 9, 400),
+			},
+			[]string{
+				"pi_1 -: received 5000, refunded 400, net 4600 date_approximate",
+				"1 ch_1:received:5000 5000 usd", "5 ch_1:refunded:300 300 usd", "9 ch_1:refunded:400 100 usd",
+			},
+		},
+		{
+			"in one second an event comes before a read",
+			[]*ledger.Event{
+				captured("evt_1", "charge.captured", 1, 0), captured("evt_2", "charge.refunded", 5, 300), fetched(captured("a_fetch", "", 5, 300)),
+			},
+			[]string{"pi_1 -: received 5000, refunded 300, net 4700", "1 ch_1:received:5000 5000 usd", "5 ch_1:refunded:300 300 usd"},
+		},
+	})
+}
+
+// What a partial capture releases is no refund, whichever API version shows it.
+func TestRulesOfReleases(t *testing.T) {
+	const older, newer = "2023-10-16", "2026-03-25.dahlia"
+	received := "5 ch_1:received:3000 3000 usd"
+	tryRules(t, []ruleCase{
+		{
+			"a newer endpoint shows the capture of an older request: the release and its refund are none",
+			[]*ledger.Event{partly("evt_1", "charge.captured", newer, 5, 2000), refundAt("evt_2", 7, ledger.Refund{Amount: 2000})},
+			[]string{"pi_1 -: received 3000, net 3000", received},
+		},
+		{
+			"an older endpoint shows the capture of a newer request: the sum is a refund",
+			[]*ledger.Event{partly("evt_1", "charge.captured", older, 5, 0), partly("evt_2", "charge.refunded", older, 9, 2000)},
+			[]string{"pi_1 -: received 3000, refunded 2000, net 1000", received, "9 ch_1:refunded:2000 2000 usd"},
+		},
+		{
+			"a refund of as much soon after the capture is one where the release is not in the sums",
+			[]*ledger.Event{partly("evt_1", "charge.captured", older, 5, 0), refundAt("evt_2", 6, ledger.Refund{Amount: 2000})},
+			[]string{"pi_1 -: received 3000, refunded 2000, net 1000", received, "6 re_1:refunded 2000 usd"},
+		},
+		{
+			"a refund of as much three seconds after the capture is one",
+			[]*ledger.Event{
+				partly("evt_1", "charge.captured", older, 5, 2000), refundAt("evt_2", 8, ledger.Refund{Amount: 2000}),
+				partly("evt_3", "charge.refunded", older, 8, 4000),
+			},
+			[]string{"pi_1 -: received 3000, refunded 2000, net 1000", received, "8 re_1:refunded 2000 usd"},
+		},
+		{
+			"a refund of as much with another reason is one",
+			[]*ledger.Event{
+				partly("evt_1", "charge.captured", older, 5, 2000),
+				refundAt("evt_2", 6, ledger.Refund{Amount: 2000, Reason: "requested_by_customer"}),
+			},
+			[]string{"pi_1 -: received 3000, refunded 2000, net 1000", received, "6 re_1:refunded 2000 usd"},
+		},
+		{
+			"of two refunds of as much the first is the release's",
+			[]*ledger.Event{
+				partly("evt_1", "charge.captured", older, 5, 2000), refundAt("evt_2", 6, ledger.Refund{ID: "re_2", Amount: 2000}),
+				refundAt("evt_3", 5, ledger.Refund{ID: "re_3", Amount: 2000, Reason: "expired_uncaptured_charge"}),
+			},
+			[]string{"pi_1 -: received 3000, refunded 2000, net 1000", received, "6 re_2:refunded 2000 usd"},
+		},
+		{
+			"refunds after a release count for themselves",
+			[]*ledger.Event{partly("evt_1", "charge.captured", older, 5, 2000), partly("evt_2", "charge.refunded", older, 9, 2500)},
+			[]string{"pi_1 -: received 3000, refunded 500, net 2500", received, "9 ch_1:refunded:2500 500 usd"},
+		},
+		{
+			"without charge.captured a sum of the difference is the release",
+			[]*ledger.Event{partly("evt_1", "charge.refunded", newer, 5, 2000)},
+			[]string{"pi_1 -: received 3000, net 3000 date_approximate", received},
+		},
+		{
+			"while more can be captured the version decides: an older one has the release in the sums",
+			[]*ledger.Event{
+				partly("evt_1", "charge.refunded", older, 5, 2000), intentAt("evt_2", 6, ledger.Intent{Status: "requires_capture"}),
+			},
+			[]string{"pi_1 requires_capture: received 3000, net 3000 date_approximate", received},
+		},
+		{
+			"while more can be captured the version decides: a newer one has it not",
+			[]*ledger.Event{
+				partly("evt_1", "charge.refunded", newer, 5, 2000), intentAt("evt_2", 6, ledger.Intent{Status: "requires_capture"}),
+			},
+			[]string{
+				"pi_1 requires_capture: received 3000, refunded 2000, net 1000 date_approximate",
+				received, "5 ch_1:refunded:2000 2000 usd",
+			},
+		},
+		{
+			"a refund between two captures",
+			[]*ledger.Event{
+				chargeAt("evt_1", "charge.captured", 3, ledger.Charge{AmountCaptured: 1000}),
+				chargeAt("evt_2", "charge.refunded", 4, ledger.Charge{AmountCaptured: 1000, AmountRefunded: 400}),
+				partly("evt_3", "charge.captured", newer, 5, 400),
+			},
+			[]string{
+				"pi_1 -: received 3000, refunded 400, net 2600",
+				"3 ch_1:received:1000 1000 usd", "4 ch_1:refunded:400 400 usd", "5 ch_1:received:3000 2000 usd",
+			},
+		},
+	})
+}
+
+// What is released after several captures, and what was refunded between them.
+func TestRulesOfSeveralCaptures(t *testing.T) {
+	const older, newer = "2023-10-16", "2026-03-25.dahlia"
+	tryRules(t, []ruleCase{
+		{
+			"a refund between captures, larger than what is not captured in the end, is no release",
+			[]*ledger.Event{
+				capturedTo("evt_1", "charge.captured", newer, 3, 1000, 0), capturedTo("evt_2", "charge.captured", newer, 4, 2000, 500),
+				capturedTo("evt_3", "charge.captured", newer, 5, 4700, 500),
+			},
+			[]string{
+				"pi_1 -: received 4700, refunded 500, net 4200", "3 ch_1:received:1000 1000 usd", "4 ch_1:received:2000 1000 usd",
+				"4 ch_1:refunded:500 500 usd", "5 ch_1:received:4700 2700 usd",
+			},
+		},
+		{
+			"a refund between captures that its own event shows is no release",
+			[]*ledger.Event{
+				capturedTo("evt_1", "charge.captured", newer, 3, 1000, 0), capturedTo("evt_2", "charge.refunded", newer, 4, 1000, 500),
+				capturedTo("evt_3", "charge.captured", newer, 5, 4700, 500),
+			},
+			[]string{
+				"pi_1 -: received 4700, refunded 500, net 4200",
+				"3 ch_1:received:1000 1000 usd", "4 ch_1:refunded:500 500 usd", "5 ch_1:received:4700 3700 usd",
+			},
+		},
+		{
+			"a release and a refund between captures add up, and the refund keeps its day",
+			[]*ledger.Event{
+				capturedTo("evt_1", "charge.captured", older, 3, 1000, 0), capturedTo("evt_2", "charge.refunded", older, 4, 1000, 500),
+				capturedTo("evt_3", "charge.captured", older, 5, 4700, 800),
+			},
+			[]string{
+				"pi_1 -: received 4700, refunded 500, net 4200",
+				"3 ch_1:received:1000 1000 usd", "4 ch_1:refunded:500 500 usd", "5 ch_1:received:4700 3700 usd",
+			},
+		},
+		{
+			"a release of more than the refund between captures",
+			[]*ledger.Event{
+				capturedTo("evt_1", "charge.captured", older, 3, 1000, 0), capturedTo("evt_2", "charge.refunded", older, 4, 1000, 400),
+				capturedTo("evt_3", "charge.captured", older, 9, 3000, 2400),
+			},
+			[]string{
+				"pi_1 -: received 3000, refunded 400, net 2600",
+				"3 ch_1:received:1000 1000 usd", "4 ch_1:refunded:400 400 usd", "9 ch_1:received:3000 2000 usd",
+			},
+		},
+		{
+			"a release has its own refund object, and the refund between captures has one",
+			[]*ledger.Event{
+				capturedTo("evt_1", "charge.captured", older, 3, 1000, 0), refundAt("evt_2", 4, ledger.Refund{Amount: 500}),
+				capturedTo("evt_3", "charge.refunded", older, 4, 1000, 500), capturedTo("evt_4", "charge.captured", older, 5, 4700, 800),
+				refundAt("evt_5", 5, ledger.Refund{ID: "re_2", Amount: 300}),
+			},
+			[]string{
+				"pi_1 -: received 4700, refunded 500, net 4200",
+				"3 ch_1:received:1000 1000 usd", "4 re_1:refunded 500 usd", "5 ch_1:received:4700 3700 usd",
+			},
+		},
+		{
+			"the last sum before the last capture counts: a refund came back before it",
+			[]*ledger.Event{
+				capturedTo("evt_1", "charge.captured", older, 1, 1000, 0), capturedTo("evt_2", "charge.refunded", older, 3, 1000, 700),
+				capturedTo("evt_3", "charge.updated", older, 4, 1000, 500), capturedTo("evt_4", "charge.captured", older, 5, 4700, 800),
+			},
+			[]string{
+				"pi_1 -: received 4700, refunded 500, net 4200", "1 ch_1:received:1000 1000 usd", "3 ch_1:refunded:700 700 usd",
+				"4 ch_1:returned:200 200 usd", "5 ch_1:received:4700 3700 usd",
+			},
+		},
+		{
+			"of two sums of one second before the last capture the greater one counts",
+			[]*ledger.Event{
+				capturedTo("evt_2", "charge.captured", older, 3, 1000, 0), capturedTo("evt_1", "charge.refunded", older, 3, 1000, 500),
+				capturedTo("evt_3", "charge.captured", older, 5, 4700, 500),
+			},
+			[]string{
+				"pi_1 -: received 4700, refunded 500, net 4200",
+				"3 ch_1:received:1000 1000 usd", "3 ch_1:refunded:500 500 usd", "5 ch_1:received:4700 3700 usd",
+			},
+		},
+	})
+}
+
+// Captures in steps whose authorization expires: the rest is released without another capture.
+func TestRulesOfExpiredCaptures(t *testing.T) {
+	const older, newer = "2023-10-16", "2026-03-25.dahlia"
+	tryRules(t, []ruleCase{
+		{
+			"more than was captured cannot be refunded: the rest was released",
+			[]*ledger.Event{capturedTo("evt_1", "charge.captured", older, 3, 1000, 0), capturedTo("evt_2", "charge.updated", older, 9, 1000, 4000)},
+			[]string{"pi_1 -: received 1000, net 1000", "3 ch_1:received:1000 1000 usd"},
+		},
+		{
+			"as much as was captured can be refunded",
+			[]*ledger.Event{capturedTo("evt_1", "charge.captured", older, 3, 1000, 0), capturedTo("evt_2", "charge.refunded", older, 9, 1000, 1000)},
+			[]string{"pi_1 -: received 1000, refunded 1000, net 0", "3 ch_1:received:1000 1000 usd", "9 ch_1:refunded:1000 1000 usd"},
+		},
+		{
+			"a refund before the release keeps its day",
+			[]*ledger.Event{
+				capturedTo("evt_1", "charge.captured", older, 3, 1000, 0), capturedTo("evt_2", "charge.refunded", older, 4, 1000, 400),
+				capturedTo("evt_3", "charge.updated", older, 9, 1000, 4400),
+			},
+			[]string{"pi_1 -: received 1000, refunded 400, net 600", "3 ch_1:received:1000 1000 usd", "4 ch_1:refunded:400 400 usd"},
+		},
+		{
+			"a refund after the release keeps its day",
+			[]*ledger.Event{
+				capturedTo("evt_1", "charge.captured", older, 3, 1000, 0), capturedTo("evt_2", "charge.updated", older, 9, 1000, 4000),
+				capturedTo("evt_3", "charge.refunded", older, 11, 1000, 4400),
+			},
+			[]string{"pi_1 -: received 1000, refunded 400, net 600", "3 ch_1:received:1000 1000 usd", "11 ch_1:refunded:4400 400 usd"},
+		},
+		{
+			"more than was captured is a release in every version, though the PaymentIntent can still be captured",
+			[]*ledger.Event{capturedTo("evt_1", "charge.updated", newer, 5, 1000, 4000), intentAt("evt_2", 6, ledger.Intent{Status: "requires_capture"})},
+			[]string{"pi_1 requires_capture: received 1000, net 1000 date_approximate", "5 ch_1:received:1000 1000 usd"},
+		},
+		{
+			"a release after a refund between captures of which a part came back unseen",
+			[]*ledger.Event{
+				capturedTo("evt_1", "charge.captured", older, 3, 1000, 0), capturedTo("evt_2", "charge.refunded", older, 4, 1000, 900),
+				capturedTo("evt_3", "charge.captured", older, 5, 2000, 900), capturedTo("evt_4", "charge.updated", older, 9, 2000, 3300),
+			},
+			[]string{
+				"pi_1 -: received 2000, refunded 300, net 1700",
+				"3 ch_1:received:1000 1000 usd", "4 ch_1:refunded:900 300 usd", "5 ch_1:received:2000 1000 usd",
+			},
+		},
+	})
+}

@@ -1,0 +1,184 @@
+package ledger_test
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"math/big"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"tillhook/ledger"
+	"tillhook/ledger/ledgertest"
+)
+
+// ruleCase is a set of events that one rule decides, and what it comes to, computed by hand.
+type ruleCase struct {
+	rule   string
+	events []*ledger.Event
+	want   []string // one line for each payment, and after it one for each of its entries
+}
+
+// tryRules compares the model and the ledger with cases computed by hand.
+func tryRules(t *testing.T, cases []ruleCase) {
+	t.Helper()
+	l := ledgertest.Open(t, false)
+	rng := rand.New(rand.NewPCG(13, 17))
+	for _, c := range cases {
+		t.Run(c.rule, func(t *testing.T) {
+			want := strings.Join(c.want, "\n")
+			if got := modelText(c.events); got != want {
+				t.Errorf("the model has\n%s\nwant\n%s", got, want)
+			}
+			orders(rng, c.events, 200, func(order []*ledger.Event) {
+				trial, err := l.Try(order)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var lines []string
+				for _, p := range trial.Payments {
+					lines = append(lines, paymentText(p, trial.Entries[p.ID])...)
+				}
+				if got := strings.Join(lines, "\n"); got != want {
+					t.Fatalf("in the order %v the ledger has\n%s\nwant\n%s", ids(order), got, want)
+				}
+			})
+		})
+	}
+}
+
+// modelText returns what the model makes of events, in the form of a case.
+func modelText(events []*ledger.Event) string {
+	payments := model(events)
+	var lines []string
+	for _, id := range slices.Sorted(maps.Keys(payments)) {
+		p := payments[id]
+		lines = append(lines, paymentText(&p.Payment, p.Entries)...)
+	}
+	return strings.Join(lines, "\n")
+}
+
+// paymentText returns a line about a payment, without what is 0, and one for each of its entries with the
+// seconds since midnight.
+func paymentText(p *ledger.Payment, entries []ledger.Entry) []string {
+	line := fmt.Sprintf("%s %s: received %s", p.ID, cmp.Or(p.Status, "-"), figure(p.AmountReceived))
+	for _, f := range []struct {
+		name   string
+		amount *int64
+	}{{"refunded", p.AmountRefunded}, {"withdrawn", p.DisputeWithdrawn}, {"reinstated", p.DisputeReinstated}, {"net", p.AmountNet}} {
+		if text := figure(f.amount); text != "0" || f.name == "net" {
+			line += fmt.Sprintf(", %s %s", f.name, text)
+		}
+	}
+	for _, flag := range p.Flags {
+		line += " " + flag
+	}
+	lines := []string{line}
+	for _, e := range entries {
+		lines = append(lines, fmt.Sprintf("%d %s %d %s", e.At-midnight, e.ID, e.Amount, cmp.Or(e.Currency, "-")))
+	}
+	return lines
+}
+
+func figure(amount *int64) string {
+	if amount == nil {
+		return "null"
+	}
+	return fmt.Sprint(*amount)
+}
+
+// rules are the names under which the model records that a rule decided something.
+var rules = []string{
+	"payment known by its charge", "payment described by its charge", "entry without a time",
+	"stale read", "stale: not terminal", "stale: no latest_charge", "stale: less received", "every read is stale",
+	"a fetched PaymentIntent overrides others", "a fetch decides between succeeded and canceled",
+	"latest_charge of another snapshot than the winner", "currency of the best charge", "amount of the best charge",
+	"currency of another snapshot than the winner", "amount of another snapshot than the winner",
+	"the amount is in another currency than the payment",
+	"currency of a refund", "currency of a dispute",
+	"PaymentIntent in another currency", "charge in another currency", "refund in another currency",
+	"several captures", "captured: booking", "captured: charge.captured", "captured: charge.succeeded",
+	"captured: the charge's created", "captured: later than the charge's created",
+	"captured: other evidence", "captured: no event",
+	"canceled, and something was received", "received beyond the charges", "received beyond the charges on the day of the creation", "fee",
+	"a refund without a charge is the only captured charge's", "a refund without a charge is the only charge's",
+	"a refund without a charge by itself",
+	"a refund of an unseen charge by itself", "a refund of an authorization is none",
+	"refund: booking", "refund: time of the event",
+	"return: booking", "return: first event of the failure", "return: day of the refund",
+	"release: not in the sums", "release: charge.captured shows it", "release: the PaymentIntent needs no capture",
+	"release: the version decides for it", "release: the version decides against it", "release: its own refund",
+	"release: its own refund without charge.captured", "release: its own refund is not the first",
+	"release: more was refunded than captured", "release: no more than captured without the refunds that failed",
+	"release: the refunds before it are more than the sum before it", "release: an earlier rise is a refund's",
+	"release: in the sums, and a refund between captures", "release: not in the sums, and a refund between captures",
+	"refunds known only by the charge's sum", "returns known only by the charge's sum", "a refund failed and the sum did not fall",
+	"a refund after one that failed is hidden in the sum",
+	"refund dated by a fetch", "refund dated by a fall", "a fetched fall is skipped", "a stale fetched charge",
+	"a dispute without an id", "a dispute without an id is merged", "a transaction of several disputes",
+	"a dispute in another currency", "a settlement currency", "a settlement currency without a withdrawal", "rounded half to even",
+	"flag amount", "flag conflict", "flag currency", "flag currency_mismatch", "flag date_approximate",
+	"flag dispute_approximate", "flag dispute_unfunded", "flag overflow",
+	"several payments",
+}
+
+// The model does not depend on the order of the events, its totals are those of its payments, and the
+// generator reaches every rule.
+func TestStoriesReachEveryRule(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 5))
+	reached := map[string]int{}
+	const rounds = 3000
+	for round := range rounds {
+		events := story(rng, fmt.Sprint(round), 2+round%22)
+		payments, totals := model(events), modelTotals(events)
+		want := asText(payments) + asText(totals)
+		again := append(slices.Clone(events), events[:len(events)/2]...)
+		rng.Shuffle(len(again), func(i, j int) { again[i], again[j] = again[j], again[i] })
+		if got := asText(model(again)) + asText(modelTotals(again)); got != want {
+			t.Fatalf("shuffled, round %d gives\n%s, not\n%s", round, got, want)
+		}
+		net, sum := units(0), units(0)
+		for id, own := range byPayment(events) {
+			for rule := range compute(id, own).rules {
+				reached[rule]++
+			}
+			net = plus(net, netOf(payments[id]))
+		}
+		for _, l := range totals {
+			sum = plus(sum, l.Net)
+		}
+		if net.Cmp(sum) != 0 {
+			t.Fatalf("the totals of round %d come to %s, its payments to %s", round, sum, net)
+		}
+		if len(payments) > 1 {
+			reached["several payments"]++
+		}
+	}
+	for _, rule := range rules {
+		t.Logf("%s: %d of %d", rule, reached[rule], rounds)
+		if reached[rule] < rounds/200 {
+			t.Errorf("only %d of %d stories reach: %s", reached[rule], rounds, rule)
+		}
+		delete(reached, rule)
+	}
+	for rule := range reached {
+		t.Errorf("the rule %q is not listed", rule)
+	}
+}
+
+// netOf returns what is left of a payment, which is what the amounts that are known come to.
+func netOf(p modelPayment) *big.Int {
+	sum := units(0)
+	for i, n := range []*int64{p.Payment.AmountReceived, p.Payment.DisputeReinstated, p.Payment.AmountRefunded, p.Payment.DisputeWithdrawn} {
+		switch {
+		case n == nil:
+		case i < 2:
+			sum = plus(sum, units(*n))
+		default:
+			sum = minus(sum, units(*n))
+		}
+	}
+	return sum
+}

@@ -1,0 +1,183 @@
+package ledger
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"tillhook/ledger/fold"
+)
+
+// state is a payment as it is stored: what its events fold to, and which they are.
+type state struct {
+	view        *Payment
+	entries     []Entry  // by time and id
+	unexplained []string // charges of which more was refunded than their known refunds add up to
+	paidSession bool     // a Checkout Session of it is paid
+	rows        []uint64 // the sequences of its events, ascending: they belong to the arrival and are not folded
+}
+
+// event is the row as far as folding needs it.
+func (r *row) event() fold.Event {
+	return fold.Event{
+		ID: r.id, Type: r.typ, Account: r.account, Context: r.context, APIVersion: r.apiVersion, Created: r.created,
+		Fetched: r.source == Fetch, Facts: &r.facts,
+	}
+}
+
+// foldRows computes a payment from all of its rows, whose sequences are left to the caller.
+func foldRows(id string, livemode bool, rows []*row) *state {
+	events := make([]fold.Event, len(rows))
+	for i, r := range rows {
+		events[i] = r.event()
+	}
+	r := fold.Fold(id, events)
+	r.Payment.Livemode = livemode
+	return &state{view: r.Payment, entries: r.Entries, unexplained: r.Unexplained, paidSession: r.PaidSession}
+}
+
+func (s *state) created() int64 { return int64(s.view.Created) }
+
+// sameAs reports whether two states differ in nothing but events and updated.
+func (s *state) sameAs(t *state) bool {
+	p, q := s.view, t.view
+	return p.Account == q.Account && p.Context == q.Context && p.Status == q.Status && p.ChargeStatus == q.ChargeStatus &&
+		p.Currency == q.Currency && equal(p.Amount, q.Amount) && p.AmountCapturable == q.AmountCapturable &&
+		equal(p.AmountReceived, q.AmountReceived) && equal(p.AmountRefunded, q.AmountRefunded) &&
+		equal(p.DisputeWithdrawn, q.DisputeWithdrawn) && equal(p.DisputeReinstated, q.DisputeReinstated) && equal(p.Fee, q.Fee) &&
+		p.Customer == q.Customer && p.Description == q.Description && p.LatestCharge == q.LatestCharge &&
+		equal(p.LastPaymentError, q.LastPaymentError) && p.Created == q.Created &&
+		maps.Equal(p.Metadata, q.Metadata) && slices.Equal(p.Flags, q.Flags) &&
+		slices.EqualFunc(p.Refunds, q.Refunds, func(a, b PaymentRefund) bool {
+			return a.ID == b.ID && equal(a.Amount, b.Amount) && a.Status == b.Status && a.Charge == b.Charge && a.Created == b.Created
+		}) && slices.Equal(p.Disputes, q.Disputes) && slices.Equal(s.entries, t.entries)
+}
+
+// equal compares what two pointers point to.
+func equal[T comparable](a, b *T) bool { return a == b || a != nil && b != nil && *a == *b }
+
+// encode returns the stored form. Equal states are equal bytes.
+func (s *state) encode() []byte {
+	p := s.view
+	e := under(p.ID)
+	e.flags(s.paidSession, p.LastPaymentError != nil, p.Livemode)
+	for _, text := range []OrNull{p.Account, p.Context, p.Status, p.ChargeStatus, p.Currency, p.Customer, p.Description, p.LatestCharge} {
+		e.text(string(text))
+	}
+	for _, n := range []*int64{p.Amount, p.AmountReceived, p.AmountRefunded, p.DisputeWithdrawn, p.DisputeReinstated, p.AmountNet, p.Fee} {
+		e.optional(n)
+	}
+	for _, n := range []int64{p.AmountCapturable, int64(p.Created), int64(p.Captured), int64(p.Updated)} {
+		e.int(n)
+	}
+	e.uint(p.Events)
+	e.texts(p.Metadata)
+	if p.LastPaymentError != nil {
+		e.paymentError(p.LastPaymentError)
+	}
+	encodeAll(&e, p.Refunds, func(e *encoder, r *PaymentRefund) {
+		e.text(r.ID)
+		e.optional(r.Amount)
+		e.text(string(r.Status))
+		e.text(string(r.Charge))
+		e.int(int64(r.Created))
+	})
+	encodeAll(&e, p.Disputes, func(e *encoder, d *PaymentDispute) {
+		e.text(d.ID)
+		e.text(string(d.Status))
+		e.int(d.Amount)
+		e.text(string(d.Reason))
+		e.int(int64(d.Created))
+	})
+	encodeAll(&e, p.Flags, func(e *encoder, name *string) { e.text(*name) })
+	encodeAll(&e, s.entries, (*encoder).entry)
+	encodeAll(&e, s.unexplained, func(e *encoder, id *string) { e.text(*id) })
+	e.sequences(s.rows)
+	return e.buf
+}
+
+func decodeState(id string, value []byte) (*state, error) {
+	d := readUnder(id, value)
+	p := &Payment{Object: "payment", ID: id, Refunds: []PaymentRefund{}, Disputes: []PaymentDispute{}, Flags: []string{}}
+	s := &state{view: p}
+	var failed bool
+	d.flags(&s.paidSession, &failed, &p.Livemode)
+	for _, text := range []*OrNull{&p.Account, &p.Context, &p.Status, &p.ChargeStatus, &p.Currency, &p.Customer, &p.Description, &p.LatestCharge} {
+		*text = OrNull(d.text())
+	}
+	for _, n := range []**int64{&p.Amount, &p.AmountReceived, &p.AmountRefunded, &p.DisputeWithdrawn, &p.DisputeReinstated, &p.AmountNet, &p.Fee} {
+		*n = d.optional()
+	}
+	p.AmountCapturable = d.int()
+	for _, t := range []*OrNullTime{&p.Created, &p.Captured, &p.Updated} {
+		*t = OrNullTime(d.int())
+	}
+	p.Events = d.uint()
+	if p.Metadata = d.texts(); p.Metadata == nil {
+		p.Metadata = map[string]string{}
+	}
+	if failed {
+		p.LastPaymentError = d.paymentError()
+	}
+	p.Refunds = append(p.Refunds, decodeAll(&d, func() PaymentRefund {
+		return PaymentRefund{ID: d.text(), Amount: d.optional(), Status: OrNull(d.text()), Charge: OrNull(d.text()), Created: OrNullTime(d.int())}
+	})...)
+	p.Disputes = append(p.Disputes, decodeAll(&d, func() PaymentDispute {
+		return PaymentDispute{ID: d.text(), Status: OrNull(d.text()), Amount: d.int(), Reason: OrNull(d.text()), Created: OrNullTime(d.int())}
+	})...)
+	p.Flags = append(p.Flags, decodeAll(&d, d.text)...)
+	s.entries = decodeAll(&d, d.entry)
+	s.unexplained = decodeAll(&d, d.text)
+	s.rows = d.sequences()
+	return s, d.end()
+}
+
+// entry writes an entry. Its id begins with the object it is about, which is written once.
+func (e *encoder) entry(x *Entry) {
+	suffix, _ := strings.CutPrefix(x.ID, x.Object)
+	e.byte(byte(slices.Index(fold.Kinds[:], x.Kind)))
+	e.text(x.Object)
+	e.text(suffix)
+	e.text(x.Charge)
+	e.text(x.Currency)
+	e.int(x.At)
+	e.int(x.Amount)
+}
+
+func (d *decoder) entry() Entry {
+	x := Entry{Kind: pick(d, fold.Kinds[:], int(d.byte())), Object: d.text()}
+	x.ID = x.Object + d.text()
+	x.Charge, x.Currency = d.text(), d.text()
+	x.At, x.Amount = d.int(), d.int()
+	return x
+}
+
+// optional writes an integer that may be unknown.
+func (e *encoder) optional(n *int64) {
+	if e.flags(n != nil); n != nil {
+		e.int(*n)
+	}
+}
+
+func (d *decoder) optional() *int64 {
+	var known bool
+	if d.flags(&known); !known {
+		return nil
+	}
+	n := d.int()
+	return &n
+}
+
+func (e *encoder) paymentError(p *PaymentError) {
+	for _, text := range []OrNull{p.Type, p.Code, p.DeclineCode, p.Message} {
+		e.text(string(text))
+	}
+}
+
+func (d *decoder) paymentError() *PaymentError {
+	var p PaymentError
+	for _, text := range []*OrNull{&p.Type, &p.Code, &p.DeclineCode, &p.Message} {
+		*text = OrNull(d.text())
+	}
+	return &p
+}

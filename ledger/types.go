@@ -1,0 +1,47 @@
+package ledger
+
+import "tillhook/ledger/fold"
+
+// The facts of an event and the payment that they fold to; see package fold.
+type (
+	Facts          = fold.Facts
+	Intent         = fold.Intent
+	PaymentError   = fold.PaymentError
+	Charge         = fold.Charge
+	Booking        = fold.Booking
+	Refund         = fold.Refund
+	Dispute        = fold.Dispute
+	Transaction    = fold.Transaction
+	Session        = fold.Session
+	Payment        = fold.Payment
+	PaymentRefund  = fold.PaymentRefund
+	PaymentDispute = fold.PaymentDispute
+	Entry          = fold.Entry
+	Sum            = fold.Sum
+	OrNull         = fold.OrNull
+	OrNullTime     = fold.OrNullTime
+)
+
+// Flags of a payment.
+const (
+	FlagConflict = fold.FlagConflict
+	FlagCurrency = fold.FlagCurrency
+)
+
+// Statuses are those that Stripe documents for a PaymentIntent.
+var Statuses = fold.Statuses
+
+// maxID bounds ids, which are keys: sha256_ ids and all of Stripe's fit.
+const maxID = fold.MaxID
+
+// Decimal returns an amount in the currency's major unit: Decimal(2099, "usd") is "20.99".
+func Decimal(amount int64, currency string) string { return fold.Decimal(amount, currency) }
+
+// SumOf returns n as a Sum.
+func SumOf(n int64) Sum { return fold.SumOf(n) }
+
+// Decimals returns how many digits of an amount stand behind the decimal point.
+func Decimals(currency string) int { return fold.Decimals(currency) }
+
+// NeedsLook reports whether a person should look at a payment with the flag; the others only inform.
+func NeedsLook(flag string) bool { return fold.NeedsLook(flag) }
