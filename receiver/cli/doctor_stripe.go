@@ -72,11 +72,11 @@ func (d *doctor) permissions(ctx context.Context) {
 	c := d.config
 	var lacking []string
 	now := d.api.Now().Unix()
-	_, eventsErr := d.api.Events(ctx, "", c.Livemode, stripe.Types[:1], now-1, now, "")
-	_, intentErr := d.api.Fetch(ctx, "", c.Livemode, "pi_tillhookdoctor")
+	_, eventsErr := d.api.Events(ctx, stripe.Account{}, c.Livemode, stripe.Types[:1], now-1, now, "")
+	_, intentErr := d.api.Fetch(ctx, stripe.Account{}, c.Livemode, "pi_tillhookdoctor")
 	tries := []error{eventsErr, intentErr}
 	for _, kind := range stripe.Listed {
-		_, err := d.api.Objects(ctx, "", c.Livemode, kind, now, "")
+		_, err := d.api.Objects(ctx, stripe.Account{}, c.Livemode, kind, now, "")
 		tries = append(tries, err)
 	}
 	for _, err := range tries {
@@ -113,7 +113,7 @@ func (d *doctor) acquaintance(ctx context.Context) {
 	known := false
 	for _, e := range some {
 		if err == nil && !known {
-			known, err = d.api.KnowsEvent(ctx, string(e.Account), e.ID)
+			known, err = d.api.KnowsEvent(ctx, stripe.Account{ID: string(e.Account)}, e.ID)
 		}
 	}
 	var refused *stripe.APIError

@@ -146,7 +146,7 @@ func (w *round) fetch(ctx context.Context, account, id string) (*ledger.Event, e
 	if err := w.spend(w.report); err != nil {
 		return nil, err
 	}
-	e, err := w.API.Fetch(ctx, account, w.Livemode, id)
+	e, err := w.API.Fetch(ctx, stripe.Account{ID: account}, w.Livemode, id)
 	if err != nil {
 		return nil, err
 	}
@@ -177,7 +177,7 @@ func (w *round) doubts(ctx context.Context) error {
 	for _, d := range list {
 		if d.Kind == ledger.DoubtRefunds {
 			err = w.pages(ctx, func(after string) (stripe.Page, error) {
-				return w.API.RefundsOf(ctx, d.Account, w.Livemode, d.Charge, after)
+				return w.API.RefundsOf(ctx, stripe.Account{ID: d.Account}, w.Livemode, d.Charge, after)
 			})
 		} else {
 			_, err = w.fetch(ctx, d.Account, d.Payment)
@@ -193,7 +193,7 @@ func (w *round) doubts(ctx context.Context) error {
 func (w *round) list(ctx context.Context, account, kind string) error {
 	since := w.API.Now().Add(-nightlyReach).Unix()
 	return w.pages(ctx, func(after string) (stripe.Page, error) {
-		return w.API.Objects(ctx, account, w.Livemode, kind, since, after)
+		return w.API.Objects(ctx, stripe.Account{ID: account}, w.Livemode, kind, since, after)
 	})
 }
 

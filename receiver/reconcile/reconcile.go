@@ -335,7 +335,7 @@ func (w *round) recognise(ctx context.Context) error {
 		if err := w.spend(w.report); err != nil {
 			return err
 		}
-		known, err := w.API.KnowsEvent(ctx, string(e.Account), e.ID)
+		known, err := w.API.KnowsEvent(ctx, stripe.Account{ID: string(e.Account)}, e.ID)
 		var refused *stripe.APIError
 		if err != nil && (!errors.As(err, &refused) || refused.Refused()) {
 			return err
@@ -448,7 +448,7 @@ func (w *round) slice(ctx context.Context, account string, from, to int64) (even
 			if err := w.spend(w.report); err != nil {
 				return nil, false, err
 			}
-			page, err := w.API.Events(ctx, account, w.Livemode, types, from, to, after)
+			page, err := w.API.Events(ctx, stripe.Account{ID: account}, w.Livemode, types, from, to, after)
 			if err != nil {
 				return nil, false, err
 			}

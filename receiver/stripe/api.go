@@ -1,6 +1,7 @@
 package stripe
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -30,12 +31,28 @@ const (
 	callTries = 5
 	// longestPause is how long a call waits between two tries. Where Retry-After asks for more, calls fail until then.
 	longestPause = time.Minute
+	// longestBar bounds a Retry-After: a wrong one must not keep the API from being called for years.
+	longestBar = time.Hour
 	// callPause keeps calls below the 25 a second that Stripe allows. https://docs.stripe.com/rate-limits
 	callPause = 50 * time.Millisecond
 )
 
-// version2 is the version that the API v2 is asked in: it knows none before 2024. The SDK sets that of the API v1.
-const version2 = "2025-03-31.basil"
+// Account names the Stripe account whose data a call reads. The zero value is the account that the key belongs to.
+type Account struct {
+	ID      string // acct_…; empty for the key's own account
+	Context string // of a member of an organization, as its events name it; empty elsewhere
+}
+
+// set names the account in a call's headers: a member of an organization by its context, a connected account by its id.
+// https://docs.stripe.com/context, https://docs.stripe.com/connect/authentication
+func (a Account) set(p *stripego.Params) {
+	switch {
+	case a.Context != "":
+		p.Headers.Set("Stripe-Context", a.Context)
+	case a.ID != "":
+		p.StripeAccount = stripego.String(a.ID)
+	}
+}
 
 // API asks Stripe's API with one key. Its methods may be called from any goroutine.
 type API struct {
@@ -45,6 +62,9 @@ type API struct {
 
 	// Failed, if set, is told how each try failed: an HTTP status, or "network". It must not block.
 	Failed func(code string)
+
+	// Transport, if set before the first call, takes the place of the network.
+	Transport http.RoundTripper
 
 	Pause   time.Duration // between the beginnings of two tries; set before the first call
 	Backoff time.Duration // after the first try that failed, then twice as long each time; set before the first call
@@ -95,7 +115,11 @@ type transport struct {
 
 func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	begun := time.Now()
-	resp, err := t.base.RoundTrip(r)
+	base := t.base
+	if t.api.Transport != nil {
+		base = t.api.Transport
+	}
+	resp, err := base.RoundTrip(r)
 	if err != nil {
 		return nil, err
 	}
@@ -107,12 +131,12 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		t.api.clock.Store(&Clock{Skew: skew, Read: now})
 	}
 	if try, ok := r.Context().Value(attemptKey{}).(*attempt); ok {
-		try.status, try.date = resp.StatusCode, t.api.Now().Unix()
+		try.status, try.date, try.version = resp.StatusCode, now.Unix(), resp.Header.Get("Stripe-Version")
 		if err == nil {
-			try.date = date.Unix()
+			try.date = min(date.Unix(), now.Unix()) // a Date in the future would outrank every later event
 		}
 		if seconds, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && seconds >= 0 {
-			try.retryAfter = time.Duration(seconds) * time.Second
+			try.retryAfter = time.Duration(min(seconds, int(longestBar/time.Second))) * time.Second
 		}
 	}
 	resp.Body = &bounded{resp.Body, maxAnswer}
@@ -222,34 +246,37 @@ func (w *answer) UnmarshalJSON(b []byte) error {
 // attempt is one try of a call, as the transport saw it end.
 type attempt struct {
 	status     int           // HTTP; 0 where there was no answer
-	date       int64         // when Stripe answered, by its clock, Unix seconds
+	date       int64         // when Stripe answered, Unix seconds: by its clock, or by ours where that is earlier
+	version    string        // the API version of the answer; empty where the answer does not name it
 	retryAfter time.Duration // what Stripe asked for; negative where it asked for nothing
 }
 
 type attemptKey struct{}
 
-// call has one call made, as often as it takes for Stripe to be free for it, and reads its answer into v. It tells when Stripe
-// answered, by its own clock in Unix seconds.
-func (a *API) call(ctx context.Context, method, path, account string, params url.Values, v any) (date int64, err error) {
+// rendering is when and in which API version an answer was made.
+type rendering struct {
+	date    int64 // Unix seconds, by Stripe's clock or by ours, whichever is earlier
+	version string
+}
+
+// call makes one call, several times where Stripe is busy, and reads the answer into v. Every call names [PinnedVersion], so
+// that the shape of an answer depends neither on the SDK nor on the account's default.
+// https://docs.stripe.com/api/versioning
+func (a *API) call(ctx context.Context, method, path string, account Account, params url.Values, v any) (rendering, error) {
 	var body form.Values
 	for _, name := range slices.Sorted(maps.Keys(params)) {
 		for _, value := range params[name] {
 			body.Add(name, value)
 		}
 	}
-	p := &stripego.Params{Headers: http.Header{"User-Agent": {a.agent}}}
-	if strings.HasPrefix(path, "/v2/") {
-		p.Headers.Set("Stripe-Version", version2)
-	}
-	if account != "" {
-		p.StripeAccount = stripego.String(account)
-	}
+	p := &stripego.Params{Headers: http.Header{"User-Agent": {a.agent}, "Stripe-Version": {PinnedVersion}}}
+	account.set(p)
 	if method != http.MethodGet { // the same for every try, so that it is done once
 		p.IdempotencyKey = stripego.String(stripego.NewIdempotencyKey())
 	}
 	for tries := 1; ; tries++ {
 		if err := a.await(ctx, path); err != nil {
-			return 0, err
+			return rendering{}, err
 		}
 		try := &attempt{retryAfter: -1}
 		p.Context = context.WithValue(ctx, attemptKey{}, try)
@@ -260,12 +287,12 @@ func (a *API) call(ctx context.Context, method, path, account string, params url
 		}
 		if err == nil {
 			if err := json.Unmarshal(w.raw, v); err != nil {
-				return 0, fmt.Errorf("what Stripe answers to %s cannot be read: %w", path, errNotStripe)
+				return rendering{}, fmt.Errorf("what Stripe answers to %s cannot be read: %w", path, ErrNotStripe)
 			}
-			return try.date, nil
+			return rendering{try.date, cmp.Or(try.version, PinnedVersion)}, nil
 		}
 		if tries == callTries || !try.busy() || sleep(ctx, a.pauseAfter(try, tries)) != nil {
-			return 0, explain(ctx, path, try, err)
+			return rendering{}, explain(ctx, path, try, err)
 		}
 	}
 }
@@ -349,8 +376,14 @@ func explain(ctx context.Context, path string, try *attempt, err error) error {
 	return fmt.Errorf("no answer from Stripe's API: it cannot be reached for %s: %w; look at this machine's network and DNS, and at a firewall for what goes out", path, err)
 }
 
-// withoutKeys takes out of Stripe's words what looks like a key: its messages quote a part of a wrong one.
+// longestMessage bounds Stripe's own words in an error, in bytes.
+const longestMessage = 500
+
+// withoutKeys shortens Stripe's message and removes what looks like a key: Stripe quotes a part of a wrong one.
 func withoutKeys(message string) string {
+	if len(message) > longestMessage {
+		message = strings.ToValidUTF8(message[:longestMessage], "") + "…"
+	}
 	words := strings.Fields(message)
 	for i, w := range words {
 		for _, begin := range []string{"sk_", "rk_", "pk_", "whsec_"} {
@@ -372,8 +405,8 @@ type list struct {
 // pageSize is the most Stripe gives. https://docs.stripe.com/api/pagination
 const pageSize = 100
 
-// page asks for one page of a list and tells the id to go on behind; empty at the end.
-func (a *API) page(ctx context.Context, path, account string, params url.Values, after string) (data []json.RawMessage, next string, date int64, err error) {
+// page reads one page of a list. next is the id to continue after; empty at the end.
+func (a *API) page(ctx context.Context, path string, account Account, params url.Values, after string) (data []json.RawMessage, next string, as rendering, err error) {
 	asked := maps.Clone(params)
 	if asked == nil {
 		asked = url.Values{}
@@ -383,25 +416,26 @@ func (a *API) page(ctx context.Context, path, account string, params url.Values,
 		asked.Set("starting_after", after)
 	}
 	var l list
-	if date, err = a.call(ctx, http.MethodGet, path, account, asked, &l); err != nil {
-		return nil, "", 0, err
+	if as, err = a.call(ctx, http.MethodGet, path, account, asked, &l); err != nil {
+		return nil, "", as, err
 	}
 	if l.Object != "list" {
-		return nil, "", 0, fmt.Errorf("what Stripe answers to %s is no list: %w", path, errNotStripe)
+		return nil, "", as, fmt.Errorf("what Stripe answers to %s is no list: %w", path, ErrNotStripe)
 	}
 	if !l.HasMore {
-		return l.Data, "", date, nil
+		return l.Data, "", as, nil
 	}
-	if len(l.Data) == 0 {
-		return nil, "", 0, fmt.Errorf("what Stripe answers to %s says that there is more, and is empty: %w", path, errNotStripe)
+	// An object without a usable id is read again with the next page, at worst.
+	for _, raw := range slices.Backward(l.Data) {
+		var o struct {
+			ID string `json:"id"`
+		}
+		if json.Unmarshal(raw, &o) == nil && usableID(o.ID) && o.ID != after {
+			return l.Data, o.ID, as, nil
+		}
 	}
-	var last struct {
-		ID string `json:"id"`
-	}
-	if err := json.Unmarshal(l.Data[len(l.Data)-1], &last); err != nil || !usableID(last.ID) || last.ID == after {
-		return nil, "", 0, fmt.Errorf("what Stripe answers to %s has no id to go on behind: %w", path, errNotStripe)
-	}
-	return l.Data, last.ID, date, nil
+	return nil, "", as, fmt.Errorf("what Stripe answers to %s says that there is more, and has no id to continue after: %w", path, ErrNotStripe)
 }
 
-var errNotStripe = errors.New("it is not what Stripe documents; is STRIPE_API_BASE right?")
+// ErrNotStripe is wrapped by errors about answers that are not in the form that Stripe documents.
+var ErrNotStripe = errors.New("it is not what Stripe documents; is STRIPE_API_BASE right?")

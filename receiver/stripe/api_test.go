@@ -52,7 +52,7 @@ func TestEventsAreListedByPages(t *testing.T) {
 	var ids []string
 	var sizes []int
 	for after := ""; ; {
-		page, err := api.Events(t.Context(), "", false, stripe.Types[:14], now-239, now, after)
+		page, err := api.Events(t.Context(), stripe.Account{}, false, stripe.Types[:14], now-239, now, after)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -70,11 +70,11 @@ func TestEventsAreListedByPages(t *testing.T) {
 	if !reflect.DeepEqual(sizes, []int{100, 100, 39}) || ids[0] != "evt_001" || ids[238] != "evt_239" {
 		t.Errorf("pages of %v, from %s to %s", sizes, ids[0], ids[len(ids)-1])
 	}
-	page, err := api.Events(t.Context(), "acct_1", false, stripe.Types[:14], now-10, now, "")
+	page, err := api.Events(t.Context(), stripe.Account{ID: "acct_1"}, false, stripe.Types[:14], now-10, now, "")
 	if err != nil || len(page.Events) != 1 || page.Events[0].Account != "acct_1" {
 		t.Errorf("of the connected account: %+v, %v", page, err)
 	}
-	if _, err = api.Events(t.Context(), "", false, stripe.Types[:21], now-10, now, ""); err == nil {
+	if _, err = api.Events(t.Context(), stripe.Account{}, false, stripe.Types[:21], now-10, now, ""); err == nil {
 		t.Error("21 types were asked for at once and given")
 	}
 	var all []string
@@ -175,7 +175,7 @@ func TestWhatIsSaidOfARefusal(t *testing.T) {
 		t.Errorf("of a wrong key: %v", err)
 	}
 	account.Deny("/v1/events", "rak_event_read")
-	_, err = client(t, account.URL, account.Key).Events(t.Context(), "", false, stripe.Types[:1], 0, 1, "")
+	_, err = client(t, account.URL, account.Key).Events(t.Context(), stripe.Account{}, false, stripe.Types[:1], 0, 1, "")
 	if !errors.As(err, &refused) || refused.Permission() != "Events: Read" {
 		t.Errorf("of a right that is missing: %v", err)
 	}
@@ -184,7 +184,7 @@ func TestWhatIsSaidOfARefusal(t *testing.T) {
 	if !errors.As(err, &refused) || refused.Permission() != "Webhook Endpoints: Write" {
 		t.Errorf("of a right to write: %v", err)
 	}
-	_, err = client(t, account.URL, account.Key).Fetch(t.Context(), "", false, "pi_none")
+	_, err = client(t, account.URL, account.Key).Fetch(t.Context(), stripe.Account{}, false, "pi_none")
 	if !errors.As(err, &refused) || !refused.Missing() || refused.Permission() != "" {
 		t.Errorf("of what is not there: %v", err)
 	}
@@ -255,12 +255,12 @@ func TestObjectsAreFetchedAsEvents(t *testing.T) {
 		object := objectOf(t, name)
 		account.Put(object, "acct_7")
 		id := strings.Split(strings.SplitN(string(object), `"id": "`, 2)[1], `"`)[0]
-		got, err := api.Fetch(t.Context(), "acct_7", false, id)
+		got, err := api.Fetch(t.Context(), stripe.Account{ID: "acct_7"}, false, id)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		if got.ID != "fetch_"+id+"_1790000000" || got.Created != 1790000000 || got.Account != "acct_7" || got.Quarantine != "" || got.APIVersion != "2023-10-16" {
+		if got.ID != "fetch_"+id+"_1790000000" || got.Created != 1790000000 || got.Account != "acct_7" || got.Quarantine != "" || got.APIVersion != stripe.PinnedVersion {
 			t.Errorf("%s was fetched as %+v", name, got)
 		}
 		if got.Facts.PaymentIntent != want.Facts.PaymentIntent || got.Facts.Charge != want.Facts.Charge && want.Facts.Charge != "" || len(got.Facts.Refunds) < len(want.Facts.Refunds) {
@@ -271,19 +271,154 @@ func TestObjectsAreFetchedAsEvents(t *testing.T) {
 			t.Errorf("%s reads as %+v the next time", name, again)
 		}
 	}
-	if _, err := api.Fetch(t.Context(), "", false, "cus_1"); !errors.Is(err, stripe.ErrNoObject) {
+	if _, err := api.Fetch(t.Context(), stripe.Account{}, false, "cus_1"); !errors.Is(err, stripe.ErrNoObject) {
 		t.Errorf("of a customer: %v", err)
 	}
-	if _, err := api.Fetch(t.Context(), "", false, "pi_../../x"); !errors.Is(err, stripe.ErrNoObject) {
+	if _, err := api.Fetch(t.Context(), stripe.Account{}, false, "pi_../../x"); !errors.Is(err, stripe.ErrNoObject) {
 		t.Errorf("of a path: %v", err)
 	}
 	account.Put([]byte(`{"id":"pi_live","object":"payment_intent","status":"succeeded","livemode":true,"created":1}`), "")
-	if _, err := api.Fetch(t.Context(), "", false, "pi_live"); err == nil || !strings.Contains(err.Error(), "live mode") {
+	if _, err := api.Fetch(t.Context(), stripe.Account{}, false, "pi_live"); err == nil || !strings.Contains(err.Error(), "live mode") {
 		t.Errorf("of the other mode: %v", err)
 	}
-	page, err := api.Objects(t.Context(), "acct_7", false, "refund", 0, "")
+	page, err := api.Objects(t.Context(), stripe.Account{ID: "acct_7"}, false, "refund", 0, "")
 	if err != nil || len(page.Events) != 1 || page.Next != "" || page.Events[0].Type != "refund.fetched" {
 		t.Errorf("the refunds: %+v, %v", page, err)
+	}
+}
+
+// Every call names the pinned version, and what is fetched is known to be in the version of the answer.
+func TestCallsNameTheVersion(t *testing.T) {
+	account := stripetest.New(t)
+	api := client(t, account.URL, account.Key)
+	account.Put([]byte(`{"id":"pi_1","object":"payment_intent","status":"succeeded","amount":1,"currency":"eur","created":1}`), "")
+	e, err := api.Fetch(t.Context(), stripe.Account{}, false, "pi_1")
+	if err != nil || e.APIVersion != stripe.PinnedVersion {
+		t.Errorf("fetched as %+v, %v", e, err)
+	}
+	for _, call := range []func() error{
+		func() error { _, err := api.Endpoints(t.Context()); return err },
+		func() error { _, err := api.Destinations(t.Context()); return err },
+		func() error { _, err := api.Events(t.Context(), stripe.Account{}, false, nil, 0, 1, ""); return err },
+	} {
+		if err := call(); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, c := range account.Calls() {
+		if c.Version != "2026-08-26.dahlia" {
+			t.Errorf("%s was asked in version %q", c.Path, c.Version)
+		}
+	}
+	newer := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Stripe-Version", "2027-01-01.newer")
+		fmt.Fprint(w, `{"id":"pi_1","object":"payment_intent","status":"succeeded","amount":1,"currency":"eur","created":1}`)
+	}))
+	defer newer.Close()
+	if e, err := client(t, newer.URL, account.Key).Fetch(t.Context(), stripe.Account{}, false, "pi_1"); err != nil || e.APIVersion != "2027-01-01.newer" {
+		t.Errorf("an answer in another version was read as %+v, %v", e, err)
+	}
+}
+
+// A member of an organization is named by its context, a connected account by its id.
+func TestCallsNameTheAccount(t *testing.T) {
+	account := stripetest.New(t)
+	api := client(t, account.URL, account.Key)
+	now := time.Now().Unix()
+	account.AddEvent(smallEvent("evt_1", "payment_intent.succeeded", now-1), "acct_member")
+	account.Put([]byte(`{"id":"pi_1","object":"payment_intent","status":"succeeded","amount":1,"currency":"eur","created":1}`), "acct_member")
+	member := stripe.Account{ID: "acct_member", Context: "org_1/acct_member"}
+	page, err := api.Events(t.Context(), member, false, nil, now-10, now, "")
+	if err != nil || len(page.Events) != 1 || page.Events[0].Account != "acct_member" {
+		t.Errorf("listed %+v, %v", page, err)
+	}
+	if e, err := api.Fetch(t.Context(), member, false, "pi_1"); err != nil || e.Account != "acct_member" || !strings.Contains(string(e.Raw), `"context":"org_1/acct_member"`) {
+		t.Errorf("fetched %+v, %v", e, err)
+	}
+	if _, err := api.Events(t.Context(), stripe.Account{ID: "acct_member"}, false, nil, now-10, now, ""); err != nil {
+		t.Error(err)
+	}
+	var said []string
+	for _, c := range account.Calls() {
+		said = append(said, c.Account+" "+c.Context)
+	}
+	if want := []string{"acct_member org_1/acct_member", "acct_member org_1/acct_member", "acct_member "}; !slices.Equal(said, want) {
+		t.Errorf("the calls named %q", said)
+	}
+}
+
+// A Date in the future would make a read outrank what happens later.
+func TestAFetchIsNotOfTheFuture(t *testing.T) {
+	account := stripetest.New(t)
+	api := client(t, account.URL, account.Key)
+	account.SetNow(func() time.Time { return time.Now().Add(1000 * time.Hour) })
+	account.Put([]byte(`{"id":"pi_1","object":"payment_intent","status":"processing","amount":1,"currency":"eur","created":1}`), "")
+	e, err := api.Fetch(t.Context(), stripe.Account{}, false, "pi_1")
+	if err != nil || e.Created > time.Now().Unix() || e.ID != fmt.Sprintf("fetch_pi_1_%d", e.Created) {
+		t.Errorf("fetched as %+v, %v", e, err)
+	}
+}
+
+// One object that cannot be read hides neither its page nor the next ones.
+func TestAnUnreadableObjectIsSkipped(t *testing.T) {
+	account := stripetest.New(t)
+	api := client(t, account.URL, account.Key)
+	for i := range 150 {
+		account.Put(fmt.Appendf(nil, `{"id":"re_%03d","object":"refund","status":"succeeded","amount":1,"currency":"eur","charge":"ch_1","created":%d}`, i, 1000-i), "")
+	}
+	account.Put([]byte(`{"id":"re 99?","object":"refund","created":901}`), "") // the last of the first page
+	account.Put([]byte(`{"id":"re_odd","object":"refund","amount":{},"charge":7,"created":998}`), "")
+	read, skipped, pages := map[string]bool{}, 0, 0
+	for after := ""; pages < 5; pages++ {
+		page, err := api.Objects(t.Context(), stripe.Account{}, false, "refund", 0, after)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range page.Events {
+			read[e.ID] = true
+		}
+		skipped += len(page.Skipped)
+		if after = page.Next; after == "" {
+			break
+		}
+	}
+	if len(read) < 150 || skipped == 0 {
+		t.Errorf("%d refunds in %d pages, %d skipped", len(read), pages+1, skipped)
+	}
+}
+
+// A list of endpoints that leads back to its beginning ends all the same, and a long message is cut.
+func TestAnswersAreBounded(t *testing.T) {
+	calls := 0
+	circle := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if calls++; calls > 20 {
+			w.WriteHeader(http.StatusPaymentRequired)
+		}
+		next := "we_a"
+		if r.FormValue("starting_after") == "we_a" {
+			next = "we_b"
+		}
+		fmt.Fprintf(w, `{"object":"list","has_more":true,"data":[{"id":%q}]}`, next)
+	}))
+	defer circle.Close()
+	if _, err := client(t, circle.URL, "rk_test_1").Endpoints(t.Context()); !errors.Is(err, stripe.ErrNotStripe) || calls > 10 {
+		t.Errorf("after %d calls: %v", calls, err)
+	}
+	wordy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusPaymentRequired)
+		fmt.Fprintf(w, `{"error":{"type":"api_error","message":%q}}`, strings.Repeat("no ", 1<<20))
+	}))
+	defer wordy.Close()
+	if _, err := client(t, wordy.URL, "rk_test_1").Endpoints(t.Context()); err == nil || len(err.Error()) > 1000 {
+		t.Errorf("the error has %d bytes", len(err.Error()))
+	}
+	waits := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Retry-After", "99999999999")
+		w.WriteHeader(http.StatusTooManyRequests)
+	}))
+	defer waits.Close()
+	if _, err := client(t, waits.URL, "rk_test_1").Endpoints(t.Context()); err == nil || !strings.Contains(err.Error(), "wait for 1h0m0s yet") {
+		t.Errorf("asked to wait for years: %v", err)
 	}
 }
 
@@ -342,7 +477,7 @@ func TestStripesOwnMockTakesTheCalls(t *testing.T) {
 	api := client(t, address, "sk_test_123")
 	now := time.Now().Unix()
 	for _, group := range stripe.TypeGroups() {
-		if _, err := api.Events(t.Context(), "acct_1", false, group, now-3600, now, "evt_123"); err != nil {
+		if _, err := api.Events(t.Context(), stripe.Account{ID: "acct_1"}, false, group, now-3600, now, "evt_123"); err != nil {
 			t.Errorf("events: %v", err)
 		}
 	}
@@ -359,16 +494,16 @@ func TestStripesOwnMockTakesTheCalls(t *testing.T) {
 		t.Errorf("enable: %v", err)
 	}
 	for _, id := range []string{"pi_123", "ch_123", "re_123", "dp_123", "cs_123"} {
-		if e, err := api.Fetch(t.Context(), "", false, id); err != nil || !e.Facts.About() {
+		if e, err := api.Fetch(t.Context(), stripe.Account{}, false, id); err != nil || !e.Facts.About() {
 			t.Errorf("fetch %s: %+v, %v", id, e, err)
 		}
 	}
 	for _, kind := range stripe.Listed {
-		if page, err := api.Objects(t.Context(), "", false, kind, now, ""); err != nil || len(page.Events) == 0 {
+		if page, err := api.Objects(t.Context(), stripe.Account{}, false, kind, now, ""); err != nil || len(page.Events) == 0 {
 			t.Errorf("list of %s: %v", kind, err)
 		}
 	}
-	if page, err := api.RefundsOf(t.Context(), "", false, "ch_123", ""); err != nil || len(page.Events) == 0 {
+	if page, err := api.RefundsOf(t.Context(), stripe.Account{}, false, "ch_123", ""); err != nil || len(page.Events) == 0 {
 		t.Errorf("refunds of a charge: %v", err)
 	}
 }

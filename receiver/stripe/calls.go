@@ -11,8 +11,6 @@ import (
 	"strconv"
 	"strings"
 
-	stripego "github.com/stripe/stripe-go/v76"
-
 	"tillhook/ledger"
 )
 
@@ -27,21 +25,26 @@ func TypeGroups() [][]string {
 
 // Page is a part of what Stripe lists, newest first.
 type Page struct {
-	Events []*ledger.Event
-	Next   string // the id to go on behind; empty at the end
+	Events  []*ledger.Event
+	Next    string  // the id to continue after; empty at the end
+	Skipped []error // one for each object that could not be read
 }
 
-// Events lists one page of the events of some types that were created in [from, to), Unix seconds, behind the id after. An
-// account is a connected one; empty for the platform's own. Source and Received are left to the caller.
+// Events lists one page of an account's events that were created in [from, to), Unix seconds, after the event with the id after.
+// types are at most 20 event types; without them the page has events of every type, also of those that are not in [Types].
+// An event belongs to the account that was asked, where its body names none. Source and Received are left to the caller.
 // https://docs.stripe.com/api/events/list
-func (a *API) Events(ctx context.Context, account string, livemode bool, types []string, from, to int64, after string) (Page, error) {
-	params := url.Values{"types[]": types, "created[gte]": {strconv.FormatInt(from, 10)}, "created[lt]": {strconv.FormatInt(to, 10)}}
+func (a *API) Events(ctx context.Context, account Account, livemode bool, types []string, from, to int64, after string) (Page, error) {
+	params := url.Values{"created[gte]": {strconv.FormatInt(from, 10)}, "created[lt]": {strconv.FormatInt(to, 10)}}
+	if len(types) > 0 {
+		params["types[]"] = types
+	}
 	data, next, _, err := a.page(ctx, "/v1/events", account, params, after)
 	page := Page{Next: next}
 	for _, raw := range data {
 		e := Decode(raw, livemode)
 		if e.Account == "" {
-			e.Account = account
+			e.Account = account.ID
 		}
 		page.Events = append(page.Events, e)
 	}
@@ -50,14 +53,14 @@ func (a *API) Events(ctx context.Context, account string, livemode bool, types [
 
 // KnowsEvent tells whether an account has an event of that id. Stripe forgets events after 30 days.
 // https://docs.stripe.com/api/events/retrieve
-func (a *API) KnowsEvent(ctx context.Context, account, id string) (bool, error) {
+func (a *API) KnowsEvent(ctx context.Context, account Account, id string) (bool, error) {
 	if !usableID(id) {
 		return false, nil
 	}
 	var e json.RawMessage
 	_, err := a.call(ctx, http.MethodGet, "/v1/events/"+url.PathEscape(id), account, nil, &e)
 	var refused *APIError
-	if errors.As(err, &refused) && (refused.Missing() || account != "" && refused.Forbidden()) {
+	if errors.As(err, &refused) && (refused.Missing() || account != (Account{}) && refused.Forbidden()) {
 		return false, nil
 	}
 	return err == nil, err
@@ -80,7 +83,7 @@ var objects = []struct {
 var ErrNoObject = errors.New("it is not the id of a PaymentIntent, a charge, a refund, a dispute or a Checkout Session")
 
 // Fetch reads an object as it is now, as an event of ours.
-func (a *API) Fetch(ctx context.Context, account string, livemode bool, id string) (*ledger.Event, error) {
+func (a *API) Fetch(ctx context.Context, account Account, livemode bool, id string) (*ledger.Event, error) {
 	for _, o := range objects {
 		if !usableID(id) || !slices.ContainsFunc(o.begins, func(begin string) bool { return strings.HasPrefix(id, begin) }) {
 			continue
@@ -90,17 +93,17 @@ func (a *API) Fetch(ctx context.Context, account string, livemode bool, id strin
 			params.Set("expand[]", o.expand)
 		}
 		var raw json.RawMessage
-		date, err := a.call(ctx, http.MethodGet, o.path+"/"+id, account, params, &raw)
+		as, err := a.call(ctx, http.MethodGet, o.path+"/"+id, account, params, &raw)
 		if err != nil {
 			return nil, err
 		}
-		return fetched(raw, account, livemode, date)
+		return fetched(raw, account, livemode, as)
 	}
 	return nil, fmt.Errorf("%.60q: %w", id, ErrNoObject)
 }
 
 // RefundsOf lists one page of all refunds of a charge, as events of ours, behind the id after.
-func (a *API) RefundsOf(ctx context.Context, account string, livemode bool, charge, after string) (Page, error) {
+func (a *API) RefundsOf(ctx context.Context, account Account, livemode bool, charge, after string) (Page, error) {
 	return a.listObjects(ctx, account, livemode, "/v1/refunds", url.Values{"charge": {charge}}, after)
 }
 
@@ -108,7 +111,7 @@ func (a *API) RefundsOf(ctx context.Context, account string, livemode bool, char
 var Listed = [...]string{"charge", "refund", "dispute"}
 
 // Objects lists one page of the objects of a kind that were created since, Unix seconds, as events of ours, behind the id after.
-func (a *API) Objects(ctx context.Context, account string, livemode bool, kind string, since int64, after string) (Page, error) {
+func (a *API) Objects(ctx context.Context, account Account, livemode bool, kind string, since int64, after string) (Page, error) {
 	for _, o := range objects {
 		if o.kind != kind || !slices.Contains(Listed[:], kind) {
 			continue
@@ -118,29 +121,31 @@ func (a *API) Objects(ctx context.Context, account string, livemode bool, kind s
 	return Page{}, fmt.Errorf("%.60q is not listed: %w", kind, ErrNoObject)
 }
 
-func (a *API) listObjects(ctx context.Context, account string, livemode bool, path string, params url.Values, after string) (Page, error) {
-	data, next, date, err := a.page(ctx, path, account, params, after)
+// listObjects skips an object that cannot be read: it must not hide those behind it.
+func (a *API) listObjects(ctx context.Context, account Account, livemode bool, path string, params url.Values, after string) (Page, error) {
+	data, next, as, err := a.page(ctx, path, account, params, after)
 	page := Page{Next: next}
 	for _, raw := range data {
-		e, err := fetched(raw, account, livemode, date)
+		e, err := fetched(raw, account, livemode, as)
 		if err != nil {
-			return Page{}, err
+			page.Skipped = append(page.Skipped, err)
+			continue
 		}
 		page.Events = append(page.Events, e)
 	}
 	return page, err
 }
 
-// fetched makes an event of an object that Stripe's API gave at a time by its clock. It has an event's form, so that it is
-// decoded like any other, now and later.
-func fetched(object json.RawMessage, account string, livemode bool, date int64) (*ledger.Event, error) {
+// fetched makes an event of an object that Stripe's API returned. It has an event's form, so that it is decoded like any
+// other, now and later. Its date is in its id, so it is final before the event is made.
+func fetched(object json.RawMessage, account Account, livemode bool, as rendering) (*ledger.Event, error) {
 	var o struct {
 		ID       string `json:"id"`
 		Object   string `json:"object"`
 		Livemode *bool  `json:"livemode"`
 	}
 	if err := json.Unmarshal(object, &o); err != nil || !usableID(o.ID) || o.Object == "" {
-		return nil, fmt.Errorf("an object came from Stripe without an id or a kind: %w", errNotStripe)
+		return nil, fmt.Errorf("an object came from Stripe without an id or a kind: %w", ErrNotStripe)
 	}
 	if o.Livemode != nil && *o.Livemode != livemode {
 		return nil, fmt.Errorf("from Stripe came %s, which is of %s mode: the key is not of this receiver's mode", o.ID, ledger.ModeName(*o.Livemode))
@@ -149,19 +154,20 @@ func fetched(object json.RawMessage, account string, livemode bool, date int64) 
 		ID         string          `json:"id"`
 		Object     string          `json:"object"`
 		Account    string          `json:"account,omitempty"`
+		Context    string          `json:"context,omitempty"`
 		APIVersion string          `json:"api_version"`
 		Created    int64           `json:"created"`
 		Data       json.RawMessage `json:"data"`
 		Livemode   bool            `json:"livemode"`
 		Type       string          `json:"type"`
-	}{ledger.FetchedPrefix + o.ID + "_" + strconv.FormatInt(date, 10), "event", account, stripego.APIVersion, date,
+	}{ledger.FetchedPrefix + o.ID + "_" + strconv.FormatInt(as.date, 10), "event", account.ID, account.Context, as.version, as.date,
 		slices.Concat(json.RawMessage(`{"object":`), object, json.RawMessage("}")), livemode, o.Object + ".fetched"})
 	if err != nil {
 		return nil, fmt.Errorf("make an event of %s: %w", o.ID, err)
 	}
 	e := Decode(body, livemode)
 	if e.Quarantine != "" || !e.Facts.About() {
-		return nil, fmt.Errorf("from Stripe came %s (%.40q) in a form that cannot be read: %w", o.ID, o.Object, errNotStripe)
+		return nil, fmt.Errorf("from Stripe came %s (%.40q) in a form that cannot be read: %w", o.ID, o.Object, ErrNotStripe)
 	}
 	return e, nil
 }
@@ -229,15 +235,16 @@ func (e *Endpoint) Lacks() []string {
 // Endpoints lists all webhook endpoints of the key's mode.
 func (a *API) Endpoints(ctx context.Context) ([]Endpoint, error) {
 	var list []Endpoint
-	for after := ""; ; {
-		data, next, _, err := a.page(ctx, endpointsPath, "", nil, after)
+	after := ""
+	for range maxEndpointPages {
+		data, next, _, err := a.page(ctx, endpointsPath, Account{}, nil, after)
 		if err != nil {
 			return nil, err
 		}
 		for _, raw := range data {
 			var e Endpoint
 			if err := json.Unmarshal(raw, &e); err != nil || e.ID == "" {
-				return nil, fmt.Errorf("an endpoint came from Stripe that cannot be read: %w", errNotStripe)
+				return nil, fmt.Errorf("an endpoint came from Stripe that cannot be read: %w", ErrNotStripe)
 			}
 			list = append(list, e)
 		}
@@ -245,19 +252,23 @@ func (a *API) Endpoints(ctx context.Context) ([]Endpoint, error) {
 			return list, nil
 		}
 	}
+	return nil, fmt.Errorf("the list of webhook endpoints does not end after %d pages: %w", maxEndpointPages, ErrNotStripe)
 }
 
 const endpointsPath = "/v1/webhook_endpoints"
+
+// maxEndpointPages bounds a list in which Stripe allows 16 entries. https://docs.stripe.com/webhooks
+const maxEndpointPages = 5
 
 // CreateEndpoint makes an endpoint that is sent the types that move money, in bodies of an API version. Its Secret is told this once.
 // https://docs.stripe.com/api/webhook_endpoints/create
 func (a *API) CreateEndpoint(ctx context.Context, address, apiVersion, description string) (*Endpoint, error) {
 	var e Endpoint
-	_, err := a.call(ctx, http.MethodPost, endpointsPath, "", url.Values{
+	_, err := a.call(ctx, http.MethodPost, endpointsPath, Account{}, url.Values{
 		"url": {address}, "enabled_events[]": Types[:], "api_version": {apiVersion}, "description": {description},
 	}, &e)
 	if err == nil && (e.ID == "" || !strings.HasPrefix(e.Secret, "whsec_")) {
-		err = fmt.Errorf("an endpoint was made, and Stripe told no secret: %w", errNotStripe)
+		err = fmt.Errorf("an endpoint was made, and Stripe told no secret: %w", ErrNotStripe)
 	}
 	return &e, err
 }
@@ -277,7 +288,7 @@ func (a *API) updateEndpoint(ctx context.Context, id string, params url.Values) 
 		return nil, fmt.Errorf("%.60q is not the id of an endpoint", id)
 	}
 	var e Endpoint
-	_, err := a.call(ctx, http.MethodPost, endpointsPath+"/"+id, "", params, &e)
+	_, err := a.call(ctx, http.MethodPost, endpointsPath+"/"+id, Account{}, params, &e)
 	return &e, err
 }
 
@@ -302,13 +313,13 @@ func (d *Destination) URL() string {
 // Destinations lists all event destinations.
 func (a *API) Destinations(ctx context.Context) ([]Destination, error) {
 	var list []Destination
-	path, params := "/v2/core/event_destinations", url.Values{"include[]": {"webhook_endpoint.url"}, "limit": {strconv.Itoa(pageSize)}}
+	path, params := "/v2/core/event_destinations", url.Values{"include[0]": {"webhook_endpoint.url"}, "limit": {strconv.Itoa(pageSize)}}
 	for range maxDestinationPages {
 		var page struct {
 			Data []Destination `json:"data"`
 			Next string        `json:"next_page_url"`
 		}
-		if _, err := a.call(ctx, http.MethodGet, path, "", params, &page); err != nil {
+		if _, err := a.call(ctx, http.MethodGet, path, Account{}, params, &page); err != nil {
 			return nil, err
 		}
 		list = append(list, page.Data...)
@@ -317,11 +328,11 @@ func (a *API) Destinations(ctx context.Context) ([]Destination, error) {
 		}
 		next, err := url.Parse(page.Next)
 		if err != nil || !strings.HasPrefix(next.Path, "/v2/core/event_destinations") {
-			return nil, fmt.Errorf("the list of event destinations has no next page that can be asked for: %w", errNotStripe)
+			return nil, fmt.Errorf("the list of event destinations has no next page that can be asked for: %w", ErrNotStripe)
 		}
 		path, params = next.Path, next.Query()
 	}
-	return nil, fmt.Errorf("the list of event destinations does not end: %w", errNotStripe)
+	return nil, fmt.Errorf("the list of event destinations does not end: %w", ErrNotStripe)
 }
 
 // maxDestinationPages bounds a list that an account has a few entries in.

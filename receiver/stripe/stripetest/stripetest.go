@@ -32,6 +32,7 @@ type Account struct {
 	faults    []Fault
 	calls     []Call
 	before    func(n int, r *http.Request)
+	refuses   func(account string) bool // nil while no account is refused
 	made      int
 }
 
@@ -42,12 +43,15 @@ type object struct {
 	fields                 map[string]any
 }
 
-// Call is one request that came.
+// Call is one request that came. Account is the Stripe-Account header, or the account that Stripe-Context names.
 type Call struct {
-	Method, Path, Account string
-	Params                url.Values
-	Version               string
+	Method, Path, Account, Context string
+	Params                         url.Values
+	Version                        string
 }
+
+// Version is the only Stripe-Version that an Account accepts, and the one that its answers name.
+const Version = "2026-08-26.dahlia"
 
 // Fault is how a call fails.
 type Fault struct {
@@ -158,6 +162,15 @@ func (a *Account) Calls() []Call {
 	return slices.Clone(a.calls)
 }
 
+// RoundTrip answers a request without a network, so that a client can be tested where time is not real (testing/synctest).
+func (a *Account) RoundTrip(r *http.Request) (*http.Response, error) {
+	w := httptest.NewRecorder()
+	a.ServeHTTP(w, r)
+	resp := w.Result()
+	resp.Request = r
+	return resp, nil
+}
+
 // ServeHTTP answers as Stripe would.
 func (a *Account) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err := r.ParseForm(); err != nil {
@@ -165,11 +178,12 @@ func (a *Account) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a.mu.Lock()
-	a.calls = append(a.calls, Call{r.Method, r.URL.Path, r.Header.Get("Stripe-Account"), r.Form, r.Header.Get("Stripe-Version")})
+	account := asked(r)
+	a.calls = append(a.calls, Call{r.Method, r.URL.Path, account, r.Header.Get("Stripe-Context"), r.Form, r.Header.Get("Stripe-Version")})
 	before, n := a.before, len(a.calls)
 	var fault Fault
 	if i := slices.IndexFunc(a.faults, func(f Fault) bool {
-		return strings.HasPrefix(r.URL.Path, f.Path) && (f.Account == "" || f.Account == r.Header.Get("Stripe-Account"))
+		return strings.HasPrefix(r.URL.Path, f.Path) && (f.Account == "" || f.Account == account)
 	}); i >= 0 {
 		fault = a.faults[i]
 		a.faults = slices.Delete(a.faults, i, i+1)
@@ -188,6 +202,7 @@ func (a *Account) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Date", a.now().UTC().Format(http.TimeFormat))
 	w.Header().Set("Request-Id", fmt.Sprintf("req_%d", n))
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Stripe-Version", r.Header.Get("Stripe-Version"))
 	if fault.RetryAfter != "" {
 		w.Header().Set("Retry-After", fault.RetryAfter)
 	}
@@ -228,6 +243,32 @@ func failure(typ, code, message string) map[string]any {
 	return map[string]any{"error": e}
 }
 
+// asked is the account that a request names: by Stripe-Account, or by the last element of Stripe-Context.
+func asked(r *http.Request) string {
+	context := r.Header.Get("Stripe-Context")
+	if at := strings.LastIndex(context, "/"); at >= 0 {
+		context = context[at+1:]
+	}
+	return cmp.Or(r.Header.Get("Stripe-Account"), context)
+}
+
+// Refuse makes every call that names one of these accounts fail with 403, as Stripe does for an account that has disconnected
+// and for a key without access to connected accounts. Without accounts it is every call that names any.
+func (a *Account) Refuse(accounts ...string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.refuses = func(account string) bool {
+		return account != "" && (len(accounts) == 0 || slices.Contains(accounts, account))
+	}
+}
+
+// Accept undoes Refuse.
+func (a *Account) Accept() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.refuses = nil
+}
+
 // answer is called with the lock held.
 func (a *Account) answer(r *http.Request) (status int, answer any) {
 	if r.Header.Get("Authorization") != "Bearer "+a.Key {
@@ -238,7 +279,16 @@ func (a *Account) answer(r *http.Request) (status int, answer any) {
 			return http.StatusForbidden, failure("invalid_request_error", "", "The provided key 'rk_test_*********etest' does not have the required permissions for this endpoint on account 'acct_1QbD7sKvHadernBl'. Having the '"+right+"' permission would allow this request to continue.")
 		}
 	}
-	account := r.Header.Get("Stripe-Account")
+	if got := r.Header.Get("Stripe-Version"); got != Version {
+		return http.StatusBadRequest, failure("invalid_request_error", "", "A test wants the Stripe-Version "+Version+" and not "+got+".")
+	}
+	if r.Header.Get("Stripe-Account") != "" && r.Header.Get("Stripe-Context") != "" {
+		return http.StatusBadRequest, failure("invalid_request_error", "", "A test wants one of Stripe-Account and Stripe-Context.")
+	}
+	account := asked(r)
+	if a.refuses != nil && a.refuses(account) {
+		return http.StatusForbidden, failure("invalid_request_error", "account_invalid", "The provided key 'rk_test_*********etest' does not have access to account '"+account+"' (or that account does not exist). Application access may have been revoked.")
+	}
 	path := strings.TrimPrefix(r.URL.Path, "/v1/")
 	kind, id, _ := strings.Cut(path, "/")
 	if strings.HasPrefix(path, "checkout/sessions") {
@@ -376,8 +426,10 @@ func (a *Account) list(r *http.Request, path string, of []object) (status int, a
 
 // destinations tells the endpoints as the API v2 does; those that have event_payload among their fields tell it.
 func (a *Account) destinations(r *http.Request) (status int, answer any) {
-	if r.Header.Get("Stripe-Version") < "2024-09-30" {
-		return http.StatusBadRequest, failure("invalid_request_error", "", "This API version has no v2.")
+	for name := range r.Form {
+		if name != "limit" && !strings.HasPrefix(name, "include[") || name == "include[]" { // https://docs.stripe.com/api-v2-overview
+			return http.StatusBadRequest, failure("invalid_request_error", "parameter_unknown", "Received unknown parameter: "+name)
+		}
 	}
 	data := []any{}
 	for _, o := range a.endpoints {
@@ -385,7 +437,7 @@ func (a *Account) destinations(r *http.Request) (status int, answer any) {
 		if payload, ok := o.fields["event_payload"]; ok {
 			d["event_payload"] = payload
 		}
-		if slices.Contains(r.Form["include[]"], "webhook_endpoint.url") {
+		if slices.Contains(r.Form["include[0]"], "webhook_endpoint.url") {
 			d["webhook_endpoint"] = map[string]any{"url": o.fields["url"]}
 		}
 		data = append(data, d)
