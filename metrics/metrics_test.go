@@ -105,6 +105,8 @@ func TestWhatIsCounted(t *testing.T) {
 	m.APIError("418")
 	m.Recovered()
 	m.Reconciled(time.Unix(1790000001, 0))
+	m.Audited(time.Unix(1790000002, 0))
+	m.Accounts(297, 2, 1)
 	m.Endpoint(true, 3)
 	m.Skew(-1500 * time.Millisecond)
 	whole, own := scrape(t, m)
@@ -121,6 +123,10 @@ func TestWhatIsCounted(t *testing.T) {
 		`tillhook_api_errors_total{code="other"} 1`,
 		`tillhook_reconcile_recovered_total 1`,
 		`tillhook_reconcile_last_success_timestamp_seconds 1.790000001e+09`,
+		`tillhook_endpoint_audit_last_success_timestamp_seconds 1.790000002e+09`,
+		`tillhook_reconcile_accounts{state="compared"} 297`,
+		`tillhook_reconcile_accounts{state="refused"} 2`,
+		`tillhook_reconcile_accounts{state="waiting"} 1`,
 		`tillhook_endpoint_enabled 1`,
 		`tillhook_endpoint_missing_event_types 3`,
 		`tillhook_clock_skew_seconds -1.5`,
@@ -136,6 +142,22 @@ func TestWhatIsCounted(t *testing.T) {
 	}
 	if strings.Contains(whole, "sent.by.nobody") {
 		t.Error("an unknown event type became a label")
+	}
+}
+
+// An alert on the age of a success that never was must have a series to look at.
+func TestASuccessThatNeverWas(t *testing.T) {
+	m := small()
+	if _, own := scrape(t, m); slices.ContainsFunc(own, func(line string) bool { return strings.Contains(line, "last_success") }) {
+		t.Errorf("before it is known there is\n%s", strings.Join(own, "\n"))
+	}
+	m.Reconciled(time.Time{})
+	m.Audited(time.Unix(0, 0))
+	_, own := scrape(t, m)
+	for _, want := range []string{"tillhook_reconcile_last_success_timestamp_seconds 0", "tillhook_endpoint_audit_last_success_timestamp_seconds 0"} {
+		if !slices.Contains(own, want) {
+			t.Errorf("%s is missing in\n%s", want, strings.Join(own, "\n"))
+		}
 	}
 }
 
