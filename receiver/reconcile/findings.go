@@ -1,7 +1,10 @@
 package reconcile
 
 import (
+	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"tillhook/ledger"
@@ -15,7 +18,17 @@ const maxSkew = 30 * time.Second
 func (r *Reconciler) Findings() []stripe.Finding {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	list := []stripe.Finding{r.comparison(time.Now())}
+	now := time.Now()
+	list := []stripe.Finding{r.comparison(now)}
+	if f := r.census.finding(now); f.Verdict != stripe.OK {
+		list = append(list, f)
+	}
+	if f := r.budgetFinding(); f.Verdict != stripe.OK {
+		list = append(list, f)
+	}
+	if r.gap.shown(now.Unix()) {
+		list = append(list, r.gap.finding())
+	}
 	if r.stranger {
 		list = append(list, Acquainted(false, 1))
 	}
@@ -90,6 +103,64 @@ func ahead(skew time.Duration) string {
 	return "to the second"
 }
 
+// finding says which accounts are not compared.
+func (c *census) finding(now time.Time) stripe.Finding {
+	f := stripe.Finding{Name: "reconcile_accounts", Verdict: stripe.OK}
+	recent := slices.DeleteFunc(slices.Clone(c.left), func(a *account) bool { return now.Sub(time.Unix(a.refused, 0)) > leftShown+leftAfter })
+	switch {
+	case c.blamesKey():
+		f.Verdict = stripe.Fail
+		f.Sentence = fmt.Sprintf("%d of %s are not compared with Stripe: it refuses calls that name them (%s). What they miss is not fetched.",
+			len(c.refused), plural(c.connected, "connected account"), some(c.refused))
+		f.Next = connectAdvice + "; give it that, or use a key of the platform, then: tillhook reconcile"
+		if c.connected == 1 {
+			f.Next += ". If the account has disconnected, nothing needs to be done: after 30 days it counts as disconnected"
+		}
+	case len(c.refused) > 0:
+		f.Verdict = stripe.Warn
+		f.Sentence = fmt.Sprintf("Stripe refuses calls that name %s (%s), and answers for the others.", plural(len(c.refused), "connected account"), some(c.refused))
+		f.Next = "see in the Dashboard (Connect) whether it has disconnected from the platform; it is asked ever more rarely, and after 24 hours it counts as disconnected"
+	case c.waiting > 0 && !c.exhausted:
+		f.Verdict = stripe.Warn
+		f.Sentence = fmt.Sprintf("%d of %s wait to be compared with Stripe: they could not be read, or their turn has not come for over two hours.", c.waiting, plural(c.connected+1, "account"))
+		f.Next = "it is tried again by itself; the log says why"
+	case len(recent) > 0:
+		f.Verdict = stripe.Warn
+		f.Sentence = fmt.Sprintf("Stripe has refused calls that name %s (%s) for over a day: they count as disconnected from the platform and are asked for once a day.",
+			plural(len(recent), "connected account"), some(recent))
+		f.Next = "nothing, if they have disconnected; this is shown for a week"
+	}
+	return f
+}
+
+// some names the first few accounts.
+func some(list []*account) string {
+	const most = 3
+	var names []string
+	for _, a := range list[:min(len(list), most)] {
+		names = append(names, a.ID)
+	}
+	if more := len(list) - most; more > 0 {
+		names = append(names, fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(names, ", ")
+}
+
+// budgetFinding says that no more calls are made today. It is called with the lock held.
+func (r *Reconciler) budgetFinding() stripe.Finding {
+	f := stripe.Finding{Name: "reconcile_budget", Verdict: stripe.OK}
+	if r.used.day != today() || r.used.calls < r.available(r.census.connected > 0) {
+		return f
+	}
+	f.Verdict = stripe.Warn
+	f.Sentence = fmt.Sprintf("The %d calls to Stripe's API that a day may have are used up until %s.", r.Calls, midnight().Format("2006-01-02 15:04 UTC"))
+	if n := r.census.waiting; n > 0 {
+		f.Sentence += fmt.Sprintf(" %d of %s wait until then.", n, plural(r.census.connected+1, "account"))
+	}
+	f.Next = "it goes on by itself, with the account that was compared longest ago; if this happens every day, a longer TILLHOOK_RECONCILE_EVERY needs fewer calls"
+	return f
+}
+
 // comparison says how the last rounds went. It is called with the lock held.
 func (r *Reconciler) comparison(now time.Time) stripe.Finding {
 	f := stripe.Finding{Name: "reconcile", Verdict: stripe.OK, Sentence: "Stripe's list of events has not been compared with the ledger yet."}
@@ -102,8 +173,9 @@ func (r *Reconciler) comparison(now time.Time) stripe.Finding {
 			missed += m.events
 		}
 	}
+	told := errors.Is(r.failed, errPartly) || errors.Is(r.failed, errBudget) // by findings of their own
 	switch {
-	case r.failed != nil:
+	case r.failed != nil && !told:
 		f.Verdict, f.Sentence = stripe.Warn, fmt.Sprintf("Stripe's list of events could not be compared with the ledger: %v.", r.failed)
 		f.Next = "tillhook doctor tells more; it is tried again by itself"
 	case missed > 0:

@@ -14,8 +14,10 @@ import (
 // here because the one that would move it is missing. https://docs.stripe.com/webhooks/handle-irrecoverable-events
 
 const (
-	// nightlyReach is how far back charges, refunds and disputes are listed each night.
+	// nightlyReach is how far back charges, refunds and disputes are listed once a day, at least: where they were last listed
+	// before that, it is since then, up to longestReach.
 	nightlyReach = 3 * 24 * time.Hour
+	longestReach = 90 * 24 * time.Hour
 	// doubtsReach is how far back payments are doubted, and maxDoubts how many at once.
 	doubtsReach = 90 * 24 * time.Hour
 	maxDoubts   = 500
@@ -23,20 +25,17 @@ const (
 	maxThin = 200
 )
 
-const (
-	dailyDoubts  = "doubts-day"
-	dailyObjects = "objects-day"
-)
+const dailyDoubts = "doubts-day"
 
 // beyondEvents resolves thin events, and once a day doubts payments and lists objects.
-func (w *round) beyondEvents(ctx context.Context, accounts []string) error {
+func (w *round) beyondEvents(ctx context.Context) error {
 	if err := w.thin(ctx); err != nil {
 		return err
 	}
 	if err := w.daily(ctx, dailyDoubts, w.doubts); err != nil {
 		return err
 	}
-	return w.daily(ctx, dailyObjects, func(ctx context.Context) error { return w.lists(ctx, accounts) })
+	return w.lists(ctx)
 }
 
 // daily does what is due once a day, unless it was done to its end today.
@@ -51,29 +50,50 @@ func (w *round) daily(ctx context.Context, mark string, do func(ctx context.Cont
 	return w.Ledger.SetMarks(ctx, map[string]int64{mark: today()})
 }
 
-// lists goes through the objects of all accounts.
-func (w *round) lists(ctx context.Context, accounts []string) error {
-	for _, account := range append([]string{""}, accounts...) {
+// lists reads the objects of the accounts for which that is due. A kind that cannot be listed does not keep the others from it.
+func (w *round) lists(ctx context.Context) error {
+	var errs []error
+	for _, a := range w.accounts {
+		if !a.listing() {
+			continue
+		}
+		now := w.now()
+		since := now.Add(-nightlyReach)
+		if last := time.Unix(a.objects, 0).Add(-overlap); a.objects != 0 && last.Before(since) {
+			since = latest(last, now.Add(-longestReach))
+		}
+		whole := true
 		for _, kind := range stripe.Listed {
-			err := w.list(ctx, account, kind)
+			err := w.list(ctx, a, kind, since)
 			var refused *stripe.APIError
-			if errors.As(err, &refused) && (refused.Forbidden() || account != "") {
-				w.problem("%ss of %s are not listed: %v", kind, name(account), err)
-				continue
-			}
-			if err != nil {
-				return err
+			switch {
+			case err == nil:
+			case errors.As(err, &refused) && (refused.Forbidden() || !a.own()) || errors.Is(err, stripe.ErrNotStripe):
+				w.problem("list/"+a.ID+"/"+kind+"/"+keyOf(err), "%ss of %s are not listed: %v", kind, a, err)
+			case refused != nil:
+				errs, whole = append(errs, err), false
+			default:
+				return errors.Join(append(errs, err)...)
 			}
 		}
+		if whole {
+			a.objects = time.Now().Unix()
+			w.note(a)
+		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
-func name(account string) string {
-	if account == "" {
-		return "the account"
+// listing reports whether the account's objects are due: once a day, those of a connected account only if something happened in
+// it since they were last listed.
+func (a *account) listing() bool {
+	switch {
+	case a.refused != 0 || a.objects/secondsADay == today():
+		return false
+	case a.own():
+		return true
 	}
-	return account
+	return a.newest != 0 && a.newest >= a.objects-int64(overlap/time.Second)
 }
 
 // thin fetches what thin events name, and has them leave quarantine. What could not be fetched is tried again the next day: it may
@@ -134,19 +154,19 @@ func (w *round) resolve(ctx context.Context, held []string) error {
 // goesOn tells whether a round goes on without what could not be fetched.
 func (w *round) goesOn(err error, what string) bool {
 	var refused *stripe.APIError
-	if !errors.As(err, &refused) || !refused.Forbidden() && !refused.Missing() {
+	if !errors.Is(err, stripe.ErrNotStripe) && (!errors.As(err, &refused) || !refused.Forbidden() && !refused.Missing()) {
 		return false
 	}
-	w.problem("%s is left as it is: %v", what, err)
+	w.problem("as it is/"+what+"/"+keyOf(err), "%s is left as it is: %v", what, err)
 	return true
 }
 
 // fetch reads an object, and has it written down if it tells what is not known.
 func (w *round) fetch(ctx context.Context, account, id string) (*ledger.Event, error) {
-	if err := w.spend(w.report); err != nil {
+	if err := w.spend(ctx); err != nil {
 		return nil, err
 	}
-	e, err := w.API.Fetch(ctx, stripe.Account{ID: account}, w.Livemode, id)
+	e, err := w.API.Fetch(ctx, w.named(account), w.Livemode, id)
 	if err != nil {
 		return nil, err
 	}
@@ -176,8 +196,8 @@ func (w *round) doubts(ctx context.Context) error {
 	}
 	for _, d := range list {
 		if d.Kind == ledger.DoubtRefunds {
-			err = w.pages(ctx, func(after string) (stripe.Page, error) {
-				return w.API.RefundsOf(ctx, stripe.Account{ID: d.Account}, w.Livemode, d.Charge, after)
+			err = w.takeAll(ctx, func(after string) (stripe.Page, error) {
+				return w.API.RefundsOf(ctx, w.named(d.Account), w.Livemode, d.Charge, after)
 			})
 		} else {
 			_, err = w.fetch(ctx, d.Account, d.Payment)
@@ -189,30 +209,38 @@ func (w *round) doubts(ctx context.Context) error {
 	return nil
 }
 
-// list goes through the objects of a kind that are not old.
-func (w *round) list(ctx context.Context, account, kind string) error {
-	since := w.API.Now().Add(-nightlyReach).Unix()
-	return w.pages(ctx, func(after string) (stripe.Page, error) {
-		return w.API.Objects(ctx, stripe.Account{ID: account}, w.Livemode, kind, since, after)
+// list reads the objects of a kind that were created since.
+func (w *round) list(ctx context.Context, a *account, kind string, since time.Time) error {
+	return w.takeAll(ctx, func(after string) (stripe.Page, error) {
+		return w.API.Objects(ctx, a.Account, w.Livemode, kind, since.Unix(), after)
 	})
 }
 
-func (w *round) pages(ctx context.Context, read func(after string) (stripe.Page, error)) error {
-	for after := ""; ; {
-		if err := w.spend(w.report); err != nil {
-			return err
-		}
-		page, err := read(after)
-		if err != nil {
-			return err
+// takeAll takes the objects of a list. One that cannot be read is reported, and those behind it are taken.
+func (w *round) takeAll(ctx context.Context, read func(after string) (stripe.Page, error)) error {
+	_, whole, err := w.pages(ctx, longestList, read, func(page stripe.Page) error {
+		for _, err := range page.Skipped {
+			w.problem("skipped/"+keyOf(err), "an object in a list was skipped: %v", err)
 		}
 		for _, e := range page.Events {
 			if err := w.take(ctx, e); err != nil {
 				return err
 			}
 		}
-		if after = page.Next; after == "" {
-			return nil
+		return nil
+	})
+	if err == nil && !whole {
+		err = fmt.Errorf("the list has more than %d pages: %w", longestList, stripe.ErrNotStripe)
+	}
+	return err
+}
+
+// named returns the account of an id, with its context where it is a member of an organization.
+func (w *round) named(id string) stripe.Account {
+	for _, a := range w.accounts {
+		if a.ID == id {
+			return a.Account
 		}
 	}
+	return stripe.Account{ID: id}
 }

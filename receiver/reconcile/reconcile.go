@@ -1,12 +1,12 @@
-// Package reconcile fills in from Stripe's API what was missed, and audits the endpoint there.
+// Package reconcile recovers from Stripe's API what was not delivered, and audits the endpoint there.
 //
-// A [Reconciler] goes round by round. A round audits the endpoint, then lists the events of a span of time, slice by slice, for
-// the platform and for every connected account that was seen, and has the ledger write down those it does not know, by its one
-// door. How far that has come is a mark in the ledger: it moves on only behind what is on disk. Once a day a round looks at what no
-// event tells (objects.go).
+// A [Reconciler] works in rounds. A round audits the endpoint, then lists the events of a span of time (compare.go) for the key's
+// own account and for every connected account that events came from and whose turn it is (accounts.go), and appends those that
+// the ledger does not know. How far that has come is a checkpoint per account in the ledger: it moves only past what is on disk.
+// Once a day a round looks at what no event reports (objects.go).
 //
-// What can hurt here: a mark that moves past what was not read (events are lost for good after 30 days), the last minutes of
-// Stripe's list (an event can appear in it late), and asking too much (Stripe refuses the shop's own calls, too).
+// Dangers: a checkpoint that moves past what was not read (those events are lost after 30 days), the last minutes of Stripe's
+// list (an event can appear in it late), a clock that is wrong, and too many calls (Stripe then refuses the shop's own as well).
 package reconcile
 
 import (
@@ -15,9 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -29,16 +27,17 @@ import (
 const (
 	// unsettled is the youngest part of Stripe's list, which is read and never counted as read.
 	unsettled = 10 * time.Minute
-	// overlap is how much before the mark a round begins; once a day it is more.
+	// overlap is how much before the checkpoint a round begins; once a day it is more.
 	overlap      = time.Hour
 	dailyOverlap = 48 * time.Hour
 	// reach is how far back Stripe lists events. https://docs.stripe.com/api/events
 	reach = 30 * 24 * time.Hour
-	// firstSlice is what is listed at once to begin with; where little happens it grows up to maxSlice.
-	firstSlice = time.Hour
-	maxSlice   = 24 * time.Hour
-	// maxPages a slice may have; one of more is halved.
+	// maxPages a slice of time may have; a longer one is halved.
 	maxPages = 10
+	// longestList bounds, in pages, a list that cannot be halved.
+	longestList = 1000
+	// maxAhead is how far ahead of this machine's clock events are listed where Stripe's clock is.
+	maxAhead = 24 * time.Hour
 	// dailyCalls to Stripe's API a day, which is a hundredth of what Stripe allows.
 	dailyCalls = 20000
 	// retryPause is how soon a round that failed is tried again, at most.
@@ -64,15 +63,21 @@ type Reconciler struct {
 	mu       sync.Mutex // guards all below
 	audit    *Audit
 	failed   error     // of the last round
-	ended    time.Time // the last round that came to its end
+	ended    time.Time // the last round that compared everything
 	missed   []miss
 	progress Progress
-	logged   map[string]time.Time // words, and when
-	stranger bool                 // what was delivered of late is not known to the key's account
+	logged   map[string]time.Time // keys of problems, and when
+	stranger bool                 // the key's account does not know the latest deliveries
+	census   census               // of the accounts, as of the last round
+	gap      gap
+	used     budget // as of the last round
 
-	known bool   // what was delivered is known to the key's account; whoever has the turn
-	spent budget // likewise
-	tried uint64 // thin events up to this row were tried since the start, or since the day began; likewise
+	// Only the round that has the turn uses what follows.
+	loaded bool // what the ledger remembers was read
+	known  bool // the key's account knows a recent delivery
+	spent  budget
+	kept   int64  // calls of today that the ledger counts
+	tried  uint64 // thin events up to this row were tried since the start, or since the day began
 }
 
 // miss is how many events a round found that had been missed.
@@ -95,7 +100,7 @@ type Report struct {
 	DryRun    bool     `json:"dry_run"`
 	From      int64    `json:"from"` // Unix seconds
 	To        int64    `json:"to"`
-	Accounts  int      `json:"accounts"`  // the platform's own among them
+	Accounts  int      `json:"accounts"`  // that were compared, the key's own among them
 	Listed    int      `json:"listed"`    // events that Stripe has
 	Recovered int      `json:"recovered"` // of them those that were missed; in a dry run those that would be fetched
 	Fetched   int      `json:"fetched"`   // objects that told what no event had
@@ -103,6 +108,14 @@ type Report struct {
 	Calls     int      `json:"calls"`     // to Stripe's API
 	Events    []string `json:"events"`    // the first of the recovered, by id
 	Problems  []string `json:"problems"`  // what was left out, and why
+	Gaps      []Gap    `json:"gaps"`      // times that can no longer be compared
+}
+
+// Gap is a time whose events Stripe no longer lists, and that was not compared while it did. Times are Unix seconds.
+type Gap struct {
+	Account string `json:"account"` // empty for the key's own
+	From    int64  `json:"from"`
+	To      int64  `json:"to"`
 }
 
 // maxTold of the recovered events are named in a report.
@@ -117,78 +130,140 @@ type Progress struct {
 	At        int64  `json:"at"` // up to where events were compared
 	To        int64  `json:"to"`
 	Recovered int    `json:"recovered"`
+
+	Compared  int              `json:"accounts_compared"` // as of the last round, the key's own among them
+	Refused   int              `json:"accounts_refused"`
+	Waiting   int              `json:"accounts_waiting"`
+	Connected []stripe.Account `json:"connected"` // some connected accounts, those with the newest events first
 }
+
+// maxSample connected accounts are named in a [Progress].
+const maxSample = 3
 
 // Request is what a round is to do.
 type Request struct {
-	Since  time.Duration // how far back to look; 0 for as far as the marks say
+	Since  time.Duration // how far back to look; 0 for as far as the checkpoints say
 	DryRun bool          // write nothing
+	Every  time.Duration // how often rounds run by themselves: only accounts whose turn it is are compared; 0 for all accounts
 }
 
-// Run goes round until ctx ends, at once and then every so often.
+// Run works until ctx ends: a round at once and then one every so often, counted from the beginning of the last.
 func (r *Reconciler) Run(ctx context.Context, every time.Duration) error {
 	for {
-		report, err := r.Round(ctx, Request{})
+		begun := time.Now()
+		report, err := r.Round(ctx, Request{Every: every})
 		if ctx.Err() != nil {
 			return nil
 		}
-		pause := every
-		if errors.Is(err, errBudget) {
-			pause = max(every, time.Until(time.Unix((today()+1)*secondsADay, 0)))
-			r.Log.Warn("the ledger was compared with a part of Stripe's list of events", "reason", err, "in", pause)
-		} else if err != nil {
-			pause = min(every, retryPause)
-			if r.news(err.Error()) {
-				r.Log.Error("the ledger could not be compared with Stripe's list of events; trying again", "error", err, "every", pause)
-			}
-		} else if report.Recovered+report.Fetched+report.Resolved > 0 {
+		next := begun.Add(every)
+		fetched := report.Recovered + report.Fetched + report.Resolved
+		if fetched > 0 {
 			r.Log.Warn("events had been missed and were fetched from Stripe", "recovered", report.Recovered, "objects", report.Fetched, "thin", report.Resolved, "listed", report.Listed)
+		}
+		switch {
+		case err == nil:
+		case errors.Is(err, errBudget):
+			if r.news("budget") {
+				r.Log.Warn("the ledger was compared with a part of Stripe's list of events", "reason", err)
+			}
+			if r.exhausted() {
+				next = midnight()
+			}
+		case errors.Is(err, errPartly) || errors.Is(err, errShare):
+			if r.news(keyOf(err)) {
+				r.Log.Warn("the ledger was compared with a part of Stripe's list of events", "reason", err)
+			}
+		default:
+			next = begun.Add(min(every, retryPause))
+			if r.news(keyOf(err)) {
+				r.Log.Error("the ledger could not be compared with Stripe's list of events; trying again", "error", err, "every", min(every, retryPause))
+			}
 		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(pause):
+		case <-time.After(max(time.Until(next), leastPause)):
 		}
 	}
 }
 
-// Round compares once, after whoever is at it. The report tells what was done even where it returns an error.
+// leastPause is between two rounds, however long one took.
+const leastPause = time.Second
+
+// Round compares once, after a round that is under way. The report says what was done even where it returns an error.
 func (r *Reconciler) Round(ctx context.Context, q Request) (report *Report, err error) {
+	report = &Report{Object: "reconciliation", DryRun: q.DryRun, Events: []string{}, Problems: []string{}, Gaps: []Gap{}}
 	select {
 	case <-r.turn:
 	case <-ctx.Done():
-		return &Report{Object: "reconciliation"}, ctx.Err()
+		return report, ctx.Err()
 	}
 	defer func() { r.turn <- struct{}{} }()
-	w := &round{Reconciler: r, request: q, report: &Report{Object: "reconciliation", DryRun: q.DryRun, Events: []string{}, Problems: []string{}}}
-	defer func() {
-		if err == nil || errors.Is(err, errBudget) {
-			err = errors.Join(err, r.keepBudget(ctx))
-		}
-		r.conclude(ctx, q, w.report, err)
-	}()
-	if err := r.loadBudget(); err != nil {
-		return w.report, err
+	w := &round{Reconciler: r, request: q, report: report, pending: map[string]int64{}}
+	if err := w.load(); err != nil {
+		r.conclude(ctx, w, err)
+		return report, err
 	}
-	return w.report, w.run(ctx)
+	err = w.run(ctx)
+	if err == nil && !q.DryRun && q.Since == 0 { // a shorter look back may have left out what is older
+		w.success = time.Now()
+		w.noteMark(lastSuccess, w.success.Unix())
+	}
+	err = errors.Join(err, w.keepAtEnd(ctx))
+	r.conclude(ctx, w, err)
+	return report, err
+}
+
+// What the ledger remembers of past rounds.
+const (
+	lastSuccess = "reconcile-success" // when a round last compared everything
+	lastAudit   = "audit-success"     // when the endpoint was last looked up
+)
+
+// load reads what the ledger remembers, once.
+func (w *round) load() error {
+	if w.loaded {
+		return nil
+	}
+	var success, audit int64
+	var g gap
+	for name, value := range map[string]*int64{lastSuccess: &success, lastAudit: &audit, gapFrom: &g.from, gapTo: &g.to, gapFound: &g.found} {
+		var err error
+		if *value, err = w.Ledger.Mark(name); err != nil {
+			return err
+		}
+	}
+	if err := w.loadBudget(); err != nil {
+		return err
+	}
+	w.Metrics.Reconciled(time.Unix(success, 0))
+	w.Metrics.Audited(time.Unix(audit, 0))
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if success != 0 {
+		w.ended = time.Unix(success, 0)
+	}
+	w.gap, w.used, w.loaded = g, w.spent, true
+	return nil
 }
 
 // conclude remembers how a round ended.
-func (r *Reconciler) conclude(ctx context.Context, q Request, report *Report, err error) {
+func (r *Reconciler) conclude(ctx context.Context, w *round, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.progress.Running = false
+	r.used = r.spent
 	now := time.Now()
-	if !report.DryRun {
+	if report := w.report; !report.DryRun {
 		if report.Recovered > 0 {
 			r.missed = append(slices.DeleteFunc(r.missed, func(m miss) bool { return now.Sub(m.at) > 24*time.Hour }), miss{now, report.Recovered})
 		}
-		if ctx.Err() == nil { // else somebody broke it off, which says nothing
+		if ctx.Err() == nil { // a round that was stopped shows nothing
 			r.failed = err
 		}
-		if err == nil && q.Since == 0 { // else it may have left out what is older
-			r.ended = now
-			r.Metrics.Reconciled(now)
+		if err == nil && !w.success.IsZero() {
+			r.ended = w.success
+			r.Metrics.Reconciled(w.success)
 		}
 	}
 	if c, ok := r.API.Clock(); ok {
@@ -196,86 +271,100 @@ func (r *Reconciler) conclude(ctx context.Context, q Request, report *Report, er
 	}
 }
 
-// Progress tells how far the round has come that is under way.
+// Progress reports how far the round under way has come, and how the accounts stood after the last.
 func (r *Reconciler) Progress() Progress {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	p := r.progress
+	p, c := r.progress, r.census
 	p.Object = "reconcile_progress"
+	p.Compared, p.Refused, p.Waiting = c.compared, len(c.refused)+len(c.left), c.waiting
+	p.Connected = slices.Clone(c.sample)
+	if p.Connected == nil {
+		p.Connected = []stripe.Account{}
+	}
 	return p
 }
 
 // round is one under way.
 type round struct {
 	*Reconciler
-	request Request
-	report  *Report
+	request  Request
+	report   *Report
+	accounts []*account
+	pending  map[string]int64 // values for the ledger that are not written yet
+	most     int64            // calls that may have been made today
+	until    int64            // calls that may have been made before the account under way has used its share
+	success  time.Time        // when the round had compared everything
 }
 
-func (w *round) run(ctx context.Context) error {
-	// The audit comes first: its answer tells Stripe's time.
-	if err := w.examine(ctx); err != nil {
-		return err
+// now is the time up to which events can have been compared: by Stripe's clock or by ours, whichever is earlier. A checkpoint
+// that a wrong clock had moved ahead would leave out all that happens until then.
+func (r *Reconciler) now() time.Time {
+	ours, theirs := time.Now(), r.API.Now()
+	if theirs.Before(ours) {
+		return theirs
 	}
-	known, err := w.Ledger.Accounts()
-	if err != nil {
-		return err
+	return ours
+}
+
+func (w *round) run(ctx context.Context) (err error) {
+	w.unshared(false)
+	// The audit comes first: its answer carries Stripe's time.
+	audit := w.examine(ctx)
+	var answered *stripe.APIError
+	if audit != nil && !errors.Is(audit, stripe.ErrNotStripe) && (!errors.As(audit, &answered) || answered.Refused()) {
+		return audit
 	}
-	var accounts []string
-	for _, account := range known {
-		accounts = append(accounts, account.ID)
+	if w.accounts, err = w.readAccounts(); err != nil {
+		return err
 	}
 	if err := w.recognise(ctx); err != nil {
 		return err
 	}
-	var errs []error
-	for _, account := range append([]string{""}, accounts...) {
-		err := w.events(ctx, account)
-		var refused *stripe.APIError
-		switch {
-		case err == nil:
-			w.report.Accounts++
-		case account == "" || !errors.As(err, &refused) || refused.Refused():
-			return errors.Join(append(errs, err)...)
-		case refused.Forbidden() || refused.Missing():
-			w.problem("account %s is left out: %v", account, err) // it may have left the platform
-		default:
-			errs = append(errs, fmt.Errorf("account %s: %w", account, err)) // the others are none the worse for it
+	own := w.accounts[0]
+	w.share(false)
+	errs := []error{audit}
+	switch err := w.events(ctx, own); {
+	case errors.Is(err, errShare):
+		errs = append(errs, fmt.Errorf("the account has more events than one round may read: %w; the rest follows with the next round", err))
+	case err != nil:
+		return errors.Join(audit, err)
+	default:
+		w.report.Accounts++
+	}
+	if err := w.connected(ctx, w.accounts[1:]); err != nil {
+		if errs = append(errs, err); ctx.Err() != nil {
+			return errors.Join(errs...)
 		}
 	}
-	if len(errs) == 0 && !w.request.DryRun {
-		errs = append(errs, w.beyondEvents(ctx, accounts))
+	w.unshared(true)
+	if !w.request.DryRun && !errors.Is(errors.Join(errs...), errBudget) {
+		errs = append(errs, w.beyondEvents(ctx))
 	}
-	return errors.Join(errs...)
+	partly := w.countAccounts()
+	return cmp.Or(errors.Join(errs...), partly)
 }
 
-func (w *round) problem(format string, args ...any) {
-	text := fmt.Sprintf(format, args...)
-	w.report.Problems = append(w.report.Problems, text)
-	if w.news(text) {
-		w.Log.Warn("reconcile: " + text)
+// countAccounts counts the accounts after they were compared, and returns an error if some are not.
+func (w *round) countAccounts() error {
+	c := takeCensus(w.accounts, w.now(), time.Now())
+	c.exhausted = w.spentToday() >= w.available(c.connected > 0)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.request.DryRun {
+		c.waiting = 0 // it moves no checkpoint
 	}
-}
-
-// repeatAfter is how long the same words are not logged again.
-const repeatAfter = 12 * time.Hour
-
-// news tells whether words were not logged of late.
-func (r *Reconciler) news(text string) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	now := time.Now()
-	maps.DeleteFunc(r.logged, func(_ string, at time.Time) bool { return now.Sub(at) > repeatAfter })
-	_, known := r.logged[text]
-	if !known {
-		r.logged[text] = now
+	w.census = c
+	w.Metrics.Accounts(c.compared, len(c.refused)+len(c.left), c.waiting)
+	if w.request.Since > 0 || w.request.DryRun {
+		return nil
 	}
-	return !known
+	return c.err()
 }
 
 // examine audits the endpoint. That the key may not see endpoints does not keep a round from its events.
 func (w *round) examine(ctx context.Context) error {
-	if err := w.spend(w.report); err != nil {
+	if err := w.spend(ctx); err != nil {
 		return err
 	}
 	all, err := w.API.Endpoints(ctx)
@@ -295,6 +384,8 @@ func (w *round) examine(ctx context.Context) error {
 		w.Metrics.Endpoint(false, len(stripe.Types))
 	}
 	w.setAudit(&a)
+	w.Metrics.Audited(time.Now())
+	w.noteMark(lastAudit, time.Now().Unix())
 	return nil
 }
 
@@ -310,7 +401,7 @@ func (r *Reconciler) setAudit(a *Audit) {
 
 // log logs what is wrong, unless it did of late.
 func (r *Reconciler) log(f stripe.Finding) {
-	if f.Verdict == stripe.OK || !r.news(f.Sentence) {
+	if f.Verdict == stripe.OK || !r.news(f.Name+"/"+f.Verdict+"/"+changing.ReplaceAllString(f.Sentence, "#")) {
 		return
 	}
 	level := slog.LevelWarn
@@ -332,7 +423,7 @@ func (w *round) recognise(ctx context.Context) error {
 	}
 	some := Deliveries(page, w.API.Now())
 	for _, e := range some {
-		if err := w.spend(w.report); err != nil {
+		if err := w.spend(ctx); err != nil {
 			return err
 		}
 		known, err := w.API.KnowsEvent(ctx, stripe.Account{ID: string(e.Account)}, e.ID)
@@ -353,169 +444,4 @@ func (w *round) recognise(ctx context.Context) error {
 	w.stranger = f.Verdict != stripe.OK
 	w.mu.Unlock()
 	return nil
-}
-
-// events compares the events of one account.
-func (w *round) events(ctx context.Context, account string) error {
-	now := w.API.Now()
-	mark, daily, err := w.marks(account)
-	if err != nil {
-		return err
-	}
-	from := now.Add(-reach)
-	if w.request.Since > 0 {
-		from = now.Add(-min(w.request.Since, reach))
-	} else if mark != 0 {
-		back := overlap
-		if now.Unix()-daily >= secondsADay {
-			back = dailyOverlap
-		}
-		from = latest(from, time.Unix(mark, 0).Add(-back))
-	}
-	span := Progress{Running: true, Account: account, From: from.Unix(), At: from.Unix(), To: now.Unix() + 1}
-	if account == "" {
-		w.report.From, w.report.To = span.From, span.To
-	}
-	w.tell(span)
-	slice := int64(firstSlice / time.Second)
-	for span.At < span.To {
-		end := min(span.At+slice, span.To)
-		events, whole, err := w.slice(ctx, account, span.At, end)
-		if err != nil {
-			return err
-		}
-		if !whole {
-			slice = max(1, (end-span.At)/2)
-			continue
-		}
-		if err := w.book(ctx, events); err != nil {
-			return err
-		}
-		if len(events) < 100 {
-			slice = min(2*slice, int64(maxSlice/time.Second))
-		}
-		span.At = end
-		w.tell(span)
-		// A round that was told where to begin leaves no gap before the mark only if it began at or before it.
-		if reached := min(end, now.Add(-unsettled).Unix()); !w.request.DryRun && reached > mark && (w.request.Since == 0 || mark != 0 && span.From <= mark) {
-			if err := w.Ledger.SetMarks(ctx, map[string]int64{markName(account): reached}); err != nil {
-				return err
-			}
-			mark = reached
-		}
-	}
-	if w.request.DryRun || span.From > now.Add(-dailyOverlap).Unix() {
-		return nil
-	}
-	return w.Ledger.SetMarks(ctx, map[string]int64{dailyName(account): now.Unix()})
-}
-
-const secondsADay = 24 * 60 * 60
-
-func markName(account string) string  { return "reconciled/" + account }
-func dailyName(account string) string { return "reconciled-daily/" + account }
-
-// marks are how far the events of an account have been compared, and when that was done with the large overlap.
-func (w *round) marks(account string) (mark, daily int64, err error) {
-	if mark, err = w.Ledger.Mark(markName(account)); err == nil {
-		daily, err = w.Ledger.Mark(dailyName(account))
-	}
-	return mark, daily, err
-}
-
-func latest(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
-}
-
-func (w *round) tell(p Progress) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	p.Recovered = w.report.Recovered
-	w.progress = p
-}
-
-// slice reads all events of [from, to); whole is false where they are too many to be read at once.
-func (w *round) slice(ctx context.Context, account string, from, to int64) (events []*ledger.Event, whole bool, err error) {
-	pages := 0
-	for _, types := range stripe.TypeGroups() {
-		for after := ""; ; {
-			if pages++; pages > maxPages && to-from > 1 {
-				return nil, false, nil
-			}
-			if err := w.spend(w.report); err != nil {
-				return nil, false, err
-			}
-			page, err := w.API.Events(ctx, stripe.Account{ID: account}, w.Livemode, types, from, to, after)
-			if err != nil {
-				return nil, false, err
-			}
-			events = append(events, page.Events...)
-			if after = page.Next; after == "" {
-				break
-			}
-		}
-	}
-	slices.SortFunc(events, func(a, b *ledger.Event) int {
-		return cmp.Or(cmp.Compare(a.Created, b.Created), strings.Compare(a.ID, b.ID))
-	})
-	return slices.CompactFunc(events, func(a, b *ledger.Event) bool { return a.ID == b.ID }), true, nil
-}
-
-// book has the ledger write down what it does not know of a slice.
-func (w *round) book(ctx context.Context, events []*ledger.Event) error {
-	w.report.Listed += len(events)
-	names := make([]string, len(events))
-	for i, e := range events {
-		names[i] = e.ID
-	}
-	known, err := w.Ledger.Knows(names)
-	if err != nil {
-		return err
-	}
-	for i, e := range events {
-		if known[i] == ledger.Known || known[i] == ledger.Held && e.Quarantine != "" {
-			continue
-		}
-		if !w.request.DryRun {
-			e.Source, e.Received = ledger.Reconcile, time.Now()
-			recovered, err := w.append(ctx, e)
-			if err != nil {
-				return err
-			}
-			if !recovered {
-				continue // Stripe delivered it meanwhile
-			}
-			w.Metrics.Recovered()
-		}
-		w.report.Recovered++
-		if len(w.report.Events) < maxTold {
-			w.report.Events = append(w.report.Events, e.ID)
-		}
-	}
-	return nil
-}
-
-// appendTime bounds the wait for one event's commit.
-const appendTime = 30 * time.Second
-
-// append has an event written down, and counts it as the public door does. It is false for one that was known after all.
-func (w *round) append(ctx context.Context, e *ledger.Event) (fresh bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, appendTime)
-	defer cancel()
-	res, err := w.Ledger.Append(ctx, e)
-	if err != nil {
-		return false, fmt.Errorf("write down %s: %w", e.ID, err)
-	}
-	if res.Status == ledger.AlreadyProcessed {
-		return false, nil
-	}
-	w.Metrics.Event(e.Type, string(res.Status), string(res.Reason), -1)
-	if res.Unlinked {
-		w.Metrics.Unlinked(e.Type)
-	}
-	w.Log.Info("event", "id", e.ID, "type", e.Type, "payment", res.PaymentID, "outcome", res.Status, "source", e.Source)
-	return true, nil
 }

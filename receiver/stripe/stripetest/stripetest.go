@@ -33,6 +33,7 @@ type Account struct {
 	calls     []Call
 	before    func(n int, r *http.Request)
 	refuses   func(account string) bool // nil while no account is refused
+	seen      func(Call)
 	made      int
 }
 
@@ -67,11 +68,16 @@ type Fault struct {
 // New starts an account that is empty. It ends with the test.
 func New(t testing.TB) *Account {
 	t.Helper()
-	a := &Account{Key: "rk_test_51QbD7sKvHadernBlStripetest", now: time.Now, denied: map[string]string{}}
+	a := Offline()
 	server := httptest.NewServer(a)
 	t.Cleanup(server.Close)
 	a.URL = server.URL
 	return a
+}
+
+// Offline returns an empty account that is reached by [Account.RoundTrip] only.
+func Offline() *Account {
+	return &Account{URL: "http://stripe.example", Key: "rk_test_51QbD7sKvHadernBlStripetest", now: time.Now, denied: map[string]string{}}
 }
 
 // SetNow sets Stripe's clock.
@@ -155,6 +161,13 @@ func (a *Account) Before(do func(n int, r *http.Request)) {
 	a.before = do
 }
 
+// Seen has each call reported as it comes. do must not use the account.
+func (a *Account) Seen(do func(Call)) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.seen = do
+}
+
 // Calls are those that came so far.
 func (a *Account) Calls() []Call {
 	a.mu.Lock()
@@ -180,6 +193,9 @@ func (a *Account) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.mu.Lock()
 	account := asked(r)
 	a.calls = append(a.calls, Call{r.Method, r.URL.Path, account, r.Header.Get("Stripe-Context"), r.Form, r.Header.Get("Stripe-Version")})
+	if a.seen != nil {
+		a.seen(a.calls[len(a.calls)-1])
+	}
 	before, n := a.before, len(a.calls)
 	var fault Fault
 	if i := slices.IndexFunc(a.faults, func(f Fault) bool {

@@ -1,0 +1,265 @@
+package reconcile
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+
+	"tillhook/receiver/stripe"
+)
+
+// The connected accounts of a platform can be many, and each costs at least one call whenever it is compared. So a quiet one is
+// compared once an hour, the one that was compared longest ago first; one that Stripe refuses is asked ever more rarely.
+const (
+	// quietEvery is how often an account in which nothing happens is compared.
+	quietEvery = time.Hour
+	// staleAfter is how long after its last comparison an account counts as waiting.
+	staleAfter = 2 * time.Hour
+	// longestRetry bounds the pause between two calls for an account that Stripe refuses. It begins at quietEvery and doubles.
+	longestRetry = 24 * time.Hour
+	// leftAfter is how long an account is refused, while Stripe answers for others, before it counts as disconnected.
+	leftAfter = 24 * time.Hour
+	// leftShown is how long health reports an account that has disconnected.
+	leftShown = 7 * 24 * time.Hour
+)
+
+// account is what the ledger remembers of one account's comparison. Times are Unix seconds, 0 where there is none.
+type account struct {
+	stripe.Account
+	checkpoint int64 // all events created before it have been compared
+	daily      int64 // when the large overlap was last read
+	newest     int64 // when the newest event that Stripe lists was created
+	objects    int64 // when its objects were last listed
+	refused    int64 // since when calls for it fail; 0 while they succeed
+	asked      int64 // when it was last asked since then
+	status     int64 // the HTTP status of the last failure; 0 for an answer that could not be read
+}
+
+// own reports whether it is the account that the key belongs to.
+func (a *account) own() bool { return a.ID == "" }
+
+// out reports whether Stripe refuses the account itself: it has disconnected, or the key may not read it.
+func (a *account) out() bool {
+	return a.refused != 0 && (a.status == http.StatusUnauthorized || a.status == http.StatusForbidden || a.status == http.StatusNotFound)
+}
+
+func (a *account) String() string { return cmp.Or(a.ID, "the account") }
+
+// fields are the account's values by the names that the ledger keeps them under.
+func (a *account) fields() map[string]*int64 {
+	return map[string]*int64{
+		markName(a.ID): &a.checkpoint, dailyName(a.ID): &a.daily, "reconciled-newest/" + a.ID: &a.newest, "reconciled-objects/" + a.ID: &a.objects,
+		"refused-since/" + a.ID: &a.refused, "refused-asked/" + a.ID: &a.asked, "refused-status/" + a.ID: &a.status,
+	}
+}
+
+func markName(id string) string  { return "reconciled/" + id }
+func dailyName(id string) string { return "reconciled-daily/" + id }
+
+// readAccounts reads the key's own account, then the connected ones, the one compared longest ago first. A value from the future,
+// which a clock that was wrong has left, counts as none.
+func (r *Reconciler) readAccounts() ([]*account, error) {
+	connected, err := r.Ledger.Accounts()
+	if err != nil {
+		return nil, err
+	}
+	list := []*account{{}}
+	for _, a := range connected {
+		list = append(list, &account{Account: stripe.Account(a)})
+	}
+	ours := time.Now().Unix()
+	for _, a := range list {
+		for name, value := range a.fields() {
+			if *value, err = r.Ledger.Mark(name); err != nil {
+				return nil, err
+			}
+			if *value > ours {
+				*value = 0
+			}
+		}
+	}
+	slices.SortStableFunc(list[1:], func(a, b *account) int { return cmp.Compare(a.checkpoint, b.checkpoint) })
+	return list, nil
+}
+
+// due reports whether a round that runs every so often is to compare the account. spare says that there are calls left for more
+// than one comparison an hour of an account in which something happens.
+func (a *account) due(now time.Time, every time.Duration, spare bool) bool {
+	since := func(at int64) time.Duration { return now.Sub(time.Unix(at, 0)) }
+	if a.refused != 0 {
+		pause := quietEvery
+		if a.out() { // asked for as long again as it has been refused, which doubles the pause
+			pause = min(max(pause, time.Duration(a.asked-a.refused)*time.Second), longestRetry)
+		}
+		return since(a.asked) >= pause-every/2
+	}
+	pause := quietEvery
+	if spare && since(a.newest) < quietEvery {
+		pause = every
+	}
+	return since(a.checkpoint)-unsettled >= pause-every/2
+}
+
+// connected compares those of the connected accounts whose turn it is. What fails for one account does not keep the others from
+// being compared.
+func (w *round) connected(ctx context.Context, list []*account) error {
+	var errs []error
+	queue := slices.Clone(list)
+	refusedAll := len(list) > 0 && !slices.ContainsFunc(list, func(a *account) bool { return !a.out() })
+	if every := w.request.Every; every > 0 {
+		now, spare := w.now(), w.spare()
+		queue = slices.DeleteFunc(queue, func(a *account) bool { return !a.due(now, every, spare) })
+		if first := w.probe(list, every); refusedAll && len(queue) == 0 && first != nil {
+			queue = append(queue, first)
+		}
+	}
+	for len(queue) > 0 {
+		a := queue[0]
+		queue = queue[1:]
+		w.share(true)
+		err := w.events(ctx, a)
+		var refused *stripe.APIError
+		switch {
+		case err == nil:
+			w.report.Accounts++
+			if refusedAll { // the key may read connected accounts again: the others need not wait for their turn
+				refusedAll = false
+				queue = slices.DeleteFunc(slices.Clone(list), func(other *account) bool { return other == a })
+			}
+			if a.refused != 0 {
+				a.refused, a.asked, a.status = 0, 0, 0
+				w.note(a)
+			}
+		case errors.Is(err, errShare):
+			w.problem("share/"+a.ID, "account %s has more events than one round may read: the rest follows with the next round", a)
+		case errors.As(err, &refused) || errors.Is(err, stripe.ErrNotStripe):
+			a.fail(refused)
+			w.note(a)
+			if a.out() {
+				w.problem("refused/"+a.ID, "account %s is left out: %v", a, err)
+			} else {
+				errs = append(errs, &accountError{a.ID, err})
+			}
+		default:
+			return errors.Join(append(errs, err)...)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// probe returns the account that was asked longest ago, if that is at least an hour ago: while Stripe refuses all of them, one is
+// asked every hour, so that a key that was given the permission is noticed.
+func (w *round) probe(list []*account, every time.Duration) *account {
+	if len(list) == 0 {
+		return nil
+	}
+	byAsked := func(a, b *account) int { return cmp.Compare(a.asked, b.asked) }
+	if last := slices.MaxFunc(list, byAsked); time.Since(time.Unix(last.asked, 0)) < quietEvery-every/2 {
+		return nil
+	}
+	return slices.MinFunc(list, byAsked)
+}
+
+// fail remembers that a call for the account failed, by Stripe's refusal or, where that is nil, by an answer that cannot be read.
+func (a *account) fail(refused *stripe.APIError) {
+	now := time.Now().Unix()
+	a.asked = now
+	if a.refused == 0 {
+		a.refused = now
+	}
+	if a.status = 0; refused != nil {
+		a.status = int64(refused.Status)
+		if refused.Missing() {
+			a.status = http.StatusNotFound
+		}
+	}
+}
+
+// accountError is a failure of one connected account.
+type accountError struct {
+	account string
+	err     error
+}
+
+func (e *accountError) Error() string { return fmt.Sprintf("account %s: %v", e.account, e.err) }
+func (e *accountError) Unwrap() error { return e.err }
+
+// census counts accounts by how their comparison stands.
+type census struct {
+	connected int
+	compared  int // the key's own among them
+	waiting   int
+	refused   []*account // by Stripe, and not counted as disconnected
+	left      []*account // refused for so long, while others are not, that they count as disconnected
+	sample    []stripe.Account
+	exhausted bool // no more calls for them today
+}
+
+// takeCensus takes a census: now is the time up to which events can be compared, ours the time by this machine's clock.
+func takeCensus(list []*account, now, ours time.Time) (c census) {
+	var out []*account
+	for _, a := range list {
+		if !a.own() {
+			c.connected++
+		}
+		switch {
+		case a.out():
+			out = append(out, a)
+		case a.refused != 0 || now.Sub(time.Unix(a.checkpoint, 0)) > staleAfter+unsettled:
+			c.waiting++
+		default:
+			c.compared++
+		}
+	}
+	newest := slices.Clone(list[1:])
+	slices.SortStableFunc(newest, func(a, b *account) int { return cmp.Compare(b.newest, a.newest) })
+	for _, a := range newest[:min(len(newest), maxSample)] {
+		c.sample = append(c.sample, a.Account)
+	}
+	after := leftAfter
+	if len(out) == c.connected { // then it is the key, unless nobody corrects that for as long as Stripe lists events
+		after = reach
+	}
+	for _, a := range out {
+		if ours.Sub(time.Unix(a.refused, 0)) >= after {
+			c.left = append(c.left, a)
+		} else {
+			c.refused = append(c.refused, a)
+		}
+	}
+	return c
+}
+
+// blamesKey reports whether the accounts that Stripe refuses are so many that the key is the likelier cause.
+func (c *census) blamesKey() bool {
+	answered := c.connected - len(c.refused) - len(c.left)
+	return len(c.refused) > 0 && len(c.refused) >= answered
+}
+
+// whole reports whether all accounts are compared, but for those that have disconnected.
+func (c *census) whole() bool { return c.waiting == 0 && !c.blamesKey() }
+
+// errPartly is wrapped by the error of a round that did what it was to do, after which accounts are not compared all the same.
+var errPartly = errors.New("not all accounts are compared")
+
+func (c *census) err() error {
+	if c.whole() {
+		return nil
+	}
+	all := c.connected + 1
+	missing := c.waiting
+	why := "they wait for their turn, or could not be read"
+	if c.blamesKey() {
+		missing += len(c.refused)
+		why = "Stripe refuses calls that name a connected account; " + connectAdvice
+	}
+	return fmt.Errorf("%d of %d accounts were not compared: %s: %w", missing, all, why, errPartly)
+}
+
+// connectAdvice is what a key lacks that may read its own account and no connected one.
+// https://docs.stripe.com/keys/restricted-api-keys
+const connectAdvice = "the key most likely lacks the Connect permission Events: Read (Dashboard, Developers, API keys: the column for connected accounts)"

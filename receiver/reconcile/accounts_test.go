@@ -1,0 +1,533 @@
+package reconcile_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"tillhook/receiver/reconcile"
+	"tillhook/receiver/stripe"
+	"tillhook/receiver/stripe/stripetest"
+)
+
+// inDays runs a test whose days take no time.
+func inDays(t *testing.T, test func(t *testing.T, s *shop)) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) { test(t, open(t, stripetest.Offline())) })
+}
+
+// connect has an event delivered for each of so many connected accounts, by which they become known.
+func (s *shop) connect(n int) (ids []string) {
+	s.t.Helper()
+	for i := range n {
+		id := fmt.Sprintf("acct_%03d", i)
+		ids = append(ids, id)
+		body := payment(900000+i, "payment_intent.succeeded", time.Now().Unix()-60)
+		s.account.AddEvent(body, id)
+		s.deliver([]byte(strings.Replace(string(body), `"livemode"`, `"account":"`+id+`","livemode"`, 1)))
+	}
+	s.account.AddEvent(payment(899999, "payment_intent.succeeded", time.Now().Unix()-60), "")
+	s.deliver(payment(899999, "payment_intent.succeeded", time.Now().Unix()-60))
+	return ids
+}
+
+// run has the reconciler run by itself for a time; meanwhile, if not nil, is called every ten minutes.
+func (s *shop) run(d time.Duration, meanwhile func(now time.Time)) {
+	s.t.Helper()
+	ctx, cancel := context.WithCancel(s.t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx, s.every) }()
+	for end := time.Now().Add(d); time.Now().Before(end); {
+		time.Sleep(10 * time.Minute)
+		if meanwhile != nil {
+			meanwhile(time.Now())
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		s.t.Error(err)
+	}
+}
+
+// metric returns the lines of a metric.
+func (s *shop) metric(name string) (lines []string) {
+	s.t.Helper()
+	w := httptest.NewRecorder()
+	s.options.Metrics.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	for line := range strings.Lines(w.Body.String()) {
+		if strings.HasPrefix(line, "tillhook_"+name) {
+			lines = append(lines, strings.TrimSpace(strings.TrimPrefix(line, "tillhook_"+name)))
+		}
+	}
+	return lines
+}
+
+// finding returns the finding of a name; its verdict is empty where there is none.
+func (s *shop) finding(name string) (f stripe.Finding) {
+	for _, f = range s.Findings() {
+		if f.Name == name {
+			return f
+		}
+	}
+	return stripe.Finding{}
+}
+
+// A platform of 300 accounts, in ten of which things happen and are never delivered, on one day.
+func TestThreeHundredAccounts(t *testing.T) {
+	inDays(t, func(t *testing.T, s *shop) {
+		ids := s.connect(300)
+		asked := map[string][]time.Time{}
+		total, lists := 0, 0
+		s.account.Seen(func(c stripetest.Call) {
+			total++
+			if c.Path == "/v1/events" {
+				asked[c.Account] = append(asked[c.Account], time.Now())
+			}
+			if c.Path == "/v1/charges" {
+				lists++
+			}
+		})
+		made, ticks := 0, 0
+		begun := time.Now()
+		s.run(24*time.Hour, func(now time.Time) {
+			if ticks++; ticks%3 != 0 {
+				return
+			}
+			for _, id := range ids[:10] {
+				s.account.AddEvent(payment(made, "payment_intent.succeeded", now.Unix()-1), id)
+				made++
+			}
+		})
+		if total >= 10000 {
+			t.Errorf("%d calls", total)
+		}
+		for account, times := range asked {
+			every := time.Hour
+			if account == "" {
+				every = 15 * time.Minute
+			}
+			last := begun
+			for _, at := range append(times, begun.Add(24*time.Hour)) {
+				if at.Sub(last) > every+time.Minute {
+					t.Errorf("%q was not compared from %s to %s", account, last, at)
+				}
+				last = at
+			}
+			if account > ids[9] && len(times) > 24 {
+				t.Errorf("%q, where nothing happens, was asked %d times", account, len(times))
+			}
+		}
+		if len(asked) != 301 {
+			t.Errorf("%d accounts were asked", len(asked))
+		}
+		if lists > 2*(301) {
+			t.Errorf("charges were listed %d times", lists)
+		}
+		if n := int(s.events()) - 301; n < made-10*2 || n > made {
+			t.Errorf("%d of %d events were recovered", n, made)
+		}
+		if got := s.metric("reconcile_accounts"); !slices.Equal(got, []string{`{state="compared"} 301`, `{state="refused"} 0`, `{state="waiting"} 0`}) {
+			t.Errorf("the metric is %v", got)
+		}
+		t.Logf("%d calls, %d of them lists of charges", total, lists)
+	})
+}
+
+// The first round of an account in which little happened is one call, not one for each day.
+func TestTheFirstRoundIsShort(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	for i := range 90 {
+		s.account.AddEvent(payment(i, "payment_intent.succeeded", time.Now().Add(-time.Duration(i)*7*time.Hour).Unix()), "")
+	}
+	if report := s.round(reconcile.Request{}); report.Recovered != 90 || report.Calls > 6 {
+		t.Errorf("it said %+v", report)
+	}
+}
+
+// Objects are listed once a day, those of a connected account only if something happened in it.
+func TestNightlyLists(t *testing.T) {
+	inDays(t, func(t *testing.T, s *shop) {
+		ids := s.connect(5)
+		s.run(2*24*time.Hour, nil)
+		asked := map[string]int{}
+		s.account.Seen(func(c stripetest.Call) {
+			if c.Path == "/v1/charges" {
+				asked[c.Account]++
+			}
+		})
+		n := 0
+		s.run(4*24*time.Hour, func(now time.Time) {
+			if n++; n%12 == 0 {
+				s.account.AddEvent(payment(n, "payment_intent.succeeded", now.Unix()-1), ids[2])
+			}
+		})
+		if asked[""] != 4 || asked[ids[2]] < 3 || asked[ids[2]] > 4 || len(asked) != 2 {
+			t.Errorf("charges were listed %v", asked)
+		}
+	})
+}
+
+// A key that may not read connected accounts is a fault of its own: health and metric say so, and no round counts as a success.
+func TestAKeyWithoutConnect(t *testing.T) {
+	inDays(t, func(t *testing.T, s *shop) {
+		s.connect(3)
+		s.account.Refuse()
+		s.run(40*time.Hour, nil)
+		f := s.finding("reconcile_accounts")
+		if f.Verdict != stripe.Fail || !strings.Contains(f.Sentence, "3 of 3 connected accounts are not compared") || !strings.Contains(f.Next, "Connect permission Events: Read") {
+			t.Errorf("it is told as %+v", f)
+		}
+		if got := s.metric("reconcile_accounts"); !slices.Equal(got, []string{`{state="compared"} 1`, `{state="refused"} 3`, `{state="waiting"} 0`}) {
+			t.Errorf("the metric is %v", got)
+		}
+		if got := s.metric("reconcile_last_success_timestamp_seconds"); !slices.Equal(got, []string{" 0"}) && !slices.Equal(got, []string{"0"}) {
+			t.Errorf("the last success is %v", got)
+		}
+		report, err := s.Round(t.Context(), reconcile.Request{})
+		if err == nil || !strings.Contains(err.Error(), "3 of 4 accounts were not compared") || report.Accounts != 1 {
+			t.Errorf("a round said %+v, %v", report, err)
+		}
+		// Once the key has the permission, all are compared within the hour.
+		s.account.Accept()
+		s.run(75*time.Minute, nil)
+		if f := s.finding("reconcile_accounts"); f.Verdict != "" {
+			t.Errorf("with the permission it is told as %+v", f)
+		}
+	})
+}
+
+// One account of many that has disconnected is a warning, is asked ever more rarely, and does not keep rounds from succeeding.
+func TestAnAccountThatLeft(t *testing.T) {
+	inDays(t, func(t *testing.T, s *shop) {
+		ids := s.connect(4)
+		s.run(2*time.Hour, nil)
+		s.account.Refuse(ids[1])
+		calls := 0
+		s.account.Seen(func(c stripetest.Call) {
+			if c.Account == ids[1] {
+				calls++
+			}
+		})
+		s.run(3*time.Hour, nil)
+		if f := s.finding("reconcile_accounts"); f.Verdict != stripe.Warn || !strings.Contains(f.Sentence, ids[1]) || !strings.Contains(f.Next, "after 24 hours it counts as disconnected") {
+			t.Errorf("at first it is told as %+v", f)
+		}
+		s.Reconciler = reconcile.New(s.options) // a restart forgets nothing of it
+		s.run(45*time.Hour, nil)
+		if f := s.finding("reconcile_accounts"); f.Verdict != stripe.Warn || !strings.Contains(f.Sentence, "count as disconnected") {
+			t.Errorf("after two days it is told as %+v", f)
+		}
+		if age := time.Now().Unix() - s.mark("reconcile-success"); age > 3600 {
+			t.Errorf("the last success was %d s ago", age)
+		}
+		s.every = time.Hour
+		s.run(18*24*time.Hour, nil)
+		if calls > 32 {
+			t.Errorf("in 20 days it was asked %d times", calls)
+		}
+		if f := s.finding("reconcile_accounts"); f.Verdict != "" {
+			t.Errorf("after 20 days it is told as %+v", f)
+		}
+		if got := s.metric("reconcile_accounts"); !slices.Contains(got, `{state="refused"} 1`) {
+			t.Errorf("the metric is %v", got)
+		}
+		// It comes back.
+		s.account.Accept()
+		s.run(25*time.Hour, nil)
+		calls = 0
+		s.run(10*time.Hour, nil)
+		if calls < 9 || calls > 11 || s.mark("refused-since/"+ids[1]) != 0 {
+			t.Errorf("after it came back it was asked %d times in 10 hours", calls)
+		}
+	})
+}
+
+// With too few calls for all accounts the one compared longest ago comes first, and an account with a large backlog does not use up
+// what the others need.
+func TestNoAccountStarves(t *testing.T) {
+	inDays(t, func(t *testing.T, s *shop) {
+		s.options.Calls = 200
+		s.Reconciler = reconcile.New(s.options)
+		ids := s.connect(40)
+		for i := range 1200 {
+			s.account.AddEvent(payment(i, "payment_intent.succeeded", time.Now().Add(-20*24*time.Hour).Unix()+int64(i)), ids[0])
+		}
+		days := map[string]map[int]bool{}
+		perDay := map[int]int{}
+		begun := time.Now()
+		s.account.Seen(func(c stripetest.Call) {
+			day := int(time.Since(begun) / (24 * time.Hour))
+			perDay[day]++
+			if days[c.Account] == nil {
+				days[c.Account] = map[int]bool{}
+			}
+			days[c.Account][day] = true
+		})
+		s.run(3*24*time.Hour, nil)
+		for _, id := range append(ids, "") {
+			if len(days[id]) < 3 {
+				t.Errorf("%s was asked on %d of 3 days", id, len(days[id]))
+			}
+		}
+		for day, n := range perDay {
+			if n > 200 {
+				t.Errorf("%d calls on day %d", n, day)
+			}
+		}
+		if n := s.events(); n != 1200+41 {
+			t.Errorf("%d events are in the ledger", n)
+		}
+	})
+}
+
+// The finding of a day whose calls are used up says until when, also after a restart.
+func TestAUsedUpDay(t *testing.T) {
+	inDays(t, func(t *testing.T, s *shop) {
+		s.options.Calls = 200
+		s.Reconciler = reconcile.New(s.options)
+		s.connect(30)
+		s.run(20*time.Hour, nil)
+		for range 2 {
+			f := s.finding("reconcile_budget")
+			if f.Verdict != stripe.Warn || !strings.Contains(f.Sentence, "The 200 calls to Stripe's API that a day may have are used up until 2000-01-02 00:00 UTC.") {
+				t.Errorf("it is told as %+v", f)
+			}
+			s.Reconciler = reconcile.New(s.options)
+			if _, err := s.Round(t.Context(), reconcile.Request{}); err == nil {
+				t.Error("a round went well without calls")
+			}
+		}
+		s.run(5*time.Hour, nil)
+		if f := s.finding("reconcile_budget"); f.Verdict != "" {
+			t.Errorf("on the next day it is told as %+v", f)
+		}
+	})
+}
+
+// A pause longer than Stripe's 30 days is reported with its days, after a restart too, for a month.
+func TestAPauseLongerThanStripeRemembers(t *testing.T) {
+	inDays(t, func(t *testing.T, s *shop) {
+		s.round(reconcile.Request{}) // on 2000-01-01
+		time.Sleep(40 * 24 * time.Hour)
+		report := s.round(reconcile.Request{DryRun: true})
+		if len(report.Gaps) != 1 || s.finding("reconcile_gap").Verdict != "" {
+			t.Errorf("a dry run said %+v", report)
+		}
+		report = s.round(reconcile.Request{})
+		if len(report.Gaps) != 1 || report.Gaps[0].To-report.Gaps[0].From != 10*86400+600 || len(report.Problems) != 1 {
+			t.Errorf("the round said %+v", report)
+		}
+		s.Reconciler = reconcile.New(s.options)
+		report = s.round(reconcile.Request{})
+		f := s.finding("reconcile_gap")
+		if f.Verdict != stripe.Warn || !strings.Contains(f.Sentence, "Events from 1999-12-31 23:50 UTC to 2000-01-11 00:00 UTC (10 days)") || len(report.Gaps) != 0 {
+			t.Errorf("it is told as %+v; the round said %+v", f, report)
+		}
+		s.every = 6 * time.Hour
+		s.run(29*24*time.Hour, nil)
+		if f := s.finding("reconcile_gap"); f.Verdict == "" {
+			t.Error("after 29 days it is not told")
+		}
+		s.run(2*24*time.Hour, nil)
+		if f := s.finding("reconcile_gap"); f.Verdict != "" {
+			t.Errorf("after 31 days it is told as %+v", f)
+		}
+	})
+}
+
+// The time of the last success is there after a restart; with a key that never worked it is 0 from the start.
+func TestTheAlertThatGoesQuiet(t *testing.T) {
+	inDays(t, func(t *testing.T, s *shop) {
+		const success, audit = "reconcile_last_success_timestamp_seconds", "endpoint_audit_last_success_timestamp_seconds"
+		key := s.account.Key
+		s.account.Key = "rk_test_revoked"
+		s.run(time.Hour, nil)
+		for _, name := range []string{success, audit} {
+			if got := s.metric(name); !slices.Equal(got, []string{"0"}) {
+				t.Errorf("%s of a key that never worked is %q", name, got)
+			}
+		}
+		s.account.Key = key
+		s.run(time.Hour, nil)
+		before := s.metric(success)
+		s.account.Key = "rk_test_revoked"
+		s.options.Metrics = newMetrics()
+		s.Reconciler = reconcile.New(s.options)
+		s.run(3*time.Hour, nil)
+		if got := s.metric(success); len(got) != 1 || got[0] == "0" || strings.Split(got[0], "e")[1] != strings.Split(before[0], "e")[1] {
+			t.Errorf("after a restart the last success is %q, it was %q", got, before)
+		}
+		if got := s.metric(audit); len(got) != 1 || got[0] == "0" {
+			t.Errorf("after a restart the last audit is %q", got)
+		}
+		if f := s.Findings()[0]; f.Verdict != stripe.Warn || !strings.Contains(f.Sentence, "401") {
+			t.Errorf("it is told as %+v", f)
+		}
+	})
+}
+
+// The same problem is logged twice a day, whatever Stripe calls each of its answers.
+func TestAProblemIsLoggedOnce(t *testing.T) {
+	inDays(t, func(t *testing.T, s *shop) {
+		var log strings.Builder
+		s.options.Log = slog.New(slog.NewTextHandler(&log, nil))
+		s.Reconciler = reconcile.New(s.options)
+		s.connect(3)
+		s.account.Refuse("acct_001")
+		for range 3 {
+			s.round(reconcile.Request{})
+		}
+		if n := strings.Count(log.String(), "account acct_001 is left out"); n != 1 {
+			t.Errorf("it was logged %d times:\n%s", n, log.String())
+		}
+		log.Reset()
+		s.account.Deny("/v1/events", "rak_event_read")
+		s.run(6*time.Hour, nil)
+		if n := strings.Count(log.String(), "could not be compared"); n != 1 {
+			t.Errorf("a round that failed was logged %d times:\n%s", n, log.String())
+		}
+	})
+}
+
+// The calls of a round that failed or was stopped count, and so do those of a process that was killed.
+func TestCallsAreCountedWhateverHappens(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	s.account.Fail(stripetest.Fault{Path: "/v1/events", Status: 402})
+	if _, err := s.Round(t.Context(), reconcile.Request{}); err == nil {
+		t.Fatal("the round did not fail")
+	}
+	if n := s.mark("reconcile-calls"); n != 2 {
+		t.Errorf("after a round that failed %d calls are counted, want 2", n)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	during := int64(0)
+	s.account.Before(func(n int, r *http.Request) {
+		if r.URL.Path == "/v1/events" {
+			during = s.mark("reconcile-calls")
+			cancel()
+		}
+	})
+	if _, err := s.Round(ctx, reconcile.Request{}); err == nil {
+		t.Fatal("the round was not stopped")
+	}
+	if n := s.mark("reconcile-calls"); n != 4 || during < 4 {
+		t.Errorf("after a round that was stopped %d calls are counted, want 4; during it %d", n, during)
+	}
+}
+
+// A Date from the future moves no checkpoint past our clock, and a checkpoint that lies there does not count.
+func TestAClockFromTheFuture(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	now := time.Now()
+	s.account.SetNow(func() time.Time { return time.Now().Add(10 * 365 * 24 * time.Hour) })
+	s.round(reconcile.Request{})
+	if mark := s.mark("reconciled/"); mark > now.Unix()-590 || s.mark("reconciled-daily/") > now.Unix()+60 {
+		t.Errorf("the checkpoint is %d s ahead", mark-now.Unix())
+	}
+	s.account.SetNow(time.Now)
+	s.account.AddEvent(payment(1, "payment_intent.succeeded", now.Unix()-30), "")
+	if report := s.round(reconcile.Request{}); report.Recovered != 1 {
+		t.Errorf("with the right clock it said %+v", report)
+	}
+	if err := s.books.SetMarks(t.Context(), map[string]int64{"reconciled/": now.Unix() + 86400}); err != nil {
+		t.Fatal(err)
+	}
+	s.account.AddEvent(payment(2, "payment_intent.succeeded", now.Unix()-3*86400), "")
+	if report := s.round(reconcile.Request{}); report.Recovered != 1 || s.mark("reconciled/") > now.Unix() {
+		t.Errorf("with a checkpoint from the future it said %+v", report)
+	}
+}
+
+// circle is a Stripe whose lists lead back to their beginning.
+type circle struct {
+	base  http.RoundTripper
+	path  string
+	calls int
+}
+
+func (c *circle) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.URL.Path != c.path || c.calls > 1000 {
+		return c.base.RoundTrip(r)
+	}
+	c.calls++
+	next := map[string]string{"": "a", "a": "b", "b": "a"}[r.FormValue("starting_after")]
+	w := httptest.NewRecorder()
+	fmt.Fprintf(w, `{"object":"list","has_more":true,"data":[{"id":%q,"object":"event","type":"payment_intent.succeeded","created":%d,"livemode":false,"data":{"object":{}}}]}`,
+		next, time.Now().Unix()-5)
+	return w.Result(), nil
+}
+
+func TestListsThatDoNotEnd(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	for _, path := range []string{"/v1/events", "/v1/charges"} {
+		c := &circle{base: s.account, path: path}
+		s.options.API.Transport = c
+		report, err := s.Round(t.Context(), reconcile.Request{})
+		if told := fmt.Sprint(err, report.Problems); !strings.Contains(told, "does not end") || c.calls > 10 {
+			t.Errorf("%s was asked for %d times: %s", path, c.calls, told)
+		}
+	}
+}
+
+// One object that cannot be read, and one list that cannot, hide nothing else.
+func TestAnObjectThatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	now := time.Now().Unix()
+	s.account.Put(fmt.Appendf(nil, `{"id":"ch_odd","object":"charge","amount":{},"created":%d}`, now-50), "")
+	s.account.Put(fmt.Appendf(nil, `{"id":"ch_good","object":"charge","status":"succeeded","captured":true,"amount":1500,"amount_captured":1500,"amount_refunded":0,"currency":"eur","payment_intent":"pi_good","created":%d}`, now-100), "")
+	s.account.Put(fmt.Appendf(nil, `{"id":"dp_good","object":"dispute","status":"needs_response","amount":1000,"currency":"eur","charge":"ch_good","payment_intent":"pi_good","created":%d}`, now-90), "")
+	s.options.API.Transport = &circle{base: s.account, path: "/v1/refunds"}
+	report := s.round(reconcile.Request{})
+	if p := s.payment("pi_good"); *p.AmountReceived != 1500 || len(p.Disputes) != 1 || report.Fetched != 2 {
+		t.Errorf("booked as %+v; it said %+v", p, report)
+	}
+	if told := fmt.Sprint(report.Problems); !strings.Contains(told, "ch_odd") || !strings.Contains(told, "refunds of the account are not listed") {
+		t.Errorf("the problems are %s", told)
+	}
+}
+
+// An account in which things happen is compared each round while there are calls to spare, and once an hour otherwise.
+func TestSpareCalls(t *testing.T) {
+	inDays(t, func(t *testing.T, s *shop) {
+		ids := s.connect(2)
+		s.options.Calls = 1000
+		s.Reconciler = reconcile.New(s.options)
+		time.Sleep(12 * time.Hour)
+		calls := 0
+		s.account.Seen(func(c stripetest.Call) {
+			if c.Path == "/v1/events" && c.Account == ids[0] {
+				calls++
+			}
+		})
+		n := 0
+		busy := func(now time.Time) {
+			n++
+			s.account.AddEvent(payment(n, "payment_intent.succeeded", now.Unix()-1), ids[0])
+		}
+		s.run(4*time.Hour, busy)
+		if calls < 13 || calls > 17 {
+			t.Errorf("with calls to spare it was asked %d times in 4 hours", calls)
+		}
+		if err := s.books.SetMarks(t.Context(), map[string]int64{"reconcile-calls": 500}); err != nil {
+			t.Fatal(err)
+		}
+		s.Reconciler = reconcile.New(s.options)
+		calls = 0
+		s.run(4*time.Hour, busy)
+		if calls < 3 || calls > 6 {
+			t.Errorf("without calls to spare it was asked %d times in 4 hours", calls)
+		}
+	})
+}

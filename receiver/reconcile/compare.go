@@ -1,0 +1,230 @@
+package reconcile
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"tillhook/ledger"
+	"tillhook/receiver/stripe"
+)
+
+// events compares the events of one account.
+func (w *round) events(ctx context.Context, a *account) error {
+	now := w.now()
+	if a.checkpoint > now.Unix() {
+		a.checkpoint = 0 // a wrong clock has left it
+	}
+	from := now.Add(-reach)
+	if w.request.Since > 0 {
+		from = now.Add(-min(w.request.Since, reach))
+	} else if a.checkpoint != 0 {
+		back := overlap
+		if now.Unix()-a.daily >= secondsADay || a.daily > now.Unix() {
+			back = dailyOverlap
+		}
+		w.findGap(a, from)
+		from = latest(from, time.Unix(a.checkpoint, 0).Add(-back))
+	}
+	// Where our clock is behind Stripe's, what Stripe calls the present is listed, too.
+	to := latest(now, w.API.Now())
+	to = to.Add(-max(0, to.Sub(now)-maxAhead))
+	span := Progress{Running: true, Account: a.ID, From: from.Unix(), At: from.Unix(), To: to.Unix() + 1}
+	if a.own() {
+		w.report.From, w.report.To = span.From, span.To
+	}
+	w.tell(span)
+	slice := span.To - span.At // where little happens one call reads it all
+	typed := false
+	for span.At < span.To {
+		end := min(span.At+slice, span.To)
+		s, err := w.slice(ctx, a, span.At, end, typed)
+		if err != nil {
+			return err
+		}
+		typed = s.typed
+		if !s.whole {
+			// Half of the time that the pages read came from is about as much as can be read at once.
+			slice = max(1, min((end-span.At)/2, (s.newest-s.oldest)/2))
+			continue
+		}
+		if err := w.book(ctx, s.events); err != nil {
+			return err
+		}
+		if s.pages <= maxPages/2 {
+			slice *= 2
+		}
+		span.At = end
+		w.tell(span)
+		a.newest = max(a.newest, s.newest)
+		// A round that was told where to begin leaves no gap before the checkpoint only if it began at or before it.
+		if reached := min(end, now.Add(-unsettled).Unix()); reached > a.checkpoint && (w.request.Since == 0 || a.checkpoint != 0 && span.From <= a.checkpoint) {
+			a.checkpoint = reached
+		}
+		w.note(a)
+	}
+	if span.From <= now.Add(-dailyOverlap).Unix() {
+		a.daily = now.Unix()
+		w.note(a)
+	}
+	return nil
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+func (w *round) tell(p Progress) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	p.Recovered = w.report.Recovered
+	w.progress = p
+}
+
+// slice is what Stripe lists of a span of time.
+type slice struct {
+	events         []*ledger.Event // of the types that are booked, the oldest first; where the slice is not whole, the newest of them
+	whole          bool            // false where there are too many pages
+	typed          bool            // each group of types was listed by itself
+	pages          int
+	oldest, newest int64 // when the oldest and the newest event that was read were created, of any type; 0 where there was none
+}
+
+// slice reads all events of [from, to). One page of events of all types is read first, because it mostly is the only one; where it
+// is not, each group of types that a call can name is listed by itself.
+func (w *round) slice(ctx context.Context, a *account, from, to int64, typed bool) (s slice, err error) {
+	groups := [][]string{nil}
+	if typed {
+		groups = stripe.TypeGroups()
+	}
+	most := maxPages
+	if to-from == 1 {
+		most = longestList // it cannot be halved
+	}
+	for _, types := range groups {
+		left := most - s.pages
+		if types == nil {
+			left = 1
+		}
+		pages, whole, err := w.pages(ctx, left, func(after string) (stripe.Page, error) {
+			return w.API.Events(ctx, a.Account, w.Livemode, types, from, to, after)
+		}, func(page stripe.Page) error {
+			for _, e := range page.Events {
+				s.newest = max(s.newest, e.Created)
+				if s.oldest == 0 || e.Created < s.oldest {
+					s.oldest = e.Created
+				}
+				if slices.Contains(stripe.Types[:], e.Type) {
+					s.events = append(s.events, e)
+				}
+			}
+			return nil
+		})
+		s.pages += pages
+		switch {
+		case err != nil:
+			return s, err
+		case !whole && types == nil:
+			return w.slice(ctx, a, from, to, true)
+		case !whole && to-from == 1:
+			return s, fmt.Errorf("Stripe lists over %d pages of events of one second: %w", longestList, stripe.ErrNotStripe)
+		case !whole:
+			return slice{typed: true, pages: s.pages, oldest: s.oldest, newest: s.newest}, nil
+		}
+	}
+	slices.SortFunc(s.events, func(a, b *ledger.Event) int {
+		return cmp.Or(cmp.Compare(a.Created, b.Created), strings.Compare(a.ID, b.ID))
+	})
+	s.events = slices.CompactFunc(s.events, func(a, b *ledger.Event) bool { return a.ID == b.ID })
+	s.whole, s.typed = true, typed
+	return s, nil
+}
+
+// pages reads a list page by page, at most so many pages; whole is false where there are more. A cursor that comes twice is an
+// error, because such a list does not end.
+func (w *round) pages(ctx context.Context, most int, read func(after string) (stripe.Page, error), visit func(stripe.Page) error) (pages int, whole bool, err error) {
+	seen := map[string]bool{}
+	for after := ""; pages < most; {
+		if err := w.spend(ctx); err != nil {
+			return pages, false, err
+		}
+		page, err := read(after)
+		if err != nil {
+			return pages, false, err
+		}
+		pages++
+		if err := visit(page); err != nil {
+			return pages, false, err
+		}
+		if after = page.Next; after == "" {
+			return pages, true, nil
+		}
+		if seen[after] {
+			return pages, false, fmt.Errorf("Stripe's list leads back to %s and does not end: %w", after, stripe.ErrNotStripe)
+		}
+		seen[after] = true
+	}
+	return pages, false, nil
+}
+
+// book appends the events that the ledger does not know.
+func (w *round) book(ctx context.Context, events []*ledger.Event) error {
+	w.report.Listed += len(events)
+	names := make([]string, len(events))
+	for i, e := range events {
+		names[i] = e.ID
+	}
+	known, err := w.Ledger.Knows(names)
+	if err != nil {
+		return err
+	}
+	for i, e := range events {
+		if known[i] == ledger.Known || known[i] == ledger.Held && e.Quarantine != "" {
+			continue
+		}
+		if !w.request.DryRun {
+			e.Source, e.Received = ledger.Reconcile, time.Now()
+			recovered, err := w.append(ctx, e)
+			if err != nil {
+				return err
+			}
+			if !recovered {
+				continue // Stripe delivered it meanwhile
+			}
+			w.Metrics.Recovered()
+		}
+		w.report.Recovered++
+		if len(w.report.Events) < maxTold {
+			w.report.Events = append(w.report.Events, e.ID)
+		}
+	}
+	return nil
+}
+
+// appendTime bounds the wait for one event's commit.
+const appendTime = 30 * time.Second
+
+// append appends an event and counts it as the webhook handler does. fresh is false for one that was known after all.
+func (w *round) append(ctx context.Context, e *ledger.Event) (fresh bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, appendTime)
+	defer cancel()
+	res, err := w.Ledger.Append(ctx, e)
+	if err != nil {
+		return false, fmt.Errorf("write down %s: %w", e.ID, err)
+	}
+	if res.Status == ledger.AlreadyProcessed {
+		return false, nil
+	}
+	w.Metrics.Event(e.Type, string(res.Status), string(res.Reason), -1)
+	if res.Unlinked {
+		w.Metrics.Unlinked(e.Type)
+	}
+	w.Log.Info("event", "id", e.ID, "type", e.Type, "payment", res.PaymentID, "outcome", res.Status, "source", e.Source)
+	return true, nil
+}

@@ -1,0 +1,64 @@
+package reconcile
+
+import (
+	"fmt"
+	"time"
+
+	"tillhook/receiver/stripe"
+)
+
+// gap is a time whose events can no longer be compared, of any account. It is kept in the ledger, so that a restart does not hide
+// it, and reported for gapShown. Times are Unix seconds.
+type gap struct {
+	from, to int64
+	found    int64 // 0 where there is none
+}
+
+// gapShown is how long a gap is reported.
+const gapShown = 30 * 24 * time.Hour
+
+const (
+	gapFrom  = "gap-from"
+	gapTo    = "gap-to"
+	gapFound = "gap-found"
+)
+
+// findGap reports and remembers the time between an account's checkpoint and the oldest event that Stripe lists.
+func (w *round) findGap(a *account, oldest time.Time) {
+	if a.checkpoint >= oldest.Unix() {
+		return
+	}
+	found := Gap{a.ID, a.checkpoint, oldest.Unix()}
+	w.report.Gaps = append(w.report.Gaps, found)
+	w.problem("gap/"+a.ID, "the events of %s from %s to %s can no longer be compared: Stripe lists those of the last 30 days", a, stamp(found.From), stamp(found.To))
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.request.DryRun {
+		return
+	}
+	now := time.Now().Unix()
+	g := gap{found.From, found.To, now}
+	if old := w.gap; old.shown(now) { // one report of all
+		g.from, g.to = min(g.from, old.from), max(g.to, old.to)
+	}
+	w.gap = g
+	w.noteMark(gapFrom, g.from)
+	w.noteMark(gapTo, g.to)
+	w.noteMark(gapFound, g.found)
+}
+
+func (g gap) shown(now int64) bool {
+	return g.found != 0 && now-g.found < int64(gapShown/time.Second)
+}
+
+// finding says which days cannot be compared.
+func (g gap) finding() stripe.Finding {
+	return stripe.Finding{Name: "reconcile_gap", Verdict: stripe.Warn,
+		Sentence: fmt.Sprintf("Events from %s to %s (%s) could not be compared with the ledger: reconciling was interrupted for longer than the 30 days that Stripe lists events.",
+			stamp(g.from), stamp(g.to), plural(max(1, int((g.to-g.from+secondsADay/2)/secondsADay)), "day")),
+		Next: fmt.Sprintf("compare the payments, refunds and disputes of these days with the Dashboard; charges, refunds and disputes that were created then are listed at the next daily check. This is shown until %s",
+			time.Unix(g.found, 0).Add(gapShown).UTC().Format(time.DateOnly))}
+}
+
+// stamp formats a Unix time for a sentence.
+func stamp(at int64) string { return time.Unix(at, 0).UTC().Format("2006-01-02 15:04 UTC") }
