@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -41,10 +42,11 @@ Without --since it looks back as far as was not compared yet. Stripe keeps event
 			if dryRun {
 				params.Set("dry_run", "true")
 			}
-			return p.ask(c, func(ctx context.Context, client *operator.Client) ([]byte, error) {
+			err := p.ask(c, func(ctx context.Context, client *operator.Client) ([]byte, error) {
 				defer p.watch(ctx, client)()
 				return client.Post(ctx, "/api/reconcile", params)
 			}, asJSON, p.showReport)
+			return p.showWhatWasDone(err, asJSON)
 		},
 	}
 	c.Flags().StringVar(&since, "since", "", "how far to look back, as `72h` or 30d")
@@ -113,6 +115,22 @@ func bar(at reconcile.Progress) string {
 	return line
 }
 
+// showWhatWasDone prints the report of a comparison that failed: what was booked before it did stays booked.
+func (p *Program) showWhatWasDone(err error, asJSON bool) error {
+	var failed *operator.Partial
+	if !errors.As(err, &failed) {
+		return err
+	}
+	report, ok := failed.Report.(json.RawMessage)
+	switch {
+	case !ok:
+		return err
+	case asJSON:
+		return errors.Join(err, json.NewEncoder(p.Stdout).Encode(map[string]any{"error": failed.Err, "report": report}))
+	}
+	return errors.Join(err, p.showReport(report))
+}
+
 func (p *Program) showReport(answer []byte) error {
 	var r reconcile.Report
 	if err := json.Unmarshal(answer, &r); err != nil {
@@ -139,6 +157,13 @@ func (p *Program) showReport(answer []byte) error {
 	}
 	if left := r.Recovered - len(r.Events); left > 0 {
 		fmt.Fprintf(p.Stdout, "and %d more\n", left)
+	}
+	for _, g := range r.Gaps {
+		account := ""
+		if g.Account != "" {
+			account = " of " + clean(g.Account)
+		}
+		fmt.Fprintf(p.Stderr, "Not compared: events%s from %s to %s, which Stripe no longer lists\n", account, when(g.From), when(g.To))
 	}
 	for _, problem := range r.Problems {
 		fmt.Fprintln(p.Stderr, "Left out:", clean(problem))

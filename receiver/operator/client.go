@@ -129,11 +129,17 @@ func (c *Client) open(ctx context.Context, method, path string, params url.Value
 		return resp.Body, nil
 	}
 	defer resp.Body.Close()
-	var answer struct{ Error *Error }
+	var answer struct {
+		Error  *Error
+		Report json.RawMessage
+	}
 	if err := json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&answer); err != nil || answer.Error == nil {
 		return nil, fmt.Errorf("the receiver answered %d with what is no answer of tillhook", resp.StatusCode)
 	}
 	answer.Error.Status = resp.StatusCode
+	if answer.Report != nil {
+		return nil, &Partial{answer.Error, answer.Report}
+	}
 	return nil, answer.Error
 }
 

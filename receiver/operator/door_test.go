@@ -83,8 +83,11 @@ func TestTheDoorsOfAReceiver(t *testing.T) {
 	}{{errors.New("Stripe answers 402"), 502, "stripe_unavailable"}, {fmt.Errorf("x: %w", ledger.ErrUnavailable), 503, "storage_unavailable"}} {
 		s.err = c.err
 		w := ask(op.Socket(), "POST", "/api/reconcile", nil)
-		var said struct{ Error operator.Error }
-		if err := json.Unmarshal(w.Body.Bytes(), &said); err != nil || w.Code != c.status || said.Error.Code != c.code {
+		var said struct {
+			Error  operator.Error
+			Report struct{ Recovered int }
+		}
+		if err := json.Unmarshal(w.Body.Bytes(), &said); err != nil || w.Code != c.status || said.Error.Code != c.code || said.Report.Recovered != 4 {
 			t.Errorf("%v: %d %s", c.err, w.Code, w.Body)
 		}
 	}

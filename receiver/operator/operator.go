@@ -212,7 +212,12 @@ func (op *Operator) fail(w http.ResponseWriter, r *http.Request, err error) {
 		op.Log.Error("the ledger could not be read", "path", r.URL.Path, "error", err)
 		e = &Error{http.StatusInternalServerError, "storage_unavailable", err.Error()}
 	}
-	op.write(w, r, e.Status, map[string]*Error{"error": e})
+	answer := map[string]any{"error": e}
+	var did *Partial
+	if errors.As(err, &did) {
+		answer["report"] = did.Report
+	}
+	op.write(w, r, e.Status, answer)
 }
 
 func (op *Operator) write(w http.ResponseWriter, r *http.Request, status int, v any) {

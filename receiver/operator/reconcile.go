@@ -12,13 +12,26 @@ import (
 
 // Comparer compares the ledger with what Stripe has.
 type Comparer interface {
-	// Reconcile looks so far back, 0 for as far as nothing was compared yet, and tells what it did. A dry run writes nothing.
+	// Reconcile looks so far back, 0 for as far as nothing was compared yet, and reports what it did, also where it returns an
+	// error. A dry run writes nothing.
 	Reconcile(ctx context.Context, since time.Duration, dryRun bool) (report any, err error)
 	// Progress tells how far one has come that is under way.
 	Progress() any
 }
 
 var errNoComparer = &Error{http.StatusConflict, "invalid_request", "there is nothing to compare with: a receiver must run, and have an API key (STRIPE_SECRET_KEY)"}
+
+// Partial is an error of something that did a part of what it was to do. The answer holds both, and so does the error that a
+// [Client] returns: there Report is a json.RawMessage.
+type Partial struct {
+	Err    error
+	Report any
+}
+
+func (p *Partial) Error() string { return p.Err.Error() }
+
+// Unwrap returns the error alone.
+func (p *Partial) Unwrap() error { return p.Err }
 
 // reconcile compares now (POST), or tells how far that has come (GET).
 func (op *Operator) reconcile(w http.ResponseWriter, r *http.Request) error {
@@ -48,10 +61,10 @@ func (op *Operator) reconcile(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		for _, own := range []error{ledger.ErrUnavailable, ledger.ErrOverloaded, ledger.ErrClosed, ledger.ErrCorrupt} {
 			if errors.Is(err, own) {
-				return err
+				return &Partial{err, report}
 			}
 		}
-		return &Error{http.StatusBadGateway, "stripe_unavailable", err.Error()}
+		return &Partial{&Error{http.StatusBadGateway, "stripe_unavailable", err.Error()}, report}
 	}
 	op.write(w, r, http.StatusOK, report)
 	return nil

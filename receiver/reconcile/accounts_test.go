@@ -250,40 +250,62 @@ func TestAnAccountThatLeft(t *testing.T) {
 	})
 }
 
-// With too few calls for all accounts the one compared longest ago comes first, and an account with a large backlog does not use up
-// what the others need.
+// With too few calls for all accounts the one compared longest ago comes first, and the key's own account is always compared.
 func TestNoAccountStarves(t *testing.T) {
 	inDays(t, func(t *testing.T, s *shop) {
-		s.options.Calls = 200
+		s.options.Calls, s.every = 200, 6*time.Hour
 		s.Reconciler = reconcile.New(s.options)
-		ids := s.connect(40)
-		for i := range 1200 {
-			s.account.AddEvent(payment(i, "payment_intent.succeeded", time.Now().Add(-20*24*time.Hour).Unix()+int64(i)), ids[0])
-		}
-		days := map[string]map[int]bool{}
-		perDay := map[int]int{}
+		ids := s.connect(300)
+		asked, perDay := map[string]int{}, map[int]int{}
 		begun := time.Now()
 		s.account.Seen(func(c stripetest.Call) {
-			day := int(time.Since(begun) / (24 * time.Hour))
-			perDay[day]++
-			if days[c.Account] == nil {
-				days[c.Account] = map[int]bool{}
+			perDay[int(time.Since(begun)/(24*time.Hour))]++
+			if c.Path == "/v1/events" {
+				asked[c.Account]++
 			}
-			days[c.Account][day] = true
 		})
-		s.run(3*24*time.Hour, nil)
-		for _, id := range append(ids, "") {
-			if len(days[id]) < 3 {
-				t.Errorf("%s was asked on %d of 3 days", id, len(days[id]))
+		s.run(3*24*time.Hour-time.Hour, nil)
+		for _, id := range ids {
+			if asked[id] == 0 {
+				t.Errorf("%s was never asked", id)
 			}
+		}
+		if asked[""] != 12 {
+			t.Errorf("the own account was asked %d times in 12 rounds", asked[""])
 		}
 		for day, n := range perDay {
 			if n > 200 {
 				t.Errorf("%d calls on day %d", n, day)
 			}
 		}
-		if n := s.events(); n != 1200+41 {
-			t.Errorf("%d events are in the ledger", n)
+	})
+}
+
+// An account with a large backlog does not use up what the others need, and is done in the end.
+func TestALargeBacklog(t *testing.T) {
+	inDays(t, func(t *testing.T, s *shop) {
+		s.options.Calls, s.every = 100, 6*time.Hour
+		s.Reconciler = reconcile.New(s.options)
+		s.connect(40)
+		const backlog = 3000
+		for i := range backlog {
+			s.account.AddEvent(payment(i, "payment_intent.succeeded", time.Now().Add(-20*24*time.Hour).Unix()+int64(i)), "acct_000")
+		}
+		asked := map[string]bool{}
+		s.account.Seen(func(c stripetest.Call) { asked[c.Account] = true })
+		s.run(23*time.Hour, nil)
+		if len(asked) < 41 {
+			t.Errorf("on the first day %d of 41 accounts were asked", len(asked))
+		}
+		s.run(2*24*time.Hour, nil)
+		if n := s.events(); n < 41+100 {
+			t.Errorf("after three days %d events are in the ledger", n)
+		}
+		s.options.Calls = 2000
+		s.Reconciler = reconcile.New(s.options)
+		s.run(24*time.Hour, nil)
+		if n := s.events(); n != backlog+41 {
+			t.Errorf("with more calls %d events are in the ledger", n)
 		}
 	})
 }

@@ -37,6 +37,7 @@ func (w *round) events(ctx context.Context, a *account) error {
 		w.report.From, w.report.To = span.From, span.To
 	}
 	w.tell(span)
+	begin, deep := a.checkpoint, span.From <= now.Add(-dailyOverlap).Unix()
 	slice := span.To - span.At // where little happens one call reads it all
 	typed := false
 	for span.At < span.To {
@@ -64,10 +65,10 @@ func (w *round) events(ctx context.Context, a *account) error {
 		if reached := min(end, now.Add(-unsettled).Unix()); reached > a.checkpoint && (w.request.Since == 0 || a.checkpoint != 0 && span.From <= a.checkpoint) {
 			a.checkpoint = reached
 		}
-		w.note(a)
-	}
-	if span.From <= now.Add(-dailyOverlap).Unix() {
-		a.daily = now.Unix()
+		// Not only at the end: a round that is cut short must not read the large overlap again and again.
+		if deep && end >= min(begin, span.To) {
+			a.daily = now.Unix()
+		}
 		w.note(a)
 	}
 	return nil
