@@ -175,7 +175,8 @@ func TestADoctorOnAGoodDay(t *testing.T) {
 	if e.Verdict != stripe.OK || e.status != 0 {
 		t.Errorf("verdict %s, exit status %d", e.Verdict, e.status)
 	}
-	if answer, err := operator.Dial(filepath.Join(p.dir, "operator.sock")).Get(t.Context(), "/api/events", nil); err != nil || strings.Count(string(answer), `"event_record"`) != 1 {
+	connectWithoutPermission(t, c)
+	if answer, err := operator.Dial(filepath.Join(p.dir, "operator.sock")).Get(t.Context(), "/api/events", nil); err != nil || strings.Count(string(answer), `"event_record"`) != 2 {
 		t.Errorf("the examination left events: %s, %v", answer, err)
 	}
 	offline := c.examine(t, "--offline")
@@ -193,6 +194,23 @@ func TestADoctorOnAGoodDay(t *testing.T) {
 	if err != nil || !strings.Contains(string(out), "it only reads") {
 		t.Errorf("%v: %s", err, out)
 	}
+}
+
+// connectWithoutPermission has a platform's key read its own account and no connected one.
+func connectWithoutPermission(t *testing.T, c *clinic) {
+	t.Helper()
+	body := missedEvent(1, time.Now().Unix()-60)
+	body = bytes.Replace(body, []byte(`"livemode"`), []byte(`"account":"acct_1Papier","livemode"`), 1)
+	if err := c.deliver(t.Context(), http.DefaultClient, body); err != nil {
+		t.Fatal(err)
+	}
+	c.account.AddEvent(body, "acct_1Papier")
+	c.examine(t).says("api_connect", stripe.OK, "may read connected accounts")
+	c.account.Refuse()
+	refused := c.examine(t)
+	refused.says("api_connect", stripe.Fail, "may not read connected accounts (acct_1Papier)")
+	refused.says("api_permissions", stripe.OK, "may read")
+	c.account.Accept()
 }
 
 // What can be wrong between Stripe and a receiver that runs, each named in its own words.

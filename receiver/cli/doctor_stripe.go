@@ -57,6 +57,7 @@ func (d *doctor) lookAtStripe(ctx context.Context) {
 	}
 	d.permissions(ctx)
 	d.acquaintance(ctx)
+	d.connected(ctx)
 	if err != nil {
 		return
 	}
@@ -124,6 +125,51 @@ func (d *doctor) acquaintance(ctx context.Context) {
 	default:
 		d.found(reconcile.Acquainted(known, len(some)))
 	}
+}
+
+// connected tries whether the key may read connected accounts, with some that the running receiver knows.
+func (d *doctor) connected(ctx context.Context) {
+	accounts := d.knownAccounts(ctx)
+	var names []string
+	for _, a := range accounts {
+		now := d.api.Now().Unix()
+		_, err := d.api.Events(ctx, a, d.config.Livemode, nil, now-1, now, "")
+		var refused *stripe.APIError
+		switch {
+		case err == nil:
+			d.ok("api_connect", "The API key may read connected accounts.")
+			return
+		case errors.As(err, &refused) && (refused.Forbidden() || refused.Refused() || refused.Missing()):
+			names = append(names, a.ID)
+		default:
+			d.unknown("api_connect", "try again", "Whether the API key may read connected accounts could not be found out: %v.", err)
+			return
+		}
+	}
+	if len(names) > 0 {
+		d.fail("api_connect", reconcile.ConnectAdvice, "The API key may not read connected accounts (%s): what was missed of them cannot be fetched.", strings.Join(names, ", "))
+	}
+}
+
+// knownAccounts returns a few connected accounts that the running receiver had events of.
+func (d *doctor) knownAccounts(ctx context.Context) (list []stripe.Account) {
+	if d.client == nil {
+		return nil
+	}
+	var at reconcile.Progress
+	if answer, err := d.client.Get(ctx, "/api/reconcile", nil); err == nil && json.Unmarshal(answer, &at) == nil {
+		list = at.Connected
+	}
+	var events operator.List[*ledger.EventRecord]
+	if answer, err := d.client.Get(ctx, "/api/events", url.Values{"limit": {"100"}}); err == nil && json.Unmarshal(answer, &events) == nil {
+		for _, e := range events.Data {
+			a := stripe.Account{ID: string(e.Account)}
+			if a.ID != "" && !slices.ContainsFunc(list, func(known stripe.Account) bool { return known.ID == a.ID }) {
+				list = append(list, a)
+			}
+		}
+	}
+	return list[:min(len(list), reconcile.MaxSample)]
 }
 
 func (d *doctor) payload(ctx context.Context, address string) {

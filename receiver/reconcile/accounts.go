@@ -217,7 +217,7 @@ func takeCensus(list []*account, now, ours time.Time) (c census) {
 	}
 	newest := slices.Clone(list[1:])
 	slices.SortStableFunc(newest, func(a, b *account) int { return cmp.Compare(b.newest, a.newest) })
-	for _, a := range newest[:min(len(newest), maxSample)] {
+	for _, a := range newest[:min(len(newest), MaxSample)] {
 		c.sample = append(c.sample, a.Account)
 	}
 	after := leftAfter
@@ -255,11 +255,11 @@ func (c *census) err() error {
 	why := "they wait for their turn, or could not be read"
 	if c.blamesKey() {
 		missing += len(c.refused)
-		why = "Stripe refuses calls that name a connected account; " + connectAdvice
+		why = "Stripe refuses calls that name a connected account; " + ConnectAdvice
 	}
 	return fmt.Errorf("%d of %d accounts were not compared: %s: %w", missing, all, why, errPartly)
 }
 
-// connectAdvice is what a key lacks that may read its own account and no connected one.
+// ConnectAdvice is what a key lacks that may read its own account and no connected one.
 // https://docs.stripe.com/keys/restricted-api-keys
-const connectAdvice = "the key most likely lacks the Connect permission Events: Read (Dashboard, Developers, API keys: the column for connected accounts)"
+const ConnectAdvice = "the key most likely lacks the Connect permission Events: Read (Dashboard, Developers, API keys: the column for connected accounts)"

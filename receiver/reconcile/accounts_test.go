@@ -239,7 +239,10 @@ func TestAnAccountThatLeft(t *testing.T) {
 		if got := s.metric("reconcile_accounts"); !slices.Contains(got, `{state="refused"} 1`) {
 			t.Errorf("the metric is %v", got)
 		}
-		// It comes back.
+		// It comes back, after our clock was wrong when it was last asked.
+		if err := s.books.SetMarks(t.Context(), map[string]int64{"refused-asked/" + ids[1]: time.Now().Unix() + 1e7}); err != nil {
+			t.Fatal(err)
+		}
 		s.account.Accept()
 		s.run(25*time.Hour, nil)
 		calls = 0
@@ -552,4 +555,17 @@ func TestSpareCalls(t *testing.T) {
 			t.Errorf("without calls to spare it was asked %d times in 4 hours", calls)
 		}
 	})
+}
+
+// A Stripe whose clock is behind is asked up to its own present, and a checkpoint beyond that does not count.
+func TestAStripeBehindUs(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	s.round(reconcile.Request{})
+	then := time.Now().Add(-time.Hour)
+	s.account.SetNow(func() time.Time { return then })
+	s.account.AddEvent(payment(1, "payment_intent.succeeded", then.Unix()-5*86400), "")
+	if report := s.round(reconcile.Request{}); report.Recovered != 1 || s.mark("reconciled/") > then.Unix()-590 {
+		t.Errorf("it said %+v, the checkpoint is %d s before Stripe's present", report, then.Unix()-s.mark("reconciled/"))
+	}
 }

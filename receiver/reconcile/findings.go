@@ -112,7 +112,7 @@ func (c *census) finding(now time.Time) stripe.Finding {
 		f.Verdict = stripe.Fail
 		f.Sentence = fmt.Sprintf("%d of %s are not compared with Stripe: it refuses calls that name them (%s). What they miss is not fetched.",
 			len(c.refused), plural(c.connected, "connected account"), some(c.refused))
-		f.Next = connectAdvice + "; give it that, or use a key of the platform, then: tillhook reconcile"
+		f.Next = ConnectAdvice + "; give it that, or use a key of the platform, then: tillhook reconcile"
 		if c.connected == 1 {
 			f.Next += ". If the account has disconnected, nothing needs to be done: after 30 days it counts as disconnected"
 		}

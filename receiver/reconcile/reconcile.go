@@ -137,8 +137,8 @@ type Progress struct {
 	Connected []stripe.Account `json:"connected"` // some connected accounts, those with the newest events first
 }
 
-// maxSample connected accounts are named in a [Progress].
-const maxSample = 3
+// MaxSample connected accounts are named in a [Progress].
+const MaxSample = 3
 
 // Request is what a round is to do.
 type Request struct {
