@@ -114,7 +114,7 @@ func (d *doctor) acquaintance(ctx context.Context) {
 	known := false
 	for _, e := range some {
 		if err == nil && !known {
-			known, err = d.api.KnowsEvent(ctx, stripe.Account{ID: string(e.Account)}, e.ID)
+			known, err = d.api.KnowsEvent(ctx, stripe.Account{ID: string(e.Account), Context: string(e.Context)}, e.ID)
 		}
 	}
 	var refused *stripe.APIError
@@ -163,7 +163,7 @@ func (d *doctor) knownAccounts(ctx context.Context) (list []stripe.Account) {
 	var events operator.List[*ledger.EventRecord]
 	if answer, err := d.client.Get(ctx, "/api/events", url.Values{"limit": {"100"}}); err == nil && json.Unmarshal(answer, &events) == nil {
 		for _, e := range events.Data {
-			a := stripe.Account{ID: string(e.Account)}
+			a := stripe.Account{ID: string(e.Account), Context: string(e.Context)}
 			if a.ID != "" && !slices.ContainsFunc(list, func(known stripe.Account) bool { return known.ID == a.ID }) {
 				list = append(list, a)
 			}

@@ -37,6 +37,8 @@ type account struct {
 	refused    int64 // since when calls for it fail; 0 while they succeed
 	asked      int64 // when it was last asked since then
 	status     int64 // the HTTP status of the last failure; 0 for an answer that could not be read
+
+	kept map[string]int64 // what the ledger holds of these, by name
 }
 
 // own reports whether it is the account that the key belongs to.
@@ -73,10 +75,12 @@ func (r *Reconciler) readAccounts() ([]*account, error) {
 	}
 	ours := time.Now().Unix()
 	for _, a := range list {
+		a.kept = map[string]int64{}
 		for name, value := range a.fields() {
 			if *value, err = r.Ledger.Mark(name); err != nil {
 				return nil, err
 			}
+			a.kept[name] = *value
 			if *value > ours {
 				*value = 0
 			}
@@ -243,8 +247,13 @@ func (c *census) blamesKey() bool {
 // whole reports whether all accounts are compared, but for those that have disconnected.
 func (c *census) whole() bool { return c.waiting == 0 && !c.blamesKey() }
 
-// errPartly is wrapped by the error of a round that did what it was to do, after which accounts are not compared all the same.
+// errPartly is the kind of error of a round that did what it was to do, after which accounts are not compared all the same.
 var errPartly = errors.New("not all accounts are compared")
+
+type partlyError string
+
+func (e partlyError) Error() string        { return string(e) }
+func (e partlyError) Is(target error) bool { return target == errPartly }
 
 func (c *census) err() error {
 	if c.whole() {
@@ -257,7 +266,7 @@ func (c *census) err() error {
 		missing += len(c.refused)
 		why = "Stripe refuses calls that name a connected account; " + ConnectAdvice
 	}
-	return fmt.Errorf("%d of %d accounts were not compared: %s: %w", missing, all, why, errPartly)
+	return partlyError(fmt.Sprintf("%d of %d accounts were not compared: %s", missing, all, why))
 }
 
 // ConnectAdvice is what a key lacks that may read its own account and no connected one.

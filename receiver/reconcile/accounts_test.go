@@ -569,3 +569,29 @@ func TestAStripeBehindUs(t *testing.T) {
 		t.Errorf("it said %+v, the checkpoint is %d s before Stripe's present", report, then.Unix()-s.mark("reconciled/"))
 	}
 }
+
+// The members of an organization are asked by the context that their events named, and what is recovered belongs to them.
+func TestMembersOfAnOrganization(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	now := time.Now().Unix()
+	s.deliver([]byte(strings.Replace(string(payment(1, "payment_intent.succeeded", now-100)), `"livemode"`, `"context":"org_1/acct_7","livemode"`, 1)))
+	s.account.AddEvent(payment(2, "payment_intent.succeeded", now-90), "acct_7")
+	report := s.round(reconcile.Request{})
+	p, err := s.books.Payment("pi_3QbMissed0000002")
+	if err != nil || p.Account != "acct_7" || report.Recovered != 1 {
+		t.Errorf("booked as %+v, %v; it said %+v", p, err, report)
+	}
+	asked := 0
+	for _, c := range s.account.Calls() {
+		if c.Account != "" && c.Context != "org_1/acct_7" {
+			t.Errorf("%s was asked for %q in the context %q", c.Path, c.Account, c.Context)
+		}
+		if c.Context != "" {
+			asked++
+		}
+	}
+	if asked == 0 {
+		t.Error("the member was not asked for")
+	}
+}

@@ -28,7 +28,7 @@ const (
 	// leastShare of the calls is what an account may use in a round however few are left.
 	leastShare = 16
 	// keepTime bounds the wait for what is kept when a round ends.
-	keepTime = 10 * time.Second
+	keepTime = 2 * time.Second
 )
 
 var (
@@ -114,10 +114,13 @@ func (w *round) spend(ctx context.Context) error {
 	return nil
 }
 
-// note has the values of an account written down with the next [round.keep].
+// note has what changed of an account written down with the next [round.keep].
 func (w *round) note(a *account) {
 	for name, value := range a.fields() {
-		w.noteMark(name, *value)
+		if a.kept[name] != *value {
+			a.kept[name] = *value
+			w.noteMark(name, *value)
+		}
 	}
 }
 

@@ -93,7 +93,11 @@ func (a *account) listing() bool {
 	case a.own():
 		return true
 	}
-	return a.newest != 0 && a.newest >= a.objects-int64(overlap/time.Second)
+	last := time.Unix(a.objects, 0).Add(-overlap)
+	if a.objects == 0 {
+		last = time.Now().Add(-nightlyReach)
+	}
+	return a.newest >= last.Unix()
 }
 
 // thin fetches what thin events name, and has them leave quarantine. What could not be fetched is tried again the next day: it may

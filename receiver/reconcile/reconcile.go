@@ -347,16 +347,16 @@ func (w *round) run(ctx context.Context) (err error) {
 
 // countAccounts counts the accounts after they were compared, and returns an error if some are not.
 func (w *round) countAccounts() error {
+	if w.request.DryRun {
+		return nil // it moves no checkpoint
+	}
 	c := takeCensus(w.accounts, w.now(), time.Now())
 	c.exhausted = w.spentToday() >= w.available(c.connected > 0)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.request.DryRun {
-		c.waiting = 0 // it moves no checkpoint
-	}
 	w.census = c
 	w.Metrics.Accounts(c.compared, len(c.refused)+len(c.left), c.waiting)
-	if w.request.Since > 0 || w.request.DryRun {
+	if w.request.Since > 0 {
 		return nil
 	}
 	return c.err()
@@ -426,7 +426,7 @@ func (w *round) recognise(ctx context.Context) error {
 		if err := w.spend(ctx); err != nil {
 			return err
 		}
-		known, err := w.API.KnowsEvent(ctx, stripe.Account{ID: string(e.Account)}, e.ID)
+		known, err := w.API.KnowsEvent(ctx, stripe.Account{ID: string(e.Account), Context: string(e.Context)}, e.ID)
 		var refused *stripe.APIError
 		if err != nil && (!errors.As(err, &refused) || refused.Refused()) {
 			return err

@@ -39,8 +39,8 @@ const (
 
 // Account names the Stripe account whose data a call reads. The zero value is the account that the key belongs to.
 type Account struct {
-	ID      string // acct_…; empty for the key's own account
-	Context string // of a member of an organization, as its events name it; empty elsewhere
+	ID      string `json:"id"`      // acct_…; empty for the key's own account
+	Context string `json:"context"` // of a member of an organization, as its events name it; empty elsewhere
 }
 
 // set names the account in a call's headers: a member of an organization by its context, a connected account by its id.

@@ -46,6 +46,9 @@ func (a *API) Events(ctx context.Context, account Account, livemode bool, types 
 		if e.Account == "" {
 			e.Account = account.ID
 		}
+		if e.Context == "" && e.Account == account.ID {
+			e.Context = account.Context
+		}
 		page.Events = append(page.Events, e)
 	}
 	return page, err
