@@ -210,6 +210,7 @@ func connectWithoutPermission(t *testing.T, c *clinic) {
 	refused := c.examine(t)
 	refused.says("api_connect", stripe.Fail, "may not read connected accounts (acct_1Papier)")
 	refused.says("api_permissions", stripe.OK, "may read")
+	refused.alone("api_connect")
 	c.account.Accept()
 }
 

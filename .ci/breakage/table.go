@@ -343,7 +343,7 @@ var keeping = []broken{
 	{"a key of another account is told", findingsGo, "	case !known:\n", "	case false:\n", "./receiver/reconcile", "TestAKeyOfAnotherAccount"},
 	{"a thin event leaves quarantine", callsGo, "		e.Quarantine = \"\"\n		e.Facts", "		e.Facts", "./receiver/reconcile", "TestThinEventsAreResolved"},
 	{"all refunds of a charge are asked for", compareGo, "		if after = page.Next; after == \"\" {", "		if after = page.Next; true {", "./receiver/reconcile", "TestRefundsThatDoNotAddUp"},
-	{"a doctor tries connected accounts", "receiver/cli/doctor_stripe.go", "	d.connected(ctx)\n", "", "./receiver", "TestADoctorOnAGoodDay"},
+	{"a doctor tries connected accounts", "receiver/cli/doctor_stripe.go", "d.acquaintance(ctx, d.connected(ctx))", "d.acquaintance(ctx, true)", "./receiver", "TestADoctorOnAGoodDay"},
 	{"what was booked is told with the error", operatorGo, "		answer[\"report\"] = did.Report\n", "", "./receiver/operator", "TestTheDoorsOfAReceiver"},
 	{"nothing is changed at Stripe that was not agreed to", endpointGo, "answer == \"y\" || answer == \"yes\"", "true", "./receiver", "TestTheEndpointCommands"},
 	{"a secret's file is its owner's", endpointGo, "os.O_EXCL, 0o600)", "os.O_EXCL, 0o644)", "./receiver", "TestTheEndpointCommands"},

@@ -56,8 +56,7 @@ func (d *doctor) lookAtStripe(ctx context.Context) {
 		return
 	}
 	d.permissions(ctx)
-	d.acquaintance(ctx)
-	d.connected(ctx)
+	d.acquaintance(ctx, d.connected(ctx))
 	if err != nil {
 		return
 	}
@@ -100,8 +99,9 @@ func (d *doctor) permissions(ctx context.Context) {
 	d.ok("api_permissions", "The API key may read what reconciling needs.")
 }
 
-// acquaintance asks Stripe for what was delivered to the running receiver of late.
-func (d *doctor) acquaintance(ctx context.Context) {
+// acquaintance asks Stripe for what was delivered to the running receiver of late; where the key may not read connected
+// accounts, without their events, which say nothing of the key's own account then.
+func (d *doctor) acquaintance(ctx context.Context, connected bool) {
 	if d.client == nil {
 		return
 	}
@@ -109,6 +109,9 @@ func (d *doctor) acquaintance(ctx context.Context) {
 	answer, err := d.client.Get(ctx, "/api/events", url.Values{"limit": {"50"}})
 	if err == nil {
 		err = json.Unmarshal(answer, &list)
+	}
+	if !connected {
+		list.Data = slices.DeleteFunc(list.Data, func(e *ledger.EventRecord) bool { return e.Account != "" })
 	}
 	some := reconcile.Deliveries(list.Data, d.api.Now())
 	known := false
@@ -127,8 +130,9 @@ func (d *doctor) acquaintance(ctx context.Context) {
 	}
 }
 
-// connected tries whether the key may read connected accounts, with some that the running receiver knows.
-func (d *doctor) connected(ctx context.Context) {
+// connected tries whether the key may read connected accounts, with some that the running receiver knows. It reports false only
+// where Stripe refuses them all.
+func (d *doctor) connected(ctx context.Context) bool {
 	accounts := d.knownAccounts(ctx)
 	var names []string
 	for _, a := range accounts {
@@ -138,17 +142,18 @@ func (d *doctor) connected(ctx context.Context) {
 		switch {
 		case err == nil:
 			d.ok("api_connect", "The API key may read connected accounts.")
-			return
+			return true
 		case errors.As(err, &refused) && (refused.Forbidden() || refused.Refused() || refused.Missing()):
 			names = append(names, a.ID)
 		default:
 			d.unknown("api_connect", "try again", "Whether the API key may read connected accounts could not be found out: %v.", err)
-			return
+			return true
 		}
 	}
 	if len(names) > 0 {
 		d.fail("api_connect", reconcile.ConnectAdvice, "The API key may not read connected accounts (%s): what was missed of them cannot be fetched.", strings.Join(names, ", "))
 	}
+	return len(names) == 0
 }
 
 // knownAccounts returns a few connected accounts that the running receiver had events of.

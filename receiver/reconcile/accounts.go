@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 	"time"
 
@@ -27,6 +26,13 @@ const (
 	leftShown = 7 * 24 * time.Hour
 )
 
+// HTTP statuses by which Stripe refuses an account.
+const (
+	unauthorized = 401
+	forbidden    = 403
+	missing      = 404
+)
+
 // account is what the ledger remembers of one account's comparison. Times are Unix seconds, 0 where there is none.
 type account struct {
 	stripe.Account
@@ -46,7 +52,7 @@ func (a *account) own() bool { return a.ID == "" }
 
 // out reports whether Stripe refuses the account itself: it has disconnected, or the key may not read it.
 func (a *account) out() bool {
-	return a.refused != 0 && (a.status == http.StatusUnauthorized || a.status == http.StatusForbidden || a.status == http.StatusNotFound)
+	return a.refused != 0 && (a.status == unauthorized || a.status == forbidden || a.status == missing)
 }
 
 func (a *account) String() string { return cmp.Or(a.ID, "the account") }
@@ -178,7 +184,7 @@ func (a *account) fail(refused *stripe.APIError) {
 	if a.status = 0; refused != nil {
 		a.status = int64(refused.Status)
 		if refused.Missing() {
-			a.status = http.StatusNotFound
+			a.status = missing
 		}
 	}
 }
@@ -260,13 +266,13 @@ func (c *census) err() error {
 		return nil
 	}
 	all := c.connected + 1
-	missing := c.waiting
+	left := c.waiting
 	why := "they wait for their turn, or could not be read"
 	if c.blamesKey() {
-		missing += len(c.refused)
+		left += len(c.refused)
 		why = "Stripe refuses calls that name a connected account; " + ConnectAdvice
 	}
-	return partlyError(fmt.Sprintf("%d of %d accounts were not compared: %s", missing, all, why))
+	return partlyError(fmt.Sprintf("%d of %d accounts were not compared: %s", left, all, why))
 }
 
 // ConnectAdvice is what a key lacks that may read its own account and no connected one.

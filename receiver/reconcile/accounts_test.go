@@ -156,6 +156,7 @@ func TestTheFirstRoundIsShort(t *testing.T) {
 func TestNightlyLists(t *testing.T) {
 	inDays(t, func(t *testing.T, s *shop) {
 		ids := s.connect(5)
+		s.every = time.Hour
 		s.run(2*24*time.Hour, nil)
 		asked := map[string]int{}
 		s.account.Seen(func(c stripetest.Call) {
@@ -194,6 +195,9 @@ func TestAKeyWithoutConnect(t *testing.T) {
 		report, err := s.Round(t.Context(), reconcile.Request{})
 		if err == nil || !strings.Contains(err.Error(), "3 of 4 accounts were not compared") || report.Accounts != 1 {
 			t.Errorf("a round said %+v, %v", report, err)
+		}
+		if f := s.finding("api_account"); f.Verdict != "" {
+			t.Errorf("it is taken for a key of another account: %+v", f)
 		}
 		// Once the key has the permission, all are compared within the hour.
 		s.account.Accept()

@@ -318,9 +318,6 @@ func (w *round) run(ctx context.Context) (err error) {
 	if w.accounts, err = w.readAccounts(); err != nil {
 		return err
 	}
-	if err := w.recognise(ctx); err != nil {
-		return err
-	}
 	own := w.accounts[0]
 	w.share(false)
 	errs := []error{audit}
@@ -338,6 +335,9 @@ func (w *round) run(ctx context.Context) (err error) {
 		}
 	}
 	w.unshared(true)
+	if err := w.recognise(ctx); err != nil {
+		return errors.Join(append(errs, err)...)
+	}
 	if !w.request.DryRun && !errors.Is(errors.Join(errs...), errBudget) {
 		errs = append(errs, w.beyondEvents(ctx))
 	}
@@ -421,6 +421,10 @@ func (w *round) recognise(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// Of an account that Stripe refuses no event is known, whatever key asks.
+	page = slices.DeleteFunc(page, func(e *ledger.EventRecord) bool {
+		return slices.ContainsFunc(w.accounts, func(a *account) bool { return a.out() && a.ID == string(e.Account) })
+	})
 	some := Deliveries(page, w.API.Now())
 	for _, e := range some {
 		if err := w.spend(ctx); err != nil {
