@@ -30,9 +30,12 @@ type endpoint struct {
 type accounts struct{ compared, refused, waiting int }
 
 var (
-	audited         = prometheus.NewDesc(namespace+"_endpoint_audit_last_success_timestamp_seconds", "When the endpoint was last looked up at Stripe; 0 if it never was.", nil, nil)
-	accountStates   = prometheus.NewDesc(namespace+"_reconcile_accounts", "Stripe accounts by how they are compared: compared in time, refused by Stripe, or waiting for it.", []string{"state"}, nil)
-	reconciled      = prometheus.NewDesc(namespace+"_reconcile_last_success_timestamp_seconds", "When the events in Stripe's list were last compared with the ledger to the end; 0 if they never were.", nil, nil)
+	audited = prometheus.NewDesc(namespace+"_endpoint_audit_last_success_timestamp_seconds",
+		"When the endpoint was last looked up at Stripe; 0 if it never was.", nil, nil)
+	accountStates = prometheus.NewDesc(namespace+"_reconcile_accounts",
+		"Stripe accounts by how they are compared: compared in time, refused by Stripe, or waiting for it.", []string{"state"}, nil)
+	reconciled = prometheus.NewDesc(namespace+"_reconcile_last_success_timestamp_seconds",
+		"When the events in Stripe's list were last compared with the ledger to the end; 0 if they never were.", nil, nil)
 	endpointEnabled = prometheus.NewDesc(namespace+"_endpoint_enabled", "Whether the endpoint at Stripe is there and enabled.", nil, nil)
 	endpointMissing = prometheus.NewDesc(namespace+"_endpoint_missing_event_types", "Event types that move money and that Stripe does not send to the endpoint.", nil, nil)
 	clockSkew       = prometheus.NewDesc(namespace+"_clock_skew_seconds", "This machine's clock less Stripe's, as of Stripe's last answer.", nil, nil)
@@ -57,14 +60,15 @@ func (m *Metrics) APIError(code string) {
 // Recovered counts an event that was missed and then fetched.
 func (m *Metrics) Recovered() { m.stripe.recovered.Inc() }
 
-// Reconciled sets when the ledger was last compared with Stripe's list to the end. The zero time, or Unix time 0, is never: the
-// series exists then, so that an alert on its age fires.
+// Reconciled sets when the ledger was last compared with Stripe's list to the end. The zero time,
+// or Unix time 0, is never: the series exists then, so that an alert on its age fires.
 func (m *Metrics) Reconciled(at time.Time) { m.stripe.success.Store(&at) }
 
 // Audited sets when the endpoint was last looked up at Stripe, in the same way.
 func (m *Metrics) Audited(at time.Time) { m.stripe.audited.Store(&at) }
 
-// Accounts sets how many Stripe accounts are compared in time, are refused by Stripe, and wait to be compared.
+// Accounts sets how many Stripe accounts are compared in time, are refused by Stripe, and wait to
+// be compared.
 func (m *Metrics) Accounts(compared, refused, waiting int) {
 	m.stripe.accounts.Store(&accounts{compared, refused, waiting})
 }
@@ -78,7 +82,8 @@ func (m *Metrics) Endpoint(enabled bool, missing int) {
 func (m *Metrics) Skew(ahead time.Duration) { m.stripe.skew.Store(&ahead) }
 
 func (s *stripeSide) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{reconciled, audited, accountStates, endpointEnabled, endpointMissing, clockSkew} {
+	all := []*prometheus.Desc{reconciled, audited, accountStates, endpointEnabled, endpointMissing, clockSkew}
+	for _, d := range all {
 		ch <- d
 	}
 }

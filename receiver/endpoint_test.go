@@ -161,7 +161,8 @@ func TestAnHourWithoutAReceiver(t *testing.T) {
 		})
 	}
 	retries.Wait()
-	// The last comparison before the kill is known already: what ends the round is what it has fetched.
+	// The last comparison before the kill is known already: what ends the round is what it has
+	// fetched.
 	comesIn(t, time.Minute, "the round ends", func() bool { return summary("had been missed and were fetched") })
 	if !summary(`"endpoint","verdict":"ok"`) {
 		answer, _ := client.Get(t.Context(), "/api/summary", nil)

@@ -99,8 +99,9 @@ func (d *doctor) permissions(ctx context.Context) {
 	d.ok("api_permissions", "The API key may read what reconciling needs.")
 }
 
-// acquaintance asks Stripe for what was delivered to the running receiver of late; where the key may not read connected
-// accounts, without their events, which say nothing of the key's own account then.
+// acquaintance asks Stripe for what was delivered to the running receiver of late; where the key
+// may not read connected accounts, without their events, which say nothing of the key's own account
+// then.
 func (d *doctor) acquaintance(ctx context.Context, connected bool) {
 	if d.client == nil {
 		return
@@ -130,8 +131,8 @@ func (d *doctor) acquaintance(ctx context.Context, connected bool) {
 	}
 }
 
-// connected tries whether the key may read connected accounts, with some that the running receiver knows. It reports false only
-// where Stripe refuses them all.
+// connected tries whether the key may read connected accounts, with some that the running receiver
+// knows. It reports false only where Stripe refuses them all.
 func (d *doctor) connected(ctx context.Context) bool {
 	accounts := d.knownAccounts(ctx)
 	var names []string
@@ -146,12 +147,14 @@ func (d *doctor) connected(ctx context.Context) bool {
 		case errors.As(err, &refused) && (refused.Forbidden() || refused.Refused() || refused.Missing()):
 			names = append(names, a.ID)
 		default:
-			d.unknown("api_connect", "try again", "Whether the API key may read connected accounts could not be found out: %v.", err)
+			d.unknown("api_connect", "try again",
+				"Whether the API key may read connected accounts could not be found out: %v.", err)
 			return true
 		}
 	}
 	if len(names) > 0 {
-		d.fail("api_connect", reconcile.ConnectAdvice, "The API key may not read connected accounts (%s): what was missed of them cannot be fetched.", strings.Join(names, ", "))
+		d.fail("api_connect", reconcile.ConnectAdvice,
+			"The API key may not read connected accounts (%s): what was missed of them cannot be fetched.", strings.Join(names, ", "))
 	}
 	return len(names) == 0
 }
@@ -166,7 +169,8 @@ func (d *doctor) knownAccounts(ctx context.Context) (list []stripe.Account) {
 		list = at.Connected
 	}
 	var events operator.List[*ledger.EventRecord]
-	if answer, err := d.client.Get(ctx, "/api/events", url.Values{"limit": {"100"}}); err == nil && json.Unmarshal(answer, &events) == nil {
+	answer, err := d.client.Get(ctx, "/api/events", url.Values{"limit": {"100"}})
+	if err == nil && json.Unmarshal(answer, &events) == nil {
 		for _, e := range events.Data {
 			a := stripe.Account{ID: string(e.Account), Context: string(e.Context)}
 			if a.ID != "" && !slices.ContainsFunc(list, func(known stripe.Account) bool { return known.ID == a.ID }) {

@@ -115,7 +115,8 @@ func bar(at reconcile.Progress) string {
 	return line
 }
 
-// showWhatWasDone prints the report of a comparison that failed: what was booked before it did stays booked.
+// showWhatWasDone prints the report of a comparison that failed: what was booked before it did
+// stays booked.
 func (p *Program) showWhatWasDone(err error, asJSON bool) error {
 	var failed *operator.Partial
 	if !errors.As(err, &failed) {
@@ -163,7 +164,8 @@ func (p *Program) showReport(answer []byte) error {
 		if g.Account != "" {
 			account = " of " + clean(g.Account)
 		}
-		fmt.Fprintf(p.Stderr, "Not compared: events%s from %s to %s, which Stripe no longer lists\n", account, when(g.From), when(g.To))
+		fmt.Fprintf(p.Stderr, "Not compared: events%s from %s to %s, which Stripe no longer lists\n",
+			account, when(g.From), when(g.To))
 	}
 	for _, problem := range r.Problems {
 		fmt.Fprintln(p.Stderr, "Left out:", clean(problem))

@@ -12,8 +12,8 @@ import (
 
 // Comparer compares the ledger with what Stripe has.
 type Comparer interface {
-	// Reconcile looks so far back, 0 for as far as nothing was compared yet, and reports what it did, also where it returns an
-	// error. A dry run writes nothing.
+	// Reconcile looks so far back, 0 for as far as nothing was compared yet, and reports what it
+	// did, also where it returns an error. A dry run writes nothing.
 	Reconcile(ctx context.Context, since time.Duration, dryRun bool) (report any, err error)
 	// Progress tells how far one has come that is under way.
 	Progress() any
@@ -21,8 +21,8 @@ type Comparer interface {
 
 var errNoComparer = &Error{http.StatusConflict, "invalid_request", "there is nothing to compare with: a receiver must run, and have an API key (STRIPE_SECRET_KEY)"}
 
-// Partial is an error of something that did a part of what it was to do. The answer holds both, and so does the error that a
-// [Client] returns: there Report is a json.RawMessage.
+// Partial is an error of something that did a part of what it was to do. The answer holds both, and
+// so does the error that a [Client] returns: there Report is a json.RawMessage.
 type Partial struct {
 	Err    error
 	Report any

@@ -11,16 +11,19 @@ import (
 	"tillhook/receiver/stripe"
 )
 
-// The connected accounts of a platform can be many, and each costs at least one call whenever it is compared. So a quiet one is
-// compared once an hour, the one that was compared longest ago first; one that Stripe refuses is asked ever more rarely.
+// The connected accounts of a platform can be many, and each costs at least one call whenever it is
+// compared. So a quiet one is compared once an hour, the one that was compared longest ago first;
+// one that Stripe refuses is asked ever more rarely.
 const (
 	// quietEvery is how often an account in which nothing happens is compared.
 	quietEvery = time.Hour
 	// staleAfter is how long after its last comparison an account counts as waiting.
 	staleAfter = 2 * time.Hour
-	// longestRetry bounds the pause between two calls for an account that Stripe refuses. It begins at quietEvery and doubles.
+	// longestRetry bounds the pause between two calls for an account that Stripe refuses. It begins
+	// at quietEvery and doubles.
 	longestRetry = 24 * time.Hour
-	// leftAfter is how long an account is refused, while Stripe answers for others, before it counts as disconnected.
+	// leftAfter is how long an account is refused, while Stripe answers for others, before it
+	// counts as disconnected.
 	leftAfter = 24 * time.Hour
 	// leftShown is how long health reports an account that has disconnected.
 	leftShown = 7 * 24 * time.Hour
@@ -33,7 +36,8 @@ const (
 	missing      = 404
 )
 
-// account is what the ledger remembers of one account's comparison. Times are Unix seconds, 0 where there is none.
+// account is what the ledger remembers of one account's comparison. Times are Unix seconds, 0 where
+// there is none.
 type account struct {
 	stripe.Account
 	checkpoint int64 // all events created before it have been compared
@@ -50,7 +54,8 @@ type account struct {
 // own reports whether it is the account that the key belongs to.
 func (a *account) own() bool { return a.ID == "" }
 
-// out reports whether Stripe refuses the account itself: it has disconnected, or the key may not read it.
+// out reports whether Stripe refuses the account itself: it has disconnected, or the key may not
+// read it.
 func (a *account) out() bool {
 	return a.refused != 0 && (a.status == unauthorized || a.status == forbidden || a.status == missing)
 }
@@ -60,16 +65,18 @@ func (a *account) String() string { return cmp.Or(a.ID, "the account") }
 // fields are the account's values by the names that the ledger keeps them under.
 func (a *account) fields() map[string]*int64 {
 	return map[string]*int64{
-		markName(a.ID): &a.checkpoint, dailyName(a.ID): &a.daily, "reconciled-newest/" + a.ID: &a.newest, "reconciled-objects/" + a.ID: &a.objects,
-		"refused-since/" + a.ID: &a.refused, "refused-asked/" + a.ID: &a.asked, "refused-status/" + a.ID: &a.status,
+		"reconciled/" + a.ID:         &a.checkpoint,
+		"reconciled-daily/" + a.ID:   &a.daily,
+		"reconciled-newest/" + a.ID:  &a.newest,
+		"reconciled-objects/" + a.ID: &a.objects,
+		"refused-since/" + a.ID:      &a.refused,
+		"refused-asked/" + a.ID:      &a.asked,
+		"refused-status/" + a.ID:     &a.status,
 	}
 }
 
-func markName(id string) string  { return "reconciled/" + id }
-func dailyName(id string) string { return "reconciled-daily/" + id }
-
-// readAccounts reads the key's own account, then the connected ones, the one compared longest ago first. A value from the future,
-// which a clock that was wrong has left, counts as none.
+// readAccounts reads the key's own account, then the connected ones, the one compared longest ago
+// first. A value from the future, which a clock that was wrong has left, counts as none.
 func (r *Reconciler) readAccounts() ([]*account, error) {
 	connected, err := r.Ledger.Accounts()
 	if err != nil {
@@ -96,8 +103,9 @@ func (r *Reconciler) readAccounts() ([]*account, error) {
 	return list, nil
 }
 
-// due reports whether a round that runs every so often is to compare the account. spare says that there are calls left for more
-// than one comparison an hour of an account in which something happens.
+// due reports whether a round that runs every so often is to compare the account. spare says that
+// there are calls left for more than one comparison an hour of an account in which something
+// happens.
 func (a *account) due(now time.Time, every time.Duration, spare bool) bool {
 	since := func(at int64) time.Duration { return now.Sub(time.Unix(at, 0)) }
 	if a.refused != 0 {
@@ -114,8 +122,8 @@ func (a *account) due(now time.Time, every time.Duration, spare bool) bool {
 	return since(a.checkpoint)-unsettled >= pause-every/2
 }
 
-// connected compares those of the connected accounts whose turn it is. What fails for one account does not keep the others from
-// being compared.
+// connected compares those of the connected accounts whose turn it is. What fails for one account
+// does not keep the others from being compared.
 func (w *round) connected(ctx context.Context, list []*account) error {
 	var errs []error
 	queue := slices.Clone(list)
@@ -145,7 +153,8 @@ func (w *round) connected(ctx context.Context, list []*account) error {
 				w.note(a)
 			}
 		case errors.Is(err, errShare):
-			w.problem("share/"+a.ID, "account %s has more events than one round may read: the rest follows with the next round", a)
+			w.problem("share/"+a.ID,
+				"account %s has more events than one round may read: the rest follows with the next round", a)
 		case errors.As(err, &refused) || errors.Is(err, stripe.ErrNotStripe):
 			a.fail(refused)
 			w.note(a)
@@ -161,8 +170,9 @@ func (w *round) connected(ctx context.Context, list []*account) error {
 	return errors.Join(errs...)
 }
 
-// probe returns the account that was asked longest ago, if that is at least an hour ago: while Stripe refuses all of them, one is
-// asked every hour, so that a key that was given the permission is noticed.
+// probe returns the account that was asked longest ago, if that is at least an hour ago: while
+// Stripe refuses all of them, one is asked every hour, so that a key that was given the permission
+// is noticed.
 func (w *round) probe(list []*account, every time.Duration) *account {
 	if len(list) == 0 {
 		return nil
@@ -174,7 +184,8 @@ func (w *round) probe(list []*account, every time.Duration) *account {
 	return slices.MinFunc(list, byAsked)
 }
 
-// fail remembers that a call for the account failed, by Stripe's refusal or, where that is nil, by an answer that cannot be read.
+// fail remembers that a call for the account failed, by Stripe's refusal or, where that is nil, by
+// an answer that cannot be read.
 func (a *account) fail(refused *stripe.APIError) {
 	now := time.Now().Unix()
 	a.asked = now
@@ -209,7 +220,8 @@ type census struct {
 	exhausted bool // no more calls for them today
 }
 
-// takeCensus takes a census: now is the time up to which events can be compared, ours the time by this machine's clock.
+// takeCensus takes a census: now is the time up to which events can be compared, ours the time by
+// this machine's clock.
 func takeCensus(list []*account, now, ours time.Time) (c census) {
 	var out []*account
 	for _, a := range list {
@@ -244,7 +256,8 @@ func takeCensus(list []*account, now, ours time.Time) (c census) {
 	return c
 }
 
-// blamesKey reports whether the accounts that Stripe refuses are so many that the key is the likelier cause.
+// blamesKey reports whether the accounts that Stripe refuses are so many that the key is the
+// likelier cause.
 func (c *census) blamesKey() bool {
 	answered := c.connected - len(c.refused) - len(c.left)
 	return len(c.refused) > 0 && len(c.refused) >= answered
@@ -253,7 +266,8 @@ func (c *census) blamesKey() bool {
 // whole reports whether all accounts are compared, but for those that have disconnected.
 func (c *census) whole() bool { return c.waiting == 0 && !c.blamesKey() }
 
-// errPartly is the kind of error of a round that did what it was to do, after which accounts are not compared all the same.
+// errPartly is the kind of error of a round that did what it was to do, after which accounts are
+// not compared all the same.
 var errPartly = errors.New("not all accounts are compared")
 
 type partlyError string
@@ -277,4 +291,5 @@ func (c *census) err() error {
 
 // ConnectAdvice is what a key lacks that may read its own account and no connected one.
 // https://docs.stripe.com/keys/restricted-api-keys
-const ConnectAdvice = "the key most likely lacks the Connect permission Events: Read (Dashboard, Developers, API keys: the column for connected accounts)"
+const ConnectAdvice = "the key most likely lacks the Connect permission Events: Read " +
+	"(Dashboard, Developers, API keys: the column for connected accounts)"

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
@@ -23,7 +22,8 @@ func inDays(t *testing.T, test func(t *testing.T, s *shop)) {
 	synctest.Test(t, func(t *testing.T) { test(t, open(t, stripetest.Offline())) })
 }
 
-// connect has an event delivered for each of so many connected accounts, by which they become known.
+// connect has an event delivered for each of so many connected accounts, by which they become
+// known.
 func (s *shop) connect(n int) (ids []string) {
 	s.t.Helper()
 	for i := range n {
@@ -38,7 +38,8 @@ func (s *shop) connect(n int) (ids []string) {
 	return ids
 }
 
-// run has the reconciler run by itself for a time; meanwhile, if not nil, is called every ten minutes.
+// run has the reconciler run by itself for a time; meanwhile, if not nil, is called every ten
+// minutes.
 func (s *shop) run(d time.Duration, meanwhile func(now time.Time)) {
 	s.t.Helper()
 	ctx, cancel := context.WithCancel(s.t.Context())
@@ -176,7 +177,8 @@ func TestNightlyLists(t *testing.T) {
 	})
 }
 
-// A key that may not read connected accounts is a fault of its own: health and metric say so, and no round counts as a success.
+// A key that may not read connected accounts is a fault of its own: health and metric say so, and
+// no round counts as a success.
 func TestAKeyWithoutConnect(t *testing.T) {
 	inDays(t, func(t *testing.T, s *shop) {
 		s.connect(3)
@@ -208,7 +210,8 @@ func TestAKeyWithoutConnect(t *testing.T) {
 	})
 }
 
-// One account of many that has disconnected is a warning, is asked ever more rarely, and does not keep rounds from succeeding.
+// One account of many that has disconnected is a warning, is asked ever more rarely, and does not
+// keep rounds from succeeding.
 func TestAnAccountThatLeft(t *testing.T) {
 	inDays(t, func(t *testing.T, s *shop) {
 		ids := s.connect(4)
@@ -257,7 +260,8 @@ func TestAnAccountThatLeft(t *testing.T) {
 	})
 }
 
-// With too few calls for all accounts the one compared longest ago comes first, and the key's own account is always compared.
+// With too few calls for all accounts the one compared longest ago comes first, and the key's own
+// account is always compared.
 func TestNoAccountStarves(t *testing.T) {
 	inDays(t, func(t *testing.T, s *shop) {
 		s.options.Calls, s.every = 200, 6*time.Hour
@@ -372,7 +376,8 @@ func TestAPauseLongerThanStripeRemembers(t *testing.T) {
 	})
 }
 
-// The time of the last success is there after a restart; with a key that never worked it is 0 from the start.
+// The time of the last success is there after a restart; with a key that never worked it is 0 from
+// the start.
 func TestTheAlertThatGoesQuiet(t *testing.T) {
 	inDays(t, func(t *testing.T, s *shop) {
 		const success, audit = "reconcile_last_success_timestamp_seconds", "endpoint_audit_last_success_timestamp_seconds"
@@ -426,108 +431,8 @@ func TestAProblemIsLoggedOnce(t *testing.T) {
 	})
 }
 
-// The calls of a round that failed or was stopped count, and so do those of a process that was killed.
-func TestCallsAreCountedWhateverHappens(t *testing.T) {
-	t.Parallel()
-	s := newShop(t)
-	s.account.Fail(stripetest.Fault{Path: "/v1/events", Status: 402})
-	if _, err := s.Round(t.Context(), reconcile.Request{}); err == nil {
-		t.Fatal("the round did not fail")
-	}
-	if n := s.mark("reconcile-calls"); n != 2 {
-		t.Errorf("after a round that failed %d calls are counted, want 2", n)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	during := int64(0)
-	s.account.Before(func(n int, r *http.Request) {
-		if r.URL.Path == "/v1/events" {
-			during = s.mark("reconcile-calls")
-			cancel()
-		}
-	})
-	if _, err := s.Round(ctx, reconcile.Request{}); err == nil {
-		t.Fatal("the round was not stopped")
-	}
-	if n := s.mark("reconcile-calls"); n != 4 || during < 4 {
-		t.Errorf("after a round that was stopped %d calls are counted, want 4; during it %d", n, during)
-	}
-}
-
-// A Date from the future moves no checkpoint past our clock, and a checkpoint that lies there does not count.
-func TestAClockFromTheFuture(t *testing.T) {
-	t.Parallel()
-	s := newShop(t)
-	now := time.Now()
-	s.account.SetNow(func() time.Time { return time.Now().Add(10 * 365 * 24 * time.Hour) })
-	s.round(reconcile.Request{})
-	if mark := s.mark("reconciled/"); mark > now.Unix()-590 || s.mark("reconciled-daily/") > now.Unix()+60 {
-		t.Errorf("the checkpoint is %d s ahead", mark-now.Unix())
-	}
-	s.account.SetNow(time.Now)
-	s.account.AddEvent(payment(1, "payment_intent.succeeded", now.Unix()-30), "")
-	if report := s.round(reconcile.Request{}); report.Recovered != 1 {
-		t.Errorf("with the right clock it said %+v", report)
-	}
-	if err := s.books.SetMarks(t.Context(), map[string]int64{"reconciled/": now.Unix() + 86400}); err != nil {
-		t.Fatal(err)
-	}
-	s.account.AddEvent(payment(2, "payment_intent.succeeded", now.Unix()-3*86400), "")
-	if report := s.round(reconcile.Request{}); report.Recovered != 1 || s.mark("reconciled/") > now.Unix() {
-		t.Errorf("with a checkpoint from the future it said %+v", report)
-	}
-}
-
-// circle is a Stripe whose lists lead back to their beginning.
-type circle struct {
-	base  http.RoundTripper
-	path  string
-	calls int
-}
-
-func (c *circle) RoundTrip(r *http.Request) (*http.Response, error) {
-	if r.URL.Path != c.path || c.calls > 1000 {
-		return c.base.RoundTrip(r)
-	}
-	c.calls++
-	next := map[string]string{"": "a", "a": "b", "b": "a"}[r.FormValue("starting_after")]
-	w := httptest.NewRecorder()
-	fmt.Fprintf(w, `{"object":"list","has_more":true,"data":[{"id":%q,"object":"event","type":"payment_intent.succeeded","created":%d,"livemode":false,"data":{"object":{}}}]}`,
-		next, time.Now().Unix()-5)
-	return w.Result(), nil
-}
-
-func TestListsThatDoNotEnd(t *testing.T) {
-	t.Parallel()
-	s := newShop(t)
-	for _, path := range []string{"/v1/events", "/v1/charges"} {
-		c := &circle{base: s.account, path: path}
-		s.options.API.Transport = c
-		report, err := s.Round(t.Context(), reconcile.Request{})
-		if told := fmt.Sprint(err, report.Problems); !strings.Contains(told, "does not end") || c.calls > 10 {
-			t.Errorf("%s was asked for %d times: %s", path, c.calls, told)
-		}
-	}
-}
-
-// One object that cannot be read, and one list that cannot, hide nothing else.
-func TestAnObjectThatCannotBeRead(t *testing.T) {
-	t.Parallel()
-	s := newShop(t)
-	now := time.Now().Unix()
-	s.account.Put(fmt.Appendf(nil, `{"id":"ch_odd","object":"charge","amount":{},"created":%d}`, now-50), "")
-	s.account.Put(fmt.Appendf(nil, `{"id":"ch_good","object":"charge","status":"succeeded","captured":true,"amount":1500,"amount_captured":1500,"amount_refunded":0,"currency":"eur","payment_intent":"pi_good","created":%d}`, now-100), "")
-	s.account.Put(fmt.Appendf(nil, `{"id":"dp_good","object":"dispute","status":"needs_response","amount":1000,"currency":"eur","charge":"ch_good","payment_intent":"pi_good","created":%d}`, now-90), "")
-	s.options.API.Transport = &circle{base: s.account, path: "/v1/refunds"}
-	report := s.round(reconcile.Request{})
-	if p := s.payment("pi_good"); *p.AmountReceived != 1500 || len(p.Disputes) != 1 || report.Fetched != 2 {
-		t.Errorf("booked as %+v; it said %+v", p, report)
-	}
-	if told := fmt.Sprint(report.Problems); !strings.Contains(told, "ch_odd") || !strings.Contains(told, "refunds of the account are not listed") {
-		t.Errorf("the problems are %s", told)
-	}
-}
-
-// An account in which things happen is compared each round while there are calls to spare, and once an hour otherwise.
+// An account in which things happen is compared each round while there are calls to spare, and once
+// an hour otherwise.
 func TestSpareCalls(t *testing.T) {
 	inDays(t, func(t *testing.T, s *shop) {
 		ids := s.connect(2)
@@ -561,20 +466,8 @@ func TestSpareCalls(t *testing.T) {
 	})
 }
 
-// A Stripe whose clock is behind is asked up to its own present, and a checkpoint beyond that does not count.
-func TestAStripeBehindUs(t *testing.T) {
-	t.Parallel()
-	s := newShop(t)
-	s.round(reconcile.Request{})
-	then := time.Now().Add(-time.Hour)
-	s.account.SetNow(func() time.Time { return then })
-	s.account.AddEvent(payment(1, "payment_intent.succeeded", then.Unix()-5*86400), "")
-	if report := s.round(reconcile.Request{}); report.Recovered != 1 || s.mark("reconciled/") > then.Unix()-590 {
-		t.Errorf("it said %+v, the checkpoint is %d s before Stripe's present", report, then.Unix()-s.mark("reconciled/"))
-	}
-}
-
-// The members of an organization are asked by the context that their events named, and what is recovered belongs to them.
+// The members of an organization are asked by the context that their events named, and what is
+// recovered belongs to them.
 func TestMembersOfAnOrganization(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// budget is how many of a day's calls were made. It is kept in the ledger, so that a service that starts again and again does not
-// begin anew each time.
+// budget is how many of a day's calls were made. It is kept in the ledger, so that a service that
+// starts again and again does not begin anew each time.
 type budget struct {
 	day   int64 // since 1970, in UTC
 	calls int64
@@ -21,9 +21,11 @@ const (
 )
 
 const (
-	// reservedCalls is the share of a day's calls, one in so many, that is kept for the key's own account.
+	// reservedCalls is the share of a day's calls, one in so many, that is kept for the key's own
+	// account.
 	reservedCalls = 20
-	// keptAhead is how many calls are counted in the ledger before they are made: a crash forgets none, and costs so many at most.
+	// keptAhead is how many calls are counted in the ledger before they are made: a crash forgets
+	// none, and costs so many at most.
 	keptAhead = 20
 	// leastShare of the calls is what an account may use in a round however few are left.
 	leastShare = 16
@@ -90,7 +92,8 @@ func (r *Reconciler) spentToday() int64 {
 	return r.spent.calls
 }
 
-// spare reports whether fewer calls were made today than half of an even pace through the day's calls allows.
+// spare reports whether fewer calls were made today than half of an even pace through the day's
+// calls allows.
 func (r *Reconciler) spare() bool {
 	elapsed := time.Now().Unix() % secondsADay
 	return r.spentToday()*2*secondsADay < int64(r.Calls)*elapsed

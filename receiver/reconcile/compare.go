@@ -48,7 +48,8 @@ func (w *round) events(ctx context.Context, a *account) error {
 		}
 		typed = s.typed
 		if !s.whole {
-			// Half of the time that the pages read came from is about as much as can be read at once.
+			// Half of the time that the pages read came from is about as much as can be read at
+			// once.
 			slice = max(1, min((end-span.At)/2, (s.newest-s.oldest)/2))
 			continue
 		}
@@ -61,11 +62,14 @@ func (w *round) events(ctx context.Context, a *account) error {
 		span.At = end
 		w.tell(span)
 		a.newest = max(a.newest, s.newest)
-		// A round that was told where to begin leaves no gap before the checkpoint only if it began at or before it.
-		if reached := min(end, now.Add(-unsettled).Unix()); reached > a.checkpoint && (w.request.Since == 0 || a.checkpoint != 0 && span.From <= a.checkpoint) {
+		// A round that was told where to begin leaves no gap before the checkpoint only if it began
+		// at or before it.
+		reached := min(end, now.Add(-unsettled).Unix())
+		if reached > a.checkpoint && (w.request.Since == 0 || a.checkpoint != 0 && span.From <= a.checkpoint) {
 			a.checkpoint = reached
 		}
-		// Not only at the end: a round that is cut short must not read the large overlap again and again.
+		// Not only at the end: a round that is cut short must not read the large overlap again and
+		// again.
 		if deep && end >= min(begin, span.To) {
 			a.daily = now.Unix()
 		}
@@ -90,15 +94,17 @@ func (w *round) tell(p Progress) {
 
 // slice is what Stripe lists of a span of time.
 type slice struct {
-	events         []*ledger.Event // of the types that are booked, the oldest first; where the slice is not whole, the newest of them
-	whole          bool            // false where there are too many pages
-	typed          bool            // each group of types was listed by itself
-	pages          int
-	oldest, newest int64 // when the oldest and the newest event that was read were created, of any type; 0 where there was none
+	events []*ledger.Event // of the types that are booked, the oldest first
+	whole  bool            // false where there are too many pages; then events is empty
+	typed  bool            // each group of types was listed by itself
+	pages  int
+	oldest int64 // when the oldest event that was read was created, of any type; 0 where there was none
+	newest int64 // likewise
 }
 
-// slice reads all events of [from, to). One page of events of all types is read first, because it mostly is the only one; where it
-// is not, each group of types that a call can name is listed by itself.
+// slice reads all events of [from, to). One page of events of all types is read first, because it
+// mostly is the only one; where it is not, each group of types that a call can name is listed by
+// itself.
 func (w *round) slice(ctx context.Context, a *account, from, to int64, typed bool) (s slice, err error) {
 	groups := [][]string{nil}
 	if typed {
@@ -134,7 +140,8 @@ func (w *round) slice(ctx context.Context, a *account, from, to int64, typed boo
 		case !whole && types == nil:
 			return w.slice(ctx, a, from, to, true)
 		case !whole && to-from == 1:
-			return s, fmt.Errorf("Stripe lists over %d pages of events of one second: %w", longestList, stripe.ErrNotStripe)
+			return s, fmt.Errorf("Stripe lists over %d pages of events of one second: %w",
+				longestList, stripe.ErrNotStripe)
 		case !whole:
 			return slice{typed: true, pages: s.pages, oldest: s.oldest, newest: s.newest}, nil
 		}
@@ -147,9 +154,10 @@ func (w *round) slice(ctx context.Context, a *account, from, to int64, typed boo
 	return s, nil
 }
 
-// pages reads a list page by page, at most so many pages; whole is false where there are more. A cursor that comes twice is an
-// error, because such a list does not end.
-func (w *round) pages(ctx context.Context, most int, read func(after string) (stripe.Page, error), visit func(stripe.Page) error) (pages int, whole bool, err error) {
+// pages reads a list page by page, at most so many pages; whole is false where there are more. A
+// cursor that comes twice is an error, because such a list does not end.
+func (w *round) pages(ctx context.Context, most int, read func(after string) (stripe.Page, error),
+	visit func(stripe.Page) error) (pages int, whole bool, err error) {
 	seen := map[string]bool{}
 	for after := ""; pages < most; {
 		if err := w.spend(ctx); err != nil {
@@ -167,7 +175,8 @@ func (w *round) pages(ctx context.Context, most int, read func(after string) (st
 			return pages, true, nil
 		}
 		if seen[after] {
-			return pages, false, fmt.Errorf("Stripe's list leads back to %s and does not end: %w", after, stripe.ErrNotStripe)
+			return pages, false, fmt.Errorf("Stripe's list leads back to %s and does not end: %w",
+				after, stripe.ErrNotStripe)
 		}
 		seen[after] = true
 	}
@@ -211,7 +220,8 @@ func (w *round) book(ctx context.Context, events []*ledger.Event) error {
 // appendTime bounds the wait for one event's commit.
 const appendTime = 30 * time.Second
 
-// append appends an event and counts it as the webhook handler does. fresh is false for one that was known after all.
+// append appends an event and counts it as the webhook handler does. fresh is false for one that
+// was known after all.
 func (w *round) append(ctx context.Context, e *ledger.Event) (fresh bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, appendTime)
 	defer cancel()

@@ -106,27 +106,33 @@ func ahead(skew time.Duration) string {
 // finding says which accounts are not compared.
 func (c *census) finding(now time.Time) stripe.Finding {
 	f := stripe.Finding{Name: "reconcile_accounts", Verdict: stripe.OK}
-	recent := slices.DeleteFunc(slices.Clone(c.left), func(a *account) bool { return now.Sub(time.Unix(a.refused, 0)) > leftShown+leftAfter })
+	recent := slices.DeleteFunc(slices.Clone(c.left), func(a *account) bool {
+		return now.Sub(time.Unix(a.refused, 0)) > leftShown+leftAfter
+	})
 	switch {
 	case c.blamesKey():
 		f.Verdict = stripe.Fail
-		f.Sentence = fmt.Sprintf("%d of %s are not compared with Stripe: it refuses calls that name them (%s). What they miss is not fetched.",
-			len(c.refused), plural(c.connected, "connected account"), some(c.refused))
+		f.Sentence = fmt.Sprintf("%d of %s are not compared with Stripe: it refuses calls that name them (%s). "+
+			"What they miss is not fetched.", len(c.refused), plural(c.connected, "connected account"), some(c.refused))
 		f.Next = ConnectAdvice + "; give it that, or use a key of the platform, then: tillhook reconcile"
 		if c.connected == 1 {
 			f.Next += ". If the account has disconnected, nothing needs to be done: after 30 days it counts as disconnected"
 		}
 	case len(c.refused) > 0:
 		f.Verdict = stripe.Warn
-		f.Sentence = fmt.Sprintf("Stripe refuses calls that name %s (%s), and answers for the others.", plural(len(c.refused), "connected account"), some(c.refused))
-		f.Next = "see in the Dashboard (Connect) whether it has disconnected from the platform; it is asked ever more rarely, and after 24 hours it counts as disconnected"
+		f.Sentence = fmt.Sprintf("Stripe refuses calls that name %s (%s), and answers for the others.",
+			plural(len(c.refused), "connected account"), some(c.refused))
+		f.Next = "see in the Dashboard (Connect) whether it has disconnected from the platform; " +
+			"it is asked ever more rarely, and after 24 hours it counts as disconnected"
 	case c.waiting > 0 && !c.exhausted:
 		f.Verdict = stripe.Warn
-		f.Sentence = fmt.Sprintf("%d of %s wait to be compared with Stripe: they could not be read, or their turn has not come for over two hours.", c.waiting, plural(c.connected+1, "account"))
+		f.Sentence = fmt.Sprintf("%d of %s wait to be compared with Stripe: they could not be read, "+
+			"or their turn has not come for over two hours.", c.waiting, plural(c.connected+1, "account"))
 		f.Next = "it is tried again by itself; the log says why"
 	case len(recent) > 0:
 		f.Verdict = stripe.Warn
-		f.Sentence = fmt.Sprintf("Stripe has refused calls that name %s (%s) for over a day: they count as disconnected from the platform and are asked for once a day.",
+		f.Sentence = fmt.Sprintf("Stripe has refused calls that name %s (%s) for over a day: "+
+			"they count as disconnected from the platform and are asked for once a day.",
 			plural(len(recent), "connected account"), some(recent))
 		f.Next = "nothing, if they have disconnected; this is shown for a week"
 	}
@@ -153,11 +159,13 @@ func (r *Reconciler) budgetFinding() stripe.Finding {
 		return f
 	}
 	f.Verdict = stripe.Warn
-	f.Sentence = fmt.Sprintf("The %d calls to Stripe's API that a day may have are used up until %s.", r.Calls, midnight().Format("2006-01-02 15:04 UTC"))
+	f.Sentence = fmt.Sprintf("The %d calls to Stripe's API that a day may have are used up until %s.",
+		r.Calls, midnight().Format("2006-01-02 15:04 UTC"))
 	if n := r.census.waiting; n > 0 {
 		f.Sentence += fmt.Sprintf(" %d of %s wait until then.", n, plural(r.census.connected+1, "account"))
 	}
-	f.Next = "it goes on by itself, with the account that was compared longest ago; if this happens every day, a longer TILLHOOK_RECONCILE_EVERY needs fewer calls"
+	f.Next = "it goes on by itself, with the account that was compared longest ago; " +
+		"if this happens every day, a longer TILLHOOK_RECONCILE_EVERY needs fewer calls"
 	return f
 }
 

@@ -7,8 +7,8 @@ import (
 	"tillhook/receiver/stripe"
 )
 
-// gap is a time whose events can no longer be compared, of any account. It is kept in the ledger, so that a restart does not hide
-// it, and reported for gapShown. Times are Unix seconds.
+// gap is a time whose events can no longer be compared, of any account. It is kept in the ledger,
+// so that a restart does not hide it, and reported for gapShown. Times are Unix seconds.
 type gap struct {
 	from, to int64
 	found    int64 // 0 where there is none
@@ -23,14 +23,16 @@ const (
 	gapFound = "gap-found"
 )
 
-// findGap reports and remembers the time between an account's checkpoint and the oldest event that Stripe lists.
+// findGap reports and remembers the time between an account's checkpoint and the oldest event that
+// Stripe lists.
 func (w *round) findGap(a *account, oldest time.Time) {
 	if a.checkpoint >= oldest.Unix() {
 		return
 	}
 	found := Gap{a.ID, a.checkpoint, oldest.Unix()}
 	w.report.Gaps = append(w.report.Gaps, found)
-	w.problem("gap/"+a.ID, "the events of %s from %s to %s can no longer be compared: Stripe lists those of the last 30 days", a, stamp(found.From), stamp(found.To))
+	w.problem("gap/"+a.ID,
+		"the events of %s from %s to %s can no longer be compared: Stripe lists those of the last 30 days", a, stamp(found.From), stamp(found.To))
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.request.DryRun {
@@ -54,9 +56,11 @@ func (g gap) shown(now int64) bool {
 // finding says which days cannot be compared.
 func (g gap) finding() stripe.Finding {
 	return stripe.Finding{Name: "reconcile_gap", Verdict: stripe.Warn,
-		Sentence: fmt.Sprintf("Events from %s to %s (%s) could not be compared with the ledger: reconciling was interrupted for longer than the 30 days that Stripe lists events.",
+		Sentence: fmt.Sprintf("Events from %s to %s (%s) could not be compared with the ledger: "+
+			"reconciling was interrupted for longer than the 30 days that Stripe lists events.",
 			stamp(g.from), stamp(g.to), plural(max(1, int((g.to-g.from+secondsADay/2)/secondsADay)), "day")),
-		Next: fmt.Sprintf("compare the payments, refunds and disputes of these days with the Dashboard; charges, refunds and disputes that were created then are listed at the next daily check. This is shown until %s",
+		Next: fmt.Sprintf("compare the payments, refunds and disputes of these days with the Dashboard; charges, refunds "+
+			"and disputes that were created then are listed at the next daily check. This is shown until %s",
 			time.Unix(g.found, 0).Add(gapShown).UTC().Format(time.DateOnly))}
 }
 

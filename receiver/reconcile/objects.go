@@ -14,8 +14,8 @@ import (
 // here because the one that would move it is missing. https://docs.stripe.com/webhooks/handle-irrecoverable-events
 
 const (
-	// nightlyReach is how far back charges, refunds and disputes are listed once a day, at least: where they were last listed
-	// before that, it is since then, up to longestReach.
+	// nightlyReach is how far back charges, refunds and disputes are listed once a day, at least:
+	// where they were last listed before that, it is since then, up to longestReach.
 	nightlyReach = 3 * 24 * time.Hour
 	longestReach = 90 * 24 * time.Hour
 	// doubtsReach is how far back payments are doubted, and maxDoubts how many at once.
@@ -50,7 +50,8 @@ func (w *round) daily(ctx context.Context, mark string, do func(ctx context.Cont
 	return w.Ledger.SetMarks(ctx, map[string]int64{mark: today()})
 }
 
-// lists reads the objects of the accounts for which that is due. A kind that cannot be listed does not keep the others from it.
+// lists reads the objects of the accounts for which that is due. A kind that cannot be listed does
+// not keep the others from it.
 func (w *round) lists(ctx context.Context) error {
 	var errs []error
 	for _, a := range w.accounts {
@@ -84,8 +85,8 @@ func (w *round) lists(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// listing reports whether the account's objects are due: once a day, those of a connected account only if something happened in
-// it since they were last listed.
+// listing reports whether the account's objects are due: once a day, those of a connected account
+// only if something happened in it since they were last listed.
 func (a *account) listing() bool {
 	switch {
 	case a.refused != 0 || a.objects/secondsADay == today():
@@ -158,7 +159,8 @@ func (w *round) resolve(ctx context.Context, held []string) error {
 // goesOn tells whether a round goes on without what could not be fetched.
 func (w *round) goesOn(err error, what string) bool {
 	var refused *stripe.APIError
-	if !errors.Is(err, stripe.ErrNotStripe) && (!errors.As(err, &refused) || !refused.Forbidden() && !refused.Missing()) {
+	gone := errors.As(err, &refused) && (refused.Forbidden() || refused.Missing())
+	if !gone && !errors.Is(err, stripe.ErrNotStripe) {
 		return false
 	}
 	w.problem("as it is/"+what+"/"+keyOf(err), "%s is left as it is: %v", what, err)
@@ -220,7 +222,8 @@ func (w *round) list(ctx context.Context, a *account, kind string, since time.Ti
 	})
 }
 
-// takeAll takes the objects of a list. One that cannot be read is reported, and those behind it are taken.
+// takeAll takes the objects of a list. One that cannot be read is reported, and those behind it are
+// taken.
 func (w *round) takeAll(ctx context.Context, read func(after string) (stripe.Page, error)) error {
 	_, whole, err := w.pages(ctx, longestList, read, func(page stripe.Page) error {
 		for _, err := range page.Skipped {

@@ -17,8 +17,9 @@ const (
 	maxProblems = 100
 )
 
-// problem adds to the report what was left out, and logs it unless the problem of that key was logged recently. The key names
-// the problem whatever words describe it: the words hold request ids and times.
+// problem adds to the report what was left out, and logs it unless the problem of that key was
+// logged recently. The key names the problem whatever words describe it: the words hold request ids
+// and times.
 func (w *round) problem(key, format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	if len(w.report.Problems) < maxProblems {
@@ -42,7 +43,8 @@ func (r *Reconciler) news(key string) bool {
 	return !known
 }
 
-// changing is what differs each time the same error is described: numbers, as in times, ports and request ids, and those ids.
+// changing is what differs each time the same error is described: numbers, as in times, ports and
+// request ids, and those ids.
 var changing = regexp.MustCompile(`req_[0-9A-Za-z]+|[0-9]+`)
 
 // keyOf returns a key that is the same for an error each time it happens.

@@ -1,12 +1,15 @@
-// Package reconcile recovers from Stripe's API what was not delivered, and audits the endpoint there.
+// Package reconcile recovers from Stripe's API what was not delivered, and audits the endpoint
+// there.
 //
-// A [Reconciler] works in rounds. A round audits the endpoint, then lists the events of a span of time (compare.go) for the key's
-// own account and for every connected account that events came from and whose turn it is (accounts.go), and appends those that
-// the ledger does not know. How far that has come is a checkpoint per account in the ledger: it moves only past what is on disk.
-// Once a day a round looks at what no event reports (objects.go).
+// A [Reconciler] works in rounds. A round audits the endpoint, then lists the events of a span of
+// time (compare.go) for the key's own account and for every connected account that events came from
+// and whose turn it is (accounts.go), and appends those that the ledger does not know. How far that
+// has come is a checkpoint per account in the ledger: it moves only past what is on disk. Once a
+// day a round looks at what no event reports (objects.go).
 //
-// Dangers: a checkpoint that moves past what was not read (those events are lost after 30 days), the last minutes of Stripe's
-// list (an event can appear in it late), a clock that is wrong, and too many calls (Stripe then refuses the shop's own as well).
+// Dangers: a checkpoint that moves past what was not read (those events are lost after 30 days),
+// the last minutes of Stripe's list (an event can appear in it late), a clock that is wrong, and
+// too many calls (Stripe then refuses the shop's own as well).
 package reconcile
 
 import (
@@ -111,7 +114,8 @@ type Report struct {
 	Gaps      []Gap    `json:"gaps"`      // times that can no longer be compared
 }
 
-// Gap is a time whose events Stripe no longer lists, and that was not compared while it did. Times are Unix seconds.
+// Gap is a time whose events Stripe no longer lists, and that was not compared while it did. Times
+// are Unix seconds.
 type Gap struct {
 	Account string `json:"account"` // empty for the key's own
 	From    int64  `json:"from"`
@@ -144,10 +148,11 @@ const MaxSample = 3
 type Request struct {
 	Since  time.Duration // how far back to look; 0 for as far as the checkpoints say
 	DryRun bool          // write nothing
-	Every  time.Duration // how often rounds run by themselves: only accounts whose turn it is are compared; 0 for all accounts
+	Every  time.Duration // of rounds that run by themselves, and compare only accounts whose turn it is; 0 for all
 }
 
-// Run works until ctx ends: a round at once and then one every so often, counted from the beginning of the last.
+// Run works until ctx ends: a round at once and then one every so often, counted from the beginning
+// of the last.
 func (r *Reconciler) Run(ctx context.Context, every time.Duration) error {
 	for {
 		begun := time.Now()
@@ -176,7 +181,8 @@ func (r *Reconciler) Run(ctx context.Context, every time.Duration) error {
 		default:
 			next = begun.Add(min(every, retryPause))
 			if r.news(keyOf(err)) {
-				r.Log.Error("the ledger could not be compared with Stripe's list of events; trying again", "error", err, "every", min(every, retryPause))
+				r.Log.Error("the ledger could not be compared with Stripe's list of events; trying again",
+					"error", err, "every", min(every, retryPause))
 			}
 		}
 		select {
@@ -190,9 +196,11 @@ func (r *Reconciler) Run(ctx context.Context, every time.Duration) error {
 // leastPause is between two rounds, however long one took.
 const leastPause = time.Second
 
-// Round compares once, after a round that is under way. The report says what was done even where it returns an error.
+// Round compares once, after a round that is under way. The report says what was done even where it
+// returns an error.
 func (r *Reconciler) Round(ctx context.Context, q Request) (report *Report, err error) {
-	report = &Report{Object: "reconciliation", DryRun: q.DryRun, Events: []string{}, Problems: []string{}, Gaps: []Gap{}}
+	report = &Report{Object: "reconciliation", DryRun: q.DryRun}
+	report.Events, report.Problems, report.Gaps = []string{}, []string{}, []Gap{}
 	select {
 	case <-r.turn:
 	case <-ctx.Done():
@@ -227,7 +235,9 @@ func (w *round) load() error {
 	}
 	var success, audit int64
 	var g gap
-	for name, value := range map[string]*int64{lastSuccess: &success, lastAudit: &audit, gapFrom: &g.from, gapTo: &g.to, gapFound: &g.found} {
+	for name, value := range map[string]*int64{
+		lastSuccess: &success, lastAudit: &audit, gapFrom: &g.from, gapTo: &g.to, gapFound: &g.found,
+	} {
 		var err error
 		if *value, err = w.Ledger.Mark(name); err != nil {
 			return err
@@ -297,8 +307,9 @@ type round struct {
 	success  time.Time        // when the round had compared everything
 }
 
-// now is the time up to which events can have been compared: by Stripe's clock or by ours, whichever is earlier. A checkpoint
-// that a wrong clock had moved ahead would leave out all that happens until then.
+// now is the time up to which events can have been compared: by Stripe's clock or by ours,
+// whichever is earlier. A checkpoint that a wrong clock had moved ahead would leave out all that
+// happens until then.
 func (r *Reconciler) now() time.Time {
 	ours, theirs := time.Now(), r.API.Now()
 	if theirs.Before(ours) {
@@ -323,7 +334,8 @@ func (w *round) run(ctx context.Context) (err error) {
 	errs := []error{audit}
 	switch err := w.events(ctx, own); {
 	case errors.Is(err, errShare):
-		errs = append(errs, fmt.Errorf("the account has more events than one round may read: %w; the rest follows with the next round", err))
+		errs = append(errs, fmt.Errorf("the account has more events than one round may read: %w; "+
+			"the rest follows with the next round", err))
 	case err != nil:
 		return errors.Join(audit, err)
 	default:

@@ -31,19 +31,22 @@ const (
 	callTries = 5
 	// longestPause is how long a call waits between two tries. Where Retry-After asks for more, calls fail until then.
 	longestPause = time.Minute
-	// longestBar bounds a Retry-After: a wrong one must not keep the API from being called for years.
+	// longestBar bounds a Retry-After: a wrong one must not keep the API from being called for
+	// years.
 	longestBar = time.Hour
 	// callPause keeps calls below the 25 a second that Stripe allows. https://docs.stripe.com/rate-limits
 	callPause = 50 * time.Millisecond
 )
 
-// Account names the Stripe account whose data a call reads. The zero value is the account that the key belongs to.
+// Account names the Stripe account whose data a call reads. The zero value is the account that the
+// key belongs to.
 type Account struct {
 	ID      string `json:"id"`      // acct_…; empty for the key's own account
 	Context string `json:"context"` // of a member of an organization, as its events name it; empty elsewhere
 }
 
-// set names the account in a call's headers: a member of an organization by its context, a connected account by its id.
+// set names the account in a call's headers: a member of an organization by its context, a
+// connected account by its id.
 // https://docs.stripe.com/context, https://docs.stripe.com/connect/authentication
 func (a Account) set(p *stripego.Params) {
 	switch {
@@ -259,8 +262,9 @@ type rendering struct {
 	version string
 }
 
-// call makes one call, several times where Stripe is busy, and reads the answer into v. Every call names [PinnedVersion], so
-// that the shape of an answer depends neither on the SDK nor on the account's default.
+// call makes one call, several times where Stripe is busy, and reads the answer into v. Every call
+// names [PinnedVersion], so that the shape of an answer depends neither on the SDK nor on the
+// account's default.
 // https://docs.stripe.com/api/versioning
 func (a *API) call(ctx context.Context, method, path string, account Account, params url.Values, v any) (rendering, error) {
 	var body form.Values
@@ -379,7 +383,8 @@ func explain(ctx context.Context, path string, try *attempt, err error) error {
 // longestMessage bounds Stripe's own words in an error, in bytes.
 const longestMessage = 500
 
-// withoutKeys shortens Stripe's message and removes what looks like a key: Stripe quotes a part of a wrong one.
+// withoutKeys shortens Stripe's message and removes what looks like a key: Stripe quotes a part of
+// a wrong one.
 func withoutKeys(message string) string {
 	if len(message) > longestMessage {
 		message = strings.ToValidUTF8(message[:longestMessage], "") + "…"
@@ -406,7 +411,8 @@ type list struct {
 const pageSize = 100
 
 // page reads one page of a list. next is the id to continue after; empty at the end.
-func (a *API) page(ctx context.Context, path string, account Account, params url.Values, after string) (data []json.RawMessage, next string, as rendering, err error) {
+func (a *API) page(ctx context.Context, path string, account Account, params url.Values, after string) (
+	data []json.RawMessage, next string, as rendering, err error) {
 	asked := maps.Clone(params)
 	if asked == nil {
 		asked = url.Values{}
@@ -434,7 +440,8 @@ func (a *API) page(ctx context.Context, path string, account Account, params url
 			return l.Data, o.ID, as, nil
 		}
 	}
-	return nil, "", as, fmt.Errorf("what Stripe answers to %s says that there is more, and has no id to continue after: %w", path, ErrNotStripe)
+	return nil, "", as, fmt.Errorf("what Stripe answers to %s says that there is more, and has no id to continue after: %w",
+		path, ErrNotStripe)
 }
 
 // ErrNotStripe is wrapped by errors about answers that are not in the form that Stripe documents.

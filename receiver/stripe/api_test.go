@@ -287,7 +287,8 @@ func TestObjectsAreFetchedAsEvents(t *testing.T) {
 	}
 }
 
-// Every call names the pinned version, and what is fetched is known to be in the version of the answer.
+// Every call names the pinned version, and what is fetched is known to be in the version of the
+// answer.
 func TestCallsNameTheVersion(t *testing.T) {
 	account := stripetest.New(t)
 	api := client(t, account.URL, account.Key)
@@ -387,7 +388,8 @@ func TestAnUnreadableObjectIsSkipped(t *testing.T) {
 	}
 }
 
-// A list of endpoints that leads back to its beginning ends all the same, and a long message is cut.
+// A list of endpoints that leads back to its beginning ends all the same, and a long message is
+// cut.
 func TestAnswersAreBounded(t *testing.T) {
 	calls := 0
 	circle := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -30,11 +30,13 @@ type Page struct {
 	Skipped []error // one for each object that could not be read
 }
 
-// Events lists one page of an account's events that were created in [from, to), Unix seconds, after the event with the id after.
-// types are at most 20 event types; without them the page has events of every type, also of those that are not in [Types].
-// An event belongs to the account that was asked, where its body names none. Source and Received are left to the caller.
+// Events lists one page of an account's events that were created in [from, to), Unix seconds, after
+// the event with the id after. types are at most 20 event types; without them the page has events
+// of every type, also of those that are not in [Types]. An event belongs to the account that was
+// asked, where its body names none. Source and Received are left to the caller.
 // https://docs.stripe.com/api/events/list
-func (a *API) Events(ctx context.Context, account Account, livemode bool, types []string, from, to int64, after string) (Page, error) {
+func (a *API) Events(ctx context.Context, account Account, livemode bool, types []string, from, to int64,
+	after string) (Page, error) {
 	params := url.Values{"created[gte]": {strconv.FormatInt(from, 10)}, "created[lt]": {strconv.FormatInt(to, 10)}}
 	if len(types) > 0 {
 		params["types[]"] = types
@@ -114,7 +116,8 @@ func (a *API) RefundsOf(ctx context.Context, account Account, livemode bool, cha
 var Listed = [...]string{"charge", "refund", "dispute"}
 
 // Objects lists one page of the objects of a kind that were created since, Unix seconds, as events of ours, behind the id after.
-func (a *API) Objects(ctx context.Context, account Account, livemode bool, kind string, since int64, after string) (Page, error) {
+func (a *API) Objects(ctx context.Context, account Account, livemode bool, kind string, since int64,
+	after string) (Page, error) {
 	for _, o := range objects {
 		if o.kind != kind || !slices.Contains(Listed[:], kind) {
 			continue
@@ -125,7 +128,8 @@ func (a *API) Objects(ctx context.Context, account Account, livemode bool, kind 
 }
 
 // listObjects skips an object that cannot be read: it must not hide those behind it.
-func (a *API) listObjects(ctx context.Context, account Account, livemode bool, path string, params url.Values, after string) (Page, error) {
+func (a *API) listObjects(ctx context.Context, account Account, livemode bool, path string, params url.Values,
+	after string) (Page, error) {
 	data, next, as, err := a.page(ctx, path, account, params, after)
 	page := Page{Next: next}
 	for _, raw := range data {
@@ -139,8 +143,9 @@ func (a *API) listObjects(ctx context.Context, account Account, livemode bool, p
 	return page, err
 }
 
-// fetched makes an event of an object that Stripe's API returned. It has an event's form, so that it is decoded like any
-// other, now and later. Its date is in its id, so it is final before the event is made.
+// fetched makes an event of an object that Stripe's API returned. It has an event's form, so that
+// it is decoded like any other, now and later. Its date is in its id, so it is final before the
+// event is made.
 func fetched(object json.RawMessage, account Account, livemode bool, as rendering) (*ledger.Event, error) {
 	var o struct {
 		ID       string `json:"id"`
@@ -260,7 +265,8 @@ func (a *API) Endpoints(ctx context.Context) ([]Endpoint, error) {
 
 const endpointsPath = "/v1/webhook_endpoints"
 
-// maxEndpointPages bounds a list in which Stripe allows 16 entries. https://docs.stripe.com/webhooks
+// maxEndpointPages bounds a list in which Stripe allows 16 entries.
+// https://docs.stripe.com/webhooks
 const maxEndpointPages = 5
 
 // CreateEndpoint makes an endpoint that is sent the types that move money, in bodies of an API version. Its Secret is told this once.

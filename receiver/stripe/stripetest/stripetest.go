@@ -44,7 +44,8 @@ type object struct {
 	fields                 map[string]any
 }
 
-// Call is one request that came. Account is the Stripe-Account header, or the account that Stripe-Context names.
+// Call is one request that came. Account is the Stripe-Account header, or the account that
+// Stripe-Context names.
 type Call struct {
 	Method, Path, Account, Context string
 	Params                         url.Values
@@ -175,7 +176,8 @@ func (a *Account) Calls() []Call {
 	return slices.Clone(a.calls)
 }
 
-// RoundTrip answers a request without a network, so that a client can be tested where time is not real (testing/synctest).
+// RoundTrip answers a request without a network, so that a client can be tested where time is not
+// real (testing/synctest).
 func (a *Account) RoundTrip(r *http.Request) (*http.Response, error) {
 	w := httptest.NewRecorder()
 	a.ServeHTTP(w, r)
@@ -259,7 +261,8 @@ func failure(typ, code, message string) map[string]any {
 	return map[string]any{"error": e}
 }
 
-// asked is the account that a request names: by Stripe-Account, or by the last element of Stripe-Context.
+// asked is the account that a request names: by Stripe-Account, or by the last element of
+// Stripe-Context.
 func asked(r *http.Request) string {
 	context := r.Header.Get("Stripe-Context")
 	if at := strings.LastIndex(context, "/"); at >= 0 {
@@ -275,8 +278,9 @@ func asked(r *http.Request) string {
 // own is the id of the account itself, as the events of testdata name it.
 const own = "acct_1QbD7sKvHadernBl"
 
-// Refuse makes every call that names one of these accounts fail with 403, as Stripe does for an account that has disconnected
-// and for a key without access to connected accounts. Without accounts it is every call that names any.
+// Refuse makes every call that names one of these accounts fail with 403, as Stripe does for an
+// account that has disconnected and for a key without access to connected accounts. Without
+// accounts it is every call that names any.
 func (a *Account) Refuse(accounts ...string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
