@@ -339,6 +339,8 @@ var keeping = []broken{
 	{"a long Retry-After bars every call", clientGo, "left > longestPause", "false", "./receiver/stripe", "TestRetryAfter"},
 	{"a part of the list is not the whole", reconcileGo, "!q.DryRun && q.Since == 0 {", "!q.DryRun {", "./receiver/reconcile", "TestAPartOfTheList"},
 	{"an account stays known when it is released", releaseGo, "cmp.Or(e.Account, old.account)", "cmp.Or(e.Account, \"\")", "./ledger", "TestTheAccountOfAnEventStays"},
+	{"balance transactions are expanded", "receiver/stripe/calls.go", "balance: []string{\"balance_transaction\"}}},", "}},", "./receiver/reconcile", "TestBalanceTransactionsAreExpanded"},
+	{"a key without balance transactions does without", "receiver/stripe/expand.go", "		if err = read(plain); err == nil {", "		if false {", "./receiver/reconcile", "TestBalanceTransactionsAreExpanded"},
 	{"an account stays known when it is rebuilt", rebuildGo, "cmp.Or(e.Account, old.account)", "cmp.Or(e.Account, \"\")", "./ledger", "TestTheAccountOfAnEventStays"},
 	{"a key of another account is told", findingsGo, "	case !known:\n", "	case false:\n", "./receiver/reconcile", "TestAKeyOfAnotherAccount"},
 	{"a thin event leaves quarantine", callsGo, "		e.Quarantine = \"\"\n		e.Facts", "		e.Facts", "./receiver/reconcile", "TestThinEventsAreResolved"},

@@ -84,6 +84,36 @@ func TestDoubtfulPaymentsAreFetched(t *testing.T) {
 	}
 }
 
+// A balance transaction has the fee and the day of a payment, which no webhook tells: the nightly lists
+// expand it. A key that may not read it does without.
+func TestBalanceTransactionsAreExpanded(t *testing.T) {
+	t.Parallel()
+	for _, may := range []bool{true, false} {
+		s := newShop(t)
+		if !may {
+			s.account.Deny("expand/balance_transaction", "rak_balance_transaction_read")
+		}
+		paid := time.Now().Add(-20 * time.Hour).Unix()
+		charge := fmt.Appendf(nil, `{"id":"ch_fee","object":"charge","status":"succeeded","captured":true,"amount":4900,"amount_captured":4900,"amount_refunded":0,
+			"currency":"eur","payment_intent":"pi_fee","balance_transaction":"txn_fee","created":%d}`, paid)
+		s.deliver(made("evt_f1", "charge.succeeded", paid, charge))
+		s.deliver(made("evt_f2", "payment_intent.succeeded", paid, intent("pi_fee", "succeeded", 4900, paid)))
+		s.account.Put(charge, "")
+		s.account.Put(fmt.Appendf(nil, `{"id":"txn_fee","object":"balance_transaction","fee":167,"currency":"eur","created":%d}`, paid+30), "")
+		if p := s.payment("pi_fee"); p.Fee != nil || int64(p.Captured) != paid {
+			t.Fatalf("before: fee %v, captured %d", p.Fee, p.Captured)
+		}
+		report := s.round(reconcile.Request{})
+		p := s.payment("pi_fee")
+		if may && (p.Fee == nil || *p.Fee != 167 || int64(p.Captured) != paid+30 || report.Fetched != 1) {
+			t.Errorf("fee %v, captured %d of %d; it said %+v", p.Fee, p.Captured, paid+30, report)
+		}
+		if !may && (p.Fee != nil || int64(p.Captured) != paid || len(report.Problems) != 0) {
+			t.Errorf("without the permission: fee %v, captured %d of %d; it said %+v", p.Fee, p.Captured, paid, report)
+		}
+	}
+}
+
 // More was refunded of a charge than is known: the refunds are asked for, all of them.
 func TestRefundsThatDoNotAddUp(t *testing.T) {
 	t.Parallel()

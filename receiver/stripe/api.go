@@ -76,7 +76,8 @@ type API struct {
 	next   time.Time  // when another try may begin
 	barred time.Time  // until when Stripe asked not to be called
 
-	clock atomic.Pointer[Clock]
+	clock   atomic.Pointer[Clock]
+	balance balanceAccess
 }
 
 // Clock compares this machine's clock with Stripe's.

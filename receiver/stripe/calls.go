@@ -71,17 +71,21 @@ func (a *API) KnowsEvent(ctx context.Context, account Account, id string) (bool,
 	return err == nil, err
 }
 
-// objects are those that events are about and that can be fetched: how their ids begin, and where they lie.
-var objects = []struct {
+// objects lists the kinds of objects that events are about and that can be fetched.
+var objects = []object{
+	{"payment_intent", "/v1/payment_intents", []string{"pi_"},
+		expansions{links: []string{"latest_charge"}, balance: []string{"latest_charge.balance_transaction"}}},
+	{"charge", "/v1/charges", []string{"ch_", "py_"}, expansions{links: []string{"refunds"}, balance: []string{"balance_transaction"}}},
+	{"refund", "/v1/refunds", []string{"re_", "pyr_"}, expansions{balance: []string{"balance_transaction", "failure_balance_transaction"}}},
+	{"dispute", "/v1/disputes", []string{"dp_", "du_"}, expansions{}},
+	{"checkout.session", "/v1/checkout/sessions", []string{"cs_"}, expansions{}},
+}
+
+// object is a kind of object that can be fetched.
+type object struct {
 	kind, path string
-	begins     []string
-	expand     string
-}{
-	{"payment_intent", "/v1/payment_intents", []string{"pi_"}, "latest_charge"},
-	{"charge", "/v1/charges", []string{"ch_", "py_"}, "refunds"},
-	{"refund", "/v1/refunds", []string{"re_", "pyr_"}, ""},
-	{"dispute", "/v1/disputes", []string{"dp_", "du_"}, ""},
-	{"checkout.session", "/v1/checkout/sessions", []string{"cs_"}, ""},
+	begins     []string // how its ids begin
+	expand     expansions
 }
 
 // ErrNoObject is asked for what cannot be fetched.
@@ -93,12 +97,12 @@ func (a *API) Fetch(ctx context.Context, account Account, livemode bool, id stri
 		if !usableID(id) || !slices.ContainsFunc(o.begins, func(begin string) bool { return strings.HasPrefix(id, begin) }) {
 			continue
 		}
-		params := url.Values{}
-		if o.expand != "" {
-			params.Set("expand[]", o.expand)
-		}
 		var raw json.RawMessage
-		as, err := a.call(ctx, http.MethodGet, o.path+"/"+id, account, params, &raw)
+		var as rendering
+		err := a.balance.ask(nil, o.expand, "", func(params url.Values) (err error) {
+			as, err = a.call(ctx, http.MethodGet, o.path+"/"+id, account, params, &raw)
+			return err
+		})
 		if err != nil {
 			return nil, err
 		}
@@ -109,7 +113,7 @@ func (a *API) Fetch(ctx context.Context, account Account, livemode bool, id stri
 
 // RefundsOf lists one page of all refunds of a charge, as events of ours, behind the id after.
 func (a *API) RefundsOf(ctx context.Context, account Account, livemode bool, charge, after string) (Page, error) {
-	return a.listObjects(ctx, account, livemode, "/v1/refunds", url.Values{"charge": {charge}}, after)
+	return a.listObjects(ctx, account, livemode, "refund", url.Values{"charge": {charge}}, after)
 }
 
 // Listed are the kinds of objects that Objects lists.
@@ -118,20 +122,25 @@ var Listed = [...]string{"charge", "refund", "dispute"}
 // Objects lists one page of the objects of a kind that were created since, Unix seconds, as events of ours, behind the id after.
 func (a *API) Objects(ctx context.Context, account Account, livemode bool, kind string, since int64,
 	after string) (Page, error) {
-	for _, o := range objects {
-		if o.kind != kind || !slices.Contains(Listed[:], kind) {
-			continue
-		}
-		return a.listObjects(ctx, account, livemode, o.path, url.Values{"created[gte]": {strconv.FormatInt(since, 10)}}, after)
+	if !slices.Contains(Listed[:], kind) {
+		return Page{}, fmt.Errorf("%.60q is not listed: %w", kind, ErrNoObject)
 	}
-	return Page{}, fmt.Errorf("%.60q is not listed: %w", kind, ErrNoObject)
+	return a.listObjects(ctx, account, livemode, kind, url.Values{"created[gte]": {strconv.FormatInt(since, 10)}}, after)
 }
 
-// listObjects skips an object that cannot be read: it must not hide those behind it.
-func (a *API) listObjects(ctx context.Context, account Account, livemode bool, path string, params url.Values,
+// listObjects lists one page of the objects of a kind. An object that cannot be read is skipped: it must
+// not hide those behind it.
+func (a *API) listObjects(ctx context.Context, account Account, livemode bool, kind string, params url.Values,
 	after string) (Page, error) {
-	data, next, as, err := a.page(ctx, path, account, params, after)
-	page := Page{Next: next}
+	o := objects[slices.IndexFunc(objects, func(o object) bool { return o.kind == kind })]
+	var page Page
+	var data []json.RawMessage
+	var as rendering
+	// A listed charge comes without its refunds, which are listed by themselves.
+	err := a.balance.ask(params, expansions{balance: o.expand.balance}, "data.", func(params url.Values) (err error) {
+		data, page.Next, as, err = a.page(ctx, o.path, account, params, after)
+		return err
+	})
 	for _, raw := range data {
 		e, err := fetched(raw, account, livemode, as)
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -134,7 +135,8 @@ func (a *Account) Endpoint(id string) map[string]any {
 	return nil
 }
 
-// Deny has calls to a path answered that the key lacks a right, as rak_event_read.
+// Deny has calls to a path answered that the key lacks a right, as rak_event_read. The path
+// "expand/balance_transaction" stands for calls that expand that link.
 func (a *Account) Deny(path, right string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -302,7 +304,9 @@ func (a *Account) answer(r *http.Request) (status int, answer any) {
 		return http.StatusUnauthorized, failure("invalid_request_error", "", "Invalid API Key provided: sk_test_********************wrong")
 	}
 	for path, right := range a.denied {
-		if strings.HasPrefix(r.URL.Path, path) && (r.Method == http.MethodPost) == strings.HasSuffix(right, "_write") {
+		link, expands := strings.CutPrefix(path, "expand/")
+		expands = expands && slices.ContainsFunc(r.URL.Query()["expand[]"], func(name string) bool { return strings.HasSuffix(name, link) })
+		if expands || strings.HasPrefix(r.URL.Path, path) && (r.Method == http.MethodPost) == strings.HasSuffix(right, "_write") {
 			return http.StatusForbidden, failure("invalid_request_error", "", "The provided key 'rk_test_*********etest' does not have the required permissions for this endpoint on account 'acct_1QbD7sKvHadernBl'. Having the '"+right+"' permission would allow this request to continue.")
 		}
 	}
@@ -358,15 +362,13 @@ func (a *Account) answer(r *http.Request) (status int, answer any) {
 	return http.StatusNotFound, failure("invalid_request_error", "resource_missing", "No such "+kinds[kind]+": '"+id+"'")
 }
 
-// expand puts objects in the place of their ids.
+// expand puts objects in the place of their ids. A name may lead into an object that another one
+// expanded: "latest_charge.balance_transaction".
 func (a *Account) expand(o object, names []string) map[string]any {
-	fields := map[string]any{}
-	for name, value := range o.fields {
-		fields[name] = value
-	}
+	fields := maps.Clone(o.fields)
 	for _, name := range names {
-		switch name {
-		case "refunds":
+		first, rest, nested := strings.Cut(name, ".")
+		if first == "refunds" {
 			var data []any
 			for _, f := range a.objects {
 				if f.kind == "refund" && f.fields["charge"] == o.id {
@@ -374,11 +376,17 @@ func (a *Account) expand(o object, names []string) map[string]any {
 				}
 			}
 			fields["refunds"] = map[string]any{"object": "list", "data": data[:min(len(data), 10)], "has_more": len(data) > 10}
-		default:
-			for _, other := range a.objects {
-				if other.id == text(fields[name]) {
-					fields[name] = other.fields
-				}
+			continue
+		}
+		id := text(fields[first])
+		if inner, ok := fields[first].(map[string]any); ok {
+			id = text(inner["id"])
+		}
+		for _, other := range a.objects {
+			if other.id == id && nested {
+				fields[first] = a.expand(other, []string{rest})
+			} else if other.id == id {
+				fields[first] = other.fields
 			}
 		}
 	}
@@ -395,6 +403,7 @@ func (a *Account) list(r *http.Request, path string, of []object) (status int, a
 	after := ""
 	from, to := int64(0), int64(1)<<62
 	charge := ""
+	var expand []string
 	for name, values := range r.Form {
 		n, err := strconv.ParseInt(values[0], 10, 64)
 		switch name {
@@ -418,6 +427,14 @@ func (a *Account) list(r *http.Request, path string, of []object) (status int, a
 			after = values[0]
 		case "charge":
 			charge = values[0]
+		case "expand[]":
+			for _, v := range values {
+				name, ok := strings.CutPrefix(v, "data.")
+				if !ok {
+					return bad("This property cannot be expanded: %s", v)
+				}
+				expand = append(expand, name)
+			}
 		default:
 			return bad("Received unknown parameter: %s", name)
 		}
@@ -443,7 +460,7 @@ func (a *Account) list(r *http.Request, path string, of []object) (status int, a
 			more = true
 			break
 		}
-		data = append(data, o.fields)
+		data = append(data, a.expand(o, expand))
 	}
 	if !begun {
 		return http.StatusBadRequest, failure("invalid_request_error", "resource_missing", "No such object: '"+after+"'")
