@@ -171,7 +171,7 @@ func TestQuarantineBlocksNothing(t *testing.T) {
 		}
 
 		usable := succeeded(id, "pi_"+id)
-		if res := mustAppend(t, l, usable); res.Status != ledger.Applied || res.Sequence != uint64(i+1) {
+		if res := mustAppend(t, l, usable); res.Status != ledger.Applied || res.Sequence != uint64(2*i+2) {
 			t.Errorf("%s: when it can be used it gave %+v", reason, res)
 		}
 		if res := mustAppend(t, l, usable); res.Status != ledger.AlreadyProcessed || res.PaymentID != "pi_"+id {

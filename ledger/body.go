@@ -18,6 +18,7 @@ const (
 	bodyZstd  = 1 // a whole frame; older versions wrote them
 	bodyS2    = 2 // the number of a dictionary in one byte, then a block that refers to it
 	bodyForm  = 3 // the number of a dictionary in one byte, that of a form in it as a varint, then the values
+	bodyRow   = 4 // the sequence of the row that has the body, as a varint
 )
 
 // maxBody bounds what a stored body may unpack to; the receiver's own limit is far below.
@@ -175,6 +176,29 @@ func (c *bodyCodec) encode(raw []byte, typ string) []byte {
 		c.scratch.Put(scratch)
 	}
 	return out
+}
+
+// bodyOf is the stored body of a row that has the body of another one.
+func bodyOf(seq uint64) []byte { return binary.AppendUvarint([]byte{bodyRow}, seq) }
+
+// rowOfBody is the row that a stored body refers to; 0 if it is stored itself.
+func rowOfBody(stored []byte) uint64 {
+	if len(stored) == 0 || stored[0] != bodyRow {
+		return 0
+	}
+	seq, _ := binary.Uvarint(stored[1:])
+	return seq
+}
+
+// readBody reads the stored body of a row, where that has it from another one the body of that. It returns nil where there is none.
+func readBody(tx *txn, seq uint64) ([]byte, error) {
+	stored, err := get(tx, bucketBodies, seqKey(seq))
+	if other := rowOfBody(stored); err == nil && other != 0 {
+		if stored, err = get(tx, bucketBodies, seqKey(other)); err == nil && stored == nil {
+			err = fmt.Errorf("%w: event row %d has the body of row %d, which is missing", ErrCorrupt, seq, other)
+		}
+	}
+	return stored, err
 }
 
 // decode returns a copy of the body as it came.

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ type booking struct {
 	counts   counts
 	totals   map[string]amounts // those that became others
 	livemode bool
+	bodies   *bodyCodec
 	writing  bool // something of the present event is in the transaction
 }
 
@@ -76,7 +78,7 @@ func (b *booking) book(p *pending) (err error) {
 		return nil
 	}
 	if !known {
-		return b.enter(p, b.last+1, nil)
+		return b.enter(p, 0, nil)
 	}
 	old, err := readRow(b.tx, seq)
 	if err != nil {
@@ -111,33 +113,43 @@ func (b *booking) rowOf(p *pending) (seq uint64, known bool, err error) {
 	return lookupID(b.tx, p.event.Livemode, p.event.ID)
 }
 
-// enter writes a new row, or books an event that lay in quarantine in its old one.
-func (b *booking) enter(p *pending, seq uint64, old *row) error {
+// enter writes a new row. old is the row at the sequence from in which the event lies in quarantine, nil for a new event.
+func (b *booking) enter(p *pending, from uint64, old *row) error {
 	e := &p.event
 	r := &row{
-		id: e.ID, typ: e.Type, account: e.Account, context: e.Context, livemode: e.Livemode, created: e.Created,
+		id: e.ID, typ: e.Type, account: e.Account, context: e.Context, livemode: e.Livemode, created: e.Created, released: from,
 		received: e.Received.UnixMilli(), apiVersion: e.APIVersion, source: e.Source,
 		size: p.size, reason: e.Quarantine, facts: e.Facts, outcome: Recorded,
 	}
-	if old != nil {
-		r.received, r.repeats, r.released = old.received, old.repeats, true
-		if !p.release {
-			r.repeats++
-		}
+	seq := b.last + 1
+	failed := func(err error) error {
+		p.err = fmt.Errorf("%w: %w", ErrUnavailable, err)
+		return nil
 	}
 	var c consequences
+	var entry *held
 	var err error
 	switch {
 	case e.Quarantine != "":
 		r.outcome, r.facts = Quarantined, Facts{}
+		if entry, err = holds(b.tx, e.ID, e.Livemode, e.Expected, e.Snapshot); err != nil {
+			return failed(err)
+		}
 	case e.Facts.Named() != "":
 		if c, err = b.follow(r, seq); err != nil {
-			p.err = fmt.Errorf("%w: %w", ErrUnavailable, err)
-			return nil
+			return failed(err)
 		}
 		r.outcome = outcome(c.changes)
 	}
-	if old != nil || r.outcome == Quarantined {
+	a, err := b.arrive(r, old, entry)
+	if err != nil {
+		return failed(err)
+	}
+	body := p.body
+	if old != nil && (p.release || b.sameBody(from, body)) {
+		body = bodyOf(from)
+	}
+	if r.outcome == Quarantined {
 		b.reach(bucketQuarantine, seqKey(seq))
 	}
 	p.result = Result{Status: r.outcome, Reason: r.reason, Sequence: seq, Repeat: old != nil, Unlinked: r.unlinked()}
@@ -145,7 +157,24 @@ func (b *booking) enter(p *pending, seq uint64, old *row) error {
 		p.result.PaymentID = c.changes[0].id
 	}
 	p.booked = old != nil
-	return b.record(r, seq, p.body, old, &c)
+	if r.source == Webhook && !p.release {
+		b.received = r.received
+	}
+	return b.record(r, seq, body, old, &a, &c)
+}
+
+// sameBody reports whether a row has the same body as one that is about to be stored. One that cannot be read is another.
+func (b *booking) sameBody(seq uint64, body []byte) bool {
+	stored, err := get(b.tx, bucketBodies, seqKey(seq))
+	if err != nil || stored == nil {
+		return false
+	}
+	had, err := b.bodies.decode(stored)
+	if err != nil {
+		return false
+	}
+	has, err := b.bodies.decode(body)
+	return err == nil && bytes.Equal(had, has)
 }
 
 // consequences are all that follows from a row, computed before anything of it is written.
@@ -167,9 +196,9 @@ func (b *booking) follow(r *row, seq uint64) (c consequences, err error) {
 	return c, err
 }
 
-// record writes a row, its body where there is one, and all that follows from it. old is the row as it was in
-// quarantine; nil for a new one.
-func (b *booking) record(r *row, seq uint64, body []byte, old *row, c *consequences) error {
+// record writes a row, its body where there is one, and all that follows from it. old is the row in which the same event
+// lies in quarantine; nil if there is none.
+func (b *booking) record(r *row, seq uint64, body []byte, old *row, a *arrival, c *consequences) error {
 	b.writing = true
 	key := seqKey(seq)
 	if err := put(b.tx, bucketEvents, key, r.encode()); err != nil {
@@ -180,7 +209,10 @@ func (b *booking) record(r *row, seq uint64, body []byte, old *row, c *consequen
 			return err
 		}
 	}
-	if err := b.index(r, seq, old); err != nil {
+	if err := put(b.tx, bucketIDs, b.tx.idKey(r.livemode, r.id), binary.AppendUvarint(nil, seq)); err != nil {
+		return err
+	}
+	if err := b.quarantine(r, seq, old, a); err != nil {
 		return err
 	}
 	if r.livemode == b.livemode {
@@ -197,37 +229,13 @@ func (b *booking) record(r *row, seq uint64, body []byte, old *row, c *consequen
 		}
 	}
 	b.keepTotals(c.totals)
-	if old == nil {
-		b.last = seq
-	}
-	if old == nil && r.source == Webhook {
-		b.received = r.received
-	}
+	b.last = seq
 	b.counts.event(r, +1)
-	if old != nil && b.counts.expired >= seq {
-		b.counts.expired = seq - 1 // its body is no longer kept from deletion
-	}
 	return nil
 }
 
 // reach goes to the page that a key will be written to, so that damage there is met before anything is written.
 func (b *booking) reach(bucket, key []byte) { b.tx.Bucket(bucket).Cursor().Seek(key) }
-
-// index enters the row in the id index, and in or out of the quarantine.
-func (b *booking) index(r *row, seq uint64, old *row) error {
-	key := seqKey(seq)
-	if old != nil {
-		b.counts.event(old, -1)
-		return remove(b.tx, bucketQuarantine, key)
-	}
-	if err := put(b.tx, bucketIDs, b.tx.idKey(r.livemode, r.id), binary.AppendUvarint(nil, seq)); err != nil {
-		return err
-	}
-	if r.outcome == Quarantined {
-		return put(b.tx, bucketQuarantine, key, nil)
-	}
-	return nil
-}
 
 // countRepeats writes counted repeats to their rows.
 func (b *booking) countRepeats(repeats map[uint64]uint64) error {

@@ -27,9 +27,10 @@ type Proof struct {
 	Pages       int64    `json:"pages"` // each in use once, or free
 	FreePages   int64    `json:"free_pages"`
 	Values      uint64   `json:"values"`      // checksums
-	Events      uint64   `json:"events"`      // in a sequence without gaps, each id once
+	Events      uint64   `json:"events"`      // rows in a sequence without gaps, each id once but for the events that left quarantine
 	Bodies      uint64   `json:"bodies"`      // unpacked to the size they came with
 	Quarantined uint64   `json:"quarantined"` // with their bodies
+	Released    uint64   `json:"released"`    // events that left quarantine, whose old row and new row refer to each other
 	Payments    uint64   `json:"payments"`    // equal to a fresh fold of their events
 	Links       uint64   `json:"links"`       // other ids that find a payment
 	Totals      uint64   `json:"totals"`      // equal to the sums of the payments
@@ -137,7 +138,7 @@ func (l *Ledger) prove() (*Proof, error) {
 			}
 		}
 		proof.FreePages = int64(l.db.Stats().FreePageN)
-		for _, step := range []func() error{c.dictionaries, c.events, c.ids, c.quarantine, c.bodies, c.payments, c.sumsOfDays, c.sums} {
+		for _, step := range []func() error{c.dictionaries, c.events, c.ids, c.quarantine, c.awaiting, c.bodies, c.payments, c.sumsOfDays, c.sums} {
 			if err := step(); err != nil {
 				return err
 			}
@@ -148,6 +149,7 @@ func (l *Ledger) prove() (*Proof, error) {
 		c.faults = append(c.faults, err)
 	}
 	proof.Values, proof.Events, proof.Bodies, proof.Quarantined = c.values, c.rows, c.kept, c.held
+	proof.Released = c.recount.released
 	proof.Payments, proof.Links, proof.Totals = c.folded, c.links, c.lines
 	for _, fault := range c.faults {
 		proof.Faults = append(proof.Faults, fault.Error())
@@ -167,6 +169,7 @@ type checker struct {
 	rows    uint64
 	kept    uint64 // bodies
 	held    uint64 // rows in quarantine
+	awaits  uint64 // of them, thin events that wait for their snapshot event
 	ofPay   uint64 // rows that are about a payment
 	recount counts
 
@@ -222,23 +225,28 @@ func (c *checker) events() error {
 		if err != nil {
 			return fmt.Errorf("event row %d: %w", seq, err)
 		}
-		if at, _, err := lookupID(c.tx, r.livemode, r.id); err != nil {
+		at, _, err := lookupID(c.tx, r.livemode, r.id)
+		if err != nil {
 			c.fault("event row %d (%.80s): %w", seq, r.id, err)
-		} else if at != seq {
-			c.fault("event row %d (%.80s): the id index points to row %d", seq, r.id, at)
+			at = seq
 		}
-		c.recount.event(r, +1)
 		if r.livemode != c.l.livemode && r.outcome != Quarantined {
 			c.fault("event row %d (%.80s): it is of %s mode and not in quarantine", seq, r.id, ModeName(r.livemode))
 		}
-		if (r.outcome == Quarantined) != (r.reason != "") || (r.outcome == Quarantined) != c.has(bucketQuarantine, key) {
-			c.fault("event row %d (%.80s): outcome %s, reason %q and the quarantine disagree", seq, r.id, r.outcome, r.reason)
+		if (r.outcome == Quarantined) != (r.reason != "") {
+			c.fault("event row %d (%.80s): outcome %s and reason %q disagree", seq, r.id, r.outcome, r.reason)
 		}
-		if r.outcome == Quarantined {
-			c.held++
-			if !c.has(bucketBodies, key) {
-				c.fault("event row %d (%.80s): its body is gone although it lies in quarantine", seq, r.id)
-			}
+		if r.outcome == Quarantined && at != seq {
+			c.recount.released++
+			c.released(seq, r, at)
+			return nil
+		}
+		c.recount.event(r, +1)
+		if at != seq {
+			c.fault("event row %d (%.80s): the id index points to row %d", seq, r.id, at)
+		}
+		if err := c.ofQuarantine(seq, r); err != nil {
+			return err
 		}
 		id, err := paymentOf(c.tx, &r.facts)
 		if err != nil {
@@ -267,6 +275,79 @@ func (c *checker) events() error {
 	})
 }
 
+// released compares the row of an event that left quarantine with the row in which it was booked.
+func (c *checker) released(seq uint64, r *row, as uint64) {
+	if c.tx.stored(bucketQuarantine, seqKey(seq)) != nil {
+		c.fault("event row %d (%.80s): it lies in quarantine and was booked as row %d", seq, r.id, as)
+	}
+	later, err := readRow(c.tx, as)
+	switch {
+	case err != nil:
+		c.fault("event row %d (%.80s): it was booked as row %d: %w", seq, r.id, as, err)
+	case as < seq || later.released != seq || later.id != r.id || later.livemode != r.livemode || later.outcome == Quarantined:
+		c.fault("event row %d (%.80s): it left quarantine, and row %d is not the one in which it was booked", seq, r.id, as)
+	}
+}
+
+// ofQuarantine compares a row with its entry in quarantine, or with the row of its event that had one.
+func (c *checker) ofQuarantine(seq uint64, r *row) error {
+	h, err := readHeld(c.tx, seq)
+	if err != nil {
+		return err
+	}
+	if (r.outcome == Quarantined) != (h != nil) {
+		c.fault("event row %d (%.80s): outcome %s and the quarantine disagree", seq, r.id, r.outcome)
+		return nil
+	}
+	if h != nil {
+		c.held++
+		c.recount.quarantined(r.reason, h.state, +1)
+		if !c.has(bucketBodies, seqKey(seq)) {
+			c.fault("event row %d (%.80s): its body is gone although it lies in quarantine", seq, r.id)
+		}
+		if h.awaits != "" {
+			c.awaits++
+			if !c.has(bucketMeta, awaitsKey(c.tx, r.livemode, h.awaits, seq)) {
+				c.fault("event row %d (%.80s): it waits for the event %.80s, and would not be found when that comes", seq, r.id, h.awaits)
+			}
+			if at, found, err := lookupID(c.tx, r.livemode, h.awaits); found || err != nil {
+				c.fault("event row %d (%.80s): it waits for the event %.80s, which is in row %d", seq, r.id, h.awaits, at)
+			}
+		}
+	}
+	if r.released == 0 {
+		return nil
+	}
+	old, err := readRow(c.tx, r.released)
+	switch {
+	case err != nil:
+		return fmt.Errorf("event row %d (%.80s): %w", seq, r.id, err)
+	case r.released >= seq || old.outcome != Quarantined || old.id != r.id || old.livemode != r.livemode:
+		c.fault("event row %d (%.80s): row %d is not the one in which it lay in quarantine", seq, r.id, r.released)
+	case c.has(bucketBodies, seqKey(seq)) != c.has(bucketBodies, seqKey(r.released)):
+		c.fault("event row %d (%.80s): of its body and that of row %d, in which it lay in quarantine, one is gone", seq, r.id, r.released)
+	}
+	return nil
+}
+
+// awaiting compares the thin events that wait for their snapshot event with the entries by which they are found.
+func (c *checker) awaiting() error {
+	var n uint64
+	cursor := c.tx.Bucket(bucketMeta).Cursor()
+	for key, stored := cursor.Seek([]byte(awaitsPrefix)); bytes.HasPrefix(key, []byte(awaitsPrefix)); key, stored = cursor.Next() {
+		n++
+		if _, err := unseal(bucketMeta, key, stored); err != nil {
+			c.faults = append(c.faults, err)
+			continue
+		}
+		c.values++
+	}
+	if n != c.awaits {
+		c.fault("%d entries by which thin events in quarantine are found, for %d that wait", n, c.awaits)
+	}
+	return nil
+}
+
 func (c *checker) ids() error {
 	var n uint64
 	err := c.walk(bucketIDs, func(key, value []byte) error {
@@ -277,8 +358,8 @@ func (c *checker) ids() error {
 		}
 		return nil
 	})
-	if n != c.rows {
-		c.fault("%d event ids for %d rows", n, c.rows)
+	if n+c.recount.released != c.rows {
+		c.fault("%d event ids for %d rows, of which %d left quarantine", n, c.rows, c.recount.released)
 	}
 	return err
 }
@@ -298,7 +379,18 @@ func (c *checker) bodies() error {
 		if err != nil {
 			return fmt.Errorf("body: %w", err)
 		}
-		c.kept++
+		if other := rowOfBody(value); other != 0 {
+			if other != r.released {
+				c.fault("body of event row %d: it refers to row %d, the row to row %d", seqOf(key), other, r.released)
+				return nil
+			}
+			if value, err = get(c.tx, bucketBodies, seqKey(other)); err != nil || value == nil {
+				c.fault("body of event row %d: that of row %d, to which it refers, is missing or damaged", seqOf(key), other)
+				return nil
+			}
+		} else {
+			c.kept++
+		}
 		raw, err := c.l.bodies.decode(value)
 		if err != nil {
 			return fmt.Errorf("body of event row %d: %w", seqOf(key), err)

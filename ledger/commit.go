@@ -263,7 +263,7 @@ func (l *Ledger) tryToWrite(batch []*pending, repeats map[uint64]uint64, settle 
 	}
 	defer tx.Rollback() // a committed transaction is closed; a failed commit may have left it open
 	l.fresh.begin(uint64(tx.ID()))
-	b = &booking{tx: &txn{Tx: tx, fresh: &l.fresh}, txID: uint64(tx.ID()), last: l.durableSeq.Load(), counts: *l.counts.Load(), livemode: l.livemode}
+	b = &booking{tx: &txn{Tx: tx, fresh: &l.fresh}, txID: uint64(tx.ID()), last: l.durableSeq.Load(), counts: *l.counts.Load(), livemode: l.livemode, bodies: l.bodies}
 	if err := b.fill(batch, repeats, settle); err != nil {
 		return b, err
 	}

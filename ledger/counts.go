@@ -10,13 +10,14 @@ import (
 // counts are kept in the transaction that changes them, so that nobody has to walk the ledger for them.
 type counts struct {
 	outcomes [len(Outcomes)]uint64
-	reasons  [len(Reasons)]uint64      // of the events in quarantine now
-	statuses [len(Statuses) + 2]uint64 // Stripe's seven, none, other
-	flags    [len(fold.Flags)]uint64   // payments by flag
-	money    uint64                    // rows with a PaymentIntent or a charge
-	invoices uint64                    // rows of invoices, which do not say what was received
-	unknown  uint64                    // payments that Checkout calls paid, and of which nothing else is known
-	expired  uint64                    // retention has passed every row up to here
+	held     [len(Reasons)][len(QuarantineStates)]uint64 // the events in quarantine now
+	released uint64                                      // rows of events that left quarantine, and have another row now
+	statuses [len(Statuses) + 2]uint64                   // Stripe's seven, none, other
+	flags    [len(fold.Flags)]uint64                     // payments by flag
+	money    uint64                                      // rows with a PaymentIntent or a charge
+	invoices uint64                                      // rows of invoices, which do not say what was received
+	unknown  uint64                                      // payments that Checkout calls paid, and of which nothing else is known
+	expired  uint64                                      // retention has passed every row up to here
 }
 
 // The two statuses in which payments are counted beside Stripe's.
@@ -25,18 +26,28 @@ const (
 	StatusOther = "other" // one that Stripe did not document when this was written
 )
 
-// event counts a row in (n is 1) or out (n is -1).
+// event counts an event by its outcome, in (n is 1) or out (n is -1). One that left quarantine is counted by its new row.
 func (c *counts) event(r *row, n int) {
 	c.outcomes[slices.Index(Outcomes[:], r.outcome)] += uint64(n)
-	if r.outcome == Quarantined {
-		c.reasons[slices.Index(Reasons[:], r.reason)] += uint64(n)
-	}
 	if len(r.facts.Intents)+len(r.facts.Charges) > 0 {
 		c.money += uint64(n)
 	}
 	if r.outcome == Recorded && strings.HasPrefix(r.typ, "invoice.") {
 		c.invoices += uint64(n)
 	}
+}
+
+// quarantined counts an entry in quarantine in or out.
+func (c *counts) quarantined(reason Reason, state QuarantineState, n int) {
+	c.held[slices.Index(Reasons[:], reason)][slices.Index(QuarantineStates[:], state)] += uint64(n)
+}
+
+// inQuarantine is how many events lie in quarantine for a reason.
+func (c *counts) inQuarantine(reason Reason) (n uint64) {
+	for _, of := range c.held[slices.Index(Reasons[:], reason)] {
+		n += of
+	}
+	return n
 }
 
 // payment counts a payment in (n is 1) or out (n is -1).
@@ -65,12 +76,16 @@ func (s *state) silent() bool {
 
 // numbers are all counts in the order they are stored in.
 func (c *counts) numbers() (all []*uint64) {
-	for _, list := range [][]uint64{c.outcomes[:], c.reasons[:], c.statuses[:], c.flags[:]} {
+	lists := [][]uint64{c.outcomes[:], c.statuses[:], c.flags[:]}
+	for i := range c.held {
+		lists = append(lists, c.held[i][:])
+	}
+	for _, list := range lists {
 		for i := range list {
 			all = append(all, &list[i])
 		}
 	}
-	return append(all, &c.money, &c.invoices, &c.unknown, &c.expired)
+	return append(all, &c.money, &c.invoices, &c.unknown, &c.expired, &c.released)
 }
 
 func (c *counts) encode() []byte {
@@ -100,22 +115,23 @@ func decodeCounts(value []byte) (*counts, error) {
 
 // Stats are figures about the ledger as of the last durable commit.
 type Stats struct {
-	Events      uint64             // rows
-	Outcomes    map[Outcome]uint64 // rows by outcome
-	Quarantined map[Reason]uint64  // rows in quarantine by reason
-	Payments    map[string]uint64  // payments by status: Stripe's, StatusNone, StatusOther
-	Flagged     map[string]uint64  // payments by flag
-	Money       uint64             // rows that say what was received: of a PaymentIntent or a charge
-	Invoices    uint64             // rows of invoices
-	Unknown     uint64             // payments that Checkout calls paid, of which no event says what was received
-	FileBytes   int64              // size of the file
-	FreeBytes   int64              // of it free for use again
+	Events      uint64                                // each once
+	Outcomes    map[Outcome]uint64                    // events by outcome; Quarantined are those that lie there now
+	Quarantined map[Reason]uint64                     // events in quarantine now by reason
+	States      map[Reason]map[QuarantineState]uint64 // the same by reason and state
+	Payments    map[string]uint64                     // payments by status: Stripe's, StatusNone, StatusOther
+	Flagged     map[string]uint64                     // payments by flag
+	Money       uint64                                // rows that say what was received: of a PaymentIntent or a charge
+	Invoices    uint64                                // rows of invoices
+	Unknown     uint64                                // payments that Checkout calls paid, of which no event says what was received
+	FileBytes   int64                                 // size of the file
+	FreeBytes   int64                                 // of it free for use again
 }
 
 // Stats walks nothing: it costs a stat of the file.
 func (l *Ledger) Stats() (Stats, error) {
 	c := l.counts.Load()
-	s := Stats{Outcomes: map[Outcome]uint64{}, Quarantined: map[Reason]uint64{}, Payments: map[string]uint64{}, Flagged: map[string]uint64{},
+	s := Stats{Outcomes: map[Outcome]uint64{}, Quarantined: map[Reason]uint64{}, States: map[Reason]map[QuarantineState]uint64{}, Payments: map[string]uint64{}, Flagged: map[string]uint64{},
 		Money: c.money, Invoices: c.invoices, Unknown: c.unknown}
 	for i, n := range c.flags {
 		s.Flagged[fold.Flags[i]] = n
@@ -124,8 +140,11 @@ func (l *Ledger) Stats() (Stats, error) {
 		s.Outcomes[Outcomes[i]] = n
 		s.Events += n
 	}
-	for i, n := range c.reasons {
-		s.Quarantined[Reasons[i]] = n
+	for i, reason := range Reasons {
+		s.Quarantined[reason], s.States[reason] = c.inQuarantine(reason), map[QuarantineState]uint64{}
+		for j, n := range c.held[i] {
+			s.States[reason][QuarantineStates[j]] = n
+		}
 	}
 	for i, n := range c.statuses {
 		switch {

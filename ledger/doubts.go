@@ -118,10 +118,10 @@ func (l *Ledger) Tells(e *Event) (tells bool, err error) {
 	return tells, err
 }
 
-// HeldFor lists the ids of events that lie in quarantine for a reason, the oldest first, behind a row; most at most. It tells the
-// row that it got to.
+// HeldFor lists the ids of events that lie in quarantine for a reason and need attention, the oldest first, behind a row; most
+// at most. It returns the row that it got to, too.
 func (l *Ledger) HeldFor(reason Reason, after uint64, most int) (ids []string, until uint64, err error) {
-	if l.counts.Load().reasons[slices.Index(Reasons[:], reason)] == 0 {
+	if l.counts.Load().held[slices.Index(Reasons[:], reason)][slices.Index(QuarantineStates[:], Attention)] == 0 {
 		return nil, after, nil
 	}
 	for len(ids) < most {
@@ -135,7 +135,14 @@ func (l *Ledger) HeldFor(reason Reason, after uint64, most int) (ids []string, u
 				if err != nil {
 					return err
 				}
-				if n++; r.reason == reason {
+				if n++; r.reason != reason {
+					continue
+				}
+				h, err := readHeld(tx, last)
+				if err != nil {
+					return err
+				}
+				if h != nil && h.state == Attention {
 					ids = append(ids, r.id)
 				}
 			}

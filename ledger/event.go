@@ -65,6 +65,8 @@ type Event struct {
 	Source     Source
 	Received   time.Time
 	Quarantine Reason // why it cannot be used; empty if it can
+	Expected   bool   // nothing is missing because it lies in quarantine; see [Expected]
+	Snapshot   string // of a thin event: the id of the event that tells the same with its object; empty if it names none
 	Facts      Facts
 	Raw        []byte // the body as it was signed
 }
@@ -82,7 +84,7 @@ type Result struct {
 // Append writes the event down once and folds it into its payment, in one transaction with its id.
 // It returns when that is on disk, or when ctx ends: the event may then still get in, so an error
 // means "unknown" unless it is [ErrOverloaded] or [ErrClosed]. A repeat of a known event is counted
-// and costs no commit. An event that lies in quarantine and can be used now is booked in its old row.
+// and costs no commit. An event that lies in quarantine and can be used now is booked in a new row, which refers to its old one.
 func (l *Ledger) Append(ctx context.Context, e *Event) (Result, error) {
 	if l.readOnly {
 		return Result{}, ErrReadOnly
@@ -143,7 +145,7 @@ func (e *Event) check(livemode bool) error {
 	if e.Livemode != livemode && e.Quarantine == "" {
 		return fmt.Errorf("the event %.40q is of %s mode: a ledger of the other one holds it in quarantine or not at all", e.ID, ModeName(e.Livemode))
 	}
-	if e.ID == "" || len(e.ID) > maxID || len(e.Account) > maxID || len(e.Context) > maxID || !slices.Contains(sources[:], e.Source) || e.Quarantine != "" && !slices.Contains(Reasons[:], e.Quarantine) {
+	if e.ID == "" || len(e.ID) > maxID || len(e.Account) > maxID || len(e.Context) > maxID || !slices.Contains(sources[:], e.Source) || e.Quarantine != "" && !slices.Contains(Reasons[:], e.Quarantine) || len(e.Snapshot) > maxID {
 		return fmt.Errorf("the event %.40q of source %q with the reason %q is not one the ledger can hold", e.ID, e.Source, e.Quarantine)
 	}
 	if err := e.Facts.Check(); err != nil {

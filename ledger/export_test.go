@@ -195,3 +195,6 @@ func (l *Ledger) FreshBytes() int { return l.fresh.bytes }
 
 // Settling tells that a generation is on its way to its places, as far as FreshBytes may be asked.
 func (l *Ledger) Settling() bool { return l.fresh.settled < len(l.fresh.settling) }
+
+// Waiting is how many events wait for the committer.
+func (l *Ledger) Waiting() int { return len(l.queue) }

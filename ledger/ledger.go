@@ -8,15 +8,15 @@
 //
 // One file, ledger.db, mode 0600, in a folder of mode 0700. Buckets (schema.go holds the codecs):
 //
-//	meta            schema version, mode, running counts
+//	meta            schema version, mode, running counts; and the thin events that wait for their snapshot event (quarantine.go)
 //	events          sequence          -> envelope, outcome and facts of an event, in arrival order
-//	bodies          sequence          -> the raw body, packed; apart, so that it can be deleted alone
-//	ids             livemode, id      -> sequence
+//	bodies          sequence          -> the raw body, packed, or the row that has it; apart, so that it can be deleted alone
+//	ids             livemode, id      -> sequence; of an event that left quarantine, that of its new row
 //	payments        payment id        -> the folded state, and the sequences of the events it was folded from
 //	payments_time   created, id       -> nothing: the order in which payments are listed
 //	links           other id          -> targets: an event named both; a target is its PaymentIntent, else its charge
 //	totals          day, currency, account -> what came and went on that day, in UTC
-//	quarantine      sequence          -> nothing: the events that could not be used
+//	quarantine      sequence          -> state of an event that lies in quarantine now
 //	dictionaries    number            -> what bodies have in common, to pack them against
 //	fresh           record            -> what a commit wrote under ids, on its way to its places (fresh.go)
 //

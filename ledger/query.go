@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -163,6 +164,10 @@ type EventRecord struct {
 	Sequence   uint64     `json:"sequence"`
 	Size       uint64     `json:"size"`    // bytes of the raw body
 	Repeats    uint64     `json:"repeats"` // deliveries after the first
+
+	Quarantine   *Quarantine    `json:"quarantine"`    // nil unless it lies in quarantine now
+	ReleasedFrom OrNullSequence `json:"released_from"` // the row of the same event that lay in quarantine before
+	ReleasedAs   OrNullSequence `json:"released_as"`   // the row in which the event was booked after it lay in quarantine in this one
 }
 
 func (l *Ledger) record(tx *txn, seq uint64, r *row) (*EventRecord, error) {
@@ -173,19 +178,34 @@ func (l *Ledger) record(tx *txn, seq uint64, r *row) (*EventRecord, error) {
 	l.mu.Lock()
 	waiting := l.repeats[seq]
 	l.mu.Unlock()
-	return &EventRecord{
+	rec := &EventRecord{
 		Object: "event_record", ID: r.id, Type: OrNull(r.typ), Account: OrNull(r.account), Context: OrNull(r.context), Livemode: r.livemode,
 		Created: OrNullTime(r.created), Received: OrNullTime(time.UnixMilli(r.received).Unix()), APIVersion: OrNull(r.apiVersion),
 		Outcome: r.outcome, Reason: OrNull(r.reason), PaymentID: OrNull(payment), Source: r.source,
-		Sequence: seq, Size: r.size, Repeats: r.repeats + waiting,
-	}, nil
+		Sequence: seq, Size: r.size, Repeats: r.repeats + waiting, ReleasedFrom: OrNullSequence(r.released),
+	}
+	if r.outcome != Quarantined {
+		return rec, nil
+	}
+	h, err := readHeld(tx, seq)
+	if err != nil {
+		return nil, err
+	}
+	if h != nil {
+		rec.Quarantine = &Quarantine{r.reason, h.state}
+		return rec, nil
+	}
+	as, _, err := lookupID(tx, r.livemode, r.id)
+	rec.ReleasedAs = OrNullSequence(as)
+	return rec, err
 }
 
 // EventQuery chooses events. Empty fields choose all.
 type EventQuery struct {
 	Type    string
 	Outcome Outcome
-	After   string // the id of the event before the page
+	After   string // the id of the event before the page; of one that left quarantine, its newest row
+	Below   uint64 // the sequence of the row before the page, in place of After; 0 for none
 	Limit   int
 }
 
@@ -196,6 +216,9 @@ func (l *Ledger) Events(q EventQuery) (page []*EventRecord, more bool, err error
 		bucket = bucketQuarantine // few among many: they have an index
 	}
 	var below []byte
+	if q.Below != 0 {
+		below = seqKey(q.Below)
+	}
 	if q.After != "" {
 		seq, err := l.eventCursor(q.After)
 		if err != nil {
@@ -217,7 +240,7 @@ func (l *Ledger) PaymentEvents(id string, q EventQuery) (page []*EventRecord, mo
 	if err != nil {
 		return nil, false, err
 	}
-	below := uint64(math.MaxUint64)
+	below := cmp.Or(q.Below, math.MaxUint64)
 	if q.After != "" {
 		if below, err = l.eventCursor(q.After); err != nil {
 			return nil, false, err
@@ -327,7 +350,7 @@ func (l *Ledger) Body(id string) (raw []byte, err error) {
 }
 
 func (l *Ledger) readBody(tx *txn, seq uint64) ([]byte, error) {
-	stored, err := get(tx, bucketBodies, seqKey(seq))
+	stored, err := readBody(tx, seq)
 	if err != nil {
 		return nil, err
 	}

@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -54,7 +56,7 @@ func Rebuild(ctx context.Context, opts Options, decode bool) (_ *Rebuilt, err er
 		return nil, err
 	}
 	removeLeftovers(opts.Dir)
-	r := &rebuild{source: source, opts: opts, decode: decode, done: Rebuilt{Path: path}}
+	r := &rebuild{source: source, opts: opts, decode: decode, usable: map[uint64]bool{}, done: Rebuilt{Path: path}}
 	made, err := r.write(ctx)
 	if made != "" {
 		defer os.Remove(made) // it has another name by then, or is of no use
@@ -88,7 +90,9 @@ type rebuild struct {
 	decode   bool
 	livemode bool
 	received int64 // of the row before
-	done     Rebuilt
+	// usable are rows in quarantine that the decoder can use and that no row read so far refers to.
+	usable map[uint64]bool
+	done   Rebuilt
 }
 
 // write makes the new file and returns its name.
@@ -144,8 +148,7 @@ func (r *rebuild) rows(ctx context.Context, from *txn, to *bolt.DB) error {
 			return err
 		}
 		err := to.Update(func(tx *bolt.Tx) error {
-			tx.Bucket(bucketEvents).FillPercent, tx.Bucket(bucketBodies).FillPercent = 1, 1 // they are only ever appended to
-			b := &booking{tx: inPlace(tx), counts: sum, livemode: r.livemode}
+			b := r.booking(tx, sum, next-1)
 			for range rebuildStep {
 				if whole = key == nil; whole {
 					break
@@ -166,17 +169,43 @@ func (r *rebuild) rows(ctx context.Context, from *txn, to *bolt.DB) error {
 			return err
 		}
 	}
-	r.done.Events = next - 1
+	last := next - 1
+	for seqs := range slices.Chunk(slices.Sorted(maps.Keys(r.usable)), rebuildStep) {
+		err := to.Update(func(tx *bolt.Tx) error {
+			b := r.booking(tx, sum, last)
+			for _, seq := range seqs {
+				if err := r.release(b, from, seq); err != nil {
+					return fmt.Errorf("event row %d: %w", seq, err)
+				}
+			}
+			sum, last = b.counts, b.last
+			return b.writeSums()
+		})
+		if err != nil {
+			return err
+		}
+	}
+	r.done.Events = last
 	for _, n := range sum.statuses {
 		r.done.Payments += n
 	}
 	return nil
 }
 
+// booking begins a transaction on the new file, behind its last row.
+func (r *rebuild) booking(tx *bolt.Tx, sum counts, last uint64) *booking {
+	tx.Bucket(bucketEvents).FillPercent, tx.Bucket(bucketBodies).FillPercent = 1, 1 // they are only ever appended to
+	return &booking{tx: inPlace(tx), counts: sum, last: last, livemode: r.livemode, bodies: r.source.bodies}
+}
+
 // row writes one row.
 func (r *rebuild) row(b *booking, from *txn, seq uint64, stored []byte) error {
 	old, err := r.read(seq, stored)
-	body, bodyErr := get(from, bucketBodies, seqKey(seq))
+	kept, bodyErr := get(from, bucketBodies, seqKey(seq))
+	body := kept
+	if bodyErr == nil {
+		body, bodyErr = readBody(from, seq)
+	}
 	switch {
 	case err != nil && (bodyErr != nil || body == nil || r.opts.Decode == nil):
 		return fmt.Errorf("%w; nor is there a sound body to make it from again: restore a copy of the ledger", err)
@@ -185,25 +214,102 @@ func (r *rebuild) row(b *booking, from *txn, seq uint64, stored []byte) error {
 		if rawErr != nil {
 			return fmt.Errorf("%w; its body: %w", err, rawErr)
 		}
-		old = r.again(raw)
+		if old, err = r.again(b, from, seq, raw, rowOfBody(kept)); err != nil {
+			return err
+		}
 		r.done.Mended++
 	case bodyErr != nil:
 		return fmt.Errorf("its body: %w", bodyErr)
 	case body == nil && (r.decode || old.undecoded):
-		r.done.Gone++
+		if old.outcome != Quarantined { // else it left quarantine, and its new row counts
+			r.done.Gone++
+		}
 	case body != nil && (r.decode || old.undecoded):
 		raw, err := r.source.bodies.decode(body)
 		if err != nil {
 			return fmt.Errorf("its body: %w", err)
 		}
-		r.reread(&old.row, raw)
+		counted := r.done
+		if r.reread(&old.row, seq, raw); rowOfBody(kept) != 0 { // the body counted with the row that it is stored with
+			r.done = counted
+		}
 	}
 	r.received = old.received
-	if keep := r.opts.Retention; keep > 0 && body != nil && old.outcome != Quarantined && time.Since(time.UnixMilli(old.received)) > keep {
+	delete(r.usable, old.released)
+	var entry *held
+	if old.outcome == Quarantined {
+		if entry, err = r.entry(b, from, seq, &old.row, body); err != nil {
+			return err
+		}
+	}
+	return r.put(b, &old.row, seq, bytes.Clone(kept), entry)
+}
+
+// put writes a row to the new file, without its body if that is older than bodies are kept.
+func (r *rebuild) put(b *booking, row *row, seq uint64, body []byte, entry *held) error {
+	if keep := r.opts.Retention; keep > 0 && body != nil && row.expires() && time.Since(time.UnixMilli(row.received)) > keep {
 		body = nil
 		r.done.Expired++
+		if row.released != 0 {
+			if err := remove(b.tx, bucketBodies, seqKey(row.released)); err != nil {
+				return err
+			}
+		}
 	}
-	return b.restore(&old.row, seq, bytes.Clone(body))
+	return b.restore(row, seq, body, entry)
+}
+
+// entry makes the entry in quarantine of a row that lies there, or did until a later row.
+func (r *rebuild) entry(b *booking, from *txn, seq uint64, row *row, body []byte) (*held, error) {
+	var had *held
+	if r.done.Schema >= heldSchema {
+		had, _ = readHeld(from, seq) // a damaged one is made anew
+	}
+	expected, snapshot := false, ""
+	switch {
+	case r.opts.Decode != nil && body != nil && (had == nil || r.decode):
+		raw, err := r.source.bodies.decode(body)
+		if err != nil {
+			return nil, fmt.Errorf("its body: %w", err)
+		}
+		e := r.opts.Decode(raw)
+		expected, snapshot = e.Expected, e.Snapshot
+	case had != nil:
+		expected, snapshot = had.state == Expected, had.awaits
+	}
+	entry, err := holds(b.tx, row.id, row.livemode, expected, snapshot)
+	if err == nil && had != nil && had.state == Dismissed {
+		entry.state = Dismissed
+	}
+	return entry, err
+}
+
+// release books an event in quarantine, which the decoder can use, in a new row behind all others.
+func (r *rebuild) release(b *booking, from *txn, seq uint64) error {
+	old, err := readRow(b.tx, seq)
+	if err != nil {
+		return err
+	}
+	body, err := readBody(from, seq)
+	if err != nil {
+		return err
+	}
+	raw, err := r.source.bodies.decode(body)
+	if err != nil {
+		return err
+	}
+	made := *old
+	made.outcome, made.reason, made.released, made.repeats = Recorded, "", seq, 0
+	made.restates(r.opts.Decode(raw))
+	r.done.Released++
+	return r.put(b, &made, b.last+1, bodyOf(seq), nil)
+}
+
+// restates replaces what a row says of its body.
+func (r *row) restates(e *Event) {
+	r.typ, r.created, r.apiVersion, r.facts = e.Type, e.Created, e.APIVersion, e.Facts
+	// They may have been known by the way the event was read.
+	r.account, r.context = cmp.Or(e.Account, r.account), cmp.Or(e.Context, r.context)
 }
 
 // backup copies the old file as it is: a version that wrote it can go back to it.
@@ -250,8 +356,9 @@ type oldRow struct {
 	undecoded bool // that schema's decoder did not read what the body states
 }
 
-// reread replaces what a row says of its body by what the body says to the present decoder. What that cannot use stays as it was.
-func (r *rebuild) reread(old *row, raw []byte) {
+// reread replaces what a row says of its body by what the body says to the present decoder. What that cannot use stays as it
+// was. A row in quarantine stays there; what can be used of those gets a new row at the end.
+func (r *rebuild) reread(old *row, seq uint64, raw []byte) {
 	if r.opts.Decode == nil {
 		return
 	}
@@ -265,17 +372,16 @@ func (r *rebuild) reread(old *row, raw []byte) {
 		return
 	}
 	r.done.Decoded++
-	old.typ, old.created, old.apiVersion, old.facts = e.Type, e.Created, e.APIVersion, e.Facts
-	// They may have been known by the way the event was read.
-	old.account, old.context = cmp.Or(e.Account, old.account), cmp.Or(e.Context, old.context)
 	if old.outcome == Quarantined {
-		old.outcome, old.reason, old.released = Recorded, "", true
-		r.done.Released++
+		r.usable[seq] = true
+		return
 	}
+	old.restates(e)
 }
 
-// again makes a row that is lost from its body. When it came is not in there: no earlier than the row before.
-func (r *rebuild) again(raw []byte) *oldRow {
+// again makes a row that is lost from its body, which it has from the row other if that is not 0. When it came is not in
+// there: no earlier than the row before.
+func (r *rebuild) again(b *booking, from *txn, seq uint64, raw []byte, other uint64) (*oldRow, error) {
 	e := r.opts.Decode(raw)
 	source := Webhook
 	if strings.HasPrefix(e.ID, FetchedPrefix) {
@@ -285,16 +391,58 @@ func (r *rebuild) again(raw []byte) *oldRow {
 		id: e.ID, typ: e.Type, account: e.Account, context: e.Context, livemode: e.Livemode, created: e.Created, received: max(r.received, e.Created*1000),
 		apiVersion: e.APIVersion, source: source, size: uint64(len(raw)), reason: e.Quarantine, facts: e.Facts, outcome: Recorded,
 	}
-	if e.Quarantine != "" {
+	if made.reason == "" && r.releasedLater(from, seq) {
+		made.reason = Undecodable // or another one, which is lost
+	}
+	if made.reason != "" {
 		made.outcome, made.facts = Quarantined, Facts{}
 	}
-	return &oldRow{row: made}
+	if other == 0 { // it may be the usable form of an event that lay in quarantine
+		had, known, err := lookupID(b.tx, e.Livemode, e.ID)
+		if err != nil {
+			return nil, err
+		}
+		if known {
+			before, err := readRow(b.tx, had)
+			if err != nil {
+				return nil, err
+			}
+			if before.outcome == Quarantined {
+				other = had
+			}
+		}
+	}
+	made.released = other
+	return &oldRow{row: made}, nil
+}
+
+// releasedLater reports whether a row of the old file refers to that one as the one in which its event lay in quarantine.
+func (r *rebuild) releasedLater(from *txn, seq uint64) bool {
+	c := from.Bucket(bucketEvents).Cursor()
+	for key, stored := c.Seek(seqKey(seq + 1)); key != nil; key, stored = c.Next() {
+		if len(key) != 8 {
+			continue
+		}
+		if later, err := r.read(seqOf(key), stored); err == nil && later.released == seq {
+			return true
+		}
+	}
+	return false
 }
 
 // restore writes a row that has been in a ledger before. What came of it when it arrived stands, unless it is
-// about a payment only now, or no longer.
-func (b *booking) restore(r *row, seq uint64, body []byte) (err error) {
+// about a payment only now, or no longer. entry is nil unless it lies in quarantine.
+func (b *booking) restore(r *row, seq uint64, body []byte, entry *held) (err error) {
 	var c consequences
+	var old *row
+	if r.released != 0 {
+		if old, err = readRow(b.tx, r.released); err != nil {
+			return err
+		}
+		if old.outcome != Quarantined || old.id != r.id || old.livemode != r.livemode {
+			return fmt.Errorf("%w: it refers to row %d, which is not the same event in quarantine", ErrCorrupt, r.released)
+		}
+	}
 	if r.outcome != Quarantined && r.facts.Named() != "" {
 		if c, err = b.follow(r, seq); err != nil {
 			return err
@@ -305,15 +453,19 @@ func (b *booking) restore(r *row, seq uint64, body []byte) (err error) {
 	} else if r.outcome != Quarantined {
 		r.outcome = Recorded
 	}
-	return b.record(r, seq, body, nil, &c)
+	a, err := b.arrive(r, old, entry)
+	if err != nil {
+		return err
+	}
+	return b.record(r, seq, body, old, &a, &c)
 }
 
 // decodeRow1 reads a row of schema 1, which knew no facts but a PaymentIntent's.
 func decodeRow1(value []byte) (*oldRow, error) {
 	d := decoder{buf: value, plain: true, before5: true}
 	var r oldRow
-	var intent bool
-	d.flags(&r.livemode, &r.released, &intent)
+	var intent, released bool
+	d.flags(&r.livemode, &released, &intent)
 	d.envelope(&r.row)
 	if intent {
 		in := d.intent()

@@ -157,7 +157,7 @@ func TestARebuildGivesTheSame(t *testing.T) {
 			}
 			want := ledger.Rebuilt{Schema: 5, Events: proof.Events, Payments: proof.Payments, Path: path, Kept: done.Kept}
 			if again {
-				want.Decoded = proof.Events
+				want.Decoded = proof.Bodies
 			}
 			if *done != want {
 				t.Errorf("it tells %+v, want %+v", *done, want)
@@ -400,7 +400,7 @@ func TestARebuildDecodes(t *testing.T) {
 			t.Errorf("%s: the payment is %+v, %v, want it %s", id, p, err, status)
 		}
 	}
-	if rec, err := l.Event("held"); err != nil || rec.Outcome != ledger.Applied || rec.Sequence != 5 || rec.Repeats != 1 || rec.Reason != "" {
+	if rec, err := l.Event("held"); err != nil || rec.Outcome != ledger.Applied || rec.Sequence != 6 || rec.ReleasedFrom != 5 || rec.Repeats != 0 || rec.Reason != "" {
 		t.Errorf("what left quarantine is %+v, %v", rec, err)
 	}
 	if err := l.Close(); err != nil {

@@ -9,8 +9,9 @@ import (
 	"time"
 )
 
-// Release decodes an event that lies in quarantine again, and books it in its own row if it can be used
-// now. It returns what the event is then; for one that is not in quarantine, what it was anyway.
+// Release decodes an event that lies in quarantine again, and books it in a new row if it can be used now. That row has the
+// source and the time of receipt of the old one, and shares its body. Release returns what the event is then; for one that is
+// not in quarantine, what it was anyway.
 func (l *Ledger) Release(ctx context.Context, id string) (Result, error) {
 	if l.opts.Decode == nil {
 		return Result{}, ErrReadOnly
@@ -44,7 +45,11 @@ func (l *Ledger) Release(ctx context.Context, id string) (Result, error) {
 		return Result{}, fmt.Errorf("%w: event %s reads as %s of %s mode now, and stays in quarantine so that it is not booked twice", ErrOtherID, old.id, e.ID, ModeName(e.Livemode))
 	}
 	if e.Quarantine != "" {
-		return Result{Status: Quarantined, Reason: e.Quarantine, Sequence: seq, Repeat: true}, nil
+		err := l.judge(ctx, e)
+		if errors.Is(err, ErrNotQuarantined) { // a delivery was faster
+			err = nil
+		}
+		return Result{Status: Quarantined, Reason: e.Quarantine, Sequence: seq, Repeat: true}, err
 	}
 	e.Source, e.Received, e.Raw = old.source, time.UnixMilli(old.received), raw
 	e.Account, e.Context = cmp.Or(e.Account, old.account), cmp.Or(e.Context, old.context)

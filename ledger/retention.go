@@ -3,12 +3,14 @@ package ledger
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 )
 
-// Retention deletes raw bodies that are older than they are to be kept; what they said stays for good,
-// and so does a body in quarantine. It goes from the oldest on, in steps that share the transactions of
-// the events that come meanwhile.
+// Retention deletes raw bodies that are older than they are to be kept; what they said is kept permanently,
+// and so is a body in quarantine. It goes from the oldest on, in steps that share the transactions of
+// the events that come meanwhile. The body of an event that left quarantine is deleted with that of its new
+// row, when that is due.
 //
 // bbolt writes its whole list of free pages with every commit. So the deleting waits while that is long
 // already: a body may stay a while longer than it should, until intake has used the space.
@@ -71,7 +73,7 @@ func (l *Ledger) expire(ctx context.Context, before time.Time) (deleted int, mor
 	}
 	gone := 0
 	err = l.do(ctx, func(b *booking) error {
-		var keys [][]byte
+		var keys, old [][]byte
 		for _, seq := range s.rows {
 			r, err := readRow(b.tx, seq)
 			if err != nil {
@@ -79,17 +81,18 @@ func (l *Ledger) expire(ctx context.Context, before time.Time) (deleted int, mor
 			}
 			if r.expires() && b.tx.Bucket(bucketBodies).Get(seqKey(seq)) != nil {
 				keys = append(keys, seqKey(seq))
+				if r.released != 0 {
+					old = append(old, seqKey(r.released))
+				}
 			}
 		}
 		b.writing = true
-		for _, key := range keys {
+		for _, key := range slices.Concat(keys, old) {
 			if err := remove(b.tx, bucketBodies, key); err != nil {
 				return err
 			}
 		}
-		if b.counts.expired == s.from { // else an event left quarantine meanwhile, and its body is to be looked at
-			b.counts.expired = s.to
-		}
+		b.counts.expired = max(b.counts.expired, s.to)
 		gone = len(keys)
 		return nil
 	})
@@ -99,7 +102,7 @@ func (l *Ledger) expire(ctx context.Context, before time.Time) (deleted int, mor
 	return gone, s.more, nil
 }
 
-// expires: the row's body is not kept for good.
+// expires reports whether the body can be deleted because of its row's age.
 func (r *row) expires() bool { return r.outcome != Quarantined }
 
 // overdue is a stretch of rows that were looked at, and those among them whose bodies are to go.

@@ -11,7 +11,7 @@ type row struct {
 	source                                Source
 	outcome                               Outcome
 	reason                                Reason
-	released                              bool // it was in quarantine once, and was booked later
+	released                              uint64 // the row in which the event lay in quarantine; 0 if there is none
 	size                                  uint64
 	repeats                               uint64
 	facts                                 Facts
@@ -31,7 +31,10 @@ func (r *row) repeat(seq uint64, payment string) Result {
 
 func (r *row) encode() []byte {
 	e := encoder{buf: make([]byte, 0, 256)}
-	e.flags(r.livemode, r.released)
+	e.flags(r.livemode, r.released != 0)
+	if r.released != 0 {
+		e.uint(r.released)
+	}
 	e.byte(byte(slices.Index(Outcomes[:], r.outcome)))
 	e.byte(byte(slices.Index(Reasons[:], r.reason) + 1))
 	e.byte(byte(slices.Index(sources[:], r.source)))
@@ -53,19 +56,25 @@ func decodeRow(value []byte) (*row, error) {
 	return readRowOf(decoder{buf: value})
 }
 
+// decodeRow4 reads a row of schema 3 or 4, where an event that left quarantine was booked in the row it had.
+func decodeRow4(value []byte) (*row, error) {
+	return readRowOf(decoder{buf: value, before5: true})
+}
+
 // decodeRow2 reads a row of schema 2, whose texts were plain.
 func decodeRow2(value []byte) (*row, error) {
 	return readRowOf(decoder{buf: value, plain: true, before5: true})
 }
 
-// decodeRow4 reads a row of schemas 3 and 4.
-func decodeRow4(value []byte) (*row, error) {
-	return readRowOf(decoder{buf: value, before5: true})
-}
-
 func readRowOf(d decoder) (*row, error) {
 	var r row
-	d.flags(&r.livemode, &r.released)
+	var released bool
+	d.flags(&r.livemode, &released)
+	if released && !d.before5 {
+		if r.released = d.uint(); r.released == 0 {
+			d.fail()
+		}
+	}
 	d.envelope(&r)
 	d.facts(&r.facts)
 	return &r, d.end()

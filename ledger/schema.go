@@ -10,6 +10,9 @@ import (
 // schemaVersion is that of the layout and the codecs in this file. A file with a greater one is refused.
 const schemaVersion = 5
 
+// heldSchema is the first in which an entry in quarantine has a state.
+const heldSchema = 5
+
 var (
 	bucketMeta         = []byte("meta")
 	bucketEvents       = []byte("events")
@@ -167,12 +170,22 @@ func lastDelivery(tx *txn) int64 {
 	c := tx.Bucket(bucketEvents).Cursor()
 	key, _ := c.Last()
 	for n := 0; key != nil && n < maxLooked; n++ {
-		if r, err := readRow(tx, seqOf(key)); err == nil && r.source == Webhook {
+		if r, err := readRow(tx, seqOf(key)); err == nil && r.source == Webhook && r.delivered(tx) {
 			return r.received
 		}
 		key, _ = c.Prev()
 	}
 	return 0
+}
+
+// delivered reports whether the row came with a delivery of its own: an event that was released from quarantine did not, and has
+// the time of its first delivery.
+func (r *row) delivered(tx *txn) bool {
+	if r.released == 0 {
+		return true
+	}
+	old, err := readRow(tx, r.released)
+	return err == nil && old.received != r.received
 }
 
 // maxLooked rows are looked at for a delivery: more are seldom fetched at once.

@@ -1,0 +1,288 @@
+package ledger
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+)
+
+// What lies in quarantine has a row like any other event, whose outcome is Quarantined, and an entry in the bucket
+// quarantine. An event that becomes usable is booked in a new row, which refers to the old one. The old row stays as it is,
+// because a view of the journal up to a sequence must never change; only its entry is removed.
+//
+// The new row is the one that the id index finds. It shares the body of the old row if it was made from that.
+
+// ErrNotQuarantined: the event is known and does not lie in quarantine.
+var ErrNotQuarantined = errors.New("the event is not in quarantine")
+
+// QuarantineState says whether a person has to look at an event in quarantine.
+type QuarantineState string
+
+// States of an event in quarantine.
+const (
+	Attention QuarantineState = "attention" // a person should look at it
+	Expected  QuarantineState = "expected"  // it belongs there: nothing is missing because of it
+	Dismissed QuarantineState = "dismissed" // a person has looked at it
+)
+
+// QuarantineStates are all of them, in the order the codes are kept in.
+var QuarantineStates = [...]QuarantineState{Attention, Expected, Dismissed}
+
+// Quarantine is shown with an event that lies in quarantine now.
+type Quarantine struct {
+	Reason Reason          `json:"reason"`
+	State  QuarantineState `json:"state"`
+}
+
+// held is the entry of an event in quarantine.
+type held struct {
+	state QuarantineState
+	// awaits is the id of the snapshot event that a thin event names, while the ledger does not hold it; empty otherwise.
+	awaits string
+}
+
+func (h *held) encode() []byte {
+	var e encoder
+	e.byte(byte(slices.Index(QuarantineStates[:], h.state)))
+	e.string(h.awaits)
+	return e.buf
+}
+
+func decodeHeld(value []byte) (*held, error) {
+	d := decoder{buf: value}
+	h := &held{state: pick(&d, QuarantineStates[:], int(d.byte())), awaits: d.string()}
+	return h, d.end()
+}
+
+// readHeld reads the entry of a row in quarantine, nil where there is none.
+func readHeld(tx *txn, seq uint64) (*held, error) {
+	value, err := get(tx, bucketQuarantine, seqKey(seq))
+	if err != nil || value == nil {
+		return nil, err
+	}
+	h, err := decodeHeld(value)
+	if err != nil {
+		return nil, fmt.Errorf("quarantine of event row %d: %w", seq, err)
+	}
+	return h, nil
+}
+
+// awaitsPrefix begins the keys in the bucket meta by which a thin event is found when its snapshot event comes.
+const awaitsPrefix = "awaits/"
+
+// awaitsKey is the prefix, the snapshot event's key in the id index, a slash, and the thin event's sequence.
+func awaitsKey(tx *txn, livemode bool, snapshot string, seq uint64) []byte {
+	return slices.Concat([]byte(awaitsPrefix), tx.idKey(livemode, snapshot), []byte("/"), seqKey(seq))
+}
+
+// holds makes the entry of an event that is to lie in quarantine.
+func holds(tx *txn, id string, livemode, expected bool, snapshot string) (*held, error) {
+	if expected {
+		return &held{state: Expected}, nil
+	}
+	if snapshot == "" || snapshot == id {
+		return &held{state: Attention}, nil
+	}
+	_, known, err := lookupID(tx, livemode, snapshot)
+	if err != nil {
+		return nil, err
+	}
+	if known {
+		return &held{state: Expected}, nil
+	}
+	return &held{state: Attention, awaits: snapshot}, nil
+}
+
+// awaiting lists the rows of thin events in quarantine whose snapshot event has that id.
+func (b *booking) awaiting(livemode bool, id string) (seqs []uint64, err error) {
+	if thin := &b.counts.held[slices.Index(Reasons[:], ThinEvent)]; thin[0]+thin[2] == 0 {
+		return nil, nil // nearly always
+	}
+	prefix := awaitsKey(b.tx, livemode, id, 0)
+	prefix = prefix[:len(prefix)-8]
+	c := b.tx.Bucket(bucketMeta).Cursor()
+	for key, _ := c.Seek(prefix); bytes.HasPrefix(key, prefix) && len(key) == len(prefix)+8; key, _ = c.Next() {
+		seqs = append(seqs, seqOf(key))
+	}
+	return seqs, nil
+}
+
+// arrival is what a new row changes in the quarantine, read before anything is written.
+type arrival struct {
+	entry *held    // of the row itself
+	leave *held    // of the old row of its event, which leaves quarantine
+	woken []waking // thin events whose snapshot event it is
+}
+
+// waking is a thin event in quarantine whose snapshot event has come.
+type waking struct {
+	seq      uint64
+	livemode bool
+	reason   Reason
+	held     *held
+}
+
+// arrive reads what a new row changes in the quarantine. entry is nil unless the row lies there itself.
+func (b *booking) arrive(r *row, old *row, entry *held) (a arrival, err error) {
+	a.entry = entry
+	if old != nil {
+		if a.leave, err = readHeld(b.tx, r.released); err != nil {
+			return a, err
+		}
+		if a.leave == nil {
+			return a, fmt.Errorf("%w: event row %d has no entry in quarantine", ErrCorrupt, r.released)
+		}
+		return a, nil // its id was known before
+	}
+	seqs, err := b.awaiting(r.livemode, r.id)
+	if err != nil {
+		return a, err
+	}
+	for _, seq := range seqs {
+		thin, err := readRow(b.tx, seq)
+		if err != nil {
+			return a, err
+		}
+		h, err := readHeld(b.tx, seq)
+		if err != nil {
+			return a, err
+		}
+		if h == nil {
+			return a, fmt.Errorf("%w: event row %d waits for a snapshot event outside of quarantine", ErrCorrupt, seq)
+		}
+		a.woken = append(a.woken, waking{seq, thin.livemode, thin.reason, h})
+	}
+	return a, nil
+}
+
+// quarantine writes what a row changes in the quarantine.
+func (b *booking) quarantine(r *row, seq uint64, old *row, a *arrival) error {
+	if a.entry != nil {
+		if err := b.hold(seq, r.livemode, a.entry); err != nil {
+			return err
+		}
+		b.counts.quarantined(r.reason, a.entry.state, +1)
+	}
+	if old != nil {
+		if err := b.unhold(r.released, old.livemode, a.leave); err != nil {
+			return err
+		}
+		b.counts.event(old, -1)
+		b.counts.quarantined(old.reason, a.leave.state, -1)
+		b.counts.released++
+	}
+	for _, w := range a.woken {
+		if err := b.restate(w.seq, w.livemode, w.reason, w.held, &held{state: stateOnceKnown(w.held.state)}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// stateOnceKnown is the state of a thin event whose snapshot event has come.
+func stateOnceKnown(before QuarantineState) QuarantineState {
+	if before == Dismissed {
+		return Dismissed
+	}
+	return Expected
+}
+
+// hold writes an entry in quarantine.
+func (b *booking) hold(seq uint64, livemode bool, h *held) error {
+	if h.awaits != "" {
+		if err := put(b.tx, bucketMeta, awaitsKey(b.tx, livemode, h.awaits, seq), nil); err != nil {
+			return err
+		}
+	}
+	return put(b.tx, bucketQuarantine, seqKey(seq), h.encode())
+}
+
+// unhold removes an entry from quarantine.
+func (b *booking) unhold(seq uint64, livemode bool, h *held) error {
+	if h.awaits != "" {
+		if err := remove(b.tx, bucketMeta, awaitsKey(b.tx, livemode, h.awaits, seq)); err != nil {
+			return err
+		}
+	}
+	return remove(b.tx, bucketQuarantine, seqKey(seq))
+}
+
+// restate replaces an entry in quarantine.
+func (b *booking) restate(seq uint64, livemode bool, reason Reason, from, to *held) error {
+	if err := b.unhold(seq, livemode, from); err != nil {
+		return err
+	}
+	b.counts.quarantined(reason, from.state, -1)
+	b.counts.quarantined(reason, to.state, +1)
+	return b.hold(seq, livemode, to)
+}
+
+// Dismiss notes that a person has looked at an event in quarantine. It stays there and raises no alarm any more. It returns
+// [ErrNotFound] for an unknown id and [ErrNotQuarantined] for an event that does not lie there.
+func (l *Ledger) Dismiss(ctx context.Context, id string) error {
+	return l.change(ctx, id, func(_ *booking, _ *row, h *held) (*held, error) {
+		return &held{state: Dismissed, awaits: h.awaits}, nil
+	})
+}
+
+// judge decides again whether an event that stays in quarantine is expected there: another decoder may know better.
+func (l *Ledger) judge(ctx context.Context, e *Event) error {
+	return l.change(ctx, e.ID, func(b *booking, r *row, h *held) (*held, error) {
+		to, err := holds(b.tx, r.id, r.livemode, e.Expected, e.Snapshot)
+		if err == nil && h.state == Dismissed {
+			to.state = Dismissed
+		}
+		return to, err
+	})
+}
+
+// change replaces the entry of an event in quarantine. It costs no commit where nothing changes.
+func (l *Ledger) change(ctx context.Context, id string, decide func(b *booking, r *row, h *held) (*held, error)) error {
+	find := func(b *booking) (seq uint64, r *row, from, to *held, err error) {
+		if seq, err = l.find(b.tx, id); err != nil {
+			return seq, nil, nil, nil, err
+		}
+		if r, err = readRow(b.tx, seq); err != nil {
+			return seq, nil, nil, nil, err
+		}
+		if from, err = readHeld(b.tx, seq); err != nil {
+			return seq, nil, nil, nil, err
+		}
+		if from == nil {
+			return seq, nil, nil, nil, fmt.Errorf("%w: %s is %s", ErrNotQuarantined, id, r.outcome)
+		}
+		to, err = decide(b, r, from)
+		return seq, r, from, to, err
+	}
+	same := false
+	err := l.view(func(tx *txn) error {
+		_, _, from, to, err := find(&booking{tx: tx})
+		same = err == nil && *from == *to
+		return err
+	})
+	if err != nil || same {
+		return err
+	}
+	return l.do(ctx, func(b *booking) error {
+		seq, r, from, to, err := find(b)
+		if err != nil || *from == *to {
+			return err
+		}
+		b.writing = true
+		return b.restate(seq, r.livemode, r.reason, from, to)
+	})
+}
+
+// OrNullSequence is the sequence of a row that JSON shows as null where there is none.
+type OrNullSequence uint64
+
+// MarshalJSON writes null for no row.
+func (n OrNullSequence) MarshalJSON() ([]byte, error) {
+	if n == 0 {
+		return []byte("null"), nil
+	}
+	return strconv.AppendUint(nil, uint64(n), 10), nil
+}
