@@ -221,12 +221,13 @@ func (r *Receiver) likelyCause(rejection *stripe.Rejection, sig stripe.Signature
 		return "the body is a thin event: an event destination of thin payloads sends here, whose secret is not in STRIPE_WEBHOOK_SECRET; delete it, or make it one of snapshot payloads"
 	case said.Livemode != nil && *said.Livemode != r.Livemode:
 		return "the body is of " + ledger.ModeName(*said.Livemode) + " mode and this receiver of " + ledger.ModeName(r.Livemode) + " mode: each mode has endpoints and secrets of its own; have that endpoint send to the receiver of its mode"
-	case strings.HasPrefix(req.UserAgent(), "Stripe/") && !strings.Contains(string(body[:min(len(body), 16)]), "\n"):
-		return "the body was rewritten on its way: Stripe's is indented and this is not; have the proxy in front pass it on byte for byte"
 	case r.diagnosis.verified.Load() > 0:
 		return "other events verify: the sender is not Stripe, or a second endpoint sends here, or the secret was rolled; add its secret to STRIPE_WEBHOOK_SECRET, separated by a comma"
 	case r.Verifier.FromCLI():
 		return "STRIPE_WEBHOOK_SECRET holds the secret of stripe listen, and what comes was signed by an endpoint, which has its own (Dashboard, Workbench, Webhooks, your endpoint)"
+	case strings.HasPrefix(req.UserAgent(), "Stripe/") && !strings.Contains(string(body[:min(len(body), 16)]), "\n"):
+		return "STRIPE_WEBHOOK_SECRET is probably not that of the endpoint that sends here (each has its own, and so has stripe listen); " +
+			"or else a proxy in front rewrites the body, which is not indented as Stripe's usually is: have it pass the body on byte for byte"
 	}
 	return "no event has verified since the start: STRIPE_WEBHOOK_SECRET is probably that of another endpoint (each has its own, and so has stripe listen), or a proxy in front changes the body"
 }

@@ -97,14 +97,20 @@ func explainKey(err error) error {
 
 // own is the endpoint that was named, or the only one of the address.
 func (e *endpoints) own(named []string) (*stripe.Endpoint, error) {
-	var same []stripe.Endpoint
+	var same, queried []stripe.Endpoint
 	for _, it := range e.all {
 		if len(named) == 1 && it.ID == named[0] {
 			return &it, nil
 		}
-		if it.URL == e.address {
+		switch {
+		case it.URL == e.address:
 			same = append(same, it)
+		case reconcile.SameURL(it.URL, e.address):
+			queried = append(queried, it)
 		}
+	}
+	if len(same) == 0 {
+		same = queried
 	}
 	switch {
 	case len(named) == 1:

@@ -2,7 +2,9 @@ package reconcile
 
 import (
 	"fmt"
+	"maps"
 	"net/url"
+	"slices"
 	"strings"
 
 	"tillhook/ledger"
@@ -21,6 +23,7 @@ const (
 	EndpointScheme     = "endpoint_scheme"
 	EndpointCount      = "endpoint_count"
 	EndpointPayload    = "endpoint_payload"
+	EndpointScope      = "endpoint_scope"
 )
 
 // maxEndpoints an account can have. https://docs.stripe.com/webhooks
@@ -29,7 +32,7 @@ const maxEndpoints = 16
 // Audit is what Stripe's list of endpoints says of ours.
 type Audit struct {
 	Endpoint *stripe.Endpoint // ours; nil where there is none
-	Missing  []string         // types that move money and that it is not sent
+	Missing  []string         // types that move money and that neither it nor another endpoint of its URL is sent
 	Findings []stripe.Finding
 }
 
@@ -57,10 +60,10 @@ func Examine(all []stripe.Endpoint, address string, livemode bool) Audit {
 		count(all, say)
 		return a
 	default:
-		say(EndpointFound, stripe.OK, "", "Stripe has the endpoint %s for %s.", same[0].ID, address)
+		say(EndpointFound, stripe.OK, "", "Stripe has the endpoint %s for %s%s.", same[0].ID, address, queries(same, address))
 	}
 	e := same[0]
-	a.Endpoint, a.Missing = &e, e.Lacks()
+	a.Endpoint, a.Missing = &e, lacking(same)
 	if e.Enabled() {
 		say(EndpointEnabled, stripe.OK, "", "The endpoint %s is enabled.", e.ID)
 	} else {
@@ -78,12 +81,16 @@ func Examine(all []stripe.Endpoint, address string, livemode bool) Audit {
 	} else {
 		say(EndpointTypes, stripe.Fail, "add them with: tillhook endpoint update", "The endpoint is not sent %s that move money: %s", plural(len(a.Missing), "event type"), strings.Join(a.Missing, ","))
 	}
-	version(&e, say)
-	if len(same) == 1 {
-		say(EndpointDuplicates, stripe.OK, "", "No other endpoint has this URL.")
-	} else {
+	version(same, say)
+	say(EndpointScope, stripe.OK, "", "%s", scope(same))
+	switch twice := duplicates(same); {
+	case len(twice) > 0:
 		say(EndpointDuplicates, stripe.Warn, "delete all but one in the Dashboard, or have every one's secret in STRIPE_WEBHOOK_SECRET",
-			"%d endpoints have this URL (%s): each event comes once for each, under different secrets.", len(same), ids(same))
+			"%d endpoints have this URL (%s): each event comes once for each, under different secrets.", len(twice), ids(twice))
+	case len(same) == 1:
+		say(EndpointDuplicates, stripe.OK, "", "No other endpoint has this URL.")
+	default:
+		say(EndpointDuplicates, stripe.OK, "", "The endpoints %s have this URL, with different queries or for different accounts: each has a secret of its own.", ids(same))
 	}
 	if len(similar) > 0 && a.Findings[0].Name != EndpointSimilar {
 		say(EndpointSimilar, stripe.Warn, "delete the one that is not used", "The endpoint %s for %s differs from ours by %s alone.", similar[0].ID, similar[0].URL, difference(similar[0].URL, address))
@@ -106,7 +113,87 @@ func count(all []stripe.Endpoint, say sayer) {
 	say(EndpointCount, stripe.OK, "", "The account has %s of the %d that Stripe allows.", plural(len(all), "endpoint"), maxEndpoints)
 }
 
-func version(e *stripe.Endpoint, say sayer) {
+// lacking are the types that no endpoint of ours is sent. An endpoint for connected accounts makes up for none of the account's
+// own, and the reverse.
+func lacking(same []stripe.Endpoint) (missing []string) {
+	for _, connect := range []bool{false, true} {
+		var of, enabled []stripe.Endpoint
+		for _, e := range same {
+			if e.Connect() == connect {
+				if of = append(of, e); e.Enabled() {
+					enabled = append(enabled, e)
+				}
+			}
+		}
+		if len(enabled) > 0 {
+			of = enabled
+		}
+		for i, e := range of {
+			if i == 0 {
+				missing = append(missing, e.Lacks()...)
+				continue
+			}
+			lacks := e.Lacks()
+			missing = slices.DeleteFunc(missing, func(t string) bool { return !slices.Contains(lacks, t) })
+		}
+	}
+	return missing
+}
+
+// duplicates are endpoints that are sent the same events at the same URL; none if there are not two such.
+func duplicates(same []stripe.Endpoint) []stripe.Endpoint {
+	for _, e := range same {
+		twice := slices.DeleteFunc(slices.Clone(same), func(o stripe.Endpoint) bool { return o.URL != e.URL || o.Connect() != e.Connect() })
+		if len(twice) > 1 {
+			return twice
+		}
+	}
+	return nil
+}
+
+// queries says which endpoints have another query than the address; empty if none has. Values of a query can be secret.
+func queries(same []stripe.Endpoint, address string) string {
+	var list []string
+	for _, e := range same {
+		if e.URL == address {
+			continue
+		}
+		u, err := url.Parse(e.URL)
+		switch {
+		case err != nil || u.RawQuery == "":
+			list = append(list, e.ID+" without one")
+		default:
+			list = append(list, e.ID+" with "+strings.Join(slices.Sorted(maps.Keys(u.Query())), ", "))
+		}
+	}
+	if len(list) == 0 {
+		return ""
+	}
+	return ", of another query: " + strings.Join(list, "; ")
+}
+
+// scope says whose events the endpoints hear.
+func scope(same []stripe.Endpoint) string {
+	var list []string
+	for _, e := range same {
+		whose := "the account's own events"
+		if e.Connect() {
+			whose = "the events of connected accounts"
+		}
+		list = append(list, "The endpoint "+e.ID+" hears "+whose+".")
+	}
+	return strings.Join(list, " ")
+}
+
+// version judges the API versions of our endpoints, and speaks of the first that is not right.
+func version(same []stripe.Endpoint, say sayer) {
+	e := &same[0]
+	for i := range same {
+		if same[i].Enabled() && !stripe.ExpectedVersion(same[i].APIVersion) {
+			e = &same[i]
+			break
+		}
+	}
 	const next = "make another endpoint with a pinned version (tillhook endpoint create), have both secrets in STRIPE_WEBHOOK_SECRET meanwhile, then delete the old one"
 	switch {
 	case e.APIVersion == "":
@@ -118,20 +205,42 @@ func version(e *stripe.Endpoint, say sayer) {
 	}
 }
 
-// matches are the endpoints of exactly an address, those that are enabled first, and those that are nearly of it.
+// SameURL reports whether an endpoint is of an address: the query tells neither Stripe nor us another place. It can choose an API
+// version, as Stripe's guide to upgrades has it, or hold a key for a firewall. https://docs.stripe.com/webhooks/versioning
+func SameURL(endpoint, address string) bool {
+	if endpoint == address {
+		return true
+	}
+	bare := func(address string) string {
+		before, _, _ := strings.Cut(address, "#")
+		before, _, _ = strings.Cut(before, "?")
+		return before
+	}
+	return bare(endpoint) == bare(address)
+}
+
+// matches are the endpoints of an address, whatever their query: those that are enabled first, and of those the ones of exactly
+// the address; and the endpoints that are nearly of it.
 func matches(all []stripe.Endpoint, address string) (same, similar []stripe.Endpoint) {
-	var off []stripe.Endpoint
 	for _, e := range all {
 		switch {
-		case e.URL == address && e.Enabled():
+		case address != "" && SameURL(e.URL, address):
 			same = append(same, e)
-		case e.URL == address:
-			off = append(off, e)
 		case address != "" && normal(e.URL) == normal(address):
 			similar = append(similar, e)
 		}
 	}
-	return append(same, off...), similar
+	rank := func(e stripe.Endpoint) (n int) {
+		if !e.Enabled() {
+			n += 2
+		}
+		if e.URL != address {
+			n++
+		}
+		return n
+	}
+	slices.SortStableFunc(same, func(a, b stripe.Endpoint) int { return rank(a) - rank(b) })
+	return same, similar
 }
 
 // normal is an address without what people get wrong: scheme, case of the host, www, a port that goes without saying, a slash at
@@ -145,7 +254,7 @@ func normal(address string) string {
 	if port := u.Port(); port != "" && port != "443" && port != "80" {
 		host += ":" + port
 	}
-	return host + strings.TrimSuffix(u.EscapedPath(), "/") + "?" + u.RawQuery
+	return host + strings.TrimSuffix(u.EscapedPath(), "/")
 }
 
 // difference names what two addresses that are nearly the same differ by.
@@ -176,13 +285,18 @@ func difference(one, other string) string {
 // Payload says whether an endpoint is sent thin events, as the API v2 lists destinations.
 func Payload(all []stripe.Destination, address string) stripe.Finding {
 	thin, snapshot := 0, 0
+	var hear []string
 	for _, d := range all {
-		switch {
-		case d.URL() != address:
-		case d.Payload == "thin":
+		if !SameURL(d.URL(), address) {
+			continue
+		}
+		if d.Payload == "thin" {
 			thin++
-		default:
+		} else {
 			snapshot++
+		}
+		if len(d.EventsFrom) > 0 {
+			hear = append(hear, "The destination "+d.ID+" hears "+strings.Join(d.EventsFrom, ", ")+".")
 		}
 	}
 	f := stripe.Finding{Name: EndpointPayload, Verdict: stripe.OK, Sentence: "The endpoint is sent whole events (snapshot payloads)."}
@@ -197,6 +311,7 @@ func Payload(all []stripe.Destination, address string) stripe.Finding {
 		f.Verdict, f.Sentence = stripe.Unknown, "Stripe does not list this URL among its event destinations."
 		f.Next = "see the finding on the endpoint"
 	}
+	f.Sentence = strings.Join(append([]string{f.Sentence}, hear...), " ")
 	return f
 }
 

@@ -19,6 +19,23 @@ func endpoint(change func(e *stripe.Endpoint)) stripe.Endpoint {
 	return e
 }
 
+// connect is the endpoint as one for connected accounts.
+func connect(e stripe.Endpoint) stripe.Endpoint {
+	e.ID, e.Application = "we_connect", "ca_1"
+	return e
+}
+
+// halved is the endpoint with one half of the types.
+func halved(e stripe.Endpoint, half int) stripe.Endpoint {
+	e.EnabledEvents = nil
+	for i, typ := range stripe.Types {
+		if i%2 == half {
+			e.EnabledEvents = append(e.EnabledEvents, typ)
+		}
+	}
+	return e
+}
+
 func TestWhatAnAuditSays(t *testing.T) {
 	at := func(url string) stripe.Endpoint {
 		return endpoint(func(e *stripe.Endpoint) { e.ID, e.URL = "we_2", url })
@@ -38,7 +55,16 @@ func TestWhatAnAuditSays(t *testing.T) {
 		{"the other mode", []stripe.Endpoint{endpoint(func(e *stripe.Endpoint) { e.Livemode = true })}, reconcile.EndpointMode, stripe.Fail, "is of live mode, this receiver of test mode"},
 		{"types missing", []stripe.Endpoint{endpoint(func(e *stripe.Endpoint) { e.EnabledEvents = stripe.Types[2:] })}, reconcile.EndpointTypes, stripe.Fail, "is not sent 2 event types that move money: payment_intent.created,payment_intent.requires_action"},
 		{"no version", []stripe.Endpoint{endpoint(func(e *stripe.Endpoint) { e.APIVersion = "" })}, reconcile.EndpointVersion, stripe.Warn, "has no API version of its own"},
-		{"an unknown version", []stripe.Endpoint{endpoint(func(e *stripe.Endpoint) { e.APIVersion = "2019-01-01" })}, reconcile.EndpointVersion, stripe.Warn, "2019-01-01"},
+		{"an unknown version", []stripe.Endpoint{endpoint(func(e *stripe.Endpoint) { e.APIVersion = "2031-01-01.ginger" })}, reconcile.EndpointVersion, stripe.Warn, "2031-01-01.ginger"},
+		{"another version of a known train", []stripe.Endpoint{endpoint(func(e *stripe.Endpoint) { e.APIVersion = "2026-09-30.endive" })}, "", stripe.OK, ""},
+		{"a query", []stripe.Endpoint{at(ours + "?version=2026-08-26&key=whoever-may")}, "", stripe.OK, ""},
+		{"two queries", []stripe.Endpoint{at(ours + "?version=2026-08-26"), endpoint(nil)}, "", stripe.OK, ""},
+		{"two queries, each with a half of the types", []stripe.Endpoint{halved(at(ours+"?version=2"), 0), halved(endpoint(nil), 1)}, "", stripe.OK, ""},
+		{"a half of the types is disabled", []stripe.Endpoint{halved(at(ours+"?version=2"), 0), halved(endpoint(func(e *stripe.Endpoint) { e.Status = "disabled" }), 1)},
+			reconcile.EndpointTypes, stripe.Fail, "is not sent 14 event types"},
+		{"a half of the types is of connected accounts", []stripe.Endpoint{halved(endpoint(nil), 0), halved(connect(endpoint(nil)), 1)}, reconcile.EndpointTypes, stripe.Fail, "is not sent 28 event types"},
+		{"the account's and the connected accounts'", []stripe.Endpoint{endpoint(nil), connect(endpoint(nil))}, "", stripe.OK, ""},
+		{"the old version beside the new", []stripe.Endpoint{at(ours + "?version=2"), endpoint(func(e *stripe.Endpoint) { e.APIVersion = "" })}, reconcile.EndpointVersion, stripe.Warn, "no API version of its own"},
 		{"two of them", []stripe.Endpoint{endpoint(nil), endpoint(func(e *stripe.Endpoint) { e.ID = "we_3" })}, reconcile.EndpointDuplicates, stripe.Warn, "2 endpoints have this URL (we_1, we_3)"},
 		{"a slash", []stripe.Endpoint{at(ours + "/")}, reconcile.EndpointSimilar, stripe.Fail, "differs by the slash at the end alone"},
 		{"www", []stripe.Endpoint{at("https://www.pay.haderer.example/webhooks/stripe")}, reconcile.EndpointSimilar, stripe.Fail, "differs by www alone"},
@@ -66,6 +92,16 @@ func TestWhatAnAuditSays(t *testing.T) {
 	if a := reconcile.Examine([]stripe.Endpoint{endpoint(nil)}, "", false); a.Endpoint != nil || a.Findings[0].Verdict != stripe.Unknown || !strings.Contains(a.Findings[0].Next, "TILLHOOK_PUBLIC_URL") {
 		t.Errorf("without an address: %+v", a)
 	}
+	two := reconcile.Examine([]stripe.Endpoint{connect(at(ours + "?key=whoever-may")), endpoint(nil)}, ours, false)
+	for name, want := range map[string]string{
+		reconcile.EndpointFound:      "Stripe has the endpoint we_1 for " + ours + ", of another query: we_connect with key.",
+		reconcile.EndpointScope:      "The endpoint we_1 hears the account's own events. The endpoint we_connect hears the events of connected accounts.",
+		reconcile.EndpointDuplicates: "The endpoints we_1, we_connect have this URL, with different queries or for different accounts: each has a secret of its own.",
+	} {
+		if !slices.ContainsFunc(two.Findings, func(f stripe.Finding) bool { return f.Name == name && f.Sentence == want }) {
+			t.Errorf("%s is not %q in %+v", name, want, two.Findings)
+		}
+	}
 	disabled := endpoint(func(e *stripe.Endpoint) { e.ID, e.Status = "we_0", "disabled" })
 	if a := reconcile.Examine([]stripe.Endpoint{disabled, endpoint(nil)}, ours, false); a.Endpoint == nil || a.Endpoint.ID != "we_1" {
 		t.Errorf("of a disabled and an enabled one it took %+v", a.Endpoint)
@@ -79,6 +115,8 @@ func TestThinPayloads(t *testing.T) {
 		}{ours}}
 		return d
 	}
+	of := func(d stripe.Destination, from ...string) stripe.Destination { d.EventsFrom = from; return d }
+	withQuery := func(d stripe.Destination) stripe.Destination { d.Webhook.URL += "?version=2"; return d }
 	for _, c := range []struct {
 		all     []stripe.Destination
 		verdict string
@@ -87,7 +125,14 @@ func TestThinPayloads(t *testing.T) {
 		{[]stripe.Destination{to("thin")}, stripe.Fail},
 		{[]stripe.Destination{to("thin"), to("snapshot")}, stripe.Warn},
 		{[]stripe.Destination{{ID: "ed_2", Payload: "thin"}}, stripe.Unknown},
+		{[]stripe.Destination{of(to("snapshot"), "@self", "@accounts")}, stripe.OK},
+		{[]stripe.Destination{of(withQuery(to("snapshot")), "@self", "@accounts")}, stripe.OK},
 	} {
+		if len(c.all[0].EventsFrom) > 0 {
+			if f := reconcile.Payload(c.all, ours); !strings.Contains(f.Sentence, "The destination ed_1 hears @self, @accounts.") {
+				t.Errorf("%+v: %+v", c.all, f)
+			}
+		}
 		if f := reconcile.Payload(c.all, ours); f.Verdict != c.verdict || f.Sentence == "" || (f.Next == "") != (c.verdict == stripe.OK) {
 			t.Errorf("%+v: %+v", c.all, f)
 		}

@@ -128,13 +128,22 @@ func (w *round) resolve(ctx context.Context, held []string) error {
 		if err != nil {
 			return err
 		}
-		related := stripe.Related(body)
-		if related == "" {
-			continue // it is about nothing that is folded
-		}
 		record, err := w.Ledger.Event(id)
 		if err != nil {
 			return err
+		}
+		related := stripe.Related(body)
+		if snapshot := stripe.Decode(body, w.Livemode).Snapshot; snapshot != "" {
+			booked, err := w.snapshot(ctx, string(record.Account), snapshot)
+			if err != nil && (related == "" || !skippable(err)) && !w.goesOn(err, "thin event "+id) {
+				return err
+			}
+			if booked {
+				continue
+			}
+		}
+		if related == "" {
+			continue // it is about nothing that is folded
 		}
 		object, err := w.fetch(ctx, string(record.Account), related)
 		if err != nil {
@@ -156,11 +165,32 @@ func (w *round) resolve(ctx context.Context, held []string) error {
 	return nil
 }
 
+// snapshot books the event that a thin event says the same as. That one is then expected in quarantine.
+func (w *round) snapshot(ctx context.Context, account, id string) (booked bool, err error) {
+	if err := w.spend(ctx); err != nil {
+		return false, err
+	}
+	e, err := w.API.Event(ctx, w.named(account), w.Livemode, id)
+	if err != nil {
+		return false, err
+	}
+	e.Source, e.Received = ledger.Reconcile, time.Now()
+	if _, err := w.append(ctx, e); err != nil {
+		return false, err
+	}
+	w.report.Resolved++
+	return true, nil
+}
+
+// skippable reports whether a call failed for its object alone: the key may not read it, there is none, or it cannot be read.
+func skippable(err error) bool {
+	var refused *stripe.APIError
+	return errors.As(err, &refused) && (refused.Forbidden() || refused.Missing()) || errors.Is(err, stripe.ErrNotStripe)
+}
+
 // goesOn tells whether a round goes on without what could not be fetched.
 func (w *round) goesOn(err error, what string) bool {
-	var refused *stripe.APIError
-	gone := errors.As(err, &refused) && (refused.Forbidden() || refused.Missing())
-	if !gone && !errors.Is(err, stripe.ErrNotStripe) {
+	if !skippable(err) {
 		return false
 	}
 	w.problem("as it is/"+what+"/"+keyOf(err), "%s is left as it is: %v", what, err)

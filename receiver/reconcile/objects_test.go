@@ -208,3 +208,53 @@ func TestThinEventsAreResolved(t *testing.T) {
 		t.Errorf("the next round said %+v", report)
 	}
 }
+
+// A thin event that names its snapshot event has that fetched and booked, and is expected in quarantine beside it.
+func TestThinEventsFetchTheirSnapshot(t *testing.T) {
+	t.Parallel()
+	thin, err := os.ReadFile("../../testdata/events/v1.payment_intent.succeeded.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := stripe.Decode(thin, false)
+	snapshot := made(e.Snapshot, "payment_intent.succeeded", e.Created, intent(stripe.Related(thin), "succeeded", 4900, e.Created-10))
+	for _, c := range []struct {
+		what  string
+		known bool // the snapshot event came by itself
+	}{{"missed", false}, {"known", true}} {
+		t.Run(c.what, func(t *testing.T) {
+			s := newShop(t)
+			s.account.AddEvent(snapshot, string(e.Account))
+			if res := s.deliver(thin); res.Reason != ledger.ThinEvent {
+				t.Fatalf("it was taken as %+v", res)
+			}
+			if c.known {
+				s.deliver(snapshot)
+			}
+			report := s.round(reconcile.Request{})
+			asked := 0
+			for _, call := range s.account.Calls() {
+				if strings.HasPrefix(call.Path, "/v1/payment_intents/") {
+					t.Errorf("it asked for %s", call.Path)
+				}
+				if call.Path == "/v1/events/"+e.Snapshot {
+					asked++
+				}
+			}
+			if want := map[bool]int{false: 1, true: 0}[c.known]; report.Resolved != want || asked != want || len(report.Problems) != 0 {
+				t.Errorf("it asked %d times and said %+v", asked, report)
+			}
+			rec, err := s.books.Event(e.ID)
+			if err != nil || rec.Quarantine == nil || rec.Quarantine.State != ledger.Expected {
+				t.Errorf("the thin event is %+v, %v", rec, err)
+			}
+			booked, err := s.books.Event(e.Snapshot)
+			if err != nil || booked.Outcome != ledger.Applied || (booked.Source == ledger.Reconcile) == c.known {
+				t.Errorf("the snapshot event is %+v, %v", booked, err)
+			}
+			if p := s.payment(stripe.Related(thin)); *p.AmountReceived != 4900 || p.Events != 1 {
+				t.Errorf("the payment is %+v", p)
+			}
+		})
+	}
+}

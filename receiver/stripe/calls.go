@@ -44,16 +44,21 @@ func (a *API) Events(ctx context.Context, account Account, livemode bool, types 
 	data, next, _, err := a.page(ctx, "/v1/events", account, params, after)
 	page := Page{Next: next}
 	for _, raw := range data {
-		e := Decode(raw, livemode)
-		if e.Account == "" {
-			e.Account = account.ID
-		}
-		if e.Context == "" && e.Account == account.ID {
-			e.Context = account.Context
-		}
-		page.Events = append(page.Events, e)
+		page.Events = append(page.Events, decodeOf(raw, account, livemode))
 	}
 	return page, err
+}
+
+// decodeOf decodes an event that an account was asked for.
+func decodeOf(raw []byte, account Account, livemode bool) *ledger.Event {
+	e := Decode(raw, livemode)
+	if e.Account == "" {
+		e.Account = account.ID
+	}
+	if e.Context == "" && e.Account == account.ID {
+		e.Context = account.Context
+	}
+	return e
 }
 
 // KnowsEvent tells whether an account has an event of that id. Stripe forgets events after 30 days.
@@ -69,6 +74,20 @@ func (a *API) KnowsEvent(ctx context.Context, account Account, id string) (bool,
 		return false, nil
 	}
 	return err == nil, err
+}
+
+// Event reads an event by its id. Source and Received are left to the caller. Stripe forgets events after 30 days.
+// https://docs.stripe.com/api/events/retrieve
+func (a *API) Event(ctx context.Context, account Account, livemode bool, id string) (*ledger.Event, error) {
+	var raw json.RawMessage
+	if _, err := a.call(ctx, http.MethodGet, "/v1/events/"+url.PathEscape(id), account, nil, &raw); err != nil {
+		return nil, err
+	}
+	e := decodeOf(raw, account, livemode)
+	if e.ID != id {
+		return nil, fmt.Errorf("Stripe was asked for the event %.60q and answered with %.60q: %w", id, e.ID, ErrNotStripe)
+	}
+	return e, nil
 }
 
 // objects lists the kinds of objects that events are about and that can be fetched.
@@ -94,7 +113,7 @@ var ErrNoObject = errors.New("it is not the id of a PaymentIntent, a charge, a r
 // Fetch reads an object as it is now, as an event of ours.
 func (a *API) Fetch(ctx context.Context, account Account, livemode bool, id string) (*ledger.Event, error) {
 	for _, o := range objects {
-		if !usableID(id) || !slices.ContainsFunc(o.begins, func(begin string) bool { return strings.HasPrefix(id, begin) }) {
+		if !usableID(id) || !o.has(id) {
 			continue
 		}
 		var raw json.RawMessage
@@ -189,30 +208,11 @@ func fetched(object json.RawMessage, account Account, livemode bool, as renderin
 	return e, nil
 }
 
-// Related is the id of the object that a thin event is about; empty if it is about none that can be fetched.
-// https://docs.stripe.com/event-destinations#thin-events
-func Related(body []byte) string {
-	var e struct {
-		RelatedObject struct {
-			ID string `json:"id"`
-		} `json:"related_object"`
-	}
-	if json.Unmarshal(body, &e) != nil {
-		return ""
-	}
-	for _, o := range objects {
-		if slices.ContainsFunc(o.begins, func(begin string) bool { return strings.HasPrefix(e.RelatedObject.ID, begin) }) {
-			return e.RelatedObject.ID
-		}
-	}
-	return ""
-}
-
 // Resolve reads a thin event as what it says once the object it is about has been fetched: that it is about the same payment.
 func Resolve(body []byte, livemode bool, object *ledger.Event) *ledger.Event {
 	e := Decode(body, livemode)
 	if e.Quarantine == ledger.ThinEvent && e.Livemode == livemode {
-		e.Quarantine = ""
+		e.Quarantine, e.Expected, e.Snapshot = "", false, ""
 		e.Facts = ledger.Facts{PaymentIntent: object.Facts.PaymentIntent, Charge: object.Facts.Charge}
 	}
 	return e
@@ -231,6 +231,10 @@ type Endpoint struct {
 	Created       int64    `json:"created"`
 	Secret        string   `json:"secret,omitempty"` // at its creation only
 }
+
+// Connect reports whether the endpoint hears connected accounts; any other hears its own account.
+// https://docs.stripe.com/connect/webhooks
+func (e *Endpoint) Connect() bool { return e.Application != "" }
 
 // Enabled tells whether Stripe sends to it.
 func (e *Endpoint) Enabled() bool { return e.Status == "enabled" }
@@ -313,9 +317,10 @@ func (a *API) updateEndpoint(ctx context.Context, id string, params url.Values) 
 // Destination is an event destination as Stripe's API v2 has it: it tells which endpoints are sent thin events.
 // https://docs.stripe.com/api/v2/core/event-destinations/object
 type Destination struct {
-	ID      string `json:"id"`
-	Payload string `json:"event_payload"` // snapshot, thin
-	Webhook *struct {
+	ID         string   `json:"id"`
+	Payload    string   `json:"event_payload"` // snapshot, thin
+	EventsFrom []string `json:"events_from"`   // whose events it hears: @self, @accounts, @organization_members; older: self, other_accounts
+	Webhook    *struct {
 		URL string `json:"url"`
 	} `json:"webhook_endpoint"`
 }

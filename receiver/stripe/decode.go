@@ -68,6 +68,9 @@ func Decode(body []byte, livemode bool) *ledger.Event {
 			e.Quarantine = ledger.Undecodable
 		}
 	}
+	if e.Quarantine != "" {
+		expect(e, livemode)
+	}
 	return e
 }
 
