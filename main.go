@@ -272,7 +272,8 @@ func (r *rooms) openLedger() (*ledger.Ledger, error) {
 	}
 	m.WatchLedger(func() (metrics.Ledger, error) {
 		s, err := books.Stats()
-		return metrics.Ledger{SizeBytes: s.FileBytes, FreeBytes: s.FreeBytes, Events: s.Events, Flagged: s.Flagged, Payments: s.Payments}, err
+		return metrics.Ledger{SizeBytes: s.FileBytes, FreeBytes: s.FreeBytes, Events: s.Events, Flagged: s.Flagged, Payments: s.Payments,
+			Quarantine: receiver.Quarantine(s)}, err
 	})
 	r.group.Runs("ledger's committer", books.Run)
 	return books, nil

@@ -9,6 +9,8 @@ type Ledger struct {
 	Events    uint64
 	Payments  map[string]uint64 // by status
 	Flagged   map[string]uint64 // payments by flag, all flags there are
+	// Quarantine counts the events in quarantine by reason and state, with every pair there can be.
+	Quarantine map[string]map[string]uint64
 }
 
 // WatchLedger has every scrape read the ledger's figures. While read fails the series are absent.
@@ -25,10 +27,11 @@ var (
 	ledgerEvents   = prometheus.NewDesc(namespace+"_ledger_events", "Events in the ledger.", nil, nil)
 	ledgerFlagged  = prometheus.NewDesc(namespace+"_ledger_flagged_payments", "Payments whose figures carry a flag. Those that end in _approximate only inform.", []string{"flag"}, nil)
 	ledgerPayments = prometheus.NewDesc(namespace+"_ledger_payments", "Payments in the ledger by status.", []string{"status"}, nil)
+	quarantine     = prometheus.NewDesc(namespace+"_quarantine_events", "Events that lie in quarantine now, by reason. Those whose state is attention need a person.", []string{"reason", "state"}, nil)
 )
 
 func (c ledgerCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{ledgerSize, ledgerFree, ledgerEvents, ledgerFlagged, ledgerPayments} {
+	for _, d := range []*prometheus.Desc{ledgerSize, ledgerFree, ledgerEvents, ledgerFlagged, ledgerPayments, quarantine} {
 		ch <- d
 	}
 }
@@ -40,6 +43,11 @@ func (c ledgerCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	for reason, states := range l.Quarantine {
+		for state, n := range states {
+			gauge(quarantine, float64(n), reason, state)
+		}
 	}
 	gauge(ledgerSize, float64(l.SizeBytes))
 	gauge(ledgerFree, float64(l.FreeBytes))

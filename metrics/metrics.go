@@ -81,7 +81,7 @@ func New(names Names) *Metrics {
 			[]string{"reason"}),
 		events: counters("events_total", "Events written to the ledger, each once, by type and by what came of them; one that leaves quarantine counts again as what it then is.",
 			[]string{"type", "outcome"}),
-		quarantined: counters("quarantined_events_total", "Authentic events that could not be used and were put in quarantine, by reason.",
+		quarantined: counters("quarantined_events_total", "Authentic events that could not be used and were put in quarantine since the start, by reason. What lies there now is tillhook_quarantine_events.",
 			[]string{"reason"}, names.Reasons...),
 		unlinked: counters("unlinked_events_total", "Events about money that name neither a PaymentIntent nor a charge, and so belong to no payment.",
 			[]string{"type"}, append(slices.Clone(names.Types), otherType)...),

@@ -165,11 +165,13 @@ func TestLedgerFigures(t *testing.T) {
 	m := small()
 	var fail error
 	m.WatchLedger(func() (metrics.Ledger, error) {
-		return metrics.Ledger{SizeBytes: 4096, FreeBytes: 100, Events: 12, Flagged: map[string]uint64{"conflict": 1}, Payments: map[string]uint64{"succeeded": 9}}, fail
+		return metrics.Ledger{SizeBytes: 4096, FreeBytes: 100, Events: 12, Flagged: map[string]uint64{"conflict": 1}, Payments: map[string]uint64{"succeeded": 9},
+			Quarantine: map[string]map[string]uint64{"thin_event": {"attention": 0, "expected": 4}}}, fail
 	})
 	_, own := scrape(t, m)
 	for _, want := range []string{`tillhook_ledger_size_bytes 4096`, `tillhook_ledger_free_bytes 100`, `tillhook_ledger_events 12`,
-		`tillhook_ledger_flagged_payments{flag="conflict"} 1`, `tillhook_ledger_payments{status="succeeded"} 9`} {
+		`tillhook_ledger_flagged_payments{flag="conflict"} 1`, `tillhook_ledger_payments{status="succeeded"} 9`,
+		`tillhook_quarantine_events{reason="thin_event",state="attention"} 0`, `tillhook_quarantine_events{reason="thin_event",state="expected"} 4`} {
 		if !slices.Contains(own, want) {
 			t.Errorf("%s is missing in %v", want, own)
 		}
@@ -191,7 +193,7 @@ func TestPromtoolFindsNothing(t *testing.T) {
 	m := small()
 	m.Seen(time.Now())
 	m.WatchLedger(func() (metrics.Ledger, error) {
-		return metrics.Ledger{Payments: map[string]uint64{"none": 1}, Flagged: map[string]uint64{"conflict": 0}}, nil
+		return metrics.Ledger{Payments: map[string]uint64{"none": 1}, Quarantine: map[string]map[string]uint64{"thin_event": {"attention": 0}}, Flagged: map[string]uint64{"conflict": 0}}, nil
 	})
 	whole, _ := scrape(t, m)
 	cmd := exec.Command(promtool, "check", "metrics")

@@ -19,6 +19,18 @@ func NewMetrics(version string) *metrics.Metrics {
 	})
 }
 
+// Quarantine are the events in quarantine by reason and state, as metrics name them.
+func Quarantine(s ledger.Stats) map[string]map[string]uint64 {
+	all := map[string]map[string]uint64{}
+	for reason, states := range s.States {
+		all[string(reason)] = map[string]uint64{}
+		for state, n := range states {
+			all[string(reason)][string(state)] = n
+		}
+	}
+	return all
+}
+
 func texts[T ~string](words []T) []string {
 	list := make([]string, len(words))
 	for i, w := range words {

@@ -17,14 +17,16 @@ import (
 
 func (p *Program) eventsCommand() *cobra.Command {
 	var f page
-	var typ, outcome string
+	var typ, outcome, below string
 	c := &cobra.Command{
 		Use:   "events",
 		Short: "List events, or show one",
-		Long:  `List the events that were received, newest first, those in quarantine included.`,
+		Long: `List the events that were received, newest first, those in quarantine included. An event that left quarantine is listed twice:
+as it lay there, and as it was booked.`,
 		Example: `  tillhook events --outcome quarantined
   tillhook events show evt_3wBTwEKvHadernBlBPBleRA0 --body
-  tillhook events release`,
+  tillhook events release
+  tillhook events dismiss evt_3wBTwEKvHadernBlBPBleRA0`,
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			params, err := f.params()
@@ -36,6 +38,7 @@ func (p *Program) eventsCommand() *cobra.Command {
 			}
 			set(params, "type", typ)
 			set(params, "outcome", outcome)
+			set(params, "page", below)
 			return p.ask(c, func(ctx context.Context, client *operator.Client) ([]byte, error) {
 				return client.Get(ctx, "/api/events", params)
 			}, f.asJSON, func(answer []byte) error { return p.showEvents(c, answer) })
@@ -44,7 +47,8 @@ func (p *Program) eventsCommand() *cobra.Command {
 	f.register(c)
 	c.Flags().StringVar(&typ, "type", "", "only events of this `type`")
 	c.Flags().StringVar(&outcome, "outcome", "", "only events with this `outcome`: applied, unchanged, recorded or quarantined")
-	c.AddCommand(p.eventCommand(), p.releaseCommand())
+	c.Flags().StringVar(&below, "page", "", "list the page that this `cursor` of the page before names (next_page)")
+	c.AddCommand(p.eventCommand(), p.releaseCommand(), p.dismissCommand())
 	return c
 }
 
@@ -63,7 +67,14 @@ func outcomeOf(e ledger.EventRecord) string {
 	if e.Reason == "" {
 		return string(e.Outcome)
 	}
-	return string(e.Outcome) + ": " + string(e.Reason)
+	text := string(e.Outcome) + ": " + string(e.Reason)
+	switch {
+	case e.ReleasedAs != 0:
+		return text + ", then released"
+	case e.Quarantine != nil && e.Quarantine.State != ledger.Attention:
+		return text + ", " + string(e.Quarantine.State)
+	}
+	return text
 }
 
 func (p *Program) showEvents(c *cobra.Command, answer []byte) error {
@@ -78,9 +89,14 @@ func (p *Program) showEvents(c *cobra.Command, answer []byte) error {
 	if err := table(p.Stdout, eventHeadings, eventRows(list.Data)); err != nil {
 		return err
 	}
-	p.more(c, list.HasMore, list.Data[len(list.Data)-1].ID)
-	if slices.ContainsFunc(list.Data, func(e ledger.EventRecord) bool { return e.Outcome == ledger.Quarantined }) {
-		fmt.Fprintln(p.Stderr, "Look at a body with: tillhook events show ID --body. Try again whether it can be used with: tillhook events release ID.")
+	if last := list.Data[len(list.Data)-1]; last.ReleasedAs == 0 {
+		p.more(c, list.HasMore, "starting-after", last.ID)
+	} else { // its id names the newer row
+		p.more(c, list.HasMore, "page", string(list.NextPage))
+	}
+	if slices.ContainsFunc(list.Data, func(e ledger.EventRecord) bool { return e.Quarantine != nil }) {
+		fmt.Fprintln(p.Stderr, "Look at a body with: tillhook events show ID --body. Try again whether it can be used with: tillhook events release ID. "+
+			"If nothing is missing because of it: tillhook events dismiss ID.")
 	}
 	return nil
 }
@@ -91,7 +107,7 @@ func (p *Program) releaseCommand() *cobra.Command {
 		Short: "Decode an event in quarantine again, or all of them, and book what can be used",
 		Long: `Decode an event in quarantine again, or all of them, and book what can be used now. A receiver must run.
 
-A start of the receiver does so by itself when it decodes in another way than the one before.`,
+A receiver does so itself when it starts for the first time with a decoder that differs from that of the start before.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 1 || len(args) == 1 && args[0] == "" {
 				return usagef("release takes one id, or none for all, and got %q", args)
@@ -99,13 +115,13 @@ A start of the receiver does so by itself when it decodes in another way than th
 			return nil
 		},
 		RunE: func(c *cobra.Command, args []string) (err error) {
-			client, closeClient, err := p.client()
+			client, err := p.running()
 			if err != nil {
 				return err
 			}
-			defer func() { err = errors.Join(err, closeClient()) }()
-			if len(args) == 0 {
-				args, err = quarantined(c.Context(), client)
+			all := len(args) == 0
+			if all {
+				args, err = quarantined(c.Context(), client, nil)
 			} else {
 				err = inQuarantine(c.Context(), client, args[0])
 			}
@@ -113,34 +129,105 @@ A start of the receiver does so by itself when it decodes in another way than th
 				return err
 			}
 			var rows [][]string
-			var failed []error
-			left := 0
-			for _, id := range args {
-				answer, err := client.Post(c.Context(), operator.EventPath(id)+"/release", nil)
-				if err != nil {
-					failed = append(failed, err)
-					continue
-				}
-				var e ledger.EventRecord
-				if err := json.Unmarshal(answer, &e); err != nil {
-					return fmt.Errorf("read the receiver's answer: %w", err)
-				}
+			tried, left := 0, 0
+			failed := eachEvent(c.Context(), client, args, "/release", func(e ledger.EventRecord) {
+				tried++
 				if e.Outcome == ledger.Quarantined {
 					left++
 				}
-				rows = append(rows, []string{e.ID, orDash(e.Type), outcomeOf(e), orDash(e.PaymentID)})
-			}
+				if !all || e.Outcome != ledger.Quarantined { // of many that stay, the number is enough
+					rows = append(rows, []string{e.ID, orDash(e.Type), outcomeOf(e), orDash(e.PaymentID)})
+				}
+			})
 			if len(rows) > 0 {
 				if err := table(p.Stdout, []string{"EVENT", "TYPE", "OUTCOME", "PAYMENT"}, rows); err != nil {
 					return err
 				}
 			}
-			if len(failed) == 0 || len(rows) > 0 {
-				fmt.Fprintf(p.Stderr, "%d tried, %d still in quarantine.\n", len(rows), left)
+			if failed == nil || tried > 0 {
+				fmt.Fprintf(p.Stderr, "%d tried, %d still in quarantine.\n", tried, left)
 			}
-			return errors.Join(failed...)
+			return failed
 		},
 	}
+}
+
+func (p *Program) dismissCommand() *cobra.Command {
+	var all bool
+	c := &cobra.Command{
+		Use:   "dismiss ID...",
+		Short: "Note that you have looked at events in quarantine",
+		Long: `Note that you have looked at events in quarantine: they stay there, and raise no alarm any more. A receiver must run.
+
+What is dismissed is still booked if it comes again in a form that can be used, or if a newer version can decode it.`,
+		Example: `  tillhook events dismiss evt_3wBTwEKvHadernBlBPBleRA0
+  tillhook events dismiss --all`,
+		Args: func(_ *cobra.Command, args []string) error {
+			switch {
+			case all && len(args) > 0:
+				return usagef("--all takes no ids")
+			case !all && (len(args) == 0 || slices.Contains(args, "")):
+				return usagef("name the events to dismiss, or --all for every event in quarantine that needs attention")
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			client, err := p.running()
+			if err != nil {
+				return err
+			}
+			if all {
+				if args, err = quarantined(c.Context(), client, func(e ledger.EventRecord) bool {
+					return e.Quarantine != nil && e.Quarantine.State == ledger.Attention
+				}); err != nil {
+					return err
+				}
+			}
+			done := 0
+			failed := eachEvent(c.Context(), client, args, "/dismiss", func(ledger.EventRecord) { done++ })
+			if failed == nil || done > 0 {
+				fmt.Fprintf(p.Stderr, "%s dismissed.\n", plural(done, "event"))
+			}
+			return failed
+		},
+	}
+	c.Flags().BoolVar(&all, "all", false, "dismiss every event in quarantine that needs attention")
+	return c
+}
+
+// running returns a client of the running receiver: only that can change the ledger.
+func (p *Program) running() (*operator.Client, error) {
+	client, _, err := p.receiver()
+	if err == nil && client == nil {
+		err = errors.New("no receiver is running, and only one can change the ledger: start it (tillhook serve)")
+	}
+	return client, err
+}
+
+// eachEvent has something done with each event, and hands out the answers. Of errors that say the same the first is returned.
+func eachEvent(ctx context.Context, client *operator.Client, ids []string, what string, visit func(e ledger.EventRecord)) error {
+	var failed []error
+	said := map[string]bool{}
+	for _, id := range ids {
+		var e ledger.EventRecord
+		answer, err := client.Post(ctx, operator.EventPath(id)+what, nil)
+		if err == nil {
+			if err = json.Unmarshal(answer, &e); err != nil {
+				err = fmt.Errorf("read the receiver's answer: %w", err)
+			}
+		}
+		if err == nil {
+			visit(e)
+		} else if !said[err.Error()] {
+			said[err.Error()] = true
+			failed = append(failed, err)
+		}
+		var answered *operator.Error
+		if err != nil && !errors.As(err, &answered) {
+			break // nobody answers any more
+		}
+	}
+	return errors.Join(failed...)
 }
 
 // inQuarantine demands that an event lies there.
@@ -159,8 +246,8 @@ func inQuarantine(ctx context.Context, client *operator.Client, id string) error
 	return nil
 }
 
-// quarantined lists the ids of all events in quarantine, the oldest first.
-func quarantined(ctx context.Context, client *operator.Client) (ids []string, err error) {
+// quarantined lists the ids of the events in quarantine, the oldest first; only those that are chosen, where choose is not nil.
+func quarantined(ctx context.Context, client *operator.Client, choose func(e ledger.EventRecord) bool) (ids []string, err error) {
 	params := url.Values{"outcome": {string(ledger.Quarantined)}, "limit": {"100"}}
 	for {
 		answer, err := client.Get(ctx, "/api/events", params)
@@ -172,13 +259,15 @@ func quarantined(ctx context.Context, client *operator.Client) (ids []string, er
 			return nil, fmt.Errorf("read the receiver's answer: %w", err)
 		}
 		for _, e := range list.Data {
-			ids = append(ids, e.ID)
+			if choose == nil || choose(e) {
+				ids = append(ids, e.ID)
+			}
 		}
 		if !list.HasMore {
 			slices.Reverse(ids)
 			return ids, nil
 		}
-		params.Set("starting_after", ids[len(ids)-1])
+		params.Set("page", string(list.NextPage))
 	}
 }
 
@@ -211,10 +300,14 @@ func (p *Program) showEvent(answer []byte) error {
 	if err := json.Unmarshal(answer, &e); err != nil {
 		return fmt.Errorf("read the receiver's answer: %w", err)
 	}
+	released := "" // nothing, which is not shown
+	if e.ReleasedFrom != 0 {
+		released = fmt.Sprintf("from row %d", e.ReleasedFrom)
+	}
 	return fields(p.Stdout, [][2]string{
 		{"Event", e.ID}, {"Type", orDash(e.Type)}, {"Mode", ledger.ModeName(e.Livemode)}, {"Account", clean(string(e.Account))},
 		{"API version", orDash(e.APIVersion)}, {"Outcome", outcomeOf(e)}, {"Payment", clean(string(e.PaymentID))},
 		{"Created", moment(e.Created)}, {"Received", moment(e.Received)}, {"Source", string(e.Source)},
-		{"Sequence", strconv.FormatUint(e.Sequence, 10)}, {"Size", strconv.FormatUint(e.Size, 10) + " bytes"}, {"Repeats", strconv.FormatUint(e.Repeats, 10)},
+		{"Sequence", strconv.FormatUint(e.Sequence, 10)}, {"Released", released}, {"Size", strconv.FormatUint(e.Size, 10) + " bytes"}, {"Repeats", strconv.FormatUint(e.Repeats, 10)},
 	})
 }

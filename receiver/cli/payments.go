@@ -47,7 +47,7 @@ func set(v url.Values, name, value string) {
 }
 
 // more tells how to go on with the same filters, where people read and programs do not.
-func (p *Program) more(c *cobra.Command, hasMore bool, last string) {
+func (p *Program) more(c *cobra.Command, hasMore bool, flag, next string) {
 	if !hasMore {
 		return
 	}
@@ -57,11 +57,11 @@ func (p *Program) more(c *cobra.Command, hasMore bool, last string) {
 		if f.Value.Type() == "stringToString" { // [a=1,b=2], and read without the brackets
 			value = value[1 : len(value)-1]
 		}
-		if f.Name != "starting-after" {
+		if f.Name != "starting-after" && f.Name != "page" {
 			line += " --" + f.Name + " " + quote(value)
 		}
 	})
-	fmt.Fprintf(p.Stderr, "There are more: %s --starting-after %s\n", line, last)
+	fmt.Fprintf(p.Stderr, "There are more: %s --%s %s\n", line, flag, next)
 }
 
 // quote makes a text one word of a shell.
@@ -157,7 +157,7 @@ func (p *Program) showPayments(c *cobra.Command, answer []byte) error {
 	if err := table(p.Stdout, []string{"CREATED (UTC)", "PAYMENT", "STATUS", ">AMOUNT", ">NET", "FLAGS"}, rows); err != nil {
 		return err
 	}
-	p.more(c, list.HasMore, list.Data[len(list.Data)-1].ID)
+	p.more(c, list.HasMore, "starting-after", list.Data[len(list.Data)-1].ID)
 	return nil
 }
 

@@ -1,6 +1,8 @@
 package operator
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -8,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"tillhook/ledger"
 )
@@ -17,13 +20,20 @@ type List[T any] struct {
 	Object  string `json:"object"`
 	Data    []T    `json:"data"`
 	HasMore bool   `json:"has_more"`
+	// NextPage is what the parameter page takes for the next page; empty at the end, and in lists that have one page.
+	NextPage ledger.OrNull `json:"next_page"`
 }
 
-func listOf[T any](page []T, more bool) List[T] {
+// listOf makes a list. next is the next page's cursor, of use where there is more.
+func listOf[T any](page []T, more bool, next func(last T) string) List[T] {
 	if page == nil {
 		page = []T{}
 	}
-	return List[T]{"list", page, more}
+	list := List[T]{Object: "list", Data: page, HasMore: more}
+	if more && len(page) > 0 && next != nil {
+		list.NextPage = ledger.OrNull(next(page[len(page)-1]))
+	}
+	return list
 }
 
 const (
@@ -89,6 +99,15 @@ func (q *query) limit() int {
 	return n
 }
 
+// after reads the id of the payment before the page.
+func (q *query) after() string {
+	after, page := q.text("starting_after"), q.text("page")
+	if after != "" && page != "" {
+		q.fail("starting_after and page exclude each other")
+	}
+	return cmp.Or(after, page)
+}
+
 // pairs reads name[KEY]=value.
 func (q *query) pairs(name string) map[string]string {
 	var m map[string]string
@@ -117,7 +136,7 @@ func (op *Operator) payments(w http.ResponseWriter, r *http.Request) error {
 	find := ledger.PaymentQuery{
 		Status: q.text("status"), Currency: strings.ToLower(q.text("currency")), Customer: q.text("customer"),
 		CreatedGTE: q.integer("created_gte"), CreatedLT: q.integer("created_lt"), Metadata: q.pairs("metadata"),
-		After: q.text("starting_after"), Limit: q.limit(),
+		After: q.after(), Limit: q.limit(),
 	}
 	if err := q.end(); err != nil {
 		return err
@@ -126,7 +145,7 @@ func (op *Operator) payments(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	op.write(w, r, http.StatusOK, listOf(page, more))
+	op.write(w, r, http.StatusOK, listOf(page, more, func(p *ledger.Payment) string { return p.ID }))
 	return nil
 }
 
@@ -151,7 +170,7 @@ func (op *Operator) story(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	op.write(w, r, http.StatusOK, listOf(moments, !whole))
+	op.write(w, r, http.StatusOK, listOf(moments, !whole, nil))
 	return nil
 }
 
@@ -168,6 +187,15 @@ func (op *Operator) events(w http.ResponseWriter, r *http.Request) error {
 func (op *Operator) listEvents(w http.ResponseWriter, r *http.Request, list func(ledger.EventQuery) ([]*ledger.EventRecord, bool, error)) error {
 	q := parseQuery(r)
 	find := ledger.EventQuery{Type: q.text("type"), Outcome: ledger.Outcome(q.text("outcome")), After: q.text("starting_after"), Limit: q.limit()}
+	if page := q.text("page"); page != "" {
+		var err error
+		if find.Below, err = strconv.ParseUint(page, 10, 64); err != nil || find.Below == 0 {
+			q.fail("page is not the next_page of a list of events")
+		}
+		if find.After != "" {
+			q.fail("starting_after and page exclude each other")
+		}
+	}
 	if find.Outcome != "" && !slices.Contains(ledger.Outcomes[:], find.Outcome) {
 		q.fail("outcome is none of %v", ledger.Outcomes)
 	}
@@ -178,7 +206,8 @@ func (op *Operator) listEvents(w http.ResponseWriter, r *http.Request, list func
 	if err != nil {
 		return err
 	}
-	op.write(w, r, http.StatusOK, listOf(page, more))
+	// By its sequence, because an event that left quarantine has two rows.
+	op.write(w, r, http.StatusOK, listOf(page, more, func(e *ledger.EventRecord) string { return strconv.FormatUint(e.Sequence, 10) }))
 	return nil
 }
 
@@ -209,4 +238,17 @@ func (op *Operator) body(w http.ResponseWriter, r *http.Request) error {
 		op.Log.Debug("the body could not be sent", "path", r.URL.Path, "error", err)
 	}
 	return nil
+}
+
+// dismiss notes that a person has looked at an event in quarantine.
+func (op *Operator) dismiss(w http.ResponseWriter, r *http.Request) error {
+	if err := parseQuery(r).end(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), 10*time.Second)
+	defer cancel()
+	if err := op.Ledger.Dismiss(ctx, r.PathValue("id")); err != nil {
+		return err
+	}
+	return op.event(w, r)
 }

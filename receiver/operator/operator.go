@@ -79,6 +79,7 @@ func New(o Options) *Operator {
 	op.handle("/api/probe", op.probe, http.MethodPost)
 	op.handle("/api/reconcile", op.reconcile, http.MethodGet, http.MethodPost)
 	op.handle("/api/events/{id}/release", op.release, http.MethodPost)
+	op.handle("/api/events/{id}/dismiss", op.dismiss, http.MethodPost)
 	return op
 }
 
@@ -202,7 +203,7 @@ func (op *Operator) fail(w http.ResponseWriter, r *http.Request, err error) {
 		e = &Error{http.StatusServiceUnavailable, "storage_unavailable", err.Error()}
 	case errors.Is(err, ledger.ErrNoRoom):
 		e = &Error{http.StatusInsufficientStorage, "storage_unavailable", err.Error()}
-	case errors.Is(err, ledger.ErrOtherID):
+	case errors.Is(err, ledger.ErrOtherID), errors.Is(err, ledger.ErrNotQuarantined):
 		e = &Error{http.StatusConflict, "invalid_request", err.Error()}
 	case errors.Is(err, ledger.ErrReadOnly):
 		e = &Error{http.StatusConflict, "invalid_request", "no receiver is running, and only one can change the ledger: start it (tillhook serve)"}

@@ -26,7 +26,7 @@ func TestWhatIsAskedOfTheNewPaths(t *testing.T) {
 		done.Add(1)
 		return nil, errors.New("looked through")
 	}})
-	paths := map[string]string{"/api/summary": "GET, HEAD", "/api/export": "GET", "/api/backup": "GET", "/api/verify": "POST", "/api/events/evt_held/release": "POST"}
+	paths := map[string]string{"/api/summary": "GET, HEAD", "/api/export": "GET", "/api/backup": "GET", "/api/verify": "POST", "/api/events/evt_held/release": "POST", "/api/events/evt_held/dismiss": "POST"}
 	for path, allow := range paths {
 		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH"} {
 			if !slices.Contains(strings.Split(allow, ", "), method) {
@@ -53,7 +53,7 @@ func TestWhatIsAskedOfTheNewPaths(t *testing.T) {
 			}
 		}
 	}
-	if e, err := l.Event("evt_held"); err != nil || e.Outcome != ledger.Quarantined || done.Load() != 0 {
+	if e, err := l.Event("evt_held"); err != nil || e.Outcome != ledger.Quarantined || e.Quarantine.State != ledger.Attention || done.Load() != 0 {
 		t.Errorf("what was refused was done all the same: %+v, %v, %d", e, err, done.Load())
 	}
 }
@@ -85,9 +85,14 @@ func TestRelease(t *testing.T) {
 		want       []string
 	}{
 		{"one that is still of no use stays", "/api/events/evt_held/release", nil, 200, []string{`{"object":"event_record","id":"evt_held"`, `"outcome":"quarantined","reason":"undecodable","payment_id":null`}},
+		{"it is dismissed", "/api/events/evt_held/dismiss", nil, 200, []string{`"id":"evt_held"`, `"quarantine":{"reason":"undecodable","state":"dismissed"}`}},
+		{"and once more", "/api/events/evt_held/dismiss", nil, 200, []string{`"quarantine":{"reason":"undecodable","state":"dismissed"}`}},
+		{"what is not there cannot be dismissed", "/api/events/evt_1/dismiss", nil, 409, []string{`"code":"invalid_request"`, `the event is not in quarantine: evt_1 is applied`}},
+		{"nor what nobody knows", "/api/events/evt_99/dismiss", nil, 404, []string{`"code":"not_found"`}},
+		{"nor with a parameter", "/api/events/evt_held/dismiss?force=1", nil, 400, []string{`"code":"invalid_request"`}},
 		{"nobody knows it", "/api/events/evt_99/release", nil, 404, []string{`"code":"not_found"`, `no event has the id \"evt_99\"`}},
 		{"a parameter", "/api/events/evt_held/release?force=1", nil, 400, []string{`"code":"invalid_request"`}},
-		{"one that can be used now", "/api/events/evt_held/release", mend, 200, []string{`"id":"evt_held"`, `"outcome":"applied","reason":null,"payment_id":"pi_held"`}},
+		{"one that can be used now", "/api/events/evt_held/release", mend, 200, []string{`"id":"evt_held"`, `"outcome":"applied","reason":null,"payment_id":"pi_held"`, `"quarantine":null,"released_from":1,"released_as":null`}},
 		{"it once more", "/api/events/evt_held/release", nil, 200, []string{`"id":"evt_held"`, `"outcome":"applied","reason":null,"payment_id":"pi_held"`}},
 		{"one that never was there", "/api/events/evt_1/release", nil, 200, []string{`"id":"evt_1"`, `"outcome":"applied","reason":null,"payment_id":"pi_1"`}},
 	} {

@@ -109,15 +109,14 @@ func (op *Operator) health(stats ledger.Stats) SummaryHealth {
 	storage := op.Ledger.Health()
 	say("storage", storage.Err != nil, "fail", "The ledger can be written.",
 		fmt.Sprintf("The ledger cannot be written, and every event is answered 503: %v", storage.Err), "look at the disk: space, mount, dmesg")
-	held := stats.Outcomes[ledger.Quarantined]
-	var reasons []string
-	for _, reason := range ledger.Reasons {
-		if n := stats.Quarantined[reason]; n > 0 {
-			reasons = append(reasons, fmt.Sprintf("%d %s", n, reason))
-		}
+	attention, others := quarantined(stats)
+	good := "Nothing lies in quarantine."
+	if others > 0 {
+		good = fmt.Sprintf("Nothing in quarantine needs attention; %d events lie there that are expected or were dismissed.", others)
 	}
-	say("quarantine", held > 0, "warn", "Nothing lies in quarantine.",
-		fmt.Sprintf("Events that could not be used lie in quarantine: %s.", strings.Join(reasons, ", ")), "tillhook events --outcome quarantined")
+	say("quarantine", len(attention) > 0, "warn", good,
+		fmt.Sprintf("Events that could not be used lie in quarantine: %s.", strings.Join(attention, ", ")),
+		"look at them (tillhook events --outcome quarantined), then: tillhook events release ID, or tillhook events dismiss ID")
 	flagged := flaggedPayments(stats)
 	say("conflicts", len(flagged) > 0, "warn", "No payment contradicts itself.",
 		fmt.Sprintf("Payments whose figures need a look, by flag: %s.", strings.Join(flagged, ", ")),
@@ -131,6 +130,20 @@ func (op *Operator) health(stats ledger.Stats) SummaryHealth {
 		}
 	}
 	return h
+}
+
+// quarantined counts the events in quarantine: by reason those that need attention, and all others.
+func quarantined(stats ledger.Stats) (attention []string, others uint64) {
+	for _, reason := range ledger.Reasons {
+		for state, n := range stats.States[reason] {
+			if state != ledger.Attention {
+				others += n
+			} else if n > 0 {
+				attention = append(attention, fmt.Sprintf("%d %s", n, reason))
+			}
+		}
+	}
+	return attention, others
 }
 
 // flaggedPayments counts the payments by flag, for those flags that need a look.

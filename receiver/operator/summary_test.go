@@ -231,6 +231,11 @@ func TestHealthIsSaidInSentences(t *testing.T) {
 	held := func(id string, why ledger.Reason) *ledger.Event {
 		return &ledger.Event{ID: id, Type: "x", Source: ledger.Webhook, Received: time.Unix(1, 0), Quarantine: why, Raw: []byte("}")}
 	}
+	expected := func(id string) *ledger.Event {
+		e := held(id, ledger.ThinEvent)
+		e.Expected = true
+		return e
+	}
 	twice := paid("1", "2026-11-23T10:00:00Z", 500)
 	for _, c := range []struct {
 		what   string
@@ -240,7 +245,13 @@ func TestHealthIsSaidInSentences(t *testing.T) {
 		want   operator.Sentence
 	}{
 		{"in quarantine", []*ledger.Event{held("evt_1", ledger.Undecodable), held("evt_2", ledger.WrongMode), held("evt_3", ledger.WrongMode)}, "warn", "quarantine",
-			operator.Sentence{Verdict: "warn", Sentence: "Events that could not be used lie in quarantine: 2 wrong_mode, 1 undecodable.", Next: "tillhook events --outcome quarantined"}},
+			operator.Sentence{Verdict: "warn", Sentence: "Events that could not be used lie in quarantine: 2 wrong_mode, 1 undecodable.",
+				Next: "look at them (tillhook events --outcome quarantined), then: tillhook events release ID, or tillhook events dismiss ID"}},
+		{"some expected in quarantine", []*ledger.Event{held("evt_1", ledger.Undecodable), expected("evt_2"), expected("evt_3")}, "warn", "quarantine",
+			operator.Sentence{Verdict: "warn", Sentence: "Events that could not be used lie in quarantine: 1 undecodable.",
+				Next: "look at them (tillhook events --outcome quarantined), then: tillhook events release ID, or tillhook events dismiss ID"}},
+		{"expected in quarantine", []*ledger.Event{expected("evt_2"), expected("evt_3")}, "ok", "quarantine",
+			operator.Sentence{Verdict: "ok", Sentence: "Nothing in quarantine needs attention; 2 events lie there that are expected or were dismissed."}},
 		{"a conflict", []*ledger.Event{twice, statusOf(twice, "canceled")}, "warn", "conflicts",
 			operator.Sentence{Verdict: "warn", Sentence: "Payments whose figures need a look, by flag: 1 conflict.", Next: "find them in tillhook payments and compare them with Stripe's Dashboard"}},
 		{"nothing", []*ledger.Event{twice, statusOf(twice, "processing")}, "ok", "conflicts", operator.Sentence{Verdict: "ok", Sentence: "No payment contradicts itself."}},
