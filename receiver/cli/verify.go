@@ -105,12 +105,16 @@ func (p *Program) showProof(proof *ledger.Proof) error {
 	n := func(n uint64, what string) string { return strconv.FormatUint(n, 10) + " " + what }
 	pairs := [][2]string{{"Ledger", proof.Path}, {"Mode", proof.Mode}, {"File", size(proof)}}
 	if proof.Sound {
+		quarantine := n(proof.Quarantined, "with their bodies")
+		if proof.Released > 0 {
+			quarantine += fmt.Sprintf("; %s left it, and both rows of each agree", plural(int(proof.Released), "event"))
+		}
 		pairs = append(pairs, [][2]string{
 			{"Pages", fmt.Sprintf("%d, each used once or free (%d free)", proof.Pages, proof.FreePages)},
 			{"Checksums", n(proof.Values, "values match theirs")},
 			{"Events", n(proof.Events, "in a sequence without gaps, each id once")},
 			{"Bodies", n(proof.Bodies, "unpack to the size they came with")},
-			{"Quarantine", n(proof.Quarantined, "with their bodies")},
+			{"Quarantine", quarantine},
 			{"Payments", n(proof.Payments, "equal to a fresh fold of their events")},
 			{"Other ids", n(proof.Links, "find their payment")},
 			{"Totals", n(proof.Totals, "equal to the sums of the payments")},

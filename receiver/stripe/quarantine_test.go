@@ -40,6 +40,7 @@ func TestWhatIsExpectedInQuarantine(t *testing.T) {
 		{"no type", `{"id":"evt_test_61","object":"v2.core.event","livemode":false}`, false, ledger.ThinEvent, false, ""},
 		{"a test event on a live Connect endpoint", test(`"acct_1"`), true, ledger.WrongMode, true, ""},
 		{"a test event on a live endpoint", test("null"), true, ledger.WrongMode, false, ""},
+		{"a test ping on a live endpoint", `{"id":"evt_1","object":"event","type":"ping","livemode":false,"data":{"object":{}}}`, true, ledger.WrongMode, true, ""},
 		{"a test event that cannot be decoded", test(`"acct_1"`), false, ledger.Undecodable, false, ""},
 		{"no JSON", `}`, true, ledger.Undecodable, false, ""},
 	} {
