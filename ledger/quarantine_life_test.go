@@ -1,0 +1,191 @@
+package ledger_test
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"tillhook/ledger"
+	"tillhook/ledger/ledgertest"
+)
+
+// quarantineLife is a ledger whose events come usable or not, and that is restarted, killed, rebuilt and cleared of bodies meanwhile.
+type quarantineLife struct {
+	*rand.Rand
+	opts    ledger.Options
+	l       *ledger.Ledger
+	stop    func()
+	came    map[string]bool // ids of events that came in any form
+	booked  map[string]bool // ids of those that came in a usable form, or were released
+	journal []string        // every row as it was when it was first seen
+}
+
+func (s *quarantineLife) open(t *testing.T) {
+	t.Helper()
+	var err error
+	if s.l, err = ledger.Open(s.opts); err != nil {
+		t.Fatal(err)
+	}
+	s.l.SmallGenerations(1 + s.IntN(60))
+	s.stop = ledgertest.Run(t, s.l)
+}
+
+func (s *quarantineLife) close(t *testing.T) {
+	t.Helper()
+	s.stop()
+	if err := s.l.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// pool is how many events there are. A payment has two.
+const pool = 40
+
+func poolEvent(n int) *ledger.Event {
+	return succeeded(fmt.Sprintf("evt_%d", n), fmt.Sprintf("pi_%d", n/2))
+}
+
+func decodePool(raw []byte) *ledger.Event {
+	var n int
+	if _, err := fmt.Sscanf(string(raw), `{"id":"evt_%d"}`, &n); err != nil {
+		panic(err) // nothing else is appended
+	}
+	e := poolEvent(n)
+	e.Raw = raw
+	return e
+}
+
+func (s *quarantineLife) append(t *testing.T) {
+	var wg sync.WaitGroup
+	for range 1 + s.IntN(12) {
+		e := poolEvent(s.IntN(pool))
+		s.came[e.ID] = true
+		if s.IntN(2) == 0 {
+			e.Quarantine, e.Facts = ledger.Undecodable, ledger.Facts{}
+			if s.IntN(2) == 0 {
+				e.Quarantine, e.Snapshot = ledger.ThinEvent, fmt.Sprintf("evt_%d", s.IntN(pool))
+			}
+		} else {
+			s.booked[e.ID] = true
+		}
+		wg.Go(func() {
+			if _, err := s.l.Append(t.Context(), e); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// released books everything that came.
+func (s *quarantineLife) released() {
+	for id := range s.came {
+		s.booked[id] = true
+	}
+}
+
+func (s *quarantineLife) step(t *testing.T) {
+	t.Helper()
+	switch s.IntN(12) {
+	case 0:
+		s.close(t)
+		s.open(t)
+	case 1: // goes on with the file as it is on disk while the ledger runs
+		dir := t.TempDir()
+		if err := ledger.Save(ledger.Path(dir), s.l.CopyTo, nil); err != nil {
+			t.Fatal(err)
+		}
+		s.close(t)
+		s.opts.Dir = dir
+		s.open(t)
+	case 2:
+		if err := s.l.Expire(t.Context(), time.Now()); err != nil {
+			t.Fatal(err)
+		}
+	case 3:
+		if _, err := s.l.ReleaseAll(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		s.released()
+	case 4:
+		for id := range s.came {
+			if err := s.l.Dismiss(t.Context(), id); err != nil && !errors.Is(err, ledger.ErrNotQuarantined) {
+				t.Fatal(err)
+			}
+		}
+	case 5:
+		s.close(t)
+		decode := s.IntN(2) == 0
+		if _, err := ledger.Rebuild(t.Context(), s.opts, decode); err != nil {
+			t.Fatal(err)
+		}
+		if decode {
+			s.released()
+		}
+		s.open(t)
+	default:
+		s.append(t)
+	}
+}
+
+// agrees demands that no row differs from what it was when it was first seen, that each usable event is booked once, and that
+// the ledger is sound.
+func (s *quarantineLife) agrees(t *testing.T) {
+	t.Helper()
+	var rows []string
+	released := 0
+	for _, e := range allRows(t, s.l) {
+		rows = append(rows, fmt.Sprint(e.Sequence, e.ID, e.Outcome, e.Reason, e.Received, e.Source, e.Size, e.ReleasedFrom))
+		if e.ReleasedAs != 0 {
+			released++
+		}
+	}
+	if len(rows) < len(s.journal) || !slices.Equal(rows[:len(s.journal)], s.journal) {
+		t.Fatalf("the journal was\n%v\nand begins with\n%v", s.journal, rows)
+	}
+	s.journal = rows
+	stats := mustStats(t, s.l)
+	if int(stats.Events) != len(s.came) || len(rows) != len(s.came)+released || int(stats.Outcomes[ledger.Quarantined]) != len(s.came)-len(s.booked) {
+		t.Fatalf("%d events came, %d of them usable; there are %d rows, %d left quarantine, and the figures are %+v", len(s.came), len(s.booked), len(rows), released, stats)
+	}
+	events := map[string]uint64{}
+	for id := range s.booked {
+		var n int
+		if _, err := fmt.Sscanf(id, "evt_%d", &n); err != nil {
+			t.Fatal(err)
+		}
+		events[fmt.Sprintf("pi_%d", n/2)]++
+	}
+	for id, n := range events {
+		if p := payment(t, s.l, id); p.Events != n || *p.AmountReceived != 4200 {
+			t.Fatalf("%s is %+v, want %d events", id, p, n)
+		}
+	}
+	states(t, s.l)
+	if err := s.l.Check(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Whatever a ledger lives through, releasing an event only ever appends a row.
+func TestALifeOfTheQuarantine(t *testing.T) {
+	lives, steps := 20, 40
+	if *long {
+		lives = 200
+	}
+	for life := range lives {
+		s := &quarantineLife{Rand: rand.New(rand.NewPCG(uint64(life), 23)), came: map[string]bool{}, booked: map[string]bool{},
+			opts: ledger.Options{Dir: t.TempDir(), Decode: decodePool}}
+		s.open(t)
+		for range steps {
+			s.step(t)
+			s.agrees(t)
+		}
+		s.close(t)
+		mustVerify(t, s.l.Path())
+	}
+}
