@@ -127,12 +127,12 @@ func (b *booking) enter(p *pending, from uint64, old *row) error {
 		return nil
 	}
 	var c consequences
-	var entry *held
+	var entry *quarantineEntry
 	var err error
 	switch {
 	case e.Quarantine != "":
 		r.outcome, r.facts = Quarantined, Facts{}
-		if entry, err = holds(b.tx, e.ID, e.Livemode, e.Expected, e.Snapshot); err != nil {
+		if entry, err = newQuarantineEntry(b.tx, e.ID, e.Livemode, e.Expected, e.Snapshot); err != nil {
 			return failed(err)
 		}
 	case e.Facts.Named() != "":
@@ -141,7 +141,7 @@ func (b *booking) enter(p *pending, from uint64, old *row) error {
 		}
 		r.outcome = outcome(c.changes)
 	}
-	a, err := b.arrive(r, old, entry)
+	a, err := b.planQuarantine(r, old, entry)
 	if err != nil {
 		return failed(err)
 	}
@@ -198,7 +198,7 @@ func (b *booking) follow(r *row, seq uint64) (c consequences, err error) {
 
 // record writes a row, its body where there is one, and all that follows from it. old is the row in which the same event
 // lies in quarantine; nil if there is none.
-func (b *booking) record(r *row, seq uint64, body []byte, old *row, a *arrival, c *consequences) error {
+func (b *booking) record(r *row, seq uint64, body []byte, old *row, a *quarantinePlan, c *consequences) error {
 	b.writing = true
 	key := seqKey(seq)
 	if err := put(b.tx, bucketEvents, key, r.encode()); err != nil {

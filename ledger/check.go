@@ -291,7 +291,7 @@ func (c *checker) released(seq uint64, r *row, as uint64) {
 
 // ofQuarantine compares a row with its entry in quarantine, or with the row of its event that had one.
 func (c *checker) ofQuarantine(seq uint64, r *row) error {
-	h, err := readHeld(c.tx, seq)
+	h, err := readQuarantineEntry(c.tx, seq)
 	if err != nil {
 		return err
 	}

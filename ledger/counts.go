@@ -9,15 +9,15 @@ import (
 
 // counts are kept in the transaction that changes them, so that nobody has to walk the ledger for them.
 type counts struct {
-	outcomes [len(Outcomes)]uint64
-	held     [len(Reasons)][len(QuarantineStates)]uint64 // the events in quarantine now
-	released uint64                                      // rows of events that left quarantine, and have another row now
-	statuses [len(Statuses) + 2]uint64                   // Stripe's seven, none, other
-	flags    [len(fold.Flags)]uint64                     // payments by flag
-	money    uint64                                      // rows with a PaymentIntent or a charge
-	invoices uint64                                      // rows of invoices, which do not say what was received
-	unknown  uint64                                      // payments that Checkout calls paid, and of which nothing else is known
-	expired  uint64                                      // retention has passed every row up to here
+	outcomes   [len(Outcomes)]uint64
+	quarantine [len(Reasons)][len(QuarantineStates)]uint64 // the events in quarantine now
+	released   uint64                                      // rows of events that left quarantine, and have another row now
+	statuses   [len(Statuses) + 2]uint64                   // Stripe's seven, none, other
+	flags      [len(fold.Flags)]uint64                     // payments by flag
+	money      uint64                                      // rows with a PaymentIntent or a charge
+	invoices   uint64                                      // rows of invoices, which do not say what was received
+	unknown    uint64                                      // payments that Checkout calls paid, and of which nothing else is known
+	expired    uint64                                      // retention has passed every row up to here
 }
 
 // The two statuses in which payments are counted beside Stripe's.
@@ -39,13 +39,25 @@ func (c *counts) event(r *row, n int) {
 
 // quarantined counts an entry in quarantine in or out.
 func (c *counts) quarantined(reason Reason, state QuarantineState, n int) {
-	c.held[slices.Index(Reasons[:], reason)][slices.Index(QuarantineStates[:], state)] += uint64(n)
+	c.quarantine[slices.Index(Reasons[:], reason)][slices.Index(QuarantineStates[:], state)] += uint64(n)
 }
 
 // inQuarantine is how many events lie in quarantine for a reason.
 func (c *counts) inQuarantine(reason Reason) (n uint64) {
-	for _, of := range c.held[slices.Index(Reasons[:], reason)] {
+	for _, of := range c.quarantine[slices.Index(Reasons[:], reason)] {
 		n += of
+	}
+	return n
+}
+
+// notExpected is how many events lie in quarantine in another state than Expected.
+func (c *counts) notExpected() (n uint64) {
+	for _, of := range c.quarantine {
+		for i, state := range QuarantineStates {
+			if state != Expected {
+				n += of[i]
+			}
+		}
 	}
 	return n
 }
@@ -77,8 +89,8 @@ func (s *state) silent() bool {
 // numbers are all counts in the order they are stored in.
 func (c *counts) numbers() (all []*uint64) {
 	lists := [][]uint64{c.outcomes[:], c.statuses[:], c.flags[:]}
-	for i := range c.held {
-		lists = append(lists, c.held[i][:])
+	for i := range c.quarantine {
+		lists = append(lists, c.quarantine[i][:])
 	}
 	for _, list := range lists {
 		for i := range list {
@@ -142,7 +154,7 @@ func (l *Ledger) Stats() (Stats, error) {
 	}
 	for i, reason := range Reasons {
 		s.Quarantined[reason], s.States[reason] = c.inQuarantine(reason), map[QuarantineState]uint64{}
-		for j, n := range c.held[i] {
+		for j, n := range c.quarantine[i] {
 			s.States[reason][QuarantineStates[j]] = n
 		}
 	}

@@ -37,33 +37,33 @@ type Quarantine struct {
 	State  QuarantineState `json:"state"`
 }
 
-// held is the entry of an event in quarantine.
-type held struct {
+// quarantineEntry is the entry of an event in quarantine.
+type quarantineEntry struct {
 	state QuarantineState
 	// awaits is the id of the snapshot event that a thin event names, while the ledger does not hold it; empty otherwise.
 	awaits string
 }
 
-func (h *held) encode() []byte {
+func (h *quarantineEntry) encode() []byte {
 	var e encoder
 	e.byte(byte(slices.Index(QuarantineStates[:], h.state)))
 	e.string(h.awaits)
 	return e.buf
 }
 
-func decodeHeld(value []byte) (*held, error) {
+func decodeQuarantineEntry(value []byte) (*quarantineEntry, error) {
 	d := decoder{buf: value}
-	h := &held{state: pick(&d, QuarantineStates[:], int(d.byte())), awaits: d.string()}
+	h := &quarantineEntry{state: pick(&d, QuarantineStates[:], int(d.byte())), awaits: d.string()}
 	return h, d.end()
 }
 
-// readHeld reads the entry of a row in quarantine, nil where there is none.
-func readHeld(tx *txn, seq uint64) (*held, error) {
+// readQuarantineEntry reads the entry of a row in quarantine, nil where there is none.
+func readQuarantineEntry(tx *txn, seq uint64) (*quarantineEntry, error) {
 	value, err := get(tx, bucketQuarantine, seqKey(seq))
 	if err != nil || value == nil {
 		return nil, err
 	}
-	h, err := decodeHeld(value)
+	h, err := decodeQuarantineEntry(value)
 	if err != nil {
 		return nil, fmt.Errorf("quarantine of event row %d: %w", seq, err)
 	}
@@ -78,28 +78,28 @@ func awaitsKey(tx *txn, livemode bool, snapshot string, seq uint64) []byte {
 	return slices.Concat([]byte(awaitsPrefix), tx.idKey(livemode, snapshot), []byte("/"), seqKey(seq))
 }
 
-// holds makes the entry of an event that is to lie in quarantine.
-func holds(tx *txn, id string, livemode, expected bool, snapshot string) (*held, error) {
+// newQuarantineEntry makes the entry of an event that is to lie in quarantine.
+func newQuarantineEntry(tx *txn, id string, livemode, expected bool, snapshot string) (*quarantineEntry, error) {
 	if expected {
-		return &held{state: Expected}, nil
+		return &quarantineEntry{state: Expected}, nil
 	}
 	if snapshot == "" || snapshot == id {
-		return &held{state: Attention}, nil
+		return &quarantineEntry{state: Attention}, nil
 	}
 	_, known, err := lookupID(tx, livemode, snapshot)
 	if err != nil {
 		return nil, err
 	}
 	if known {
-		return &held{state: Expected}, nil
+		return &quarantineEntry{state: Expected}, nil
 	}
-	return &held{state: Attention, awaits: snapshot}, nil
+	return &quarantineEntry{state: Attention, awaits: snapshot}, nil
 }
 
 // awaiting lists the rows of thin events in quarantine whose snapshot event has that id.
 func (b *booking) awaiting(livemode bool, id string) (seqs []uint64, err error) {
-	if thin := &b.counts.held[slices.Index(Reasons[:], ThinEvent)]; thin[0]+thin[2] == 0 {
-		return nil, nil // nearly always
+	if b.counts.notExpected() == 0 {
+		return nil, nil // nearly always: what is expected waits for nothing
 	}
 	prefix := awaitsKey(b.tx, livemode, id, 0)
 	prefix = prefix[:len(prefix)-8]
@@ -110,26 +110,26 @@ func (b *booking) awaiting(livemode bool, id string) (seqs []uint64, err error) 
 	return seqs, nil
 }
 
-// arrival is what a new row changes in the quarantine, read before anything is written.
-type arrival struct {
-	entry *held    // of the row itself
-	leave *held    // of the old row of its event, which leaves quarantine
-	woken []waking // thin events whose snapshot event it is
+// quarantinePlan is what a new row changes in the quarantine, read before anything is written.
+type quarantinePlan struct {
+	entry *quarantineEntry // of the row itself
+	leave *quarantineEntry // of the old row of its event, which leaves quarantine
+	met   []waiting        // thin events whose snapshot event it is
 }
 
-// waking is a thin event in quarantine whose snapshot event has come.
-type waking struct {
+// waiting is a thin event in quarantine whose snapshot event has come.
+type waiting struct {
 	seq      uint64
 	livemode bool
 	reason   Reason
-	held     *held
+	entry    *quarantineEntry
 }
 
-// arrive reads what a new row changes in the quarantine. entry is nil unless the row lies there itself.
-func (b *booking) arrive(r *row, old *row, entry *held) (a arrival, err error) {
+// planQuarantine reads what a new row changes in the quarantine. entry is nil unless the row lies there itself.
+func (b *booking) planQuarantine(r *row, old *row, entry *quarantineEntry) (a quarantinePlan, err error) {
 	a.entry = entry
 	if old != nil {
-		if a.leave, err = readHeld(b.tx, r.released); err != nil {
+		if a.leave, err = readQuarantineEntry(b.tx, r.released); err != nil {
 			return a, err
 		}
 		if a.leave == nil {
@@ -146,36 +146,36 @@ func (b *booking) arrive(r *row, old *row, entry *held) (a arrival, err error) {
 		if err != nil {
 			return a, err
 		}
-		h, err := readHeld(b.tx, seq)
+		h, err := readQuarantineEntry(b.tx, seq)
 		if err != nil {
 			return a, err
 		}
 		if h == nil {
 			return a, fmt.Errorf("%w: event row %d waits for a snapshot event outside of quarantine", ErrCorrupt, seq)
 		}
-		a.woken = append(a.woken, waking{seq, thin.livemode, thin.reason, h})
+		a.met = append(a.met, waiting{seq, thin.livemode, thin.reason, h})
 	}
 	return a, nil
 }
 
 // quarantine writes what a row changes in the quarantine.
-func (b *booking) quarantine(r *row, seq uint64, old *row, a *arrival) error {
+func (b *booking) quarantine(r *row, seq uint64, old *row, a *quarantinePlan) error {
 	if a.entry != nil {
-		if err := b.hold(seq, r.livemode, a.entry); err != nil {
+		if err := b.addEntry(seq, r.livemode, a.entry); err != nil {
 			return err
 		}
 		b.counts.quarantined(r.reason, a.entry.state, +1)
 	}
 	if old != nil {
-		if err := b.unhold(r.released, old.livemode, a.leave); err != nil {
+		if err := b.removeEntry(r.released, old.livemode, a.leave); err != nil {
 			return err
 		}
 		b.counts.event(old, -1)
 		b.counts.quarantined(old.reason, a.leave.state, -1)
 		b.counts.released++
 	}
-	for _, w := range a.woken {
-		if err := b.restate(w.seq, w.livemode, w.reason, w.held, &held{state: stateOnceKnown(w.held.state)}); err != nil {
+	for _, w := range a.met {
+		if err := b.replaceEntry(w.seq, w.livemode, w.reason, w.entry, &quarantineEntry{state: stateOnceKnown(w.entry.state)}); err != nil {
 			return err
 		}
 	}
@@ -190,8 +190,8 @@ func stateOnceKnown(before QuarantineState) QuarantineState {
 	return Expected
 }
 
-// hold writes an entry in quarantine.
-func (b *booking) hold(seq uint64, livemode bool, h *held) error {
+// addEntry writes an entry in quarantine.
+func (b *booking) addEntry(seq uint64, livemode bool, h *quarantineEntry) error {
 	if h.awaits != "" {
 		if err := put(b.tx, bucketMeta, awaitsKey(b.tx, livemode, h.awaits, seq), nil); err != nil {
 			return err
@@ -200,8 +200,8 @@ func (b *booking) hold(seq uint64, livemode bool, h *held) error {
 	return put(b.tx, bucketQuarantine, seqKey(seq), h.encode())
 }
 
-// unhold removes an entry from quarantine.
-func (b *booking) unhold(seq uint64, livemode bool, h *held) error {
+// removeEntry removes an entry from quarantine.
+func (b *booking) removeEntry(seq uint64, livemode bool, h *quarantineEntry) error {
 	if h.awaits != "" {
 		if err := remove(b.tx, bucketMeta, awaitsKey(b.tx, livemode, h.awaits, seq)); err != nil {
 			return err
@@ -210,28 +210,28 @@ func (b *booking) unhold(seq uint64, livemode bool, h *held) error {
 	return remove(b.tx, bucketQuarantine, seqKey(seq))
 }
 
-// restate replaces an entry in quarantine.
-func (b *booking) restate(seq uint64, livemode bool, reason Reason, from, to *held) error {
-	if err := b.unhold(seq, livemode, from); err != nil {
+// replaceEntry replaces an entry in quarantine.
+func (b *booking) replaceEntry(seq uint64, livemode bool, reason Reason, from, to *quarantineEntry) error {
+	if err := b.removeEntry(seq, livemode, from); err != nil {
 		return err
 	}
 	b.counts.quarantined(reason, from.state, -1)
 	b.counts.quarantined(reason, to.state, +1)
-	return b.hold(seq, livemode, to)
+	return b.addEntry(seq, livemode, to)
 }
 
 // Dismiss notes that a person has looked at an event in quarantine. It stays there and raises no alarm any more. It returns
 // [ErrNotFound] for an unknown id and [ErrNotQuarantined] for an event that does not lie there.
 func (l *Ledger) Dismiss(ctx context.Context, id string) error {
-	return l.change(ctx, id, func(_ *booking, _ *row, h *held) (*held, error) {
-		return &held{state: Dismissed, awaits: h.awaits}, nil
+	return l.change(ctx, id, func(_ *booking, _ *row, h *quarantineEntry) (*quarantineEntry, error) {
+		return &quarantineEntry{state: Dismissed, awaits: h.awaits}, nil
 	})
 }
 
-// judge decides again whether an event that stays in quarantine is expected there: another decoder may know better.
-func (l *Ledger) judge(ctx context.Context, e *Event) error {
-	return l.change(ctx, e.ID, func(b *booking, r *row, h *held) (*held, error) {
-		to, err := holds(b.tx, r.id, r.livemode, e.Expected, e.Snapshot)
+// reclassify decides again whether an event that stays in quarantine is expected there: another decoder may know better.
+func (l *Ledger) reclassify(ctx context.Context, e *Event) error {
+	return l.change(ctx, e.ID, func(b *booking, r *row, h *quarantineEntry) (*quarantineEntry, error) {
+		to, err := newQuarantineEntry(b.tx, r.id, r.livemode, e.Expected, e.Snapshot)
 		if err == nil && h.state == Dismissed {
 			to.state = Dismissed
 		}
@@ -240,15 +240,15 @@ func (l *Ledger) judge(ctx context.Context, e *Event) error {
 }
 
 // change replaces the entry of an event in quarantine. It costs no commit where nothing changes.
-func (l *Ledger) change(ctx context.Context, id string, decide func(b *booking, r *row, h *held) (*held, error)) error {
-	find := func(b *booking) (seq uint64, r *row, from, to *held, err error) {
+func (l *Ledger) change(ctx context.Context, id string, decide func(b *booking, r *row, h *quarantineEntry) (*quarantineEntry, error)) error {
+	find := func(b *booking) (seq uint64, r *row, from, to *quarantineEntry, err error) {
 		if seq, err = l.find(b.tx, id); err != nil {
 			return seq, nil, nil, nil, err
 		}
 		if r, err = readRow(b.tx, seq); err != nil {
 			return seq, nil, nil, nil, err
 		}
-		if from, err = readHeld(b.tx, seq); err != nil {
+		if from, err = readQuarantineEntry(b.tx, seq); err != nil {
 			return seq, nil, nil, nil, err
 		}
 		if from == nil {
@@ -272,7 +272,7 @@ func (l *Ledger) change(ctx context.Context, id string, decide func(b *booking, 
 			return err
 		}
 		b.writing = true
-		return b.restate(seq, r.livemode, r.reason, from, to)
+		return b.replaceEntry(seq, r.livemode, r.reason, from, to)
 	})
 }
 

@@ -187,7 +187,7 @@ func (l *Ledger) record(tx *txn, seq uint64, r *row) (*EventRecord, error) {
 	if r.outcome != Quarantined {
 		return rec, nil
 	}
-	h, err := readHeld(tx, seq)
+	h, err := readQuarantineEntry(tx, seq)
 	if err != nil {
 		return nil, err
 	}

@@ -236,7 +236,7 @@ func (r *rebuild) row(b *booking, from *txn, seq uint64, stored []byte) error {
 	}
 	r.received = old.received
 	delete(r.usable, old.released)
-	var entry *held
+	var entry *quarantineEntry
 	if old.outcome == Quarantined {
 		if entry, err = r.entry(b, from, seq, &old.row, body); err != nil {
 			return err
@@ -246,7 +246,7 @@ func (r *rebuild) row(b *booking, from *txn, seq uint64, stored []byte) error {
 }
 
 // put writes a row to the new file, without its body if that is older than bodies are kept.
-func (r *rebuild) put(b *booking, row *row, seq uint64, body []byte, entry *held) error {
+func (r *rebuild) put(b *booking, row *row, seq uint64, body []byte, entry *quarantineEntry) error {
 	if keep := r.opts.Retention; keep > 0 && body != nil && row.expires() && time.Since(time.UnixMilli(row.received)) > keep {
 		body = nil
 		r.done.Expired++
@@ -260,10 +260,10 @@ func (r *rebuild) put(b *booking, row *row, seq uint64, body []byte, entry *held
 }
 
 // entry makes the entry in quarantine of a row that lies there, or did until a later row.
-func (r *rebuild) entry(b *booking, from *txn, seq uint64, row *row, body []byte) (*held, error) {
-	var had *held
-	if r.done.Schema >= heldSchema {
-		had, _ = readHeld(from, seq) // a damaged one is made anew
+func (r *rebuild) entry(b *booking, from *txn, seq uint64, row *row, body []byte) (*quarantineEntry, error) {
+	var had *quarantineEntry
+	if r.done.Schema >= stateSchema {
+		had, _ = readQuarantineEntry(from, seq) // a damaged one is made anew
 	}
 	expected, snapshot := false, ""
 	switch {
@@ -277,7 +277,7 @@ func (r *rebuild) entry(b *booking, from *txn, seq uint64, row *row, body []byte
 	case had != nil:
 		expected, snapshot = had.state == Expected, had.awaits
 	}
-	entry, err := holds(b.tx, row.id, row.livemode, expected, snapshot)
+	entry, err := newQuarantineEntry(b.tx, row.id, row.livemode, expected, snapshot)
 	if err == nil && had != nil && had.state == Dismissed {
 		entry.state = Dismissed
 	}
@@ -432,7 +432,7 @@ func (r *rebuild) releasedLater(from *txn, seq uint64) bool {
 
 // restore writes a row that has been in a ledger before. What came of it when it arrived stands, unless it is
 // about a payment only now, or no longer. entry is nil unless it lies in quarantine.
-func (b *booking) restore(r *row, seq uint64, body []byte, entry *held) (err error) {
+func (b *booking) restore(r *row, seq uint64, body []byte, entry *quarantineEntry) (err error) {
 	var c consequences
 	var old *row
 	if r.released != 0 {
@@ -453,7 +453,7 @@ func (b *booking) restore(r *row, seq uint64, body []byte, entry *held) (err err
 	} else if r.outcome != Quarantined {
 		r.outcome = Recorded
 	}
-	a, err := b.arrive(r, old, entry)
+	a, err := b.planQuarantine(r, old, entry)
 	if err != nil {
 		return err
 	}

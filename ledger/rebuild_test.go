@@ -309,7 +309,7 @@ func TestARebuildHeals(t *testing.T) {
 // heal rebuilds a ledger and demands what it holds then. The old file makes room for that of the next time.
 func heal(t *testing.T, dir string, want map[string]string) {
 	t.Helper()
-	done, err := ledger.Rebuild(t.Context(), ledger.Options{Dir: dir}, false)
+	done, err := ledger.Rebuild(t.Context(), ledger.Options{Dir: dir, Decode: decode}, false)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -45,7 +45,7 @@ func (l *Ledger) Release(ctx context.Context, id string) (Result, error) {
 		return Result{}, fmt.Errorf("%w: event %s reads as %s of %s mode now, and stays in quarantine so that it is not booked twice", ErrOtherID, old.id, e.ID, ModeName(e.Livemode))
 	}
 	if e.Quarantine != "" {
-		err := l.judge(ctx, e)
+		err := l.reclassify(ctx, e)
 		if errors.Is(err, ErrNotQuarantined) { // a delivery was faster
 			err = nil
 		}

@@ -10,8 +10,8 @@ import (
 // schemaVersion is that of the layout and the codecs in this file. A file with a greater one is refused.
 const schemaVersion = 5
 
-// heldSchema is the first in which an entry in quarantine has a state.
-const heldSchema = 5
+// stateSchema is the first in which an entry in quarantine has a state.
+const stateSchema = 5
 
 var (
 	bucketMeta         = []byte("meta")
