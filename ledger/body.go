@@ -190,7 +190,8 @@ func rowOfBody(stored []byte) uint64 {
 	return seq
 }
 
-// readBody reads the stored body of a row, where that has it from another one the body of that. It returns nil where there is none.
+// readBody reads the stored body of a row, where that has it from another one the body of that. It
+// returns nil where there is none.
 func readBody(tx *txn, seq uint64) ([]byte, error) {
 	stored, err := get(tx, bucketBodies, seqKey(seq))
 	if other := rowOfBody(stored); err == nil && other != 0 {

@@ -113,7 +113,8 @@ func (b *booking) rowOf(p *pending) (seq uint64, known bool, err error) {
 	return lookupID(b.tx, p.event.Livemode, p.event.ID)
 }
 
-// enter writes a new row. old is the row at the sequence from in which the event lies in quarantine, nil for a new event.
+// enter writes a new row. old is the row at the sequence from in which the event lies in
+// quarantine, nil for a new event.
 func (b *booking) enter(p *pending, from uint64, old *row) error {
 	e := &p.event
 	r := &row{
@@ -163,7 +164,8 @@ func (b *booking) enter(p *pending, from uint64, old *row) error {
 	return b.record(r, seq, body, old, &a, &c)
 }
 
-// sameBody reports whether a row has the same body as one that is about to be stored. One that cannot be read is another.
+// sameBody reports whether a row has the same body as one that is about to be stored. One that
+// cannot be read is another.
 func (b *booking) sameBody(seq uint64, body []byte) bool {
 	stored, err := get(b.tx, bucketBodies, seqKey(seq))
 	if err != nil || stored == nil {
@@ -196,8 +198,8 @@ func (b *booking) follow(r *row, seq uint64) (c consequences, err error) {
 	return c, err
 }
 
-// record writes a row, its body where there is one, and all that follows from it. old is the row in which the same event
-// lies in quarantine; nil if there is none.
+// record writes a row, its body where there is one, and all that follows from it. old is the row in
+// which the same event lies in quarantine; nil if there is none.
 func (b *booking) record(r *row, seq uint64, body []byte, old *row, a *quarantinePlan, c *consequences) error {
 	b.writing = true
 	key := seqKey(seq)

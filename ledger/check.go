@@ -289,7 +289,8 @@ func (c *checker) released(seq uint64, r *row, as uint64) {
 	}
 }
 
-// ofQuarantine compares a row with its entry in quarantine, or with the row of its event that had one.
+// ofQuarantine compares a row with its entry in quarantine, or with the row of its event that had
+// one.
 func (c *checker) ofQuarantine(seq uint64, r *row) error {
 	h, err := readQuarantineEntry(c.tx, seq)
 	if err != nil {
@@ -330,7 +331,8 @@ func (c *checker) ofQuarantine(seq uint64, r *row) error {
 	return nil
 }
 
-// awaiting compares the thin events that wait for their snapshot event with the entries by which they are found.
+// awaiting compares the thin events that wait for their snapshot event with the entries by which
+// they are found.
 func (c *checker) awaiting() error {
 	var n uint64
 	cursor := c.tx.Bucket(bucketMeta).Cursor()

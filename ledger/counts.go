@@ -26,7 +26,8 @@ const (
 	StatusOther = "other" // one that Stripe did not document when this was written
 )
 
-// event counts an event by its outcome, in (n is 1) or out (n is -1). One that left quarantine is counted by its new row.
+// event counts an event by its outcome, in (n is 1) or out (n is -1). One that left quarantine is
+// counted by its new row.
 func (c *counts) event(r *row, n int) {
 	c.outcomes[slices.Index(Outcomes[:], r.outcome)] += uint64(n)
 	if len(r.facts.Intents)+len(r.facts.Charges) > 0 {

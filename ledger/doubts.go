@@ -118,8 +118,8 @@ func (l *Ledger) Tells(e *Event) (tells bool, err error) {
 	return tells, err
 }
 
-// HeldFor lists the ids of events that lie in quarantine for a reason and need attention, the oldest first, behind a row; most
-// at most. It returns the row that it got to, too.
+// HeldFor lists the ids of events that lie in quarantine for a reason and need attention, the
+// oldest first, behind a row; most at most. It returns the row that it got to, too.
 func (l *Ledger) HeldFor(reason Reason, after uint64, most int) (ids []string, until uint64, err error) {
 	if l.counts.Load().quarantine[slices.Index(Reasons[:], reason)][slices.Index(QuarantineStates[:], Attention)] == 0 {
 		return nil, after, nil

@@ -84,7 +84,8 @@ type Result struct {
 // Append writes the event down once and folds it into its payment, in one transaction with its id.
 // It returns when that is on disk, or when ctx ends: the event may then still get in, so an error
 // means "unknown" unless it is [ErrOverloaded] or [ErrClosed]. A repeat of a known event is counted
-// and costs no commit. An event that lies in quarantine and can be used now is booked in a new row, which refers to its old one.
+// and costs no commit. An event that lies in quarantine and can be used now is booked in a new row,
+// which refers to its old one.
 func (l *Ledger) Append(ctx context.Context, e *Event) (Result, error) {
 	if l.readOnly {
 		return Result{}, ErrReadOnly

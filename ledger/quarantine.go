@@ -9,11 +9,13 @@ import (
 	"strconv"
 )
 
-// What lies in quarantine has a row like any other event, whose outcome is Quarantined, and an entry in the bucket
-// quarantine. An event that becomes usable is booked in a new row, which refers to the old one. The old row stays as it is,
-// because a view of the journal up to a sequence must never change; only its entry is removed.
+// What lies in quarantine has a row like any other event, whose outcome is Quarantined, and an
+// entry in the bucket quarantine. An event that becomes usable is booked in a new row, which refers
+// to the old one. The old row stays as it is, because a view of the journal up to a sequence must
+// never change; only its entry is removed.
 //
-// The new row is the one that the id index finds. It shares the body of the old row if it was made from that.
+// The new row is the one that the id index finds. It shares the body of the old row if it was made
+// from that.
 
 // ErrNotQuarantined: the event is known and does not lie in quarantine.
 var ErrNotQuarantined = errors.New("the event is not in quarantine")
@@ -40,7 +42,8 @@ type Quarantine struct {
 // quarantineEntry is the entry of an event in quarantine.
 type quarantineEntry struct {
 	state QuarantineState
-	// awaits is the id of the snapshot event that a thin event names, while the ledger does not hold it; empty otherwise.
+	// awaits is the id of the snapshot event that a thin event names, while the ledger does not
+	// hold it; empty otherwise.
 	awaits string
 }
 
@@ -70,10 +73,12 @@ func readQuarantineEntry(tx *txn, seq uint64) (*quarantineEntry, error) {
 	return h, nil
 }
 
-// awaitsPrefix begins the keys in the bucket meta by which a thin event is found when its snapshot event comes.
+// awaitsPrefix begins the keys in the bucket meta by which a thin event is found when its snapshot
+// event comes.
 const awaitsPrefix = "awaits/"
 
-// awaitsKey is the prefix, the snapshot event's key in the id index, a slash, and the thin event's sequence.
+// awaitsKey is the prefix, the snapshot event's key in the id index, a slash, and the thin event's
+// sequence.
 func awaitsKey(tx *txn, livemode bool, snapshot string, seq uint64) []byte {
 	return slices.Concat([]byte(awaitsPrefix), tx.idKey(livemode, snapshot), []byte("/"), seqKey(seq))
 }
@@ -125,7 +130,8 @@ type waiting struct {
 	entry    *quarantineEntry
 }
 
-// planQuarantine reads what a new row changes in the quarantine. entry is nil unless the row lies there itself.
+// planQuarantine reads what a new row changes in the quarantine. entry is nil unless the row lies
+// there itself.
 func (b *booking) planQuarantine(r *row, old *row, entry *quarantineEntry) (a quarantinePlan, err error) {
 	a.entry = entry
 	if old != nil {
@@ -175,7 +181,8 @@ func (b *booking) quarantine(r *row, seq uint64, old *row, a *quarantinePlan) er
 		b.counts.released++
 	}
 	for _, w := range a.met {
-		if err := b.replaceEntry(w.seq, w.livemode, w.reason, w.entry, &quarantineEntry{state: stateOnceKnown(w.entry.state)}); err != nil {
+		to := &quarantineEntry{state: stateOnceKnown(w.entry.state)}
+		if err := b.replaceEntry(w.seq, w.livemode, w.reason, w.entry, to); err != nil {
 			return err
 		}
 	}
@@ -220,15 +227,17 @@ func (b *booking) replaceEntry(seq uint64, livemode bool, reason Reason, from, t
 	return b.addEntry(seq, livemode, to)
 }
 
-// Dismiss notes that a person has looked at an event in quarantine. It stays there and raises no alarm any more. It returns
-// [ErrNotFound] for an unknown id and [ErrNotQuarantined] for an event that does not lie there.
+// Dismiss notes that a person has looked at an event in quarantine. It stays there and raises no
+// alarm any more. It returns [ErrNotFound] for an unknown id and [ErrNotQuarantined] for an event
+// that does not lie there.
 func (l *Ledger) Dismiss(ctx context.Context, id string) error {
 	return l.change(ctx, id, func(_ *booking, _ *row, h *quarantineEntry) (*quarantineEntry, error) {
 		return &quarantineEntry{state: Dismissed, awaits: h.awaits}, nil
 	})
 }
 
-// reclassify decides again whether an event that stays in quarantine is expected there: another decoder may know better.
+// reclassify decides again whether an event that stays in quarantine is expected there: another
+// decoder may know better.
 func (l *Ledger) reclassify(ctx context.Context, e *Event) error {
 	return l.change(ctx, e.ID, func(b *booking, r *row, h *quarantineEntry) (*quarantineEntry, error) {
 		to, err := newQuarantineEntry(b.tx, r.id, r.livemode, e.Expected, e.Snapshot)
@@ -240,7 +249,8 @@ func (l *Ledger) reclassify(ctx context.Context, e *Event) error {
 }
 
 // change replaces the entry of an event in quarantine. It costs no commit where nothing changes.
-func (l *Ledger) change(ctx context.Context, id string, decide func(b *booking, r *row, h *quarantineEntry) (*quarantineEntry, error)) error {
+func (l *Ledger) change(ctx context.Context, id string,
+	decide func(b *booking, r *row, h *quarantineEntry) (*quarantineEntry, error)) error {
 	find := func(b *booking) (seq uint64, r *row, from, to *quarantineEntry, err error) {
 		if seq, err = l.find(b.tx, id); err != nil {
 			return seq, nil, nil, nil, err

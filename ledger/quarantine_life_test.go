@@ -13,7 +13,8 @@ import (
 	"tillhook/ledger/ledgertest"
 )
 
-// quarantineLife is a ledger whose events come usable or not, and that is restarted, killed, rebuilt and cleared of bodies meanwhile.
+// quarantineLife is a ledger whose events come usable or not, and that is restarted, killed,
+// rebuilt and cleared of bodies meanwhile.
 type quarantineLife struct {
 	*rand.Rand
 	opts    ledger.Options
@@ -132,8 +133,8 @@ func (s *quarantineLife) step(t *testing.T) {
 	}
 }
 
-// agrees demands that no row differs from what it was when it was first seen, that each usable event is booked once, and that
-// the ledger is sound.
+// agrees demands that no row differs from what it was when it was first seen, that each usable
+// event is booked once, and that the ledger is sound.
 func (s *quarantineLife) agrees(t *testing.T) {
 	t.Helper()
 	var rows []string

@@ -47,7 +47,8 @@ func inALedger(t *testing.T, opts ledger.Options, do func(l *ledger.Ledger)) {
 	}
 }
 
-// Whatever books an event that lay in quarantine, it gets a new row. The old one stays, byte for byte.
+// Whatever books an event that lay in quarantine, it gets a new row. The old one stays, byte for
+// byte.
 func TestAReleaseAppendsARow(t *testing.T) {
 	const body = `{"id":"evt_1"}`
 	for _, c := range []struct {
@@ -246,7 +247,8 @@ func TestCheckOfReleasedRows(t *testing.T) {
 	}
 }
 
-// Of a released event one row can be damaged: a rebuild makes it from its body, and both are there as before.
+// Of a released event one row can be damaged: a rebuild makes it from its body, and both are there
+// as before.
 func TestARebuildMendsReleasedRows(t *testing.T) {
 	for _, c := range []struct {
 		damaged byte
@@ -310,7 +312,8 @@ func states(t *testing.T, l *ledger.Ledger) string {
 	return text.String()
 }
 
-// The state of what lies in quarantine lasts: through a restart, a copy, and a rebuild with and without the bodies.
+// The state of what lies in quarantine lasts: through a restart, a copy, and a rebuild with and
+// without the bodies.
 func TestStatesOfTheQuarantine(t *testing.T) {
 	decode := func(raw []byte) *ledger.Event {
 		id := strings.Split(string(raw), `"`)[3]
@@ -384,7 +387,8 @@ thin_1 expected
 	})
 }
 
-// A decoder that knows better what is expected in quarantine says so when the quarantine is tried again.
+// A decoder that knows better what is expected in quarantine says so when the quarantine is tried
+// again.
 func TestAReleaseJudgesTheStateAgain(t *testing.T) {
 	expected, snapshot := false, ""
 	l := ledgertest.Start(t, ledger.Options{Dir: t.TempDir(), Decode: func(raw []byte) *ledger.Event {

@@ -356,8 +356,9 @@ type oldRow struct {
 	undecoded bool // that schema's decoder did not read what the body states
 }
 
-// reread replaces what a row says of its body by what the body says to the present decoder. What that cannot use stays as it
-// was. A row in quarantine stays there; what can be used of those gets a new row at the end.
+// reread replaces what a row says of its body by what the body says to the present decoder. What
+// that cannot use stays as it was. A row in quarantine stays there; what can be used of those gets
+// a new row at the end.
 func (r *rebuild) reread(old *row, seq uint64, raw []byte) {
 	if r.opts.Decode == nil {
 		return
@@ -379,8 +380,8 @@ func (r *rebuild) reread(old *row, seq uint64, raw []byte) {
 	old.restates(e)
 }
 
-// again makes a row that is lost from its body, which it has from the row other if that is not 0. When it came is not in
-// there: no earlier than the row before.
+// again makes a row that is lost from its body, which it has from the row other if that is not 0.
+// When it came is not in there: no earlier than the row before.
 func (r *rebuild) again(b *booking, from *txn, seq uint64, raw []byte, other uint64) (*oldRow, error) {
 	e := r.opts.Decode(raw)
 	source := Webhook
@@ -416,7 +417,8 @@ func (r *rebuild) again(b *booking, from *txn, seq uint64, raw []byte, other uin
 	return &oldRow{row: made}, nil
 }
 
-// releasedLater reports whether a row of the old file refers to that one as the one in which its event lay in quarantine.
+// releasedLater reports whether a row of the old file refers to that one as the one in which its
+// event lay in quarantine.
 func (r *rebuild) releasedLater(from *txn, seq uint64) bool {
 	c := from.Bucket(bucketEvents).Cursor()
 	for key, stored := c.Seek(seqKey(seq + 1)); key != nil; key, stored = c.Next() {

@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// Release decodes an event that lies in quarantine again, and books it in a new row if it can be used now. That row has the
-// source and the time of receipt of the old one, and shares its body. Release returns what the event is then; for one that is
-// not in quarantine, what it was anyway.
+// Release decodes an event that lies in quarantine again, and books it in a new row if it can be
+// used now. That row has the source and the time of receipt of the old one, and shares its body.
+// Release returns what the event is then; for one that is not in quarantine, what it was anyway.
 func (l *Ledger) Release(ctx context.Context, id string) (Result, error) {
 	if l.opts.Decode == nil {
 		return Result{}, ErrReadOnly

@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// Retention deletes raw bodies that are older than they are to be kept; what they said is kept permanently,
-// and so is a body in quarantine. It goes from the oldest on, in steps that share the transactions of
-// the events that come meanwhile. The body of an event that left quarantine is deleted with that of its new
-// row, when that is due.
+// Retention deletes raw bodies that are older than they are to be kept; what they said is kept
+// permanently, and so is a body in quarantine. It goes from the oldest on, in steps that share the
+// transactions of the events that come meanwhile. The body of an event that left quarantine is
+// deleted with that of its new row, when that is due.
 //
 // bbolt writes its whole list of free pages with every commit. So the deleting waits while that is long
 // already: a body may stay a while longer than it should, until intake has used the space.

@@ -117,8 +117,8 @@ func payment(t *testing.T, l *ledger.Ledger, id string) *ledger.Payment {
 	return p
 }
 
-// The body of an event that left quarantine is as old as its new row: as old as it was if it was only decoded again, and new if
-// the event was delivered again.
+// The body of an event that left quarantine is as old as its new row: as old as it was if it was
+// only decoded again, and new if the event was delivered again.
 func TestRetentionComesBackForWhatWasReleased(t *testing.T) {
 	for _, by := range []string{"release", "append"} {
 		t.Run(by, func(t *testing.T) {

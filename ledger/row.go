@@ -56,7 +56,8 @@ func decodeRow(value []byte) (*row, error) {
 	return readRowOf(decoder{buf: value})
 }
 
-// decodeRow4 reads a row of schema 3 or 4, where an event that left quarantine was booked in the row it had.
+// decodeRow4 reads a row of schema 3 or 4, where an event that left quarantine was booked in the
+// row it had.
 func decodeRow4(value []byte) (*row, error) {
 	return readRowOf(decoder{buf: value, before5: true})
 }

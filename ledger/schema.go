@@ -178,8 +178,8 @@ func lastDelivery(tx *txn) int64 {
 	return 0
 }
 
-// delivered reports whether the row came with a delivery of its own: an event that was released from quarantine did not, and has
-// the time of its first delivery.
+// delivered reports whether the row came with a delivery of its own: an event that was released
+// from quarantine did not, and has the time of its first delivery.
 func (r *row) delivered(tx *txn) bool {
 	if r.released == 0 {
 		return true

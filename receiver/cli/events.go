@@ -95,7 +95,8 @@ func (p *Program) showEvents(c *cobra.Command, answer []byte) error {
 		p.more(c, list.HasMore, "page", string(list.NextPage))
 	}
 	if slices.ContainsFunc(list.Data, func(e ledger.EventRecord) bool { return e.Quarantine != nil }) {
-		fmt.Fprintln(p.Stderr, "Look at a body with: tillhook events show ID --body. Try again whether it can be used with: tillhook events release ID. "+
+		fmt.Fprintln(p.Stderr, "Look at a body with: tillhook events show ID --body. "+
+			"Try again whether it can be used with: tillhook events release ID. "+
 			"If nothing is missing because of it: tillhook events dismiss ID.")
 	}
 	return nil
@@ -204,8 +205,10 @@ func (p *Program) running() (*operator.Client, error) {
 	return client, err
 }
 
-// eachEvent has something done with each event, and hands out the answers. Of errors that say the same the first is returned.
-func eachEvent(ctx context.Context, client *operator.Client, ids []string, what string, visit func(e ledger.EventRecord)) error {
+// eachEvent has something done with each event, and hands out the answers. Of errors that say the
+// same the first is returned.
+func eachEvent(ctx context.Context, client *operator.Client, ids []string, what string,
+	visit func(e ledger.EventRecord)) error {
 	var failed []error
 	said := map[string]bool{}
 	for _, id := range ids {
@@ -246,7 +249,8 @@ func inQuarantine(ctx context.Context, client *operator.Client, id string) error
 	return nil
 }
 
-// quarantined lists the ids of the events in quarantine, the oldest first; only those that are chosen, where choose is not nil.
+// quarantined lists the ids of the events in quarantine, the oldest first; only those that are
+// chosen, where choose is not nil.
 func quarantined(ctx context.Context, client *operator.Client, choose func(e ledger.EventRecord) bool) (ids []string, err error) {
 	params := url.Values{"outcome": {string(ledger.Quarantined)}, "limit": {"100"}}
 	for {

@@ -20,7 +20,8 @@ type List[T any] struct {
 	Object  string `json:"object"`
 	Data    []T    `json:"data"`
 	HasMore bool   `json:"has_more"`
-	// NextPage is what the parameter page takes for the next page; empty at the end, and in lists that have one page.
+	// NextPage is what the parameter page takes for the next page; empty at the end, and in lists
+	// that have one page.
 	NextPage ledger.OrNull `json:"next_page"`
 }
 

@@ -113,8 +113,8 @@ func count(all []stripe.Endpoint, say sayer) {
 	say(EndpointCount, stripe.OK, "", "The account has %s of the %d that Stripe allows.", plural(len(all), "endpoint"), maxEndpoints)
 }
 
-// lacking are the types that no endpoint of ours is sent. An endpoint for connected accounts makes up for none of the account's
-// own, and the reverse.
+// lacking are the types that no endpoint of ours is sent. An endpoint for connected accounts makes
+// up for none of the account's own, and the reverse.
 func lacking(same []stripe.Endpoint) (missing []string) {
 	for _, connect := range []bool{false, true} {
 		var of, enabled []stripe.Endpoint
@@ -140,7 +140,8 @@ func lacking(same []stripe.Endpoint) (missing []string) {
 	return missing
 }
 
-// duplicates are endpoints that are sent the same events at the same URL; none if there are not two such.
+// duplicates are endpoints that are sent the same events at the same URL; none if there are not two
+// such.
 func duplicates(same []stripe.Endpoint) []stripe.Endpoint {
 	for _, e := range same {
 		twice := slices.DeleteFunc(slices.Clone(same), func(o stripe.Endpoint) bool { return o.URL != e.URL || o.Connect() != e.Connect() })
@@ -151,7 +152,8 @@ func duplicates(same []stripe.Endpoint) []stripe.Endpoint {
 	return nil
 }
 
-// queries says which endpoints have another query than the address; empty if none has. Values of a query can be secret.
+// queries says which endpoints have another query than the address; empty if none has. Values of a
+// query can be secret.
 func queries(same []stripe.Endpoint, address string) string {
 	var list []string
 	for _, e := range same {
@@ -205,8 +207,9 @@ func version(same []stripe.Endpoint, say sayer) {
 	}
 }
 
-// SameURL reports whether an endpoint is of an address: the query tells neither Stripe nor us another place. It can choose an API
-// version, as Stripe's guide to upgrades has it, or hold a key for a firewall. https://docs.stripe.com/webhooks/versioning
+// SameURL reports whether an endpoint is of an address: the query tells neither Stripe nor us
+// another place. It can choose an API version, as Stripe's guide to upgrades has it, or hold a key
+// for a firewall. https://docs.stripe.com/webhooks/versioning
 func SameURL(endpoint, address string) bool {
 	if endpoint == address {
 		return true
@@ -219,8 +222,8 @@ func SameURL(endpoint, address string) bool {
 	return bare(endpoint) == bare(address)
 }
 
-// matches are the endpoints of an address, whatever their query: those that are enabled first, and of those the ones of exactly
-// the address; and the endpoints that are nearly of it.
+// matches are the endpoints of an address, whatever their query: those that are enabled first, and
+// of those the ones of exactly the address; and the endpoints that are nearly of it.
 func matches(all []stripe.Endpoint, address string) (same, similar []stripe.Endpoint) {
 	for _, e := range all {
 		switch {

@@ -165,7 +165,8 @@ func (w *round) resolve(ctx context.Context, held []string) error {
 	return nil
 }
 
-// snapshot books the event that a thin event says the same as. That one is then expected in quarantine.
+// snapshot books the event that a thin event says the same as. That one is then expected in
+// quarantine.
 func (w *round) snapshot(ctx context.Context, account, id string) (booked bool, err error) {
 	if err := w.spend(ctx); err != nil {
 		return false, err
@@ -182,7 +183,8 @@ func (w *round) snapshot(ctx context.Context, account, id string) (booked bool, 
 	return true, nil
 }
 
-// skippable reports whether a call failed for its object alone: the key may not read it, there is none, or it cannot be read.
+// skippable reports whether a call failed for its object alone: the key may not read it, there is
+// none, or it cannot be read.
 func skippable(err error) bool {
 	var refused *stripe.APIError
 	return errors.As(err, &refused) && (refused.Forbidden() || refused.Missing()) || errors.Is(err, stripe.ErrNotStripe)

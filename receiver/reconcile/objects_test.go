@@ -209,7 +209,8 @@ func TestThinEventsAreResolved(t *testing.T) {
 	}
 }
 
-// A thin event that names its snapshot event has that fetched and booked, and is expected in quarantine beside it.
+// A thin event that names its snapshot event has that fetched and booked, and is expected in
+// quarantine beside it.
 func TestThinEventsFetchTheirSnapshot(t *testing.T) {
 	t.Parallel()
 	thin, err := os.ReadFile("../../testdata/events/v1.payment_intent.succeeded.json")

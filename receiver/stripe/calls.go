@@ -76,8 +76,8 @@ func (a *API) KnowsEvent(ctx context.Context, account Account, id string) (bool,
 	return err == nil, err
 }
 
-// Event reads an event by its id. Source and Received are left to the caller. Stripe forgets events after 30 days.
-// https://docs.stripe.com/api/events/retrieve
+// Event reads an event by its id. Source and Received are left to the caller. Stripe forgets events
+// after 30 days. https://docs.stripe.com/api/events/retrieve
 func (a *API) Event(ctx context.Context, account Account, livemode bool, id string) (*ledger.Event, error) {
 	var raw json.RawMessage
 	if _, err := a.call(ctx, http.MethodGet, "/v1/events/"+url.PathEscape(id), account, nil, &raw); err != nil {

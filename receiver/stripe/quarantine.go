@@ -8,7 +8,8 @@ import (
 	"tillhook/ledger"
 )
 
-// thinEvent is what a thin event says of what it is about. https://docs.stripe.com/event-destinations#thin-events
+// thinEvent is what a thin event says of what it is about.
+// https://docs.stripe.com/event-destinations#thin-events
 type thinEvent struct {
 	Type    string
 	Object  string // the id of the object; empty if it names none
@@ -50,9 +51,10 @@ func readThin(body []byte) (t thinEvent) {
 // https://docs.stripe.com/webhooks/handle-irrecoverable-events
 const generationFailure = "v2.core.health.event_generation_failure"
 
-// expect decides which events in quarantine are expected there, so that they raise no alarm: pings, thin events about objects
-// that are not folded, and test mode events of connected accounts, which Stripe sends to live Connect endpoints as well. A thin
-// event about a payment names the snapshot event that it lies beside. https://docs.stripe.com/connect/webhooks
+// expect decides which events in quarantine are expected there, so that they raise no alarm: pings,
+// thin events about objects that are not folded, and test mode events of connected accounts, which
+// Stripe sends to live Connect endpoints as well. A thin event about a payment names the snapshot
+// event that it lies beside. https://docs.stripe.com/connect/webhooks
 func expect(e *ledger.Event, livemode bool) {
 	if e.Quarantine == ledger.Undecodable {
 		return
@@ -69,8 +71,9 @@ func expect(e *ledger.Event, livemode bool) {
 	e.Expected = e.Expected || t.Type != "" && !strings.HasPrefix(t.Type, generationFailure)
 }
 
-// connected reports whether a snapshot event is of a connected account. That stands in account; context can name one's own
-// account as well, for which Stripe sends no test mode events to live endpoints. Thin events have nothing but context.
+// connected reports whether a snapshot event is of a connected account. That stands in account;
+// context can name one's own account as well, for which Stripe sends no test mode events to live
+// endpoints. Thin events have nothing but context.
 func connected(e *ledger.Event) bool {
 	if e.Quarantine == ledger.ThinEvent {
 		return false
@@ -82,7 +85,8 @@ func connected(e *ledger.Event) bool {
 	return err == nil && named.Account != ""
 }
 
-// Related is the id of the object that a thin event is about; empty if it is about none that can be fetched.
+// Related is the id of the object that a thin event is about; empty if it is about none that can be
+// fetched.
 func Related(body []byte) string {
 	t := readThin(body)
 	for _, o := range objects {

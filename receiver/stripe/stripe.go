@@ -34,12 +34,14 @@ var Types = [...]string{
 // APIVersions are those for which testdata/events has bodies.
 var APIVersions = [...]string{"2023-10-16", "2026-08-26.dahlia"}
 
-// releaseTrains are the names that API versions since 2024-09-30 end in. Within one there is no change that breaks a reader, so
-// versions are compared by them. https://docs.stripe.com/api/versioning
+// releaseTrains are the names that API versions since 2024-09-30 end in. Within one there is no
+// change that breaks a reader, so versions are compared by them.
+// https://docs.stripe.com/api/versioning
 var releaseTrains = [...]string{"acacia", "basil", "clover", "dahlia", "endive"}
 
-// ExpectedVersion reports whether a version is one that this program knows the shape of: a date, or a date in a known release
-// train. An event of another one is booked all the same, and counted. So is an event that names no version.
+// ExpectedVersion reports whether a version is one that this program knows the shape of: a date, or
+// a date in a known release train. An event of another one is booked all the same, and counted. So
+// is an event that names no version.
 func ExpectedVersion(version string) bool {
 	date, train, named := strings.Cut(version, ".")
 	if _, err := time.Parse(time.DateOnly, date); err != nil {
