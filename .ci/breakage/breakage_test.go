@@ -84,7 +84,7 @@ func TestTheChoiceIgnoresTheDate(t *testing.T) {
 	// Nor can it read a clock: what chooses imports nothing that has one.
 	for file, allowed := range map[string][]string{
 		"choose.go": {"cmp", "hash/fnv", "path", "slices", "strings"},
-		"git.go":    {"errors", "fmt", "os/exec", "slices", "strconv", "strings"},
+		"git.go":    {"errors", "fmt", "os/exec", "path", "slices", "strconv", "strings"},
 	} {
 		source, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
 		if err != nil {
