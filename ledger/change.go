@@ -142,6 +142,9 @@ func (b *booking) write(c *change) error {
 			return err
 		}
 	}
+	if err := b.writeIndex(c.id, c.before.index(), c.after.index()); err != nil {
+		return err
+	}
 	if c.before != nil {
 		b.counts.payment(c.before, -1)
 	}

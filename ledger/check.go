@@ -174,6 +174,7 @@ type checker struct {
 	recount counts
 
 	folded, absorbed, links, lines uint64             // payments, their events, the links those make, totals
+	seconds                        uint64             // of payments, in the index of entries
 	totals                         map[string]amounts // recounted, by key
 }
 
@@ -426,6 +427,7 @@ func (c *checker) payments() error {
 		count  func(key, value []byte) (int, error)
 	}{
 		{bucketPaymentsTime, c.folded, "payments in the list by time", one},
+		{bucketEntries, c.seconds, "seconds in the index of entries", one},
 		{bucketLinks, c.links, "links from ids to payments", func(key, value []byte) (int, error) {
 			links, err := decodeLinks(string(key), value)
 			return len(links), err
@@ -478,11 +480,22 @@ func (c *checker) payment(id string, value []byte) error {
 	if !c.has(bucketPaymentsTime, timeKey(s.created(), id)) {
 		c.fault("payment %.80s is missing in the list by time", id)
 	}
+	c.index(id, s.index())
 	c.recount.payment(s, +1)
 	s.each(func(key string, m amounts) {
 		c.totals[key] = c.totals[key].plus(m)
 	})
 	return nil
+}
+
+// index compares the index of entries with what follows from a payment.
+func (c *checker) index(id string, want map[int64][]byte) {
+	for second, value := range want {
+		c.seconds++
+		if have, err := get(c.tx, bucketEntries, timeKey(second, id)); err != nil || !bytes.Equal(have, value) {
+			c.fault("payment %.80s: the index of entries at %d differs from its entries", id, second)
+		}
+	}
 }
 
 // totalName names a total as people do.

@@ -19,7 +19,7 @@ import (
 // left always tell the latest of every key in them, and a start reads them again and carries on.
 
 // freshBuckets are those whose entries are fresh first. Their order is kept in records.
-var freshBuckets = [...][]byte{bucketIDs, bucketPayments, bucketPaymentsTime, bucketLinks}
+var freshBuckets = [...][]byte{bucketIDs, bucketPayments, bucketPaymentsTime, bucketLinks, bucketEntries}
 
 const (
 	// generationSize is how many fresh entries are settled together, generationBytes how much memory they may take before.

@@ -15,6 +15,7 @@
 //	payments        payment id        -> the folded state, and the sequences of the events it was folded from
 //	payments_time   created, id       -> nothing: the order in which payments are listed
 //	links           other id          -> targets: an event named both; a target is its PaymentIntent, else its charge
+//	entries         time, payment     -> what the payment moved in that second, by currency
 //	totals          day, currency, account -> what came and went on that day, in UTC
 //	quarantine      sequence          -> state of an event that lies in quarantine now
 //	dictionaries    number            -> what bodies have in common, to pack them against

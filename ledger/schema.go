@@ -21,18 +21,20 @@ var (
 	bucketPayments     = []byte("payments")
 	bucketPaymentsTime = []byte("payments_time")
 	bucketLinks        = []byte("links")
+	bucketEntries      = []byte("entries")
 	bucketTotals       = []byte("totals")
 	bucketQuarantine   = []byte("quarantine")
 	bucketFresh        = []byte("fresh")
 	bucketDictionaries = []byte("dictionaries")
 
 	buckets = [][]byte{bucketMeta, bucketEvents, bucketBodies, bucketIDs, bucketPayments,
-		bucketPaymentsTime, bucketLinks, bucketTotals, bucketQuarantine, bucketFresh, bucketDictionaries}
+		bucketPaymentsTime, bucketLinks, bucketEntries, bucketTotals, bucketQuarantine, bucketFresh, bucketDictionaries}
 
 	metaSchema  = []byte("schema")
 	metaMode    = []byte("mode")
 	metaCounts  = []byte("counts")
 	metaDecoder = []byte("decoder")
+	metaDecoded = []byte("decoded")
 )
 
 // initialise lays out an empty ledger of a mode.
@@ -103,6 +105,21 @@ func readMode(tx *txn) (livemode bool, err error) {
 		return false, fmt.Errorf("%w: the mode is neither test nor live", ErrCorrupt)
 	}
 	return livemode, nil
+}
+
+// readDecoded returns the last row there was when a rebuild decoded all bodies again, 0 if none did.
+func readDecoded(tx *txn) (uint64, error) {
+	value, err := get(tx, bucketMeta, metaDecoded)
+	if err != nil || value == nil {
+		return 0, err
+	}
+	d := decoder{buf: value}
+	seq := d.uint()
+	return seq, d.end()
+}
+
+func writeDecoded(tx *txn, seq uint64) error {
+	return put(tx, bucketMeta, metaDecoded, binary.AppendUvarint(nil, seq))
 }
 
 // Keys. Numbers are big-endian so that the order of keys is the order of numbers.

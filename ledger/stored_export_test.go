@@ -24,6 +24,7 @@ const (
 	storedTotalKey
 	storedForms
 	storedValues
+	storedMoved
 	storedBody
 	storedKinds
 )
@@ -88,6 +89,9 @@ func Restore(kind byte, value []byte) ([]byte, error) {
 	case storedForms:
 		forms, err := decodeForms(value)
 		return encodeForms(forms), err
+	case storedMoved:
+		account, list, err := decodeMoved(value)
+		return encodeMoved(account, list), err
 	case storedValues:
 		_, err := sampleForm.unpack(value)
 		return nil, errors.Join(err, errNotCompared)
@@ -142,7 +146,7 @@ func StoredSamples() []Sample {
 		{storedRow, r.encode()}, {storedRow, held.encode()}, {storedState, state.encode()}, {storedCounts, c.encode()}, {storedAmounts, money.encode()},
 		{storedLinks, encodeLinks(stripesCharge, []link{{linkToIntent, "pi_3wBTwEKvHadernBl4gdrfNcd"}, {linkToCharge, "ch_1"}})},
 		{storedRecord, l.record()}, {storedRow1, []byte("\x00\x00\x00\x00\x05evt_1")}, {storedRow2, []byte("\x00\x00\x00\x00\x05evt_1\x01x\x00\x00\x02\x02\x02\x00\x00")}, {storedTotalKey, totalKey(1776163468, "eur", "acct_1")},
-		{storedForms, encodeForms([]*form{sampleForm})}, {storedValues, values},
+		{storedForms, encodeForms([]*form{sampleForm})}, {storedValues, values}, {storedMoved, encodeMoved("acct_1", []moved{{"eur", money}, {"usd", amounts{}}})},
 		{storedBody, codec.encode(slices.Concat(builtinText[:900], []byte("and more")), "")},
 	}
 }

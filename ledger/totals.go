@@ -2,10 +2,13 @@ package ledger
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"tillhook/ledger/fold"
@@ -184,7 +187,7 @@ func (b *booking) writeTotals() error {
 
 // Total is the money of one day in one currency and one account, in the currency's minor unit.
 type Total struct {
-	Day        string `json:"day"` // 2026-11-23, in UTC
+	Day        string `json:"day"` // 2026-11-23
 	Currency   OrNull `json:"currency"`
 	Account    OrNull `json:"account"`
 	Received   Sum    `json:"received"`
@@ -232,6 +235,100 @@ func (l *Ledger) Totals(from, to time.Time) ([]Total, error) {
 	return list, nil
 }
 
+// MaxDays is how many days of another time zone than UTC can be summed at once.
+const MaxDays = 400
+
+// ErrTooManyDays: more than [MaxDays] days were asked for.
+var ErrTooManyDays = errors.New("too many days")
+
+// TotalsIn lists the totals of the days of a time zone as [Ledger.Totals] does those of UTC, for the money that moved at or
+// after one time and before another (Unix seconds; nil sets no bound). It reads every entry of those days, and
+// returns [ErrTooManyDays] if there are more than [MaxDays].
+func (l *Ledger) TotalsIn(zone *time.Location, from, to *int64) ([]Total, error) {
+	first, last, err := l.entryTimes(from, to)
+	bounded := from != nil && to != nil
+	if err != nil || first > last && !bounded || bounded && *from >= *to {
+		return []Total{}, err
+	}
+	if from != nil {
+		first = *from
+	}
+	if to != nil {
+		last = *to - 1
+	}
+	begin, _ := DayOf(first, zone)
+	_, end := DayOf(last, zone)
+	if last-first > MaxDays*secondsADay+secondsADay || end-begin > MaxDays*secondsADay+secondsADay/2 || last-first < 0 {
+		return nil, fmt.Errorf("%w: in another time zone than UTC at most %d are summed at once; set from and to so that there are no more between them",
+			ErrTooManyDays, MaxDays)
+	}
+	type line struct{ day, currency, account string }
+	sums := map[line]amounts{}
+	err = l.walkIndex(from, to, func(_ *txn, at int64, _ string, value []byte) error {
+		account, list, err := decodeMoved(value)
+		for _, m := range list {
+			key := line{dayName(at, zone), m.currency, account}
+			sums[key] = sums[key].plus(m.amounts)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	list := []Total{}
+	for key, a := range sums {
+		if a != (amounts{}) { // as the kept totals have it
+			list = append(list, a.total(key.day, key.currency, key.account))
+		}
+	}
+	slices.SortFunc(list, func(a, b Total) int {
+		return cmp.Or(strings.Compare(a.Day, b.Day), cmp.Compare(a.Currency, b.Currency), cmp.Compare(a.Account, b.Account))
+	})
+	return list, nil
+}
+
+// dayName returns the day that a time lies in.
+func dayName(at int64, zone *time.Location) string {
+	return time.Unix(at, 0).In(zone).Format(time.DateOnly)
+}
+
+// entryTimes returns the first and the last time at which money moved within the bounds; the first is after the last if none did.
+func (l *Ledger) entryTimes(from, to *int64) (first, last int64, err error) {
+	var low, high []byte
+	if from != nil {
+		low = timeKey(*from, "")
+	}
+	if to != nil {
+		high = timeKey(*to, "")
+	}
+	first, last = 1, 0
+	err = l.view(func(tx *txn) error {
+		for key := range tx.ascend(bucketEntries, low) {
+			if high != nil && bytes.Compare(key, high) >= 0 {
+				return nil
+			}
+			first, _, err = readTimeKey(key)
+			break
+		}
+		for key := range tx.descend(bucketEntries, high) {
+			if err == nil && bytes.Compare(key, low) >= 0 {
+				last, _, err = readTimeKey(key)
+			}
+			break
+		}
+		return err
+	})
+	return first, last, err
+}
+
+// total names the sums of a day.
+func (a amounts) total(day, currency, account string) Total {
+	return Total{
+		Day: day, Currency: OrNull(currency), Account: OrNull(account),
+		Received: a.received, Refunded: a.refunded, Withdrawn: a.withdrawn, Reinstated: a.reinstated, Net: a.net(),
+	}
+}
+
 func readTotal(key, stored []byte) (Total, error) {
 	value, err := unseal(bucketTotals, key, stored)
 	if err != nil {
@@ -242,8 +339,5 @@ func readTotal(key, stored []byte) (Total, error) {
 		return Total{}, err
 	}
 	day, currency, account, err := readTotalKey(key)
-	return Total{
-		Day: time.Unix(day*secondsADay, 0).UTC().Format(time.DateOnly), Currency: OrNull(currency), Account: OrNull(account),
-		Received: a.received, Refunded: a.refunded, Withdrawn: a.withdrawn, Reinstated: a.reinstated, Net: a.net(),
-	}, err
+	return a.total(time.Unix(day*secondsADay, 0).UTC().Format(time.DateOnly), currency, account), err
 }

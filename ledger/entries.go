@@ -1,0 +1,166 @@
+package ledger
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+)
+
+// The bucket entries is an index of all money by the time it moved: its keys are (time, payment), its values what the
+// payment moved in that second, by currency. The days of any time zone are summed from it, and an export of some
+// days reads only the payments that moved money then. A payment's keys are written in the transaction that writes the
+// payment, and are a function of it.
+
+// moved is what a payment moved in one second in one currency.
+type moved struct {
+	currency string
+	amounts
+}
+
+// index returns the values of the index for a payment's entries, by their time; nil has none. A second whose entries cancel
+// out stays in the index: they are exported all the same.
+func (s *state) index() map[int64][]byte {
+	if s == nil || len(s.entries) == 0 {
+		return nil
+	}
+	seconds := map[int64][]moved{}
+	for i := range s.entries {
+		e := &s.entries[i]
+		list := seconds[e.At]
+		at, found := slices.BinarySearchFunc(list, e.Currency, func(m moved, currency string) int { return cmp.Compare(m.currency, currency) })
+		if !found {
+			list = slices.Insert(list, at, moved{currency: e.Currency})
+		}
+		list[at].amounts = list[at].plus(amountsOf(e))
+		seconds[e.At] = list
+	}
+	index := make(map[int64][]byte, len(seconds))
+	for second, list := range seconds {
+		index[second] = encodeMoved(string(s.view.Account), list)
+	}
+	return index
+}
+
+func encodeMoved(account string, list []moved) []byte {
+	var e encoder
+	e.text(account)
+	for i := range list {
+		e.text(list[i].currency)
+		for _, n := range []Sum{list[i].received, list[i].refunded, list[i].withdrawn, list[i].reinstated} {
+			e.int(n.Hi)
+			e.uint(n.Lo)
+		}
+	}
+	return e.buf
+}
+
+func decodeMoved(value []byte) (account string, list []moved, err error) {
+	d := decoder{buf: value}
+	account = d.text()
+	for d.err == nil && len(d.buf) > 0 {
+		m := moved{currency: d.text()}
+		for _, n := range []*Sum{&m.received, &m.refunded, &m.withdrawn, &m.reinstated} {
+			n.Hi, n.Lo = d.int(), d.uint()
+		}
+		list = append(list, m)
+	}
+	if err = d.end(); err == nil && len(list) == 0 {
+		err = fmt.Errorf("%w: a second of the index of entries without money", ErrCorrupt)
+	}
+	return account, list, err
+}
+
+// writeIndex puts the keys of a changed payment into the index and removes those that it no longer has.
+func (b *booking) writeIndex(id string, before, after map[int64][]byte) error {
+	for _, second := range slices.Sorted(maps.Keys(before)) {
+		if after[second] == nil {
+			if err := remove(b.tx, bucketEntries, timeKey(second, id)); err != nil {
+				return err
+			}
+		}
+	}
+	for _, second := range slices.Sorted(maps.Keys(after)) {
+		if !bytes.Equal(before[second], after[second]) {
+			if err := put(b.tx, bucketEntries, timeKey(second, id), after[second]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// readTimeKey reads what timeKey wrote.
+func readTimeKey(key []byte) (at int64, id string, err error) {
+	if len(key) < 8 {
+		return 0, "", fmt.Errorf("%w: a key of %d bytes that should begin with a time", ErrCorrupt, len(key))
+	}
+	return int64(binary.BigEndian.Uint64(key) ^ 1<<63), string(key[8:]), nil
+}
+
+// walkIndex visits the index from one time on and before another (nil sets no bound), in order, in as many
+// transactions as it takes for none to stay open for long. Payments can change in between.
+func (l *Ledger) walkIndex(from, to *int64, visit func(tx *txn, at int64, id string, value []byte) error) error {
+	next := []byte{}
+	if from != nil {
+		next = timeKey(*from, "")
+	}
+	var end []byte
+	if to != nil {
+		end = timeKey(*to, "")
+	}
+	return l.walkSlices(bucketEntries, next, end, func(tx *txn, key, value []byte) error {
+		at, id, err := readTimeKey(key)
+		if err != nil {
+			return err
+		}
+		return visit(tx, at, id, value)
+	})
+}
+
+// sliceTime is how long a slice of a long walk may keep its transaction open.
+const sliceTime = 100 * time.Millisecond
+
+// walkSlices visits the entries of a bucket from a key on and before another (nil: to the last one), in order, in
+// transactions of at most sliceTime each. Between them it rests as long as it worked where events may be waiting.
+func (l *Ledger) walkSlices(bucket, next, end []byte, visit func(tx *txn, key, value []byte) error) error {
+	for next != nil {
+		began := time.Now()
+		err := l.view(func(tx *txn) error {
+			n := 0
+			for key, stored := range tx.ascend(bucket, next) {
+				if end != nil && bytes.Compare(key, end) >= 0 {
+					break
+				}
+				if n++; n > scanSlice || n > 1 && time.Since(began) > sliceTime {
+					next = bytes.Clone(key)
+					return nil
+				}
+				value, err := unseal(bucket, key, stored)
+				if err == nil {
+					err = visit(tx, key, value)
+				}
+				if err != nil {
+					return err
+				}
+			}
+			next = nil
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		l.rest(began)
+	}
+	return nil
+}
+
+// rest gives the processor to a receiver's events for as long as a long read has worked.
+func (l *Ledger) rest(began time.Time) {
+	if !l.readOnly {
+		time.Sleep(time.Since(began))
+	}
+}
