@@ -53,10 +53,21 @@ type Program struct {
 	Stdin      io.Reader
 	Stdout     io.Writer
 	Stderr     io.Writer
+
+	// raw are Stdout and Stderr as they were given. Run has everything that is written to the two above escaped.
+	raw struct{ stdout, stderr io.Writer }
 }
 
 // Run executes a command line without the program's name and returns the exit status.
 func (p *Program) Run(ctx context.Context, args []string) int {
+	escaped := *p
+	escaped.raw.stdout, escaped.raw.stderr = p.Stdout, p.Stderr
+	// Texts of customers must not command a terminal, whichever command prints them.
+	escaped.Stdout, escaped.Stderr = ledger.EscapeWriter(p.Stdout), ledger.EscapeWriter(p.Stderr)
+	return escaped.run(ctx, args)
+}
+
+func (p *Program) run(ctx context.Context, args []string) int {
 	root := p.root()
 	root.SetArgs(args)
 	root.SetIn(p.Stdin)

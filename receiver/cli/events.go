@@ -289,13 +289,15 @@ func (p *Program) eventCommand() *cobra.Command {
 			if body {
 				path += "/body"
 			}
-			return p.ask(c, func(ctx context.Context, client *operator.Client) ([]byte, error) {
-				return client.Get(ctx, path, nil)
-			}, asJSON || body, p.showEvent)
+			get := func(ctx context.Context, client *operator.Client) ([]byte, error) { return client.Get(ctx, path, nil) }
+			if body && !isTerminal(p.raw.stdout) {
+				return p.ask(c, get, false, func(answer []byte) error { _, err := p.raw.stdout.Write(answer); return err })
+			}
+			return p.ask(c, get, asJSON || body, p.showEvent)
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print the API's answer")
-	c.Flags().BoolVar(&body, "body", false, "print the event's body byte for byte; it can hold personal data and a client_secret")
+	c.Flags().BoolVar(&body, "body", false, "print the event's body, to a file or a pipe byte for byte; it can hold personal data and a client_secret")
 	return c
 }
 

@@ -71,7 +71,7 @@ func span(s string) (time.Duration, error) {
 
 // watch draws a bar on a terminal while the receiver is at it, until the returned function is called.
 func (p *Program) watch(ctx context.Context, client *operator.Client) (end func()) {
-	terminal, ok := p.Stderr.(*os.File)
+	terminal, ok := p.raw.stderr.(*os.File)
 	if !ok {
 		return func() {}
 	}

@@ -12,7 +12,7 @@ func TestTheBar(t *testing.T) {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 	at.At, at.Account = at.To, "acct_7\x1b[2J"
-	if got, want := bar(at), "[==============================] up to 2026-09-21 15:13 UTC, 7 recovered (acct_7\ufffd[2J)"; got != want {
+	if got, want := bar(at), "[==============================] up to 2026-09-21 15:13 UTC, 7 recovered (acct_7\\u001b[2J)"; got != want {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}
 	if got := bar(reconcile.Progress{}); got != "[                              ] up to 1970-01-01 00:00 UTC, 0 recovered" {

@@ -3,10 +3,10 @@ package cli
 import (
 	"fmt"
 	"io"
+	"os"
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 	"unicode/utf8"
 
 	"tillhook/ledger"
@@ -15,6 +15,11 @@ import (
 // table prints rows under headings, each column as wide as its widest cell. A heading that starts
 // with ">" is of a column of numbers, which stand right.
 func table(w io.Writer, headings []string, rows [][]string) error {
+	for _, row := range rows {
+		for i := range row {
+			row[i] = clean(row[i])
+		}
+	}
 	widths := make([]int, len(headings))
 	for _, row := range append([][]string{headings}, rows...) {
 		for i, cell := range row {
@@ -52,30 +57,35 @@ func fields(w io.Writer, pairs [][2]string) error {
 		if pair[1] == "" {
 			continue
 		}
-		if _, err := fmt.Fprintf(w, "%-*s  %s\n", width, pair[0], pair[1]); err != nil {
+		if _, err := fmt.Fprintf(w, "%-*s  %s\n", width, pair[0], clean(pair[1])); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// clean makes a text of somebody else's safe to print: a terminal obeys control characters, and some
-// invisible ones turn the line around.
-func clean(s string) string {
-	return strings.Map(func(c rune) rune {
-		if unicode.IsPrint(c) {
-			return c
-		}
-		return '\ufffd'
-	}, s)
+// clean makes a text of somebody else's safe to print within a line: see [ledger.Escape].
+func clean(s string) string { return ledger.Escape(s) }
+
+// isTerminal reports whether what is written is shown to a person at once.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
 // moment writes a time for people, in UTC as in Stripe's Dashboard exports.
-func moment(t ledger.OrNullTime) string {
+func moment(t ledger.OrNullTime) string { return momentIn(t, time.UTC) }
+
+// momentIn writes a time for people in a time zone.
+func momentIn(t ledger.OrNullTime, zone *time.Location) string {
 	if t == 0 {
 		return "-"
 	}
-	return time.Unix(int64(t), 0).UTC().Format("2006-01-02 15:04:05")
+	return time.Unix(int64(t), 0).In(zone).Format("2006-01-02 15:04:05")
 }
 
 // money writes an amount with the decimals of its currency.

@@ -1,0 +1,30 @@
+package cli_test
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"tillhook/receiver/cli"
+)
+
+// Whatever a command prints, nothing of it commands a terminal, be it an answer or an error.
+func TestOutputIsEscaped(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "\x1b[2J\u202ex")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out, errs bytes.Buffer
+	p := &cli.Program{Version: "v1\u202e\x9b", Stdout: &out, Stderr: &errs}
+	for _, args := range [][]string{{"version"}, {"version", "--json"}, {"backup", path}} {
+		p.Run(t.Context(), args)
+	}
+	if got := out.String(); strings.Count(got, `v1\u202e`) != 2 || strings.Contains(got, "\u202e") || strings.Contains(got, "\x9b") {
+		t.Errorf("on standard output stands %q", got)
+	}
+	if got := errs.String(); !strings.Contains(got, `/\u001b[2J\u202ex is there already`) || strings.ContainsAny(got, "\x1b\u202e") {
+		t.Errorf("on standard error stands %q", got)
+	}
+}
