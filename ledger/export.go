@@ -1,218 +1,339 @@
 package ledger
 
 import (
-	"bufio"
 	"bytes"
-	"encoding/binary"
-	"encoding/csv"
-	"encoding/json"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
-	"strconv"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 )
 
-// Formats are those that Export writes.
+// Formats are those that an export can have.
 var Formats = [...]string{"csv", "jsonl"}
 
-// exported is one payment for the accountant, its fields in the order of the columns. Amounts are in the minor unit of the
-// currency, and beside it in its decimals.
-type exported struct {
-	ID                string   `json:"id"`
-	Account           OrNull   `json:"account"`
-	Created           OrNull   `json:"created"` // RFC 3339, UTC
-	Status            OrNull   `json:"status"`
-	Currency          OrNull   `json:"currency"`
-	Amount            *int64   `json:"amount"`
-	AmountDecimal     OrNull   `json:"amount_decimal"`
-	Received          *int64   `json:"received"`
-	ReceivedDecimal   OrNull   `json:"received_decimal"`
-	Refunded          *int64   `json:"refunded"`
-	RefundedDecimal   OrNull   `json:"refunded_decimal"`
-	Withdrawn         *int64   `json:"dispute_withdrawn"`
-	WithdrawnDecimal  OrNull   `json:"dispute_withdrawn_decimal"`
-	Reinstated        *int64   `json:"dispute_reinstated"`
-	ReinstatedDecimal OrNull   `json:"dispute_reinstated_decimal"`
-	Net               *int64   `json:"net"`
-	NetDecimal        OrNull   `json:"net_decimal"`
-	Fee               *int64   `json:"fee"` // null where it is not known
-	Customer          OrNull   `json:"customer"`
-	Description       OrNull   `json:"description"`
-	LatestCharge      OrNull   `json:"latest_charge"`
-	Flags             []string `json:"flags"`
+// Tables that can be exported.
+const (
+	ExportEntries  = "entries"  // a line for each time that money moved
+	ExportPayments = "payments" // a line for each payment, as it is now
+)
+
+// ErrAhead: a sequence was asked for that the ledger has not reached.
+var ErrAhead = errors.New("the ledger has not come so far")
+
+// ExportQuery says what to export.
+type ExportQuery struct {
+	Table    string         // ExportEntries or ExportPayments
+	Format   string         // one of Formats
+	From, To *int64         // Unix seconds: entries at From or later and before To; payments by when they were created. Nil sets no bound
+	Zone     *time.Location // of dates and times; nil for UTC
+	AsOf     *uint64        // entries as they were when the journal ended at this row; nil for the present ones
+	Since    *uint64        // instead, what has become different since the journal ended at this row
+	Metadata []string       // keys that get a column
+	Excel    bool           // begin with a byte order mark, by which spreadsheets know UTF-8
 }
 
-var columns = []string{"id", "account", "created", "status", "currency", "amount", "amount_decimal", "received", "received_decimal",
-	"refunded", "refunded_decimal", "dispute_withdrawn", "dispute_withdrawn_decimal", "dispute_reinstated", "dispute_reinstated_decimal",
-	"net", "net_decimal", "fee", "customer", "description", "latest_charge", "flags"}
+// Export is an export of one moment.
+type Export struct {
+	// Sequence is the last row that the export takes into account; of the table of payments it is known when that is written.
+	// The same query as of it gives the same entries, byte for byte, at any later time.
+	Sequence uint64
+	// Decoded is the last row there was when all bodies were decoded again by a rebuild, if that came after the row that
+	// was asked for, else 0. Up to it, facts can be others than they were then.
+	Decoded uint64
 
-// Export writes the payments created at or after one time and before another (Unix seconds; nil sets no bound), oldest
-// first, as a table (RFC 4180) or one JSON object a line. All are as they were at one moment.
-func (l *Ledger) Export(w io.Writer, format string, from, to *int64) error {
-	one := func(x *exported) error { return nil }
-	finish := func() error { return nil }
-	switch format {
-	case "csv":
-		table := csv.NewWriter(w)
-		table.UseCRLF = true
-		if err := table.Write(columns); err != nil {
-			return err
-		}
-		one = func(x *exported) error { return table.Write(x.cells()) }
-		finish = func() error { table.Flush(); return table.Error() }
-	case "jsonl":
-		enc := json.NewEncoder(w)
-		enc.SetEscapeHTML(false)
-		one = func(x *exported) error { return enc.Encode(x) }
-	default:
-		return fmt.Errorf("the format %q is none of %v", format, Formats)
+	l     *Ledger
+	query ExportQuery
+	now   uint64 // the last row on disk when the export began
+	lines *lineFormat
+}
+
+// NewExport prepares an export; [Export.Write] makes it. It returns [ErrAhead] for a sequence that the ledger has not reached.
+func (l *Ledger) NewExport(q ExportQuery) (*Export, error) {
+	q.Zone = cmp.Or(q.Zone, time.UTC)
+	x := &Export{l: l, query: q, now: l.durableSeq.Load(), lines: newLineFormat(&q)}
+	x.Sequence = x.now
+	if q.AsOf != nil {
+		x.Sequence = *q.AsOf
 	}
-	if err := l.eachPayment(from, to, func(s *state) error { return one(s.export()) }); err != nil {
+	begin := x.Sequence
+	if q.Since != nil {
+		begin = *q.Since
+	}
+	if ahead := max(begin, x.Sequence); ahead > x.now {
+		return nil, fmt.Errorf("%w: its last sequence is %d, and %d was asked for; leave it out for the ledger as it is now", ErrAhead, x.now, ahead)
+	}
+	err := l.view(func(tx *txn) error {
+		decoded, err := readDecoded(tx)
+		if begin <= decoded && (q.AsOf != nil || q.Since != nil) {
+			x.Decoded = decoded
+		}
+		return err
+	})
+	return x, err
+}
+
+// Write writes the export to w, all of it as of one moment although it is read in many short transactions.
+func (x *Export) Write(w io.Writer) (err error) {
+	names := paymentColumns
+	if x.query.Table == ExportEntries {
+		names = entryColumns
+	}
+	head := x.lines.head(names)
+	if x.query.Excel {
+		head = append([]byte("\ufeff"), head...)
+	}
+	if _, err := w.Write(head); err != nil {
 		return err
 	}
-	return finish()
+	if x.query.Table == ExportPayments {
+		x.Sequence, err = x.l.eachPayment(x.query.From, x.query.To, func(f *state) error {
+			_, err := w.Write(x.lines.line(paymentColumns, x.lines.paymentCells(f), f.view.Metadata))
+			return err
+		})
+		return err
+	}
+	return x.entries(w)
 }
 
-// eachPayment visits payments by (created, id), oldest first, as they are at one moment. A receiver's are copied out first:
-// making lines of them takes longer than a transaction should.
-func (l *Ledger) eachPayment(from, to *int64, visit func(*state) error) error {
-	if l.readOnly {
-		return l.view(func(tx *txn) error {
-			return walkPayments(tx, from, to, func(id string, value []byte) error {
-				s, err := decodeState(id, value)
-				if err != nil {
-					return fmt.Errorf("payment %.80s: %w", id, err)
-				}
-				return visit(s)
-			})
-		})
+// entries writes the table of entries in the order of (time, payment, entry id).
+//
+// A view is made in two passes, neither of which needs one long transaction. The first walks the payments while events
+// go on changing them. The second replaces what it found of all payments that rows which came meanwhile have touched:
+// it reads each of them as of the view's own last row, which no later row can change.
+func (x *Export) entries(w io.Writer) (err error) {
+	s := &sorter{open: x.l.tempFile}
+	defer func() { err = errors.Join(err, s.close()) }()
+	if x.query.Since != nil {
+		if err := x.differences(s, *x.query.Since); err != nil {
+			return err
+		}
+		return s.each(func(r record) error { _, err := w.Write(r.line); return err })
 	}
-	f, err := l.Spool(func(w io.Writer) error {
-		return l.view(func(tx *txn) error {
-			return walkPayments(tx, from, to, func(id string, value []byte) error {
-				var e encoder
-				e.string(id)
-				e.string(string(value))
-				_, err := w.Write(binary.AppendUvarint(nil, uint64(len(e.buf))))
-				if err == nil {
-					_, err = w.Write(e.buf)
-				}
-				return err
-			})
-		})
+	walk := x.present
+	if x.query.AsOf != nil {
+		walk = x.asOf
+	}
+	if err := walk(s); err != nil {
+		return err
+	}
+	end, err := x.l.lastSeen()
+	if err != nil {
+		return err
+	}
+	again := map[string]bool{}
+	err = x.l.touched(x.now, end, func(tx *txn, id string) error {
+		if again[id] {
+			return nil
+		}
+		again[id] = true
+		f, err := x.l.past(tx, x.Sequence).payment(id)
+		if err != nil {
+			return err
+		}
+		return x.add(s, f, secondPass)
 	})
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	return readPayments(bufio.NewReaderSize(f, 1<<20), visit)
-}
-
-// walkPayments hands out payments as they are stored, their checksums verified.
-func walkPayments(tx *txn, from, to *int64, visit func(id string, value []byte) error) error {
-	var first, end []byte
-	if from != nil {
-		first = timeKey(*from, "")
-	}
-	if to != nil {
-		end = timeKey(*to, "")
-	}
-	for key := range tx.ascend(bucketPaymentsTime, first) {
-		if end != nil && bytes.Compare(key, end) >= 0 {
+	return s.each(func(r record) error {
+		if pass, id := readLineKey(r.key); pass == firstPass && again[id] {
 			return nil
 		}
-		id := string(key[8:])
-		value, err := get(tx, bucketPayments, []byte(id))
+		_, err := w.Write(r.line)
+		return err
+	})
+}
+
+// present adds the entries of the payments as they are, of the seconds that are asked for only.
+func (x *Export) present(s *sorter) error {
+	return x.l.walkIndex(x.query.From, x.query.To, func(tx *txn, at int64, id string, _ []byte) error {
+		f, err := readState(tx, id)
 		if err != nil {
 			return err
 		}
-		if value == nil {
-			return fmt.Errorf("%w: payment %.80s is listed and missing", ErrCorrupt, id)
+		if f == nil {
+			return fmt.Errorf("%w: payment %.80s is missing and has entries", ErrCorrupt, id)
 		}
-		if err := visit(id, value); err != nil {
+		for i := range f.entries {
+			if f.entries[i].At == at {
+				if err := s.add(lineKey(&f.entries[i], id, firstPass), x.entryLine(f, &f.entries[i], 1, "")); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// asOf adds the entries of the payments as they were.
+func (x *Export) asOf(s *sorter) error {
+	return x.l.walkSlices(bucketPayments, []byte{}, nil, func(tx *txn, key, _ []byte) error {
+		p := x.l.past(tx, x.Sequence)
+		ids, err := p.candidates(string(key))
+		if err != nil {
 			return err
+		}
+		for _, id := range ids {
+			f, err := p.payment(id)
+			if err != nil {
+				return err
+			}
+			if err := x.add(s, f, firstPass); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// add adds the entries of a payment that are asked for; of nil there are none.
+func (x *Export) add(s *sorter, f *state, pass byte) error {
+	if f == nil {
+		return nil
+	}
+	for i := range f.entries {
+		if e := &f.entries[i]; x.asked(e) {
+			if err := s.add(lineKey(e, f.view.ID, pass), x.entryLine(f, e, 1, "")); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-// readPayments reads back what was copied out. It rests as long as it works: a receiver's events need the processor more.
-func readPayments(r *bufio.Reader, visit func(*state) error) error {
-	start := time.Now()
-	for n := 1; ; n++ {
-		size, err := binary.ReadUvarint(r)
-		if errors.Is(err, io.EOF) {
+// asked reports whether an entry lies between the bounds.
+func (x *Export) asked(e *Entry) bool {
+	return (x.query.From == nil || e.At >= *x.query.From) && (x.query.To == nil || e.At < *x.query.To)
+}
+
+// differences adds what is no longer as it was when the journal ended at a row, and what is instead.
+func (x *Export) differences(s *sorter, since uint64) error {
+	ids := &sorter{open: x.l.tempFile}
+	err := x.l.touched(since, x.now, func(_ *txn, id string) error { return ids.add([]byte(id), nil) })
+	if err == nil {
+		err = x.eachOf(ids, func(tx *txn, id string) error {
+			before, err := x.l.past(tx, since).payment(id)
+			if err != nil {
+				return err
+			}
+			after, err := x.l.past(tx, x.now).payment(id)
+			if err != nil {
+				return err
+			}
+			return x.difference(s, before, after)
+		})
+	}
+	return errors.Join(err, ids.close())
+}
+
+// eachOf visits each id once, in transactions that are short.
+func (x *Export) eachOf(ids *sorter, visit func(tx *txn, id string) error) error {
+	var page []string
+	flush := func() error {
+		began := time.Now()
+		err := x.l.view(func(tx *txn) error {
+			for _, id := range page {
+				if err := visit(tx, id); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		page = page[:0]
+		x.l.rest(began)
+		return err
+	}
+	last := ""
+	err := ids.each(func(r record) error {
+		if last == string(r.key) {
 			return nil
 		}
-		if err != nil {
-			return err
+		last = string(r.key)
+		if page = append(page, last); len(page) < 100 {
+			return nil
 		}
-		stored := make([]byte, size)
-		if _, err := io.ReadFull(r, stored); err != nil {
-			return err
-		}
-		d := decoder{buf: stored}
-		id, value := d.string(), d.string()
-		if err := d.end(); err != nil {
-			return err
-		}
-		s, err := decodeState(id, []byte(value))
-		if err != nil {
-			return fmt.Errorf("payment %.80s: %w", id, err)
-		}
-		if err := visit(s); err != nil {
-			return err
-		}
-		if n%scanSlice == 0 {
-			time.Sleep(time.Since(start))
-			start = time.Now()
-		}
+		return flush()
+	})
+	if err != nil {
+		return err
 	}
+	return flush()
 }
 
-func (s *state) export() *exported {
-	p := s.view
-	decimal := func(n *int64) OrNull {
-		if n == nil || p.Currency == "" {
-			return "" // how many decimals it has is not known
+// difference adds the entries of a payment whose lines have become others, or are new or gone; nil has none.
+func (x *Export) difference(s *sorter, before, after *state) error {
+	was, is := x.linesOf(before), x.linesOf(after)
+	for _, side := range []struct {
+		f          *state
+		own, other map[string][]byte
+		sign       int64
+		late       string
+		pass       byte
+	}{{before, was, is, -1, "removed", firstPass}, {after, is, was, 1, "added", secondPass}} {
+		if side.f == nil {
+			continue
 		}
-		return OrNull(Decimal(*n, string(p.Currency)))
+		for i := range side.f.entries {
+			e := &side.f.entries[i]
+			if line, ok := side.own[e.ID]; !ok || bytes.Equal(line, side.other[e.ID]) {
+				continue
+			}
+			if err := s.add(lineKey(e, side.f.view.ID, side.pass), x.entryLine(side.f, e, side.sign, side.late)); err != nil {
+				return err
+			}
+		}
 	}
-	x := &exported{
-		ID: p.ID, Account: p.Account, Status: p.Status, Currency: p.Currency, Amount: p.Amount,
-		Received: p.AmountReceived, ReceivedDecimal: decimal(p.AmountReceived), Refunded: p.AmountRefunded, RefundedDecimal: decimal(p.AmountRefunded),
-		Withdrawn: p.DisputeWithdrawn, WithdrawnDecimal: decimal(p.DisputeWithdrawn),
-		Reinstated: p.DisputeReinstated, ReinstatedDecimal: decimal(p.DisputeReinstated), Net: p.AmountNet, NetDecimal: decimal(p.AmountNet),
-		Fee: p.Fee, Customer: p.Customer, Description: p.Description, LatestCharge: p.LatestCharge, Flags: p.Flags,
-	}
-	x.AmountDecimal = decimal(p.Amount)
-	if p.Created != 0 {
-		x.Created = OrNull(time.Unix(int64(p.Created), 0).UTC().Format(time.RFC3339))
-	}
-	return x
+	return nil
 }
 
-// cells are the columns of a table. A text that a spreadsheet would take for a formula gets an apostrophe before it;
-// numbers never do. https://owasp.org/www-community/attacks/CSV_Injection
-func (x *exported) cells() []string {
-	text := func(s OrNull) string {
-		if s != "" && strings.ContainsRune("=+-@\t\r\n", rune(s[0])) {
-			return "'" + string(s)
+// linesOf returns the lines of a payment's entries that are asked for, by entry id.
+func (x *Export) linesOf(f *state) map[string][]byte {
+	if f == nil {
+		return nil
+	}
+	lines := map[string][]byte{}
+	for i := range f.entries {
+		if e := &f.entries[i]; x.asked(e) {
+			lines[e.ID] = x.entryLine(f, e, 1, "")
 		}
-		return string(s)
 	}
-	number := func(n *int64) string {
-		if n == nil {
-			return ""
-		}
-		return strconv.FormatInt(*n, 10)
+	return lines
+}
+
+// Lines of the second pass replace those of the first; of two lines about one entry, what was removed comes first.
+const (
+	firstPass  = 1
+	secondPass = 2
+)
+
+// lineKey orders lines by (time, payment, entry id). No id has a NUL in it.
+func lineKey(e *Entry, payment string, pass byte) []byte {
+	key := append(timeKey(e.At, payment), 0)
+	return append(append(key, e.ID...), 0, pass)
+}
+
+func readLineKey(key []byte) (pass byte, payment string) {
+	payment, _, _ = strings.Cut(string(key[8:]), "\x00")
+	return key[len(key)-1], payment
+}
+
+// tempFile opens a file without a name, which ends when it is closed. A receiver's lies beside the ledger, where there is
+// known to be room for much; a reader of a backup may not be allowed to write there.
+func (l *Ledger) tempFile() (*os.File, error) {
+	dir := filepath.Dir(l.path)
+	if l.readOnly {
+		dir = ""
 	}
-	return []string{
-		text(OrNull(x.ID)), text(x.Account), string(x.Created), text(x.Status), text(x.Currency), number(x.Amount), string(x.AmountDecimal),
-		number(x.Received), string(x.ReceivedDecimal), number(x.Refunded), string(x.RefundedDecimal), number(x.Withdrawn), string(x.WithdrawnDecimal),
-		number(x.Reinstated), string(x.ReinstatedDecimal), number(x.Net), string(x.NetDecimal), number(x.Fee),
-		text(x.Customer), text(x.Description), text(x.LatestCharge), text(OrNull(strings.Join(x.Flags, " "))),
+	f, err := os.CreateTemp(dir, newPattern)
+	if err != nil {
+		return nil, fmt.Errorf("make a file for the lines of an export: %w", err)
 	}
+	if err := os.Remove(f.Name()); err != nil {
+		return nil, errors.Join(fmt.Errorf("make a file for the lines of an export: %w", err), f.Close())
+	}
+	return f, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"time"
 )
@@ -76,6 +77,18 @@ func (f *Form) Stored() (*Form, error) {
 		return nil, err
 	}
 	return &Form{forms[0]}, nil
+}
+
+// Sorted sorts lines by their first three characters, with so many bytes in memory, and returns how many runs there were.
+func Sorted(dir string, limit int, lines []string) (sorted []string, runs int, err error) {
+	s := &sorter{limit: limit, open: func() (*os.File, error) { return os.CreateTemp(dir, "") }}
+	for _, line := range lines {
+		if err := s.add([]byte(line[:3]), []byte(line)); err != nil {
+			return nil, 0, err
+		}
+	}
+	err = s.each(func(r record) error { sorted = append(sorted, string(r.line)); return nil })
+	return sorted, len(s.runs), errors.Join(err, s.close())
 }
 
 // Queued is how many events wait for the committer.

@@ -163,6 +163,11 @@ func (r *rebuild) rows(ctx context.Context, from *txn, to *bolt.DB) error {
 				next++
 			}
 			sum = b.counts
+			if whole {
+				if err := r.keepDecoded(b.tx, from, next-1); err != nil {
+					return err
+				}
+			}
 			return b.writeSums()
 		})
 		if err != nil {
@@ -196,6 +201,21 @@ func (r *rebuild) rows(ctx context.Context, from *txn, to *bolt.DB) error {
 func (r *rebuild) booking(tx *bolt.Tx, sum counts, last uint64) *booking {
 	tx.Bucket(bucketEvents).FillPercent, tx.Bucket(bucketBodies).FillPercent = 1, 1 // they are only ever appended to
 	return &booking{tx: inPlace(tx), counts: sum, last: last, livemode: r.livemode, bodies: r.source.bodies}
+}
+
+// keepDecoded writes down up to which row bodies were last decoded again: exports of the past say so.
+func (r *rebuild) keepDecoded(to, from *txn, last uint64) error {
+	decoded, err := readDecoded(from)
+	if err != nil {
+		return err
+	}
+	if r.decode {
+		decoded = last
+	}
+	if decoded == 0 {
+		return nil
+	}
+	return writeDecoded(to, decoded)
 }
 
 // row writes one row.

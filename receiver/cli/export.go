@@ -4,66 +4,140 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"tillhook/ledger"
+	"tillhook/receiver/operator"
 )
 
-func (p *Program) exportCommand() *cobra.Command {
-	var format, from, to string
-	c := &cobra.Command{
-		Use:   "export",
-		Short: "Write the ledger for the accountant",
-		Long: `Write one line a payment, oldest first, to standard output: as a table (csv, RFC 4180) or a JSON object a line (jsonl).
+// exportFlags are what the user asked for.
+type exportFlags struct {
+	days        period
+	format      string
+	asOf, since uint64
+	metadata    []string
+	excel       bool
+}
 
-Each amount stands twice, in the currency's minor unit and in its decimals. A fee that is not known is
-empty. In a table, a text that a spreadsheet would take for a formula has an apostrophe before it.`,
-		Example: `  tillhook export --from 2026-01-01 --to 2026-02-01 > january.csv
+func (p *Program) exportCommand() *cobra.Command {
+	var f exportFlags
+	c := &cobra.Command{
+		Use:   "export [entries|payments]",
+		Short: "Write the ledger for the accountant",
+		Long: `Write a table to standard output, as CSV (RFC 4180) or JSON lines.
+
+"export" or "export entries" writes a line for each time that money moved, by the day on which it moved: received,
+refunded, a refund that came back, withdrawn or reinstated in a dispute. The entries of a month add up to the summary
+of its days. "export payments" writes a line for each payment as it is now, by when it was created.
+
+Each amount stands twice, in the currency's minor unit and in its decimals. What is not known is empty. In CSV, a text
+that a spreadsheet would take for a formula has an apostrophe before it.
+
+What Stripe tells later can change what is known of a day that has been exported. The sequence that an export was made
+at is printed to standard error: --as-of makes the same export again, byte for byte, and --since writes what has
+changed after it, with late=removed (amounts negative) for what no longer holds and late=added for what holds instead.`,
+		Example: `  tillhook export --from 2026-01-01 --to 2026-02-01 --timezone Europe/Berlin > january.csv
+  tillhook export --since 51207 > corrections.csv
+  tillhook export payments --metadata order_id --excel > payments.csv
   tillhook export --format jsonl | jq -s 'map(.net) | add'`,
-		Args: noArguments,
-		RunE: func(c *cobra.Command, _ []string) (err error) {
-			if !slices.Contains(ledger.Formats[:], format) {
-				return usagef("--format %q is none of %v", format, ledger.Formats)
+		ValidArgs: []string{ledger.ExportEntries, ledger.ExportPayments},
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) > 1 || len(args) == 1 && !slices.Contains(c.ValidArgs, args[0]) {
+				return usagef("%s takes entries or payments, and got %q; write to a file with > FILE", c.CommandPath(), args)
 			}
-			params := url.Values{"format": {format}}
-			for _, bound := range []struct{ name, value string }{{"from", from}, {"to", to}} {
-				at, err := parseDay(bound.name, bound.value)
-				if err != nil {
-					return err
-				}
-				set(params, bound.name, at)
-			}
-			if f, t := params.Get("from"), params.Get("to"); f != "" && t != "" && later(f, t) {
-				return usagef("--from %s is after --to %s", from, to)
-			}
-			client, closeClient, err := p.client()
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			params, err := f.params(c, append(args, ledger.ExportEntries)[0])
 			if err != nil {
 				return err
 			}
-			defer func() { err = errors.Join(err, closeClient()) }()
-			answer, err := client.Open(c.Context(), "/api/export", params)
-			if err != nil {
-				return err
-			}
-			if _, err := io.Copy(p.Stdout, answer); err != nil {
-				return errors.Join(fmt.Errorf("the export is not whole: %w", err), answer.Close())
-			}
-			return answer.Close()
+			return p.export(c, params)
 		},
 	}
-	c.Flags().StringVar(&format, "format", ledger.Formats[0], "csv or jsonl")
-	c.Flags().StringVar(&from, "from", "", "only payments created at this `time` or later: 2026-04-01, RFC 3339, or Unix seconds (UTC)")
-	c.Flags().StringVar(&to, "to", "", "only payments created before this `time`")
+	f.days.register(c, "entries (or, for payments, those created)")
+	c.Flags().StringVar(&f.format, "format", ledger.Formats[0], "csv or jsonl")
+	c.Flags().Uint64Var(&f.asOf, "as-of", 0, "the entries as they were at this `sequence` of the ledger")
+	c.Flags().Uint64Var(&f.since, "since", 0, "only what has changed since this `sequence` of the ledger")
+	c.Flags().StringSliceVar(&f.metadata, "metadata", nil, "a column for each of these `keys` of the payment's metadata, separated by commas")
+	c.Flags().BoolVar(&f.excel, "excel", false, "begin with the mark by which Excel knows UTF-8")
 	return c
 }
 
-// later compares Unix seconds that parseDay wrote.
-func later(a, b string) bool {
-	x, xErr := strconv.ParseInt(a, 10, 64)
-	y, yErr := strconv.ParseInt(b, 10, 64)
-	return xErr == nil && yErr == nil && x > y
+// params are those of the API.
+func (f *exportFlags) params(c *cobra.Command, table string) (url.Values, error) {
+	if !slices.Contains(ledger.Formats[:], f.format) {
+		return nil, usagef("--format %q is none of %v", f.format, ledger.Formats)
+	}
+	asOf, since := c.Flags().Changed("as-of"), c.Flags().Changed("since")
+	switch {
+	case asOf && since:
+		return nil, usagef("--as-of and --since exclude each other: --as-of writes what the table was, --since what has changed")
+	case table == ledger.ExportPayments && (asOf || since):
+		return nil, usagef("export payments writes the payments as they are now; --as-of and --since are for tillhook export")
+	case f.excel && f.format != "csv":
+		return nil, usagef("--excel is for --format csv")
+	}
+	params := url.Values{"kind": {table}, "format": {f.format}}
+	if _, err := f.days.set(params, "from", "to"); err != nil {
+		return nil, err
+	}
+	set(params, "timezone", f.days.timezone)
+	set(params, "metadata", strings.Join(f.metadata, ","))
+	if asOf {
+		params.Set("as_of", strconv.FormatUint(f.asOf, 10))
+	}
+	if since {
+		params.Set("since", strconv.FormatUint(f.since, 10))
+	}
+	if f.excel {
+		params.Set("excel", "1")
+	}
+	return params, nil
+}
+
+// export copies the answer to standard output, and says to which sequence it belongs once it is there as a whole.
+func (p *Program) export(c *cobra.Command, params url.Values) (err error) {
+	client, closeClient, err := p.client()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeClient()) }()
+	header, answer, err := client.Export(c.Context(), params)
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(p.raw.stdout, answer); err != nil { // it is escaped already, and its lines end in CRLF
+		return errors.Join(fmt.Errorf("the export is not whole: %w", err), answer.Close())
+	}
+	if err := answer.Close(); err != nil {
+		return err
+	}
+	p.sayWhen(params, header)
+	return nil
+}
+
+// sayWhen says of which moment an export is, and how to get it again.
+func (p *Program) sayWhen(params url.Values, header http.Header) {
+	sequence, decoded := header.Get(operator.HeaderSequence), header.Get(operator.HeaderDecoded)
+	base := params.Get("as_of")
+	switch {
+	case params.Get("since") != "":
+		base = params.Get("since")
+		fmt.Fprintf(p.Stderr, "changes from ledger sequence %s to %s; go on with --since %s\n", base, sequence, sequence)
+	case params.Get("kind") == ledger.ExportPayments:
+		fmt.Fprintf(p.Stderr, "as of ledger sequence %s\n", sequence)
+	default:
+		fmt.Fprintf(p.Stderr, "as of ledger sequence %s; repeat with --as-of %s\n", sequence, sequence)
+	}
+	if decoded != "" {
+		fmt.Fprintf(p.Stderr, "Since sequence %s the stored bodies up to %s were decoded again (tillhook rebuild --decode, or a new version): "+
+			"what an export said before can differ from what --as-of and --since take it to have said. Compare with the file that was made then.\n", base, decoded)
+	}
 }

@@ -74,7 +74,8 @@ func quote(s string) string {
 
 func (p *Program) paymentsCommand() *cobra.Command {
 	var f page
-	var status, currency, customer, from, to string
+	var status, currency, customer string
+	var days period
 	var metadata map[string]string
 	c := &cobra.Command{
 		Use:   "payments",
@@ -94,49 +95,29 @@ Amounts are in the currency's own decimals; --json has them in the minor unit, a
 			set(params, "status", status)
 			set(params, "currency", currency)
 			set(params, "customer", customer)
-			for _, bound := range []struct{ name, flag, value string }{{"created_gte", "from", from}, {"created_lt", "to", to}} {
-				at, err := parseDay(bound.flag, bound.value)
-				if err != nil {
-					return err
-				}
-				set(params, bound.name, at)
+			zone, err := days.set(params, "created_gte", "created_lt")
+			if err != nil {
+				return err
 			}
 			for k, v := range metadata {
 				params.Set("metadata["+k+"]", v)
 			}
 			return p.ask(c, func(ctx context.Context, client *operator.Client) ([]byte, error) {
 				return client.Get(ctx, "/api/payments", params)
-			}, f.asJSON, func(answer []byte) error { return p.showPayments(c, answer) })
+			}, f.asJSON, func(answer []byte) error { return p.showPayments(c, answer, zone) })
 		},
 	}
 	f.register(c)
 	c.Flags().StringVar(&status, "status", "", "only payments in this `status`, as Stripe names it; none for those without a PaymentIntent")
 	c.Flags().StringVar(&currency, "currency", "", "only payments in this `currency`")
 	c.Flags().StringVar(&customer, "customer", "", "only payments of this customer `id`")
-	c.Flags().StringVar(&from, "from", "", "only payments created at this `time` or later: 2026-04-01, RFC 3339, or Unix seconds (UTC)")
-	c.Flags().StringVar(&to, "to", "", "only payments created before this `time`")
+	days.register(c, "payments created")
 	c.Flags().StringToStringVar(&metadata, "metadata", nil, "only payments with this metadata, as `key=value`")
 	c.AddCommand(p.paymentCommand())
 	return c
 }
 
-// parseDay reads a time as people write it and returns Unix seconds for the API.
-func parseDay(flag, s string) (string, error) {
-	if s == "" {
-		return "", nil
-	}
-	if _, err := strconv.ParseInt(s, 10, 64); err == nil {
-		return s, nil
-	}
-	for _, layout := range []string{time.DateOnly, time.RFC3339} {
-		if t, err := time.Parse(layout, s); err == nil {
-			return strconv.FormatInt(t.Unix(), 10), nil
-		}
-	}
-	return "", usagef("--%s %q is no time: write 2026-04-01, 2026-04-01T08:00:00Z, or Unix seconds", flag, s)
-}
-
-func (p *Program) showPayments(c *cobra.Command, answer []byte) error {
+func (p *Program) showPayments(c *cobra.Command, answer []byte, zone *time.Location) error {
 	var list operator.List[ledger.Payment]
 	if err := json.Unmarshal(answer, &list); err != nil {
 		return fmt.Errorf("read the receiver's answer: %w", err)
@@ -151,10 +132,10 @@ func (p *Program) showPayments(c *cobra.Command, answer []byte) error {
 		if pay.Amount != nil {
 			amount = money(*pay.Amount, pay.Currency)
 		}
-		rows = append(rows, []string{moment(pay.Created), pay.ID, statusOf(&pay), amount, knownMoney(pay.AmountNet, pay.Currency),
+		rows = append(rows, []string{momentIn(pay.Created, zone), pay.ID, statusOf(&pay), amount, knownMoney(pay.AmountNet, pay.Currency),
 			strings.Join(pay.Flags, " ")})
 	}
-	if err := table(p.Stdout, []string{"CREATED (UTC)", "PAYMENT", "STATUS", ">AMOUNT", ">NET", "FLAGS"}, rows); err != nil {
+	if err := table(p.Stdout, []string{"CREATED (" + zone.String() + ")", "PAYMENT", "STATUS", ">AMOUNT", ">NET", "FLAGS"}, rows); err != nil {
 		return err
 	}
 	p.more(c, list.HasMore, "starting-after", list.Data[len(list.Data)-1].ID)

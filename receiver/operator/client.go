@@ -99,7 +99,7 @@ func (c *Client) Post(ctx context.Context, path string, params url.Values) ([]by
 }
 
 func (c *Client) whole(ctx context.Context, method, path string, params url.Values) ([]byte, error) {
-	body, err := c.open(ctx, method, path, params)
+	_, body, err := c.open(ctx, method, path, params)
 	if err != nil {
 		return nil, err
 	}
@@ -113,20 +113,26 @@ func (c *Client) whole(ctx context.Context, method, path string, params url.Valu
 // Open asks for an answer of any length; the caller reads it to its end, or closes it. One that is cut
 // short ends in an error.
 func (c *Client) Open(ctx context.Context, path string, params url.Values) (io.ReadCloser, error) {
-	return c.open(ctx, http.MethodGet, path, params)
+	_, body, err := c.open(ctx, http.MethodGet, path, params)
+	return body, err
 }
 
-func (c *Client) open(ctx context.Context, method, path string, params url.Values) (io.ReadCloser, error) {
+// Export asks for an export as Open does, and returns the answer's header, too.
+func (c *Client) Export(ctx context.Context, params url.Values) (http.Header, io.ReadCloser, error) {
+	return c.open(ctx, http.MethodGet, "/api/export", params)
+}
+
+func (c *Client) open(ctx context.Context, method, path string, params url.Values) (http.Header, io.ReadCloser, error) {
 	r, err := http.NewRequestWithContext(ctx, method, "http://localhost"+path+"?"+params.Encode(), nil)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	resp, err := c.http.Do(r)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if resp.StatusCode == http.StatusOK {
-		return resp.Body, nil
+		return resp.Header, resp.Body, nil
 	}
 	defer resp.Body.Close()
 	var answer struct {
@@ -134,13 +140,13 @@ func (c *Client) open(ctx context.Context, method, path string, params url.Value
 		Report json.RawMessage
 	}
 	if err := json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&answer); err != nil || answer.Error == nil {
-		return nil, fmt.Errorf("the receiver answered %d with what is no answer of tillhook", resp.StatusCode)
+		return nil, nil, fmt.Errorf("the receiver answered %d with what is no answer of tillhook", resp.StatusCode)
 	}
 	answer.Error.Status = resp.StatusCode
 	if answer.Report != nil {
-		return nil, &Partial{answer.Error, answer.Report}
+		return nil, nil, &Partial{answer.Error, answer.Report}
 	}
-	return nil, answer.Error
+	return nil, nil, answer.Error
 }
 
 // EventPath is where one event is read; the id may hold anything.

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"slices"
 	"strconv"
 	"time"
 
@@ -22,22 +21,6 @@ const transferTime = 12 * time.Hour
 
 // stallTime is how long a client may take for the next piece of a file.
 const stallTime = 2 * time.Minute
-
-func (op *Operator) export(w http.ResponseWriter, r *http.Request) error {
-	q := parseQuery(r)
-	format, from, to := q.text("format"), q.time("from"), q.time("to")
-	if format == "" {
-		format = ledger.Formats[0]
-	}
-	if !slices.Contains(ledger.Formats[:], format) {
-		q.fail("format is none of %v", ledger.Formats)
-	}
-	if err := q.end(); err != nil {
-		return err
-	}
-	kind := map[string]string{"csv": "text/csv; charset=utf-8", "jsonl": "application/jsonl"}[format]
-	return op.spool(w, r, kind, func(w io.Writer) error { return op.Ledger.Export(w, format, from, to) })
-}
 
 func (op *Operator) backup(w http.ResponseWriter, r *http.Request) error {
 	if err := parseQuery(r).end(); err != nil {

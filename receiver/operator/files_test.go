@@ -4,8 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/csv"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -129,69 +127,6 @@ func ask(h http.Handler, method, target string, change func(r *http.Request)) *h
 			change(r)
 		}
 	})
-}
-
-func TestExport(t *testing.T) {
-	door := filled(t).Socket()
-	for _, c := range []struct {
-		query  string
-		status int
-		kind   string
-		want   string // the payments in order, or the error's code
-	}{
-		{"?created=1", 400, "", "invalid_request"},
-		{"?format=xml", 400, "", "invalid_request"},
-		{"?format=CSV", 400, "", "invalid_request"},
-		{"?format=csv&format=jsonl", 400, "", "invalid_request"},
-		{"?from=yesterday", 400, "", "invalid_request"},
-		{"?to=2026-02-30", 400, "", "invalid_request"},
-		{"?from=1003&to=1006", 200, "text/csv; charset=utf-8", "pi_03 pi_04 pi_05"},
-		{"?format=csv&from=1010", 200, "text/csv; charset=utf-8", "pi_10 pi_11"},
-		{"?format=csv&from=1970-01-01T00:16:50Z", 200, "text/csv; charset=utf-8", "pi_10 pi_11"},
-		{"?format=csv&from=1970-01-02", 200, "text/csv; charset=utf-8", ""},
-		{"?format=jsonl&to=1002", 200, "application/jsonl", "pi_00 pi_01"},
-		{"?format=jsonl&to=1970-01-01", 200, "application/jsonl", ""},
-		{"?format=jsonl", 200, "application/jsonl", "pi_00 pi_01 pi_02 pi_03 pi_04 pi_05 pi_06 pi_07 pi_08 pi_09 pi_10 pi_11"},
-	} {
-		w := get(door, "/api/export"+c.query, nil)
-		if got := exported(t, w); w.Code != c.status || got != c.want {
-			t.Errorf("%s: got %d %s, want %d %s", c.query, w.Code, got, c.status, c.want)
-		}
-		if h := w.Header(); c.status == 200 && (h.Get("Content-Type") != c.kind || h.Get("Content-Length") != strconv.Itoa(w.Body.Len()) || h.Get("Cache-Control") != "no-store") {
-			t.Errorf("%s: %d bytes, and the headers are %v", c.query, w.Body.Len(), h)
-		}
-	}
-}
-
-// exported lists the ids in an export of any format, or the code of an error.
-func exported(t *testing.T, w *httptest.ResponseRecorder) string {
-	t.Helper()
-	var ids []string
-	var answer struct{ Error operator.Error }
-	switch kind := w.Header().Get("Content-Type"); {
-	case strings.HasPrefix(kind, "text/csv"):
-		rows, err := csv.NewReader(bytes.NewReader(w.Body.Bytes())).ReadAll()
-		if err != nil || len(rows) == 0 || rows[0][0] != "id" {
-			t.Fatalf("no table with a first line: %v %v", rows, err)
-		}
-		for _, row := range rows[1:] {
-			ids = append(ids, row[0])
-		}
-	case kind == "application/jsonl":
-		for line := range bytes.Lines(w.Body.Bytes()) {
-			var payment struct{ ID string }
-			if err := json.Unmarshal(line, &payment); err != nil {
-				t.Fatalf("%v in %s", err, line)
-			}
-			ids = append(ids, payment.ID)
-		}
-	default:
-		if err := json.Unmarshal(w.Body.Bytes(), &answer); err != nil {
-			t.Fatalf("%v in %s", err, w.Body)
-		}
-		return answer.Error.Code
-	}
-	return strings.Join(ids, " ")
 }
 
 func TestABackupIsALedger(t *testing.T) {
@@ -347,7 +282,7 @@ func TestWhatIsNotTakenToItsEndIsBrokenOff(t *testing.T) {
 					t.Errorf("the answer ended with %v", got)
 				}
 			}()
-			door.ServeHTTP(w, httptest.NewRequest("GET", "http://localhost"+[]string{"/api/backup", "/api/export"}[i%2], nil))
+			door.ServeHTTP(w, httptest.NewRequest("GET", "http://localhost"+[]string{"/api/backup", "/api/export?kind=payments"}[i%2], nil))
 		}()
 		if w.Code != 200 || w.Body.Len() != 1000 {
 			t.Errorf("it began with %d and %d bytes", w.Code, w.Body.Len())

@@ -207,6 +207,8 @@ func (op *Operator) fail(w http.ResponseWriter, r *http.Request, err error) {
 		e = &Error{http.StatusConflict, "invalid_request", err.Error()}
 	case errors.Is(err, ledger.ErrReadOnly):
 		e = &Error{http.StatusConflict, "invalid_request", "no receiver is running, and only one can change the ledger: start it (tillhook serve)"}
+	case errors.Is(err, ledger.ErrAhead), errors.Is(err, ledger.ErrTooManyDays):
+		e = &Error{http.StatusBadRequest, "invalid_request", err.Error()}
 	case errors.Is(err, ledger.ErrCursor):
 		e = &Error{http.StatusBadRequest, "invalid_request", "starting_after: " + err.Error()}
 	default:
@@ -224,7 +226,7 @@ func (op *Operator) fail(w http.ResponseWriter, r *http.Request, err error) {
 func (op *Operator) write(w http.ResponseWriter, r *http.Request, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	enc := json.NewEncoder(w)
+	enc := json.NewEncoder(ledger.EscapeWriter(w)) // a person may look at it with curl
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(v); err != nil {
 		op.Log.Debug("the answer could not be sent", "path", r.URL.Path, "error", err)

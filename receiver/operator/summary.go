@@ -5,7 +5,6 @@ import (
 	"maps"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -41,11 +40,12 @@ var verdicts = []string{"ok", "warn", "fail"}
 
 func (op *Operator) summary(w http.ResponseWriter, r *http.Request) error {
 	q := parseQuery(r)
-	from, to := q.time("from"), q.time("to")
+	zone := q.zone()
+	from, to := q.time("from", zone), q.time("to", zone)
 	if err := q.end(); err != nil {
 		return err
 	}
-	totals, err := op.Ledger.Totals(day(from, false), day(to, true))
+	totals, err := op.totals(zone, from, to)
 	if err != nil {
 		return err
 	}
@@ -60,8 +60,27 @@ func (op *Operator) summary(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// day makes a bound of a time; the zero one stands for no bound. Totals are of whole days: a day that is asked for in part is
-// told as a whole.
+// totals sums whole days of a zone: a day that is asked for in part is told as a whole. The days of UTC are kept, those of
+// another zone are summed from the entries.
+func (op *Operator) totals(zone *time.Location, from, to *int64) ([]ledger.Total, error) {
+	if zone == time.UTC {
+		return op.Ledger.Totals(day(from, false), day(to, true))
+	}
+	if from != nil {
+		begin, _ := ledger.DayOf(*from, zone)
+		from = &begin
+	}
+	if to != nil {
+		begin, next := ledger.DayOf(*to, zone)
+		if begin == *to {
+			next = begin
+		}
+		to = &next
+	}
+	return op.Ledger.TotalsIn(zone, from, to)
+}
+
+// day makes a bound of a time, in whole days of UTC; the zero one stands for no bound.
 func day(at *int64, end bool) time.Time {
 	if at == nil {
 		return time.Time{}
@@ -73,25 +92,28 @@ func day(at *int64, end bool) time.Time {
 	return t
 }
 
-// time reads a day (2026-11-23), an RFC 3339 time, or Unix seconds.
-func (q *query) time(name string) *int64 {
+// zone reads the time zone of days and times; UTC is the default.
+func (q *query) zone() *time.Location {
+	zone, err := ledger.Timezone(q.text("timezone"))
+	if err != nil {
+		q.fail("timezone %v", err)
+		return time.UTC
+	}
+	return zone
+}
+
+// time reads a day (2026-11-23), which begins in the zone, an RFC 3339 time, or Unix seconds.
+func (q *query) time(name string, zone *time.Location) *int64 {
 	s := q.text(name)
 	if s == "" {
 		return nil
 	}
-	n, err := strconv.ParseInt(s, 10, 64)
-	for _, layout := range []string{time.DateOnly, time.RFC3339} {
-		if err != nil {
-			var t time.Time
-			t, err = time.Parse(layout, s)
-			n = t.Unix()
-		}
-	}
+	at, err := ledger.ParseTime(s, zone)
 	if err != nil {
 		q.fail("%s is no time: write 2026-11-23, 2026-11-23T08:00:00Z, or Unix seconds", name)
 		return nil
 	}
-	return &n
+	return &at
 }
 
 func (op *Operator) health(stats ledger.Stats) SummaryHealth {

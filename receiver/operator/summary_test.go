@@ -118,6 +118,14 @@ func TestASummarysDays(t *testing.T) {
 		{"?to=0", ""},
 		{"?from=-1", "2026-03-31:1 2026-04-01:6 2026-04-02:8"},
 		{"?from=9223372036854775807", ""},
+		{"?timezone=UTC&from=2026-04-01&to=2026-04-02", "2026-04-01:6"},
+		{"?timezone=Europe/Berlin", "2026-04-01:3 2026-04-02:12"},
+		{"?timezone=America/New_York", "2026-03-31:3 2026-04-01:12"},
+		{"?timezone=America/New_York&from=2026-04-01", "2026-04-01:12"},
+		{"?timezone=America/New_York&to=2026-04-01", "2026-03-31:3"},
+		{"?timezone=Europe/Berlin&from=2026-04-01T20:00:00Z&to=2026-04-01T20:00:01Z", "2026-04-01:3"}, // a day in part is told as a whole
+		{"?timezone=Europe/Berlin&from=2026-03-31T22:00:00Z&to=2026-04-01T22:00:00Z", "2026-04-01:3"},
+		{"?timezone=Europe/Berlin&from=2026-03-01&to=2026-03-31", ""},
 	} {
 		var got []string
 		for _, total := range summaryOf(t, h, c.query).Totals {
@@ -127,7 +135,7 @@ func TestASummarysDays(t *testing.T) {
 			t.Errorf("%s: got %v, want %s", c.query, got, c.want)
 		}
 	}
-	for _, query := range []string{"?since=2026-04-01", "?from=yesterday", "?from=2026-13-01", "?to=2026-04-01T00:00:00", "?to=1.5", "?from=99999999999999999999",
+	for _, query := range []string{"?timezone=Berlin", "?timezone=Europe/Berlin&from=2024-01-01&to=2026-04-01", "?since=2026-04-01", "?from=yesterday", "?from=2026-13-01", "?to=2026-04-01T00:00:00", "?to=1.5", "?from=99999999999999999999",
 		"?from=2026-04-01&from=2026-04-02", "?limit=1", "?%zz"} {
 		w := get(h, "/api/summary"+query, nil)
 		if w.Code != 400 || !strings.Contains(w.Body.String(), `{"error":{"code":"invalid_request"`) {
@@ -187,7 +195,7 @@ func TestTotalsArePaymentsSums(t *testing.T) {
 			break
 		}
 	}
-	for line := range bytes.Lines(get(h, "/api/export?format=jsonl", nil).Body.Bytes()) {
+	for line := range bytes.Lines(get(h, "/api/export?kind=payments&format=jsonl", nil).Body.Bytes()) {
 		var x struct {
 			Currency, Account       ledger.OrNull
 			Received, Refunded, Net int64

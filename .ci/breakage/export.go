@@ -1,0 +1,61 @@
+package main
+
+const (
+	exportGo       = "ledger/export.go"
+	exportedGo     = "ledger/export_payments.go"
+	entriesGo      = "ledger/entries.go"
+	lineGo         = "ledger/line.go"
+	pastGo         = "ledger/past.go"
+	sorterGo       = "ledger/sorter.go"
+	escapeGo       = "ledger/escape.go"
+	timezoneGo     = "ledger/timezone.go"
+	cliGo          = "receiver/cli/cli.go"
+	operatorExport = "receiver/operator/export.go"
+)
+
+// Tests of exports of the past, and beside events.
+const (
+	pastTest   = "TestAnExportOfThePastIsAsItWas"
+	besideTest = "TestAnExportBesideEvents"
+)
+
+// exporting has the rules of exports and of days.
+var exporting = []broken{
+	{"export: no formulas", lineGo, "	if s != \"\" && strings.ContainsRune(", "	if false && strings.ContainsRune(", "./ledger", "TestExportHasNoFormulas"},
+	{"export: no formulas behind a semicolon", lineGo, "	if !strings.Contains(s, \";\") {", "	if true {", "./ledger", "TestExportHasNoFormulas"},
+	{"export: no formulas behind quotes", lineGo, "strings.TrimLeft(part, `\" `)", "part", "./ledger", "TestExportHasNoFormulas"},
+	{"export: nothing in a table that a terminal obeys", lineGo, "noFormula(Escape(string(c)))", "noFormula(string(c))", "./ledger", "TestExportHasNoFormulas"},
+	{"export: nothing in JSON that a terminal obeys", lineGo, "escape(strings.TrimSuffix(b.String(), \"\\n\"), \"\\t\")", "strings.TrimSuffix(b.String(), \"\\n\")", "./ledger", "TestExportHasNoFormulas"},
+	{"export: lines end as RFC 4180 says", lineGo, "f.csv.UseCRLF = true", "f.csv.UseCRLF = false", "./ledger", "TestExportAsATable"},
+	{"export: payments from the first second", exportedGo, "first = timeKey(*from, \"\")", "first = timeKey(*from+1, \"\")", "./ledger", "TestExportBetweenTwoTimes"},
+	{"export: payments before the last second", exportedGo, "end = timeKey(*to, \"\")", "end = timeKey(*to+1, \"\")", "./ledger", "TestExportBetweenTwoTimes"},
+	{"export: entries from the first second", entriesGo, "		next = timeKey(*from, \"\")", "		next = timeKey(*from+1, \"\")", "./ledger", "TestExportOfDaysInATimezone"},
+	{"export: entries before the last second", entriesGo, "		end = timeKey(*to, \"\")", "		end = timeKey(*to+1, \"\")", "./ledger", "TestExportOfDaysInATimezone"},
+	{"export: of a second only its entries", exportGo, "			if f.entries[i].At == at {", "			if true {", "./ledger", "TestGoldenEntries"},
+	{"export: what changes meanwhile is read again", exportGo, "pass == firstPass && again[id]", "false && pass == firstPass && again[id]", "./ledger", besideTest},
+	{"export: what moves meanwhile is not lost", exportGo, "		return x.add(s, f, secondPass)", "		return x.add(s, nil, secondPass)", "./ledger", besideTest},
+	{"export: the past has no later rows", pastGo, "return seq > p.last", "return false", "./ledger", pastTest},
+	{"export: the past has no later links", pastGo, "err != nil || one.charges[charge] {", "err != nil || one != nil {", "./ledger", pastTest},
+	{"export: the past has the charges of their own", pastGo, "		if r.facts.PaymentIntent == \"\" && !slices.Contains(ids", "		if false && !slices.Contains(ids", "./ledger", pastTest},
+	{"export: rows come back from another payment", pastGo, "		rows = append(rows, of...)", "		_ = of", "./ledger", pastTest},
+	{"export: a link touches the payments it takes rows from", pastGo, "					ids = append(ids, k.target)\n", "", "./ledger", pastTest},
+	{"export: a change of the text is a change", exportGo, "!ok || bytes.Equal(line, side.other[e.ID])", "!ok || bytes.Equal(line, line) && side.other[e.ID] != nil", "./ledger", pastTest},
+	{"export: what was removed counts against", exportGo, "{before, was, is, -1, \"removed\"", "{before, was, is, 1, \"removed\"", "./ledger", pastTest},
+	{"export: no view of the future", exportGo, "	if ahead := max(begin, x.Sequence); ahead > x.now {", "	if ahead := max(begin, x.Sequence); false {", "./ledger", "TestExportsOfSequences"},
+	{"export: another decoding is said", exportGo, "			x.Decoded = decoded\n", "", "./receiver/operator", "TestAnExportsHeaders"},
+	{"export: another decoding is not forgotten", rebuildGo, "	decoded, err := readDecoded(from)", "	decoded, err := uint64(0), error(nil)", "./ledger", "TestAnExportSaysThatBodiesWereDecodedAgain"},
+	{"export: more lines than fit are sorted", sorterGo, "	heap.Init(&m)\n", "", "./ledger", "TestSorting"},
+	{"export: one view of two", operatorExport, "	case find.AsOf != nil && find.Since != nil:", "	case false:", "./receiver/operator", "TestExport"},
+	{"index of entries: old seconds go", entriesGo, "		if after[second] == nil {", "		if false {", "./ledger", pastTest},
+	{"index of entries: compared by the check", checkGo, "	c.index(id, s.index())\n", "", "./ledger", "TestTheIndexOfEntriesIsChecked"},
+	{"index of entries: no second too many", checkGo, "		{bucketEntries, c.seconds, \"seconds in the index of entries\", one},\n", "", "./ledger", "TestTheIndexOfEntriesIsChecked"},
+	{"index of entries: a refund that came back counts against", totalsGo, "		a.refunded = a.refunded.Minus(n)", "		a.refunded = n", "./receiver/operator", "TestTotalsArePaymentsSums"},
+	{"days: a day begins with its first moment", timezoneGo, "	if zone == time.UTC {", "	if zone == time.UTC || true {\n		return time.Date(year, month, date, 0, 0, 0, 0, zone).Unix()\n	}\n	if zone == time.UTC {", "./ledger", "TestDaysOfTimezones"},
+	{"days: of this machine are nobody's", timezoneGo, "	if name != \"Local\" {", "	if true {", "./ledger", "TestTimesAsPeopleWriteThem"},
+	{"days: no more than can be summed at once", totalsGo, "end-begin > MaxDays*secondsADay+secondsADay/2", "end < begin", "./ledger", "TestTotalsOfTooManyDays"},
+	{"days: the summary's are those of the zone", summaryGo, "	if zone == time.UTC {", "	if true {", "./receiver/operator", "TestAMonthsExportIsItsSummary"},
+	{"escape: control characters", escapeGo, "	case c < 0x20, 0x7f <= c && c < 0xa0:", "	case c < 0x20:", "./ledger", "TestEscape"},
+	{"escape: bidirectional characters", escapeGo, " || 0x2066 <= c && c <= 0x2069", "", "./ledger", "TestEscape"},
+	{"escape: what is printed", cliGo, "ledger.EscapeWriter(p.Stdout), ledger.EscapeWriter(p.Stderr)", "p.Stdout, p.Stderr", "./receiver/cli", "TestOutputIsEscaped"},
+	{"escape: what is answered", operatorGo, "json.NewEncoder(ledger.EscapeWriter(w))", "json.NewEncoder(w)", "./receiver/operator", "TestAnswersCanBeShown"},
+}

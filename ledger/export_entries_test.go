@@ -1,0 +1,297 @@
+package ledger_test
+
+import (
+	"context"
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"tillhook/ledger"
+	"tillhook/ledger/ledgertest"
+)
+
+const entriesHeader = "entry_id,date,time,entry,payment,object,account,currency,received,received_decimal,refunded,refunded_decimal," +
+	"dispute_withdrawn,dispute_withdrawn_decimal,dispute_reinstated,dispute_reinstated_decimal,net,net_decimal,customer,description,charge,late"
+
+// entriesOf is an export of entries as text, with what a query says beside that.
+func entriesOf(t testing.TB, l *ledger.Ledger, q ledger.ExportQuery) (text string, sequence uint64) {
+	t.Helper()
+	if q.Table = ledger.ExportEntries; q.Format == "" {
+		q.Format = "csv"
+	}
+	return exported(t, l, q)
+}
+
+func timezone(t testing.TB, name string) *time.Location {
+	t.Helper()
+	zone, err := ledger.Timezone(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return zone
+}
+
+// at reads a time as a user writes it.
+func at(t testing.TB, text string, zone *time.Location) *int64 {
+	t.Helper()
+	n, err := ledger.ParseTime(text, zone)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &n
+}
+
+// taken is a charge of so many cents that was captured at a time, with an order's number.
+func taken(id string, at int64, amount int64) *ledger.Event {
+	return about("evt_"+id, "charge.succeeded", at, ledger.Facts{Charge: "ch_" + id, Charges: []ledger.Charge{{ID: "ch_" + id, Status: "succeeded", Currency: "eur",
+		Amount: amount, AmountCaptured: amount, Captured: true, Created: at, Metadata: map[string]string{"order_id": "=" + id, "shop": "web"}}}})
+}
+
+// The entries of all scenarios are those of the golden file, byte for byte.
+func TestGoldenEntries(t *testing.T) {
+	const golden = "../testdata/golden/entries.csv"
+	l := ledgertest.Open(t, false)
+	all := scenarios(t)
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		for _, e := range all[name].events {
+			mustAppend(t, l, e)
+		}
+	}
+	got, _ := entriesOf(t, l, ledger.ExportQuery{Zone: timezone(t, "Europe/Berlin"), Metadata: []string{"order_id"}})
+	if *update {
+		if err := os.WriteFile(golden, []byte(got), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatalf("%v; go test ./ledger -run TestGoldenEntries -update writes it", err)
+	}
+	for i, line := range slices.Collect(strings.Lines(got)) {
+		if !strings.HasPrefix(string(want), line) {
+			t.Fatalf("line %d is %s\nand should be %.400s", i+1, line, want)
+		}
+		want = want[len(line):]
+	}
+	if len(want) > 0 {
+		t.Errorf("there is no line %s", want)
+	}
+}
+
+// Days begin where the accountant lives, and have 23 or 25 hours there twice a year.
+func TestExportOfDaysInATimezone(t *testing.T) {
+	l := ledgertest.Open(t, false)
+	berlin := timezone(t, "Europe/Berlin")
+	for i, text := range []string{"2026-03-28T22:59:59Z", "2026-03-28T23:00:00Z", "2026-03-29T21:59:59Z", "2026-03-29T22:00:00Z",
+		"2026-10-24T21:59:59Z", "2026-10-24T22:00:00Z", "2026-10-25T22:59:59Z", "2026-10-25T23:00:00Z"} {
+		booked(t, l, taken(fmt.Sprint(i), *at(t, text, time.UTC), 100))
+	}
+	for _, c := range []struct {
+		zone     *time.Location
+		from, to string
+		want     string
+	}{
+		{berlin, "2026-03-29", "2026-03-30", "2026-03-29T00:00:00+01:00 2026-03-29T23:59:59+02:00"},
+		{berlin, "2026-10-25", "2026-10-26", "2026-10-25T00:00:00+02:00 2026-10-25T23:59:59+01:00"},
+		{nil, "2026-03-29", "2026-03-30", "2026-03-29T21:59:59Z 2026-03-29T22:00:00Z"},
+		{berlin, "2026-10-26", "2026-10-26", ""},
+	} {
+		zone := c.zone
+		if zone == nil {
+			zone = time.UTC
+		}
+		text, _ := entriesOf(t, l, ledger.ExportQuery{Zone: c.zone, From: at(t, c.from, zone), To: at(t, c.to, zone)})
+		rows, err := csv.NewReader(strings.NewReader(text)).ReadAll()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var times []string
+		for _, row := range rows[1:] {
+			if times = append(times, row[2]); row[1] != row[2][:10] {
+				t.Errorf("the date of %s is %s", row[2], row[1])
+			}
+		}
+		if got := strings.Join(times, " "); got != c.want {
+			t.Errorf("%v, %s to %s: got %s, want %s", c.zone, c.from, c.to, got, c.want)
+		}
+		totals, err := l.TotalsIn(zone, at(t, c.from, zone), at(t, c.to, zone))
+		if err != nil || (c.want == "") != (len(totals) == 0) || len(totals) == 1 && (totals[0].Day != c.from || totals[0].Received != ledger.SumOf(200)) || len(totals) > 1 {
+			t.Errorf("%v, %s to %s: the totals are %+v, %v", c.zone, c.from, c.to, totals, err)
+		}
+	}
+}
+
+// Days of another zone are summed from the entries, and so for a year and a bit at most.
+func TestTotalsOfTooManyDays(t *testing.T) {
+	l := ledgertest.Open(t, false)
+	zone := timezone(t, "Pacific/Auckland")
+	if totals, err := l.TotalsIn(zone, nil, nil); err != nil || totals == nil || len(totals) != 0 {
+		t.Errorf("an empty ledger has %v, %v", totals, err)
+	}
+	booked(t, l, taken("first", *at(t, "2025-01-10", zone), 100), taken("last", *at(t, "2026-02-14", zone)-1, 100))
+	for _, c := range []struct {
+		from, to string
+		days     int // that have money; -1 if there are too many
+	}{
+		{"", "", 2}, {"2025-01-10", "2026-02-14", 2}, {"2025-01-10", "2026-02-15", -1}, {"2025-01-09", "2026-02-14", -1}, {"2025-01-11", "", 1},
+		{"2000-01-01", "2030-01-01", -1}, {"-9223372036854775808", "9223372036854775807", -1}, {"2026-01-01", "2025-01-01", 0}, {"2026-03-01", "", 0},
+	} {
+		var from, to *int64
+		if c.from != "" {
+			from = at(t, c.from, zone)
+		}
+		if c.to != "" {
+			to = at(t, c.to, zone)
+		}
+		totals, err := l.TotalsIn(zone, from, to)
+		if c.days < 0 && (!errors.Is(err, ledger.ErrTooManyDays) || !strings.Contains(err.Error(), "400")) || c.days >= 0 && (err != nil || len(totals) != c.days) {
+			t.Errorf("from %s to %s: %d totals, %v", c.from, c.to, len(totals), err)
+		}
+	}
+	booked(t, l, taken("later", *at(t, "2026-02-14", zone), 100))
+	if _, err := l.TotalsIn(zone, nil, nil); !errors.Is(err, ledger.ErrTooManyDays) {
+		t.Errorf("401 days gave %v", err)
+	}
+}
+
+// Metadata gets a column where it is asked for, and Excel its mark.
+func TestExportWithMetadataForExcel(t *testing.T) {
+	l := ledgertest.Open(t, false)
+	booked(t, l, taken("1", 1760000000, 4200))
+	for _, table := range []string{ledger.ExportEntries, ledger.ExportPayments} {
+		q := ledger.ExportQuery{Table: table, Format: "csv", Metadata: []string{"order_id", "none\n"}, Excel: true}
+		text, _ := exported(t, l, q)
+		rows := strings.Split(text, "\r\n")
+		if !strings.HasPrefix(text, "\ufeff") || !strings.HasSuffix(rows[0], `,metadata_order_id,metadata_none\n`) || !strings.HasSuffix(rows[1], ",'=1,") {
+			t.Errorf("got %q", text)
+		}
+		q.Format, q.Excel = "jsonl", false
+		text, _ = exported(t, l, q)
+		if !strings.HasSuffix(text, `,"metadata_order_id":"=1","metadata_none\n":null}`+"\n") || !json.Valid([]byte(text)) {
+			t.Errorf("got %s", text)
+		}
+	}
+}
+
+// The index of entries is checked and rebuilt like everything that follows from events.
+func TestTheIndexOfEntriesIsChecked(t *testing.T) {
+	dir := library(t)
+	edit(t, dir, func(tx *bolt.Tx) error {
+		b := tx.Bucket([]byte("entries"))
+		key, _ := b.Cursor().First()
+		if key == nil {
+			return errors.New("there are no entries")
+		}
+		return b.Delete(key)
+	})
+	if _, err := ledger.Verify(ledger.Path(dir)); err == nil || !strings.Contains(err.Error(), "the index of entries at") {
+		t.Errorf("a missing second gave %v", err)
+	}
+	if _, err := ledger.Rebuild(context.Background(), ledger.Options{Dir: dir}, false); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ledger.Verify(ledger.Path(dir)); err != nil {
+		t.Error(err)
+	}
+	edit(t, dir, func(tx *bolt.Tx) error {
+		b := tx.Bucket([]byte("entries"))
+		key, value := b.Cursor().First()
+		more := append([]byte{0}, key[1:]...)
+		return b.Put(more, []byte(ledger.Seal("entries", string(more), string(value[:len(value)-4]))))
+	})
+	if _, err := ledger.Verify(ledger.Path(dir)); err == nil || !strings.Contains(err.Error(), "seconds in the index of entries") {
+		t.Errorf("a second too many gave %v", err)
+	}
+}
+
+// What cannot be said of a ledger is refused; the first sequence and the last are not.
+func TestExportsOfSequences(t *testing.T) {
+	l := ledgertest.Open(t, false)
+	booked(t, l, taken("1", 1760000000, 4200), taken("2", 1760000001, 100))
+	seq := func(n uint64) *uint64 { return &n }
+	for _, q := range []ledger.ExportQuery{{AsOf: seq(3)}, {Since: seq(3)}} {
+		q.Table, q.Format = ledger.ExportEntries, "csv"
+		if _, err := l.NewExport(q); !errors.Is(err, ledger.ErrAhead) || !strings.Contains(err.Error(), "its last sequence is 2, and 3 was asked for") {
+			t.Errorf("%+v gave %v", q, err)
+		}
+	}
+	for _, c := range []struct {
+		query    ledger.ExportQuery
+		lines    int
+		sequence uint64
+	}{{ledger.ExportQuery{AsOf: seq(0)}, 0, 0}, {ledger.ExportQuery{AsOf: seq(1)}, 1, 1}, {ledger.ExportQuery{AsOf: seq(2)}, 2, 2}, {ledger.ExportQuery{}, 2, 2},
+		{ledger.ExportQuery{Since: seq(0)}, 2, 2}, {ledger.ExportQuery{Since: seq(1)}, 1, 2}, {ledger.ExportQuery{Since: seq(2)}, 0, 2}} {
+		text, sequence := entriesOf(t, l, c.query)
+		rows := strings.Split(strings.TrimSuffix(text, "\r\n"), "\r\n")
+		if rows[0] != entriesHeader || len(rows)-1 != c.lines || sequence != c.sequence {
+			t.Errorf("%+v gave as of %d\n%s", c.query, sequence, text)
+		}
+	}
+}
+
+// Once all bodies were decoded again, facts can be others than those of an export made before: that is said.
+func TestAnExportSaysThatBodiesWereDecodedAgain(t *testing.T) {
+	dir := library(t)
+	opts := ledger.Options{Dir: dir, Decode: func([]byte) *ledger.Event { return &ledger.Event{Quarantine: ledger.Undecodable} }}
+	var last uint64
+	for _, c := range []struct{ rebuild, decode, said bool }{{}, {rebuild: true}, {rebuild: true, decode: true, said: true}, {rebuild: true, said: true}} {
+		if c.rebuild {
+			if _, err := ledger.Rebuild(context.Background(), opts, c.decode); err != nil {
+				t.Fatal(err)
+			}
+		}
+		l, err := ledger.OpenReadOnly(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, last = entriesOf(t, l, ledger.ExportQuery{})
+		for _, q := range []ledger.ExportQuery{{AsOf: &last}, {Since: &last}, {}} {
+			want := uint64(0)
+			if c.said && (q.AsOf != nil || q.Since != nil) {
+				want = last
+			}
+			q.Table, q.Format = ledger.ExportEntries, "csv"
+			if x, err := l.NewExport(q); err != nil || x.Decoded != want {
+				t.Errorf("%+v, %+v: it says that bodies up to %d were decoded again, want %d, %v", c, q, x.Decoded, want, err)
+			}
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l := ledgertest.Start(t, opts)
+	booked(t, l, taken("new", 1760000000, 100))
+	last++
+	if x, err := l.NewExport(ledger.ExportQuery{Table: ledger.ExportEntries, Format: "csv", AsOf: &last}); err != nil || x.Decoded != 0 {
+		t.Errorf("of a row that came later it says that it was decoded again up to %d, %v", x.Decoded, err)
+	}
+}
+
+// More lines than are sorted in memory are sorted all the same, and those of one key keep their order.
+func TestSorting(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 31))
+	for _, limit := range []int{1, 700, 5000, 1 << 20} {
+		var want []string
+		for i := range 400 {
+			want = append(want, fmt.Sprintf("%03d %03d %s", rng.IntN(150), i, strings.Repeat("x", rng.IntN(90))))
+		}
+		got, runs, err := ledger.Sorted(t.TempDir(), limit, want)
+		slices.Sort(want)
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("limit %d: %v\n%s", limit, err, strings.Join(got, "\n"))
+		}
+		if limit < 10000 && runs < 2 || limit > 100000 && runs != 0 {
+			t.Errorf("limit %d: %d runs", limit, runs)
+		}
+	}
+}

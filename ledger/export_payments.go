@@ -1,0 +1,108 @@
+package ledger
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+)
+
+// eachPayment visits payments by (created, id), oldest first, as they are at one moment, and returns the last row there was
+// then. A receiver's are copied out first: making lines of them takes longer than a transaction should.
+func (l *Ledger) eachPayment(from, to *int64, visit func(*state) error) (last uint64, err error) {
+	decode := func(id string, value []byte) error {
+		f, err := decodeState(id, value)
+		if err != nil {
+			return fmt.Errorf("payment %.80s: %w", id, err)
+		}
+		return visit(f)
+	}
+	if l.readOnly {
+		err = l.view(func(tx *txn) error {
+			last = lastRow(tx)
+			return walkPayments(tx, from, to, decode)
+		})
+		return last, err
+	}
+	f, err := l.Spool(func(w io.Writer) error {
+		return l.view(func(tx *txn) error {
+			last = lastRow(tx)
+			return walkPayments(tx, from, to, func(id string, value []byte) error {
+				var e encoder
+				e.string(id)
+				e.string(string(value))
+				_, err := w.Write(binary.AppendUvarint(nil, uint64(len(e.buf))))
+				if err == nil {
+					_, err = w.Write(e.buf)
+				}
+				return err
+			})
+		})
+	})
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	return last, l.readPayments(bufio.NewReaderSize(f, 1<<20), decode)
+}
+
+// walkPayments hands out payments as they are stored, their checksums verified.
+func walkPayments(tx *txn, from, to *int64, visit func(id string, value []byte) error) error {
+	var first, end []byte
+	if from != nil {
+		first = timeKey(*from, "")
+	}
+	if to != nil {
+		end = timeKey(*to, "")
+	}
+	for key := range tx.ascend(bucketPaymentsTime, first) {
+		if end != nil && bytes.Compare(key, end) >= 0 {
+			return nil
+		}
+		id := string(key[8:])
+		value, err := get(tx, bucketPayments, []byte(id))
+		if err != nil {
+			return err
+		}
+		if value == nil {
+			return fmt.Errorf("%w: payment %.80s is listed and missing", ErrCorrupt, id)
+		}
+		if err := visit(id, value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readPayments reads back what was copied out. It rests as long as it works: a receiver's events need the processor more.
+func (l *Ledger) readPayments(r *bufio.Reader, visit func(id string, value []byte) error) error {
+	start := time.Now()
+	for n := 1; ; n++ {
+		size, err := binary.ReadUvarint(r)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		stored := make([]byte, size)
+		if _, err := io.ReadFull(r, stored); err != nil {
+			return err
+		}
+		d := decoder{buf: stored}
+		id, value := d.string(), d.string()
+		if err := d.end(); err != nil {
+			return err
+		}
+		if err := visit(id, []byte(value)); err != nil {
+			return err
+		}
+		if n%scanSlice == 0 {
+			l.rest(start)
+			start = time.Now()
+		}
+	}
+}

@@ -1,0 +1,291 @@
+package ledger_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"tillhook/ledger"
+	"tillhook/ledger/ledgertest"
+)
+
+// view is an export that was made at a sequence, and has to come out the same later.
+type view struct {
+	query    ledger.ExportQuery
+	text     string
+	sequence uint64
+}
+
+func (v *view) asOf(t testing.TB, l *ledger.Ledger) string {
+	t.Helper()
+	q := v.query
+	q.AsOf = &v.sequence
+	text, _ := entriesOf(t, l, q)
+	return text
+}
+
+// signedLines counts the lines of an export without late, those that were removed by -1.
+func signedLines(texts ...string) map[string]int {
+	sums := map[string]int{}
+	for _, text := range texts {
+		for line := range strings.Lines(text) {
+			var x map[string]any
+			d := json.NewDecoder(strings.NewReader(line))
+			d.UseNumber()
+			if err := d.Decode(&x); err != nil {
+				panic(err)
+			}
+			sign := 1
+			if x["late"] == "removed" {
+				sign = -1
+				for name, v := range x {
+					if n, ok := v.(json.Number); ok {
+						x[name] = json.Number(opposite(string(n)))
+					}
+					if s, ok := v.(string); ok && strings.HasSuffix(name, "_decimal") {
+						x[name] = opposite(s)
+					}
+				}
+			}
+			delete(x, "late")
+			key, err := json.Marshal(x)
+			if err != nil {
+				panic(err)
+			}
+			if sums[string(key)] += sign; sums[string(key)] == 0 {
+				delete(sums, string(key))
+			}
+		}
+	}
+	return sums
+}
+
+// opposite is a number with the other sign.
+func opposite(n string) string {
+	if rest, ok := strings.CutPrefix(n, "-"); ok {
+		return rest
+	}
+	if strings.Trim(n, "0.") == "" {
+		return n
+	}
+	return "-" + n
+}
+
+// sharedLife is a ledger that events come to while everything else happens to it, too.
+type sharedLife struct {
+	*rand.Rand
+	dir    string
+	l      *ledger.Ledger
+	stop   func()
+	pool   []*ledger.Event
+	came   int                      // how many of them have come
+	usable map[string]*ledger.Event // what a later decoder makes of a body that lies in quarantine
+}
+
+func newSharedLife(seed uint64, n int, dir string) *sharedLife {
+	l := &sharedLife{Rand: rand.New(rand.NewPCG(seed, 23)), dir: dir, usable: map[string]*ledger.Event{}}
+	for range n {
+		l.pool = append(l.pool, l.sharing(len(l.pool)))
+	}
+	for _, e := range l.pool {
+		e.Raw = []byte(`{"id":"` + e.ID + `"}`)
+		l.usable[string(e.Raw)] = e
+	}
+	return l
+}
+
+func (l *sharedLife) options() ledger.Options {
+	return ledger.Options{Dir: l.dir, Decode: func(raw []byte) *ledger.Event {
+		e := *l.usable[string(raw)]
+		e.Raw = raw
+		return &e
+	}}
+}
+
+func (l *sharedLife) open(t *testing.T) {
+	t.Helper()
+	var err error
+	if l.l, err = ledger.Open(l.options()); err != nil {
+		t.Fatal(err)
+	}
+	l.l.SmallGenerations(1 + l.IntN(60))
+	l.stop = ledgertest.Run(t, l.l)
+}
+
+func (l *sharedLife) close(t *testing.T) {
+	t.Helper()
+	l.stop()
+	if err := l.l.Check(); err != nil {
+		t.Error(err)
+	}
+	if err := l.l.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// step appends some events, of which some cannot be used yet, or does something else.
+func (l *sharedLife) step(t *testing.T) {
+	t.Helper()
+	switch l.IntN(12) {
+	case 0:
+		l.close(t)
+		l.open(t)
+	case 1:
+		if err := l.l.Expire(t.Context(), time.Now()); err != nil {
+			t.Fatal(err)
+		}
+	case 2, 3:
+		if _, err := l.l.ReleaseAll(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	case 4:
+		l.close(t)
+		if _, err := ledger.Rebuild(context.Background(), l.options(), false); err != nil {
+			t.Fatal(err)
+		}
+		l.open(t)
+	default:
+		for range 1 + l.IntN(8) {
+			l.append(t)
+		}
+	}
+}
+
+// append appends an event that has not come yet, which now and then cannot be used, or one that has.
+func (l *sharedLife) append(t *testing.T) {
+	t.Helper()
+	e := pick(l.Rand, l.pool[:max(l.came, 1)]...)
+	if l.came < len(l.pool) && l.IntN(4) > 0 {
+		e = l.pool[l.came]
+		l.came++
+	}
+	if l.IntN(6) == 0 {
+		held := *e
+		held.Quarantine, held.Facts = ledger.Undecodable, ledger.Facts{}
+		e = &held
+	}
+	mustAppend(t, l.l, e)
+}
+
+// An export as of a sequence comes out byte for byte as it was made then, whatever came since: charges that were linked to
+// a PaymentIntent only later, or to a lesser one, releases from quarantine, restarts, deleted bodies and rebuilds. With what
+// has changed since it is the present one.
+func TestAnExportOfThePastIsAsItWas(t *testing.T) {
+	lives, steps := 3, 30
+	if *long {
+		lives, steps = 100, 150
+	}
+	for seed := range lives {
+		later := 0 // thousands of events that come at the end
+		if seed == 0 {
+			later = 1
+		}
+		l := newSharedLife(uint64(seed), 200+1000*later, t.TempDir())
+		l.open(t)
+		var views []view
+		for range steps {
+			v := view{query: ledger.ExportQuery{Format: "jsonl", Metadata: []string{"order"}}}
+			if l.IntN(2) == 0 {
+				from, to := midnight-l.Int64N(4), midnight+l.Int64N(4)
+				v.query.From, v.query.To = &from, &to
+			}
+			v.text, v.sequence = entriesOf(t, l.l, v.query)
+			views = append(views, v)
+			l.step(t)
+		}
+		for before := l.came; l.came < before+1000*later; {
+			l.append(t)
+		}
+		for i, v := range views {
+			if got := v.asOf(t, l.l); got != v.text {
+				t.Fatalf("life %d: as of %d it is\n%s\nand was\n%s", seed, v.sequence, got, v.text)
+			}
+			if i%3 != 0 {
+				continue
+			}
+			q := v.query
+			present, _ := entriesOf(t, l.l, q)
+			q.Since = &v.sequence
+			changes, _ := entriesOf(t, l.l, q)
+			if got, want := asJSON(t, signedLines(v.text, changes)), asJSON(t, signedLines(present)); got != want {
+				t.Fatalf("life %d: as of %d\n%s\nwith what has changed since\n%s\nis\n%s\nand now it is\n%s", seed, v.sequence, v.text, changes, got, present)
+			}
+		}
+		l.close(t)
+	}
+}
+
+// sharing is an event about a few charges that several PaymentIntents claim, or none yet.
+func (l *sharedLife) sharing(n int) *ledger.Event {
+	name := func(prefix string, of int) string { return fmt.Sprintf("%s_%d_%d", prefix, n/40, l.IntN(of)) } // 40 events have to do with each other
+	charge := name(pick(l.Rand, "ch", "py"), 4)
+	e := about(fmt.Sprintf("evt_shared_%d", n), "charge.updated", midnight+l.Int64N(6), ledger.Facts{Charge: charge})
+	e.Source, e.Received = ledger.Webhook, time.Unix(1760000100, 0)
+	switch l.IntN(4) {
+	case 0:
+		e.Facts.Disputes = []ledger.Dispute{{ID: name("dp", 3), Charge: charge, Status: pick(l.Rand, "needs_response", "lost", "won"), Currency: "usd",
+			Amount: 700, Created: midnight, Transactions: []ledger.Transaction{{ID: name("txn", 4), Amount: pick[int64](l.Rand, -700, -200, 700), Currency: "usd",
+				Created: midnight + l.Int64N(3)}}}}
+		if l.IntN(2) == 0 {
+			e.Facts.PaymentIntent = name("pi", 4)
+		}
+		e.Account = pick(l.Rand, "", "", "acct_1", "acct_2")
+	case 1:
+		e.Facts.PaymentIntent = name("pi", 4)
+		e.Facts.Intents = []ledger.Intent{{ID: e.Facts.PaymentIntent, Status: "succeeded", Currency: "usd", Amount: 700, HasAmount: true, AmountReceived: 700,
+			LatestCharge: charge, Description: pick(l.Rand, "", "one", "other"), Created: midnight, Metadata: map[string]string{"order": pick(l.Rand, "1", "2")}}}
+	case 2:
+		e.Facts.Refunds = []ledger.Refund{{ID: name("re", 6), Charge: charge, Status: pick(l.Rand, "succeeded", "pending", "failed"), Currency: "usd",
+			Amount: 100, Created: midnight + 1}}
+	default:
+		e.Facts.Charges = []ledger.Charge{{ID: charge, Status: "succeeded", Currency: "usd", Amount: 700, AmountCaptured: 700, Captured: true, Created: midnight,
+			AmountRefunded: pick[int64](l.Rand, 0, 100)}}
+	}
+	return e
+}
+
+// While events come, an export is of one moment all the same: made again as of its sequence it is the same.
+func TestAnExportBesideEvents(t *testing.T) {
+	events := newSharedLife(29, 200, "").pool
+	for n := range 3 { // the same about other things
+		for _, e := range newSharedLife(uint64(30+n), 200, "").pool {
+			e.ID = fmt.Sprintf("%s_%d", e.ID, n)
+			events = append(events, e)
+		}
+	}
+	l := ledgertest.Open(t, false)
+	l.SmallGenerations(64)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for _, e := range events {
+			mustAppend(t, l, e)
+		}
+	})
+	var views []view
+	for i := 0; i < 40 || len(views) == 0 || views[len(views)-1].sequence < uint64(len(events)/2); i++ {
+		v := view{query: ledger.ExportQuery{Format: "jsonl"}}
+		v.text, v.sequence = entriesOf(t, l, v.query)
+		if n := len(views); n > 0 && i%3 == 0 { // an older one, beside events
+			if got := views[n/2].asOf(t, l); got != views[n/2].text {
+				t.Errorf("as of %d it is another while events come", views[n/2].sequence)
+			}
+		}
+		views = append(views, v)
+	}
+	wg.Wait()
+	sequences := map[uint64]bool{}
+	for _, v := range views {
+		sequences[v.sequence] = true
+		if got := v.asOf(t, l); got != v.text {
+			t.Errorf("as of %d it is\n%s\nand was\n%s", v.sequence, got, v.text)
+		}
+	}
+	if len(sequences) < 5 {
+		t.Errorf("only %d exports were of different moments", len(sequences))
+	}
+}

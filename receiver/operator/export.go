@@ -1,0 +1,108 @@
+package operator
+
+import (
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"tillhook/ledger"
+)
+
+// Headers of an export.
+const (
+	// HeaderSequence is the last row of the journal that the export takes into account.
+	HeaderSequence = "Tillhook-Ledger-Sequence"
+	// HeaderDecoded is the last row that was decoded again since the row that as_of or since names; absent if none was.
+	HeaderDecoded = "Tillhook-Ledger-Decoded"
+)
+
+// maxMetadata columns can be asked for: Stripe keeps at most so many keys for one payment.
+// https://docs.stripe.com/metadata
+const maxMetadata = 50
+
+func (op *Operator) export(w http.ResponseWriter, r *http.Request) error {
+	q := parseQuery(r)
+	zone := q.zone()
+	find := ledger.ExportQuery{
+		Table: q.oneOf("kind", ledger.ExportEntries, ledger.ExportPayments), Format: q.oneOf("format", ledger.Formats[:]...), Zone: zone,
+		From: q.time("from", zone), To: q.time("to", zone), AsOf: q.sequence("as_of"), Since: q.sequence("since"),
+		Metadata: q.list("metadata"), Excel: q.isSet("excel"),
+	}
+	switch {
+	case find.AsOf != nil && find.Since != nil:
+		q.fail("as_of and since exclude each other: ask with as_of for what the table was, or with since for what has changed")
+	case find.Table == ledger.ExportPayments && (find.AsOf != nil || find.Since != nil):
+		q.fail("the table of payments is the present one: as_of and since are for kind=entries")
+	case find.Excel && find.Format != "csv":
+		q.fail("excel is for format=csv")
+	}
+	if err := q.end(); err != nil {
+		return err
+	}
+	x, err := op.Ledger.NewExport(find)
+	if err != nil {
+		return err
+	}
+	h := w.Header()
+	h.Set(HeaderSequence, strconv.FormatUint(x.Sequence, 10))
+	if x.Decoded > 0 {
+		h.Set(HeaderDecoded, strconv.FormatUint(x.Decoded, 10))
+	}
+	kind := map[string]string{"csv": "text/csv; charset=utf-8", "jsonl": "application/jsonl"}[find.Format]
+	return op.spool(w, r, kind, func(w io.Writer) error {
+		err := x.Write(w)
+		h.Set(HeaderSequence, strconv.FormatUint(x.Sequence, 10)) // the answer begins once a receiver's export is whole
+		return err
+	})
+}
+
+// oneOf reads a word from a list, whose first one is the default.
+func (q *query) oneOf(name string, words ...string) string {
+	s := q.text(name)
+	if s == "" {
+		return words[0]
+	}
+	if !slices.Contains(words, s) {
+		q.fail("%s is none of %v", name, words)
+	}
+	return s
+}
+
+// sequence reads a row's number.
+func (q *query) sequence(name string) *uint64 {
+	s := q.text(name)
+	if s == "" {
+		return nil
+	}
+	n, err := strconv.ParseUint(s, 10, 64)
+	if err != nil {
+		q.fail("%s is not a sequence of the ledger: it is a number that an export names in %s", name, HeaderSequence)
+	}
+	return &n
+}
+
+// list reads words that are separated by commas, each of which may come once.
+func (q *query) list(name string) []string {
+	s := q.text(name)
+	if s == "" {
+		return nil
+	}
+	words := strings.Split(s, ",")
+	sorted := slices.Sorted(slices.Values(words))
+	if len(words) > maxMetadata || slices.Contains(words, "") || len(slices.Compact(sorted)) < len(words) {
+		q.fail("%s is not a list of at most %d different keys, separated by commas", name, maxMetadata)
+	}
+	return words
+}
+
+// isSet reads 1 or true, 0 or false, which is the default.
+func (q *query) isSet(name string) bool {
+	s := q.text(name)
+	set, err := strconv.ParseBool(s)
+	if s != "" && err != nil {
+		q.fail("%s is neither 1 nor 0", name)
+	}
+	return set
+}

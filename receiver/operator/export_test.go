@@ -1,0 +1,269 @@
+package operator_test
+
+import (
+	"bytes"
+	"encoding/csv"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"tillhook/ledger"
+	"tillhook/ledger/ledgertest"
+	"tillhook/receiver/operator"
+	"tillhook/receiver/stripe"
+)
+
+func TestExport(t *testing.T) {
+	door := filled(t).Socket()
+	const all = "pi_00 pi_01 pi_02 pi_03 pi_04 pi_05 pi_06 pi_07 pi_08 pi_09 pi_10 pi_11"
+	for _, c := range []struct {
+		query  string
+		status int
+		kind   string
+		want   string // the payments in order, or a part of the error
+	}{
+		{"?created=1", 400, "", "unknown parameter"},
+		{"?format=xml", 400, "", "format is none of [csv jsonl]"},
+		{"?format=CSV", 400, "", "format is none of"},
+		{"?format=csv&format=jsonl", 400, "", "given 2 times"},
+		{"?kind=refunds", 400, "", "kind is none of [entries payments]"},
+		{"?from=yesterday", 400, "", "from is no time"},
+		{"?to=2026-02-30", 400, "", "to is no time"},
+		{"?timezone=Berlin", 400, "", "write a name of the IANA database, such as Europe/Berlin"},
+		{"?as_of=1&since=1", 400, "", "as_of and since exclude each other"},
+		{"?kind=payments&as_of=1", 400, "", "as_of and since are for kind=entries"},
+		{"?kind=payments&since=1", 400, "", "as_of and since are for kind=entries"},
+		{"?as_of=14", 400, "", "its last sequence is 13, and 14 was asked for; leave it out"},
+		{"?since=14", 400, "", "its last sequence is 13, and 14 was asked for; leave it out"},
+		{"?as_of=-1", 400, "", "as_of is not a sequence"},
+		{"?since=latest", 400, "", "since is not a sequence"},
+		{"?excel=yes", 400, "", "excel is neither 1 nor 0"},
+		{"?excel=1&format=jsonl", 400, "", "excel is for format=csv"},
+		{"?metadata=a,,b", 400, "", "metadata is not a list"},
+		{"?metadata=a,b,a", 400, "", "metadata is not a list"},
+		{"?metadata=" + strings.TrimSuffix(strings.Repeat("a,", 51), ","), 400, "", "metadata is not a list"},
+		{"?kind=payments&from=1003&to=1006", 200, "text/csv; charset=utf-8", "pi_03 pi_04 pi_05"},
+		{"?kind=payments&format=csv&from=1010", 200, "text/csv; charset=utf-8", "pi_10 pi_11"},
+		{"?kind=payments&format=csv&from=1970-01-01T00:16:50Z", 200, "text/csv; charset=utf-8", "pi_10 pi_11"},
+		{"?kind=payments&format=csv&from=1970-01-02", 200, "text/csv; charset=utf-8", ""},
+		{"?kind=payments&format=csv&from=1970-01-02&timezone=Pacific/Auckland&excel=0", 200, "text/csv; charset=utf-8", ""},
+		{"?kind=payments&from=1970-01-01&timezone=Pacific/Auckland", 200, "text/csv; charset=utf-8", all},
+		{"?kind=payments&format=jsonl&to=1002", 200, "application/jsonl", "pi_00 pi_01"},
+		{"?kind=payments&format=jsonl&to=1970-01-01", 200, "application/jsonl", ""},
+		{"?kind=payments&format=jsonl", 200, "application/jsonl", all},
+		{"?as_of=0", 200, "text/csv; charset=utf-8", ""},
+		{"?since=13&format=jsonl", 200, "application/jsonl", ""},
+	} {
+		w := get(door, "/api/export"+c.query, nil)
+		if got := exported(t, w); w.Code != c.status || got != c.want && (c.status == 200 || !strings.Contains(got, c.want)) {
+			t.Errorf("%s: got %d %s, want %d %s", c.query, w.Code, got, c.status, c.want)
+		}
+		if h := w.Header(); c.status == 200 && (h.Get("Content-Type") != c.kind || h.Get("Content-Length") != strconv.Itoa(w.Body.Len()) || h.Get("Cache-Control") != "no-store") {
+			t.Errorf("%s: %d bytes, and the headers are %v", c.query, w.Body.Len(), h)
+		}
+		sequence := "13"
+		if strings.Contains(c.query, "as_of=0") {
+			sequence = "0"
+		}
+		if got := w.Header().Get("Tillhook-Ledger-Sequence"); c.status == 200 && got != sequence || c.status == 400 && got != "" || w.Header().Get("Tillhook-Ledger-Decoded") != "" {
+			t.Errorf("%s: it is as of %q", c.query, got)
+		}
+	}
+}
+
+// exported lists the payments in an export of any format, or the message of an error.
+func exported(t *testing.T, w *httptest.ResponseRecorder) string {
+	t.Helper()
+	var ids []string
+	var answer struct{ Error operator.Error }
+	switch kind := w.Header().Get("Content-Type"); {
+	case strings.HasPrefix(kind, "text/csv"):
+		rows, err := csv.NewReader(bytes.NewReader(w.Body.Bytes())).ReadAll()
+		if err != nil || len(rows) == 0 {
+			t.Fatalf("no table with a first line: %v %v", rows, err)
+		}
+		at := max(slices.Index(rows[0], "payment"), slices.Index(rows[0], "id"))
+		for _, row := range rows[1:] {
+			ids = append(ids, row[at])
+		}
+	case kind == "application/jsonl":
+		for line := range bytes.Lines(w.Body.Bytes()) {
+			var x struct{ ID, Payment string }
+			if err := json.Unmarshal(line, &x); err != nil {
+				t.Fatalf("%v in %s", err, line)
+			}
+			ids = append(ids, x.ID+x.Payment)
+		}
+	default:
+		if err := json.Unmarshal(w.Body.Bytes(), &answer); err != nil || answer.Error.Code != "invalid_request" {
+			t.Fatalf("%v in %s", err, w.Body)
+		}
+		return answer.Error.Message
+	}
+	return strings.Join(ids, " ")
+}
+
+// The entries of a month come to the summary of its days, for every payment's life and in every time zone.
+func TestAMonthsExportIsItsSummary(t *testing.T) {
+	dirs, err := filepath.Glob("../../testdata/scenarios/*")
+	if err != nil || len(dirs) == 0 {
+		t.Fatal("no scenarios: ", err)
+	}
+	for _, dir := range dirs {
+		t.Run(filepath.Base(dir), func(t *testing.T) {
+			l := ledgertest.Open(t, false)
+			files, err := filepath.Glob(filepath.Join(dir, "[0-9]*.json"))
+			if err != nil || len(files) == 0 {
+				t.Fatal(dir, err)
+			}
+			for _, file := range files {
+				body, err := os.ReadFile(file)
+				if err != nil {
+					t.Fatal(err)
+				}
+				e := stripe.Decode(body, false)
+				e.Source, e.Received = ledger.Webhook, time.Unix(1793000000, 0)
+				appendEvent(t, l, e)
+			}
+			h := door(l)
+			for _, zone := range []string{"UTC", "America/New_York", "Pacific/Auckland"} {
+				if lines := monthsAgree(t, h, zone); lines != len(entryLines(t, h, url.Values{})) {
+					t.Errorf("%s: the months have %d entries", zone, lines)
+				}
+			}
+		})
+	}
+}
+
+// entryLine is what an export says of money.
+type entryLine struct {
+	Date, Time              string
+	Currency, Account       ledger.OrNull
+	Received, Refunded, Net ledger.Sum
+	Withdrawn               ledger.Sum `json:"dispute_withdrawn"`
+	Reinstated              ledger.Sum `json:"dispute_reinstated"`
+}
+
+func entryLines(t *testing.T, h http.Handler, params url.Values) (lines []entryLine) {
+	t.Helper()
+	params.Set("format", "jsonl")
+	w := get(h, "/api/export?"+params.Encode(), nil)
+	if w.Code != 200 {
+		t.Fatalf("%v: %d %s", params, w.Code, w.Body)
+	}
+	for text := range bytes.Lines(w.Body.Bytes()) {
+		var x entryLine
+		if err := json.Unmarshal(text, &x); err != nil {
+			t.Fatal(err)
+		}
+		lines = append(lines, x)
+	}
+	return lines
+}
+
+// monthsAgree compares the exports of all months with the summaries, and returns how many entries the exports have.
+func monthsAgree(t *testing.T, h http.Handler, zone string) (entries int) {
+	t.Helper()
+	all := entryLines(t, h, url.Values{"timezone": {zone}})
+	if len(all) == 0 {
+		return 0
+	}
+	last := all[len(all)-1].Date
+	month, err := time.Parse("2006-01", all[0].Date[:7])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for ; month.Format(time.DateOnly) <= last; month = month.AddDate(0, 1, 0) {
+		params := url.Values{"timezone": {zone}, "from": {month.Format(time.DateOnly)}, "to": {month.AddDate(0, 1, 0).Format(time.DateOnly)}}
+		type line struct {
+			day               string
+			currency, account ledger.OrNull
+		}
+		sums := map[line]ledger.Total{}
+		for _, x := range entryLines(t, h, params) {
+			entries++
+			if x.Date < params.Get("from") || x.Date >= params.Get("to") || x.Date != x.Time[:10] {
+				t.Errorf("%v: an entry is of %s, %s", params, x.Date, x.Time)
+			}
+			key := line{x.Date, x.Currency, x.Account}
+			s := sums[key]
+			sums[key] = ledger.Total{Day: x.Date, Currency: x.Currency, Account: x.Account, Received: s.Received.Plus(x.Received), Refunded: s.Refunded.Plus(x.Refunded),
+				Withdrawn: s.Withdrawn.Plus(x.Withdrawn), Reinstated: s.Reinstated.Plus(x.Reinstated), Net: s.Net.Plus(x.Net)}
+		}
+		totals := summaryOf(t, h, "?"+url.Values{"timezone": params["timezone"], "from": params["from"], "to": params["to"]}.Encode()).Totals
+		for _, total := range totals {
+			key := line{total.Day, total.Currency, total.Account}
+			if sums[key] != total {
+				t.Errorf("%v: the summary has %+v, the entries come to %+v", params, total, sums[key])
+			}
+			delete(sums, key)
+		}
+		for key, sum := range sums {
+			if none := (ledger.Sum{}); sum.Received != none || sum.Refunded != none || sum.Withdrawn != none || sum.Reinstated != none {
+				t.Errorf("%v: the summary has no line for %+v", params, key)
+			}
+		}
+	}
+	return entries
+}
+
+// A text that a terminal obeys reaches nobody as it is, and means the same to programs.
+func TestAnswersCanBeShown(t *testing.T) {
+	l := ledgertest.Open(t, false)
+	const text = "\u202egnp.exe\u2066\u009b2J\x7f"
+	e := paid("1", "2026-11-23T10:00:00Z", 2099)
+	e.Facts.Intents[0].Description = text
+	appendEvent(t, l, e)
+	for _, path := range []string{"/api/payments/pi_1", "/api/payments", "/api/export", "/api/export?kind=payments", "/api/export?format=jsonl", "/api/payments/" + url.PathEscape(text)} {
+		answer := get(door(l), path, nil).Body.String()
+		if n := strings.Count(answer, `\u202egnp.exe\u2066\u009b2J\u007f`) + strings.Count(answer, `\\u202egnp.exe\\u2066\\u009b2J\\x7f`); n != 1 {
+			t.Errorf("%s: the text is there %d times: %s", path, n, answer)
+		}
+		for line := range strings.Lines(answer) {
+			if line = strings.TrimRight(line, "\r\n"); ledger.Escape(line) != line {
+				t.Errorf("%s: %q", path, line)
+			}
+		}
+	}
+	var p ledger.Payment
+	if err := json.Unmarshal(get(door(l), "/api/payments/pi_1", nil).Body.Bytes(), &p); err != nil || string(p.Description) != text {
+		t.Errorf("the description reads as %q, %v", p.Description, err)
+	}
+}
+
+// What a rebuild decoded again is said in a header, and so is the last row.
+func TestAnExportsHeaders(t *testing.T) {
+	dir := t.TempDir()
+	e := paid("1", "2026-11-23T10:00:00Z", 2099)
+	opts := ledger.Options{Dir: dir, Decode: func([]byte) *ledger.Event { return e }}
+	l, err := ledger.Open(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := ledgertest.Run(t, l)
+	appendEvent(t, l, e)
+	stop()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ledger.Rebuild(t.Context(), opts, true); err != nil {
+		t.Fatal(err)
+	}
+	l = ledgertest.Start(t, opts)
+	appendEvent(t, l, paid("2", "2026-11-24T10:00:00Z", 500))
+	for query, want := range map[string]string{"": "2", "?as_of=2": "2", "?as_of=1": "1 1", "?since=1": "2 1", "?since=0": "2 1", "?since=2": "2", "?kind=payments": "2"} {
+		h := get(door(l), "/api/export"+query, nil).Header()
+		if got := strings.TrimSpace(fmt.Sprint(h.Get("Tillhook-Ledger-Sequence"), " ", h.Get("Tillhook-Ledger-Decoded"))); got != want {
+			t.Errorf("%q: got %q, want %q", query, got, want)
+		}
+	}
+}
