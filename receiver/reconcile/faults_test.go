@@ -49,7 +49,7 @@ func TestAClockFromTheFuture(t *testing.T) {
 	now := time.Now()
 	s.account.SetNow(func() time.Time { return time.Now().Add(10 * 365 * 24 * time.Hour) })
 	s.round(reconcile.Request{})
-	if mark := s.mark("reconciled/"); mark > now.Unix()-590 || s.mark("reconciled-daily/") > now.Unix()+60 {
+	if mark := s.mark("reconciled/"); mark > time.Now().Unix()-600 || s.mark("reconciled-daily/") > time.Now().Unix() {
 		t.Errorf("the checkpoint is %d s ahead", mark-now.Unix())
 	}
 	s.account.SetNow(time.Now)
@@ -61,7 +61,7 @@ func TestAClockFromTheFuture(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.account.AddEvent(payment(2, "payment_intent.succeeded", now.Unix()-3*86400), "")
-	if report := s.round(reconcile.Request{}); report.Recovered != 1 || s.mark("reconciled/") > now.Unix() {
+	if report := s.round(reconcile.Request{}); report.Recovered != 1 || s.mark("reconciled/") > time.Now().Unix() {
 		t.Errorf("with a checkpoint from the future it said %+v", report)
 	}
 }
