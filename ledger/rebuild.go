@@ -91,8 +91,9 @@ type rebuild struct {
 	livemode bool
 	received int64 // of the row before
 	// usable are rows in quarantine that the decoder can use and that no row read so far refers to.
-	usable map[uint64]bool
-	done   Rebuilt
+	usable  map[uint64]bool
+	changed bool // a row says something else now that its body was decoded again
+	done    Rebuilt
 }
 
 // write makes the new file and returns its name.
@@ -203,13 +204,14 @@ func (r *rebuild) booking(tx *bolt.Tx, sum counts, last uint64) *booking {
 	return &booking{tx: inPlace(tx), counts: sum, last: last, livemode: r.livemode, bodies: r.source.bodies}
 }
 
-// keepDecoded writes down up to which row bodies were last decoded again: exports of the past say so.
+// keepDecoded stores up to which row a rebuild last decoded bodies and read something else in them:
+// exports of the past say so.
 func (r *rebuild) keepDecoded(to, from *txn, last uint64) error {
 	decoded, err := readDecoded(from)
 	if err != nil {
 		return err
 	}
-	if r.decode {
+	if r.changed {
 		decoded = last
 	}
 	if decoded == 0 {
@@ -397,7 +399,10 @@ func (r *rebuild) reread(old *row, seq uint64, raw []byte) {
 		r.usable[seq] = true
 		return
 	}
-	old.restates(e)
+	before := old.encode()
+	if old.restates(e); !bytes.Equal(old.encode(), before) {
+		r.changed = true
+	}
 }
 
 // again makes a row that is lost from its body, which it has from the row other if that is not 0.
