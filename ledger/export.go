@@ -41,8 +41,8 @@ type Export struct {
 	// Sequence is the last row that the export takes into account; of the table of payments it is known when that is written.
 	// The same query as of it gives the same entries, byte for byte, at any later time.
 	Sequence uint64
-	// Decoded is the last row there was when all bodies were decoded again by a rebuild, if that came after the row that
-	// was asked for, else 0. Up to it, facts can be others than they were then.
+	// Decoded is the last row there was when a rebuild decoded bodies to something else than before, if that came after the
+	// row that was asked for, else 0. Up to it, facts can be others than they were then.
 	Decoded uint64
 
 	l     *Ledger

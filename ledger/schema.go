@@ -107,7 +107,8 @@ func readMode(tx *txn) (livemode bool, err error) {
 	return livemode, nil
 }
 
-// readDecoded returns the last row there was when a rebuild decoded all bodies again, 0 if none did.
+// readDecoded returns the last row there was when a rebuild last decoded bodies to something else
+// than before, 0 if none did.
 func readDecoded(tx *txn) (uint64, error) {
 	value, err := get(tx, bucketMeta, metaDecoded)
 	if err != nil || value == nil {

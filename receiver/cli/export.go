@@ -137,7 +137,7 @@ func (p *Program) sayWhen(params url.Values, header http.Header) {
 		fmt.Fprintf(p.Stderr, "as of ledger sequence %s; repeat with --as-of %s\n", sequence, sequence)
 	}
 	if decoded != "" {
-		fmt.Fprintf(p.Stderr, "Since sequence %s the stored bodies up to %s were decoded again (tillhook rebuild --decode, or a new version): "+
-			"what an export said before can differ from what --as-of and --since take it to have said. Compare with the file that was made then.\n", base, decoded)
+		fmt.Fprintf(p.Stderr, "After sequence %s, events up to sequence %s were decoded to something else than before (tillhook rebuild --decode, or a newer version): "+
+			"an export that was made before that can differ. Compare it with the file that was made then.\n", base, decoded)
 	}
 }

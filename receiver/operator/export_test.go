@@ -244,7 +244,11 @@ func TestAnswersCanBeShown(t *testing.T) {
 func TestAnExportsHeaders(t *testing.T) {
 	dir := t.TempDir()
 	e := paid("1", "2026-11-23T10:00:00Z", 2099)
-	opts := ledger.Options{Dir: dir, Decode: func([]byte) *ledger.Event { return e }}
+	opts := ledger.Options{Dir: dir, Decode: func([]byte) *ledger.Event {
+		other := *e
+		other.APIVersion = "another"
+		return &other
+	}}
 	l, err := ledger.Open(opts)
 	if err != nil {
 		t.Fatal(err)
