@@ -178,7 +178,7 @@ func (l *sharedLife) append(t *testing.T) {
 func TestAnExportOfThePastIsAsItWas(t *testing.T) {
 	lives, steps := 3, 30
 	if *long {
-		lives, steps = 100, 150
+		lives, steps = 30, 100
 	}
 	for seed := range lives {
 		later := 0 // thousands of events that come at the end
