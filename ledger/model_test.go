@@ -187,7 +187,6 @@ func idsOf[T any](all []snapshot[T], id func(T) string) []string {
 	return slices.Compact(ids)
 }
 
-func intentID(in ledger.Intent) string  { return in.ID }
 func chargeID(c ledger.Charge) string   { return c.ID }
 func refundID(r ledger.Refund) string   { return r.ID }
 func disputeID(d ledger.Dispute) string { return d.ID }

@@ -552,8 +552,3 @@ func about(id, typ string, created int64, f ledger.Facts) *ledger.Event {
 		Received: time.Unix(1760000100, 0), Raw: []byte("{}"), Facts: f,
 	}
 }
-
-func disputeTold(id string, created int64, txns ...ledger.Transaction) *ledger.Event {
-	d := ledger.Dispute{ID: "dp_1", Charge: "ch_1", Status: "lost", Currency: "usd", Amount: 5000, Created: created, Transactions: txns}
-	return about(id, "charge.dispute.funds_withdrawn", created, ledger.Facts{Charge: "ch_1", Disputes: []ledger.Dispute{d}})
-}

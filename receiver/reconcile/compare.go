@@ -140,7 +140,7 @@ func (w *round) slice(ctx context.Context, a *account, from, to int64, typed boo
 		case !whole && types == nil:
 			return w.slice(ctx, a, from, to, true)
 		case !whole && to-from == 1:
-			return s, fmt.Errorf("Stripe lists over %d pages of events of one second: %w",
+			return s, fmt.Errorf("more than %d pages of events of one second are listed by Stripe: %w",
 				longestList, stripe.ErrNotStripe)
 		case !whole:
 			return slice{typed: true, pages: s.pages, oldest: s.oldest, newest: s.newest}, nil
@@ -175,7 +175,7 @@ func (w *round) pages(ctx context.Context, most int, read func(after string) (st
 			return pages, true, nil
 		}
 		if seen[after] {
-			return pages, false, fmt.Errorf("Stripe's list leads back to %s and does not end: %w",
+			return pages, false, fmt.Errorf("the list from Stripe leads back to %s and does not end: %w",
 				after, stripe.ErrNotStripe)
 		}
 		seen[after] = true

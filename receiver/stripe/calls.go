@@ -85,7 +85,7 @@ func (a *API) Event(ctx context.Context, account Account, livemode bool, id stri
 	}
 	e := decodeOf(raw, account, livemode)
 	if e.ID != id {
-		return nil, fmt.Errorf("Stripe was asked for the event %.60q and answered with %.60q: %w", id, e.ID, ErrNotStripe)
+		return nil, fmt.Errorf("asked for the event %.60q, Stripe answered with %.60q: %w", id, e.ID, ErrNotStripe)
 	}
 	return e, nil
 }
