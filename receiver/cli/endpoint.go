@@ -183,9 +183,9 @@ is told once, here, and never again: it is printed, or written to a new file tha
 			if err := e.open(ctx); err != nil {
 				return err
 			}
-			at := slices.IndexFunc(e.all, func(it stripe.Endpoint) bool { return it.URL == e.address })
+			at := slices.IndexFunc(e.all, func(it stripe.Endpoint) bool { return reconcile.SameURL(it.URL, e.address) })
 			if at >= 0 && !another {
-				return fmt.Errorf("there is an endpoint for %s already: %s (%s); tillhook endpoint update adds what it lacks, --another makes a second one, under a secret of its own",
+				return fmt.Errorf("there is an endpoint for %s already, at most with another query: %s (%s); tillhook endpoint update adds what it lacks, --another makes a second one, under a secret of its own",
 					e.address, clean(e.all[at].ID), clean(e.all[at].Status))
 			}
 			if err := e.agreed("Make a %s mode endpoint for %s, with %d event types, of API version %s?", ledger.ModeName(e.account.Livemode), e.address, len(stripe.Types), version); err != nil {

@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/url"
@@ -31,8 +32,9 @@ const maxEndpoints = 16
 
 // Audit is what Stripe's list of endpoints says of ours.
 type Audit struct {
-	Endpoint *stripe.Endpoint // ours; nil where there is none
-	Missing  []string         // types that move money and that neither it nor another endpoint of its URL is sent
+	Endpoint *stripe.Endpoint  // ours; nil where there is none
+	Missing  []string          // types that move money and that neither it nor another endpoint of its URL is sent
+	Disabled []stripe.Endpoint // those of ours whose events no enabled one is sent
 	Findings []stripe.Finding
 }
 
@@ -64,11 +66,12 @@ func Examine(all []stripe.Endpoint, address string, livemode bool) Audit {
 	}
 	e := same[0]
 	a.Endpoint, a.Missing = &e, lacking(same)
-	if e.Enabled() {
+	if a.Disabled = disabled(same); len(a.Disabled) == 0 {
 		say(EndpointEnabled, stripe.OK, "", "The endpoint %s is enabled.", e.ID)
 	} else {
-		say(EndpointEnabled, stripe.Fail, "find out why it failed, then: tillhook endpoint enable; what was made meanwhile comes by reconciling only",
-			"The endpoint %s is %s at Stripe: nothing that happens now is ever sent here.", e.ID, e.Status)
+		d := a.Disabled[0]
+		say(EndpointEnabled, stripe.Fail, "find out why it failed, then: tillhook endpoint enable "+d.ID+"; what was made meanwhile comes by reconciling only",
+			"The endpoint %s is %s at Stripe: nothing that happens now is ever sent here, of %s.", d.ID, d.Status, whose(d))
 	}
 	if e.Livemode == livemode {
 		say(EndpointMode, stripe.OK, "", "The endpoint is of %s mode, as this receiver is.", ledger.ModeName(livemode))
@@ -144,12 +147,20 @@ func lacking(same []stripe.Endpoint) (missing []string) {
 // such.
 func duplicates(same []stripe.Endpoint) []stripe.Endpoint {
 	for _, e := range same {
-		twice := slices.DeleteFunc(slices.Clone(same), func(o stripe.Endpoint) bool { return o.URL != e.URL || o.Connect() != e.Connect() })
+		twice := slices.DeleteFunc(slices.Clone(same), func(o stripe.Endpoint) bool {
+			return !SameURL(o.URL, e.URL) || query(o.URL) != query(e.URL) || o.Connect() != e.Connect() || !o.Enabled()
+		})
 		if len(twice) > 1 {
 			return twice
 		}
 	}
 	return nil
+}
+
+// query returns the query of an address, "" if it has none.
+func query(address string) string {
+	_, query, _ := strings.Cut(address, "?")
+	return query
 }
 
 // queries says which endpoints have another query than the address; empty if none has. Values of a
@@ -162,6 +173,7 @@ func queries(same []stripe.Endpoint, address string) string {
 		}
 		u, err := url.Parse(e.URL)
 		switch {
+		case query(e.URL) == query(address): // only written in another way
 		case err != nil || u.RawQuery == "":
 			list = append(list, e.ID+" without one")
 		default:
@@ -174,15 +186,35 @@ func queries(same []stripe.Endpoint, address string) string {
 	return ", of another query: " + strings.Join(list, "; ")
 }
 
+// disabled are the endpoints of a kind, of the account itself or of connected accounts, of which none
+// is enabled.
+func disabled(same []stripe.Endpoint) (list []stripe.Endpoint) {
+	for _, e := range same {
+		enabled := slices.ContainsFunc(same, func(o stripe.Endpoint) bool { return o.Connect() == e.Connect() && o.Enabled() })
+		if !enabled {
+			list = append(list, e)
+		}
+	}
+	return list
+}
+
+// whose says whose events an endpoint is for.
+func whose(e stripe.Endpoint) string {
+	if e.Connect() {
+		return "the events of connected accounts"
+	}
+	return "the account's own events"
+}
+
 // scope says whose events the endpoints hear.
 func scope(same []stripe.Endpoint) string {
 	var list []string
 	for _, e := range same {
-		whose := "the account's own events"
-		if e.Connect() {
-			whose = "the events of connected accounts"
+		if e.Enabled() {
+			list = append(list, "The endpoint "+e.ID+" hears "+whose(e)+".")
+		} else {
+			list = append(list, "The endpoint "+e.ID+", for "+whose(e)+", is "+e.Status+".")
 		}
-		list = append(list, "The endpoint "+e.ID+" hears "+whose+".")
 	}
 	return strings.Join(list, " ")
 }
@@ -207,19 +239,24 @@ func version(same []stripe.Endpoint, say sayer) {
 	}
 }
 
-// SameURL reports whether an endpoint is of an address: the query tells neither Stripe nor us
-// another place. It can choose an API version, as Stripe's guide to upgrades has it, or hold a key
-// for a firewall. https://docs.stripe.com/webhooks/versioning
+// SameURL reports whether an endpoint is of an address. The query leads to no other place: it can choose
+// an API version, as Stripe's guide to upgrades has it, or hold a key for a firewall. Nor do a slash at
+// the end, which the receiver accepts, the case of the host, or a default port that is written.
+// https://docs.stripe.com/webhooks/versioning
 func SameURL(endpoint, address string) bool {
 	if endpoint == address {
 		return true
 	}
-	bare := func(address string) string {
-		before, _, _ := strings.Cut(address, "#")
-		before, _, _ = strings.Cut(before, "?")
-		return before
+	a, errA := url.Parse(endpoint)
+	b, errB := url.Parse(address)
+	if errA != nil || errB != nil {
+		return false
 	}
-	return bare(endpoint) == bare(address)
+	port := func(u *url.URL) string {
+		return cmp.Or(u.Port(), map[string]string{"https": "443", "http": "80"}[u.Scheme])
+	}
+	return a.Scheme == b.Scheme && strings.EqualFold(a.Hostname(), b.Hostname()) && port(a) == port(b) &&
+		strings.TrimRight(a.EscapedPath(), "/") == strings.TrimRight(b.EscapedPath(), "/")
 }
 
 // matches are the endpoints of an address, whatever their query: those that are enabled first, and

@@ -25,6 +25,12 @@ func connect(e stripe.Endpoint) stripe.Endpoint {
 	return e
 }
 
+// disabled is the endpoint after Stripe has disabled it.
+func disabled(e stripe.Endpoint) stripe.Endpoint {
+	e.Status = "disabled"
+	return e
+}
+
 // halved is the endpoint with one half of the types.
 func halved(e stripe.Endpoint, half int) stripe.Endpoint {
 	e.EnabledEvents = nil
@@ -66,13 +72,23 @@ func TestWhatAnAuditSays(t *testing.T) {
 		{"the account's and the connected accounts'", []stripe.Endpoint{endpoint(nil), connect(endpoint(nil))}, "", stripe.OK, ""},
 		{"the old version beside the new", []stripe.Endpoint{at(ours + "?version=2"), endpoint(func(e *stripe.Endpoint) { e.APIVersion = "" })}, reconcile.EndpointVersion, stripe.Warn, "no API version of its own"},
 		{"two of them", []stripe.Endpoint{endpoint(nil), endpoint(func(e *stripe.Endpoint) { e.ID = "we_3" })}, reconcile.EndpointDuplicates, stripe.Warn, "2 endpoints have this URL (we_1, we_3)"},
-		{"a slash", []stripe.Endpoint{at(ours + "/")}, reconcile.EndpointSimilar, stripe.Fail, "differs by the slash at the end alone"},
+		{"a slash", []stripe.Endpoint{at(ours + "/")}, "", stripe.OK, ""},
+		{"a slash and a query", []stripe.Endpoint{at(ours + "/?version=2")}, "", stripe.OK, ""},
 		{"www", []stripe.Endpoint{at("https://www.pay.haderer.example/webhooks/stripe")}, reconcile.EndpointSimilar, stripe.Fail, "differs by www alone"},
-		{"the case", []stripe.Endpoint{at("https://Pay.Haderer.example/webhooks/stripe")}, reconcile.EndpointSimilar, stripe.Fail, "differs by the case of the host alone"},
+		{"the case", []stripe.Endpoint{at("https://Pay.Haderer.example/webhooks/stripe")}, "", stripe.OK, ""},
+		{"another path", []stripe.Endpoint{at("https://pay.haderer.example/webhooks/Stripe")}, reconcile.EndpointFound, stripe.Fail, "it sends nothing here"},
 		{"http", []stripe.Endpoint{at("http://pay.haderer.example/webhooks/stripe")}, reconcile.EndpointSimilar, stripe.Fail, "differs by http instead of https alone"},
 		{"http, told too", []stripe.Endpoint{at("http://pay.haderer.example/webhooks/stripe")}, reconcile.EndpointScheme, stripe.Fail, "payments travel in the open"},
-		{"a port", []stripe.Endpoint{at("https://pay.haderer.example:443/webhooks/stripe")}, reconcile.EndpointSimilar, stripe.Fail, "differs by the port alone"},
-		{"ours and a similar one", []stripe.Endpoint{at(ours + "/"), endpoint(nil)}, reconcile.EndpointSimilar, stripe.Warn, "differs from ours by the slash at the end alone"},
+		{"a default port", []stripe.Endpoint{at("https://pay.haderer.example:443/webhooks/stripe")}, "", stripe.OK, ""},
+		{"a port", []stripe.Endpoint{at("https://pay.haderer.example:8443/webhooks/stripe")}, reconcile.EndpointFound, stripe.Fail, "it sends nothing here"},
+		{"ours and a similar one", []stripe.Endpoint{at("https://www.pay.haderer.example/webhooks/stripe"), endpoint(nil)}, reconcile.EndpointSimilar, stripe.Warn,
+			"differs from ours by www alone"},
+		{"with and without a slash", []stripe.Endpoint{at(ours + "/"), endpoint(nil)}, reconcile.EndpointDuplicates, stripe.Warn, "2 endpoints have this URL"},
+		{"the connected accounts' is disabled", []stripe.Endpoint{endpoint(nil), disabled(connect(endpoint(nil)))}, reconcile.EndpointEnabled, stripe.Fail,
+			"of the events of connected accounts"},
+		{"the account's own is disabled", []stripe.Endpoint{disabled(endpoint(nil)), connect(endpoint(nil))}, reconcile.EndpointEnabled, stripe.Fail,
+			"of the account's own events"},
+		{"a disabled one is no duplicate", []stripe.Endpoint{endpoint(nil), disabled(at(ours))}, "", stripe.OK, ""},
 		{"too many", slices.Repeat([]stripe.Endpoint{at("https://x.example/")}, 16), reconcile.EndpointCount, stripe.Warn, "The account has 16 endpoints"},
 	} {
 		a := reconcile.Examine(c.all, ours, false)

@@ -391,7 +391,7 @@ func (w *round) examine(ctx context.Context) error {
 	}
 	a := Examine(all, w.URL, w.Livemode)
 	if a.Endpoint != nil {
-		w.Metrics.Endpoint(a.Endpoint.Enabled(), len(a.Missing))
+		w.Metrics.Endpoint(len(a.Disabled) == 0, len(a.Missing))
 	} else if w.URL != "" {
 		w.Metrics.Endpoint(false, len(stripe.Types))
 	}
