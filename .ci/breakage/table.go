@@ -350,7 +350,7 @@ var keeping = []broken{
 	{"a part of the list is not the whole", reconcileGo, "!q.DryRun && q.Since == 0 {", "!q.DryRun {", "./receiver/reconcile", "TestAPartOfTheList"},
 	{"an account stays known when it is released", releaseGo, "cmp.Or(e.Account, old.account)", "cmp.Or(e.Account, \"\")", "./ledger", "TestTheAccountOfAnEventStays"},
 	{"balance transactions are expanded", "receiver/stripe/calls.go", "balance: []string{\"balance_transaction\"}}},", "}},", "./receiver/reconcile", "TestBalanceTransactionsAreExpanded"},
-	{"a key without balance transactions does without", "receiver/stripe/expand.go", "		if err = read(plain); err == nil {", "		if false {", "./receiver/reconcile", "TestBalanceTransactionsAreExpanded"},
+	{"a key without balance transactions does without", "receiver/stripe/expand.go", "	err = read(plain)\n", "	_ = plain\n", "./receiver/reconcile", "TestBalanceTransactionsAreExpanded"},
 	{"an account stays known when it is rebuilt", rebuildGo, "cmp.Or(e.Account, r.account)", "cmp.Or(e.Account, \"\")", "./ledger", "TestTheAccountOfAnEventStays"},
 	{"a key of another account is told", findingsGo, "	case !known:\n", "	case false:\n", "./receiver/reconcile", "TestAKeyOfAnotherAccount"},
 	{"all refunds of a charge are asked for", compareGo, "		if after = page.Next; after == \"\" {", "		if after = page.Next; true {", "./receiver/reconcile", "TestRefundsThatDoNotAddUp"},

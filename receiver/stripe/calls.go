@@ -118,7 +118,7 @@ func (a *API) Fetch(ctx context.Context, account Account, livemode bool, id stri
 		}
 		var raw json.RawMessage
 		var as rendering
-		err := a.balance.ask(nil, o.expand, "", func(params url.Values) (err error) {
+		err := a.balance.ask(account, nil, o.expand, "", func(params url.Values) (err error) {
 			as, err = a.call(ctx, http.MethodGet, o.path+"/"+id, account, params, &raw)
 			return err
 		})
@@ -156,7 +156,7 @@ func (a *API) listObjects(ctx context.Context, account Account, livemode bool, k
 	var data []json.RawMessage
 	var as rendering
 	// A listed charge comes without its refunds, which are listed by themselves.
-	err := a.balance.ask(params, expansions{balance: o.expand.balance}, "data.", func(params url.Values) (err error) {
+	err := a.balance.ask(account, params, expansions{balance: o.expand.balance}, "data.", func(params url.Values) (err error) {
 		data, page.Next, as, err = a.page(ctx, o.path, account, params, after)
 		return err
 	})
