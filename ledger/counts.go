@@ -3,6 +3,7 @@ package ledger
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"tillhook/ledger/fold"
 )
@@ -14,8 +15,8 @@ type counts struct {
 	released   uint64                                      // rows of events that left quarantine, and have another row now
 	statuses   [len(Statuses) + 2]uint64                   // Stripe's seven, none, other
 	flags      [len(fold.Flags)]uint64                     // payments by flag
-	money      uint64                                      // rows with a PaymentIntent or a charge
-	invoices   uint64                                      // rows of invoices, which do not say what was received
+	money      uint64                                      // when the newest row of a PaymentIntent or a charge was received, Unix milliseconds
+	silent     uint64                                      // the same of invoices and paid Checkout Sessions that name no payment: they do not say what was received
 	unknown    uint64                                      // payments that Checkout calls paid, and of which nothing else is known
 	expired    uint64                                      // retention has passed every row up to here
 }
@@ -30,12 +31,20 @@ const (
 // counted by its new row.
 func (c *counts) event(r *row, n int) {
 	c.outcomes[slices.Index(Outcomes[:], r.outcome)] += uint64(n)
+	if n < 0 {
+		return // the newest one stays the newest
+	}
 	if len(r.facts.Intents)+len(r.facts.Charges) > 0 {
-		c.money += uint64(n)
+		c.money = max(c.money, uint64(max(0, r.received)))
+	} else if r.outcome == Recorded && r.paidElsewhere() {
+		c.silent = max(c.silent, uint64(max(0, r.received)))
 	}
-	if r.outcome == Recorded && strings.HasPrefix(r.typ, "invoice.") {
-		c.invoices += uint64(n)
-	}
+}
+
+// paidElsewhere reports whether the row is about something that was paid by a payment it does not name.
+func (r *row) paidElsewhere() bool {
+	paid := slices.ContainsFunc(r.facts.Sessions, func(s Session) bool { return s.PaymentStatus == "paid" })
+	return paid || strings.HasPrefix(r.typ, "invoice.") || strings.HasPrefix(r.typ, "invoice_payment.")
 }
 
 // quarantined counts an entry in quarantine in or out.
@@ -98,7 +107,7 @@ func (c *counts) numbers() (all []*uint64) {
 			all = append(all, &list[i])
 		}
 	}
-	return append(all, &c.money, &c.invoices, &c.unknown, &c.expired, &c.released)
+	return append(all, &c.money, &c.silent, &c.unknown, &c.expired, &c.released)
 }
 
 func (c *counts) encode() []byte {
@@ -134,8 +143,8 @@ type Stats struct {
 	States      map[Reason]map[QuarantineState]uint64 // the same by reason and state
 	Payments    map[string]uint64                     // payments by status: Stripe's, StatusNone, StatusOther
 	Flagged     map[string]uint64                     // payments by flag
-	Money       uint64                                // rows that say what was received: of a PaymentIntent or a charge
-	Invoices    uint64                                // rows of invoices
+	LastMoney   time.Time                             // when the newest event of a PaymentIntent or a charge was received; zero if none was
+	LastSilent  time.Time                             // the same of invoices, and of paid Checkout Sessions that name no payment
 	Unknown     uint64                                // payments that Checkout calls paid, of which no event says what was received
 	FileBytes   int64                                 // size of the file
 	FreeBytes   int64                                 // of it free for use again
@@ -145,7 +154,7 @@ type Stats struct {
 func (l *Ledger) Stats() (Stats, error) {
 	c := l.counts.Load()
 	s := Stats{Outcomes: map[Outcome]uint64{}, Quarantined: map[Reason]uint64{}, States: map[Reason]map[QuarantineState]uint64{}, Payments: map[string]uint64{}, Flagged: map[string]uint64{},
-		Money: c.money, Invoices: c.invoices, Unknown: c.unknown}
+		Unknown: c.unknown, LastMoney: timeOf(c.money), LastSilent: timeOf(c.silent)}
 	for i, n := range c.flags {
 		s.Flagged[fold.Flags[i]] = n
 	}
@@ -176,4 +185,12 @@ func (l *Ledger) Stats() (Stats, error) {
 	s.FileBytes = info.Size()
 	s.FreeBytes = int64(l.db.Stats().FreeAlloc)
 	return s, nil
+}
+
+// timeOf returns a time in Unix milliseconds, of which 0 is none.
+func timeOf(ms uint64) time.Time {
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(int64(ms))
 }

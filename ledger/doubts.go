@@ -75,21 +75,21 @@ func (s *state) doubts(now time.Time) (list []Doubt) {
 	return list
 }
 
-// UnknownReceived returns how many payments Checkout calls paid although no event says what was
-// received, without those that were created since a time: their events may still be on their way.
-func (l *Ledger) UnknownReceived(since time.Time) (n uint64, err error) {
-	if n = l.counts.Load().unknown; n == 0 {
+// UnknownReceived returns how many of the payments created from one time to another Checkout calls paid
+// although no event says what was received. It looks at the newest 2,000 payments.
+func (l *Ledger) UnknownReceived(from, to time.Time) (n int, err error) {
+	if l.counts.Load().unknown == 0 {
 		return 0, nil
 	}
-	floor := timeKey(since.Unix(), "")
+	floor := timeKey(from.Unix(), "")
 	looked := 0
-	err = l.scanDown(bucketPaymentsTime, nil, func(tx *txn, key []byte) (stop bool, err error) {
-		if looked++; looked > scanSlice || n == 0 || string(key) < string(floor) {
+	err = l.scanDown(bucketPaymentsTime, timeKey(to.Unix(), ""), func(tx *txn, key []byte) (stop bool, err error) {
+		if looked++; looked > scanSlice || string(key) < string(floor) {
 			return true, nil
 		}
 		s, err := readState(tx, string(key[8:]))
 		if err == nil && s != nil && s.silent() {
-			n--
+			n++
 		}
 		return err != nil, err
 	})

@@ -127,7 +127,7 @@ func StoredSamples() []Sample {
 	r := &row{id: "evt_3wBTwEKvHadernBlBPBleRA0", typ: "charge.refunded", account: "acct_1", apiVersion: "2023-10-16", created: 1776163490, received: 1776163490123,
 		source: Webhook, outcome: Applied, size: 2100, repeats: 3, facts: facts}
 	held := &row{id: "evt_2", livemode: true, released: 7, source: Reconcile, outcome: Quarantined, reason: WrongMode}
-	c := counts{outcomes: [len(Outcomes)]uint64{5, 1}, money: 3, expired: 7}
+	c := counts{outcomes: [len(Outcomes)]uint64{5, 1}, money: 1776163490123, expired: 7}
 	key := "\x01tevt_1"
 	l := layer{{key: key, stored: []byte("stored")}, {key: key + "2"}}
 	codec, err := newBodyCodec()

@@ -178,18 +178,22 @@ func flaggedPayments(stats ledger.Stats) (list []string) {
 	return list
 }
 
-// silentTime is how long the events that say what was received may come after Checkout's.
-const silentTime = 10 * time.Minute
+// The times within which the events that say what was received must come.
+const (
+	silentTime = 10 * time.Minute   // after Checkout's
+	silentWeek = 7 * 24 * time.Hour // before an invoice: a shop may sell little, and invoices of nothing are paid, too
+)
 
 // silentPayments says that invoices or Checkout Sessions arrive without the events that say what was
 // received; "" if that is not so.
 func (op *Operator) silentPayments(stats ledger.Stats) string {
-	if stats.Money == 0 && stats.Invoices > 0 {
-		return fmt.Sprintf("Events of invoices arrive (%d), and none of a PaymentIntent or a charge: invoices do not say what was received.", stats.Invoices)
+	if stats.LastSilent.Sub(stats.LastMoney) > silentWeek && time.Since(stats.LastSilent) < silentWeek {
+		return "Events of invoices or of Checkout arrive, and none of a PaymentIntent or a charge: they do not say what was received."
 	}
-	n, err := op.Ledger.UnknownReceived(time.Now().Add(-silentTime))
+	now := time.Now()
+	n, err := op.Ledger.UnknownReceived(now.Add(-silentWeek), now.Add(-silentTime))
 	if err != nil || n == 0 { // an error is the finding of the storage
 		return ""
 	}
-	return fmt.Sprintf("Of %d payments only Checkout Sessions arrive, which do not say what was received: it is shown as unknown.", n)
+	return fmt.Sprintf("Of %d payments of the last days only Checkout Sessions arrived, which do not say what was received: it is shown as unknown.", n)
 }

@@ -302,3 +302,49 @@ func TestASummaryTellsThatTheDiskFails(t *testing.T) {
 	}
 	eventually(t, "the disk is good again, and the summary says so", func() bool { return summaryOf(t, door(l), "").Health.Status == "ok" })
 }
+
+// Invoices and Checkout Sessions alone do not say what was received, and that is said. It is not where
+// the events that say it arrive, too.
+func TestSilentPaymentsAreSaid(t *testing.T) {
+	now := time.Now()
+	told := func(id, typ string, received time.Time, facts ledger.Facts) *ledger.Event {
+		return &ledger.Event{ID: id, Type: typ, Created: received.Unix(), Source: ledger.Webhook, Received: received, Facts: facts, Raw: []byte("{}")}
+	}
+	hour := now.Add(-time.Hour)
+	charge := func(received time.Time) *ledger.Event {
+		return told("evt_ch", "charge.succeeded", received, ledger.Facts{Charge: "ch_1", Charges: []ledger.Charge{{ID: "ch_1", Status: "succeeded", Currency: "eur",
+			Amount: 100, AmountCaptured: 100, Captured: true, Created: received.Unix()}}})
+	}
+	session := func(intent string, received time.Time) *ledger.Event {
+		return told("evt_cs", "checkout.session.completed", received, ledger.Facts{PaymentIntent: intent, Sessions: []ledger.Session{{ID: "cs_1", PaymentStatus: "paid"}}})
+	}
+	intent := told("evt_pi", "payment_intent.succeeded", hour, ledger.Facts{PaymentIntent: "pi_1", Intents: []ledger.Intent{{ID: "pi_1", Status: "succeeded",
+		Currency: "eur", Amount: 100, HasAmount: true, AmountReceived: 100, Created: hour.Unix()}}})
+	for _, c := range []struct {
+		name   string
+		events []*ledger.Event
+		says   string
+	}{
+		{"invoices alone", []*ledger.Event{told("evt_in", "invoice.paid", hour, ledger.Facts{})}, "Events of invoices or of Checkout arrive"},
+		{"payments of invoices alone", []*ledger.Event{told("evt_ip", "invoice_payment.paid", hour, ledger.Facts{})}, "Events of invoices or of Checkout arrive"},
+		{"a subscription's sessions alone", []*ledger.Event{session("", hour)}, "Events of invoices or of Checkout arrive"},
+		{"a charge of long ago", []*ledger.Event{charge(now.AddDate(-2, 0, 0)), told("evt_in", "invoice.paid", hour, ledger.Facts{})}, "Events of invoices or of Checkout arrive"},
+		{"invoices of long ago", []*ledger.Event{told("evt_in", "invoice.paid", now.AddDate(0, -2, 0), ledger.Facts{})}, ""},
+		{"invoices and charges", []*ledger.Event{charge(hour), told("evt_in", "invoice.paid", hour, ledger.Facts{})}, ""},
+		{"a payment's session alone", []*ledger.Event{charge(hour), session("pi_1", hour)}, "Of 1 payments of the last days only Checkout Sessions"},
+		{"a session of a moment ago", []*ledger.Event{charge(hour), session("pi_1", now)}, ""},
+		{"a session of before the types were selected", []*ledger.Event{charge(hour), session("pi_1", now.AddDate(0, 0, -20))}, ""},
+		{"a session and its payment", []*ledger.Event{session("pi_1", hour), intent}, ""},
+		{"other events alone", []*ledger.Event{told("evt_cu", "customer.created", hour, ledger.Facts{})}, ""},
+	} {
+		l := ledgertest.Open(t, false)
+		for _, e := range c.events {
+			appendEvent(t, l, e)
+		}
+		h := summaryOf(t, door(l), "").Health
+		at := slices.IndexFunc(h.Sentences, func(s operator.Sentence) bool { return s.Name == "received_unknown" })
+		if at < 0 || (h.Sentences[at].Verdict != "ok") != (c.says != "") || !strings.HasPrefix(h.Sentences[at].Sentence, c.says) || c.says != "" && h.Sentences[at].Next == "" {
+			t.Errorf("%s: health is %+v, want %q", c.name, h, c.says)
+		}
+	}
+}
