@@ -116,6 +116,8 @@ func (t *timeline) intentSentence(e *Event, in *Intent) string {
 		return "The payment of " + amount + " was created."
 	case e.Type == "payment_intent.partially_funded":
 		return "A bank transfer paid a part of " + amount + "."
+	case in.Status == statusSucceeded && in.AmountReceived == 0 && t.payment.AmountReceived != nil: // it may leave it out
+		return "Received " + t.money(*t.payment.AmountReceived, t.cur) + "."
 	case in.Status == statusSucceeded:
 		return "Received " + t.money(in.AmountReceived, in.Currency) + "."
 	case in.Status == statusCanceled:

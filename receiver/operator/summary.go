@@ -195,5 +195,5 @@ func (op *Operator) silentPayments(stats ledger.Stats) string {
 	if err != nil || n == 0 { // an error is the finding of the storage
 		return ""
 	}
-	return fmt.Sprintf("Of %d payments of the last days only Checkout Sessions arrived, which do not say what was received: it is shown as unknown.", n)
+	return fmt.Sprintf("Of payments of the last days (%d) only Checkout Sessions arrived, which do not say what was received: it is shown as unknown.", n)
 }

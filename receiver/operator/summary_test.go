@@ -331,7 +331,7 @@ func TestSilentPaymentsAreSaid(t *testing.T) {
 		{"a charge of long ago", []*ledger.Event{charge(now.AddDate(-2, 0, 0)), told("evt_in", "invoice.paid", hour, ledger.Facts{})}, "Events of invoices or of Checkout arrive"},
 		{"invoices of long ago", []*ledger.Event{told("evt_in", "invoice.paid", now.AddDate(0, -2, 0), ledger.Facts{})}, ""},
 		{"invoices and charges", []*ledger.Event{charge(hour), told("evt_in", "invoice.paid", hour, ledger.Facts{})}, ""},
-		{"a payment's session alone", []*ledger.Event{charge(hour), session("pi_1", hour)}, "Of 1 payments of the last days only Checkout Sessions"},
+		{"a payment's session alone", []*ledger.Event{charge(hour), session("pi_1", hour)}, "Of payments of the last days (1) only Checkout Sessions"},
 		{"a session of a moment ago", []*ledger.Event{charge(hour), session("pi_1", now)}, ""},
 		{"a session of before the types were selected", []*ledger.Event{charge(hour), session("pi_1", now.AddDate(0, 0, -20))}, ""},
 		{"a session and its payment", []*ledger.Event{session("pi_1", hour), intent}, ""},
