@@ -86,6 +86,9 @@ type Clock struct {
 	Read time.Time     // when it was compared, by ours
 }
 
+// Restricted reports whether the key is a restricted one, which can lack permissions.
+func (a *API) Restricted() bool { return strings.HasPrefix(a.key, "rk_") }
+
 // NewAPI returns a client for a key. base is nil for Stripe's own address; version is this program's. It connects with the first call.
 func NewAPI(key string, base *url.URL, version string) *API {
 	address := stripego.APIURL
@@ -212,7 +215,7 @@ func (e *APIError) Forbidden() bool { return e.Status == http.StatusForbidden }
 // Permission names what a restricted key lacks, as the Dashboard has it; empty where that is not known.
 // https://docs.stripe.com/keys/restricted-api-keys
 func (e *APIError) Permission() string {
-	if !e.Forbidden() {
+	if !e.Forbidden() || e.NoAccess() {
 		return ""
 	}
 	right := "Read"
@@ -228,6 +231,17 @@ func (e *APIError) Permission() string {
 		}
 	}
 	return ""
+}
+
+// NoAccess reports whether Stripe says that the key has no access to the account that a call names:
+// it has disconnected, or the key is of another platform. https://docs.stripe.com/error-codes
+func (e *APIError) NoAccess() bool {
+	return e.Code == string(stripego.ErrorCodeAccountInvalid) || strings.Contains(e.Message, "does not have access to account")
+}
+
+// LacksPermission reports whether Stripe says that a restricted key lacks a permission.
+func (e *APIError) LacksPermission() bool {
+	return e.Forbidden() && (strings.Contains(e.Message, "required permissions") || strings.Contains(e.Message, "'rak_"))
 }
 
 // Missing tells that there is no such thing.
@@ -308,7 +322,7 @@ func (a *API) await(ctx context.Context, path string) error {
 	now := time.Now()
 	if left := a.barred.Sub(now); left > longestPause {
 		a.mu.Unlock()
-		return fmt.Errorf("not called for %s: Stripe asked to wait for %s yet", path, left.Round(time.Second))
+		return fmt.Errorf("not called for %s: %w for %s yet", path, ErrBarred, left.Round(time.Second))
 	}
 	at := a.next
 	if at.Before(a.barred) {
@@ -374,7 +388,7 @@ func explain(ctx context.Context, path string, try *attempt, err error) error {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case try.status != 0:
-		return fmt.Errorf("the answer to %s (HTTP %d) was cut short or is no JSON: something between here and Stripe answers in its place, or breaks answers off", path, try.status)
+		return fmt.Errorf("the answer to %s (HTTP %d) %w: something between here and Stripe answers in its place, or breaks answers off", path, try.status, ErrCut)
 	case errors.As(err, &network): // its text holds the whole address
 		err = network.Err
 	}
@@ -444,6 +458,12 @@ func (a *API) page(ctx context.Context, path string, account Account, params url
 	return nil, "", as, fmt.Errorf("what Stripe answers to %s says that there is more, and has no id to continue after: %w",
 		path, ErrNotStripe)
 }
+
+// ErrCut is wrapped by errors about answers that are not whole, or no JSON at all.
+var ErrCut = errors.New("was cut short or is no JSON")
+
+// ErrBarred is wrapped by errors of calls that were not made because Stripe asked for a pause.
+var ErrBarred = errors.New("Stripe asked to wait")
 
 // ErrNotStripe is wrapped by errors about answers that are not in the form that Stripe documents.
 var ErrNotStripe = errors.New("it is not what Stripe documents; is STRIPE_API_BASE right?")
