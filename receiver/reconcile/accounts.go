@@ -33,7 +33,12 @@ const (
 const (
 	unauthorized = 401
 	forbidden    = 403
-	missing      = 404
+)
+
+// Reasons for which Stripe refuses an account.
+const (
+	reasonAccount    = 1 // the key has no access to it
+	reasonPermission = 2 // the key lacks a permission
 )
 
 // account is what the ledger remembers of one account's comparison. Times are Unix seconds, 0 where
@@ -46,7 +51,10 @@ type account struct {
 	objects    int64 // when its objects were last listed
 	refused    int64 // since when calls for it fail; 0 while they succeed
 	asked      int64 // when it was last asked since then
-	status     int64 // the HTTP status of the last failure; 0 for an answer that could not be read
+	status     int64 // the HTTP status of the last refusal; 0 for another failure
+	reason     int64 // of the last refusal; 0 where Stripe gives none of those above
+
+	answered bool // the comparison under way, or the last one, had an answer from Stripe
 
 	kept map[string]int64 // what the ledger holds of these, by name
 }
@@ -57,7 +65,7 @@ func (a *account) own() bool { return a.ID == "" }
 // out reports whether Stripe refuses the account itself: it has disconnected, or the key may not
 // read it.
 func (a *account) out() bool {
-	return a.refused != 0 && (a.status == unauthorized || a.status == forbidden || a.status == missing)
+	return a.refused != 0 && (a.status == unauthorized || a.status == forbidden)
 }
 
 func (a *account) String() string { return cmp.Or(a.ID, "the account") }
@@ -72,6 +80,7 @@ func (a *account) fields() map[string]*int64 {
 		"refused-since/" + a.ID:      &a.refused,
 		"refused-asked/" + a.ID:      &a.asked,
 		"refused-status/" + a.ID:     &a.status,
+		"refused-reason/" + a.ID:     &a.reason,
 	}
 }
 
@@ -103,17 +112,16 @@ func (r *Reconciler) readAccounts() ([]*account, error) {
 	return list, nil
 }
 
-// due reports whether a round that runs every so often is to compare the account. spare says that
+// due reports whether a round that runs every so often is to compare the account: now is the time
+// up to which events can be compared, ours the time by this machine's clock. spare says that
 // there are calls left for more than one comparison an hour of an account in which something
 // happens.
-func (a *account) due(now time.Time, every time.Duration, spare bool) bool {
+func (a *account) due(now, ours time.Time, every time.Duration, spare bool) bool {
 	since := func(at int64) time.Duration { return now.Sub(time.Unix(at, 0)) }
 	if a.refused != 0 {
-		pause := quietEvery
-		if a.out() { // asked for as long again as it has been refused, which doubles the pause
-			pause = min(max(pause, time.Duration(a.asked-a.refused)*time.Second), longestRetry)
-		}
-		return since(a.asked) >= pause-every/2
+		// Asked after as long again as it has failed, which doubles the pause.
+		pause := min(max(quietEvery, time.Duration(a.asked-a.refused)*time.Second), longestRetry)
+		return ours.Sub(time.Unix(a.asked, 0)) >= pause-every/2
 	}
 	pause := quietEvery
 	if spare && since(a.newest) < quietEvery {
@@ -122,52 +130,113 @@ func (a *account) due(now time.Time, every time.Duration, spare bool) bool {
 	return since(a.checkpoint)-unsettled >= pause-every/2
 }
 
+// maxFailures accounts in a row that cannot be read end the comparison: then it is not their fault.
+const maxFailures = 3
+
 // connected compares those of the connected accounts whose turn it is. What fails for one account
 // does not keep the others from being compared.
 func (w *round) connected(ctx context.Context, list []*account) error {
 	var errs []error
-	queue := slices.Clone(list)
-	refusedAll := len(list) > 0 && !slices.ContainsFunc(list, func(a *account) bool { return !a.out() })
-	if every := w.request.Every; every > 0 {
-		now, spare := w.now(), w.spare()
-		queue = slices.DeleteFunc(queue, func(a *account) bool { return !a.due(now, every, spare) })
-		if first := w.probe(list, every); refusedAll && len(queue) == 0 && first != nil {
-			queue = append(queue, first)
-		}
-	}
+	queue := w.turns(list)
+	failures := 0
+	unauthorizedBefore := false
 	for len(queue) > 0 {
 		a := queue[0]
 		queue = queue[1:]
 		w.share(true)
 		err := w.events(ctx, a)
+		if a.answered {
+			failures = 0
+			queue = append(queue, w.answer(a, list, queue)...)
+		}
 		var refused *stripe.APIError
+		var call *callError
+		isRefusal := errors.As(err, &refused) && (refused.Refused() || refused.Forbidden() || refused.NoAccess())
 		switch {
 		case err == nil:
 			w.report.Accounts++
-			if refusedAll { // the key may read connected accounts again: the others need not wait for their turn
-				refusedAll = false
-				queue = slices.DeleteFunc(slices.Clone(list), func(other *account) bool { return other == a })
-			}
-			if a.refused != 0 {
-				a.refused, a.asked, a.status = 0, 0, 0
-				w.note(a)
-			}
 		case errors.Is(err, errShare):
 			w.problem("share/"+a.ID,
 				"account %s has more events than one round may read: the rest follows with the next round", a)
-		case errors.As(err, &refused) || errors.Is(err, stripe.ErrNotStripe):
+		case ctx.Err() != nil, errors.Is(err, stripe.ErrBarred), !errors.As(err, &call) && !errors.Is(err, stripe.ErrNotStripe):
+			return errors.Join(append(errs, err)...)
+		case isRefusal:
+			if refused.Refused() && !unauthorizedBefore { // the key may have been revoked meanwhile
+				if err := w.keyValid(ctx); err != nil {
+					return errors.Join(append(errs, err)...)
+				}
+			}
+			failures = 0
 			a.fail(refused)
 			w.note(a)
-			if a.out() {
-				w.problem("refused/"+a.ID, "account %s is left out: %v", a, err)
-			} else {
-				errs = append(errs, &accountError{a.ID, err})
-			}
+			w.problem("refused/"+a.ID, "account %s is left out: %v", a, err)
 		default:
-			return errors.Join(append(errs, err)...)
+			a.fail(nil)
+			w.note(a)
+			w.problem("unread/"+a.ID, "account %s could not be read, and is asked again later: %v", a, err)
+			errs = append(errs, &accountError{a.ID, err})
+			if failures++; failures == maxFailures {
+				return errors.Join(errs...)
+			}
 		}
+		unauthorizedBefore = isRefusal && refused.Refused()
 	}
 	return errors.Join(errs...)
+}
+
+// turns returns the accounts whose turn it is.
+func (w *round) turns(list []*account) []*account {
+	queue := slices.Clone(list)
+	every := w.request.Every
+	if every == 0 {
+		return queue
+	}
+	now, ours, spare := w.now(), time.Now(), w.spare()
+	queue = slices.DeleteFunc(queue, func(a *account) bool { return !a.due(now, ours, every, spare) })
+	refusedAll := len(list) > 0 && !slices.ContainsFunc(list, func(a *account) bool { return !a.out() })
+	if first := w.probe(list, every); refusedAll && len(queue) == 0 && first != nil {
+		queue = append(queue, first)
+	}
+	return queue
+}
+
+// answer remembers that Stripe answered for an account. Where it is the first answer after Stripe
+// refused all connected accounts, the others are due at once, and count as refused from now on:
+// answer returns those that are not in the queue.
+func (w *round) answer(a *account, list, queue []*account) (more []*account) {
+	before, now := w.answeredAt, time.Now().Unix()
+	w.answeredAt = now
+	w.noteMark(lastAnswer, now)
+	if a.refused != 0 {
+		a.refused, a.asked, a.status, a.reason = 0, 0, 0, 0
+		w.note(a)
+	}
+	for _, other := range list {
+		if other == a || !other.out() || other.refused <= before || other.refused >= w.begun.Unix() {
+			continue
+		}
+		other.refused, other.asked = now, 0
+		w.note(other)
+		if !slices.Contains(queue, other) {
+			more = append(more, other)
+		}
+	}
+	return more
+}
+
+// keyValid asks for the key's own account, and returns an error if the key is not accepted.
+func (w *round) keyValid(ctx context.Context) error {
+	w.unshared(false)
+	if err := w.spend(ctx); err != nil {
+		return err
+	}
+	now := w.now().Unix()
+	_, err := w.API.Events(ctx, stripe.Account{}, w.Livemode, nil, now-1, now, "")
+	var refused *stripe.APIError
+	if err != nil && (ctx.Err() != nil || errors.As(err, &refused) && refused.Refused()) {
+		return &ownError{err}
+	}
+	return nil
 }
 
 // probe returns the account that was asked longest ago, if that is at least an hour ago: while
@@ -184,19 +253,23 @@ func (w *round) probe(list []*account, every time.Duration) *account {
 	return slices.MinFunc(list, byAsked)
 }
 
-// fail remembers that a call for the account failed, by Stripe's refusal or, where that is nil, by
-// an answer that cannot be read.
+// fail remembers that a call for the account failed: Stripe refused it or, where refused is nil, it
+// failed otherwise.
 func (a *account) fail(refused *stripe.APIError) {
 	now := time.Now().Unix()
 	a.asked = now
 	if a.refused == 0 {
 		a.refused = now
 	}
-	if a.status = 0; refused != nil {
+	a.status, a.reason = 0, 0
+	switch {
+	case refused == nil:
+	case refused.NoAccess():
+		a.status, a.reason = forbidden, reasonAccount
+	case refused.LacksPermission():
+		a.status, a.reason = forbidden, reasonPermission
+	default:
 		a.status = int64(refused.Status)
-		if refused.Missing() {
-			a.status = missing
-		}
 	}
 }
 
@@ -217,12 +290,15 @@ type census struct {
 	refused   []*account // by Stripe, and not counted as disconnected
 	left      []*account // refused for so long, while others are not, that they count as disconnected
 	sample    []stripe.Account
-	exhausted bool // no more calls for them today
+	suspects  []*account // those of the refused since whose refusal no connected account was answered for
+	exhausted bool       // no more calls for them today
+	// restricted says that the key is one that can lack permissions.
+	restricted bool
 }
 
-// takeCensus takes a census: now is the time up to which events can be compared, ours the time by
-// this machine's clock.
-func takeCensus(list []*account, now, ours time.Time) (c census) {
+// takeCensus takes a census: answered is when Stripe last answered for a connected account, now the
+// time up to which events can be compared, ours the time by this machine's clock.
+func takeCensus(list []*account, answered int64, now, ours time.Time) (c census) {
 	var out []*account
 	for _, a := range list {
 		if !a.own() {
@@ -242,25 +318,49 @@ func takeCensus(list []*account, now, ours time.Time) (c census) {
 	for _, a := range newest[:min(len(newest), MaxSample)] {
 		c.sample = append(c.sample, a.Account)
 	}
-	after := leftAfter
-	if len(out) == c.connected { // then it is the key, unless nobody corrects that for as long as Stripe lists events
-		after = reach
-	}
 	for _, a := range out {
-		if ours.Sub(time.Unix(a.refused, 0)) >= after {
+		// How long it is refused while another account is not; or for so long that Stripe no longer
+		// lists what it misses.
+		others := time.Duration(answered-a.refused) * time.Second
+		if others >= leftAfter || ours.Sub(time.Unix(a.refused, 0)) >= reach {
 			c.left = append(c.left, a)
-		} else {
-			c.refused = append(c.refused, a)
+			continue
+		}
+		c.refused = append(c.refused, a)
+		if a.refused > answered {
+			c.suspects = append(c.suspects, a)
 		}
 	}
 	return c
 }
 
-// blamesKey reports whether the accounts that Stripe refuses are so many that the key is the
-// likelier cause.
+// lacksPermission reports whether Stripe says that the key may not read connected accounts.
+func (c *census) lacksPermission() bool {
+	return slices.ContainsFunc(c.suspects, func(a *account) bool { return a.reason == reasonPermission })
+}
+
+// blamesKey reports whether the key is the likelier cause of what Stripe refuses: Stripe says so, or
+// no connected account was answered for since as many as the others are refused. Of one account
+// Stripe's reason is believed.
 func (c *census) blamesKey() bool {
-	answered := c.connected - len(c.refused) - len(c.left)
-	return len(c.refused) > 0 && len(c.refused) >= answered
+	others := c.connected - len(c.refused) - len(c.left)
+	if c.lacksPermission() {
+		return true
+	}
+	plausible := len(c.suspects) > 1 || len(c.suspects) == 1 && c.suspects[0].reason == 0
+	return plausible && len(c.suspects) >= others
+}
+
+// advice returns what is wrong with a key that blamesKey.
+func (c *census) advice() string {
+	switch {
+	case c.lacksPermission():
+		return ConnectAdvice
+	case c.restricted:
+		return "the key is not of the platform that these accounts are connected to, or it lacks the Connect permission Events: Read " +
+			"(Dashboard, Developers, API keys: the column for connected accounts)"
+	}
+	return "the key is not of the platform that these accounts are connected to"
 }
 
 // whole reports whether all accounts are compared, but for those that have disconnected.
@@ -284,7 +384,7 @@ func (c *census) err() error {
 	why := "they wait for their turn, or could not be read"
 	if c.blamesKey() {
 		left += len(c.refused)
-		why = "Stripe refuses calls that name a connected account; " + ConnectAdvice
+		why = "Stripe refuses calls that name a connected account; " + c.advice()
 	}
 	return partlyError(fmt.Sprintf("%d of %d accounts were not compared: %s", left, all, why))
 }

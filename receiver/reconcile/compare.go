@@ -3,6 +3,7 @@ package reconcile
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,12 +13,40 @@ import (
 	"tillhook/receiver/stripe"
 )
 
+// callError is a call for an account that failed, in contrast to what fails here.
+type callError struct{ error }
+
+func (e *callError) Unwrap() error { return e.error }
+
+// ownError is a failure of the key's own account while another account is compared.
+type ownError struct{ error }
+
+func (e *ownError) Unwrap() error { return e.error }
+
+// ownBetween compares the key's own account while another is compared, if that takes so long that
+// the own account's turn has come again.
+func (w *round) ownBetween(ctx context.Context, other *account) error {
+	if other.own() || w.request.Every == 0 || time.Since(w.ownAt) < w.request.Every {
+		return nil
+	}
+	most, left := w.most, w.until-w.spentToday()
+	w.share(false)
+	err := w.events(ctx, w.accounts[0])
+	w.ownAt = time.Now()
+	w.most, w.until = most, w.spentToday()+left
+	if err != nil && !errors.Is(err, errShare) {
+		return &ownError{err}
+	}
+	return nil
+}
+
 // events compares the events of one account.
 func (w *round) events(ctx context.Context, a *account) error {
 	now := w.now()
 	if a.checkpoint > now.Unix() {
 		a.checkpoint = 0 // a wrong clock has left it
 	}
+	a.answered = false
 	from := now.Add(-reach)
 	if w.request.Since > 0 {
 		from = now.Add(-min(w.request.Since, reach))
@@ -41,6 +70,9 @@ func (w *round) events(ctx context.Context, a *account) error {
 	slice := span.To - span.At // where little happens one call reads it all
 	typed := false
 	for span.At < span.To {
+		if err := w.ownBetween(ctx, a); err != nil {
+			return err
+		}
 		end := min(span.At+slice, span.To)
 		s, err := w.slice(ctx, a, span.At, end, typed)
 		if err != nil {
@@ -120,7 +152,12 @@ func (w *round) slice(ctx context.Context, a *account, from, to int64, typed boo
 			left = 1
 		}
 		pages, whole, err := w.pages(ctx, left, func(after string) (stripe.Page, error) {
-			return w.API.Events(ctx, a.Account, w.Livemode, types, from, to, after)
+			page, err := w.API.Events(ctx, a.Account, w.Livemode, types, from, to, after)
+			if err != nil {
+				return page, &callError{err}
+			}
+			a.answered = true
+			return page, nil
 		}, func(page stripe.Page) error {
 			for _, e := range page.Events {
 				s.newest = max(s.newest, e.Created)
@@ -135,6 +172,9 @@ func (w *round) slice(ctx context.Context, a *account, from, to int64, typed boo
 		})
 		s.pages += pages
 		switch {
+		case types == nil && (errors.Is(err, stripe.ErrNotStripe) || errors.Is(err, stripe.ErrCut)):
+			// What makes the page unreadable can be of a type that is not booked.
+			return w.slice(ctx, a, from, to, true)
 		case err != nil:
 			return s, err
 		case !whole && types == nil:

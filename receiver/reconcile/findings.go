@@ -114,10 +114,12 @@ func (c *census) finding(now time.Time) stripe.Finding {
 		f.Verdict = stripe.Fail
 		f.Sentence = fmt.Sprintf("%d of %s are not compared with Stripe: it refuses calls that name them (%s). "+
 			"What they miss is not fetched.", len(c.refused), plural(c.connected, "connected account"), some(c.refused))
-		f.Next = ConnectAdvice + "; give it that, or use a key of the platform, then: tillhook reconcile"
-		if c.connected == 1 {
-			f.Next += ". If the account has disconnected, nothing needs to be done: after 30 days it counts as disconnected"
-		}
+		f.Next = c.advice() + "; correct that, then: tillhook reconcile. Accounts that have disconnected count as such after 30 days"
+	case len(c.refused) > 0 && len(c.suspects) == len(c.refused):
+		f.Verdict = stripe.Warn
+		f.Sentence = fmt.Sprintf("Stripe refuses calls that name %s (%s).", plural(len(c.refused), "connected account"), some(c.refused))
+		f.Next = "see in the Dashboard (Connect) whether it has disconnected from the platform; it is asked ever more rarely. " +
+			"It counts as disconnected once Stripe has answered for another account for 24 hours, or after 30 days"
 	case len(c.refused) > 0:
 		f.Verdict = stripe.Warn
 		f.Sentence = fmt.Sprintf("Stripe refuses calls that name %s (%s), and answers for the others.",

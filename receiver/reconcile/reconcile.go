@@ -79,8 +79,10 @@ type Reconciler struct {
 	loaded bool // what the ledger remembers was read
 	known  bool // the key's account knows a recent delivery
 	spent  budget
-	kept   int64  // calls of today that the ledger counts
-	tried  uint64 // thin events up to this row were tried since the start, or since the day began
+	kept   int64 // calls of today that the ledger counts
+	// answeredAt is when Stripe last answered for a connected account, by our clock; 0 for never.
+	answeredAt int64
+	tried      uint64 // thin events up to this row were tried since the start, or since the day began
 }
 
 // miss is how many events a round found that had been missed.
@@ -207,7 +209,7 @@ func (r *Reconciler) Round(ctx context.Context, q Request) (report *Report, err 
 		return report, ctx.Err()
 	}
 	defer func() { r.turn <- struct{}{} }()
-	w := &round{Reconciler: r, request: q, report: report, pending: map[string]int64{}}
+	w := &round{Reconciler: r, request: q, report: report, pending: map[string]int64{}, begun: time.Now()}
 	if err := w.load(); err != nil {
 		r.conclude(ctx, w, err)
 		return report, err
@@ -226,6 +228,7 @@ func (r *Reconciler) Round(ctx context.Context, q Request) (report *Report, err 
 const (
 	lastSuccess = "reconcile-success" // when a round last compared everything
 	lastAudit   = "audit-success"     // when the endpoint was last looked up
+	lastAnswer  = "connected-answer"  // when Stripe last answered for a connected account
 )
 
 // load reads what the ledger remembers, once.
@@ -236,7 +239,7 @@ func (w *round) load() error {
 	var success, audit int64
 	var g gap
 	for name, value := range map[string]*int64{
-		lastSuccess: &success, lastAudit: &audit, gapFrom: &g.from, gapTo: &g.to, gapFound: &g.found,
+		lastSuccess: &success, lastAudit: &audit, lastAnswer: &w.answeredAt, gapFrom: &g.from, gapTo: &g.to, gapFound: &g.found,
 	} {
 		var err error
 		if *value, err = w.Ledger.Mark(name); err != nil {
@@ -246,8 +249,15 @@ func (w *round) load() error {
 	if err := w.loadBudget(); err != nil {
 		return err
 	}
+	list, err := w.readAccounts()
+	if err != nil {
+		return err
+	}
 	w.Metrics.Reconciled(time.Unix(success, 0))
 	w.Metrics.Audited(time.Unix(audit, 0))
+	if list[0].checkpoint != 0 { // something was compared before
+		w.setCensus(list)
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if success != 0 {
@@ -305,6 +315,8 @@ type round struct {
 	most     int64            // calls that may have been made today
 	until    int64            // calls that may have been made before the account under way has used its share
 	success  time.Time        // when the round had compared everything
+	begun    time.Time
+	ownAt    time.Time // when the key's own account was last compared
 }
 
 // now is the time up to which events can have been compared: by Stripe's clock or by ours,
@@ -319,6 +331,16 @@ func (r *Reconciler) now() time.Time {
 }
 
 func (w *round) run(ctx context.Context) (err error) {
+	if w.accounts, err = w.readAccounts(); err != nil {
+		return err
+	}
+	err = w.compare(ctx)
+	partly := w.countAccounts() // also after a failure: it shows which accounts wait
+	return cmp.Or(err, partly)
+}
+
+// compare audits the endpoint and compares the accounts.
+func (w *round) compare(ctx context.Context) error {
 	w.unshared(false)
 	// The audit comes first: its answer carries Stripe's time.
 	audit := w.examine(ctx)
@@ -326,13 +348,9 @@ func (w *round) run(ctx context.Context) (err error) {
 	if audit != nil && !errors.Is(audit, stripe.ErrNotStripe) && (!errors.As(audit, &answered) || answered.Refused()) {
 		return audit
 	}
-	if w.accounts, err = w.readAccounts(); err != nil {
-		return err
-	}
-	own := w.accounts[0]
 	w.share(false)
 	errs := []error{audit}
-	switch err := w.events(ctx, own); {
+	switch err := w.events(ctx, w.accounts[0]); {
 	case errors.Is(err, errShare):
 		errs = append(errs, fmt.Errorf("the account has more events than one round may read: %w; "+
 			"the rest follows with the next round", err))
@@ -341,8 +359,10 @@ func (w *round) run(ctx context.Context) (err error) {
 	default:
 		w.report.Accounts++
 	}
+	w.ownAt = time.Now()
 	if err := w.connected(ctx, w.accounts[1:]); err != nil {
-		if errs = append(errs, err); ctx.Err() != nil {
+		var own *ownError
+		if errs = append(errs, err); ctx.Err() != nil || errors.As(err, &own) {
 			return errors.Join(errs...)
 		}
 	}
@@ -353,8 +373,7 @@ func (w *round) run(ctx context.Context) (err error) {
 	if !w.request.DryRun && !errors.Is(errors.Join(errs...), errBudget) {
 		errs = append(errs, w.beyondEvents(ctx))
 	}
-	partly := w.countAccounts()
-	return cmp.Or(errors.Join(errs...), partly)
+	return errors.Join(errs...)
 }
 
 // countAccounts counts the accounts after they were compared, and returns an error if some are not.
@@ -362,16 +381,23 @@ func (w *round) countAccounts() error {
 	if w.request.DryRun {
 		return nil // it moves no checkpoint
 	}
-	c := takeCensus(w.accounts, w.now(), time.Now())
-	c.exhausted = w.spentToday() >= w.available(c.connected > 0)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.census = c
-	w.Metrics.Accounts(c.compared, len(c.refused)+len(c.left), c.waiting)
+	c := w.setCensus(w.accounts)
 	if w.request.Since > 0 {
 		return nil
 	}
 	return c.err()
+}
+
+// setCensus counts accounts and remembers the result.
+func (r *Reconciler) setCensus(list []*account) census {
+	c := takeCensus(list, r.answeredAt, r.now(), time.Now())
+	c.restricted = r.API.Restricted()
+	c.exhausted = r.spentToday() >= r.available(c.connected > 0)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.census = c
+	r.Metrics.Accounts(c.compared, len(c.refused)+len(c.left), c.waiting)
+	return c
 }
 
 // examine audits the endpoint. That the key may not see endpoints does not keep a round from its events.

@@ -1,0 +1,289 @@
+package reconcile_test
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"tillhook/receiver/reconcile"
+	"tillhook/receiver/stripe"
+	"tillhook/receiver/stripe/stripetest"
+)
+
+// An account that cannot be read keeps no other from being compared.
+func TestAnUnreadableAccount(t *testing.T) {
+	for name, fault := range map[string]stripetest.Fault{
+		"cut":         {Cut: true},
+		"gateway":     {HTML: true},
+		"blocked":     {HTML: true, Status: 403},
+		"slow":        {Slow: 40 * time.Second},
+		"bad request": {Status: 400},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inDays(t, func(t *testing.T, s *shop) {
+				ids := s.connect(10)
+				s.run(3*time.Hour, nil)
+				fault.Path, fault.Account = "/v1/events", ids[3]
+				s.account.Fail(slices.Repeat([]stripetest.Fault{fault}, 5000)...)
+				asked := 0
+				s.account.Seen(func(c stripetest.Call) {
+					if c.Account == ids[3] {
+						asked++
+					}
+				})
+				made := 0
+				s.run(12*time.Hour, func(now time.Time) {
+					made++
+					s.account.AddEvent(payment(made, "payment_intent.succeeded", now.Unix()-1), ids[8])
+				})
+				if n := int(s.events()) - 11; n < made-8 {
+					t.Errorf("%d of %d events of another account were recovered", n, made)
+				}
+				if asked > 5*2*6 {
+					t.Errorf("it was asked %d times in 12 hours", asked)
+				}
+				if got := s.metric("reconcile_accounts"); !slices.Contains(got, `{state="waiting"} 1`) || !slices.Contains(got, `{state="refused"} 0`) {
+					t.Errorf("the metric is %v", got)
+				}
+			})
+		})
+	}
+}
+
+// Where the accounts of a platform fail one after the other, the round ends.
+func TestThreeUnreadableAccounts(t *testing.T) {
+	inDays(t, func(t *testing.T, s *shop) {
+		ids := s.connect(10)
+		for _, id := range ids {
+			s.account.Fail(slices.Repeat([]stripetest.Fault{{Path: "/v1/events", Account: id, Status: 400}}, 10)...)
+		}
+		asked := map[string]bool{}
+		s.account.Seen(func(c stripetest.Call) { asked[c.Account] = true })
+		if _, err := s.Round(t.Context(), reconcile.Request{}); err == nil || len(asked) != 4 {
+			t.Errorf("%d accounts were asked: %v", len(asked), err)
+		}
+	})
+}
+
+// An untyped page that cannot be read is read by the types that are booked.
+func TestAnUnreadablePage(t *testing.T) {
+	inDays(t, func(t *testing.T, s *shop) {
+		ids := s.connect(1)
+		s.account.AddEvent(payment(1, "payment_intent.succeeded", time.Now().Unix()-100), ids[0])
+		s.account.Fail(slices.Repeat([]stripetest.Fault{{Path: "/v1/events", Account: ids[0], Cut: true}}, 5)...)
+		if report := s.round(reconcile.Request{}); report.Recovered != 1 {
+			t.Errorf("the round said %+v", report)
+		}
+	})
+}
+
+// A key that is revoked during a round refuses no account.
+func TestAKeyRevokedDuringARound(t *testing.T) {
+	inDays(t, func(t *testing.T, s *shop) {
+		ids := s.connect(50)
+		s.run(2*time.Hour, nil)
+		success := s.mark("reconcile-success")
+		key, calls := s.account.Key, 0
+		s.account.Before(func(_ int, r *http.Request) {
+			if r.Header.Get("Stripe-Account") == "" {
+				return
+			}
+			if calls++; calls == 30 {
+				s.account.Key = "rk_test_revoked"
+			}
+		})
+		report, err := s.Round(t.Context(), reconcile.Request{})
+		if err == nil || !strings.Contains(err.Error(), "401") || len(report.Problems) != 0 {
+			t.Errorf("the round said %+v, %v", report, err)
+		}
+		for _, id := range ids {
+			if s.mark("refused-since/"+id) != 0 {
+				t.Errorf("%s counts as refused", id)
+			}
+		}
+		if s.mark("reconcile-success") != success {
+			t.Error("the round counts as a success")
+		}
+		s.account.Key = key
+		if report := s.round(reconcile.Request{}); report.Accounts != 51 {
+			t.Errorf("with the key the round said %+v", report)
+		}
+	})
+}
+
+// One of two accounts that has left is no fault of the key, nor does the only one keep rounds from
+// succeeding.
+func TestOneOfFewLeft(t *testing.T) {
+	for _, n := range []int{1, 2} {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			inDays(t, func(t *testing.T, s *shop) {
+				ids := s.connect(n)
+				s.run(3*time.Hour, nil)
+				s.account.Refuse(ids[n-1])
+				s.run(20*time.Hour, nil)
+				if f := s.finding("reconcile_accounts"); f.Verdict != stripe.Warn || strings.Contains(f.Next, "permission") {
+					t.Errorf("it is told as %+v", f)
+				}
+				if age := time.Now().Unix() - s.mark("reconcile-success"); age > 3600 {
+					t.Errorf("the last success was %d s ago", age)
+				}
+			})
+		})
+	}
+}
+
+// A refusal for want of a permission is the key's fault, also where there is one account.
+func TestAKeyThatLacksAPermission(t *testing.T) {
+	inDays(t, func(t *testing.T, s *shop) {
+		ids := s.connect(1)
+		s.run(2*time.Hour, nil)
+		s.options.API.Transport = unpermitted{s.account}
+		s.run(2*time.Hour, nil)
+		if f := s.finding("reconcile_accounts"); f.Verdict != stripe.Fail || !strings.Contains(f.Next, "Connect permission Events: Read") {
+			t.Errorf("it is told as %+v", f)
+		}
+		if s.mark("refused-since/"+ids[0]) == 0 {
+			t.Error("the account does not count as refused")
+		}
+	})
+}
+
+// unpermitted is a Stripe whose key lacks the permission to read connected accounts.
+type unpermitted struct{ http.RoundTripper }
+
+func (u unpermitted) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Header.Get("Stripe-Account") == "" {
+		return u.RoundTripper.RoundTrip(r)
+	}
+	return answerWith(r, 403, `{"error":{"type":"invalid_request_error","message":"The provided key does not have the required permissions for this endpoint. Having the 'rak_event_read' permission would allow this request to continue."}}`)
+}
+
+// answerWith answers a request in Stripe's place.
+func answerWith(r *http.Request, status int, body string) (*http.Response, error) {
+	w := httptest.NewRecorder()
+	w.WriteHeader(status)
+	fmt.Fprint(w, body)
+	resp := w.Result()
+	resp.Request = r
+	return resp, nil
+}
+
+// After an outage of the permission all accounts are asked at once, and none counts as
+// disconnected for the time of the outage.
+func TestAPermissionThatComesBack(t *testing.T) {
+	inDays(t, func(t *testing.T, s *shop) {
+		ids := s.connect(20)
+		s.run(2*time.Hour, nil)
+		s.account.Refuse()
+		s.run(40*time.Hour, nil)
+		s.account.Refuse(ids[5])
+		body := payment(800000, "payment_intent.succeeded", time.Now().Unix()-60)
+		s.deliver([]byte(strings.Replace(string(body), `"livemode"`, `"account":"acct_new","livemode"`, 1)))
+		s.run(50*time.Minute, nil)
+		if got := s.metric("reconcile_accounts"); !slices.Contains(got, `{state="compared"} 21`) || !slices.Contains(got, `{state="refused"} 1`) {
+			t.Errorf("the metric is %v", got)
+		}
+		if f := s.finding("reconcile_accounts"); strings.Contains(f.Sentence, "count as disconnected") {
+			t.Errorf("it is told as %+v", f)
+		}
+	})
+}
+
+// An account that comes back with more events than a round may read is no longer refused.
+func TestBackWithABacklog(t *testing.T) {
+	inDays(t, func(t *testing.T, s *shop) {
+		s.options.Calls = 300
+		s.Reconciler = reconcile.New(s.options)
+		ids := s.connect(4)
+		s.run(2*time.Hour, nil)
+		s.account.Refuse(ids[0])
+		s.every = 6 * time.Hour
+		s.run(3*24*time.Hour, nil)
+		for i := range 30000 {
+			s.account.AddEvent(payment(i, "payment_intent.succeeded", time.Now().Add(-2*24*time.Hour).Unix()+int64(i)*5), ids[0])
+		}
+		s.account.Accept()
+		s.run(30*time.Hour, nil)
+		if s.mark("refused-since/"+ids[0]) != 0 || s.events() < 100 {
+			t.Errorf("it counts as refused; %d events are in the ledger", s.events())
+		}
+	})
+}
+
+// A restart after the day's calls were used up still shows how the accounts stand.
+func TestARestartOnAUsedUpDay(t *testing.T) {
+	inDays(t, func(t *testing.T, s *shop) {
+		s.options.Calls = 2000
+		s.Reconciler = reconcile.New(s.options)
+		s.connect(300)
+		s.run(14*time.Hour, nil)
+		before := s.metric("reconcile_accounts")
+		s.options.Metrics = newMetrics()
+		s.Reconciler = reconcile.New(s.options)
+		s.run(10*time.Minute, nil)
+		if after := s.metric("reconcile_accounts"); !slices.Equal(before, after) {
+			t.Errorf("the metric was %v and is %v", before, after)
+		}
+		if f := s.finding("reconcile_budget"); !strings.Contains(f.Sentence, "of 301 accounts wait until then") {
+			t.Errorf("it is told as %+v", f)
+		}
+	})
+}
+
+// delayed answers late.
+type delayed struct {
+	http.RoundTripper
+	by time.Duration
+}
+
+func (d delayed) RoundTrip(r *http.Request) (*http.Response, error) {
+	time.Sleep(d.by)
+	return d.RoundTripper.RoundTrip(r)
+}
+
+// While another account's backlog is read, the key's own account is compared in its turn.
+func TestTheOwnAccountBesideABacklog(t *testing.T) {
+	inDays(t, func(t *testing.T, s *shop) {
+		ids := s.connect(3)
+		s.options.API.Transport = delayed{s.account, 6 * time.Second}
+		for i := range 20000 {
+			s.account.AddEvent(payment(i, "payment_intent.succeeded", time.Now().Add(-25*24*time.Hour).Unix()+int64(i)*100), ids[0])
+		}
+		last, longest := time.Now(), time.Duration(0)
+		s.account.Seen(func(c stripetest.Call) {
+			if c.Path == "/v1/events" && c.Account == "" {
+				longest, last = max(longest, time.Since(last)), time.Now()
+			}
+		})
+		s.run(3*time.Hour, nil)
+		if longest > 20*time.Minute {
+			t.Errorf("the own account waited for %s", longest)
+		}
+		if n := s.events(); n < 20000 {
+			t.Errorf("%d events are in the ledger", n)
+		}
+	})
+}
+
+// An account that is refused is asked less and less also where our clock is ahead of Stripe's.
+func TestARefusalAndAClockAhead(t *testing.T) {
+	inDays(t, func(t *testing.T, s *shop) {
+		ids := s.connect(3)
+		s.account.SetNow(func() time.Time { return time.Now().Add(-6 * time.Hour) })
+		s.account.Refuse(ids[1])
+		calls := 0
+		s.account.Seen(func(c stripetest.Call) {
+			if c.Account == ids[1] {
+				calls++
+			}
+		})
+		s.run(5*time.Hour, nil)
+		if calls < 3 || calls > 5 {
+			t.Errorf("in 5 hours it was asked %d times", calls)
+		}
+	})
+}
