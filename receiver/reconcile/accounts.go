@@ -48,12 +48,14 @@ type account struct {
 	checkpoint int64 // all events created before it have been compared
 	daily      int64 // when the large overlap was last read
 	newest     int64 // when the newest event that Stripe lists was created
+	seen       int64 // when the ledger first knew of it, about
 	objects    int64 // when its objects were last listed
 	refused    int64 // since when calls for it fail; 0 while they succeed
 	asked      int64 // when it was last asked since then
 	status     int64 // the HTTP status of the last refusal; 0 for another failure
 	reason     int64 // of the last refusal; 0 where Stripe gives none of those above
 
+	misdated bool // the ledger's checkpoint was of the future
 	answered bool // the comparison under way, or the last one, had an answer from Stripe
 
 	kept map[string]int64 // what the ledger holds of these, by name
@@ -77,6 +79,7 @@ func (a *account) fields() map[string]*int64 {
 		"reconciled-daily/" + a.ID:   &a.daily,
 		"reconciled-newest/" + a.ID:  &a.newest,
 		"reconciled-objects/" + a.ID: &a.objects,
+		"reconciled-seen/" + a.ID:    &a.seen,
 		"refused-since/" + a.ID:      &a.refused,
 		"refused-asked/" + a.ID:      &a.asked,
 		"refused-status/" + a.ID:     &a.status,
@@ -105,7 +108,11 @@ func (r *Reconciler) readAccounts() ([]*account, error) {
 			a.kept[name] = *value
 			if *value > ours {
 				*value = 0
+				a.misdated = a.misdated || value == &a.checkpoint
 			}
+		}
+		if a.seen == 0 {
+			a.seen = ours
 		}
 	}
 	slices.SortStableFunc(list[1:], func(a, b *account) int { return cmp.Compare(a.checkpoint, b.checkpoint) })
@@ -129,6 +136,10 @@ func (a *account) due(now, ours time.Time, every time.Duration, spare bool) bool
 	}
 	return since(a.checkpoint)-unsettled >= pause-every/2
 }
+
+// maxDrift bounds, in seconds, by how much times are moved to keep the order of what happens within a
+// second.
+const maxDrift = 60
 
 // maxFailures accounts in a row that cannot be read end the comparison: then it is not their fault.
 const maxFailures = 3
@@ -167,11 +178,11 @@ func (w *round) connected(ctx context.Context, list []*account) error {
 				}
 			}
 			failures = 0
-			a.fail(refused)
+			a.fail(refused, w.answeredAt)
 			w.note(a)
 			w.problem("refused/"+a.ID, "account %s is left out: %v", a, err)
 		default:
-			a.fail(nil)
+			a.fail(nil, w.answeredAt)
 			w.note(a)
 			w.problem("unread/"+a.ID, "account %s could not be read, and is asked again later: %v", a, err)
 			errs = append(errs, &accountError{a.ID, err})
@@ -206,7 +217,12 @@ func (w *round) turns(list []*account) []*account {
 func (w *round) answer(a *account, list, queue []*account) (more []*account) {
 	before, now := w.answeredAt, time.Now().Unix()
 	w.answeredAt = now
-	w.noteMark(lastAnswer, now)
+	for _, other := range list { // an answer in the same second as a refusal comes after it
+		if other.refused-now < maxDrift {
+			w.answeredAt = max(w.answeredAt, other.refused)
+		}
+	}
+	w.noteMark(lastAnswer, w.answeredAt)
 	if a.refused != 0 {
 		a.refused, a.asked, a.status, a.reason = 0, 0, 0, 0
 		w.note(a)
@@ -215,7 +231,7 @@ func (w *round) answer(a *account, list, queue []*account) (more []*account) {
 		if other == a || !other.out() || other.refused <= before || other.refused >= w.begun.Unix() {
 			continue
 		}
-		other.refused, other.asked = now, 0
+		other.refused, other.asked = w.answeredAt, 0
 		w.note(other)
 		if !slices.Contains(queue, other) {
 			more = append(more, other)
@@ -254,12 +270,16 @@ func (w *round) probe(list []*account, every time.Duration) *account {
 }
 
 // fail remembers that a call for the account failed: Stripe refused it or, where refused is nil, it
-// failed otherwise.
-func (a *account) fail(refused *stripe.APIError) {
+// failed otherwise. answered is when Stripe last answered for a connected account: a failure in the
+// same second comes after it.
+func (a *account) fail(refused *stripe.APIError, answered int64) {
 	now := time.Now().Unix()
 	a.asked = now
 	if a.refused == 0 {
 		a.refused = now
+		if answered-now < maxDrift {
+			a.refused = max(now, answered+1)
+		}
 	}
 	a.status, a.reason = 0, 0
 	switch {

@@ -77,6 +77,16 @@ func (w *round) unshared(connected bool) {
 	w.until = w.most
 }
 
+// beyond sets the bound for what no list of events tells. Of the reserve of the key's own account it
+// leaves half to the comparison of events.
+func (w *round) beyond(connected bool) {
+	w.unshared(true)
+	if !connected {
+		w.most += (w.available(false) - w.most) / 2
+		w.until = w.most
+	}
+}
+
 // exhausted reports whether not even the key's own account can be compared today.
 func (r *Reconciler) exhausted() bool {
 	r.mu.Lock()

@@ -45,6 +45,7 @@ func (w *round) events(ctx context.Context, a *account) error {
 	now := w.now()
 	if a.checkpoint > now.Unix() {
 		a.checkpoint = 0 // a wrong clock has left it
+		a.misdated = true
 	}
 	a.answered = false
 	from := now.Add(-reach)
@@ -55,8 +56,17 @@ func (w *round) events(ctx context.Context, a *account) error {
 		if now.Unix()-a.daily >= secondsADay || a.daily > now.Unix() {
 			back = dailyOverlap
 		}
-		w.findGap(a, from)
+		w.findGap(a, a.checkpoint, from)
 		from = latest(from, time.Unix(a.checkpoint, 0).Add(-back))
+	}
+	if w.request.Since == 0 && a.checkpoint == 0 && !a.misdated {
+		begin, err := w.beginning(a)
+		if err != nil {
+			return err
+		}
+		if begin != 0 {
+			w.findGap(a, begin, from)
+		}
 	}
 	// Where our clock is behind Stripe's, what Stripe calls the present is listed, too.
 	to := latest(now, w.API.Now())

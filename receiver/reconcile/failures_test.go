@@ -224,10 +224,14 @@ func TestARestartOnAUsedUpDay(t *testing.T) {
 		before := s.metric("reconcile_accounts")
 		s.options.Metrics = newMetrics()
 		s.Reconciler = reconcile.New(s.options)
-		s.run(10*time.Minute, nil)
-		if after := s.metric("reconcile_accounts"); !slices.Equal(before, after) {
-			t.Errorf("the metric was %v and is %v", before, after)
+		shows := func(when string) {
+			if after := s.metric("reconcile_accounts"); !slices.Equal(before, after) {
+				t.Errorf("the metric was %v and %s is %v", before, when, after)
+			}
 		}
+		s.account.Before(func(int, *http.Request) { shows("during the first round") })
+		s.run(10*time.Minute, nil)
+		shows("after it")
 		if f := s.finding("reconcile_budget"); !strings.Contains(f.Sentence, "of 301 accounts wait until then") {
 			t.Errorf("it is told as %+v", f)
 		}
@@ -286,4 +290,62 @@ func TestARefusalAndAClockAhead(t *testing.T) {
 			t.Errorf("in 5 hours it was asked %d times", calls)
 		}
 	})
+}
+
+// A day whose calls for connected accounts are used up leaves some for what the own account's list
+// of events does not tell.
+func TestAThinEventOnAUsedUpDay(t *testing.T) {
+	inDays(t, func(t *testing.T, s *shop) {
+		s.options.Calls = 2000
+		s.Reconciler = reconcile.New(s.options)
+		s.connect(300)
+		s.run(8*time.Hour, nil)
+		for _, account := range []string{`"acct_000"`, "null"} {
+			s.deliver(fmt.Appendf(nil, `{"id":"evt_thin_%d","object":"v2.core.event","type":"v1.payment_intent.succeeded","livemode":false,`+
+				`"created":"2000-01-01T00:00:00.000Z","context":%s,"related_object":{"id":"pi_thin","type":"payment_intent"}}`, len(account), account))
+		}
+		s.account.Put(fmt.Appendf(nil, `{"id":"pi_thin","object":"payment_intent","status":"succeeded","amount":4900,"amount_received":4900,`+
+			`"currency":"eur","created":%d,"latest_charge":null}`, time.Now().Unix()-50), "")
+		s.run(time.Hour, nil)
+		if e, err := s.books.Event("evt_thin_4"); err != nil || e.Quarantine != nil {
+			t.Errorf("the own account's is %+v, %v", e, err)
+		}
+		if e, err := s.books.Event("evt_thin_10"); err != nil || e.Quarantine == nil {
+			t.Errorf("the connected account's is %+v, %v", e, err)
+		}
+		if n := s.mark("reconcile-calls"); n >= 2000 {
+			t.Errorf("%d calls were made", n)
+		}
+	})
+}
+
+// An account that was never compared is missing from the time that it is known.
+func TestAKeyThatComesAfterFortyDays(t *testing.T) {
+	for _, what := range []string{"own", "connected"} {
+		t.Run(what, func(t *testing.T) {
+			inDays(t, func(t *testing.T, s *shop) {
+				s.connect(1)
+				s.every = 12 * time.Hour
+				key := s.account.Key
+				if what == "own" {
+					s.account.Key = "rk_test_other"
+				}
+				s.account.Refuse()
+				s.run(40*24*time.Hour, nil)
+				s.account.Key = key
+				s.account.Accept()
+				report := s.round(reconcile.Request{})
+				last := report.Gaps[len(report.Gaps)-1]
+				if wrong := last.To - last.From - 10*86400; wrong < -3600 || wrong > 3600 || (len(report.Gaps) == 2) != (what == "own") {
+					t.Errorf("the gaps are %+v", report.Gaps)
+				}
+				if f := s.finding("reconcile_gap"); !strings.Contains(f.Sentence, "(10 days)") {
+					t.Errorf("it is told as %+v", f)
+				}
+				if report := s.round(reconcile.Request{}); len(report.Gaps) != 0 {
+					t.Errorf("the next round has the gaps %+v", report.Gaps)
+				}
+			})
+		})
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"tillhook/ledger"
 	"tillhook/receiver/stripe"
 )
 
@@ -23,13 +24,29 @@ const (
 	gapFound = "gap-found"
 )
 
-// findGap reports and remembers the time between an account's checkpoint and the oldest event that
-// Stripe lists.
-func (w *round) findGap(a *account, oldest time.Time) {
-	if a.checkpoint >= oldest.Unix() {
+// beginning returns when the ledger first knew of an account that was never compared; 0 where that
+// is not known. For the key's own account that is when the ledger's first row came.
+func (w *round) beginning(a *account) (int64, error) {
+	if !a.own() {
+		return a.seen, nil
+	}
+	page, _, err := w.Ledger.Events(ledger.EventQuery{Below: firstRow + 1, Limit: 1})
+	if err != nil || len(page) == 0 {
+		return 0, err
+	}
+	return int64(page[0].Received), nil
+}
+
+// firstRow is the sequence of a ledger's first row.
+const firstRow = 1
+
+// findGap reports and remembers the time between one up to which an account was compared, or from
+// which it is known, and the oldest event that Stripe lists.
+func (w *round) findGap(a *account, begin int64, oldest time.Time) {
+	if begin >= oldest.Unix() {
 		return
 	}
-	found := Gap{a.ID, a.checkpoint, oldest.Unix()}
+	found := Gap{a.ID, begin, oldest.Unix()}
 	w.report.Gaps = append(w.report.Gaps, found)
 	w.problem("gap/"+a.ID,
 		"the events of %s from %s to %s can no longer be compared: Stripe lists those of the last 30 days", a, stamp(found.From), stamp(found.To))

@@ -25,17 +25,28 @@ const (
 	maxThin = 200
 )
 
-const dailyDoubts = "doubts-day"
+const (
+	dailyDoubts     = "doubts-day" // of the key's own account
+	dailyDoubtsElse = "doubts-day-connected"
+)
 
-// beyondEvents resolves thin events, and once a day doubts payments and lists objects.
+// beyondEvents resolves thin events, and once a day doubts payments and lists objects. What has no
+// calls left does not keep from it what has: the key's own account has a reserve.
 func (w *round) beyondEvents(ctx context.Context) error {
-	if err := w.thin(ctx); err != nil {
-		return err
+	var errs []error
+	for _, do := range []func(context.Context) error{
+		w.thin,
+		func(ctx context.Context) error { return w.daily(ctx, dailyDoubts, w.doubts(false)) },
+		w.lists,
+		func(ctx context.Context) error { return w.daily(ctx, dailyDoubtsElse, w.doubts(true)) },
+	} {
+		if err := do(ctx); err != nil {
+			if errs = append(errs, err); !errors.Is(err, errBudget) {
+				break
+			}
+		}
 	}
-	if err := w.daily(ctx, dailyDoubts, w.doubts); err != nil {
-		return err
-	}
-	return w.lists(ctx)
+	return errors.Join(errs...)
 }
 
 // daily does what is due once a day, unless it was done to its end today.
@@ -58,6 +69,7 @@ func (w *round) lists(ctx context.Context) error {
 		if !a.listing() {
 			continue
 		}
+		w.beyond(!a.own())
 		now := w.now()
 		since := now.Add(-nightlyReach)
 		if last := time.Unix(a.objects, 0).Add(-overlap); a.objects != 0 && last.Before(since) {
@@ -115,53 +127,74 @@ func (w *round) thin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := w.resolve(ctx, held); err != nil {
-		return err
+	var used error // of the connected accounts: those of the own account behind them are tried all the same
+	for _, id := range held {
+		switch err := w.resolve(ctx, id, used != nil); {
+		case errors.Is(err, errConnected):
+			used = err
+		case err != nil:
+			return err
+		}
 	}
 	w.tried = until
-	return nil
+	return used
 }
 
-func (w *round) resolve(ctx context.Context, held []string) error {
-	for _, id := range held {
-		body, err := w.Ledger.Body(id)
-		if err != nil {
-			return err
-		}
-		record, err := w.Ledger.Event(id)
-		if err != nil {
-			return err
-		}
-		related := stripe.Related(body)
-		if snapshot := stripe.Decode(body, w.Livemode).Snapshot; snapshot != "" {
-			booked, err := w.snapshot(ctx, string(record.Account), snapshot)
-			if err != nil && (related == "" || !skippable(err)) && !w.goesOn(err, "thin event "+id) {
-				return err
-			}
-			if booked {
-				continue
-			}
-		}
-		if related == "" {
-			continue // it is about nothing that is folded
-		}
-		object, err := w.fetch(ctx, string(record.Account), related)
-		if err != nil {
-			if !w.goesOn(err, "thin event "+id) {
-				return err
-			}
-			continue
-		}
-		e := stripe.Resolve(body, w.Livemode, object)
-		if e.Quarantine != "" {
-			continue
-		}
-		e.Source, e.Received = record.Source, time.Now() // it came as it came
-		if _, err := w.append(ctx, e); err != nil {
-			return err
-		}
-		w.report.Resolved++
+// errConnected is wrapped where there are no calls left for connected accounts.
+var errConnected = fmt.Errorf("%w for connected accounts", errBudget)
+
+// resolve resolves one thin event. ownOnly says to leave out one of a connected account.
+func (w *round) resolve(ctx context.Context, id string, ownOnly bool) error {
+	body, err := w.Ledger.Body(id)
+	if err != nil {
+		return err
 	}
+	record, err := w.Ledger.Event(id)
+	if err != nil {
+		return err
+	}
+	connected := record.Account != ""
+	if w.beyond(connected); connected && ownOnly {
+		return nil
+	}
+	err = w.resolveRecord(ctx, record, body)
+	if connected && errors.Is(err, errBudget) {
+		return errConnected
+	}
+	return err
+}
+
+func (w *round) resolveRecord(ctx context.Context, record *ledger.EventRecord, body []byte) error {
+	what := "thin event " + record.ID
+	related := stripe.Related(body)
+	if snapshot := stripe.Decode(body, w.Livemode).Snapshot; snapshot != "" {
+		booked, err := w.snapshot(ctx, string(record.Account), snapshot)
+		if err != nil && (related == "" || !skippable(err)) && !w.goesOn(err, what) {
+			return err
+		}
+		if booked {
+			return nil
+		}
+	}
+	if related == "" {
+		return nil // it is about nothing that is folded
+	}
+	object, err := w.fetch(ctx, string(record.Account), related)
+	if err != nil {
+		if w.goesOn(err, what) {
+			return nil
+		}
+		return err
+	}
+	e := stripe.Resolve(body, w.Livemode, object)
+	if e.Quarantine != "" {
+		return nil
+	}
+	e.Source, e.Received = record.Source, time.Now() // it came as it came
+	if _, err := w.append(ctx, e); err != nil {
+		return err
+	}
+	w.report.Resolved++
 	return nil
 }
 
@@ -225,26 +258,33 @@ func (w *round) take(ctx context.Context, e *ledger.Event) error {
 	return err
 }
 
-// doubts fetches payments that may stand otherwise at Stripe.
-func (w *round) doubts(ctx context.Context) error {
-	now := w.API.Now()
-	list, err := w.Ledger.Doubts(ctx, now.Add(-doubtsReach), now, maxDoubts)
-	if err != nil {
-		return err
-	}
-	for _, d := range list {
-		if d.Kind == ledger.DoubtRefunds {
-			err = w.takeAll(ctx, func(after string) (stripe.Page, error) {
-				return w.API.RefundsOf(ctx, w.named(d.Account), w.Livemode, d.Charge, after)
-			})
-		} else {
-			_, err = w.fetch(ctx, d.Account, d.Payment)
-		}
-		if err != nil && !w.goesOn(err, fmt.Sprintf("payment %s (%s)", d.Payment, d.Kind)) {
+// doubts fetches payments that may stand otherwise at Stripe: those of connected accounts, or those
+// of the key's own.
+func (w *round) doubts(connected bool) func(ctx context.Context) error {
+	return func(ctx context.Context) error {
+		now := w.API.Now()
+		list, err := w.Ledger.Doubts(ctx, now.Add(-doubtsReach), now, maxDoubts)
+		if err != nil {
 			return err
 		}
+		w.beyond(connected)
+		for _, d := range list {
+			if (d.Account != "") != connected {
+				continue
+			}
+			if d.Kind == ledger.DoubtRefunds {
+				err = w.takeAll(ctx, func(after string) (stripe.Page, error) {
+					return w.API.RefundsOf(ctx, w.named(d.Account), w.Livemode, d.Charge, after)
+				})
+			} else {
+				_, err = w.fetch(ctx, d.Account, d.Payment)
+			}
+			if err != nil && !w.goesOn(err, fmt.Sprintf("payment %s (%s)", d.Payment, d.Kind)) {
+				return err
+			}
+		}
+		return nil
 	}
-	return nil
 }
 
 // list reads the objects of a kind that were created since.

@@ -249,6 +249,9 @@ func (w *round) load() error {
 	if err := w.loadBudget(); err != nil {
 		return err
 	}
+	if w.answeredAt > time.Now().Unix()+maxDrift {
+		w.answeredAt = 0 // a wrong clock has left it
+	}
 	list, err := w.readAccounts()
 	if err != nil {
 		return err
@@ -334,6 +337,9 @@ func (w *round) run(ctx context.Context) (err error) {
 	if w.accounts, err = w.readAccounts(); err != nil {
 		return err
 	}
+	for _, a := range w.accounts {
+		w.note(a) // when it was first seen
+	}
 	err = w.compare(ctx)
 	partly := w.countAccounts() // also after a failure: it shows which accounts wait
 	return cmp.Or(err, partly)
@@ -368,9 +374,11 @@ func (w *round) compare(ctx context.Context) error {
 	}
 	w.unshared(true)
 	if err := w.recognise(ctx); err != nil {
-		return errors.Join(append(errs, err)...)
+		if errs = append(errs, err); !errors.Is(err, errBudget) {
+			return errors.Join(errs...)
+		}
 	}
-	if !w.request.DryRun && !errors.Is(errors.Join(errs...), errBudget) {
+	if !w.request.DryRun {
 		errs = append(errs, w.beyondEvents(ctx))
 	}
 	return errors.Join(errs...)
