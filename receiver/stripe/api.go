@@ -322,7 +322,7 @@ func (a *API) await(ctx context.Context, path string) error {
 	now := time.Now()
 	if left := a.barred.Sub(now); left > longestPause {
 		a.mu.Unlock()
-		return fmt.Errorf("not called for %s: %w for %s yet", path, ErrBarred, left.Round(time.Second))
+		return fmt.Errorf("not called for %s: Stripe %w for %s yet", path, ErrBarred, left.Round(time.Second))
 	}
 	at := a.next
 	if at.Before(a.barred) {
@@ -463,7 +463,7 @@ func (a *API) page(ctx context.Context, path string, account Account, params url
 var ErrCut = errors.New("was cut short or is no JSON")
 
 // ErrBarred is wrapped by errors of calls that were not made because Stripe asked for a pause.
-var ErrBarred = errors.New("Stripe asked to wait")
+var ErrBarred = errors.New("asked to wait")
 
 // ErrNotStripe is wrapped by errors about answers that are not in the form that Stripe documents.
 var ErrNotStripe = errors.New("it is not what Stripe documents; is STRIPE_API_BASE right?")

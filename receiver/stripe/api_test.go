@@ -552,3 +552,15 @@ func startMock(t *testing.T, path string) (address string) {
 	t.Fatalf("stripe-mock does not listen: %s", said.Bytes())
 	return ""
 }
+
+// An account that the key has no access to is told from a permission that the key lacks.
+func TestReasonsOfARefusal(t *testing.T) {
+	gone := &stripe.APIError{Path: "/v1/events", Status: 403, Code: "account_invalid", Message: "The provided key does not have access to account 'acct_7'."}
+	if !gone.NoAccess() || gone.LacksPermission() || gone.Permission() != "" {
+		t.Errorf("an account that left: %v", gone)
+	}
+	lacking := &stripe.APIError{Path: "/v1/events", Status: 403, Message: "Having the 'rak_event_read' permission would allow this request to continue."}
+	if lacking.NoAccess() || !lacking.LacksPermission() || lacking.Permission() != "Events: Read" {
+		t.Errorf("a permission: %v", lacking)
+	}
+}
