@@ -148,25 +148,31 @@ func (x *Export) entries(w io.Writer) (err error) {
 	})
 }
 
-// present adds the entries of the payments as they are, of the seconds that are asked for only.
+// present adds the entries of the payments as they are. It reads each payment once, however many entries it has: the
+// index names those that moved money between the bounds.
 func (x *Export) present(s *sorter) error {
-	return x.l.walkIndex(x.query.From, x.query.To, func(tx *txn, at int64, id string, _ []byte) error {
-		f, err := readState(tx, id)
-		if err != nil {
-			return err
-		}
-		if f == nil {
-			return fmt.Errorf("%w: payment %.80s is missing and has entries", ErrCorrupt, id)
-		}
-		for i := range f.entries {
-			if f.entries[i].At == at {
-				if err := s.add(lineKey(&f.entries[i], id, firstPass), x.entryLine(f, &f.entries[i], 1, "")); err != nil {
-					return err
-				}
-			}
-		}
-		return nil
+	ids := &sorter{open: x.l.tempFile}
+	err := x.l.walkIndex(x.query.From, x.query.To, func(_ *txn, at int64, id string, _ []byte) error {
+		return ids.add([]byte(id), timeKey(at, id))
 	})
+	if err == nil {
+		err = x.eachOf(ids, func(tx *txn, r record) error {
+			id := string(r.key)
+			f, err := readState(tx, id)
+			if err != nil {
+				return err
+			}
+			if f == nil { // it has become part of another payment meanwhile, or the ledger is damaged
+				listed, err := get(tx, bucketEntries, r.line)
+				if err == nil && listed != nil {
+					err = fmt.Errorf("%w: payment %.80s is missing and has entries", ErrCorrupt, id)
+				}
+				return err
+			}
+			return x.add(s, f, firstPass)
+		})
+	}
+	return errors.Join(err, ids.close())
 }
 
 // asOf adds the entries of the payments as they were.
@@ -215,7 +221,8 @@ func (x *Export) differences(s *sorter, since uint64) error {
 	ids := &sorter{open: x.l.tempFile}
 	err := x.l.touched(since, x.now, func(_ *txn, id string) error { return ids.add([]byte(id), nil) })
 	if err == nil {
-		err = x.eachOf(ids, func(tx *txn, id string) error {
+		err = x.eachOf(ids, func(tx *txn, r record) error {
+			id := string(r.key)
 			before, err := x.l.past(tx, since).payment(id)
 			if err != nil {
 				return err
@@ -230,22 +237,29 @@ func (x *Export) differences(s *sorter, since uint64) error {
 	return errors.Join(err, ids.close())
 }
 
-// eachOf visits each id once, in transactions that are short.
-func (x *Export) eachOf(ids *sorter, visit func(tx *txn, id string) error) error {
-	var page []string
+// eachOf visits the first record of each key, in transactions that are short.
+func (x *Export) eachOf(ids *sorter, visit func(tx *txn, r record) error) error {
+	var page []record
 	flush := func() error {
-		began := time.Now()
-		err := x.l.view(func(tx *txn) error {
-			for _, id := range page {
-				if err := visit(tx, id); err != nil {
-					return err
+		for len(page) > 0 {
+			began := time.Now()
+			err := x.l.view(func(tx *txn) error {
+				for len(page) > 0 {
+					if err := visit(tx, page[0]); err != nil {
+						return err
+					}
+					if page = page[1:]; time.Since(began) > sliceTime {
+						break
+					}
 				}
+				return nil
+			})
+			if err != nil {
+				return err
 			}
-			return nil
-		})
-		page = page[:0]
-		x.l.rest(began)
-		return err
+			x.l.rest(began)
+		}
+		return nil
 	}
 	last := ""
 	err := ids.each(func(r record) error {
@@ -253,7 +267,7 @@ func (x *Export) eachOf(ids *sorter, visit func(tx *txn, id string) error) error
 			return nil
 		}
 		last = string(r.key)
-		if page = append(page, last); len(page) < 100 {
+		if page = append(page, r); len(page) < 100 {
 			return nil
 		}
 		return flush()
