@@ -3,6 +3,7 @@ package ledger
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"encoding/binary"
 	"fmt"
 	"maps"
@@ -103,7 +104,7 @@ func readTimeKey(key []byte) (at int64, id string, err error) {
 
 // walkIndex visits the index from one time on and before another (nil sets no bound), in order, in as many
 // transactions as it takes for none to stay open for long. Payments can change in between.
-func (l *Ledger) walkIndex(from, to *int64, visit func(tx *txn, at int64, id string, value []byte) error) error {
+func (l *Ledger) walkIndex(ctx context.Context, from, to *int64, visit func(tx *txn, at int64, id string, value []byte) error) error {
 	next := []byte{}
 	if from != nil {
 		next = timeKey(*from, "")
@@ -112,7 +113,7 @@ func (l *Ledger) walkIndex(from, to *int64, visit func(tx *txn, at int64, id str
 	if to != nil {
 		end = timeKey(*to, "")
 	}
-	return l.walkSlices(bucketEntries, next, end, func(tx *txn, key, value []byte) error {
+	return l.walkSlices(ctx, bucketEntries, next, end, func(tx *txn, key, value []byte) error {
 		at, id, err := readTimeKey(key)
 		if err != nil {
 			return err
@@ -125,8 +126,9 @@ func (l *Ledger) walkIndex(from, to *int64, visit func(tx *txn, at int64, id str
 const sliceTime = 100 * time.Millisecond
 
 // walkSlices visits the entries of a bucket from a key on and before another (nil: to the last one), in order, in
-// transactions of at most sliceTime each. Between them it rests as long as it worked where events may be waiting.
-func (l *Ledger) walkSlices(bucket, next, end []byte, visit func(tx *txn, key, value []byte) error) error {
+// transactions of at most sliceTime each. Between them it rests as long as it worked where events may be waiting. It
+// returns the context's error once that has ended.
+func (l *Ledger) walkSlices(ctx context.Context, bucket, next, end []byte, visit func(tx *txn, key, value []byte) error) error {
 	for next != nil {
 		began := time.Now()
 		err := l.view(func(tx *txn) error {
@@ -134,6 +136,9 @@ func (l *Ledger) walkSlices(bucket, next, end []byte, visit func(tx *txn, key, v
 			for key, stored := range tx.ascend(bucket, next) {
 				if end != nil && bytes.Compare(key, end) >= 0 {
 					break
+				}
+				if err := ctx.Err(); err != nil {
+					return err
 				}
 				if n++; n > scanSlice || n > 1 && time.Since(began) > sliceTime {
 					next = bytes.Clone(key)

@@ -3,6 +3,7 @@ package ledger
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -77,7 +78,9 @@ func (l *Ledger) NewExport(q ExportQuery) (*Export, error) {
 }
 
 // Write writes the export to w, all of it as of one moment although it is read in many short transactions.
-func (x *Export) Write(w io.Writer) (err error) {
+// Once ctx has ended it stops and returns the context's error.
+func (x *Export) Write(ctx context.Context, w io.Writer) (err error) {
+	w = Until(ctx, w)
 	names := paymentColumns
 	if x.query.Table == ExportEntries {
 		names = entryColumns
@@ -90,13 +93,13 @@ func (x *Export) Write(w io.Writer) (err error) {
 		return err
 	}
 	if x.query.Table == ExportPayments {
-		x.Sequence, err = x.l.eachPayment(x.query.From, x.query.To, func(f *state) error {
+		x.Sequence, err = x.l.eachPayment(ctx, x.query.From, x.query.To, func(f *state) error {
 			_, err := w.Write(x.lines.line(paymentColumns, x.lines.paymentCells(f), f.view.Metadata))
 			return err
 		})
 		return err
 	}
-	return x.entries(w)
+	return x.entries(ctx, w)
 }
 
 // entries writes the table of entries in the order of (time, payment, entry id).
@@ -104,11 +107,11 @@ func (x *Export) Write(w io.Writer) (err error) {
 // A view is made in two passes, neither of which needs one long transaction. The first walks the payments while events
 // go on changing them. The second replaces what it found of all payments that rows which came meanwhile have touched:
 // it reads each of them as of the view's own last row, which no later row can change.
-func (x *Export) entries(w io.Writer) (err error) {
+func (x *Export) entries(ctx context.Context, w io.Writer) (err error) {
 	s := &sorter{open: x.l.tempFile}
 	defer func() { err = errors.Join(err, s.close()) }()
 	if x.query.Since != nil {
-		if err := x.differences(s, *x.query.Since); err != nil {
+		if err := x.differences(ctx, s, *x.query.Since); err != nil {
 			return err
 		}
 		return s.each(func(r record) error { _, err := w.Write(r.line); return err })
@@ -117,7 +120,7 @@ func (x *Export) entries(w io.Writer) (err error) {
 	if x.query.AsOf != nil {
 		walk = x.asOf
 	}
-	if err := walk(s); err != nil {
+	if err := walk(ctx, s); err != nil {
 		return err
 	}
 	end, err := x.l.lastSeen()
@@ -125,7 +128,7 @@ func (x *Export) entries(w io.Writer) (err error) {
 		return err
 	}
 	again := map[string]bool{}
-	err = x.l.touched(x.now, end, func(tx *txn, id string) error {
+	err = x.l.touched(ctx, x.now, end, func(tx *txn, id string) error {
 		if again[id] {
 			return nil
 		}
@@ -150,13 +153,13 @@ func (x *Export) entries(w io.Writer) (err error) {
 
 // present adds the entries of the payments as they are. It reads each payment once, however many entries it has: the
 // index names those that moved money between the bounds.
-func (x *Export) present(s *sorter) error {
+func (x *Export) present(ctx context.Context, s *sorter) error {
 	ids := &sorter{open: x.l.tempFile}
-	err := x.l.walkIndex(x.query.From, x.query.To, func(_ *txn, at int64, id string, _ []byte) error {
+	err := x.l.walkIndex(ctx, x.query.From, x.query.To, func(_ *txn, at int64, id string, _ []byte) error {
 		return ids.add([]byte(id), timeKey(at, id))
 	})
 	if err == nil {
-		err = x.eachOf(ids, func(tx *txn, r record) error {
+		err = x.eachOf(ctx, ids, func(tx *txn, r record) error {
 			id := string(r.key)
 			f, err := readState(tx, id)
 			if err != nil {
@@ -176,8 +179,8 @@ func (x *Export) present(s *sorter) error {
 }
 
 // asOf adds the entries of the payments as they were.
-func (x *Export) asOf(s *sorter) error {
-	return x.l.walkSlices(bucketPayments, []byte{}, nil, func(tx *txn, key, _ []byte) error {
+func (x *Export) asOf(ctx context.Context, s *sorter) error {
+	return x.l.walkSlices(ctx, bucketPayments, []byte{}, nil, func(tx *txn, key, _ []byte) error {
 		p := x.l.past(tx, x.Sequence)
 		ids, err := p.candidates(string(key))
 		if err != nil {
@@ -217,11 +220,11 @@ func (x *Export) asked(e *Entry) bool {
 }
 
 // differences adds what is no longer as it was when the journal ended at a row, and what is instead.
-func (x *Export) differences(s *sorter, since uint64) error {
+func (x *Export) differences(ctx context.Context, s *sorter, since uint64) error {
 	ids := &sorter{open: x.l.tempFile}
-	err := x.l.touched(since, x.now, func(_ *txn, id string) error { return ids.add([]byte(id), nil) })
+	err := x.l.touched(ctx, since, x.now, func(_ *txn, id string) error { return ids.add([]byte(id), nil) })
 	if err == nil {
-		err = x.eachOf(ids, func(tx *txn, r record) error {
+		err = x.eachOf(ctx, ids, func(tx *txn, r record) error {
 			id := string(r.key)
 			before, err := x.l.past(tx, since).payment(id)
 			if err != nil {
@@ -238,13 +241,16 @@ func (x *Export) differences(s *sorter, since uint64) error {
 }
 
 // eachOf visits the first record of each key, in transactions that are short.
-func (x *Export) eachOf(ids *sorter, visit func(tx *txn, r record) error) error {
+func (x *Export) eachOf(ctx context.Context, ids *sorter, visit func(tx *txn, r record) error) error {
 	var page []record
 	flush := func() error {
 		for len(page) > 0 {
 			began := time.Now()
 			err := x.l.view(func(tx *txn) error {
 				for len(page) > 0 {
+					if err := ctx.Err(); err != nil {
+						return err
+					}
 					if err := visit(tx, page[0]); err != nil {
 						return err
 					}

@@ -1,7 +1,11 @@
 package ledger_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io"
+	"math"
 	"runtime"
 	"strings"
 	"testing"
@@ -45,5 +49,52 @@ func TestAnExportReadsAPaymentOnce(t *testing.T) {
 	}
 	if took > 4*enough {
 		t.Errorf("the present view allocated %d KiB, that of the last row %d KiB", took>>10, enough>>10)
+	}
+}
+
+// endsAfter is a context that has ended after it was asked so many times, and counts.
+type endsAfter struct {
+	context.Context
+	asked, end int
+}
+
+func (c *endsAfter) Err() error {
+	if c.asked++; c.asked > c.end {
+		return context.Canceled
+	}
+	return nil
+}
+
+// Whenever the context ends, an export ends the next time that it looks, which it does for each payment in each of its walks.
+func TestAnExportEndsWithItsContext(t *testing.T) {
+	const payments = 40
+	l := ledgertest.Open(t, false)
+	busy(t, l, payments, 1)
+	none, last := uint64(0), uint64(payments)
+	for _, c := range []struct {
+		name  string
+		query ledger.ExportQuery
+		least int // times that it looks in all
+	}{
+		{"the present", ledger.ExportQuery{Table: ledger.ExportEntries}, 5 * payments}, // seconds of the index, payments, lines
+		{"the past", ledger.ExportQuery{Table: ledger.ExportEntries, AsOf: &last}, 3 * payments},
+		{"differences", ledger.ExportQuery{Table: ledger.ExportEntries, Since: &none}, 4 * payments},
+		{"payments", ledger.ExportQuery{Table: ledger.ExportPayments}, 2 * payments},
+	} {
+		c.query.Format = "csv"
+		x, err := l.NewExport(c.query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := &endsAfter{Context: t.Context(), end: math.MaxInt}
+		if err := x.Write(all, io.Discard); err != nil || all.asked < c.least {
+			t.Errorf("%s: it looked %d times, want %d, %v", c.name, all.asked, c.least, err)
+		}
+		for end := 0; end < all.asked; end += 7 {
+			ctx := &endsAfter{Context: t.Context(), end: end}
+			if err := x.Write(ctx, io.Discard); !errors.Is(err, context.Canceled) || ctx.asked != end+1 {
+				t.Errorf("%s: ended after %d looks, it looked %d times, %v", c.name, end, ctx.asked, err)
+			}
+		}
 	}
 }

@@ -3,6 +3,7 @@ package ledger
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -12,7 +13,7 @@ import (
 
 // eachPayment visits payments by (created, id), oldest first, as they are at one moment, and returns the last row there was
 // then. A receiver's are copied out first: making lines of them takes longer than a transaction should.
-func (l *Ledger) eachPayment(from, to *int64, visit func(*state) error) (last uint64, err error) {
+func (l *Ledger) eachPayment(ctx context.Context, from, to *int64, visit func(*state) error) (last uint64, err error) {
 	decode := func(id string, value []byte) error {
 		f, err := decodeState(id, value)
 		if err != nil {
@@ -28,6 +29,7 @@ func (l *Ledger) eachPayment(from, to *int64, visit func(*state) error) (last ui
 		return last, err
 	}
 	f, err := l.Spool(func(w io.Writer) error {
+		w = Until(ctx, w)
 		return l.view(func(tx *txn) error {
 			last = lastRow(tx)
 			return walkPayments(tx, from, to, func(id string, value []byte) error {

@@ -35,7 +35,7 @@ func exported(t testing.TB, l *ledger.Ledger, q ledger.ExportQuery) (text string
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	if err := x.Write(&out); err != nil {
+	if err := x.Write(t.Context(), &out); err != nil {
 		t.Fatal(err)
 	}
 	return out.String(), x.Sequence
@@ -316,7 +316,7 @@ func TestAnExportIsOfOneMoment(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := x.Write(out); err != nil {
+	if err := x.Write(t.Context(), out); err != nil {
 		t.Fatal(err)
 	}
 	for _, id := range []string{"ch_first", "ch_last"} {

@@ -130,7 +130,7 @@ func TestReadersSeeOneMoment(t *testing.T) {
 				// Every payment that is listed is there.
 				x, err := l.NewExport(ledger.ExportQuery{Table: ledger.ExportPayments, Format: "jsonl"})
 				if err == nil {
-					err = x.Write(io.Discard)
+					err = x.Write(t.Context(), io.Discard)
 				}
 				if err != nil {
 					t.Error(err)

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"context"
 	"maps"
 	"slices"
 )
@@ -144,8 +145,8 @@ func (p *past) candidates(id string) ([]string, error) {
 // touched visits the ids of all payments that rows behind one and up to another can have changed: those they are about, and
 // those that gained or lost rows because a charge was linked, whichever PaymentIntents the charge is linked to. An
 // id can come more than once.
-func (l *Ledger) touched(after, last uint64, visit func(tx *txn, id string) error) error {
-	return l.walkSlices(bucketEvents, seqKey(after+1), seqKey(last+1), func(tx *txn, _, value []byte) error {
+func (l *Ledger) touched(ctx context.Context, after, last uint64, visit func(tx *txn, id string) error) error {
+	return l.walkSlices(ctx, bucketEvents, seqKey(after+1), seqKey(last+1), func(tx *txn, _, value []byte) error {
 		r, err := decodeRow(value)
 		if err != nil {
 			return err

@@ -3,6 +3,7 @@ package ledger
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -264,7 +265,7 @@ func (l *Ledger) TotalsIn(zone *time.Location, from, to *int64) ([]Total, error)
 	}
 	type line struct{ day, currency, account string }
 	sums := map[line]amounts{}
-	err = l.walkIndex(from, to, func(_ *txn, at int64, _ string, value []byte) error {
+	err = l.walkIndex(context.Background(), from, to, func(_ *txn, at int64, _ string, value []byte) error {
 		account, list, err := decodeMoved(value)
 		for _, m := range list {
 			key := line{dayName(at, zone), m.currency, account}

@@ -1,6 +1,7 @@
 package operator
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"slices"
@@ -51,8 +52,8 @@ func (op *Operator) export(w http.ResponseWriter, r *http.Request) error {
 		h.Set(HeaderDecoded, strconv.FormatUint(x.Decoded, 10))
 	}
 	kind := map[string]string{"csv": "text/csv; charset=utf-8", "jsonl": "application/jsonl"}[find.Format]
-	return op.spool(w, r, kind, func(w io.Writer) error {
-		err := x.Write(w)
+	return op.spool(w, r, kind, func(ctx context.Context, w io.Writer) error {
+		err := x.Write(ctx, w)
 		h.Set(HeaderSequence, strconv.FormatUint(x.Sequence, 10)) // the answer begins once a receiver's export is whole
 		return err
 	})

@@ -2,6 +2,7 @@ package operator_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/csv"
 	"encoding/json"
 	"fmt"
@@ -269,5 +270,46 @@ func TestAnExportsHeaders(t *testing.T) {
 		if got := strings.TrimSpace(fmt.Sprint(h.Get("Tillhook-Ledger-Sequence"), " ", h.Get("Tillhook-Ledger-Decoded"))); got != want {
 			t.Errorf("%q: got %q, want %q", query, got, want)
 		}
+	}
+}
+
+// An export whose client has gone ends and leaves its place, and the log does not blame the ledger.
+func TestACanceledExport(t *testing.T) {
+	var log journal
+	l := ledgertest.Open(t, false)
+	door := operator.New(operator.Options{Ledger: l, Log: log.logger()}).Socket()
+	for _, path := range []string{"/api/export", "/api/export?as_of=0", "/api/export?kind=payments", "/api/backup"} {
+		w := get(door, path, func(r *http.Request) {
+			ctx, cancel := context.WithCancel(r.Context())
+			cancel()
+			*r = *r.WithContext(ctx)
+		})
+		if w.Code != 503 || !strings.Contains(w.Body.String(), "the client canceled the request") {
+			t.Errorf("%s: %d %s", path, w.Code, w.Body)
+		}
+	}
+	if text := log.String(); strings.Contains(text, "level=ERROR") || strings.Count(text, `level=INFO msg="an answer was broken off" path=`) != 4 {
+		t.Errorf("the log is\n%s", text)
+	}
+	if w := get(door, "/api/export", nil); w.Code != 200 {
+		t.Errorf("an export afterwards: %d %s", w.Code, w.Body)
+	}
+}
+
+// An export that is being made does not keep the receiver from stopping.
+func TestAnExportEndsWhenTheReceiverStops(t *testing.T) {
+	var log journal
+	stopping, stop := context.WithCancel(t.Context())
+	stop()
+	l := ledgertest.Open(t, false)
+	for i := range 12 { // the export rests between its walks, in which it sees that the receiver stops
+		id := fmt.Sprintf("pi_%d", i)
+		appendEvent(t, l, &ledger.Event{ID: "evt_" + id, Type: "payment_intent.succeeded", Created: 1000, Source: ledger.Webhook, Received: time.Unix(5000, 0),
+			Raw: []byte("{}"), Facts: ledger.Facts{PaymentIntent: id, Intents: []ledger.Intent{{ID: id, Status: "succeeded", Currency: "eur", Amount: 500, HasAmount: true, Created: 1000}}}})
+	}
+	door := operator.New(operator.Options{Ledger: l, Log: log.logger(), Stopping: stopping}).Socket()
+	w := get(door, "/api/export?since=0", nil)
+	if w.Code != 503 || !strings.Contains(w.Body.String(), "the receiver is stopping") || strings.Contains(log.String(), "level=ERROR") {
+		t.Errorf("%d %s, and the log is\n%s", w.Code, w.Body, log.String())
 	}
 }

@@ -31,29 +31,38 @@ func (op *Operator) backup(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
-	return op.spool(w, r, "application/octet-stream", op.Ledger.CopyTo)
+	return op.spool(w, r, "application/octet-stream", func(ctx context.Context, w io.Writer) error {
+		err := op.Ledger.CopyTo(ledger.Until(ctx, w))
+		if err != nil {
+			err = errors.Join(err, ctx.Err()) // the database does not wrap what the writer returned
+		}
+		return err
+	})
 }
 
 // spool answers with what fill writes: to a file first, so that a client that is slow, or stops, holds up
-// nothing but its own connection.
-func (op *Operator) spool(w http.ResponseWriter, r *http.Request, kind string, fill func(io.Writer) error) error {
+// nothing but its own connection. The context that fill gets ends when the client hangs up or the receiver stops.
+func (op *Operator) spool(w http.ResponseWriter, r *http.Request, kind string, fill func(context.Context, io.Writer) error) error {
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	defer context.AfterFunc(op.Stopping, cancel)()
 	unhurried(w)
 	if op.Ledger.ReadOnly() { // there is nobody to hold up
 		out := &counted{w: w}
 		w.Header().Set("Content-Type", kind)
-		err := fill(ledger.Until(r.Context(), out))
+		err := fill(ctx, out)
 		if err != nil && out.n > 0 {
 			op.Log.Warn("a file was not written to its end", "path", r.URL.Path, "error", err)
 			panic(http.ErrAbortHandler)
 		}
 		return err
 	}
-	leave, err := op.enter(r.Context())
+	leave, err := op.enter(ctx)
 	if err != nil {
 		return err
 	}
 	defer leave()
-	f, err := op.Ledger.Spool(func(w io.Writer) error { return fill(ledger.Until(r.Context(), w)) })
+	f, err := op.Ledger.Spool(func(w io.Writer) error { return fill(ctx, w) })
 	if err != nil {
 		return err
 	}
@@ -80,15 +89,21 @@ func (c *counted) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// enter takes one of few places for what copies the ledger.
+// enter takes one of few places for exports and copies of the ledger.
 func (op *Operator) enter(ctx context.Context) (leave func(), err error) {
+	leave = func() { <-op.spools }
+	select {
+	case op.spools <- struct{}{}:
+		return leave, nil
+	default:
+	}
 	ctx, cancel := context.WithTimeout(ctx, placeTime)
 	defer cancel()
 	select {
 	case op.spools <- struct{}{}:
-		return func() { <-op.spools }, nil
+		return leave, nil
 	case <-ctx.Done():
-		return nil, &Error{http.StatusServiceUnavailable, "overloaded", fmt.Sprintf("%d copies of the ledger are on their way already; try again when one is done", maxSpools)}
+		return nil, &Error{http.StatusServiceUnavailable, "overloaded", fmt.Sprintf("%d exports or copies of the ledger are being made or sent already; try again when one is done", maxSpools)}
 	}
 }
 

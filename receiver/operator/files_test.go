@@ -216,7 +216,7 @@ func TestStalledClientsStopNobody(t *testing.T) {
 			}{{"GET", "/api/backup", 503}, {"GET", "/api/export", 503}, {"POST", "/api/verify", 503}, {"GET", "/api/summary", 200}, {"GET", "/api/events", 200}} {
 				resp := begin(t, dial(t, listener), c.method, c.path)
 				text, err := io.ReadAll(resp.Body)
-				if resp.StatusCode != c.status || err != nil || c.status == 503 && !bytes.HasPrefix(text, []byte(`{"error":{"code":"overloaded","message":"2 copies of the ledger are on their way already`)) {
+				if resp.StatusCode != c.status || err != nil || c.status == 503 && !bytes.HasPrefix(text, []byte(`{"error":{"code":"overloaded","message":"2 exports or copies of the ledger are being made or sent already`)) {
 					t.Errorf("%s meanwhile: %d %s %v", c.path, resp.StatusCode, text, err)
 				}
 			}

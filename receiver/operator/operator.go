@@ -211,6 +211,8 @@ func (op *Operator) fail(w http.ResponseWriter, r *http.Request, err error) {
 		e = &Error{http.StatusBadRequest, "invalid_request", err.Error()}
 	case errors.Is(err, ledger.ErrCursor):
 		e = &Error{http.StatusBadRequest, "invalid_request", "starting_after: " + err.Error()}
+	case errors.Is(err, context.Canceled):
+		e = op.canceled(r)
 	default:
 		op.Log.Error("the ledger could not be read", "path", r.URL.Path, "error", err)
 		e = &Error{http.StatusInternalServerError, "storage_unavailable", err.Error()}
@@ -221,6 +223,16 @@ func (op *Operator) fail(w http.ResponseWriter, r *http.Request, err error) {
 		answer["report"] = did.Report
 	}
 	op.write(w, r, e.Status, answer)
+}
+
+// canceled returns what answers a request that was broken off. A client that has hung up does not read it.
+func (op *Operator) canceled(r *http.Request) *Error {
+	why := "the client canceled the request"
+	if r.Context().Err() == nil && op.Stopping.Err() != nil {
+		why = "the receiver is stopping; ask again when it runs"
+	}
+	op.Log.Info("an answer was broken off", "path", r.URL.Path, "reason", why)
+	return &Error{http.StatusServiceUnavailable, "canceled", why}
 }
 
 func (op *Operator) write(w http.ResponseWriter, r *http.Request, status int, v any) {
