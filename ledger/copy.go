@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,28 +26,6 @@ func (l *Ledger) CopyTo(w io.Writer) error {
 	})
 }
 
-// ErrNoRoom: a copy would leave the disk, on which events are stored, too little room.
-var ErrNoRoom = errors.New("not enough room for a copy of the ledger, which is made in the data folder first")
-
-// RoomForCopy refuses a copy that would take the last of the disk that the ledger is on: beside what is written, a
-// quarter of the ledger, at least 64 MiB, must stay free for events.
-func (l *Ledger) RoomForCopy() error {
-	info, err := l.file.Stat()
-	if err != nil {
-		return err
-	}
-	dir := filepath.Dir(l.path)
-	var disk syscall.Statfs_t
-	if err := syscall.Statfs(dir, &disk); err != nil {
-		return fmt.Errorf("look for room for a copy: %w", err)
-	}
-	free, needed := int64(disk.Bavail)*disk.Bsize, info.Size()+max(info.Size()/4, 64<<20)
-	if free < needed {
-		return fmt.Errorf("%w: %s has %d MiB free of the %d MiB it takes; make room there", ErrNoRoom, dir, free>>20, needed>>20)
-	}
-	return nil
-}
-
 // WithCopy hands the name of a copy of the ledger to use, and removes it afterwards.
 func (l *Ledger) WithCopy(use func(path string) error) error {
 	if err := l.RoomForCopy(); err != nil {
@@ -64,7 +43,8 @@ func (l *Ledger) WithCopy(use func(path string) error) error {
 }
 
 // Spool has a file filled that has no name, and returns it at its beginning: what is in it takes no transaction while
-// somebody reads it. Closing it frees its space, and so does the end of the process.
+// somebody reads it. Closing it frees its space, and so does the end of the process. It returns [ErrNoRoom] before it takes
+// what is reserved for events.
 func (l *Ledger) Spool(fill func(w io.Writer) error) (_ *os.File, err error) {
 	f, err := os.CreateTemp(filepath.Dir(l.path), newPattern)
 	if err != nil {
@@ -78,9 +58,10 @@ func (l *Ledger) Spool(fill func(w io.Writer) error) (_ *os.File, err error) {
 	if err := os.Remove(f.Name()); err != nil {
 		return nil, fmt.Errorf("make a file to write to first: %w", err)
 	}
-	w := bufio.NewWriterSize(f, 1<<20)
+	kept := l.keepReserve(f)
+	w := bufio.NewWriterSize(kept, 1<<20)
 	if err := fill(w); err != nil {
-		return nil, err
+		return nil, cmp.Or(kept.err, err) // the database does not wrap what the writer returned
 	}
 	if err := w.Flush(); err != nil {
 		return nil, fmt.Errorf("write to a file first: %w", err)

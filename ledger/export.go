@@ -108,7 +108,7 @@ func (x *Export) Write(ctx context.Context, w io.Writer) (err error) {
 // go on changing them. The second replaces what it found of all payments that rows which came meanwhile have touched:
 // it reads each of them as of the view's own last row, which no later row can change.
 func (x *Export) entries(ctx context.Context, w io.Writer) (err error) {
-	s := &sorter{open: x.l.tempFile}
+	s := x.l.newSorter()
 	defer func() { err = errors.Join(err, s.close()) }()
 	if x.query.Since != nil {
 		if err := x.differences(ctx, s, *x.query.Since); err != nil {
@@ -154,7 +154,7 @@ func (x *Export) entries(ctx context.Context, w io.Writer) (err error) {
 // present adds the entries of the payments as they are. It reads each payment once, however many entries it has: the
 // index names those that moved money between the bounds.
 func (x *Export) present(ctx context.Context, s *sorter) error {
-	ids := &sorter{open: x.l.tempFile}
+	ids := x.l.newSorter()
 	err := x.l.walkIndex(ctx, x.query.From, x.query.To, func(_ *txn, at int64, id string, _ []byte) error {
 		return ids.add([]byte(id), timeKey(at, id))
 	})
@@ -221,7 +221,7 @@ func (x *Export) asked(e *Entry) bool {
 
 // differences adds what is no longer as it was when the journal ended at a row, and what is instead.
 func (x *Export) differences(ctx context.Context, s *sorter, since uint64) error {
-	ids := &sorter{open: x.l.tempFile}
+	ids := x.l.newSorter()
 	err := x.l.touched(ctx, since, x.now, func(_ *txn, id string) error { return ids.add([]byte(id), nil) })
 	if err == nil {
 		err = x.eachOf(ctx, ids, func(tx *txn, r record) error {
@@ -339,6 +339,11 @@ func lineKey(e *Entry, payment string, pass byte) []byte {
 func readLineKey(key []byte) (pass byte, payment string) {
 	payment, _, _ = strings.Cut(string(key[8:]), "\x00")
 	return key[len(key)-1], payment
+}
+
+// newSorter returns a sorter whose file leaves free what is reserved for events.
+func (l *Ledger) newSorter() *sorter {
+	return &sorter{open: l.tempFile, guard: func(w io.Writer) io.Writer { return l.keepReserve(w) }}
 }
 
 // tempFile opens a file without a name, which ends when it is closed. A receiver's lies beside the ledger, where there is

@@ -98,3 +98,28 @@ func TestAnExportEndsWithItsContext(t *testing.T) {
 		}
 	}
 }
+
+// What an export sorts on the disk leaves what is reserved for events. The reserve grows with the ledger, and a file
+// with a hole is as large as it says.
+func TestAnExportLeavesTheReserve(t *testing.T) {
+	l := ledgertest.Open(t, false)
+	e := taken("1", 1760000000, 300000)
+	e.Facts.Charges[0].Metadata["note"] = strings.Repeat("x", 4000)
+	for i := range 2500 { // more lines than are sorted in memory
+		e.Facts.Refunds = append(e.Facts.Refunds, ledger.Refund{
+			ID: fmt.Sprintf("re_%d", i), Charge: e.Facts.Charge, Status: "succeeded", Currency: "eur", Amount: 100, Created: 1760000001,
+		})
+	}
+	booked(t, l, e)
+	x, err := l.NewExport(ledger.ExportQuery{Table: ledger.ExportEntries, Format: "csv", Metadata: []string{"note"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := x.Write(t.Context(), io.Discard); err != nil {
+		t.Errorf("with room: %v", err)
+	}
+	ledgertest.TakeRoom(t, l)
+	if err := x.Write(t.Context(), io.Discard); !errors.Is(err, ledger.ErrNoRoom) || !strings.Contains(err.Error(), "make room there, or export fewer days") {
+		t.Errorf("without room: %v", err)
+	}
+}

@@ -16,8 +16,9 @@ import (
 // sorter sorts records by their keys in bounded memory: it writes sorted runs to a file without a name, and merges them.
 // The runs stay in memory if there is only one. It is used by one goroutine.
 type sorter struct {
-	open  func() (*os.File, error) // opens the file for the runs; the sorter closes it
-	limit int                      // bytes of records in memory
+	open  func() (*os.File, error)  // opens the file for the runs; the sorter closes it
+	guard func(io.Writer) io.Writer // of what is written to it; nil for none
+	limit int                       // bytes of records in memory
 	size  int
 	recs  []record
 	file  *os.File
@@ -48,7 +49,11 @@ func (s *sorter) spill() (err error) {
 	}
 	s.sort()
 	begin := s.end
-	w := bufio.NewWriterSize(s.file, 256<<10)
+	var out io.Writer = s.file
+	if s.guard != nil {
+		out = s.guard(out)
+	}
+	w := bufio.NewWriterSize(out, 256<<10)
 	for _, r := range s.recs {
 		for _, part := range [][]byte{r.key, r.line} {
 			n, err := w.Write(binary.AppendUvarint(w.AvailableBuffer(), uint64(len(part))))

@@ -4,6 +4,10 @@ package ledgertest
 
 import (
 	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"syscall"
 	"testing"
 
 	"tillhook/ledger"
@@ -47,4 +51,23 @@ func Run(t testing.TB, l *ledger.Ledger) (stop func()) {
 			t.Errorf("the committer ended with an error: %v", err)
 		}
 	}
+}
+
+// TakeRoom makes the ledger's file so large, with a hole, that no disk has free what is reserved for events, until the test ends.
+func TakeRoom(t testing.TB, l *ledger.Ledger) {
+	t.Helper()
+	var disk syscall.Statfs_t
+	err := syscall.Statfs(filepath.Dir(l.Path()), &disk)
+	info, statErr := os.Stat(l.Path())
+	if err := errors.Join(err, statErr); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(l.Path(), info.Size()+5*int64(disk.Bavail)*disk.Bsize); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.Truncate(l.Path(), info.Size()); err != nil {
+			t.Error(err)
+		}
+	})
 }

@@ -313,3 +313,19 @@ func TestAnExportEndsWhenTheReceiverStops(t *testing.T) {
 		t.Errorf("%d %s, and the log is\n%s", w.Code, w.Body, log.String())
 	}
 }
+
+// An export that would take what is reserved for events is refused with a next step, whatever is exported.
+func TestAnExportWithoutRoom(t *testing.T) {
+	var log journal
+	l := ledgertest.Open(t, false)
+	door := operator.New(operator.Options{Ledger: l, Log: log.logger()}).Socket()
+	ledgertest.TakeRoom(t, l)
+	for path, next := range map[string]string{
+		"/api/export": "make room there, or export fewer days at once", "/api/export?kind=payments": "make room there, or export fewer days at once", "/api/backup": "make room there",
+	} {
+		w := get(door, path, nil)
+		if w.Code != 507 || !strings.Contains(w.Body.String(), "not enough room in the data folder") || !strings.Contains(w.Body.String(), next) || log.String() != "" {
+			t.Errorf("%s: %d %s, and the log is %s", path, w.Code, w.Body, log.String())
+		}
+	}
+}
