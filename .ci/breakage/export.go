@@ -1,17 +1,18 @@
 package main
 
 const (
-	exportGo       = "ledger/export.go"
-	exportedGo     = "ledger/export_payments.go"
-	entriesGo      = "ledger/entries.go"
-	roomGo         = "ledger/room.go"
-	lineGo         = "ledger/line.go"
-	pastGo         = "ledger/past.go"
-	sorterGo       = "ledger/sorter.go"
-	escapeGo       = "ledger/escape.go"
-	timezoneGo     = "ledger/timezone.go"
-	cliGo          = "receiver/cli/cli.go"
-	operatorExport = "receiver/operator/export.go"
+	exportGo        = "ledger/export.go"
+	exportedGo      = "ledger/export_payments.go"
+	entriesGo       = "ledger/entries.go"
+	roomGo          = "ledger/room.go"
+	lineGo          = "ledger/line.go"
+	pastGo          = "ledger/past.go"
+	sorterGo        = "ledger/sorter.go"
+	escapeGo        = "ledger/escape.go"
+	timezoneGo      = "ledger/timezone.go"
+	cliGo           = "receiver/cli/cli.go"
+	exportCommandGo = "receiver/cli/export.go"
+	operatorExport  = "receiver/operator/export.go"
 )
 
 // Tests of exports of the past, and beside events.
@@ -30,6 +31,8 @@ var exporting = []broken{
 	{"export: lines end as RFC 4180 says", lineGo, "f.csv.UseCRLF = true", "f.csv.UseCRLF = false", "./ledger", "TestExportAsATable"},
 	{"export: sorting leaves the reserve", exportGo, "return l.keepReserve(w) }}", "return w }}", "./ledger", "TestAnExportLeavesTheReserve"},
 	{"export: an answer leaves the reserve", roomGo, "	if free < reserve+more {", "	if free < more {", "./receiver/operator", "TestAnExportWithoutRoom"},
+	{"export: metadata has a parameter for each key", operatorExport, "	q := parseQuery(r, \"metadata\")\n", "	q := parseQuery(r)\n", "./receiver/operator", "TestExportOfAKeyWithAComma"},
+	{"export: no key twice", exportCommandGo, "slices.Contains(f.metadata[:i], key)", "slices.Contains(f.metadata[:i*0], key)", ".", "TestScripts/export"},
 	{"export: a walk ends with its context", entriesGo, "				if err := ctx.Err(); err != nil {", "				if err := error(nil); err != nil {", "./ledger", "TestAnExportEndsWithItsContext"},
 	{"export: a visit of payments ends with its context", exportGo, "					if err := ctx.Err(); err != nil {", "					if err := error(nil); err != nil {", "./ledger", "TestAnExportEndsWithItsContext"},
 	{"export: a client that leaves is no failure of the ledger", operatorGo, "	case errors.Is(err, context.Canceled):", "	case false:", "./receiver/operator", "TestACanceledExport"},

@@ -8,7 +8,6 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -65,7 +64,7 @@ changed after it, with late=removed (amounts negative) for what no longer holds 
 	c.Flags().StringVar(&f.format, "format", ledger.Formats[0], "csv or jsonl")
 	c.Flags().Uint64Var(&f.asOf, "as-of", 0, "the entries as they were at this `sequence` of the ledger")
 	c.Flags().Uint64Var(&f.since, "since", 0, "only what has changed since this `sequence` of the ledger")
-	c.Flags().StringSliceVar(&f.metadata, "metadata", nil, "a column for each of these `keys` of the payment's metadata, separated by commas")
+	c.Flags().StringSliceVar(&f.metadata, "metadata", nil, "a column for each of these `keys` of the payment's metadata, separated by commas; repeat it for more, and put a key that holds a comma in \"double quotes\"")
 	c.Flags().BoolVar(&f.excel, "excel", false, "begin with the mark by which Excel knows UTF-8")
 	return c
 }
@@ -89,7 +88,12 @@ func (f *exportFlags) params(c *cobra.Command, table string) (url.Values, error)
 		return nil, err
 	}
 	set(params, "timezone", f.days.timezone)
-	set(params, "metadata", strings.Join(f.metadata, ","))
+	for i, key := range f.metadata {
+		if key == "" || slices.Contains(f.metadata[:i], key) {
+			return nil, usagef("--metadata %q is empty or given twice; name each key once", key)
+		}
+		params.Add("metadata", key)
+	}
 	if asOf {
 		params.Set("as_of", strconv.FormatUint(f.asOf, 10))
 	}

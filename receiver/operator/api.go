@@ -49,14 +49,14 @@ type query struct {
 	err    error
 }
 
-func parseQuery(r *http.Request) *query {
+func parseQuery(r *http.Request, repeated ...string) *query {
 	values, err := url.ParseQuery(r.URL.RawQuery)
 	q := &query{values: values}
 	if err != nil {
 		q.fail("the query cannot be read")
 	}
 	for name, list := range values {
-		if len(list) > 1 {
+		if len(list) > 1 && !slices.Contains(repeated, name) {
 			q.fail("%s is given %d times", name, len(list))
 		}
 	}

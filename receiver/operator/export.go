@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"strings"
 
 	"tillhook/ledger"
 )
@@ -24,7 +23,7 @@ const (
 const maxMetadata = 50
 
 func (op *Operator) export(w http.ResponseWriter, r *http.Request) error {
-	q := parseQuery(r)
+	q := parseQuery(r, "metadata")
 	zone := q.zone()
 	find := ledger.ExportQuery{
 		Table: q.oneOf("kind", ledger.ExportEntries, ledger.ExportPayments), Format: q.oneOf("format", ledger.Formats[:]...), Zone: zone,
@@ -84,16 +83,13 @@ func (q *query) sequence(name string) *uint64 {
 	return &n
 }
 
-// list reads words that are separated by commas, each of which may come once.
+// list reads a parameter that is repeated for each of its words, which may hold anything and come once each.
 func (q *query) list(name string) []string {
-	s := q.text(name)
-	if s == "" {
-		return nil
-	}
-	words := strings.Split(s, ",")
+	words := q.values[name]
+	q.values.Del(name)
 	sorted := slices.Sorted(slices.Values(words))
 	if len(words) > maxMetadata || slices.Contains(words, "") || len(slices.Compact(sorted)) < len(words) {
-		q.fail("%s is not a list of at most %d different keys, separated by commas", name, maxMetadata)
+		q.fail("%s is given for more than %d keys, for the same one twice, or for an empty one", name, maxMetadata)
 	}
 	return words
 }
