@@ -205,7 +205,7 @@ func (f *folder) refundCharge(c *chargeFacts, refunds []*refundFacts) {
 func (f *folder) refundedAfterFailure(c *chargeFacts) bool {
 	var failed int64
 	for i := range f.refunds {
-		if r := &f.refunds[i]; r.of == c && r.reversed() {
+		if r := &f.refunds[i]; r.of == c && r.counted && r.reversed() {
 			failed = earliest(failed, r.failedAt)
 		}
 	}
