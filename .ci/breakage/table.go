@@ -159,7 +159,7 @@ var keeping = []broken{
 	{"group commit", commitGo, "	for yielded := 0; len(batch) < maxBatch; {", "	for yielded := 0; len(batch) < 1; {", "./ledger", "TestManyEventsShareACommit"},
 
 	// Any order: the table of facts and how each folds.
-	{"fold: all events of a payment are folded", changeGo, "append(append(rows, moved...), r)", "append(moved, r)", "./ledger", "TestAnyOrderIsTheModels"},
+	{"fold: all events of a payment are folded", changeGo, "append(append(rows, moved...), r)", "append(append(rows[:0], moved...), r)", "./ledger", "TestAnyOrderIsTheModels"},
 	{"fold: a link moves what the charge had", changeGo, "present == charge || intent < present", "intent < present", "./ledger", "TestAnyOrderIsTheModels"},
 	{"fold: of two PaymentIntents the least has the charge", changeGo, "present == charge || intent < present", "present == charge", "./ledger", "TestAnyOrderIsTheModels"},
 	{"fold: totals follow the payments", totalsGo, "moved[key].minus(m)", "moved[key].minus(amounts{})", "./ledger", "TestAnyOrderIsTheModels"},
