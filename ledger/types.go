@@ -22,12 +22,6 @@ type (
 	OrNullTime     = fold.OrNullTime
 )
 
-// Flags of a payment.
-const (
-	FlagConflict = fold.FlagConflict
-	FlagCurrency = fold.FlagCurrency
-)
-
 // Statuses are those that Stripe documents for a PaymentIntent.
 var Statuses = fold.Statuses
 

@@ -213,7 +213,8 @@ func TestWhatChangedIsChosen(t *testing.T) {
 	}
 }
 
-// Over enough commits every entry is chosen, whether nothing changed, all files did, or always the same one.
+// Over enough commits every entry is chosen, whether nothing changed, all files did, or always the
+// same one.
 func TestEveryEntryGetsItsTurn(t *testing.T) {
 	every := changes{}
 	for _, b := range table {
@@ -246,7 +247,7 @@ func TestAddedEntries(t *testing.T) {
 	}
 }
 
-// The base is found in a clone of one branch; a clone that lacks it is refused, not taken for one without changes.
+// The base is found in a clone of one branch. In a shallow clone it is the oldest commit there is.
 func TestBaseCommit(t *testing.T) {
 	if _, err := exec.LookPath("git"); err != nil {
 		if os.Getenv("CI") == "true" {

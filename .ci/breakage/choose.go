@@ -35,10 +35,10 @@ type choice struct {
 	reason int
 }
 
-// choose returns at most most entries. Two thirds of them go to entries that the changes touch, as far as there
-// are so many, and the rest to any others. Within a reason the order is that of a hash of the commit's id and the
-// entry's name: the same commit always gets the same choice, on every machine and on every day, and over different
-// commits every entry gets its turn.
+// choose returns at most most entries. Two thirds of them go to entries that the changes touch, as far
+// as there are so many, and the rest to any others. Within a reason the order is that of a hash of the
+// commit's id and the entry's name: the same commit always gets the same choice, on every machine and
+// on every day, and over different commits every entry gets its turn.
 func choose(table []broken, c changes, commit string, most int) []choice {
 	var all []choice
 	for _, b := range table {

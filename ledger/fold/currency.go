@@ -26,13 +26,8 @@ func Decimals(currency string) int {
 
 // Decimal returns an amount in the currency's major unit: Decimal(2099, "usd") is "20.99".
 func Decimal(amount int64, currency string) string {
-	return DecimalDigits(strconv.FormatInt(amount, 10), currency)
-}
-
-// DecimalDigits is [Decimal] of an integer of any size, written in decimal digits.
-func DecimalDigits(integer, currency string) string {
 	n := Decimals(currency)
-	digits, negative := strings.CutPrefix(integer, "-")
+	digits, negative := strings.CutPrefix(strconv.FormatInt(amount, 10), "-")
 	sign := ""
 	if negative {
 		sign = "-"

@@ -102,11 +102,6 @@ func (f *folder) refund() {
 // onlyCapturedCharge is the charge that a refund belongs to if it names none: the only one that was
 // captured, and where none was the only one; nil if there are several.
 func (f *folder) onlyCapturedCharge() (only *chargeFacts) {
-	defer func() {
-		if only == nil && len(f.charges) == 1 {
-			only = &f.charges[0]
-		}
-	}()
 	for i := range f.charges {
 		if c := &f.charges[i]; c.captured() && c.status() == statusSucceeded {
 			if only != nil {
@@ -114,6 +109,9 @@ func (f *folder) onlyCapturedCharge() (only *chargeFacts) {
 			}
 			only = c
 		}
+	}
+	if only == nil && len(f.charges) == 1 {
+		only = &f.charges[0]
 	}
 	return only
 }
