@@ -240,6 +240,10 @@ func FuzzDecode(f *testing.F) {
 	f.Add(event("dispute.x", obj(disputeJSON, `"balance_transactions": [{"id": "txn_1", "amount": -700, "currency": "EUR"}], "charge": `+obj(chargeJSON))))
 	f.Add(event("refund.x", obj(refundJSON, `"payment_intent": null, "charge": `+obj(chargeJSON, `"payment_intent": "pi_1"`))))
 	f.Add(event("session.x", obj(sessionJSON, `"payment_intent": `+obj(intentJSON, `"latest_charge": `+obj(chargeJSON)))))
+	f.Add(event("charge.x", obj(`"object": "charge", "id": "ch_1", "amount": 700, "paid": true`)))
+	f.Add(event("charge.x", obj(`"object": "charge", "id": "ch_1", "amount": 700, "paid": false`)))
+	f.Add(event("charge.x", obj(`"object": "charge", "id": "ch_1", "amount": 700, "status": "paid"`)))
+	f.Add(event("dispute.x", obj(`"object": "dispute", "amount": 700, "status": "lost", "charge": "ch_1"`)))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		kept := slices.Clone(body)
 		e := stripe.Decode(body, false)
