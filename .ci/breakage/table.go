@@ -343,6 +343,7 @@ var keeping = []broken{
 	{"a pause too long is told", compareGo, "		w.findGap(a, a.checkpoint, from)\n", "", "./receiver/reconcile", "TestAPause"},
 	{"a gap begins where an account is known from", compareGo, "		if begin != 0 {", "		if begin < 0 {", "./receiver/reconcile", "TestAKeyThatComesAfterFortyDays"},
 	{"thin events of the own account have calls", budgetGo, "		w.most += (w.available(false) - w.most) / 2\n", "", "./receiver/reconcile", "TestAThinEventOnAUsedUpDay"},
+	{"thin events do not wait for a round", reconcileGo, "case <-time.After(min(time.Until(next), thinEvery)):", "case <-time.After(time.Until(next)):", "./receiver/reconcile", "TestAThinEventBetweenRounds"},
 	{"a gap is told after a restart", gapGo, "	w.noteMark(gapFound, g.found)\n", "", "./receiver/reconcile", "TestAPause"},
 	{"a gap is told for a month", gapGo, "now-g.found < int64(gapShown/time.Second)", "true", "./receiver/reconcile", "TestAPause"},
 	{"the last success survives", reconcileGo, "		w.noteMark(lastSuccess, w.success.Unix())\n", "", "./receiver/reconcile", "TestTheAlertThatGoesQuiet"},

@@ -319,6 +319,40 @@ func TestAThinEventOnAUsedUpDay(t *testing.T) {
 	})
 }
 
+// A thin event that comes between two rounds does not wait for the next, and is asked for once.
+func TestAThinEventBetweenRounds(t *testing.T) {
+	inDays(t, func(t *testing.T, s *shop) {
+		s.every = time.Hour
+		s.account.Put(fmt.Appendf(nil, `{"id":"pi_here","object":"payment_intent","status":"succeeded","amount":4900,"amount_received":4900,`+
+			`"currency":"eur","created":%d,"latest_charge":null}`, time.Now().Unix()-50), "")
+		begun := time.Now()
+		s.run(50*time.Minute, func(now time.Time) {
+			switch now.Sub(begun) {
+			case 10 * time.Minute:
+				for _, id := range []string{"pi_gone", "pi_here"} {
+					s.deliver(fmt.Appendf(nil, `{"id":"evt_%s","object":"v2.core.event","type":"v1.payment_intent.succeeded","livemode":false,`+
+						`"created":"2000-01-01T00:00:00.000Z","context":null,"related_object":{"id":%[1]q,"type":"payment_intent"}}`, id))
+				}
+			case 20 * time.Minute:
+				for id, quarantined := range map[string]bool{"evt_pi_here": false, "evt_pi_gone": true} {
+					if e, err := s.books.Event(id); err != nil || (e.Quarantine != nil) != quarantined {
+						t.Errorf("after ten minutes %s is %+v, %v", id, e, err)
+					}
+				}
+			}
+		})
+		asked := 0
+		for _, call := range s.account.Calls() {
+			if call.Path == "/v1/payment_intents/pi_gone" {
+				asked++
+			}
+		}
+		if asked != 1 {
+			t.Errorf("what Stripe does not have was asked for %d times", asked)
+		}
+	})
+}
+
 // An account that was never compared is missing from the time that it is known.
 func TestAKeyThatComesAfterFortyDays(t *testing.T) {
 	for _, what := range []string{"own", "connected"} {

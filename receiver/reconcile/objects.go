@@ -21,8 +21,9 @@ const (
 	// doubtsReach is how far back payments are doubted, and maxDoubts how many at once.
 	doubtsReach = 90 * 24 * time.Hour
 	maxDoubts   = 500
-	// maxThin events are resolved in a round.
-	maxThin = 200
+	// maxThin events are resolved in a round, and each thinEvery between two of them.
+	maxThin   = 200
+	thinEvery = 10 * time.Second
 )
 
 const (
@@ -113,8 +114,36 @@ func (a *account) listing() bool {
 	return a.newest >= last.Unix()
 }
 
-// thin fetches what thin events name, and has them leave quarantine. What could not be fetched is tried again the next day: it may
-// never be there.
+// resolveThin resolves the thin events that came since the last round: until then their payments lack
+// what they say.
+func (r *Reconciler) resolveThin(ctx context.Context) error {
+	select {
+	case <-r.turn:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { r.turn <- struct{}{} }()
+	last, err := r.Ledger.Mark(dailyDoubts)
+	if err != nil || last != today() || !r.loaded {
+		return err // the next round tries all of them
+	}
+	held, _, err := r.Ledger.HeldFor(ledger.ThinEvent, r.tried, 1)
+	if err != nil || len(held) == 0 {
+		return err
+	}
+	w := &round{Reconciler: r, report: &Report{}, pending: map[string]int64{}, begun: time.Now()}
+	if w.accounts, err = w.readAccounts(); err != nil {
+		return err
+	}
+	err = errors.Join(w.thin(ctx), w.keepAtEnd(ctx))
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.used = r.spent
+	return err
+}
+
+// thin fetches what thin events name, and has them leave quarantine. What could not be fetched is
+// tried again the next day: it may never be there.
 func (w *round) thin(ctx context.Context) error {
 	last, err := w.Ledger.Mark(dailyDoubts)
 	if err != nil {

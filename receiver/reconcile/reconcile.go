@@ -187,10 +187,27 @@ func (r *Reconciler) Run(ctx context.Context, every time.Duration) error {
 					"error", err, "every", min(every, retryPause))
 			}
 		}
+		if !r.pause(ctx, next) {
+			return nil
+		}
+	}
+}
+
+// pause waits for the next round, and reports whether it is to be made. Meanwhile it resolves the
+// thin events that are delivered.
+func (r *Reconciler) pause(ctx context.Context, next time.Time) bool {
+	next = latest(next, time.Now().Add(leastPause))
+	for {
 		select {
 		case <-ctx.Done():
-			return nil
-		case <-time.After(max(time.Until(next), leastPause)):
+			return false
+		case <-time.After(min(time.Until(next), thinEvery)):
+		}
+		if !time.Now().Before(next) {
+			return true
+		}
+		if err := r.resolveThin(ctx); err != nil && ctx.Err() == nil && r.news("thin/"+keyOf(err)) {
+			r.Log.Warn("thin events could not be resolved; trying again with the next round", "error", err)
 		}
 	}
 }
