@@ -39,7 +39,7 @@ func (d *doctor) lookAtStripe(ctx context.Context) {
 	var refused *stripe.APIError
 	if errors.As(err, &refused) && refused.Forbidden() {
 		d.ok("api", "Stripe accepts the key.")
-		d.unknown(reconcile.EndpointFound, "give the restricted key the permission "+refused.Permission(), "The API key may not see the webhook endpoints: it lacks the permission %s.", refused.Permission())
+		d.unknown(reconcile.EndpointFound, "give the restricted key the permission Webhook Endpoints: Read", "The API key may not see the webhook endpoints: %v.", refused)
 	} else if errors.As(err, &refused) && refused.Refused() {
 		d.fail("api", "use a key that is in the Dashboard (Developers, API keys); it may have been rolled or deleted", "Stripe does not accept the API key: %v.", err)
 	} else if err != nil {
@@ -84,7 +84,12 @@ func (d *doctor) permissions(ctx context.Context) {
 		switch {
 		case err == nil || errors.As(err, &refused) && refused.Missing():
 		case refused != nil && refused.Forbidden():
-			if p := refused.Permission(); !slices.Contains(lacking, p) {
+			p := refused.Permission()
+			if p == "" {
+				d.fail("api_permissions", "use a key of the account whose payments these are", "The API key may not read what reconciling needs: %v.", refused)
+				return
+			}
+			if !slices.Contains(lacking, p) {
 				lacking = append(lacking, p)
 			}
 		default:

@@ -327,7 +327,7 @@ func Payload(all []stripe.Destination, address string) stripe.Finding {
 	thin, snapshot := 0, 0
 	var hear []string
 	for _, d := range all {
-		if !SameURL(d.URL(), address) {
+		if !SameURL(d.URL(), address) || d.Status == "disabled" {
 			continue
 		}
 		if d.Payload == "thin" {
@@ -348,7 +348,7 @@ func Payload(all []stripe.Destination, address string) stripe.Finding {
 		f.Verdict, f.Sentence = stripe.Warn, "Beside whole events this URL is sent thin ones, which lie in quarantine until what they name is fetched."
 		f.Next = "delete the endpoint of thin payloads, unless something else needs it"
 	case snapshot == 0:
-		f.Verdict, f.Sentence = stripe.Unknown, "Stripe does not list this URL among its event destinations."
+		f.Verdict, f.Sentence = stripe.Unknown, "Stripe does not list this URL among its enabled event destinations."
 		f.Next = "see the finding on the endpoint"
 	}
 	f.Sentence = strings.Join(append([]string{f.Sentence}, hear...), " ")

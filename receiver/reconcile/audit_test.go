@@ -132,6 +132,7 @@ func TestThinPayloads(t *testing.T) {
 		return d
 	}
 	of := func(d stripe.Destination, from ...string) stripe.Destination { d.EventsFrom = from; return d }
+	disabled := func(d stripe.Destination) stripe.Destination { d.Status = "disabled"; return d }
 	withQuery := func(d stripe.Destination) stripe.Destination { d.Webhook.URL += "?version=2"; return d }
 	for _, c := range []struct {
 		all     []stripe.Destination
@@ -141,6 +142,8 @@ func TestThinPayloads(t *testing.T) {
 		{[]stripe.Destination{to("thin")}, stripe.Fail},
 		{[]stripe.Destination{to("thin"), to("snapshot")}, stripe.Warn},
 		{[]stripe.Destination{{ID: "ed_2", Payload: "thin"}}, stripe.Unknown},
+		{[]stripe.Destination{disabled(to("thin")), to("snapshot")}, stripe.OK},
+		{[]stripe.Destination{to("thin"), disabled(to("snapshot"))}, stripe.Fail},
 		{[]stripe.Destination{of(to("snapshot"), "@self", "@accounts")}, stripe.OK},
 		{[]stripe.Destination{of(withQuery(to("snapshot")), "@self", "@accounts")}, stripe.OK},
 	} {

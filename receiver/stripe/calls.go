@@ -319,6 +319,7 @@ func (a *API) updateEndpoint(ctx context.Context, id string, params url.Values) 
 type Destination struct {
 	ID         string   `json:"id"`
 	Payload    string   `json:"event_payload"` // snapshot, thin
+	Status     string   `json:"status"`        // enabled, disabled
 	EventsFrom []string `json:"events_from"`   // whose events it hears: @self, @accounts, @organization_members; older: self, other_accounts
 	Webhook    *struct {
 		URL string `json:"url"`
