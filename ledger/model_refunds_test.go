@@ -378,9 +378,11 @@ func (b *book) releaseShown(charge string, refunds []refund, full []snapshot[led
 	return true
 }
 
-// refundedBefore returns what had been refunded of a charge before its last capture, when nothing was
-// released yet: as the last sum before that capture has it, or as the refunds add up that had been made
-// two seconds before the time of the first sum after it and had not failed then, whichever is more.
+// refundedBefore returns what had been refunded of a charge before its last capture, when nothing
+// was released yet: as the last sum before that capture has it, or as the refunds add up that were
+// made more than two seconds before the first sum after it and had not failed at that time,
+// whichever is more. That sum may be the one that tells of the release, and the refund that Stripe
+// makes for a release may come before it: a refund that may be that one does not count.
 func (b *book) refundedBefore(charge string, refunds []refund, at int64) *big.Int {
 	captured := b.mostCaptured(charge)
 	earlier := only(b.counted(charge), func(c snapshot[ledger.Charge]) bool {
@@ -394,9 +396,14 @@ func (b *book) refundedBefore(charge string, refunds []refund, at int64) *big.In
 	if last != nil {
 		shown = units(last.object.AmountRefunded)
 	}
+	capturedAt, _ := b.lastCapture(charge)
 	for _, r := range refunds {
 		stood := r.outgoing() || r.reversed() && r.failed > at
-		if stood && r.Created != 0 && r.Created < at-2 {
+		switch {
+		case !stood || r.Created == 0 || r.Created >= at-2:
+		case b.mayBeRelease(charge, r, capturedAt) && r.Created >= capturedAt-2:
+			b.rule("release: a refund before the first sum may be its own")
+		default:
 			made = plus(made, r.amount)
 		}
 	}
@@ -411,23 +418,38 @@ func first[T any](all []snapshot[T]) *snapshot[T] {
 	return greatest(all, func(x, y snapshot[T]) int { return later(y.event, x.event) })
 }
 
+// lastCapture returns the time of the last capture of a charge, 0 if unknown, and whether
+// charge.captured has it. Without that event it is the time of the charge's last received entry, if
+// it has one.
+func (b *book) lastCapture(charge string) (at int64, byEvent bool) {
+	for _, c := range b.counted(charge) {
+		if c.event.Type == "charge.captured" && !c.fetched() {
+			at = max(at, c.event.Created)
+		}
+	}
+	if at != 0 {
+		return at, true
+	}
+	steps := b.increases(charge)
+	if len(steps) == 0 || b.chargeStatus(charge) != "succeeded" {
+		return 0, false
+	}
+	return cmp.Or(b.capturedAt(charge, steps, len(steps)-1), int64(b.payment.Created)), false
+}
+
+// mayBeRelease reports whether a refund may be the one that Stripe made for what the last capture,
+// at a time that is 0 if unknown, released: it returns just that, for no other reason, and was made
+// no more than two seconds after that time.
+func (b *book) mayBeRelease(charge string, r refund, capturedAt int64) bool {
+	return r.outgoing() && r.amount.Cmp(b.uncaptured(charge)) == 0 && r.Created != 0 && capturedAt != 0 && r.Created <= capturedAt+2 &&
+		(r.Reason == "" || r.Reason == "expired_uncaptured_charge")
+}
+
 // releaseRefund returns the id of the refund that Stripe made for what a partial capture released, empty
 // if there is none. The refunds come by (created, id), releasedFrom is when the sums first had the release.
 func (b *book) releaseRefund(charge string, refunds []refund, releasedFrom int64) string {
-	var capturedAt int64
-	for _, c := range b.counted(charge) {
-		if c.event.Type == "charge.captured" && !c.fetched() {
-			capturedAt = max(capturedAt, c.event.Created)
-		}
-	}
-	byEvent := capturedAt != 0
-	if steps := b.increases(charge); !byEvent && len(steps) > 0 && b.chargeStatus(charge) == "succeeded" {
-		capturedAt = cmp.Or(b.capturedAt(charge, steps, len(steps)-1), int64(b.payment.Created))
-	}
-	all := only(refunds, func(r refund) bool {
-		return r.outgoing() && r.amount.Cmp(b.uncaptured(charge)) == 0 && r.Created != 0 && capturedAt != 0 && r.Created <= capturedAt+2 &&
-			(r.Reason == "" || r.Reason == "expired_uncaptured_charge")
-	})
+	capturedAt, byEvent := b.lastCapture(charge)
+	all := only(refunds, func(r refund) bool { return b.mayBeRelease(charge, r, capturedAt) })
 	if len(all) == 0 {
 		return ""
 	}

@@ -113,6 +113,7 @@ var rules = []string{
 	"release: its own refund without charge.captured", "release: its own refund is not the first",
 	"release: more was refunded than captured", "release: no more than captured without the refunds that failed",
 	"release: the refunds before it are more than the sum before it", "release: an earlier rise is a refund's",
+	"release: a refund before the first sum may be its own",
 	"release: in the sums, and a refund between captures", "release: not in the sums, and a refund between captures",
 	"refunds known only by the charge's sum", "returns known only by the charge's sum", "a refund failed and the sum did not fall",
 	"a refund after one that failed is hidden in the sum",

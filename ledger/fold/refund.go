@@ -344,7 +344,7 @@ func (f *folder) released(c *chargeFacts) release {
 		return release{}
 	}
 	first := w.snapshots[0]
-	in := first.of.AmountRefunded-f.refundedBefore(c, w.captured, first.by.Created) >= w.difference
+	in := first.of.AmountRefunded-f.refundedBefore(c, w) >= w.difference
 	atCapture := false
 	for _, s := range w.snapshots {
 		in = in && s.of.AmountRefunded >= w.difference
@@ -372,13 +372,15 @@ func (f *folder) failedOf(c *chargeFacts) (sum Sum) {
 	return sum
 }
 
-// refundedBefore returns what was refunded of a charge before its last capture, which the first snapshot
-// of it shows at a time: those refunds are real, and a release adds to them.
-func (f *folder) refundedBefore(c *chargeFacts, captured, at int64) int64 {
+// refundedBefore returns what was refunded of a charge before the first snapshot that shows its last
+// capture: those refunds are real, and a release adds to them. That snapshot may come of the release
+// itself, so a refund that can stand for the release is not counted.
+func (f *folder) refundedBefore(c *chargeFacts, w wholeCapture) int64 {
+	at, captured := w.snapshots[0].by.Created, f.lastCaptured(c)
 	var last *snapshot[Charge]
 	for i := range c.counted {
 		s := &c.counted[i]
-		if s.of.Captured && s.of.AmountCaptured > 0 && s.of.AmountCaptured < captured && s.of.AmountRefunded >= 0 &&
+		if s.of.Captured && s.of.AmountCaptured > 0 && s.of.AmountCaptured < w.captured && s.of.AmountRefunded >= 0 &&
 			(last == nil || cmp.Or(cmp.Compare(s.by.Created, last.by.Created), cmp.Compare(s.of.AmountRefunded, last.of.AmountRefunded)) > 0) {
 			last = s
 		}
@@ -386,9 +388,12 @@ func (f *folder) refundedBefore(c *chargeFacts, captured, at int64) int64 {
 	var named Sum
 	for i := range f.refunds {
 		r := &f.refunds[i]
-		if r.of == c && (r.outgoing() || r.reversed() && r.failedAt > at) && r.winner.of.Created != 0 && r.winner.of.Created < at-releaseDelay {
-			named = named.Plus(SumOf(r.amount))
+		created := r.winner.of.Created
+		if r.of != c || !r.outgoing() && !(r.reversed() && r.failedAt > at) || created == 0 || created >= at-releaseDelay ||
+			r.mayRelease(c, w.difference, captured) && created >= captured-releaseDelay {
+			continue
 		}
+		named = named.Plus(SumOf(r.amount))
 	}
 	before, fits := named.Int64()
 	if !fits {
@@ -403,30 +408,38 @@ func (f *folder) refundedBefore(c *chargeFacts, captured, at int64) int64 {
 // releaseDelay is how long after the capture Stripe makes the refund that stands for what was released, in seconds.
 const releaseDelay = 2
 
-// markRelease marks the refund that stands for what a partial capture released: Stripe makes it with the
-// capture.
-func (f *folder) markRelease(c *chargeFacts, released release) {
-	var captured int64
+// lastCaptured returns when the charge's last capture was made, 0 if unknown.
+func (f *folder) lastCaptured(c *chargeFacts) (at int64) {
 	for _, s := range c.snapshots {
 		if s.by.Type == typeCaptured && !s.by.Fetched {
-			captured = max(captured, s.by.Created)
+			at = max(at, s.by.Created)
 		}
 	}
-	if totals := c.increases(); captured == 0 && len(totals) > 0 && c.status() == statusSucceeded {
-		captured, _ = f.captureTime(c, totals, len(totals)-1)
-		captured = cmp.Or(captured, int64(f.payment.Created))
+	if totals := c.increases(); at == 0 && len(totals) > 0 && c.status() == statusSucceeded {
+		at, _ = f.captureTime(c, totals, len(totals)-1)
+		at = cmp.Or(at, int64(f.payment.Created))
 	}
-	if captured == 0 {
-		return
-	}
+	return at
+}
+
+// mayRelease reports whether the refund can stand for an amount that a capture of the charge released:
+// Stripe makes such a refund with the capture.
+func (r *refundFacts) mayRelease(c *chargeFacts, amount, captured int64) bool {
+	in := r.winner.of
+	return captured != 0 && r.of == c && r.outgoing() && r.amount == amount && in.Created != 0 && in.Created <= captured+releaseDelay &&
+		(in.Reason == "" || in.Reason == "expired_uncaptured_charge")
+}
+
+// markRelease marks the refund that stands for what a partial capture released.
+func (f *folder) markRelease(c *chargeFacts, released release) {
+	captured := f.lastCaptured(c)
 	var found, near *refundFacts // of one second the least id, which comes first
 	for i := range f.refunds {
 		r := &f.refunds[i]
-		in := r.winner.of
-		if r.of != c || !r.outgoing() || r.amount != released.amount || in.Created == 0 || in.Created > captured+releaseDelay ||
-			in.Reason != "" && in.Reason != "expired_uncaptured_charge" {
+		if !r.mayRelease(c, released.amount, captured) {
 			continue
 		}
+		in := r.winner.of
 		if found == nil || in.Created < found.winner.of.Created {
 			found = r
 		}
