@@ -76,7 +76,8 @@ func NewCertificates(log *slog.Logger, tell func(end time.Time)) *Certificates {
 // Use shows a certificate to everybody from the next handshake on.
 func (c *Certificates) Use(cert *tls.Certificate) { c.show(anyName, cert) }
 
-// Get has Run get certificates, and renew them.
+// Get has Run get certificates, and renew them. Those that are kept from an earlier start are shown
+// at once, so that no handshake fails until Run comes round.
 func (c *Certificates) Get(a ACME) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.TLSClientConfig = &tls.Config{RootCAs: a.Roots, MinVersion: tls.VersionTLS12}
@@ -89,6 +90,25 @@ func (c *Certificates) Get(a ACME) {
 	if a.Directory == "" {
 		c.manager.Client.DirectoryURL = autocert.DefaultACMEDirectory
 	}
+	for _, name := range a.Domains {
+		if kept := keptCertificate(a.Store, name); kept != nil {
+			c.show(name, kept)
+		}
+	}
+}
+
+// keptCertificate returns the certificate that autocert keeps for a domain: its key and its chain in
+// one file of PEM. It returns nil where there is none that can be shown now; Run says why.
+func keptCertificate(store Store, name string) *tls.Certificate {
+	data, err := store.Get(context.Background(), name)
+	if err != nil {
+		return nil
+	}
+	cert, err := tls.X509KeyPair(data, data)
+	if err != nil || cert.Leaf.VerifyHostname(name) != nil || time.Now().After(cert.Leaf.NotAfter) {
+		return nil
+	}
+	return &cert
 }
 
 // only lets certificates be got for those domains, and challenges be answered under their names, whatever the port.

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -112,5 +113,46 @@ func TestACertificateFromFiles(t *testing.T) {
 	cancel()
 	if err := <-ended; err != nil {
 		t.Error(err)
+	}
+}
+
+// keptFiles is a store of files, read only.
+type keptFiles map[string][]byte
+
+func (f keptFiles) Get(_ context.Context, name string) ([]byte, error) {
+	if data, ok := f[name]; ok {
+		return data, nil
+	}
+	return nil, fs.ErrNotExist
+}
+
+func (keptFiles) Put(context.Context, string, []byte) error { return fs.ErrPermission }
+
+func (keptFiles) Delete(context.Context, string) error { return fs.ErrPermission }
+
+// A certificate that an earlier start got is shown before anything asked for another.
+func TestAKeptCertificate(t *testing.T) {
+	dir, now := t.TempDir(), time.Now()
+	kept := keptFiles{}
+	for name, until := range map[string]time.Time{"hooks.haderer.example": now.Add(time.Hour), "old.haderer.example": now.Add(-time.Minute)} {
+		certFile, keyFile, _ := selfSigned(t, dir, name, now.Add(-2*time.Hour), until)
+		for _, file := range []string{keyFile, certFile} {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			kept[name] = append(kept[name], text...)
+		}
+	}
+	kept["broken.haderer.example"] = kept["hooks.haderer.example"][:200]
+	kept["other.haderer.example"] = kept["hooks.haderer.example"]
+	domains := []string{"hooks.haderer.example", "old.haderer.example", "broken.haderer.example", "other.haderer.example", "new.haderer.example"}
+	c := receiver.NewCertificates(slog.New(slog.DiscardHandler), func(time.Time) {})
+	c.Get(receiver.ACME{Domains: domains, Directory: "https://127.0.0.1:1/", Store: kept})
+	address := secured(t, c)
+	for _, name := range domains {
+		if cert, err := shown(address, name); (err == nil) != (name == domains[0]) {
+			t.Errorf("%s was shown %v, %v", name, cert, err)
+		}
 	}
 }

@@ -406,6 +406,8 @@ var keeping = []broken{
 	{"Stripe's addresses alone", addressesGo, "	if isIn(from, *list) {", "	if true {", "./receiver", "TestOnlyStripesAddressesDeliver"},
 	{"TLS 1.2 at least", certsGo, "MinVersion: tls.VersionTLS12, NextProtos", "MinVersion: tls.VersionTLS10, NextProtos", "./receiver", "TestACertificateFromFiles"},
 	{"a certificate that is late is told", certsGo, "< min(life/4, 21*24*time.Hour)", "< 0*min(life/4, 21*24*time.Hour)", "./receiver", "TestACertificateFromFiles"},
+	{"a certificate that is kept is shown at once", certsGo, "			c.show(name, kept)\n", "", "./receiver", "TestAKeptCertificate"},
+	{"a certificate that has ended is not shown", certsGo, " || time.Now().After(cert.Leaf.NotAfter)", "", "./receiver", "TestAKeptCertificate"},
 	{"no certificate for other names", certsGo, "	if cert := c.current[name]; cert != nil {", "	for _, cert := range map[string]*tls.Certificate{name: c.current[c.domains[0]]} {", "./receiver", "TestCertificatesByACME"},
 	{"a socket that triggers often stays", publicUnit, "TriggerLimitIntervalSec=0\n", "", "./systemd", "TestLifeOfAService/bookworm"},
 	{"a service that starts often is started", serviceUnit, "StartLimitIntervalSec=0\n", "", "./systemd", "TestLifeOfAService/bookworm"},
