@@ -16,7 +16,7 @@ type counts struct {
 	statuses   [len(Statuses) + 2]uint64                   // Stripe's seven, none, other
 	flags      [len(fold.Flags)]uint64                     // payments by flag
 	money      uint64                                      // when the newest row of a PaymentIntent or a charge was received, Unix milliseconds
-	silent     uint64                                      // the same of invoices and paid Checkout Sessions that name no payment: they do not say what was received
+	silent     uint64                                      // the same of invoices and of paid Checkout Sessions alone: they do not say what was received
 	unknown    uint64                                      // payments that Checkout calls paid, and of which nothing else is known
 	expired    uint64                                      // retention has passed every row up to here
 }
@@ -36,7 +36,7 @@ func (c *counts) event(r *row, n int) {
 	}
 	if len(r.facts.Intents)+len(r.facts.Charges) > 0 {
 		c.money = max(c.money, uint64(max(0, r.received)))
-	} else if r.outcome == Recorded && r.paidElsewhere() {
+	} else if r.outcome != Quarantined && r.paidElsewhere() {
 		c.silent = max(c.silent, uint64(max(0, r.received)))
 	}
 }
@@ -93,7 +93,10 @@ func (c *counts) payment(s *state, n int) {
 
 // silent reports whether Checkout calls the payment paid, and no event says what was received.
 func (s *state) silent() bool {
-	return s.paidSession && s.view.AmountReceived == nil && !slices.Contains(s.view.Flags, fold.FlagOverflow)
+	p := s.view
+	unknown := p.AmountReceived == nil && !slices.Contains(p.Flags, fold.FlagOverflow)
+	stale := p.AmountReceived != nil && *p.AmountReceived == 0 && p.Status != "succeeded" && p.Status != "canceled"
+	return s.paidSession && (unknown || stale)
 }
 
 // numbers are all counts in the order they are stored in.

@@ -24,7 +24,7 @@ func succeeded(id, payment string) *ledger.Event {
 		ID: id, Type: "payment_intent.succeeded", Created: 1760000005, APIVersion: "2023-10-16", Source: ledger.Webhook,
 		Received: time.Unix(1760000006, 0), Raw: []byte(`{"id":"` + id + `"}`),
 		Facts: ledger.Facts{PaymentIntent: payment, Charge: "ch_" + payment, Intents: []ledger.Intent{{
-			ID: payment, Status: "succeeded", Currency: "eur", Amount: 4200, HasAmount: true, AmountReceived: 4200,
+			ID: payment, Status: "succeeded", Currency: "eur", Amount: 4200, HasAmount: true, AmountReceived: 4200, HasReceived: true,
 			Created: 1760000000, LatestCharge: "ch_" + payment, Metadata: map[string]string{"order": "1"},
 		}}},
 	}

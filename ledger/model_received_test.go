@@ -275,6 +275,16 @@ func (b *book) receive() {
 	b.post(fold.Received, b.id+":received", at, b.id, string(b.payment.LatestCharge), rest)
 }
 
+// knowsReceived reports whether anything tells what was received: a charge, or a PaymentIntent that came
+// with its amount_received, whichever currency either is in.
+func (b *book) knowsReceived() bool {
+	told := slices.ContainsFunc(b.intents, func(in snapshot[ledger.Intent]) bool { return in.object.HasReceived })
+	if len(b.intents) > 0 && !told {
+		b.rule(pickIf(len(b.charges) > 0, "received: only a charge tells", "received: no PaymentIntent tells"))
+	}
+	return told || len(b.charges) > 0
+}
+
 // increases returns the captured amounts that a charge was seen with, ascending.
 func (b *book) increases(charge string) []int64 {
 	var steps []int64
@@ -314,6 +324,14 @@ func (b *book) capturedAt(charge string, steps []int64, i int) int64 {
 		if at := first("charge.succeeded"); at != 0 {
 			b.rule("captured: charge.succeeded")
 			return at
+		}
+		success := earliest(b.countedIntents(), func(in snapshot[ledger.Intent]) int64 {
+			told := in.event.Type == "payment_intent.succeeded" && !in.fetched() && in.object.AmountReceived >= step
+			return pickIf(told, in.event.Created, 0)
+		})
+		if success != 0 {
+			b.rule("captured: payment_intent.succeeded")
+			return success
 		}
 		if i == 0 && created != 0 && b.capturedLater(own) {
 			b.rule("captured: later than the charge's created")

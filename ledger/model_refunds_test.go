@@ -379,10 +379,11 @@ func (b *book) releaseShown(charge string, refunds []refund, full []snapshot[led
 }
 
 // refundedBefore returns what had been refunded of a charge before its last capture, when nothing
-// was released yet: as the last sum before that capture has it, or as the refunds add up that were
-// made more than two seconds before the first sum after it and had not failed at that time,
-// whichever is more. That sum may be the one that tells of the release, and the refund that Stripe
-// makes for a release may come before it: a refund that may be that one does not count.
+// was released yet: as the last sum before that capture has it, without the refunds that failed
+// from that sum on and up to the first one after the capture, or as the refunds add up that were
+// made more than two seconds before that first sum and had not failed at its time, whichever is
+// more. That sum may be the one that tells of the release, and the refund that Stripe makes for a
+// release may come before it: a refund that may be that one does not count.
 func (b *book) refundedBefore(charge string, refunds []refund, at int64) *big.Int {
 	captured := b.mostCaptured(charge)
 	earlier := only(b.counted(charge), func(c snapshot[ledger.Charge]) bool {
@@ -392,12 +393,15 @@ func (b *book) refundedBefore(charge string, refunds []refund, at int64) *big.In
 	last := greatest(earlier, func(x, y snapshot[ledger.Charge]) int {
 		return cmp.Or(cmp.Compare(x.event.Created, y.event.Created), cmp.Compare(x.object.AmountRefunded, y.object.AmountRefunded))
 	})
-	shown, made := units(0), units(0)
+	shown, undone, made := units(0), units(0), units(0)
 	if last != nil {
 		shown = units(last.object.AmountRefunded)
 	}
 	capturedAt, _ := b.lastCapture(charge)
 	for _, r := range refunds {
+		if last != nil && r.reversed() && r.failed != 0 && last.event.Created <= r.failed && r.failed <= at {
+			undone = plus(undone, r.amount)
+		}
 		stood := r.outgoing() || r.reversed() && r.failed > at
 		switch {
 		case !stood || r.Created == 0 || r.Created >= at-2:
@@ -407,6 +411,10 @@ func (b *book) refundedBefore(charge string, refunds []refund, at int64) *big.In
 			made = plus(made, r.amount)
 		}
 	}
+	if isPositive(smaller(shown, undone)) && made.Cmp(shown) < 0 {
+		b.rule("release: a refund of the sum before it failed")
+	}
+	shown = notNegative(minus(shown, undone))
 	if made.Cmp(shown) > 0 {
 		b.rule("release: the refunds before it are more than the sum before it")
 	}

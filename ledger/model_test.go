@@ -382,13 +382,13 @@ func (b *book) close() {
 	for _, sum := range sums {
 		fits = fits && sum.IsInt64()
 	}
-	unknown := len(b.intents)+len(b.charges) == 0
+	known := b.knowsReceived()
 	if fits = fits && refunded.IsInt64() && net.IsInt64(); fits {
 		figure := func(sum *big.Int) *int64 { n := sum.Int64(); return &n }
 		b.payment.AmountRefunded = figure(refunded)
 		b.payment.DisputeWithdrawn = figure(sums[fold.DisputeWithdrawn])
 		b.payment.DisputeReinstated = figure(sums[fold.DisputeReinstated])
-		if !unknown {
+		if known {
 			b.payment.AmountReceived, b.payment.AmountNet = figure(sums[fold.Received]), figure(net)
 		}
 		if fees := b.addFees(); fees != nil && fees.IsInt64() {

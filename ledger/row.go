@@ -168,7 +168,7 @@ func decodeAll[T any](d *decoder, one func() T) []T {
 }
 
 func (e *encoder) intent(in *Intent) {
-	e.flags(in.HasAmount, in.LastError != nil)
+	e.flags(in.HasAmount, in.LastError != nil, in.HasReceived)
 	e.text(in.ID)
 	e.text(in.Status)
 	e.text(in.Currency)
@@ -188,7 +188,8 @@ func (e *encoder) intent(in *Intent) {
 func (d *decoder) intent() Intent {
 	var in Intent
 	var failed bool
-	d.flags(&in.HasAmount, &failed)
+	d.flags(&in.HasAmount, &failed, &in.HasReceived)
+	in.HasReceived = in.HasReceived || d.before5
 	in.ID = d.text()
 	in.Status = d.text()
 	in.Currency = d.text()

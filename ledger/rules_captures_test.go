@@ -69,6 +69,103 @@ func TestRulesOfReleasesBesideRefunds(t *testing.T) {
 	})
 }
 
+// A refund that the last sum before the last capture has may fail before the first sum after it. It is
+// out of the sums then, and leaves room for the release.
+func TestRulesOfRefundsThatFailBetweenCaptures(t *testing.T) {
+	// between is a payment of which 10.00 USD were refunded between two captures. The last one, after
+	// 20 seconds, has a sum of refunds.
+	between := func(sum int64, more ...*ledger.Event) []*ledger.Event {
+		return append(more, ofHundred("evt_1", "charge.captured", 1, 3000, 0), ofHundred("evt_2", "charge.refunded", 10, 3000, 1000),
+			ofHundred("evt_3", "charge.captured", 20, 6000, sum))
+	}
+	failed := func(at int64) *ledger.Event {
+		return refundAt("evt_4", at, ledger.Refund{Amount: 1000, Status: "failed", Created: midnight + 10})
+	}
+	received, later := "1 ch_1:received:3000 3000 usd", "20 ch_1:received:6000 3000 usd"
+	tryRules(t, []ruleCase{
+		{
+			"it fails between the sums",
+			between(4000, failed(15)),
+			[]string{"pi_1 -: received 6000, net 6000", received, "10 re_1:refunded 1000 usd", "15 re_1:returned 1000 usd", later},
+		},
+		{
+			"it fails in the second of the sum before",
+			between(4000, failed(10)),
+			[]string{"pi_1 -: received 6000, net 6000", received, "10 re_1:refunded 1000 usd", "10 re_1:returned 1000 usd", later},
+		},
+		{
+			"it fails in the second of the last capture",
+			between(4000, failed(20)),
+			[]string{"pi_1 -: received 6000, net 6000", received, "10 re_1:refunded 1000 usd", later, "20 re_1:returned 1000 usd"},
+		},
+		{
+			// The sum after the capture still has it: less than the release is left.
+			"it fails after the last capture",
+			between(4000, failed(21)),
+			[]string{
+				"pi_1 -: received 6000, refunded 3000, net 3000", received, "10 re_1:refunded 1000 usd", later,
+				"20 ch_1:refunded:4000 3000 usd", "21 re_1:returned 1000 usd",
+			},
+		},
+		{
+			// The sum after its failure is of another refund.
+			"it failed before the sum before",
+			between(4000, refundAt("evt_4", 9, ledger.Refund{Amount: 1000, Status: "failed", Created: midnight + 5})),
+			[]string{
+				"pi_1 -: received 6000, refunded 3000, net 3000", received, "5 re_1:refunded 1000 usd", "9 re_1:returned 1000 usd", later,
+				"20 ch_1:refunded:4000 3000 usd",
+			},
+		},
+		{
+			"the first event of the failure decides",
+			between(4000, failed(30), fetched(refundAt("fetch_1", 15, ledger.Refund{Amount: 1000, Status: "canceled", Created: midnight + 10}))),
+			[]string{"pi_1 -: received 6000, net 6000", received, "10 re_1:refunded 1000 usd", "15 re_1:returned 1000 usd", later},
+		},
+		{
+			"no event of its failure has a time",
+			between(4000, failed(-midnight)),
+			[]string{
+				"pi_1 -: received 6000, refunded 3000, net 3000", received, "10 re_1:refunded 1000 usd", "10 re_1:returned 1000 usd", later,
+				"20 ch_1:refunded:4000 3000 usd",
+			},
+		},
+		{
+			"it is in another currency",
+			between(4000, refundAt("evt_4", 15, ledger.Refund{Amount: 1000, Status: "failed", Currency: "mxn", Created: midnight + 10})),
+			[]string{
+				"pi_1 -: received 6000, refunded 4000, net 2000 currency_mismatch", received, "10 ch_1:refunded:1000 1000 usd", later,
+				"20 ch_1:refunded:4000 3000 usd",
+			},
+		},
+		{
+			"two fail, of more than the sum before has",
+			between(4000, failed(15), refundAt("evt_5", 16, ledger.Refund{ID: "re_2", Amount: 700, Status: "canceled", Created: midnight + 11})),
+			[]string{
+				"pi_1 -: received 6000, net 6000", received, "10 re_1:refunded 1000 usd", "11 re_2:refunded 700 usd",
+				"15 re_1:returned 1000 usd", "16 re_2:returned 700 usd", later,
+			},
+		},
+		{
+			"one of two fails, and the other stays in the sums",
+			between(4600, refundAt("evt_4", 15, ledger.Refund{Amount: 400, Status: "failed", Created: midnight + 10}), refundAt("evt_5", 10, ledger.Refund{ID: "re_2", Amount: 600})),
+			[]string{
+				"pi_1 -: received 6000, refunded 600, net 5400", received, "10 re_1:refunded 400 usd", "10 re_2:refunded 600 usd",
+				"15 re_1:returned 400 usd", later,
+			},
+		},
+		{
+			// Of the sum of 40.00 the capture can only have released 34.00, which is not the
+			// 40.00 that were not captured.
+			"one of two fails, and the other leaves no room for the release",
+			between(4000, refundAt("evt_4", 15, ledger.Refund{Amount: 400, Status: "failed", Created: midnight + 10}), refundAt("evt_5", 10, ledger.Refund{ID: "re_2", Amount: 600})),
+			[]string{
+				"pi_1 -: received 6000, refunded 3600, net 2400", received, "10 re_1:refunded 400 usd", "10 re_2:refunded 600 usd",
+				"15 re_1:returned 400 usd", later, "20 ch_1:refunded:4000 3000 usd",
+			},
+		},
+	})
+}
+
 // ofFifty is an event about the charge of which 30.00 of 50.00 USD were captured.
 func ofFifty(id, typ string, at, refunded int64) *ledger.Event {
 	return partly(id, typ, "2023-10-16", at, refunded)
@@ -130,9 +227,25 @@ func TestRulesOfLaterCaptures(t *testing.T) {
 				chargeAt("evt_3", "charge.refunded", 5*day, ledger.Charge{AmountCaptured: 5000, AmountRefunded: 1000, Created: midnight + day}),
 			},
 			[]string{
-				"pi_1 succeeded: received 5000, refunded 1000, net 4000 date_approximate",
+				"pi_1 succeeded: received 5000, refunded 1000, net 4000",
 				"259200 ch_1:received:5000 5000 usd", "432000 ch_1:refunded:1000 1000 usd",
 			},
+		},
+		{
+			"a charge that was pending, and payment_intent.succeeded",
+			[]*ledger.Event{
+				chargeAt("evt_1", "charge.pending", 1, ledger.Charge{Status: "pending"}), paid,
+				intentAt("evt_3", 6, ledger.Intent{Status: "succeeded", AmountReceived: 5000}),
+			},
+			[]string{"pi_1 succeeded: received 5000, net 5000", "6 ch_1:received:5000 5000 usd"},
+		},
+		{
+			"a charge that was captured in part, and payment_intent.succeeded",
+			[]*ledger.Event{
+				chargeAt("evt_1", "charge.updated", 9, ledger.Charge{AmountCaptured: 3000}),
+				intentAt("evt_2", 4, ledger.Intent{Status: "succeeded", AmountReceived: 3000}),
+			},
+			[]string{"pi_1 succeeded: received 3000, net 3000", "4 ch_1:received:3000 3000 usd"},
 		},
 		{
 			"a PaymentIntent that was processing",

@@ -14,7 +14,7 @@ import (
 // all: PaymentIntent pi_1 and charge ch_1 of 50.00 USD, created 20 and 10 seconds before midnight.
 
 func intentAt(id string, at int64, in ledger.Intent) *ledger.Event {
-	in.ID, in.Created = cmp.Or(in.ID, "pi_1"), cmp.Or(in.Created, midnight-20)
+	in.ID, in.Created, in.HasReceived = cmp.Or(in.ID, "pi_1"), cmp.Or(in.Created, midnight-20), true
 	if in.Currency = cmp.Or(in.Currency, "usd"); in.Currency == "none" {
 		in.Currency = ""
 	} else {
@@ -44,6 +44,12 @@ func disputeAt(id string, at int64, d ledger.Dispute) *ledger.Event {
 	d.ID, d.Charge, d.Status = cmp.Or(d.ID, "dp_1"), cmp.Or(d.Charge, "ch_1"), cmp.Or(d.Status, "lost")
 	d.Currency, d.Amount, d.Created = cmp.Or(d.Currency, "usd"), cmp.Or(d.Amount, 5000), cmp.Or(d.Created, midnight)
 	return about(id, "charge.dispute.updated", midnight+at, ledger.Facts{PaymentIntent: "pi_1", Charge: d.Charge, Disputes: []ledger.Dispute{d}})
+}
+
+// untold makes an event one whose PaymentIntent came without its amount_received.
+func untold(e *ledger.Event) *ledger.Event {
+	e.Facts.Intents[0].AmountReceived, e.Facts.Intents[0].HasReceived = 0, false
+	return e
 }
 
 // fetched makes an event an object that was read from Stripe's API.
@@ -250,6 +256,77 @@ func TestRulesOfReceived(t *testing.T) {
 			[]string{"pi_1 -: received 5000, net 5000", "-10 ch_1:received:5000 5000 usd"},
 		},
 		{
+			"without an authorization payment_intent.succeeded goes before the charge's created",
+			[]*ledger.Event{
+				chargeAt("evt_1", "charge.updated", 9, ledger.Charge{AmountCaptured: 5000}), intentAt("evt_2", 6, ledger.Intent{Status: "succeeded", AmountReceived: 5000}),
+				intentAt("evt_3", 7, ledger.Intent{Status: "succeeded", AmountReceived: 5000}),
+			},
+			[]string{"pi_1 succeeded: received 5000, net 5000", "6 ch_1:received:5000 5000 usd"},
+		},
+		{
+			"an earlier payment_intent.succeeded comes after charge.succeeded",
+			[]*ledger.Event{
+				chargeAt("evt_1", "charge.succeeded", 7, ledger.Charge{AmountCaptured: 5000}), intentAt("evt_2", 6, ledger.Intent{Status: "succeeded", AmountReceived: 5000}),
+			},
+			[]string{"pi_1 succeeded: received 5000, net 5000", "7 ch_1:received:5000 5000 usd"},
+		},
+		{
+			"a payment_intent.succeeded of less is none of the capture",
+			[]*ledger.Event{
+				chargeAt("evt_1", "charge.updated", 9, ledger.Charge{AmountCaptured: 5000}), intentAt("evt_2", 6, ledger.Intent{Status: "succeeded", AmountReceived: 4999}),
+			},
+			[]string{"pi_1 succeeded: received 5000, net 5000", "-10 ch_1:received:5000 5000 usd"},
+		},
+		{
+			"payment_intent.succeeded dates each of several captures",
+			[]*ledger.Event{
+				chargeAt("evt_1", "charge.updated", 4, ledger.Charge{AmountCaptured: 1000}), chargeAt("evt_2", "charge.updated", 9, ledger.Charge{AmountCaptured: 5000}),
+				intentAt("evt_3", 3, ledger.Intent{Status: "succeeded", AmountReceived: 1000}), intentAt("evt_4", 8, ledger.Intent{Status: "succeeded", AmountReceived: 5000}),
+			},
+			[]string{"pi_1 succeeded: received 5000, net 5000", "3 ch_1:received:1000 1000 usd", "8 ch_1:received:5000 4000 usd"},
+		},
+		{
+			"a PaymentIntent that was read is no payment_intent.succeeded",
+			[]*ledger.Event{
+				chargeAt("evt_1", "charge.updated", 9, ledger.Charge{AmountCaptured: 5000}),
+				func() *ledger.Event {
+					e := intentAt("fetch_2", 6, ledger.Intent{Status: "succeeded", AmountReceived: 5000})
+					e.Source = ledger.Fetch
+					return e
+				}(),
+			},
+			[]string{"pi_1 succeeded: received 5000, net 5000", "-10 ch_1:received:5000 5000 usd"},
+		},
+		{
+			"a PaymentIntent that succeeded, in an event of another type",
+			[]*ledger.Event{
+				chargeAt("evt_1", "charge.updated", 9, ledger.Charge{AmountCaptured: 5000}),
+				func() *ledger.Event {
+					e := intentAt("evt_2", 6, ledger.Intent{Status: "succeeded", AmountReceived: 5000})
+					e.Type = "checkout.session.completed"
+					return e
+				}(),
+			},
+			[]string{"pi_1 succeeded: received 5000, net 5000", "-10 ch_1:received:5000 5000 usd"},
+		},
+		{
+			"a payment_intent.succeeded in another currency",
+			[]*ledger.Event{
+				chargeAt("evt_1", "charge.updated", 9, ledger.Charge{AmountCaptured: 5000}),
+				intentAt("evt_2", 6, ledger.Intent{Status: "succeeded", Currency: "mxn", AmountReceived: 5000}),
+				intentAt("evt_3", 7, ledger.Intent{Status: "succeeded"}),
+			},
+			[]string{"pi_1 succeeded: received 5000, net 5000 currency_mismatch", "-10 ch_1:received:5000 5000 usd"},
+		},
+		{
+			"a payment_intent.succeeded without a time",
+			[]*ledger.Event{
+				chargeAt("evt_1", "charge.updated", 9, ledger.Charge{AmountCaptured: 5000}),
+				intentAt("evt_2", -midnight, ledger.Intent{Status: "succeeded", AmountReceived: 5000}),
+			},
+			[]string{"pi_1 succeeded: received 5000, net 5000", "-10 ch_1:received:5000 5000 usd"},
+		},
+		{
 			"only the first capture can be on the charge's created",
 			[]*ledger.Event{
 				chargeAt("evt_1", "charge.updated", 4, ledger.Charge{Amount: 1000, AmountCaptured: 1000}),
@@ -324,6 +401,69 @@ func TestRulesOfReceived(t *testing.T) {
 				refundAt("evt_2", 9, ledger.Refund{Status: "frobnicated"}),
 			},
 			[]string{"pi_1 -: received 5000, net 5000 date_approximate", "9 ch_1:received:5000 5000 usd"},
+		},
+	})
+}
+
+// What was received is unknown until a charge or a PaymentIntent with its amount_received was seen.
+func TestRulesOfUnknownReceived(t *testing.T) {
+	silent := untold(intentAt("evt_1", 5, ledger.Intent{Status: "succeeded"}))
+	tryRules(t, []ruleCase{
+		{"a PaymentIntent without it", []*ledger.Event{silent}, []string{"pi_1 succeeded: received null, net null"}},
+		{
+			"a PaymentIntent without it that was read",
+			[]*ledger.Event{silent, fetched(untold(intentAt("fetch_1", 9, ledger.Intent{Status: "canceled"})))},
+			[]string{"pi_1 canceled: received null, net null"},
+		},
+		{
+			"what was refunded and disputed is known without it",
+			[]*ledger.Event{
+				silent, refundAt("evt_2", 6, ledger.Refund{Amount: 300}),
+				disputeAt("evt_3", 7, ledger.Dispute{Transactions: []ledger.Transaction{{ID: "txn_1", Amount: -5000, Currency: "usd", Created: midnight + 7}}}),
+			},
+			[]string{"pi_1 succeeded: received null, refunded 300, withdrawn 5000, net null", "6 re_1:refunded 300 usd", "7 txn_1 5000 usd"},
+		},
+		{
+			"an earlier PaymentIntent has it",
+			[]*ledger.Event{intentAt("evt_0", 3, ledger.Intent{Status: "requires_payment_method"}), silent},
+			[]string{"pi_1 succeeded: received 0, net 0"},
+		},
+		{
+			"a PaymentIntent that a read overrides has it",
+			[]*ledger.Event{
+				intentAt("evt_0", 3, ledger.Intent{Status: "processing"}), fetched(untold(intentAt("fetch_1", 9, ledger.Intent{Status: "succeeded"}))),
+			},
+			[]string{"pi_1 succeeded: received 0, net 0"},
+		},
+		{
+			"one PaymentIntent has it, and others do not undo it",
+			[]*ledger.Event{intentAt("evt_0", 3, ledger.Intent{Status: "succeeded", AmountReceived: 4000}), silent},
+			[]string{"pi_1 succeeded: received 4000, net 4000", "3 pi_1:received 4000 usd"},
+		},
+		{
+			"a PaymentIntent in another currency has it",
+			[]*ledger.Event{intentAt("evt_0", 3, ledger.Intent{Status: "succeeded", Currency: "mxn", AmountReceived: 4000}), silent},
+			[]string{"pi_1 succeeded: received 0, net 0 currency_mismatch"},
+		},
+		{
+			"it is negative",
+			[]*ledger.Event{intentAt("evt_0", 3, ledger.Intent{Status: "succeeded", AmountReceived: -1})},
+			[]string{"pi_1 succeeded: received 0, net 0 amount"},
+		},
+		{
+			"a charge that received nothing",
+			[]*ledger.Event{silent, chargeAt("evt_2", "charge.pending", 6, ledger.Charge{Status: "pending"})},
+			[]string{"pi_1 succeeded: received 0, net 0"},
+		},
+		{
+			"a charge in another currency",
+			[]*ledger.Event{silent, chargeAt("evt_2", "charge.captured", 6, ledger.Charge{Currency: "mxn", AmountCaptured: 700})},
+			[]string{"pi_1 succeeded: received 0, net 0 currency_mismatch"},
+		},
+		{
+			"a charge that was captured",
+			[]*ledger.Event{silent, chargeAt("evt_2", "charge.captured", 6, ledger.Charge{AmountCaptured: 5000})},
+			[]string{"pi_1 succeeded: received 5000, net 5000", "6 ch_1:received:5000 5000 usd"},
 		},
 	})
 }

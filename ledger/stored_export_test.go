@@ -112,9 +112,15 @@ func Restore(kind byte, value []byte) ([]byte, error) {
 var sampleForm = &form{typ: "payment_intent.created", texts: []string{`{"id":"`, `","object":{"id":"`, `","client_secret":"`, `","amount":`, `}}`},
 	slots: []slot{{begins: "evt_", like: -1}, {begins: "pi_", like: 0}, {begins: "pi_", like: 1}, {ends: "00", like: -1}}}
 
+// OlderIntents returns the PaymentIntents in a row of schema 2.
+func OlderIntents(value []byte) ([]Intent, error) {
+	r, err := decodeRow2(value)
+	return r.facts.Intents, err
+}
+
 // StoredSamples has one value of each kind, and a whole one where there are many parts.
 func StoredSamples() []Sample {
-	in := Intent{ID: "pi_3wBTwEKvHadernBl4gdrfNcd", Status: "succeeded", Currency: "eur", Amount: 6480, HasAmount: true, AmountReceived: 6480, Customer: "cus_1",
+	in := Intent{ID: "pi_3wBTwEKvHadernBl4gdrfNcd", Status: "succeeded", Currency: "eur", Amount: 6480, HasAmount: true, AmountReceived: 6480, HasReceived: true, Customer: "cus_1",
 		Description: "three notebooks", Metadata: map[string]string{"order": "2417", "shop": "web"}, LatestCharge: stripesCharge,
 		LastError: &PaymentError{Type: "card_error", Code: "card_declined"}, Created: 1776163468}
 	charge := Charge{ID: stripesCharge, Status: "succeeded", Currency: "eur", Amount: 6480, AmountCaptured: 6480, AmountRefunded: 800, Captured: true,

@@ -36,7 +36,9 @@ type world struct {
 	releases bool   // one charge is captured in part, and most refunds are of what that released
 	captures bool   // one charge is captured in several steps, with refunds in between
 	twice    bool   // in such a world as much was refunded between the captures as the last one released
+	undone   bool   // in that one the refund between the captures failed before the last one
 	sparse   bool   // many PaymentIntents have no amount, and some no currency
+	untold   bool   // no PaymentIntent has an amount_received
 	missed   bool   // charge.captured is not among the endpoint's event types
 	reads    bool   // most objects are read from Stripe's API, PaymentIntents all in one or two seconds
 }
@@ -145,8 +147,11 @@ func newWorld(rng *rand.Rand, name string) *world {
 		w.weights[kind] = pick(rng, 0, 1, 4)
 	}
 	w.weights[rng.IntN(len(w.weights))]++ // so that one is not 0
-	w.releases, w.captures, w.sparse, w.missed = w.oneIn(6), w.oneIn(7), w.oneIn(5), w.oneIn(4)
-	w.odd = w.odd || w.sparse && w.oneIn(2)
+	w.releases, w.captures, w.sparse, w.missed = w.oneIn(6), w.oneIn(5), w.oneIn(5), w.oneIn(4)
+	w.odd, w.untold = w.odd || w.sparse && w.oneIn(2), w.oneIn(12)
+	if w.untold && w.oneIn(2) {
+		w.weights[0], w.weights[2] = 4, 0
+	}
 	if !w.oneIn(5) {
 		w.intents = append(w.intents, "pi_"+name)
 		if w.oneIn(8) {
@@ -169,8 +174,8 @@ func newWorld(rng *rand.Rand, name string) *world {
 	switch {
 	case w.captures:
 		w.releases, w.weights = false, [5]int{1, 0, 4, 1, 0}
-		if w.twice = w.oneIn(2); w.twice {
-			w.weights[3] = 3
+		if w.twice = !w.oneIn(3); w.twice {
+			w.weights[3], w.undone = 3, w.oneIn(3)
 		}
 	case w.releases:
 		w.weights = [5]int{1, 0, 4, 2, 0}
@@ -267,7 +272,8 @@ func (w *world) drawCaptures(c ledger.Charge) life {
 	return l
 }
 
-// drawTwice draws two captures: a refund of 300 before the last one, and a release of 300 with it.
+// drawTwice draws two captures: a refund of 300 before the last one, and a release of 300 with it. Where
+// the refund failed, the sum is that of the release alone.
 func (w *world) drawTwice(c ledger.Charge) life {
 	var l life
 	rest := min(max(c.Amount, 0), 300)
@@ -275,7 +281,7 @@ func (w *world) drawTwice(c ledger.Charge) life {
 	for i := range seconds {
 		l.captured[i], l.refunded[i] = rest, rest
 		if i >= last {
-			l.captured[i], l.refunded[i] = c.Amount-rest, 2*rest
+			l.captured[i], l.refunded[i] = c.Amount-rest, pickIf(w.undone, rest, 2*rest)
 		}
 	}
 	return l
@@ -382,7 +388,7 @@ func (w *world) addCharge(e *ledger.Event) {
 	if w.oneIn(5) { // as before 2022-11-15, with its refunds inside
 		for _, r := range w.refunds {
 			if r.Charge == c.ID {
-				e.Facts.Refunds = append(e.Facts.Refunds, w.snapRefund(r))
+				e.Facts.Refunds = append(e.Facts.Refunds, w.snapRefund(e, r))
 			}
 		}
 	}
@@ -394,7 +400,7 @@ func (w *world) addCharge(e *ledger.Event) {
 
 func (w *world) addRefund(e *ledger.Event) {
 	e.Type = pick(w.Rand, "refund.created", "refund.updated", "refund.failed", "charge.refund.updated")
-	r := w.snapRefund(pick(w.Rand, w.refunds...))
+	r := w.snapRefund(e, pick(w.Rand, w.refunds...))
 	if w.oneIn(8) {
 		r.Charge = ""
 	}
@@ -445,7 +451,10 @@ func (w *world) snapIntent(id string) ledger.Intent {
 	if w.odd && (w.oneIn(6) || w.sparse && w.oneIn(2)) {
 		in.Currency = pick(w.Rand, "mxn", "mxn", "")
 	}
-	in.AmountCapturable, in.AmountReceived = w.money(0, 700), w.money(0, 0, 700, 1000, 1700)
+	in.AmountCapturable = w.money(0, 700)
+	if in.HasReceived = !w.untold && !w.oneIn(20); in.HasReceived {
+		in.AmountReceived = w.money(0, 0, 700, 1000, 1700)
+	}
 	in.LatestCharge = pick(w.Rand, "", pick(w.Rand, w.charges...).ID)
 	in.Customer, in.Description = pick(w.Rand, "", "cus_1", "cus_2"), pick(w.Rand, "", "first", "second")
 	if step := w.IntN(4); step > 0 {
@@ -503,7 +512,7 @@ func (w *world) snapCharge(e *ledger.Event, c ledger.Charge) ledger.Charge {
 	return c
 }
 
-func (w *world) snapRefund(r ledger.Refund) ledger.Refund {
+func (w *world) snapRefund(e *ledger.Event, r ledger.Refund) ledger.Refund {
 	r.Created = w.maybe(r.Created)
 	r.Status = pick(w.Rand, "pending", "pending", "requires_action", "succeeded", "succeeded", "succeeded", "frobnicated")
 	if w.oneIn(pickIf(w.twice, 10, 5)) {
@@ -511,6 +520,9 @@ func (w *world) snapRefund(r ledger.Refund) ledger.Refund {
 		if w.oneIn(4) {
 			r.Returned = w.at()
 		}
+	}
+	if w.undone && r.ID == w.refunds[0].ID && e.Created >= midnight-1 {
+		r.Status = "failed"
 	}
 	if w.oneIn(8) {
 		r.Booked = w.at()

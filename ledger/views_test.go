@@ -237,7 +237,7 @@ func (l *sharedLife) sharing(n int) *ledger.Event {
 		e.Account = pick(l.Rand, "", "", "acct_1", "acct_2")
 	case 1:
 		e.Facts.PaymentIntent = name("pi", 4)
-		e.Facts.Intents = []ledger.Intent{{ID: e.Facts.PaymentIntent, Status: "succeeded", Currency: "usd", Amount: 700, HasAmount: true, AmountReceived: 700,
+		e.Facts.Intents = []ledger.Intent{{ID: e.Facts.PaymentIntent, Status: "succeeded", Currency: "usd", Amount: 700, HasAmount: true, AmountReceived: 700, HasReceived: true,
 			LatestCharge: charge, Description: pick(l.Rand, "", "one", "other"), Created: midnight, Metadata: map[string]string{"order": pick(l.Rand, "1", "2")}}}
 	case 2:
 		e.Facts.Refunds = []ledger.Refund{{ID: name("re", 6), Charge: charge, Status: pick(l.Rand, "succeeded", "pending", "failed"), Currency: "usd",

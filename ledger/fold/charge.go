@@ -18,6 +18,7 @@ const (
 const (
 	typeChargeSucceeded = "charge.succeeded"
 	typeCaptured        = "charge.captured"
+	typeIntentSucceeded = "payment_intent.succeeded"
 )
 
 // chargeFacts are all snapshots of one charge.
@@ -138,7 +139,7 @@ func (f *folder) receive() (known bool) {
 		}
 	}
 	f.receiveBeyond(sum)
-	return len(f.intents)+len(f.charges) > 0
+	return len(f.charges) > 0 || slices.ContainsFunc(f.intents, func(s snapshot[Intent]) bool { return s.of.HasReceived })
 }
 
 // captureTime returns when the k-th of the captured amounts was reached, and whether that is only the
@@ -162,7 +163,10 @@ func (f *folder) captureTime(c *chargeFacts, totals []int64, k int) (at int64, a
 		return at, false
 	}
 	if !c.authorised() { // captured as it was made
-		if at = reached(typeChargeSucceeded); at == 0 && k == 0 && !f.capturedLater(c) {
+		if at = reached(typeChargeSucceeded); at == 0 {
+			at = f.succeeded(totals[k])
+		}
+		if at == 0 && k == 0 && !f.capturedLater(c) {
 			at = c.created()
 		}
 		if at != 0 {
@@ -176,6 +180,16 @@ func (f *folder) captureTime(c *chargeFacts, totals []int64, k int) (at int64, a
 		}
 	}
 	return cmp.Or(at, c.created()), true
+}
+
+// succeeded returns when the PaymentIntent succeeded with at least an amount, by its own event; 0 if unknown.
+func (f *folder) succeeded(amount int64) (at int64) {
+	for _, s := range f.countedIntents {
+		if !s.by.Fetched && s.by.Type == typeIntentSucceeded && s.of.AmountReceived >= amount {
+			at = earliest(at, s.by.Created)
+		}
+	}
+	return at
 }
 
 // capturedLater reports whether something shows that the charge did not bring money as it was made.

@@ -143,6 +143,7 @@ type Intent struct {
 	HasAmount        bool // API versions of 2026 do not promise an amount
 	AmountCapturable int64
 	AmountReceived   int64
+	HasReceived      bool   // amount_received was in the body
 	Customer         string // the customer, else the customer_account
 	Description      string
 	Metadata         map[string]string

@@ -13,7 +13,7 @@ type Payment struct {
 	Currency          OrNull            `json:"currency"`
 	Amount            *int64            `json:"amount"`
 	AmountCapturable  int64             `json:"amount_capturable"`
-	AmountReceived    *int64            `json:"amount_received"` // null while neither a PaymentIntent nor a charge was seen
+	AmountReceived    *int64            `json:"amount_received"` // null while neither a charge nor a PaymentIntent with amount_received was seen
 	AmountRefunded    *int64            `json:"amount_refunded"` // refunds less those that came back
 	DisputeWithdrawn  *int64            `json:"dispute_withdrawn"`
 	DisputeReinstated *int64            `json:"dispute_reinstated"`

@@ -372,6 +372,16 @@ func (f *folder) failedOf(c *chargeFacts) (sum Sum) {
 	return sum
 }
 
+// failedBetween returns the sum of the charge's refunds that failed from one time up to another.
+func (f *folder) failedBetween(c *chargeFacts, from, to int64) (sum Sum) {
+	for i := range f.refunds {
+		if r := &f.refunds[i]; r.of == c && r.reversed() && r.failedAt != 0 && r.failedAt >= from && r.failedAt <= to {
+			sum = sum.Plus(SumOf(r.amount))
+		}
+	}
+	return sum
+}
+
 // refundedBefore returns what was refunded of a charge before the first snapshot that shows its last
 // capture: those refunds are real, and a release adds to them. That snapshot may come of the release
 // itself, so a refund that can stand for the release is not counted.
@@ -400,7 +410,9 @@ func (f *folder) refundedBefore(c *chargeFacts, w wholeCapture) int64 {
 		before = math.MaxInt64
 	}
 	if last != nil {
-		before = max(before, last.of.AmountRefunded)
+		// What has failed since then is out of the sum again.
+		since, _ := SumOf(last.of.AmountRefunded).Minus(f.failedBetween(c, last.by.Created, at)).atLeastZero().Int64()
+		before = max(before, since)
 	}
 	return before
 }

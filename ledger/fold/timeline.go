@@ -104,6 +104,15 @@ func (t *timeline) money(amount int64, currency string) string {
 	return strings.TrimSpace(Decimal(amount, currency) + " " + strings.ToUpper(currency))
 }
 
+// moved writes an amount of money that moved, and says where it is not in the payment's figures
+// because it is in another currency.
+func (t *timeline) moved(amount int64, currency string) string {
+	if !t.counts(currency) {
+		return t.money(amount, currency) + " (not counted)"
+	}
+	return t.money(amount, currency)
+}
+
 func (t *timeline) intentSentence(e *Event, in *Intent) string {
 	amount := "an unknown amount"
 	if in.HasAmount {
@@ -116,7 +125,9 @@ func (t *timeline) intentSentence(e *Event, in *Intent) string {
 		return "The payment of " + amount + " was created."
 	case e.Type == "payment_intent.partially_funded":
 		return "A bank transfer paid a part of " + amount + "."
-	case in.Status == statusSucceeded && in.AmountReceived == 0 && t.payment.AmountReceived != nil: // it may leave it out
+	case in.Status == statusSucceeded && !in.HasReceived && t.payment.AmountReceived == nil:
+		return "The payment of " + amount + " succeeded; how much was received is not known."
+	case in.Status == statusSucceeded && !in.HasReceived:
 		return "Received " + t.money(*t.payment.AmountReceived, t.cur) + "."
 	case in.Status == statusSucceeded:
 		return "Received " + t.money(in.AmountReceived, in.Currency) + "."
@@ -142,14 +153,16 @@ func (t *timeline) chargeSentence(e *Event, c *Charge) string {
 	switch typ := e.Type; {
 	case typ == "charge.refunded" && !c.Captured:
 		return "Released the authorisation of " + amount + "; no money moved."
+	case typ == typeCaptured:
+		return t.captureSentence(c) + t.cameBack(c, before-refunded)
+	case c.Captured && refunded < before && t.cameBack(c, before-refunded) != "":
+		return strings.TrimSpace(t.cameBack(c, before-refunded))
 	case c.Captured && refunded < before:
-		return "A refund of " + t.money(before-refunded, c.Currency) + " came back."
+		return "Refunded so far: " + t.moved(refunded, c.Currency) + " of " + t.money(c.AmountCaptured, c.Currency) + "."
 	case typ == "charge.refunded" && refunded == 0:
 		return "Released " + t.money(c.AmountRefunded, c.Currency) + " that had not been captured; no money moved."
 	case typ == "charge.refunded":
-		return "Refunded so far: " + t.money(refunded, c.Currency) + " of " + t.money(c.AmountCaptured, c.Currency) + "."
-	case typ == typeCaptured:
-		return t.captureSentence(c)
+		return "Refunded so far: " + t.moved(refunded, c.Currency) + " of " + t.money(c.AmountCaptured, c.Currency) + "."
 	case typ == "charge.expired":
 		return "The authorisation of " + amount + " expired: nothing was charged."
 	case typ == "charge.updated":
@@ -161,7 +174,16 @@ func (t *timeline) chargeSentence(e *Event, c *Charge) string {
 	case !c.Captured:
 		return "Authorised " + amount + ", not yet captured."
 	}
-	return "Charged " + t.money(c.AmountCaptured, c.Currency) + "."
+	return "Charged " + t.moved(c.AmountCaptured, c.Currency) + "."
+}
+
+// cameBack says that an amount of refunds came back, unless events of the refunds themselves say so.
+func (t *timeline) cameBack(c *Charge, amount int64) string {
+	told := slices.ContainsFunc(t.refunds, func(r refundFacts) bool { return r.of != nil && r.of.id == c.ID && r.reversed() })
+	if amount <= 0 || told {
+		return ""
+	}
+	return " A refund of " + t.moved(amount, c.Currency) + " came back."
 }
 
 // refundedSum returns what a snapshot says was refunded, without what was only released.
@@ -179,9 +201,9 @@ func (t *timeline) captureSentence(c *Charge) string {
 	of := t.money(c.AmountCaptured, c.Currency) + " of " + t.money(c.Amount, c.Currency) + "."
 	totals := t.figuresOf(c.ID).totals
 	if k, found := slices.BinarySearch(totals, c.AmountCaptured); found && k > 0 {
-		return "Captured " + t.money(c.AmountCaptured-totals[k-1], c.Currency) + " more: " + of
+		return "Captured " + t.moved(c.AmountCaptured-totals[k-1], c.Currency) + " more: " + of
 	}
-	return "Captured " + of
+	return "Captured " + t.moved(c.AmountCaptured, c.Currency) + " of " + t.money(c.Amount, c.Currency) + "."
 }
 
 func (t *timeline) refundSentence(e *Event, in *Refund) string {
@@ -199,7 +221,7 @@ func (t *timeline) refundSentence(e *Event, in *Refund) string {
 		if e.Type != "refund.created" { // an earlier event had it; a reader who adds up must not count it again
 			return "The refund of " + amount + " has succeeded."
 		}
-		return "Refunded " + amount + "."
+		return "Refunded " + t.moved(in.Amount, in.Currency) + "."
 	case refundFailed:
 		return "The refund of " + amount + " failed: the money came back."
 	case refundCanceled:

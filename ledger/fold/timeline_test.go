@@ -60,8 +60,19 @@ func TestTimeline(t *testing.T) {
 				"Refunded so far: 5.00 GBP of 30.00 GBP. Released 20.00 GBP that had not been captured, which Stripe calls a refund; no money moved."},
 		{"a refund comes back and is made again", []told{{"charge.succeeded", captured(5000, 0)}, {"charge.refunded", captured(5000, 2000)},
 			{"refund.failed", refund("failed")}, {"charge.updated", captured(5000, 0)}, {"charge.refunded", captured(5000, 1500)}},
-			"Charged 50.00 GBP. Refunded so far: 20.00 GBP of 50.00 GBP. The refund of 20.00 GBP failed: the money came back. A refund of 20.00 GBP came back. " +
+			"Charged 50.00 GBP. Refunded so far: 20.00 GBP of 50.00 GBP. The refund of 20.00 GBP failed: the money came back. Refunded so far: 0.00 GBP of 50.00 GBP. " +
 				"Refunded so far: 15.00 GBP of 50.00 GBP."},
+		{"a refund comes back unseen", []told{{"charge.succeeded", captured(5000, 0)}, {"charge.refunded", captured(5000, 2000)}, {"charge.updated", captured(5000, 0)}},
+			"Charged 50.00 GBP. Refunded so far: 20.00 GBP of 50.00 GBP. A refund of 20.00 GBP came back."},
+		{"a refund comes back before a further capture", []told{{"charge.captured", captured(3000, 0)}, {"charge.refunded", captured(3000, 1000)}, {"charge.captured", captured(5000, 0)}},
+			"Captured 30.00 GBP of 50.00 GBP. Refunded so far: 10.00 GBP of 30.00 GBP. Captured 20.00 GBP more: 50.00 GBP of 50.00 GBP. A refund of 10.00 GBP came back."},
+		{"a refund fails before a further capture", []told{{"charge.captured", captured(3000, 0)}, {"charge.refunded", captured(3000, 2000)}, {"refund.failed", refund("failed")}, {"charge.captured", captured(5000, 0)}},
+			"Captured 30.00 GBP of 50.00 GBP. Refunded so far: 20.00 GBP of 30.00 GBP. The refund of 20.00 GBP failed: the money came back. Captured 20.00 GBP more: 50.00 GBP of 50.00 GBP."},
+		{"a charge in another currency is not counted", []told{{"payment_intent.succeeded", &fold.Facts{PaymentIntent: "pi_1", Intents: []fold.Intent{{ID: "pi_1", Status: "succeeded",
+			Currency: "eur", Amount: 6000, HasAmount: true, AmountReceived: 6000, HasReceived: true, LatestCharge: "ch_1"}}}}, {"charge.succeeded", captured(5000, 0)}, {"charge.refunded", captured(5000, 2000)}},
+			"Received 60.00 EUR. Charged 50.00 GBP (not counted). Refunded so far: 20.00 GBP (not counted) of 50.00 GBP."},
+		{"what was received is not known", []told{{"payment_intent.succeeded", &fold.Facts{PaymentIntent: "pi_1", Intents: []fold.Intent{{ID: "pi_1", Status: "succeeded", LatestCharge: "ch_1"}}}}},
+			"The payment of an unknown amount succeeded; how much was received is not known."},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var events []fold.Event

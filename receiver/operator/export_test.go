@@ -322,7 +322,7 @@ func TestAnExportEndsWhenTheReceiverStops(t *testing.T) {
 	for i := range 12 { // the export rests between its walks, in which it sees that the receiver stops
 		id := fmt.Sprintf("pi_%d", i)
 		appendEvent(t, l, &ledger.Event{ID: "evt_" + id, Type: "payment_intent.succeeded", Created: 1000, Source: ledger.Webhook, Received: time.Unix(5000, 0),
-			Raw: []byte("{}"), Facts: ledger.Facts{PaymentIntent: id, Intents: []ledger.Intent{{ID: id, Status: "succeeded", Currency: "eur", Amount: 500, HasAmount: true, Created: 1000}}}})
+			Raw: []byte("{}"), Facts: ledger.Facts{PaymentIntent: id, Intents: []ledger.Intent{{ID: id, Status: "succeeded", Currency: "eur", Amount: 500, HasAmount: true, HasReceived: true, Created: 1000}}}})
 	}
 	door := operator.New(operator.Options{Ledger: l, Log: log.logger(), Stopping: stopping}).Socket()
 	w := get(door, "/api/export?since=0", nil)

@@ -29,7 +29,7 @@ func filled(t testing.TB) *operator.Operator {
 		appendEvent(t, l, &ledger.Event{
 			ID: fmt.Sprintf("evt_%02d", i), Type: "payment_intent." + status, Created: int64(1000 + i), Source: ledger.Webhook,
 			Received: time.Unix(5000, 0), Raw: fmt.Appendf(nil, `{"n":%d}`, i),
-			Facts: ledger.Facts{PaymentIntent: fmt.Sprintf("pi_%02d", i), Intents: []ledger.Intent{{ID: fmt.Sprintf("pi_%02d", i), Status: status, Currency: "eur", Amount: 500, HasAmount: true,
+			Facts: ledger.Facts{PaymentIntent: fmt.Sprintf("pi_%02d", i), Intents: []ledger.Intent{{ID: fmt.Sprintf("pi_%02d", i), Status: status, Currency: "eur", Amount: 500, HasAmount: true, HasReceived: true,
 				Customer: fmt.Sprintf("cus_%d", i%2), Created: int64(1000 + i), Metadata: map[string]string{"order[1]": fmt.Sprint(i % 4), "html": "</script>&"}}}},
 		})
 	}

@@ -31,7 +31,7 @@ func paid(id, at string, amount int64) *ledger.Event {
 	}
 	return &ledger.Event{ID: "evt_" + id, Type: "payment_intent.succeeded", Created: created.Unix(), Source: ledger.Webhook, Received: created, Raw: []byte("{}"),
 		Facts: ledger.Facts{PaymentIntent: "pi_" + id, Intents: []ledger.Intent{{ID: "pi_" + id, Status: "succeeded", Currency: "eur", Amount: amount, HasAmount: true,
-			AmountReceived: amount, Created: created.Unix()}}}}
+			AmountReceived: amount, HasReceived: true, Created: created.Unix()}}}}
 }
 
 // statusOf is another event of that payment, with another status.
@@ -319,7 +319,10 @@ func TestSilentPaymentsAreSaid(t *testing.T) {
 		return told("evt_cs", "checkout.session.completed", received, ledger.Facts{PaymentIntent: intent, Sessions: []ledger.Session{{ID: "cs_1", PaymentStatus: "paid"}}})
 	}
 	intent := told("evt_pi", "payment_intent.succeeded", hour, ledger.Facts{PaymentIntent: "pi_1", Intents: []ledger.Intent{{ID: "pi_1", Status: "succeeded",
-		Currency: "eur", Amount: 100, HasAmount: true, AmountReceived: 100, Created: hour.Unix()}}})
+		Currency: "eur", Amount: 100, HasAmount: true, AmountReceived: 100, HasReceived: true, Created: hour.Unix()}}})
+	begun := told("evt_pc", "payment_intent.created", hour, ledger.Facts{PaymentIntent: "pi_1", Intents: []ledger.Intent{{ID: "pi_1", Status: "requires_payment_method",
+		Currency: "eur", Amount: 100, HasAmount: true, HasReceived: true, Created: hour.Unix()}}})
+	madeAgo := func(e *ledger.Event) *ledger.Event { e.Created = now.AddDate(0, -5, 0).Unix(); return e }
 	for _, c := range []struct {
 		name   string
 		events []*ledger.Event
@@ -334,6 +337,9 @@ func TestSilentPaymentsAreSaid(t *testing.T) {
 		{"a payment's session alone", []*ledger.Event{charge(hour), session("pi_1", hour)}, "Of payments of the last days (1) only Checkout Sessions"},
 		{"a session of a moment ago", []*ledger.Event{charge(hour), session("pi_1", now)}, ""},
 		{"a session of before the types were selected", []*ledger.Event{charge(hour), session("pi_1", now.AddDate(0, 0, -20))}, ""},
+		{"a payment's session of a moment ago, alone", []*ledger.Event{session("pi_1", now)}, "Events of invoices or of Checkout arrive"},
+		{"a payment's session that was made long ago", []*ledger.Event{madeAgo(session("pi_1", now))}, "Events of invoices or of Checkout arrive"},
+		{"a session and the beginning of its payment", []*ledger.Event{session("pi_1", hour), begun}, "Of payments of the last days (1) only Checkout Sessions"},
 		{"a session and its payment", []*ledger.Event{session("pi_1", hour), intent}, ""},
 		{"other events alone", []*ledger.Event{told("evt_cu", "customer.created", hour, ledger.Facts{})}, ""},
 	} {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
+	"path"
 	"slices"
 	"strings"
 
@@ -241,7 +242,8 @@ func version(same []stripe.Endpoint, say sayer) {
 
 // SameURL reports whether an endpoint is of an address. The query leads to no other place: it can choose
 // an API version, as Stripe's guide to upgrades has it, or hold a key for a firewall. Nor do a slash at
-// the end, which the receiver accepts, the case of the host, or a default port that is written.
+// the end or one too many, which the receiver accepts, escapes, the case of the host, a dot behind it,
+// or a default port that is written.
 // https://docs.stripe.com/webhooks/versioning
 func SameURL(endpoint, address string) bool {
 	if endpoint == address {
@@ -255,8 +257,8 @@ func SameURL(endpoint, address string) bool {
 	port := func(u *url.URL) string {
 		return cmp.Or(u.Port(), map[string]string{"https": "443", "http": "80"}[u.Scheme])
 	}
-	return a.Scheme == b.Scheme && strings.EqualFold(a.Hostname(), b.Hostname()) && port(a) == port(b) &&
-		strings.TrimRight(a.EscapedPath(), "/") == strings.TrimRight(b.EscapedPath(), "/")
+	host := func(u *url.URL) string { return strings.ToLower(strings.TrimSuffix(u.Hostname(), ".")) }
+	return a.Scheme == b.Scheme && host(a) == host(b) && port(a) == port(b) && path.Clean("/"+a.Path) == path.Clean("/"+b.Path)
 }
 
 // matches are the endpoints of an address, whatever their query: those that are enabled first, and

@@ -138,6 +138,7 @@ func compareIntent(t *testing.T, in *ledger.Intent, object asRead) {
 	same(t, "amount", in.Amount, object.money("amount"))
 	same(t, "whether there is an amount", in.HasAmount, object.fields["amount"] != nil)
 	same(t, "amount_received", in.AmountReceived, object.money("amount_received"))
+	same(t, "whether there is an amount_received", in.HasReceived, object.fields["amount_received"] != nil)
 	same(t, "amount_capturable", in.AmountCapturable, object.money("amount_capturable"))
 	same(t, "latest_charge", in.LatestCharge, object.link("latest_charge"))
 }

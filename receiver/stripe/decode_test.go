@@ -95,7 +95,7 @@ func TestEverySampleDecodes(t *testing.T) {
 func TestAllFieldsOfAnIntent(t *testing.T) {
 	e := stripe.Decode(sample(t, "payment_intent.payment_failed"), false)
 	want := ledger.Intent{
-		ID: "pi_3wBXiMKvHadernBlEkeYB6nG", Status: "requires_payment_method", Currency: "usd", Amount: 2390, HasAmount: true,
+		ID: "pi_3wBXiMKvHadernBlEkeYB6nG", Status: "requires_payment_method", Currency: "usd", Amount: 2390, HasAmount: true, HasReceived: true,
 		Description: "Order 2418: ink sampler", Metadata: map[string]string{"order_id": "2418", "channel": "shop"},
 		LatestCharge: "ch_3wBXiMKvHadernBlrrmI1F9o", Created: 1775911530,
 		LastError: &ledger.PaymentError{Type: "card_error", Code: "card_declined", DeclineCode: "insufficient_funds", Message: "Your card has insufficient funds."},
@@ -207,6 +207,10 @@ func TestWhatIsTolerated(t *testing.T) {
 	check("a customer that is null", altered(t, name, `"customer": "cus_UhPapier4mQ7Zd"`, `"customer": null`), func(e *ledger.Event) { e.Facts.Intents[0].Customer = "" })
 	check("a customer that is absent", altered(t, name, `"customer": "cus_UhPapier4mQ7Zd",`, ``), func(e *ledger.Event) { e.Facts.Intents[0].Customer = "" })
 	check("an amount that is absent", altered(t, name, `"amount": 6480,`, ``), func(e *ledger.Event) { e.Facts.Intents[0].Amount, e.Facts.Intents[0].HasAmount = 0, false })
+	unreceived := func(e *ledger.Event) { e.Facts.Intents[0].AmountReceived, e.Facts.Intents[0].HasReceived = 0, false }
+	check("an amount_received that is absent", altered(t, name, `"amount_received": 6480,`, ``), unreceived)
+	check("an amount_received that is null", altered(t, name, `"amount_received": 6480,`, `"amount_received": null,`), unreceived)
+	check("an amount_received of nothing", altered(t, name, `"amount_received": 6480,`, `"amount_received": 0,`), func(e *ledger.Event) { e.Facts.Intents[0].AmountReceived = 0 })
 	check("the greatest amount", altered(t, name, `"amount": 6480,`, `"amount": 9223372036854775807,`), func(e *ledger.Event) { e.Facts.Intents[0].Amount = 9223372036854775807 })
 	check("hostile metadata", altered(t, name, `"channel": "shop"`, `"a\u0000": "\u202e'; DROP TABLE --", "n": 1.50, "o": {"p": [1]}, "s": "\ud800"`), func(e *ledger.Event) {
 		e.Facts.Intents[0].Metadata = map[string]string{"order_id": "2417", "a\x00": "\u202e'; DROP TABLE --", "n": "1.50", "o": `{"p": [1]}`, "s": "\ufffd"}

@@ -20,7 +20,7 @@ func (r *reader) intent(v value, depth int) bool {
 		case "amount_capturable":
 			in.AmountCapturable = m.money(field)
 		case "amount_received":
-			in.AmountReceived = m.money(field)
+			in.AmountReceived, in.HasReceived = m.money(field), !field.isNull()
 		case "created":
 			in.Created = readTime(field)
 		case "customer":

@@ -11,7 +11,7 @@ import (
 // What the scenario in the shape of 2020-08-27 holds.
 var (
 	oldIntent = ledger.Intent{
-		ID: "pi_3wgfSxKvHadernBlyhA0hSwg", Status: "succeeded", Currency: "eur", Amount: 4250, HasAmount: true, AmountReceived: 4250,
+		ID: "pi_3wgfSxKvHadernBlyhA0hSwg", Status: "succeeded", Currency: "eur", Amount: 4250, HasAmount: true, AmountReceived: 4250, HasReceived: true,
 		Customer: "cus_UhPapierrNGg5f", Description: "Order 2352: ledger book, ruled", Created: 1783329495,
 		Metadata: map[string]string{"order_id": "2352", "channel": "till"},
 	}
@@ -69,7 +69,7 @@ func TestExpandedLinks(t *testing.T) {
 		Metadata: map[string]string{"order_id": "2359", "channel": "shop"},
 	}
 	intent := ledger.Intent{
-		ID: "pi_3wiY7HKvHadernBlXfezK0AX", Status: "succeeded", Currency: "eur", Amount: 2980, HasAmount: true, AmountReceived: 2980,
+		ID: "pi_3wiY7HKvHadernBlXfezK0AX", Status: "succeeded", Currency: "eur", Amount: 2980, HasAmount: true, AmountReceived: 2980, HasReceived: true,
 		Customer: charge.Customer, Description: charge.Description, Metadata: charge.Metadata, LatestCharge: charge.ID, Created: 1783777899,
 	}
 	checkFacts(t, sample(t, scene+"02-charge.succeeded"), ledger.Facts{
@@ -147,6 +147,7 @@ func TestTheLastOfTwoFields(t *testing.T) {
 		{"charge.succeeded", obj(chargeJSON, `"payment_intent": "pi_1", "payment_intent": null`), obj(chargeJSON)},
 		{"charge.succeeded", obj(chargeJSON, `"refunds": [{"id": "re_1", "amount": 1}], "refunds": []`), obj(chargeJSON)},
 		{"charge.dispute.closed", obj(disputeJSON, `"balance_transactions": [{"id": "txn_1", "amount": 1}], "balance_transactions": null`), obj(disputeJSON)},
+		{"payment_intent.succeeded", obj(`"amount_received": 5, "amount_received": null`, intentJSON), obj(intentJSON)},
 	})
 }
 
