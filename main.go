@@ -44,6 +44,9 @@ var version string
 // megabytes, and collecting at twice as much, as Go does, would take a tenth of the time under load. GOMEMLIMIT bounds it.
 const heapGrowth = 400
 
+// portRetry is how often the port for metrics is tried again where another program has it.
+const portRetry = 30 * time.Second
+
 func main() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(heapGrowth)
@@ -53,7 +56,9 @@ func main() {
 
 // process is what this one has from whoever started it.
 type process struct {
-	sockets sockets
+	sockets *systemd.Listeners
+	stderr  io.Writer
+	journal bool                   // stderr is the journal's, whose lines have a time and a priority
 	reload  atomic.Pointer[func()] // what SIGHUP is for, while a receiver runs
 }
 
@@ -64,13 +69,17 @@ func run() int {
 	// A second signal ends the process at once, unless it comes so soon that the first is meant.
 	context.AfterFunc(ctx, func() { time.AfterFunc(time.Second, stop) })
 	signal.Ignore(syscall.SIGPIPE) // "| head" is an error of writing, not the end in the middle of something
-	p := &process{}
+	args := os.Args[1:]
+	p := &process{stderr: os.Stderr}
+	if p.journal = systemd.ToJournal(os.Stderr) && (len(args) == 0 || args[0] == "serve"); p.journal {
+		p.stderr = systemd.JournalErrors(os.Stderr)
+	}
 	if !signal.Ignored(syscall.SIGHUP) { // as nohup has it
 		hangups := make(chan os.Signal, 1)
 		signal.Notify(hangups, syscall.SIGHUP)
 		go p.heed(hangups, stop)
 	}
-	p.sockets = passedSockets()
+	p.sockets = systemd.NewListeners(systemd.Sockets())
 	events, err := fs.Sub(samples, "testdata/events")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "tillhook:", err)
@@ -79,8 +88,8 @@ func run() int {
 	program := &cli.Program{Version: versionName(), Samples: events, Serve: p.serve,
 		Ledger:  func(c *config.Config) ledger.Options { return ledgerOptions(c) },
 		Refused: p.turnAway,
-		Environ: os.Environ(), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
-	return program.Run(ctx, os.Args[1:])
+		Environ: os.Environ(), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: p.stderr}
+	return program.Run(ctx, args)
 }
 
 // heed has a receiver read its configuration again for each SIGHUP. Whatever else is running ends.
@@ -94,44 +103,18 @@ func (p *process) heed(hangups <-chan os.Signal, stop func()) {
 	}
 }
 
-// sockets are those that the service manager opened, by what they are for.
-type sockets struct {
-	public, operator, challenges, unknown []net.Listener
-	fault                                 error // what a receiver cannot start with
-}
-
-// passedSockets takes the sockets of the service manager. Their names are those of the units beside systemd/.
-func passedSockets() (s sockets) {
-	for _, f := range systemd.Sockets() {
-		name := f.Name()
-		l, err := receiver.ListenFile(f)
-		if err != nil {
-			s.fault = config.Faults{{Name: "the socket " + name, Problem: "that the service manager passed is of no use (" + err.Error() + ")", Mend: "look at its unit: it needs ListenStream="}}
-			continue
-		}
-		switch name {
-		case "public":
-			s.public = append(s.public, l)
-		case "operator":
-			s.operator = append(s.operator, l)
-		case "http":
-			s.challenges = append(s.challenges, l)
-		default:
-			s.unknown = append(s.unknown, l)
-			s.fault = config.Faults{{Name: "the socket " + name, Problem: "that the service manager passed has a name that means nothing", Mend: "give its unit FileDescriptorName=public, operator or http"}}
-		}
-	}
-	return s
-}
-
 // turnAway tells the service manager, and whoever waits on its sockets, that this receiver cannot start as it is configured.
 func (p *process) turnAway(ctx context.Context, fault error) {
-	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	if err := systemd.Status("Not configured: " + fault.Error()); err != nil {
+	log := slog.New(slog.NewTextHandler(p.stderr, nil))
+	all := p.sockets.All()
+	waiting, tell := receiver.CallersWait(all), systemd.Status
+	if waiting { // one of them had this process started
+		tell = systemd.Failing
+	}
+	if err := tell("Not configured: " + fault.Error()); err != nil {
 		log.Warn("the service manager was not told what is wrong", "error", err)
 	}
-	all := slices.Concat(p.sockets.public, p.sockets.operator, p.sockets.challenges, p.sockets.unknown)
-	if len(all) == 0 {
+	if !waiting {
 		return
 	}
 	if err := receiver.TurnAway(ctx, all, "The receiver is not configured; its log says what is wrong.", log); err != nil {
@@ -152,8 +135,8 @@ func versionName() string {
 
 // serve runs a receiver until ctx ends, then stops it: doors first, the ledger last.
 func (p *process) serve(ctx context.Context, c *config.Config, logTo io.Writer, ready func(cli.Doors)) (err error) {
-	if p.sockets.fault != nil {
-		return p.sockets.fault
+	if fault := p.sockets.Check(c.Listen); fault != nil {
+		return config.Faults{config.Fault(*fault)}
 	}
 	var r *rooms
 	open := make(chan struct{})
@@ -168,6 +151,9 @@ func (p *process) serve(ctx context.Context, c *config.Config, logTo io.Writer, 
 	defer p.reload.Store(nil)
 	lines := receiver.NewLines(logTo)
 	log := c.Logger(lines)
+	if p.journal {
+		log = slog.New(systemd.JournalHandler(lines, c.UndatedHandler))
+	}
 	// A core would hold bodies and secrets. setrlimit(2)
 	if err := syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{}); err != nil {
 		log.Warn("cores cannot be switched off: should this process crash, one may be written that holds secrets", "error", err)
@@ -185,7 +171,11 @@ func (p *process) serve(ctx context.Context, c *config.Config, logTo io.Writer, 
 	}()
 
 	r = &rooms{process: p, config: c, group: g, metrics: receiver.NewMetrics(versionName()), log: log, upkeep: &operator.Upkeep{Prove: cli.Verify}}
-	if r.books, err = r.openLedger(); err != nil {
+	r.books, err = r.openLedger()
+	if p.isService() && err != nil && !errors.Is(err, ledger.ErrOtherMode) {
+		err = r.waitForLedger(ctx, err)
+	}
+	if err != nil || ctx.Err() != nil {
 		return err
 	}
 	r.tend()
@@ -234,6 +224,7 @@ type rooms struct {
 
 	public       *receiver.Receiver
 	webhooks     atomic.Pointer[string] // where it listens, once it does
+	port         *receiver.Port         // nil where it is off
 	verifier     *stripe.Verifier
 	certificates *receiver.Certificates // nil where the public door speaks no TLS
 	reconciler   *reconcile.Reconciler  // nil where there is no API key
@@ -277,6 +268,32 @@ func (r *rooms) openLedger() (*ledger.Ledger, error) {
 	})
 	r.group.Runs("ledger's committer", books.Run)
 	return books, nil
+}
+
+// isService reports whether a service manager runs this process and keeps sockets open for it: were it to end, it would be
+// started again every second, and callers would wait in the sockets.
+func (p *process) isService() bool { return systemd.Managed() && len(p.sockets.All()) > 0 }
+
+// waitForLedger answers 503 on the passed sockets until the ledger can be opened. It returns nil if ctx ends first.
+func (r *rooms) waitForLedger(ctx context.Context, failed error) error {
+	w := &receiver.Waiting{Public: slices.Concat(r.sockets.Public, r.sockets.Challenges), Operator: r.sockets.Operator, Listen: r.config.OperatorListen,
+		Path: ledger.Path(r.config.DataDir), Log: r.log, Open: func() (err error) {
+			r.books, err = r.openLedger()
+			return err
+		}}
+	w.Failed(failed)
+	if err := systemd.Ready(w.Status()); err != nil { // else "systemctl start" would wait for as long as this lasts
+		r.log.Warn("the service manager was not told that the ledger cannot be opened", "error", err)
+	}
+	told := receiver.NewGroup(r.log)
+	told.Runs("word to the service manager", func(ctx context.Context) error {
+		return systemd.Tend(ctx, func(context.Context) error { return nil }, w.Status)
+	})
+	err := errors.Join(w.Run(ctx), told.Stop())
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
 }
 
 // tend starts what looks after the ledger while it serves.
@@ -368,26 +385,23 @@ func (r *rooms) open(ctx context.Context) (doors cli.Doors, err error) {
 		return doors, err
 	}
 	if c.OperatorListen != "" {
-		l, err := receiver.Listen(c.OperatorListen)
-		if err != nil {
-			return doors, fmt.Errorf("open the operator's door (TILLHOOK_OPERATOR_LISTEN): %w", err)
-		}
-		doors.Operator = l.Addr().String()
-		r.group.Serves("operator's door", receiver.NewDoor(l, private.TCP(), r.log))
+		r.port = &receiver.Port{Address: c.OperatorListen, Handler: private.TCP(), Every: portRetry, Log: r.log}
+		doors.Operator = r.port.Open()
+		r.group.Runs("operator's port", r.port.Run)
 	}
 	if every := c.ReconcileEvery; every > 0 && r.reconciler != nil {
 		r.group.Runs("comparison with Stripe", func(ctx context.Context) error { return r.reconciler.Run(ctx, every) })
 	}
 	r.certify()
 	scheme := "http://"
-	listeners := r.sockets.public
+	listeners := r.sockets.Public
 	if len(listeners) == 0 {
 		l, err := receiver.Listen(c.Listen)
 		if err != nil {
 			return doors, fmt.Errorf("open the public door (TILLHOOK_LISTEN): %w", err)
 		}
 		listeners = []net.Listener{l}
-	} else {
+	} else if listeners[0].Addr().String() != c.Listen {
 		r.log.Info("the public door is the service manager's socket; TILLHOOK_LISTEN does not count", "address", listeners[0].Addr().String())
 	}
 	for _, l := range listeners {
@@ -453,7 +467,7 @@ func (c comparer) Progress() any { return c.Reconciler.Progress() }
 
 // openSocket opens the operator's unix socket, or takes the one that the service manager opened.
 func (r *rooms) openSocket(private *operator.Operator) (path string, err error) {
-	if len(r.sockets.operator) == 0 {
+	if len(r.sockets.Operator) == 0 {
 		l, err := receiver.ListenUnix(r.config.OperatorSocket)
 		if err != nil {
 			return "", fmt.Errorf("open the operator's socket: %w", err)
@@ -461,14 +475,14 @@ func (r *rooms) openSocket(private *operator.Operator) (path string, err error) 
 		r.group.Serves("operator's socket", receiver.NewDoor(l, private.Socket(), r.log))
 		return r.config.OperatorSocket, nil
 	}
-	for _, l := range r.sockets.operator {
+	for _, l := range r.sockets.Operator {
 		handler := private.TCP()
 		if l.Addr().Network() == "unix" {
 			handler = private.Socket()
 		}
 		r.group.Serves("operator's socket", receiver.NewDoor(l, handler, r.log))
 	}
-	return r.sockets.operator[0].Addr().String(), nil
+	return r.sockets.Operator[0].Addr().String(), nil
 }
 
 // certify begins with the certificates of the public door, if it is to speak TLS.
@@ -487,7 +501,7 @@ func (r *rooms) certify() {
 	case c.On():
 		certificates.Get(receiver.ACME{Domains: c.Domains, Directory: c.Directory, Roots: c.Roots, Store: ledger.NewFiles(r.config.DataDir, "acme")})
 	}
-	for _, l := range r.sockets.challenges {
+	for _, l := range r.sockets.Challenges {
 		if len(c.Domains) == 0 {
 			r.log.Warn("the service manager passed a socket for ACME's challenges, and TILLHOOK_TLS_DOMAIN is not set: it answers 404", "address", l.Addr().String())
 		}
@@ -556,6 +570,9 @@ func (r *rooms) allow(c *config.Config) error {
 func (r *rooms) sentences() []operator.Sentence {
 	list := r.upkeep.Sentences()
 	found := r.public.Findings()
+	if r.port != nil {
+		found = append(found, r.port.Findings()...)
+	}
 	if r.reconciler != nil {
 		found = append(found, r.reconciler.Findings()...)
 	}

@@ -170,7 +170,8 @@ func TestPassedSockets(t *testing.T) {
 	}
 }
 
-// What cannot start turns away who waits, says why, and is not to be started again.
+// What cannot start turns away who waits, says why, and is not to be started again. To the service manager the start is
+// over before anybody is answered: a start that is asked for after the answer must read the settings anew.
 func TestAPassedSocketAndNoConfiguration(t *testing.T) {
 	t.Parallel()
 	m, p := newManager(t), build(t)
@@ -186,11 +187,33 @@ func TestAPassedSocketAndNoConfiguration(t *testing.T) {
 		if answer := <-answered; answer != "503 not_configured" {
 			t.Errorf("who called was answered %s", answer)
 		}
+		comes(t, "the start is over", func() bool { return m.has("STOPPING=1") > 0 })
 		if status := p.ends(t, nil); status != 78 {
 			t.Errorf("it ended with %d", status)
 		}
 	}
-	if m.has(`STATUS=Not configured: the configuration has a fault: STRIPE_WEBHOOK_SECRET starts with "we_"`) != 2 || m.has("READY=1") != 0 {
+	want := []string{"READY=1", `STOPPING=1|STATUS=Not configured: the configuration has a fault: STRIPE_WEBHOOK_SECRET starts with "we_"`}
+	comes(t, "the service manager is told", func() bool {
+		return m.has(`STATUS=Not configured: the configuration has a fault: STRIPE_WEBHOOK_SECRET starts with "we_"`) == 2
+	})
+	if m.told[0] != want[0] || !strings.HasPrefix(strings.ReplaceAll(m.told[1], "\n", "|"), want[1]) {
+		t.Errorf("the service manager was told %q", m.told)
+	}
+}
+
+// Where nobody waits, a start that fails is told as one.
+func TestNoConfigurationAndNobodyWaits(t *testing.T) {
+	t.Parallel()
+	m, p := newManager(t), build(t)
+	m.passTCP(t, "public")
+	m.run(t, p, "STRIPE_WEBHOOK_SECRET=we_1QbD7sKvHadernBl", "STRIPE_MODE=both")
+	if status := p.ends(t, nil); status != 78 {
+		t.Errorf("it ended with %d", status)
+	}
+	comes(t, "the faults are told, apart", func() bool {
+		return m.has("STATUS=Not configured: the configuration has 2 faults: ") == 1 && m.has("Reveal); STRIPE_MODE ") == 1
+	})
+	if m.has("READY=1") != 0 {
 		t.Errorf("the service manager was told %q", m.told)
 	}
 }

@@ -2,12 +2,16 @@ package receiver
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"net"
 	"net/http"
 	"sync/atomic"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -22,16 +26,10 @@ const (
 func TurnAway(ctx context.Context, listeners []net.Listener, message string, log *slog.Logger) error {
 	var last atomic.Int64
 	last.Store(time.Now().UnixNano())
+	answer := unavailable("not_configured", message)
 	handler := http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		last.Store(time.Now().UnixNano())
-		h := w.Header()
-		h["Content-Type"], h["Cache-Control"] = contentType, cacheControl
-		h.Set("Retry-After", retryAfter)
-		h.Set("Connection", "close")
-		w.WriteHeader(http.StatusServiceUnavailable)
-		a := answer{code: "not_configured", message: message}
-		_, _ = w.Write(a.text()) // nobody is there to be told of a failure
-		linger(w, req)
+		answer.ServeHTTP(w, req)
 	})
 	var doors []*Door
 	for _, l := range listeners {
@@ -57,4 +55,47 @@ func TurnAway(ctx context.Context, listeners []net.Listener, message string, log
 		errs = append(errs, d.Shutdown(ctx))
 	}
 	return errors.Join(errs...)
+}
+
+// unavailable returns a handler that answers every request with 503 and closes the connection.
+func unavailable(code, message string) http.Handler {
+	var text struct {
+		Received bool `json:"received"`
+		Error    struct {
+			Code    string `json:"code"`
+			Message string `json:"message"`
+		} `json:"error"`
+	}
+	text.Error.Code, text.Error.Message = code, message
+	body, _ := json.Marshal(text) // two strings can always be written
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		h := w.Header()
+		h["Content-Type"], h["Cache-Control"] = contentType, cacheControl
+		h.Set("Retry-After", retryAfter)
+		h.Set("Connection", "close")
+		w.WriteHeader(http.StatusServiceUnavailable)
+		_, _ = w.Write(body) // the caller may have gone
+		linger(w, req)
+	})
+}
+
+// CallersWait reports whether a connection waits to be accepted on any of the listeners. A listener that cannot be
+// looked at counts as one where none waits.
+func CallersWait(listeners []net.Listener) bool {
+	waits := false
+	for _, l := range listeners {
+		socket, ok := l.(syscall.Conn)
+		if !ok {
+			continue
+		}
+		raw, err := socket.SyscallConn()
+		if err != nil {
+			continue
+		}
+		_ = raw.Control(func(fd uintptr) { // a closed listener has nobody waiting
+			n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+			waits = waits || n > 0 && err == nil
+		})
+	}
+	return waits
 }

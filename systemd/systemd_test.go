@@ -47,6 +47,7 @@ func TestTheManagerIsTold(t *testing.T) {
 		"STOPPING=1\nSTATUS=Stopping":         systemd.Stopping,
 		"WATCHDOG=1":                          systemd.Alive,
 		"STATUS=a fault: MAINPID=1 is no pid": func() error { return systemd.Status("a fault:\nMAINPID=1 is\tno pid\n") },
+		"STATUS=two faults: one; another":     func() error { return systemd.Status("two faults:\n  one\n  another\n") },
 	} {
 		if err := tell(); err != nil {
 			t.Fatal(err)
@@ -54,6 +55,17 @@ func TestTheManagerIsTold(t *testing.T) {
 		if got := told(); got != want {
 			t.Errorf("the manager read %q, want %q", got, want)
 		}
+	}
+}
+
+// STOPPING=1 counts only after READY=1, in a message of its own.
+func TestAStartThatFailsIsOverFirst(t *testing.T) {
+	told := manager(t)
+	if err := systemd.Failing("Not configured"); err != nil {
+		t.Fatal(err)
+	}
+	if first, second := told(), told(); first != "READY=1" || second != "STOPPING=1\nSTATUS=Not configured" {
+		t.Errorf("the manager read %q and %q", first, second)
 	}
 }
 

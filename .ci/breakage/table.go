@@ -51,6 +51,11 @@ const (
 	listenGo     = "receiver/listen.go"
 	doorGo       = "receiver/door.go"
 	turnAwayGo   = "receiver/turnaway.go"
+	waitingGo    = "receiver/waiting.go"
+	portGo       = "receiver/port.go"
+	systemdGo    = "systemd/systemd.go"
+	listenersGo  = "systemd/listeners.go"
+	journalGo    = "systemd/journal.go"
 	addressesGo  = "receiver/addresses.go"
 	certsGo      = "receiver/certificates.go"
 	tendGo       = "systemd/tend.go"
@@ -398,9 +403,22 @@ var keeping = []broken{
 	// The service.
 	{"who waits is told to try again", turnAwayGo, "w.WriteHeader(http.StatusServiceUnavailable)", "w.WriteHeader(http.StatusOK)", "./receiver", "TestWhoWaitsIsTurnedAway"},
 	{"the last answer says so", doorGo, "(w.door.closing.Load() || w.door.open.crowded())", "false", "./receiver", "TestTheLastAnswerSaysSo"},
-	{"a passed socket wins", mainGo, "	listeners := r.sockets.public\n", "	var listeners []net.Listener\n", "./receiver", "TestPassedSockets"},
-	{"the operator's passed socket wins", mainGo, "	if len(r.sockets.operator) == 0 {", "	if true {", "./receiver", "TestPassedSockets"},
-	{"a socket's name must mean something", mainGo, "	if p.sockets.fault != nil {", "	if false {", "./receiver", "TestAPassedSocketOfAnotherName"},
+	{"a passed socket wins", mainGo, "	listeners := r.sockets.Public\n", "	var listeners []net.Listener\n", "./receiver", "TestPassedSockets"},
+	{"the operator's passed socket wins", mainGo, "	if len(r.sockets.Operator) == 0 {", "	if true {", "./receiver", "TestPassedSockets"},
+	{"a socket's name must mean something", mainGo, "p.sockets.Check(c.Listen); fault != nil {", "p.sockets.Check(c.Listen); fault != nil && false {", "./receiver", "TestAPassedSocketOfAnotherName"},
+	{"the public socket is named where it is missing", listenersGo, "if s.fault != nil || len(s.Public) > 0 || len(s.All()) == 0 {", "if true {", "./receiver", "TestThePublicSocketIsMissing"},
+	{"callers are answered while the ledger cannot be opened", mainGo, "	if p.isService() && err != nil &&", "	if false && err != nil &&", "./receiver", "TestALedgerThatCannotBeOpened"},
+	{"a ledger is tried again", waitingGo, "		again := w.Open()\n", "		again := ctx.Err() // not tried\n		if again == nil {\n			continue\n		}\n", "./receiver", "TestALedgerThatCannotBeOpened"},
+	{"a socket outlives the wait for the ledger", waitingGo, "own, err := duplicateListener(l)", "own, err := l, error(nil)", "./receiver", "TestALedgerThatCannotBeOpened"},
+	{"a port for metrics keeps no event out", portGo, "		return \"\"\n", "		panic(err)\n", "./receiver", "TestThePortForMetricsIsTaken"},
+	{"a port is opened later", portGo, "			p.Open()\n", "", "./receiver", "TestAPortIsOpenedLater"},
+	{"a start that fails is over before the answer", mainGo, "		tell = systemd.Failing\n", "", "./receiver", "TestAPassedSocketAndNoConfiguration"},
+	{"a start that fails fails", turnAwayGo, "waits || n > 0 && err == nil", "waits || n >= 0 && err == nil", "./receiver", "TestNoConfigurationAndNobodyWaits"},
+	{"STOPPING=1 after READY=1", systemdGo, "errors.Join(notify(daemon.SdNotifyReady), notify(", "errors.Join(notify(", "./systemd", "TestAStartThatFailsIsOverFirst"},
+	{"faults are separated", systemdGo, "			line.WriteString(\"; \")", "			line.WriteString(\" \")", "./systemd", "TestTheManagerIsTold"},
+	{"a file is not the journal", journalGo, "	return os.Getenv(\"JOURNAL_STREAM\") ==", "	return os.Getenv(\"JOURNAL_STREAM\") != \"\" || \"\" ==", "./systemd", "TestWhatGoesToTheJournal"},
+	{"a warning has its priority", journalGo, "	case level >= slog.LevelWarn:\n", "	case level > slog.LevelError:\n", "./systemd", "TestLinesHavePriorities"},
+	{"one time a line", configGo, "	options.ReplaceAttr = text\n", "	_ = text\n", "./receiver/config", "TestUndatedLines"},
 	{"a bad new value is refused", mainGo, "	c, err := config.Load(os.Environ())\n	if err != nil {\n		return err\n	}\n", "	c, err := config.Load(os.Environ())\n	if err != nil {\n		c = r.config\n	}\n", "./receiver", "TestReload"},
 	{"a reload ends with READY", mainGo, "		r.log.Error(\"not reloaded: the configuration stays as it is\", \"error\", err)\n", "		return\n", "./receiver", "TestReload"},
 	{"the watchdog waits for the committer", tendGo, "if alive(ctx) == nil {", "if true {", "./receiver", "TestTheWatchdog"},

@@ -235,8 +235,9 @@ func (d *doctor) lookAtPorts(ctx context.Context) {
 		d.lookAtDoor(ctx)
 		return
 	}
-	for _, door := range []struct{ name, variable, address string }{
-		{"public_port", "TILLHOOK_LISTEN", d.config.Listen}, {"operator_port", "TILLHOOK_OPERATOR_LISTEN", d.config.OperatorListen},
+	for _, door := range []struct{ name, variable, instead, address string }{
+		{"public_port", "TILLHOOK_LISTEN", "; of the packaged service ListenStream= of tillhook.socket (systemctl edit tillhook.socket)", d.config.Listen},
+		{"operator_port", "TILLHOOK_OPERATOR_LISTEN", " and restart", d.config.OperatorListen},
 	} {
 		if door.address == "" {
 			continue
@@ -247,7 +248,7 @@ func (d *doctor) lookAtPorts(ctx context.Context) {
 			_ = l.Close() // it was only tried
 			d.ok(door.name, "%s is free for %s.", door.address, door.variable)
 		case errors.Is(err, syscall.EADDRINUSE):
-			d.fail(door.name, "see which: ss -ltnp; end it, or change "+door.variable, "Another program listens on %s.", door.address)
+			d.fail(door.name, "see which: ss -ltnp; end it, or change "+door.variable+door.instead, "Another program listens on %s.", door.address)
 		default:
 			d.fail(door.name, "change "+door.variable+"; a port below 1024 needs the socket unit", "%s cannot be listened on: %v.", door.address, err)
 		}

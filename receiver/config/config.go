@@ -122,12 +122,26 @@ func (c *Config) Endpoint() string {
 }
 
 // Logger logs as the configuration says.
-func (c *Config) Logger(to io.Writer) *slog.Logger {
+func (c *Config) Logger(to io.Writer) *slog.Logger { return slog.New(c.handler(to, nil)) }
+
+// UndatedHandler is that of Logger for a log that notes the time of each line itself. Records in JSON have their time
+// all the same, for the programs that read them.
+func (c *Config) UndatedHandler(to io.Writer) slog.Handler {
+	return c.handler(to, func(groups []string, a slog.Attr) slog.Attr {
+		if len(groups) == 0 && a.Key == slog.TimeKey && a.Value.Kind() == slog.KindTime {
+			return slog.Attr{}
+		}
+		return a
+	})
+}
+
+func (c *Config) handler(to io.Writer, text func([]string, slog.Attr) slog.Attr) slog.Handler {
 	options := &slog.HandlerOptions{Level: c.LogLevel}
 	if c.LogFormat == "json" {
-		return slog.New(slog.NewJSONHandler(to, options))
+		return slog.NewJSONHandler(to, options)
 	}
-	return slog.New(slog.NewTextHandler(to, options))
+	options.ReplaceAttr = text
+	return slog.NewTextHandler(to, options)
 }
 
 // Load reads an environment in the form of os.Environ. The error is a [Faults].

@@ -333,3 +333,18 @@ func TestReadmeNamesEverySetting(t *testing.T) {
 		t.Errorf("%d settings found in the source", found)
 	}
 }
+
+// Where the log notes the time of each line itself, text has none, and JSON has it for whoever reads that.
+func TestUndatedLines(t *testing.T) {
+	for format, want := range map[string]string{"text": "level=INFO msg=hello time=noon\n", "json": `{"time":"`} {
+		c, err := config.Load([]string{"STRIPE_WEBHOOK_SECRET=" + goodSecret, "STRIPE_MODE=test", "TILLHOOK_LOG_FORMAT=" + format})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out strings.Builder
+		slog.New(c.UndatedHandler(&out)).Info("hello", "time", "noon")
+		if !strings.HasPrefix(out.String(), want) && format == "json" || out.String() != want && format == "text" {
+			t.Errorf("%s: it wrote %q, want %q", format, out.String(), want)
+		}
+	}
+}

@@ -1,0 +1,205 @@
+package receiver_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"tillhook/ledger"
+	"tillhook/receiver"
+	"tillhook/receiver/operator"
+)
+
+// A service whose ledger cannot be opened answers 503 at every socket, says why and what to do, and goes on by itself
+// once it can be opened.
+func TestALedgerThatCannotBeOpened(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		breakIt func(t *testing.T, dir string) (repair func() error)
+		reason  string
+		next    string
+	}{
+		"held": {func(t *testing.T, dir string) func() error {
+			l, err := ledger.Open(ledger.Options{Dir: dir})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return l.Close
+		}, "the ledger is held by another process", "fuser -v"},
+		"damaged": {func(t *testing.T, dir string) func() error {
+			if err := errors.Join(os.Mkdir(dir, 0o700), os.WriteFile(ledger.Path(dir), bytes.Repeat([]byte("noise"), 10000), 0o600)); err != nil {
+				t.Fatal(err)
+			}
+			return func() error { return os.Remove(ledger.Path(dir)) }
+		}, "is not a ledger this version can read", "restore a backup"},
+		"not a directory": {func(t *testing.T, dir string) func() error {
+			if err := os.WriteFile(dir, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			return func() error { return os.Remove(dir) }
+		}, "not a directory", "TILLHOOK_DATA_DIR"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m, p := newManager(t), build(t)
+			repair := c.breakIt(t, p.dir)
+			target := *p
+			target.public = m.passTCP(t, "public")
+			path := filepath.Join(t.TempDir(), "operator.sock")
+			l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			m.pass(t, "operator", l)
+			port := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+			m.run(t, p, "STRIPE_WEBHOOK_SECRET="+secret, "TILLHOOK_OPERATOR_LISTEN="+port)
+			client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 20 * time.Second}
+			_, body := ownEvent(sample(t, "payment_intent.succeeded"), 1)
+			if answer := target.once(context.Background(), client, body); answer != "503 storage_unavailable" {
+				t.Errorf("a sender was answered %s", answer)
+			}
+			_, err = operator.Dial(path).Get(t.Context(), "/api/payments", nil)
+			var refused *operator.Error
+			if !errors.As(err, &refused) || refused.Status != 503 || !strings.Contains(refused.Message, c.reason) || !strings.Contains(refused.Message, c.next) {
+				t.Errorf("the operator was answered %v", err)
+			}
+			comes(t, "the port says that it is not ready", func() bool { return status(t, client, "http://"+port+"/readyz") == 503 })
+			if got := status(t, client, "http://"+port+"/healthz"); got != 200 {
+				t.Errorf("/healthz answered %d", got)
+			}
+			if m.has("READY=1\nSTATUS=FAULT: every event is answered 503: the ledger cannot be opened: ") != 1 || m.has(c.reason) == 0 || m.has("Next step: ") == 0 {
+				t.Errorf("the service manager was told %q", m.told)
+			}
+			if err := repair(); err != nil {
+				t.Fatal(err)
+			}
+			comes(t, "events are taken by the same process", func() bool { return target.once(context.Background(), client, body) == "200" })
+			comes(t, "the port says that it is ready", func() bool { return status(t, client, "http://"+port+"/readyz") == 200 })
+			if status := p.ends(t, syscall.SIGTERM); status != 0 {
+				t.Errorf("it ended with %d", status)
+			}
+			if log := p.log.String(); strings.Count(log, "level=ERROR msg=\"the ledger cannot be opened") != 1 || !strings.Contains(log, "the ledger was opened") {
+				t.Errorf("the log does not say what was wrong, once:\n%s", log)
+			}
+		})
+	}
+}
+
+// A receiver that waits for its ledger can be stopped.
+func TestAWaitingReceiverStops(t *testing.T) {
+	t.Parallel()
+	m, p := newManager(t), build(t)
+	m.passTCP(t, "public")
+	if err := os.WriteFile(p.dir, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m.run(t, p, "STRIPE_WEBHOOK_SECRET="+secret)
+	comes(t, "it waits", func() bool { return m.has("STATUS=FAULT") > 0 })
+	if status := p.ends(t, syscall.SIGTERM); status != 0 {
+		t.Errorf("it ended with %d", status)
+	}
+}
+
+func status(t *testing.T, client *http.Client, url string) int {
+	t.Helper()
+	resp, err := client.Get(url)
+	if err != nil {
+		return 0
+	}
+	if err := resp.Body.Close(); err != nil {
+		t.Error(err)
+	}
+	return resp.StatusCode
+}
+
+// A port for metrics that another program uses keeps no event out.
+func TestThePortForMetricsIsTaken(t *testing.T) {
+	t.Parallel()
+	other, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	m, p := newManager(t), build(t)
+	target := *p
+	target.public = m.passTCP(t, "public")
+	m.run(t, p, "STRIPE_WEBHOOK_SECRET="+secret, "TILLHOOK_OPERATOR_LISTEN="+other.Addr().String())
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 20 * time.Second}
+	_, body := ownEvent(sample(t, "payment_intent.succeeded"), 1)
+	if answer := target.once(context.Background(), client, body); answer != "200" {
+		t.Errorf("a sender was answered %s", answer)
+	}
+	summary, err := operator.Dial(filepath.Join(p.dir, "operator.sock")).Get(t.Context(), "/api/summary", nil)
+	if err != nil || !bytes.Contains(summary, []byte(`"name":"operator_port","verdict":"warn"`)) || !bytes.Contains(summary, []byte("TILLHOOK_OPERATOR_LISTEN")) {
+		t.Errorf("the summary is %s, %v", summary, err)
+	}
+	if status := p.ends(t, syscall.SIGTERM); status != 0 {
+		t.Errorf("it ended with %d", status)
+	}
+	if log := p.log.String(); strings.Count(log, "level=WARN msg=\"the port for metrics and health cannot be opened") != 1 {
+		t.Errorf("the log does not name the port:\n%s", log)
+	}
+}
+
+// A port that could not be opened is opened once it is free, and the finding goes away.
+func TestAPortIsOpenedLater(t *testing.T) {
+	t.Parallel()
+	other, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	port := &receiver.Port{Address: other.Addr().String(), Every: 10 * time.Millisecond, Log: slog.New(slog.DiscardHandler),
+		Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})}
+	if address := port.Open(); address != "" || len(port.Findings()) != 1 {
+		t.Errorf("a port in use was opened as %q, %v", address, port.Findings())
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- port.Run(ctx) }()
+	if err := other.Close(); err != nil {
+		t.Fatal(err)
+	}
+	comes(t, "the port answers", func() bool { return status(t, http.DefaultClient, "http://"+port.Address) == 200 })
+	if found := port.Findings(); len(found) != 0 {
+		t.Errorf("it says %v", found)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if got := status(t, http.DefaultClient, "http://"+port.Address); got != 0 {
+		t.Errorf("after the end it answered %d", got)
+	}
+}
+
+// Where the unit of the public socket failed, the program that has its port is named. The receiver does not listen
+// elsewhere instead.
+func TestThePublicSocketIsMissing(t *testing.T) {
+	t.Parallel()
+	other, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	for listen, want := range map[string]string{
+		other.Addr().String():                    "tillhook.socket is not open: another program listens on " + other.Addr().String(),
+		fmt.Sprintf("127.0.0.1:%d", freePort(t)): "tillhook.socket is not open: systemctl status tillhook.socket says why",
+	} {
+		m, p := newManager(t), build(t)
+		m.passTCP(t, "operator")
+		m.run(t, p, "STRIPE_WEBHOOK_SECRET="+secret, "TILLHOOK_LISTEN="+listen)
+		if status := p.ends(t, nil); status != 78 || !strings.Contains(p.log.String(), want) || m.has(want) != 1 {
+			t.Errorf("it ended with %d, and said\n%s", status, p.log.String())
+		}
+	}
+}
