@@ -61,7 +61,7 @@ func (c *container) run(t *testing.T, script string) string {
 	scripts := filepath.Join(c.dir, "scripts")
 	copied(t, "../testdata/container/*", scripts)
 	unit := filepath.Join(c.dir, "script.service")
-	text := "[Unit]\nAfter=basic.target\n[Service]\nType=oneshot\nTimeoutStartSec=300\nStandardOutput=truncate:/ct/said\nStandardError=inherit\n" +
+	text := "[Unit]\nAfter=basic.target\n[Service]\nType=oneshot\nTimeoutStartSec=420\nStandardOutput=truncate:/ct/said\nStandardError=inherit\n" +
 		"ExecStart=/bin/bash -c 'PATH=$PATH:/tools bash -eux /scripts/" + script + "; systemctl exit $?'\n"
 	if err := os.WriteFile(unit, []byte(strings.ReplaceAll(text, "$", "$$")), 0o600); err != nil {
 		t.Fatal(err)
@@ -70,7 +70,7 @@ func (c *container) run(t *testing.T, script string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
 	defer cancel()
 	args := []string{"-q", "--register=no", "--keep-unit", "-D", root, "--volatile=overlay", "--private-network", "--boot", "--console=pipe",
 		"--bind=" + c.dir + ":/ct", "--bind-ro=" + scripts + ":/scripts", "--bind-ro=" + self + ":/tools/sender", "--bind-ro=" + unit + ":/etc/systemd/system/script.service"}
@@ -176,8 +176,8 @@ func TestLifeOfAService(t *testing.T) {
 				c.binds = append(c.binds, path+":/tools/"+tool)
 			}
 			c.binds = append(c.binds, first+":/packages/first", second+":/packages/second")
-			for name, word := range map[string]string{"install": "apt install", "tls": "tillhook.socket.d", "encrypted": "systemd-creds",
-				"restore": "a restore", "another": "another machine", "several": "several receivers"} {
+			for name, word := range map[string]string{"install": "apt install", "tls": "TLS without a proxy", "encrypted": "systemd-creds",
+				"restore": "a restore", "another": "another machine", "several": "several receivers", "first": "a first event", "port": "another port", "stop": "stop it"} {
 				text := strings.ReplaceAll(block(t, word), "VERSION", "0.1.0")
 				if err := os.WriteFile(filepath.Join(c.dir, name+".sh"), []byte(text), 0o600); err != nil {
 					t.Fatal(err)

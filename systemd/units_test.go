@@ -111,6 +111,27 @@ func built(t *testing.T, version, architectures string, env ...string) (dir stri
 	return dir
 }
 
+// Asked for help the build prints it; what is no version is refused before anything is built.
+func TestTheBuildRefusesWhatIsNoVersion(t *testing.T) {
+	copied(t, "deb/build", t.TempDir())
+	for _, c := range []struct {
+		args   []string
+		status int
+	}{{[]string{"--help"}, 0}, {[]string{"-h"}, 0}, {[]string{"--version"}, 2}, {[]string{"-v"}, 2}, {[]string{"latest"}, 2}, {[]string{"v1.2.3 --x"}, 2}, {[]string{"v1/2"}, 2},
+		{[]string{""}, 2}, {[]string{"v1.2.3", "-o"}, 2}, {[]string{"v1.2.3", "a", "b"}, 2}} {
+		dir := t.TempDir()
+		build := exec.Command("deb/build", c.args...)
+		build.Env = append(os.Environ(), "TMPDIR="+dir, "PATH="+dir+":/usr/bin:/bin") // no go there
+		out, err := build.CombinedOutput()
+		if build.ProcessState == nil || build.ProcessState.ExitCode() != c.status || !strings.Contains(string(out), "systemd/deb/build [VERSION [FOLDER]]") {
+			t.Errorf("%q: %v\n%s", c.args, err, out)
+		}
+		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+			t.Errorf("%q left %v, %v", c.args, left, err)
+		}
+	}
+}
+
 // The packages are the same bytes whoever builds them, and Debian's own judge has nothing to say.
 func TestPackages(t *testing.T) {
 	t.Parallel()

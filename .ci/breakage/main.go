@@ -177,11 +177,15 @@ func (b broken) try() error {
 		return err
 	}
 	test := exec.Command("go", "test", "-vet=off", "-count=1", "-timeout="+b.timeout(), "-run", b.run, b.pkg)
-	if filepath.Ext(b.file) != ".go" { // a unit: the packages are built with those of that folder
+	if filepath.Ext(b.file) != ".go" { // a unit or a maintainer script: the packages are built with those of that folder
 		if err := others(dir, b.file); err != nil {
 			return err
 		}
-		test.Env = append(os.Environ(), "UNITS="+dir)
+		folder := "UNITS="
+		if filepath.Ext(b.file) == "" {
+			folder = "SCRIPTS="
+		}
+		test.Env = append(os.Environ(), folder+dir)
 	} else if test.Env, err = overlaid(dir, b.file, replaced); err != nil {
 		return err
 	}
@@ -195,10 +199,10 @@ func (b broken) try() error {
 	return nil
 }
 
-// timeout is more than its tests take: those that boot a machine take a minute.
+// timeout is more than its tests take: those that boot a machine take minutes.
 func (b broken) timeout() string {
 	if filepath.Ext(b.file) != ".go" {
-		return "4m"
+		return "9m"
 	}
 	return "60s"
 }
@@ -220,21 +224,25 @@ func overlaid(dir, file, replaced string) ([]string, error) {
 	return append(os.Environ(), "GOFLAGS="+os.Getenv("GOFLAGS")+" -overlay="+path), nil
 }
 
-// others copies the units beside one.
+// others copies the units beside a unit, or the maintainer scripts beside one of them.
 func others(dir, file string) error {
-	units, err := filepath.Glob(filepath.Join(filepath.Dir(file), "*.socket"))
+	pattern := "tillhook*.*"
+	if filepath.Ext(file) == "" {
+		pattern = "p[or]*" // postinst, postrm, prerm
+	}
+	files, err := filepath.Glob(filepath.Join(filepath.Dir(file), pattern))
 	if err != nil {
 		return err
 	}
-	for _, unit := range append(units, filepath.Join(filepath.Dir(file), "tillhook.service")) {
-		if filepath.Base(unit) == filepath.Base(file) {
+	for _, other := range files {
+		if filepath.Base(other) == filepath.Base(file) {
 			continue
 		}
-		text, err := os.ReadFile(unit)
+		text, err := os.ReadFile(other)
 		if err != nil {
 			return err
 		}
-		if err := os.WriteFile(filepath.Join(dir, filepath.Base(unit)), text, 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, filepath.Base(other)), text, 0o600); err != nil {
 			return err
 		}
 	}

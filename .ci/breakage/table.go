@@ -62,6 +62,8 @@ const (
 	serviceUnit  = "systemd/tillhook.service"
 	publicUnit   = "systemd/tillhook.socket"
 	privateUnit  = "systemd/tillhook-operator.socket"
+	postinst     = "systemd/deb/postinst"
+	postrm       = "systemd/deb/postrm"
 	operatorGo   = "receiver/operator/operator.go"
 	apiGo        = "receiver/operator/api.go"
 	filesGo      = "receiver/operator/files.go"
@@ -433,5 +435,11 @@ var keeping = []broken{
 	{"a socket that triggers often stays", publicUnit, "TriggerLimitIntervalSec=0\n", "", "./systemd", "TestLifeOfAService/bookworm"},
 	{"a service that starts often is started", serviceUnit, "StartLimitIntervalSec=0\n", "", "./systemd", "TestLifeOfAService/bookworm"},
 	{"what cannot start is not started again", serviceUnit, "RestartPreventExitStatus=78\n", "", "./systemd", "TestLifeOfAService/bookworm"},
+	{"a port in use is named in the receiver's log", serviceUnit, "Wants=tillhook.socket tillhook-operator.socket ", "Requires=tillhook.socket tillhook-operator.socket\nWants=", "./systemd", "TestLifeOfAService/bookworm"},
+	{"a socket that is restarted takes the receiver with it", serviceUnit, "PartOf=tillhook.socket tillhook-operator.socket\n", "", "./systemd", "TestLifeOfAService/bookworm"},
+	{"an upgrade leaves modes as they are", postinst, "	if [ -z \"$2\" ]; then\n		[ -d /etc/tillhook ] || install", "	if true; then\n		install", "./systemd", "TestLifeOfAService/bookworm"},
+	{"installed again, it runs again", postinst, "		removed=yes\n", "		removed=\n", "./systemd", "TestLifeOfAService/bookworm"},
+	{"purging deletes no backups", postrm, "\"$dir\"/acme ", "\"$dir\"/acme \"$dir\"/backups ", "./systemd", "TestLifeOfAService/bookworm"},
+	{"purging leaves no drop-in", postrm, "/etc/systemd/system/tillhook.*.d ", "", "./systemd", "TestLifeOfAService/bookworm"},
 	{"people of the group", privateUnit, "SocketGroup=tillhook\n", "", "./systemd", "TestLifeOfAService/bookworm"},
 }

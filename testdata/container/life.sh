@@ -1,7 +1,7 @@
 # The life of a service on an empty Debian. Runs as root in a container that is thrown away; each "== " line is a result.
 trap "journalctl -u tillhook -o cat --no-pager -n 15" ERR
 secret=whsec_aContainersSecret
-say() { { set +x; } 2>/dev/null; echo "== $*"; set -x; }
+say() { { set +x; } 2>/dev/null; echo "== $*, ${SECONDS}s"; set -x; }
 show() { systemctl show "$1" -p "$2" --value; }
 # not COMMAND…: "!" alone would not end the script.
 not() { if "$@"; then return 1; fi; }
@@ -36,6 +36,7 @@ stream 0 100
 [[ $(events) == 100 ]]
 until_is bash -c "systemctl show tillhook -p StatusText | grep -q '100 events, 100 payments, last event'"
 not bash -c "journalctl -u tillhook -o cat | grep 'level=\(WARN\|ERROR\)'"
+[[ -z $(journalctl -u tillhook -q -o cat -p warning) ]]
 say "installed: $(show tillhook StatusText)"
 
 # Who may use the operator's door: the group and nobody else.
@@ -118,12 +119,95 @@ echo "$secret" >/etc/tillhook/stripe_webhook_secret
 stream 8000 10
 [[ $(systemctl is-active tillhook) == active && $(events) == 6610 ]]
 say "mended by the next call"
+# Corrected and started while a call has the receiver started with the old settings: the start reads the new ones.
+for pause in 0 0.1 0.2; do
+	printf 'we_1QbD7sKvHadernBl\n' >/etc/tillhook/stripe_webhook_secret
+	systemctl restart tillhook || true
+	until_is bash -c '[[ $(systemctl is-active tillhook) == failed ]]'
+	[[ $(curl -s -m 5 -o /dev/null -w '%{http_code}' -d '{}' http://127.0.0.1:8080/webhooks/stripe) == 503 ]]
+	sleep $pause
+	echo "$secret" >/etc/tillhook/stripe_webhook_secret
+	systemctl start tillhook
+	[[ $(systemctl is-active tillhook) == active ]]
+done
+say "started right after the fix"
+# Faults are errors in the journal, and its lines have one time each.
+journalctl -u tillhook -o cat -p err | grep -q 'STRIPE_WEBHOOK_SECRET.*starts with "we_"'
+journalctl -u tillhook -o cat -p info | grep -q '^level=INFO msg=ready'
+not bash -c "journalctl _SYSTEMD_UNIT=tillhook.service -o cat | grep '^<\|time='"
 
+# A ledger that cannot be opened.
+count=$(events)
+systemctl stop tillhook.socket tillhook-operator.socket tillhook
+chown root:root /var/lib/private/tillhook/ledger.db
+systemctl start tillhook
 pid=$(show tillhook MainPID)
-beside 9000 2000 dpkg -i /packages/second/tillhook_0.2.0_amd64.deb
+sleep 4
+curl -s -m 5 -d '{}' http://127.0.0.1:8080/webhooks/stripe | grep '"code":"storage_unavailable"'
+[[ $(curl -s -m 5 -o /dev/null -w '%{http_code}' http://127.0.0.1:9464/readyz) == 503 ]]
+systemctl status tillhook | grep 'FAULT: .*permission denied.*Next step: .*chown --reference='
+journalctl -u tillhook -o cat -p err | grep -q 'the ledger cannot be opened.*permission denied.*chown --reference='
+timeout 20 tillhook payments 2>&1 | grep 'permission denied'
+[[ $(show tillhook MainPID) == "$pid" && $(show tillhook NRestarts) == 0 ]]
+chown --reference=/var/lib/private/tillhook /var/lib/private/tillhook/ledger.db
+until_is bash -c '[[ $(curl -s -m 5 -o /dev/null -w "%{http_code}" http://127.0.0.1:9464/readyz) == 200 ]]'
+[[ $(events) == "$count" && $(show tillhook MainPID) == "$pid" ]]
+say "a ledger of another owner: 503, and opened by the same process once it was mended"
+
+# Another program has the port of the public socket.
+systemctl stop tillhook.socket tillhook-operator.socket tillhook
+systemd-run --quiet --unit=shop --socket-property=ListenStream=127.0.0.1:8080 sleep infinity
+systemctl reset-failed
+not systemctl start tillhook
+systemctl status tillhook | grep 'another program listens on 127.0.0.1:8080.*systemctl edit tillhook.socket'
+journalctl -u tillhook -o cat -p err | grep -q 'another program listens on 127.0.0.1:8080'
+timeout 20 tillhook payments 2>&1 | grep 'not configured'
+bash -eux /ct/port.sh
+[[ $(systemctl is-active tillhook) == active ]]
+url=http://127.0.0.1:8081/webhooks/stripe stream 8000 10
+rm -r /etc/systemd/system/tillhook.socket.d
+sed -i /TILLHOOK_LISTEN/d /etc/tillhook/tillhook.env
+systemctl stop shop.socket
+systemctl daemon-reload
+systemctl restart tillhook.socket tillhook
+stream 8000 10
+say "a public port in use, and another one"
+
+# Another program has the port for metrics.
+systemctl stop tillhook
+systemd-run --quiet --unit=exporter --socket-property=ListenStream=127.0.0.1:9464 sleep infinity
+systemctl start tillhook
+stream 8000 10
+journalctl -u tillhook -o cat -p warning | grep -q 'level=WARN msg="the port for metrics.*address already in use.*TILLHOOK_OPERATOR_LISTEN'
+curl -s --unix-socket /run/tillhook/operator.sock http://localhost/api/summary | grep -q '"operator_port","verdict":"warn"'
+systemctl stop exporter.socket
+systemctl restart tillhook
+until_is curl -sf http://127.0.0.1:9464/readyz
+say "a port for metrics in use"
+
+# Stopped until it is started again.
+bash -eux /ct/stop.sh
+not curl -s -m 5 http://127.0.0.1:8080/healthz
+not tillhook payments
+not systemctl is-active tillhook
+systemctl enable --now tillhook.socket tillhook-operator.socket tillhook
+[[ $(events) == "$count" ]]
+say "stopped and disabled, enabled and started"
+
+# The next version has another text of the settings, and nobody is there to be asked about it.
+dpkg-deb -R /packages/second/tillhook_0.2.0_amd64.deb /root/next
+find /root/next -name tillhook.env -exec sed -i '1i# A newer text.' {} +
+dpkg-deb -b /root/next /root/next.deb
+chmod 750 /etc/tillhook
+cp /etc/tillhook/tillhook.env /root/settings
+pid=$(show tillhook MainPID)
+beside 9000 2000 dpkg -i /root/next.deb </dev/null
 started "$pid"
 unbroken
 [[ $(events) == 8610 && $(tillhook version) == *v0.2.0* ]]
+cmp /etc/tillhook/tillhook.env /root/settings
+[[ $(stat -c %a /etc/tillhook) == 750 ]]
+chmod 755 /etc/tillhook
 say "upgrade in a stream of 2000: $result"
 
 bash -eux /ct/encrypted.sh <<<"$secret"
@@ -176,22 +260,30 @@ say "a certificate as a credential"
 count=$(events)
 dpkg -r tillhook
 [[ $(systemctl is-active tillhook.socket) != active && -e /var/lib/private/tillhook/ledger.db ]]
+not systemctl is-active tillhook@live
 dpkg -i /packages/second/tillhook_0.2.0_amd64.deb
-systemctl start tillhook
-[[ $(events) == "$count" ]]
+[[ $(systemctl is-active tillhook) == active && $(systemctl is-active tillhook@live) == active && $(events) == "$count" ]]
 cp /var/lib/private/tillhook/ledger.db /root/ledger.db
-dpkg -P tillhook
-[[ ! -e /var/lib/private/tillhook && ! -e /etc/tillhook && ! -e /var/lib/private/tillhook@live ]]
+mkdir /var/lib/private/tillhook/backups
+tillhook backup /var/lib/private/tillhook/backups/kept.db
+dpkg -P tillhook | grep 'deletes no backups'
+[[ $(find /var/lib/private/tillhook* /var/lib/tillhook/ -type f | sort -u | xargs) == '/var/lib/private/tillhook/backups/kept.db /var/lib/tillhook/backups/kept.db' ]]
+[[ ! -e /etc/tillhook && ! -e /run/tillhook ]]
+not getent group tillhook
+[[ -z $(find /etc /var/lib/systemd -name '*tillhook*') ]]
 not bash -c 'systemctl list-unit-files | grep tillhook'
-say "removed with its ledger kept, installed again, purged"
+say "removed with its ledger kept, installed again, purged but for the backups"
 
 # As on another machine, which has nothing of what was made here.
-rm -r /etc/systemd/system/tillhook*.d
-systemctl daemon-reload
+rm -r /var/lib/private/tillhook/backups
 cd /root
 bash -eux /ct/another.sh
 echo "$secret" | bash -eux /ct/install.sh
 unset SENDER_NAME url
 [[ $(events) == "$count" ]]
+# The first event, by the settings of the service.
+STRIPE_WEBHOOK_SECRET=$secret bash -eux <(grep -v doctor /ct/first.sh) | grep pi_
+tillhook doctor
+[[ $(events) == $((count + 1)) ]]
 stream 30000 10
 say "moved: $(events) events"
