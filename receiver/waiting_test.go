@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -42,6 +43,22 @@ func TestALedgerThatCannotBeOpened(t *testing.T) {
 			}
 			return func() error { return os.Remove(ledger.Path(dir)) }
 		}, "is not a ledger this version can read", "restore a backup"},
+		"disk full": {func(t *testing.T, dir string) func() error {
+			d := newDisk(t, 16)
+			filler := filepath.Join(d.dir, "filler")
+			f, err := os.Create(filler)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, full := io.Copy(f, zeros{})
+			if err := f.Close(); err != nil || full == nil {
+				t.Fatal("the disk is not full: ", err)
+			}
+			if err := errors.Join(os.Mkdir(filepath.Join(d.dir, "data"), 0o700), os.Symlink(filepath.Join(d.dir, "data"), dir)); err != nil {
+				t.Fatal(err)
+			}
+			return func() error { return os.Remove(filler) }
+		}, "no space left on device", "make room"},
 		"not a directory": {func(t *testing.T, dir string) func() error {
 			if err := os.WriteFile(dir, nil, 0o600); err != nil {
 				t.Fatal(err)

@@ -197,7 +197,7 @@ say "stopped and disabled, enabled and started"
 # The next version has another text of the settings, and nobody is there to be asked about it.
 dpkg-deb -R /packages/second/tillhook_0.2.0_amd64.deb /root/next
 find /root/next -name tillhook.env -exec sed -i '1i# A newer text.' {} +
-dpkg-deb -b /root/next /root/next.deb
+dpkg-deb -Znone -b /root/next /root/next.deb
 chmod 750 /etc/tillhook
 cp /etc/tillhook/tillhook.env /root/settings
 pid=$(show tillhook MainPID)
