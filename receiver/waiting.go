@@ -29,11 +29,11 @@ const (
 // and tries to open the ledger again. A process that ended instead would be started again every second, and callers
 // would wait for an answer that does not come.
 type Waiting struct {
-	Public   []net.Listener // callers there are not told the reason; the listeners stay open
-	Operator []net.Listener // callers there are; the listeners stay open
+	Public   []net.Listener // their callers do not learn the reason; Run leaves the listeners open
+	Operator []net.Listener // their callers do; Run leaves the listeners open
 	Listen   string         // host:port of the operator's TCP port; empty if it is off
 	Path     string         // of the ledger
-	Open     func() error
+	Open     func() error   // tries to open the ledger
 	Log      *slog.Logger
 
 	status atomic.Pointer[string]
@@ -152,7 +152,7 @@ func (w *Waiting) advice(err error) string {
 	case is(ledger.ErrNoRoom, syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG):
 		return "make room on the disk"
 	case is(syscall.ENOTDIR, fs.ErrExist):
-		return "the data folder is not a folder: move what is there away, or set TILLHOOK_DATA_DIR to another one and restart"
+		return "move away what stands in the place of the data folder, or set TILLHOOK_DATA_DIR to another folder and restart"
 	case is(syscall.EROFS):
 		return "mount the disk writable"
 	case is(ledger.ErrSchema):

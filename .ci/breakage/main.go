@@ -202,7 +202,7 @@ func (b broken) try() error {
 // timeout is more than its tests take: those that boot a machine take minutes.
 func (b broken) timeout() string {
 	if filepath.Ext(b.file) != ".go" {
-		return "9m"
+		return "15m"
 	}
 	return "60s"
 }
