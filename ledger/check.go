@@ -22,9 +22,10 @@ type Proof struct {
 	Path        string   `json:"path"`
 	Mode        string   `json:"mode"`
 	Schema      uint64   `json:"schema"`
-	Bytes       int64    `json:"bytes"` // of the file
-	Used        int64    `json:"used"`  // of them in pages
-	Pages       int64    `json:"pages"` // each in use once, or free
+	Older       bool     `json:"older,omitempty"` // only the pages were looked at: the rest is of an older schema
+	Bytes       int64    `json:"bytes"`           // of the file
+	Used        int64    `json:"used"`            // of them in pages
+	Pages       int64    `json:"pages"`           // each in use once, or free
 	FreePages   int64    `json:"free_pages"`
 	Values      uint64   `json:"values"`      // checksums
 	Events      uint64   `json:"events"`      // rows in a sequence without gaps, each id once but for the events that left quarantine
@@ -61,7 +62,9 @@ func Verify(path string) (*Proof, error) {
 	l, err := open(path, true)
 	switch {
 	case errors.Is(err, errOlder):
-		return unusableProof(path, fmt.Errorf("%w: %s is of an older schema: its pages are sound, and the rest can be told only once it is brought up to date; put it in a folder of its own as ledger.db and rebuild it there (TILLHOOK_DATA_DIR, tillhook rebuild)", ErrSchema, path))
+		p, err := unusableProof(path, fmt.Errorf("%w: %s is of an older schema: its pages are sound, and the rest can be told only once it is brought up to date; put it in a folder of its own as ledger.db and rebuild it there (TILLHOOK_DATA_DIR, tillhook rebuild)", ErrSchema, path))
+		p.Older = true
+		return p, err
 	case errors.Is(err, ErrCorrupt), errors.Is(err, ErrSchema):
 		return unusableProof(path, err)
 	case err != nil:

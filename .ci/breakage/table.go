@@ -71,6 +71,7 @@ const (
 	verifyGo     = "receiver/cli/verify.go"
 	backupGo     = "receiver/cli/backup.go"
 	eventsGo     = "receiver/cli/events.go"
+	restoreGo    = "ledger/restore.go"
 	configGo     = "receiver/config/config.go"
 	secretsGo    = "receiver/config/secrets.go"
 	valuesGo     = "receiver/config/values.go"
@@ -220,6 +221,11 @@ var keeping = []broken{
 	{"a copy is checked", copyGo, "	if check != nil {", "	if false {", "./ledger", "TestSave"},
 	{"a spooled file has no name", copyGo, "	if err := os.Remove(f.Name()); err != nil {", "	if err := error(nil); err != nil {", "./ledger", "TestSpool"},
 	{"a copy to use is removed", copyGo, "	defer os.Remove(f.Name())\n", "", "./ledger", "TestWithCopy"},
+	{"a restore keeps the owner", restoreGo, "		err = f.Chown(int(stat.Uid), int(stat.Gid))\n", "		_ = stat\n", "./ledger", "TestRestoreFrom"},
+	{"a restore keeps the permissions", restoreGo, "		mode = like.Mode().Perm()\n", "", "./ledger", "TestRestoreFrom"},
+	{"a restore waits for no receiver", restoreGo, "lockFile(old, syscall.LOCK_EX)", "error(nil)", "./ledger", "TestRestoreFrom"},
+	{"a restore looks at what it puts there", restoreGo, "err == nil {\n		err = inspect(made)\n", "err == nil {\n", "./ledger", "TestRestoreFrom"},
+	{"the ledger is no copy of itself", restoreGo, "	case same:\n", "	case false:\n", "./ledger", "TestRestoreFrom"},
 	{"backups are not too many", backupsGo, "	for len(made) > b.Keep {", "	for false {", "./ledger", "TestBackupsRotate"},
 	{"backups delete no other file", backupsGo, "filepath.Match(backupPrefix(b.Ledger.livemode)+\"????????T??????Z.db\", e.Name())", "filepath.Match(\"*\", e.Name())", "./ledger", "TestBackupsRotate"},
 	{"backups wait for the newest's age", backupsGo, "wait = time.Until(at.Add(b.Every))", "wait = 0 * time.Until(at)", "./ledger", "TestBackupsWaitForTheNewestsAge"},
