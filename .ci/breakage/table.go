@@ -72,6 +72,7 @@ const (
 	backupGo     = "receiver/cli/backup.go"
 	eventsGo     = "receiver/cli/events.go"
 	restoreGo    = "ledger/restore.go"
+	progressGo   = "receiver/operator/progress.go"
 	configGo     = "receiver/config/config.go"
 	secretsGo    = "receiver/config/secrets.go"
 	valuesGo     = "receiver/config/values.go"
@@ -290,6 +291,12 @@ var keeping = []broken{
 	{"a proof may take long", filesGo, "	unhurried(w)\n	leave, err := op.enter(r.Context())\n	if err != nil {\n		return err\n	}\n	defer leave()\n	var proof", "	leave, err := op.enter(r.Context())\n	if err != nil {\n		return err\n	}\n	defer leave()\n	var proof", "./receiver/operator", "TestAProofTakesItsTime"},
 	{"a proof nobody waits for ends", filesGo, "op.Verify(r.Context(), path)", "op.Verify(context.WithoutCancel(r.Context()), path)", "./receiver/operator", "TestAProofTakesItsTime"},
 	{"a copy is proven, not the ledger", filesGo, "op.Verify(r.Context(), path)", "op.Verify(r.Context(), op.Ledger.Path())", "./receiver/operator", "TestVerify"},
+	{"a receiver answers in time", progressGo, "	w.timer = time.AfterFunc(c.AnswerTime,", "	w.timer = time.AfterFunc(1000*c.AnswerTime,", "./receiver/operator", "TestASilentReceiver"},
+	{"an answer gets on", progressGo, "		w.timer.Reset(w.client.StallTime)\n", "		w.timer.Stop()\n", "./receiver/operator", "TestASilentReceiver"},
+	{"signs of work are waited for", progressGo, "			if now := figure(); now != last {", "			if now := figure(); false {", "./receiver/operator", "TestProgressIsWaitedFor"},
+	{"work that stands still is given up", progressGo, "			if now := figure(); now != last {", "			if now := figure(); true {", "./receiver/operator", "TestProgressIsWaitedFor"},
+	{"who reads slowly is not given up", progressGo, "	b.watch.pause()\n", "", "./receiver/operator", "TestAProofIsWaitedFor"},
+	{"signs of progress are asked for", progressGo, "	if r.Header.Get(progressHeader) == \"\" {", "	if false {", "./receiver/operator", "TestSignsOfProgressAreAskedFor"},
 	{"a summary tells of the disk", summaryGo, "say(\"storage\", storage.Err != nil,", "say(\"storage\", false,", "./receiver/operator", "TestASummaryTellsThatTheDiskFails"},
 
 	// The commands.

@@ -18,27 +18,34 @@ import (
 
 // Client asks the private door: a running receiver's through its socket, or one in this process around
 // a ledger that no receiver holds. What it asks is the same either way.
-type Client struct{ http http.Client }
+type Client struct {
+	// AnswerTime is how long a receiver may take until an answer begins, or the first sign of work on it; 0 for any
+	// time. A socket that the service manager opened accepts connections also while no receiver answers them.
+	AnswerTime time.Duration
+	// StallTime is how long it may take from one sign of progress, or one piece of an answer, to the next.
+	StallTime time.Duration
+	// Hint says where to look if the receiver does not answer, for people.
+	Hint string
 
-// answerTime is how long an answer may take to begin: a copy of a large ledger is made, or proven, first, or thirty days of
-// Stripe's events are read.
-const answerTime = 3 * time.Hour
+	http   http.Client
+	socket string
+}
 
 // Dial returns a client of the receiver that listens on a unix socket. It connects with the first request.
 func Dial(socket string) *Client {
-	return &Client{http.Client{CheckRedirect: refuseRedirect, Transport: &http.Transport{
-		DisableKeepAlives:     true,
-		ResponseHeaderTimeout: answerTime,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
-		},
-	}}}
+	return &Client{AnswerTime: 10 * time.Second, StallTime: 20 * time.Second, Hint: "look at its log", socket: socket,
+		http: http.Client{CheckRedirect: refuseRedirect, Transport: &http.Transport{
+			DisableKeepAlives: true,
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+			},
+		}}}
 }
 
 // Local returns a client of an open ledger. The caller closes the ledger.
 func Local(l *ledger.Ledger) *Client {
 	door := New(Options{Ledger: l, Log: slog.New(slog.DiscardHandler)}).Socket()
-	return &Client{http.Client{CheckRedirect: refuseRedirect, Transport: inProcess{door}}}
+	return &Client{http: http.Client{CheckRedirect: refuseRedirect, Transport: inProcess{door}}}
 }
 
 // inProcess hands requests to a handler without a network. An answer begins when its header is written.
@@ -76,7 +83,7 @@ type recorder struct {
 func (w *recorder) Header() http.Header { return w.header }
 
 func (w *recorder) WriteHeader(status int) {
-	if w.status == 0 {
+	if w.status == 0 && status >= http.StatusOK {
 		w.status, w.sent = status, w.header.Clone()
 		close(w.begun)
 	}
@@ -104,10 +111,7 @@ func (c *Client) whole(ctx context.Context, method, path string, params url.Valu
 		return nil, err
 	}
 	answer, err := io.ReadAll(body)
-	if err := errors.Join(err, body.Close()); err != nil {
-		return nil, fmt.Errorf("read the receiver's answer: %w", err)
-	}
-	return answer, nil
+	return answer, errors.Join(err, body.Close())
 }
 
 // Open asks for an answer of any length; the caller reads it to its end, or closes it. One that is cut
@@ -123,23 +127,28 @@ func (c *Client) Export(ctx context.Context, params url.Values) (http.Header, io
 }
 
 func (c *Client) open(ctx context.Context, method, path string, params url.Values) (http.Header, io.ReadCloser, error) {
-	r, err := http.NewRequestWithContext(ctx, method, "http://localhost"+path+"?"+params.Encode(), nil)
+	w := c.watch(ctx)
+	r, err := http.NewRequestWithContext(w.ctx, method, "http://localhost"+path+"?"+params.Encode(), nil)
 	if err != nil {
+		w.end()
 		return nil, nil, err
 	}
+	r.Header.Set(progressHeader, "1")
 	resp, err := c.http.Do(r)
 	if err != nil {
-		return nil, nil, err
+		w.end()
+		return nil, nil, w.explain(err)
 	}
+	body := &watchedBody{resp.Body, w}
 	if resp.StatusCode == http.StatusOK {
-		return resp.Header, resp.Body, nil
+		return resp.Header, body, nil
 	}
-	defer resp.Body.Close()
+	defer body.Close()
 	var answer struct {
 		Error  *Error
 		Report json.RawMessage
 	}
-	if err := json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&answer); err != nil || answer.Error == nil {
+	if err := json.NewDecoder(io.LimitReader(body, 1<<20)).Decode(&answer); err != nil || answer.Error == nil {
 		return nil, nil, fmt.Errorf("the receiver answered %d with what is no answer of tillhook", resp.StatusCode)
 	}
 	answer.Error.Status = resp.StatusCode

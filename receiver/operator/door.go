@@ -2,6 +2,7 @@ package operator
 
 import (
 	"net/http"
+	"path/filepath"
 
 	"tillhook/ledger"
 )
@@ -19,6 +20,7 @@ type DoorStatus struct {
 	Version   string            `json:"version"`
 	Mode      string            `json:"mode"`
 	Started   int64             `json:"started"`
+	Ledger    string            `json:"ledger"`   // path of its file
 	Webhooks  string            `json:"webhooks"` // the URL of the webhook, with the address that the door listens on
 	Endpoint  ledger.OrNull     `json:"endpoint"` // the URL that it has at Stripe
 	LastEvent ledger.OrNullTime `json:"last_event"`
@@ -59,6 +61,11 @@ func (op *Operator) receiver(w http.ResponseWriter, r *http.Request) error {
 	}
 	s := op.Public.Status()
 	s.Object = "receiver"
+	path, err := filepath.Abs(op.Ledger.Path())
+	if err != nil {
+		return err
+	}
+	s.Ledger = path
 	op.write(w, r, http.StatusOK, s)
 	return nil
 }

@@ -45,17 +45,14 @@ func (op *Operator) export(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	h := w.Header()
-	h.Set(HeaderSequence, strconv.FormatUint(x.Sequence, 10))
-	if x.Decoded > 0 {
-		h.Set(HeaderDecoded, strconv.FormatUint(x.Decoded, 10))
+	begin := func() { // a receiver's export is whole by then
+		w.Header().Set(HeaderSequence, strconv.FormatUint(x.Sequence, 10))
+		if x.Decoded > 0 {
+			w.Header().Set(HeaderDecoded, strconv.FormatUint(x.Decoded, 10))
+		}
 	}
 	kind := map[string]string{"csv": "text/csv; charset=utf-8", "jsonl": "application/jsonl"}[find.Format]
-	return op.spool(w, r, kind, func(ctx context.Context, w io.Writer) error {
-		err := x.Write(ctx, w)
-		h.Set(HeaderSequence, strconv.FormatUint(x.Sequence, 10)) // the answer begins once a receiver's export is whole
-		return err
-	})
+	return op.spool(w, r, kind, begin, func(ctx context.Context, w io.Writer) error { return x.Write(ctx, w) })
 }
 
 // oneOf reads a word from a list, whose first one is the default.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"tillhook/ledger"
@@ -31,7 +32,7 @@ func (op *Operator) backup(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
-	return op.spool(w, r, "application/octet-stream", func(ctx context.Context, w io.Writer) error {
+	return op.spool(w, r, "application/octet-stream", func() {}, func(ctx context.Context, w io.Writer) error {
 		err := op.Ledger.CopyTo(ledger.Until(ctx, w))
 		if err != nil {
 			err = errors.Join(err, ctx.Err()) // the database does not wrap what the writer returned
@@ -41,8 +42,9 @@ func (op *Operator) backup(w http.ResponseWriter, r *http.Request) error {
 }
 
 // spool answers with what fill writes: to a file first, so that a client that is slow, or stops, holds up
-// nothing but its own connection. The context that fill gets ends when the client hangs up or the receiver stops.
-func (op *Operator) spool(w http.ResponseWriter, r *http.Request, kind string, fill func(context.Context, io.Writer) error) error {
+// nothing but its own connection. The context that fill gets ends when the client hangs up or the receiver stops. The
+// answer's header is completed by begin, between the last of fill and the first piece of the answer.
+func (op *Operator) spool(w http.ResponseWriter, r *http.Request, kind string, begin func(), fill func(context.Context, io.Writer) error) error {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	defer context.AfterFunc(op.Stopping, cancel)()
@@ -50,6 +52,7 @@ func (op *Operator) spool(w http.ResponseWriter, r *http.Request, kind string, f
 	if op.Ledger.ReadOnly() { // there is nobody to hold up
 		out := &counted{w: w}
 		w.Header().Set("Content-Type", kind)
+		begin()
 		err := fill(ctx, out)
 		if err != nil && out.n > 0 {
 			op.Log.Warn("a file was not written to its end", "path", r.URL.Path, "error", err)
@@ -62,11 +65,18 @@ func (op *Operator) spool(w http.ResponseWriter, r *http.Request, kind string, f
 		return err
 	}
 	defer leave()
-	f, err := op.Ledger.Spool(func(w io.Writer) error { return fill(ctx, w) })
+	var f *os.File
+	var effort effort
+	err = during(w, r, effort.figure, func() (err error) {
+		defer effort.begin()()
+		f, err = op.Ledger.Spool(func(w io.Writer) error { return fill(ctx, w) })
+		return err
+	})
 	if err != nil {
 		return err
 	}
 	defer f.Close()
+	begin()
 	if err := sendFile(op.Stopping, w, f, kind); err != nil {
 		op.Log.Warn("a file was not taken to its end", "path", r.URL.Path, "error", err)
 		panic(http.ErrAbortHandler) // closing the connection is the only way left to say so
@@ -163,9 +173,21 @@ func (op *Operator) verify(w http.ResponseWriter, r *http.Request) error {
 	}
 	defer leave()
 	var proof *ledger.Proof
-	err = op.Ledger.WithCopy(func(path string) (err error) {
-		proof, err = op.Verify(r.Context(), path)
-		return err
+	var effort effort
+	var proving atomic.Bool
+	figure := func() string {
+		if proving.Load() { // a proof that does not get on ends by itself
+			return time.Now().String()
+		}
+		return effort.figure()
+	}
+	err = during(w, r, figure, func() error {
+		defer effort.begin()()
+		return op.Ledger.WithCopy(func(path string) (err error) {
+			proving.Store(true)
+			proof, err = op.Verify(r.Context(), path)
+			return err
+		})
 	})
 	if proof == nil {
 		return err

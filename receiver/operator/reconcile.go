@@ -3,6 +3,7 @@ package operator
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
 	"time"
@@ -57,7 +58,12 @@ func (op *Operator) reconcile(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	defer context.AfterFunc(op.Stopping, cancel)()
-	report, err := op.Comparer.Reconcile(ctx, since, dryRun)
+	var report any
+	figure := func() string { return fmt.Sprintf("%+v", op.Comparer.Progress()) }
+	err := during(w, r, figure, func() (err error) {
+		report, err = op.Comparer.Reconcile(ctx, since, dryRun)
+		return err
+	})
 	if err != nil {
 		for _, own := range []error{ledger.ErrUnavailable, ledger.ErrOverloaded, ledger.ErrClosed, ledger.ErrCorrupt} {
 			if errors.Is(err, own) {

@@ -136,6 +136,7 @@ type Progress struct {
 	At        int64  `json:"at"` // up to where events were compared
 	To        int64  `json:"to"`
 	Recovered int    `json:"recovered"`
+	Answered  int64  `json:"answered"` // when Stripe last answered a call; 0 while it has not
 
 	Compared  int              `json:"accounts_compared"` // as of the last round, the key's own among them
 	Refused   int              `json:"accounts_refused"`
@@ -317,6 +318,9 @@ func (r *Reconciler) Progress() Progress {
 	defer r.mu.Unlock()
 	p, c := r.progress, r.census
 	p.Object = "reconcile_progress"
+	if c, ok := r.API.Clock(); ok {
+		p.Answered = c.Read.Unix()
+	}
 	p.Compared, p.Refused, p.Waiting = c.compared, len(c.refused)+len(c.left), c.waiting
 	p.Connected = slices.Clone(c.sample)
 	if p.Connected == nil {

@@ -1,0 +1,178 @@
+package operator
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"net/url"
+	"os"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// progressHeader is set by a client that wants to be told that long work goes on: by interim answers
+// (102, RFC 2518 section 10.1), which not every HTTP client can read.
+const progressHeader = "Tillhook-Progress"
+
+// progressEvery is how often a client is told, if there was progress.
+const progressEvery = time.Second
+
+// during does work that can take long before the answer begins. It reports progress to a client that asked for that:
+// once at the beginning, and then whenever figure has changed. Meanwhile work must leave the answer's header alone.
+func during(w http.ResponseWriter, r *http.Request, figure func() string, work func() error) error {
+	if r.Header.Get(progressHeader) == "" {
+		return work()
+	}
+	done := make(chan error, 1)
+	go func() { done <- work() }()
+	ticker := time.NewTicker(progressEvery)
+	defer ticker.Stop()
+	last := figure()
+	w.WriteHeader(http.StatusProcessing)
+	for {
+		select {
+		case err := <-done:
+			return err
+		case <-ticker.C:
+			if now := figure(); now != last {
+				last = now
+				w.WriteHeader(http.StatusProcessing)
+			}
+		}
+	}
+}
+
+// effort is the work of one goroutine on this machine: it gets on as long as its thread uses the processor, or is
+// given pages. A thread that waits for a disk that hangs does neither.
+type effort struct{ thread atomic.Int64 }
+
+// begin binds the calling goroutine to its thread until end is called.
+func (e *effort) begin() (end func()) {
+	runtime.LockOSThread()
+	e.thread.Store(int64(syscall.Gettid()))
+	return runtime.UnlockOSThread
+}
+
+// figure returns what the thread has used so far: page faults and time of the processor. proc_pid_stat(5)
+func (e *effort) figure() string {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/stat", e.thread.Load()))
+	if err != nil { // not begun, or done
+		return ""
+	}
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:])) // behind the name, from the third field on
+	if len(fields) < 13 {
+		return ""
+	}
+	return strings.Join(fields[7:13], " ")
+}
+
+// Silent is the error of a receiver that accepted a request and then was silent for too long.
+type Silent struct {
+	Socket string
+	For    time.Duration
+	Began  bool // it had begun to work on the answer
+	Hint   string
+}
+
+func (s *Silent) Error() string {
+	if s.Began {
+		return fmt.Sprintf("the receiver at %s made no progress for %s, and the request was given up: %s", s.Socket, s.For, s.Hint)
+	}
+	return fmt.Sprintf("the receiver at %s has not answered for %s: it may be restarting, or fail to start; %s", s.Socket, s.For, s.Hint)
+}
+
+// watch is the patience of a client with one request.
+type watch struct {
+	client *Client
+	caller context.Context
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	timer  *time.Timer            // nil where the client waits for any time
+	silent atomic.Pointer[Silent] // what the timer ends the request with
+}
+
+func (c *Client) watch(ctx context.Context) *watch {
+	w := &watch{client: c, caller: ctx}
+	w.ctx, w.cancel = context.WithCancelCause(ctx)
+	if c.AnswerTime == 0 {
+		return w
+	}
+	w.silent.Store(&Silent{Socket: c.socket, For: c.AnswerTime, Hint: c.Hint})
+	w.timer = time.AfterFunc(c.AnswerTime, func() { w.cancel(w.silent.Load()) })
+	w.ctx = httptrace.WithClientTrace(w.ctx, &httptrace.ClientTrace{
+		Got1xxResponse: func(int, textproto.MIMEHeader) error { w.progressed(); return nil },
+	})
+	return w
+}
+
+// progressed gives the receiver time until its next sign of progress.
+func (w *watch) progressed() {
+	if w.timer != nil {
+		w.silent.Store(&Silent{Socket: w.client.socket, For: w.client.StallTime, Began: true, Hint: w.client.Hint})
+		w.timer.Reset(w.client.StallTime)
+	}
+}
+
+func (w *watch) pause() {
+	if w.timer != nil {
+		w.timer.Stop()
+	}
+}
+
+func (w *watch) end() {
+	w.pause()
+	w.cancel(nil)
+}
+
+// explain says why there is no answer, or no whole one, in words for people.
+func (w *watch) explain(err error) error {
+	var silent *Silent
+	var request *url.Error
+	if errors.As(err, &request) {
+		err = request.Err
+	}
+	var dial *net.OpError
+	switch {
+	case errors.As(context.Cause(w.ctx), &silent):
+		return silent
+	case w.caller.Err() != nil:
+		return context.Cause(w.caller)
+	case w.client.socket == "":
+		return err
+	case errors.As(err, &dial) && dial.Op == "dial":
+		return fmt.Errorf("no receiver answers at %s (%w): %s", w.client.socket, dial.Err, w.client.Hint)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return fmt.Errorf("the receiver at %s ended the connection before its answer was whole: it was stopped, or failed; %s", w.client.socket, w.client.Hint)
+	}
+	return fmt.Errorf("ask the receiver at %s: %w", w.client.socket, err)
+}
+
+// watchedBody is an answer whose pieces come in time. Who reads it may take any time between them.
+type watchedBody struct {
+	io.ReadCloser
+	watch *watch
+}
+
+func (b *watchedBody) Read(p []byte) (int, error) {
+	b.watch.progressed()
+	n, err := b.ReadCloser.Read(p)
+	b.watch.pause()
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = b.watch.explain(err)
+	}
+	return n, err
+}
+
+func (b *watchedBody) Close() error {
+	b.watch.end()
+	return b.ReadCloser.Close()
+}
