@@ -51,7 +51,7 @@ func main() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(heapGrowth)
 	}
-	os.Exit(run())
+	os.Exit(run("/"))
 }
 
 // process is what this one has from whoever started it.
@@ -62,12 +62,17 @@ type process struct {
 	reload  atomic.Pointer[func()] // what SIGHUP is for, while a receiver runs
 }
 
-// run is main with an exit status, for tests that are this program.
-func run() int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	// A second signal ends the process at once, unless it comes so soon that the first is meant.
-	context.AfterFunc(ctx, func() { time.AfterFunc(time.Second, stop) })
+// run is main with an exit status, for tests that are this program. The units of the installed service lie below root.
+func run(root string) int {
+	ctx, stop := context.WithCancelCause(context.Background())
+	defer stop(nil)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		stop(cli.Signaled{Signal: (<-signals).(syscall.Signal)})
+		// A second signal ends the process at once, unless it comes so soon that the first is meant.
+		time.AfterFunc(time.Second, func() { signal.Stop(signals) })
+	}()
 	signal.Ignore(syscall.SIGPIPE) // "| head" is an error of writing, not the end in the middle of something
 	args := os.Args[1:]
 	p := &process{stderr: os.Stderr}
@@ -77,7 +82,7 @@ func run() int {
 	if !signal.Ignored(syscall.SIGHUP) { // as nohup has it
 		hangups := make(chan os.Signal, 1)
 		signal.Notify(hangups, syscall.SIGHUP)
-		go p.heed(hangups, stop)
+		go p.heed(hangups, func() { stop(cli.Signaled{Signal: syscall.SIGHUP}) })
 	}
 	p.sockets = systemd.NewListeners(systemd.Sockets())
 	events, err := fs.Sub(samples, "testdata/events")
@@ -88,6 +93,7 @@ func run() int {
 	program := &cli.Program{Version: versionName(), Samples: events, Serve: p.serve,
 		Ledger:  func(c *config.Config) ledger.Options { return ledgerOptions(c) },
 		Refused: p.turnAway,
+		Root:    root,
 		Environ: os.Environ(), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: p.stderr}
 	return program.Run(ctx, args)
 }

@@ -32,9 +32,9 @@ const asProgram = "THIS_TEST_IS_TILLHOOK"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
-		os.Exit(run())
+		os.Exit(run("/"))
 	}
-	testscript.Main(m, map[string]func(){"tillhook": main})
+	testscript.Main(m, map[string]func(){"tillhook": func() { os.Exit(run(os.Getenv("ROOT"))) }})
 }
 
 // long runs the full form of what repeats: go test -args -long.
@@ -71,7 +71,8 @@ func TestScripts(t *testing.T) {
 			for name, value := range map[string]string{
 				"STRIPE_WEBHOOK_SECRET": testSecret, "STRIPE_MODE": "test", "TILLHOOK_LISTEN": public, "TILLHOOK_OPERATOR_LISTEN": private,
 				"TILLHOOK_DATA_DIR": filepath.Join(e.WorkDir, "data"), "EVENTS": events, "HOME": e.WorkDir,
-				"GORACE": "atexit_sleep_ms=0", // the race detector lets each process sleep for a second at its end
+				"ROOT":   filepath.Join(e.WorkDir, "root"), // where the units of an installed service would lie
+				"GORACE": "atexit_sleep_ms=0",              // the race detector lets each process sleep for a second at its end
 			} {
 				e.Setenv(name, value)
 			}

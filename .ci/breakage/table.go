@@ -71,9 +71,16 @@ const (
 	verifyGo     = "receiver/cli/verify.go"
 	backupGo     = "receiver/cli/backup.go"
 	eventsGo     = "receiver/cli/events.go"
+	cliClientGo  = "receiver/cli/client.go"
+	sendGo       = "receiver/cli/send.go"
+	restoreCmdGo = "receiver/cli/restore.go"
 	restoreGo    = "ledger/restore.go"
 	progressGo   = "receiver/operator/progress.go"
 	configGo     = "receiver/config/config.go"
+	settingsGo   = "receiver/config/settings.go"
+	serviceGo    = "receiver/config/service.go"
+	unitsGo      = "receiver/config/units.go"
+	credsGo      = "receiver/config/credentials.go"
 	secretsGo    = "receiver/config/secrets.go"
 	valuesGo     = "receiver/config/values.go"
 )
@@ -302,6 +309,26 @@ var keeping = []broken{
 	// The commands.
 	{"an unsound file fails", verifyGo, "	if !proof.Sound {\n		return &proof, fmt", "	if false {\n		return &proof, fmt", ".", "TestScripts/backup"},
 	{"a rebuild names who must stop", backupGo, "		if errors.Is(err, ledger.ErrHeld) {", "		if false {", ".", "TestScripts/rebuild"},
+	{"a caller's folder is that folder", settingsGo, "ownDir && socket != inside", "false", ".", "TestScripts/service"},
+	{"only its own service is asked about a folder", settingsGo, "		if sameFolder(service.DataDir, dir) {\n			add(", "		if true {\n			add(", "./receiver/config", "TestTheCallersFolder"},
+	{"an instance that is not there", serviceGo, "		if !slices.Contains(known, instance) {", "		if false {", "./receiver/config", "TestInstances"},
+	{"a passed socket counts", serviceGo, "		s.Socket = passed\n", "", "./receiver/config", "TestInstances"},
+	{"drop-ins in the order of their names", unitsGo, "		if _, known := found[e.Name()]; !known", "		if _, known := found[e.Name()]; !known || known", "./receiver/config", "TestUnitsAndDropIns"},
+	{"an empty setting takes back those before", unitsGo, "			values = nil\n", "", "./receiver/config", "TestUnitsAndDropIns"},
+	{"one variable replaces one", settingsGo, "value == \"\" || s.own[name] != \"\" ||", "value == \"\" || len(s.own) > 1 ||", "./receiver/config", "TestTheServicesSettings"},
+	{"a secret replaces its other forms", settingsGo, "			s.replaced = append(s.replaced, name)\n", "", "./receiver/config", "TestACallersSecretReplacesTheServices"},
+	{"the socket unit says where to send", settingsGo, "		listen, _ = s.Listens()\n", "", "./receiver/config", "TestWhereEventsAreSent"},
+	{"encrypted secrets are decrypted", credsGo, "			sealed = c.encrypted\n", "", "./receiver/config", "TestEncryptedCredentials"},
+	{"who may not read is told to be root", settingsGo, "	case errors.Is(err, fs.ErrPermission):\n		r.barred = err\n", "	case errors.Is(err, fs.ErrPermission):\n", "./receiver/config", "TestSecretsOfAnotherUser"},
+	{"upkeep needs no secret", settingsGo, "	r.faults = slices.DeleteFunc(r.faults,", "	_ = slices.DeleteFunc(r.faults,", "./receiver/config", "TestUpkeepNeedsNoSecret"},
+	{"a rebuild takes the ledger's mode", backupGo, "	cfg.Livemode = header.Livemode\n", "", ".", "TestScripts/rebuild"},
+	{"a stranger's 200 is no success", sendGo, "	return d.Received != nil && (", "	return d.received() || (", "./receiver", "TestSendKnowsAStranger"},
+	{"an interrupted command says so", cliGo, "	if errors.As(context.Cause(ctx), &signaled) {", "	if false {", "./receiver", "TestAnInterruptedCommandSaysSo"},
+	{"a prompt hears a signal", cliGo, "	escaped.Stdin = interruptible{ctx, p.Stdin}\n", "", "./receiver", "TestAnInterruptedPrompt"},
+	{"Stripe is waited for in seconds", endpointGo, "context.WithTimeout(ctx, endpointTime)", "context.WithTimeout(ctx, 100*endpointTime)", "./receiver", "TestASilentStripe"},
+	{"a comparison stands still with Stripe", "receiver/operator/reconcile.go", "fmt.Sprintf(\"%+v\", op.Comparer.Progress())", "time.Now().String()", "./receiver", "TestASilentStripe"},
+	{"a restore stops the service", restoreCmdGo, "changeUnits(ctx, \"stop\", r.units...)", "error(nil)", ".", "TestScripts/service"},
+	{"a restore starts what ran", restoreCmdGo, "		defer func() { err = errors.Join(err, r.start(ctx)) }()\n", "", ".", "TestScripts/service"},
 	{"what is left in quarantine is told", eventsGo, "				if e.Outcome == ledger.Quarantined {\n					left++\n", "				if false {\n					left++\n", ".", "TestScripts/quarantine"},
 
 	// The configuration.
@@ -309,7 +336,7 @@ var keeping = []broken{
 	{"one source a secret", secretsGo, "	if len(sources) > 1 {", "	if false {", "./receiver/config", "TestSecretsFromFilesAndCredentials"},
 	{"no tolerance of 0", valuesGo, "		case d == 0:", "		case false:", "./receiver/config", "TestFaults"},
 	{"key and mode agree", secretsGo, "keyMode != \"\" && mode != keyMode", "false", "./receiver/config", "TestFaults"},
-	{"a blank credential is none", secretsGo, " && !isBlank(path)", "", "./receiver/config", "TestSecretsFromFilesAndCredentials"},
+	{"a blank credential is none", settingsGo, " && !isBlank(path)", "", "./receiver/config", "TestSecretsFromFilesAndCredentials"},
 
 	// Stripe's API.
 	{"what Stripe is too busy for is tried again", clientGo, "tries == callTries || !try.busy() ||", "true ||", "./receiver/stripe", "TestCallsThatFail"},
@@ -409,7 +436,7 @@ var keeping = []broken{
 	{"connected accounts' types are no others'", "receiver/reconcile/audit.go", "			if e.Connect() == connect {", "			if !connect {", "./receiver/reconcile", "TestWhatAnAuditSays"},
 	{"the wrong secret comes before the proxy", "receiver/diagnosis.go", "return \"STRIPE_WEBHOOK_SECRET is probably not that of the endpoint that sends here", "return \"the body was rewritten. The secret is probably not that of the endpoint that sends here", "./receiver", "TestWhySignaturesFail"},
 	{"errors that say the same are printed once", eventsGo, "		} else if !said[err.Error()] {", "		} else {", ".", "TestScripts/quarantine"},
-	{"nothing is changed at Stripe that was not agreed to", endpointGo, "answer == \"y\" || answer == \"yes\"", "true", "./receiver", "TestTheEndpointCommands"},
+	{"nothing is changed at Stripe that was not agreed to", cliGo, "answer == \"y\" || answer == \"yes\"", "true", "./receiver", "TestTheEndpointCommands"},
 	{"a secret's file is its owner's", endpointGo, "os.O_EXCL, 0o600)", "os.O_EXCL, 0o644)", "./receiver", "TestTheEndpointCommands"},
 	{"a nonce is good once", probeGo, "	end, ok := p.out[nonce]\n	delete(p.out, nonce)\n", "	end, ok := p.out[nonce]\n", "./receiver", "TestProbes"},
 	{"a nonce is good for its time", probeGo, "return ok && !now.After(end)", "return ok || now.After(end)", "./receiver", "TestProbes"},

@@ -1,11 +1,13 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -30,7 +32,7 @@ synced. It is a ledger itself: put it in a data folder as ledger.db to go back t
 			if folder, err := os.Stat(filepath.Dir(args[0])); err != nil || !folder.IsDir() {
 				return fmt.Errorf("there is no folder %s to put the copy in: make it first", filepath.Dir(args[0]))
 			}
-			client, closeClient, err := p.client()
+			client, closeClient, err := p.client(c.Context())
 			if err != nil {
 				return err
 			}
@@ -59,17 +61,22 @@ func (p *Program) rebuildCommand() *cobra.Command {
 		Short: "Write the ledger anew from what its events said (receiver stopped)",
 		Long: `Fold all payments, totals and indexes again from the facts of the stored events, into a new, compact file. It is
 checked before it takes the place of the ledger, and the old file is kept beside it. The receiver must be stopped.
+No secret is needed; the mode is that of the ledger.
 
 With --decode the bodies are read again, where they are still kept, in place of the facts that were stored.`,
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
-			cfg, err := config.Load(p.Environ)
+			s, err := p.settings()
 			if err != nil {
 				return err
 			}
-			done, err := ledger.Rebuild(c.Context(), p.Ledger(cfg), decode)
+			cfg, err := s.LoadUpkeep()
+			if err != nil {
+				return err
+			}
+			done, err := p.rebuild(c.Context(), cfg, decode)
 			if errors.Is(err, ledger.ErrHeld) {
-				return fmt.Errorf("%w: stop the receiver first", err)
+				return fmt.Errorf("%w: stop the receiver first%s", err, howToStop(s))
 			}
 			if err != nil {
 				return err
@@ -91,4 +98,23 @@ With --decode the bodies are read again, where they are still kept, in place of 
 	}
 	c.Flags().BoolVar(&decode, "decode", false, "read the bodies again")
 	return c
+}
+
+// rebuild rebuilds the ledger in the mode that it is bound to.
+func (p *Program) rebuild(ctx context.Context, cfg *config.Config, decode bool) (*ledger.Rebuilt, error) {
+	header, err := ledger.ReadHeader(ledger.Path(cfg.DataDir))
+	if err != nil {
+		return nil, err
+	}
+	cfg.Livemode = header.Livemode
+	return ledger.Rebuild(ctx, p.Ledger(cfg), decode)
+}
+
+// howToStop says how the receiver is stopped that keeps the ledger, for the end of a sentence. Its sockets would start
+// it again.
+func howToStop(s *config.Settings) string {
+	if keeper := s.Keeper(); keeper != nil {
+		return ": systemctl stop " + strings.Join(keeper.Units(), " ")
+	}
+	return ""
 }

@@ -4,16 +4,20 @@
 package cli
 
 import (
+	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"net"
+	"slices"
 	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"tillhook/ledger"
 	"tillhook/receiver/config"
@@ -48,11 +52,14 @@ type Program struct {
 	Ledger func(c *config.Config) ledger.Options
 
 	Environ []string // as os.Environ
-	// ServiceDir is where the packaged service has its settings; empty for its usual place.
-	ServiceDir string
-	Stdin      io.Reader
-	Stdout     io.Writer
-	Stderr     io.Writer
+	// Root is the folder below which the units of the installed service and their files lie; empty for "/".
+	Root   string
+	Stdin  io.Reader
+	Stdout io.Writer
+	Stderr io.Writer
+
+	instance string           // of the service; empty for the one that is no instance
+	found    *config.Settings // see settings
 
 	// raw are Stdout and Stderr as they were given. Run has everything that is written to the two above escaped.
 	raw struct{ stdout, stderr io.Writer }
@@ -64,6 +71,7 @@ func (p *Program) Run(ctx context.Context, args []string) int {
 	escaped.raw.stdout, escaped.raw.stderr = p.Stdout, p.Stderr
 	// Texts of customers must not command a terminal, whichever command prints them.
 	escaped.Stdout, escaped.Stderr = ledger.EscapeWriter(p.Stdout), ledger.EscapeWriter(p.Stderr)
+	escaped.Stdin = interruptible{ctx, p.Stdin}
 	return escaped.run(ctx, args)
 }
 
@@ -76,6 +84,11 @@ func (p *Program) run(ctx context.Context, args []string) int {
 	command, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return exitDone
+	}
+	var signaled Signaled
+	if errors.As(context.Cause(ctx), &signaled) {
+		fmt.Fprintf(p.Stderr, "tillhook: %v\n", signaled)
+		return 128 + int(signaled.Signal)
 	}
 	var network *net.OpError
 	if errors.Is(err, syscall.EPIPE) && !errors.As(err, &network) { // whoever read what we print has enough
@@ -99,6 +112,41 @@ func (p *Program) run(ctx context.Context, args []string) int {
 		return exitConfig
 	}
 	return exitFailed
+}
+
+// Signaled is the cause of a context that a signal ended.
+type Signaled struct{ Signal syscall.Signal }
+
+func (s Signaled) Error() string {
+	if s.Signal == syscall.SIGINT {
+		return "interrupted"
+	}
+	return "stopped by a signal (" + unix.SignalName(s.Signal) + ")"
+}
+
+// interruptible is a standard input from which reading ends when a signal comes.
+type interruptible struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (i interruptible) Read(p []byte) (int, error) {
+	type result struct {
+		n   int
+		err error
+	}
+	buf := make([]byte, len(p)) // p is the caller's again once this returns
+	done := make(chan result, 1)
+	go func() {
+		n, err := i.r.Read(buf)
+		done <- result{n, err}
+	}()
+	select {
+	case r := <-done:
+		return copy(p, buf[:r.n]), r.err
+	case <-i.ctx.Done():
+		return 0, context.Cause(i.ctx)
+	}
 }
 
 // isConfiguration tells errors that only a change of the configuration mends.
@@ -133,11 +181,16 @@ and keeps from them a ledger of payments that is right whatever order they came 
 	for group, commands := range map[string][]*cobra.Command{
 		"run":  {p.serveCommand(), p.doctorCommand(), p.sendCommand(), p.demoCommand()},
 		"look": {p.paymentsCommand(), p.eventsCommand(), p.exportCommand(), p.reconcileCommand(), p.endpointCommand()},
-		"keep": {p.backupCommand(), p.verifyCommand(), p.rebuildCommand(), p.benchCommand()},
+		"keep": {p.backupCommand(), p.verifyCommand(), p.restoreCommand(), p.rebuildCommand(), p.benchCommand()},
 	} {
 		for _, c := range commands {
 			c.GroupID = group
 			root.AddCommand(c)
+		}
+	}
+	for _, c := range root.Commands() {
+		if !slices.Contains([]string{"serve", "demo", "bench"}, c.Name()) {
+			p.takeInstance(c)
 		}
 	}
 	root.AddCommand(p.versionCommand())
@@ -168,6 +221,50 @@ func helpCommand() *cobra.Command {
 	}
 }
 
+// takeInstance adds the flag that picks one of several services.
+func (p *Program) takeInstance(c *cobra.Command) {
+	c.PersistentFlags().StringVar(&p.instance, "instance", "", "work with the receiver of the service tillhook@`NAME`")
+	err := c.RegisterFlagCompletionFunc("instance", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return config.Instances(p.machineRoot()), cobra.ShellCompDirectiveNoFileComp
+	})
+	if err != nil {
+		c.Long += "\n" + err.Error()
+	}
+}
+
+func (p *Program) machineRoot() string { return cmp.Or(p.Root, "/") }
+
+// settings returns what this command works with: the service's settings, merged with the caller's environment.
+func (p *Program) settings() (*config.Settings, error) {
+	if p.found != nil {
+		return p.found, nil
+	}
+	found, err := config.Find(p.Environ, p.machineRoot(), p.instance)
+	var unknown *config.UnknownInstance
+	if errors.As(err, &unknown) {
+		return nil, usageError{err}
+	}
+	p.found = found
+	return found, err
+}
+
+// agreed asks whether to go on.
+func (p *Program) agreed(yes bool, format string, args ...any) error {
+	if yes {
+		return nil
+	}
+	fmt.Fprintf(p.Stderr, format+" [y/N] ", args...)
+	line, err := bufio.NewReader(p.Stdin).ReadString('\n')
+	if answer := strings.ToLower(strings.TrimSpace(line)); answer == "y" || answer == "yes" {
+		return nil
+	}
+	if err != nil {
+		fmt.Fprintln(p.Stderr)
+		return errors.New("nothing was changed: there was no answer; --yes does not ask")
+	}
+	return errors.New("nothing was changed")
+}
+
 // noArguments and oneArgument refuse anything else as a matter of usage.
 func noArguments(c *cobra.Command, args []string) error {
 	if len(args) == 0 {
@@ -188,7 +285,7 @@ func oneArgument(c *cobra.Command, args []string) error {
 
 // ask gets an API answer and prints it as it is, or lets show print it for people.
 func (p *Program) ask(c *cobra.Command, request func(ctx context.Context, client *operator.Client) ([]byte, error), asJSON bool, show func(answer []byte) error) (err error) {
-	client, closeClient, err := p.client()
+	client, closeClient, err := p.client(c.Context())
 	if err != nil {
 		return err
 	}

@@ -53,7 +53,7 @@ on a bad day, and tell what happens. It needs no configuration and leaves nothin
 			case err := <-ended:
 				return fmt.Errorf("the demo's receiver did not start: %w", err)
 			case doors := <-ready:
-				d := &demo{program: p, out: p.Stdout, doors: doors, sender: sender{doors.Public, secret}}
+				d := &demo{program: p, out: p.Stdout, doors: doors, sender: newSender(&config.Target{URL: doors.Public, Secret: secret})}
 				err = d.run(ctx)
 				if err == nil && keep {
 					fmt.Fprintf(p.Stdout, "\nThe receiver stays until Ctrl-C. Post to it:\n  STRIPE_WEBHOOK_SECRET=%s tillhook send --type payment_intent.canceled --to %s\nAsk it:\n  TILLHOOK_OPERATOR_SOCKET=%s tillhook payments\n  curl http://%s/metrics\n",
@@ -74,7 +74,7 @@ type demo struct {
 	program *Program
 	out     io.Writer
 	doors   Doors
-	sender  sender
+	sender  *sender
 }
 
 func (d *demo) run(ctx context.Context) error {
@@ -149,7 +149,7 @@ func (d *demo) aged(ctx context.Context, age time.Duration) func([]byte) (*deliv
 
 func (d *demo) forged(ctx context.Context) func([]byte) (*delivery, error) {
 	return func(body []byte) (*delivery, error) {
-		return sender{d.sender.target, "whsec_" + rand.Text()}.send(ctx, body, 0)
+		return newSender(&config.Target{URL: d.sender.target, Secret: "whsec_" + rand.Text()}).send(ctx, body, 0)
 	}
 }
 

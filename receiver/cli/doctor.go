@@ -21,13 +21,12 @@ const doctorTime = 3 * time.Minute
 
 func (p *Program) doctorCommand() *cobra.Command {
 	var asJSON, offline bool
-	var instance string
 	c := &cobra.Command{
 		Use:   "doctor",
 		Short: "Check the configuration, this machine, the running receiver, the way to it, and Stripe's side",
 		Long: `Check everything between Stripe and the ledger, and say of each thing how it stands and what to do about it.
 
-It reads the environment that it is started in, as serve does; where that has no settings, those of the packaged service. It changes
+It reads the settings of the installed service (as root), and those of the environment that it is started in, which win. It changes
 nothing: at Stripe it only reads, and the requests that it sends to the public door are no events.
 
 The exit status is 0 if nothing fails (a warning is no failure), 78 if the configuration is wrong, else 1.`,
@@ -35,10 +34,17 @@ The exit status is 0 if nothing fails (a warning is no failure), 78 if the confi
   tillhook doctor --offline --json`,
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
+			settings, err := p.settings()
+			if err != nil {
+				return err
+			}
 			ctx, cancel := context.WithTimeout(c.Context(), doctorTime)
 			defer cancel()
-			d := &doctor{Program: p, offline: offline, instance: instance}
+			d := &doctor{Program: p, offline: offline, settings: settings}
 			d.examine(ctx)
+			if err := c.Context().Err(); err != nil {
+				return err
+			}
 			if err := d.print(asJSON); err != nil {
 				return err
 			}
@@ -47,7 +53,6 @@ The exit status is 0 if nothing fails (a warning is no failure), 78 if the confi
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print the checks as JSON")
 	c.Flags().BoolVar(&offline, "offline", false, "leave out what needs the network: Stripe's API, DNS, TLS, the way from outside")
-	c.Flags().StringVar(&instance, "instance", "", "the settings of tillhook@`NAME`")
 	return c
 }
 
@@ -63,15 +68,14 @@ type check struct {
 type doctor struct {
 	*Program
 	offline  bool
-	instance string
+	settings *config.Settings
 
-	environ []string
-	config  *config.Config // nil while it has faults
-	faulty  bool
-	client  *operator.Client // of the running receiver; nil if there is none
-	status  *operator.DoorStatus
-	api     *stripe.API // nil without a key, or offline
-	checks  []check
+	config *config.Config // nil while it has faults
+	faulty bool
+	client *operator.Client // of the running receiver; nil if there is none
+	status *operator.DoorStatus
+	api    *stripe.API // nil without a key, or offline
+	checks []check
 }
 
 func (d *doctor) say(name, verdict, next, format string, args ...any) {

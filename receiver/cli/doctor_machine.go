@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -26,20 +27,13 @@ const (
 
 // readEnvironment reads the configuration as serve would.
 func (d *doctor) readEnvironment() {
-	dir := d.ServiceDir
-	if dir == "" {
-		dir = config.ServiceDir
-	}
-	environ, from, err := config.Service(d.Environ, dir, d.instance)
-	if err != nil {
-		d.unknown("environment", "run this as root", "The settings of the receiver cannot be read: %v.", err)
-		d.environ = d.Environ
-		return
-	}
-	d.environ = environ
-	d.config, err = config.Load(environ)
+	var err error
+	d.config, err = d.settings.Load()
 	var faults config.Faults
 	switch {
+	case errors.Is(err, fs.ErrPermission):
+		d.unknown("environment", "run this as root", "The settings of the receiver cannot be read: %v.", err)
+		return
 	case errors.As(err, &faults):
 		d.faulty = true
 		for _, f := range faults {
@@ -48,18 +42,14 @@ func (d *doctor) readEnvironment() {
 		return
 	case err != nil:
 		d.faulty = true
-		d.fail("environment", "report it", "%v.", err)
+		d.fail("environment", "correct the unit (systemctl edit "+unitName(d.unit())+")", "%v.", err)
 		return
 	}
 	for _, warning := range d.config.Warnings {
 		d.warn("environment", "see the manual: man tillhook", "%s.", strings.TrimSuffix(warning, "."))
 	}
-	where := "The environment"
-	if from != "" {
-		where = "The service's environment (" + from + ")"
-	}
 	if len(d.config.Warnings) == 0 {
-		d.ok("environment", "%s is complete, for %s mode.", where, ledger.ModeName(d.config.Livemode))
+		d.ok("environment", "%s is complete, for %s mode.", d.settings.From(), ledger.ModeName(d.config.Livemode))
 	}
 }
 
@@ -98,15 +88,17 @@ func (d *doctor) readSecrets() {
 
 // findReceiver asks the running receiver how it is.
 func (d *doctor) findReceiver(ctx context.Context) {
-	here := *d.Program
-	here.Environ = d.environ
-	client, looked, err := here.receiver()
-	if err != nil {
+	client, looked, err := d.receiver(ctx)
+	var silent *operator.Silent
+	switch {
+	case errors.As(err, &silent):
+		d.silent(err)
+		return
+	case err != nil:
 		d.unknown("receiver", "run this as root, or join the group that owns the socket", "%v.", err)
 		return
-	}
-	if client == nil {
-		d.fail("receiver", "start it: systemctl start tillhook, or tillhook serve", "No receiver answers at %s.", strings.Join(looked, " or "))
+	case client == nil:
+		d.fail("receiver", startIt(d.settings), "No receiver answers at %s.", strings.Join(looked, " or "))
 		return
 	}
 	d.client = client
@@ -116,7 +108,7 @@ func (d *doctor) findReceiver(ctx context.Context) {
 		err = json.Unmarshal(answer, &status)
 	}
 	if err != nil {
-		d.fail("receiver", "restart it: it may be of an older version", "The receiver does not tell how it is: %v.", err)
+		d.silent(err)
 		return
 	}
 	d.status = &status
@@ -136,6 +128,21 @@ func (d *doctor) findReceiver(ctx context.Context) {
 	if len(refused) > 0 {
 		d.ok("refusals", "Refused since the start: %s.", strings.Join(refused, ", "))
 	}
+}
+
+// silent reports a receiver that does not answer as it should. Nothing else is asked of it.
+func (d *doctor) silent(err error) {
+	unit := unitName(d.unit())
+	d.client = nil
+	d.fail("receiver", "see why: systemctl status "+unit+", journalctl -u "+unit, "The receiver does not answer: %v.", err)
+}
+
+// unit returns the name of the service whose settings these are.
+func (d *doctor) unit() string {
+	if s := d.settings.Keeper(); s != nil {
+		return s.Unit
+	}
+	return "tillhook.service"
 }
 
 // takeSummary takes over what the receiver says of itself. Stripe's side is looked at anew, and the clock.
@@ -158,7 +165,7 @@ func (d *doctor) takeSummary(ctx context.Context) {
 
 // lookAtLedger looks at where the ledger lies, and into it where no receiver holds it.
 func (d *doctor) lookAtLedger() {
-	dir, _ := config.Places(d.environ)
+	dir := d.settings.DataDir()
 	p, err := ledger.Look(dir)
 	if err != nil {
 		d.fail("data_dir", "name another folder in TILLHOOK_DATA_DIR, or mend this one", "%v.", err)
@@ -166,7 +173,7 @@ func (d *doctor) lookAtLedger() {
 	}
 	me := fmt.Sprint(os.Getuid())
 	switch {
-	case d.client != nil && !p.File && !p.Writable:
+	case !p.File && !p.Writable && (d.client != nil || d.settings.Keeper() != nil && os.Geteuid() != 0):
 		d.unknown("data_dir", "run this as root to see it", "The data folder %s cannot be looked at by this user.", dir)
 	case !p.There && p.Writable:
 		d.ok("data_dir", "The data folder %s does not exist yet, and can be made.", dir)
@@ -235,11 +242,12 @@ func (d *doctor) lookAtPorts(ctx context.Context) {
 		d.lookAtDoor(ctx)
 		return
 	}
+	d.lookAtSocketUnits(ctx)
 	for _, door := range []struct{ name, variable, instead, address string }{
 		{"public_port", "TILLHOOK_LISTEN", "; of the packaged service ListenStream= of tillhook.socket (systemctl edit tillhook.socket)", d.config.Listen},
 		{"operator_port", "TILLHOOK_OPERATOR_LISTEN", " and restart", d.config.OperatorListen},
 	} {
-		if door.address == "" {
+		if _, passed := d.settings.Listens(); door.address == "" || passed != "" && door.variable == "TILLHOOK_LISTEN" {
 			continue
 		}
 		l, err := net.Listen("tcp", door.address)

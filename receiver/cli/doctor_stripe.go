@@ -18,6 +18,9 @@ import (
 // stripeChecks are those that need Stripe's API.
 var stripeChecks = []string{"api", "clock", "api_permissions", reconcile.EndpointFound, reconcile.EndpointPayload}
 
+// stripeTime bounds all that a doctor asks of Stripe.
+const stripeTime = 40 * time.Second
+
 // lookAtStripe asks Stripe's API what it knows of us.
 func (d *doctor) lookAtStripe(ctx context.Context) {
 	if d.api == nil {
@@ -33,9 +36,13 @@ func (d *doctor) lookAtStripe(ctx context.Context) {
 		}
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, stripeTime)
 	defer cancel()
-	all, err := d.api.Endpoints(ctx)
+	var all []stripe.Endpoint
+	err := inTime(ctx, func(ctx context.Context) (err error) {
+		all, err = d.api.Endpoints(ctx)
+		return err
+	})
 	var refused *stripe.APIError
 	if errors.As(err, &refused) && refused.Forbidden() {
 		d.ok("api", "Stripe accepts the key.")

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -19,16 +18,37 @@ import (
 	"tillhook/receiver/stripe"
 )
 
-// endpointTime bounds what the endpoint commands ask of Stripe.
-const endpointTime = time.Minute
+// endpointTime bounds each thing that the endpoint commands ask of Stripe, retries included.
+const endpointTime = 15 * time.Second
+
+// errStripeSilent is the error of a question that Stripe did not answer in time.
+var errStripeSilent = fmt.Errorf("no answer from Stripe's API for %s: look at this machine's network, and at a firewall for what goes out", endpointTime)
+
+// inTime asks something of Stripe, and waits a bounded time for the answer.
+func inTime(ctx context.Context, ask func(ctx context.Context) error) error {
+	bounded, cancel := context.WithTimeout(ctx, endpointTime)
+	defer cancel()
+	err := ask(bounded)
+	if err != nil && bounded.Err() != nil && ctx.Err() == nil {
+		return errStripeSilent
+	}
+	return err
+}
+
+// orAlready adds to the error of a change that may have been made all the same.
+func orAlready(err error) error {
+	if errors.Is(err, errStripeSilent) {
+		return fmt.Errorf("%w; whether it was changed is not known: see the Dashboard (Developers, Webhooks) before you try again", err)
+	}
+	return explainKey(err)
+}
 
 // endpoints is what the endpoint commands work with.
 type endpoints struct {
 	*Program
-	address  string // --url
-	instance string
-	yes      bool
-	asJSON   bool
+	address string // --url
+	yes     bool
+	asJSON  bool
 
 	api     *stripe.API
 	account *config.Account
@@ -51,7 +71,6 @@ They need STRIPE_SECRET_KEY, which must be allowed to write webhook endpoints; a
 
 func (e *endpoints) register(c *cobra.Command) *cobra.Command {
 	c.Flags().StringVar(&e.address, "url", "", "the endpoint's `url` (default: TILLHOOK_PUBLIC_URL, or https:// and TILLHOOK_TLS_DOMAIN)")
-	c.Flags().StringVar(&e.instance, "instance", "", "the settings of tillhook@`NAME`")
 	c.Flags().BoolVar(&e.yes, "yes", false, "do not ask")
 	c.Flags().BoolVar(&e.asJSON, "json", false, "print the endpoint as JSON")
 	return c
@@ -59,15 +78,11 @@ func (e *endpoints) register(c *cobra.Command) *cobra.Command {
 
 // open reads the configuration and lists what there is.
 func (e *endpoints) open(ctx context.Context) error {
-	dir := e.ServiceDir
-	if dir == "" {
-		dir = config.ServiceDir
-	}
-	environ, _, err := config.Service(e.Environ, dir, e.instance)
+	s, err := e.settings()
 	if err != nil {
 		return err
 	}
-	if e.account, err = config.LoadAccount(environ); err != nil {
+	if e.account, err = s.LoadAccount(); err != nil {
 		return err
 	}
 	if e.address == "" {
@@ -77,8 +92,11 @@ func (e *endpoints) open(ctx context.Context) error {
 		return config.Faults{{Name: "TILLHOOK_PUBLIC_URL", Problem: "is not set", Mend: "set it to the URL by which Stripe is to reach this receiver, or give it with --url"}}
 	}
 	e.api = stripe.NewAPI(e.account.Key, e.account.APIBase, e.Version)
-	e.all, err = e.api.Endpoints(ctx)
-	return explainKey(err)
+	e.api.Backoff = 200 * time.Millisecond // somebody waits
+	return explainKey(inTime(ctx, func(ctx context.Context) (err error) {
+		e.all, err = e.api.Endpoints(ctx)
+		return err
+	}))
 }
 
 // explainKey adds what a key that was refused needs.
@@ -139,23 +157,6 @@ func atMostOneID(_ *cobra.Command, args []string) error {
 	return nil
 }
 
-// agreed asks whether to go on.
-func (e *endpoints) agreed(format string, args ...any) error {
-	if e.yes {
-		return nil
-	}
-	fmt.Fprintf(e.Stderr, format+" [y/N] ", args...)
-	line, err := bufio.NewReader(e.Stdin).ReadString('\n')
-	if answer := strings.ToLower(strings.TrimSpace(line)); answer == "y" || answer == "yes" {
-		return nil
-	}
-	if err != nil {
-		fmt.Fprintln(e.Stderr)
-		return errors.New("nothing was changed: there was no answer; --yes does not ask")
-	}
-	return errors.New("nothing was changed")
-}
-
 func (e *endpoints) show(it *stripe.Endpoint, done string) error {
 	if e.asJSON {
 		enc := json.NewEncoder(e.Stdout)
@@ -178,9 +179,7 @@ func (p *Program) endpointCreate() *cobra.Command {
 is told once, here, and never again: it is printed, or written to a new file that its owner alone can read.`,
 		Example: `  tillhook endpoint create --secret-file /etc/tillhook/stripe_webhook_secret`,
 		RunE: func(c *cobra.Command, _ []string) error {
-			ctx, cancel := context.WithTimeout(c.Context(), endpointTime)
-			defer cancel()
-			if err := e.open(ctx); err != nil {
+			if err := e.open(c.Context()); err != nil {
 				return err
 			}
 			at := slices.IndexFunc(e.all, func(it stripe.Endpoint) bool { return reconcile.SameURL(it.URL, e.address) })
@@ -188,10 +187,10 @@ is told once, here, and never again: it is printed, or written to a new file tha
 				return fmt.Errorf("there is an endpoint for %s already, at most with another query: %s (%s); tillhook endpoint update adds what it lacks, --another makes a second one, under a secret of its own",
 					e.address, clean(e.all[at].ID), clean(e.all[at].Status))
 			}
-			if err := e.agreed("Make a %s mode endpoint for %s, with %d event types, of API version %s?", ledger.ModeName(e.account.Livemode), e.address, len(stripe.Types), version); err != nil {
+			if err := e.agreed(e.yes, "Make a %s mode endpoint for %s, with %d event types, of API version %s?", ledger.ModeName(e.account.Livemode), e.address, len(stripe.Types), version); err != nil {
 				return err
 			}
-			return e.create(ctx, version, secretFile)
+			return e.create(c.Context(), version, secretFile)
 		},
 	})
 	c.Flags().StringVar(&version, "api-version", stripe.PinnedVersion, "the API `version` of the bodies it is sent")
@@ -209,12 +208,16 @@ func (e *endpoints) create(ctx context.Context, version, secretFile string) (err
 			return fmt.Errorf("make the file for the secret: %w; name one that does not exist yet", err)
 		}
 	}
-	made, err := e.api.CreateEndpoint(ctx, e.address, version, "Tillhook")
+	var made *stripe.Endpoint
+	err = inTime(ctx, func(ctx context.Context) (err error) {
+		made, err = e.api.CreateEndpoint(ctx, e.address, version, "Tillhook")
+		return err
+	})
 	if err != nil {
 		if file != nil {
 			err = errors.Join(err, file.Close(), os.Remove(secretFile))
 		}
-		return explainKey(err)
+		return orAlready(err)
 	}
 	secret := made.Secret
 	if made.Secret = ""; !e.asJSON || file != nil {
@@ -241,18 +244,16 @@ func (e *endpoints) create(ctx context.Context, version, secretFile string) (err
 
 // change has something done to the endpoint that was named, and tells what became of it.
 func (e *endpoints) change(c *cobra.Command, named []string, do func(ctx context.Context, own *stripe.Endpoint) (changed *stripe.Endpoint, done string, err error)) error {
-	ctx, cancel := context.WithTimeout(c.Context(), endpointTime)
-	defer cancel()
-	if err := e.open(ctx); err != nil {
+	if err := e.open(c.Context()); err != nil {
 		return err
 	}
 	own, err := e.own(named)
 	if err != nil {
 		return err
 	}
-	changed, done, err := do(ctx, own)
+	changed, done, err := do(c.Context(), own)
 	if err != nil {
-		return explainKey(err)
+		return orAlready(err)
 	}
 	return e.show(changed, done)
 }
@@ -264,11 +265,14 @@ func (p *Program) endpointUpdate() *cobra.Command {
 		if len(missing) == 0 {
 			return own, "It lacks nothing", nil
 		}
-		if err := e.agreed("Add to the endpoint %s: %s?", clean(own.ID), strings.Join(missing, ", ")); err != nil {
+		if err := e.agreed(e.yes, "Add to the endpoint %s: %s?", clean(own.ID), strings.Join(missing, ", ")); err != nil {
 			return nil, "", err
 		}
-		changed, err := e.api.SetTypes(ctx, own.ID, slices.Concat(own.EnabledEvents, missing))
-		return changed, "Updated", err
+		err := inTime(ctx, func(ctx context.Context) (err error) {
+			own, err = e.api.SetTypes(ctx, own.ID, slices.Concat(own.EnabledEvents, missing))
+			return err
+		})
+		return own, "Updated", err
 	}
 	return e.register(&cobra.Command{
 		Use:   "update [ID]",
@@ -284,11 +288,14 @@ func (p *Program) endpointEnable() *cobra.Command {
 		if own.Enabled() {
 			return own, "It is enabled", nil
 		}
-		if err := e.agreed("Enable the endpoint %s for %s?", clean(own.ID), own.URL); err != nil {
+		if err := e.agreed(e.yes, "Enable the endpoint %s for %s?", clean(own.ID), own.URL); err != nil {
 			return nil, "", err
 		}
-		changed, err := e.api.EnableEndpoint(ctx, own.ID)
-		return changed, "Enabled", err
+		err := inTime(ctx, func(ctx context.Context) (err error) {
+			own, err = e.api.EnableEndpoint(ctx, own.ID)
+			return err
+		})
+		return own, "Enabled", err
 	}
 	return e.register(&cobra.Command{
 		Use:   "enable [ID]",

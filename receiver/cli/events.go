@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -116,7 +117,7 @@ A receiver does so itself when it starts for the first time with a decoder that 
 			return nil
 		},
 		RunE: func(c *cobra.Command, args []string) (err error) {
-			client, err := p.running()
+			client, err := p.running(c.Context())
 			if err != nil {
 				return err
 			}
@@ -173,7 +174,7 @@ What is dismissed is still booked if it comes again in a form that can be used, 
 			return nil
 		},
 		RunE: func(c *cobra.Command, args []string) error {
-			client, err := p.running()
+			client, err := p.running(c.Context())
 			if err != nil {
 				return err
 			}
@@ -197,12 +198,16 @@ What is dismissed is still booked if it comes again in a form that can be used, 
 }
 
 // running returns a client of the running receiver: only that can change the ledger.
-func (p *Program) running() (*operator.Client, error) {
-	client, _, err := p.receiver()
-	if err == nil && client == nil {
-		err = errors.New("no receiver is running, and only one can change the ledger: start it (tillhook serve)")
+func (p *Program) running(ctx context.Context) (*operator.Client, error) {
+	client, looked, err := p.receiver(ctx)
+	if err != nil || client != nil {
+		return client, err
 	}
-	return client, err
+	s, err := p.settings()
+	if err != nil {
+		return nil, err
+	}
+	return nil, fmt.Errorf("no receiver is running (none answers at %s), and only one can change the ledger: %s", strings.Join(looked, " or "), startIt(s))
 }
 
 // eachEvent has something done with each event, and hands out the answers. Of errors that say the

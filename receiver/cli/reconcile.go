@@ -46,6 +46,10 @@ Without --since it looks back as far as was not compared yet. Stripe keeps event
 				defer p.watch(ctx, client)()
 				return client.Post(ctx, "/api/reconcile", params)
 			}, asJSON, p.showReport)
+			var silent *operator.Silent
+			if errors.As(err, &silent) && silent.Began {
+				err = fmt.Errorf("%w. Stripe does not answer the receiver, or has asked it to wait; what was booked stays booked, and the receiver compares again by itself", err)
+			}
 			return p.showWhatWasDone(err, asJSON)
 		},
 	}

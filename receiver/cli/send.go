@@ -3,14 +3,17 @@ package cli
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"net/http"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -18,6 +21,9 @@ import (
 	"tillhook/receiver/config"
 	"tillhook/receiver/stripe"
 )
+
+// sendTime is how long a delivery may take: Tillhook answers within 5 s, and a service that starts first needs another moment.
+const sendTime = 15 * time.Second
 
 func (p *Program) sendCommand() *cobra.Command {
 	var to, typ, secretFile string
@@ -28,8 +34,9 @@ func (p *Program) sendCommand() *cobra.Command {
 		Use:   "send FILE… | --type TYPE",
 		Short: "Sign an event and post it, as Stripe would",
 		Long: `Sign the body in each FILE ("-" is standard input) as it is and post it, or one of the sample events.
-The secret is STRIPE_WEBHOOK_SECRET, from the environment or a file, the first of several. The exit
-status is 0 if every delivery was answered with 2xx.`,
+The secret is STRIPE_WEBHOOK_SECRET, the first of several, and the address that of the receiver: both come
+from the environment, or else from the installed service (as root). The exit status is 0 if a Tillhook
+answered every delivery with 2xx.`,
 		Example: `  tillhook send --type payment_intent.succeeded
   tillhook send event.json --times 3
   tillhook send event.json --age 10m --to https://shop.example/webhooks/stripe`,
@@ -50,22 +57,31 @@ status is 0 if every delivery was answered with 2xx.`,
 			if err != nil {
 				return err
 			}
-			target, secret, err := config.Sender(p.Environ, secretFile)
+			settings, err := p.settings()
+			if err != nil {
+				return err
+			}
+			target, err := settings.Sender(secretFile)
 			if err != nil {
 				return err
 			}
 			if to != "" {
-				target = to
+				*target = config.Target{URL: to, Secret: target.Secret}
 			}
-			s := sender{target: target, secret: secret}
-			failed := 0
+			s := newSender(target)
+			failed, foreign := 0, 0
+			var stranger error
 			for _, body := range bodies {
 				for range times {
 					d, err := s.send(c.Context(), body, age)
 					if err != nil {
 						return err
 					}
-					if !d.received() {
+					switch {
+					case !d.ours():
+						foreign++
+						stranger = d.stranger(s, settings)
+					case !d.received():
 						failed++
 					}
 					if err := p.report(d, asJSON); err != nil {
@@ -73,14 +89,19 @@ status is 0 if every delivery was answered with 2xx.`,
 					}
 				}
 			}
-			if failed > 0 {
+			switch {
+			case foreign == len(bodies)*times:
+				return stranger
+			case foreign > 0:
+				return fmt.Errorf("%d of %d deliveries: %w", foreign, len(bodies)*times, stranger)
+			case failed > 0:
 				return fmt.Errorf("%d of %d deliveries were not received; Stripe would try them again", failed, len(bodies)*times)
 			}
 			return nil
 		},
 	}
 	c.Flags().StringVar(&typ, "type", "", "send the sample event of this `type`")
-	c.Flags().StringVar(&to, "to", "", "post to this `url` (default: where TILLHOOK_LISTEN and TILLHOOK_WEBHOOK_PATH say)")
+	c.Flags().StringVar(&to, "to", "", "post to this `url` (default: where the service, or TILLHOOK_LISTEN, says)")
 	c.Flags().StringVar(&secretFile, "secret-file", "", "sign with the secret in this `file`")
 	c.Flags().IntVar(&times, "times", 1, "send each body this often, one after the other")
 	c.Flags().DurationVar(&age, "age", 0, "sign it as if this long ago; a negative age is the future")
@@ -131,14 +152,33 @@ func (p *Program) bodies(typ string, files []string) ([][]byte, error) {
 }
 
 // sender posts as Stripe does: signed, and following no redirect.
-type sender struct{ target, secret string }
+type sender struct {
+	target, secret string
+	client         http.Client
+}
+
+func newSender(t *config.Target) *sender {
+	transport := &http.Transport{Proxy: http.ProxyFromEnvironment}
+	if t.Socket != "" {
+		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", t.Socket)
+		}
+	}
+	if t.Near { // the way does not leave this machine
+		transport.TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
+	}
+	return &sender{target: t.URL, secret: t.Secret, client: http.Client{Transport: transport,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
+}
 
 // delivery is how one was answered.
 type delivery struct {
-	status int
-	body   []byte
-	took   time.Duration
-	Result struct {
+	status   int
+	body     []byte
+	server   string // as the answer names it
+	took     time.Duration
+	Received *bool `json:"received"`
+	Result   struct {
 		Status    string `json:"status"`
 		Reason    string `json:"reason"`
 		EventID   string `json:"event_id"`
@@ -152,6 +192,25 @@ type delivery struct {
 
 func (d *delivery) received() bool { return d.status >= 200 && d.status <= 299 }
 
+// ours reports whether a Tillhook answered. {"received":true} alone is what Stripe's examples of handlers answer.
+func (d *delivery) ours() bool {
+	return d.Received != nil && (d.Result.Status != "" && d.Result.EventID != "" || d.Error.Code != "")
+}
+
+// stranger is the error of an answer by another program.
+func (d *delivery) stranger(s *sender, settings *config.Settings) error {
+	who := ""
+	if d.server != "" {
+		who = fmt.Sprintf(" (%.60s)", clean(d.server))
+	}
+	find := "TILLHOOK_LISTEN says where the receiver listens"
+	if address, unit := settings.Listens(); unit != "" {
+		find = fmt.Sprintf("%s says ListenStream=%s; systemctl status %s says whether it could be opened", unit, address, unit)
+	}
+	return fmt.Errorf("what answered %d at %s is not Tillhook%s: nothing was delivered; %s, and --to posts elsewhere",
+		d.status, s.target, who, find)
+}
+
 // outcome is the answer in a word or two.
 func (d *delivery) outcome() string {
 	switch {
@@ -162,15 +221,15 @@ func (d *delivery) outcome() string {
 	case d.Error.Code != "":
 		return d.Error.Code
 	}
-	return "(not an answer of tillhook)"
+	return "not an answer of Tillhook"
 }
 
-func (s sender) send(ctx context.Context, body []byte, age time.Duration) (*delivery, error) {
+func (s *sender) send(ctx context.Context, body []byte, age time.Duration) (*delivery, error) {
 	return s.post(ctx, body, stripe.Sign(body, s.secret, time.Now().Add(-age)))
 }
 
-func (s sender) post(ctx context.Context, body []byte, signature string) (*delivery, error) {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+func (s *sender) post(ctx context.Context, body []byte, signature string) (*delivery, error) {
+	ctx, cancel := context.WithTimeout(ctx, sendTime)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, s.target, bytes.NewReader(body))
 	if err != nil {
@@ -179,21 +238,38 @@ func (s sender) post(ctx context.Context, body []byte, signature string) (*deliv
 	r.Header.Set("Content-Type", "application/json; charset=utf-8")
 	r.Header.Set("Stripe-Signature", signature)
 	r.Header.Set("User-Agent", "tillhook send (not Stripe)")
-	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	start := time.Now()
-	resp, err := client.Do(r)
+	resp, err := s.client.Do(r)
 	if err != nil {
-		return nil, fmt.Errorf("nothing was delivered: %w; is a receiver running there (tillhook serve)?", err)
+		return nil, s.undelivered(ctx, err)
 	}
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
 	if err := errors.Join(err, resp.Body.Close()); err != nil {
 		return nil, fmt.Errorf("read the answer: %w", err)
 	}
-	d := &delivery{status: resp.StatusCode, body: answer, took: time.Since(start)}
+	d := &delivery{status: resp.StatusCode, body: answer, server: resp.Header.Get("Server"), took: time.Since(start)}
 	if err := json.Unmarshal(answer, d); err != nil {
-		d.Result.Status, d.Error.Code = "", "" // another program answered; its status says enough
+		d.Received = nil // another program answered
 	}
 	return d, nil
+}
+
+// undelivered explains why there is no answer.
+func (s *sender) undelivered(ctx context.Context, err error) error {
+	err = plainly(err)
+	var network *net.OpError
+	if errors.As(err, &network) { // the address stands in front
+		err = network.Err
+	}
+	switch {
+	case errors.Is(context.Cause(ctx), context.DeadlineExceeded):
+		return fmt.Errorf("%s has not answered for %s: the receiver may be restarting or failing to start (systemctl status tillhook); whether the event was stored is not known", s.target, sendTime)
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
+		return fmt.Errorf("%s ended the connection before it answered: the receiver may be restarting (systemctl status tillhook)", s.target)
+	}
+	return fmt.Errorf("nothing was delivered to %s: %w; is a receiver running there (systemctl status tillhook, or tillhook serve)?", s.target, err)
 }
 
 func (p *Program) report(d *delivery, asJSON bool) error {

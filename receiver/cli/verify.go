@@ -12,11 +12,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"tillhook/ledger"
-	"tillhook/receiver/config"
 )
 
 // A file was looked through, and faults were found.
@@ -70,30 +70,44 @@ func (p *Program) proof(ctx context.Context, args []string) (*ledger.Proof, erro
 	if len(args) == 1 {
 		return Verify(ctx, args[0])
 	}
-	var proof *ledger.Proof
-	client, looked, err := p.receiver()
-	if client != nil {
-		var answer []byte
-		if answer, err = client.Post(ctx, "/api/verify", nil); err == nil {
-			proof, err = readProof(answer)
-		}
-	} else if err == nil { // nobody holds the file
-		dataDir, _ := config.Places(p.Environ)
-		if _, err := os.Lstat(ledger.Path(dataDir)); errors.Is(err, fs.ErrNotExist) {
-			return nil, nothingThere(looked, dataDir)
-		}
-		proof, err = Verify(ctx, ledger.Path(dataDir))
-	}
+	proof, err := p.proofOfLedger(ctx)
 	if errors.Is(err, errUnsound) {
 		err = errLedgerUnsound
 	}
 	return proof, err
 }
 
+// proofOfLedger has the receiver that holds the ledger prove it; where none does, the file is looked through here.
+func (p *Program) proofOfLedger(ctx context.Context) (*ledger.Proof, error) {
+	client, looked, err := p.receiver(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if client != nil {
+		answer, err := client.Post(ctx, "/api/verify", nil)
+		if err != nil {
+			return nil, err
+		}
+		return readProof(answer)
+	}
+	s, err := p.settings()
+	if err != nil {
+		return nil, err
+	}
+	path := ledger.Path(s.DataDir())
+	switch _, err := os.Lstat(path); {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, p.nothingThere(looked, s)
+	case errors.Is(err, fs.ErrPermission):
+		return nil, hidden(looked, s)
+	}
+	return Verify(ctx, path)
+}
+
 func readProof(answer []byte) (*ledger.Proof, error) {
 	var proof ledger.Proof
 	if err := json.Unmarshal(answer, &proof); err != nil || proof.Object != "proof" {
-		return nil, fmt.Errorf("the answer is no proof: %w", errors.Join(err))
+		return nil, errors.Join(errors.New("the answer is no proof"), err)
 	}
 	if !proof.Sound {
 		return &proof, fmt.Errorf("%w (%d faults, the first: %.300s)", errUnsound, len(proof.Faults), clean(slices.Concat(proof.Faults, []string{"none told"})[0]))
@@ -159,9 +173,12 @@ func Verify(ctx context.Context, path string) (*ledger.Proof, error) {
 	var stdout, stderr bytes.Buffer
 	child := exec.CommandContext(ctx, self, "verify", "--here", path)
 	child.Args[0], child.Stdout, child.Stderr = os.Args[0], &stdout, &stderr
-	err = child.Run()
+	err = runWatched(child)
 	if ctx.Err() != nil {
-		return nil, fmt.Errorf("the proof of %s was broken off: %w", path, ctx.Err())
+		return nil, context.Cause(ctx)
+	}
+	if errors.Is(err, errNoProgress) {
+		return nil, fmt.Errorf("look through %s: %w", path, err)
 	}
 	if err == nil {
 		return readProof(stdout.Bytes())
@@ -171,4 +188,49 @@ func Verify(ctx context.Context, path string) (*ledger.Proof, error) {
 		return nil, errors.New(strings.TrimPrefix(words, "tillhook: "))
 	}
 	return nil, fmt.Errorf("%s is damaged so badly that reading it ended the process (%w: %.200s): restore a copy", path, err, clean(words))
+}
+
+const (
+	// watchEvery is how often a child is looked at, and stuckAfter how long it may make no progress.
+	watchEvery = time.Second
+	stuckAfter = 30 * time.Second
+)
+
+var errNoProgress = fmt.Errorf("no progress for %s: the disk that it lies on may hang", stuckAfter)
+
+// runWatched runs a child until it ends, or has used neither the processor nor memory for too long: it waits for a
+// disk that does not answer then, and so would its caller, for any time.
+func runWatched(child *exec.Cmd) error {
+	if err := child.Start(); err != nil {
+		return err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- child.Wait() }()
+	ticker := time.NewTicker(watchEvery)
+	defer ticker.Stop()
+	last, since := "", time.Now()
+	for {
+		select {
+		case err := <-ended:
+			return err
+		case <-ticker.C:
+		}
+		if now := processEffort(child.Process.Pid); now != last {
+			last, since = now, time.Now()
+		}
+		if time.Since(since) > stuckAfter {
+			_ = child.Process.Kill() // while the disk hangs it does not even end
+			return errNoProgress
+		}
+	}
+}
+
+// processEffort returns what a process has used so far: page faults and time of the processor. proc_pid_stat(5)
+func processEffort(pid int) string {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return err.Error()
+	}
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:])) // behind the name, from the third field on
+	return strings.Join(fields[min(7, len(fields)):min(13, len(fields))], " ")
 }

@@ -3,7 +3,10 @@
 // A configuration is right as a whole or refused as a whole: every fault is found and reported at
 // once, each with the variable's name, what is wrong and the mend, and none with the value: a fault
 // is printed to logs, and the value may be a secret in the wrong place. The package opens no file
-// but those that hold secrets, and knows none of the other rooms.
+// but those that hold secrets or settings, and knows none of the other rooms.
+//
+// [Load] reads the environment of a receiver. A command works with that of its caller, merged with
+// what the units of the installed service say ([Find]).
 package config
 
 import (
@@ -152,6 +155,11 @@ func Load(environ []string) (*Config, error) {
 	if err := env.ParseWithOptions(&r.vars, env.Options{Environment: values}); err != nil {
 		return nil, fmt.Errorf("the table of variables is wrong: %T", err) // its text would print values
 	}
+	return r.all()
+}
+
+// all reads every variable.
+func (r *reader) all() (*Config, error) {
 	r.refuseUnknown()
 	r.config.DataDir, r.config.OperatorSocket = places(&r.vars)
 	r.signing()
@@ -163,47 +171,10 @@ func Load(environ []string) (*Config, error) {
 	r.tls()
 	r.addresses()
 	r.reconciling()
-	if len(r.faults) > 0 {
-		return nil, r.faults
+	if err := r.err(); err != nil {
+		return nil, err
 	}
 	return &r.config, nil
-}
-
-// Places tells where a receiver started in this environment keeps its ledger and its socket. It
-// needs no valid configuration: commands look there for a running receiver.
-func Places(environ []string) (dataDir, socket string) {
-	values := env.ToMap(environ)
-	var vars variables
-	if err := env.ParseWithOptions(&vars, env.Options{Environment: values}); err != nil {
-		return "", ""
-	}
-	return places(&vars)
-}
-
-// Sender tells what it takes to post an event to the receiver of this environment: where it listens,
-// and the first of its signing secrets. An empty secretFile means the environment's own. The error is a [Faults].
-func Sender(environ []string, secretFile string) (target, secret string, err error) {
-	r := &reader{}
-	if err := env.ParseWithOptions(&r.vars, env.Options{Environment: env.ToMap(environ)}); err != nil {
-		return "", "", fmt.Errorf("the table of variables is wrong: %T", err)
-	}
-	if secretFile != "" {
-		r.vars.WebhookSecret, r.vars.WebhookSecretFile, r.vars.CredentialsDir = "", secretFile, ""
-	}
-	r.signing()
-	r.path()
-	r.tls()
-	base := "http://" + reachable(r.address("TILLHOOK_LISTEN", r.vars.Listen))
-	if len(r.faults) > 0 {
-		return "", "", r.faults
-	}
-	switch t := &r.config.TLS; {
-	case len(t.Domains) > 0: // where Stripe finds it, too
-		base = "https://" + t.Domains[0]
-	case t.On():
-		base = strings.Replace(base, "http:", "https:", 1)
-	}
-	return base + r.config.WebhookPath, r.config.WebhookSecrets[0], nil
 }
 
 // reachable turns an address to listen on into one to connect to.
@@ -245,6 +216,10 @@ type reader struct {
 	vars   variables
 	config Config
 	faults Faults
+
+	service  map[string]credential // the credentials of the service, for a command; nil in the service itself
+	replaced []string              // secrets of the service that the caller gives in another form
+	barred   error                 // why a secret of the service cannot be read by this user
 }
 
 func (r *reader) fault(name, problem, mend string) {

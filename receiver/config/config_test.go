@@ -302,9 +302,12 @@ func TestSecretsFromFilesAndCredentials(t *testing.T) {
 }
 
 func TestPlacesNeedNoConfiguration(t *testing.T) {
-	dataDir, socket := config.Places([]string{"TILLHOOK_DATA_DIR=/d", "TILLHOOK_NONSENSE=1"})
-	if dataDir != "/d" || socket != "/d/operator.sock" {
-		t.Errorf("got %s and %s", dataDir, socket)
+	s, err := config.Find([]string{"TILLHOOK_DATA_DIR=/d", "TILLHOOK_NONSENSE=1"}, t.TempDir(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sockets := s.SocketPaths(); s.DataDir() != "/d" || len(sockets) != 1 || sockets[0].Path != "/d/operator.sock" {
+		t.Errorf("got %s and %v", s.DataDir(), sockets)
 	}
 }
 

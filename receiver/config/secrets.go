@@ -6,7 +6,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -149,13 +148,9 @@ func (r *reader) secret(name, value, file string) (secret string, from Origin, o
 	if file != "" {
 		sources = append(sources, name+"_FILE")
 	}
-	credential := ""
-	if r.vars.CredentialsDir != "" {
-		path := filepath.Join(r.vars.CredentialsDir, strings.ToLower(name))
-		if _, err := os.Lstat(path); err == nil && !isBlank(path) {
-			sources = append(sources, "the credential "+strings.ToLower(name))
-			credential = path
-		}
+	passed, isPassed := r.credential(name)
+	if isPassed {
+		sources = append(sources, "the credential "+strings.ToLower(name))
 	}
 	if len(sources) > 1 {
 		r.fault(name, "comes from "+strings.Join(sources, " and "), "keep one of them, so that it is plain which one counts")
@@ -166,9 +161,12 @@ func (r *reader) secret(name, value, file string) (secret string, from Origin, o
 	case file != "":
 		source, from = name+"_FILE", FromFile
 		value, ok = r.secretFile(source, file, true)
-	case credential != "":
+	case passed.path != "":
 		from = FromCredential
-		value, ok = r.secretFile(name+" (credential)", credential, false)
+		value, ok = r.secretFile(name+" (credential)", passed.path, false)
+	case isPassed:
+		from, value, ok = FromCredential, passed.text, true
+		value = strings.TrimSuffix(strings.TrimSuffix(value, "\n"), "\r") // as files end
 	default:
 		from, ok = FromVariable, value != ""
 	}

@@ -1,94 +1,259 @@
 package config
 
 import (
-	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
-
-	"github.com/caarlos0/env/v10"
 )
 
-// ServiceDir is where the packaged service has its settings and secrets.
-const ServiceDir = "/etc/tillhook"
+// Service is a receiver that systemd runs, as its units describe it.
+type Service struct {
+	Unit    string   // tillhook.service, or tillhook@NAME.service
+	Sockets []Socket // units that open its sockets
+	DataDir string
+	Socket  string // path of the operator's socket
 
-// Account is what it takes to ask Stripe's API.
-type Account struct {
-	Key      string
-	Livemode bool
-	APIBase  *url.URL // nil for Stripe's own
-	Endpoint string   // the URL that the endpoint has, or is to have, at Stripe; empty if that is not known
+	files       []string // its environment files that exist
+	environ     map[string]string
+	credentials map[string]credential
+	// fault is why the environment is not known; what the units themselves say is.
+	fault error
 }
 
-// LoadAccount reads of an environment what it takes to ask Stripe's API: there may be no signing secret yet. The error is a [Faults].
-func LoadAccount(environ []string) (*Account, error) {
-	r := &reader{set: env.ToMap(environ)}
-	if err := env.ParseWithOptions(&r.vars, env.Options{Environment: r.set}); err != nil {
-		return nil, fmt.Errorf("the table of variables is wrong: %T", err)
-	}
-	r.mode()
-	r.doors()
-	r.tls()
-	if r.config.SecretKey == "" && !r.hasFault(secretKeyName) {
-		r.fault(secretKeyName, "is not set", "Stripe can only be asked with a key; "+keyHint)
-	}
-	if len(r.faults) > 0 {
-		return nil, r.faults
-	}
-	return &Account{r.config.SecretKey, r.config.Livemode, r.config.StripeAPIBase, r.config.Endpoint()}, nil
+// Socket is a socket unit of a service.
+type Socket struct {
+	Unit   string
+	Name   string   // its FileDescriptorName=
+	Listen []string // addresses and paths of its ListenStream=
 }
 
-// Service is the environment that the packaged service has, for a command that is typed at a shell. An environment that has settings of its
-// own stands as it is, as does one where there is no such service; from is empty then. An instance is that of a template unit; empty for none.
-func Service(environ []string, dir, instance string) (_ []string, from string, err error) {
-	if instance == "" {
-		for name, value := range env.ToMap(environ) {
-			if value != "" && (strings.HasPrefix(name, "STRIPE_") || strings.HasPrefix(name, "TILLHOOK_")) {
-				return environ, "", nil
+// Names of the sockets that a receiver takes from the service manager.
+const (
+	publicSocket   = "public"
+	operatorSocket = "operator"
+)
+
+// UnknownInstance is the error of an instance that is not set up.
+type UnknownInstance struct {
+	Name  string
+	Known []string
+}
+
+func (u *UnknownInstance) Error() string {
+	if len(u.Known) == 0 {
+		return fmt.Sprintf("there is no instance %q: none is set up on this machine", u.Name)
+	}
+	return fmt.Sprintf("there is no instance %q; there are: %s", u.Name, strings.Join(u.Known, ", "))
+}
+
+// Instances lists the instances of the template unit that anything on this machine is made for: settings, a ledger,
+// units, or links that have them started.
+func Instances(root string) []string {
+	var names []string
+	add := func(pattern, before, after string) {
+		paths, _ := filepath.Glob(filepath.Join(root, pattern)) // the patterns are constants
+		for _, path := range paths {
+			name := filepath.Base(path)
+			if !strings.HasPrefix(name, before) || !strings.HasSuffix(name, after) {
+				continue
+			}
+			name = strings.TrimSuffix(strings.TrimPrefix(name, before), after)
+			if isInstance(name) && !slices.Contains(names, name) {
+				names = append(names, name)
 			}
 		}
 	}
-	state, socket := "tillhook", "operator.sock"
-	if instance != "" {
-		if strings.ContainsAny(instance, "/ ") {
-			return nil, "", fmt.Errorf("%q is not the name of an instance", instance)
+	if _, err := readUnit(root, "tillhook@.service"); err == nil {
+		settings, _ := filepath.Glob(filepath.Join(root, "etc/tillhook/*/*"))
+		for _, path := range settings {
+			name := filepath.Base(filepath.Dir(path))
+			if filepath.Ext(name) != ".d" && isInstance(name) && !slices.Contains(names, name) {
+				names = append(names, name)
+			}
 		}
-		dir, state, socket = filepath.Join(dir, instance), "tillhook@"+instance, filepath.Join(instance, socket)
+		add("var/lib/tillhook@*", "tillhook@", "")
+		for _, folder := range unitFolders {
+			add(folder+"/tillhook@*.service.d", "tillhook@", ".service.d")
+			add(folder+"/*.wants/tillhook@*.service", "tillhook@", ".service")
+			add(folder+"/*.requires/tillhook@*.service", "tillhook@", ".service")
+		}
 	}
-	file := filepath.Join(dir, "tillhook.env")
-	text, err := os.Open(file)
-	if errors.Is(err, fs.ErrNotExist) && instance == "" {
-		return environ, "", nil
+	for _, folder := range unitFolders {
+		add(folder+"/tillhook@*.service", "tillhook@", ".service")
+	}
+	slices.Sort(names)
+	return names
+}
+
+func isInstance(name string) bool {
+	return name != "" && !strings.ContainsAny(name, "/ ") && name[0] != '.'
+}
+
+// findService reads the units of the packaged service, or of one of its instances. It returns nil where there is no
+// such service.
+func findService(root, instance string) (*Service, error) {
+	name := "tillhook.service"
+	if instance != "" {
+		known := Instances(root)
+		if !slices.Contains(known, instance) {
+			return nil, &UnknownInstance{instance, known}
+		}
+		name = "tillhook@" + instance + ".service"
+	}
+	u, err := readUnit(root, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		if instance != "" {
+			return nil, err
+		}
+		return nil, nil
 	}
 	if err != nil {
-		return nil, "", fmt.Errorf("read the settings of the service: %w; run this as root", err)
+		return nil, err
 	}
-	defer text.Close()
-	merged := append(environ[:len(environ):len(environ)], "CREDENTIALS_DIRECTORY="+dir, "STATE_DIRECTORY="+filepath.Join("/var/lib", state),
-		"TILLHOOK_OPERATOR_SOCKET="+filepath.Join("/run/tillhook", socket))
-	for lines := bufio.NewScanner(text); lines.Scan(); { // systemd.exec(5), EnvironmentFile=
-		line := strings.TrimSpace(lines.Text())
-		name, value, ok := strings.Cut(line, "=")
-		if !ok || strings.HasPrefix(line, "#") || strings.HasPrefix(line, ";") {
-			continue
-		}
-		merged = append(merged, strings.TrimSpace(name)+"="+trim(value))
+	s := &Service{Unit: name, environ: map[string]string{}}
+	s.readEnvironment(root, u)
+	s.readCredentials(root, u)
+	if s.Sockets, err = socketsOf(root, name); err != nil {
+		return nil, err
 	}
-	if _, err := os.ReadDir(dir); err != nil {
-		return nil, "", fmt.Errorf("look for the secrets of the service: %w; run this as root", err)
-	}
-	for _, name := range []string{webhookSecretName, secretKeyName} {
-		f, err := os.Open(filepath.Join(dir, strings.ToLower(name)))
-		if errors.Is(err, fs.ErrPermission) {
-			return nil, "", fmt.Errorf("read the secrets of the service: %w; run this as root", err)
-		}
-		if err == nil {
-			_ = f.Close() // it was only looked at
+	s.places(root, u)
+	return s, nil
+}
+
+// readEnvironment reads the variables that the unit sets.
+func (s *Service) readEnvironment(root string, u *unit) {
+	set := func(variable string) {
+		if name, value, ok := strings.Cut(variable, "="); ok && isName(name) {
+			s.environ[name] = value
 		}
 	}
-	return merged, file, nil
+	for _, line := range u.all("Service", "Environment") {
+		for _, word := range words(line) {
+			set(u.expand(word))
+		}
+	}
+	for _, file := range u.all("Service", "EnvironmentFile") {
+		pattern, optional := strings.CutPrefix(u.expand(file), "-")
+		pattern = filepath.Join(root, pattern)
+		paths, err := filepath.Glob(pattern)
+		if err != nil || len(paths) == 0 {
+			paths = []string{pattern}
+		}
+		for _, path := range paths {
+			text, err := os.ReadFile(path)
+			switch {
+			case err == nil:
+				s.files = append(s.files, path)
+				for _, variable := range parseEnvFile(string(text)) {
+					set(variable)
+				}
+			case optional && errors.Is(err, fs.ErrNotExist):
+			case errors.Is(err, fs.ErrPermission):
+				s.fault = errors.Join(s.fault, fmt.Errorf("read the settings of %s: %w; run this as root", s.Unit, err))
+			default:
+				s.fault = errors.Join(s.fault, fmt.Errorf("read the settings of %s, which cannot start without them: %w", s.Unit, err))
+			}
+		}
+	}
+	for _, line := range u.all("Service", "UnsetEnvironment") {
+		for _, word := range words(line) {
+			name, value, only := strings.Cut(u.expand(word), "=")
+			if !only || s.environ[name] == value {
+				delete(s.environ, name)
+			}
+		}
+	}
+}
+
+// socketsOf reads the socket units that belong to a service: by Service=, or by their names.
+func socketsOf(root, service string) (list []Socket, err error) {
+	stem, at := "tillhook", ""
+	if _, instance, ok := strings.Cut(strings.TrimSuffix(service, ".service"), "@"); ok {
+		at = "@" + instance
+	}
+	seen := map[string]bool{}
+	for _, folder := range unitFolders {
+		paths, _ := filepath.Glob(filepath.Join(root, folder, stem+"*.socket")) // the pattern is a constant
+		for _, path := range paths {
+			name := filepath.Base(path)
+			if prefix, rest, ok := strings.Cut(name, "@"); ok && rest == ".socket" && at != "" {
+				name = prefix + at + ".socket"
+			}
+			if seen[name] || template(name) == name && strings.Contains(name, "@") {
+				continue
+			}
+			seen[name] = true
+			u, err := readUnit(root, name)
+			if errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+			activates := u.expand(u.last("Socket", "Service"))
+			if cmp.Or(activates, strings.TrimSuffix(name, ".socket")+".service") != service {
+				continue
+			}
+			one := Socket{Unit: name, Name: cmp.Or(u.expand(u.last("Socket", "FileDescriptorName")), name)}
+			for _, address := range u.all("Socket", "ListenStream") {
+				if address = u.expand(address); strings.HasPrefix(address, "/") {
+					address = filepath.Join(root, address)
+				}
+				one.Listen = append(one.Listen, address)
+			}
+			list = append(list, one)
+		}
+	}
+	return list, nil
+}
+
+// listens returns the first address of the socket unit that a receiver takes under a name; empty where there is none.
+func (s *Service) listens(name string) (address string, unit string) {
+	for _, socket := range s.Sockets {
+		if socket.Name == name && len(socket.Listen) > 0 {
+			return socket.Listen[0], socket.Unit
+		}
+	}
+	return "", ""
+}
+
+// Units lists what belongs to the service: the units of its sockets, which start it, and then its own.
+func (s *Service) Units() (units []string) {
+	for _, socket := range s.Sockets {
+		units = append(units, socket.Unit)
+	}
+	return append(units, s.Unit)
+}
+
+// places finds the folder of the ledger and the operator's socket. A socket that is passed counts before one that is set.
+func (s *Service) places(root string, u *unit) {
+	vars := variables{DataDir: s.environ["TILLHOOK_DATA_DIR"], OperatorSocket: s.environ["TILLHOOK_OPERATOR_SOCKET"]}
+	for _, folder := range []struct {
+		setting, below string
+		to             *string
+	}{{"StateDirectory", "var/lib", &vars.StateDir}, {"RuntimeDirectory", "run", &vars.RuntimeDir}} {
+		for _, line := range u.all("Service", folder.setting) {
+			for _, word := range words(line) {
+				name, _, _ := strings.Cut(u.expand(word), ":") // NAME:LINK
+				if *folder.to == "" {
+					*folder.to = filepath.Join(root, folder.below, name)
+				}
+			}
+		}
+	}
+	s.DataDir, s.Socket = places(&vars)
+	if working := u.expand(strings.TrimPrefix(u.last("Service", "WorkingDirectory"), "-")); !filepath.IsAbs(s.DataDir) {
+		s.DataDir = filepath.Join(cmp.Or(working, "/"), s.DataDir)
+		if !filepath.IsAbs(s.Socket) {
+			s.Socket = filepath.Join(cmp.Or(working, "/"), s.Socket)
+		}
+	}
+	if passed, _ := s.listens(operatorSocket); strings.HasPrefix(passed, "/") {
+		s.Socket = passed
+	}
 }

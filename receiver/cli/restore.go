@@ -1,0 +1,232 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"tillhook/ledger"
+	"tillhook/receiver/config"
+)
+
+// restore is one under way.
+type restore struct {
+	*Program
+	file     string
+	yes      bool
+	settings *config.Settings
+	dir      string
+	units    []string // of the service that keeps the ledger
+	running  []string // of them
+	before   state    // of the ledger that is replaced
+}
+
+// state is how far a ledger has come.
+type state struct {
+	known  bool
+	events uint64
+	last   time.Time // when the last event was received; zero if there is none
+}
+
+func (s state) String() string {
+	switch {
+	case !s.known:
+		return "how far it had come cannot be read"
+	case s.last.IsZero():
+		return plural(int(s.events), "event")
+	}
+	return plural(int(s.events), "event") + ", the last received " + s.last.UTC().Format("2006-01-02 15:04:05 UTC")
+}
+
+func (p *Program) restoreCommand() *cobra.Command {
+	r := &restore{Program: p}
+	c := &cobra.Command{
+		Use:   "restore FILE",
+		Short: "Put a backup in the ledger's place",
+		Long: `Put a backup in the ledger's place. The file is verified first. The units of the service are stopped
+meanwhile, and those that ran are started again; a receiver that is no service must be stopped first. The ledger that
+was there is kept beside it under another name.
+
+Events that came after the backup are missing then: Stripe delivers again only what was not acknowledged. Fetch
+them with tillhook reconcile.`,
+		Example: `  tillhook restore /var/backups/till.db`,
+		Args:    oneFile,
+		RunE: func(c *cobra.Command, args []string) (err error) {
+			r.file = args[0]
+			return r.run(c.Context())
+		},
+	}
+	c.Flags().BoolVar(&r.yes, "yes", false, "do not ask")
+	return c
+}
+
+func (r *restore) run(ctx context.Context) (err error) {
+	if r.settings, err = r.Program.settings(); err != nil {
+		return err
+	}
+	r.dir = r.settings.DataDir()
+	copied, err := r.verified(ctx)
+	if err != nil {
+		return err
+	}
+	if err := r.lookAtUnits(ctx); err != nil {
+		return err
+	}
+	what := fmt.Sprintf("Replace %s with %s (%s)?", ledger.Path(r.dir), r.file, copied)
+	if len(r.running) > 0 {
+		what += " It stops " + strings.Join(r.units, ", ") + " meanwhile."
+	}
+	if err := r.agreed(r.yes, "%s", what); err != nil {
+		return err
+	}
+	if len(r.running) > 0 {
+		if err := changeUnits(ctx, "stop", r.units...); err != nil {
+			return errors.Join(err, r.start(ctx))
+		}
+		defer func() { err = errors.Join(err, r.start(ctx)) }()
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	r.before = readState(r.dir)
+	done, err := ledger.RestoreFrom(r.dir, r.file)
+	if errors.Is(err, ledger.ErrHeld) {
+		return r.held(err)
+	}
+	if err != nil {
+		return err
+	}
+	return r.report(done)
+}
+
+// verified looks through the backup, and demands that it is of the mode of what it replaces.
+func (r *restore) verified(ctx context.Context) (*state, error) {
+	proof, err := Verify(ctx, r.file) // in a process of its own, which damage may end
+	if err != nil && (proof == nil || !proof.Older) {
+		return nil, fmt.Errorf("%w; nothing was changed", err)
+	}
+	header, err := ledger.ReadHeader(r.file)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.sameMode(header.Livemode); err != nil {
+		return nil, err
+	}
+	if proof.Older {
+		fmt.Fprintf(r.Stderr, "%s was made by an older version: its pages are sound, and the receiver brings it up to date when it starts.\n", r.file)
+		return &state{}, nil
+	}
+	return &state{known: true, events: proof.Events}, nil
+}
+
+// sameMode compares the mode of the backup with that of the present ledger, or else of the settings.
+func (r *restore) sameMode(livemode bool) error {
+	path := ledger.Path(r.dir)
+	if present, err := ledger.ReadHeader(path); err == nil {
+		if present.Livemode != livemode {
+			return fmt.Errorf("%s holds %s mode payments, and the ledger %s those of %s mode: name the other ledger's folder in TILLHOOK_DATA_DIR, or its instance with --instance",
+				r.file, ledger.ModeName(livemode), path, ledger.ModeName(present.Livemode))
+		}
+		return nil
+	}
+	if cfg, err := r.settings.Load(); err == nil && cfg.Livemode != livemode {
+		return fmt.Errorf("%s holds %s mode payments, and the settings say %s: no receiver could start with it",
+			r.file, ledger.ModeName(livemode), ledger.ModeName(cfg.Livemode))
+	}
+	return nil
+}
+
+// lookAtUnits finds which units of the service that keeps the ledger run.
+func (r *restore) lookAtUnits(ctx context.Context) error {
+	keeper := r.settings.Keeper()
+	if keeper == nil {
+		return nil
+	}
+	if _, err := os.Stat(filepath.Join(r.machineRoot(), "run/systemd/system")); err != nil { // sd_booted(3)
+		return nil
+	}
+	r.units = keeper.Units()
+	states, err := unitStates(ctx, r.units...)
+	if err != nil {
+		return fmt.Errorf("find out whether the service runs: %w", err)
+	}
+	for _, unit := range r.units {
+		switch states[unit] {
+		case "active", "activating", "reloading", "refreshing", "deactivating":
+			r.running = append(r.running, unit)
+		}
+	}
+	return nil
+}
+
+// start has what ran run again, also after a signal.
+func (r *restore) start(ctx context.Context) error {
+	if err := changeUnits(context.WithoutCancel(ctx), "start", r.running...); err != nil {
+		return fmt.Errorf("start again what ran before: %w", err)
+	}
+	fmt.Fprintf(r.Stderr, "Started again: %s.\n", strings.Join(r.running, ", "))
+	return nil
+}
+
+func (r *restore) held(err error) error {
+	who := ""
+	if place, err := ledger.Look(r.dir); err == nil && place.Holder != 0 {
+		who = fmt.Sprintf(" (process %d)", place.Holder)
+	}
+	return fmt.Errorf("%w%s: stop the receiver first%s; nothing was changed", err, who, howToStop(r.settings))
+}
+
+// readState reads how far a ledger has come that no receiver holds.
+func readState(dir string) (s state) {
+	l, err := ledger.OpenReadOnly(dir)
+	if err != nil {
+		return s
+	}
+	defer l.Close() // it was only read
+	stats, err := l.Stats()
+	if err != nil {
+		return s
+	}
+	s.known, s.events = true, stats.Events
+	if at, ok := l.LastEvent(); ok {
+		s.last = at
+	}
+	return s
+}
+
+// longestReconcile is how many days back Stripe lists events. https://docs.stripe.com/api/events/list
+const longestReconcile = 30
+
+func (r *restore) report(done *ledger.Restored) error {
+	now := readState(r.dir)
+	lines := []string{fmt.Sprintf("Restored %s from %s: %s.", done.Path, r.file, now)}
+	if done.Kept != "" {
+		line := "The ledger that was there is now " + done.Kept + ": " + r.before.String() + "."
+		if r.before.known && now.known && r.before.events > now.events {
+			line += fmt.Sprintf(" %s of it %s missing now.", plural(int(r.before.events-now.events), "event"), map[bool]string{true: "is", false: "are"}[r.before.events-now.events == 1])
+		}
+		lines = append(lines, line)
+	}
+	days := longestReconcile
+	if !now.last.IsZero() {
+		days = int(min(longestReconcile, 1+math.Ceil(time.Since(now.last).Hours()/24)))
+	}
+	command := "tillhook reconcile"
+	if r.instance != "" {
+		command += " --instance " + quote(r.instance)
+	}
+	lines = append(lines, "Stripe delivers again only what was not acknowledged. With an API key, fetch what came after the backup, once the receiver runs:",
+		fmt.Sprintf("  %s --since %dd", command, days))
+	if time.Since(now.last) > longestReconcile*24*time.Hour && !now.last.IsZero() {
+		lines = append(lines, fmt.Sprintf("Stripe lists the events of %d days; older ones are only in the file that was kept.", longestReconcile))
+	}
+	_, err := fmt.Fprintln(r.Stdout, strings.Join(lines, "\n"))
+	return err
+}

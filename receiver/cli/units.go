@@ -1,0 +1,47 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os/exec"
+	"strings"
+	"time"
+)
+
+const (
+	// stateTime is how long the service manager may take to tell the state of units.
+	stateTime = 10 * time.Second
+	// changeTime is how long it may take to stop or start them: a stop is bounded by the unit itself.
+	changeTime = 2 * time.Minute
+)
+
+// unitStates asks the service manager for the states of units: active, inactive, failed, activating …
+func unitStates(ctx context.Context, units ...string) (map[string]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, stateTime)
+	defer cancel()
+	var stderr bytes.Buffer
+	cmd := exec.CommandContext(ctx, "systemctl", append([]string{"is-active", "--"}, units...)...)
+	cmd.Stderr = &stderr
+	out, err := cmd.Output() // its exit status says whether all of them are active
+	lines := strings.Fields(string(out))
+	if len(lines) != len(units) {
+		return nil, fmt.Errorf("systemctl is-active: %w: %.200s", err, bytes.TrimSpace(stderr.Bytes()))
+	}
+	states := map[string]string{}
+	for i, unit := range units {
+		states[unit] = lines[i]
+	}
+	return states, nil
+}
+
+// changeUnits has the service manager start or stop units, and waits for it.
+func changeUnits(ctx context.Context, verb string, units ...string) error {
+	ctx, cancel := context.WithTimeout(ctx, changeTime)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "systemctl", append([]string{"--no-ask-password", verb, "--"}, units...)...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("systemctl %s %s: %w: %.500s", verb, strings.Join(units, " "), err, bytes.TrimSpace(out))
+	}
+	return nil
+}

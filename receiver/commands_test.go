@@ -1,0 +1,215 @@
+package receiver_test
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// typed is a command as it is typed, whose end is waited for.
+type typed struct {
+	cmd            *exec.Cmd
+	stdout, stderr strings.Builder
+}
+
+func (p *program) typed(t *testing.T, env []string, args ...string) *typed {
+	t.Helper()
+	c := &typed{cmd: exec.Command(p.binary, args...)}
+	c.cmd.Dir, c.cmd.Stdout, c.cmd.Stderr = t.TempDir(), &c.stdout, &c.stderr
+	c.cmd.Env = append([]string{"STRIPE_WEBHOOK_SECRET=" + secret, "STRIPE_MODE=test", "TILLHOOK_DATA_DIR=" + p.dir, "TILLHOOK_LISTEN=" + p.public,
+		"TILLHOOK_OPERATOR_LISTEN=off"}, env...)
+	if err := c.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.cmd.Process.Kill() }) // it has ended, as a rule
+	return c
+}
+
+// ends waits for the end, a minute at most, and returns the exit status and what was said.
+func (c *typed) ends(t *testing.T) (status int, said string) {
+	t.Helper()
+	late := time.AfterFunc(time.Minute, func() {
+		t.Errorf("%v does not end", c.cmd.Args)
+		_ = c.cmd.Process.Kill() // it may have ended meanwhile
+	})
+	defer late.Stop()
+	_ = c.cmd.Wait() // its status says more
+	return c.cmd.ProcessState.ExitCode(), c.stdout.String() + c.stderr.String()
+}
+
+// silentSocket is what the service manager's socket is while no receiver answers: connections are accepted and wait.
+func silentSocket(t *testing.T) (path string, asked <-chan struct{}) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "operator.sock")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	requests := make(chan struct{}, 10)
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				if n, _ := conn.Read(make([]byte, 4096)); n > 0 {
+					requests <- struct{}{}
+				}
+				_, _ = io.Copy(io.Discard, conn) // until the command hangs up
+			}()
+		}
+	}()
+	return path, requests
+}
+
+// No command waits for ever for a receiver that does not answer, and Ctrl-C ends it with words.
+func TestNoCommandHangs(t *testing.T) {
+	t.Parallel()
+	p := build(t)
+	for _, args := range [][]string{{"payments"}, {"events", "release"}, {"export"}, {"verify"}, {"backup", "x.db"}, {"reconcile"}, {"doctor", "--offline"}} {
+		t.Run(strings.Join(args, " "), func(t *testing.T) {
+			t.Parallel()
+			path, _ := silentSocket(t)
+			status, said := p.typed(t, []string{"TILLHOOK_DATA_DIR=", "TILLHOOK_OPERATOR_SOCKET=" + path}, args...).ends(t)
+			if status != 1 || !strings.Contains(said, "the receiver at "+path+" has not answered for 10s: it may be restarting, or fail to start") {
+				t.Errorf("%d %s", status, said)
+			}
+		})
+	}
+}
+
+func TestAnInterruptedCommandSaysSo(t *testing.T) {
+	t.Parallel()
+	p := build(t)
+	for _, c := range []struct {
+		signal syscall.Signal
+		args   []string
+		status int
+		want   string
+	}{
+		{syscall.SIGINT, []string{"payments"}, 130, "tillhook: interrupted\n"},
+		{syscall.SIGINT, []string{"verify"}, 130, "tillhook: interrupted\n"},
+		{syscall.SIGINT, []string{"doctor"}, 130, "tillhook: interrupted\n"},
+		{syscall.SIGTERM, []string{"export"}, 143, "tillhook: stopped by a signal (SIGTERM)\n"},
+		{syscall.SIGINT, []string{"reconcile"}, 130, "tillhook: interrupted\n"},
+	} {
+		path, asked := silentSocket(t)
+		command := p.typed(t, []string{"TILLHOOK_DATA_DIR=", "TILLHOOK_OPERATOR_SOCKET=" + path}, c.args...)
+		<-asked
+		if err := command.cmd.Process.Signal(c.signal); err != nil {
+			t.Fatal(err)
+		}
+		if status, said := command.ends(t); status != c.status || said != c.want {
+			t.Errorf("%v: %d %q", c.args, status, said)
+		}
+	}
+}
+
+// A prompt and a standard input that never end are left, too.
+func TestAnInterruptedPrompt(t *testing.T) {
+	t.Parallel()
+	p := build(t)
+	in, keep, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer keep.Close()
+	defer in.Close()
+	cmd := exec.Command(p.binary, "send", "-")
+	var stderr strings.Builder
+	cmd.Stdin, cmd.Stderr = in, &stderr
+	cmd.Env = []string{"STRIPE_WEBHOOK_SECRET=" + secret, "TILLHOOK_DATA_DIR=" + p.dir}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := keep.Write(make([]byte, 100_000)); err != nil { // more than a pipe holds: it is being read then
+		t.Fatal(err)
+	}
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	late := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
+	defer late.Stop()
+	_ = cmd.Wait() // its status says more
+	if status := cmd.ProcessState.ExitCode(); status != 130 || stderr.String() != "tillhook: interrupted\n" {
+		t.Errorf("%d %s", status, &stderr)
+	}
+}
+
+// What another program answers is no success, however it sounds.
+func TestSendKnowsAStranger(t *testing.T) {
+	t.Parallel()
+	p := build(t)
+	for name, c := range map[string]struct {
+		status int
+		body   string
+	}{
+		"a handler like Stripe's examples": {200, `{"received":true}`},
+		"a page":                           {200, "<html>It works</html>"},
+		"nothing":                          {200, ""},
+		"an API":                           {400, `{"error":{"code":"invalid","message":"no"}}`},
+		"a list":                           {200, `[1]`},
+		"not found":                        {404, "404 page not found"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Server", "shop/1.0")
+				w.WriteHeader(c.status)
+				_, _ = io.WriteString(w, c.body)
+			}))
+			defer other.Close()
+			address := strings.TrimPrefix(other.URL, "http://")
+			status, said := p.typed(t, []string{"TILLHOOK_LISTEN=" + address}, "send", "--type", "payment_intent.succeeded").ends(t)
+			if status != 1 || !strings.Contains(said, "is not Tillhook (shop/1.0): nothing was delivered; TILLHOOK_LISTEN says where the receiver listens, and --to posts elsewhere") {
+				t.Errorf("%d %s", status, said)
+			}
+		})
+	}
+	p.start(t)
+	for _, typ := range []string{"payment_intent.succeeded", "v1.payment_intent.succeeded", "customer.created"} {
+		if status, said := p.typed(t, nil, "send", "--type", typ).ends(t); status != 0 {
+			t.Errorf("%s: %d %s", typ, status, said)
+		}
+	}
+	if status, said := p.typed(t, nil, "send", "--type", "customer.created", "--age", "1h").ends(t); status != 1 || strings.Contains(said, "is not Tillhook") {
+		t.Errorf("an old one: %d %s", status, said)
+	}
+}
+
+// Where Stripe takes requests and never answers, commands say so in seconds.
+func TestASilentStripe(t *testing.T) {
+	t.Parallel()
+	p := build(t)
+	stripe := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+	t.Cleanup(stripe.Close)
+	env := []string{"STRIPE_SECRET_KEY=rk_test_aKeyOfNoAccount", "STRIPE_API_BASE=" + stripe.URL, "TILLHOOK_RECONCILE_EVERY=0"}
+	p.env = env
+	p.start(t)
+	if status, said := p.typed(t, env, "payments").ends(t); status != 0 {
+		t.Errorf("payments: %d %s", status, said)
+	}
+	for want, args := range map[string][]string{
+		"made no progress for 20s":                   {"reconcile"},
+		"no answer from Stripe's API for 15s: look":  {"endpoint", "create", "--url", "https://pay.haderer.example/x", "--yes"},
+		"asked: no answer from Stripe's API for 15s": {"doctor"},
+	} {
+		t.Run(args[0], func(t *testing.T) {
+			t.Parallel()
+			status, said := p.typed(t, env, args...).ends(t)
+			if !strings.Contains(said, want) || strings.Contains(said, "context") || status != 1 && args[0] != "doctor" {
+				t.Errorf("%d %s", status, said)
+			}
+		})
+	}
+}
