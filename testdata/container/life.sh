@@ -213,20 +213,25 @@ say "upgrade in a stream of 2000: $result"
 bash -eux /ct/encrypted.sh <<<"$secret"
 [[ $(systemctl is-active tillhook) == active && ! -e /etc/tillhook/stripe_webhook_secret ]]
 stream 12000 10
-say "an encrypted credential"
+tillhook doctor --offline >/root/examination
+not grep -q "^fail" /root/examination
+tillhook send --type payment_intent.succeeded | grep "^200  applied"
+say "an encrypted credential, read by commands"
 
 # A second receiver beside it.
 bash -eux /ct/several.sh <<<"$secret"
 until_is systemctl is-active tillhook@live
 [[ $(curl -s --unix-socket /run/tillhook/live/public.sock http://localhost/healthz) == ok ]]
-[[ $(TILLHOOK_OPERATOR_SOCKET=/run/tillhook/live/operator.sock tillhook events --json) == *'"data":[]'* ]]
+[[ $(tillhook events --json --instance live) == *'"data":[]'* ]]
+not tillhook payments --instance nope
 [[ $(show tillhook@live StatusText) == 'live mode: 0 events'* && $(systemctl is-active tillhook) == active ]]
 say "test and live side by side: $(show tillhook@live StatusText)"
 
 tillhook backup /var/backups/till.db
 count=$(events)
 stream 13000 10
-bash -eux /ct/restore.sh
+bash -eux /ct/restore.sh <<<y
+[[ $(systemctl is-active tillhook tillhook.socket tillhook-operator.socket | sort -u) == active ]]
 [[ $(events) == "$count" && $(stat -c %a /var/lib/private/tillhook/ledger.db) == 600 ]]
 stream 13000 10
 say "restored: $(events) events"
@@ -242,7 +247,7 @@ pid=$(show tillhook MainPID)
 beside 20000 2000 bash -c 'systemctl restart tillhook; sleep 0.5; systemctl reload tillhook; sleep 0.5; dpkg -i /packages/second/tillhook_0.2.0_amd64.deb; sleep 0.5; kill -9 "$(systemctl show tillhook -p MainPID --value)"'
 until_is started "$pid"
 none
-[[ $(events) == 10630 ]]
+[[ $(events) == 10631 ]]
 say "restart, reload, upgrade and kill in a stream of 2000 over HTTPS: $result"
 curl -s http://127.0.0.1:9464/metrics | grep tillhook_certificate_expiry
 
