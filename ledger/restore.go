@@ -50,6 +50,23 @@ func ReadHeader(path string) (h Header, err error) {
 	return h, nil
 }
 
+// IsHeld reports whether another process holds the ledger in a folder.
+func IsHeld(dir string) (bool, error) {
+	f, err := os.Open(Path(dir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look at the ledger: %w", err)
+	}
+	defer func() { _ = unlockAndClose(f) }() // it was only read
+	err = lockFile(f, syscall.LOCK_SH)
+	if errors.Is(err, ErrHeld) {
+		return true, nil
+	}
+	return false, err
+}
+
 // Restored says what a restore did.
 type Restored struct {
 	Path string // the ledger

@@ -35,10 +35,16 @@ func filled(t *testing.T, dir string, ids ...string) (backup string) {
 		if _, err := ledger.RestoreFrom(dir, backup); !errors.Is(err, ledger.ErrHeld) {
 			t.Errorf("while it is held: %v", err)
 		}
+		if held, err := ledger.IsHeld(dir); err != nil || !held {
+			t.Errorf("it is not held: %v", err)
+		}
 	}
 	stop()
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
+	}
+	if held, err := ledger.IsHeld(dir); err != nil || held {
+		t.Errorf("it is held: %v", err)
 	}
 	return backup
 }

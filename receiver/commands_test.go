@@ -213,3 +213,19 @@ func TestASilentStripe(t *testing.T) {
 		})
 	}
 }
+
+// Where nobody holds the ledger of a folder, it is read, whatever another receiver does.
+func TestAFolderThatNobodyHolds(t *testing.T) {
+	t.Parallel()
+	p := build(t)
+	p.start(t)
+	if status, said := p.typed(t, nil, "send", "--type", "payment_intent.succeeded").ends(t); status != 0 {
+		t.Fatal(said)
+	}
+	p.kill(t)
+	path, asked := silentSocket(t)
+	status, said := p.typed(t, []string{"TILLHOOK_OPERATOR_SOCKET=" + path}, "payments").ends(t)
+	if status != 0 || !strings.Contains(said, "pi_") || len(asked) > 0 {
+		t.Errorf("%d %s", status, said)
+	}
+}

@@ -521,6 +521,15 @@ func TestADoctorAndTheDisk(t *testing.T) {
 	c.as = &syscall.Credential{Uid: 65534, Gid: 65534}
 	e = c.examine(t, "--offline")
 	e.says("data_dir", stripe.Fail, "belongs to root, and this user (65534) cannot write to it")
+
+	// a folder that this user may not even look at says nothing against it
+	closed := filepath.Join(open, "closed")
+	if err := os.Mkdir(closed, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	c.env["TILLHOOK_DATA_DIR"] = filepath.Join(closed, "data")
+	e = c.examine(t, "--offline")
+	e.says("data_dir", stripe.Unknown, "cannot be looked at by this user")
 }
 
 func newFile(t *testing.T, path string) *os.File {

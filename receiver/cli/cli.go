@@ -188,6 +188,13 @@ and keeps from them a ledger of payments that is right whatever order they came 
 			root.AddCommand(c)
 		}
 	}
+	root.PersistentPreRunE = func(*cobra.Command, []string) error { // also where a command needs no settings
+		if p.instance == "" {
+			return nil
+		}
+		_, err := p.settings()
+		return err
+	}
 	for _, c := range root.Commands() {
 		if !slices.Contains([]string{"serve", "demo", "bench"}, c.Name()) {
 			p.takeInstance(c)

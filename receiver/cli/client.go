@@ -89,6 +89,9 @@ func (p *Program) receiver(ctx context.Context) (client *operator.Client, looked
 				client.Hint = "see systemctl status " + unitName(keeper.Unit) + " and journalctl -u " + unitName(keeper.Unit)
 			}
 			if at.Ask {
+				if held, err := ledger.IsHeld(s.DataDir()); err == nil && !held {
+					continue // whatever that receiver would answer
+				}
 				holds, err := holdsLedger(ctx, client, s.DataDir())
 				if err != nil {
 					return nil, nil, err

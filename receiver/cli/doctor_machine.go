@@ -134,7 +134,7 @@ func (d *doctor) findReceiver(ctx context.Context) {
 func (d *doctor) silent(err error) {
 	unit := unitName(d.unit())
 	d.client = nil
-	d.fail("receiver", "see why: systemctl status "+unit+", journalctl -u "+unit, "The receiver does not answer: %v.", err)
+	d.fail("receiver", "see why: systemctl status "+unit+", journalctl -u "+unit, "The receiver cannot be asked how it is: %v.", err)
 }
 
 // unit returns the name of the service whose settings these are.
@@ -167,6 +167,10 @@ func (d *doctor) takeSummary(ctx context.Context) {
 func (d *doctor) lookAtLedger() {
 	dir := d.settings.DataDir()
 	p, err := ledger.Look(dir)
+	if errors.Is(err, fs.ErrPermission) {
+		d.unknown("data_dir", "run this as root to see it", "The data folder %s cannot be looked at by this user.", dir)
+		return
+	}
 	if err != nil {
 		d.fail("data_dir", "name another folder in TILLHOOK_DATA_DIR, or mend this one", "%v.", err)
 		return

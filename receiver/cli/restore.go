@@ -25,6 +25,7 @@ type restore struct {
 	dir      string
 	units    []string // of the service that keeps the ledger
 	running  []string // of them
+	livemode bool     // of the backup
 	before   state    // of the ledger that is replaced
 }
 
@@ -95,6 +96,9 @@ func (r *restore) run(ctx context.Context) (err error) {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	if err := r.sameMode(); err != nil { // the ledger may have been held before
+		return err
+	}
 	r.before = readState(r.dir)
 	done, err := ledger.RestoreFrom(r.dir, r.file)
 	if errors.Is(err, ledger.ErrHeld) {
@@ -116,7 +120,8 @@ func (r *restore) verified(ctx context.Context) (*state, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := r.sameMode(header.Livemode); err != nil {
+	r.livemode = header.Livemode
+	if err := r.sameMode(); err != nil {
 		return nil, err
 	}
 	if proof.Older {
@@ -127,18 +132,18 @@ func (r *restore) verified(ctx context.Context) (*state, error) {
 }
 
 // sameMode compares the mode of the backup with that of the present ledger, or else of the settings.
-func (r *restore) sameMode(livemode bool) error {
+func (r *restore) sameMode() error {
 	path := ledger.Path(r.dir)
 	if present, err := ledger.ReadHeader(path); err == nil {
-		if present.Livemode != livemode {
+		if present.Livemode != r.livemode {
 			return fmt.Errorf("%s holds %s mode payments, and the ledger %s those of %s mode: name the other ledger's folder in TILLHOOK_DATA_DIR, or its instance with --instance",
-				r.file, ledger.ModeName(livemode), path, ledger.ModeName(present.Livemode))
+				r.file, ledger.ModeName(r.livemode), path, ledger.ModeName(present.Livemode))
 		}
 		return nil
 	}
-	if cfg, err := r.settings.Load(); err == nil && cfg.Livemode != livemode {
+	if cfg, err := r.settings.Load(); err == nil && cfg.Livemode != r.livemode {
 		return fmt.Errorf("%s holds %s mode payments, and the settings say %s: no receiver could start with it",
-			r.file, ledger.ModeName(livemode), ledger.ModeName(cfg.Livemode))
+			r.file, ledger.ModeName(r.livemode), ledger.ModeName(cfg.Livemode))
 	}
 	return nil
 }
@@ -162,6 +167,9 @@ func (r *restore) lookAtUnits(ctx context.Context) error {
 		case "active", "activating", "reloading", "refreshing", "deactivating":
 			r.running = append(r.running, unit)
 		}
+	}
+	if len(r.running) > 0 && os.Geteuid() != 0 {
+		return fmt.Errorf("%s must be stopped meanwhile: run this as root", strings.Join(r.running, ", "))
 	}
 	return nil
 }

@@ -115,7 +115,7 @@ func findService(root, instance string) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Service{Unit: name, environ: map[string]string{}}
+	s := &Service{Unit: name, environ: map[string]string{}, fault: u.fault}
 	s.readEnvironment(root, u)
 	s.readCredentials(root, u)
 	if s.Sockets, err = socketsOf(root, name); err != nil {

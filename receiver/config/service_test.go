@@ -367,6 +367,15 @@ func TestSecretsOfAnotherUser(t *testing.T) {
 			t.Error(s.DataDir())
 		}
 	})
+	if err := os.Chmod(m.write("etc/systemd/system/tillhook.service.d/own.conf", "[Service]\nStateDirectory=else\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	asNobody(t, func() { // who may not read all of the unit still finds its socket
+		s := m.find("", "STRIPE_SECRET_KEY="+goodKey)
+		if _, err := s.LoadAccount(); !errors.Is(err, os.ErrPermission) || s.SocketPaths()[0].Path != filepath.Join(m.root, "run/tillhook/operator.sock") {
+			t.Errorf("%v, %v", err, s.SocketPaths())
+		}
+	})
 }
 
 // asNobody runs a function with the rights of nobody, on one thread.

@@ -24,6 +24,7 @@ var unitFolders = [...]string{
 type unit struct {
 	name     string
 	settings []assignment // in the order in which systemd reads them
+	fault    error        // why a part of them is not known to this user
 }
 
 type assignment struct{ section, key, value string }
@@ -43,6 +44,10 @@ func readUnit(root, name string) (*unit, error) {
 	}
 	for _, path := range dropIns {
 		text, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrPermission) {
+			u.fault = errors.Join(u.fault, fmt.Errorf("read a drop-in of %s: %w; run this as root", name, err))
+			continue
+		}
 		if err != nil {
 			return nil, fmt.Errorf("read a drop-in of %s: %w", name, err)
 		}
@@ -83,7 +88,10 @@ func (u *unit) dropIns(root string) ([]string, error) {
 	for _, name := range append(names, kind[1:]+".d") {
 		for _, folder := range unitFolders {
 			entries, err := os.ReadDir(filepath.Join(root, folder, name))
-			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			switch {
+			case errors.Is(err, fs.ErrPermission):
+				u.fault = errors.Join(u.fault, fmt.Errorf("look for the drop-ins of %s: %w; run this as root", u.name, err))
+			case err != nil && !errors.Is(err, fs.ErrNotExist):
 				return nil, fmt.Errorf("look for the drop-ins of %s: %w", u.name, err)
 			}
 			for _, e := range entries {
