@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"tillhook/ledger"
+	"tillhook/receiver/operator"
 )
 
 // A file was looked through, and faults were found.
@@ -173,7 +174,7 @@ func Verify(ctx context.Context, path string) (*ledger.Proof, error) {
 	var stdout, stderr bytes.Buffer
 	child := exec.CommandContext(ctx, self, "verify", "--here", path)
 	child.Args[0], child.Stdout, child.Stderr = os.Args[0], &stdout, &stderr
-	err = runWatched(child)
+	err = runWatched(child, time.Second, stuckAfter)
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
@@ -190,23 +191,20 @@ func Verify(ctx context.Context, path string) (*ledger.Proof, error) {
 	return nil, fmt.Errorf("%s is damaged so badly that reading it ended the process (%w: %.200s): restore a copy", path, err, clean(words))
 }
 
-const (
-	// watchEvery is how often a child is looked at, and stuckAfter how long it may make no progress.
-	watchEvery = time.Second
-	stuckAfter = 30 * time.Second
-)
+// stuckAfter is how long a proof may make no progress.
+const stuckAfter = 30 * time.Second
 
 var errNoProgress = fmt.Errorf("no progress for %s: the disk that it lies on may hang", stuckAfter)
 
-// runWatched runs a child until it ends, or has used neither the processor nor memory for too long: it waits for a
-// disk that does not answer then, and so would its caller, for any time.
-func runWatched(child *exec.Cmd) error {
+// runWatched runs a child until it ends, or has used neither the processor nor new memory for as long as stuck says: it
+// waits for a disk that does not answer then, and so would its caller, for any time.
+func runWatched(child *exec.Cmd, every, stuck time.Duration) error {
 	if err := child.Start(); err != nil {
 		return err
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- child.Wait() }()
-	ticker := time.NewTicker(watchEvery)
+	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	last, since := "", time.Now()
 	for {
@@ -215,22 +213,12 @@ func runWatched(child *exec.Cmd) error {
 			return err
 		case <-ticker.C:
 		}
-		if now := processEffort(child.Process.Pid); now != last {
+		if now := operator.Effort(fmt.Sprintf("/proc/%d/stat", child.Process.Pid)); now != last {
 			last, since = now, time.Now()
 		}
-		if time.Since(since) > stuckAfter {
+		if time.Since(since) > stuck {
 			_ = child.Process.Kill() // while the disk hangs it does not even end
 			return errNoProgress
 		}
 	}
-}
-
-// processEffort returns what a process has used so far: page faults and time of the processor. proc_pid_stat(5)
-func processEffort(pid int) string {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return err.Error()
-	}
-	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:])) // behind the name, from the third field on
-	return strings.Join(fields[min(7, len(fields)):min(13, len(fields))], " ")
 }

@@ -62,10 +62,16 @@ func (e *effort) begin() (end func()) {
 	return runtime.UnlockOSThread
 }
 
-// figure returns what the thread has used so far: page faults and time of the processor. proc_pid_stat(5)
+// figure returns what the thread has used so far.
 func (e *effort) figure() string {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/stat", e.thread.Load()))
-	if err != nil { // not begun, or done
+	return Effort(fmt.Sprintf("/proc/self/task/%d/stat", e.thread.Load()))
+}
+
+// Effort returns what a process or a thread has used so far, by its file stat below /proc: page faults and time of the
+// processor. It is empty before the beginning and after the end. proc_pid_stat(5)
+func Effort(file string) string {
+	stat, err := os.ReadFile(file)
+	if err != nil {
 		return ""
 	}
 	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:])) // behind the name, from the third field on
