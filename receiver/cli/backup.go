@@ -47,13 +47,6 @@ synced. It is a ledger itself: put it in a data folder as ledger.db to go back t
 	}
 }
 
-func oneFile(c *cobra.Command, args []string) error {
-	if len(args) != 1 || args[0] == "" {
-		return usagef("%s takes the name of one file, and got %q", c.CommandPath(), args)
-	}
-	return nil
-}
-
 func (p *Program) rebuildCommand() *cobra.Command {
 	var decode bool
 	c := &cobra.Command{

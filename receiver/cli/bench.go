@@ -24,7 +24,7 @@ func (p *Program) benchCommand() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "bench",
-		Short: "Measure this machine and its disk: how many events a receiver takes, and how soon it answers",
+		Short: "Measure how many events this machine takes, and how fast",
 		Long: `Run a receiver on a temporary ledger and, in turn with it, a bare net/http handler that stores nothing; load both
 with signed events and tell how they compare. The client shares the machine with them. It takes some minutes, and
 leaves nothing behind; the folder should lie on the disk that is to be measured.`,
@@ -60,8 +60,8 @@ leaves nothing behind; the folder should lie on the disk that is to be measured.
 		},
 	}
 	c.Flags().StringVar(&dir, "dir", "", "make the temporary ledgers in this `folder` (default: the system's folder for temporary files)")
-	c.Flags().IntVar(&events, "events", 100_000, "send this `many` in each run")
-	c.Flags().IntVar(&rounds, "rounds", 3, "run each server this `often`, in turn")
+	c.Flags().IntVar(&events, "events", 100_000, "send this `number` of events in each run")
+	c.Flags().IntVar(&rounds, "rounds", 3, "run each server this `number` of times, in turn")
 	c.Flags().BoolVar(&asJSON, "json", false, "print every round as JSON")
 	c.AddCommand(&cobra.Command{
 		Use:    "bare ADDRESS",

@@ -155,11 +155,6 @@ func isConfiguration(err error) bool {
 	return errors.As(err, &faults) || errors.Is(err, ledger.ErrOtherMode) || errors.Is(err, ledger.ErrSchema)
 }
 
-// usageError is a command line that cannot be meant.
-type usageError struct{ error }
-
-func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
-
 func (p *Program) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "tillhook",
@@ -176,7 +171,7 @@ and keeps from them a ledger of payments that is right whatever order they came 
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	setUp(root)
 	root.AddGroup(&cobra.Group{ID: "run", Title: "Run it:"}, &cobra.Group{ID: "look", Title: "Look into it:"}, &cobra.Group{ID: "keep", Title: "Keep it:"})
 	for group, commands := range map[string][]*cobra.Command{
 		"run":  {p.serveCommand(), p.doctorCommand(), p.sendCommand(), p.demoCommand()},
@@ -219,9 +214,9 @@ func helpCommand() *cobra.Command {
 		Use:   "help [COMMAND]",
 		Short: "Help about any command",
 		RunE: func(c *cobra.Command, args []string) error {
-			about, rest, err := c.Root().Find(args)
-			if err != nil || len(rest) > 0 {
-				return usagef("unknown command %q", strings.Join(args, " "))
+			about, rest, _ := c.Root().Find(args)
+			if len(rest) > 0 {
+				return unknownCommand(about, rest[0])
 			}
 			return about.Help()
 		},
@@ -270,24 +265,6 @@ func (p *Program) agreed(yes bool, format string, args ...any) error {
 		return errors.New("nothing was changed: there was no answer; --yes does not ask")
 	}
 	return errors.New("nothing was changed")
-}
-
-// noArguments and oneArgument refuse anything else as a matter of usage.
-func noArguments(c *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return nil
-	}
-	if c.HasAvailableSubCommands() {
-		return usagef("unknown command %q", args[0])
-	}
-	return usagef("%s takes no arguments, and got %q", c.CommandPath(), args[0])
-}
-
-func oneArgument(c *cobra.Command, args []string) error {
-	if len(args) != 1 || args[0] == "" {
-		return usagef("%s takes one id, and got %q", c.CommandPath(), args)
-	}
-	return nil
 }
 
 // ask gets an API answer and prints it as it is, or lets show print it for people.

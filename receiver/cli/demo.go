@@ -25,7 +25,7 @@ func (p *Program) demoCommand() *cobra.Command {
 	var keep bool
 	c := &cobra.Command{
 		Use:   "demo",
-		Short: "See it work: a receiver, a made-up secret, and payments sent late, twice and forged",
+		Short: "See it work, with made-up payments and no configuration",
 		Long: `Run a receiver on a temporary ledger with a made-up secret, send it sample payments the way Stripe does
 on a bad day, and tell what happens. It needs no configuration and leaves nothing behind.`,
 		Args: noArguments,

@@ -23,7 +23,7 @@ func (p *Program) doctorCommand() *cobra.Command {
 	var asJSON, offline bool
 	c := &cobra.Command{
 		Use:   "doctor",
-		Short: "Check the configuration, this machine, the running receiver, the way to it, and Stripe's side",
+		Short: "Check everything between Stripe and the ledger",
 		Long: `Check everything between Stripe and the ledger, and say of each thing how it stands and what to do about it.
 
 It reads the settings of the installed service (as root), and those of the environment that it is started in, which win. It changes

@@ -14,6 +14,7 @@ import (
 
 	"tillhook/ledger"
 	"tillhook/receiver/operator"
+	"tillhook/receiver/stripe"
 )
 
 func (p *Program) eventsCommand() *cobra.Command {
@@ -34,8 +35,8 @@ as it lay there, and as it was booked.`,
 			if err != nil {
 				return err
 			}
-			if outcome != "" && !slices.Contains(ledger.Outcomes[:], ledger.Outcome(outcome)) {
-				return usagef("--outcome %q is none of %v", outcome, ledger.Outcomes)
+			if err := oneOf("outcome", outcome, ledger.Outcomes[:]); err != nil {
+				return err
 			}
 			set(params, "type", typ)
 			set(params, "outcome", outcome)
@@ -48,17 +49,22 @@ as it lay there, and as it was booked.`,
 	f.register(c)
 	c.Flags().StringVar(&typ, "type", "", "only events of this `type`")
 	c.Flags().StringVar(&outcome, "outcome", "", "only events with this `outcome`: applied, unchanged, recorded or quarantined")
+	complete(c, "outcome", ledger.Outcomes[:])
+	complete(c, "type", stripe.Types[:])
 	c.Flags().StringVar(&below, "page", "", "list the page that this `cursor` of the page before names (next_page)")
 	c.AddCommand(p.eventCommand(), p.releaseCommand(), p.dismissCommand())
 	return c
 }
 
-var eventHeadings = []string{"CREATED (UTC)", "RECEIVED (UTC)", "EVENT", "TYPE", "OUTCOME", "PAYMENT", ">BYTES", ">REPEATS"}
+var eventColumns = []column{
+	{head: "RECEIVED (UTC)"}, {head: "EVENT"}, {head: "TYPE", cut: true}, {head: "OUTCOME", cut: true}, {head: "PAYMENT", spare: true},
+	{head: "CREATED (UTC)", spare: true}, {head: "BYTES", right: true, spare: true}, {head: "REPEATS", right: true, spare: true},
+}
 
 func eventRows(events []ledger.EventRecord) [][]string {
 	var rows [][]string
 	for _, e := range events {
-		rows = append(rows, []string{moment(e.Created), moment(e.Received), e.ID, orDash(e.Type), outcomeOf(e), orDash(e.PaymentID),
+		rows = append(rows, []string{moment(e.Received), e.ID, orDash(e.Type), outcomeOf(e), orDash(e.PaymentID), moment(e.Created),
 			strconv.FormatUint(e.Size, 10), strconv.FormatUint(e.Repeats, 10)})
 	}
 	return rows
@@ -87,7 +93,7 @@ func (p *Program) showEvents(c *cobra.Command, answer []byte) error {
 		_, err := fmt.Fprintln(p.Stderr, "No events.")
 		return err
 	}
-	if err := table(p.Stdout, eventHeadings, eventRows(list.Data)); err != nil {
+	if err := p.table(eventColumns, eventRows(list.Data)); err != nil {
 		return err
 	}
 	if last := list.Data[len(list.Data)-1]; last.ReleasedAs == 0 {
@@ -106,13 +112,13 @@ func (p *Program) showEvents(c *cobra.Command, answer []byte) error {
 func (p *Program) releaseCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "release [ID]",
-		Short: "Decode an event in quarantine again, or all of them, and book what can be used",
+		Short: "Decode events in quarantine again, and book what can be used",
 		Long: `Decode an event in quarantine again, or all of them, and book what can be used now. A receiver must run.
 
 A receiver does so itself when it starts for the first time with a decoder that differs from that of the start before.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 1 || len(args) == 1 && args[0] == "" {
-				return usagef("release takes one id, or none for all, and got %q", args)
+				return usagef("release takes one id, or none for all, and got %d: %s", len(args), strings.Join(args, " "))
 			}
 			return nil
 		},
@@ -142,7 +148,7 @@ A receiver does so itself when it starts for the first time with a decoder that 
 				}
 			})
 			if len(rows) > 0 {
-				if err := table(p.Stdout, []string{"EVENT", "TYPE", "OUTCOME", "PAYMENT"}, rows); err != nil {
+				if err := p.table([]column{{head: "EVENT"}, {head: "TYPE", cut: true}, {head: "OUTCOME"}, {head: "PAYMENT", spare: true}}, rows); err != nil {
 					return err
 				}
 			}
@@ -318,7 +324,7 @@ func (p *Program) showEvent(answer []byte) error {
 	return fields(p.Stdout, [][2]string{
 		{"Event", e.ID}, {"Type", orDash(e.Type)}, {"Mode", ledger.ModeName(e.Livemode)}, {"Account", clean(string(e.Account))},
 		{"API version", orDash(e.APIVersion)}, {"Outcome", outcomeOf(e)}, {"Payment", clean(string(e.PaymentID))},
-		{"Created", moment(e.Created)}, {"Received", moment(e.Received)}, {"Source", string(e.Source)},
+		{"Created", momentUTC(e.Created)}, {"Received", momentUTC(e.Received)}, {"Source", string(e.Source)},
 		{"Sequence", strconv.FormatUint(e.Sequence, 10)}, {"Released", released}, {"Size", strconv.FormatUint(e.Size, 10) + " bytes"}, {"Repeats", strconv.FormatUint(e.Repeats, 10)},
 	})
 }

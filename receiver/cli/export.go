@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -41,14 +42,15 @@ that a spreadsheet would take for a formula has an apostrophe before it.
 What Stripe tells later can change what is known of a day that has been exported. The sequence that an export was made
 at is printed to standard error: --as-of makes the same export again, byte for byte, and --since writes what has
 changed after it, with late=removed (amounts negative) for what no longer holds and late=added for what holds instead.`,
-		Example: `  tillhook export --from 2026-01-01 --to 2026-02-01 --timezone Europe/Berlin > january.csv
+		Example: `  tillhook export --from 2026-01-01 --to 2026-02-01 > january.csv
+  tillhook export --from 2026-01-01 --to 2026-02-01 --timezone Europe/Berlin
   tillhook export --since 51207 > corrections.csv
   tillhook export payments --metadata order_id --excel > payments.csv
   tillhook export --format jsonl | jq -s 'map(.net) | add'`,
 		ValidArgs: []string{ledger.ExportEntries, ledger.ExportPayments},
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) > 1 || len(args) == 1 && !slices.Contains(c.ValidArgs, args[0]) {
-				return usagef("%s takes entries or payments, and got %q; write to a file with > FILE", c.CommandPath(), args)
+				return usagef("%s takes entries or payments, and got %s; write to a file with > FILE", c.CommandPath(), strings.Join(args, " "))
 			}
 			return nil
 		},
@@ -65,14 +67,15 @@ changed after it, with late=removed (amounts negative) for what no longer holds 
 	c.Flags().Uint64Var(&f.asOf, "as-of", 0, "the entries as they were at this `sequence` of the ledger")
 	c.Flags().Uint64Var(&f.since, "since", 0, "only what has changed since this `sequence` of the ledger")
 	c.Flags().StringSliceVar(&f.metadata, "metadata", nil, "a column for each of these `keys` of the payment's metadata, separated by commas; repeat it for more, and put a key that holds a comma in \"double quotes\"")
+	complete(c, "format", ledger.Formats[:])
 	c.Flags().BoolVar(&f.excel, "excel", false, "begin with the mark by which Excel knows UTF-8")
 	return c
 }
 
 // params are those of the API.
 func (f *exportFlags) params(c *cobra.Command, table string) (url.Values, error) {
-	if !slices.Contains(ledger.Formats[:], f.format) {
-		return nil, usagef("--format %q is none of %v", f.format, ledger.Formats)
+	if err := oneOf("format", f.format, ledger.Formats[:]); err != nil {
+		return nil, err
 	}
 	asOf, since := c.Flags().Changed("as-of"), c.Flags().Changed("since")
 	switch {

@@ -111,8 +111,10 @@ Amounts are in the currency's own decimals; --json has them in the minor unit, a
 	c.Flags().StringVar(&status, "status", "", "only payments in this `status`, as Stripe names it; none for those without a PaymentIntent")
 	c.Flags().StringVar(&currency, "currency", "", "only payments in this `currency`")
 	c.Flags().StringVar(&customer, "customer", "", "only payments of this customer `id`")
+	complete(c, "status", append(ledger.Statuses[:], ledger.StatusNone))
 	days.register(c, "payments created")
 	c.Flags().StringToStringVar(&metadata, "metadata", nil, "only payments with this metadata, as `key=value`")
+	c.Flags().Lookup("metadata").DefValue = "" // not "[]"
 	c.AddCommand(p.paymentCommand())
 	return c
 }
@@ -135,7 +137,9 @@ func (p *Program) showPayments(c *cobra.Command, answer []byte, zone *time.Locat
 		rows = append(rows, []string{momentIn(pay.Created, zone), pay.ID, statusOf(&pay), amount, knownMoney(pay.AmountNet, pay.Currency),
 			strings.Join(pay.Flags, " ")})
 	}
-	if err := table(p.Stdout, []string{"CREATED (" + zone.String() + ")", "PAYMENT", "STATUS", ">AMOUNT", ">NET", "FLAGS"}, rows); err != nil {
+	columns := []column{{head: "CREATED (" + zone.String() + ")"}, {head: "PAYMENT"}, {head: "STATUS", cut: true},
+		{head: "AMOUNT", right: true, spare: true}, {head: "NET", right: true}, {head: "FLAGS", spare: true}}
+	if err := p.table(columns, rows); err != nil {
 		return err
 	}
 	p.more(c, list.HasMore, "starting-after", list.Data[len(list.Data)-1].ID)
@@ -194,7 +198,7 @@ func (p *Program) showPayment(answer, storyAnswer []byte) error {
 	if e := pay.LastPaymentError; e != nil {
 		pairs = append(pairs, [2]string{"Last error", clean(strings.TrimSpace(fmt.Sprintf("%s %s: %s", e.Code, e.DeclineCode, e.Message)))})
 	}
-	pairs = append(pairs, [][2]string{{"Flags", strings.Join(pay.Flags, " ")}, {"Created", moment(pay.Created)}, {"Updated", moment(pay.Updated)}}...)
+	pairs = append(pairs, [][2]string{{"Flags", strings.Join(pay.Flags, " ")}, {"Created", momentUTC(pay.Created)}, {"Updated", momentUTC(pay.Updated)}}...)
 	if err := fields(p.Stdout, pairs); err != nil {
 		return err
 	}
@@ -206,7 +210,8 @@ func (p *Program) showPayment(answer, storyAnswer []byte) error {
 	for _, m := range story.Data {
 		rows = append(rows, []string{moment(m.Happened), clean(m.What), orDash(m.Type), m.Event, remarks(m)})
 	}
-	return table(p.Stdout, []string{"HAPPENED (UTC)", "WHAT", "TOLD BY", "EVENT", "REMARKS"}, rows)
+	return p.table([]column{{head: "HAPPENED (UTC)"}, {head: "WHAT"}, {head: "TOLD BY", spare: true}, {head: "EVENT", spare: true},
+		{head: "REMARKS", cut: true}}, rows)
 }
 
 // statusOf is the state of a payment: its PaymentIntent's, and while only a charge was seen the charge's.

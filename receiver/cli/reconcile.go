@@ -22,7 +22,7 @@ func (p *Program) reconcileCommand() *cobra.Command {
 	var dryRun, asJSON bool
 	c := &cobra.Command{
 		Use:   "reconcile",
-		Short: "Compare the ledger with Stripe's list of events, and fetch what was missed",
+		Short: "Fetch from Stripe the events that were missed",
 		Long: `Compare the ledger with Stripe's list of events now, and fetch what was missed. The running receiver does it, with its
 API key; it does so by itself, too, as often as TILLHOOK_RECONCILE_EVERY says.
 

@@ -103,7 +103,7 @@ answered every delivery with 2xx.`,
 	c.Flags().StringVar(&typ, "type", "", "send the sample event of this `type`")
 	c.Flags().StringVar(&to, "to", "", "post to this `url` (default: where the service, or TILLHOOK_LISTEN, says)")
 	c.Flags().StringVar(&secretFile, "secret-file", "", "sign with the secret in this `file`")
-	c.Flags().IntVar(&times, "times", 1, "send each body this often, one after the other")
+	c.Flags().IntVar(&times, "times", 1, "send each body this `number` of times")
 	c.Flags().DurationVar(&age, "age", 0, "sign it as if this long ago; a negative age is the future")
 	c.Flags().BoolVar(&asJSON, "json", false, "print the answers as they are, one a line")
 	return c

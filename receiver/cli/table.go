@@ -9,42 +9,103 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"golang.org/x/sys/unix"
+
 	"tillhook/ledger"
 )
 
-// table prints rows under headings, each column as wide as its widest cell. A heading that starts
-// with ">" is of a column of numbers, which stand right.
-func table(w io.Writer, headings []string, rows [][]string) error {
+// column is one of a table.
+type column struct {
+	head  string
+	right bool // its cells stand right, as numbers do
+	spare bool // left out where the terminal is too narrow; of several the last first
+	cut   bool // cut short where the terminal is too narrow without those
+}
+
+const (
+	columnGap = 2 // between two columns
+	minCell   = 8 // a cell that is cut keeps so many characters
+)
+
+// table prints rows under headings, each column as wide as its widest cell, on a terminal as much as
+// fits its width.
+func (p *Program) table(columns []column, rows [][]string) error {
+	heads := make([]string, len(columns))
+	for i, c := range columns {
+		heads[i] = c.head
+	}
+	rows = append([][]string{heads}, rows...)
 	for _, row := range rows {
 		for i := range row {
 			row[i] = clean(row[i])
 		}
 	}
-	widths := make([]int, len(headings))
-	for _, row := range append([][]string{headings}, rows...) {
-		for i, cell := range row {
-			widths[i] = max(widths[i], utf8.RuneCountInString(strings.TrimPrefix(cell, ">")))
-		}
-	}
-	for _, row := range append([][]string{headings}, rows...) {
+	widths := fit(columns, cellWidths(rows), terminalWidth(p.raw.stdout))
+	for _, row := range rows {
 		var line strings.Builder
 		for i, cell := range row {
-			cell = strings.TrimPrefix(cell, ">")
-			space := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell))
-			if i > 0 {
-				line.WriteString("  ")
+			if widths[i] < 0 {
+				continue
 			}
-			if strings.HasPrefix(headings[i], ">") {
+			if line.Len() > 0 {
+				line.WriteString(strings.Repeat(" ", columnGap))
+			}
+			cell = shorten(cell, widths[i])
+			space := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell))
+			if columns[i].right {
 				line.WriteString(space + cell)
 			} else {
 				line.WriteString(cell + space)
 			}
 		}
-		if _, err := fmt.Fprintln(w, strings.TrimRight(line.String(), " ")); err != nil {
+		if _, err := fmt.Fprintln(p.Stdout, strings.TrimRight(line.String(), " ")); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// cellWidths returns the width of each column's widest cell.
+func cellWidths(rows [][]string) []int {
+	widths := make([]int, len(rows[0]))
+	for _, row := range rows {
+		for i, cell := range row {
+			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
+		}
+	}
+	return widths
+}
+
+// fit makes columns fit a width, 0 for any: a column that is left out has the width -1.
+func fit(columns []column, widths []int, width int) []int {
+	over := func() int {
+		sum := -columnGap
+		for _, w := range widths {
+			if w >= 0 {
+				sum += w + columnGap
+			}
+		}
+		return sum - width
+	}
+	for i := len(columns) - 1; i >= 0 && width > 0 && over() > 0; i-- {
+		if columns[i].spare {
+			widths[i] = -1
+		}
+	}
+	for i := len(columns) - 1; i >= 0 && width > 0 && over() > 0; i-- {
+		if columns[i].cut {
+			widths[i] = min(widths[i], max(minCell, widths[i]-over()))
+		}
+	}
+	return widths
+}
+
+// shorten cuts a text that has more characters than a width.
+func shorten(s string, width int) string {
+	if runes := []rune(s); len(runes) > width {
+		return string(runes[:width-1]) + "…"
+	}
+	return s
 }
 
 // fields prints names and values, one pair a line; pairs without a value are left out.
@@ -73,12 +134,33 @@ func isTerminal(w io.Writer) bool {
 	if !ok {
 		return false
 	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
+}
+
+// terminalWidth returns how many columns the terminal has that a text is written to, 0 if it is none.
+func terminalWidth(w io.Writer) int {
+	f, ok := w.(*os.File)
+	if !ok {
+		return 0
+	}
+	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+	if err != nil {
+		return 0
+	}
+	return int(size.Col)
 }
 
 // moment writes a time for people, in UTC as in Stripe's Dashboard exports.
 func moment(t ledger.OrNullTime) string { return momentIn(t, time.UTC) }
+
+// momentUTC is [moment], and says the time zone.
+func momentUTC(t ledger.OrNullTime) string {
+	if t == 0 {
+		return "-"
+	}
+	return moment(t) + " UTC"
+}
 
 // momentIn writes a time for people in a time zone.
 func momentIn(t ledger.OrNullTime, zone *time.Location) string {
@@ -122,8 +204,5 @@ func orDash(s ledger.OrNull) string {
 	if s == "" {
 		return "-"
 	}
-	if cell := []rune(clean(string(s))); len(cell) > maxCell {
-		return string(cell[:maxCell-1]) + "…"
-	}
-	return clean(string(s))
+	return shorten(clean(string(s)), maxCell)
 }
