@@ -175,7 +175,7 @@ and keeps from them a ledger of payments that is right whatever order they came 
 	root.AddGroup(&cobra.Group{ID: "run", Title: "Run it:"}, &cobra.Group{ID: "look", Title: "Look into it:"}, &cobra.Group{ID: "keep", Title: "Keep it:"})
 	for group, commands := range map[string][]*cobra.Command{
 		"run":  {p.serveCommand(), p.doctorCommand(), p.sendCommand(), p.demoCommand()},
-		"look": {p.paymentsCommand(), p.eventsCommand(), p.exportCommand(), p.reconcileCommand(), p.endpointCommand()},
+		"look": {p.statusCommand(), p.summaryCommand(), p.paymentsCommand(), p.eventsCommand(), p.exportCommand(), p.reconcileCommand(), p.endpointCommand()},
 		"keep": {p.backupCommand(), p.verifyCommand(), p.restoreCommand(), p.rebuildCommand(), p.benchCommand()},
 	} {
 		for _, c := range commands {

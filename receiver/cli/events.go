@@ -20,12 +20,14 @@ import (
 func (p *Program) eventsCommand() *cobra.Command {
 	var f page
 	var typ, outcome, below string
+	var followed bool
 	c := &cobra.Command{
 		Use:   "events",
 		Short: "List events, or show one",
 		Long: `List the events that were received, newest first, those in quarantine included. An event that left quarantine is listed twice:
 as it lay there, and as it was booked.`,
-		Example: `  tillhook events --outcome quarantined
+		Example: `  tillhook events --follow
+  tillhook events --outcome quarantined
   tillhook events show evt_3wBTwEKvHadernBlBPBleRA0 --body
   tillhook events release
   tillhook events dismiss evt_3wBTwEKvHadernBlBPBleRA0`,
@@ -40,6 +42,15 @@ as it lay there, and as it was booked.`,
 			}
 			set(params, "type", typ)
 			set(params, "outcome", outcome)
+			if followed {
+				if below != "" || f.after != "" || c.Flags().Changed("limit") {
+					return usagef("--follow shows what arrives; it takes no --limit, --page or --starting-after")
+				}
+				shown := func(e *ledger.EventRecord) bool {
+					return (typ == "" || typ == string(e.Type)) && (outcome == "" || outcome == string(e.Outcome))
+				}
+				return (&follow{Program: p, shown: shown, asJSON: f.asJSON}).run(c)
+			}
 			set(params, "page", below)
 			return p.ask(c, func(ctx context.Context, client *operator.Client) ([]byte, error) {
 				return client.Get(ctx, "/api/events", params)
@@ -49,6 +60,7 @@ as it lay there, and as it was booked.`,
 	f.register(c)
 	c.Flags().StringVar(&typ, "type", "", "only events of this `type`")
 	c.Flags().StringVar(&outcome, "outcome", "", "only events with this `outcome`: applied, unchanged, recorded or quarantined")
+	c.Flags().BoolVar(&followed, "follow", false, "show the newest events, then those that arrive, until stopped")
 	complete(c, "outcome", ledger.Outcomes[:])
 	complete(c, "type", stripe.Types[:])
 	c.Flags().StringVar(&below, "page", "", "list the page that this `cursor` of the page before names (next_page)")

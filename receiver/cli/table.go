@@ -181,6 +181,14 @@ func money(amount int64, currency ledger.OrNull) string {
 	return strings.TrimSpace(ledger.Decimal(amount, string(currency)) + " " + strings.ToUpper(clean(string(currency))))
 }
 
+// moneySum is [money] of a sum, which need not fit 64 bits.
+func moneySum(sum ledger.Sum, currency ledger.OrNull) string {
+	if n, fits := sum.Int64(); fits {
+		return money(n, currency)
+	}
+	return sum.String() + " (minor unit)"
+}
+
 // knownMoney writes an amount, or says that it is unknown.
 func knownMoney(amount *int64, currency ledger.OrNull) string {
 	if amount == nil {

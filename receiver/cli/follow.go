@@ -1,0 +1,118 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"tillhook/ledger"
+	"tillhook/receiver/operator"
+)
+
+const (
+	followEvery = time.Second // how often new events are asked for
+	followPage  = 100         // how many are asked for at once
+	followAt    = 10          // how many older events are shown first
+)
+
+// follow prints events as they arrive, until the command is stopped.
+type follow struct {
+	*Program
+	shown  func(e *ledger.EventRecord) bool
+	asJSON bool
+	begun  bool
+	last   uint64 // the sequence of the newest event that was seen
+	lost   bool   // the receiver does not answer
+}
+
+// run prints the newest events, then those that arrive. While the receiver does not answer it waits.
+func (f *follow) run(c *cobra.Command) error {
+	ctx := c.Context()
+	for {
+		err := f.step(ctx)
+		var answered *operator.Error
+		switch {
+		case ctx.Err() != nil:
+			return nil // stopped by the user
+		case errors.As(err, &answered) && answered.Status < 500:
+			return err
+		case err != nil && !f.begun:
+			return err
+		case err != nil && !f.lost:
+			f.lost = true
+			fmt.Fprintf(f.Stderr, "The receiver does not answer (%v); waiting for it.\n", err)
+		case err == nil:
+			f.lost = false
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(followEvery):
+		}
+	}
+}
+
+// step prints what has arrived since the last step, the oldest first.
+func (f *follow) step(ctx context.Context) error {
+	client, err := f.running(ctx)
+	if err != nil {
+		return err
+	}
+	var events []ledger.EventRecord
+	params := url.Values{"limit": {strconv.Itoa(followPage)}}
+	newest := f.last
+	for whole := false; !whole; {
+		answer, err := client.Get(ctx, "/api/events", params)
+		if err != nil {
+			return err
+		}
+		var list operator.List[ledger.EventRecord]
+		if err := json.Unmarshal(answer, &list); err != nil {
+			return fmt.Errorf("read the receiver's answer: %w", err)
+		}
+		for _, e := range list.Data {
+			whole = whole || e.Sequence <= f.last
+			newest = max(newest, e.Sequence)
+			if !whole && f.shown(&e) {
+				events = append(events, e)
+			}
+		}
+		whole = whole || !f.begun || !list.HasMore
+		params.Set("page", string(list.NextPage))
+	}
+	if !f.begun {
+		events = events[:min(len(events), followAt)]
+	}
+	slices.Reverse(events)
+	err = f.print(events)
+	if !f.begun {
+		fmt.Fprintln(f.Stderr, "Waiting for events; stop with Ctrl-C.")
+	}
+	f.begun, f.last = true, newest
+	return err
+}
+
+func (f *follow) print(events []ledger.EventRecord) error {
+	if f.asJSON {
+		enc := json.NewEncoder(f.Stdout)
+		for _, e := range events {
+			if err := enc.Encode(e); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	for _, e := range events {
+		if _, err := fmt.Fprintf(f.Stdout, "%s  %-11s  %s  %s  %s\n", momentUTC(e.Received), outcomeOf(e), e.ID, orDash(e.Type), orDash(e.PaymentID)); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,114 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"tillhook/ledger"
+	"tillhook/receiver/operator"
+	"tillhook/receiver/stripe"
+)
+
+// summaryDays is how many days a summary shows unless told otherwise, today among them.
+const summaryDays = 7
+
+func (p *Program) summaryCommand() *cobra.Command {
+	var days period
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "summary",
+		Short: "Show what was received and refunded by day",
+		Long: fmt.Sprintf(`Show what money moved on each day, how many payments and events the ledger holds, and what needs
+attention. Without --from it shows the last %d days.`, summaryDays),
+		Example: `  tillhook summary
+  tillhook summary --from 2026-04-01 --to 2026-05-01 --timezone Europe/Berlin`,
+		Args: noArguments,
+		RunE: func(c *cobra.Command, _ []string) error {
+			params := url.Values{}
+			zone, err := days.set(params, "from", "to")
+			if err != nil {
+				return err
+			}
+			set(params, "timezone", days.timezone)
+			if days.from == "" && days.to == "" {
+				today := time.Now().In(zone)
+				set(params, "from", strconv.FormatInt(time.Date(today.Year(), today.Month(), today.Day()-summaryDays+1, 0, 0, 0, 0, zone).Unix(), 10))
+			}
+			return p.ask(c, func(ctx context.Context, client *operator.Client) ([]byte, error) {
+				return client.Get(ctx, "/api/summary", params)
+			}, asJSON, func(answer []byte) error { return p.showSummary(answer, zone) })
+		},
+	}
+	days.register(c, "days")
+	c.Flags().BoolVar(&asJSON, "json", false, "print the API's answer")
+	return c
+}
+
+func (p *Program) showSummary(answer []byte, zone *time.Location) error {
+	var s operator.Summary
+	if err := json.Unmarshal(answer, &s); err != nil {
+		return fmt.Errorf("read the receiver's answer: %w", err)
+	}
+	columns := []column{{head: "DAY (" + zone.String() + ")"}, {head: "ACCOUNT", spare: true}, {head: "RECEIVED", right: true}, {head: "REFUNDED", right: true},
+		{head: "DISPUTED", right: true}, {head: "REINSTATED", right: true}, {head: "NET", right: true}}
+	var rows [][]string
+	for _, t := range s.Totals {
+		row := []string{t.Day, orDash(t.Account)}
+		for _, sum := range []ledger.Sum{t.Received, t.Refunded, t.Withdrawn, t.Reinstated, t.Net} {
+			row = append(row, moneySum(sum, t.Currency))
+		}
+		rows = append(rows, row)
+	}
+	if len(rows) == 0 {
+		fmt.Fprintln(p.Stderr, "No money moved on these days.")
+	} else if err := p.table(columns, rows); err != nil {
+		return err
+	}
+	fmt.Fprintln(p.Stdout)
+	if err := fields(p.Stdout, [][2]string{{"Mode", s.Mode}, {"Payments", counted(s.Payments)}, {"Events", counted(s.Events)}}); err != nil {
+		return err
+	}
+	return p.showHealth(s.Health)
+}
+
+// showHealth prints what is not as it should be, or that all is well.
+func (p *Program) showHealth(h operator.SummaryHealth) error {
+	fmt.Fprintln(p.Stdout)
+	for _, s := range h.Sentences {
+		if s.Verdict == stripe.OK {
+			continue
+		}
+		if _, err := fmt.Fprintf(p.Stdout, "%-4s  %s\n", s.Verdict, s.Sentence); err != nil {
+			return err
+		}
+		if s.Next != "" {
+			fmt.Fprintf(p.Stdout, "      -> %s\n", s.Next)
+		}
+	}
+	if h.Status == stripe.OK {
+		fmt.Fprintln(p.Stdout, "ok    Nothing needs attention.")
+	}
+	return nil
+}
+
+// counted lists numbers that are not 0 by their names.
+func counted[K ~string](numbers map[K]uint64) string {
+	text := ""
+	for _, name := range slices.Sorted(maps.Keys(numbers)) {
+		if n := numbers[name]; n > 0 {
+			text += fmt.Sprintf(", %d %s", n, name)
+		}
+	}
+	if text == "" {
+		return "none"
+	}
+	return text[2:]
+}
