@@ -155,7 +155,7 @@ func TestGrowth(t *testing.T) {
 	// What is older than half of the time goes, as fast as new events need the space. That time is in whole seconds.
 	time.Sleep(time.Until(begun.Add(4 * time.Second)))
 	g.kill(t)
-	g.env = append(g.env[:1:1], fmt.Sprintf("TILLHOOK_RETENTION=%ds", max(1, int(time.Since(begun).Seconds()/2))))
+	g.env = append(g.env[:1:1], fmt.Sprintf("TILLHOOK_RETENTION=%ds!", max(1, int(time.Since(begun).Seconds()/2))))
 	g.start(t)
 	for end := g.sent + events; g.metric(t, "tillhook_expired_bodies_total") < float64(events/2) && g.sent < end; {
 		rate := g.take(t, chunk)

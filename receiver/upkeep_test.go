@@ -145,7 +145,7 @@ func TestIntakeGoesOn(t *testing.T) {
 	in.stop()
 
 	p.kill(t)
-	p.env = []string{"TILLHOOK_RETENTION=1s"}
+	p.env = []string{"TILLHOOK_RETENTION=1s!"}
 	p.start(t)
 	if *long {
 		in = p.intake(t, 1<<40)

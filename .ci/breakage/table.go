@@ -83,6 +83,7 @@ const (
 	credsGo      = "receiver/config/credentials.go"
 	secretsGo    = "receiver/config/secrets.go"
 	valuesGo     = "receiver/config/values.go"
+	durationsGo  = "receiver/config/durations.go"
 )
 
 // table has all entries.
@@ -338,6 +339,8 @@ var keeping = []broken{
 	{"unknown names", configGo, "	r.refuseUnknown()\n", "", "./receiver/config", "TestFaults"},
 	{"one source a secret", secretsGo, "	if len(sources) > 1 {", "	if false {", "./receiver/config", "TestSecretsFromFilesAndCredentials"},
 	{"no tolerance of 0", valuesGo, "		case d == 0:", "		case false:", "./receiver/config", "TestFaults"},
+	{"a retention below a day is confirmed", durationsGo, "d >= day || sure", "d > 0 || sure", "./receiver/config", "TestFaults"},
+	{"months are not guessed", durationsGo, "+suggestDays(value)", "", "./receiver/config", "TestFaults"},
 	{"key and mode agree", secretsGo, "keyMode != \"\" && mode != keyMode", "false", "./receiver/config", "TestFaults"},
 	{"a blank credential is none", settingsGo, " && !isBlank(path)", "", "./receiver/config", "TestSecretsFromFilesAndCredentials"},
 

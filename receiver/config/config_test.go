@@ -85,6 +85,13 @@ func TestWhatIsAccepted(t *testing.T) {
 		{"scheduled copies", with("TILLHOOK_BACKUP_DIR=/backup", "TILLHOOK_BACKUP_EVERY=6h", "TILLHOOK_BACKUP_KEEP=28"), func(c *config.Config) bool {
 			return c.BackupDir == "/backup" && c.BackupEvery == 6*time.Hour && c.BackupKeep == 28
 		}},
+		{"days in words", with("TILLHOOK_RETENTION=90 days"), func(c *config.Config) bool { return c.Retention == 2160*time.Hour }},
+		{"weeks", with("TILLHOOK_RETENTION=2w", "TILLHOOK_BACKUP_EVERY=1 week"), func(c *config.Config) bool {
+			return c.Retention == 336*time.Hour && c.BackupEvery == 168*time.Hour
+		}},
+		{"a day", with("TILLHOOK_RETENTION=24h"), func(c *config.Config) bool { return c.Retention == 24*time.Hour }},
+		{"less than a day, confirmed", with("TILLHOOK_RETENTION=3m!"), func(c *config.Config) bool { return c.Retention == 3*time.Minute }},
+		{"more than a day, confirmed", with("TILLHOOK_RETENTION=2d!"), func(c *config.Config) bool { return c.Retention == 48*time.Hour }},
 		{"no retention", with("TILLHOOK_RETENTION=0"), func(c *config.Config) bool { return c.Retention == 0 && len(c.Warnings) == 0 }},
 		{"empty is unset", with("TILLHOOK_TOLERANCE=", "TILLHOOK_LISTN=", "STRIPE_MODE="), func(c *config.Config) bool { return c.Tolerance == 5*time.Minute }},
 		{"json at debug", with("TILLHOOK_LOG_FORMAT=json", "TILLHOOK_LOG_LEVEL=debug"), func(c *config.Config) bool {
@@ -161,6 +168,21 @@ func TestFaults(t *testing.T) {
 		{with("TILLHOOK_PUBLIC_URL=pay.haderer.example"), "TILLHOOK_PUBLIC_URL is not the address of a web endpoint"},
 		{with("STRIPE_API_BASE=http://api.haderer.example"), "STRIPE_API_BASE is neither https nor on this machine"},
 		{with("TILLHOOK_RETENTION=forever"), "TILLHOOK_RETENTION is not a duration"},
+		{with("TILLHOOK_RETENTION=3m"), "TILLHOOK_RETENTION is 3 minutes: the body of every event would be deleted that soon after it came: " +
+			"3m is minutes; for months write days: 90d; if so short a time is meant, write 3m!"},
+		{with("TILLHOOK_RETENTION=12h"), "TILLHOOK_RETENTION is 12 hours: the body of every event would be deleted that soon after it came: " +
+			"write days, such as 90d; if so short a time is meant, write 12h!"},
+		{with("TILLHOOK_RETENTION=1s"), "TILLHOOK_RETENTION is 1 second"},
+		{with("TILLHOOK_RETENTION=3mo"), "TILLHOOK_RETENTION is not a duration: write a number and its unit: 90s, 15m, 24h, 90d, or 0; months and years are written in days: 90d"},
+		{with("TILLHOOK_RETENTION=3 months"), "months and years are written in days: 90d"},
+		{with("TILLHOOK_RETENTION=3 Months!"), "months and years are written in days: 90d"},
+		{with("TILLHOOK_RETENTION=1y"), "months and years are written in days: 365d"},
+		{with("TILLHOOK_RETENTION=1000 years"), "months and years are written in days"},
+		{with("TILLHOOK_RETENTION=-3m"), "TILLHOOK_RETENTION is negative"},
+		{with("TILLHOOK_RETENTION=65536d"), "TILLHOOK_RETENTION is not a duration"},
+		{with("TILLHOOK_RETENTION=10000w"), "TILLHOOK_RETENTION is not a duration"},
+		{with("TILLHOOK_RETENTION=!"), "TILLHOOK_RETENTION is not a duration"},
+		{with("TILLHOOK_TOLERANCE=5m!"), "TILLHOOK_TOLERANCE is not a duration"},
 		{with("TILLHOOK_RECONCILE_EVERY=30s"), "TILLHOOK_RECONCILE_EVERY is shorter than a minute"},
 		{with("TILLHOOK_RECONCILE_EVERY=often"), "TILLHOOK_RECONCILE_EVERY is not a duration"},
 		{with("TILLHOOK_BACKUP_KEEP=0"), "TILLHOOK_BACKUP_KEEP is not a number from 1"},

@@ -133,31 +133,10 @@ func (r *reader) limits() {
 			r.warn("TILLHOOK_MAX_BODY is below 524288: Stripe's events can have 300000 bytes, and one that is refused is tried again for three days")
 		}
 	}
-	c.Retention, _ = r.duration("TILLHOOK_RETENTION", r.vars.Retention)
+	c.Retention = r.retention("TILLHOOK_RETENTION", r.vars.Retention)
 	if c.ReconcileEvery, _ = r.duration("TILLHOOK_RECONCILE_EVERY", r.vars.ReconcileEvery); c.ReconcileEvery != 0 && c.ReconcileEvery < time.Minute {
 		r.fault("TILLHOOK_RECONCILE_EVERY", "is shorter than a minute", "15m is the default, 0 switches it off")
 	}
-}
-
-// duration reads what Go writes ("90s", "1h30m") and days ("90d"). Negative ones are faults.
-func (r *reader) duration(name, value string) (time.Duration, bool) {
-	const mend = "write a number and its unit: 90s, 15m, 24h, 90d, or 0"
-	value = r.plain(name, value)
-	d, err := time.ParseDuration(value)
-	if days, ok := strings.CutSuffix(value, "d"); ok {
-		var n uint64
-		n, err = strconv.ParseUint(days, 10, 16)
-		d = time.Duration(n) * 24 * time.Hour
-	}
-	if err != nil {
-		r.fault(name, "is not a duration", mend)
-		return 0, false
-	}
-	if d < 0 {
-		r.fault(name, "is negative", mend)
-		return 0, false
-	}
-	return d, true
 }
 
 func (r *reader) logging() {
