@@ -10,22 +10,26 @@ import (
 // maxHops is how many entries of X-Forwarded-For are looked at.
 const maxHops = 32
 
-// caller is who sent a request: the other end of the connection, or, where that is a proxy that is trusted, whom it
-// names. Proxies append whom they were called by, so the list is read from its end; what stands before the first
-// address that is not trusted could be anybody's invention.
+// caller returns the address that a request came from: the other end of the connection or, where that is a trusted proxy,
+// the address that the proxy names in X-Forwarded-For. Proxies append the address that called them, so the list is read from
+// its end; entries before the first address that is not trusted could be invented. The other end of a unix socket is a
+// trusted proxy without an address: only a process that the socket's permissions admit can connect. The zero address means
+// that such a proxy named none.
 func caller(req *http.Request, trusted []netip.Prefix) netip.Addr {
+	var at netip.Addr
 	end, err := netip.ParseAddrPort(req.RemoteAddr)
-	if err != nil {
-		return netip.Addr{} // no network
+	proxy := err != nil // a unix socket
+	if !proxy {
+		at = end.Addr().Unmap()
+		proxy = isIn(at, trusted)
 	}
-	at := end.Addr().Unmap()
 	lines := req.Header["X-Forwarded-For"]
-	if len(trusted) == 0 || len(lines) == 0 {
+	if !proxy || len(lines) == 0 {
 		return at
 	}
 	hops := strings.Split(strings.Join(lines, ","), ",")
 	for range maxHops {
-		if len(hops) == 0 || !isIn(at, trusted) {
+		if len(hops) == 0 || !proxy {
 			return at
 		}
 		last := strings.TrimSpace(hops[len(hops)-1])
@@ -39,16 +43,24 @@ func caller(req *http.Request, trusted []netip.Prefix) netip.Addr {
 			next = withPort.Addr()
 		}
 		at = next.Unmap()
+		proxy = isIn(at, trusted)
 	}
 	return at
 }
 
-// remote is who sent a request, for the log.
+// remote returns the sender of a request for the log, with its port where no proxy can have named it.
 func (r *Receiver) remote(req *http.Request) string {
-	if len(r.Proxies) > 0 {
-		return caller(req, r.Proxies).String()
+	if _, err := netip.ParseAddrPort(req.RemoteAddr); err == nil && len(r.Proxies) == 0 {
+		return req.RemoteAddr
 	}
-	return req.RemoteAddr
+	return addressText(caller(req, r.Proxies))
+}
+
+func addressText(addr netip.Addr) string {
+	if !addr.IsValid() {
+		return "none (a unix socket)"
+	}
+	return addr.String()
 }
 
 func isIn(addr netip.Addr, list []netip.Prefix) bool {
@@ -70,10 +82,13 @@ func (r *Receiver) refuseAddress(w http.ResponseWriter, req *http.Request) *answ
 	}
 	if ok, more := r.rejects.allow("address_not_allowed", r.Now()); ok {
 		cause := "somebody else called; or Stripe has new addresses: compare https://docs.stripe.com/ips, and name a newer list in TILLHOOK_ALLOW_STRIPE_IPS"
-		if from.IsLoopback() || from.IsPrivate() {
+		switch {
+		case !from.IsValid():
+			cause = "the proxy at the unix socket does not name the address that called it: have it send X-Forwarded-For"
+		case from.IsLoopback() || from.IsPrivate():
 			cause = "a proxy stands before this receiver: name its address in TILLHOOK_TRUSTED_PROXIES, and have it send X-Forwarded-For"
 		}
-		r.Log.Warn("address refused", "address", from.String(), "cause", cause, "not_logged", more)
+		r.Log.Warn("address refused", "address", addressText(from), "cause", cause, "not_logged", more)
 	}
 	a := r.refuseUnread(w, http.StatusForbidden, "address_not_allowed", "Not from here.")
 	return &a

@@ -1,11 +1,19 @@
 package receiver_test
 
 import (
+	"bytes"
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
 	"net/netip"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"tillhook/receiver"
+	"tillhook/receiver/stripe"
 )
 
 func TestWhoCalled(t *testing.T) {
@@ -28,7 +36,11 @@ func TestWhoCalled(t *testing.T) {
 		{"127.0.0.1:4711", []string{"::ffff:198.51.100.9"}, "198.51.100.9"},                    // one address in two forms
 		{"[::1]:4711", []string{"2001:db8::7"}, "2001:db8::7"},                                 //
 		{"[::ffff:127.0.0.1]:4711", []string{"198.51.100.9"}, "198.51.100.9"},                  // a socket of both kinds
-		{"@", []string{"3.18.12.63"}, "invalid IP"},                                            // no network
+		{"@", []string{"3.18.12.63"}, "3.18.12.63"},                                            // a unix socket
+		{"", []string{"198.51.100.9, 3.18.12.63"}, "3.18.12.63"},                               // its proxy appended its caller to an invention
+		{"@", []string{"198.51.100.9, 10.1.2.3"}, "198.51.100.9"},                              // two proxies, the second at a unix socket
+		{"@", nil, "invalid IP"},                                                               // a proxy at a unix socket that names none
+		{"@", []string{"unix:"}, "invalid IP"},                                                 // one that was called at a unix socket itself
 		{"127.0.0.1:4711", []string{strings.Repeat("10.0.0.1,", 40) + "10.0.0.1"}, "10.0.0.1"}, // without end
 	} {
 		s := receiver.Caller(c.remote, c.forwarded, trusted)
@@ -57,5 +69,52 @@ func TestOnlyStripesAddressesDeliver(t *testing.T) {
 	s.receiver.Allow([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")})
 	if a := s.post(t, body); a.status != 200 {
 		t.Errorf("an address of the list was answered %d %s", a.status, a.text)
+	}
+}
+
+// Behind a unix socket the address is the one that the proxy names.
+func TestStripesAddressesBehindAUnixSocket(t *testing.T) {
+	s := openShop(t, false)
+	s.receiver.Allow([]netip.Prefix{netip.MustParsePrefix("3.18.12.63/32")})
+	path := filepath.Join(t.TempDir(), "public.sock")
+	l, err := receiver.ListenUnix(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	door := receiver.NewDoor(l, s.receiver, slog.New(slog.DiscardHandler))
+	ended := make(chan error, 1)
+	go func() { ended <- door.Serve() }()
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", path)
+	}
+	client := http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}
+	body := sample(t, "payment_intent.succeeded")
+	for _, c := range []struct {
+		forwarded string
+		want      int
+	}{{"3.18.12.63", 200}, {"3.18.12.63, 198.51.100.9", 403}, {"", 403}} {
+		r := s.request(t, "POST", hook, bytes.NewReader(body), stripe.Sign(body, secret, s.now))
+		if c.forwarded != "" {
+			r.Header.Set("X-Forwarded-For", c.forwarded)
+		}
+		resp, err := client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := resp.Body.Close(); err != nil || resp.StatusCode != c.want {
+			t.Errorf("a caller named %q was answered %d, want %d, %v", c.forwarded, resp.StatusCode, c.want, err)
+		}
+		s.now = s.now.Add(time.Minute) // so that each refusal is logged
+	}
+	for _, want := range []string{"address=198.51.100.9 cause=\"somebody else called", "address=\"none (a unix socket)\" cause=\"the proxy at the unix socket does not name"} {
+		if !strings.Contains(s.log.String(), want) {
+			t.Errorf("the log does not say %s:\n%s", want, s.log)
+		}
+	}
+	if err := door.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }
