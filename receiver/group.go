@@ -19,14 +19,14 @@ const (
 // Its methods are called from one goroutine.
 type Group struct {
 	log   *slog.Logger
-	ended chan error // what ended without being told to
+	ended chan error // the first part that ended without being told to; what Stop reports are the others
 	steps []step
 }
 
 // NewGroup begins with nothing.
-func NewGroup(log *slog.Logger) *Group { return &Group{log: log, ended: make(chan error, 8)} }
+func NewGroup(log *slog.Logger) *Group { return &Group{log: log, ended: make(chan error, 1)} }
 
-// Ended tells what ended without being told to.
+// Ended receives an error once a part has ended without being told to. There may be no error in it: a part must not end.
 func (g *Group) Ended() <-chan error { return g.ended }
 
 type step struct {
@@ -47,30 +47,54 @@ func (g *Group) Runs(name string, run func(ctx context.Context) error) {
 	go func() {
 		err := run(ctx)
 		if ctx.Err() == nil {
-			g.ended <- fmt.Errorf("the %s ended: %w", name, err)
-			err = nil // told once is enough
+			err = g.report(name, err)
 		}
 		done <- err
 	}()
 	g.Closes(name, func(stopCtx context.Context) error {
 		cancel()
-		select {
-		case err := <-done:
-			return err
-		case <-stopCtx.Done():
-			return fmt.Errorf("it takes too long: %w", stopCtx.Err())
-		}
+		return await(stopCtx, done)
 	})
 }
 
 // Serves starts a door, and shuts it at the end.
 func (g *Group) Serves(name string, door *Door) {
+	done := make(chan error, 1)
 	go func() {
-		if err := door.Serve(); err != nil {
-			g.ended <- fmt.Errorf("the %s ended: %w", name, err)
+		err := door.Serve()
+		if err != nil {
+			err = g.report(name, err)
 		}
+		done <- err
 	}()
-	g.steps = append(g.steps, step{name: name, stop: door.Shutdown, door: true})
+	g.steps = append(g.steps, step{name: name, door: true, stop: func(stopCtx context.Context) error {
+		return errors.Join(door.Shutdown(stopCtx), await(stopCtx, done))
+	}})
+}
+
+// report makes an error of a part that ended too early, and hands it to Ended. It never blocks: where another part was reported
+// before, it returns the error, which is then the outcome of stopping the part.
+func (g *Group) report(name string, err error) error {
+	early := fmt.Errorf("the %s ended without being told to", name)
+	if err != nil {
+		early = fmt.Errorf("the %s ended: %w", name, err)
+	}
+	select {
+	case g.ended <- early:
+		return nil
+	default:
+		return early
+	}
+}
+
+// await returns the outcome of a part, or an error when the context ends first.
+func await(ctx context.Context, done <-chan error) error {
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("it takes too long: %w", ctx.Err())
+	}
 }
 
 // Stop undoes every step, the last first, whatever becomes of the others.
@@ -91,8 +115,10 @@ func (g *Group) Stop() error {
 		}
 		g.log.Debug("stopped", "what", s.name, "ms", time.Since(start).Milliseconds())
 	}
-	for len(g.ended) > 0 { // what ended meanwhile
-		errs = append(errs, <-g.ended)
+	select {
+	case err := <-g.ended: // it ended meanwhile
+		errs = append(errs, err)
+	default:
 	}
 	return errors.Join(errs...)
 }

@@ -85,7 +85,7 @@ func (s *Server) start(ctx context.Context, dir string) (*process, error) {
 		}
 		select {
 		case err := <-p.ended:
-			return nil, fmt.Errorf("the server ended: %w: %s", err, p.errors.Bytes())
+			return nil, errors.Join(fmt.Errorf("the server ended before it listened: %s", p.errors.Bytes()), err)
 		default:
 		}
 	}

@@ -51,6 +51,9 @@ on a bad day, and tell what happens. It needs no configuration and leaves nothin
 			go func() { ended <- p.Serve(ctx, cfg, &log, func(d Doors) { ready <- d }) }()
 			select {
 			case err := <-ended:
+				if err == nil { // it was stopped meanwhile
+					return ctx.Err()
+				}
 				return fmt.Errorf("the demo's receiver did not start: %w", err)
 			case doors := <-ready:
 				d := &demo{program: p, out: p.Stdout, doors: doors, sender: newSender(&config.Target{URL: doors.Public, Secret: secret})}

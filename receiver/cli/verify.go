@@ -107,8 +107,11 @@ func (p *Program) proofOfLedger(ctx context.Context) (*ledger.Proof, error) {
 
 func readProof(answer []byte) (*ledger.Proof, error) {
 	var proof ledger.Proof
-	if err := json.Unmarshal(answer, &proof); err != nil || proof.Object != "proof" {
-		return nil, errors.Join(errors.New("the answer is no proof"), err)
+	if err := json.Unmarshal(answer, &proof); err != nil {
+		return nil, fmt.Errorf("the answer is no proof: %w", err)
+	}
+	if proof.Object != "proof" {
+		return nil, fmt.Errorf("the answer is no proof: its object is %.40q", proof.Object)
 	}
 	if !proof.Sound {
 		return &proof, fmt.Errorf("%w (%d faults, the first: %.300s)", errUnsound, len(proof.Faults), clean(slices.Concat(proof.Faults, []string{"none told"})[0]))
