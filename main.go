@@ -176,7 +176,7 @@ func (p *process) serve(ctx context.Context, c *config.Config, logTo io.Writer, 
 		}
 	}()
 
-	r = &rooms{process: p, config: c, group: g, metrics: receiver.NewMetrics(versionName()), log: log, upkeep: &operator.Upkeep{Prove: cli.Verify}}
+	r = &rooms{process: p, serving: open, stopping: make(chan struct{}), config: c, group: g, metrics: receiver.NewMetrics(versionName()), log: log, upkeep: &operator.Upkeep{Prove: cli.Verify}}
 	r.books, err = r.openLedger()
 	if p.isService() && err != nil && !errors.Is(err, ledger.ErrOtherMode) {
 		err = r.waitForLedger(ctx, err)
@@ -189,12 +189,12 @@ func (p *process) serve(ctx context.Context, c *config.Config, logTo io.Writer, 
 	if err != nil {
 		return err
 	}
+	close(open)
 	log.Info("ready", "version", versionName(), "mode", ledger.ModeName(c.Livemode), "webhooks", doors.Public,
 		"operator", doors.Operator, "socket", doors.Socket, "ledger", r.books.Path(), "secrets", len(c.WebhookSecrets))
 	if err := systemd.Ready(r.line()); err != nil {
 		log.Warn("the service manager was not told that the receiver is ready", "error", err)
 	}
-	close(open)
 	g.Runs("word to the service manager", func(ctx context.Context) error { return systemd.Tend(ctx, r.books.CameRound, r.line) })
 	ready(doors)
 
@@ -204,6 +204,7 @@ func (p *process) serve(ctx context.Context, c *config.Config, logTo io.Writer, 
 	case err = <-g.Ended():
 		log.Error("stopping", "error", err)
 	}
+	close(r.stopping)
 	if notifyErr := systemd.Stopping(); notifyErr != nil {
 		log.Warn("the service manager was not told that the receiver is stopping", "error", notifyErr)
 	}
@@ -234,6 +235,23 @@ type rooms struct {
 	verifier     *stripe.Verifier
 	certificates *receiver.Certificates // nil where the public door speaks no TLS
 	reconciler   *reconcile.Reconciler  // nil where there is no API key
+
+	serving, stopping chan struct{} // closed once the public door is open, and once it is about to close
+}
+
+// notServing returns why the public door takes no events, "" while it does.
+func (r *rooms) notServing() string {
+	select {
+	case <-r.stopping:
+		return "the receiver is stopping"
+	default:
+	}
+	select {
+	case <-r.serving:
+	default:
+		return "the receiver is starting: its public door is not open yet"
+	}
+	return ""
 }
 
 // openLedger opens the ledger and starts its committer.
@@ -371,11 +389,13 @@ func (r *rooms) line() string {
 	return line
 }
 
-// open opens the operator's doors and then the public one, so that stopping closes that one first.
+// open opens the operator's doors and then the public one, so that stopping closes that one first. What the operator's doors show
+// is made before any of them is open.
 func (r *rooms) open(ctx context.Context) (doors cli.Doors, err error) {
 	c := r.config
+	certificates := r.newCertificates()
 	private := operator.New(operator.Options{Ledger: r.books, Metrics: r.metrics.Handler(), Listen: c.OperatorListen, Log: r.log,
-		Stopping: ctx, Verify: r.upkeep.Verify, Watch: r.sentences, Comparer: r.comparer(), Public: r})
+		Stopping: ctx, Verify: r.upkeep.Verify, NotServing: r.notServing, Watch: r.sentences, Comparer: r.comparer(), Public: r})
 	r.verifier = stripe.NewVerifier(c.WebhookSecrets, c.Tolerance)
 	r.public, err = receiver.New(receiver.Options{
 		Path: c.WebhookPath, Livemode: c.Livemode, MaxBody: c.MaxBody, Ledger: r.books, Metrics: r.metrics, Log: r.log,
@@ -398,7 +418,7 @@ func (r *rooms) open(ctx context.Context) (doors cli.Doors, err error) {
 	if every := c.ReconcileEvery; every > 0 && r.reconciler != nil {
 		r.group.Runs("comparison with Stripe", func(ctx context.Context) error { return r.reconciler.Run(ctx, every) })
 	}
-	r.certify()
+	r.certify(certificates)
 	scheme := "http://"
 	listeners := r.sockets.Public
 	if len(listeners) == 0 {
@@ -491,8 +511,8 @@ func (r *rooms) openSocket(private *operator.Operator) (path string, err error) 
 	return r.sockets.Operator[0].Addr().String(), nil
 }
 
-// certify begins with the certificates of the public door, if it is to speak TLS.
-func (r *rooms) certify() {
+// newCertificates makes the certificates of the public door, and starts nothing.
+func (r *rooms) newCertificates() *receiver.Certificates {
 	c := &r.config.TLS
 	certificates := receiver.NewCertificates(r.log, r.metrics.Certificate)
 	if c.On() {
@@ -501,11 +521,19 @@ func (r *rooms) certify() {
 	switch {
 	case c.Certificate != nil:
 		certificates.Use(c.Certificate)
+	case c.On():
+		certificates.Get(receiver.ACME{Domains: c.Domains, Directory: c.Directory, Roots: c.Roots, Store: ledger.NewFiles(r.config.DataDir, "acme")})
+	}
+	return certificates
+}
+
+// certify keeps the certificates of the public door up to date, if it speaks TLS, and answers the challenges for them.
+func (r *rooms) certify(certificates *receiver.Certificates) {
+	c := &r.config.TLS
+	if c.Certificate != nil {
 		r.group.Runs("certificate's files", func(ctx context.Context) error {
 			return certificates.Follow(ctx, []string{c.CertFile, c.KeyFile}, func() (*tls.Certificate, error) { return config.LoadPair(c.CertFile, c.KeyFile) })
 		})
-	case c.On():
-		certificates.Get(receiver.ACME{Domains: c.Domains, Directory: c.Directory, Roots: c.Roots, Store: ledger.NewFiles(r.config.DataDir, "acme")})
 	}
 	for _, l := range r.sockets.Challenges {
 		if len(c.Domains) == 0 {

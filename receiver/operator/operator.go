@@ -31,6 +31,8 @@ type Options struct {
 	Log     *slog.Logger
 	// Stopping ends when the receiver begins to stop: answers that are files are broken off then.
 	Stopping context.Context
+	// NotServing returns why the public listeners take no events, "" while they do; nil where there are none.
+	NotServing func() string
 	// Watch tells how things stand that the ledger knows nothing of, for the summary; nil for none.
 	Watch func() []Sentence
 	// Public is the receiver's public door; nil where there is none.
@@ -277,6 +279,10 @@ func (op *Operator) readyz(w http.ResponseWriter, r *http.Request) error {
 	status := http.StatusOK
 	if health.Err != nil {
 		status, answer.Status, answer.Error = http.StatusServiceUnavailable, "unavailable", ledger.OrNull(health.Err.Error())
+	} else if op.NotServing != nil {
+		if why := op.NotServing(); why != "" {
+			status, answer.Status, answer.Error = http.StatusServiceUnavailable, "unavailable", ledger.OrNull(why)
+		}
 	}
 	op.write(w, r, status, answer)
 	return nil

@@ -227,3 +227,15 @@ func TestLocalClient(t *testing.T) {
 		t.Error("a ledger without a receiver has metrics")
 	}
 }
+
+func TestReadyzSaysWhyNoEventsAreTaken(t *testing.T) {
+	why := "the receiver is stopping"
+	door := operator.New(operator.Options{Ledger: filled(t).Ledger, Log: slog.New(slog.DiscardHandler), NotServing: func() string { return why }}).TCP()
+	if w := get(door, "/readyz", nil); w.Code != 503 || !strings.Contains(w.Body.String(), `"status":"unavailable"`) || !strings.Contains(w.Body.String(), why) {
+		t.Errorf("while it stops: %d %s", w.Code, w.Body)
+	}
+	why = ""
+	if w := get(door, "/readyz", nil); w.Code != 200 {
+		t.Errorf("while it serves: %d %s", w.Code, w.Body)
+	}
+}
