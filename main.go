@@ -176,7 +176,7 @@ func (p *process) serve(ctx context.Context, c *config.Config, logTo io.Writer, 
 		}
 	}()
 
-	r = &rooms{process: p, serving: open, stopping: make(chan struct{}), config: c, group: g, metrics: receiver.NewMetrics(versionName()), log: log, upkeep: &operator.Upkeep{Prove: cli.Verify}}
+	r = &rooms{process: p, config: c, files: c, group: g, metrics: receiver.NewMetrics(versionName()), log: log, upkeep: &operator.Upkeep{Prove: cli.Verify}}
 	r.books, err = r.openLedger()
 	if p.isService() && err != nil && !errors.Is(err, ledger.ErrOtherMode) {
 		err = r.waitForLedger(ctx, err)
@@ -189,6 +189,7 @@ func (p *process) serve(ctx context.Context, c *config.Config, logTo io.Writer, 
 	if err != nil {
 		return err
 	}
+	r.phase.Serve()
 	close(open)
 	log.Info("ready", "version", versionName(), "mode", ledger.ModeName(c.Livemode), "webhooks", doors.Public,
 		"operator", doors.Operator, "socket", doors.Socket, "ledger", r.books.Path(), "secrets", len(c.WebhookSecrets))
@@ -204,7 +205,7 @@ func (p *process) serve(ctx context.Context, c *config.Config, logTo io.Writer, 
 	case err = <-g.Ended():
 		log.Error("stopping", "error", err)
 	}
-	close(r.stopping)
+	r.phase.Stop()
 	if notifyErr := systemd.Stopping(); notifyErr != nil {
 		log.Warn("the service manager was not told that the receiver is stopping", "error", notifyErr)
 	}
@@ -234,24 +235,11 @@ type rooms struct {
 	port         *receiver.Port         // nil where it is off
 	verifier     *stripe.Verifier
 	certificates *receiver.Certificates // nil where the public door speaks no TLS
-	reconciler   *reconcile.Reconciler  // nil where there is no API key
-
-	serving, stopping chan struct{} // closed once the public door is open, and once it is about to close
-}
-
-// notServing returns why the public door takes no events, "" while it does.
-func (r *rooms) notServing() string {
-	select {
-	case <-r.stopping:
-		return "the receiver is stopping"
-	default:
-	}
-	select {
-	case <-r.serving:
-	default:
-		return "the receiver is starting: its public door is not open yet"
-	}
-	return ""
+	api          *stripe.API            // nil where there is no API key
+	reconciler   *reconcile.Reconciler  // likewise
+	files        *config.Config         // as a reload last read it; only reload touches it
+	notReloaded  atomic.Pointer[error]  // why the last reload was refused; nil if it was not
+	phase        receiver.Phase
 }
 
 // openLedger opens the ledger and starts its committer.
@@ -395,7 +383,7 @@ func (r *rooms) open(ctx context.Context) (doors cli.Doors, err error) {
 	c := r.config
 	certificates := r.newCertificates()
 	private := operator.New(operator.Options{Ledger: r.books, Metrics: r.metrics.Handler(), Listen: c.OperatorListen, Log: r.log,
-		Stopping: ctx, Verify: r.upkeep.Verify, NotServing: r.notServing, Watch: r.sentences, Comparer: r.comparer(), Public: r})
+		Stopping: ctx, Verify: r.upkeep.Verify, NotServing: r.phase.NotServing, Watch: r.sentences, Comparer: r.comparer(), Public: r})
 	r.verifier = stripe.NewVerifier(c.WebhookSecrets, c.Tolerance)
 	r.public, err = receiver.New(receiver.Options{
 		Path: c.WebhookPath, Livemode: c.Livemode, MaxBody: c.MaxBody, Ledger: r.books, Metrics: r.metrics, Log: r.log,
@@ -450,9 +438,9 @@ func (r *rooms) comparer() operator.Comparer {
 		r.log.Info("there is no STRIPE_SECRET_KEY: the ledger is not compared with Stripe's list of events, and what Stripe cannot deliver stays missing")
 		return nil
 	}
-	api := stripe.NewAPI(c.SecretKey, c.StripeAPIBase, versionName())
-	api.Failed = r.metrics.APIError
-	r.reconciler = reconcile.New(reconcile.Options{API: api, Ledger: r.books, Metrics: r.metrics, Log: r.log, Livemode: c.Livemode, URL: c.Endpoint()})
+	r.api = stripe.NewAPI(c.SecretKey, c.StripeAPIBase, versionName())
+	r.api.Failed = r.metrics.APIError
+	r.reconciler = reconcile.New(reconcile.Options{API: r.api, Ledger: r.books, Metrics: r.metrics, Log: r.log, Livemode: c.Livemode, URL: c.Endpoint()})
 	return comparer{r.reconciler}
 }
 
@@ -551,8 +539,10 @@ func (r *rooms) reload() {
 	if err := systemd.Reloading(); err != nil {
 		r.log.Warn("the service manager was not told of a reload", "error", err)
 	}
+	r.notReloaded.Store(nil)
 	if err := r.readAgain(); err != nil {
 		r.log.Error("not reloaded: the configuration stays as it is", "error", err)
+		r.notReloaded.Store(&err)
 	}
 	if err := systemd.Ready(r.line()); err != nil {
 		r.log.Warn("the service manager was not told that a reload has ended", "error", err)
@@ -567,21 +557,27 @@ func (r *rooms) readAgain() error {
 	if c.Livemode != r.config.Livemode {
 		return fmt.Errorf("the API key is now of %s mode, and a ledger is of one mode", ledger.ModeName(c.Livemode))
 	}
+	if err := c.Replaces(r.files); err != nil {
+		return err
+	}
 	if err := r.allow(c); err != nil {
 		return err
 	}
+	r.files = c
 	for _, warning := range c.Warnings {
 		r.log.Warn(warning)
 	}
-	secrets := "they come from " + string(c.WebhookSecretFrom) + ": a change needs a restart"
 	if c.WebhookSecretFrom == config.FromFile {
-		secrets = "read again"
 		r.verifier.Replace(c.WebhookSecrets)
+	}
+	if c.SecretKeyFrom == config.FromFile && r.api != nil {
+		r.api.SetKey(c.SecretKey)
 	}
 	if c.TLS.Certificate != nil {
 		r.certificates.Use(c.TLS.Certificate)
 	}
-	r.log.Info("reloaded what files say; what the environment and credentials say needs a restart", "secrets", len(c.WebhookSecrets), "signing_secrets", secrets)
+	r.log.Info("reloaded what files say; what the environment and credentials say needs a restart", "secrets", len(c.WebhookSecrets),
+		"signing_secrets", c.WebhookSecretFrom.Reread(), "api_key", c.SecretKeyFrom.Reread())
 	return nil
 }
 
@@ -612,6 +608,10 @@ func (r *rooms) sentences() []operator.Sentence {
 	}
 	for _, f := range found {
 		list = append(list, operator.Sentence{Name: f.Name, Verdict: f.Verdict, Sentence: f.Sentence, Next: ledger.OrNull(f.Next)})
+	}
+	if why := r.notReloaded.Load(); why != nil {
+		list = append(list, operator.Sentence{Name: "reload", Verdict: stripe.Warn, Sentence: fmt.Sprintf("The last reload was refused, and the configuration before it is in use: %v", *why),
+			Next: "correct it and reload again: systemctl reload tillhook, or SIGHUP"})
 	}
 	if r.certificates == nil {
 		return list

@@ -482,18 +482,6 @@ func TestTheOperatorsSocketWhileItStarts(t *testing.T) {
 	}
 }
 
-func TestNotServing(t *testing.T) {
-	r := &rooms{serving: make(chan struct{}), stopping: make(chan struct{})}
-	for i, want := range []string{"starting", "", "stopping"} {
-		if why := r.notServing(); (why == "") != (want == "") || !strings.Contains(why, want) {
-			t.Errorf("phase %d: %q, want %q", i, why, want)
-		}
-		if i < 2 {
-			close([]chan struct{}{r.serving, r.stopping}[i])
-		}
-	}
-}
-
 func (p *program) ready(t *testing.T) int {
 	t.Helper()
 	resp, err := http.Get("http://" + p.operator + "/readyz")

@@ -51,3 +51,20 @@ func TestPartsThatEndTogether(t *testing.T) {
 		}
 	})
 }
+
+func TestPhases(t *testing.T) {
+	var p receiver.Phase
+	for _, want := range []string{"starting", "", "stopping", "stopping"} {
+		if why := p.NotServing(); (why == "") != (want == "") || !strings.Contains(why, want) {
+			t.Errorf("it says %q, want %q", why, want)
+		}
+		switch want {
+		case "starting":
+			p.Serve()
+		case "":
+			p.Stop()
+		default:
+			p.Serve() // too late
+		}
+	}
+}

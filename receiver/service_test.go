@@ -18,6 +18,7 @@ import (
 
 	"tillhook/receiver/operator"
 	"tillhook/receiver/stripe"
+	"tillhook/receiver/stripe/stripetest"
 )
 
 // manager is a service manager as a program sees it: sockets it was passed, and somebody who listens to what it tells.
@@ -267,6 +268,7 @@ func TestReload(t *testing.T) {
 		{"whsec_theNewOne\n", "400", "200"},
 		{"we_wrong", "400", "200"}, // refused: what was stays
 		{"", "400", "200"},
+		{"whsec_te", "400", "200"}, // half written
 		{"whsec_theOldOne", "200", "400"},
 	} {
 		if i == 0 {
@@ -287,7 +289,7 @@ func TestReload(t *testing.T) {
 		t.Errorf("it ended with %d", status)
 	}
 	log := p.log.String()
-	if strings.Count(log, "not reloaded: the configuration stays as it is") != 2 || !strings.Contains(log, `starts with \"we_\"`) {
+	if strings.Count(log, "not reloaded: the configuration stays as it is") != 3 || !strings.Contains(log, `starts with \"we_\"`) || !strings.Contains(log, "holds a part of a secret") {
 		t.Errorf("the log does not tell what was refused:\n%s", log)
 	}
 	if strings.Contains(log, "whsec_the") {
@@ -303,8 +305,56 @@ func TestReload(t *testing.T) {
 	}
 	comes(t, "the reload ends", func() bool { return m.has("READY=1") == reloads+3 })
 	p.ends(t, syscall.SIGTERM)
-	if !strings.Contains(p.log.String(), "they come from the environment: a change needs a restart") {
+	if !strings.Contains(p.log.String(), "from the environment: a change needs a restart") {
 		t.Errorf("the log does not tell that a restart is needed:\n%s", &p.log)
+	}
+}
+
+// A reload reads the API key's file, too. One that is refused is a finding until the next one.
+func TestReloadOfTheAPIKey(t *testing.T) {
+	t.Parallel()
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP) // else under nohup the receiver would inherit that it is ignored
+	account := stripetest.New(t)
+	m, p := newManager(t), build(t)
+	m.passTCP(t, "public")
+	file, socket := filepath.Join(t.TempDir(), "key"), filepath.Join(t.TempDir(), "o.sock")
+	put := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("rk_test_51RolledMeanwhileByStripe")
+	m.run(t, p, "STRIPE_WEBHOOK_SECRET="+secret, "STRIPE_SECRET_KEY_FILE="+file, "STRIPE_API_BASE="+account.URL,
+		"TILLHOOK_RECONCILE_EVERY=0", "TILLHOOK_OPERATOR_SOCKET="+socket)
+	comes(t, "it is ready", func() bool { return m.has("READY=1") == 1 })
+	client := operator.Dial(socket)
+	compare := func() error {
+		_, err := client.Post(t.Context(), "/api/reconcile", nil)
+		return err
+	}
+	if err := compare(); err == nil {
+		t.Error("Stripe took a key that is not the account's")
+	}
+	for reloads, step := range []struct {
+		file    string
+		refused bool
+	}{{account.Key, false}, {account.Key[:10], true}, {account.Key, false}} {
+		put(step.file)
+		if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		comes(t, "the reload ends", func() bool { return m.has("READY=1") == reloads+2 })
+		if err := compare(); err != nil {
+			t.Errorf("with %d characters in the file: %v", len(step.file), err)
+		}
+		summary, err := client.Get(t.Context(), "/api/summary", nil)
+		if err != nil || bytes.Contains(summary, []byte(`"name":"reload"`)) != step.refused {
+			t.Errorf("with %d characters in the file the health is %s, %v", len(step.file), summary, err)
+		}
+	}
+	if status := p.ends(t, syscall.SIGTERM); status != 0 || strings.Count(p.log.String(), "api_key=\"read again\"") != 2 {
+		t.Errorf("it ended with %d and said %s", status, &p.log)
 	}
 }
 

@@ -49,6 +49,7 @@ const (
 	bodyGo       = "receiver/body.go"
 	linesGo      = "receiver/lines.go"
 	listenGo     = "receiver/listen.go"
+	phaseGo      = "receiver/phase.go"
 	groupGo      = "receiver/group.go"
 	doorGo       = "receiver/door.go"
 	turnAwayGo   = "receiver/turnaway.go"
@@ -85,6 +86,7 @@ const (
 	secretsGo    = "receiver/config/secrets.go"
 	valuesGo     = "receiver/config/values.go"
 	durationsGo  = "receiver/config/durations.go"
+	replaceGo    = "receiver/config/replace.go"
 )
 
 // table has all entries.
@@ -452,9 +454,10 @@ var keeping = []broken{
 	// The service.
 	{"who waits is told to try again", turnAwayGo, "w.WriteHeader(http.StatusServiceUnavailable)", "w.WriteHeader(http.StatusOK)", "./receiver", "TestWhoWaitsIsTurnedAway"},
 	{"the last answer says so", doorGo, "(w.door.closing.Load() || w.door.open.crowded())", "false", "./receiver", "TestTheLastAnswerSaysSo"},
-	{"what the operator's socket shows is made before it is open", mainGo, "	if c.On() {\n		r.certificates = certificates\n	}\n	switch {", "	defer func() {\n		go func() {\n			<-r.serving\n			r.certificates = certificates\n		}()\n	}()\n	switch {", ".", "TestTheOperatorsSocketWhileItStarts"},
-	{"not ready while it starts", mainGo, "		return \"the receiver is starting: its public door is not open yet\"", "		return \"\"", ".", "TestTheOperatorsSocketWhileItStarts"},
-	{"not ready while it stops", mainGo, "		return \"the receiver is stopping\"", "		return \"\"", ".", "TestNotServing"},
+	{"what the operator's socket shows is made before it is open", mainGo, "	if c.On() {\n		r.certificates = certificates\n	}\n	switch {", "	time.AfterFunc(time.Second, func() { r.certificates = certificates })\n	switch {", ".", "TestTheOperatorsSocketWhileItStarts"},
+	{"not ready while it starts", phaseGo, "return \"the receiver is starting: its public door is not open yet\"", "return \"\"", ".", "TestTheOperatorsSocketWhileItStarts"},
+	{"not ready while it stops", phaseGo, "		return \"the receiver is stopping\"", "		return \"\"", "./receiver", "TestPhases"},
+	{"it says that it stops", mainGo, "	r.phase.Stop()\n", "", ".", "TestTheOperatorsSocketWhileItStarts"},
 	{"readyz asks whether events are taken", operatorGo, "	} else if op.NotServing != nil {", "	} else if false {", "./receiver/operator", "TestReadyzSaysWhyNoEventsAreTaken"},
 	{"parts that end together stop none", groupGo, "	default:\n		return early", "	case <-make(chan error):\n		return early", "./receiver", "TestPartsThatEndTogether"},
 	{"an end without an error is told as one", groupGo, "	if err != nil {\n		early =", "	if true {\n		early =", "./receiver", "TestPartsThatEndTogether"},
@@ -475,6 +478,11 @@ var keeping = []broken{
 	{"a warning has its priority", journalGo, "	case level >= slog.LevelWarn:\n", "	case level > slog.LevelError:\n", "./systemd", "TestLinesHavePriorities"},
 	{"one time a line", configGo, "	options.ReplaceAttr = text\n", "	_ = text\n", "./receiver/config", "TestUndatedLines"},
 	{"a bad new value is refused", mainGo, "	c, err := config.Load(os.Environ())\n	if err != nil {\n		return err\n	}\n", "	c, err := config.Load(os.Environ())\n	if err != nil {\n		c = r.config\n	}\n", "./receiver", "TestReload"},
+	{"a part of a secret is refused on reload", mainGo, "	if err := c.Replaces(r.files); err != nil {\n		return err\n	}\n", "", "./receiver", "TestReload"},
+	{"no secret shorter than Stripe's on reload", replaceGo, "		least = whole\n", "", "./receiver/config", "TestSecretsThatLookCutShort"},
+	{"a reload reads the API key", mainGo, "		r.api.SetKey(c.SecretKey)\n", "", "./receiver", "TestReloadOfTheAPIKey"},
+	{"a refused reload is a finding", mainGo, "		r.notReloaded.Store(&err)\n", "", "./receiver", "TestReloadOfTheAPIKey"},
+	{"another key asks again for what was refused", clientGo, "		a.balance.forget()\n", "", "./receiver/stripe", "TestAnotherKey"},
 	{"a reload ends with READY", mainGo, "		r.log.Error(\"not reloaded: the configuration stays as it is\", \"error\", err)\n", "		return\n", "./receiver", "TestReload"},
 	{"the watchdog waits for the committer", tendGo, "if alive(ctx) == nil {", "if true {", "./receiver", "TestTheWatchdog"},
 	{"the committer has come round", commitGo, "	case l.round <- struct{}{}:\n		return nil\n", "	default:\n		return nil\n", "./ledger", "TestTheCommitterComesRound"},

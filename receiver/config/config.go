@@ -74,6 +74,17 @@ const (
 	FromCredential Origin = "a credential"
 )
 
+// Reread says what a reload has done with a secret from there.
+func (o Origin) Reread() string {
+	switch o {
+	case FromFile:
+		return "read again"
+	case FromNowhere:
+		return "none"
+	}
+	return "from " + string(o) + ": a change needs a restart"
+}
+
 // variables are the environment as it is read: texts only, because the library's own errors print
 // values and name struct fields. https://pkg.go.dev/github.com/caarlos0/env/v10
 type variables struct {

@@ -59,7 +59,7 @@ func (a Account) set(p *stripego.Params) {
 
 // API asks Stripe's API with one key. Its methods may be called from any goroutine.
 type API struct {
-	key     string
+	key     atomic.Pointer[string]
 	backend stripego.Backend
 	agent   string
 
@@ -87,7 +87,7 @@ type Clock struct {
 }
 
 // Restricted reports whether the key is a restricted one, which can lack permissions.
-func (a *API) Restricted() bool { return strings.HasPrefix(a.key, "rk_") }
+func (a *API) Restricted() bool { return strings.HasPrefix(*a.key.Load(), "rk_") }
 
 // NewAPI returns a client for a key. base is nil for Stripe's own address; version is this program's. It connects with the first call.
 func NewAPI(key string, base *url.URL, version string) *API {
@@ -95,13 +95,22 @@ func NewAPI(key string, base *url.URL, version string) *API {
 	if base != nil {
 		address = strings.TrimSuffix(base.String(), "/")
 	}
-	a := &API{key: key, agent: "tillhook/" + version, Pause: callPause, Backoff: time.Second}
+	a := &API{agent: "tillhook/" + version, Pause: callPause, Backoff: time.Second}
+	a.key.Store(&key)
 	a.backend = stripego.GetBackendWithConfig(stripego.APIBackend, &stripego.BackendConfig{
 		URL: stripego.String(address), MaxNetworkRetries: stripego.Int64(0), EnableTelemetry: stripego.Bool(false),
 		LeveledLogger: &stripego.LeveledLogger{Level: stripego.LevelNull},
 		HTTPClient:    &http.Client{Timeout: callTimeout, Transport: &transport{api: a, base: newTransport()}, CheckRedirect: refuseRedirect},
 	})
 	return a
+}
+
+// SetKey replaces the key, from the next call on. What the old one was refused is asked for again.
+func (a *API) SetKey(key string) {
+	if key != *a.key.Load() {
+		a.key.Store(&key)
+		a.balance.forget()
+	}
 }
 
 func newTransport() http.RoundTripper {
@@ -300,7 +309,7 @@ func (a *API) call(ctx context.Context, method, path string, account Account, pa
 		try := &attempt{retryAfter: -1}
 		p.Context = context.WithValue(ctx, attemptKey{}, try)
 		var w answer
-		err := a.backend.CallRaw(method, path, a.key, &body, p, &w)
+		err := a.backend.CallRaw(method, path, *a.key.Load(), &body, p, &w)
 		if err != nil && ctx.Err() == nil {
 			a.count(try)
 		}

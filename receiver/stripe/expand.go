@@ -70,3 +70,9 @@ func (b *balanceAccess) remember(account Account) {
 	}
 	b.refused[account] = time.Now().Add(askBalanceAgain)
 }
+
+func (b *balanceAccess) forget() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.refused = nil
+}

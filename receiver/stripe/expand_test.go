@@ -36,11 +36,40 @@ func TestBalanceTransactionsNeedAPermission(t *testing.T) {
 	if n := fee(); n != nil || len(a.Calls())-calls != 3 {
 		t.Errorf("%d calls for two reads without the permission, want 3: the refusal is remembered", len(a.Calls())-calls)
 	}
+	api.SetKey(a.Key)
+	if fee(); len(a.Calls())-calls != 4 {
+		t.Errorf("%d calls after the same key was set again, want 4", len(a.Calls())-calls)
+	}
 	page, err := api.Objects(t.Context(), stripe.Account{}, false, "charge", 0, "")
 	if err != nil || len(page.Events) != 1 {
 		t.Errorf("the list has %d charges, %v", len(page.Events), err)
 	}
 	if _, err := api.Fetch(t.Context(), stripe.Account{}, false, "ch_none"); err == nil {
 		t.Error("a charge that is not there was read")
+	}
+}
+
+// Another key is used from the next call on, and what the old one was refused is asked for again.
+func TestAnotherKey(t *testing.T) {
+	a := stripetest.New(t)
+	a.Put([]byte(`{"id":"ch_1","object":"charge","status":"succeeded","amount":100,"amount_captured":100,"captured":true,"currency":"eur","created":1}`), "")
+	api := client(t, a.URL, "rk_test_51AnotherAccounts")
+	fetch := func() error {
+		_, err := api.Fetch(t.Context(), stripe.Account{}, false, "ch_1")
+		return err
+	}
+	if err := fetch(); err == nil {
+		t.Error("Stripe took another account's key")
+	}
+	api.SetKey(a.Key)
+	a.Deny("expand/balance_transaction", "rak_balance_transaction_read")
+	if err := fetch(); err != nil {
+		t.Fatal(err)
+	}
+	a.Key = "rk_test_51TheNextOne"
+	api.SetKey(a.Key)
+	calls := len(a.Calls())
+	if err := fetch(); err != nil || len(a.Calls())-calls != 2 {
+		t.Errorf("%d calls with another key, want one with the balance transaction and one without, %v", len(a.Calls())-calls, err)
 	}
 }

@@ -71,7 +71,7 @@ pid=$(show tillhook MainPID)
 beside 3000 2000 bash -c 'systemctl reload tillhook; sleep 0.3; systemctl reload tillhook'
 unbroken
 [[ $(events) == 4100 && $(show tillhook MainPID) == "$pid" ]]
-journalctl -u tillhook -o cat | grep -q 'they come from a credential: a change needs a restart'
+journalctl -u tillhook -o cat | grep -q 'from a credential: a change needs a restart'
 say "two reloads in a stream of 2000: $result"
 
 pid=$(show tillhook MainPID)

@@ -1,0 +1,55 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// wholeSecret is how many characters Stripe's signing secrets have behind "whsec_" at least.
+const wholeSecret = 32
+
+// Replaces reports, as [Faults], the secrets in files that look cut short beside those in use: a file that is being written is
+// read in part, and a receiver that took a part of a secret would refuse every delivery.
+func (c *Config) Replaces(inUse *Config) error {
+	const problem, mend = "holds a part of a secret, as it seems: it was probably read while it was being written",
+		"write a new file beside it, rename that over it (mv), and reload again; where the secret is really this short, restart"
+	var faults Faults
+	if c.WebhookSecretFrom == FromFile {
+		for i, secret := range c.WebhookSecrets {
+			if !slices.Contains(inUse.WebhookSecrets, secret) && looksCut(secret, "whsec_", wholeSecret, inUse.WebhookSecrets) {
+				name := webhookSecretName + "_FILE"
+				if n := len(c.WebhookSecrets); n > 1 {
+					name += fmt.Sprintf(", entry %d of %d,", i+1, n)
+				}
+				faults = append(faults, Fault{name, problem, mend})
+			}
+		}
+	}
+	if c.SecretKeyFrom == FromFile && c.SecretKey != inUse.SecretKey && looksCut(c.SecretKey, "", 0, []string{inUse.SecretKey}) {
+		faults = append(faults, Fault{secretKeyName + "_FILE", problem, mend})
+	}
+	if len(faults) > 0 {
+		return faults
+	}
+	return nil
+}
+
+// looksCut reports whether a secret is the beginning of one in use, or shorter than all of them by half or, where they have at
+// least the length of a whole one, than that.
+func looksCut(secret, prefix string, whole int, inUse []string) bool {
+	shortest := -1
+	for _, other := range inUse {
+		if strings.HasPrefix(other, secret) {
+			return true
+		}
+		if n := len(strings.TrimPrefix(other, prefix)); shortest < 0 || n < shortest {
+			shortest = n
+		}
+	}
+	least := shortest/2 + 1
+	if whole > 0 && shortest >= whole {
+		least = whole
+	}
+	return len(strings.TrimPrefix(secret, prefix)) < least
+}
