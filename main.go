@@ -47,6 +47,9 @@ const heapGrowth = 400
 // portRetry is how often the port for metrics is tried again where another program has it.
 const portRetry = 30 * time.Second
 
+// stopAtMost is longer than stopping takes, and shorter than service managers wait.
+const stopAtMost = 12 * time.Second
+
 func main() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(heapGrowth)
@@ -72,6 +75,8 @@ func run(root string) int {
 		stop(cli.Signaled{Signal: (<-signals).(syscall.Signal)})
 		// A second signal ends the process at once, unless it comes so soon that the first is meant.
 		time.AfterFunc(time.Second, func() { signal.Stop(signals) })
+		// Whatever hangs then, such as an error that is printed to a pipe that is not read, must not keep the process.
+		time.AfterFunc(stopAtMost, func() { os.Exit(1) })
 	}()
 	signal.Ignore(syscall.SIGPIPE) // "| head" is an error of writing, not the end in the middle of something
 	args := os.Args[1:]
@@ -160,6 +165,9 @@ func (p *process) serve(ctx context.Context, c *config.Config, logTo io.Writer, 
 	if p.journal {
 		log = slog.New(systemd.JournalHandler(lines, c.UndatedHandler))
 	}
+	defer lines.Start(func(dropped uint64) {
+		log.Warn("log lines were dropped here because the log was not read, or could not be written", "lines", dropped)
+	})()
 	// A core would hold bodies and secrets. setrlimit(2)
 	if err := syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{}); err != nil {
 		log.Warn("cores cannot be switched off: should this process crash, one may be written that holds secrets", "error", err)
@@ -167,7 +175,6 @@ func (p *process) serve(ctx context.Context, c *config.Config, logTo io.Writer, 
 	for _, warning := range c.Warnings {
 		log.Warn(warning)
 	}
-	defer lines.Start()()
 	g := receiver.NewGroup(log)
 	defer func() {
 		begun := time.Now()
@@ -176,7 +183,7 @@ func (p *process) serve(ctx context.Context, c *config.Config, logTo io.Writer, 
 		}
 	}()
 
-	r = &rooms{process: p, config: c, files: c, group: g, metrics: receiver.NewMetrics(versionName()), log: log, upkeep: &operator.Upkeep{Prove: cli.Verify}}
+	r = &rooms{process: p, config: c, files: c, group: g, lines: lines, metrics: receiver.NewMetrics(versionName()), log: log, upkeep: &operator.Upkeep{Prove: cli.Verify}}
 	r.books, err = r.openLedger()
 	if p.isService() && err != nil && !errors.Is(err, ledger.ErrOtherMode) {
 		err = r.waitForLedger(ctx, err)
@@ -184,6 +191,7 @@ func (p *process) serve(ctx context.Context, c *config.Config, logTo io.Writer, 
 	if err != nil || ctx.Err() != nil {
 		return err
 	}
+	r.metrics.WatchLog(lines.Dropped)
 	r.tend()
 	doors, err := r.open(ctx)
 	if err != nil {
@@ -225,6 +233,7 @@ type rooms struct {
 	*process
 	config  *config.Config
 	group   *receiver.Group
+	lines   *receiver.Lines
 	books   *ledger.Ledger
 	metrics *metrics.Metrics
 	log     *slog.Logger
@@ -608,6 +617,10 @@ func (r *rooms) sentences() []operator.Sentence {
 	}
 	for _, f := range found {
 		list = append(list, operator.Sentence{Name: f.Name, Verdict: f.Verdict, Sentence: f.Sentence, Next: ledger.OrNull(f.Next)})
+	}
+	if n := r.lines.Dropping(); n > 0 {
+		list = append(list, operator.Sentence{Name: "log", Verdict: stripe.Warn, Sentence: fmt.Sprintf("The log is not read fast enough, or cannot be written. Lines dropped since the start: %d.", n),
+			Next: "see whether what reads it works: systemctl status systemd-journald, the disk of the log, or the other end of the pipe"})
 	}
 	if why := r.notReloaded.Load(); why != nil {
 		list = append(list, operator.Sentence{Name: "reload", Verdict: stripe.Warn, Sentence: fmt.Sprintf("The last reload was refused, and the configuration before it is in use: %v", *why),

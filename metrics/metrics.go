@@ -64,6 +64,7 @@ type Metrics struct {
 	lastEvent  atomic.Int64 // Unix milliseconds, 0 while there was none
 	lastBackup atomic.Int64
 	expiry     atomic.Int64
+	dropped    atomic.Pointer[func() uint64] // lines of the log; nil before WatchLog
 }
 
 // New makes the instruments with all their series.
@@ -125,6 +126,8 @@ func New(names Names) *Metrics {
 	build.WithLabelValues(names.Version, runtime.Version()).Set(1)
 	m.registry.MustRegister(m.requests, m.failures, m.events, m.quarantined, m.unlinked, m.duplicates, m.noBackup, m.expired, m.versions, m.duration, m.lag, m.commit,
 		m.commitSize, build, newLastEvent(m), newLastBackup(m), newExpiry(m), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: namespace, Name: "log_lines_dropped_total",
+		Help: "Lines of the log that were dropped because the log was not read, or could not be written."}, m.linesDropped))
 	m.stripe.register(m.registry)
 	return m
 }
@@ -234,6 +237,16 @@ func (m *Metrics) NoBackup() { m.noBackup.Inc() }
 
 // Expired counts bodies that retention deleted.
 func (m *Metrics) Expired(bodies int) { m.expired.Add(float64(bodies)) }
+
+// WatchLog has dropped, which returns how many lines of the log were dropped since the start, asked at each scrape.
+func (m *Metrics) WatchLog(dropped func() uint64) { m.dropped.Store(&dropped) }
+
+func (m *Metrics) linesDropped() float64 {
+	if dropped := m.dropped.Load(); dropped != nil {
+		return float64((*dropped)())
+	}
+	return 0
+}
 
 // moment is a gauge of a time, absent until there was one.
 type moment struct {

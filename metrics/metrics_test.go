@@ -2,6 +2,7 @@ package metrics_test
 
 import (
 	"errors"
+	"fmt"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -62,6 +63,7 @@ func TestEverySeriesExistsFromTheStart(t *testing.T) {
 		`tillhook_ledger_commit_duration_seconds_sum 0`,
 		`tillhook_ledger_commit_events_count 0`,
 		`tillhook_ledger_commit_events_sum 0`,
+		`tillhook_log_lines_dropped_total 0`,
 		`tillhook_quarantined_events_total{reason="thin_event"} 0`,
 		`tillhook_reconcile_recovered_total 0`,
 		`tillhook_signature_failures_total{reason="missing_signature"} 0`,
@@ -200,5 +202,16 @@ func TestPromtoolFindsNothing(t *testing.T) {
 	cmd.Stdin = strings.NewReader(whole)
 	if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
 		t.Errorf("promtool check metrics: %v\n%s", err, out)
+	}
+}
+
+func TestDroppedLinesAreAskedAtEachScrape(t *testing.T) {
+	m := metrics.New(metrics.Names{})
+	dropped := uint64(0)
+	m.WatchLog(func() uint64 { return dropped })
+	for _, dropped = range []uint64{0, 7} {
+		if text, _ := scrape(t, m); !strings.Contains(text, fmt.Sprintf("tillhook_log_lines_dropped_total %d\n", dropped)) {
+			t.Errorf("%d dropped lines are not in a scrape", dropped)
+		}
 	}
 }

@@ -5,58 +5,122 @@ import (
 	"context"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
-// maxLines bounds what waits to be written, in bytes: behind a log that nobody takes, events wait.
-const maxLines = 1 << 20
+const (
+	// maxLines bounds what waits to be written, in bytes.
+	maxLines = 1 << 20
+	// maxWait is how long writing waits for room once the log is not read. After that lines are dropped until it is read again.
+	maxWait = 100 * time.Millisecond
+	// dropsMatter is how long dropped lines are a finding after the last one.
+	dropsMatter = 30 * time.Second
+)
 
-// Lines writes a log. While Run runs, lines that come together are written together, by Run, and whoever logs does not wait
-// for that; before and after, each is written at once. The end of the process takes with it what came in the last moment.
+// Lines writes a log. While Run runs, lines that come together are written together, by Run, and the caller of Write does not
+// wait for that; before and after, each is written at once. A log that is not read loses lines, and never stops the program: once
+// maxLines wait, Write waits for maxWait in total, and then drops what comes until there is room. The end of the process takes
+// with it what came in the last moment.
 type Lines struct {
 	to   io.Writer
-	more chan struct{} // told when something waits
+	more chan struct{} // receives when something waits
 
-	mu      sync.Mutex // guards what follows
-	room    sync.Cond
+	mu      sync.Mutex    // guards what follows
+	room    chan struct{} // closed, and replaced, when there is room again
 	waiting bytes.Buffer
 	running bool
+	stuck   bool   // Write has waited in vain: lines are dropped until there is room
+	lost    uint64 // lines dropped that Run has not reported yet
+
+	dropped  atomic.Uint64 // lines, since the start
+	lastDrop atomic.Int64  // Unix nanoseconds, 0 for none
 }
 
-// NewLines writes to a file, a pipe or whatever else takes a log. Its errors are nobody's: there is no other place to tell them.
+// NewLines writes to a file, a pipe or whatever else takes a log. Its errors are not reported, because there is no other place to
+// report them to; the lines count as dropped.
 func NewLines(to io.Writer) *Lines {
-	l := &Lines{to: to, more: make(chan struct{}, 1)}
-	l.room.L = &l.mu
-	return l
+	return &Lines{to: to, more: make(chan struct{}, 1), room: make(chan struct{})}
 }
 
 // Write takes one line, or several. It never fails.
 func (l *Lines) Write(line []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for l.running && l.waiting.Len() > 0 && l.waiting.Len()+len(line) > maxLines {
-		l.room.Wait()
+	if l.running && l.full(line) && !l.stuck {
+		l.await(line)
 	}
-	if !l.running {
+	switch {
+	case !l.running:
 		_, _ = l.to.Write(line)
-		return len(line), nil
-	}
-	l.waiting.Write(line)
-	select {
-	case l.more <- struct{}{}:
+	case l.full(line):
+		l.stuck = true
+		l.drop(line)
 	default:
+		l.waiting.Write(line)
+		select {
+		case l.more <- struct{}{}:
+		default:
+		}
 	}
 	return len(line), nil
+}
+
+func (l *Lines) full(line []byte) bool {
+	return l.waiting.Len() > 0 && l.waiting.Len()+len(line) > maxLines
+}
+
+// await waits until there is room for a line, for maxWait at most. It releases the lock meanwhile.
+func (l *Lines) await(line []byte) {
+	timeout := time.NewTimer(maxWait)
+	defer timeout.Stop()
+	for l.running && l.full(line) && !l.stuck {
+		room := l.room
+		l.mu.Unlock()
+		late := false
+		select {
+		case <-room:
+		case <-timeout.C:
+			late = true
+		}
+		l.mu.Lock()
+		if late {
+			return
+		}
+	}
+}
+
+// drop counts lines that will not be written.
+func (l *Lines) drop(lines []byte) {
+	n := uint64(max(1, bytes.Count(lines, []byte("\n"))))
+	l.lost += n
+	l.dropped.Add(n)
+	l.lastDrop.Store(time.Now().UnixNano())
+}
+
+// Dropped returns how many lines were dropped since the start.
+func (l *Lines) Dropped() uint64 { return l.dropped.Load() }
+
+// Dropping returns how many lines were dropped since the start, if that goes on or has just ended, and 0 otherwise.
+func (l *Lines) Dropping() uint64 {
+	if last := l.lastDrop.Load(); last == 0 || time.Since(time.Unix(0, last)) > dropsMatter {
+		return 0
+	}
+	return l.dropped.Load()
 }
 
 // endTime is what the last lines of a log get, whatever was slow before.
 const endTime = time.Second
 
-// Start has lines written together until the returned function is called, which sees to the last ones.
-func (l *Lines) Start() (end func()) {
+// Start has lines written together until the returned function is called, which sees to the last ones. report is called with
+// the number of lines that were dropped, once the log is read again.
+func (l *Lines) Start(report func(dropped uint64)) (end func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- l.Run(ctx) }()
+	l.mu.Lock()
+	l.running = true // from now on: Run may begin later
+	l.mu.Unlock()
+	go func() { ended <- l.Run(ctx, report) }()
 	return func() {
 		cancel()
 		select {
@@ -67,29 +131,49 @@ func (l *Lines) Start() (end func()) {
 }
 
 // Run writes what comes until ctx ends, and then what still waits. It runs once.
-func (l *Lines) Run(ctx context.Context) error {
+func (l *Lines) Run(ctx context.Context, report func(dropped uint64)) error {
 	l.mu.Lock()
 	l.running = true
 	l.mu.Unlock()
 	var writing bytes.Buffer
-	for ctx.Err() == nil {
+	failed := false // the last write
+	for {
 		select {
 		case <-l.more:
 		case <-ctx.Done():
-			continue
 		}
 		l.mu.Lock()
+		lost := l.lost
+		if failed { // what is logged about the loss would be lost, too
+			lost = 0
+		}
+		if ctx.Err() != nil && l.waiting.Len() == 0 && lost == 0 {
+			l.running = false
+			l.makeRoom()
+			l.mu.Unlock()
+			return nil
+		}
 		writing, l.waiting = l.waiting, writing
-		l.room.Broadcast()
+		l.lost -= lost
+		l.makeRoom()
 		l.mu.Unlock()
-		_, _ = writing.WriteTo(l.to)
+		if lost > 0 {
+			report(lost) // its line follows what is written now, which is where the lines are missing
+		}
+		// The lock is not held: this may wait for a log that is not read, and Write must not.
+		_, err := writing.WriteTo(l.to)
+		if failed = err != nil; failed {
+			l.mu.Lock()
+			l.drop(writing.Bytes())
+			l.mu.Unlock()
+		}
 		writing.Reset()
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	_, _ = l.waiting.WriteTo(l.to)
-	l.waiting.Reset()
-	l.running = false
-	l.room.Broadcast()
-	return nil
+}
+
+// makeRoom wakes who waits for room. The caller holds the lock.
+func (l *Lines) makeRoom() {
+	l.stuck = false
+	close(l.room)
+	l.room = make(chan struct{})
 }

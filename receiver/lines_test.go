@@ -3,14 +3,22 @@ package receiver_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"tillhook/receiver"
+	"tillhook/receiver/operator"
+	"tillhook/receiver/stripe"
 )
 
 // slowLog takes one write when it is told to.
@@ -38,7 +46,7 @@ func TestLinesAreWrittenTogether(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
-		go func() { ended <- lines.Run(ctx) }()
+		go func() { ended <- lines.Run(ctx, noDrops(t)) }()
 		synctest.Wait()
 		var group sync.WaitGroup
 		for i := range 100 {
@@ -82,33 +90,138 @@ func TestLinesAreWrittenTogether(t *testing.T) {
 	})
 }
 
-// Behind a log that nobody takes, whoever logs waits before it takes all memory.
-func TestLinesAreBounded(t *testing.T) {
+// noDrops fails the test when lines were dropped.
+func noDrops(t *testing.T) func(uint64) {
+	return func(n uint64) { t.Errorf("%d lines were dropped", n) }
+}
+
+// A log that is not read makes writing wait for a tenth of a second in total; then lines are dropped, and counted where they are
+// missing once the log is read again.
+func TestALogThatIsNotRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := &slowLog{take: make(chan struct{})}
 		lines := receiver.NewLines(log)
-		ctx, cancel := context.WithCancel(t.Context())
-		ended := make(chan error, 1)
-		go func() { ended <- lines.Run(ctx) }()
-		synctest.Wait()
-		line, sent := strings.Repeat("x", 1023)+"\n", 0
-		logged := make(chan struct{})
-		go func() {
-			defer close(logged)
-			for range 4096 {
-				fmt.Fprint(lines, line)
-				sent++
-			}
-		}()
-		synctest.Wait()
-		if sent < 1000 || sent > 2100 {
-			t.Errorf("%d kB wait for a log that takes nothing", sent)
+		end := lines.Start(func(n uint64) { fmt.Fprintf(lines, "%d dropped\n", n) })
+		line := strings.Repeat("x", 1023) + "\n"
+		begun := time.Now()
+		const count = 4096
+		var senders sync.WaitGroup
+		for range 8 {
+			senders.Go(func() {
+				for range count / 8 {
+					fmt.Fprint(lines, line)
+				}
+			})
+		}
+		senders.Wait()
+		if took := time.Since(begun); took != 100*time.Millisecond {
+			t.Errorf("writing to a log that is not read took %s", took)
+		}
+		dropped := lines.Dropped()
+		if dropped < count/4 || dropped > count-1000 || lines.Dropping() != dropped {
+			t.Errorf("%d lines were dropped", dropped)
 		}
 		close(log.take)
-		<-logged
-		cancel()
-		if err := <-ended; err != nil || log.Len() != 4096*1024 {
-			t.Errorf("%d bytes were written, %v", log.Len(), err)
+		synctest.Wait()
+		fmt.Fprint(lines, "after\n")
+		time.Sleep(time.Minute)
+		if lines.Dropping() != 0 || lines.Dropped() != dropped {
+			t.Errorf("a minute later %d and %d are told", lines.Dropping(), lines.Dropped())
+		}
+		end()
+		want := strings.Repeat(line, count-int(dropped)) + fmt.Sprintf("%d dropped\n", dropped) + "after\n"
+		if got := log.String(); got != want {
+			t.Errorf("the log has %d bytes, want %d, and ends in %q", len(got), len(want), got[max(0, len(got)-40):])
 		}
 	})
+}
+
+// brokenLog fails while it is broken, as a file on a full disk or a pipe without a reader.
+type brokenLog struct {
+	bytes.Buffer
+	broken bool
+}
+
+func (b *brokenLog) Write(p []byte) (int, error) {
+	if b.broken {
+		return 0, errors.New("no space")
+	}
+	return b.Buffer.Write(p)
+}
+
+// Lines that cannot be written count as dropped, and what is logged about that waits until lines can be written again.
+func TestALogThatCannotBeWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := &brokenLog{broken: true}
+		lines := receiver.NewLines(log)
+		end := lines.Start(func(n uint64) { fmt.Fprintf(lines, "%d dropped\n", n) })
+		for i := range 3 {
+			fmt.Fprintf(lines, "line %d\n", i)
+			synctest.Wait()
+		}
+		log.broken = false
+		fmt.Fprint(lines, "written\n")
+		synctest.Wait()
+		end()
+		if got := log.String(); got != "written\n3 dropped\n" || lines.Dropped() != 3 {
+			t.Errorf("the log is %q, %d were dropped", got, lines.Dropped())
+		}
+		log.broken = true
+		end = lines.Start(noDrops(t))
+		fmt.Fprint(lines, "lost\n")
+		synctest.Wait()
+		end() // it ends though nothing can be written
+	})
+}
+
+// The program takes events, says so and stops in time while nobody reads its log, from its first line on.
+func TestTheProgramAndALogThatIsNotRead(t *testing.T) {
+	t.Parallel()
+	p := build(t)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if err := w.SetWriteDeadline(time.Now().Add(time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	for err == nil { // until the pipe is full
+		_, err = w.Write(bytes.Repeat([]byte("-"), 4096))
+	}
+	socket := filepath.Join(t.TempDir(), "o.sock")
+	p.env = []string{"TILLHOOK_LOG_LEVEL=debug", "TILLHOOK_OPERATOR_SOCKET=" + socket}
+	p.logTo = w
+	p.start(t)
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	// Long words make long lines: what is sent makes twice what may wait.
+	body := bytes.Replace(sample(t, "payment_intent.succeeded"), []byte("evt_3wBTwEKvHadernBlBPBleRA0"), []byte("evt_"+strings.Repeat("x", 250)), 1)
+	var senders sync.WaitGroup
+	for range 8 {
+		senders.Go(func() {
+			client := &http.Client{Transport: &http.Transport{}, Timeout: 5 * time.Second}
+			defer client.CloseIdleConnections()
+			for range 700 {
+				if answer := p.onceSigned(t.Context(), client, body, stripe.Sign(body, secret, time.Now())); answer != "200" {
+					t.Errorf("an event was answered %s", answer)
+					return
+				}
+			}
+		})
+	}
+	senders.Wait()
+	asks := operator.Dial(socket)
+	metrics, err := asks.Get(t.Context(), "/metrics", nil)
+	if err != nil || bytes.Contains(metrics, []byte("\ntillhook_log_lines_dropped_total 0\n")) {
+		t.Errorf("no dropped line was counted, %v", err)
+	}
+	summary, err := asks.Get(t.Context(), "/api/summary", nil)
+	if err != nil || !bytes.Contains(summary, []byte("The log is not read")) {
+		t.Errorf("the health is %s, %v", summary, err)
+	}
+	if status := p.ends(t, syscall.SIGTERM); status != 0 {
+		t.Errorf("it ended with %d", status)
+	}
 }

@@ -33,6 +33,7 @@ type program struct {
 	secure              bool     // its public door speaks TLS
 	cmd                 *exec.Cmd
 	log                 bytes.Buffer // read only while it does not run
+	logTo               *os.File     // where it logs instead, if not nil
 }
 
 // built builds the binary once for all tests.
@@ -81,6 +82,9 @@ func (p *program) start(t *testing.T) {
 	p.cmd.Env = append([]string{"STRIPE_WEBHOOK_SECRET=" + secret, "STRIPE_MODE=test", "TILLHOOK_DATA_DIR=" + p.dir, "TILLHOOK_LISTEN=" + p.public,
 		"TILLHOOK_OPERATOR_LISTEN=off", "TILLHOOK_LOG_LEVEL=warn"}, p.env...)
 	p.cmd.Stderr = &p.log
+	if p.logTo != nil {
+		p.cmd.Stderr = p.logTo
+	}
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
