@@ -40,20 +40,11 @@ var samples embed.FS
 // version is set by the linker for a release: -ldflags "-X main.version=v1.2.3".
 var version string
 
-// heapGrowth is how much the heap may grow before it is collected, in percent of what is in use: that is a few
-// megabytes, and collecting at twice as much, as Go does, would take a tenth of the time under load. GOMEMLIMIT bounds it.
-const heapGrowth = 400
-
 // portRetry is how often the port for metrics is tried again where another program has it.
 const portRetry = 30 * time.Second
 
-// stopAtMost is longer than stopping takes, and shorter than service managers wait.
-const stopAtMost = 12 * time.Second
-
 func main() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(heapGrowth)
-	}
+	receiver.TuneCollector()
 	os.Exit(run("/"))
 }
 
@@ -75,8 +66,8 @@ func run(root string) int {
 		stop(cli.Signaled{Signal: (<-signals).(syscall.Signal)})
 		// A second signal ends the process at once, unless it comes so soon that the first is meant.
 		time.AfterFunc(time.Second, func() { signal.Stop(signals) })
-		// Whatever hangs then, such as an error that is printed to a pipe that is not read, must not keep the process.
-		time.AfterFunc(stopAtMost, func() { os.Exit(1) })
+		// Stopping takes 10 s at most. What hangs then, such as printing an error to a pipe that is not read, must not go on.
+		time.AfterFunc(12*time.Second, func() { os.Exit(1) })
 	}()
 	signal.Ignore(syscall.SIGPIPE) // "| head" is an error of writing, not the end in the middle of something
 	args := os.Args[1:]
@@ -160,6 +151,7 @@ func (p *process) serve(ctx context.Context, c *config.Config, logTo io.Writer, 
 	}
 	p.reload.Store(&reload)
 	defer p.reload.Store(nil)
+	receiver.BoundMemory()
 	lines := receiver.NewLines(logTo)
 	log := c.Logger(lines)
 	if p.journal {
@@ -408,7 +400,7 @@ func (r *rooms) open(ctx context.Context) (doors cli.Doors, err error) {
 		return doors, err
 	}
 	if c.OperatorListen != "" {
-		r.port = &receiver.Port{Address: c.OperatorListen, Handler: private.TCP(), Every: portRetry, Log: r.log}
+		r.port = &receiver.Port{Address: c.OperatorListen, Handler: receiver.Private(private.TCP()), Every: portRetry, Log: r.log}
 		doors.Operator = r.port.Open()
 		r.group.Runs("operator's port", r.port.Run)
 	}
@@ -495,7 +487,7 @@ func (r *rooms) openSocket(private *operator.Operator) (path string, err error) 
 		if err != nil {
 			return "", fmt.Errorf("open the operator's socket: %w", err)
 		}
-		r.group.Serves("operator's socket", receiver.NewDoor(l, private.Socket(), r.log))
+		r.group.Serves("operator's socket", receiver.NewDoor(l, receiver.Private(private.Socket()), r.log))
 		return r.config.OperatorSocket, nil
 	}
 	for _, l := range r.sockets.Operator {
@@ -503,7 +495,7 @@ func (r *rooms) openSocket(private *operator.Operator) (path string, err error) 
 		if l.Addr().Network() == "unix" {
 			handler = private.Socket()
 		}
-		r.group.Serves("operator's socket", receiver.NewDoor(l, handler, r.log))
+		r.group.Serves("operator's socket", receiver.NewDoor(l, receiver.Private(handler), r.log))
 	}
 	return r.sockets.Operator[0].Addr().String(), nil
 }
@@ -608,30 +600,19 @@ func (r *rooms) allow(c *config.Config) error {
 // sentences tell how things stand that the ledger knows nothing of.
 func (r *rooms) sentences() []operator.Sentence {
 	list := r.upkeep.Sentences()
-	found := r.public.Findings()
+	found := slices.Concat(r.public.Findings(), r.lines.Findings())
 	if r.port != nil {
 		found = append(found, r.port.Findings()...)
 	}
 	if r.reconciler != nil {
 		found = append(found, r.reconciler.Findings()...)
 	}
-	for _, f := range found {
-		list = append(list, operator.Sentence{Name: f.Name, Verdict: f.Verdict, Sentence: f.Sentence, Next: ledger.OrNull(f.Next)})
-	}
-	if n := r.lines.Dropping(); n > 0 {
-		list = append(list, operator.Sentence{Name: "log", Verdict: stripe.Warn, Sentence: fmt.Sprintf("The log is not read fast enough, or cannot be written. Lines dropped since the start: %d.", n),
-			Next: "see whether what reads it works: systemctl status systemd-journald, the disk of the log, or the other end of the pipe"})
-	}
 	if why := r.notReloaded.Load(); why != nil {
-		list = append(list, operator.Sentence{Name: "reload", Verdict: stripe.Warn, Sentence: fmt.Sprintf("The last reload was refused, and the configuration before it is in use: %v", *why),
+		found = append(found, stripe.Finding{Name: "reload", Verdict: stripe.Warn, Sentence: fmt.Sprintf("The last reload was refused, and the configuration before it is in use: %v", *why),
 			Next: "correct it and reload again: systemctl reload tillhook, or SIGHUP"})
 	}
-	if r.certificates == nil {
-		return list
+	for _, f := range append(found, r.certificates.Findings()...) {
+		list = append(list, operator.Sentence{Name: f.Name, Verdict: f.Verdict, Sentence: f.Sentence, Next: ledger.OrNull(f.Next)})
 	}
-	s := operator.Sentence{Name: "certificate", Verdict: "ok", Sentence: "The certificate of the public door is in its time."}
-	if trouble := r.certificates.Trouble(); trouble != "" {
-		s.Verdict, s.Sentence, s.Next = "warn", trouble, "see the log; Stripe delivers nothing to an endpoint without a valid certificate"
-	}
-	return append(list, s)
+	return list
 }

@@ -584,8 +584,26 @@ func TestStopWithSlowSenders(t *testing.T) {
 		}
 	}
 	begun := time.Now()
+	unready := make(chan bool, 1)
+	go func() { // while the second sender is waited for
+		for time.Since(begun) < 3*time.Second {
+			resp, err := http.Get("http://" + p.operator + "/readyz")
+			if err != nil {
+				break
+			}
+			if resp.Body.Close() == nil && resp.StatusCode == http.StatusServiceUnavailable {
+				unready <- true
+				return
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		unready <- false
+	}()
 	if err := p.signal(t, syscall.SIGTERM); err != nil {
 		t.Errorf("it ended with %v\n%s", err, &p.log)
+	}
+	if !<-unready {
+		t.Error("/readyz was not 503 while it stopped")
 	}
 	// The longest it may wait for is the body of a delivery, 4 s; what is answered already is not waited for.
 	if took := time.Since(begun); took > 6*time.Second {

@@ -20,6 +20,8 @@ import (
 
 	"golang.org/x/crypto/acme"
 	"golang.org/x/crypto/acme/autocert"
+
+	"tillhook/receiver/stripe"
 )
 
 // Certificates are those of the public door. They come from outside (Use), or are got and renewed by ACME (Run).
@@ -221,6 +223,18 @@ func (c *Certificates) Trouble() string {
 		}
 	}
 	return c.trouble
+}
+
+// Findings say whether the certificates are in their time. c may be nil, for a public door without TLS: nothing is found then.
+func (c *Certificates) Findings() []stripe.Finding {
+	if c == nil {
+		return nil
+	}
+	f := stripe.Finding{Name: "certificate", Verdict: stripe.OK, Sentence: "The certificate of the public door is in its time."}
+	if trouble := c.Trouble(); trouble != "" {
+		f.Verdict, f.Sentence, f.Next = stripe.Warn, trouble, "see the log; Stripe delivers nothing to an endpoint without a valid certificate"
+	}
+	return []stripe.Finding{f}
 }
 
 func of(name string) string {

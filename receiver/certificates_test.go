@@ -81,6 +81,17 @@ func TestACertificateFromFiles(t *testing.T) {
 	}
 	client.CloseIdleConnections()
 
+	plain, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer plain.Close()
+	if _, err := io.WriteString(plain, "GET / HTTP/1.1\r\nHost: hooks\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := io.ReadAll(plain); !strings.Contains(string(text), "400 Bad Request") || !strings.Contains(string(text), "Use https.") {
+		t.Errorf("without TLS %q was answered, %v", text, err)
+	}
 	if old, err := tls.Dial("tcp", address, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}); err == nil {
 		t.Error("TLS 1.1 was spoken", old.Close())
 	}

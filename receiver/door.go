@@ -1,7 +1,6 @@
 package receiver
 
 import (
-	"container/list"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -10,26 +9,18 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/net/netutil"
 )
 
 const (
 	headerTimeout = 4 * time.Second
 	writeTimeout  = 6 * time.Second // from the header on, so longer than any answer takes
 	idleTimeout   = 75 * time.Second
-	// maxHeader takes a signature header with a thousand signatures in it, and no more.
-	maxHeader = 64 << 10
-	// maxConnections are served at once; further ones wait to be accepted.
-	maxConnections = 8192
-	// crowded is from how many on a connection is not kept alive, and the one that was idle for
-	// longest makes room for a new one.
-	crowded = maxConnections * 3 / 4
-	// followed is from how many on each connection is followed from request to request.
-	followed = crowded / 2
+	// maxHeader takes a signature header with two hundred signatures in it.
+	maxHeader = 16 << 10
+	// slop is what net/http adds to the limit of a header. http.Server, MaxHeaderBytes
+	slop = 4 << 10
 	// drainTime is how long a door that closes waits for the next request on connections that are kept
 	// alive, so that it is answered, with word that it was the last.
 	drainTime = 300 * time.Millisecond
@@ -37,92 +28,30 @@ const (
 
 // Door is a listening server with its limits. Make it with [NewDoor], run Serve, end it with Shutdown.
 type Door struct {
-	server   http.Server
-	listener net.Listener
-	closing  atomic.Bool
-	served   chan struct{} // closed when Serve has returned
-	log      *slog.Logger
-	open     connections
-}
-
-// connections are those of a door, by what they are doing.
-type connections struct {
-	few atomic.Bool // none is fresh or known to be idle, and there are not enough to be followed
-
-	mu    sync.Mutex // guards what follows
-	count int
-	fresh map[net.Conn]struct{}      // nothing of a request was read
-	idle  map[net.Conn]*list.Element // between two requests
-	order list.List                  // the idle ones, the longest idle first
-}
-
-// note follows a connection from state to state, and returns one to close where it gets crowded. While there are few,
-// a request costs nothing here.
-func (c *connections) note(conn net.Conn, state http.ConnState) (evicted net.Conn) {
-	if (state == http.StateActive || state == http.StateIdle) && c.few.Load() {
-		return nil
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	defer func() { c.few.Store(c.count < followed && len(c.fresh) == 0 && len(c.idle) == 0) }()
-	delete(c.fresh, conn)
-	if e, ok := c.idle[conn]; ok {
-		c.order.Remove(e)
-		delete(c.idle, conn)
-	}
-	switch state {
-	case http.StateNew:
-		c.count++
-		c.fresh[conn] = struct{}{}
-		if front := c.order.Front(); front != nil && c.count > crowded {
-			evicted = c.order.Remove(front).(net.Conn)
-			delete(c.idle, evicted)
-		}
-	case http.StateIdle:
-		if c.count >= followed {
-			c.idle[conn] = c.order.PushBack(conn)
-		}
-	case http.StateClosed, http.StateHijacked:
-		c.count--
-	}
-	return evicted
-}
-
-// crowded tells that connections are better not kept.
-func (c *connections) crowded() bool { return !c.few.Load() && c.len() > crowded }
-
-func (c *connections) len() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.count
-}
-
-// closeFresh closes those that have not said anything.
-func (c *connections) closeFresh() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for conn := range c.fresh {
-		_ = conn.Close() // the server notices
-	}
+	server  http.Server
+	gate    *gate
+	closing atomic.Bool
+	served  chan struct{} // closed when Serve has returned
+	log     *slog.Logger
+	open    *connections
 }
 
 // NewDoor puts a handler behind a listener, which the door then owns.
 func NewDoor(l net.Listener, h http.Handler, log *slog.Logger) *Door {
-	d := &Door{listener: netutil.LimitListener(l, maxConnections), served: make(chan struct{}), log: log,
-		open: connections{fresh: map[net.Conn]struct{}{}, idle: map[net.Conn]*list.Element{}}}
+	open := newConnections()
+	d := &Door{gate: &gate{Listener: l, all: open}, served: make(chan struct{}), log: log, open: open}
 	d.server = http.Server{
 		Handler:                      http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h.ServeHTTP(&lastWord{ResponseWriter: w, door: d}, r) }),
 		ReadHeaderTimeout:            headerTimeout,
 		ReadTimeout:                  headerTimeout + bodyTimeout, // also of a body that nobody reads
 		WriteTimeout:                 writeTimeout,
 		IdleTimeout:                  idleTimeout,
-		MaxHeaderBytes:               maxHeader,
+		MaxHeaderBytes:               maxHeader - slop,
 		ErrorLog:                     slog.NewLogLogger(serverLog{log.Handler()}, slog.LevelDebug),
 		DisableGeneralOptionsHandler: true, // "OPTIONS *" is refused like anything else
-		ConnState: func(conn net.Conn, state http.ConnState) {
-			if evicted := d.open.note(conn, state); evicted != nil {
-				_ = evicted.Close() // the server notices
-			}
+		ConnState:                    func(c net.Conn, state http.ConnState) { c.(*connection).note(state) },
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, connectionKey{}, c)
 		},
 	}
 	return d
@@ -173,16 +102,16 @@ func (h serverLog) Handle(ctx context.Context, r slog.Record) error {
 }
 
 // Secure has the door speak TLS. It is called before Serve.
-func (d *Door) Secure(c *tls.Config) { d.listener = tls.NewListener(d.listener, c) }
+func (d *Door) Secure(c *tls.Config) { d.gate.secure = c }
 
 // Address is where the door listens.
-func (d *Door) Address() net.Addr { return d.listener.Addr() }
+func (d *Door) Address() net.Addr { return d.gate.Addr() }
 
 // Serve takes connections until Shutdown, and then returns nil at once: Shutdown waits for the
 // answers. It is called once.
 func (d *Door) Serve() error {
 	defer close(d.served)
-	if err := d.server.Serve(d.listener); !errors.Is(err, http.ErrServerClosed) && !d.closing.Load() {
+	if err := d.server.Serve(d.gate); !errors.Is(err, http.ErrServerClosed) && !d.closing.Load() {
 		return err
 	}
 	return nil
@@ -193,13 +122,13 @@ func (d *Door) Serve() error {
 // read what they are told, because every answer is given in less time.
 func (d *Door) Shutdown(ctx context.Context) error {
 	d.closing.Store(true)
-	if err := d.listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+	if err := d.gate.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 		return errors.Join(fmt.Errorf("stop accepting: %w", err), d.server.Close())
 	}
 	<-d.served
 	// net/http closes idle connections at once, together with what is on its way in them. Busy ones
 	// get a moment to bring their next request.
-	for end := time.Now().Add(drainTime); d.open.len() > 0 && time.Now().Before(end); {
+	for end := time.Now().Add(drainTime); d.open.open.Load() > 0 && time.Now().Before(end); {
 		time.Sleep(5 * time.Millisecond)
 	}
 	d.open.closeFresh()

@@ -1,6 +1,7 @@
 package receiver
 
 import (
+	"net"
 	"net/http"
 	"net/netip"
 	"time"
@@ -19,3 +20,25 @@ func Caller(remote string, forwarded []string, trusted []netip.Prefix) string {
 
 // LookEvery sets how often a certificate's files are looked at.
 func (c *Certificates) LookEvery(pause time.Duration) { c.look = pause }
+
+// MaxUnverified and MaxClosing are maxUnverified and maxClosing.
+const (
+	MaxUnverified = maxUnverified
+	MaxClosing    = maxClosing
+)
+
+// Gate is the listener of a door.
+func Gate(l net.Listener) net.Listener { return &gate{Listener: l, all: newConnections()} }
+
+// Verify has a connection that a gate admitted count as verified.
+func Verify(c net.Conn) { c.(*connection).verify() }
+
+// BodiesHold is what bodies that are not answered yet hold, and how much that may be.
+func (r *Receiver) BodiesHold() (used, limit int64) {
+	r.memory.mu.Lock()
+	defer r.memory.mu.Unlock()
+	return r.memory.used, r.memory.limit
+}
+
+// GroupMemory is groupMemory.
+func GroupMemory(self, root string) int64 { return groupMemory(self, root) }

@@ -3,10 +3,13 @@ package receiver
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"tillhook/receiver/stripe"
 )
 
 const (
@@ -26,12 +29,12 @@ type Lines struct {
 	to   io.Writer
 	more chan struct{} // receives when something waits
 
-	mu      sync.Mutex    // guards what follows
-	room    chan struct{} // closed, and replaced, when there is room again
-	waiting bytes.Buffer
-	running bool
-	stuck   bool   // Write has waited in vain: lines are dropped until there is room
-	lost    uint64 // lines dropped that Run has not reported yet
+	mu        sync.Mutex    // guards what follows
+	room      chan struct{} // closed, and replaced, when there is room again
+	waiting   bytes.Buffer
+	running   bool
+	fullSince time.Time // when Write began to wait for room; zero while there is room
+	lost      uint64    // lines dropped that Run has not reported yet
 
 	dropped  atomic.Uint64 // lines, since the start
 	lastDrop atomic.Int64  // Unix nanoseconds, 0 for none
@@ -47,14 +50,13 @@ func NewLines(to io.Writer) *Lines {
 func (l *Lines) Write(line []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.running && l.full(line) && !l.stuck {
+	if l.running && l.full(line) {
 		l.await(line)
 	}
 	switch {
 	case !l.running:
 		_, _ = l.to.Write(line)
 	case l.full(line):
-		l.stuck = true
 		l.drop(line)
 	default:
 		l.waiting.Write(line)
@@ -70,23 +72,23 @@ func (l *Lines) full(line []byte) bool {
 	return l.waiting.Len() > 0 && l.waiting.Len()+len(line) > maxLines
 }
 
-// await waits until there is room for a line, for maxWait at most. It releases the lock meanwhile.
+// await waits until there is room for a line, or maxWait is over since there was none. It releases the lock meanwhile.
 func (l *Lines) await(line []byte) {
-	timeout := time.NewTimer(maxWait)
-	defer timeout.Stop()
-	for l.running && l.full(line) && !l.stuck {
-		room := l.room
-		l.mu.Unlock()
-		late := false
-		select {
-		case <-room:
-		case <-timeout.C:
-			late = true
-		}
-		l.mu.Lock()
-		if late {
+	if l.fullSince.IsZero() {
+		l.fullSince = time.Now()
+	}
+	for l.running && l.full(line) {
+		wait := maxWait - time.Since(l.fullSince)
+		if wait <= 0 {
 			return
 		}
+		room := l.room
+		l.mu.Unlock()
+		select {
+		case <-room:
+		case <-time.After(wait):
+		}
+		l.mu.Lock()
 	}
 }
 
@@ -101,12 +103,14 @@ func (l *Lines) drop(lines []byte) {
 // Dropped returns how many lines were dropped since the start.
 func (l *Lines) Dropped() uint64 { return l.dropped.Load() }
 
-// Dropping returns how many lines were dropped since the start, if that goes on or has just ended, and 0 otherwise.
-func (l *Lines) Dropping() uint64 {
+// Findings say that lines are dropped, if that goes on or has just ended.
+func (l *Lines) Findings() []stripe.Finding {
 	if last := l.lastDrop.Load(); last == 0 || time.Since(time.Unix(0, last)) > dropsMatter {
-		return 0
+		return nil
 	}
-	return l.dropped.Load()
+	return []stripe.Finding{{Name: "log", Verdict: stripe.Warn,
+		Sentence: fmt.Sprintf("The log is not read fast enough, or cannot be written. Lines dropped since the start: %d.", l.Dropped()),
+		Next:     "see whether what reads it works: systemctl status systemd-journald, the disk of the log, or the other end of the pipe"}}
 }
 
 // endTime is what the last lines of a log get, whatever was slow before.
@@ -173,7 +177,7 @@ func (l *Lines) Run(ctx context.Context, report func(dropped uint64)) error {
 
 // makeRoom wakes who waits for room. The caller holds the lock.
 func (l *Lines) makeRoom() {
-	l.stuck = false
+	l.fullSince = time.Time{}
 	close(l.room)
 	l.room = make(chan struct{})
 }

@@ -61,7 +61,7 @@ type Options struct {
 // Receiver answers requests on the public door. It holds no goroutine.
 type Receiver struct {
 	Options
-	memory    budget
+	memory    *budget
 	rejects   throttle // of the log
 	causes    throttle // likewise, of what is refused
 	diagnosis *diagnosis
@@ -81,7 +81,7 @@ func New(o Options) (*Receiver, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Receiver{Options: o, memory: budget{limit: bodyMemory}, rejects: throttle{every: 10 * time.Second}, causes: throttle{every: causeEvery}, diagnosis: newDiagnosis(o.Now())}, nil
+	return &Receiver{Options: o, memory: newBudget(o.MaxBody), rejects: throttle{every: 10 * time.Second}, causes: throttle{every: causeEvery}, diagnosis: newDiagnosis(o.Now())}, nil
 }
 
 // answer is what a request is told, and how it is counted.
@@ -210,6 +210,7 @@ func (r *Receiver) handle(w http.ResponseWriter, req *http.Request, start time.T
 	if nonce := stripe.ProbeNonce(body); nonce != "" && r.probes.take(nonce, now) {
 		return answer{status: http.StatusOK, outcome: Probed, result: &result{status: Probed, sum: sha256.Sum256(body)}}
 	}
+	verified(req)
 	r.diagnosis.verified.Add(1)
 	r.diagnosis.last.Store(now.Unix())
 	r.Metrics.Seen(now)

@@ -163,6 +163,7 @@ func TestNothingHangs(t *testing.T) {
 	s := openShop(t, false)
 	body := sample(t, "payment_intent.succeeded")
 	head := "POST " + hook + " HTTP/1.1\r\nHost: shop\r\nStripe-Signature: " + stripe.Sign(body, secret, s.now) + "\r\n"
+	lines := append(bytes.Clone(body), bytes.Repeat([]byte("\n"), 500)...)
 	for _, c := range []struct{ what, send, want string }{
 		{"a body that does not come", head + fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(body), body[:100]), "HTTP/1.1 408 Request Timeout"},
 		{"chunks that stop", head + "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", "HTTP/1.1 408 Request Timeout"},
@@ -170,6 +171,11 @@ func TestNothingHangs(t *testing.T) {
 		{"a header that does not end", "POST " + hook + " HTTP/1.1\r\nHost: sho", ""},
 		{"nothing for a path nobody has", "POST /nowhere HTTP/1.1\r\nHost: shop\r\nContent-Length: 10\r\n\r\n", "HTTP/1.1 404 Not Found"},
 		{"a huge header", "POST " + hook + " HTTP/1.1\r\nHost: shop\r\nX: " + strings.Repeat("x", 1<<17) + "\r\n\r\n", "HTTP/1.1 431 Request Header Fields Too Large"},
+		{"a header over 16 KiB", "POST " + hook + " HTTP/1.1\r\nHost: shop\r\nX: " + strings.Repeat("x", 16<<10) + "\r\n\r\n", "HTTP/1.1 431 Request Header Fields Too Large"},
+		{"a header of many lines", "GET /healthz HTTP/1.1\r\nHost: shop\r\n" + strings.Repeat("x:\r\n", 127) + "\r\n", "HTTP/1.1 400 Bad Request"},
+		{"a header of not so many", "GET /healthz HTTP/1.1\r\nHost: shop\r\n" + strings.Repeat("x:\r\n", 126) + "\r\n", "HTTP/1.1 200 OK"},
+		{"a large header", head + "X: " + strings.Repeat("x", 15<<10) + fmt.Sprintf("\r\nContent-Length: %d\r\n\r\n%s", len(body), body), "HTTP/1.1 200 OK"},
+		{"a body of many lines", strings.Replace(head, stripe.Sign(body, secret, s.now), stripe.Sign(lines, secret, s.now), 1) + fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(lines), lines), "HTTP/1.1 200 OK"},
 		{"HTTP/1.0", strings.Replace(head, "HTTP/1.1", "HTTP/1.0", 1) + fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(body), body), "HTTP/1.0 200 OK"},
 		{"options of nothing", "OPTIONS * HTTP/1.1\r\nHost: shop\r\n\r\n", "HTTP/1.1 404 Not Found"},
 		{"liveness with a body that does not come", "GET /healthz HTTP/1.1\r\nHost: shop\r\nContent-Length: 9\r\n\r\n", "HTTP/1.1 200 OK"},
