@@ -176,9 +176,13 @@ func (p *process) serve(ctx context.Context, c *config.Config, logTo io.Writer, 
 	}()
 
 	r = &rooms{process: p, config: c, files: c, group: g, lines: lines, metrics: receiver.NewMetrics(versionName()), log: log, upkeep: &operator.Upkeep{Prove: cli.Verify}}
-	r.books, err = r.openLedger()
-	if p.isService() && err != nil && !errors.Is(err, ledger.ErrOtherMode) {
+	r.books, err = r.openLedger(ctx)
+	if p.isService() && err != nil && ctx.Err() == nil && !errors.Is(err, ledger.ErrOtherMode) {
 		err = r.waitForLedger(ctx, err)
+	}
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		log.Info("stopped while the ledger was brought up to date; the old file is unchanged, and the next start begins again", "error", err)
+		return nil
 	}
 	if err != nil || ctx.Err() != nil {
 		return err
@@ -244,7 +248,7 @@ type rooms struct {
 }
 
 // openLedger opens the ledger and starts its committer.
-func (r *rooms) openLedger() (*ledger.Ledger, error) {
+func (r *rooms) openLedger(ctx context.Context) (*ledger.Ledger, error) {
 	m, log := r.metrics, r.log
 	options := ledgerOptions(r.config)
 	options.Observe = receiver.Observer(m, log)
@@ -253,9 +257,12 @@ func (r *rooms) openLedger() (*ledger.Ledger, error) {
 		log.Info("bodies older than TILLHOOK_RETENTION were deleted", "bodies", bodies)
 	}
 	options.Released = func(e *ledger.Event, res ledger.Result) { m.Event(e.Type, string(res.Status), "", -1) }
-	books, err := ledger.Open(options)
+	books, err := ledger.OpenContext(ctx, options)
 	if err != nil {
 		return nil, err
+	}
+	if books.Created {
+		log.Info("there was no ledger: an empty one was made", "path", books.Path())
 	}
 	if done := books.Migrated; done != nil {
 		log.Info("the ledger was brought up to date", "from_schema", done.Schema, "events", done.Events, "payments", done.Payments,
@@ -291,7 +298,7 @@ func (p *process) isService() bool { return systemd.Managed() && len(p.sockets.A
 func (r *rooms) waitForLedger(ctx context.Context, failed error) error {
 	w := &receiver.Waiting{Public: slices.Concat(r.sockets.Public, r.sockets.Challenges), Operator: r.sockets.Operator, Listen: r.config.OperatorListen,
 		Path: ledger.Path(r.config.DataDir), Log: r.log, Open: func() (err error) {
-			r.books, err = r.openLedger()
+			r.books, err = r.openLedger(ctx)
 			return err
 		}}
 	w.Failed(failed)

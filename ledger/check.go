@@ -50,9 +50,8 @@ func (l *Ledger) Check() error {
 // Verify proves a file that nobody writes to: a copy, or the ledger of a receiver that does not run ([ErrHeld]). The
 // proof tells how far it got even where there is an error. Damage can end the process: bbolt follows pages blindly.
 func Verify(path string) (*Proof, error) {
-	there, err := exists(path)
-	if err != nil || !there {
-		return nil, errors.Join(err, fmt.Errorf("%w: there is no file %s", ErrNotFound, path))
+	if err := mustExist(path, "there is no file"); err != nil {
+		return nil, err
 	}
 	if err := lieStill(path); errors.Is(err, ErrHeld) {
 		return nil, err

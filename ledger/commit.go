@@ -75,11 +75,13 @@ func (p *pending) answer(err error) {
 type failure struct {
 	err   error
 	final bool // nothing will change before the file is opened again
+	// unreadable reports that the file does not hold what bbolt takes it to hold: reading it can end the process.
+	unreadable bool
 }
 
 // Run commits what Append brings until ctx ends, then what is still waiting, and returns. It returns
 // earlier, with an error, if the file must be opened again before it can be written. It may run once.
-func (l *Ledger) Run(ctx context.Context) error {
+func (l *Ledger) Run(ctx context.Context) (err error) {
 	if l.readOnly {
 		return ErrReadOnly
 	}
@@ -87,8 +89,20 @@ func (l *Ledger) Run(ctx context.Context) error {
 		return errors.New("the ledger's committer was started twice")
 	}
 	defer close(l.stopped)
+	defer func() {
+		if fault := l.leaveFile(); fault != nil && errors.As(err, new(*FileFault)) {
+			err = fault // what is known of it by now
+		} else {
+			err = errors.Join(err, fault)
+		}
+	}()
+	ticker := time.NewTicker(lookEvery)
+	defer ticker.Stop()
 	for {
-		batch, stopping := l.gather(ctx)
+		batch, stopping := l.gather(ctx, ticker.C)
+		if l.failure.Load() == nil {
+			l.inPlace(len(batch) == 0) // else it refuses the batch
+		}
 		batch = l.answerKnown(batch)
 		if len(batch) > 0 || l.flushDue() || stopping && l.hasRepeats() {
 			l.commit(batch)
@@ -108,8 +122,9 @@ func (l *Ledger) Run(ctx context.Context) error {
 	}
 }
 
-// gather waits for the next reason to commit: an event, repeats that waited long enough, the end.
-func (l *Ledger) gather(ctx context.Context) (batch []*pending, stopping bool) {
+// gather waits for the next reason to commit or to look at the file: an event, repeats that waited long enough, the end, a
+// tick of look.
+func (l *Ledger) gather(ctx context.Context, look <-chan time.Time) (batch []*pending, stopping bool) {
 	var flush, probe <-chan time.Time
 	switch f := l.failure.Load(); {
 	case f != nil && f.final:
@@ -135,6 +150,10 @@ func (l *Ledger) gather(ctx context.Context) (batch []*pending, stopping bool) {
 				return l.drain(nil), false
 			}
 		case <-l.round:
+		case <-look:
+			if l.failure.Load() == nil {
+				return nil, false
+			}
 		case <-flush:
 			return l.drain(nil), false
 		case <-probe:
@@ -202,6 +221,9 @@ func (l *Ledger) commit(batch []*pending) {
 	l.began.Store(start.UnixNano())
 	repeats := l.someRepeats()
 	b, err := l.write(batch, repeats, 0)
+	if err == nil {
+		err = l.stillInPlace()
+	}
 	l.began.Store(0)
 	if err != nil {
 		l.fail(err, b, repeats)
@@ -262,6 +284,9 @@ func (l *Ledger) tryToWrite(batch []*pending, repeats map[uint64]uint64, settle 
 		return nil, fmt.Errorf("begin: %w", err)
 	}
 	defer tx.Rollback() // a committed transaction is closed; a failed commit may have left it open
+	if err := l.ours(uint64(tx.ID()) - 1); err != nil {
+		return nil, err
+	}
 	l.fresh.begin(uint64(tx.ID()))
 	b = &booking{tx: &txn{Tx: tx, fresh: &l.fresh}, txID: uint64(tx.ID()), last: l.durableSeq.Load(), counts: *l.counts.Load(), livemode: l.livemode, bodies: l.bodies}
 	if err := b.fill(batch, repeats, settle); err != nil {

@@ -7,12 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
 
 	bolt "go.etcd.io/bbolt"
+	"golang.org/x/sys/unix"
 )
 
 // CopyTo writes the ledger as it is at one moment, a whole file that opens by itself. It reads in one transaction, in
@@ -75,8 +75,8 @@ func (l *Ledger) Spool(fill func(w io.Writer) error) (_ *os.File, err error) {
 // Save writes a copy of a ledger to a new file of mode 0600: under another name first, synced, looked at, and checked by check
 // where that is not nil. It never replaces a file.
 func Save(path string, fill func(w io.Writer) error, check func(made string) error) (err error) {
-	if there, err := exists(path); err != nil || there {
-		return errors.Join(err, fmt.Errorf("%s is there already: name another file, or move it away", path))
+	if err := mustNotExist(path); err != nil {
+		return err
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".new-*")
 	if err != nil {
@@ -105,15 +105,22 @@ func Save(path string, fill func(w io.Writer) error, check func(made string) err
 	return syncDir(filepath.Dir(path))
 }
 
-// place gives a file its name. A link does not replace another file, as a rename does; where the file system has
-// no links, there is a moment in which it could.
+// place gives a file its name and never replaces another file: by a hard link, or on a file system that has none by a
+// rename that refuses to replace. Where the file system has neither, there is a moment in which place could.
 func place(made, path string) error {
 	err := os.Link(made, path)
 	if !errors.Is(err, errors.ErrUnsupported) && !errors.Is(err, syscall.EPERM) {
 		return err
 	}
-	if there, err := exists(path); err != nil || there {
-		return errors.Join(err, fs.ErrExist)
+	err = unix.Renameat2(unix.AT_FDCWD, made, unix.AT_FDCWD, path, unix.RENAME_NOREPLACE)
+	switch {
+	case errors.Is(err, syscall.EEXIST):
+		return &taken{path}
+	case err == nil || !errors.Is(err, errors.ErrUnsupported) && !errors.Is(err, syscall.EINVAL):
+		return err
+	}
+	if err := mustNotExist(path); err != nil {
+		return err
 	}
 	return os.Rename(made, path)
 }

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -166,6 +167,9 @@ func (l *Ledger) answerKnown(batch []*pending) []*pending {
 	var left []*pending
 	looked := 0
 	err := l.viewFile(func(file *bolt.Tx) error {
+		if err := l.ours(uint64(file.ID())); err != nil {
+			return err
+		}
 		tx := &txn{Tx: file, fresh: &l.fresh}
 		for _, p := range batch {
 			looked++
@@ -221,6 +225,8 @@ func (l *Ledger) known(tx *txn, p *pending) (known bool, err error) {
 type Health struct {
 	LastCommit time.Time // zero if there was none since Open
 	Err        error     // why the last commit failed, or that the one under way hangs; nil while writing works
+	// Fault is what happened to the file, where that is why; it is in Err, too.
+	Fault *FileFault
 }
 
 // hangs is how long a commit may take before the ledger counts as unavailable: soon nobody waits for it any more.
@@ -239,6 +245,7 @@ func (l *Ledger) Health() Health {
 	}
 	if f := l.failure.Load(); f != nil {
 		h.Err = f.err
+		errors.As(f.err, &h.Fault)
 	}
 	return h
 }

@@ -23,6 +23,17 @@ func (l *Ledger) SmallGenerations(entries int) { l.fresh.limit = entries }
 // Fresh is how many entries are not in their places, and how many records tell of them. Run must have ended.
 func (l *Ledger) Fresh() (entries, records int) { return l.fresh.size(), l.fresh.records }
 
+// Write is a commit of one value, during which something else happens.
+func (l *Ledger) Write(ctx context.Context, during func() error) error {
+	return l.do(ctx, func(b *booking) error {
+		b.writing = true
+		return errors.Join(put(b.tx, bucketMeta, metaDecoder, []byte("one")), during())
+	})
+}
+
+// LookAtFile is what the committer does before each batch. Run must not be running.
+func (l *Ledger) LookAtFile() bool { return l.inPlace(false) }
+
 // MendAfter is a commit that failed, and one try to mend. Run must have ended.
 func (l *Ledger) MendAfter(err error) error {
 	l.fresh.wary = false

@@ -104,3 +104,35 @@ func exists(path string) (bool, error) {
 	}
 	return err == nil, err
 }
+
+// mustExist returns [ErrNotFound] if there is nothing under a name, in the words given, or why that cannot be seen.
+func mustExist(path, none string) error {
+	there, err := exists(path)
+	switch {
+	case err != nil:
+		return fmt.Errorf("look for %s: %w", path, err)
+	case !there:
+		return fmt.Errorf("%w: %s %s", ErrNotFound, none, path)
+	}
+	return nil
+}
+
+// mustNotExist returns an [fs.ErrExist] if there is something under a name, or why that cannot be seen.
+func mustNotExist(path string) error {
+	there, err := exists(path)
+	switch {
+	case err != nil:
+		return fmt.Errorf("look whether there is a file %s: %w", path, err)
+	case there:
+		return &taken{path}
+	}
+	return nil
+}
+
+// taken is the error about a name that another file has. It is an [fs.ErrExist].
+type taken struct{ path string }
+
+func (t *taken) Error() string {
+	return t.path + " is there already: name another file, or move it away"
+}
+func (t *taken) Unwrap() error { return fs.ErrExist }

@@ -38,13 +38,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -59,6 +57,8 @@ var (
 	ErrHeld = errors.New("the ledger is held by another process")
 	// ErrOtherMode: the ledger was bound to the other mode by its first start.
 	ErrOtherMode = errors.New("the ledger belongs to the other mode")
+	// ErrMissing: a receiver lost the ledger while it ran, and an empty one must not take its place unasked.
+	ErrMissing = errors.New("the ledger is missing")
 	// ErrSchema: the file was written by a newer version, or is no ledger at all.
 	ErrSchema = errors.New("the file is not a ledger this version can read")
 )
@@ -126,11 +126,15 @@ type Commit struct {
 type Ledger struct {
 	// Migrated tells what Open did to bring an older file up to date; nil if it was.
 	Migrated *Rebuilt
+	// Created reports that there was no ledger, and that Open made an empty one.
+	Created bool
 
 	opts     Options
 	path     string
 	db       *bolt.DB
+	folder   *os.File // holds the data folder's lock; nil for a reader, and where folders cannot be locked
 	file     *os.File // the handle bbolt writes through, for making the file trustworthy after a failed commit
+	pageSize int64    // asking bbolt for it later reads the file, which may have been cut short
 	livemode bool
 	readOnly bool
 	bodies   *bodyCodec
@@ -140,6 +144,9 @@ type Ledger struct {
 	versions    atomic.Pointer[[]version]
 	together    atomic.Pointer[together]
 	unsettled   unsettled // what a failed commit left; the committer's own
+	size        int64     // of the file before the batch under way; the committer's own
+	spoiled     fileState // what became of the file's contents while it was open; the committer's own
+	rescue      rescue    // the committer's own
 	flushAt     time.Time // when counted repeats are to be written; zero if none wait; the committer's own
 	queue       chan *pending
 	queuedBytes atomic.Int64
@@ -161,19 +168,32 @@ type Ledger struct {
 	repeats map[uint64]uint64 // deliveries of known events not yet written to their rows
 }
 
-// Open opens the ledger in opts.Dir for writing, making it where there is none. It returns
-// [ErrHeld] if another process holds the file's lock for longer than an instant. Nothing is written until
-// [Ledger.Run] runs. The caller closes it.
-func Open(opts Options) (*Ledger, error) {
-	path := filepath.Join(opts.Dir, fileName)
-	if err := makeDir(opts.Dir); err != nil {
-		return nil, fmt.Errorf("make the data folder: %w", err)
+// Open is [OpenContext] without an end.
+func Open(opts Options) (*Ledger, error) { return OpenContext(context.Background(), opts) }
+
+// OpenContext opens the ledger in opts.Dir for writing and makes an empty one if there is none. It returns
+// [ErrHeld] if another process holds the lock of the folder or of the file for longer than an instant, and
+// [ErrMissing] if a receiver lost the ledger of that folder. Nothing is written until [Ledger.Run] runs, except that a
+// file of an older schema is rewritten; ctx ends that and leaves the old file as it is. The caller closes the ledger.
+func OpenContext(ctx context.Context, opts Options) (_ *Ledger, err error) {
+	folder, err := lockFolder(opts.Dir)
+	if err != nil {
+		return nil, err
 	}
+	defer func() {
+		if err != nil {
+			unlockFolder(folder)
+		}
+	}()
+	path := filepath.Join(opts.Dir, fileName)
 	there, err := exists(path)
 	if err != nil {
 		return nil, fmt.Errorf("look for the ledger: %w", err)
 	}
 	if !there {
+		if err := refuseIfMissing(path); err != nil {
+			return nil, err
+		}
 		if err := create(opts.Dir, opts.Livemode); err != nil {
 			return nil, err
 		}
@@ -181,18 +201,18 @@ func Open(opts Options) (*Ledger, error) {
 	l, err := open(path, false)
 	var migrated *Rebuilt
 	if errors.Is(err, errOlder) && opts.Decode != nil {
-		if migrated, err = Rebuild(context.Background(), opts, true); err == nil {
+		if migrated, err = rebuildLocked(ctx, opts, true); err == nil {
 			l, err = open(path, false)
 		}
 	}
 	if err != nil {
 		return nil, err
 	}
-	l.opts, l.Migrated = opts, migrated
+	l.opts, l.Migrated, l.Created, l.folder = opts, migrated, !there, folder
 	if l.livemode != opts.Livemode {
 		return nil, errors.Join(otherMode(path, l.livemode), l.Close())
 	}
-	removeLeftovers(opts.Dir)
+	clearMissing(path)
 	return l, nil
 }
 
@@ -277,7 +297,7 @@ func (l *Ledger) openDB() error {
 	case err != nil:
 		return fmt.Errorf("open %s: %w", l.path, err)
 	}
-	l.db = db
+	l.db, l.pageSize = db, int64(db.Info().PageSize)
 	return nil
 }
 
@@ -313,104 +333,6 @@ func open(path string, readOnly bool) (_ *Ledger, err error) {
 		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), l.Close())
 	}
 	return l, nil
-}
-
-// newPattern names a ledger that is being made.
-const newPattern = fileName + ".new-*"
-
-// makeEmpty makes a whole, empty ledger under a name of its own.
-func makeEmpty(dir string, livemode bool) (path string, err error) {
-	f, err := os.CreateTemp(dir, newPattern)
-	if err != nil {
-		return "", fmt.Errorf("make a ledger: %w", err)
-	}
-	path = f.Name()
-	defer func() {
-		if err != nil {
-			_ = os.Remove(path) // the error tells what was wrong
-		}
-	}()
-	if err := f.Close(); err != nil {
-		return "", fmt.Errorf("make a ledger: %w", err)
-	}
-	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: time.Millisecond})
-	if err != nil {
-		return "", fmt.Errorf("make a ledger: %w", err)
-	}
-	err = db.Update(func(tx *bolt.Tx) error { return initialise(inPlace(tx), livemode) })
-	if err := errors.Join(err, db.Close()); err != nil {
-		return "", fmt.Errorf("make a ledger: %w", err)
-	}
-	return path, nil
-}
-
-// create makes the ledger under another name and then gives it its own, so that a ledger.db that exists
-// is never half made, whatever stops the process.
-func create(dir string, livemode bool) error {
-	made, err := makeEmpty(dir, livemode)
-	if err != nil {
-		return err
-	}
-	// A link, unlike a rename, does not replace a ledger that another process made meanwhile. That one
-	// may have taken ours for a leftover.
-	path := filepath.Join(dir, fileName)
-	err = os.Link(made, path)
-	if err == nil {
-		return nil // Open removes the other name with what else is left over
-	}
-	_ = os.Remove(made)
-	if errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w: %s appeared while this process was making it", ErrHeld, path)
-	}
-	return fmt.Errorf("make the ledger: %w", err)
-}
-
-// removeLeftovers deletes what making, rebuilding or copying a ledger left, in this start or in one that was
-// interrupted. The caller holds the ledger. What cannot be deleted is not worth a refusal to start.
-func removeLeftovers(dir string) { removeMatching(dir, newPattern) }
-
-// removeMatching deletes the files in a folder whose names match. (filepath.Glob would read the folder's own name as a pattern.)
-func removeMatching(dir, pattern string) {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return
-	}
-	for _, e := range entries {
-		if ok, _ := filepath.Match(pattern, e.Name()); ok {
-			_ = os.Remove(filepath.Join(dir, e.Name()))
-		}
-	}
-}
-
-// makeDir makes a folder, and every one above it that is missing, and makes their names durable.
-func makeDir(dir string) error {
-	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
-		return os.MkdirAll(dir, 0o700)
-	}
-	parent := filepath.Dir(filepath.Clean(dir))
-	if err := makeDir(parent); err != nil {
-		return err
-	}
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	return syncDir(parent)
-}
-
-// syncDir makes the folder's entries durable (fsync(2): syncing a file does not sync its name).
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("sync the folder: %w", err)
-	}
-	err = d.Sync()
-	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EINVAL) {
-		err = nil // a file system that has no such thing
-	}
-	if err := errors.Join(err, d.Close()); err != nil {
-		return fmt.Errorf("sync the folder: %w", err)
-	}
-	return nil
 }
 
 // load reads what the ledger keeps in memory from the file: mode, counts and the last sequence.
@@ -471,6 +393,9 @@ func (l *Ledger) viewFile(read func(tx *bolt.Tx) error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() { l.lock(begun, err) }()
 	defer damaged(&err)
+	if f := l.failure.Load(); f != nil && f.unreadable {
+		return f.err
+	}
 	return l.db.View(func(tx *bolt.Tx) error {
 		begun = true
 		return read(tx)
@@ -518,6 +443,7 @@ func (l *Ledger) Close() error {
 			return errors.New("close the ledger: its committer is still running")
 		}
 	}
+	defer unlockFolder(l.folder)
 	l.bodies.close()
 	if l.locked.Load() {
 		return unlockAndClose(l.file)

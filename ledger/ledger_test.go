@@ -210,7 +210,10 @@ func TestAFileCutShortUnderUs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stop := ledgertest.Run(t, l)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- l.Run(ctx) }()
 	var group sync.WaitGroup
 	for i := range 300 {
 		group.Go(func() { mustAppend(t, l, succeeded(fmt.Sprintf("evt_%03d", i), "pi_1")) })
@@ -219,13 +222,16 @@ func TestAFileCutShortUnderUs(t *testing.T) {
 	if err := os.Truncate(l.Path(), 8192); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := l.Event("evt_150"); !errors.Is(err, ledger.ErrCorrupt) && !errors.Is(err, ledger.ErrUnavailable) {
+		t.Errorf("reading gave %v", err)
+	}
 	if _, err := l.Append(t.Context(), succeeded("evt_150", "pi_1")); !errors.Is(err, ledger.ErrUnavailable) {
 		t.Errorf("a delivery gave %v", err)
 	}
-	if _, err := l.Event("evt_150"); !errors.Is(err, ledger.ErrCorrupt) {
-		t.Errorf("reading gave %v", err)
+	cancel()
+	if err := <-ended; !errors.As(err, new(*ledger.FileFault)) {
+		t.Errorf("the committer ended with %v", err)
 	}
-	stop()
 	if err := l.Close(); err != nil {
 		t.Error(err)
 	}
@@ -243,6 +249,9 @@ func TestAFileEmptiedUnderUs(t *testing.T) {
 	mustAppend(t, l, succeeded("evt_1", "pi_1"))
 	if err := os.Truncate(l.Path(), 0); err != nil {
 		t.Fatal(err)
+	}
+	if _, err := l.Event("evt_1"); err == nil { // before the committer has looked at the file
+		t.Error("an event is read from an empty file")
 	}
 	for i := range 3 {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
@@ -288,6 +297,26 @@ func TestAnInterruptedMakingIsMadeAgain(t *testing.T) {
 	mustAppend(t, l, succeeded("evt_1", "pi_1"))
 	if _, err := os.Stat(filepath.Join(dir, "ledger.db.new-17")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the half made file is still there: %v", err)
+	}
+}
+
+// A start that fails for a full disk leaves nothing, and deletes what earlier ones left.
+func TestAStartWithoutRoomLeavesNothing(t *testing.T) {
+	mount := t.TempDir()
+	if err := syscall.Mount("none", mount, "tmpfs", 0, "size=12k"); err != nil {
+		t.Skipf("mounting a file system takes root: %v", err)
+	}
+	t.Cleanup(func() { _ = syscall.Unmount(mount, syscall.MNT_DETACH) })
+	for range 2 {
+		if err := os.WriteFile(filepath.Join(mount, "ledger.db.new-17"), []byte("half"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if l, err := ledger.Open(ledger.Options{Dir: mount}); !errors.Is(err, syscall.ENOSPC) {
+			t.Errorf("a start gave %v, %v", l, err)
+		}
+		if names := files(t, mount); len(names) != 0 {
+			t.Errorf("the folder holds %v", names)
+		}
 	}
 }
 

@@ -58,10 +58,14 @@ func (l *Ledger) fail(err error, b *booking, repeats map[uint64]uint64) {
 func (l *Ledger) tryToMend() {
 	start := time.Now()
 	l.began.Store(start.UnixNano())
-	err := l.mend()
+	err := l.putRight()
+	if err == nil {
+		err = l.mend()
+	}
 	l.began.Store(0)
 	if err == nil && !l.locked.Load() {
 		l.failure.Store(nil)
+		clearMissing(l.path)
 	}
 	l.observe(Commit{Duration: time.Since(start), Err: err})
 }
@@ -96,7 +100,7 @@ func (l *Ledger) mend() error {
 }
 
 func (l *Ledger) readMetas() ([]byte, error) {
-	metas := make([]byte, 2*l.db.Info().PageSize)
+	metas := make([]byte, 2*l.pageSize)
 	if _, err := l.file.ReadAt(metas, 0); err != nil {
 		return nil, fmt.Errorf("read the meta pages: %w", err)
 	}

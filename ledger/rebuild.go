@@ -34,28 +34,41 @@ type Rebuilt struct {
 	Expired  uint64 // bodies that were older than they are to be kept
 }
 
+// oldTime is the time in the name of a file that was the ledger until then, in UTC.
+const oldTime = "20060102T150405.000Z"
+
 // rebuildStep rows are written in one transaction.
 const rebuildStep = 2000
 
 // Rebuild writes the ledger in opts.Dir anew from its events: into a compact file of the present schema, which takes
 // the old one's place when it has been checked. The old one is kept beside it. No receiver may run ([ErrHeld]).
 // With decode, bodies that are still there are read again by opts.Decode; what is not there keeps its stored facts.
-func Rebuild(ctx context.Context, opts Options, decode bool) (_ *Rebuilt, err error) {
+func Rebuild(ctx context.Context, opts Options, decode bool) (*Rebuilt, error) {
 	path := filepath.Join(opts.Dir, fileName)
-	if there, err := exists(path); err != nil || !there {
-		return nil, errors.Join(err, fmt.Errorf("%w: no ledger at %s", ErrNotFound, path))
+	if err := mustExist(path, "no ledger at"); err != nil {
+		return nil, err
 	}
+	folder, err := lockFolder(opts.Dir)
+	if err != nil {
+		return nil, err
+	}
+	defer unlockFolder(folder)
+	return rebuildLocked(ctx, opts, decode)
+}
+
+// rebuildLocked is Rebuild for a caller that holds the folder's lock.
+func rebuildLocked(ctx context.Context, opts Options, decode bool) (_ *Rebuilt, err error) {
+	path := filepath.Join(opts.Dir, fileName)
 	// For reading: bbolt's lock keeps every receiver out all the same, and damage to what only writers need is no obstacle.
 	source, err := openFile(path, true)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, source.Close()) }()
-	// Nobody may read it either: two rebuilds would put their files in each other's place.
+	// Where folders cannot be locked, two rebuilds would otherwise put their files in each other's place.
 	if err := lockFile(source.file, syscall.LOCK_EX); err != nil {
 		return nil, err
 	}
-	removeLeftovers(opts.Dir)
 	r := &rebuild{source: source, opts: opts, decode: decode, usable: map[uint64]bool{}, done: Rebuilt{Path: path}}
 	made, err := r.write(ctx)
 	if made != "" {
@@ -73,14 +86,33 @@ func Rebuild(ctx context.Context, opts Options, decode bool) (_ *Rebuilt, err er
 	if err := source.isAt(path); err != nil {
 		return nil, err
 	}
-	r.done.Kept = filepath.Join(opts.Dir, "ledger-"+time.Now().UTC().Format("20060102T150405.000Z")+".db.old")
-	if err := os.Link(path, r.done.Kept); err != nil {
+	r.done.Kept = filepath.Join(opts.Dir, "ledger-"+time.Now().UTC().Format(oldTime)+".db.old")
+	if err := source.keepAs(r.done.Kept); err != nil {
 		return nil, fmt.Errorf("keep the old ledger: %w", err)
 	}
 	if err := os.Rename(made, path); err != nil {
 		return nil, errors.Join(fmt.Errorf("put the rebuilt ledger in its place: %w", err), os.Remove(r.done.Kept))
 	}
 	return &r.done, syncDir(opts.Dir)
+}
+
+// keepAs gives the ledger's file another name, too. Where the file system has no hard links it is copied: a rename would leave a
+// moment without a ledger, and a process that starts then makes an empty one.
+func (l *Ledger) keepAs(name string) error {
+	err := os.Link(l.path, name)
+	if err == nil || !errors.Is(err, errors.ErrUnsupported) && !errors.Is(err, syscall.EPERM) {
+		return err
+	}
+	return Save(name, l.copyFile, nil)
+}
+
+// copyFile copies the file byte for byte. Nobody may be writing to it.
+func (l *Ledger) copyFile(w io.Writer) error {
+	info, err := l.file.Stat()
+	if err == nil {
+		_, err = io.Copy(w, io.NewSectionReader(l.file, 0, info.Size()))
+	}
+	return err
 }
 
 // rebuild is one under way.
@@ -340,13 +372,7 @@ func (r *rebuild) backup() (string, error) {
 		return "", fmt.Errorf("make the folder for backups (TILLHOOK_BACKUP_DIR): %w", err)
 	}
 	path := filepath.Join(r.opts.BackupDir, backupName(r.livemode, time.Now()))
-	err := Save(path, func(w io.Writer) error {
-		info, err := r.source.file.Stat()
-		if err == nil {
-			_, err = io.Copy(w, io.NewSectionReader(r.source.file, 0, info.Size()))
-		}
-		return err
-	}, lieStill)
+	err := Save(path, r.source.copyFile, lieStill)
 	return path, err
 }
 

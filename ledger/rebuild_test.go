@@ -420,6 +420,9 @@ func TestARebuildIsAlone(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { _, err := ledger.Rebuild(context.Background(), slow, true); done <- err }()
 	<-entered
+	if l, err := ledger.OpenReadOnly(dir); !errors.Is(err, ledger.ErrHeld) {
+		t.Errorf("a reader beside it ends with %v, %v", l, err)
+	}
 	if _, err := ledger.Rebuild(t.Context(), ledger.Options{Dir: dir}, false); !errors.Is(err, ledger.ErrHeld) {
 		t.Errorf("a second rebuild beside it ends with %v", err)
 	}

@@ -1,6 +1,7 @@
 package receiver
 
 import (
+	"errors"
 	"log/slog"
 	"slices"
 
@@ -39,16 +40,23 @@ func texts[T ~string](words []T) []string {
 	return list
 }
 
-// Observer measures commits, and logs when they begin to fail and when they work again. The ledger's
-// committer is its only caller.
+// Observer measures commits, and logs when they begin to fail and when they work again. What happened to the ledger's file
+// is logged each time that there is more to say of it. The ledger's committer is its only caller.
 func Observer(m *metrics.Metrics, log *slog.Logger) func(ledger.Commit) {
-	failing := false
+	failing, said := false, ""
 	return func(c ledger.Commit) {
 		m.Commit(c.Duration, c.Events)
-		if c.Err != nil && !failing {
+		var fault *ledger.FileFault
+		switch {
+		case errors.As(c.Err, &fault):
+			if said != fault.Error() {
+				said = fault.Error()
+				log.Error(fault.What+"; every event is answered 503", "next", fault.Next)
+			}
+		case c.Err != nil && !failing:
 			log.Error("the ledger cannot be written: every event is answered 503 until it can; look at the disk (space, mount, dmesg)", "error", c.Err)
-		}
-		if c.Err == nil && failing {
+		case c.Err == nil && failing:
+			said = ""
 			log.Info("the ledger can be written again")
 		}
 		failing = c.Err != nil

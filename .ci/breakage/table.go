@@ -89,6 +89,8 @@ const (
 	replaceGo     = "receiver/config/replace.go"
 	connectionsGo = "receiver/connections.go"
 	memoryGo      = "receiver/memory.go"
+	folderGo      = "ledger/folder.go"
+	faultGo       = "ledger/filefault.go"
 )
 
 // table has all entries.
@@ -102,7 +104,7 @@ var keeping = []broken{
 	{"mend when there is room again", mendGo, "		l.failure.Store(nil)\n", "", "./receiver", "TestNoRoomOnTheDisk"},
 	{"a failed commit is not a success, in windows", commitGo, "		return b, fmt.Errorf(\"commit: %w\", err)", "		return b, nil", "./receiver", "TestFaultsInWindows"},
 	{"no cores", mainGo, "syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{})", "error(nil)", "./receiver", "TestSecretsStaySecret"},
-	{"the ledger's folder is its owner's alone", ledgerGo, "os.Mkdir(dir, 0o700)", "os.Mkdir(dir, 0o755)", "./receiver", "TestSecretsStaySecret"},
+	{"the ledger's folder is its owner's alone", folderGo, "os.Mkdir(dir, 0o700)", "os.Mkdir(dir, 0o755)", "./receiver", "TestSecretsStaySecret"},
 	{"no body in the log", receiverGo, "hex.EncodeToString(sum[:]))", "hex.EncodeToString(sum[:]), \"body\", string(body))", "./receiver", "TestSecretsStaySecret"},
 	{"forged requests stand back", receiverGo, "r.Ledger.Committing() && time.Now().Before(end)", "false && time.Now().Before(end)", "./receiver", "TestAFrozenDisk"},
 	{"an answer is bounded in time", receiverGo, "answerTimeout = 4800 * time.Millisecond", "answerTimeout = time.Hour", "./receiver", "TestAFrozenDisk"},
@@ -152,6 +154,27 @@ var keeping = []broken{
 	{"a check of a file unlocks it", checkGo, "	defer func() { _ = unlockAndClose(f) }() // it was only read\n", "	defer f.Close()\n", "./ledger", "TestClosingUnlocks"},
 	{"a file cut short is refused", fileGo, "	case uint64(info.Size()) < needed:", "	case false:", "./ledger", "TestOpenRefuses"},
 	{"faults in the mapped file are errors", ledgerGo, "	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))\n	defer func() { l.lock(begun, err) }()\n	defer damaged(&err)\n	return l.db.View(", "	defer debug.SetPanicOnFault(debug.SetPanicOnFault(false))\n	defer func() { l.lock(begun, err) }()\n	defer damaged(&err)\n	return l.db.View(", "./ledger", "TestAFileCutShortUnderUs"},
+	{"the file is looked at before a batch", commitGo, "		if l.failure.Load() == nil {\n			l.inPlace(", "		if false {\n			l.inPlace(", "./ledger", "TestADeletedLedgerIsWrittenBack"},
+	{"the file is looked at before it is acknowledged", commitGo, "		err = l.stillInPlace()\n", "", "./ledger", "TestAFileThatIsLostDuringACommit"},
+	{"a file cut short in a commit stays so", faultGo, "found.state == fileInPlace && found.size < l.size {", "false {", "./ledger", "TestAFileThatIsLostDuringACommit"},
+	{"the file is looked at between batches", commitGo, "		case <-look:\n			if l.failure.Load() == nil {", "		case <-look:\n			if false {", "./ledger", "TestADeletedLedgerIsWrittenBack/while_nothing_comes"},
+	{"a deleted file is written back", faultGo, "		l.rescue.begin(l)\n	} else", "	} else", "./ledger", "TestADeletedLedgerIsWrittenBack/the_file"},
+	{"a deleted file is written back at the end", faultGo, "			l.rescue.wait()\n		}\n	}\n", "		}\n	}\n", "./ledger", "TestADeletedLedgerIsWrittenBack/right_before"},
+	{"what was deleted is kept before the next start", faultGo, "	case found.nameless && l.rescue.kept() == \"\":\n		return false\n", "", "./ledger", "TestADeletedLedgerIsWrittenBack/and_another"},
+	{"a moved file is waited for", faultGo, "		return inspect(l.path) == nil\n", "		return true\n", "./ledger", "TestAReplacedLedger"},
+	{"a missing ledger leaves a note", faultGo, "		_ = errors.Join(makeDir(filepath.Dir(l.path)), noteMissing(l.path))\n", "", "./ledger", "TestAMovedLedgerIsWaitedFor/its_folder"},
+	{"no empty ledger where one is missing", ledgerGo, "		if err := refuseIfMissing(path); err != nil {", "		if err := refuseIfMissing(path); false {", "./ledger", "TestAMovedLedgerIsWaitedFor"},
+	{"what was cut off does not come back", faultGo, "	found.state = l.spoiled\n", "	if found.state = l.spoiled; found.state == fileCut {\n		l.spoiled = fileInPlace\n	}\n", "./ledger", "TestACutLedgerIsRefused"},
+	{"a file cut short is not read", ledgerGo, "f != nil && f.unreadable {", "f != nil && false {", "./ledger", "TestACutLedgerIsRefused"},
+	{"a file that another program wrote to is noticed", faultGo, "	if newest == l.durableTx.Load() {", "	if true {", "./ledger", "TestAnOverwrittenLedger"},
+	{"a deleted ledger is held by its folder", folderGo, "	if err := lockFile(folder, syscall.LOCK_EX); err != nil {", "	if err := error(nil); err != nil {", "./ledger", "TestADeletedLedgerIsStillHeld"},
+	{"a start deletes what earlier ones left", folderGo, "		removeMatching(dir, newPattern)\n", "", "./ledger", "TestAStartWithoutRoomLeavesNothing"},
+	{"a start that fails leaves nothing", folderGo, "		_ = os.Remove(f.Name()) // err says what was wrong\n", "", "./ledger", "TestAStartWithoutRoomLeavesNothing"},
+	{"a file system without links holds a copy", copyGo, "	return os.Rename(made, path)\n", "	return err\n", "./ledger", "TestAFileSystemWithoutLinks"},
+	{"a file system without links: a copy replaces no file", copyGo, "	if err := mustNotExist(path); err != nil {\n		return err\n	}\n	return os.Rename", "	return os.Rename", "./ledger", "TestAFileSystemWithoutLinks"},
+	{"a file system without links keeps the old ledger", rebuildGo, "	return Save(name, l.copyFile, nil)\n", "	return err\n", "./ledger", "TestAFileSystemWithoutLinks"},
+	{"what cannot be looked at is not there already", fileGo, "		return fmt.Errorf(\"look whether there is a file %s: %w\", path, err)\n", "		return &taken{path}\n", "./ledger", "TestWhatCannotBeLookedAtIsNotThere"},
+	{"readiness says what happened to the file", summaryGo, "	if fault := storage.Fault; fault != nil {", "	if fault := storage.Fault; fault != nil && false {", "./receiver", "TestTheLedgerIsLost"},
 	{"locks that bbolt keeps end Run", ledgerGo, "	l.locked.Store(true)\n", "	return\n", "./ledger", "TestAFileEmptiedUnderUs"},
 	{"damage keeps nobody from writing", freshGo, "if f.wary && !reachable(", "if false && !reachable(", "./ledger", "TestADamagedPlaceKeepsNobodyFromWriting"},
 	{"records stay until they are settled", freshGo, "	if f.settled < len(f.settling) {\n		return nil\n	}\n	var gone", "	var gone", "./ledger", "TestWhatIsFreshIsFound"},
@@ -213,7 +236,7 @@ var keeping = []broken{
 	{"a decoder tries the quarantine once", releaseGo, "	if err != nil || same {", "	if err != nil || same && false {", "./ledger", "TestReleaseOnce"},
 	{"another decoder tries the quarantine again", releaseGo, "same = bytes.Equal(last, present)", "same = bytes.Equal(last, present) || last != nil", "./ledger", "TestReleaseOnce"},
 	{"a rebuilt ledger is proved", rebuildGo, "	if _, err := Verify(made); err != nil {", "	if _, err := Verify(made); err != nil && false {", "./ledger", "TestRebuildRefuses"},
-	{"a rebuild keeps the old file", rebuildGo, "	if err := os.Link(path, r.done.Kept); err != nil {", "	if err := error(nil); err != nil {", "./ledger", "TestARebuildGivesTheSame"},
+	{"a rebuild keeps the old file", rebuildGo, "	if err := source.keepAs(r.done.Kept); err != nil {", "	if err := error(nil); err != nil {", "./ledger", "TestARebuildGivesTheSame"},
 	{"a rebuild leaves nothing behind", rebuildGo, "		defer os.Remove(made) //", "		_ = made //", "./ledger", "TestRebuildRefuses"},
 	{"a rebuild is of one mode", rebuildGo, "		if r.livemode != r.opts.Livemode {", "		if false {", "./ledger", "TestRebuildRefuses"},
 	{"a rebuild misses no row", rebuildGo, "				if len(key) != 8 || seqOf(key) != next {", "				if false {", "./ledger", "TestRebuildRefuses"},

@@ -46,12 +46,15 @@ func (op *Operator) summary(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	totals, err := op.totals(zone, from, to)
-	if err != nil {
-		return err
+	var stats ledger.Stats
+	if err == nil {
+		stats, err = op.Ledger.Stats()
 	}
-	stats, err := op.Ledger.Stats()
 	if err != nil {
-		return err
+		if op.Ledger.Health().Fault == nil {
+			return err
+		}
+		totals, stats = []ledger.Total{}, ledger.Stats{} // the health says why
 	}
 	op.write(w, r, http.StatusOK, Summary{
 		Object: "summary", Mode: ledger.ModeName(op.Ledger.Livemode()), Generated: time.Now().Unix(), Totals: totals,
@@ -129,8 +132,12 @@ func (op *Operator) health(stats ledger.Stats) SummaryHealth {
 		h.Sentences = append(h.Sentences, s)
 	}
 	storage := op.Ledger.Health()
-	say("storage", storage.Err != nil, "fail", "The ledger can be written.",
-		fmt.Sprintf("The ledger cannot be written, and every event is answered 503: %v", storage.Err), "look at the disk: space, mount, dmesg")
+	next := "look at the disk: space, mount, dmesg"
+	sentence := fmt.Sprintf("The ledger cannot be written, and every event is answered 503: %v", storage.Err)
+	if fault := storage.Fault; fault != nil {
+		sentence, next = fmt.Sprintf("Every event is answered 503: %s.", fault.What), fault.Next
+	}
+	say("storage", storage.Err != nil, "fail", "The ledger can be written.", sentence, next)
 	attention, others := quarantined(stats)
 	good := "Nothing lies in quarantine."
 	if others > 0 {

@@ -1,0 +1,124 @@
+package ledger_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"tillhook/ledger"
+	"tillhook/ledger/ledgertest"
+)
+
+// asNoLinks in the environment makes the test binary serve a file system that has neither hard links nor a rename that
+// refuses to replace: folder and mount point, by a colon. It ends with its standard input.
+const asNoLinks = "THIS_TEST_IS_A_FILE_SYSTEM_WITHOUT_LINKS"
+
+type noLinks struct{ fs.LoopbackNode }
+
+func (*noLinks) Link(context.Context, fs.InodeEmbedder, string, *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
+	return nil, syscall.EPERM // as FAT answers
+}
+
+func (n *noLinks) Rename(ctx context.Context, name string, parent fs.InodeEmbedder, newName string, flags uint32) syscall.Errno {
+	if flags != 0 {
+		return syscall.EINVAL
+	}
+	return n.LoopbackNode.Rename(ctx, name, parent, newName, 0)
+}
+
+func serveNoLinks(backing, mount string) error {
+	root := &fs.LoopbackRoot{Path: backing}
+	root.NewNode = func(root *fs.LoopbackRoot, _ *fs.Inode, _ string, _ *syscall.Stat_t) fs.InodeEmbedder {
+		return &noLinks{fs.LoopbackNode{RootData: root}}
+	}
+	node := root.NewNode(root, nil, "", nil)
+	root.RootNode = node
+	server, err := fs.Mount(mount, node, &fs.Options{MountOptions: fuse.MountOptions{DirectMountStrict: true, FsName: "nolinks", Name: "nolinks"}})
+	if err != nil {
+		return err
+	}
+	fmt.Println("mounted")
+	if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
+		return err
+	}
+	return server.Unmount()
+}
+
+// withoutLinks returns a folder on such a file system.
+func withoutLinks(t *testing.T) (dir string) {
+	t.Helper()
+	if _, err := os.Stat("/dev/fuse"); err != nil || os.Getuid() != 0 {
+		t.Skip("mounting a file system takes root and /dev/fuse")
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	mount := t.TempDir()
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), asNoLinks+"="+t.TempDir()+":"+mount)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		in.Close()
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("the file system ended with %v", err)
+		}
+	})
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "mounted\n" {
+		t.Fatalf("the file system says %q, %v", line, err)
+	}
+	if err := os.WriteFile(filepath.Join(mount, "a"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Link(filepath.Join(mount, "a"), filepath.Join(mount, "b")); err == nil {
+		t.Fatal("the file system has links")
+	}
+	dir = filepath.Join(mount, "data")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// A file system without hard links holds a new ledger, a rebuilt one and its copies, and none replaces another file.
+func TestAFileSystemWithoutLinks(t *testing.T) {
+	dir := withoutLinks(t)
+	s := openLosing(t, dir)
+	must(t, ledger.Save(filepath.Join(dir, "copy.db"), s.l.CopyTo, nil))
+	if err := ledger.Save(filepath.Join(dir, "copy.db"), s.l.CopyTo, nil); err == nil || !strings.Contains(err.Error(), "is there already") {
+		t.Errorf("a second copy gave %v", err)
+	}
+	must(t, s.stops())
+	before := mustRead(t, s.path)
+	done, err := ledger.Rebuild(t.Context(), ledger.Options{Dir: dir}, false)
+	must(t, err)
+	if string(mustRead(t, done.Kept)) != string(before) {
+		t.Error("the kept file is not the old one")
+	}
+	s.keeps(s.path)
+	if names := files(t, dir); len(names) != 3 {
+		t.Errorf("the folder holds %v", names)
+	}
+	l := ledgertest.Start(t, ledger.Options{Dir: dir})
+	mustAppend(t, l, succeeded("evt_next", "pi_next"))
+}
