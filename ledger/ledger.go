@@ -389,13 +389,13 @@ func (l *Ledger) countFree() (err error) {
 // viewFile reads in one transaction. bbolt panics on a page that is damaged in its header, and the process
 // faults on one that cannot be read from the disk or was cut off; here that is [ErrCorrupt] like any other damage.
 func (l *Ledger) viewFile(read func(tx *bolt.Tx) error) (err error) {
+	if f := l.failure.Load(); f != nil && f.unreadable {
+		return f.err
+	}
 	begun := false
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() { l.lock(begun, err) }()
 	defer damaged(&err)
-	if f := l.failure.Load(); f != nil && f.unreadable {
-		return f.err
-	}
 	return l.db.View(func(tx *bolt.Tx) error {
 		begun = true
 		return read(tx)

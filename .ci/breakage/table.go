@@ -123,7 +123,7 @@ var keeping = []broken{
 	{"slow senders are let go", bodyGo, "c.SetReadDeadline(time.Now().Add(lingerTime))", "nil", ".", "TestStopWithSlowSenders"},
 	{"known means durable", eventGo, "	p := newPending(e, l.bodies.encode(e.Raw, e.Type))\n	if err", "	if r, err := l.Event(e.ID); err == nil && r.Outcome != Quarantined {\n		return Result{Status: AlreadyProcessed, Repeat: true}, nil\n	}\n	p := newPending(e, l.bodies.encode(e.Raw, e.Type))\n	if err", ".", "TestARepeatWaitsForTheSync/a_new_event"},
 	{"released means durable", eventGo, "	p := newPending(e, l.bodies.encode(e.Raw, e.Type))\n	if err", "	if r, err := l.Event(e.ID); err == nil && r.Outcome != Quarantined {\n		return Result{Status: AlreadyProcessed, Repeat: true}, nil\n	}\n	p := newPending(e, l.bodies.encode(e.Raw, e.Type))\n	if err", ".", "TestARepeatWaitsForTheSync/one_that_was"},
-	{"what waits at the end is committed", commitGo, "		batch, stopping := l.gather(ctx)\n", "		if ctx.Err() != nil {\n			return nil\n		}\n		batch, stopping := l.gather(ctx)\n", "./ledger", "TestTheEndCommitsWhatWaits"},
+	{"what waits at the end is committed", commitGo, "		batch, stopping := l.gather(ctx, ticker.C)\n", "		if ctx.Err() != nil {\n			return nil\n		}\n		batch, stopping := l.gather(ctx, ticker.C)\n", "./ledger", "TestTheEndCommitsWhatWaits"},
 	{"the queue is bounded in events", commitGo, "maxQueued = 8192", "maxQueued = 1 << 16", "./ledger", "TestAFullQueueRefusesAtOnce"},
 	{"the queue is bounded in bytes", commitGo, "maxQueuedBytes = 64 << 20", "maxQueuedBytes = 64 << 30", "./ledger", "TestAFullQueueRefusesAtOnce"},
 
