@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -43,17 +44,20 @@ type Proof struct {
 // a recount, and each payment equal to a fresh fold of the facts of its events. It returns every
 // fault it found, joined, or nil. It reads the whole file.
 func (l *Ledger) Check() error {
-	_, err := l.prove()
+	_, err := l.prove(context.Background())
 	return err
 }
 
 // Verify proves a file that nobody writes to: a copy, or the ledger of a receiver that does not run ([ErrHeld]). The
 // proof tells how far it got even where there is an error. Damage can end the process: bbolt follows pages blindly.
-func Verify(path string) (*Proof, error) {
+func Verify(path string) (*Proof, error) { return verify(context.Background(), path) }
+
+// verify is Verify until ctx ends.
+func verify(ctx context.Context, path string) (*Proof, error) {
 	if err := mustExist(path, "there is no file"); err != nil {
 		return nil, err
 	}
-	if err := lieStill(path); errors.Is(err, ErrHeld) {
+	if err := lieStill(ctx, path); errors.Is(err, ErrHeld) {
 		return nil, err
 	} else if err != nil {
 		return unusableProof(path, err)
@@ -69,7 +73,7 @@ func Verify(path string) (*Proof, error) {
 	case err != nil:
 		return nil, err
 	}
-	proof, err := l.prove()
+	proof, err := l.prove(ctx)
 	return proof, errors.Join(err, l.Close())
 }
 
@@ -83,7 +87,7 @@ func unusableProof(path string, err error) (*Proof, error) {
 }
 
 // lieStill looks at a file that nobody writes to before bbolt does: at both meta pages and at every page there is.
-func lieStill(path string) (err error) {
+func lieStill(ctx context.Context, path string) (err error) {
 	err = inspect(path)
 	var u *unusable
 	if errors.As(err, &u) {
@@ -119,14 +123,14 @@ func lieStill(path string) (err error) {
 	if second.tx > newest.tx {
 		newest = second
 	}
-	if err := walkPages(f, newest); err != nil {
+	if err := walkPages(untilAt{ctx, f}, newest); err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	return nil
 }
 
-func (l *Ledger) prove() (*Proof, error) {
-	c := &checker{l: l, totals: map[string]amounts{}}
+func (l *Ledger) prove(ctx context.Context) (*Proof, error) {
+	c := &checker{ctx: ctx, l: l, totals: map[string]amounts{}}
 	proof := &Proof{Object: "proof", Path: l.path, Mode: ModeName(l.livemode), Schema: schemaVersion, Faults: []string{}}
 	err := l.view(func(tx *txn) error {
 		c.tx = tx
@@ -164,6 +168,7 @@ var errTooMany = errors.New("too many faults")
 
 // checker walks one transaction and keeps what it needs to compare the buckets with each other.
 type checker struct {
+	ctx     context.Context
 	l       *Ledger
 	tx      *txn
 	faults  []error
@@ -187,6 +192,9 @@ func (c *checker) fault(format string, args ...any) {
 // walk hands every entry of a bucket to visit, its checksum verified.
 func (c *checker) walk(bucket []byte, visit func(key, value []byte) error) error {
 	for key, stored := range c.tx.ascend(bucket, nil) {
+		if err := c.ctx.Err(); err != nil {
+			return err
+		}
 		if len(c.faults) >= maxFaults {
 			return errTooMany
 		}

@@ -139,3 +139,16 @@ func (u until) Write(p []byte) (int, error) {
 	}
 	return u.w.Write(p)
 }
+
+// untilAt reads a file until ctx ends.
+type untilAt struct {
+	ctx context.Context
+	r   io.ReaderAt
+}
+
+func (u untilAt) ReadAt(p []byte, off int64) (int, error) {
+	if err := u.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return u.r.ReadAt(p, off)
+}

@@ -27,7 +27,7 @@ import (
 const lookEvery = 2 * time.Second
 
 // rescueAgain is the pause after a failed try to write a deleted file back.
-const rescueAgain = 10 * time.Second
+const rescueAgain = 5 * time.Second
 
 // FileFault is what happened to the ledger's file while it was open.
 type FileFault struct {
@@ -85,17 +85,10 @@ func (l *Ledger) lookInside(tx, otherTx uint64) fileLook {
 	if found.state != fileInPlace {
 		return found
 	}
-	var newest *meta
-	for page := range int64(2) {
-		m, err := readMetaPage(l.file, page*l.pageSize)
-		if err != nil {
-			return fileLook{state: fileUnknown, err: fmt.Errorf("read the meta pages: %w", err)}
-		}
-		if m != nil && (newest == nil || m.tx > newest.tx) {
-			newest = m
-		}
-	}
+	newest, err := l.newestMeta()
 	switch {
+	case err != nil:
+		return fileLook{state: fileUnknown, err: err}
 	case found.size < 2*l.pageSize, newest != nil && found.size < int64(newest.pages*newest.pageSize):
 		l.spoiled = fileCut
 	case newest == nil || newest.tx != tx && newest.tx != otherTx:
@@ -103,6 +96,20 @@ func (l *Ledger) lookInside(tx, otherTx uint64) fileLook {
 	}
 	found.state = l.spoiled
 	return found
+}
+
+// newestMeta reads the newer of the meta pages, nil if neither is sound.
+func (l *Ledger) newestMeta() (newest *meta, err error) {
+	for page := range int64(2) {
+		m, err := readMetaPage(l.file, page*l.pageSize)
+		if err != nil {
+			return nil, fmt.Errorf("read the meta pages: %w", err)
+		}
+		if m != nil && (newest == nil || m.tx > newest.tx) {
+			newest = m
+		}
+	}
+	return newest, nil
 }
 
 // lies returns the path that the open file has now, "" if that is not known.
@@ -240,13 +247,10 @@ func (l *Ledger) leaveFile() error {
 	if found.state == fileInPlace {
 		return nil
 	}
-	if found.nameless && l.rescue.kept() == "" {
+	for n := 0; found.nameless && n < 2; n++ { // a try may be under way, and fail
+		l.rescue.again = time.Time{}
+		l.rescue.begin(l)
 		l.rescue.wait()
-		if l.rescue.kept() == "" {
-			l.rescue.again = time.Time{}
-			l.rescue.begin(l)
-			l.rescue.wait()
-		}
 	}
 	if found.state == fileGone && l.rescue.kept() != l.path {
 		// A start would make the folder, too.
@@ -322,13 +326,13 @@ func (l *Ledger) writeBack() (string, error) {
 	if err := makeDir(dir); err != nil {
 		return "", err
 	}
-	info, err := l.file.Stat()
+	size, err := l.used()
 	if err != nil {
 		return "", err
 	}
 	var disk syscall.Statfs_t
-	if err := syscall.Statfs(dir, &disk); err == nil && int64(disk.Bavail)*disk.Bsize < info.Size() {
-		return "", fmt.Errorf("%w: it needs %d MiB in %s", ErrNoRoom, info.Size()>>20+1, dir)
+	if err := syscall.Statfs(dir, &disk); err == nil && int64(disk.Bavail)*disk.Bsize < size {
+		return "", fmt.Errorf("%w: make room for %d MiB in %s", ErrNoRoom, size>>20+1, dir)
 	}
 	path := l.path
 	err = Save(path, l.copyFile, nil)

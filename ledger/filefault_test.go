@@ -217,6 +217,30 @@ func TestADeletedLedgerWithoutAPlace(t *testing.T) {
 	s.keeps(s.path)
 }
 
+// A deleted ledger for which there is no room is not given up for the file that took its place.
+func TestADeletedLedgerWithoutRoom(t *testing.T) {
+	mount := t.TempDir()
+	if err := syscall.Mount("none", mount, "tmpfs", 0, "size=1m"); err != nil {
+		t.Skipf("mounting a file system takes root: %v", err)
+	}
+	t.Cleanup(func() { _ = syscall.Unmount(mount, syscall.MNT_DETACH) })
+	s := openLosing(t, mount)
+	restored, filler := filepath.Join(mount, "restored.db"), filepath.Join(mount, "filler")
+	must(t, os.WriteFile(restored, mustRead(t, backup(t)), 0o600))
+	if err := os.WriteFile(filler, make([]byte, 1<<20), 0o600); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatal(err)
+	}
+	must(t, os.Rename(restored, s.path))
+	s.refused("was deleted")
+	s.goesOn()
+	if next := s.l.Health().Fault.Next; !strings.Contains(next, "do not stop the receiver") || !strings.Contains(next, "make room") {
+		t.Errorf("what to do is %q", next)
+	}
+	must(t, os.Remove(filler))
+	s.ends()
+	s.keeps(beside(t, mount, ".deleted"))
+}
+
 // A ledger that was moved is waited for. An end meanwhile leaves a note, and no empty ledger begins in its place.
 func TestAMovedLedgerIsWaitedFor(t *testing.T) {
 	for _, what := range []string{"the file", "its folder"} {

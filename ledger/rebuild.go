@@ -32,6 +32,8 @@ type Rebuilt struct {
 	Kept     string // the old file
 	Backup   string // a copy of it in the folder for backups; empty if none was asked for
 	Expired  uint64 // bodies that were older than they are to be kept
+	OldBytes int64  // size of the old file
+	NewBytes int64  // size of the new one
 }
 
 // oldTime is the time in the name of a file that was the ledger until then, in UTC.
@@ -41,7 +43,8 @@ const oldTime = "20060102T150405.000Z"
 const rebuildStep = 2000
 
 // Rebuild writes the ledger in opts.Dir anew from its events: into a compact file of the present schema, which takes
-// the old one's place when it has been checked. The old one is kept beside it. No receiver may run ([ErrHeld]).
+// the old one's place when it has been checked. The old one is kept beside it. No receiver may run ([ErrHeld]). It needs
+// free space for two more files of that size. When it fails, or ctx ends, the old file is as it was and nothing else is left.
 // With decode, bodies that are still there are read again by opts.Decode; what is not there keeps its stored facts.
 func Rebuild(ctx context.Context, opts Options, decode bool) (*Rebuilt, error) {
 	path := filepath.Join(opts.Dir, fileName)
@@ -72,7 +75,7 @@ func rebuildLocked(ctx context.Context, opts Options, decode bool) (_ *Rebuilt, 
 	r := &rebuild{source: source, opts: opts, decode: decode, usable: map[uint64]bool{}, done: Rebuilt{Path: path}}
 	made, err := r.write(ctx)
 	if made != "" {
-		defer os.Remove(made) // it has another name by then, or is of no use
+		defer func() { _ = os.Remove(made) }() // it has another name by then, or is of no use
 	}
 	if err != nil {
 		if !errors.Is(err, ErrOtherMode) {
@@ -80,8 +83,13 @@ func rebuildLocked(ctx context.Context, opts Options, decode bool) (_ *Rebuilt, 
 		}
 		return nil, err
 	}
-	if _, err := Verify(made); err != nil {
+	if _, err := verify(ctx, made); ctx.Err() != nil {
+		return nil, fmt.Errorf("write %s anew: %w", path, ctx.Err())
+	} else if err != nil {
 		return nil, fmt.Errorf("the rebuilt ledger is not sound, and the old one was left as it is: %w", err)
+	}
+	if err := r.takeOver(made); err != nil {
+		return nil, fmt.Errorf("give the rebuilt ledger the old one's owner and mode: %w", err)
 	}
 	if err := source.isAt(path); err != nil {
 		return nil, err
@@ -96,6 +104,27 @@ func rebuildLocked(ctx context.Context, opts Options, decode bool) (_ *Rebuilt, 
 	return &r.done, syncDir(opts.Dir)
 }
 
+// takeOver gives the new file the owner and the mode of the old one: root rebuilds the ledger of a service that is not
+// root. It notes how large both are.
+func (r *rebuild) takeOver(made string) error {
+	old, err := r.source.file.Stat()
+	if err != nil {
+		return err
+	}
+	info, err := os.Stat(made)
+	if err != nil {
+		return err
+	}
+	r.done.OldBytes, r.done.NewBytes = old.Size(), info.Size()
+	if err := os.Chmod(made, old.Mode().Perm()); err != nil {
+		return err
+	}
+	if stat, ok := old.Sys().(*syscall.Stat_t); ok && os.Geteuid() == 0 {
+		return os.Chown(made, int(stat.Uid), int(stat.Gid))
+	}
+	return nil
+}
+
 // keepAs gives the ledger's file another name, too. Where the file system has no hard links it is copied: a rename would leave a
 // moment without a ledger, and a process that starts then makes an empty one.
 func (l *Ledger) keepAs(name string) error {
@@ -106,13 +135,25 @@ func (l *Ledger) keepAs(name string) error {
 	return Save(name, l.copyFile, nil)
 }
 
-// copyFile copies the file byte for byte. Nobody may be writing to it.
+// copyFile copies the file byte for byte, without the space behind its last page. Nobody may be writing to it.
 func (l *Ledger) copyFile(w io.Writer) error {
-	info, err := l.file.Stat()
+	size, err := l.used()
 	if err == nil {
-		_, err = io.Copy(w, io.NewSectionReader(l.file, 0, info.Size()))
+		_, err = io.Copy(w, io.NewSectionReader(l.file, 0, size))
 	}
 	return err
+}
+
+// used returns how many bytes of the file its pages take.
+func (l *Ledger) used() (int64, error) {
+	newest, err := l.newestMeta()
+	if err == nil && newest == nil {
+		err = fmt.Errorf("%w: neither of its meta pages is sound", ErrCorrupt)
+	}
+	if err != nil {
+		return 0, err
+	}
+	return int64(newest.pages * newest.pageSize), nil
 }
 
 // rebuild is one under way.
@@ -147,22 +188,27 @@ func (r *rebuild) write(ctx context.Context) (made string, err error) {
 			return otherMode(r.done.Path, r.livemode)
 		}
 		if r.done.Schema < schemaVersion && r.opts.BackupDir != "" {
-			if r.done.Backup, err = r.backup(); err != nil {
+			if r.done.Backup, err = r.backup(ctx); err != nil {
 				return err
 			}
 		}
-		if made, err = makeEmpty(r.opts.Dir, r.livemode); err != nil {
+		draft, err := makeEmpty(r.opts.Dir, r.livemode)
+		if err != nil {
 			return err
 		}
-		// Nobody has seen the file yet: it is synced once, when it is whole.
-		db, err := bolt.Open(made, 0o600, &bolt.Options{Timeout: time.Millisecond, NoSync: true, NoGrowSync: true, NoFreelistSync: true, InitialMmapSize: mapSize})
+		defer os.Remove(draft)
+		// Nobody has seen the file yet, and it is not kept.
+		db, err := bolt.Open(draft, 0o600, &bolt.Options{Timeout: time.Millisecond, NoSync: true, NoGrowSync: true, NoFreelistSync: true, InitialMmapSize: mapSize})
 		if err != nil {
 			return err
 		}
 		if err = db.Update(func(tx *bolt.Tx) error { return keepDictionaries(inPlace(tx), learned) }); err == nil {
 			err = r.rows(ctx, from, db)
 		}
-		return errors.Join(err, db.Sync(), db.Close())
+		if err == nil {
+			made, err = compact(ctx, db, r.opts.Dir)
+		}
+		return errors.Join(err, db.Close())
 	})
 	return made, err
 }
@@ -367,12 +413,13 @@ func (r *row) restates(e *Event) {
 }
 
 // backup copies the old file as it is: a version that wrote it can go back to it.
-func (r *rebuild) backup() (string, error) {
+func (r *rebuild) backup(ctx context.Context) (string, error) {
 	if err := makeDir(r.opts.BackupDir); err != nil {
 		return "", fmt.Errorf("make the folder for backups (TILLHOOK_BACKUP_DIR): %w", err)
 	}
 	path := filepath.Join(r.opts.BackupDir, backupName(r.livemode, time.Now()))
-	err := Save(path, r.source.copyFile, lieStill)
+	err := Save(path, func(w io.Writer) error { return r.source.copyFile(Until(ctx, w)) },
+		func(made string) error { return lieStill(ctx, made) })
 	return path, err
 }
 

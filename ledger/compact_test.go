@@ -1,0 +1,133 @@
+package ledger_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"tillhook/ledger"
+	"tillhook/ledger/ledgertest"
+)
+
+// A rebuilt file has its pages filled and hardly any free, whatever order the ids came in; rebuilt again it is no larger.
+func TestARebuildIsCompact(t *testing.T) {
+	dir := t.TempDir()
+	l, err := ledger.Open(ledger.Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SmallGenerations(200)
+	stop := ledgertest.Run(t, l)
+	rng := rand.New(rand.NewPCG(1, 2))
+	errs := make(chan error, 3000)
+	for i := range cap(errs) {
+		e := succeeded(fmt.Sprintf("evt_%016x", rng.Uint64()), fmt.Sprintf("pi_%016x", rng.Uint64()))
+		e.Raw = bytes.Repeat([]byte(fmt.Sprintf("%016x ", rng.Uint64())), 20)
+		go func() { _, err := l.Append(t.Context(), e); errs <- err }()
+		if i%50 == 49 {
+			for range 50 {
+				must(t, <-errs)
+			}
+		}
+	}
+	stop()
+	must(t, l.Close())
+	path := ledger.Path(dir)
+	before := mustVerify(t, path)
+	var sizes []int64
+	for range 2 {
+		done, err := ledger.Rebuild(t.Context(), ledger.Options{Dir: dir}, false)
+		must(t, err)
+		after := mustVerify(t, path)
+		if done.NewBytes != after.Bytes || after.Bytes != after.Used || after.FreePages > 12 {
+			t.Errorf("it tells %+v, the proof is %+v", done, after)
+		}
+		sizes = append(sizes, after.Used)
+		must(t, os.Remove(done.Kept))
+	}
+	t.Logf("%d bytes were in use, %d are", before.Used, sizes)
+	if float64(sizes[0]) > 0.8*float64(before.Used) || sizes[1] > sizes[0] {
+		t.Errorf("%d bytes were in use, and then %d", before.Used, sizes)
+	}
+}
+
+// A rebuilt file belongs to whom the old one belonged to, with its mode.
+func TestARebuildKeepsTheOwner(t *testing.T) {
+	dir := library(t)
+	path := filepath.Join(dir, "ledger.db")
+	must(t, os.Chmod(path, 0o640))
+	if os.Geteuid() == 0 {
+		must(t, os.Chown(path, 64001, 64002))
+	}
+	var before, after syscall.Stat_t
+	must(t, syscall.Stat(path, &before))
+	_, err := ledger.Rebuild(t.Context(), ledger.Options{Dir: dir}, false)
+	must(t, err, syscall.Stat(path, &after))
+	if before.Ino == after.Ino || before.Uid != after.Uid || before.Gid != after.Gid || before.Mode != after.Mode {
+		t.Errorf("it was %+v and is %+v", before, after)
+	}
+}
+
+// stopsAfter is a context that ends when it has been asked n times whether it has.
+type stopsAfter struct {
+	context.Context
+	left int
+}
+
+func (c *stopsAfter) Err() error {
+	if c.left--; c.left < 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
+// A rebuild and a migration end when they are told to, wherever they are, and leave the old file and nothing else.
+func TestARebuildStops(t *testing.T) {
+	for what, run := range map[string]func(ctx context.Context, opts ledger.Options) error{
+		"a rebuild": func(ctx context.Context, opts ledger.Options) error {
+			_, err := ledger.Rebuild(ctx, opts, true)
+			return err
+		},
+		"a migration": func(ctx context.Context, opts ledger.Options) error {
+			l, err := ledger.OpenContext(ctx, opts)
+			if err == nil {
+				err = l.Close()
+			}
+			return err
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			stops := 0
+			for left, step := 0, 1; ; left += step {
+				dir, file := older(t, 1)
+				backups := t.TempDir()
+				err := run(&stopsAfter{context.Background(), left}, ledger.Options{Dir: dir, Decode: decode, BackupDir: backups})
+				if err == nil {
+					break
+				}
+				stops++
+				if !errors.Is(err, context.Canceled) {
+					t.Fatalf("stopped at %d it gave %v", left, err)
+				}
+				if names := files(t, dir); len(names) != 1 || !bytes.Equal(mustRead(t, filepath.Join(dir, "ledger.db")), file) {
+					t.Fatalf("stopped at %d it left %v, or changed the ledger", left, names)
+				}
+				for _, name := range files(t, backups) {
+					if copied := mustRead(t, filepath.Join(backups, name)); len(copied) < 4*4096 || !bytes.HasPrefix(file, copied) {
+						t.Fatalf("stopped at %d it left %s", left, name)
+					}
+				}
+				step = 1 + left/4
+			}
+			if stops < 12 {
+				t.Errorf("it could be stopped in %d places", stops)
+			}
+		})
+	}
+}
