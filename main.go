@@ -219,7 +219,7 @@ func (p *process) serve(ctx context.Context, c *config.Config, logTo io.Writer, 
 // ledgerOptions are those of serve and of whatever opens its ledger in its place.
 func ledgerOptions(c *config.Config) ledger.Options {
 	return ledger.Options{
-		Dir: c.DataDir, Livemode: c.Livemode, Decoder: stripe.Decoder, Retention: c.Retention, BackupDir: c.BackupDir,
+		Dir: c.DataDir, Livemode: c.Livemode, Decoder: stripe.Decoder, Retention: c.Retention, BackupDir: c.BackupDir, BackupKeep: c.BackupKeep,
 		Decode: func(raw []byte) *ledger.Event { return stripe.Decode(raw, c.Livemode) },
 	}
 }
@@ -353,6 +353,9 @@ func (r *rooms) tend() {
 	}
 	if at, ok := backups.Newest(); ok {
 		r.metrics.Backup(at)
+	}
+	if n := backups.Others(); n > 0 {
+		log.Info("the folder for backups holds copies of other ledgers, too, which are left alone", "folder", c.BackupDir, "copies", n)
 	}
 	g.Runs("scheduled backups", backups.Run)
 }

@@ -1,22 +1,27 @@
 package ledger
 
 import (
+	"bufio"
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 )
 
 // Backups copies a ledger into a folder again and again, and keeps the newest copies. Each is checked before it bears
-// its name, and none is deleted before the next one has.
+// its name, and none is deleted before the next one has. Other ledgers can have their copies in the same folder.
 type Backups struct {
 	Ledger *Ledger
 	Dir    string
 	Every  time.Duration
-	Keep   int                                              // how many of this ledger's mode
+	Keep   int                                              // how many of this ledger
 	Verify func(ctx context.Context, path string) error     // proves a copy sound
 	Tell   func(path string, took time.Duration, err error) // is called after every try
 }
@@ -27,27 +32,92 @@ const backupTime = "20060102T150405Z"
 // retryBackup is how long a failed try waits for the next one.
 const retryBackup = 10 * time.Minute
 
-func backupPrefix(livemode bool) string { return "tillhook-" + ModeName(livemode) + "-" }
+// copies are those of one ledger and one kind in a folder: their names are the prefix, the time and ".db".
+type copies struct{ dir, prefix string }
 
-func backupName(livemode bool, at time.Time) string {
-	return backupPrefix(livemode) + at.UTC().Format(backupTime) + ".db"
+// backupsOf are the scheduled copies of a ledger.
+func backupsOf(dir string, livemode bool, id string) copies {
+	return copies{dir, "tillhook-" + ModeName(livemode) + "-" + id + "-"}
 }
+
+// beforeMigrations are the copies that were made before the ledger was brought up to date. They are apart from the scheduled ones:
+// nothing has proved them sound.
+func beforeMigrations(dir string, livemode bool, id string) copies {
+	c := backupsOf(dir, livemode, id)
+	c.prefix += "old-"
+	return c
+}
+
+func (c copies) path(at time.Time) string {
+	return filepath.Join(c.dir, c.prefix+at.UTC().Format(backupTime)+".db")
+}
+
+// made lists the copies, the oldest first. Other files in the folder are not ours to delete, and one that is named
+// for the future, by a clock that was wrong, says nothing about when it was made.
+func (c copies) made(now time.Time) (paths []string, err error) {
+	newest := c.path(now)
+	entries, err := os.ReadDir(c.dir)
+	if err != nil {
+		return nil, fmt.Errorf("look for backups: %w", err)
+	}
+	for _, e := range entries {
+		path := filepath.Join(c.dir, e.Name())
+		if ok, _ := filepath.Match(c.prefix+"????????T??????Z.db", e.Name()); ok && path <= newest {
+			paths = append(paths, path)
+		}
+	}
+	slices.Sort(paths)
+	return paths, nil
+}
+
+// prune deletes the oldest copies until so many are left.
+func (c copies) prune(now time.Time, keep int) error {
+	made, err := c.made(now)
+	if err != nil {
+		return err
+	}
+	for len(made) > keep {
+		if err := os.Remove(made[0]); err != nil {
+			return fmt.Errorf("delete the oldest backup: %w", err)
+		}
+		made = made[1:]
+	}
+	return nil
+}
+
+func (b *Backups) copies() copies { return backupsOf(b.Dir, b.Ledger.livemode, b.Ledger.id) }
 
 // Newest tells when the newest copy was made; ok is false while there is none.
 func (b *Backups) Newest() (at time.Time, ok bool) {
-	made, err := b.made(time.Now())
+	c := b.copies()
+	made, err := c.made(time.Now())
 	if err != nil || len(made) == 0 {
 		return time.Time{}, false
 	}
-	newest := made[len(made)-1]
-	at, err = time.Parse(backupTime, newest[len(backupPrefix(b.Ledger.livemode)):len(newest)-len(".db")])
+	name := filepath.Base(made[len(made)-1])
+	at, err = time.Parse(backupTime, name[len(c.prefix):len(name)-len(".db")])
 	return at, err == nil
+}
+
+// Others returns how many copies of other ledgers are in the folder. They are left alone.
+func (b *Backups) Others() (n int) {
+	entries, err := os.ReadDir(b.Dir)
+	if err != nil {
+		return 0 // Run says what is wrong
+	}
+	for _, e := range entries {
+		ok, _ := filepath.Match("tillhook-*-????????T??????Z.db", e.Name())
+		if ok && !strings.HasPrefix(e.Name(), b.copies().prefix) {
+			n++
+		}
+	}
+	return n
 }
 
 // Run makes copies until ctx ends: the first one when the newest there is old enough.
 func (b *Backups) Run(ctx context.Context) error {
 	// Copies that a process was making when it ended: who runs holds the ledger, so they are nobody else's.
-	removeMatching(b.Dir, backupPrefix(b.Ledger.livemode)+"*.db.new-*")
+	removeMatching(b.Dir, b.copies().prefix+"*.db.new-*")
 	wait := time.Duration(0)
 	if at, ok := b.Newest(); ok {
 		wait = time.Until(at.Add(b.Every))
@@ -71,42 +141,83 @@ func (b *Backups) Run(ctx context.Context) error {
 	}
 }
 
-// once makes one copy and deletes those that are too many.
+// once makes one copy and deletes those that are too many. It leaves what is reserved for events on the ledger's disk.
 func (b *Backups) once(ctx context.Context, now time.Time) (path string, err error) {
-	if err := makeDir(b.Dir); err != nil {
-		return "", fmt.Errorf("make the folder for backups (TILLHOOK_BACKUP_DIR): %w", err)
+	if err := makeBackupDir(b.Dir); err != nil {
+		return "", err
 	}
-	path = filepath.Join(b.Dir, backupName(b.Ledger.livemode, now))
-	fill := func(w io.Writer) error { return b.Ledger.CopyTo(Until(ctx, w)) }
+	path = b.copies().path(now)
+	fill := func(w io.Writer) error { return b.Ledger.copyInto(ctx, b.Dir, w) }
 	if err := Save(path, fill, func(made string) error { return b.Verify(ctx, made) }); err != nil {
 		return "", err
 	}
-	made, err := b.made(now)
-	if err != nil {
-		return path, err
-	}
-	for len(made) > b.Keep {
-		if err := os.Remove(filepath.Join(b.Dir, made[0])); err != nil {
-			return path, fmt.Errorf("delete the oldest backup: %w", err)
-		}
-		made = made[1:]
-	}
-	return path, nil
+	return path, b.copies().prune(now, b.Keep)
 }
 
-// made lists the names of the copies, the oldest first. Other files in the folder are not ours to delete, and one that is named
-// for the future, by a clock that was wrong, says nothing about when it was made.
-func (b *Backups) made(now time.Time) (names []string, err error) {
-	newest := backupName(b.Ledger.livemode, now)
-	entries, err := os.ReadDir(b.Dir)
-	if err != nil {
-		return nil, fmt.Errorf("look for backups: %w", err)
+func makeBackupDir(dir string) error {
+	if err := makeDir(dir); err != nil {
+		return fmt.Errorf("make the folder for backups (TILLHOOK_BACKUP_DIR): %w", err)
 	}
-	for _, e := range entries {
-		if ok, _ := filepath.Match(backupPrefix(b.Ledger.livemode)+"????????T??????Z.db", e.Name()); ok && e.Name() <= newest {
-			names = append(names, e.Name())
+	return nil
+}
+
+// backup copies the old file as it is: a version that wrote it can go back to it. A migration that fails is tried again at each
+// start, so a copy that is there already is not made again.
+func (r *rebuild) backup(ctx context.Context) (string, error) {
+	if err := makeBackupDir(r.opts.BackupDir); err != nil {
+		return "", err
+	}
+	now := time.Now()
+	c := beforeMigrations(r.opts.BackupDir, r.livemode, r.id)
+	removeMatching(c.dir, c.prefix+"*.db.new-*")
+	made, err := c.made(now)
+	if err != nil {
+		return "", err
+	}
+	for _, path := range made {
+		if r.source.copiedAs(ctx, path) {
+			return path, nil
 		}
 	}
-	slices.Sort(names)
-	return names, nil
+	fill := func(w io.Writer) error { return r.source.copyFile(Until(ctx, w)) }
+	path := c.path(now)
+	err = Save(path, fill, func(made string) error { return lieStill(ctx, made) })
+	for n := 1; errors.Is(err, fs.ErrExist) && n < 10; n++ { // of another state, within the same second
+		path = c.path(now.Add(time.Duration(n) * time.Second))
+		err = Save(path, fill, func(made string) error { return lieStill(ctx, made) })
+	}
+	if err == nil && r.opts.BackupKeep > 0 {
+		err = c.prune(now.Add(time.Minute), r.opts.BackupKeep)
+	}
+	return path, err
 }
+
+// copiedAs reports whether a file is a copy of the ledger as it is, byte for byte. (Meta pages can be the same in two states.)
+func (l *Ledger) copiedAs(ctx context.Context, path string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	copied := bufio.NewReaderSize(f, 1<<20)
+	same := func(p []byte) (int, error) {
+		other, err := copied.Peek(len(p))
+		if err == nil && !bytes.Equal(p, other) {
+			err = errors.New("not the same")
+		}
+		if err != nil {
+			return 0, err
+		}
+		return copied.Discard(len(p))
+	}
+	if err := l.copyFile(Until(ctx, writeFunc(same))); err != nil {
+		return false
+	}
+	_, err = copied.ReadByte()
+	return err == io.EOF
+}
+
+// writeFunc is an [io.Writer].
+type writeFunc func([]byte) (int, error)
+
+func (f writeFunc) Write(p []byte) (int, error) { return f(p) }

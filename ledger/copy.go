@@ -26,17 +26,16 @@ func (l *Ledger) CopyTo(w io.Writer) error {
 	})
 }
 
-// WithCopy hands the name of a copy of the ledger to use, and removes it afterwards.
-func (l *Ledger) WithCopy(use func(path string) error) error {
-	if err := l.RoomForCopy(); err != nil {
-		return err
-	}
-	f, err := os.CreateTemp(filepath.Dir(l.path), newPattern)
+// WithCopy hands the name of a copy of the ledger to use, and removes it afterwards. It returns [ErrNoRoom] if the copy would
+// take what is reserved for events.
+func (l *Ledger) WithCopy(ctx context.Context, use func(path string) error) error {
+	dir := filepath.Dir(l.path)
+	f, err := os.CreateTemp(dir, newPattern)
 	if err != nil {
-		return fmt.Errorf("make a copy of the ledger: %w", err)
+		return fmt.Errorf("make a copy of the ledger: %w", noRoom(err, dir))
 	}
 	defer os.Remove(f.Name())
-	if err := errors.Join(l.CopyTo(f), f.Close()); err != nil {
+	if err := errors.Join(l.copyInto(ctx, dir, f), f.Close()); err != nil {
 		return err
 	}
 	return use(f.Name())
@@ -46,25 +45,38 @@ func (l *Ledger) WithCopy(use func(path string) error) error {
 // somebody reads it. Closing it frees its space, and so does the end of the process. It returns [ErrNoRoom] before it takes
 // what is reserved for events.
 func (l *Ledger) Spool(fill func(w io.Writer) error) (_ *os.File, err error) {
-	f, err := os.CreateTemp(filepath.Dir(l.path), newPattern)
+	return l.spool(func(f *os.File) error {
+		k := l.keep(filepath.Dir(l.path), f)
+		defer k.Close()
+		w := bufio.NewWriterSize(k, 1<<20)
+		if err := fill(w); err != nil {
+			return cmp.Or(k.err, err)
+		}
+		if err := w.Flush(); err != nil {
+			return fmt.Errorf("write to a file first: %w", err)
+		}
+		return nil
+	})
+}
+
+// SpoolCopy is Spool of a copy of the ledger.
+func (l *Ledger) SpoolCopy(ctx context.Context) (*os.File, error) {
+	return l.spool(func(f *os.File) error { return l.copyInto(ctx, filepath.Dir(l.path), f) })
+}
+
+// spool returns a file without a name once it is filled, at its beginning.
+func (l *Ledger) spool(fill func(f *os.File) error) (_ *os.File, err error) {
+	f, err := l.tempFile()
 	if err != nil {
-		return nil, fmt.Errorf("make a file to write to first: %w", err)
+		return nil, err
 	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, f.Close())
 		}
 	}()
-	if err := os.Remove(f.Name()); err != nil {
-		return nil, fmt.Errorf("make a file to write to first: %w", err)
-	}
-	kept := l.keepReserve(f)
-	w := bufio.NewWriterSize(kept, 1<<20)
-	if err := fill(w); err != nil {
-		return nil, cmp.Or(kept.err, err) // the database does not wrap what the writer returned
-	}
-	if err := w.Flush(); err != nil {
-		return nil, fmt.Errorf("write to a file first: %w", err)
+	if err := fill(f); err != nil {
+		return nil, err
 	}
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return nil, err

@@ -17,6 +17,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	bolt "go.etcd.io/bbolt"
+
 	"tillhook/ledger"
 	"tillhook/ledger/ledgertest"
 )
@@ -181,7 +183,7 @@ func TestWithCopy(t *testing.T) {
 	failing := errors.New("no")
 	for _, want := range []error{nil, failing} {
 		var made string
-		err := l.WithCopy(func(path string) error {
+		err := l.WithCopy(t.Context(), func(path string) error {
 			made = path
 			if proof := mustVerify(t, path); proof.Events != 1 {
 				t.Errorf("the copy is %+v", proof)
@@ -238,7 +240,8 @@ func TestBackupsRotate(t *testing.T) {
 		if n := len(files(t, dir)); n != 1 {
 			t.Errorf("%d copies at once", n)
 		}
-		others := []string{"notes.txt", "tillhook-2026-11-23.db", "tillhook-live-19990101T000000Z.db", "tillhook-test-19990101T000000Z.db.old"}
+		others := []string{"notes.txt", "tillhook-2026-11-23.db", "tillhook-live-" + l.ID() + "-19990101T000000Z.db", "tillhook-test-" + l.ID() + "-19990101T000000Z.db.old",
+			"tillhook-test-" + l.ID() + "-old-19990101T000000Z.db", "tillhook-test-0123456789ab-19990101T000000Z.db"}
 		for _, name := range others {
 			if err := os.WriteFile(filepath.Join(dir, name), []byte("mine"), 0o600); err != nil {
 				t.Fatal(err)
@@ -252,13 +255,16 @@ func TestBackupsRotate(t *testing.T) {
 		tries := stop()
 		var made []string
 		for i, c := range tries {
-			if c.err != nil || c.name != "tillhook-test-"+c.at.UTC().Format("20060102T150405Z")+".db" || i > 0 && (c.at.Sub(tries[i-1].at) != time.Hour || c.name <= tries[i-1].name) {
+			if c.err != nil || c.name != "tillhook-test-"+l.ID()+"-"+c.at.UTC().Format("20060102T150405Z")+".db" || i > 0 && (c.at.Sub(tries[i-1].at) != time.Hour || c.name <= tries[i-1].name) {
 				t.Errorf("try %d: %+v", i, c)
 			}
 			made = append(made, c.name)
 		}
 		if len(made) != 11 {
 			t.Fatalf("%d copies in ten hours", len(made))
+		}
+		if n := (&ledger.Backups{Ledger: l, Dir: dir}).Others(); n != 2 {
+			t.Errorf("%d copies are of other ledgers", n)
 		}
 		want := slices.Sorted(slices.Values(append(made[8:], others...)))
 		if names := files(t, dir); !slices.Equal(names, want) {
@@ -281,7 +287,7 @@ func TestBackupsWaitForTheNewestsAge(t *testing.T) {
 		l, dir := ledgertest.Open(t, false), t.TempDir()
 		began := time.Now()
 		for mode, ago := range map[string]time.Duration{"test": 20 * time.Minute, "live": time.Minute} {
-			name := "tillhook-" + mode + "-" + began.Add(-ago).UTC().Format("20060102T150405Z") + ".db"
+			name := "tillhook-" + mode + "-" + l.ID() + "-" + began.Add(-ago).UTC().Format("20060102T150405Z") + ".db"
 			if err := os.WriteFile(filepath.Join(dir, name), []byte("a copy"), 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -358,7 +364,7 @@ func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
 func TestABackupFromTheFuture(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "tillhook-test-20990101T000000Z.db"), nil, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "tillhook-test-"+l.ID()+"-20990101T000000Z.db"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	told := make(chan error, 100)
@@ -400,4 +406,128 @@ func TestABackupBeforeAMigration(t *testing.T) {
 	if names := files(t, backups); len(names) != 1 || filepath.Join(backups, names[0]) != l.Migrated.Backup || !bytes.HasPrefix(file, mustRead(t, l.Migrated.Backup)) {
 		t.Errorf("%v was copied to %v", l.Migrated, names)
 	}
+}
+
+// Receivers that share a folder for backups keep each their own copies.
+func TestBackupsOfSeveralLedgers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		var stops []func() []try
+		for range 2 {
+			stops = append(stops, backing(t, &ledger.Backups{Ledger: ledgertest.Open(t, false), Dir: dir, Every: time.Hour, Keep: 2}))
+		}
+		time.Sleep(10*time.Hour + time.Minute)
+		synctest.Wait()
+		want := 0
+		for _, stop := range stops {
+			tries := stop()
+			if len(tries) != 11 {
+				t.Errorf("%d copies", len(tries))
+			}
+			for i, c := range tries {
+				if _, err := os.Stat(filepath.Join(dir, c.name)); c.err != nil || (err == nil) != (i >= len(tries)-2) {
+					t.Errorf("copy %d of %d: %v, %v", i, len(tries), c.err, err)
+				}
+			}
+			want += 2
+		}
+		if names := files(t, dir); len(names) != want {
+			t.Errorf("the folder holds %v", names)
+		}
+	})
+}
+
+// A migration that fails at each start copies the old file once, and not once more in the same second.
+func TestAMigrationThatFailsCopiesOnce(t *testing.T) {
+	dir, backups := t.TempDir(), t.TempDir()
+	fails := func() {
+		t.Helper()
+		l, err := ledger.OpenContext(t.Context(), ledger.Options{Dir: dir, BackupDir: backups, BackupKeep: 2, Decode: func([]byte) *ledger.Event {
+			return &ledger.Event{Facts: ledger.Facts{Intents: make([]ledger.Intent, 1<<20)}} // what no row can hold
+		}})
+		if err == nil || errors.Is(err, os.ErrExist) {
+			t.Fatalf("a start gave %v, %v", l, err)
+		}
+	}
+	for state := range 4 {
+		file := filepath.Join(dir, "ledger.db")
+		_, content := older(t, 1)
+		must(t, os.WriteFile(file, content, 0o600))
+		edit(t, dir, func(tx *bolt.Tx) error {
+			_, err := tx.CreateBucketIfNotExists(fmt.Appendf(nil, "state %d", state))
+			return errors.Join(err, tx.Bucket([]byte("events")).Put(seq(2), []byte("noise")), tx.Bucket([]byte("bodies")).Delete(seq(2)))
+		})
+		content = mustRead(t, file)
+		for range 3 {
+			fails()
+		}
+		if names := files(t, backups); len(names) != min(state+1, 2) {
+			t.Errorf("after state %d the folder holds %v", state, names)
+		} else if !bytes.HasPrefix(content, mustRead(t, filepath.Join(backups, names[len(names)-1]))) {
+			t.Errorf("the newest of %v is no copy of state %d", names, state)
+		}
+		if names := files(t, dir); len(names) != 1 || !bytes.Equal(mustRead(t, file), content) {
+			t.Errorf("the folder holds %v, or the ledger was changed", names)
+		}
+	}
+}
+
+// Of two copies at once for which there is room for one, one is made. An export leaves the room that was promised to a copy.
+func TestTwoCopiesAndRoomForOne(t *testing.T) {
+	mount := t.TempDir()
+	if err := syscall.Mount("none", mount, "tmpfs", 0, "size=90m"); err != nil { // 64 MiB are reserved, and a copy counts as 16
+		t.Skipf("mounting a file system takes root: %v", err)
+	}
+	t.Cleanup(func() { _ = syscall.Unmount(mount, syscall.MNT_DETACH) })
+	l := ledgertest.Start(t, ledger.Options{Dir: mount})
+	mustAppend(t, l, succeeded("evt_1", "pi_1"))
+	must(t, os.Truncate(l.Path(), 16<<20)) // with a hole
+	copyTo := func(during func()) error {
+		return l.CopyInto(t.Context(), mount, writerFunc(func(b []byte) (int, error) {
+			during()
+			return len(b), nil
+		}))
+	}
+	var second, third error
+	must(t, copyTo(func() {
+		second = copyTo(func() {})
+		_, third = l.Spool(func(w io.Writer) error { _, err := w.Write(make([]byte, 12<<20)); return err })
+	}))
+	if !errors.Is(second, ledger.ErrNoRoom) || !errors.Is(third, ledger.ErrNoRoom) {
+		t.Errorf("a second copy gave %v, an export %v", second, third)
+	}
+	must(t, copyTo(func() {}))
+	f, err := l.Spool(func(w io.Writer) error { _, err := w.Write(make([]byte, 12<<20)); return err })
+	must(t, err, f.Close())
+}
+
+// A disk without any room is an [ledger.ErrNoRoom] for an export, too.
+func TestAnExportOnAFullDisk(t *testing.T) {
+	mount := t.TempDir()
+	if err := syscall.Mount("none", mount, "tmpfs", 0, "size=80m,nr_inodes=3"); err != nil {
+		t.Skipf("mounting a file system takes root: %v", err)
+	}
+	t.Cleanup(func() { _ = syscall.Unmount(mount, syscall.MNT_DETACH) })
+	l := ledgertest.Start(t, ledger.Options{Dir: mount})
+	must(t, os.WriteFile(filepath.Join(mount, "one more"), nil, 0o600))
+	if _, err := l.Spool(func(io.Writer) error { return nil }); !errors.Is(err, ledger.ErrNoRoom) {
+		t.Errorf("an export gave %v", err)
+	}
+	if err := l.WithCopy(t.Context(), func(string) error { return nil }); !errors.Is(err, ledger.ErrNoRoom) {
+		t.Errorf("a copy gave %v", err)
+	}
+}
+
+// A scheduled backup leaves what is reserved for events.
+func TestABackupLeavesTheReserve(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		l := ledgertest.Start(t, ledger.Options{Dir: dir})
+		ledgertest.TakeRoom(t, l)
+		stop := backing(t, &ledger.Backups{Ledger: l, Dir: filepath.Join(dir, "backups"), Every: time.Hour, Keep: 2})
+		synctest.Wait()
+		if tries := stop(); len(tries) != 1 || !errors.Is(tries[0].err, ledger.ErrNoRoom) {
+			t.Errorf("the tries were %+v", tries)
+		}
+	})
 }

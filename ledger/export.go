@@ -343,22 +343,26 @@ func readLineKey(key []byte) (pass byte, payment string) {
 
 // newSorter returns a sorter whose file leaves free what is reserved for events.
 func (l *Ledger) newSorter() *sorter {
-	return &sorter{open: l.tempFile, guard: func(w io.Writer) io.Writer { return l.keepReserve(w) }}
+	return &sorter{open: l.tempFile, guard: func(w io.Writer) io.Writer { return l.keep(l.tempDir(), w) }}
 }
 
-// tempFile opens a file without a name, which ends when it is closed. A receiver's lies beside the ledger, where there is
-// known to be room for much; a reader of a backup may not be allowed to write there.
-func (l *Ledger) tempFile() (*os.File, error) {
-	dir := filepath.Dir(l.path)
+// tempDir returns the folder for files without a name. A receiver's lie beside the ledger, where there is known to be room for
+// much; a reader of a backup may not be allowed to write there.
+func (l *Ledger) tempDir() string {
 	if l.readOnly {
-		dir = ""
+		return os.TempDir()
 	}
-	f, err := os.CreateTemp(dir, newPattern)
+	return filepath.Dir(l.path)
+}
+
+// tempFile opens a file without a name, which ends when it is closed.
+func (l *Ledger) tempFile() (*os.File, error) {
+	f, err := os.CreateTemp(l.tempDir(), newPattern)
 	if err != nil {
-		return nil, fmt.Errorf("make a file for the lines of an export: %w", err)
+		return nil, fmt.Errorf("make a temporary file: %w", noRoom(err, l.tempDir()))
 	}
 	if err := os.Remove(f.Name()); err != nil {
-		return nil, errors.Join(fmt.Errorf("make a file for the lines of an export: %w", err), f.Close())
+		return nil, errors.Join(fmt.Errorf("make a temporary file: %w", err), f.Close())
 	}
 	return f, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"time"
@@ -29,6 +30,14 @@ func (l *Ledger) Write(ctx context.Context, during func() error) error {
 		b.writing = true
 		return errors.Join(put(b.tx, bucketMeta, metaDecoder, []byte("one")), during())
 	})
+}
+
+// ID is what the names of its copies have in them.
+func (l *Ledger) ID() string { return l.id }
+
+// CopyInto copies the ledger to a file in a folder, with the reserve left free.
+func (l *Ledger) CopyInto(ctx context.Context, dir string, w io.Writer) error {
+	return l.copyInto(ctx, dir, w)
 }
 
 // LookAtFile is what the committer does before each batch. Run must not be running.

@@ -8,7 +8,7 @@
 //
 // One file, ledger.db, mode 0600, in a folder of mode 0700. Buckets (schema.go holds the codecs):
 //
-//	meta            schema version, mode, running counts; and the thin events that wait for their snapshot event (quarantine.go)
+//	meta            schema version, mode, id, running counts; and the thin events that wait for their snapshot event (quarantine.go)
 //	events          sequence          -> envelope, outcome and facts of an event, in arrival order
 //	bodies          sequence          -> the raw body, packed, or the row that has it; apart, so that it can be deleted alone
 //	ids             livemode, id      -> sequence; of an event that left quarantine, that of its new row
@@ -110,6 +110,8 @@ type Options struct {
 	Retention time.Duration
 	// BackupDir is where a copy of a file of an older schema is put before it is brought up to date; empty for none.
 	BackupDir string
+	// BackupKeep is how many of those copies are kept; 0 keeps all.
+	BackupKeep int
 	// Observe, if set, is called by the writing goroutine after every commit, failed or not, and after
 	// every try to get going again after a failed one. It must not block.
 	Observe func(Commit)
@@ -136,6 +138,7 @@ type Ledger struct {
 	file     *os.File // the handle bbolt writes through, for making the file trustworthy after a failed commit
 	pageSize int64    // asking bbolt for it later reads the file, which may have been cut short
 	livemode bool
+	id       string // what tells its copies from those of others
 	readOnly bool
 	bodies   *bodyCodec
 	learner  learner
@@ -147,6 +150,7 @@ type Ledger struct {
 	size        int64     // of the file before the batch under way; the committer's own
 	spoiled     fileState // what became of the file's contents while it was open; the committer's own
 	rescue      rescue    // the committer's own
+	room        *room     // on the ledger's disk
 	flushAt     time.Time // when counted repeats are to be written; zero if none wait; the committer's own
 	queue       chan *pending
 	queuedBytes atomic.Int64
@@ -245,6 +249,7 @@ func openFile(path string, readOnly bool) (_ *Ledger, err error) {
 	}
 	l := &Ledger{
 		path:     path,
+		room:     &room{path: path},
 		readOnly: readOnly,
 		queue:    make(chan *pending, maxQueued),
 		wake:     make(chan struct{}, 1),
@@ -357,7 +362,7 @@ func (l *Ledger) load() error {
 		l.versions.Store(&[]version{l.fresh.version()})
 		l.together.Store(nil)
 		if l.counts.Load() == nil { // the first time; readers look at it from then on
-			l.livemode = livemode
+			l.livemode, l.id = livemode, readID(tx)
 		}
 		c, err := readCounts(tx)
 		if err != nil {

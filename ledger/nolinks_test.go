@@ -3,6 +3,7 @@ package ledger_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -107,6 +108,13 @@ func TestAFileSystemWithoutLinks(t *testing.T) {
 	must(t, ledger.Save(filepath.Join(dir, "copy.db"), s.l.CopyTo, nil))
 	if err := ledger.Save(filepath.Join(dir, "copy.db"), s.l.CopyTo, nil); err == nil || !strings.Contains(err.Error(), "is there already") {
 		t.Errorf("a second copy gave %v", err)
+	}
+	must(t, os.Remove(filepath.Join(dir, "copy.db")))
+	err := ledger.Save(filepath.Join(dir, "copy.db"), s.l.CopyTo, func(string) error {
+		return os.WriteFile(filepath.Join(dir, "copy.db"), []byte("mine"), 0o600)
+	})
+	if b := mustRead(t, filepath.Join(dir, "copy.db")); !errors.Is(err, os.ErrExist) || string(b) != "mine" {
+		t.Errorf("a copy over a file that appears meanwhile gave %v, and the file holds %.20q", err, b)
 	}
 	must(t, s.stops())
 	done, err := ledger.Rebuild(t.Context(), ledger.Options{Dir: dir}, false)

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // Place is where a ledger lies or will lie, as it looks from outside. Looking opens no ledger and writes nothing.
@@ -89,16 +91,51 @@ func holder(file *syscall.Stat_t) int {
 		return 0
 	}
 	defer locks.Close()
-	inode := fmt.Sprintf(":%d", file.Ino)
 	for lines := bufio.NewScanner(locks); lines.Scan(); {
-		// 1: FLOCK  ADVISORY  WRITE 4711 08:01:131075 0 EOF
-		f := strings.Fields(lines.Text())
-		if len(f) < 6 || f[1] != "FLOCK" || !strings.HasSuffix(f[5], inode) {
-			continue
-		}
-		if pid, err := strconv.Atoi(f[4]); err == nil && pid > 0 {
+		if pid, device, inode, ok := readLock(lines.Text()); ok && inode == file.Ino && (device == file.Dev || opens(pid, file)) {
 			return pid
 		}
 	}
 	return 0
+}
+
+// readLock reads the line of a lock that flock(2) took:
+//
+//	1: FLOCK  ADVISORY  WRITE 4711 08:01:131075 0 EOF
+//
+// The device is in hexadecimal.
+func readLock(line string) (pid int, device, inode uint64, ok bool) {
+	f := strings.Fields(line)
+	if len(f) < 6 || f[1] != "FLOCK" {
+		return 0, 0, 0, false
+	}
+	pid, err := strconv.Atoi(f[4])
+	id := strings.Split(f[5], ":")
+	if err != nil || pid <= 0 || len(id) != 3 {
+		return 0, 0, 0, false
+	}
+	major, majorErr := strconv.ParseUint(id[0], 16, 32)
+	minor, minorErr := strconv.ParseUint(id[1], 16, 32)
+	inode, err = strconv.ParseUint(id[2], 10, 64)
+	if err := errors.Join(majorErr, minorErr, err); err != nil {
+		return 0, 0, 0, false
+	}
+	return pid, unix.Mkdev(uint32(major), uint32(minor)), inode, true
+}
+
+// opens reports whether a process has a file open. Some file systems (btrfs, overlays) tell stat(2) another device than the one
+// in /proc/locks.
+func opens(pid int, file *syscall.Stat_t) bool {
+	dir := fmt.Sprintf("/proc/%d/fd", pid)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return false // it is not ours to look into
+	}
+	for _, e := range entries {
+		var open syscall.Stat_t
+		if syscall.Stat(filepath.Join(dir, e.Name()), &open) == nil && open.Dev == file.Dev && open.Ino == file.Ino {
+			return true
+		}
+	}
+	return false
 }

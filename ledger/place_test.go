@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"tillhook/ledger"
@@ -35,5 +36,34 @@ func TestAPlaceIsLookedAt(t *testing.T) {
 	}
 	if p, err := ledger.Look(file); err == nil {
 		t.Errorf("a file was taken for a folder: %+v", p)
+	}
+}
+
+// A file of the same number on another file system has another holder.
+func TestTheHolderOfAnotherFile(t *testing.T) {
+	// The second one is given an inode that the first one has, too: those of a tmpfs count from 1.
+	var places []string
+	for range 2 {
+		mount := t.TempDir()
+		if err := syscall.Mount("none", mount, "tmpfs", 0, "size=80m,inode32"); err != nil {
+			t.Skipf("mounting a file system takes root: %v", err)
+		}
+		t.Cleanup(func() { _ = syscall.Unmount(mount, syscall.MNT_DETACH) })
+		places = append(places, mount)
+		closed(t, mount)
+	}
+	inode := func(dir string) uint64 {
+		var stat syscall.Stat_t
+		must(t, syscall.Stat(ledger.Path(dir), &stat))
+		return stat.Ino
+	}
+	if inode(places[0]) != inode(places[1]) {
+		t.Skip("the files have different numbers")
+	}
+	ledgertest.Start(t, ledger.Options{Dir: places[0]})
+	for i, want := range []int{os.Getpid(), 0} {
+		if p, err := ledger.Look(places[i]); err != nil || p.Holder != want {
+			t.Errorf("the holder of file %d is %d, %v, want %d", i, p.Holder, err, want)
+		}
 	}
 }

@@ -162,7 +162,8 @@ type rebuild struct {
 	opts     Options
 	decode   bool
 	livemode bool
-	received int64 // of the row before
+	id       string // of the ledger
+	received int64  // of the row before
 	// usable are rows in quarantine that the decoder can use and that no row read so far refers to.
 	usable  map[uint64]bool
 	changed bool // a row says something else now that its body was decoded again
@@ -181,6 +182,7 @@ func (r *rebuild) write(ctx context.Context) (made string, err error) {
 		if r.livemode, err = readMode(from); err != nil {
 			return err
 		}
+		r.id = readID(from)
 		if r.done.Schema < schemaVersion && r.opts.Decode == nil {
 			return errOlder
 		}
@@ -202,7 +204,16 @@ func (r *rebuild) write(ctx context.Context) (made string, err error) {
 		if err != nil {
 			return err
 		}
-		if err = db.Update(func(tx *bolt.Tx) error { return keepDictionaries(inPlace(tx), learned) }); err == nil {
+		err = db.Update(func(tx *bolt.Tx) error {
+			to := inPlace(tx)
+			if r.id != noID { // else the id that the new file was made with stands
+				if err := put(to, bucketMeta, metaID, []byte(r.id)); err != nil {
+					return err
+				}
+			}
+			return keepDictionaries(to, learned)
+		})
+		if err == nil {
 			err = r.rows(ctx, from, db)
 		}
 		if err == nil {
@@ -410,17 +421,6 @@ func (r *row) restates(e *Event) {
 	r.typ, r.created, r.apiVersion, r.facts = e.Type, e.Created, e.APIVersion, e.Facts
 	// They may have been known by the way the event was read.
 	r.account, r.context = cmp.Or(e.Account, r.account), cmp.Or(e.Context, r.context)
-}
-
-// backup copies the old file as it is: a version that wrote it can go back to it.
-func (r *rebuild) backup(ctx context.Context) (string, error) {
-	if err := makeDir(r.opts.BackupDir); err != nil {
-		return "", fmt.Errorf("make the folder for backups (TILLHOOK_BACKUP_DIR): %w", err)
-	}
-	path := filepath.Join(r.opts.BackupDir, backupName(r.livemode, time.Now()))
-	err := Save(path, func(w io.Writer) error { return r.source.copyFile(Until(ctx, w)) },
-		func(made string) error { return lieStill(ctx, made) })
-	return path, err
 }
 
 // read reads a row of the old file's schema.

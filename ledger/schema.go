@@ -32,6 +32,7 @@ var (
 
 	metaSchema  = []byte("schema")
 	metaMode    = []byte("mode")
+	metaID      = []byte("id")
 	metaCounts  = []byte("counts")
 	metaDecoder = []byte("decoder")
 	metaDecoded = []byte("decoded")
@@ -50,6 +51,9 @@ func initialise(tx *txn, livemode bool) error {
 		return err
 	}
 	if err := put(tx, bucketMeta, metaMode, []byte(ModeName(livemode))); err != nil {
+		return err
+	}
+	if err := put(tx, bucketMeta, metaID, []byte(newID())); err != nil {
 		return err
 	}
 	return put(tx, bucketMeta, metaCounts, (&counts{}).encode())

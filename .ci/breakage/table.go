@@ -92,6 +92,7 @@ const (
 	folderGo      = "ledger/folder.go"
 	faultGo       = "ledger/filefault.go"
 	compactGo     = "ledger/compact.go"
+	placeGo       = "ledger/place.go"
 )
 
 // table has all entries.
@@ -222,7 +223,7 @@ var keeping = []broken{
 	{"a damaged total fails alone", bookingGo, "	if c.totals, err = b.newTotals(c.changes); err != nil {\n		return c, err\n	}\n", "	c.totals, _ = b.newTotals(c.changes)\n", "./ledger", "TestADamagedTotalFailsAlone"},
 	{"the other mode is not booked", eventGo, "	if e.Livemode != livemode && e.Quarantine == \"\" {", "	if false {", "./ledger", "TestTheOtherModeIsNotBooked"},
 	{"retention passes the quarantine", retentionGo, "len(s.rows) == 0 && s.to-s.from < scanSlice {", "len(s.rows) == 0 {", "./ledger", "TestRetentionPassesTheQuarantine"},
-	{"a backup of the future is none", backupsGo, " && e.Name() <= newest {", " && newest != \"\" {", "./ledger", "TestABackupFromTheFuture"},
+	{"a backup of the future is none", backupsGo, " && path <= newest {", " && newest != \"\" {", "./ledger", "TestABackupFromTheFuture"},
 	{"a proof walks the pages first", checkGo, "	if err := walkPages(f, newest); err != nil {", "	if err := walkPages(f, newest); err != nil && false {", "./ledger", "TestWhatIsNoWholeLedgerIsFound"},
 	{"both meta pages are proved", checkGo, "	if newest.pages == 0 || second == nil {", "	if second == nil && newest.pages == 0 {", "./ledger", "TestADamagedNewestMetaPageIsFound|TestFlipped"},
 	{"retention leaves quarantine alone", retentionGo, "return r.outcome != Quarantined", "return true", "./ledger", "TestRetentionDeletesBodiesThatAreTooOld"},
@@ -261,15 +262,23 @@ var keeping = []broken{
 	{"a copy that fails leaves nothing behind", copyGo, "	defer func() { _ = os.Remove(made) }()", "	defer func() { _ = made }()", "./ledger", "TestSave"},
 	{"a copy is looked at", copyGo, "	if err := inspect(made); err != nil {", "	if err := error(nil); err != nil {", "./ledger", "TestSave"},
 	{"a copy is checked", copyGo, "	if check != nil {", "	if false {", "./ledger", "TestSave"},
-	{"a spooled file has no name", copyGo, "	if err := os.Remove(f.Name()); err != nil {", "	if err := error(nil); err != nil {", "./ledger", "TestSpool"},
+	{"a spooled file has no name", exportGo, "	if err := os.Remove(f.Name()); err != nil {", "	if err := error(nil); err != nil {", "./ledger", "TestSpool"},
 	{"a copy to use is removed", copyGo, "	defer os.Remove(f.Name())\n", "", "./ledger", "TestWithCopy"},
 	{"a restore keeps the owner", restoreGo, "		err = f.Chown(int(stat.Uid), int(stat.Gid))\n", "		_ = stat\n", "./ledger", "TestRestoreFrom"},
 	{"a restore keeps the permissions", restoreGo, "		mode = like.Mode().Perm()\n", "", "./ledger", "TestRestoreFrom"},
 	{"a restore waits for no receiver", restoreGo, "lockFile(old, syscall.LOCK_EX)", "error(nil)", "./ledger", "TestRestoreFrom"},
 	{"a restore looks at what it puts there", restoreGo, "err == nil {\n		err = inspect(made)\n", "err == nil {\n", "./ledger", "TestRestoreFrom"},
 	{"the ledger is no copy of itself", restoreGo, "	case same:\n", "	case same && false:\n", "./ledger", "TestRestoreFrom"},
-	{"backups are not too many", backupsGo, "	for len(made) > b.Keep {", "	for false {", "./ledger", "TestBackupsRotate"},
-	{"backups delete no other file", backupsGo, "filepath.Match(backupPrefix(b.Ledger.livemode)+\"????????T??????Z.db\", e.Name())", "filepath.Match(\"*\", e.Name())", "./ledger", "TestBackupsRotate"},
+	{"backups of other ledgers are theirs", backupsGo, "ModeName(livemode) + \"-\" + id + \"-\"}", "ModeName(livemode) + \"-\" + id[:0] + \"-\"}", "./ledger", "TestBackupsOfSeveralLedgers"},
+	{"a migration that fails copies once", backupsGo, "		if r.source.copiedAs(ctx, path) {", "		if false {", "./ledger", "TestAMigrationThatFailsCopiesOnce"},
+	{"copies before migrations are not too many", backupsGo, "err = c.prune(now.Add(time.Minute), r.opts.BackupKeep)", "err = nil", "./ledger", "TestAMigrationThatFailsCopiesOnce"},
+	{"a holder is of the same device", placeGo, "(device == file.Dev || opens(pid, file))", "(device == file.Dev || pid != 0)", "./ledger", "TestTheHolderOfAnotherFile"},
+	{"a backup leaves the reserve", backupsGo, "b.Ledger.copyInto(ctx, b.Dir, w)", "b.Ledger.CopyTo(w)", "./ledger", "TestABackupLeavesTheReserve"},
+	{"room is promised once", roomGo, "	k.room.promised += size\n", "	k.room.promised += 0 * size\n", "./ledger", "TestTwoCopiesAndRoomForOne"},
+	{"a full disk is no room", exportGo, "noRoom(err, l.tempDir())", "err", "./ledger", "TestAnExportOnAFullDisk"},
+	{"a rebuild keeps the id", rebuildGo, "			if r.id != noID {", "			if false {", "./ledger", "TestARebuildGivesTheSame"},
+	{"backups are not too many", backupsGo, "	for len(made) > keep {", "	for false {", "./ledger", "TestBackupsRotate"},
+	{"backups delete no other file", backupsGo, "filepath.Match(c.prefix+\"????????T??????Z.db\", e.Name())", "filepath.Match(\"*\", e.Name())", "./ledger", "TestBackupsRotate"},
 	{"backups wait for the newest's age", backupsGo, "wait = time.Until(at.Add(b.Every))", "wait = 0 * time.Until(at)", "./ledger", "TestBackupsWaitForTheNewestsAge"},
 	{"backups are proved", backupsGo, "func(made string) error { return b.Verify(ctx, made) }", "nil", "./ledger", "TestABackupThatIsNotSound"},
 	{"a failed backup is tried again soon", backupsGo, "min(b.Every, retryBackup)", "b.Every", "./ledger", "TestABackupThatIsNotSound"},

@@ -41,7 +41,14 @@ synced. It is a ledger itself: put it in a data folder as ledger.db to go back t
 			if err != nil {
 				return err
 			}
-			err = ledger.Save(args[0], func(w io.Writer) error { _, err := io.Copy(w, answer); return err }, nil)
+			s, err := p.settings()
+			if err != nil {
+				return errors.Join(err, answer.Close())
+			}
+			err = ledger.Save(args[0], func(w io.Writer) error {
+				_, err := io.Copy(ledger.KeepReserve(s.DataDir(), filepath.Dir(args[0]), w), answer)
+				return err
+			}, nil)
 			return errors.Join(err, answer.Close())
 		},
 	}

@@ -52,7 +52,7 @@ func (op *Operator) export(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	kind := map[string]string{"csv": "text/csv; charset=utf-8", "jsonl": "application/jsonl"}[find.Format]
-	return op.spool(w, r, kind, begin, func(ctx context.Context, w io.Writer) error { return x.Write(ctx, w) })
+	return op.spoolExport(w, r, kind, begin, func(ctx context.Context, w io.Writer) error { return x.Write(ctx, w) })
 }
 
 // oneOf reads a word from a list, whose first one is the default.

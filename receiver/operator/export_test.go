@@ -341,7 +341,7 @@ func TestAnExportWithoutRoom(t *testing.T) {
 		"/api/export": "make room there, or export fewer days at once", "/api/export?kind=payments": "make room there, or export fewer days at once", "/api/backup": "make room there",
 	} {
 		w := get(door, path, nil)
-		if w.Code != 507 || !strings.Contains(w.Body.String(), "not enough room in the data folder") || !strings.Contains(w.Body.String(), next) || log.String() != "" {
+		if w.Code != 507 || !strings.Contains(w.Body.String(), "not enough room on the disk") || !strings.Contains(w.Body.String(), next) || log.String() != "" {
 			t.Errorf("%s: %d %s, and the log is %s", path, w.Code, w.Body, log.String())
 		}
 	}

@@ -27,24 +27,28 @@ func (op *Operator) backup(w http.ResponseWriter, r *http.Request) error {
 	if err := parseQuery(r).end(); err != nil {
 		return err
 	}
-	if !op.Ledger.ReadOnly() {
-		if err := op.Ledger.RoomForCopy(); err != nil {
-			return err
-		}
-	}
-	return op.spool(w, r, "application/octet-stream", func() {}, func(ctx context.Context, w io.Writer) error {
+	copyTo := func(ctx context.Context, w io.Writer) error {
 		err := op.Ledger.CopyTo(ledger.Until(ctx, w))
 		if err != nil {
 			err = errors.Join(err, ctx.Err()) // the database does not wrap what the writer returned
 		}
 		return err
+	}
+	return op.spool(w, r, "application/octet-stream", func() {}, copyTo, op.Ledger.SpoolCopy)
+}
+
+// spoolExport is spool of what fill writes, of a size that is not known before.
+func (op *Operator) spoolExport(w http.ResponseWriter, r *http.Request, kind string, begin func(), fill func(context.Context, io.Writer) error) error {
+	return op.spool(w, r, kind, begin, fill, func(ctx context.Context) (*os.File, error) {
+		return op.Ledger.Spool(func(w io.Writer) error { return fill(ctx, w) })
 	})
 }
 
-// spool answers with what fill writes: to a file first, so that a client that is slow, or stops, holds up
+// spool answers with what fill writes: to the file of spooled first, so that a client that is slow, or stops, holds up
 // nothing but its own connection. The context that fill gets ends when the client hangs up or the receiver stops. The
 // answer's header is completed by begin, between the last of fill and the first piece of the answer.
-func (op *Operator) spool(w http.ResponseWriter, r *http.Request, kind string, begin func(), fill func(context.Context, io.Writer) error) error {
+func (op *Operator) spool(w http.ResponseWriter, r *http.Request, kind string, begin func(), fill func(context.Context, io.Writer) error,
+	spooled func(context.Context) (*os.File, error)) error {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	defer context.AfterFunc(op.Stopping, cancel)()
@@ -69,7 +73,7 @@ func (op *Operator) spool(w http.ResponseWriter, r *http.Request, kind string, b
 	var effort effort
 	err = during(w, r, effort.figure, func() (err error) {
 		defer effort.begin()()
-		f, err = op.Ledger.Spool(func(w io.Writer) error { return fill(ctx, w) })
+		f, err = spooled(ctx)
 		return err
 	})
 	if err != nil {
@@ -183,7 +187,7 @@ func (op *Operator) verify(w http.ResponseWriter, r *http.Request) error {
 	}
 	err = during(w, r, figure, func() error {
 		defer effort.begin()()
-		return op.Ledger.WithCopy(func(path string) (err error) {
+		return op.Ledger.WithCopy(r.Context(), func(path string) (err error) {
 			proving.Store(true)
 			proof, err = op.Verify(r.Context(), path)
 			return err
