@@ -30,7 +30,7 @@ func lockFolder(dir string) (*os.File, error) {
 	if err := lockFile(folder, syscall.LOCK_EX); err != nil {
 		_ = folder.Close() // it was only read
 		if errors.Is(err, ErrHeld) {
-			return nil, err
+			return nil, fmt.Errorf("%w: %s", ErrHeld, Path(dir))
 		}
 		folder = nil
 	} else {

@@ -224,7 +224,7 @@ var keeping = []broken{
 	{"the other mode is not booked", eventGo, "	if e.Livemode != livemode && e.Quarantine == \"\" {", "	if false {", "./ledger", "TestTheOtherModeIsNotBooked"},
 	{"retention passes the quarantine", retentionGo, "len(s.rows) == 0 && s.to-s.from < scanSlice {", "len(s.rows) == 0 {", "./ledger", "TestRetentionPassesTheQuarantine"},
 	{"a backup of the future is none", backupsGo, " && path <= newest {", " && newest != \"\" {", "./ledger", "TestABackupFromTheFuture"},
-	{"a proof walks the pages first", checkGo, "	if err := walkPages(f, newest); err != nil {", "	if err := walkPages(f, newest); err != nil && false {", "./ledger", "TestWhatIsNoWholeLedgerIsFound"},
+	{"a proof walks the pages first", checkGo, "	if err := walkPages(untilAt{ctx, f}, newest); err != nil {", "	if err := walkPages(f, newest); err != nil && false {", "./ledger", "TestWhatIsNoWholeLedgerIsFound"},
 	{"both meta pages are proved", checkGo, "	if newest.pages == 0 || second == nil {", "	if second == nil && newest.pages == 0 {", "./ledger", "TestADamagedNewestMetaPageIsFound|TestFlipped"},
 	{"retention leaves quarantine alone", retentionGo, "return r.outcome != Quarantined", "return true", "./ledger", "TestRetentionDeletesBodiesThatAreTooOld"},
 	{"retention deletes what is too old, no more", retentionGo, "		case r.received >= before.UnixMilli():", "		case false:", "./ledger", "TestRetentionDeletesBodiesThatAreTooOld"},
