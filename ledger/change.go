@@ -172,16 +172,17 @@ func (c *change) rows() []uint64 {
 func (b *booking) newLinks(f *Facts) (map[string][]link, error) {
 	var changed map[string][]link
 	var err error
-	own := linkOf(f)
-	f.Others(func(id string) {
-		if err != nil || changed[id] != nil {
+	f.Others(func(id string, charge bool) {
+		if err != nil {
 			return
 		}
-		links, readErr := readLinks(b.tx, id)
-		if readErr != nil {
-			err = readErr
-			return
+		links, known := changed[id]
+		if !known {
+			if links, err = readLinks(b.tx, id); err != nil {
+				return
+			}
 		}
+		own := linkOf(f, charge)
 		at, found := slices.BinarySearchFunc(links, own, link.compare)
 		if !found {
 			if changed == nil {

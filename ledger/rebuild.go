@@ -442,7 +442,7 @@ func (r *rebuild) read(seq uint64, stored []byte) (*oldRow, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &oldRow{row: *row, undecoded: r.done.Schema < schemaVersion}, nil
+	return &oldRow{row: *row, undecoded: r.done.Schema < decodedSchema}, nil
 }
 
 // oldRow is a row as an older schema had it.

@@ -8,7 +8,10 @@ import (
 )
 
 // schemaVersion is that of the layout and the codecs in this file. A file with a greater one is refused.
-const schemaVersion = 5
+const schemaVersion = 6
+
+// decodedSchema is the first whose rows hold all that the present decoder reads in a body.
+const decodedSchema = 5
 
 // stateSchema is the first in which an entry in quarantine has a state.
 const stateSchema = 5
@@ -233,20 +236,26 @@ type link struct {
 	target string
 }
 
+// Only the link of a charge to a PaymentIntent decides which payment an event belongs to. Were an id of
+// another kind of object linked in the same way, a charge that has the same id would follow it.
 const (
-	linkToIntent = 1
-	linkToCharge = 2
+	linkToIntent = 1 // of a charge
+	linkToCharge = 2 // of any id, by an event that names no PaymentIntent
+	linkOfOther  = 3 // of an id that is no charge's, to a PaymentIntent
 )
 
-// linkOf returns what facts say of the other ids in them.
-func linkOf(f *Facts) link {
-	if f.PaymentIntent == "" {
+// linkOf returns what facts say of another id in them.
+func linkOf(f *Facts, charge bool) link {
+	switch {
+	case f.PaymentIntent == "":
 		return link{linkToCharge, f.Charge}
+	case charge:
+		return link{linkToIntent, f.PaymentIntent}
 	}
-	return link{linkToIntent, f.PaymentIntent}
+	return link{linkOfOther, f.PaymentIntent}
 }
 
-// compare orders links: those to a PaymentIntent come first, and the least of them before the others.
+// compare orders links: those of a charge to a PaymentIntent come first, and the least of them before the others.
 func (k link) compare(other link) int {
 	return cmp.Or(cmp.Compare(k.kind, other.kind), strings.Compare(k.target, other.target))
 }
@@ -305,8 +314,10 @@ func resolve(tx *txn, id string) (string, error) {
 	if tx.stored(bucketPayments, []byte(id)) != nil {
 		return id, nil
 	}
-	if intent, err := linked(tx, id, linkToIntent); intent != "" || err != nil {
-		return intent, err
+	for _, kind := range []byte{linkToIntent, linkOfOther} {
+		if intent, err := linked(tx, id, kind); intent != "" || err != nil {
+			return intent, err
+		}
 	}
 	charge, err := linked(tx, id, linkToCharge)
 	if err != nil {

@@ -29,18 +29,20 @@ type world struct {
 	lives    map[string]life // of the charges, by id
 	refunds  []ledger.Refund
 	disputes []ledger.Dispute
-	strays   int    // one event in so many that could name its PaymentIntent names only a charge
-	weights  [5]int // of PaymentIntents, sessions, charges, refunds and disputes among the events
-	huge     bool   // some amounts are near the limits of int64
-	odd      bool   // some amounts are negative, some currencies differ or are missing
-	releases bool   // one charge is captured in part, and most refunds are of what that released
-	captures bool   // one charge is captured in several steps, with refunds in between
-	twice    bool   // in such a world as much was refunded between the captures as the last one released
-	undone   bool   // in that one the refund between the captures failed before the last one
-	sparse   bool   // many PaymentIntents have no amount, and some no currency
-	untold   bool   // no PaymentIntent has an amount_received
-	missed   bool   // charge.captured is not among the endpoint's event types
-	reads    bool   // most objects are read from Stripe's API, PaymentIntents all in one or two seconds
+	strays   int               // one event in so many that could name its PaymentIntent names only a charge
+	weights  [5]int            // of PaymentIntents, sessions, charges, refunds and disputes among the events
+	huge     bool              // some amounts are near the limits of int64
+	odd      bool              // some amounts are negative, some currencies differ or are missing
+	releases bool              // one charge is captured in part, and most refunds are of what that released
+	captures bool              // one charge is captured in several steps, with refunds in between
+	twice    bool              // in such a world as much was refunded between the captures as the last one released
+	undone   bool              // in that one the refund between the captures failed before the last one
+	sparse   bool              // many PaymentIntents have no amount, and some no currency
+	untold   bool              // no PaymentIntent has an amount_received
+	missed   bool              // charge.captured is not among the endpoint's event types
+	pool     []string          // ids of all kinds are drawn from it; nil in a world whose ids are believable
+	mixed    map[string]string // what stands for an id at present, by the believable one
+	reads    bool              // most objects are read from Stripe's API, PaymentIntents all in one or two seconds
 }
 
 // life is how the sums of one charge develop, second by second.
@@ -110,9 +112,59 @@ func story(rng *rand.Rand, name string, n int) []*ledger.Event {
 				break
 			}
 		}
+		if w.pool != nil {
+			w.mixUp(&e.Facts)
+		}
 		events = append(events, e)
 	}
 	return events
+}
+
+// mixUp replaces the ids of an event by ids of the pool, whatever they are ids of.
+func (w *world) mixUp(f *ledger.Facts) {
+	mix := func(id *string) {
+		if *id == "" {
+			return
+		}
+		to, known := w.mixed[*id]
+		if !known || w.oneIn(8) {
+			to = pick(w.Rand, w.pool...)
+			w.mixed[*id] = to
+		}
+		*id = to
+	}
+	mix(&f.PaymentIntent)
+	mix(&f.Charge)
+	f.Intents, f.Charges, f.Refunds = slices.Clone(f.Intents), slices.Clone(f.Charges), slices.Clone(f.Refunds)
+	f.Disputes, f.Sessions = slices.Clone(f.Disputes), slices.Clone(f.Sessions)
+	for i := range f.Intents {
+		mix(&f.Intents[i].ID)
+		mix(&f.Intents[i].LatestCharge)
+	}
+	for i := range f.Charges {
+		mix(&f.Charges[i].ID)
+		if b := f.Charges[i].Booking; b != nil {
+			booking := *b
+			mix(&booking.ID)
+			f.Charges[i].Booking = &booking
+		}
+	}
+	for i := range f.Refunds {
+		mix(&f.Refunds[i].ID)
+		mix(&f.Refunds[i].Charge)
+	}
+	for i := range f.Disputes {
+		d := &f.Disputes[i]
+		mix(&d.ID)
+		mix(&d.Charge)
+		d.Transactions = slices.Clone(d.Transactions)
+		for j := range d.Transactions {
+			mix(&d.Transactions[j].ID)
+		}
+	}
+	for i := range f.Sessions {
+		mix(&f.Sessions[i].ID)
+	}
 }
 
 // fill puts an object of a random kind into an event.
@@ -151,6 +203,9 @@ func newWorld(rng *rand.Rand, name string) *world {
 	w.odd, w.untold = w.odd || w.sparse && w.oneIn(2), w.oneIn(12)
 	if w.untold && w.oneIn(2) {
 		w.weights[0], w.weights[2] = 4, 0
+	}
+	if w.oneIn(8) {
+		w.mixed, w.pool = map[string]string{}, []string{"ch_" + name, "dispute_of_ch_" + name, "pi_" + name, "re_" + name, "x" + name}
 	}
 	if !w.oneIn(5) {
 		w.intents = append(w.intents, "pi_"+name)

@@ -52,7 +52,7 @@ func (f *Facts) Check() error {
 	}
 	id(cmp.Or(f.PaymentIntent, "none"))
 	id(cmp.Or(f.Charge, "none"))
-	f.Others(id)
+	f.Others(func(other string, _ bool) { id(other) })
 	for i := range f.Intents {
 		id(f.Intents[i].ID)
 		money(f.Intents[i].Currency)
@@ -80,26 +80,30 @@ func (f *Facts) Check() error {
 }
 
 // Others calls visit with every id in the facts, beside the one that names the payment, by which the
-// payment is to be found. It may visit an id more than once.
-func (f *Facts) Others(visit func(id string)) {
+// payment is to be found, and whether it is the id of a charge. It may visit an id more than once, and
+// one that the facts use for several things as each of them.
+func (f *Facts) Others(visit func(id string, charge bool)) {
 	target := f.Named()
-	see := func(id string) {
-		if id != "" && id != target && target != "" {
-			visit(id)
+	if target == "" {
+		return
+	}
+	see := func(id string, charge bool) {
+		if id != "" && id != target {
+			visit(id, charge)
 		}
 	}
-	f.eachCharge(see)
+	f.eachCharge(func(id string) { see(id, true) })
 	for i := range f.Intents {
-		see(f.Intents[i].ID)
+		see(f.Intents[i].ID, false)
 	}
 	for i := range f.Refunds {
-		see(f.Refunds[i].ID)
+		see(f.Refunds[i].ID, false)
 	}
 	for i := range f.Disputes {
-		see(f.Disputes[i].ID)
+		see(f.Disputes[i].ID, false)
 	}
 	for i := range f.Sessions {
-		see(f.Sessions[i].ID)
+		see(f.Sessions[i].ID, false)
 	}
 }
 
@@ -120,17 +124,18 @@ func (f *Facts) eachCharge(visit func(id string)) {
 	}
 }
 
-// Linked returns the charges that the facts link to their PaymentIntent, each once.
+// Linked returns the charges that the facts link to their PaymentIntent, ascending, each once.
 func (f *Facts) Linked() (charges []string) {
 	if f.PaymentIntent == "" {
 		return nil
 	}
 	f.eachCharge(func(id string) {
-		if id != "" && id != f.PaymentIntent && !slices.Contains(charges, id) {
+		if id != "" && id != f.PaymentIntent && (len(charges) == 0 || charges[len(charges)-1] != id) {
 			charges = append(charges, id)
 		}
 	})
-	return charges
+	slices.Sort(charges)
+	return slices.Compact(charges)
 }
 
 // Intent is what a PaymentIntent looked like when an event was made.
