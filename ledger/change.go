@@ -151,18 +151,23 @@ func (b *booking) write(c *change) error {
 	if c.after != nil {
 		b.counts.payment(c.after, +1)
 	}
+	if c.after != nil {
+		c.after.rows = c.rows()
+	}
+	if err := writeLists(b.tx, c.id, c.before, c.after); err != nil {
+		return err
+	}
 	if c.after == nil {
 		return remove(b.tx, bucketPayments, []byte(c.id))
 	}
-	c.after.rows = c.rows()
 	return put(b.tx, bucketPayments, []byte(c.id), c.after.encode())
 }
 
 // rows are those that the payment is folded from after the change.
 func (c *change) rows() []uint64 {
-	seqs := append(slices.Clip(c.events), c.come...)
-	if len(c.gone) > 0 {
-		seqs = slices.DeleteFunc(seqs, func(seq uint64) bool { return slices.Contains(c.gone, seq) })
+	seqs := slices.Concat(c.events, c.come)
+	if len(c.gone) > 0 { // ascending, like the events
+		seqs = slices.DeleteFunc(seqs, func(seq uint64) bool { _, gone := slices.BinarySearch(c.gone, seq); return gone })
 	}
 	slices.Sort(seqs)
 	return seqs

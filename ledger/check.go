@@ -181,7 +181,7 @@ type checker struct {
 	recount counts
 
 	folded, absorbed, links, lines uint64             // payments, their events, the links those make, totals
-	seconds                        uint64             // of payments, in the index of entries
+	seconds, listed                uint64             // of payments, in the index of entries; elements of their lists that are stored apart
 	totals                         map[string]amounts // recounted, by key
 }
 
@@ -270,11 +270,11 @@ func (c *checker) events() error {
 			return nil
 		}
 		c.ofPay++
-		s, err := readState(c.tx, id)
+		listed, err := listsRow(c.tx, id, seq)
 		if err != nil {
 			return fmt.Errorf("event row %d (%.80s): %w", seq, r.id, err)
 		}
-		if s == nil || !slices.Contains(s.rows, seq) {
+		if !listed {
 			c.fault("event row %d (%.80s): payment %.80s does not list it", seq, r.id, id)
 		}
 		r.facts.Others(func(other string, charge bool) {
@@ -438,6 +438,7 @@ func (c *checker) payments() error {
 	}{
 		{bucketPaymentsTime, c.folded, "payments in the list by time", one},
 		{bucketEntries, c.seconds, "seconds in the index of entries", one},
+		{bucketLists, c.listed, "elements in the lists of payments", one},
 		{bucketLinks, c.links, "links from ids to payments", func(key, value []byte) (int, error) {
 			links, err := decodeLinks(string(key), value)
 			return len(links), err
@@ -461,7 +462,7 @@ func (c *checker) payments() error {
 
 // payment compares what is kept of one payment with a fresh fold of its events.
 func (c *checker) payment(id string, value []byte) error {
-	s, err := decodeState(id, value)
+	s, err := decodeState(c.tx, id, value)
 	if err != nil {
 		return err
 	}
@@ -487,6 +488,12 @@ func (c *checker) payment(id string, value []byte) error {
 	if !slices.IsSorted(s.rows) || !bytes.Equal(again.encode(), value) {
 		c.fault("payment %.80s differs from a fresh fold of its events", id)
 	}
+	again.eachListed(func(key, value []byte) {
+		c.listed++
+		if have, err := get(c.tx, bucketLists, key); err != nil || !bytes.Equal(have, value) {
+			c.fault("payment %.80s: its lists differ from a fresh fold of its events at %.80q", id, key)
+		}
+	})
 	if !c.has(bucketPaymentsTime, timeKey(s.created(), id)) {
 		c.fault("payment %.80s is missing in the list by time", id)
 	}

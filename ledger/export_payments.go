@@ -12,10 +12,10 @@ import (
 )
 
 // eachPayment visits payments by (created, id), oldest first, as they are at one moment, and returns the last row there was
-// then. A receiver's are copied out first: making lines of them takes longer than a transaction should.
+// then. They come without their lists. A receiver's are copied out first: making lines of them takes longer than a transaction should.
 func (l *Ledger) eachPayment(ctx context.Context, from, to *int64, visit func(*state) error) (last uint64, err error) {
 	decode := func(id string, value []byte) error {
-		f, err := decodeState(id, value)
+		f, _, err := decodeHead(id, value)
 		if err != nil {
 			return fmt.Errorf("payment %.80s: %w", id, err)
 		}

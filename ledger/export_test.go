@@ -8,6 +8,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	bolt "go.etcd.io/bbolt"
 )
 
 // Seal makes a stored value for tests that write one behind the ledger's back.
@@ -151,15 +153,18 @@ func (l *Ledger) contents(tx *txn, b *booking) (*Trial, error) {
 	t := &Trial{Totals: []Total{}, Entries: map[string][]Entry{}, Unexplained: map[string][]string{}}
 	var folded strings.Builder
 	fmt.Fprintln(&folded, b.counts.statuses, b.counts.flags, b.counts.unknown)
-	for _, bucket := range [][]byte{bucketPayments, bucketPaymentsTime, bucketLinks, bucketTotals} {
+	for _, bucket := range [][]byte{bucketPayments, bucketPaymentsTime, bucketLinks, bucketEntries, bucketLists, bucketTotals} {
 		err := tx.Bucket(bucket).ForEach(func(key, stored []byte) error {
 			value, err := unseal(bucket, key, stored)
 			if err == nil && string(bucket) == string(bucketPayments) { // without what belongs to the arrival
 				var s *state
-				if s, err = decodeState(string(key), value); err == nil {
+				if s, err = decodeState(tx, string(key), value); err == nil {
 					s.rows = nil
 					value = s.encode()
 				}
+			}
+			if id, rest, _ := strings.Cut(string(key), "\x00"); string(bucket) == string(bucketLists) && rest[0] == listRows {
+				key, value = []byte(id), nil // there are so many, whichever they are
 			}
 			fmt.Fprintf(&folded, "%s %q %q\n", bucket, key, value)
 			return err
@@ -231,3 +236,25 @@ func (l *Ledger) Settling() bool { return l.fresh.settled < len(l.fresh.settling
 
 // Waiting is how many events wait for the committer.
 func (l *Ledger) Waiting() int { return len(l.queue) }
+
+// CommitAtOnce books events in one transaction and returns how many bytes of pages it wrote, and how many pages are in use
+// behind it. Run must not be running.
+func (l *Ledger) CommitAtOnce(events []*Event) (written int64, pages int, err error) {
+	batch := make([]*pending, len(events))
+	for i, e := range events {
+		batch[i] = newPending(e, l.bodies.encode(e.Raw, e.Type))
+	}
+	before := l.db.Stats().TxStats
+	l.commit(batch)
+	for _, p := range batch {
+		if p.err != nil {
+			return 0, 0, p.err
+		}
+	}
+	after := l.db.Stats()
+	err = l.db.View(func(tx *bolt.Tx) error {
+		pages = int(tx.Size())/l.db.Info().PageSize - after.FreePageN - after.PendingPageN
+		return nil
+	})
+	return after.TxStats.GetPageAlloc() - before.GetPageAlloc(), pages, err
+}

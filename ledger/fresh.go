@@ -19,7 +19,7 @@ import (
 // left always tell the latest of every key in them, and a start reads them again and carries on.
 
 // freshBuckets are those whose entries are fresh first. Their order is kept in records.
-var freshBuckets = [...][]byte{bucketIDs, bucketPayments, bucketPaymentsTime, bucketLinks, bucketEntries}
+var freshBuckets = [...][]byte{bucketIDs, bucketPayments, bucketPaymentsTime, bucketLinks, bucketEntries, bucketLists}
 
 const (
 	// generationSize is how many fresh entries are settled together, generationBytes how much memory they may take before.
@@ -70,6 +70,9 @@ func (l layer) find(key string) (*freshEntry, bool) {
 
 // of are the entries of one bucket.
 func (l layer) of(bucket byte) layer { return l[l.from(string(bucket)):l.from(string(bucket+1))] }
+
+// between are the entries from one key on and before another.
+func (l layer) between(from, end string) layer { return l[l.from(from):l.from(end)] }
 
 // merge makes one layer of two; of a key that is in both the newer entry stands.
 func merge(newer, older layer) layer {
@@ -143,6 +146,24 @@ func (f *freshness) find(key []byte) (*freshEntry, bool) {
 		e, ok = f.old[string(key)]
 	}
 	return e, ok
+}
+
+// between are the entries from one key on and before another, in order, with those of the transaction under way.
+func (f *freshness) between(from, end string) layer {
+	layers := []layer{f.settling.between(from, end)}
+	for _, l := range f.layers {
+		if part := l.between(from, end); len(part) > 0 {
+			layers = append(layers, part)
+		}
+	}
+	var written layer
+	for _, e := range f.written {
+		if e.key >= from && e.key < end {
+			written = append(written, e)
+		}
+	}
+	slices.SortFunc(written, (*freshEntry).compare)
+	return mergeAll(append(layers, written))
 }
 
 // version is what is fresh as of the transaction under way, for those who read it.

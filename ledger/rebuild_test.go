@@ -283,7 +283,7 @@ func TestARebuildHeals(t *testing.T) {
 			return b.Put(append(slices.Clone(key), 'x'), slices.Clone(b.Get(key)))
 		},
 	}
-	for _, bucket := range []string{"payments", "payments_time", "links", "totals", "ids", "quarantine"} {
+	for _, bucket := range []string{"payments", "payments_time", "links", "entries", "totals", "ids", "quarantine"} {
 		for what, damage := range damages {
 			t.Run(bucket+" "+what, func(t *testing.T) {
 				edit(t, dir, func(tx *bolt.Tx) error {

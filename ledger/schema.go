@@ -25,13 +25,14 @@ var (
 	bucketPaymentsTime = []byte("payments_time")
 	bucketLinks        = []byte("links")
 	bucketEntries      = []byte("entries")
+	bucketLists        = []byte("lists")
 	bucketTotals       = []byte("totals")
 	bucketQuarantine   = []byte("quarantine")
 	bucketFresh        = []byte("fresh")
 	bucketDictionaries = []byte("dictionaries")
 
 	buckets = [][]byte{bucketMeta, bucketEvents, bucketBodies, bucketIDs, bucketPayments,
-		bucketPaymentsTime, bucketLinks, bucketEntries, bucketTotals, bucketQuarantine, bucketFresh, bucketDictionaries}
+		bucketPaymentsTime, bucketLinks, bucketEntries, bucketLists, bucketTotals, bucketQuarantine, bucketFresh, bucketDictionaries}
 
 	metaSchema  = []byte("schema")
 	metaMode    = []byte("mode")
@@ -222,7 +223,7 @@ func readState(tx *txn, id string) (*state, error) {
 	if err != nil || value == nil {
 		return nil, err
 	}
-	s, err := decodeState(id, value)
+	s, err := decodeState(tx, id, value)
 	if err != nil {
 		return nil, fmt.Errorf("payment %.80s: %w", id, err)
 	}

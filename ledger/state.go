@@ -48,9 +48,7 @@ func (s *state) sameAs(t *state) bool {
 		p.Customer == q.Customer && p.Description == q.Description && p.LatestCharge == q.LatestCharge &&
 		equal(p.LastPaymentError, q.LastPaymentError) && p.Created == q.Created &&
 		maps.Equal(p.Metadata, q.Metadata) && slices.Equal(p.Flags, q.Flags) &&
-		slices.EqualFunc(p.Refunds, q.Refunds, func(a, b PaymentRefund) bool {
-			return a.ID == b.ID && equal(a.Amount, b.Amount) && a.Status == b.Status && a.Charge == b.Charge && a.Created == b.Created
-		}) && slices.Equal(p.Disputes, q.Disputes) && slices.Equal(s.entries, t.entries)
+		slices.EqualFunc(p.Refunds, q.Refunds, func(a, b PaymentRefund) bool { return sameRefund(&a, &b) }) && slices.Equal(p.Disputes, q.Disputes) && slices.Equal(s.entries, t.entries)
 }
 
 // equal compares what two pointers point to.
@@ -75,28 +73,29 @@ func (s *state) encode() []byte {
 	if p.LastPaymentError != nil {
 		e.paymentError(p.LastPaymentError)
 	}
-	encodeAll(&e, p.Refunds, func(e *encoder, r *PaymentRefund) {
-		e.text(r.ID)
-		e.optional(r.Amount)
-		e.text(string(r.Status))
-		e.text(string(r.Charge))
-		e.int(int64(r.Created))
-	})
-	encodeAll(&e, p.Disputes, func(e *encoder, d *PaymentDispute) {
-		e.text(d.ID)
-		e.text(string(d.Status))
-		e.int(d.Amount)
-		e.text(string(d.Reason))
-		e.int(int64(d.Created))
-	})
+	refundList.inline(&e, p.Refunds)
+	disputeList.inline(&e, p.Disputes)
 	encodeAll(&e, p.Flags, func(e *encoder, name *string) { e.text(*name) })
-	encodeAll(&e, s.entries, (*encoder).entry)
-	encodeAll(&e, s.unexplained, func(e *encoder, id *string) { e.text(*id) })
-	e.sequences(s.rows)
+	entryList.inline(&e, s.entries)
+	unexplainedList.inline(&e, s.unexplained)
+	e.uint(uint64(len(s.rows)))
+	if len(s.rows) <= maxInline {
+		e.sequences(s.rows)
+	}
 	return e.buf
 }
 
-func decodeState(id string, value []byte) (*state, error) {
+// decodeState returns a payment from its stored form and from its lists.
+func decodeState(tx *txn, id string, value []byte) (*state, error) {
+	s, lengths, err := decodeHead(id, value)
+	if err != nil {
+		return nil, err
+	}
+	return s, s.readLists(tx, lengths)
+}
+
+// decodeHead returns a payment without those lists that are stored apart, of which it returns the lengths.
+func decodeHead(id string, value []byte) (_ *state, lengths [listKinds]uint64, err error) {
 	d := readUnder(id, value)
 	p := &Payment{Object: "payment", ID: id, Refunds: []PaymentRefund{}, Disputes: []PaymentDispute{}, Flags: []string{}}
 	s := &state{view: p}
@@ -119,17 +118,21 @@ func decodeState(id string, value []byte) (*state, error) {
 	if failed {
 		p.LastPaymentError = d.paymentError()
 	}
-	p.Refunds = append(p.Refunds, decodeAll(&d, func() PaymentRefund {
-		return PaymentRefund{ID: d.text(), Amount: d.optional(), Status: OrNull(d.text()), Charge: OrNull(d.text()), Created: OrNullTime(d.int())}
-	})...)
-	p.Disputes = append(p.Disputes, decodeAll(&d, func() PaymentDispute {
-		return PaymentDispute{ID: d.text(), Status: OrNull(d.text()), Amount: d.int(), Reason: OrNull(d.text()), Created: OrNullTime(d.int())}
-	})...)
+	refunds, length := refundList.outline(&d)
+	p.Refunds, lengths[listRefunds] = append(p.Refunds, refunds...), length
+	disputes, length := disputeList.outline(&d)
+	p.Disputes, lengths[listDisputes] = append(p.Disputes, disputes...), length
 	p.Flags = append(p.Flags, decodeAll(&d, d.text)...)
-	s.entries = decodeAll(&d, d.entry)
-	s.unexplained = decodeAll(&d, d.text)
-	s.rows = d.sequences()
-	return s, d.end()
+	s.entries, lengths[listEntries] = entryList.outline(&d)
+	s.unexplained, lengths[listUnexplained] = unexplainedList.outline(&d)
+	rows := d.uint()
+	if s.rows = d.sequences(); rows > maxInline {
+		lengths[listRows], rows = rows, 0
+	}
+	if uint64(len(s.rows)) != rows {
+		d.fail()
+	}
+	return s, lengths, d.end()
 }
 
 // entry writes an entry. Its id begins with the object it is about, which is written once.

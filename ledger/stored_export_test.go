@@ -57,9 +57,12 @@ func Restore(kind byte, value []byte) ([]byte, error) {
 		}
 		return r.encode(), nil
 	case storedState:
-		s, err := decodeState("pi_3wBTwEKvHadernBl4gdrfNcd", value)
+		s, lengths, err := decodeHead("pi_3wBTwEKvHadernBl4gdrfNcd", value)
 		if err != nil {
 			return nil, err
+		}
+		if lengths != [listKinds]uint64{} {
+			return nil, errNotCompared // its lists are stored apart
 		}
 		return s.encode(), nil
 	case storedCounts:

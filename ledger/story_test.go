@@ -22,6 +22,7 @@ const seconds = 6
 type world struct {
 	*rand.Rand
 	name     string
+	scale    int      // how many times as many objects there are as usual
 	intents  []string // none if only charges link the events
 	intent   ledger.Intent
 	statuses []string // of the PaymentIntent
@@ -79,7 +80,16 @@ func (w *world) money(amounts ...int64) int64 {
 // story returns a random set of n events of one payment, or of a few that share charges. It has few
 // distinct values, so that every kind of tie and every rule is common.
 func story(rng *rand.Rand, name string, n int) []*ledger.Event {
-	w := newWorld(rng, name)
+	return newWorld(rng, name, 1).story(n)
+}
+
+// longStory returns a random set of events with so many objects that most lists of its payments are long.
+func longStory(rng *rand.Rand, name string, n int) []*ledger.Event {
+	return newWorld(rng, name, 12).story(n)
+}
+
+func (w *world) story(n int) []*ledger.Event {
+	rng, name := w.Rand, w.name
 	var events []*ledger.Event
 	for i := range n {
 		e := &ledger.Event{
@@ -192,8 +202,8 @@ func (w *world) fill(e *ledger.Event) {
 	}
 }
 
-func newWorld(rng *rand.Rand, name string) *world {
-	w := &world{Rand: rng, name: name, strays: pick(rng, 2, 4, 12), lives: map[string]life{}}
+func newWorld(rng *rand.Rand, name string, scale int) *world {
+	w := &world{Rand: rng, name: name, scale: scale, strays: pick(rng, 2, 4, 12), lives: map[string]life{}}
 	w.huge, w.odd, w.reads = w.oneIn(20), w.oneIn(4), w.oneIn(6)
 	for kind := range w.weights {
 		w.weights[kind] = pick(rng, 0, 1, 4)
@@ -250,7 +260,7 @@ func (w *world) drawCharges(currency string) {
 	if w.releases || w.captures {
 		many = 1
 	}
-	for i := range many {
+	for i := range many * w.scale {
 		c := ledger.Charge{
 			ID: fmt.Sprintf("ch_%s_%d", w.name, i), Currency: currency, Amount: w.money(1000, 1000, 700), Created: w.at(),
 			Captured: w.captures || !w.oneIn(4), // whether any snapshot may show it captured
@@ -343,7 +353,7 @@ func (w *world) drawTwice(c ledger.Charge) life {
 }
 
 func (w *world) drawRefunds(currency string) {
-	for i := range pickIf(w.twice, 2, 1+w.IntN(4)) {
+	for i := range w.scale * pickIf(w.twice, 2, 1+w.IntN(4)) {
 		c := pick(w.Rand, w.charges...)
 		r := ledger.Refund{
 			ID: fmt.Sprintf("re_%s_%d", w.name, i), Currency: pick(w.Rand, currency, currency, currency, currency, "", "eur"),
@@ -366,7 +376,7 @@ func (w *world) drawDisputes(currency string) {
 	var pool []ledger.Transaction // of all disputes, so that some share one
 	settled := pick(w.Rand, currency, "eur", "eur")
 	halves := w.oneIn(3) // shares of the dispute's amount that are often rounded
-	for i := range 1 + w.IntN(6) {
+	for i := range w.scale * (1 + w.IntN(6)) {
 		amount := pick[int64](w.Rand, -1000, -400, -400, -370, -16, -16, -16, -16, 400, 950, 1, 3, 5, 10, 0)
 		if halves {
 			settled, amount = "eur", pick[int64](w.Rand, -16, -16, 1, 3, 5)
@@ -379,7 +389,7 @@ func (w *world) drawDisputes(currency string) {
 			Currency: pick(w.Rand, settled, settled, settled, settled, currency, "gbp"), Created: w.maybe(w.at()),
 		})
 	}
-	for i := range 1 + w.IntN(4) {
+	for i := range w.scale * (1 + w.IntN(4)) {
 		d := ledger.Dispute{
 			ID: fmt.Sprintf("dp_%s_%d", w.name, i), Charge: pick(w.Rand, w.charges...).ID, Amount: w.money(1000, 400, 1000, 0),
 			Currency: pick(w.Rand, currency, currency, currency, currency, "eur", ""), Created: w.at(),

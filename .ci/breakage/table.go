@@ -93,6 +93,7 @@ const (
 	faultGo       = "ledger/filefault.go"
 	compactGo     = "ledger/compact.go"
 	placeGo       = "ledger/place.go"
+	listsGo       = "ledger/lists.go"
 )
 
 // table has all entries.
@@ -209,6 +210,11 @@ var keeping = []broken{
 	{"fold: a link moves what the charge had", changeGo, "present == charge || intent < present", "intent < present", "./ledger", "TestAnyOrderIsTheModels"},
 	{"fold: of two PaymentIntents the least has the charge", changeGo, "present == charge || intent < present", "present == charge", "./ledger", "TestAnyOrderIsTheModels"},
 	{"fold: only a charge's link moves events", schemaGo, "	case charge:\n", "	case charge || f != nil:\n", "./ledger", "TestHostileLinksKeepTheLedgerSound"},
+	{"lists: long ones are stored apart", listsGo, "const maxInline = 16\n", "const maxInline = 1 << 30\n", "./ledger", "TestTheDiskOfManyEvents"},
+	{"lists: what is gone is removed", listsGo, "			err = remove(tx, bucketLists, l.keyOf(id, &before[0]))", "			err = nil", "./ledger", "TestLongListsAreTheModels"},
+	{"lists: a change leaves what was before it", changeGo, "slices.Concat(c.events, c.come)", "append(slices.Clip(c.events), c.come...)", "./ledger", "TestLongListsAreTheModels"},
+	{"lists: proved with their payment", checkGo, "		if have, err := get(c.tx, bucketLists, key); err != nil || !bytes.Equal(have, value) {", "		if have, err := get(c.tx, bucketLists, key); err != nil && len(have) > 0 {", "./ledger", "TestDamagedListsAreFound"},
+	{"lists: none of no payment", checkGo, "		{bucketLists, c.listed, \"elements in the lists of payments\", one},\n", "", "./ledger", "TestDamagedListsAreFound"},
 	{"fold: totals follow the payments", totalsGo, "moved[key].minus(m)", "moved[key].minus(amounts{})", "./ledger", "TestAnyOrderIsTheModels"},
 	{"fold: a total of nothing is no line", totalsGo, "		if total == (amounts{}) {\n", "	if false {\n", "./ledger", "TestAnyOrderIsTheModels"},
 

@@ -1,0 +1,290 @@
+package ledger
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+
+	"tillhook/ledger/fold"
+)
+
+// A payment's state is written anew with each of its events. Were its lists part of it however long they are, an event of
+// a payment with thousands would write them all. So a list of more than maxInline elements lies in the bucket lists, each
+// element under a key of its own, and an event writes those that changed. The state has the lengths.
+//
+// A key is the payment's id, a NUL, which no id has in it, the number of the list, and what orders the elements in it.
+
+// maxInline elements of a list are stored in the state itself: most payments have fewer.
+const maxInline = 16
+
+// The lists by their numbers.
+const (
+	listRows = iota
+	listRefunds
+	listDisputes
+	listEntries
+	listUnexplained
+	listKinds
+)
+
+// list says how the elements of one list are stored.
+type list[T any] struct {
+	number byte
+	key    func(*T) []byte // orders the elements as the list does, and differs for each
+	encode func(*encoder, *T)
+	decode func(*decoder) T // of what encode wrote
+	equal  func(a, b *T) bool
+}
+
+var (
+	rowList = list[uint64]{
+		number: listRows, key: func(seq *uint64) []byte { return seqKey(*seq) },
+		encode: func(e *encoder, seq *uint64) { e.uint(*seq) }, decode: (*decoder).uint, equal: func(a, b *uint64) bool { return *a == *b },
+	}
+	refundList = list[PaymentRefund]{
+		number: listRefunds, key: func(r *PaymentRefund) []byte { return timeKey(int64(r.Created), r.ID) },
+		encode: (*encoder).paymentRefund, decode: (*decoder).paymentRefund, equal: sameRefund,
+	}
+	disputeList = list[PaymentDispute]{
+		number: listDisputes, key: func(d *PaymentDispute) []byte { return timeKey(int64(d.Created), d.ID) },
+		encode: (*encoder).paymentDispute, decode: (*decoder).paymentDispute,
+		equal: func(a, b *PaymentDispute) bool { return *a == *b },
+	}
+	entryList = list[Entry]{
+		number: listEntries,
+		key: func(x *Entry) []byte {
+			return append(timeKey(x.At, x.ID), 0, byte(slices.Index(fold.Kinds[:], x.Kind)))
+		},
+		encode: (*encoder).entry, decode: (*decoder).entry, equal: func(a, b *Entry) bool { return *a == *b },
+	}
+	unexplainedList = list[string]{
+		number: listUnexplained, key: func(id *string) []byte { return []byte(*id) },
+		encode: func(e *encoder, id *string) { e.text(*id) }, decode: (*decoder).text, equal: func(a, b *string) bool { return *a == *b },
+	}
+)
+
+// listsOf begins the keys of all lists of a payment.
+func listsOf(id string) []byte { return append([]byte(id), 0) }
+
+// keyOf returns the key of an element.
+func (l *list[T]) keyOf(id string, element *T) []byte {
+	return append(append(listsOf(id), l.number), l.key(element)...)
+}
+
+// valueOf returns what is stored under the key of an element.
+func (l *list[T]) valueOf(id string, element *T) []byte {
+	e := under(id)
+	l.encode(&e, element)
+	return e.buf
+}
+
+// apart returns the elements that are stored under keys of their own.
+func apart[T any](elements []T) []T {
+	if len(elements) <= maxInline {
+		return nil
+	}
+	return elements
+}
+
+// inline writes the length of a list into a state, and the elements unless they are stored apart.
+func (l *list[T]) inline(e *encoder, elements []T) {
+	if e.uint(uint64(len(elements))); len(elements) <= maxInline {
+		for i := range elements {
+			l.encode(e, &elements[i])
+		}
+	}
+}
+
+// outline reads what inline wrote. It returns the length of a list that is stored apart, else 0.
+func (l *list[T]) outline(d *decoder) (elements []T, length uint64) {
+	n := d.uint()
+	if n > maxInline {
+		return nil, n
+	}
+	for range n {
+		elements = append(elements, l.decode(d))
+	}
+	return elements, 0
+}
+
+// read returns the elements of a list of a payment that is stored apart.
+func (l *list[T]) read(tx *txn, id string, length uint64) (elements []T, err error) {
+	if length == 0 {
+		return nil, nil
+	}
+	prefix := append(listsOf(id), l.number)
+	for key, stored := range tx.within(bucketLists, prefix) {
+		value, err := unseal(bucketLists, key, stored)
+		if err != nil {
+			return nil, err
+		}
+		d := readUnder(id, value)
+		element := l.decode(&d)
+		if err := d.end(); err != nil {
+			return nil, fmt.Errorf("key %.80q of the lists: %w", key, err)
+		}
+		if !bytes.Equal(l.key(&element), key[len(prefix):]) {
+			return nil, fmt.Errorf("%w: key %.80q of the lists and its value", ErrCorrupt, key)
+		}
+		elements = append(elements, element)
+	}
+	if uint64(len(elements)) != length {
+		return nil, fmt.Errorf("%w: list %d has %d elements, not %d", ErrCorrupt, l.number, len(elements), length)
+	}
+	return elements, nil
+}
+
+// write stores the elements that differ between two states of a list.
+func (l *list[T]) write(tx *txn, id string, before, after []T) error {
+	before, after = apart(before), apart(after)
+	for len(before) > 0 && len(after) > 0 && l.equal(&before[0], &after[0]) {
+		before, after = before[1:], after[1:]
+	}
+	for len(before) > 0 && len(after) > 0 && l.equal(&before[len(before)-1], &after[len(after)-1]) {
+		before, after = before[:len(before)-1], after[:len(after)-1]
+	}
+	for len(before)+len(after) > 0 {
+		order := 0
+		switch {
+		case len(before) == 0:
+			order = 1
+		case len(after) == 0:
+			order = -1
+		default:
+			order = bytes.Compare(l.key(&before[0]), l.key(&after[0]))
+		}
+		var err error
+		switch {
+		case order < 0:
+			err = remove(tx, bucketLists, l.keyOf(id, &before[0]))
+		case order > 0 || !l.equal(&before[0], &after[0]):
+			err = put(tx, bucketLists, l.keyOf(id, &after[0]), l.valueOf(id, &after[0]))
+		}
+		if err != nil {
+			return err
+		}
+		if order <= 0 {
+			before = before[1:]
+		}
+		if order >= 0 {
+			after = after[1:]
+		}
+	}
+	return nil
+}
+
+// each visits the elements that are stored apart, with their keys and values.
+func (l *list[T]) each(id string, elements []T, visit func(key, value []byte)) {
+	elements = apart(elements)
+	for i := range elements {
+		visit(l.keyOf(id, &elements[i]), l.valueOf(id, &elements[i]))
+	}
+}
+
+// readLists reads the lists of a state that are stored apart, whose lengths it is given.
+func (s *state) readLists(tx *txn, lengths [listKinds]uint64) (err error) {
+	id := s.view.ID
+	if lengths[listRows] > 0 {
+		if s.rows, err = rowList.read(tx, id, lengths[listRows]); err != nil {
+			return err
+		}
+	}
+	if lengths[listRefunds] > 0 {
+		if s.view.Refunds, err = refundList.read(tx, id, lengths[listRefunds]); err != nil {
+			return err
+		}
+	}
+	if lengths[listDisputes] > 0 {
+		if s.view.Disputes, err = disputeList.read(tx, id, lengths[listDisputes]); err != nil {
+			return err
+		}
+	}
+	if lengths[listEntries] > 0 {
+		if s.entries, err = entryList.read(tx, id, lengths[listEntries]); err != nil {
+			return err
+		}
+	}
+	if lengths[listUnexplained] > 0 {
+		s.unexplained, err = unexplainedList.read(tx, id, lengths[listUnexplained])
+	}
+	return err
+}
+
+// writeLists stores what differs between the lists of a payment before and after a change; nil has none.
+func writeLists(tx *txn, id string, before, after *state) error {
+	none := &state{view: &Payment{}}
+	if before == nil {
+		before = none
+	}
+	if after == nil {
+		after = none
+	}
+	if err := rowList.write(tx, id, before.rows, after.rows); err != nil {
+		return err
+	}
+	if err := refundList.write(tx, id, before.view.Refunds, after.view.Refunds); err != nil {
+		return err
+	}
+	if err := disputeList.write(tx, id, before.view.Disputes, after.view.Disputes); err != nil {
+		return err
+	}
+	if err := entryList.write(tx, id, before.entries, after.entries); err != nil {
+		return err
+	}
+	return unexplainedList.write(tx, id, before.unexplained, after.unexplained)
+}
+
+// eachListed visits all elements of a payment's lists that are stored apart, with their keys and values.
+func (s *state) eachListed(visit func(key, value []byte)) {
+	id := s.view.ID
+	rowList.each(id, s.rows, visit)
+	refundList.each(id, s.view.Refunds, visit)
+	disputeList.each(id, s.view.Disputes, visit)
+	entryList.each(id, s.entries, visit)
+	unexplainedList.each(id, s.unexplained, visit)
+}
+
+// listsRow reports whether a row is among those of a payment. It reads no list.
+func listsRow(tx *txn, id string, seq uint64) (bool, error) {
+	value, err := get(tx, bucketPayments, []byte(id))
+	if err != nil || value == nil {
+		return false, err
+	}
+	s, lengths, err := decodeHead(id, value)
+	if err != nil {
+		return false, fmt.Errorf("payment %.80s: %w", id, err)
+	}
+	if lengths[listRows] == 0 {
+		return slices.Contains(s.rows, seq), nil
+	}
+	value, err = get(tx, bucketLists, rowList.keyOf(id, &seq))
+	return value != nil, err
+}
+
+func sameRefund(a, b *PaymentRefund) bool {
+	return a.ID == b.ID && equal(a.Amount, b.Amount) && a.Status == b.Status && a.Charge == b.Charge && a.Created == b.Created
+}
+
+func (e *encoder) paymentRefund(r *PaymentRefund) {
+	e.text(r.ID)
+	e.optional(r.Amount)
+	e.text(string(r.Status))
+	e.text(string(r.Charge))
+	e.int(int64(r.Created))
+}
+
+func (d *decoder) paymentRefund() PaymentRefund {
+	return PaymentRefund{ID: d.text(), Amount: d.optional(), Status: OrNull(d.text()), Charge: OrNull(d.text()), Created: OrNullTime(d.int())}
+}
+
+func (e *encoder) paymentDispute(p *PaymentDispute) {
+	e.text(p.ID)
+	e.text(string(p.Status))
+	e.int(p.Amount)
+	e.text(string(p.Reason))
+	e.int(int64(p.Created))
+}
+
+func (d *decoder) paymentDispute() PaymentDispute {
+	return PaymentDispute{ID: d.text(), Status: OrNull(d.text()), Amount: d.int(), Reason: OrNull(d.text()), Created: OrNullTime(d.int())}
+}

@@ -1,0 +1,224 @@
+package ledger_test
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"tillhook/ledger"
+	"tillhook/ledger/ledgertest"
+)
+
+// manyEvents makes events of one payment without end: attempts that fail, each with a charge of its own, and refunds, each
+// with its charge's sum and by its own id.
+type manyEvents struct {
+	payment string // the part that its ids share
+	bodies  [4][]byte
+	next    int
+}
+
+func newManyEvents(t testing.TB, payment string) *manyEvents {
+	t.Helper()
+	m := &manyEvents{payment: payment}
+	for i, name := range []string{"charge.failed", "payment_intent.payment_failed", "charge.refunded", "refund.created"} {
+		m.bodies[i] = mustRead(t, "../testdata/events/"+name+".json")
+	}
+	return m
+}
+
+// id returns an id as Stripe makes it, whose end differs from the others' as if by chance.
+func (m *manyEvents) id(kind string, n int) string {
+	const letters = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+	x := uint64(n+1) * 0x9E3779B97F4A7C15
+	end := make([]byte, 8)
+	for i := range end {
+		end[i] = letters[x%62]
+		x /= 62
+	}
+	return kind + "_" + m.payment + string(end)
+}
+
+func (m *manyEvents) take(n int) (events []*ledger.Event) {
+	for range n {
+		events = append(events, m.event(m.next))
+		m.next++
+	}
+	return events
+}
+
+func (m *manyEvents) event(n int) *ledger.Event {
+	at := midnight + int64(n)
+	intent, paid := m.id("pi", 0), m.id("ch", 0)
+	e := &ledger.Event{ID: m.id("evt", n), Created: at, APIVersion: "2023-10-16", Source: ledger.Webhook, Received: time.Unix(at, 0)}
+	e.Facts.PaymentIntent = intent
+	charge := ledger.Charge{ID: paid, Status: "succeeded", Currency: "usd", Amount: 10_000_000, AmountCaptured: 10_000_000, Captured: true, Created: midnight}
+	refunded := int64(n/4+1) * 100
+	switch n % 4 {
+	case 0:
+		e.Type, e.Facts.Charge = "charge.failed", m.id("ch", n+1)
+		e.Facts.Charges = []ledger.Charge{{ID: e.Facts.Charge, Status: "failed", Currency: "usd", Amount: 10_000_000, FailureCode: "card_declined", Created: at}}
+	case 1:
+		e.Type, e.Facts.Charge = "payment_intent.payment_failed", m.id("ch", n)
+		e.Facts.Intents = []ledger.Intent{{ID: intent, Status: "requires_payment_method", Currency: "usd", Amount: 10_000_000, HasAmount: true,
+			LatestCharge: e.Facts.Charge, Created: midnight}}
+	case 2:
+		e.Type, e.Facts.Charge = "charge.refunded", paid
+		charge.AmountRefunded = refunded
+		e.Facts.Charges = []ledger.Charge{charge}
+	default:
+		e.Type, e.Facts.Charge = "refund.created", paid
+		e.Facts.Refunds = []ledger.Refund{{ID: m.id("re", n), Charge: paid, Status: "succeeded", Currency: "usd", Amount: 100, Created: at}}
+	}
+	e.Raw = bytes.Replace(m.bodies[n%4], []byte("evt_"), []byte(e.ID), 1)
+	return e
+}
+
+// The disk that an event takes does not grow with the number of events that its payment has had: of a payment with
+// thousands the next ones write and keep at most twice as much as the first ones did.
+func TestTheDiskOfManyEvents(t *testing.T) {
+	for _, at := range []int{1, 64} {
+		t.Run(fmt.Sprintf("%d at once", at), func(t *testing.T) {
+			dir := t.TempDir()
+			l, err := ledger.Open(ledger.Options{Dir: dir})
+			if err != nil {
+				t.Fatal(err)
+			}
+			m := newManyEvents(t, "3wManyEventsAaBb")
+			commit := func(n, at int) (written, kept int64) {
+				_, before, err := l.CommitAtOnce(nil)
+				for events := range slices.Chunk(m.take(n), at) {
+					more, pages, commitErr := l.CommitAtOnce(events)
+					if err != nil || commitErr != nil {
+						t.Fatal(err, commitErr)
+					}
+					written, kept = written+more, int64(pages-before)*4096
+				}
+				return written / int64(n), kept / int64(n)
+			}
+			written, kept := commit(256, at)
+			commit(2744, 256)
+			writtenThen, keptThen := commit(256, at)
+			t.Logf("an event writes %d bytes and keeps %d, and behind 3,000 events %d and %d", written, kept, writtenThen, keptThen)
+			if writtenThen > 2*written || keptThen > 2*kept {
+				t.Errorf("an event writes %d bytes and keeps %d, and behind 3,000 events %d and %d", written, kept, writtenThen, keptThen)
+			}
+			if err := l.Check(); err != nil {
+				t.Error(err)
+			}
+			if err := l.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// BenchmarkManyEvents books one more event of a payment that has had so many.
+func BenchmarkManyEvents(b *testing.B) {
+	for _, n := range []int{1, 100, 1000, 3000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			l, err := ledger.Open(ledger.Options{Dir: b.TempDir()})
+			if err != nil {
+				b.Fatal(err)
+			}
+			m := newManyEvents(b, "3wManyEventsAaBb")
+			for events := range slices.Chunk(m.take(n), 256) {
+				if _, _, err := l.CommitAtOnce(events); err != nil {
+					b.Fatal(err)
+				}
+			}
+			const more = 20
+			for b.Loop() {
+				b.StopTimer()
+				events := m.take(more)
+				b.StartTimer()
+				if _, _, err := l.CommitAtOnce(events); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N*more), "µs/event")
+			if err := l.Close(); err != nil {
+				b.Error(err)
+			}
+		})
+	}
+}
+
+// Lists that are stored apart hold what the model has, in any order, however they grow and shrink, and a ledger goes on
+// with them after a restart and a rebuild.
+func TestLongListsAreTheModels(t *testing.T) {
+	l := ledgertest.Open(t, false)
+	rng := rand.New(rand.NewPCG(29, 31))
+	for range 24 {
+		tryAsModelled(t, l, rng, longStory(rng, "l", 40+rng.IntN(80)))
+	}
+	for round := range 6 {
+		dir := t.TempDir()
+		events := longStory(rng, "r", 160)
+		for i, part := range [][]*ledger.Event{events[:100], events[100:]} {
+			s := &simulation{Rand: rng, dir: dir, came: events[:100+60*i]}
+			s.open(t)
+			for _, e := range part {
+				mustAppend(t, s.l, e)
+			}
+			s.agrees(t)
+			s.close(t)
+			if round%2 == 0 {
+				if _, err := ledger.Rebuild(t.Context(), ledger.Options{Dir: dir}, false); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+}
+
+// A list that is stored apart is proved like the rest: no element is damaged, missing or too many, and none says
+// something else than the events do.
+func TestDamagedListsAreFound(t *testing.T) {
+	dir := t.TempDir()
+	l, err := ledger.Open(ledger.Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := ledgertest.Run(t, l)
+	for _, e := range newManyEvents(t, "3wManyEventsAaBb").take(100) {
+		mustAppend(t, l, e)
+	}
+	stop()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	lists, whole := []byte("lists"), mustRead(t, ledger.Path(dir))
+	for what, damage := range map[string]func(b *bolt.Bucket, key, value []byte) error{
+		"noise":    func(b *bolt.Bucket, key, _ []byte) error { return b.Put(key, []byte("noise")) },
+		"missing":  func(b *bolt.Bucket, key, _ []byte) error { return b.Delete(key) },
+		"too many": func(b *bolt.Bucket, key, value []byte) error { return b.Put(append(key, 'x'), value) },
+		"of no payment": func(b *bolt.Bucket, _, _ []byte) error {
+			const key = "pi_0\x00\x00\x01"
+			return b.Put([]byte(key), ledger.Seal("lists", key, "\x01"))
+		},
+		"another amount": func(b *bolt.Bucket, key, value []byte) error {
+			value[len(value)-5] ^= 2 // the lowest bit but the sign of what comes last, before the checksum
+			return b.Put(key, ledger.Seal("lists", string(key), string(value[:len(value)-4])))
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			damaged := t.TempDir()
+			if err := os.WriteFile(ledger.Path(damaged), whole, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			edit(t, damaged, func(tx *bolt.Tx) error {
+				key, value := tx.Bucket(lists).Cursor().Last() // an entry
+				return damage(tx.Bucket(lists), slices.Clone(key), slices.Clone(value))
+			})
+			if _, err := ledger.Verify(ledger.Path(damaged)); err == nil {
+				t.Error("the damage is not found")
+			}
+		})
+	}
+}
