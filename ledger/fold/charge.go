@@ -26,6 +26,8 @@ type chargeFacts struct {
 	id        string
 	snapshots []snapshot[Charge]
 	counted   []snapshot[Charge] // those in the payment's currency
+	evidence  map[string]sums    // when events show what was captured, by their type, and of all under ""
+	refunds   []*refundFacts     // by the time they were made, and by id
 }
 
 // charge returns the facts of a charge of the payment, nil if there are none.
@@ -87,11 +89,35 @@ func (f *folder) chooseCharge() {
 // increases returns the captured amounts that the charge went through, ascending. A multicapture has several.
 func (c *chargeFacts) increases() (totals []int64) {
 	for _, s := range c.counted {
-		if at, found := slices.BinarySearch(totals, s.of.AmountCaptured); !found && s.of.AmountCaptured > 0 {
-			totals = slices.Insert(totals, at, s.of.AmountCaptured)
+		if s.of.AmountCaptured > 0 {
+			totals = append(totals, s.of.AmountCaptured)
 		}
 	}
-	return totals
+	slices.Sort(totals)
+	return slices.Compact(totals)
+}
+
+// sums say when a sum that only grows was seen: ascending, each with the earliest time of that amount or more.
+type sums []sum
+
+type sum struct{ amount, at int64 }
+
+// ordered makes sums of what was seen in any order.
+func ordered(seen []sum) sums {
+	slices.SortFunc(seen, func(a, b sum) int { return cmp.Compare(a.amount, b.amount) })
+	for i := len(seen) - 2; i >= 0; i-- {
+		seen[i].at = earliest(seen[i].at, seen[i+1].at)
+	}
+	return seen
+}
+
+// reached returns when the sum came to an amount, 0 if unknown.
+func (s sums) reached(amount int64) int64 {
+	i, _ := slices.BinarySearchFunc(s, amount, func(s sum, amount int64) int { return cmp.Compare(s.amount, amount) })
+	if i == len(s) {
+		return 0
+	}
+	return s[i].at
 }
 
 // selectCounted keeps apart the snapshots whose money can be added to the payment's.
@@ -151,20 +177,13 @@ func (f *folder) captureTime(c *chargeFacts, totals []int64, k int) (at int64, a
 			return at, false
 		}
 	}
-	reached := func(typ string) (at int64) {
-		for _, s := range c.counted {
-			if !s.by.Fetched && (typ == "" || s.by.Type == typ) && s.of.AmountCaptured >= totals[k] {
-				at = earliest(at, s.by.Created)
-			}
-		}
-		return at
-	}
+	reached := func(typ string) (at int64) { return c.whenCaptured(typ).reached(totals[k]) }
 	if at = reached(typeCaptured); at != 0 {
 		return at, false
 	}
 	if !c.authorised() { // captured as it was made
 		if at = reached(typeChargeSucceeded); at == 0 {
-			at = f.succeeded(totals[k])
+			at = f.whenReceived(typeIntentSucceeded).reached(totals[k])
 		}
 		if at == 0 && k == 0 && !f.capturedLater(c) {
 			at = c.created()
@@ -173,31 +192,52 @@ func (f *folder) captureTime(c *chargeFacts, totals []int64, k int) (at int64, a
 			return at, false
 		}
 	}
-	at = reached("")
-	for _, s := range f.countedIntents {
-		if !s.by.Fetched && s.of.AmountReceived >= totals[k] {
-			at = earliest(at, s.by.Created)
-		}
-	}
+	at = earliest(reached(""), f.whenReceived("").reached(totals[k]))
 	return cmp.Or(at, c.created()), true
 }
 
-// succeeded returns when the PaymentIntent succeeded with at least an amount, by its own event; 0 if unknown.
-func (f *folder) succeeded(amount int64) (at int64) {
-	for _, s := range f.countedIntents {
-		if !s.by.Fetched && s.by.Type == typeIntentSucceeded && s.of.AmountReceived >= amount {
-			at = earliest(at, s.by.Created)
+// whenCaptured returns when events of a type, or with "" of any, show what was captured of the charge.
+func (c *chargeFacts) whenCaptured(typ string) sums {
+	known, ok := c.evidence[typ]
+	if !ok {
+		var seen []sum
+		for _, s := range c.counted {
+			if !s.by.Fetched && (typ == "" || s.by.Type == typ) {
+				seen = append(seen, sum{s.of.AmountCaptured, s.by.Created})
+			}
 		}
+		if c.evidence == nil {
+			c.evidence = map[string]sums{}
+		}
+		known = ordered(seen)
+		c.evidence[typ] = known
 	}
-	return at
+	return known
+}
+
+// whenReceived returns when events of a type, or with "" of any, show what the PaymentIntent received.
+func (f *folder) whenReceived(typ string) sums {
+	known, ok := f.received[typ]
+	if !ok {
+		var seen []sum
+		for _, s := range f.countedIntents {
+			if !s.by.Fetched && (typ == "" || s.by.Type == typ) {
+				seen = append(seen, sum{s.of.AmountReceived, s.by.Created})
+			}
+		}
+		if f.received == nil {
+			f.received = map[string]sums{}
+		}
+		known = ordered(seen)
+		f.received[typ] = known
+	}
+	return known
 }
 
 // capturedLater reports whether something shows that the charge did not bring money as it was made.
 func (f *folder) capturedLater(c *chargeFacts) bool {
 	return slices.ContainsFunc(c.counted, func(s snapshot[Charge]) bool { return s.of.Status == chargePending }) ||
-		slices.ContainsFunc(f.intents, func(s snapshot[Intent]) bool {
-			return s.of.Status == statusRequiresCapture || s.of.Status == "processing"
-		}) ||
+		f.waited ||
 		slices.ContainsFunc(c.counted, func(s snapshot[Charge]) bool {
 			return s.of.AmountCaptured > 0 && s.of.AmountCaptured < max(0, s.of.Amount)
 		})

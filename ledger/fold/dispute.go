@@ -20,7 +20,8 @@ type disputeFacts struct {
 	snapshots    []snapshot[Dispute]
 	winner       snapshot[Dispute]
 	charge       string
-	transactions []Transaction // that belong to it, by id
+	transactions []Transaction           // that belong to it, by id
+	first        map[string]*Transaction // see firstWithdrawal
 }
 
 func (d *disputeFacts) add(s snapshot[Dispute]) {
@@ -57,22 +58,43 @@ func (f *folder) foldDisputes() {
 
 // mergeDisputes joins what came of a charge's dispute without an id with the dispute that has one.
 func (f *folder) mergeDisputes() {
-	for i := 0; i < len(f.disputes); i++ {
+	if !slices.ContainsFunc(f.disputes, func(d disputeFacts) bool { return strings.HasPrefix(d.id, DisputeOf("")) }) {
+		return
+	}
+	of := map[string][]int{} // by charge, ascending
+	for i := range f.disputes {
+		of[f.disputes[i].charge] = append(of[f.disputes[i].charge], i)
+	}
+	merged := make([]bool, len(f.disputes))
+	for i := range f.disputes {
 		charge, nameless := strings.CutPrefix(f.disputes[i].id, DisputeOf(""))
 		if !nameless {
 			continue
 		}
-		for j := range f.disputes {
-			if j != i && f.disputes[j].charge == charge {
-				for _, s := range f.disputes[i].snapshots {
-					f.disputes[j].add(s)
-				}
-				f.disputes = slices.Delete(f.disputes, i, i+1)
-				i--
-				break
+		for _, j := range of[charge] {
+			if j == i || merged[j] {
+				continue
 			}
+			d := &f.disputes[j]
+			for _, s := range f.disputes[i].snapshots {
+				d.add(s)
+			}
+			if d.charge != charge { // a snapshot of the dispute without an id names another
+				at, _ := slices.BinarySearch(of[d.charge], j)
+				of[d.charge] = slices.Insert(of[d.charge], at, j)
+				of[charge] = slices.DeleteFunc(slices.Clone(of[charge]), func(k int) bool { return k == j })
+			}
+			merged[i] = true
+			break
 		}
 	}
+	var left []disputeFacts
+	for i := range f.disputes {
+		if !merged[i] {
+			left = append(left, f.disputes[i])
+		}
+	}
+	f.disputes = left
 }
 
 // assignTransactions gives each transaction to one dispute: several may list it, and it moved money once.
@@ -138,12 +160,15 @@ func (f *folder) bookTransaction(d *disputeFacts, t *Transaction) {
 }
 
 // firstWithdrawal returns the transaction that withdrew the disputed amount in a currency, nil if none did.
-func (d *disputeFacts) firstWithdrawal(currency string) (first *Transaction) {
-	for i := range d.transactions {
-		t := &d.transactions[i]
-		if t.Amount < 0 && t.Currency == currency && (first == nil || t.Created < first.Created) {
-			first = t // of one second the least id, which comes first
+func (d *disputeFacts) firstWithdrawal(currency string) *Transaction {
+	if d.first == nil {
+		d.first = map[string]*Transaction{}
+		for i := range d.transactions {
+			t := &d.transactions[i]
+			if first := d.first[t.Currency]; t.Amount < 0 && (first == nil || t.Created < first.Created) {
+				d.first[t.Currency] = t // of one second the least id, which comes first
+			}
 		}
 	}
-	return first
+	return d.first[currency]
 }

@@ -26,6 +26,8 @@ type folder struct {
 	intents        []snapshot[Intent]
 	countedIntents []snapshot[Intent] // those in the payment's currency
 	standing       []snapshot[Intent] // those that count for the state, best last
+	waited         bool               // a PaymentIntent was seen on its way to being captured
+	received       map[string]sums    // when events show what it received, by their type, and of all under ""
 	charges        []chargeFacts      // by id
 	refunds        []refundFacts      // by id
 	disputes       []disputeFacts     // by id
@@ -86,6 +88,9 @@ func (f *folder) flag(name string) {
 // collect sorts the facts of all events out by object.
 func (f *folder) collect() {
 	p := f.payment
+	charges := objects[chargeFacts]{id: func(c *chargeFacts) *string { return &c.id }}
+	refunds := objects[refundFacts]{id: func(r *refundFacts) *string { return &r.id }}
+	disputes := objects[disputeFacts]{id: func(d *disputeFacts) *string { return &d.id }}
 	for i := range f.events {
 		e := &f.events[i]
 		p.Account = OrNull(least(string(p.Account), e.Account))
@@ -95,30 +100,73 @@ func (f *folder) collect() {
 			f.intents = append(f.intents, snapshot[Intent]{&e.Facts.Intents[j], e})
 		}
 		for j := range e.Facts.Charges {
-			c := entryOf(&f.charges, e.Facts.Charges[j].ID, func(c *chargeFacts) *string { return &c.id })
+			c := charges.of(e.Facts.Charges[j].ID)
 			c.snapshots = append(c.snapshots, snapshot[Charge]{&e.Facts.Charges[j], e})
 		}
 		for j := range e.Facts.Refunds {
-			r := entryOf(&f.refunds, e.Facts.Refunds[j].ID, func(r *refundFacts) *string { return &r.id })
-			r.add(snapshot[Refund]{&e.Facts.Refunds[j], e})
+			refunds.of(e.Facts.Refunds[j].ID).add(snapshot[Refund]{&e.Facts.Refunds[j], e})
 		}
 		for j := range e.Facts.Disputes {
-			d := entryOf(&f.disputes, e.Facts.Disputes[j].ID, func(d *disputeFacts) *string { return &d.id })
-			d.add(snapshot[Dispute]{&e.Facts.Disputes[j], e})
+			disputes.of(e.Facts.Disputes[j].ID).add(snapshot[Dispute]{&e.Facts.Disputes[j], e})
 		}
 	}
+	f.charges, f.refunds, f.disputes = charges.sorted(), refunds.sorted(), disputes.sorted()
 	p.Created = OrNullTime(f.created())
 }
 
-// entryOf returns the element with an id in a list ordered by it, and makes it where it is missing.
-func entryOf[T any](list *[]T, id string, key func(*T) *string) *T {
-	i, found := slices.BinarySearchFunc(*list, id, func(t T, id string) int { return strings.Compare(*key(&t), id) })
-	if !found {
-		var none T
-		*key(&none) = id
-		*list = slices.Insert(*list, i, none)
+// objects collects objects by their ids. There are mostly few, which are found by looking at each.
+type objects[T any] struct {
+	id   func(*T) *string
+	list []T
+	at   map[string]int // where an id stands in the list, once there are many
+}
+
+// fewObjects are not worth a map.
+const fewObjects = 8
+
+// of returns the object with an id, a new one where there is none. It can be used until the next call.
+func (o *objects[T]) of(id string) *T {
+	if o.at != nil {
+		if i, found := o.at[id]; found {
+			return &o.list[i]
+		}
+	} else {
+		for i := range o.list {
+			if t := &o.list[i]; *o.id(t) == id {
+				return t
+			}
+		}
 	}
-	return &(*list)[i]
+	var none T
+	last := len(o.list)
+	o.list = append(o.list, none)
+	*o.id(&o.list[last]) = id
+	if o.at != nil {
+		o.at[id] = last
+	} else if last >= fewObjects {
+		o.at = map[string]int{}
+		for i := range o.list {
+			o.at[*o.id(&o.list[i])] = i
+		}
+	}
+	return &o.list[last]
+}
+
+// sorted returns the objects by their ids.
+func (o *objects[T]) sorted() []T {
+	if len(o.list) < 2 {
+		return o.list
+	}
+	order := make([]int, len(o.list)) // the objects themselves are large
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(a, b int) int { return strings.Compare(*o.id(&o.list[a]), *o.id(&o.list[b])) })
+	sorted := make([]T, len(order))
+	for i, from := range order {
+		sorted[i] = o.list[from]
+	}
+	return sorted
 }
 
 // created is the payment's own time: its PaymentIntent's, else its first charge's, else its first event's.
@@ -236,7 +284,7 @@ func (f *folder) finish(received bool) {
 		p.AmountReceived, p.AmountRefunded, p.DisputeWithdrawn, p.DisputeReinstated, p.AmountNet, p.Fee, p.Captured = nil, nil, nil, nil, nil, nil, 0
 	}
 	slices.SortFunc(f.entries, func(a, b Entry) int {
-		return cmp.Or(cmp.Compare(a.At, b.At), strings.Compare(a.ID, b.ID))
+		return cmp.Or(cmp.Compare(a.At, b.At), strings.Compare(a.ID, b.ID), cmp.Compare(slices.Index(Kinds[:], a.Kind), slices.Index(Kinds[:], b.Kind)))
 	})
 	for _, name := range Flags {
 		if f.flags[name] {

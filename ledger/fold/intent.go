@@ -30,6 +30,7 @@ func (f *folder) foldIntents() {
 		for _, amount := range []int64{s.of.Amount, s.of.AmountCapturable, s.of.AmountReceived} {
 			f.known(amount)
 		}
+		f.waited = f.waited || s.of.Status == statusRequiresCapture || s.of.Status == "processing"
 	}
 	f.standing = f.freshIntents()
 	var seen, fetched struct{ succeeded, canceled bool }
@@ -60,15 +61,11 @@ func (f *folder) foldIntents() {
 // API supersedes. A read that is older in content than a snapshot up to its time is stale: Stripe
 // answered from a state of a moment before. It supersedes nothing and does not count.
 func (f *folder) freshIntents() (standing []snapshot[Intent]) {
-	stale := make([]bool, len(f.intents))
-	left := false
-	for i, s := range f.intents {
-		stale[i] = s.by.Fetched && slices.ContainsFunc(f.intents, func(other snapshot[Intent]) bool {
-			return other.of != s.of && other.by.Created <= s.by.Created && older(s.of, other.of)
-		})
-		left = left || !stale[i]
+	if !slices.ContainsFunc(f.intents, func(s snapshot[Intent]) bool { return s.by.Fetched }) {
+		return slices.Clone(f.intents)
 	}
-	if !left { // they contradict each other: none is better than another
+	stale := f.staleIntents()
+	if !slices.Contains(stale, false) { // they contradict each other: none is better than another
 		clear(stale)
 	}
 	var frontier int64 // when the newest read was made
@@ -85,13 +82,56 @@ func (f *folder) freshIntents() (standing []snapshot[Intent]) {
 	return standing
 }
 
-// older reports whether a read shows less than another snapshot does that was there before it.
-func older(read, other *Intent) bool {
-	if terminal(other.Status) && !terminal(read.Status) || other.LatestCharge != "" && read.LatestCharge == "" {
+// staleIntents reports of each snapshot whether it is a stale read.
+func (f *folder) staleIntents() []bool {
+	order := make([]int, len(f.intents))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(a, b int) int { return cmp.Compare(f.intents[a].by.Created, f.intents[b].by.Created) })
+	stale := make([]bool, len(f.intents))
+	var until mostShown // up to the second of the read
+	for next := 0; len(order) > 0; order, next = order[next:], 0 {
+		for now := f.intents[order[0]].by.Created; next < len(order) && f.intents[order[next]].by.Created == now; next++ {
+			until.add(f.intents[order[next]].of)
+		}
+		for _, i := range order[:next] {
+			stale[i] = f.intents[i].by.Fetched && until.exceeds(f.intents[i].of)
+		}
+	}
+	return stale
+}
+
+// mostShown is the most that any of some snapshots shows.
+type mostShown struct {
+	terminal, charged bool
+	received          map[string]int64 // the greatest amount by its currency
+	ofAny             int64            // the greatest of all
+}
+
+func (m *mostShown) add(in *Intent) {
+	m.terminal = m.terminal || terminal(in.Status)
+	m.charged = m.charged || in.LatestCharge != ""
+	if in.AmountReceived > 0 {
+		if m.received == nil {
+			m.received = map[string]int64{}
+		}
+		m.received[in.Currency] = max(m.received[in.Currency], in.AmountReceived)
+		m.ofAny = max(m.ofAny, in.AmountReceived)
+	}
+}
+
+// exceeds reports whether one of the snapshots shows more than a read does that was made after it. Amounts are compared
+// where their currencies are equal, or one is unknown.
+func (m *mostShown) exceeds(read *Intent) bool {
+	if m.terminal && !terminal(read.Status) || m.charged && read.LatestCharge == "" {
 		return true
 	}
-	comparable := read.Currency == other.Currency || read.Currency == "" || other.Currency == ""
-	return comparable && read.Status != statusCanceled && max(0, other.AmountReceived) > max(0, read.AmountReceived)
+	received := m.ofAny
+	if read.Currency != "" {
+		received = max(m.received[read.Currency], m.received[""])
+	}
+	return read.Status != statusCanceled && received > max(0, read.AmountReceived)
 }
 
 // compareIntents orders snapshots; the greatest is the payment's state. The time of an event decides

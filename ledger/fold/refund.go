@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"math"
 	"slices"
+	"sort"
 	"strings"
 )
 
@@ -83,9 +84,16 @@ func (f *folder) refund() {
 			r.of = only
 		}
 	}
-	slices.SortStableFunc(byTime, func(a, b *refundFacts) int { return cmp.Compare(a.winner.of.Created, b.winner.of.Created) })
+	slices.SortFunc(byTime, func(a, b *refundFacts) int {
+		return cmp.Or(cmp.Compare(a.winner.of.Created, b.winner.of.Created), strings.Compare(a.id, b.id))
+	})
+	for _, r := range byTime {
+		if r.of != nil {
+			r.of.refunds = append(r.of.refunds, r)
+		}
+	}
 	for i := range f.charges {
-		f.refundCharge(&f.charges[i], byTime)
+		f.refundCharge(&f.charges[i])
 	}
 	for _, r := range byTime {
 		if r.of == nil || r.of.captured() {
@@ -150,16 +158,16 @@ type step struct {
 //
 // The sum L, its falls D, the refunds S and the failed refunds F are four views of one thing. A refund
 // that failed may have lowered amount_refunded (then D shows it) or not (then F beyond D is taken off L).
-func (f *folder) refundCharge(c *chargeFacts, refunds []*refundFacts) {
+func (f *folder) refundCharge(c *chargeFacts) {
 	released := f.released(c)
 	if released.amount > 0 {
 		f.markRelease(c, released)
 	}
 	rises, falls, last := f.steps(c)
 	var outgoing, failed, fallen Sum
-	for _, r := range refunds {
+	for _, r := range c.refunds {
 		switch {
-		case r.of != c || r.release:
+		case r.release:
 		case r.outgoing():
 			outgoing = outgoing.Plus(SumOf(r.amount))
 		case r.reversed():
@@ -175,14 +183,15 @@ func (f *folder) refundCharge(c *chargeFacts, refunds []*refundFacts) {
 		f.open = append(f.open, c.id)
 	}
 	returned := fallen.Minus(failed).atLeastZero()
-	take(rises, released.amount, released.at)
-	for _, r := range refunds {
-		if r.of != c || r.release || !r.outgoing() && !r.reversed() {
+	risen, fell := newTaking(rises), newTaking(falls)
+	risen.take(released.amount, released.at)
+	for _, r := range c.refunds {
+		if r.release || !r.outgoing() && !r.reversed() {
 			continue
 		}
-		take(rises, r.amount, r.winner.of.Created)
+		risen.take(r.amount, r.winner.of.Created)
 		if r.reversed() {
-			take(falls, r.amount, r.winner.of.Created)
+			fell.take(r.amount, r.winner.of.Created)
 		}
 	}
 	beyond := f.bookSteps(c, rises, unexplained.Plus(returned), Refunded)
@@ -202,8 +211,8 @@ func (f *folder) refundCharge(c *chargeFacts, refunds []*refundFacts) {
 // failed. Where the sum did not show the failure it does not show whether the refund was made again.
 func (f *folder) refundedAfterFailure(c *chargeFacts) bool {
 	var failed int64
-	for i := range f.refunds {
-		if r := &f.refunds[i]; r.of == c && r.counted && r.reversed() {
+	for _, r := range c.refunds {
+		if r.counted && r.reversed() {
 			failed = earliest(failed, r.failedAt)
 		}
 	}
@@ -235,18 +244,53 @@ func (f *folder) bookSteps(c *chargeFacts, steps []step, amount Sum, kind Kind) 
 	return amount
 }
 
-// take takes a refund that is known by its id off the steps of its charge: off those at or after the
-// time it was created first, then off the others.
-func take(steps []step, amount, created int64) {
-	for _, early := range []bool{false, true} {
-		for i := range steps {
-			if early == (steps[i].at < created) {
-				part := min(amount, steps[i].amount)
-				steps[i].amount -= part
-				amount -= part
-			}
+// taking takes what is known by its id off the steps of a charge, which it does not own.
+type taking struct {
+	steps []step
+	next  []int // next[i] leads to the first step from i on of which something is left: it is that one, or one before it
+}
+
+func newTaking(steps []step) *taking {
+	t := &taking{steps: steps}
+	if len(steps) > 0 {
+		t.next = make([]int, len(steps)+1)
+	}
+	for i := range t.next {
+		t.next[i] = i
+	}
+	return t
+}
+
+// left returns the first step from i on of which something is left.
+func (t *taking) left(i int) int {
+	for t.next[i] != i {
+		t.next[i] = t.next[t.next[i]] // so that the way is shorter the next time
+		i = t.next[i]
+	}
+	return i
+}
+
+// take takes a refund off the steps: off those at or after the time it was created first, then off the others.
+func (t *taking) take(amount, created int64) {
+	if len(t.steps) == 0 {
+		return
+	}
+	first, _ := slices.BinarySearchFunc(t.steps, created, func(s step, created int64) int { return cmp.Compare(s.at, created) })
+	amount = t.between(first, len(t.steps), amount)
+	t.between(0, first, amount)
+}
+
+// between takes an amount off the steps from one on and before another, and returns what it could not take.
+func (t *taking) between(from, end int, amount int64) int64 {
+	for i := t.left(from); i < end && amount > 0; i = t.left(i) {
+		part := min(amount, t.steps[i].amount)
+		t.steps[i].amount -= part
+		amount -= part
+		if t.steps[i].amount == 0 {
+			t.next[i] = i + 1
 		}
 	}
+	return amount
 }
 
 // steps returns how the charge's amount_refunded rose and fell, and what it came to. A charge that was
@@ -275,15 +319,18 @@ func (f *folder) steps(c *chargeFacts) (rises, falls []step, last int64) {
 
 // refundSnapshots returns the captured snapshots of a charge in the order of their time.
 func (f *folder) refundSnapshots(c *chargeFacts) (list []snapshot[Charge]) {
+	var shown []chargeShown
 	for _, s := range c.counted {
 		if !s.of.Captured || s.of.AmountRefunded < 0 {
 			continue
 		}
-		if s.by.Fetched && slices.ContainsFunc(c.counted, func(e snapshot[Charge]) bool {
-			return !e.by.Fetched && e.by.Created <= s.by.Created &&
-				(max(0, e.of.AmountCaptured) > max(0, s.of.AmountCaptured) || e.of.AmountRefunded > s.of.AmountRefunded)
-		}) {
-			continue
+		if s.by.Fetched {
+			if shown == nil {
+				shown = c.shownByEvents()
+			}
+			if exceeds(shown, s) {
+				continue
+			}
 		}
 		list = append(list, s)
 	}
@@ -298,6 +345,34 @@ func (f *folder) refundSnapshots(c *chargeFacts) (list []snapshot[Charge]) {
 		return cmp.Or(order, strings.Compare(a.by.ID, b.by.ID))
 	})
 	return list
+}
+
+// chargeShown is the most that the events of a charge up to a time show.
+type chargeShown struct{ at, captured, refunded int64 }
+
+// shownByEvents returns what the events show, by time. It is not nil.
+func (c *chargeFacts) shownByEvents() []chargeShown {
+	shown := []chargeShown{}
+	for _, s := range c.counted {
+		if !s.by.Fetched {
+			shown = append(shown, chargeShown{s.by.Created, s.of.AmountCaptured, s.of.AmountRefunded})
+		}
+	}
+	slices.SortFunc(shown, func(a, b chargeShown) int { return cmp.Compare(a.at, b.at) })
+	for i := 1; i < len(shown); i++ {
+		shown[i].captured, shown[i].refunded = max(shown[i].captured, shown[i-1].captured), max(shown[i].refunded, shown[i-1].refunded)
+	}
+	return shown
+}
+
+// exceeds reports whether events show more than a read of the charge does that was made after them.
+func exceeds(shown []chargeShown, read snapshot[Charge]) bool {
+	after := sort.Search(len(shown), func(i int) bool { return shown[i].at > read.by.Created })
+	if after == 0 {
+		return false
+	}
+	most := &shown[after-1]
+	return max(0, most.captured) > max(0, read.of.AmountCaptured) || most.refunded > read.of.AmountRefunded
 }
 
 // versionOfRelease is the first API version in which the part of an authorisation that was not
@@ -364,8 +439,8 @@ func (f *folder) released(c *chargeFacts) release {
 
 // failedOf returns the sum of the charge's refunds that failed or were canceled.
 func (f *folder) failedOf(c *chargeFacts) (sum Sum) {
-	for i := range f.refunds {
-		if r := &f.refunds[i]; r.of == c && r.reversed() {
+	for _, r := range c.refunds {
+		if r.reversed() {
 			sum = sum.Plus(SumOf(r.amount))
 		}
 	}
@@ -373,9 +448,9 @@ func (f *folder) failedOf(c *chargeFacts) (sum Sum) {
 }
 
 // failedBetween returns the sum of the charge's refunds that failed from one time up to another.
-func (f *folder) failedBetween(c *chargeFacts, from, to int64) (sum Sum) {
-	for i := range f.refunds {
-		if r := &f.refunds[i]; r.of == c && r.reversed() && r.failedAt != 0 && r.failedAt >= from && r.failedAt <= to {
+func (c *chargeFacts) failedBetween(from, to int64) (sum Sum) {
+	for _, r := range c.refunds {
+		if r.reversed() && r.failedAt != 0 && r.failedAt >= from && r.failedAt <= to {
 			sum = sum.Plus(SumOf(r.amount))
 		}
 	}
@@ -396,11 +471,10 @@ func (f *folder) refundedBefore(c *chargeFacts, w wholeCapture) int64 {
 		}
 	}
 	var named Sum
-	for i := range f.refunds {
-		r := &f.refunds[i]
+	for _, r := range c.refunds {
 		created := r.winner.of.Created
-		if r.of != c || !r.outgoing() && !(r.reversed() && r.failedAt > at) || created == 0 || created >= at-releaseDelay ||
-			r.mayRelease(c, w.difference, captured) && created >= captured-releaseDelay {
+		if !r.outgoing() && !(r.reversed() && r.failedAt > at) || created == 0 || created >= at-releaseDelay ||
+			r.mayRelease(w.difference, captured) && created >= captured-releaseDelay {
 			continue
 		}
 		named = named.Plus(SumOf(r.amount))
@@ -411,7 +485,7 @@ func (f *folder) refundedBefore(c *chargeFacts, w wholeCapture) int64 {
 	}
 	if last != nil {
 		// What has failed since then is out of the sum again.
-		since, _ := SumOf(last.of.AmountRefunded).Minus(f.failedBetween(c, last.by.Created, at)).atLeastZero().Int64()
+		since, _ := SumOf(last.of.AmountRefunded).Minus(c.failedBetween(last.by.Created, at)).atLeastZero().Int64()
 		before = max(before, since)
 	}
 	return before
@@ -434,11 +508,11 @@ func (f *folder) lastCaptured(c *chargeFacts) (at int64) {
 	return at
 }
 
-// mayRelease reports whether the refund can stand for an amount that a capture of the charge released:
+// mayRelease reports whether the refund can stand for an amount that a capture of its charge released:
 // Stripe makes such a refund with the capture.
-func (r *refundFacts) mayRelease(c *chargeFacts, amount, captured int64) bool {
+func (r *refundFacts) mayRelease(amount, captured int64) bool {
 	in := r.winner.of
-	return captured != 0 && r.of == c && r.outgoing() && r.amount == amount && in.Created != 0 && in.Created <= captured+releaseDelay &&
+	return captured != 0 && r.outgoing() && r.amount == amount && in.Created != 0 && in.Created <= captured+releaseDelay &&
 		(in.Reason == "" || in.Reason == "expired_uncaptured_charge")
 }
 
@@ -446,9 +520,8 @@ func (r *refundFacts) mayRelease(c *chargeFacts, amount, captured int64) bool {
 func (f *folder) markRelease(c *chargeFacts, released release) {
 	captured := f.lastCaptured(c)
 	var found, near *refundFacts // of one second the least id, which comes first
-	for i := range f.refunds {
-		r := &f.refunds[i]
-		if !r.mayRelease(c, released.amount, captured) {
+	for _, r := range c.refunds {
+		if !r.mayRelease(released.amount, captured) {
 			continue
 		}
 		in := r.winner.of
