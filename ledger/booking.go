@@ -17,6 +17,7 @@ type booking struct {
 	totals   map[string]amounts // those that became others
 	livemode bool
 	bodies   *bodyCodec
+	hot      *hotPayments
 	writing  bool // something of the present event is in the transaction
 }
 

@@ -13,6 +13,8 @@ type change struct {
 	events []uint64 // before
 	gone   []uint64 // rows that belong to another payment now
 	come   []uint64 // rows that belong to this payment now
+	had    []*row   // the rows of events, where they are remembered
+	rows   []*row   // those that it is folded from after the change, where it only got more
 }
 
 // changes computes what a new row does to payments: to its own, and to those of charges that it links
@@ -43,16 +45,35 @@ func (b *booking) changes(r *row, seq uint64) ([]*change, error) {
 		}
 	}
 	own.come = append(own.come, seq)
-	rows, err := rowsOf(b.tx, own.events)
+	rows, err := own.rowsBefore(b.tx)
 	if err != nil {
 		return nil, err
 	}
-	own.after = foldRows(id, b.livemode, append(append(rows, moved...), r))
+	if len(rows) >= hotLeast {
+		if r, err = r.compact(); err != nil {
+			return nil, err
+		}
+	}
+	all := append(append(rows, moved...), r)
+	if own.after = foldRows(id, b.livemode, all); len(moved) == 0 {
+		own.rows = all
+	}
 	return list, nil
+}
+
+// rowsBefore returns the rows that the payment was folded from before the change.
+func (c *change) rowsBefore(tx *txn) ([]*row, error) {
+	if c.had != nil {
+		return c.had, nil
+	}
+	return rowsOf(tx, c.events)
 }
 
 // before begins a change with a payment as it is.
 func (b *booking) before(id string) (*change, error) {
+	if hot := b.hot.find(id); hot != nil {
+		return &change{id: id, before: hot.state, events: hot.state.rows, had: hot.rows}, nil
+	}
 	s, err := readState(b.tx, id)
 	if err != nil {
 		return nil, err
@@ -82,19 +103,19 @@ func (b *booking) claimed(r *row, intent string) (map[string][]string, error) {
 	return claimed, nil
 }
 
-// leave takes from a payment the rows that name one of the charges and no PaymentIntent. It returns nil if there are none.
+// leave takes from a payment the rows that name one of the charges, which ascend, and no PaymentIntent. It returns nil if there are none.
 func (b *booking) leave(payment string, charges []string) (*change, []*row, error) {
 	c, err := b.before(payment)
 	if err != nil || c.before == nil {
 		return nil, nil, err
 	}
-	rows, err := rowsOf(b.tx, c.events)
+	rows, err := c.rowsBefore(b.tx)
 	if err != nil {
 		return nil, nil, err
 	}
 	var stay, leaving []*row
 	for i, r := range rows {
-		if r.facts.PaymentIntent == "" && slices.Contains(charges, r.facts.Charge) {
+		if _, named := slices.BinarySearch(charges, r.facts.Charge); named && r.facts.PaymentIntent == "" {
 			leaving, c.gone = append(leaving, r), append(c.gone, c.events[i])
 		} else {
 			stay = append(stay, r)
@@ -142,7 +163,7 @@ func (b *booking) write(c *change) error {
 			return err
 		}
 	}
-	if err := b.writeIndex(c.id, c.before.index(), c.after.index()); err != nil {
+	if err := b.writeIndex(c); err != nil {
 		return err
 	}
 	if c.before != nil {
@@ -152,8 +173,9 @@ func (b *booking) write(c *change) error {
 		b.counts.payment(c.after, +1)
 	}
 	if c.after != nil {
-		c.after.rows = c.rows()
+		c.after.rows = c.sequences()
 	}
+	b.hot.keep(c)
 	if err := writeLists(b.tx, c.id, c.before, c.after); err != nil {
 		return err
 	}
@@ -163,8 +185,8 @@ func (b *booking) write(c *change) error {
 	return put(b.tx, bucketPayments, []byte(c.id), c.after.encode())
 }
 
-// rows are those that the payment is folded from after the change.
-func (c *change) rows() []uint64 {
+// sequences are those of the rows that the payment is folded from after the change.
+func (c *change) sequences() []uint64 {
 	seqs := slices.Concat(c.events, c.come)
 	if len(c.gone) > 0 { // ascending, like the events
 		seqs = slices.DeleteFunc(seqs, func(seq uint64) bool { _, gone := slices.BinarySearch(c.gone, seq); return gone })

@@ -499,9 +499,10 @@ func (c *checker) payment(id string, value []byte) error {
 	}
 	c.index(id, s.index())
 	c.recount.payment(s, +1)
-	s.each(func(key string, m amounts) {
-		c.totals[key] = c.totals[key].plus(m)
-	})
+	for i := range s.entries {
+		key := s.totalKey(&s.entries[i])
+		c.totals[key] = c.totals[key].plus(amountsOf(&s.entries[i]))
+	}
 	return nil
 }
 

@@ -277,6 +277,9 @@ func (l *Ledger) tryToWrite(batch []*pending, repeats map[uint64]uint64, settle 
 			err = fmt.Errorf("%w: %w: %v", errPanic, ErrCorrupt, r)
 			l.lock(begun, err)
 		}
+		if err != nil {
+			l.hot.clear()
+		}
 	}()
 	tx, err := l.db.Begin(true)
 	begun = true
@@ -288,7 +291,7 @@ func (l *Ledger) tryToWrite(batch []*pending, repeats map[uint64]uint64, settle 
 		return nil, err
 	}
 	l.fresh.begin(uint64(tx.ID()))
-	b = &booking{tx: &txn{Tx: tx, fresh: &l.fresh}, txID: uint64(tx.ID()), last: l.durableSeq.Load(), counts: *l.counts.Load(), livemode: l.livemode, bodies: l.bodies}
+	b = &booking{tx: &txn{Tx: tx, fresh: &l.fresh}, txID: uint64(tx.ID()), last: l.durableSeq.Load(), counts: *l.counts.Load(), livemode: l.livemode, bodies: l.bodies, hot: &l.hot}
 	if err := b.fill(batch, repeats, settle); err != nil {
 		return b, err
 	}

@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 )
@@ -22,28 +21,58 @@ type moved struct {
 	amounts
 }
 
-// index returns the values of the index for a payment's entries, by their time; nil has none. A second whose entries cancel
-// out stays in the index: they are exported all the same.
+// index returns the values of the index for a payment's entries, by their time.
 func (s *state) index() map[int64][]byte {
-	if s == nil || len(s.entries) == 0 {
+	index := map[int64][]byte{}
+	for i := range s.entries {
+		if second := s.entries[i].At; i == 0 || second != s.entries[i-1].At {
+			index[second] = s.indexAt(second)
+		}
+	}
+	return index
+}
+
+// indexAt returns the value of the index for a payment's entries of one second; nil where it has none. A second whose
+// entries cancel out stays in the index: they are exported all the same.
+func (s *state) indexAt(second int64) []byte {
+	if s == nil {
 		return nil
 	}
-	seconds := map[int64][]moved{}
-	for i := range s.entries {
+	var list []moved
+	from, _ := slices.BinarySearchFunc(s.entries, second, func(e Entry, second int64) int { return cmp.Compare(e.At, second) })
+	for i := from; i < len(s.entries) && s.entries[i].At == second; i++ {
 		e := &s.entries[i]
-		list := seconds[e.At]
 		at, found := slices.BinarySearchFunc(list, e.Currency, func(m moved, currency string) int { return cmp.Compare(m.currency, currency) })
 		if !found {
 			list = slices.Insert(list, at, moved{currency: e.Currency})
 		}
 		list[at].amounts = list[at].plus(amountsOf(e))
-		seconds[e.At] = list
 	}
-	index := make(map[int64][]byte, len(seconds))
-	for second, list := range seconds {
-		index[second] = encodeMoved(string(s.view.Account), list)
+	if len(list) == 0 {
+		return nil
 	}
-	return index
+	return encodeMoved(string(s.view.Account), list)
+}
+
+// entriesChanged returns the entries of a payment before and after a change, without those at the beginning and at the end
+// that it left as they were. An entry counts for its account.
+func (c *change) entriesChanged() (before, after []Entry) {
+	if c.before != nil {
+		before = c.before.entries
+	}
+	if c.after != nil {
+		after = c.after.entries
+	}
+	if c.before == nil || c.after == nil || c.before.view.Account != c.after.view.Account {
+		return before, after
+	}
+	for len(before) > 0 && len(after) > 0 && before[0] == after[0] {
+		before, after = before[1:], after[1:]
+	}
+	for len(before) > 0 && len(after) > 0 && before[len(before)-1] == after[len(after)-1] {
+		before, after = before[:len(before)-1], after[:len(after)-1]
+	}
+	return before, after
 }
 
 func encodeMoved(account string, list []moved) []byte {
@@ -76,19 +105,26 @@ func decodeMoved(value []byte) (account string, list []moved, err error) {
 }
 
 // writeIndex puts the keys of a changed payment into the index and removes those that it no longer has.
-func (b *booking) writeIndex(id string, before, after map[int64][]byte) error {
-	for _, second := range slices.Sorted(maps.Keys(before)) {
-		if after[second] == nil {
-			if err := remove(b.tx, bucketEntries, timeKey(second, id)); err != nil {
-				return err
-			}
+func (b *booking) writeIndex(c *change) error {
+	var seconds []int64
+	before, after := c.entriesChanged()
+	for _, list := range [][]Entry{before, after} {
+		for i := range list {
+			seconds = append(seconds, list[i].At)
 		}
 	}
-	for _, second := range slices.Sorted(maps.Keys(after)) {
-		if !bytes.Equal(before[second], after[second]) {
-			if err := put(b.tx, bucketEntries, timeKey(second, id), after[second]); err != nil {
-				return err
-			}
+	slices.Sort(seconds)
+	for _, second := range slices.Compact(seconds) {
+		had, has := c.before.indexAt(second), c.after.indexAt(second)
+		var err error
+		switch key := timeKey(second, c.id); {
+		case has == nil:
+			err = remove(b.tx, bucketEntries, key)
+		case !bytes.Equal(had, has):
+			err = put(b.tx, bucketEntries, key, has)
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil

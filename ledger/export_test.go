@@ -258,3 +258,28 @@ func (l *Ledger) CommitAtOnce(events []*Event) (written int64, pages int, err er
 	})
 	return after.TxStats.GetPageAlloc() - before.GetPageAlloc(), pages, err
 }
+
+// SmallMemory has no more of payments remembered than about so many events. It is called before Run.
+func (l *Ledger) SmallMemory(events int) { l.hot.limit = events * (&row{}).memory() }
+
+// Hot is how many payments are remembered, and how much of them, of how much at most. Run must not be running.
+func (l *Ledger) Hot() (payments, size, limit int) {
+	return len(l.hot.payments), l.hot.size, l.hot.limit
+}
+
+// GiveUp books events in a transaction that fails in the end, and mends the file.
+func (l *Ledger) GiveUp(events []*Event) error {
+	var batch []*pending
+	for _, e := range events {
+		batch = append(batch, newPending(e, l.bodies.encode(e.Raw, e.Type)))
+	}
+	failure := errors.New("given up")
+	batch = append(batch, &pending{job: func(b *booking) error {
+		b.writing = true
+		return failure
+	}})
+	if _, err := l.write(batch, nil, 0); !errors.Is(err, failure) {
+		return err
+	}
+	return l.MendAfter(failure)
+}

@@ -144,6 +144,7 @@ type Ledger struct {
 	learner  learner
 
 	fresh       freshness // the committer's own
+	hot         hotPayments
 	versions    atomic.Pointer[[]version]
 	together    atomic.Pointer[together]
 	unsettled   unsettled // what a failed commit left; the committer's own

@@ -166,6 +166,7 @@ type rebuild struct {
 	received int64  // of the row before
 	// usable are rows in quarantine that the decoder can use and that no row read so far refers to.
 	usable  map[uint64]bool
+	hot     hotPayments
 	changed bool // a row says something else now that its body was decoded again
 	done    Rebuilt
 }
@@ -290,7 +291,7 @@ func (r *rebuild) rows(ctx context.Context, from *txn, to *bolt.DB) error {
 // booking begins a transaction on the new file, behind its last row.
 func (r *rebuild) booking(tx *bolt.Tx, sum counts, last uint64) *booking {
 	tx.Bucket(bucketEvents).FillPercent, tx.Bucket(bucketBodies).FillPercent = 1, 1 // they are only ever appended to
-	return &booking{tx: inPlace(tx), counts: sum, last: last, livemode: r.livemode, bodies: r.source.bodies}
+	return &booking{tx: inPlace(tx), counts: sum, last: last, livemode: r.livemode, bodies: r.source.bodies, hot: &r.hot}
 }
 
 // keepDecoded stores up to which row a rebuild last decoded bodies and read something else in them:

@@ -97,18 +97,18 @@ func decodeAmounts(value []byte) (a amounts, err error) {
 func (b *booking) newTotals(changes []*change) (map[string]amounts, error) {
 	var moved map[string]amounts
 	for _, c := range changes {
-		if c.before.movesAs(c.after) {
-			continue // most events move no money
-		}
-		if moved == nil {
+		before, after := c.entriesChanged() // of most events none
+		if moved == nil && len(before)+len(after) > 0 {
 			moved = map[string]amounts{}
 		}
-		c.before.each(func(key string, m amounts) {
-			moved[key] = moved[key].minus(m)
-		})
-		c.after.each(func(key string, m amounts) {
-			moved[key] = moved[key].plus(m)
-		})
+		for i := range before {
+			key := c.before.totalKey(&before[i])
+			moved[key] = moved[key].minus(amountsOf(&before[i]))
+		}
+		for i := range after {
+			key := c.after.totalKey(&after[i])
+			moved[key] = moved[key].plus(amountsOf(&after[i]))
+		}
 	}
 	if moved == nil {
 		return nil, nil
@@ -127,23 +127,9 @@ func (b *booking) newTotals(changes []*change) (map[string]amounts, error) {
 	return totals, nil
 }
 
-// movesAs reports whether the totals are the same with either of two states; nil is no payment.
-func (s *state) movesAs(other *state) bool {
-	if s == nil || other == nil {
-		return (s == nil || len(s.entries) == 0) && (other == nil || len(other.entries) == 0)
-	}
-	return s.view.Account == other.view.Account && slices.Equal(s.entries, other.entries)
-}
-
-// each calls visit with what each entry of a payment adds to a total; of nil with nothing.
-func (s *state) each(visit func(key string, m amounts)) {
-	if s == nil {
-		return
-	}
-	for i := range s.entries {
-		e := &s.entries[i]
-		visit(string(totalKey(e.At, e.Currency, string(s.view.Account))), amountsOf(e))
-	}
+// totalKey returns the key of the total that an entry of the payment is part of.
+func (s *state) totalKey(e *Entry) string {
+	return string(totalKey(e.At, e.Currency, string(s.view.Account)))
 }
 
 // total is what a total has come to in this transaction.

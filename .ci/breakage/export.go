@@ -57,7 +57,7 @@ var exporting = []broken{
 	{"export: another decoding is not forgotten", rebuildGo, "	decoded, err := readDecoded(from)", "	decoded, err := uint64(0), error(nil)", "./ledger", "TestAnExportSaysThatBodiesWereDecodedAgain"},
 	{"export: more lines than fit are sorted", sorterGo, "	heap.Init(&m)\n", "", "./ledger", "TestSorting"},
 	{"export: one view of two", operatorExport, "	case find.AsOf != nil && find.Since != nil:", "	case false:", "./receiver/operator", "TestExport"},
-	{"index of entries: old seconds go", entriesGo, "		if after[second] == nil {", "		if false {", "./ledger", pastTest},
+	{"index of entries: old seconds go", entriesGo, "		case has == nil:\n", "		case has == nil && had == nil:\n", "./ledger", pastTest},
 	{"index of entries: compared by the check", checkGo, "	c.index(id, s.index())\n", "", "./ledger", "TestTheIndexOfEntriesIsChecked"},
 	{"index of entries: no second too many", checkGo, "		{bucketEntries, c.seconds, \"seconds in the index of entries\", one},\n", "", "./ledger", "TestTheIndexOfEntriesIsChecked"},
 	{"index of entries: a refund that came back counts against", totalsGo, "		a.refunded = a.refunded.Minus(n)", "		a.refunded = n", "./receiver/operator", "TestTotalsArePaymentsSums"},

@@ -94,6 +94,7 @@ const (
 	compactGo     = "ledger/compact.go"
 	placeGo       = "ledger/place.go"
 	listsGo       = "ledger/lists.go"
+	hotGo         = "ledger/hot.go"
 )
 
 // table has all entries.
@@ -215,7 +216,9 @@ var keeping = []broken{
 	{"lists: a change leaves what was before it", changeGo, "slices.Concat(c.events, c.come)", "append(slices.Clip(c.events), c.come...)", "./ledger", "TestLongListsAreTheModels"},
 	{"lists: proved with their payment", checkGo, "		if have, err := get(c.tx, bucketLists, key); err != nil || !bytes.Equal(have, value) {", "		if have, err := get(c.tx, bucketLists, key); err != nil && len(have) > 0 {", "./ledger", "TestDamagedListsAreFound"},
 	{"lists: none of no payment", checkGo, "		{bucketLists, c.listed, \"elements in the lists of payments\", one},\n", "", "./ledger", "TestDamagedListsAreFound"},
-	{"fold: totals follow the payments", totalsGo, "moved[key].minus(m)", "moved[key].minus(amounts{})", "./ledger", "TestAnyOrderIsTheModels"},
+	{"a failed transaction is forgotten", commitGo, "			l.hot.clear()\n", "			_ = l.hot\n", "./ledger", "TestWhatWasGivenUpIsForgotten"},
+	{"what is remembered of payments is bounded", hotGo, "	for h.size+size > limit {\n", "	for false {\n", "./ledger", "TestWhatIsRememberedIsBounded"},
+	{"fold: totals follow the payments", totalsGo, "moved[key].minus(amountsOf(&before[i]))", "moved[key].minus(amounts{})", "./ledger", "TestAnyOrderIsTheModels"},
 	{"fold: a total of nothing is no line", totalsGo, "		if total == (amounts{}) {\n", "	if false {\n", "./ledger", "TestAnyOrderIsTheModels"},
 
 	// Upkeep.
