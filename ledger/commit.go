@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"time"
 )
 
@@ -26,6 +27,9 @@ const (
 	flushRepeats = 8 * time.Second
 	// maxRepeats rows get their counts in one transaction.
 	maxRepeats = 4096
+	// heavyObjects in an event's facts make it heavy: of those each commit books one at most, so that no other event waits
+	// for several. Stripe's own events have a few dozen.
+	heavyObjects = 256
 	// probeEvery is the pause between two tries to mend the file.
 	probeEvery = time.Second
 )
@@ -103,7 +107,7 @@ func (l *Ledger) Run(ctx context.Context) (err error) {
 		if l.failure.Load() == nil {
 			l.inPlace(len(batch) == 0) // else it refuses the batch
 		}
-		batch = l.answerKnown(batch)
+		batch = l.answerKnown(l.setAside(batch))
 		if len(batch) > 0 || l.flushDue() || stopping && l.hasRepeats() {
 			l.commit(batch)
 		}
@@ -111,7 +115,7 @@ func (l *Ledger) Run(ctx context.Context) (err error) {
 		if failed != nil && failed.final {
 			return failed.err
 		}
-		if !stopping || len(l.queue) > 0 || failed == nil && l.hasRepeats() {
+		if !stopping || len(l.queue) > 0 || len(l.heavy) > 0 || failed == nil && l.hasRepeats() {
 			continue
 		}
 		if failed != nil {
@@ -127,12 +131,14 @@ func (l *Ledger) Run(ctx context.Context) (err error) {
 func (l *Ledger) gather(ctx context.Context, look <-chan time.Time) (batch []*pending, stopping bool) {
 	var flush, probe <-chan time.Time
 	switch f := l.failure.Load(); {
-	case f != nil && f.final:
+	case f != nil && (f.final || len(l.heavy) > 0):
 		return l.drain(nil), false
 	case f != nil:
 		probe = time.After(probeEvery)
 	case l.flushDue():
 		return l.drain(nil), false
+	case len(l.heavy) > 0:
+		return l.drain(nil), ctx.Err() != nil
 	case !l.flushAt.IsZero():
 		flush = time.After(time.Until(l.flushAt))
 	}
@@ -202,6 +208,40 @@ func (l *Ledger) drain(batch []*pending) []*pending {
 		}
 	}
 	return batch
+}
+
+// setAside takes the heavy events out of a batch, but for the one that has waited longest. While the ledger refuses events
+// all of them stay in the batch, so that they are answered.
+func (l *Ledger) setAside(batch []*pending) []*pending {
+	light := batch[:0]
+	for _, p := range batch {
+		if p.isHeavy() {
+			l.queuedBytes.Add(p.weight) // it waits again
+			l.heavy = append(l.heavy, p)
+		} else {
+			light = append(light, p)
+		}
+	}
+	n := min(len(l.heavy), 1)
+	if l.failure.Load() != nil {
+		n = len(l.heavy)
+	}
+	for _, p := range l.heavy[:n] {
+		l.queuedBytes.Add(-p.weight)
+	}
+	light = append(light, l.heavy[:n]...)
+	l.heavy = slices.Delete(l.heavy, 0, n)
+	return light
+}
+
+// isHeavy reports whether booking the event takes much longer than others.
+func (p *pending) isHeavy() bool {
+	f := &p.event.Facts
+	n := len(f.Intents) + len(f.Charges) + len(f.Refunds) + len(f.Disputes) + len(f.Sessions)
+	for i := range f.Disputes {
+		n += len(f.Disputes[i].Transactions)
+	}
+	return n > heavyObjects
 }
 
 // flushDue tells that counted repeats have waited long enough.

@@ -145,6 +145,7 @@ type Ledger struct {
 
 	fresh       freshness // the committer's own
 	hot         hotPayments
+	heavy       []*pending // that wait besides those in the queue; the committer's own
 	versions    atomic.Pointer[[]version]
 	together    atomic.Pointer[together]
 	unsettled   unsettled // what a failed commit left; the committer's own

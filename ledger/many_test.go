@@ -2,11 +2,14 @@ package ledger_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"runtime"
 	"slices"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -295,5 +298,110 @@ func TestWhatIsRememberedIsBounded(t *testing.T) {
 	}
 	if err := errors.Join(l.Check(), l.Close()); err != nil {
 		t.Error(err)
+	}
+}
+
+// manyCharges is an event of one PaymentIntent with so many charges in its body.
+func manyCharges(id, payment string, n int) *ledger.Event {
+	m := &manyEvents{payment: payment}
+	e := &ledger.Event{ID: id, Type: "payment_intent.succeeded", Created: midnight, APIVersion: "2020-08-27", Source: ledger.Webhook,
+		Received: time.Unix(midnight, 0), Raw: fmt.Appendf(nil, "{%q:%q}", "id", id)}
+	e.Facts.PaymentIntent = m.id("pi", 0)
+	for i := range n {
+		e.Facts.Charges = append(e.Facts.Charges, ledger.Charge{ID: m.id("ch", i), Status: "succeeded", Currency: "usd", Amount: 100,
+			AmountCaptured: 100, AmountRefunded: 100, Captured: true, Created: midnight + int64(i)})
+	}
+	e.Facts.Charge = e.Facts.Charges[0].ID
+	return e
+}
+
+// Events whose bodies hold thousands of objects are booked one in a commit, behind the others that wait: no other event waits
+// for more than one of them, and none is lost.
+func TestHeavyEventsDoNotHoldOthersUp(t *testing.T) {
+	var commits []int
+	l, err := ledger.Open(ledger.Options{Dir: t.TempDir(), Observe: func(c ledger.Commit) { commits = append(commits, c.Events) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const heavy, light = 5, 12
+	events := newManyEvents(t, "3wManyEventsAaBb").take(light)
+	for i := range heavy {
+		events = slices.Insert(events, i, manyCharges(fmt.Sprint("evt_", i), fmt.Sprintf("3wManyCharges%03d", i), 1000))
+	}
+	var wg sync.WaitGroup
+	for i, e := range events {
+		wg.Go(func() {
+			if _, err := l.Append(t.Context(), e); err != nil {
+				t.Errorf("%s: %v", e.ID, err)
+			}
+		})
+		for l.Queued() <= i { // the heavy ones come first
+			runtime.Gosched()
+		}
+	}
+	stop := ledgertest.Run(t, l)
+	wg.Wait()
+	stop()
+	if want := []int{light + 1, 1, 1, 1, 1}; !slices.Equal(commits, want) {
+		t.Errorf("the commits were of %v events, want %v", commits, want)
+	}
+	if err := errors.Join(l.Check(), l.Close()); err != nil {
+		t.Error(err)
+	}
+}
+
+// Heavy events that wait when the ledger stops are booked, and those that wait when it fails are answered.
+func TestHeavyEventsAreAnswered(t *testing.T) {
+	l, err := ledger.Open(ledger.Options{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for i := range 4 {
+		wg.Go(func() {
+			if _, err := l.Append(t.Context(), manyCharges(fmt.Sprint("evt_", i), fmt.Sprintf("3wManyCharges%03d", i), 300)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	for l.Queued() < 4 {
+		runtime.Gosched()
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := l.Run(ctx); err != nil {
+		t.Error(err)
+	}
+	wg.Wait()
+	if s, err := l.Stats(); err != nil || s.Events != 4 {
+		t.Errorf("%d events are booked, %v", s.Events, err)
+	}
+	if err := errors.Join(l.Check(), l.Close()); err != nil {
+		t.Error(err)
+	}
+}
+
+// BenchmarkManyCharges books an event with 16,000 charges, which is what the largest body has room for.
+func BenchmarkManyCharges(b *testing.B) {
+	l, err := ledger.Open(ledger.Options{Dir: b.TempDir()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	n := 0
+	var used time.Duration
+	for b.Loop() {
+		b.StopTimer()
+		e := manyCharges(fmt.Sprint("evt_", n), fmt.Sprintf("3wManyCharges%03d", n), 16000)
+		n++
+		b.StartTimer()
+		before := processorTime(b)
+		if _, _, err := l.CommitAtOnce([]*ledger.Event{e}); err != nil {
+			b.Fatal(err)
+		}
+		used += processorTime(b) - before
+	}
+	b.ReportMetric(float64(used.Milliseconds())/float64(b.N), "cpu-ms/event")
+	if err := l.Close(); err != nil {
+		b.Error(err)
 	}
 }

@@ -218,6 +218,8 @@ var keeping = []broken{
 	{"lists: none of no payment", checkGo, "		{bucketLists, c.listed, \"elements in the lists of payments\", one},\n", "", "./ledger", "TestDamagedListsAreFound"},
 	{"a failed transaction is forgotten", commitGo, "			l.hot.clear()\n", "			_ = l.hot\n", "./ledger", "TestWhatWasGivenUpIsForgotten"},
 	{"what is remembered of payments is bounded", hotGo, "	for h.size+size > limit {\n", "	for false {\n", "./ledger", "TestWhatIsRememberedIsBounded"},
+	{"heavy events are booked one in a commit", commitGo, "	n := min(len(l.heavy), 1)\n", "	n := len(l.heavy)\n", "./ledger", "TestHeavyEventsDoNotHoldOthersUp"},
+	{"heavy events are booked before the end", commitGo, "len(l.queue) > 0 || len(l.heavy) > 0 ||", "len(l.queue) > 0 ||", "./ledger", "TestHeavyEventsAreAnswered"},
 	{"fold: totals follow the payments", totalsGo, "moved[key].minus(amountsOf(&before[i]))", "moved[key].minus(amounts{})", "./ledger", "TestAnyOrderIsTheModels"},
 	{"fold: a total of nothing is no line", totalsGo, "		if total == (amounts{}) {\n", "	if false {\n", "./ledger", "TestAnyOrderIsTheModels"},
 
