@@ -223,6 +223,12 @@ func TestDamagedListsAreFound(t *testing.T) {
 			value[len(value)-5] ^= 2 // the lowest bit but the sign of what comes last, before the checksum
 			return b.Put(key, ledger.Seal("lists", string(key), string(value[:len(value)-4])))
 		},
+		"another refund": func(b *bolt.Bucket, key, _ []byte) error {
+			id, _, _ := bytes.Cut(key, []byte{0})
+			key, value := b.Cursor().Seek(append(id, 0, 1))
+			changed := bytes.Replace(value[:len(value)-4], []byte("\xc8\x01"), []byte("\xca\x01"), 1) // 101, not 100
+			return b.Put(slices.Clone(key), ledger.Seal("lists", string(key), string(changed)))
+		},
 	} {
 		t.Run(what, func(t *testing.T) {
 			damaged := t.TempDir()

@@ -130,53 +130,6 @@ func (w *world) story(n int) []*ledger.Event {
 	return events
 }
 
-// mixUp replaces the ids of an event by ids of the pool, whatever they are ids of.
-func (w *world) mixUp(f *ledger.Facts) {
-	mix := func(id *string) {
-		if *id == "" {
-			return
-		}
-		to, known := w.mixed[*id]
-		if !known || w.oneIn(8) {
-			to = pick(w.Rand, w.pool...)
-			w.mixed[*id] = to
-		}
-		*id = to
-	}
-	mix(&f.PaymentIntent)
-	mix(&f.Charge)
-	f.Intents, f.Charges, f.Refunds = slices.Clone(f.Intents), slices.Clone(f.Charges), slices.Clone(f.Refunds)
-	f.Disputes, f.Sessions = slices.Clone(f.Disputes), slices.Clone(f.Sessions)
-	for i := range f.Intents {
-		mix(&f.Intents[i].ID)
-		mix(&f.Intents[i].LatestCharge)
-	}
-	for i := range f.Charges {
-		mix(&f.Charges[i].ID)
-		if b := f.Charges[i].Booking; b != nil {
-			booking := *b
-			mix(&booking.ID)
-			f.Charges[i].Booking = &booking
-		}
-	}
-	for i := range f.Refunds {
-		mix(&f.Refunds[i].ID)
-		mix(&f.Refunds[i].Charge)
-	}
-	for i := range f.Disputes {
-		d := &f.Disputes[i]
-		mix(&d.ID)
-		mix(&d.Charge)
-		d.Transactions = slices.Clone(d.Transactions)
-		for j := range d.Transactions {
-			mix(&d.Transactions[j].ID)
-		}
-	}
-	for i := range f.Sessions {
-		mix(&f.Sessions[i].ID)
-	}
-}
-
 // fill puts an object of a random kind into an event.
 func (w *world) fill(e *ledger.Event) {
 	sum := 0
