@@ -282,12 +282,12 @@ func TestPagesHoldEverythingOnce(t *testing.T) {
 	seen := map[string]bool{}
 	q := ledger.PaymentQuery{Limit: 10}
 	for more := true; more; {
-		var page []*ledger.Payment
-		var err error
-		if page, more, err = l.Payments(q); err != nil {
+		page, err := l.Payments(t.Context(), q)
+		if err != nil {
 			t.Fatal(err)
 		}
-		for _, p := range page {
+		more = page.Next != ""
+		for _, p := range page.Data {
 			if last != nil && (p.Created > last.Created || p.Created == last.Created && p.ID >= last.ID) {
 				t.Errorf("%s of %d stands behind %s of %d", p.ID, p.Created, last.ID, last.Created)
 			}
@@ -303,9 +303,9 @@ func TestPagesHoldEverythingOnce(t *testing.T) {
 	}
 
 	gte, lt := int64(1760000002), int64(1760000004)
-	page, more, err := l.Payments(ledger.PaymentQuery{Limit: 100, Currency: "jpy", CreatedGTE: &gte, CreatedLT: &lt})
-	if err != nil || more {
-		t.Fatal(more, err)
+	page, err := l.Payments(t.Context(), ledger.PaymentQuery{Limit: 100, Currency: "jpy", CreatedGTE: &gte, CreatedLT: &lt})
+	if err != nil || page.Next != "" {
+		t.Fatal(page.Next, err)
 	}
 	want := 0
 	for i := 0; i < n; i += 5 {
@@ -313,18 +313,19 @@ func TestPagesHoldEverythingOnce(t *testing.T) {
 			want++
 		}
 	}
-	if len(page) != want {
-		t.Errorf("the filter found %d payments, want %d", len(page), want)
+	if len(page.Data) != want {
+		t.Errorf("the filter found %d payments, want %d", len(page.Data), want)
 	}
 
 	var events []string
 	eq := ledger.EventQuery{Limit: 20}
 	for more := true; more; {
-		var page []*ledger.EventRecord
-		if page, more, err = l.Events(eq); err != nil {
+		page, err := l.Events(t.Context(), eq)
+		if err != nil {
 			t.Fatal(err)
 		}
-		for _, e := range page {
+		more = page.Next != ""
+		for _, e := range page.Data {
 			events = append(events, e.ID)
 		}
 		eq.After = events[len(events)-1]
@@ -333,8 +334,14 @@ func TestPagesHoldEverythingOnce(t *testing.T) {
 		t.Errorf("the events came as %v", events)
 	}
 	for _, err := range []error{
-		func() error { _, _, err := l.Payments(ledger.PaymentQuery{After: "pi_none", Limit: 1}); return err }(),
-		func() error { _, _, err := l.Events(ledger.EventQuery{After: "evt_none", Limit: 1}); return err }(),
+		func() error {
+			_, err := l.Payments(t.Context(), ledger.PaymentQuery{After: "pi_none", Limit: 1})
+			return err
+		}(),
+		func() error {
+			_, err := l.Events(t.Context(), ledger.EventQuery{After: "evt_none", Limit: 1})
+			return err
+		}(),
 	} {
 		if !errors.Is(err, ledger.ErrCursor) {
 			t.Errorf("an unknown cursor gave %v", err)
@@ -347,13 +354,15 @@ func TestAPaymentListsItsOwnEventsOnly(t *testing.T) {
 	for i, id := range []string{"pi_1", "pi_10", "pi_1", "pi_2", "pi_1"} {
 		mustAppend(t, l, succeeded(fmt.Sprintf("evt_%d", i), id))
 	}
-	page, more, err := l.PaymentEvents("ch_pi_1", ledger.EventQuery{Limit: 2})
-	if err != nil || !more || len(page) != 2 || page[0].ID != "evt_4" || page[1].ID != "evt_2" {
-		t.Fatalf("the first page is %v, more %v, %v", page, more, err)
+	page, err := l.PaymentEvents(t.Context(), "ch_pi_1", ledger.EventQuery{Limit: 2})
+	if err != nil || page.Next == "" || len(page.Data) != 2 || page.Data[0].ID != "evt_4" || page.Data[1].ID != "evt_2" {
+		t.Fatalf("the first page is %v, %v", page, err)
 	}
-	page, more, err = l.PaymentEvents("pi_1", ledger.EventQuery{Limit: 2, After: page[1].ID})
-	if err != nil || more || len(page) != 1 || page[0].ID != "evt_0" {
-		t.Fatalf("the last page is %v, more %v, %v", page, more, err)
+	for _, q := range []ledger.EventQuery{{Limit: 2, After: page.Data[1].ID}, {Limit: 2, Page: page.Next}} {
+		page, err = l.PaymentEvents(t.Context(), "pi_1", q)
+		if err != nil || page.Next != "" || len(page.Data) != 1 || page.Data[0].ID != "evt_0" {
+			t.Fatalf("the last page is %v, %v", page, err)
+		}
 	}
 }
 

@@ -500,8 +500,9 @@ func (c *checker) payment(id string, value []byte) error {
 	c.index(id, s.index())
 	c.recount.payment(s, +1)
 	for i := range s.entries {
-		key := s.totalKey(&s.entries[i])
-		c.totals[key] = c.totals[key].plus(amountsOf(&s.entries[i]))
+		for _, key := range s.totalKeys(&s.entries[i]) {
+			c.totals[key] = c.totals[key].plus(amountsOf(&s.entries[i]))
+		}
 	}
 	return nil
 }
@@ -522,6 +523,9 @@ func totalName(key []byte) string {
 	if err != nil {
 		return fmt.Sprintf("%.80q", key)
 	}
+	if day == allDays {
+		return fmt.Sprintf("all days %.20q %.80q", currency, account)
+	}
 	return fmt.Sprintf("%s %.20q %.80q", time.Unix(day*secondsADay, 0).UTC().Format(time.DateOnly), currency, account)
 }
 
@@ -529,7 +533,9 @@ func totalName(key []byte) string {
 func (c *checker) sumsOfDays() error {
 	maps.DeleteFunc(c.totals, func(_ string, a amounts) bool { return a == amounts{} })
 	err := c.walk(bucketTotals, func(key, value []byte) error {
-		c.lines++
+		if !isAllDays(key) {
+			c.lines++
+		}
 		a, err := decodeAmounts(value)
 		if err != nil {
 			return err

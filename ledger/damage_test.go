@@ -301,7 +301,7 @@ func TestADamagedPageIsAnError(t *testing.T) {
 				t.Errorf("the whole ledger is unhealthy: %v", h.Err)
 			}
 			mustAppend(t, l, succeeded("zzz_1", "zz_1"))
-			if _, _, err := l.PaymentEvents("pi_150", ledger.EventQuery{Limit: 1}); bucket == "payments" && !errors.Is(err, ledger.ErrCorrupt) {
+			if _, err := l.PaymentEvents(t.Context(), "pi_150", ledger.EventQuery{Limit: 1}); bucket == "payments" && !errors.Is(err, ledger.ErrCorrupt) {
 				t.Errorf("reading gave %v", err)
 			}
 			stop()
@@ -355,7 +355,7 @@ func TestADamagedTotalFailsAlone(t *testing.T) {
 	}
 	edit(t, dir, func(tx *bolt.Tx) error {
 		b := tx.Bucket([]byte("totals"))
-		key, _ := b.Cursor().First()
+		key, _ := b.Cursor().Last() // before it stands the sum over all days
 		return b.Put(append([]byte{}, key...), []byte("noise"))
 	})
 	if l, err = ledger.Open(ledger.Options{Dir: dir}); err != nil {
@@ -376,6 +376,36 @@ func TestADamagedTotalFailsAlone(t *testing.T) {
 	stop()
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A sum over all days that is damaged is computed anew from the days with the next event: it would fail every event.
+func TestADamagedSumOverAllDaysIsComputedAnew(t *testing.T) {
+	dir := t.TempDir()
+	l, err := ledger.Open(ledger.Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := ledgertest.Run(t, l)
+	for i := range 4 {
+		mustAppend(t, l, taken(fmt.Sprint(i), 1760000000+int64(i)*86400, 100))
+	}
+	stop()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	edit(t, dir, func(tx *bolt.Tx) error {
+		b := tx.Bucket([]byte("totals"))
+		key, _ := b.Cursor().First()
+		return b.Put(append([]byte{}, key...), []byte("noise"))
+	})
+	l = ledgertest.Start(t, ledger.Options{Dir: dir}) // and checked at the end
+	if _, err := l.Totals(t.Context(), ledger.TotalsQuery{Limit: 1}); !errors.Is(err, ledger.ErrCorrupt) {
+		t.Errorf("what is damaged is shown: %v", err)
+	}
+	mustAppend(t, l, taken("5", 1760000000, 100))
+	if page, err := l.Totals(t.Context(), ledger.TotalsQuery{Limit: 1}); err != nil || len(page.Data) != 1 || page.Data[0].Received != ledger.SumOf(500) {
+		t.Errorf("the sum is %+v, %v", page.Data, err)
 	}
 }
 

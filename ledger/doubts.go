@@ -38,10 +38,10 @@ const (
 
 // Doubts lists payments that were created since, and whose word is not to be taken at a time, newest first; most at most.
 func (l *Ledger) Doubts(ctx context.Context, since, now time.Time, most int) (list []Doubt, err error) {
-	floor := timeKey(since.Unix(), "")
-	err = l.scanDown(bucketPaymentsTime, nil, func(tx *txn, key []byte) (stop bool, err error) {
-		if string(key) < string(floor) || len(list) >= most || ctx.Err() != nil {
-			return true, ctx.Err()
+	s := scan{bucket: bucketPaymentsTime, floor: timeKey(since.Unix(), "")}
+	err = l.scanDown(ctx, &s, func(tx *txn, key []byte) (stop bool, err error) {
+		if len(list) >= most {
+			return true, nil
 		}
 		s, err := readState(tx, string(key[8:]))
 		if err != nil || s == nil {
@@ -77,16 +77,12 @@ func (s *state) doubts(now time.Time) (list []Doubt) {
 
 // UnknownReceived returns how many of the payments created from one time to another Checkout calls paid
 // although no event says what was received. It looks at the newest 2,000 payments.
-func (l *Ledger) UnknownReceived(from, to time.Time) (n int, err error) {
+func (l *Ledger) UnknownReceived(ctx context.Context, from, to time.Time) (n int, err error) {
 	if l.counts.Load().unknown == 0 {
 		return 0, nil
 	}
-	floor := timeKey(from.Unix(), "")
-	looked := 0
-	err = l.scanDown(bucketPaymentsTime, timeKey(to.Unix(), ""), func(tx *txn, key []byte) (stop bool, err error) {
-		if looked++; looked > scanSlice || string(key) < string(floor) {
-			return true, nil
-		}
+	newest := scan{bucket: bucketPaymentsTime, reached: timeKey(to.Unix(), ""), floor: timeKey(from.Unix(), ""), rows: scanSlice}
+	err = l.scanDown(ctx, &newest, func(tx *txn, key []byte) (stop bool, err error) {
 		s, err := readState(tx, string(key[8:]))
 		if err == nil && s != nil && s.silent() {
 			n++

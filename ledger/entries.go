@@ -158,47 +158,6 @@ func (l *Ledger) walkIndex(ctx context.Context, from, to *int64, visit func(tx *
 	})
 }
 
-// sliceTime is how long a slice of a long walk may keep its transaction open.
-const sliceTime = 100 * time.Millisecond
-
-// walkSlices visits the entries of a bucket from a key on and before another (nil: to the last one), in order, in
-// transactions of at most sliceTime each. Between them it rests as long as it worked where events may be waiting. It
-// returns the context's error once that has ended.
-func (l *Ledger) walkSlices(ctx context.Context, bucket, next, end []byte, visit func(tx *txn, key, value []byte) error) error {
-	for next != nil {
-		began := time.Now()
-		err := l.view(func(tx *txn) error {
-			n := 0
-			for key, stored := range tx.ascend(bucket, next) {
-				if end != nil && bytes.Compare(key, end) >= 0 {
-					break
-				}
-				if err := ctx.Err(); err != nil {
-					return err
-				}
-				if n++; n > scanSlice || n > 1 && time.Since(began) > sliceTime {
-					next = bytes.Clone(key)
-					return nil
-				}
-				value, err := unseal(bucket, key, stored)
-				if err == nil {
-					err = visit(tx, key, value)
-				}
-				if err != nil {
-					return err
-				}
-			}
-			next = nil
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-		l.rest(began)
-	}
-	return nil
-}
-
 // rest gives the processor to a receiver's events for as long as a long read has worked.
 func (l *Ledger) rest(began time.Time) {
 	if !l.readOnly {

@@ -245,8 +245,8 @@ func (x *Export) eachOf(ctx context.Context, ids *sorter, visit func(tx *txn, r 
 	var page []record
 	flush := func() error {
 		for len(page) > 0 {
-			began := time.Now()
-			err := x.l.view(func(tx *txn) error {
+			err := x.l.slice(ctx, func(tx *txn) error {
+				began := time.Now()
 				for len(page) > 0 {
 					if err := ctx.Err(); err != nil {
 						return err
@@ -263,7 +263,6 @@ func (x *Export) eachOf(ctx context.Context, ids *sorter, visit func(tx *txn, r 
 			if err != nil {
 				return err
 			}
-			x.l.rest(began)
 		}
 		return nil
 	}

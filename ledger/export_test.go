@@ -23,6 +23,19 @@ func BuiltInDictionary() []byte { return builtinText }
 // SmallGenerations has what is fresh settled after a few entries. It is called before Run.
 func (l *Ledger) SmallGenerations(entries int) { l.fresh.limit = entries }
 
+// BoundReads has a request examine so many rows and bytes, list so many bytes, and read so many rows in a transaction.
+func (l *Ledger) BoundReads(rows, bytes, page, slice int) {
+	l.bounds = readBounds{rows, bytes, page, slice}
+}
+
+// Slice runs read as a slice of a long read.
+func (l *Ledger) Slice(ctx context.Context, read func()) error {
+	return l.slice(ctx, func(*txn) error { read(); return nil })
+}
+
+// Committed has the ledger take it that events were committed at a time.
+func (l *Ledger) Committed(at time.Time) { l.lastCommit.Store(at.UnixNano()) }
+
 // Fresh is how many entries are not in their places, and how many records tell of them. Run must have ended.
 func (l *Ledger) Fresh() (entries, records int) { return l.fresh.size(), l.fresh.records }
 
@@ -187,8 +200,14 @@ func (l *Ledger) contents(tx *txn, b *booking) (*Trial, error) {
 		return nil, err
 	}
 	err = tx.Bucket(bucketTotals).ForEach(func(key, stored []byte) error {
-		total, err := readTotal(key, stored)
-		t.Totals = append(t.Totals, total)
+		value, err := unseal(bucketTotals, key, stored)
+		if err != nil {
+			return err
+		}
+		total, err := readTotal(key, value)
+		if total.Day != "" { // the sums over all days are among what is folded
+			t.Totals = append(t.Totals, total)
+		}
 		return err
 	})
 	return t, err

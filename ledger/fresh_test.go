@@ -36,18 +36,18 @@ func TestWhatIsFreshIsFound(t *testing.T) {
 			if err != nil || p.ID != id || p.Events != 2 {
 				t.Fatalf("%s is %+v, %v", id, p, err)
 			}
-			if page, more, err := l.PaymentEvents(id, ledger.EventQuery{Limit: 5}); err != nil || more || len(page) != 2 {
-				t.Fatalf("%s has %d events, more: %v, %v", id, len(page), more, err)
+			if page, err := l.PaymentEvents(t.Context(), id, ledger.EventQuery{Limit: 5}); err != nil || page.Next != "" || len(page.Data) != 2 {
+				t.Fatalf("%s has %d events, then %q, %v", id, len(page.Data), page.Next, err)
 			}
 		}
 		q, n := ledger.PaymentQuery{Limit: 7}, 0
 		for more := true; more; {
-			var page []*ledger.Payment
-			var err error
-			if page, more, err = l.Payments(q); err != nil {
+			page, err := l.Payments(t.Context(), q)
+			if err != nil {
 				t.Fatal(err)
 			}
-			for _, p := range page {
+			more = page.Next != ""
+			for _, p := range page.Data {
 				q.After = p.ID
 				n++
 			}

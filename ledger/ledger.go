@@ -16,7 +16,7 @@
 //	payments_time   created, id       -> nothing: the order in which payments are listed
 //	links           other id          -> targets: an event named both; a target is its PaymentIntent, else its charge
 //	entries         time, payment     -> what the payment moved in that second, by currency
-//	totals          day, currency, account -> what came and went on that day, in UTC
+//	totals          day, currency, account -> what came and went on that day, in UTC; and on all days
 //	quarantine      sequence          -> state of an event that lies in quarantine now
 //	dictionaries    number            -> what bodies have in common, to pack them against
 //	fresh           record            -> what a commit wrote under ids, on its way to its places (fresh.go)
@@ -80,8 +80,8 @@ var (
 	ErrGone = errors.New("the body is no longer kept")
 	// ErrOtherID: a body that is decoded again names another event than it did when it came.
 	ErrOtherID = errors.New("the body names another event")
-	// ErrCursor: a page was asked for after a row that does not exist.
-	ErrCursor = errors.New("no such row to start after")
+	// ErrCursor: a page was asked for after a row that does not exist, or by what is no cursor of the list.
+	ErrCursor = errors.New("no such place in the list")
 )
 
 // fileName is the ledger inside its folder.
@@ -156,6 +156,8 @@ type Ledger struct {
 	flushAt     time.Time // when counted repeats are to be written; zero if none wait; the committer's own
 	queue       chan *pending
 	queuedBytes atomic.Int64
+	turn        chan time.Time // of slices of long reads; see slice
+	bounds      readBounds
 	wake        chan struct{} // tells the committer that it cannot go on
 	round       chan struct{} // takes one each time the committer is asked whether it has come round
 	stopped     chan struct{} // closed when Run has returned
@@ -256,10 +258,13 @@ func openFile(path string, readOnly bool) (_ *Ledger, err error) {
 		queue:    make(chan *pending, maxQueued),
 		wake:     make(chan struct{}, 1),
 		round:    make(chan struct{}),
+		turn:     make(chan time.Time, 1),
+		bounds:   usualBounds,
 		stopped:  make(chan struct{}),
 		repeats:  map[uint64]uint64{},
 		learner:  learner{samples: map[kind][]lesson{}, due: make(chan struct{}, 1)},
 	}
+	l.turn <- time.Time{}
 	defer func() {
 		if err != nil && l.file != nil {
 			_ = unlockAndClose(l.file) // bbolt leaves it open and locked where it panics

@@ -161,11 +161,11 @@ func migrates(t *testing.T, schema int, repeated string) {
 		}
 	}
 	page := func(l *ledger.Ledger) string {
-		list, more, err := l.Payments(ledger.PaymentQuery{Limit: 100})
-		if err != nil || more || len(list) == 0 {
-			t.Fatalf("%d payments, more: %v, %v", len(list), more, err)
+		list, err := l.Payments(t.Context(), ledger.PaymentQuery{Limit: 100})
+		if err != nil || list.Next != "" || len(list.Data) == 0 {
+			t.Fatalf("%d payments, then %q, %v", len(list.Data), list.Next, err)
 		}
-		return asJSON(t, list)
+		return asJSON(t, list.Data)
 	}
 	if got, want := page(l), page(fresh); got != want {
 		t.Errorf("the payments are\n%s\nnot\n%s", got, want)

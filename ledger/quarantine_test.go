@@ -19,14 +19,14 @@ import (
 func allRows(t *testing.T, l *ledger.Ledger) (rows []*ledger.EventRecord) {
 	t.Helper()
 	for below := uint64(0); ; {
-		page, more, err := l.Events(ledger.EventQuery{Limit: 3, Below: below})
+		page, err := l.Events(t.Context(), ledger.EventQuery{Limit: 3, Below: below})
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, e := range page {
+		for _, e := range page.Data {
 			rows, below = append([]*ledger.EventRecord{e}, rows...), e.Sequence
 		}
-		if !more {
+		if page.Next == "" {
 			return rows
 		}
 	}
@@ -136,7 +136,7 @@ func TestAReleaseAppendsARow(t *testing.T) {
 					if s := mustStats(t, l); s.Events != 2 || s.Outcomes[ledger.Applied] != 2 || s.Outcomes[ledger.Quarantined]+s.Quarantined[ledger.Undecodable] != 0 {
 						t.Errorf("the figures are %+v", s)
 					}
-					if list, _, err := l.Events(ledger.EventQuery{Outcome: ledger.Quarantined, Limit: 10}); err != nil || len(list) != 0 {
+					if list, err := l.Events(t.Context(), ledger.EventQuery{Outcome: ledger.Quarantined, Limit: 10}); err != nil || len(list.Data) != 0 {
 						t.Errorf("in quarantine are listed %v, %v", list, err)
 					}
 					if p := payment(t, l, "pi_evt_1"); p.Events != 1 || *p.AmountReceived != 4200 {
@@ -292,13 +292,13 @@ func thin(id, snapshot string) *ledger.Event {
 // states are those of every event in quarantine, as they are listed and as they are counted.
 func states(t *testing.T, l *ledger.Ledger) string {
 	t.Helper()
-	list, more, err := l.Events(ledger.EventQuery{Outcome: ledger.Quarantined, Limit: 100})
-	if err != nil || more {
-		t.Fatal(more, err)
+	list, err := l.Events(t.Context(), ledger.EventQuery{Outcome: ledger.Quarantined, Limit: 100})
+	if err != nil || list.Next != "" {
+		t.Fatal(list.Next, err)
 	}
 	counted := map[ledger.Quarantine]uint64{}
 	var text strings.Builder
-	for _, e := range list {
+	for _, e := range list.Data {
 		counted[*e.Quarantine]++
 		fmt.Fprintf(&text, "%s %s\n", e.ID, e.Quarantine.State)
 	}

@@ -3,6 +3,7 @@ package ledger
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -10,8 +11,7 @@ import (
 	"time"
 )
 
-// scanSlice rows are looked at in one transaction. A search that finds little goes on in the next,
-// so that no search keeps a transaction open for long, however big the ledger is.
+// scanSlice is how many rows a short read looks at in one transaction.
 const scanSlice = 2000
 
 // PaymentQuery chooses payments. Empty fields choose all.
@@ -19,10 +19,13 @@ type PaymentQuery struct {
 	Status     string
 	Currency   string
 	Customer   string
+	Account    string
+	Flag       string
 	Metadata   map[string]string // each pair must be there
 	CreatedGTE *int64            // Unix seconds
 	CreatedLT  *int64
 	After      string // any id of the payment before the page
+	Page       string // in place of After, the Next of the page before
 	Limit      int
 }
 
@@ -34,53 +37,74 @@ func (q *PaymentQuery) matches(p *Payment) bool {
 	}
 	return (q.Status == "" || q.Status == string(p.Status) || q.Status == StatusNone && p.Status == "") &&
 		(q.Currency == "" || q.Currency == string(p.Currency)) &&
-		(q.Customer == "" || q.Customer == string(p.Customer))
+		(q.Customer == "" || q.Customer == string(p.Customer)) &&
+		(q.Account == "" || q.Account == string(p.Account)) &&
+		(q.Flag == "" || slices.Contains(p.Flags, q.Flag))
 }
 
-// Payments lists payments, newest first by (created, id), and tells whether there are more.
-// A page after an id that no payment has is [ErrCursor].
-func (l *Ledger) Payments(q PaymentQuery) (page []*Payment, more bool, err error) {
-	// below is the key the scan goes on under; nil begins at the newest.
-	var below []byte
-	if q.CreatedLT != nil {
-		below = timeKey(*q.CreatedLT, "")
+// Payments lists payments, newest first by (created, id). It examines at most 20,000 of them for one page, which may
+// therefore hold fewer than the limit, or none, although there are more; so may a page of very large payments. It returns
+// [ErrCursor] for a page after a payment that does not exist, and the context's error once that has ended.
+func (l *Ledger) Payments(ctx context.Context, q PaymentQuery) (page Page[*Payment], err error) {
+	s := scan{bucket: bucketPaymentsTime, rows: l.bounds.rows}
+	if s.reached, err = l.beginPayments(q); err != nil {
+		return page, err
 	}
-	if q.After != "" {
-		key, err := l.paymentCursor(q.After)
-		if err != nil {
-			return nil, false, err
-		}
-		if below == nil || bytes.Compare(key, below) < 0 {
-			below = key
-		}
-	}
-	var floor []byte
 	if q.CreatedGTE != nil {
-		floor = timeKey(*q.CreatedGTE, "")
+		s.floor = timeKey(*q.CreatedGTE, "")
 	}
-	visit := func(tx *txn, key []byte) (stop bool, err error) {
-		if floor != nil && bytes.Compare(key, floor) < 0 {
-			return true, nil
-		}
-		s, err := readState(tx, string(key[8:]))
+	size, more := 0, false
+	err = l.scanDown(ctx, &s, func(tx *txn, key []byte) (stop bool, err error) {
+		f, n, err := readSized(tx, string(key[8:]))
 		if err != nil {
 			return true, err
 		}
-		if s == nil {
+		if f == nil {
 			return true, fmt.Errorf("%w: payment %s is listed and missing", ErrCorrupt, key[8:])
 		}
-		if p := s.view; q.matches(p) {
-			if more = len(page) == q.Limit; more {
-				return true, nil
-			}
-			page = append(page, p)
+		if s.bytes += n; !q.matches(f.view) {
+			return false, nil
 		}
+		if more = len(page.Data) == q.Limit || size >= l.bounds.page; more {
+			return true, nil
+		}
+		page.Data, size = append(page.Data, f.view), size+n
 		return false, nil
+	})
+	if err != nil {
+		return Page[*Payment]{}, err
 	}
-	return page, more, l.scanDown(bucketPaymentsTime, below, visit)
+	if more || s.bounded {
+		page.Next = encodeCursor(paymentCursor, s.reached)
+	}
+	if s.bounded {
+		at, _, err := readTimeKey(s.reached)
+		page.ScannedTo = OrNullTime(at)
+		return page, err
+	}
+	return page, nil
 }
 
-func (l *Ledger) paymentCursor(id string) (key []byte, err error) {
+// beginPayments returns the key below which a list of payments begins; nil for the newest.
+func (l *Ledger) beginPayments(q PaymentQuery) (below []byte, err error) {
+	if q.CreatedLT != nil {
+		below = timeKey(*q.CreatedLT, "")
+	}
+	var cursor []byte
+	switch {
+	case q.Page != "":
+		cursor, err = decodeCursor(paymentCursor, q.Page)
+	case q.After != "":
+		cursor, err = l.keyOf(q.After)
+	}
+	if cursor != nil && (below == nil || bytes.Compare(cursor, below) < 0) {
+		below = cursor
+	}
+	return below, err
+}
+
+// keyOf returns the key of a payment in the list by time.
+func (l *Ledger) keyOf(id string) (key []byte, err error) {
 	err = l.view(func(tx *txn) error {
 		present, err := resolve(tx, id)
 		if err != nil {
@@ -91,7 +115,7 @@ func (l *Ledger) paymentCursor(id string) (key []byte, err error) {
 			return err
 		}
 		if s == nil {
-			return fmt.Errorf("%w: payment %q", ErrCursor, id)
+			return fmt.Errorf("%w: starting_after %.80q is the id of no payment", ErrCursor, id)
 		}
 		key = timeKey(s.created(), s.view.ID)
 		return nil
@@ -99,51 +123,29 @@ func (l *Ledger) paymentCursor(id string) (key []byte, err error) {
 	return key, err
 }
 
-// scanDown visits a bucket's keys below a key (nil: all), greatest first, until visit stops it. The
-// key belongs to the transaction.
-func (l *Ledger) scanDown(bucket, below []byte, visit func(tx *txn, key []byte) (stop bool, err error)) error {
-	for done := false; !done; {
-		err := l.view(func(tx *txn) error {
-			n := 0
-			for key := range tx.descend(bucket, below) {
-				if n++; n > scanSlice {
-					return nil
-				}
-				stop, err := visit(tx, key)
-				if err != nil || stop {
-					done = true
-					return err
-				}
-				below = bytes.Clone(key)
-			}
-			done = true
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // Payment finds a payment by any id seen for it. It returns [ErrNotFound] for an id never seen.
 func (l *Ledger) Payment(id string) (p *Payment, err error) {
 	err = l.view(func(tx *txn) error {
-		present, err := resolve(tx, id)
-		if err != nil {
-			return err
+		s, err := paymentBy(tx, id)
+		if err == nil {
+			p = s.view
 		}
-		s, err := readState(tx, present)
-		if err != nil {
-			return err
-		}
-		if s == nil {
-			return fmt.Errorf("%w: no payment has the id %q", ErrNotFound, id)
-		}
-		p = s.view
-		return nil
+		return err
 	})
 	return p, err
+}
+
+// paymentBy reads a payment by any id seen for it, or returns [ErrNotFound].
+func paymentBy(tx *txn, id string) (*state, error) {
+	present, err := resolve(tx, id)
+	if err != nil {
+		return nil, err
+	}
+	s, err := readState(tx, present)
+	if err == nil && s == nil {
+		err = fmt.Errorf("%w: no payment has the id %q", ErrNotFound, id)
+	}
+	return s, err
 }
 
 // EventRecord is an event as it is shown: what came, when, by which door, and what came of it.
@@ -205,105 +207,144 @@ type EventQuery struct {
 	Type    string
 	Outcome Outcome
 	After   string // the id of the event before the page; of one that left quarantine, its newest row
-	Below   uint64 // the sequence of the row before the page, in place of After; 0 for none
+	Page    string // in place of After, the Next of the page before
+	Below   uint64 // in place of both, the sequence of the row before the page; 0 for none
 	Limit   int
 }
 
-// Events lists events, newest first by sequence, and tells whether there are more.
-func (l *Ledger) Events(q EventQuery) (page []*EventRecord, more bool, err error) {
-	bucket := bucketEvents
+// Events lists events, newest first by sequence. Like [Ledger.Payments] it examines at most 20,000 rows for one page.
+func (l *Ledger) Events(ctx context.Context, q EventQuery) (Page[*EventRecord], error) {
+	s := scan{bucket: bucketEvents, rows: l.bounds.rows}
 	if q.Outcome == Quarantined {
-		bucket = bucketQuarantine // few among many: they have an index
+		s.bucket = bucketQuarantine // few among many: they have an index
 	}
-	var below []byte
-	if q.Below != 0 {
-		below = seqKey(q.Below)
+	below, err := l.beginEvents(q)
+	if err != nil {
+		return Page[*EventRecord]{}, err
 	}
-	if q.After != "" {
-		seq, err := l.eventCursor(q.After)
-		if err != nil {
-			return nil, false, err
-		}
-		below = seqKey(seq)
+	if below != 0 {
+		s.reached = seqKey(below)
 	}
-	err = l.scanDown(bucket, below, func(tx *txn, key []byte) (stop bool, err error) {
-		more, err = l.collect(tx, seqOf(key), q, &page)
-		return more, err
+	f := eventPage{l: l, query: q}
+	err = l.scanDown(ctx, &s, func(tx *txn, key []byte) (stop bool, err error) {
+		n, err := f.add(tx, seqOf(key))
+		s.bytes += n
+		return f.more, err
 	})
-	return page, more, err
+	return f.end(s.bounded, err)
 }
 
-// PaymentEvents lists the events a payment was folded from, newest first by sequence. The id may be
-// any seen for the payment.
-func (l *Ledger) PaymentEvents(id string, q EventQuery) (page []*EventRecord, more bool, err error) {
-	p, err := l.Payment(id)
+// PaymentEvents lists the events a payment was folded from as [Ledger.Events] does. The id may be any seen for the payment.
+func (l *Ledger) PaymentEvents(ctx context.Context, id string, q EventQuery) (Page[*EventRecord], error) {
+	below, err := l.beginEvents(q)
 	if err != nil {
-		return nil, false, err
+		return Page[*EventRecord]{}, err
 	}
-	below := cmp.Or(q.Below, math.MaxUint64)
-	if q.After != "" {
-		if below, err = l.eventCursor(q.After); err != nil {
-			return nil, false, err
-		}
-	}
-	for done := false; !done; {
-		err := l.view(func(tx *txn) error {
-			s, err := readState(tx, p.ID)
-			if s == nil || err != nil { // it may have got another id meanwhile
-				done = true
-				return err
-			}
-			n := 0
-			for _, seq := range slices.Backward(s.rows) {
-				if seq >= below {
-					continue
-				}
-				if n++; n > scanSlice {
-					return nil
-				}
-				if more, err = l.collect(tx, seq, q, &page); err != nil || more {
-					done = true
-					return err
-				}
-				below = seq
-			}
-			done = true
-			return nil
-		})
+	below = cmp.Or(below, math.MaxUint64)
+	f := eventPage{l: l, query: q}
+	examined, size, bounded := 0, 0, false
+	step := func(tx *txn) (done bool, err error) {
+		p, err := paymentBy(tx, id) // again in each transaction: it may get another id meanwhile
 		if err != nil {
-			return nil, false, err
+			return true, err
 		}
-	}
-	return page, more, nil
-}
-
-// collect adds a row to a page if it is one that was asked for, and tells whether the page is full already.
-func (l *Ledger) collect(tx *txn, seq uint64, q EventQuery, page *[]*EventRecord) (full bool, err error) {
-	r, err := readRow(tx, seq)
-	if err != nil {
-		return false, err
-	}
-	if q.Type != "" && q.Type != r.typ || q.Outcome != "" && q.Outcome != r.outcome {
-		return false, nil
-	}
-	if len(*page) == q.Limit {
+		began := time.Now()
+		end, _ := slices.BinarySearch(p.rows, below)
+		for i, seq := range slices.Backward(p.rows[:end]) {
+			if err := ctx.Err(); err != nil {
+				return true, err
+			}
+			if bounded = examined == l.bounds.rows || size >= l.bounds.bytes; bounded {
+				return true, nil
+			}
+			if i < end-1 && (end-i > l.bounds.slice || time.Since(began) > sliceTime) {
+				return false, nil
+			}
+			n, err := f.add(tx, seq)
+			if err != nil || f.more {
+				return true, err
+			}
+			below, examined, size = seq, examined+1, size+n
+		}
 		return true, nil
 	}
-	rec, err := l.record(tx, seq, r)
-	*page = append(*page, rec)
-	return false, err
+	for done := false; !done && err == nil; {
+		err = l.slice(ctx, func(tx *txn) (err error) {
+			done, err = step(tx)
+			return err
+		})
+	}
+	return f.end(bounded, err)
 }
 
-// eventCursor is the row to go on below.
-func (l *Ledger) eventCursor(after string) (seq uint64, err error) {
+// eventPage collects the rows of a page.
+type eventPage struct {
+	l     *Ledger
+	query EventQuery
+	page  Page[*EventRecord]
+	last  uint64 // the row that was examined last
+	at    int64  // when it was received, Unix milliseconds
+	more  bool   // another row belongs to the list, and the page is full
+}
+
+// add adds a row if it is one that was asked for, and returns how much it read.
+func (f *eventPage) add(tx *txn, seq uint64) (size int, err error) {
+	r, size, err := readSizedRow(tx, seq)
+	if err != nil {
+		return 0, err
+	}
+	q := &f.query
+	if matches := (q.Type == "" || q.Type == r.typ) && (q.Outcome == "" || q.Outcome == r.outcome); matches {
+		if f.more = len(f.page.Data) == q.Limit; f.more {
+			return size, nil
+		}
+		rec, err := f.l.record(tx, seq, r)
+		if err != nil {
+			return size, err
+		}
+		f.page.Data = append(f.page.Data, rec)
+	}
+	f.last, f.at = seq, r.received
+	return size, nil
+}
+
+// end returns the page. bounded says that as many rows were examined as one request may.
+func (f *eventPage) end(bounded bool, err error) (Page[*EventRecord], error) {
+	if err != nil {
+		return Page[*EventRecord]{}, err
+	}
+	if f.more || bounded {
+		f.page.Next = encodeCursor(eventCursor, seqKey(f.last))
+	}
+	if bounded {
+		f.page.ScannedTo = OrNullTime(time.UnixMilli(f.at).Unix())
+	}
+	return f.page, nil
+}
+
+// beginEvents returns the row below which a list of events begins; 0 for the newest.
+func (l *Ledger) beginEvents(q EventQuery) (below uint64, err error) {
+	if q.Page != "" {
+		key, err := decodeCursor(eventCursor, q.Page)
+		if err != nil {
+			return 0, err
+		}
+		if below = seqOf(key); below == 0 {
+			return 0, fmt.Errorf("%w: page %.80q is not the next_page of a list of events", ErrCursor, q.Page)
+		}
+		return below, nil
+	}
+	if q.After == "" {
+		return q.Below, nil
+	}
 	err = l.view(func(tx *txn) error {
-		seq, err = l.find(tx, after)
+		below, err = l.find(tx, q.After)
 		if errors.Is(err, ErrNotFound) {
-			return fmt.Errorf("%w: event %q", ErrCursor, after)
+			return fmt.Errorf("%w: starting_after %.80q is the id of no event", ErrCursor, q.After)
 		}
 		return err
 	})
-	return seq, err
+	return below, err
 }
 
 // find looks an event up in the ledger's own mode, then in the other: what came from there is in quarantine.

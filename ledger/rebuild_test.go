@@ -347,11 +347,11 @@ func record(t *testing.T, dir string, seq uint64) *ledger.EventRecord {
 	if err != nil {
 		t.Fatal(err)
 	}
-	page, _, err := l.Events(ledger.EventQuery{Limit: 10000})
+	page, err := l.Events(t.Context(), ledger.EventQuery{Limit: 10000})
 	if err := errors.Join(err, l.Close()); err != nil {
 		t.Fatal(err)
 	}
-	return page[uint64(len(page))-seq]
+	return page.Data[uint64(len(page.Data))-seq]
 }
 
 // With decode, bodies replace stored facts; what a decoder cannot use, or reads as another event, stays as it was.

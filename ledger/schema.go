@@ -167,18 +167,24 @@ func lookupID(tx *txn, livemode bool, id string) (seq uint64, found bool, err er
 
 // readRow reads a row that must be there.
 func readRow(tx *txn, seq uint64) (*row, error) {
+	r, _, err := readSizedRow(tx, seq)
+	return r, err
+}
+
+// readSizedRow reads a row that must be there, and returns how many bytes it takes.
+func readSizedRow(tx *txn, seq uint64) (*row, int, error) {
 	value, err := get(tx, bucketEvents, seqKey(seq))
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	if value == nil {
-		return nil, fmt.Errorf("%w: event row %d is missing", ErrCorrupt, seq)
+		return nil, 0, fmt.Errorf("%w: event row %d is missing", ErrCorrupt, seq)
 	}
 	r, err := decodeRow(value)
 	if err != nil {
-		return nil, fmt.Errorf("event row %d: %w", seq, err)
+		return nil, 0, fmt.Errorf("event row %d: %w", seq, err)
 	}
-	return r, nil
+	return r, len(value), nil
 }
 
 // lastRow is the newest row's sequence, 0 in an empty ledger.
@@ -219,15 +225,21 @@ const maxLooked = 10000
 
 // readState reads a payment's state, nil where there is none.
 func readState(tx *txn, id string) (*state, error) {
+	s, _, err := readSized(tx, id)
+	return s, err
+}
+
+// readSized reads a payment's state, nil where there is none, and returns how many bytes it takes.
+func readSized(tx *txn, id string) (*state, int, error) {
 	value, err := get(tx, bucketPayments, []byte(id))
 	if err != nil || value == nil {
-		return nil, err
+		return nil, 0, err
 	}
 	s, err := decodeState(tx, id, value)
 	if err != nil {
-		return nil, fmt.Errorf("payment %.80s: %w", id, err)
+		return nil, 0, fmt.Errorf("payment %.80s: %w", id, err)
 	}
-	return s, nil
+	return s, len(value), nil
 }
 
 // A link says that an event named an id together with the one that names its payment. Links are

@@ -1,7 +1,7 @@
 package ledger
 
 import (
-	"fmt"
+	"context"
 	"slices"
 	"time"
 
@@ -22,25 +22,27 @@ type Moment struct {
 	Source   Source     `json:"source"`
 }
 
-// maxMoments is how many events a story has, the last ones: nobody reads more.
-const maxMoments = 1000
+const (
+	// maxMoments is how many events a story has at most, the last ones.
+	maxMoments = 1000
+	// storyRows is how many events are read for it, those that came last: sentences say what an event changed.
+	storyRows = 4 * maxMoments
+)
 
 // Story returns the events of a payment in the order in which they happened. The id may be any seen
 // for it. whole is false if the beginning is left out. It returns [ErrNotFound] for an id never seen.
-func (l *Ledger) Story(id string) (story []Moment, whole bool, err error) {
+func (l *Ledger) Story(ctx context.Context, id string) (story []Moment, whole bool, err error) {
 	var rows []*row
-	var s *state
-	err = l.view(func(tx *txn) error {
-		present, err := resolve(tx, id)
-		if err == nil {
-			s, err = readState(tx, present)
+	var seqs []uint64
+	var payment string
+	err = l.slice(ctx, func(tx *txn) error {
+		s, err := paymentBy(tx, id)
+		if err != nil {
+			return err
 		}
-		if err == nil && s == nil {
-			err = fmt.Errorf("%w: no payment has the id %q", ErrNotFound, id)
-		}
-		if err == nil {
-			rows, err = rowsOf(tx, s.rows)
-		}
+		payment, seqs = s.view.ID, s.rows[max(0, len(s.rows)-storyRows):]
+		whole = len(seqs) == len(s.rows)
+		rows, err = rowsOf(tx, seqs)
 		return err
 	})
 	if err != nil {
@@ -50,12 +52,12 @@ func (l *Ledger) Story(id string) (story []Moment, whole bool, err error) {
 	for i, r := range rows {
 		events[i] = r.event()
 	}
-	order, sentences := fold.Timeline(s.view.ID, events)
+	order, sentences := fold.Timeline(payment, events)
 	after := laterBefore(rows, order)
 	for n, i := range order {
 		r := rows[i]
 		l.mu.Lock()
-		waiting := l.repeats[s.rows[i]]
+		waiting := l.repeats[seqs[i]]
 		l.mu.Unlock()
 		story = append(story, Moment{
 			Object: "moment", Happened: OrNullTime(r.created), Received: OrNullTime(time.UnixMilli(r.received).Unix()), What: sentences[n],
@@ -63,7 +65,7 @@ func (l *Ledger) Story(id string) (story []Moment, whole bool, err error) {
 		})
 	}
 	cut := max(0, len(story)-maxMoments)
-	return story[cut:], cut == 0, nil
+	return story[cut:], whole && cut == 0, nil
 }
 
 // laterBefore counts for each row, numbered as it came, the rows that came before it and happened in

@@ -25,13 +25,22 @@ func Timezone(name string) (*time.Location, error) {
 	return nil, fmt.Errorf("%q is %w: write a name of the IANA database, such as Europe/Berlin (timedatectl list-timezones lists them)", name, ErrTimezone)
 }
 
+// errYears: a time is too early or too late for a calendar, and so for any payment.
+var errYears = errors.New("not within the years 1 to 9999: write Unix seconds, not milliseconds, or 2026-04-01")
+
+// The first second of the year 1 and of the year 10000.
+const firstSecond, lastSecond = -62135596800, 253402300800
+
 // errTime is how a time can be written.
 var errTime = errors.New("not a time: write 2026-04-01, 2026-04-01T08:00:00Z, or Unix seconds")
 
 // ParseTime reads a time as people write it, and returns Unix seconds: a day (2026-04-01), which begins at its first
-// moment in the zone, an RFC 3339 time, or Unix seconds.
+// moment in the zone, an RFC 3339 time, or Unix seconds. Each is of a year from 1 to 9999.
 func ParseTime(s string, zone *time.Location) (int64, error) {
 	if n, err := strconv.ParseInt(s, 10, 64); err == nil {
+		if n < firstSecond || n >= lastSecond {
+			return 0, fmt.Errorf("%q is %w", s, errYears)
+		}
 		return n, nil
 	}
 	if t, err := time.Parse(time.DateOnly, s); err == nil {

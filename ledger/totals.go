@@ -8,15 +8,16 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
-	"strings"
 	"time"
 
 	"tillhook/ledger/fold"
 )
 
-// Totals are kept by day, currency and account in the transaction that moves them. A line that comes
-// to nothing is removed: the totals are a function of the set of events, like everything folded.
+// Totals are kept by day, currency and account in the transaction that moves them, and by currency and account over all
+// days, so that no request sums up days. A line that comes to nothing is removed: the totals are a function of the set
+// of events, like everything folded.
 
 const secondsADay = 24 * 60 * 60
 
@@ -65,6 +66,22 @@ func totalKey(at int64, currency, account string) []byte {
 	return append(append(append(dayKey(at), currency...), 0), account...)
 }
 
+// maxDay is the number of the last day that counts.
+const maxDay = math.MaxInt64 / secondsADay
+
+// allDays stands in a key for the sum over all days. No day has this number: days are counted from seconds.
+const allDays = math.MinInt64
+
+// allDaysKey returns the key of a total over all days.
+func allDaysKey(currency, account string) []byte {
+	return append(append(append(make([]byte, 8), currency...), 0), account...)
+}
+
+func isAllDays(key []byte) bool { return bytes.Compare(key, firstDay) < 0 }
+
+// firstDay is less than the key of any day's total.
+var firstDay = []byte{0, 0, 0, 0, 0, 0, 0, 1}
+
 func readTotalKey(key []byte) (day int64, currency, account string, err error) {
 	if len(key) < 8 {
 		return 0, "", "", fmt.Errorf("%w: key of a total", ErrCorrupt)
@@ -102,12 +119,14 @@ func (b *booking) newTotals(changes []*change) (map[string]amounts, error) {
 			moved = map[string]amounts{}
 		}
 		for i := range before {
-			key := c.before.totalKey(&before[i])
-			moved[key] = moved[key].minus(amountsOf(&before[i]))
+			for _, key := range c.before.totalKeys(&before[i]) {
+				moved[key] = moved[key].minus(amountsOf(&before[i]))
+			}
 		}
 		for i := range after {
-			key := c.after.totalKey(&after[i])
-			moved[key] = moved[key].plus(amountsOf(&after[i]))
+			for _, key := range c.after.totalKeys(&after[i]) {
+				moved[key] = moved[key].plus(amountsOf(&after[i]))
+			}
 		}
 	}
 	if moved == nil {
@@ -127,9 +146,10 @@ func (b *booking) newTotals(changes []*change) (map[string]amounts, error) {
 	return totals, nil
 }
 
-// totalKey returns the key of the total that an entry of the payment is part of.
-func (s *state) totalKey(e *Entry) string {
-	return string(totalKey(e.At, e.Currency, string(s.view.Account)))
+// totalKeys returns the keys of the totals that an entry of the payment is part of: of its day and of all days.
+func (s *state) totalKeys(e *Entry) [2]string {
+	account := string(s.view.Account)
+	return [2]string{string(totalKey(e.At, e.Currency, account)), string(allDaysKey(e.Currency, account))}
 }
 
 // total is what a total has come to in this transaction.
@@ -138,13 +158,36 @@ func (b *booking) total(key string) (total amounts, err error) {
 		return total, nil
 	}
 	value, err := get(b.tx, bucketTotals, []byte(key))
-	if err != nil || value == nil {
-		return total, err
+	if value != nil {
+		if total, err = decodeAmounts(value); err != nil {
+			err = fmt.Errorf("the total under %.80q: %w", key, err)
+		}
 	}
-	if total, err = decodeAmounts(value); err != nil {
-		return total, fmt.Errorf("the total under %.80q: %w", key, err)
+	if err != nil && isAllDays([]byte(key)) {
+		// Every event of the currency would fail, on all days to come.
+		return sumOfDays(b.tx, []byte(key))
 	}
-	return total, nil
+	return total, err
+}
+
+// sumOfDays computes a total over all days from those of the days. What the transaction has still to write does not
+// change it: a total over all days is among what moved, unless what moved comes to nothing.
+func sumOfDays(tx *txn, allDays []byte) (sum amounts, err error) {
+	for key, stored := range tx.ascend(bucketTotals, firstDay) {
+		if len(key) < 8 || !bytes.Equal(key[8:], allDays[8:]) {
+			continue
+		}
+		value, err := unseal(bucketTotals, key, stored)
+		if err != nil {
+			return sum, err
+		}
+		day, err := decodeAmounts(value)
+		if err != nil {
+			return sum, err
+		}
+		sum = sum.plus(day)
+	}
+	return sum, nil
 }
 
 // keepTotals takes over what newTotals computed. Many events of a transaction move the same ones, which are written once.
@@ -172,9 +215,9 @@ func (b *booking) writeTotals() error {
 	return nil
 }
 
-// Total is the money of one day in one currency and one account, in the currency's minor unit.
+// Total is the money of one day, or of all days, in one currency and one account, in the currency's minor unit.
 type Total struct {
-	Day        string `json:"day"` // 2026-11-23
+	Day        OrNull `json:"day"` // 2026-11-23; null for the sum over all days
 	Currency   OrNull `json:"currency"`
 	Account    OrNull `json:"account"`
 	Received   Sum    `json:"received"`
@@ -184,42 +227,14 @@ type Total struct {
 	Net        Sum    `json:"net"`
 }
 
-// Totals lists the totals from one day on and before another, oldest first; a zero time sets no bound.
-func (l *Ledger) Totals(from, to time.Time) ([]Total, error) {
-	list := []Total{}
-	next := []byte{}
-	if !from.IsZero() {
-		next = dayKey(from.Unix())
-	}
-	var end []byte
-	if !to.IsZero() {
-		end = dayKey(to.Unix())
-	}
-	for next != nil {
-		err := l.view(func(tx *txn) error {
-			c := tx.Bucket(bucketTotals).Cursor()
-			n := 0
-			for key, stored := c.Seek(next); ; key, stored = c.Next() {
-				if key == nil || end != nil && bytes.Compare(key, end) >= 0 {
-					next = nil
-					return nil
-				}
-				if n == scanSlice {
-					next = bytes.Clone(key)
-					return nil
-				}
-				t, err := readTotal(key, stored)
-				if err != nil {
-					return err
-				}
-				list, n = append(list, t), n+1
-			}
-		})
-		if err != nil {
-			return nil, err
-		}
-	}
-	return list, nil
+// TotalsQuery chooses totals.
+type TotalsQuery struct {
+	// From and To choose days: those that the time From lies in or that come later, and that begin before To, in Unix
+	// seconds. A nil bound is none. Without both there are no days: each line is the sum over all of them.
+	From, To *int64
+	Zone     *time.Location // in which days begin and end; nil for UTC
+	Page     string         // the Next of the page before
+	Limit    int
 }
 
 // MaxDays is how many days of another time zone than UTC can be summed at once.
@@ -228,55 +243,146 @@ const MaxDays = 400
 // ErrTooManyDays: more than [MaxDays] days were asked for.
 var ErrTooManyDays = errors.New("too many days")
 
-// TotalsIn lists the totals of the days of a time zone as [Ledger.Totals] does those of UTC, for the money that moved at or
-// after one time and before another (Unix seconds; nil sets no bound). It reads every entry of those days, and
-// returns [ErrTooManyDays] if there are more than [MaxDays].
-func (l *Ledger) TotalsIn(zone *time.Location, from, to *int64) ([]Total, error) {
-	first, last, err := l.entryTimes(from, to)
-	bounded := from != nil && to != nil
-	if err != nil || first > last && !bounded || bounded && *from >= *to {
-		return []Total{}, err
+// errEnough ends a walk.
+var errEnough = errors.New("enough was read")
+
+// Totals lists totals by day, the oldest first, then by currency and account. The days of UTC are kept. Those of another
+// zone are summed from every entry of those days, and [ErrTooManyDays] is returned if there are more than [MaxDays].
+func (l *Ledger) Totals(ctx context.Context, q TotalsQuery) (page Page[Total], err error) {
+	all := q.From == nil && q.To == nil
+	var after []byte
+	if q.Page != "" {
+		if after, err = decodeCursor(totalCursor, q.Page); err != nil {
+			return page, err
+		}
+		if day, _, _, err := readTotalKey(after); err != nil || all != (day == allDays) || !all && max(day, -day) > maxDay {
+			return page, fmt.Errorf("%w: page %.80q is not the next_page of these totals", ErrCursor, q.Page)
+		}
 	}
-	if from != nil {
-		first = *from
+	page.Data = []Total{}
+	switch {
+	case all:
+		return l.keptTotals(ctx, allDaysKey("", ""), firstDay, after, q.Limit)
+	case q.Zone != nil && q.Zone != time.UTC:
+		return l.totalsIn(ctx, q, after)
 	}
-	if to != nil {
-		last = *to - 1
+	first, end := firstDay, []byte(nil)
+	if q.From != nil {
+		first = dayKey(*q.From)
 	}
-	begin, _ := DayOf(first, zone)
-	_, end := DayOf(last, zone)
-	if last-first > MaxDays*secondsADay+secondsADay || end-begin > MaxDays*secondsADay+secondsADay/2 || last-first < 0 {
-		return nil, fmt.Errorf("%w: in another time zone than UTC at most %d are summed at once; set from and to so that there are no more between them",
-			ErrTooManyDays, MaxDays)
+	if q.To != nil && *q.To <= math.MaxInt64-secondsADay {
+		end = dayKey(*q.To + secondsADay - 1)
 	}
-	type line struct{ day, currency, account string }
+	return l.keptTotals(ctx, first, end, after, q.Limit)
+}
+
+// keptTotals lists the totals that are kept from one key on and before another, behind the key after.
+func (l *Ledger) keptTotals(ctx context.Context, first, end, after []byte, limit int) (page Page[Total], err error) {
+	if after != nil && bytes.Compare(after, first) >= 0 {
+		first = append(after, 0) // the next key there can be
+	}
+	page.Data = []Total{}
+	var last []byte
+	err = l.walkSlices(ctx, bucketTotals, first, end, func(_ *txn, key, value []byte) error {
+		if len(page.Data) == limit {
+			page.Next = encodeCursor(totalCursor, last)
+			return errEnough
+		}
+		t, err := readTotal(key, value)
+		page.Data, last = append(page.Data, t), bytes.Clone(key)
+		return err
+	})
+	if err != nil && !errors.Is(err, errEnough) {
+		return Page[Total]{}, err
+	}
+	return page, nil
+}
+
+// totalsIn sums the days of a zone, behind the line whose key is after. It reads no more days than the page has.
+func (l *Ledger) totalsIn(ctx context.Context, q TotalsQuery, after []byte) (page Page[Total], err error) {
+	page.Data = []Total{}
+	from, to, err := l.daysOf(q)
+	if err != nil || from >= to {
+		return page, err
+	}
+	if after != nil {
+		day, _, _, err := readTotalKey(after)
+		if err != nil {
+			return page, err
+		}
+		from = max(from, dayBegins(time.Unix(day*secondsADay, 0).UTC(), q.Zone))
+	}
+	type line struct{ currency, account string }
 	sums := map[line]amounts{}
-	err = l.walkIndex(context.Background(), from, to, func(_ *txn, at int64, _ string, value []byte) error {
+	day, next := int64(0), from // the day that is being summed, as UTC counts days, and when it ends
+	var last []byte
+	endDay := func() error {
+		for _, key := range slices.SortedFunc(maps.Keys(sums), func(a, b line) int {
+			return cmp.Or(cmp.Compare(a.currency, b.currency), cmp.Compare(a.account, b.account))
+		}) {
+			stored := totalKey(day*secondsADay, key.currency, key.account)
+			if sums[key] == (amounts{}) || after != nil && bytes.Compare(stored, after) <= 0 { // as the kept totals have it
+				continue
+			}
+			if len(page.Data) == q.Limit {
+				page.Next = encodeCursor(totalCursor, last)
+				return errEnough
+			}
+			page.Data, last = append(page.Data, sums[key].total(day, key.currency, key.account)), stored
+		}
+		clear(sums)
+		return nil
+	}
+	err = l.walkIndex(ctx, &from, &to, func(_ *txn, at int64, _ string, value []byte) error {
+		if at >= next {
+			if err := endDay(); err != nil {
+				return err
+			}
+			day = dayNumber(at, q.Zone)
+			_, next = DayOf(at, q.Zone)
+		}
 		account, list, err := decodeMoved(value)
 		for _, m := range list {
-			key := line{dayName(at, zone), m.currency, account}
+			key := line{m.currency, account}
 			sums[key] = sums[key].plus(m.amounts)
 		}
 		return err
 	})
-	if err != nil {
-		return nil, err
+	if err == nil {
+		err = endDay()
 	}
-	list := []Total{}
-	for key, a := range sums {
-		if a != (amounts{}) { // as the kept totals have it
-			list = append(list, a.total(key.day, key.currency, key.account))
-		}
+	if err != nil && !errors.Is(err, errEnough) {
+		return Page[Total]{}, err
 	}
-	slices.SortFunc(list, func(a, b Total) int {
-		return cmp.Or(strings.Compare(a.Day, b.Day), cmp.Compare(a.Currency, b.Currency), cmp.Compare(a.Account, b.Account))
-	})
-	return list, nil
+	return page, nil
 }
 
-// dayName returns the day that a time lies in.
-func dayName(at int64, zone *time.Location) string {
-	return time.Unix(at, 0).In(zone).Format(time.DateOnly)
+// daysOf returns the first second of the first day that is asked for and of the day after the last one.
+func (l *Ledger) daysOf(q TotalsQuery) (from, to int64, err error) {
+	first, last, err := l.entryTimes(q.From, q.To)
+	bounded := q.From != nil && q.To != nil
+	if err != nil || first > last && !bounded || bounded && *q.From >= *q.To {
+		return 0, 0, err
+	}
+	if q.From != nil {
+		first = *q.From
+	}
+	if q.To != nil {
+		last = *q.To - 1
+	}
+	from, _ = DayOf(first, q.Zone)
+	_, to = DayOf(last, q.Zone)
+	if last-first > MaxDays*secondsADay+secondsADay || to-from > MaxDays*secondsADay+secondsADay/2 || last-first < 0 {
+		return 0, 0, fmt.Errorf("%w: in another time zone than UTC at most %d are summed at once; set from and to so that there are no more between them",
+			ErrTooManyDays, MaxDays)
+	}
+	return from, to, nil
+}
+
+// dayNumber returns the number of the calendar day that a time lies in, counted from 1970-01-01.
+func dayNumber(at int64, zone *time.Location) int64 {
+	year, month, date := time.Unix(at, 0).In(zone).Date()
+	return time.Date(year, month, date, 0, 0, 0, 0, time.UTC).Unix() / secondsADay
 }
 
 // entryTimes returns the first and the last time at which money moved within the bounds; the first is after the last if none did.
@@ -308,23 +414,26 @@ func (l *Ledger) entryTimes(from, to *int64) (first, last int64, err error) {
 	return first, last, err
 }
 
-// total names the sums of a day.
-func (a amounts) total(day, currency, account string) Total {
-	return Total{
-		Day: day, Currency: OrNull(currency), Account: OrNull(account),
+// total names the sums of a day; of allDays it names none.
+func (a amounts) total(day int64, currency, account string) Total {
+	t := Total{
+		Currency: OrNull(currency), Account: OrNull(account),
 		Received: a.received, Refunded: a.refunded, Withdrawn: a.withdrawn, Reinstated: a.reinstated, Net: a.net(),
 	}
+	if day != allDays {
+		t.Day = OrNull(time.Unix(day*secondsADay, 0).UTC().Format(time.DateOnly))
+	}
+	return t
 }
 
-func readTotal(key, stored []byte) (Total, error) {
-	value, err := unseal(bucketTotals, key, stored)
-	if err != nil {
-		return Total{}, err
-	}
+func readTotal(key, value []byte) (Total, error) {
 	a, err := decodeAmounts(value)
 	if err != nil {
 		return Total{}, err
 	}
 	day, currency, account, err := readTotalKey(key)
-	return a.total(time.Unix(day*secondsADay, 0).UTC().Format(time.DateOnly), currency, account), err
+	if err != nil {
+		return Total{}, err
+	}
+	return a.total(day, currency, account), nil
 }

@@ -25,6 +25,9 @@ type (
 // Statuses are those that Stripe documents for a PaymentIntent.
 var Statuses = fold.Statuses
 
+// Flags are all flags that a payment can have.
+var Flags = fold.Flags
+
 // maxID bounds ids, which are keys: sha256_ ids and all of Stripe's fit.
 const maxID = fold.MaxID
 

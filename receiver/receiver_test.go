@@ -333,8 +333,8 @@ func TestOneDeliveryAHundredTimesAtOnce(t *testing.T) {
 	if words["applied"] != 1 || words["already_processed"] != 99 {
 		t.Errorf("answered %v", words)
 	}
-	page, more, err := s.books.Events(ledger.EventQuery{Limit: 10})
-	if err != nil || more || len(page) != 1 || page[0].Repeats != 99 {
+	page, err := s.books.Events(t.Context(), ledger.EventQuery{Limit: 10})
+	if err != nil || page.Next != "" || len(page.Data) != 1 || page.Data[0].Repeats != 99 {
 		t.Errorf("the ledger holds %+v, %v", page, err)
 	}
 	if c := s.counted(t); c["tillhook_duplicate_events_total"] != "99" || c[`tillhook_events_total{outcome="applied",type="payment_intent.succeeded"}`] != "1" {
@@ -350,7 +350,7 @@ func TestModes(t *testing.T) {
 			t.Errorf("a live event at a test receiver gave %s", a.text)
 		}
 	}
-	if page, _, err := test.books.Payments(ledger.PaymentQuery{Limit: 1}); err != nil || len(page) != 0 {
+	if page, err := test.books.Payments(t.Context(), ledger.PaymentQuery{Limit: 1}); err != nil || len(page.Data) != 0 {
 		t.Errorf("a live event booked a test payment: %v, %v", page, err)
 	}
 	if a := live.post(t, body); a.word() != "applied" {

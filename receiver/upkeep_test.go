@@ -185,9 +185,9 @@ func TestTheModesDoNotMix(t *testing.T) {
 				}
 			}
 		}
-		payments, _, err := s.books.Payments(ledger.PaymentQuery{Limit: 1})
-		if err != nil || len(payments) != 0 {
-			t.Errorf("%d payments, %v", len(payments), err)
+		payments, err := s.books.Payments(t.Context(), ledger.PaymentQuery{Limit: 1})
+		if err != nil || len(payments.Data) != 0 {
+			t.Errorf("%d payments, %v", len(payments.Data), err)
 		}
 		var summary operator.Summary
 		if err := json.Unmarshal([]byte(s.get(t, "/api/summary")), &summary); err != nil || len(summary.Totals) != 0 {

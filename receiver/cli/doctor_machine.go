@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 	"syscall"
@@ -148,7 +149,7 @@ func (d *doctor) unit() string {
 // takeSummary takes over what the receiver says of itself. Stripe's side is looked at anew, and the clock.
 func (d *doctor) takeSummary(ctx context.Context) {
 	var summary operator.Summary
-	answer, err := d.client.Get(ctx, "/api/summary", nil)
+	answer, err := patiently(ctx, d.client, "/api/summary", url.Values{"limit": {"1"}})
 	if err == nil {
 		err = json.Unmarshal(answer, &summary)
 	}

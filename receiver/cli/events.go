@@ -19,7 +19,7 @@ import (
 
 func (p *Program) eventsCommand() *cobra.Command {
 	var f page
-	var typ, outcome, below string
+	var typ, outcome string
 	var followed bool
 	c := &cobra.Command{
 		Use:   "events",
@@ -43,7 +43,7 @@ as it lay there, and as it was booked.`,
 			set(params, "type", typ)
 			set(params, "outcome", outcome)
 			if followed {
-				if below != "" || f.after != "" || c.Flags().Changed("limit") {
+				if f.cursor != "" || f.after != "" || c.Flags().Changed("limit") {
 					return usagef("--follow shows what arrives; it takes no --limit, --page or --starting-after")
 				}
 				shown := func(e *ledger.EventRecord) bool {
@@ -51,10 +51,7 @@ as it lay there, and as it was booked.`,
 				}
 				return (&follow{Program: p, shown: shown, asJSON: f.asJSON}).run(c)
 			}
-			set(params, "page", below)
-			return p.ask(c, func(ctx context.Context, client *operator.Client) ([]byte, error) {
-				return client.Get(ctx, "/api/events", params)
-			}, f.asJSON, func(answer []byte) error { return p.showEvents(c, answer) })
+			return p.list(c, &f, "/api/events", params, p.showEvents)
 		},
 	}
 	f.register(c)
@@ -63,7 +60,6 @@ as it lay there, and as it was booked.`,
 	c.Flags().BoolVar(&followed, "follow", false, "show the newest events, then those that arrive, until stopped")
 	complete(c, "outcome", ledger.Outcomes[:])
 	complete(c, "type", stripe.Types[:])
-	c.Flags().StringVar(&below, "page", "", "list the page that this `cursor` of the page before names (next_page)")
 	c.AddCommand(p.eventCommand(), p.releaseCommand(), p.dismissCommand())
 	return c
 }
@@ -96,22 +92,19 @@ func outcomeOf(e ledger.EventRecord) string {
 	return text
 }
 
-func (p *Program) showEvents(c *cobra.Command, answer []byte) error {
+func (p *Program) showEvents(answer []byte) error {
 	var list operator.List[ledger.EventRecord]
 	if err := json.Unmarshal(answer, &list); err != nil {
 		return fmt.Errorf("read the receiver's answer: %w", err)
 	}
 	if len(list.Data) == 0 {
-		_, err := fmt.Fprintln(p.Stderr, "No events.")
-		return err
+		if !list.HasMore {
+			fmt.Fprintln(p.Stderr, "No events.")
+		}
+		return nil
 	}
 	if err := p.table(eventColumns, eventRows(list.Data)); err != nil {
 		return err
-	}
-	if last := list.Data[len(list.Data)-1]; last.ReleasedAs == 0 {
-		p.more(c, list.HasMore, "starting-after", last.ID)
-	} else { // its id names the newer row
-		p.more(c, list.HasMore, "page", string(list.NextPage))
 	}
 	if slices.ContainsFunc(list.Data, func(e ledger.EventRecord) bool { return e.Quarantine != nil }) {
 		fmt.Fprintln(p.Stderr, "Look at a body with: tillhook events show ID --body. "+
@@ -277,7 +270,7 @@ func inQuarantine(ctx context.Context, client *operator.Client, id string) error
 func quarantined(ctx context.Context, client *operator.Client, choose func(e ledger.EventRecord) bool) (ids []string, err error) {
 	params := url.Values{"outcome": {string(ledger.Quarantined)}, "limit": {"100"}}
 	for {
-		answer, err := client.Get(ctx, "/api/events", params)
+		answer, err := patiently(ctx, client, "/api/events", params)
 		if err != nil {
 			return nil, err
 		}

@@ -61,7 +61,7 @@ func (p *Program) showSummary(answer []byte, zone *time.Location) error {
 		{head: "DISPUTED", right: true}, {head: "REINSTATED", right: true}, {head: "NET", right: true}}
 	var rows [][]string
 	for _, t := range s.Totals {
-		row := []string{t.Day, orDash(t.Account)}
+		row := []string{string(t.Day), orDash(t.Account)}
 		for _, sum := range []ledger.Sum{t.Received, t.Refunded, t.Withdrawn, t.Reinstated, t.Net} {
 			row = append(row, moneySum(sum, t.Currency))
 		}

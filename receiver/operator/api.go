@@ -1,10 +1,12 @@
 package operator
 
 import (
-	"cmp"
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -17,24 +19,57 @@ import (
 
 // List is a page, newest first. https://docs.stripe.com/api/pagination
 type List[T any] struct {
-	Object  string `json:"object"`
-	Data    []T    `json:"data"`
-	HasMore bool   `json:"has_more"`
+	Object string `json:"object"`
+	Data   []T    `json:"data"`
+	ListEnd
+}
+
+// ListEnd says what follows a page.
+type ListEnd struct {
+	// HasMore says that there may be more. A search ends early when it has examined as many rows as one
+	// request may: then a page can be empty, and there can still be more.
+	HasMore bool `json:"has_more"`
 	// NextPage is what the parameter page takes for the next page; empty at the end, and in lists
 	// that have one page.
 	NextPage ledger.OrNull `json:"next_page"`
+	// ScannedTo is the time that a search came to which ended early.
+	ScannedTo ledger.OrNullTime `json:"scanned_to"`
 }
 
-// listOf makes a list. next is the next page's cursor, of use where there is more.
-func listOf[T any](page []T, more bool, next func(last T) string) List[T] {
-	if page == nil {
-		page = []T{}
-	}
-	list := List[T]{Object: "list", Data: page, HasMore: more}
-	if more && len(page) > 0 && next != nil {
-		list.NextPage = ledger.OrNull(next(page[len(page)-1]))
-	}
-	return list
+func endOf[T any](page ledger.Page[T]) ListEnd {
+	return ListEnd{page.Next != "", ledger.OrNull(page.Next), page.ScannedTo}
+}
+
+// writeList answers with a list. It encodes one element at a time, because a hundred payments with much
+// metadata take many megabytes.
+func writeList[T any](op *Operator, w http.ResponseWriter, r *http.Request, data []T, end ListEnd) {
+	op.answer(w, r, http.StatusOK, func(w io.Writer) error {
+		if _, err := io.WriteString(w, `{"object":"list","data":[`); err != nil {
+			return err
+		}
+		var text bytes.Buffer
+		enc := json.NewEncoder(&text)
+		enc.SetEscapeHTML(false)
+		for i, element := range data {
+			text.Reset()
+			if i > 0 {
+				text.WriteByte(',')
+			}
+			if err := enc.Encode(element); err != nil {
+				return err
+			}
+			if _, err := w.Write(bytes.TrimSuffix(text.Bytes(), []byte("\n"))); err != nil {
+				return err
+			}
+		}
+		text.Reset()
+		if err := enc.Encode(end); err != nil {
+			return err
+		}
+		text.Bytes()[0] = ',' // its brace
+		_, err := w.Write(append([]byte("]"), text.Bytes()...))
+		return err
+	})
 }
 
 const (
@@ -75,38 +110,36 @@ func (q *query) text(name string) string {
 	return v
 }
 
-func (q *query) integer(name string) *int64 {
-	s := q.text(name)
-	if s == "" {
-		return nil
-	}
-	n, err := strconv.ParseInt(s, 10, 64)
-	if err != nil {
-		q.fail("%s is not a whole number (Unix seconds)", name)
-	}
-	return &n
-}
-
-func (q *query) limit() int {
+// limit reads how many rows a page may have.
+func (q *query) limit(usual, most int) int {
 	s := q.text("limit")
 	if s == "" {
-		return defaultLimit
+		return usual
 	}
 	n, err := strconv.Atoi(s)
-	if err != nil || n < 1 || n > maxLimit {
-		q.fail("limit is not a number from 1 to %d", maxLimit)
-		return defaultLimit
+	if err != nil || n < 1 || n > most {
+		q.fail("limit is not a number from 1 to %d", most)
+		return usual
 	}
 	return n
 }
 
-// after reads the id of the payment before the page.
-func (q *query) after() string {
-	after, page := q.text("starting_after"), q.text("page")
+// place reads where a page begins: after an id, or where the page before ended.
+func (q *query) place() (after, page string) {
+	after, page = q.text("starting_after"), q.text("page")
 	if after != "" && page != "" {
 		q.fail("starting_after and page exclude each other")
 	}
-	return cmp.Or(after, page)
+	return after, page
+}
+
+// between reads two bounds in time.
+func (q *query) between(fromName, toName string, zone *time.Location) (from, to *int64) {
+	from, to = q.time(fromName, zone), q.time(toName, zone)
+	if from != nil && to != nil && *from > *to {
+		q.fail("%s is later than %s", fromName, toName)
+	}
+	return from, to
 }
 
 // pairs reads name[KEY]=value.
@@ -135,18 +168,22 @@ func (q *query) end() error {
 func (op *Operator) payments(w http.ResponseWriter, r *http.Request) error {
 	q := parseQuery(r)
 	find := ledger.PaymentQuery{
-		Status: q.text("status"), Currency: strings.ToLower(q.text("currency")), Customer: q.text("customer"),
-		CreatedGTE: q.integer("created_gte"), CreatedLT: q.integer("created_lt"), Metadata: q.pairs("metadata"),
-		After: q.after(), Limit: q.limit(),
+		Status: q.text("status"), Currency: strings.ToLower(q.text("currency")), Customer: q.text("customer"), Account: q.text("account"),
+		Flag: q.text("flag"), Metadata: q.pairs("metadata"), Limit: q.limit(defaultLimit, maxLimit),
+	}
+	find.CreatedGTE, find.CreatedLT = q.between("created_gte", "created_lt", time.UTC)
+	find.After, find.Page = q.place()
+	if find.Flag != "" && !slices.Contains(ledger.Flags[:], find.Flag) {
+		q.fail("flag is none of %v", ledger.Flags)
 	}
 	if err := q.end(); err != nil {
 		return err
 	}
-	page, more, err := op.Ledger.Payments(find)
+	page, err := op.Ledger.Payments(r.Context(), find)
 	if err != nil {
 		return err
 	}
-	op.write(w, r, http.StatusOK, listOf(page, more, func(p *ledger.Payment) string { return p.ID }))
+	writeList(op, w, r, page.Data, endOf(page))
 	return nil
 }
 
@@ -167,17 +204,17 @@ func (op *Operator) story(w http.ResponseWriter, r *http.Request) error {
 	if err := parseQuery(r).end(); err != nil {
 		return err
 	}
-	moments, whole, err := op.Ledger.Story(r.PathValue("id"))
+	moments, whole, err := op.Ledger.Story(r.Context(), r.PathValue("id"))
 	if err != nil {
 		return err
 	}
-	op.write(w, r, http.StatusOK, listOf(moments, !whole, nil))
+	writeList(op, w, r, moments, ListEnd{HasMore: !whole}) // there is no page for what is left out
 	return nil
 }
 
 func (op *Operator) paymentEvents(w http.ResponseWriter, r *http.Request) error {
-	return op.listEvents(w, r, func(find ledger.EventQuery) ([]*ledger.EventRecord, bool, error) {
-		return op.Ledger.PaymentEvents(r.PathValue("id"), find)
+	return op.listEvents(w, r, func(ctx context.Context, find ledger.EventQuery) (ledger.Page[*ledger.EventRecord], error) {
+		return op.Ledger.PaymentEvents(ctx, r.PathValue("id"), find)
 	})
 }
 
@@ -185,30 +222,21 @@ func (op *Operator) events(w http.ResponseWriter, r *http.Request) error {
 	return op.listEvents(w, r, op.Ledger.Events)
 }
 
-func (op *Operator) listEvents(w http.ResponseWriter, r *http.Request, list func(ledger.EventQuery) ([]*ledger.EventRecord, bool, error)) error {
+func (op *Operator) listEvents(w http.ResponseWriter, r *http.Request, list func(context.Context, ledger.EventQuery) (ledger.Page[*ledger.EventRecord], error)) error {
 	q := parseQuery(r)
-	find := ledger.EventQuery{Type: q.text("type"), Outcome: ledger.Outcome(q.text("outcome")), After: q.text("starting_after"), Limit: q.limit()}
-	if page := q.text("page"); page != "" {
-		var err error
-		if find.Below, err = strconv.ParseUint(page, 10, 64); err != nil || find.Below == 0 {
-			q.fail("page is not the next_page of a list of events")
-		}
-		if find.After != "" {
-			q.fail("starting_after and page exclude each other")
-		}
-	}
+	find := ledger.EventQuery{Type: q.text("type"), Outcome: ledger.Outcome(q.text("outcome")), Limit: q.limit(defaultLimit, maxLimit)}
+	find.After, find.Page = q.place()
 	if find.Outcome != "" && !slices.Contains(ledger.Outcomes[:], find.Outcome) {
 		q.fail("outcome is none of %v", ledger.Outcomes)
 	}
 	if err := q.end(); err != nil {
 		return err
 	}
-	page, more, err := list(find)
+	page, err := list(r.Context(), find)
 	if err != nil {
 		return err
 	}
-	// By its sequence, because an event that left quarantine has two rows.
-	op.write(w, r, http.StatusOK, listOf(page, more, func(e *ledger.EventRecord) string { return strconv.FormatUint(e.Sequence, 10) }))
+	writeList(op, w, r, page.Data, endOf(page))
 	return nil
 }
 

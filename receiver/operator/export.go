@@ -27,9 +27,9 @@ func (op *Operator) export(w http.ResponseWriter, r *http.Request) error {
 	zone := q.zone()
 	find := ledger.ExportQuery{
 		Table: q.oneOf("kind", ledger.ExportEntries, ledger.ExportPayments), Format: q.oneOf("format", ledger.Formats[:]...), Zone: zone,
-		From: q.time("from", zone), To: q.time("to", zone), AsOf: q.sequence("as_of"), Since: q.sequence("since"),
-		Metadata: q.list("metadata"), Excel: q.isSet("excel"),
+		AsOf: q.sequence("as_of"), Since: q.sequence("since"), Metadata: q.list("metadata"), Excel: q.isSet("excel"),
 	}
+	find.From, find.To = q.between("from", "to", zone)
 	switch {
 	case find.AsOf != nil && find.Since != nil:
 		q.fail("as_of and since exclude each other: ask with as_of for what the table was, or with since for what has changed")

@@ -17,6 +17,9 @@ import (
 // maxSpools answers that are files may be on their way at once: each has a copy of its own on the disk.
 const maxSpools = 2
 
+// maxSearches requests may read lists, timelines and totals at once: what each reads and answers takes memory.
+const maxSearches = 8
+
 // transferTime is how long a file may take in all: as long it has room on the disk.
 const transferTime = 12 * time.Hour
 
@@ -64,7 +67,7 @@ func (op *Operator) spool(w http.ResponseWriter, r *http.Request, kind string, b
 		}
 		return err
 	}
-	leave, err := op.enter(ctx)
+	leave, err := enter(ctx, op.spools, fmt.Sprintf("%d exports or copies of the ledger are being made or sent already; try again when one is done", maxSpools))
 	if err != nil {
 		return err
 	}
@@ -103,21 +106,38 @@ func (c *counted) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// enter takes one of few places for exports and copies of the ledger.
-func (op *Operator) enter(ctx context.Context) (leave func(), err error) {
-	leave = func() { <-op.spools }
-	select {
-	case op.spools <- struct{}{}:
-		return leave, nil
-	default:
-	}
-	ctx, cancel := context.WithTimeout(ctx, placeTime)
+// enter takes one of few places, or says that all are taken.
+func enter(ctx context.Context, places chan struct{}, taken string) (leave func(), err error) {
+	waiting, cancel := context.WithTimeout(ctx, placeTime)
 	defer cancel()
 	select {
-	case op.spools <- struct{}{}:
-		return leave, nil
-	case <-ctx.Done():
-		return nil, &Error{http.StatusServiceUnavailable, "overloaded", fmt.Sprintf("%d exports or copies of the ledger are being made or sent already; try again when one is done", maxSpools)}
+	case places <- struct{}{}:
+		return func() { <-places }, nil
+	case <-waiting.Done():
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		return nil, &Error{http.StatusServiceUnavailable, "overloaded", taken}
+	}
+}
+
+// search serves what reads much of the ledger. It takes one of few places, and the request's context ends when
+// the client hangs up or the receiver stops.
+func (op *Operator) search(serve handler) handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		if op.Stopping.Err() != nil {
+			return context.Canceled
+		}
+		ctx, cancel := context.WithCancel(r.Context())
+		defer cancel()
+		defer context.AfterFunc(op.Stopping, cancel)()
+		unhurried(w)
+		leave, err := enter(ctx, op.searches, fmt.Sprintf("%d searches are running already; try again in a moment", maxSearches))
+		if err != nil {
+			return err
+		}
+		defer leave()
+		return serve(w, r.WithContext(ctx))
 	}
 }
 
@@ -171,7 +191,7 @@ func (op *Operator) verify(w http.ResponseWriter, r *http.Request) error {
 		return &Error{http.StatusNotFound, "not_found", "no receiver is running; tillhook verify reads the ledger itself"}
 	}
 	unhurried(w)
-	leave, err := op.enter(r.Context())
+	leave, err := enter(r.Context(), op.spools, fmt.Sprintf("%d exports or copies of the ledger are being made or sent already; try again when one is done", maxSpools))
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -18,7 +19,9 @@ import (
 	"net/url"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"tillhook/ledger"
 )
@@ -46,9 +49,10 @@ type Options struct {
 // Operator makes the handlers of both doors.
 type Operator struct {
 	Options
-	api    *http.ServeMux
-	name   string // of the host that the TCP door listens on
-	spools chan struct{}
+	api  *http.ServeMux
+	name string // of the host that the TCP door listens on
+	// Places of requests that make files, and of those that read much.
+	spools, searches chan struct{}
 }
 
 // New lays out the paths.
@@ -57,16 +61,17 @@ func New(o Options) *Operator {
 		o.Stopping = context.Background()
 	}
 	name, _, _ := net.SplitHostPort(o.Listen)
-	op := &Operator{Options: o, name: strings.ToLower(name), api: http.NewServeMux(), spools: make(chan struct{}, maxSpools)}
+	op := &Operator{Options: o, name: strings.ToLower(name), api: http.NewServeMux(),
+		spools: make(chan struct{}, maxSpools), searches: make(chan struct{}, maxSearches)}
 	for pattern, serve := range map[string]handler{
-		"/api/payments":             op.payments,
+		"/api/payments":             op.search(op.payments),
 		"/api/payments/{id}":        op.payment,
-		"/api/payments/{id}/events": op.paymentEvents,
-		"/api/payments/{id}/story":  op.story,
-		"/api/events":               op.events,
+		"/api/payments/{id}/events": op.search(op.paymentEvents),
+		"/api/payments/{id}/story":  op.search(op.story),
+		"/api/events":               op.search(op.events),
 		"/api/events/{id}":          op.event,
 		"/api/events/{id}/body":     op.body,
-		"/api/summary":              op.summary,
+		"/api/summary":              op.search(op.summary),
 		"/api/receiver":             op.receiver,
 		"/healthz":                  op.healthz,
 		"/readyz":                   op.readyz,
@@ -212,12 +217,15 @@ func (op *Operator) fail(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.Is(err, ledger.ErrAhead), errors.Is(err, ledger.ErrTooManyDays):
 		e = &Error{http.StatusBadRequest, "invalid_request", err.Error()}
 	case errors.Is(err, ledger.ErrCursor):
-		e = &Error{http.StatusBadRequest, "invalid_request", "starting_after: " + err.Error()}
+		e = &Error{http.StatusBadRequest, "invalid_request", err.Error()}
 	case errors.Is(err, context.Canceled):
 		e = op.canceled(r)
 	default:
 		op.Log.Error("the ledger could not be read", "path", r.URL.Path, "error", err)
 		e = &Error{http.StatusInternalServerError, "storage_unavailable", err.Error()}
+	}
+	if e.Code == "overloaded" {
+		w.Header().Set("Retry-After", strconv.Itoa(int(placeTime.Seconds())))
 	}
 	answer := map[string]any{"error": e}
 	var did *Partial
@@ -237,12 +245,23 @@ func (op *Operator) canceled(r *http.Request) *Error {
 	return &Error{http.StatusServiceUnavailable, "canceled", why}
 }
 
+// sendTime is how long a client may take for an answer that is made.
+const sendTime = 10 * time.Second
+
 func (op *Operator) write(w http.ResponseWriter, r *http.Request, status int, v any) {
+	op.answer(w, r, status, func(w io.Writer) error {
+		enc := json.NewEncoder(w)
+		enc.SetEscapeHTML(false)
+		return enc.Encode(v)
+	})
+}
+
+// answer answers with JSON that encode writes.
+func (op *Operator) answer(w http.ResponseWriter, r *http.Request, status int, encode func(w io.Writer) error) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(sendTime)) // in one process there is none
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	enc := json.NewEncoder(ledger.EscapeWriter(w)) // a person may look at it with curl
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
+	if err := encode(ledger.EscapeWriter(w)); err != nil { // a person may look at it with curl
 		op.Log.Debug("the answer could not be sent", "path", r.URL.Path, "error", err)
 	}
 }

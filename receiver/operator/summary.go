@@ -1,6 +1,7 @@
 package operator
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"net/http"
@@ -11,14 +12,16 @@ import (
 	"tillhook/ledger"
 )
 
-// Summary is what came and went by day, how many payments and events there are, and what somebody should look at.
+// Summary is what came and went, how many payments and events there are, and what somebody should look at.
 type Summary struct {
 	Object    string                    `json:"object"`
 	Mode      string                    `json:"mode"`
 	Generated int64                     `json:"generated"`
-	Totals    []ledger.Total            `json:"totals"`
-	Payments  map[string]uint64         `json:"payments"` // by status
-	Events    map[ledger.Outcome]uint64 `json:"events"`   // by outcome
+	Totals    []ledger.Total            `json:"totals"`    // by day if days were asked for, else over all days
+	HasMore   bool                      `json:"has_more"`  // there are more totals
+	NextPage  ledger.OrNull             `json:"next_page"` // what the parameter page takes for them
+	Payments  map[string]uint64         `json:"payments"`  // by status
+	Events    map[ledger.Outcome]uint64 `json:"events"`    // by outcome
 	Health    SummaryHealth             `json:"health"`
 }
 
@@ -38,14 +41,17 @@ type Sentence struct {
 
 var verdicts = []string{"ok", "warn", "fail"}
 
+// maxTotals is how many totals a summary has at most: 1,000 lines are about 170 kB.
+const maxTotals = 1000
+
 func (op *Operator) summary(w http.ResponseWriter, r *http.Request) error {
 	q := parseQuery(r)
-	zone := q.zone()
-	from, to := q.time("from", zone), q.time("to", zone)
+	find := ledger.TotalsQuery{Zone: q.zone(), Page: q.text("page"), Limit: q.limit(maxTotals, maxTotals)}
+	find.From, find.To = q.between("from", "to", find.Zone)
 	if err := q.end(); err != nil {
 		return err
 	}
-	totals, err := op.totals(zone, from, to)
+	totals, err := op.Ledger.Totals(r.Context(), find)
 	var stats ledger.Stats
 	if err == nil {
 		stats, err = op.Ledger.Stats()
@@ -54,45 +60,14 @@ func (op *Operator) summary(w http.ResponseWriter, r *http.Request) error {
 		if op.Ledger.Health().Fault == nil {
 			return err
 		}
-		totals, stats = []ledger.Total{}, ledger.Stats{} // the health says why
+		totals, stats = ledger.Page[ledger.Total]{Data: []ledger.Total{}}, ledger.Stats{} // the health says why
 	}
 	op.write(w, r, http.StatusOK, Summary{
-		Object: "summary", Mode: ledger.ModeName(op.Ledger.Livemode()), Generated: time.Now().Unix(), Totals: totals,
-		Payments: stats.Payments, Events: stats.Outcomes, Health: op.health(stats),
+		Object: "summary", Mode: ledger.ModeName(op.Ledger.Livemode()), Generated: time.Now().Unix(),
+		Totals: totals.Data, HasMore: totals.Next != "", NextPage: ledger.OrNull(totals.Next),
+		Payments: stats.Payments, Events: stats.Outcomes, Health: op.health(r.Context(), stats),
 	})
 	return nil
-}
-
-// totals sums whole days of a zone: a day that is asked for in part is told as a whole. The days of UTC are kept, those of
-// another zone are summed from the entries.
-func (op *Operator) totals(zone *time.Location, from, to *int64) ([]ledger.Total, error) {
-	if zone == time.UTC {
-		return op.Ledger.Totals(day(from, false), day(to, true))
-	}
-	if from != nil {
-		begin, _ := ledger.DayOf(*from, zone)
-		from = &begin
-	}
-	if to != nil {
-		begin, next := ledger.DayOf(*to, zone)
-		if begin == *to {
-			next = begin
-		}
-		to = &next
-	}
-	return op.Ledger.TotalsIn(zone, from, to)
-}
-
-// day makes a bound of a time, in whole days of UTC; the zero one stands for no bound.
-func day(at *int64, end bool) time.Time {
-	if at == nil {
-		return time.Time{}
-	}
-	t := time.Unix(*at, 0).UTC()
-	if begin := t.Truncate(24 * time.Hour); end && t.After(begin) {
-		return begin.AddDate(0, 0, 1)
-	}
-	return t
 }
 
 // zone reads the time zone of days and times; UTC is the default.
@@ -113,13 +88,13 @@ func (q *query) time(name string, zone *time.Location) *int64 {
 	}
 	at, err := ledger.ParseTime(s, zone)
 	if err != nil {
-		q.fail("%s is no time: write 2026-11-23, 2026-11-23T08:00:00Z, or Unix seconds", name)
+		q.fail("%s %v", name, err)
 		return nil
 	}
 	return &at
 }
 
-func (op *Operator) health(stats ledger.Stats) SummaryHealth {
+func (op *Operator) health(ctx context.Context, stats ledger.Stats) SummaryHealth {
 	h := SummaryHealth{Status: verdicts[0]}
 	say := func(name string, bad bool, verdict, good, sentence, next string) {
 		s := Sentence{Name: name, Verdict: verdicts[0], Sentence: good}
@@ -150,7 +125,7 @@ func (op *Operator) health(stats ledger.Stats) SummaryHealth {
 	say("conflicts", len(flagged) > 0, "warn", "No payment contradicts itself.",
 		fmt.Sprintf("Payments whose figures need a look, by flag: %s.", strings.Join(flagged, ", ")),
 		"find them in tillhook payments and compare them with Stripe's Dashboard")
-	silent := op.silentPayments(stats)
+	silent := op.silentPayments(ctx, stats)
 	say("received_unknown", silent != "", "warn", "The events that arrive say what was received.", silent,
 		"have the endpoint sent the payment_intent.* and charge.* events too: tillhook endpoint update, or Stripe's Dashboard")
 	if op.Watch != nil {
@@ -193,12 +168,12 @@ const (
 
 // silentPayments says that invoices or Checkout Sessions arrive without the events that say what was
 // received; "" if that is not so.
-func (op *Operator) silentPayments(stats ledger.Stats) string {
+func (op *Operator) silentPayments(ctx context.Context, stats ledger.Stats) string {
 	if stats.LastSilent.Sub(stats.LastMoney) > silentWeek && time.Since(stats.LastSilent) < silentWeek {
 		return "Events of invoices or of Checkout arrive, and none of a PaymentIntent or a charge: they do not say what was received."
 	}
 	now := time.Now()
-	n, err := op.Ledger.UnknownReceived(now.Add(-silentWeek), now.Add(-silentTime))
+	n, err := op.Ledger.UnknownReceived(ctx, now.Add(-silentWeek), now.Add(-silentTime))
 	if err != nil || n == 0 { // an error is the finding of the storage
 		return ""
 	}

@@ -60,7 +60,7 @@ func (w *round) events(ctx context.Context, a *account) error {
 		from = latest(from, time.Unix(a.checkpoint, 0).Add(-back))
 	}
 	if w.request.Since == 0 && a.checkpoint == 0 && !a.misdated {
-		begin, err := w.beginning(a)
+		begin, err := w.beginning(ctx, a)
 		if err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -26,15 +27,15 @@ const (
 
 // beginning returns when the ledger first knew of an account that was never compared; 0 where that
 // is not known. For the key's own account that is when the ledger's first row came.
-func (w *round) beginning(a *account) (int64, error) {
+func (w *round) beginning(ctx context.Context, a *account) (int64, error) {
 	if !a.own() {
 		return a.seen, nil
 	}
-	page, _, err := w.Ledger.Events(ledger.EventQuery{Below: firstRow + 1, Limit: 1})
-	if err != nil || len(page) == 0 {
+	page, err := w.Ledger.Events(ctx, ledger.EventQuery{Below: firstRow + 1, Limit: 1})
+	if err != nil || len(page.Data) == 0 {
 		return 0, err
 	}
-	return int64(page[0].Received), nil
+	return int64(page.Data[0].Received), nil
 }
 
 // firstRow is the sequence of a ledger's first row.

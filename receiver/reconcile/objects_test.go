@@ -71,7 +71,8 @@ func TestDoubtfulPaymentsAreFetched(t *testing.T) {
 	if report.Fetched != 3 || s.events() != before+3 {
 		t.Errorf("it said %+v, and %d events were written", report, s.events()-before)
 	}
-	page, _, err := s.books.PaymentEvents("pi_stuck", ledger.EventQuery{Limit: 10})
+	list, err := s.books.PaymentEvents(t.Context(), "pi_stuck", ledger.EventQuery{Limit: 10})
+	page := list.Data
 	if err != nil || len(page) != 2 || page[0].Source != ledger.Fetch || !strings.HasPrefix(page[0].ID, "fetch_pi_stuck_") || page[0].Outcome != ledger.Applied {
 		t.Errorf("its events: %+v, %v", page[0], err)
 	}

@@ -484,15 +484,15 @@ func (w *round) recognise(ctx context.Context) error {
 	if w.known {
 		return nil
 	}
-	page, _, err := w.Ledger.Events(ledger.EventQuery{Limit: 50})
+	page, err := w.Ledger.Events(ctx, ledger.EventQuery{Limit: 50})
 	if err != nil {
 		return err
 	}
 	// Of an account that Stripe refuses no event is known, whatever key asks.
-	page = slices.DeleteFunc(page, func(e *ledger.EventRecord) bool {
+	latest := slices.DeleteFunc(page.Data, func(e *ledger.EventRecord) bool {
 		return slices.ContainsFunc(w.accounts, func(a *account) bool { return a.out() && a.ID == string(e.Account) })
 	})
-	some := Deliveries(page, w.API.Now())
+	some := Deliveries(latest, w.API.Now())
 	for _, e := range some {
 		if err := w.spend(ctx); err != nil {
 			return err

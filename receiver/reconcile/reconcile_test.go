@@ -130,11 +130,11 @@ func TestAnHourThatWasMissed(t *testing.T) {
 	if n := s.events(); n != missed {
 		t.Errorf("%d events are in the ledger, want %d; the round said %+v", n, missed, report)
 	}
-	page, _, err := s.books.Payments(ledger.PaymentQuery{Limit: 2 * missed})
-	if err != nil || len(page) != missed {
-		t.Fatalf("%d payments, %v", len(page), err)
+	page, err := s.books.Payments(t.Context(), ledger.PaymentQuery{Limit: 2 * missed})
+	if err != nil || len(page.Data) != missed {
+		t.Fatalf("%d payments, %v", len(page.Data), err)
 	}
-	for _, p := range page {
+	for _, p := range page.Data {
 		if p.Events != 1 || *p.AmountReceived != 4900 {
 			t.Errorf("booked as %+v", p)
 		}

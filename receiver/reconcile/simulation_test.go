@@ -110,11 +110,11 @@ func liveThrough(t *testing.T, rng *rand.Rand) {
 		}
 	}
 	recovered := 0
-	page, _, err := s.books.Events(ledger.EventQuery{Limit: made})
+	page, err := s.books.Events(t.Context(), ledger.EventQuery{Limit: made})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, e := range page {
+	for _, e := range page.Data {
 		if e.Source == ledger.Reconcile {
 			recovered++
 		}

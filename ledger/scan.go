@@ -1,0 +1,180 @@
+package ledger
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"fmt"
+	"time"
+)
+
+// A long read takes many short transactions, because bbolt cannot reuse a page that an open transaction
+// may still read, and must not take the processor and the disk from events. So it is cut into slices:
+// one slice runs at a time in the whole ledger, and while events arrive the next one waits for as long
+// as the last one took. However many searches and exports there are, they take at most half of one core.
+
+const (
+	// sliceTime bounds one transaction of a long read, as readBounds.slice does.
+	sliceTime = 20 * time.Millisecond
+	// idleTime after the last commit slices no longer wait.
+	idleTime = time.Second
+)
+
+// readBounds say how much one request and one transaction may read.
+type readBounds struct {
+	rows  int // that a request examines, whatever it asks for
+	bytes int // of the stored values of those: some payments have thousands of events
+	page  int // bytes of the stored values of what a page lists; their JSON is two to six times as long
+	slice int // rows of a transaction
+}
+
+// usualBounds: at 5 µs a row a request reads for a tenth of a second.
+var usualBounds = readBounds{rows: 20_000, bytes: 64 << 20, page: 1 << 20, slice: 1000}
+
+// slice runs one transaction of a long read when it is its turn. It returns the context's error if that ends before.
+// read must not run another slice.
+func (l *Ledger) slice(ctx context.Context, read func(tx *txn) error) error {
+	var notBefore time.Time
+	select {
+	case notBefore = <-l.turn:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { l.turn <- notBefore }()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if wait := time.Until(notBefore); wait > 0 && l.busy() {
+		timer := time.NewTimer(wait)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	began := time.Now()
+	err := l.view(read)
+	took := time.Since(began)
+	notBefore = began.Add(2 * took)
+	return err
+}
+
+// busy reports whether events arrive.
+func (l *Ledger) busy() bool {
+	return !l.readOnly && (len(l.queue) > 0 || time.Since(time.Unix(0, l.lastCommit.Load())) < idleTime)
+}
+
+// walkSlices visits the entries of a bucket from a key on and before another (nil: to the last one), in order, in
+// slices. It returns the context's error once that has ended.
+func (l *Ledger) walkSlices(ctx context.Context, bucket, next, end []byte, visit func(tx *txn, key, value []byte) error) error {
+	for next != nil {
+		err := l.slice(ctx, func(tx *txn) error {
+			began, n := time.Now(), 0
+			for key, stored := range tx.ascend(bucket, next) {
+				if end != nil && bytes.Compare(key, end) >= 0 {
+					break
+				}
+				if err := ctx.Err(); err != nil {
+					return err
+				}
+				if n++; n > l.bounds.slice || n > 1 && time.Since(began) > sliceTime {
+					next = bytes.Clone(key)
+					return nil
+				}
+				value, err := unseal(bucket, key, stored)
+				if err == nil {
+					err = visit(tx, key, value)
+				}
+				if err != nil {
+					return err
+				}
+			}
+			next = nil
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// A scan walks down a bucket: a search that shows the newest first.
+type scan struct {
+	bucket  []byte
+	reached []byte // every key from here on was visited; nil: none was
+	floor   []byte // keys below this one are not visited
+	rows    int    // how many may be visited; 0 for any number
+	bytes   int    // how much visit has read, counted by visit
+	bounded bool   // the scan ended because it has read as much as one may
+}
+
+// scanDown visits the keys of a bucket, the greatest first, in slices, until visit stops it, it reaches its floor or it
+// has read as much as it may. A key that visit stops at does not count as visited. The key belongs to the transaction.
+func (l *Ledger) scanDown(ctx context.Context, s *scan, visit func(tx *txn, key []byte) (stop bool, err error)) error {
+	visited := 0
+	step := func(tx *txn) (done bool, err error) {
+		began, n := time.Now(), 0
+		for key := range tx.descend(s.bucket, s.reached) {
+			if bytes.Compare(key, s.floor) < 0 {
+				return true, nil
+			}
+			if err := ctx.Err(); err != nil {
+				return true, err
+			}
+			if s.rows > 0 && (visited == s.rows || s.bytes >= l.bounds.bytes) {
+				s.bounded = true
+				return true, nil
+			}
+			if n++; n > l.bounds.slice || n > 1 && time.Since(began) > sliceTime {
+				return false, nil
+			}
+			visited++
+			if stop, err := visit(tx, key); stop || err != nil {
+				return true, err
+			}
+			s.reached = bytes.Clone(key)
+		}
+		return true, nil
+	}
+	for done := false; !done; {
+		err := l.slice(ctx, func(tx *txn) (err error) {
+			done, err = step(tx)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Page is a part of a list. Pages joined are the list: what is there all the while stands on exactly one of them.
+type Page[T any] struct {
+	Data []T
+	// Next is what the query's field Page takes for the page that follows; empty if the list ends here.
+	Next string
+	// ScannedTo is the time of the last row that a search examined before it had read as much as one request may; 0 if it
+	// did not get so far. What follows may be much, little or nothing.
+	ScannedTo OrNullTime
+}
+
+// Kinds of cursors. A cursor is a place in a list, whatever stands there.
+const (
+	paymentCursor = 'p'
+	eventCursor   = 'e'
+	totalCursor   = 't'
+)
+
+func encodeCursor(kind byte, key []byte) string {
+	return base64.RawURLEncoding.EncodeToString(append([]byte{kind}, key...))
+}
+
+func decodeCursor(kind byte, cursor string) (key []byte, err error) {
+	text, err := base64.RawURLEncoding.DecodeString(cursor)
+	if err != nil || len(text) < 9 || text[0] != kind || kind == eventCursor && len(text) != 9 {
+		return nil, fmt.Errorf("%w: page %.80q is not the next_page of this kind of list", ErrCursor, cursor)
+	}
+	return text[1:], nil
+}

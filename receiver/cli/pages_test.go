@@ -1,0 +1,97 @@
+package cli_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"tillhook/receiver/cli"
+)
+
+// answering is a receiver that answers every request for a list with what answer returns.
+func answering(t *testing.T, answer func(r *http.Request) (status int, body string)) (environ []string) {
+	t.Helper()
+	socket := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		status, body := answer(r)
+		w.WriteHeader(status)
+		_, _ = fmt.Fprint(w, body)
+	})}
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		_ = server.Serve(l)
+	}()
+	t.Cleanup(func() {
+		_ = server.Close()
+		<-served
+	})
+	return []string{"TILLHOOK_OPERATOR_SOCKET=" + socket}
+}
+
+// A command asks for page after page until it has as many rows as it should list, whatever the pages hold.
+func TestACommandFollowsPages(t *testing.T) {
+	var asked []string
+	environ := answering(t, func(r *http.Request) (int, string) {
+		q := r.URL.Query()
+		asked = append(asked, q.Get("page")+"/"+q.Get("limit")+"/"+q.Get("customer"))
+		switch q.Get("page") {
+		case "":
+			return 200, `{"object":"list","data":[],"has_more":true,"next_page":"A","scanned_to":1767225600}`
+		case "A":
+			return 200, `{"object":"list","data":[{"object":"payment","id":"pi_1"},{"object":"payment","id":"pi_2"}],"has_more":true,"next_page":"B","scanned_to":1767220000}`
+		case "B":
+			return 200, `{"object":"list","data":[{"object":"payment","id":"pi_3"}],"has_more":true,"next_page":"C","scanned_to":null}`
+		}
+		return 200, `{"object":"list","data":[],"has_more":false,"next_page":null,"scanned_to":null}`
+	})
+	for _, c := range []struct {
+		args                []string
+		asked, says, prints string
+	}{
+		{[]string{"payments", "--customer", "cus_1", "--limit", "3"}, "/3/cus_1 A/3/cus_1 B/1/cus_1", "There are more: tillhook payments --customer cus_1 --limit 3 --page C\n", "pi_3"},
+		{[]string{"payments", "--limit", "2"}, "/2/ A/2/", "There are more: tillhook payments --limit 2 --page B\n", "pi_2"},
+		{[]string{"payments", "--limit", "900"}, "/100/ A/100/ B/100/ C/100/", "", "pi_3"},
+		{[]string{"payments", "--page", "C"}, "C/20/", "No payments.\n", ""},
+		{[]string{"payments", "--page", "B", "--json", "--limit", "1"}, "B/1/", "", `{"object":"list","data":[{"object":"payment","id":"pi_3"}],"has_more":true,"next_page":"C","scanned_to":null}`},
+		{[]string{"payments", "--json"}, "/20/ A/20/ B/18/ C/17/", "", `{"object":"payment","id":"pi_3"}],"has_more":false,"next_page":null,"scanned_to":null}`},
+	} {
+		asked = nil
+		var out, errs bytes.Buffer
+		status := (&cli.Program{Environ: environ, Stdout: &out, Stderr: &errs}).Run(t.Context(), c.args)
+		if got := strings.Join(asked, " "); status != 0 || got != c.asked || errs.String() != c.says || !strings.Contains(out.String(), c.prints) {
+			t.Errorf("%v: status %d, it asked %s and said %q:\n%s", c.args, status, got, errs.String(), out.String())
+		}
+	}
+}
+
+// A search that is stopped shows what it has found, and says how to go on.
+func TestAStoppedSearchSaysHowToGoOn(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	environ := answering(t, func(r *http.Request) (int, string) {
+		if r.URL.Query().Get("page") != "" {
+			stop() // as Ctrl-C does
+			<-r.Context().Done()
+		}
+		return 200, `{"object":"list","data":[{"object":"payment","id":"pi_1"}],"has_more":true,"next_page":"A","scanned_to":1767225600}`
+	})
+	var out, errs bytes.Buffer
+	p := &cli.Program{Environ: environ, Stdout: &out, Stderr: &errs}
+	status := p.Run(ctx, []string{"payments", "--status", "canceled"})
+	if want := "Stopped: 1 found back to 2026-01-01 00:00:00 UTC. Go on with: tillhook payments --status canceled --page A\n"; status != 1 || errs.String() != want || !strings.Contains(out.String(), "pi_1") {
+		t.Errorf("status %d, it said %q:\n%s", status, errs.String(), out.String())
+	}
+	errs.Reset()
+	if status := p.Run(ctx, []string{"payments", "--page", "A"}); status != 1 || errs.String() != "tillhook: stopped before the first answer came\n" {
+		t.Errorf("stopped at once: status %d, it said %q", status, errs.String())
+	}
+}
