@@ -55,7 +55,8 @@ type Export struct {
 // NewExport prepares an export; [Export.Write] makes it. It returns [ErrAhead] for a sequence that the ledger has not reached.
 func (l *Ledger) NewExport(q ExportQuery) (*Export, error) {
 	q.Zone = cmp.Or(q.Zone, time.UTC)
-	x := &Export{l: l, query: q, now: l.durableSeq.Load(), lines: newLineFormat(&q)}
+	x := &Export{l: l, query: q, now: l.durableSeq.Load()}
+	x.lines = newLineFormat(&x.query)
 	x.Sequence = x.now
 	if q.AsOf != nil {
 		x.Sequence = *q.AsOf
