@@ -379,7 +379,8 @@ func TestADamagedTotalFailsAlone(t *testing.T) {
 	}
 }
 
-// A sum over all days that is damaged is computed anew from the days with the next event: it would fail every event.
+// A sum over all days that is damaged is computed anew from the days with the next event: it would
+// fail every event.
 func TestADamagedSumOverAllDaysIsComputedAnew(t *testing.T) {
 	dir := t.TempDir()
 	l, err := ledger.Open(ledger.Options{Dir: dir})

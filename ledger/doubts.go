@@ -81,7 +81,8 @@ func (l *Ledger) UnknownReceived(ctx context.Context, from, to time.Time) (n int
 	if l.counts.Load().unknown == 0 {
 		return 0, nil
 	}
-	newest := scan{bucket: bucketPaymentsTime, reached: timeKey(to.Unix(), ""), floor: timeKey(from.Unix(), ""), rows: scanSlice}
+	newest := scan{bucket: bucketPaymentsTime, rows: scanSlice, reached: timeKey(to.Unix(), ""),
+		floor: timeKey(from.Unix(), "")}
 	err = l.scanDown(ctx, &newest, func(tx *txn, key []byte) (stop bool, err error) {
 		s, err := readState(tx, string(key[8:]))
 		if err == nil && s != nil && s.silent() {

@@ -23,7 +23,8 @@ func BuiltInDictionary() []byte { return builtinText }
 // SmallGenerations has what is fresh settled after a few entries. It is called before Run.
 func (l *Ledger) SmallGenerations(entries int) { l.fresh.limit = entries }
 
-// BoundReads has a request examine so many rows and bytes, list so many bytes, and read so many rows in a transaction.
+// BoundReads has a request examine so many rows and bytes, list so many bytes, and read so many
+// rows in a transaction.
 func (l *Ledger) BoundReads(rows, bytes, page, slice int) {
 	l.bounds = readBounds{rows, bytes, page, slice}
 }

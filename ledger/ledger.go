@@ -80,7 +80,8 @@ var (
 	ErrGone = errors.New("the body is no longer kept")
 	// ErrOtherID: a body that is decoded again names another event than it did when it came.
 	ErrOtherID = errors.New("the body names another event")
-	// ErrCursor: a page was asked for after a row that does not exist, or by what is no cursor of the list.
+	// ErrCursor: a page was asked for after a row that does not exist, or by what is no cursor of
+	// the list.
 	ErrCursor = errors.New("no such place in the list")
 )
 

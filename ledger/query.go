@@ -42,9 +42,10 @@ func (q *PaymentQuery) matches(p *Payment) bool {
 		(q.Flag == "" || slices.Contains(p.Flags, q.Flag))
 }
 
-// Payments lists payments, newest first by (created, id). It examines at most 20,000 of them for one page, which may
-// therefore hold fewer than the limit, or none, although there are more; so may a page of very large payments. It returns
-// [ErrCursor] for a page after a payment that does not exist, and the context's error once that has ended.
+// Payments lists payments, newest first by (created, id). It examines at most 20,000 of them for
+// one page, which may therefore hold fewer than the limit, or none, although there are more; so may
+// a page of very large payments. It returns [ErrCursor] for a page after a payment that does not
+// exist, and the context's error once that has ended.
 func (l *Ledger) Payments(ctx context.Context, q PaymentQuery) (page Page[*Payment], err error) {
 	s := scan{bucket: bucketPaymentsTime, rows: l.bounds.rows}
 	if s.reached, err = l.beginPayments(q); err != nil {
@@ -212,7 +213,8 @@ type EventQuery struct {
 	Limit   int
 }
 
-// Events lists events, newest first by sequence. Like [Ledger.Payments] it examines at most 20,000 rows for one page.
+// Events lists events, newest first by sequence. Like [Ledger.Payments] it examines at most 20,000
+// rows for one page.
 func (l *Ledger) Events(ctx context.Context, q EventQuery) (Page[*EventRecord], error) {
 	s := scan{bucket: bucketEvents, rows: l.bounds.rows}
 	if q.Outcome == Quarantined {
@@ -234,7 +236,8 @@ func (l *Ledger) Events(ctx context.Context, q EventQuery) (Page[*EventRecord], 
 	return f.end(s.bounded, err)
 }
 
-// PaymentEvents lists the events a payment was folded from as [Ledger.Events] does. The id may be any seen for the payment.
+// PaymentEvents lists the events a payment was folded from as [Ledger.Events] does. The id may be
+// any seen for the payment.
 func (l *Ledger) PaymentEvents(ctx context.Context, id string, q EventQuery) (Page[*EventRecord], error) {
 	below, err := l.beginEvents(q)
 	if err != nil {

@@ -8,10 +8,11 @@ import (
 	"time"
 )
 
-// A long read takes many short transactions, because bbolt cannot reuse a page that an open transaction
-// may still read, and must not take the processor and the disk from events. So it is cut into slices:
-// one slice runs at a time in the whole ledger, and while events arrive the next one waits for as long
-// as the last one took. However many searches and exports there are, they take at most half of one core.
+// A long read takes many short transactions, because bbolt cannot reuse a page that an open
+// transaction may still read, and must not take the processor and the disk from events. So it is
+// cut into slices: one slice runs at a time in the whole ledger, and while events arrive the next
+// one waits for as long as the last one took. However many searches and exports there are, they
+// take at most half of one core.
 
 const (
 	// sliceTime bounds one transaction of a long read, as readBounds.slice does.
@@ -31,8 +32,8 @@ type readBounds struct {
 // usualBounds: at 5 µs a row a request reads for a tenth of a second.
 var usualBounds = readBounds{rows: 20_000, bytes: 64 << 20, page: 1 << 20, slice: 1000}
 
-// slice runs one transaction of a long read when it is its turn. It returns the context's error if that ends before.
-// read must not run another slice.
+// slice runs one transaction of a long read when it is its turn. It returns the context's error if
+// that ends before. read must not run another slice.
 func (l *Ledger) slice(ctx context.Context, read func(tx *txn) error) error {
 	var notBefore time.Time
 	select {
@@ -65,9 +66,10 @@ func (l *Ledger) busy() bool {
 	return !l.readOnly && (len(l.queue) > 0 || time.Since(time.Unix(0, l.lastCommit.Load())) < idleTime)
 }
 
-// walkSlices visits the entries of a bucket from a key on and before another (nil: to the last one), in order, in
-// slices. It returns the context's error once that has ended.
-func (l *Ledger) walkSlices(ctx context.Context, bucket, next, end []byte, visit func(tx *txn, key, value []byte) error) error {
+// walkSlices visits the entries of a bucket from a key on and before another (nil: to the last
+// one), in order, in slices. It returns the context's error once that has ended.
+func (l *Ledger) walkSlices(ctx context.Context, bucket, next, end []byte,
+	visit func(tx *txn, key, value []byte) error) error {
 	for next != nil {
 		err := l.slice(ctx, func(tx *txn) error {
 			began, n := time.Now(), 0
@@ -110,8 +112,9 @@ type scan struct {
 	bounded bool   // the scan ended because it has read as much as one may
 }
 
-// scanDown visits the keys of a bucket, the greatest first, in slices, until visit stops it, it reaches its floor or it
-// has read as much as it may. A key that visit stops at does not count as visited. The key belongs to the transaction.
+// scanDown visits the keys of a bucket, the greatest first, in slices, until visit stops it, it
+// reaches its floor or it has read as much as it may. A key that visit stops at does not count as
+// visited. The key belongs to the transaction.
 func (l *Ledger) scanDown(ctx context.Context, s *scan, visit func(tx *txn, key []byte) (stop bool, err error)) error {
 	visited := 0
 	step := func(tx *txn) (done bool, err error) {
@@ -150,13 +153,15 @@ func (l *Ledger) scanDown(ctx context.Context, s *scan, visit func(tx *txn, key 
 	return nil
 }
 
-// Page is a part of a list. Pages joined are the list: what is there all the while stands on exactly one of them.
+// Page is a part of a list. Pages joined are the list: what is there all the while stands on
+// exactly one of them.
 type Page[T any] struct {
 	Data []T
-	// Next is what the query's field Page takes for the page that follows; empty if the list ends here.
+	// Next is what the query's field Page takes for the page that follows; empty if the list ends
+	// here.
 	Next string
-	// ScannedTo is the time of the last row that a search examined before it had read as much as one request may; 0 if it
-	// did not get so far. What follows may be much, little or nothing.
+	// ScannedTo is the time of the last row that a search examined before it had read as much as
+	// one request may; 0 if it did not get so far. What follows may be much, little or nothing.
 	ScannedTo OrNullTime
 }
 

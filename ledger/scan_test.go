@@ -79,7 +79,8 @@ func (s *shop) sell() {
 	mustAppend(s.t, s.l, e)
 }
 
-// Pages joined are the whole list, for every filter and page size, while events arrive, and however early a page ends.
+// Pages joined are the whole list, for every filter and page size, while events arrive, and however
+// early a page ends.
 func TestPagesJoinedAreTheList(t *testing.T) {
 	s := &shop{t: t, l: ledgertest.Open(t, false), rng: rand.New(rand.NewPCG(1, 2))}
 	for range 300 {
@@ -183,7 +184,8 @@ func TestPagesOfAPaymentsEvents(t *testing.T) {
 	}
 }
 
-// rowsContext counts how often a search asks whether its caller is still there, and ends after some of those.
+// rowsContext counts how often a search asks whether its caller is still there, and ends after some
+// of those.
 type rowsContext struct {
 	context.Context
 	asked atomic.Int64
@@ -197,7 +199,8 @@ func (c *rowsContext) Err() error {
 	return nil
 }
 
-// A search examines as many rows as one request may and says how far it came. It ends with its caller.
+// A search examines as many rows as one request may and says how far it came. It ends with its
+// caller.
 func TestASearchIsBounded(t *testing.T) {
 	const n, bound = 500, 120
 	l := ledgertest.Open(t, false)
@@ -245,6 +248,10 @@ func TestASearchIsBounded(t *testing.T) {
 		if _, _, _, err := search(gone); !errors.Is(err, context.Canceled) {
 			t.Errorf("%s: a search without a caller ended with %v", name, err)
 		}
+	}
+	l.BoundReads(math.MaxInt, 1, math.MaxInt, 50)
+	if page, err := l.Payments(t.Context(), ledger.PaymentQuery{Customer: "cus_none", Limit: 10}); err != nil || page.ScannedTo != 1760000000+n-1 {
+		t.Errorf("a search that may read a byte came to %d, %v", page.ScannedTo, err)
 	}
 	// A page of large payments ends early, and holds one at least.
 	l.BoundReads(math.MaxInt, math.MaxInt, 1, 50)
@@ -340,7 +347,8 @@ func TestPagesOfTotals(t *testing.T) {
 	}
 }
 
-// One slice of a long read runs at a time, and while events arrive the next one waits for as long as the last one took.
+// One slice of a long read runs at a time, and while events arrive the next one waits for as long
+// as the last one took.
 func TestSlicesTakeTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, err := ledger.Open(ledger.Options{Dir: t.TempDir()})

@@ -25,7 +25,8 @@ type Moment struct {
 const (
 	// maxMoments is how many events a story has at most, the last ones.
 	maxMoments = 1000
-	// storyRows is how many events are read for it, those that came last: sentences say what an event changed.
+	// storyRows is how many events are read for it, those that came last: sentences say what an
+	// event changed.
 	storyRows = 4 * maxMoments
 )
 

@@ -34,8 +34,9 @@ const firstSecond, lastSecond = -62135596800, 253402300800
 // errTime is how a time can be written.
 var errTime = errors.New("not a time: write 2026-04-01, 2026-04-01T08:00:00Z, or Unix seconds")
 
-// ParseTime reads a time as people write it, and returns Unix seconds: a day (2026-04-01), which begins at its first
-// moment in the zone, an RFC 3339 time, or Unix seconds. Each is of a year from 1 to 9999.
+// ParseTime reads a time as people write it, and returns Unix seconds: a day (2026-04-01), which
+// begins at its first moment in the zone, an RFC 3339 time, or Unix seconds. Each is of a year from
+// 1 to 9999.
 func ParseTime(s string, zone *time.Location) (int64, error) {
 	if n, err := strconv.ParseInt(s, 10, 64); err == nil {
 		if n < firstSecond || n >= lastSecond {

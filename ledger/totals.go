@@ -15,9 +15,9 @@ import (
 	"tillhook/ledger/fold"
 )
 
-// Totals are kept by day, currency and account in the transaction that moves them, and by currency and account over all
-// days, so that no request sums up days. A line that comes to nothing is removed: the totals are a function of the set
-// of events, like everything folded.
+// Totals are kept by day, currency and account in the transaction that moves them, and by currency
+// and account over all days, so that no request sums up days. A line that comes to nothing is
+// removed: the totals are a function of the set of events, like everything folded.
 
 const secondsADay = 24 * 60 * 60
 
@@ -69,7 +69,8 @@ func totalKey(at int64, currency, account string) []byte {
 // maxDay is the number of the last day that counts.
 const maxDay = math.MaxInt64 / secondsADay
 
-// allDays stands in a key for the sum over all days. No day has this number: days are counted from seconds.
+// allDays stands in a key for the sum over all days. No day has this number: days are counted from
+// seconds.
 const allDays = math.MinInt64
 
 // allDaysKey returns the key of a total over all days.
@@ -170,8 +171,9 @@ func (b *booking) total(key string) (total amounts, err error) {
 	return total, err
 }
 
-// sumOfDays computes a total over all days from those of the days. What the transaction has still to write does not
-// change it: a total over all days is among what moved, unless what moved comes to nothing.
+// sumOfDays computes a total over all days from those of the days. What the transaction has still
+// to write does not change it: a total over all days is among what moved, unless what moved comes
+// to nothing.
 func sumOfDays(tx *txn, allDays []byte) (sum amounts, err error) {
 	for key, stored := range tx.ascend(bucketTotals, firstDay) {
 		if len(key) < 8 || !bytes.Equal(key[8:], allDays[8:]) {
@@ -215,7 +217,8 @@ func (b *booking) writeTotals() error {
 	return nil
 }
 
-// Total is the money of one day, or of all days, in one currency and one account, in the currency's minor unit.
+// Total is the money of one day, or of all days, in one currency and one account, in the currency's
+// minor unit.
 type Total struct {
 	Day        OrNull `json:"day"` // 2026-11-23; null for the sum over all days
 	Currency   OrNull `json:"currency"`
@@ -229,8 +232,9 @@ type Total struct {
 
 // TotalsQuery chooses totals.
 type TotalsQuery struct {
-	// From and To choose days: those that the time From lies in or that come later, and that begin before To, in Unix
-	// seconds. A nil bound is none. Without both there are no days: each line is the sum over all of them.
+	// From and To choose days: those that the time From lies in or that come later, and that begin
+	// before To, in Unix seconds. A nil bound is none. Without both there are no days: each line is
+	// the sum over all of them.
 	From, To *int64
 	Zone     *time.Location // in which days begin and end; nil for UTC
 	Page     string         // the Next of the page before
@@ -246,8 +250,9 @@ var ErrTooManyDays = errors.New("too many days")
 // errEnough ends a walk.
 var errEnough = errors.New("enough was read")
 
-// Totals lists totals by day, the oldest first, then by currency and account. The days of UTC are kept. Those of another
-// zone are summed from every entry of those days, and [ErrTooManyDays] is returned if there are more than [MaxDays].
+// Totals lists totals by day, the oldest first, then by currency and account. The days of UTC are
+// kept. Those of another zone are summed from every entry of those days, and [ErrTooManyDays] is
+// returned if there are more than [MaxDays].
 func (l *Ledger) Totals(ctx context.Context, q TotalsQuery) (page Page[Total], err error) {
 	all := q.From == nil && q.To == nil
 	var after []byte
@@ -255,7 +260,8 @@ func (l *Ledger) Totals(ctx context.Context, q TotalsQuery) (page Page[Total], e
 		if after, err = decodeCursor(totalCursor, q.Page); err != nil {
 			return page, err
 		}
-		if day, _, _, err := readTotalKey(after); err != nil || all != (day == allDays) || !all && max(day, -day) > maxDay {
+		day, _, _, err := readTotalKey(after)
+		if err != nil || all != (day == allDays) || !all && max(day, -day) > maxDay {
 			return page, fmt.Errorf("%w: page %.80q is not the next_page of these totals", ErrCursor, q.Page)
 		}
 	}
@@ -276,7 +282,8 @@ func (l *Ledger) Totals(ctx context.Context, q TotalsQuery) (page Page[Total], e
 	return l.keptTotals(ctx, first, end, after, q.Limit)
 }
 
-// keptTotals lists the totals that are kept from one key on and before another, behind the key after.
+// keptTotals lists the totals that are kept from one key on and before another, behind the key
+// after.
 func (l *Ledger) keptTotals(ctx context.Context, first, end, after []byte, limit int) (page Page[Total], err error) {
 	if after != nil && bytes.Compare(after, first) >= 0 {
 		first = append(after, 0) // the next key there can be
@@ -298,7 +305,8 @@ func (l *Ledger) keptTotals(ctx context.Context, first, end, after []byte, limit
 	return page, nil
 }
 
-// totalsIn sums the days of a zone, behind the line whose key is after. It reads no more days than the page has.
+// totalsIn sums the days of a zone, behind the line whose key is after. It reads no more days than
+// the page has.
 func (l *Ledger) totalsIn(ctx context.Context, q TotalsQuery, after []byte) (page Page[Total], err error) {
 	page.Data = []Total{}
 	from, to, err := l.daysOf(q)
@@ -321,7 +329,7 @@ func (l *Ledger) totalsIn(ctx context.Context, q TotalsQuery, after []byte) (pag
 			return cmp.Or(cmp.Compare(a.currency, b.currency), cmp.Compare(a.account, b.account))
 		}) {
 			stored := totalKey(day*secondsADay, key.currency, key.account)
-			if sums[key] == (amounts{}) || after != nil && bytes.Compare(stored, after) <= 0 { // as the kept totals have it
+			if sums[key] == (amounts{}) || after != nil && bytes.Compare(stored, after) <= 0 { // as with kept totals
 				continue
 			}
 			if len(page.Data) == q.Limit {
@@ -357,7 +365,8 @@ func (l *Ledger) totalsIn(ctx context.Context, q TotalsQuery, after []byte) (pag
 	return page, nil
 }
 
-// daysOf returns the first second of the first day that is asked for and of the day after the last one.
+// daysOf returns the first second of the first day that is asked for and of the day after the last
+// one.
 func (l *Ledger) daysOf(q TotalsQuery) (from, to int64, err error) {
 	first, last, err := l.entryTimes(q.From, q.To)
 	bounded := q.From != nil && q.To != nil
@@ -373,8 +382,8 @@ func (l *Ledger) daysOf(q TotalsQuery) (from, to int64, err error) {
 	from, _ = DayOf(first, q.Zone)
 	_, to = DayOf(last, q.Zone)
 	if last-first > MaxDays*secondsADay+secondsADay || to-from > MaxDays*secondsADay+secondsADay/2 || last-first < 0 {
-		return 0, 0, fmt.Errorf("%w: in another time zone than UTC at most %d are summed at once; set from and to so that there are no more between them",
-			ErrTooManyDays, MaxDays)
+		return 0, 0, fmt.Errorf("%w: in another time zone than UTC at most %d are summed at once; "+
+			"set from and to so that there are no more between them", ErrTooManyDays, MaxDays)
 	}
 	return from, to, nil
 }

@@ -46,7 +46,8 @@ func TestNothingReliesOnTheOrderOfEvaluation(t *testing.T) {
 	}
 }
 
-// unordered returns the places of operands that a call beside them changes. Within a function it goes by names.
+// unordered returns the places of operands that a call beside them changes. Within a function it
+// goes by names.
 func unordered(file *ast.File) (found []token.Pos) {
 	for _, function := range file.Decls {
 		closures := map[string]*ast.FuncLit{} // by the variable that holds them

@@ -25,7 +25,10 @@ func (p *Program) eventsCommand() *cobra.Command {
 		Use:   "events",
 		Short: "List events, or show one",
 		Long: `List the events that were received, newest first, those in quarantine included. An event that left quarantine is listed twice:
-as it lay there, and as it was booked.`,
+as it lay there, and as it was booked.
+
+There is no index of types and outcomes but quarantined: a search that finds little reads through the ledger, about
+100,000 events a second. Ctrl-C stops it and shows what it has found.`,
 		Example: `  tillhook events --follow
   tillhook events --outcome quarantined
   tillhook events show evt_3wBTwEKvHadernBlBPBleRA0 --body

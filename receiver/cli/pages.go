@@ -17,7 +17,8 @@ import (
 	"tillhook/receiver/operator"
 )
 
-// maxListed is how many rows a command lists at most. The tables that tillhook export writes have no such limit.
+// maxListed is how many rows a command lists at most. The tables that tillhook export writes have
+// no such limit.
 const maxListed = 10_000
 
 // perRequest is how many rows the API lists at most in one answer.
@@ -51,9 +52,10 @@ func (f *page) params() (url.Values, error) {
 	return v, nil
 }
 
-// list asks for pages until it has as many rows as are asked for, lets show print them, and says how to go on. A search
-// that is stopped prints what it has found.
-func (p *Program) list(c *cobra.Command, f *page, path string, params url.Values, show func(answer []byte) error) error {
+// list asks for pages until it has as many rows as are asked for, lets show print them, and says
+// how to go on. A search that is stopped prints what it has found.
+func (p *Program) list(c *cobra.Command, f *page, path string, params url.Values,
+	show func(answer []byte) error) error {
 	var list operator.List[json.RawMessage]
 	var stopped bool
 	err := p.ask(c, func(ctx context.Context, client *operator.Client) (answer []byte, err error) {
@@ -83,9 +85,10 @@ func (p *Program) list(c *cobra.Command, f *page, path string, params url.Values
 	return nil
 }
 
-// follow asks for page after page. On a terminal it shows how far it has come. It reports whether ctx ended
-// before it was done, if by then there was an answer.
-func (p *Program) follow(ctx context.Context, client *operator.Client, path string, params url.Values, limit int) (list operator.List[json.RawMessage], stopped bool, err error) {
+// follow asks for page after page. On a terminal it shows how far it has come. It reports whether
+// ctx ended before it was done, if by then there was an answer.
+func (p *Program) follow(ctx context.Context, client *operator.Client, path string, params url.Values,
+	limit int) (list operator.List[json.RawMessage], stopped bool, err error) {
 	shown := false
 	defer func() {
 		if shown {
@@ -120,7 +123,8 @@ func (p *Program) follow(ctx context.Context, client *operator.Client, path stri
 		params.Set("page", string(list.NextPage))
 		if list.ScannedTo != 0 && isTerminal(p.raw.stderr) {
 			shown = true
-			fmt.Fprintf(p.raw.stderr, "\r\x1b[KSearching: %d found back to %s UTC (Ctrl-C stops)", len(list.Data), moment(list.ScannedTo))
+			fmt.Fprintf(p.raw.stderr, "\r\x1b[KSearching: %d found back to %s UTC (Ctrl-C stops)",
+				len(list.Data), moment(list.ScannedTo))
 		}
 	}
 }
@@ -131,7 +135,8 @@ const (
 	tryPeriod = 2 * time.Second
 )
 
-func patiently(ctx context.Context, client *operator.Client, path string, params url.Values) (answer []byte, err error) {
+func patiently(ctx context.Context, client *operator.Client, path string,
+	params url.Values) (answer []byte, err error) {
 	for n := 1; ; n++ {
 		answer, err = client.Get(ctx, path, params)
 		var refused *operator.Error

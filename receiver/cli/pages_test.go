@@ -38,7 +38,8 @@ func answering(t *testing.T, answer func(r *http.Request) (status int, body stri
 	return []string{"TILLHOOK_OPERATOR_SOCKET=" + socket}
 }
 
-// A command asks for page after page until it has as many rows as it should list, whatever the pages hold.
+// A command asks for page after page until it has as many rows as it should list, whatever the
+// pages hold.
 func TestACommandFollowsPages(t *testing.T) {
 	var asked []string
 	environ := answering(t, func(r *http.Request) (int, string) {

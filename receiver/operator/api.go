@@ -26,8 +26,8 @@ type List[T any] struct {
 
 // ListEnd says what follows a page.
 type ListEnd struct {
-	// HasMore says that there may be more. A search ends early when it has examined as many rows as one
-	// request may: then a page can be empty, and there can still be more.
+	// HasMore says that there may be more. A search ends early when it has examined as many rows as
+	// one request may: then a page can be empty, and there can still be more.
 	HasMore bool `json:"has_more"`
 	// NextPage is what the parameter page takes for the next page; empty at the end, and in lists
 	// that have one page.
@@ -40,8 +40,8 @@ func endOf[T any](page ledger.Page[T]) ListEnd {
 	return ListEnd{page.Next != "", ledger.OrNull(page.Next), page.ScannedTo}
 }
 
-// writeList answers with a list. It encodes one element at a time, because a hundred payments with much
-// metadata take many megabytes.
+// writeList answers with a list. It encodes one element at a time, because a hundred payments with
+// much metadata take many megabytes.
 func writeList[T any](op *Operator, w http.ResponseWriter, r *http.Request, data []T, end ListEnd) {
 	op.answer(w, r, http.StatusOK, func(w io.Writer) error {
 		if _, err := io.WriteString(w, `{"object":"list","data":[`); err != nil {
@@ -222,7 +222,8 @@ func (op *Operator) events(w http.ResponseWriter, r *http.Request) error {
 	return op.listEvents(w, r, op.Ledger.Events)
 }
 
-func (op *Operator) listEvents(w http.ResponseWriter, r *http.Request, list func(context.Context, ledger.EventQuery) (ledger.Page[*ledger.EventRecord], error)) error {
+func (op *Operator) listEvents(w http.ResponseWriter, r *http.Request,
+	list func(context.Context, ledger.EventQuery) (ledger.Page[*ledger.EventRecord], error)) error {
 	q := parseQuery(r)
 	find := ledger.EventQuery{Type: q.text("type"), Outcome: ledger.Outcome(q.text("outcome")), Limit: q.limit(defaultLimit, maxLimit)}
 	find.After, find.Page = q.place()

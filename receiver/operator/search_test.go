@@ -197,7 +197,8 @@ func (d *dropped) Header() http.Header         { return d.header }
 func (d *dropped) WriteHeader(int)             {}
 func (d *dropped) Write(b []byte) (int, error) { return len(b), nil }
 
-// BenchmarkIntakeBesideSearches appends events alone and beside searches of which many are abandoned, in turn.
+// BenchmarkIntakeBesideSearches appends events alone and beside searches of which many are
+// abandoned, in turn.
 func BenchmarkIntakeBesideSearches(b *testing.B) {
 	const payments, searching, abandoned = 100_000, 8, 60
 	l := ledgertest.Open(b, false)

@@ -12,7 +12,8 @@ import (
 	"tillhook/ledger"
 )
 
-// Summary is what came and went, how many payments and events there are, and what somebody should look at.
+// Summary is what came and went, how many payments and events there are, and what somebody should
+// look at.
 type Summary struct {
 	Object    string                    `json:"object"`
 	Mode      string                    `json:"mode"`
