@@ -100,11 +100,11 @@ func (c *counted) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// unhurried lifts the bounds in time that the door sets for short answers. In one process there are none.
+// unhurried lifts the bound in time that the server sets for reading a request, which would end one that takes long to
+// answer. That of writing begins anew when the answer is ready. In one process there are none.
 func unhurried(w http.ResponseWriter) {
 	c := http.NewResponseController(w)
 	_ = c.SetReadDeadline(time.Time{})
-	_ = c.SetWriteDeadline(time.Time{})
 }
 
 func sendFile(stopping context.Context, w http.ResponseWriter, f *os.File, kind string) error {

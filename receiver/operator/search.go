@@ -15,6 +15,9 @@ const placeTime = 2 * time.Second
 
 // enter takes one of few places, or says that all are taken.
 func enter(ctx context.Context, places chan struct{}, taken string) (leave func(), err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	waiting, cancel := context.WithTimeout(ctx, placeTime)
 	defer cancel()
 	select {
