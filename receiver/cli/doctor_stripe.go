@@ -39,8 +39,9 @@ func (d *doctor) lookAtStripe(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, stripeTime)
 	defer cancel()
 	var all []stripe.Endpoint
+	var skipped []error
 	err := inTime(ctx, func(ctx context.Context) (err error) {
-		all, err = d.api.Endpoints(ctx)
+		all, skipped, err = d.api.Endpoints(ctx)
 		return err
 	})
 	var refused *stripe.APIError
@@ -54,8 +55,11 @@ func (d *doctor) lookAtStripe(ctx context.Context) {
 	} else {
 		d.ok("api", "Stripe accepts the key.")
 	}
-	if clock, ok := d.api.Clock(); ok {
-		d.found(reconcile.Clock(clock.Skew))
+	for _, err := range skipped {
+		d.unknown(reconcile.EndpointFound, "look at the endpoints in the Dashboard (Workbench, Webhooks)", "Of the endpoints one could not be judged: %v.", err)
+	}
+	if skew, ok := d.api.Skew(); ok {
+		d.found(reconcile.Clock(skew))
 	} else {
 		d.unknown("clock", "see whether it is set: timedatectl status", "This machine's clock could not be compared with Stripe's.")
 	}
@@ -78,7 +82,7 @@ func (d *doctor) lookAtStripe(ctx context.Context) {
 func (d *doctor) permissions(ctx context.Context) {
 	c := d.config
 	var lacking []string
-	now := d.api.Now().Unix()
+	now := d.api.Clocks().Corrected().Unix()
 	_, eventsErr := d.api.Events(ctx, stripe.Account{}, c.Livemode, stripe.Types[:1], now-1, now, "")
 	_, intentErr := d.api.Fetch(ctx, stripe.Account{}, c.Livemode, "pi_tillhookdoctor")
 	tries := []error{eventsErr, intentErr}
@@ -126,7 +130,7 @@ func (d *doctor) acquaintance(ctx context.Context, connected bool) {
 	if !connected {
 		list.Data = slices.DeleteFunc(list.Data, func(e *ledger.EventRecord) bool { return e.Account != "" })
 	}
-	some := reconcile.Deliveries(list.Data, d.api.Now())
+	some := reconcile.Deliveries(list.Data, d.api.Clocks().Corrected())
 	known := false
 	for _, e := range some {
 		if err == nil && !known {
@@ -149,7 +153,7 @@ func (d *doctor) connected(ctx context.Context) bool {
 	accounts := d.knownAccounts(ctx)
 	var names []string
 	for _, a := range accounts {
-		now := d.api.Now().Unix()
+		now := d.api.Clocks().Corrected().Unix()
 		_, err := d.api.Events(ctx, a, d.config.Livemode, nil, now-1, now, "")
 		var refused *stripe.APIError
 		switch {
@@ -194,10 +198,13 @@ func (d *doctor) knownAccounts(ctx context.Context) (list []stripe.Account) {
 }
 
 func (d *doctor) payload(ctx context.Context, address string) {
-	list, err := d.api.Destinations(ctx)
+	list, skipped, err := d.api.Destinations(ctx)
 	if err != nil {
 		d.unknown(reconcile.EndpointPayload, "give the restricted key the permission Event Destinations: Read, or look in the Dashboard (Workbench, Webhooks)", "Whether the endpoint is sent whole or thin events could not be found out: %v.", err)
 		return
+	}
+	for _, err := range skipped {
+		d.unknown(reconcile.EndpointPayload, "look at the endpoints in the Dashboard (Workbench, Webhooks)", "Of the endpoints one could not be judged: %v.", err)
 	}
 	d.found(reconcile.Payload(list, address))
 }

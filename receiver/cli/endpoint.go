@@ -94,7 +94,11 @@ func (e *endpoints) open(ctx context.Context) error {
 	e.api = stripe.NewAPI(e.account.Key, e.account.APIBase, e.Version)
 	e.api.Backoff = 200 * time.Millisecond // somebody waits
 	return explainKey(inTime(ctx, func(ctx context.Context) (err error) {
-		e.all, err = e.api.Endpoints(ctx)
+		var skipped []error
+		e.all, skipped, err = e.api.Endpoints(ctx)
+		for _, err := range skipped {
+			fmt.Fprintln(e.Stderr, "tillhook:", err)
+		}
 		return err
 	}))
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"tillhook/receiver/stripe"
@@ -56,6 +57,7 @@ type account struct {
 	reason     int64 // of the last refusal; 0 where Stripe gives none of those above
 
 	misdated bool // the ledger's checkpoint was of the future
+	undated  bool // it was compared, and how far is not kept: see datable
 	answered bool // the comparison under way, or the last one, had an answer from Stripe
 
 	kept map[string]int64 // what the ledger holds of these, by name
@@ -98,7 +100,8 @@ func (r *Reconciler) readAccounts() ([]*account, error) {
 	for _, a := range connected {
 		list = append(list, &account{Account: stripe.Account(a)})
 	}
-	ours := time.Now().Unix()
+	clocks := r.API.Clocks()
+	ours, future := clocks.Corrected().Unix(), clocks.Later().Unix()
 	for _, a := range list {
 		a.kept = map[string]int64{}
 		for name, value := range a.fields() {
@@ -106,13 +109,21 @@ func (r *Reconciler) readAccounts() ([]*account, error) {
 				return nil, err
 			}
 			a.kept[name] = *value
-			if *value > ours {
+			if *value > future {
 				*value = 0
 				a.misdated = a.misdated || value == &a.checkpoint
+				// In the ledger it stays until there is another: a clock that is behind must not cost what a
+				// right one has left. A refusal of the future has to go, because an account that is read leaves none.
+				if !clocks.Agree() || !strings.HasPrefix(name, "refused-") {
+					a.kept[name] = 0
+				}
 			}
 		}
 		if a.seen == 0 {
-			a.seen = ours
+			first := a.kept["reconciled-seen/"+a.ID] == 0
+			if a.seen = ours; !first {
+				a.kept["reconciled-seen/"+a.ID] = ours
+			}
 		}
 	}
 	slices.SortStableFunc(list[1:], func(a, b *account) int { return cmp.Compare(a.checkpoint, b.checkpoint) })
@@ -178,11 +189,11 @@ func (w *round) connected(ctx context.Context, list []*account) error {
 				}
 			}
 			failures = 0
-			a.fail(refused, w.answeredAt)
+			a.fail(refused, w.answeredAt, w.corrected().Unix())
 			w.note(a)
 			w.problem("refused/"+a.ID, "account %s is left out: %v", a, err)
 		default:
-			a.fail(nil, w.answeredAt)
+			a.fail(nil, w.answeredAt, w.corrected().Unix())
 			w.note(a)
 			w.problem("unread/"+a.ID, "account %s could not be read, and is asked again later: %v", a, err)
 			errs = append(errs, &accountError{a.ID, err})
@@ -202,7 +213,7 @@ func (w *round) turns(list []*account) []*account {
 	if every == 0 {
 		return queue
 	}
-	now, ours, spare := w.now(), time.Now(), w.spare()
+	now, ours, spare := w.now(), w.corrected(), w.spare()
 	queue = slices.DeleteFunc(queue, func(a *account) bool { return !a.due(now, ours, every, spare) })
 	refusedAll := len(list) > 0 && !slices.ContainsFunc(list, func(a *account) bool { return !a.out() })
 	if first := w.probe(list, every); refusedAll && len(queue) == 0 && first != nil {
@@ -215,7 +226,7 @@ func (w *round) turns(list []*account) []*account {
 // refused all connected accounts, the others are due at once, and count as refused from now on:
 // answer returns those that are not in the queue.
 func (w *round) answer(a *account, list, queue []*account) (more []*account) {
-	before, now := w.answeredAt, time.Now().Unix()
+	before, now := w.answeredAt, w.corrected().Unix()
 	w.answeredAt = now
 	for _, other := range list { // an answer in the same second as a refusal comes after it
 		if other.refused-now < maxDrift {
@@ -243,12 +254,12 @@ func (w *round) answer(a *account, list, queue []*account) (more []*account) {
 // keyValid asks for the key's own account, and returns an error if the key is not accepted.
 func (w *round) keyValid(ctx context.Context) error {
 	w.unshared(false)
-	if err := w.spend(ctx); err != nil {
-		return err
-	}
 	now := w.now().Unix()
 	_, err := w.API.Events(ctx, stripe.Account{}, w.Livemode, nil, now-1, now, "")
 	var refused *stripe.APIError
+	if spent := (*spendError)(nil); errors.As(err, &spent) {
+		return spent
+	}
 	if err != nil && (ctx.Err() != nil || errors.As(err, &refused) && refused.Refused()) {
 		return &ownError{err}
 	}
@@ -263,7 +274,7 @@ func (w *round) probe(list []*account, every time.Duration) *account {
 		return nil
 	}
 	byAsked := func(a, b *account) int { return cmp.Compare(a.asked, b.asked) }
-	if last := slices.MaxFunc(list, byAsked); time.Since(time.Unix(last.asked, 0)) < quietEvery-every/2 {
+	if last := slices.MaxFunc(list, byAsked); w.corrected().Sub(time.Unix(last.asked, 0)) < quietEvery-every/2 {
 		return nil
 	}
 	return slices.MinFunc(list, byAsked)
@@ -272,8 +283,7 @@ func (w *round) probe(list []*account, every time.Duration) *account {
 // fail remembers that a call for the account failed: Stripe refused it or, where refused is nil, it
 // failed otherwise. answered is when Stripe last answered for a connected account: a failure in the
 // same second comes after it.
-func (a *account) fail(refused *stripe.APIError, answered int64) {
-	now := time.Now().Unix()
+func (a *account) fail(refused *stripe.APIError, answered, now int64) {
 	a.asked = now
 	if a.refused == 0 {
 		a.refused = now
@@ -327,6 +337,8 @@ func takeCensus(list []*account, answered int64, now, ours time.Time) (c census)
 		switch {
 		case a.out():
 			out = append(out, a)
+		case a.undated && a.refused == 0:
+			c.compared++
 		case a.refused != 0 || now.Sub(time.Unix(a.checkpoint, 0)) > staleAfter+unsettled:
 			c.waiting++
 		default:

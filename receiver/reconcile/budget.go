@@ -41,10 +41,14 @@ var (
 
 const secondsADay = 24 * 60 * 60
 
-func today() int64 { return time.Now().Unix() / secondsADay }
+// today is the day in UTC, counted from 1970.
+func (r *Reconciler) today() int64 { return r.corrected().Unix() / secondsADay }
 
 // midnight is when the next day's calls begin.
-func midnight() time.Time { return time.Unix((today()+1)*secondsADay, 0).UTC() }
+func (r *Reconciler) midnight() time.Time { return time.Unix((r.today()+1)*secondsADay, 0).UTC() }
+
+// untilMidnight is at most a day, however wrong the clock is.
+func (r *Reconciler) untilMidnight() time.Duration { return r.midnight().Sub(r.corrected()) }
 
 func (r *Reconciler) loadBudget() (err error) {
 	if r.spent.day, err = r.Ledger.Mark(budgetDay); err == nil {
@@ -91,13 +95,19 @@ func (w *round) beyond(connected bool) {
 func (r *Reconciler) exhausted() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.used.day == today() && r.used.calls >= r.available(false)
+	return r.used.day == r.today() && r.used.calls >= r.available(false)
 }
 
 func (r *Reconciler) spentToday() int64 {
-	if day := today(); r.spent.day != day {
-		r.spent = budget{day: day}
-		r.kept = 0
+	switch day := r.today(); {
+	case day > r.spent.day:
+		r.left, r.spent, r.kept = r.spent, budget{day: day}, 0
+	case day < r.spent.day: // the clock was ahead: going back does not renew the calls
+		calls := r.spent.calls
+		if r.left.day == day {
+			calls += r.left.calls
+		}
+		r.left, r.spent, r.kept = budget{}, budget{day, calls}, 0
 	}
 	return r.spent.calls
 }
@@ -105,21 +115,26 @@ func (r *Reconciler) spentToday() int64 {
 // spare reports whether fewer calls were made today than half of an even pace through the day's
 // calls allows.
 func (r *Reconciler) spare() bool {
-	elapsed := time.Now().Unix() % secondsADay
+	elapsed := r.corrected().Unix() % secondsADay
 	return r.spentToday()*2*secondsADay < int64(r.Calls)*elapsed
 }
 
-// spend takes one call from the budget.
+// spendError is why a call was not made, in contrast to one that failed.
+type spendError struct{ error }
+
+func (e *spendError) Unwrap() error { return e.error }
+
+// spend takes one call from the budget, before it is made.
 func (w *round) spend(ctx context.Context) error {
 	switch spent := w.spentToday(); {
 	case spent >= w.most:
-		return fmt.Errorf("%w (%d of %d); the rest follows after midnight UTC", errBudget, spent, w.Calls)
+		return &spendError{fmt.Errorf("%w (%d of %d); the rest follows after midnight UTC", errBudget, spent, w.Calls)}
 	case spent >= w.until:
-		return errShare
+		return &spendError{errShare}
 	}
 	if w.spent.calls >= w.kept {
 		if err := w.keep(ctx, keptAhead); err != nil {
-			return err
+			return &spendError{err}
 		}
 	}
 	w.spent.calls++

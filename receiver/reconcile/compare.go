@@ -42,41 +42,44 @@ func (w *round) ownBetween(ctx context.Context, other *account) error {
 
 // events compares the events of one account.
 func (w *round) events(ctx context.Context, a *account) error {
-	now := w.now()
-	if a.checkpoint > now.Unix() {
-		a.checkpoint = 0 // a wrong clock has left it
+	clocks := w.API.Clocks()
+	now, sure := clocks.Believed()
+	keeps := datable(clocks, a.checkpoint)
+	w.undated = w.undated || !keeps
+	checkpoint := a.checkpoint
+	if checkpoint > now.Unix() || !sure {
+		checkpoint = 0 // a wrong clock has left it
 		a.misdated = true
 	}
 	a.answered = false
 	from := now.Add(-reach)
 	if w.request.Since > 0 {
 		from = now.Add(-min(w.request.Since, reach))
-	} else if a.checkpoint != 0 {
+	} else if checkpoint != 0 {
 		back := overlap
 		if now.Unix()-a.daily >= secondsADay || a.daily > now.Unix() {
 			back = dailyOverlap
 		}
-		w.findGap(a, a.checkpoint, from)
-		from = latest(from, time.Unix(a.checkpoint, 0).Add(-back))
+		w.findGap(a, checkpoint, clocks)
+		from = latest(from, time.Unix(checkpoint, 0).Add(-back))
 	}
-	if w.request.Since == 0 && a.checkpoint == 0 && !a.misdated {
+	if w.request.Since == 0 && checkpoint == 0 && !a.misdated {
 		begin, err := w.beginning(ctx, a)
 		if err != nil {
 			return err
 		}
 		if begin != 0 {
-			w.findGap(a, begin, from)
+			w.findGap(a, begin, clocks)
 		}
 	}
-	// Where our clock is behind Stripe's, what Stripe calls the present is listed, too.
-	to := latest(now, w.API.Now())
-	to = to.Add(-max(0, to.Sub(now)-maxAhead))
+	// Where one clock is behind, what happened since is listed, too.
+	to := clocks.Later()
 	span := Progress{Running: true, Account: a.ID, From: from.Unix(), At: from.Unix(), To: to.Unix() + 1}
 	if a.own() {
 		w.report.From, w.report.To = span.From, span.To
 	}
 	w.tell(span)
-	begin, deep := a.checkpoint, span.From <= now.Add(-dailyOverlap).Unix()
+	begin, deep := checkpoint, span.From <= now.Add(-dailyOverlap).Unix()
 	slice := span.To - span.At // where little happens one call reads it all
 	typed := false
 	for span.At < span.To {
@@ -104,11 +107,15 @@ func (w *round) events(ctx context.Context, a *account) error {
 		span.At = end
 		w.tell(span)
 		a.newest = max(a.newest, s.newest)
+		w.API.Saw(s.newest)
+		if !keeps {
+			continue
+		}
 		// A round that was told where to begin leaves no gap before the checkpoint only if it began
 		// at or before it.
 		reached := min(end, now.Add(-unsettled).Unix())
-		if reached > a.checkpoint && (w.request.Since == 0 || a.checkpoint != 0 && span.From <= a.checkpoint) {
-			a.checkpoint = reached
+		if reached > checkpoint && (w.request.Since == 0 || checkpoint != 0 && span.From <= checkpoint) {
+			checkpoint, a.checkpoint = reached, reached
 		}
 		// Not only at the end: a round that is cut short must not read the large overlap again and
 		// again.
@@ -117,6 +124,7 @@ func (w *round) events(ctx context.Context, a *account) error {
 		}
 		w.note(a)
 	}
+	a.undated = !keeps
 	return nil
 }
 
@@ -142,6 +150,29 @@ type slice struct {
 	pages  int
 	oldest int64 // when the oldest event that was read was created, of any type; 0 where there was none
 	newest int64 // likewise
+	bytes  int   // of the bodies of events
+}
+
+// errLarge ends the reading of a slice whose events take more memory than they may.
+var errLarge = errors.New("too many bytes")
+
+// maxSliceBytes bounds the bodies that are held until all of a slice is read.
+const maxSliceBytes = 16 << 20
+
+// add takes the events of a page of [from, to). Only a date within that says when an event was made.
+func (s *slice) add(events []*ledger.Event, from, to int64) {
+	for _, e := range events {
+		if from <= e.Created && e.Created < to {
+			s.newest = max(s.newest, e.Created)
+			if s.oldest == 0 || e.Created < s.oldest {
+				s.oldest = e.Created
+			}
+		}
+		if slices.Contains(stripe.Types[:], e.Type) {
+			s.events = append(s.events, e)
+			s.bytes += len(e.Raw)
+		}
+	}
 }
 
 // slice reads all events of [from, to). One page of events of all types is read first, because it
@@ -154,7 +185,7 @@ func (w *round) slice(ctx context.Context, a *account, from, to int64, typed boo
 	}
 	most := maxPages
 	if to-from == 1 {
-		most = longestList // it cannot be halved
+		most = longestSecond // it cannot be halved
 	}
 	for _, types := range groups {
 		left := most - s.pages
@@ -163,24 +194,35 @@ func (w *round) slice(ctx context.Context, a *account, from, to int64, typed boo
 		}
 		pages, whole, err := w.pages(ctx, left, func(after string) (stripe.Page, error) {
 			page, err := w.API.Events(ctx, a.Account, w.Livemode, types, from, to, after)
+			if spent := (*spendError)(nil); errors.As(err, &spent) {
+				return page, spent
+			}
 			if err != nil {
 				return page, &callError{err}
 			}
 			a.answered = true
 			return page, nil
 		}, func(page stripe.Page) error {
+			s.add(page.Events, from, to)
 			for _, e := range page.Events {
-				s.newest = max(s.newest, e.Created)
-				if s.oldest == 0 || e.Created < s.oldest {
-					s.oldest = e.Created
+				if e.Quarantine == ledger.Undecodable && !slices.Contains(stripe.Types[:], e.Type) {
+					w.problem("event/"+a.ID, "%s in the list of events of %s cannot be read and was skipped", e.ID, a)
 				}
-				if slices.Contains(stripe.Types[:], e.Type) {
-					s.events = append(s.events, e)
-				}
+			}
+			if to-from == 1 && types != nil { // it cannot be halved
+				events := s.events
+				s.events, s.bytes = nil, 0
+				return w.book(ctx, events)
+			}
+			if s.bytes > maxSliceBytes {
+				return errLarge
 			}
 			return nil
 		})
 		s.pages += pages
+		if errors.Is(err, errLarge) {
+			whole, err = false, nil
+		}
 		switch {
 		case types == nil && (errors.Is(err, stripe.ErrNotStripe) || errors.Is(err, stripe.ErrCut)):
 			// What makes the page unreadable can be of a type that is not booked.
@@ -191,7 +233,7 @@ func (w *round) slice(ctx context.Context, a *account, from, to int64, typed boo
 			return w.slice(ctx, a, from, to, true)
 		case !whole && to-from == 1:
 			return s, fmt.Errorf("more than %d pages of events of one second are listed by Stripe: %w",
-				longestList, stripe.ErrNotStripe)
+				longestSecond, stripe.ErrEndless)
 		case !whole:
 			return slice{typed: true, pages: s.pages, oldest: s.oldest, newest: s.newest}, nil
 		}
@@ -210,9 +252,6 @@ func (w *round) pages(ctx context.Context, most int, read func(after string) (st
 	visit func(stripe.Page) error) (pages int, whole bool, err error) {
 	seen := map[string]bool{}
 	for after := ""; pages < most; {
-		if err := w.spend(ctx); err != nil {
-			return pages, false, err
-		}
 		page, err := read(after)
 		if err != nil {
 			return pages, false, err
@@ -226,7 +265,7 @@ func (w *round) pages(ctx context.Context, most int, read func(after string) (st
 		}
 		if seen[after] {
 			return pages, false, fmt.Errorf("the list from Stripe leads back to %s and does not end: %w",
-				after, stripe.ErrNotStripe)
+				after, stripe.ErrEndless)
 		}
 		seen[after] = true
 	}
@@ -249,7 +288,7 @@ func (w *round) book(ctx context.Context, events []*ledger.Event) error {
 			continue
 		}
 		if !w.request.DryRun {
-			e.Source, e.Received = ledger.Reconcile, time.Now()
+			e.Source, e.Received = ledger.Reconcile, w.corrected()
 			recovered, err := w.append(ctx, e)
 			if err != nil {
 				return err

@@ -18,8 +18,8 @@ const maxSkew = 30 * time.Second
 func (r *Reconciler) Findings() []stripe.Finding {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	now := time.Now()
-	list := []stripe.Finding{r.comparison(now)}
+	now := r.corrected()
+	list := []stripe.Finding{r.comparison(time.Now())}
 	if f := r.census.finding(now); f.Verdict != stripe.OK {
 		list = append(list, f)
 	}
@@ -43,8 +43,8 @@ func (r *Reconciler) Findings() []stripe.Finding {
 			list = append(list, stripe.Finding{Name: EndpointFound, Verdict: stripe.OK, Sentence: "The endpoint at Stripe is enabled and is sent every event type that moves money."})
 		}
 	}
-	if c, ok := r.API.Clock(); ok {
-		list = append(list, Clock(c.Skew))
+	if skew, ok := r.API.Skew(); ok {
+		list = append(list, Clock(skew))
 	}
 	return list
 }
@@ -89,12 +89,22 @@ func Clock(skew time.Duration) stripe.Finding {
 	if skew.Abs() >= 290*time.Second {
 		f.Verdict = stripe.Fail
 	}
+	if skew.Abs() > stripe.MaxDisagreement {
+		f.Sentence = fmt.Sprintf("This machine's clock is %s Stripe's: one of the two is wrong. If it is this one every signature is "+
+			"refused. Events are still fetched, and what is kept is dated by the clock that past events do not disprove.", ahead(skew))
+		f.Next += "; if this machine's clock is right, see what changes the Date header of Stripe's answers (a proxy, a cache)"
+	}
 	return f
 }
 
 func ahead(skew time.Duration) string {
 	seconds := int64(skew.Round(time.Second) / time.Second)
+	days := fmt.Sprintf("%d days", max(seconds, -seconds)/secondsADay)
 	switch {
+	case seconds > 2*secondsADay:
+		return days + " ahead of"
+	case seconds < -2*secondsADay:
+		return days + " behind"
 	case seconds > 0:
 		return fmt.Sprintf("%d s ahead of", seconds)
 	case seconds < 0:
@@ -157,12 +167,12 @@ func some(list []*account) string {
 // budgetFinding says that no more calls are made today. It is called with the lock held.
 func (r *Reconciler) budgetFinding() stripe.Finding {
 	f := stripe.Finding{Name: "reconcile_budget", Verdict: stripe.OK}
-	if r.used.day != today() || r.used.calls < r.available(r.census.connected > 0) {
+	if r.used.day != r.today() || r.used.calls < r.available(r.census.connected > 0) {
 		return f
 	}
 	f.Verdict = stripe.Warn
 	f.Sentence = fmt.Sprintf("The %d calls to Stripe's API that a day may have are used up until %s.",
-		r.Calls, midnight().Format("2006-01-02 15:04 UTC"))
+		r.Calls, r.midnight().Format("2006-01-02 15:04 UTC"))
 	if n := r.census.waiting; n > 0 {
 		f.Sentence += fmt.Sprintf(" %d of %s wait until then.", n, plural(r.census.connected+1, "account"))
 	}

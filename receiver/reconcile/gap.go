@@ -35,16 +35,21 @@ func (w *round) beginning(ctx context.Context, a *account) (int64, error) {
 	if err != nil || len(page.Data) == 0 {
 		return 0, err
 	}
-	return int64(page.Data[0].Received), nil
+	// A clock that was behind may have dated it.
+	return max(int64(page.Data[0].Received), int64(page.Data[0].Created)), nil
 }
 
 // firstRow is the sequence of a ledger's first row.
 const firstRow = 1
 
 // findGap reports and remembers the time between one up to which an account was compared, or from
-// which it is known, and the oldest event that Stripe lists.
-func (w *round) findGap(a *account, begin int64, oldest time.Time) {
-	if begin >= oldest.Unix() {
+// which it is known, and the oldest event that Stripe lists. Both clocks must say so: one Date of
+// another year is no gap. Up to the newest event that was listed the account was compared, whatever
+// a clock made of its checkpoint.
+func (w *round) findGap(a *account, begin int64, clocks stripe.Clocks) {
+	begin = max(begin, a.newest)
+	oldest := clocks.Earlier().Add(-reach)
+	if !clocks.Known || begin >= oldest.Unix() {
 		return
 	}
 	found := Gap{a.ID, begin, oldest.Unix()}
@@ -56,7 +61,7 @@ func (w *round) findGap(a *account, begin int64, oldest time.Time) {
 	if w.request.DryRun {
 		return
 	}
-	now := time.Now().Unix()
+	now := w.corrected().Unix()
 	g := gap{found.From, found.To, now}
 	if old := w.gap; old.shown(now) { // one report of all
 		g.from, g.to = min(g.from, old.from), max(g.to, old.to)
@@ -67,8 +72,9 @@ func (w *round) findGap(a *account, begin int64, oldest time.Time) {
 	w.noteMark(gapFound, g.found)
 }
 
+// shown reports whether a gap is reported. One of the future is of a clock that was ahead.
 func (g gap) shown(now int64) bool {
-	return g.found != 0 && now-g.found < int64(gapShown/time.Second)
+	return g.found != 0 && g.found <= now+maxDrift && now-g.found < int64(gapShown/time.Second)
 }
 
 // finding says which days cannot be compared.

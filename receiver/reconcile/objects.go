@@ -53,13 +53,13 @@ func (w *round) beyondEvents(ctx context.Context) error {
 // daily does what is due once a day, unless it was done to its end today.
 func (w *round) daily(ctx context.Context, mark string, do func(ctx context.Context) error) error {
 	last, err := w.Ledger.Mark(mark)
-	if err != nil || last == today() {
+	if err != nil || last == w.today() {
 		return err
 	}
 	if err := do(ctx); err != nil {
 		return err
 	}
-	return w.Ledger.SetMarks(ctx, map[string]int64{mark: today()})
+	return w.Ledger.SetMarks(ctx, map[string]int64{mark: w.today()})
 }
 
 // lists reads the objects of the accounts for which that is due. A kind that cannot be listed does
@@ -67,7 +67,7 @@ func (w *round) daily(ctx context.Context, mark string, do func(ctx context.Cont
 func (w *round) lists(ctx context.Context) error {
 	var errs []error
 	for _, a := range w.accounts {
-		if !a.listing() {
+		if !a.listing(w.corrected()) {
 			continue
 		}
 		w.beyond(!a.own())
@@ -91,7 +91,7 @@ func (w *round) lists(ctx context.Context) error {
 			}
 		}
 		if whole {
-			a.objects = time.Now().Unix()
+			a.objects = w.corrected().Unix()
 			w.note(a)
 		}
 	}
@@ -100,16 +100,16 @@ func (w *round) lists(ctx context.Context) error {
 
 // listing reports whether the account's objects are due: once a day, those of a connected account
 // only if something happened in it since they were last listed.
-func (a *account) listing() bool {
+func (a *account) listing(now time.Time) bool {
 	switch {
-	case a.refused != 0 || a.objects/secondsADay == today():
+	case a.refused != 0 || a.objects/secondsADay == now.Unix()/secondsADay:
 		return false
 	case a.own():
 		return true
 	}
 	last := time.Unix(a.objects, 0).Add(-overlap)
 	if a.objects == 0 {
-		last = time.Now().Add(-nightlyReach)
+		last = now.Add(-nightlyReach)
 	}
 	return a.newest >= last.Unix()
 }
@@ -124,14 +124,15 @@ func (r *Reconciler) resolveThin(ctx context.Context) error {
 	}
 	defer func() { r.turn <- struct{}{} }()
 	last, err := r.Ledger.Mark(dailyDoubts)
-	if err != nil || last != today() || !r.loaded {
+	if err != nil || last != r.today() || !r.loaded {
 		return err // the next round tries all of them
 	}
 	held, _, err := r.Ledger.HeldFor(ledger.ThinEvent, r.tried, 1)
 	if err != nil || len(held) == 0 {
 		return err
 	}
-	w := &round{Reconciler: r, report: &Report{}, pending: map[string]int64{}, begun: time.Now()}
+	w := &round{Reconciler: r, report: &Report{}, pending: map[string]int64{}, begun: r.corrected()}
+	ctx = stripe.WithBudget(ctx, func() error { return w.spend(ctx) })
 	if w.accounts, err = w.readAccounts(); err != nil {
 		return err
 	}
@@ -149,7 +150,7 @@ func (w *round) thin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if last != today() {
+	if last != w.today() {
 		w.tried = 0
 	}
 	held, until, err := w.Ledger.HeldFor(ledger.ThinEvent, w.tried, maxThin)
@@ -219,7 +220,7 @@ func (w *round) resolveRecord(ctx context.Context, record *ledger.EventRecord, b
 	if e.Quarantine != "" {
 		return nil
 	}
-	e.Source, e.Received = record.Source, time.Now() // it came as it came
+	e.Source, e.Received = record.Source, w.corrected() // it came as it came
 	if _, err := w.append(ctx, e); err != nil {
 		return err
 	}
@@ -230,14 +231,11 @@ func (w *round) resolveRecord(ctx context.Context, record *ledger.EventRecord, b
 // snapshot books the event that a thin event says the same as. That one is then expected in
 // quarantine.
 func (w *round) snapshot(ctx context.Context, account, id string) (booked bool, err error) {
-	if err := w.spend(ctx); err != nil {
-		return false, err
-	}
 	e, err := w.API.Event(ctx, w.named(account), w.Livemode, id)
 	if err != nil {
 		return false, err
 	}
-	e.Source, e.Received = ledger.Reconcile, time.Now()
+	e.Source, e.Received = ledger.Reconcile, w.corrected()
 	if _, err := w.append(ctx, e); err != nil {
 		return false, err
 	}
@@ -263,9 +261,6 @@ func (w *round) goesOn(err error, what string) bool {
 
 // fetch reads an object, and has it written down if it tells what is not known.
 func (w *round) fetch(ctx context.Context, account, id string) (*ledger.Event, error) {
-	if err := w.spend(ctx); err != nil {
-		return nil, err
-	}
 	e, err := w.API.Fetch(ctx, w.named(account), w.Livemode, id)
 	if err != nil {
 		return nil, err
@@ -275,7 +270,7 @@ func (w *round) fetch(ctx context.Context, account, id string) (*ledger.Event, e
 
 // take writes down an object that tells something. One that tells nothing would only be one more row each night.
 func (w *round) take(ctx context.Context, e *ledger.Event) error {
-	e.Source, e.Received = ledger.Fetch, time.Now()
+	e.Source, e.Received = ledger.Fetch, w.corrected()
 	tells, err := w.Ledger.Tells(e)
 	if err != nil || !tells {
 		return err
@@ -291,7 +286,7 @@ func (w *round) take(ctx context.Context, e *ledger.Event) error {
 // of the key's own.
 func (w *round) doubts(connected bool) func(ctx context.Context) error {
 	return func(ctx context.Context) error {
-		now := w.API.Now()
+		now := w.now()
 		list, err := w.Ledger.Doubts(ctx, now.Add(-doubtsReach), now, maxDoubts)
 		if err != nil {
 			return err
@@ -338,7 +333,7 @@ func (w *round) takeAll(ctx context.Context, read func(after string) (stripe.Pag
 		return nil
 	})
 	if err == nil && !whole {
-		err = fmt.Errorf("the list has more than %d pages: %w", longestList, stripe.ErrNotStripe)
+		err = fmt.Errorf("the list has more than %d pages: %w", longestList, stripe.ErrEndless)
 	}
 	return err
 }

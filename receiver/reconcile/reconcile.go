@@ -39,12 +39,14 @@ const (
 	maxPages = 10
 	// longestList bounds, in pages, a list that cannot be halved.
 	longestList = 1000
-	// maxAhead is how far ahead of this machine's clock events are listed where Stripe's clock is.
-	maxAhead = 24 * time.Hour
+	// longestSecond bounds the list of events of one second.
+	longestSecond = 200
 	// dailyCalls to Stripe's API a day, which is a hundredth of what Stripe allows.
 	dailyCalls = 20000
 	// retryPause is how soon a round that failed is tried again, at most.
 	retryPause = 5 * time.Minute
+	// endlessPause is how soon after a list that does not end.
+	endlessPause = time.Hour
 )
 
 // Options are what a reconciler works with. All but URL and Calls are required.
@@ -79,7 +81,8 @@ type Reconciler struct {
 	loaded bool // what the ledger remembers was read
 	known  bool // the key's account knows a recent delivery
 	spent  budget
-	kept   int64 // calls of today that the ledger counts
+	left   budget // of the day before, or of the one that a clock ahead has left
+	kept   int64  // calls of today that the ledger counts
 	// answeredAt is when Stripe last answered for a connected account, by our clock; 0 for never.
 	answeredAt int64
 	tried      uint64 // thin events up to this row were tried since the start, or since the day began
@@ -175,17 +178,21 @@ func (r *Reconciler) Run(ctx context.Context, every time.Duration) error {
 				r.Log.Warn("the ledger was compared with a part of Stripe's list of events", "reason", err)
 			}
 			if r.exhausted() {
-				next = midnight()
+				next = time.Now().Add(r.untilMidnight())
 			}
 		case errors.Is(err, errPartly) || errors.Is(err, errShare):
 			if r.news(keyOf(err)) {
 				r.Log.Warn("the ledger was compared with a part of Stripe's list of events", "reason", err)
 			}
 		default:
-			next = begun.Add(min(every, retryPause))
+			pause := min(every, retryPause)
+			if errors.Is(err, stripe.ErrEndless) { // each try may cost a thousand calls
+				pause = max(every, endlessPause)
+			}
+			next = begun.Add(pause)
 			if r.news(keyOf(err)) {
 				r.Log.Error("the ledger could not be compared with Stripe's list of events; trying again",
-					"error", err, "every", min(every, retryPause))
+					"error", err, "every", pause)
 			}
 		}
 		if !r.pause(ctx, next) {
@@ -227,14 +234,19 @@ func (r *Reconciler) Round(ctx context.Context, q Request) (report *Report, err 
 		return report, ctx.Err()
 	}
 	defer func() { r.turn <- struct{}{} }()
-	w := &round{Reconciler: r, request: q, report: report, pending: map[string]int64{}, begun: time.Now()}
+	w := &round{Reconciler: r, request: q, report: report, pending: map[string]int64{}, begun: r.corrected()}
 	if err := w.load(); err != nil {
 		r.conclude(ctx, w, err)
 		return report, err
 	}
+	w.forgetFuture()
+	ctx = stripe.WithBudget(ctx, func() error { return w.spend(ctx) })
 	err = w.run(ctx)
-	if err == nil && !q.DryRun && q.Since == 0 { // a shorter look back may have left out what is older
-		w.success = time.Now()
+	if w.undated {
+		w.problem("undated", "%s", undatedSentence)
+	}
+	if err == nil && !q.DryRun && !w.undated && q.Since == 0 { // a shorter look back may have left out what is older
+		w.success = r.now()
 		w.noteMark(lastSuccess, w.success.Unix())
 	}
 	err = errors.Join(err, w.keepAtEnd(ctx))
@@ -267,8 +279,10 @@ func (w *round) load() error {
 	if err := w.loadBudget(); err != nil {
 		return err
 	}
-	if w.answeredAt > time.Now().Unix()+maxDrift {
-		w.answeredAt = 0 // a wrong clock has left it
+	for _, at := range []*int64{&success, &audit} {
+		if *at > w.API.Clocks().Later().Unix()+maxDrift {
+			*at = 0 // a wrong clock has left it
+		}
 	}
 	list, err := w.readAccounts()
 	if err != nil {
@@ -294,7 +308,7 @@ func (r *Reconciler) conclude(ctx context.Context, w *round, err error) {
 	defer r.mu.Unlock()
 	r.progress.Running = false
 	r.used = r.spent
-	now := time.Now()
+	now := time.Now() // compared with other readings of this process only, so that it is monotonic
 	if report := w.report; !report.DryRun {
 		if report.Recovered > 0 {
 			r.missed = append(slices.DeleteFunc(r.missed, func(m miss) bool { return now.Sub(m.at) > 24*time.Hour }), miss{now, report.Recovered})
@@ -307,8 +321,8 @@ func (r *Reconciler) conclude(ctx context.Context, w *round, err error) {
 			r.Metrics.Reconciled(w.success)
 		}
 	}
-	if c, ok := r.API.Clock(); ok {
-		r.Metrics.Skew(c.Skew)
+	if skew, ok := r.API.Skew(); ok {
+		r.Metrics.Skew(skew)
 	}
 }
 
@@ -341,17 +355,7 @@ type round struct {
 	success  time.Time        // when the round had compared everything
 	begun    time.Time
 	ownAt    time.Time // when the key's own account was last compared
-}
-
-// now is the time up to which events can have been compared: by Stripe's clock or by ours,
-// whichever is earlier. A checkpoint that a wrong clock had moved ahead would leave out all that
-// happens until then.
-func (r *Reconciler) now() time.Time {
-	ours, theirs := time.Now(), r.API.Now()
-	if theirs.Before(ours) {
-		return theirs
-	}
-	return ours
+	undated  bool      // the clocks contradict each other so that it is not kept how far an account was compared
 }
 
 func (w *round) run(ctx context.Context) (err error) {
@@ -360,6 +364,7 @@ func (w *round) run(ctx context.Context) (err error) {
 	}
 	for _, a := range w.accounts {
 		w.note(a) // when it was first seen
+		w.API.Saw(a.newest)
 	}
 	err = w.compare(ctx)
 	partly := w.countAccounts() // also after a failure: it shows which accounts wait
@@ -419,7 +424,7 @@ func (w *round) countAccounts() error {
 
 // setCensus counts accounts and remembers the result.
 func (r *Reconciler) setCensus(list []*account) census {
-	c := takeCensus(list, r.answeredAt, r.now(), time.Now())
+	c := takeCensus(list, r.answeredAt, r.now(), r.corrected())
 	c.restricted = r.API.Restricted()
 	c.exhausted = r.spentToday() >= r.available(c.connected > 0)
 	r.mu.Lock()
@@ -431,10 +436,7 @@ func (r *Reconciler) setCensus(list []*account) census {
 
 // examine audits the endpoint. That the key may not see endpoints does not keep a round from its events.
 func (w *round) examine(ctx context.Context) error {
-	if err := w.spend(ctx); err != nil {
-		return err
-	}
-	all, err := w.API.Endpoints(ctx)
+	all, skipped, err := w.API.Endpoints(ctx)
 	var refused *stripe.APIError
 	if errors.As(err, &refused) && refused.Forbidden() {
 		w.setAudit(&Audit{Findings: []stripe.Finding{{Name: EndpointFound, Verdict: stripe.Unknown,
@@ -444,6 +446,9 @@ func (w *round) examine(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	for _, err := range skipped {
+		w.problem("endpoint/"+keyOf(err), "%v", err)
+	}
 	a := Examine(all, w.URL, w.Livemode)
 	if a.Endpoint != nil {
 		w.Metrics.Endpoint(len(a.Disabled) == 0, len(a.Missing))
@@ -451,8 +456,8 @@ func (w *round) examine(ctx context.Context) error {
 		w.Metrics.Endpoint(false, len(stripe.Types))
 	}
 	w.setAudit(&a)
-	w.Metrics.Audited(time.Now())
-	w.noteMark(lastAudit, time.Now().Unix())
+	w.Metrics.Audited(w.now())
+	w.noteMark(lastAudit, w.now().Unix())
 	return nil
 }
 
@@ -492,11 +497,8 @@ func (w *round) recognise(ctx context.Context) error {
 	latest := slices.DeleteFunc(page.Data, func(e *ledger.EventRecord) bool {
 		return slices.ContainsFunc(w.accounts, func(a *account) bool { return a.out() && a.ID == string(e.Account) })
 	})
-	some := Deliveries(latest, w.API.Now())
+	some := Deliveries(latest, w.now())
 	for _, e := range some {
-		if err := w.spend(ctx); err != nil {
-			return err
-		}
 		known, err := w.API.KnowsEvent(ctx, stripe.Account{ID: string(e.Account), Context: string(e.Context)}, e.ID)
 		var refused *stripe.APIError
 		if err != nil && (!errors.As(err, &refused) || refused.Refused()) {

@@ -20,13 +20,15 @@ import (
 
 	stripego "github.com/stripe/stripe-go/v76"
 	"github.com/stripe/stripe-go/v76/form"
+
+	"tillhook/ledger"
 )
 
 const (
 	// callTimeout is how long one try of a call may take, its answer included.
 	callTimeout = 30 * time.Second
-	// maxAnswer bounds an answer: a page of 100 events, each as large as a webhook may be, fits.
-	maxAnswer = 64 << 20
+	// maxAnswer bounds an answer in bytes. Reading one takes some four times as much memory.
+	maxAnswer = 16 << 20
 	// callTries is how often a call is tried that Stripe was too busy for.
 	callTries = 5
 	// longestPause is how long a call waits between two tries. Where Retry-After asks for more, calls fail until then.
@@ -69,21 +71,20 @@ type API struct {
 	// Transport, if set before the first call, takes the place of the network.
 	Transport http.RoundTripper
 
+	// Wall, if set before the first call, takes the place of this machine's clock.
+	Wall func() time.Time
+
 	Pause   time.Duration // between the beginnings of two tries; set before the first call
 	Backoff time.Duration // after the first try that failed, then twice as long each time; set before the first call
 
 	mu     sync.Mutex // guards what follows
 	next   time.Time  // when another try may begin
 	barred time.Time  // until when Stripe asked not to be called
+	asked  int        // seconds that Stripe last asked to wait for
 
-	clock   atomic.Pointer[Clock]
+	clock   atomic.Pointer[answered]
+	seen    atomic.Int64 // see [API.Saw]
 	balance balanceAccess
-}
-
-// Clock compares this machine's clock with Stripe's.
-type Clock struct {
-	Skew time.Duration // ours less Stripe's: positive where ours is ahead
-	Read time.Time     // when it was compared, by ours
 }
 
 // Restricted reports whether the key is a restricted one, which can lack permissions.
@@ -139,23 +140,18 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	now := time.Now()
-	date, err := http.ParseTime(resp.Header.Get("Date"))
-	if err == nil {
-		// A Date is cut to its second: in the middle it is half a second later.
-		skew := begun.Add(now.Sub(begun) / 2).Sub(date.Add(500 * time.Millisecond))
-		t.api.clock.Store(&Clock{Skew: skew, Read: now})
+	if date, ok := dateOf(resp); ok {
+		t.api.clock.Store(&answered{date, begun.Add(time.Since(begun) / 2)})
 	}
-	if try, ok := r.Context().Value(attemptKey{}).(*attempt); ok {
-		try.status, try.date, try.version = resp.StatusCode, now.Unix(), resp.Header.Get("Stripe-Version")
-		if err == nil {
-			try.date = min(date.Unix(), now.Unix()) // a Date in the future would outrank every later event
-		}
-		if seconds, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && seconds >= 0 {
-			try.retryAfter = time.Duration(min(seconds, int(longestBar/time.Second))) * time.Second
+	try, _ := r.Context().Value(attemptKey{}).(*attempt)
+	if try != nil {
+		// A date in the future would outrank every later event.
+		try.status, try.date, try.version = resp.StatusCode, t.api.Clocks().Earlier().Unix(), resp.Header.Get("Stripe-Version")
+		if seconds, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil {
+			try.retryAfter = seconds
 		}
 	}
-	resp.Body = &bounded{resp.Body, maxAnswer}
+	resp.Body = &bounded{resp.Body, maxAnswer, try}
 	return resp, nil
 }
 
@@ -163,30 +159,18 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 type bounded struct {
 	io.ReadCloser
 	left int64
+	try  *attempt // nil where there is none
 }
-
-var errLongAnswer = fmt.Errorf("the answer is longer than %d bytes", maxAnswer)
 
 func (b *bounded) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if b.left -= int64(n); b.left < 0 {
-		return 0, errLongAnswer
+		if b.try != nil {
+			b.try.long = true
+		}
+		return 0, ErrLong
 	}
 	return n, err
-}
-
-// Clock is how this machine's clock stood when Stripe last answered; ok is false while it has not.
-func (a *API) Clock() (c Clock, ok bool) {
-	if p := a.clock.Load(); p != nil {
-		return *p, true
-	}
-	return c, false
-}
-
-// Now is the time by Stripe's clock, as far as it is known.
-func (a *API) Now() time.Time {
-	c, _ := a.Clock()
-	return time.Now().Add(-c.Skew)
 }
 
 // APIError is a call that Stripe answered, and did not do.
@@ -272,10 +256,11 @@ func (w *answer) UnmarshalJSON(b []byte) error {
 
 // attempt is one try of a call, as the transport saw it end.
 type attempt struct {
-	status     int           // HTTP; 0 where there was no answer
-	date       int64         // when Stripe answered, Unix seconds: by its clock, or by ours where that is earlier
-	version    string        // the API version of the answer; empty where the answer does not name it
-	retryAfter time.Duration // what Stripe asked for; negative where it asked for nothing
+	status     int    // HTTP; 0 where there was no answer
+	date       int64  // when Stripe answered, Unix seconds: by its clock, or by ours where that is earlier
+	version    string // the API version of the answer; empty where the answer does not name it
+	retryAfter int    // seconds that Stripe asked to wait for; negative where it asked for nothing
+	long       bool   // the answer was longer than it may be
 }
 
 type attemptKey struct{}
@@ -284,6 +269,14 @@ type attemptKey struct{}
 type rendering struct {
 	date    int64 // Unix seconds, by Stripe's clock or by ours, whichever is earlier
 	version string
+}
+
+type budgetKey struct{}
+
+// WithBudget returns a context with which spend is called before every request to Stripe, retries and the pages of
+// lists included. Where it returns an error the request is not made, and the call returns that error.
+func WithBudget(ctx context.Context, spend func() error) context.Context {
+	return context.WithValue(ctx, budgetKey{}, spend)
 }
 
 // call makes one call, several times where Stripe is busy, and reads the answer into v. Every call
@@ -302,7 +295,13 @@ func (a *API) call(ctx context.Context, method, path string, account Account, pa
 	if method != http.MethodGet { // the same for every try, so that it is done once
 		p.IdempotencyKey = stripego.String(stripego.NewIdempotencyKey())
 	}
+	spend, _ := ctx.Value(budgetKey{}).(func() error)
 	for tries := 1; ; tries++ {
+		if spend != nil {
+			if err := spend(); err != nil {
+				return rendering{}, err
+			}
+		}
 		if err := a.await(ctx, path); err != nil {
 			return rendering{}, err
 		}
@@ -329,9 +328,13 @@ func (a *API) call(ctx context.Context, method, path string, account Account, pa
 func (a *API) await(ctx context.Context, path string) error {
 	a.mu.Lock()
 	now := time.Now()
-	if left := a.barred.Sub(now); left > longestPause {
+	if left, asked := a.barred.Sub(now), a.asked; left > longestPause {
 		a.mu.Unlock()
-		return fmt.Errorf("not called for %s: Stripe %w for %s yet", path, ErrBarred, left.Round(time.Second))
+		more := ""
+		if asked > int(longestBar/time.Second) {
+			more = fmt.Sprintf(" (its Retry-After was %d s, of which at most %s are waited)", asked, longestBar)
+		}
+		return fmt.Errorf("not called for %s: Stripe %w for %s yet%s", path, ErrBarred, left.Round(time.Second), more)
 	}
 	at := a.next
 	if at.Before(a.barred) {
@@ -373,14 +376,14 @@ func (a *API) count(try *attempt) {
 // busy tells that a try that failed may be made again: Stripe is asked too often, or at fault itself, or its answer did not
 // come, or not whole.
 func (t *attempt) busy() bool {
-	return t.status < 300 || t.status == http.StatusTooManyRequests || t.status == http.StatusConflict || t.status >= 500
+	return !t.long && (t.status < 300 || t.status == http.StatusTooManyRequests || t.status == http.StatusConflict || t.status >= 500)
 }
 
 // pauseAfter is how long to wait after so many tries. What Stripe asks for counts for every call.
 func (a *API) pauseAfter(try *attempt, tries int) time.Duration {
 	if try.retryAfter >= 0 {
 		a.mu.Lock()
-		a.barred = time.Now().Add(try.retryAfter)
+		a.barred, a.asked = time.Now().Add(min(time.Duration(min(try.retryAfter, 1<<30))*time.Second, longestBar)), try.retryAfter
 		a.mu.Unlock()
 		return 0 // await waits
 	}
@@ -393,9 +396,12 @@ func explain(ctx context.Context, path string, try *attempt, err error) error {
 	var refused *stripego.Error
 	switch {
 	case errors.As(err, &refused):
-		return &APIError{Path: path, Status: refused.HTTPStatusCode, Code: string(refused.Code), Message: withoutKeys(refused.Msg), Request: refused.RequestID}
+		return &APIError{Path: path, Status: refused.HTTPStatusCode, Code: withoutKeys(string(refused.Code), longestID),
+			Message: withoutKeys(refused.Msg, longestMessage), Request: withoutKeys(refused.RequestID, longestID)}
 	case ctx.Err() != nil:
 		return ctx.Err()
+	case try.long:
+		return fmt.Errorf("what Stripe answers to %s cannot be read: %w", path, ErrLong)
 	case try.status != 0:
 		return fmt.Errorf("the answer to %s (HTTP %d) %w: something between here and Stripe answers in its place, or breaks answers off", path, try.status, ErrCut)
 	case errors.As(err, &network): // its text holds the whole address
@@ -404,16 +410,17 @@ func explain(ctx context.Context, path string, try *attempt, err error) error {
 	return fmt.Errorf("no answer from Stripe's API: it cannot be reached for %s: %w; look at this machine's network and DNS, and at a firewall for what goes out", path, err)
 }
 
-// longestMessage bounds Stripe's own words in an error, in bytes.
-const longestMessage = 500
+const (
+	// longestMessage bounds Stripe's own words in an error, in bytes.
+	longestMessage = 300
+	// longestID bounds a code and a request's id in one.
+	longestID = 80
+)
 
-// withoutKeys shortens Stripe's message and removes what looks like a key: Stripe quotes a part of
-// a wrong one.
-func withoutKeys(message string) string {
-	if len(message) > longestMessage {
-		message = strings.ToValidUTF8(message[:longestMessage], "") + "…"
-	}
-	words := strings.Fields(message)
+// withoutKeys makes Stripe's words readable and removes what looks like a key: Stripe quotes a part
+// of a wrong one.
+func withoutKeys(message string, most int) string {
+	words := strings.Fields(message[:min(len(message), 4*longestMessage)])
 	for i, w := range words {
 		for _, begin := range []string{"sk_", "rk_", "pk_", "whsec_"} {
 			if strings.Contains(w, begin) {
@@ -421,51 +428,23 @@ func withoutKeys(message string) string {
 			}
 		}
 	}
-	return strings.Join(words, " ")
+	return readable(strings.Join(words, " "), most)
 }
 
-// list is a page in Stripe's form. https://docs.stripe.com/api/pagination
-type list struct {
-	Object  string            `json:"object"`
-	Data    []json.RawMessage `json:"data"`
-	HasMore bool              `json:"has_more"`
-}
-
-// pageSize is the most Stripe gives. https://docs.stripe.com/api/pagination
-const pageSize = 100
-
-// page reads one page of a list. next is the id to continue after; empty at the end.
-func (a *API) page(ctx context.Context, path string, account Account, params url.Values, after string) (
-	data []json.RawMessage, next string, as rendering, err error) {
-	asked := maps.Clone(params)
-	if asked == nil {
-		asked = url.Values{}
+// readable returns a text from elsewhere for a log line or a sentence: without characters that a
+// terminal acts on, and at most so many bytes long but for the mark of what was cut off.
+func readable(text string, most int) string {
+	cut := len(text) > most
+	if cut {
+		text = strings.ToValidUTF8(text[:most], "")
 	}
-	asked.Set("limit", strconv.Itoa(pageSize))
-	if after != "" {
-		asked.Set("starting_after", after)
+	if text = ledger.Escape(text); len(text) > most {
+		text, cut = strings.ToValidUTF8(text[:most], ""), true
 	}
-	var l list
-	if as, err = a.call(ctx, http.MethodGet, path, account, asked, &l); err != nil {
-		return nil, "", as, err
+	if cut {
+		text += "…"
 	}
-	if l.Object != "list" {
-		return nil, "", as, fmt.Errorf("what Stripe answers to %s is no list: %w", path, ErrNotStripe)
-	}
-	if !l.HasMore {
-		return l.Data, "", as, nil
-	}
-	// An object without a usable id is read again with the next page, at worst.
-	for _, raw := range slices.Backward(l.Data) {
-		var o struct {
-			ID string `json:"id"`
-		}
-		if json.Unmarshal(raw, &o) == nil && usableID(o.ID) && o.ID != after {
-			return l.Data, o.ID, as, nil
-		}
-	}
-	return nil, "", as, fmt.Errorf("what Stripe answers to %s says that there is more, and has no id to continue after: %w",
-		path, ErrNotStripe)
+	return text
 }
 
 // ErrCut is wrapped by errors about answers that are not whole, or no JSON at all.

@@ -116,7 +116,7 @@ func TestCallsThatFail(t *testing.T) {
 			api := client(t, account.URL, account.Key)
 			var codes []string
 			api.Failed = func(code string) { codes = append(codes, code) }
-			list, err := api.Endpoints(t.Context())
+			list, _, err := api.Endpoints(t.Context())
 			if c.want == "" && (err != nil || len(list) != 1) || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 				t.Errorf("got %v, %v; want %q", list, err, c.want)
 			}
@@ -136,13 +136,13 @@ func TestRetryAfterAndTheContextAreHeeded(t *testing.T) {
 	account.Fail(stripetest.Fault{Status: 429, RetryAfter: "1"})
 	api := client(t, account.URL, account.Key)
 	begun := time.Now()
-	if _, err := api.Endpoints(t.Context()); err != nil || time.Since(begun) < time.Second {
+	if _, _, err := api.Endpoints(t.Context()); err != nil || time.Since(begun) < time.Second {
 		t.Errorf("after %s: %v", time.Since(begun), err)
 	}
 	account.Fail(stripetest.Fault{Status: 429, RetryAfter: "3600"})
 	calls := len(account.Calls())
 	for range 2 {
-		if _, err := api.Endpoints(t.Context()); err == nil || !strings.Contains(err.Error(), "Stripe asked to wait for 1h0m0s yet") {
+		if _, _, err := api.Endpoints(t.Context()); err == nil || !strings.Contains(err.Error(), "Stripe asked to wait for 1h0m0s yet") {
 			t.Errorf("asked to wait for an hour: %v", err)
 		}
 	}
@@ -153,14 +153,14 @@ func TestRetryAfterAndTheContextAreHeeded(t *testing.T) {
 	account.Fail(stripetest.Fault{Slow: time.Hour})
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if _, err := api.Endpoints(ctx); !errors.Is(err, context.DeadlineExceeded) {
+	if _, _, err := api.Endpoints(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("of a slow answer: %v", err)
 	}
 	api.Pause = time.Hour
-	_, _ = api.Endpoints(ctx)
+	_, _, _ = api.Endpoints(ctx)
 	ctx, cancel = context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if _, err := api.Endpoints(ctx); !errors.Is(err, context.DeadlineExceeded) {
+	if _, _, err := api.Endpoints(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("of a call that waits for its turn: %v", err)
 	}
 }
@@ -169,7 +169,7 @@ func TestRetryAfterAndTheContextAreHeeded(t *testing.T) {
 func TestWhatIsSaidOfARefusal(t *testing.T) {
 	account := stripetest.New(t)
 	const wrong = "sk_test_51QbD7sKvHadernBlWrong"
-	_, err := client(t, account.URL, wrong).Endpoints(t.Context())
+	_, _, err := client(t, account.URL, wrong).Endpoints(t.Context())
 	var refused *stripe.APIError
 	if !errors.As(err, &refused) || !refused.Refused() || strings.Contains(err.Error(), wrong) || strings.Contains(err.Error(), "****") {
 		t.Errorf("of a wrong key: %v", err)
@@ -190,7 +190,7 @@ func TestWhatIsSaidOfARefusal(t *testing.T) {
 	}
 	closed := httptest.NewServer(nil)
 	closed.Close()
-	if _, err = client(t, closed.URL, account.Key).Endpoints(t.Context()); err == nil || !strings.Contains(err.Error(), "cannot be reached for /v1/webhook_endpoints") {
+	if _, _, err = client(t, closed.URL, account.Key).Endpoints(t.Context()); err == nil || !strings.Contains(err.Error(), "cannot be reached for /v1/webhook_endpoints") {
 		t.Errorf("of nobody: %v", err)
 	}
 }
@@ -200,7 +200,7 @@ func TestARedirectIsNotFollowed(t *testing.T) {
 	account := stripetest.New(t)
 	moved := httptest.NewServer(http.RedirectHandler(account.URL+"/v1/webhook_endpoints", http.StatusTemporaryRedirect))
 	defer moved.Close()
-	if list, err := client(t, moved.URL, account.Key).Endpoints(t.Context()); err == nil || len(account.Calls()) != 0 {
+	if list, _, err := client(t, moved.URL, account.Key).Endpoints(t.Context()); err == nil || len(account.Calls()) != 0 {
 		t.Errorf("got %v, %v and %d calls behind the redirect", list, err, len(account.Calls()))
 	}
 }
@@ -209,16 +209,16 @@ func TestStripesClock(t *testing.T) {
 	account := stripetest.New(t)
 	account.SetNow(func() time.Time { return time.Now().Add(-10 * time.Minute) })
 	api := client(t, account.URL, account.Key)
-	if c, ok := api.Clock(); ok {
+	if c := api.Clocks(); c.Known {
 		t.Errorf("it is known before a call: %+v", c)
 	}
 	account.Fail(stripetest.Fault{Status: 402})
-	if _, err := api.Endpoints(t.Context()); err == nil {
+	if _, _, err := api.Endpoints(t.Context()); err == nil {
 		t.Fatal("the call did not fail")
 	}
-	c, ok := api.Clock()
-	if !ok || (c.Skew-10*time.Minute).Abs() > 2*time.Second || api.Now().After(time.Now().Add(-9*time.Minute)) {
-		t.Errorf("the clock is %+v, the time %s", c, api.Now())
+	skew, ok := api.Skew()
+	if c := api.Clocks(); !ok || (skew-10*time.Minute).Abs() > 2*time.Second || c.Stripe.After(time.Now().Add(-9*time.Minute)) {
+		t.Errorf("the clocks are %+v, the skew %s", c, skew)
 	}
 }
 
@@ -298,8 +298,8 @@ func TestCallsNameTheVersion(t *testing.T) {
 		t.Errorf("fetched as %+v, %v", e, err)
 	}
 	for _, call := range []func() error{
-		func() error { _, err := api.Endpoints(t.Context()); return err },
-		func() error { _, err := api.Destinations(t.Context()); return err },
+		func() error { _, _, err := api.Endpoints(t.Context()); return err },
+		func() error { _, _, err := api.Destinations(t.Context()); return err },
 		func() error { _, err := api.Events(t.Context(), stripe.Account{}, false, nil, 0, 1, ""); return err },
 	} {
 		if err := call(); err != nil {
@@ -403,7 +403,7 @@ func TestAnswersAreBounded(t *testing.T) {
 		fmt.Fprintf(w, `{"object":"list","has_more":true,"data":[{"id":%q}]}`, next)
 	}))
 	defer circle.Close()
-	if _, err := client(t, circle.URL, "rk_test_1").Endpoints(t.Context()); !errors.Is(err, stripe.ErrNotStripe) || calls > 10 {
+	if _, _, err := client(t, circle.URL, "rk_test_1").Endpoints(t.Context()); !errors.Is(err, stripe.ErrNotStripe) || calls > 10 {
 		t.Errorf("after %d calls: %v", calls, err)
 	}
 	wordy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -411,7 +411,7 @@ func TestAnswersAreBounded(t *testing.T) {
 		fmt.Fprintf(w, `{"error":{"type":"api_error","message":%q}}`, strings.Repeat("no ", 1<<20))
 	}))
 	defer wordy.Close()
-	if _, err := client(t, wordy.URL, "rk_test_1").Endpoints(t.Context()); err == nil || len(err.Error()) > 1000 {
+	if _, _, err := client(t, wordy.URL, "rk_test_1").Endpoints(t.Context()); err == nil || len(err.Error()) > 1000 {
 		t.Errorf("the error has %d bytes", len(err.Error()))
 	}
 	waits := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -419,7 +419,7 @@ func TestAnswersAreBounded(t *testing.T) {
 		w.WriteHeader(http.StatusTooManyRequests)
 	}))
 	defer waits.Close()
-	if _, err := client(t, waits.URL, "rk_test_1").Endpoints(t.Context()); err == nil || !strings.Contains(err.Error(), "wait for 1h0m0s yet") {
+	if _, _, err := client(t, waits.URL, "rk_test_1").Endpoints(t.Context()); err == nil || !strings.Contains(err.Error(), "wait for 1h0m0s yet") {
 		t.Errorf("asked to wait for years: %v", err)
 	}
 }
@@ -463,7 +463,7 @@ func TestEndpointsAreWritten(t *testing.T) {
 		t.Errorf("with all events it lacks %v", all)
 	}
 	account.AddEndpoint(map[string]any{"id": "we_thin", "url": "https://thin.haderer.example/", "event_payload": "thin"})
-	list, err := api.Destinations(t.Context())
+	list, _, err := api.Destinations(t.Context())
 	if err != nil || len(list) != 2 || list[1].Payload != "thin" || list[1].URL() != "https://thin.haderer.example/" {
 		t.Errorf("destinations %+v, %v", list, err)
 	}
@@ -483,7 +483,7 @@ func TestStripesOwnMockTakesTheCalls(t *testing.T) {
 			t.Errorf("events: %v", err)
 		}
 	}
-	if list, err := api.Endpoints(t.Context()); err != nil || len(list) == 0 || list[0].URL == "" || list[0].Status == "" {
+	if list, _, err := api.Endpoints(t.Context()); err != nil || len(list) == 0 || list[0].URL == "" || list[0].Status == "" {
 		t.Errorf("endpoints: %+v, %v", list, err)
 	}
 	if e, err := api.CreateEndpoint(t.Context(), "https://pay.haderer.example/webhooks/stripe", "2023-10-16", "Tillhook"); e.ID == "" || err != nil && !strings.Contains(err.Error(), "told no secret") {

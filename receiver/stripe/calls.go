@@ -253,28 +253,31 @@ func (e *Endpoint) Lacks() []string {
 	return missing
 }
 
-// Endpoints lists all webhook endpoints of the key's mode.
-func (a *API) Endpoints(ctx context.Context) ([]Endpoint, error) {
-	var list []Endpoint
-	after := ""
-	for range maxEndpointPages {
+// Endpoints lists the webhook endpoints of the key's mode. One that cannot be read is left out, and
+// named in skipped.
+func (a *API) Endpoints(ctx context.Context) (list []Endpoint, skipped []error, err error) {
+	skipped, err = whole("webhook endpoints", maxEndpointPages, func(after string) ([]json.RawMessage, string, error) {
 		data, next, _, err := a.page(ctx, endpointsPath, Account{}, nil, after)
-		if err != nil {
-			return nil, err
+		return data, next, err
+	}, func(raw json.RawMessage) error {
+		var e Endpoint
+		if err := json.Unmarshal(raw, &e); err != nil || !usableID(e.ID) {
+			return unreadable(raw)
 		}
-		for _, raw := range data {
-			var e Endpoint
-			if err := json.Unmarshal(raw, &e); err != nil || e.ID == "" {
-				return nil, fmt.Errorf("an endpoint came from Stripe that cannot be read: %w", ErrNotStripe)
-			}
-			list = append(list, e)
+		if len(e.URL) > maxURL {
+			return fmt.Errorf("the URL of %s has %d bytes", e.ID, len(e.URL))
 		}
-		if after = next; next == "" {
-			return list, nil
-		}
+		list = append(list, e)
+		return nil
+	})
+	if err != nil {
+		return nil, nil, err
 	}
-	return nil, fmt.Errorf("the list of webhook endpoints does not end after %d pages: %w", maxEndpointPages, ErrNotStripe)
+	return list, skipped, nil
 }
+
+// maxURL bounds the URL of an endpoint, which stands in sentences and log lines.
+const maxURL = 2048
 
 const endpointsPath = "/v1/webhook_endpoints"
 
@@ -334,30 +337,39 @@ func (d *Destination) URL() string {
 	return d.Webhook.URL
 }
 
-// Destinations lists all event destinations.
-func (a *API) Destinations(ctx context.Context) ([]Destination, error) {
-	var list []Destination
-	path, params := "/v2/core/event_destinations", url.Values{"include[0]": {"webhook_endpoint.url"}, "limit": {strconv.Itoa(pageSize)}}
-	for range maxDestinationPages {
+// Destinations lists the event destinations. One that cannot be read is left out, and named in skipped.
+func (a *API) Destinations(ctx context.Context) (list []Destination, skipped []error, err error) {
+	first := url.Values{"include[0]": {"webhook_endpoint.url"}, "limit": {strconv.Itoa(pageSize)}}
+	skipped, err = whole("event destinations", maxDestinationPages, func(at string) ([]json.RawMessage, string, error) {
+		next, err := url.Parse(at)
+		if err != nil || at != "" && next.Path != destinationsPath {
+			return nil, "", fmt.Errorf("the list of event destinations has no next page that can be asked for: %w", ErrNotStripe)
+		}
+		params := next.Query()
+		if at == "" {
+			params = first
+		}
 		var page struct {
-			Data []Destination `json:"data"`
-			Next string        `json:"next_page_url"`
+			Data []json.RawMessage `json:"data"`
+			Next string            `json:"next_page_url"`
 		}
-		if _, err := a.call(ctx, http.MethodGet, path, Account{}, params, &page); err != nil {
-			return nil, err
+		_, err = a.call(ctx, http.MethodGet, destinationsPath, Account{}, params, &page)
+		return page.Data, page.Next, err
+	}, func(raw json.RawMessage) error {
+		var d Destination
+		if err := json.Unmarshal(raw, &d); err != nil || !usableID(d.ID) || len(d.URL()) > maxURL {
+			return unreadable(raw)
 		}
-		list = append(list, page.Data...)
-		if page.Next == "" {
-			return list, nil
-		}
-		next, err := url.Parse(page.Next)
-		if err != nil || !strings.HasPrefix(next.Path, "/v2/core/event_destinations") {
-			return nil, fmt.Errorf("the list of event destinations has no next page that can be asked for: %w", ErrNotStripe)
-		}
-		path, params = next.Path, next.Query()
+		list = append(list, d)
+		return nil
+	})
+	if err != nil {
+		return nil, nil, err
 	}
-	return nil, fmt.Errorf("the list of event destinations does not end: %w", ErrNotStripe)
+	return list, skipped, nil
 }
+
+const destinationsPath = "/v2/core/event_destinations"
 
 // maxDestinationPages bounds a list that an account has a few entries in.
 const maxDestinationPages = 20

@@ -1,0 +1,178 @@
+package reconcile_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"tillhook/receiver/reconcile"
+	"tillhook/receiver/stripe"
+	"tillhook/receiver/stripe/stripetest"
+)
+
+// endless is a Stripe one of whose lists never ends: each page leads to another one, of so many.
+type endless struct {
+	base   http.RoundTripper
+	path   string
+	circle int // pages after which it begins again; 0 for never
+	bytes  int // of each event
+	calls  int
+}
+
+func (e *endless) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.URL.Path != e.path {
+		return e.base.RoundTrip(r)
+	}
+	e.calls++
+	n, _ := strconv.Atoi(strings.TrimLeft(r.FormValue("starting_after"), "evt_"))
+	if n++; e.circle > 0 && n > e.circle {
+		n = 1
+	}
+	created := time.Now().Unix() - 5
+	if from, err := strconv.ParseInt(r.FormValue("created[gte]"), 10, 64); err == nil && e.path == "/v1/events" {
+		created = from
+	}
+	w := httptest.NewRecorder()
+	fmt.Fprintf(w, `{"object":"list","has_more":true,"data":[{"id":"evt_%d","object":"event","type":"payment_intent.succeeded","created":%d,"livemode":false,
+		"data":{"object":{"id":"pi_%[1]d","object":"payment_intent","status":"succeeded","amount":1,"amount_received":1,"currency":"eur","description":%[3]q}}}]}`,
+		n, created, strings.Repeat("x", e.bytes))
+	resp := w.Result()
+	resp.Request = r
+	return resp, nil
+}
+
+// A list that does not end, in a circle of any length or in none, costs a small part of a day's
+// calls, and is told.
+func TestEndlessListsAndTheBudget(t *testing.T) {
+	for _, path := range []string{"/v1/events", "/v1/charges", "/v1/webhook_endpoints"} {
+		for _, circle := range []int{2, 50, 0} {
+			t.Run(fmt.Sprintf("%s/%d", path, circle), func(t *testing.T) {
+				inDays(t, func(t *testing.T, s *shop) {
+					e := &endless{base: s.account, path: path, circle: circle}
+					s.options.API.Transport = e
+					s.run(12*time.Hour, nil)
+					told := s.finding("reconcile").Sentence
+					if path == "/v1/charges" {
+						told = fmt.Sprint(s.round(reconcile.Request{}).Problems, e.calls > 0)
+					}
+					if !strings.Contains(told, "does not end") && path != "/v1/charges" {
+						t.Errorf("it is told as %s", told)
+					}
+					if calls := s.mark("reconcile-calls"); calls > 6000 || calls < int64(e.calls)/2 {
+						t.Errorf("%d of its pages were read, %d calls are counted", e.calls, calls)
+					}
+				})
+			})
+		}
+	}
+}
+
+// What the pages of a list take together is bounded in memory, also within one second, and all of
+// it is booked.
+func TestLargeEventsInOneSecond(t *testing.T) {
+	inDays(t, func(t *testing.T, s *shop) {
+		const n, size = 500, 100 << 10
+		created := time.Now().Unix() - 3600
+		for i := range n {
+			var body map[string]any
+			if err := json.Unmarshal(payment(i, "payment_intent.succeeded", created), &body); err != nil {
+				t.Fatal(err)
+			}
+			body["data"].(map[string]any)["object"].(map[string]any)["description"] = strings.Repeat(strconv.Itoa(i), size/len(strconv.Itoa(i)))
+			raw, err := json.Marshal(body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.account.AddEvent(raw, "")
+		}
+		var before, now runtime.MemStats
+		runtime.ReadMemStats(&before)
+		most := uint64(0)
+		s.account.Before(func(int, *http.Request) {
+			runtime.GC()
+			runtime.ReadMemStats(&now)
+			most = max(most, now.HeapAlloc)
+		})
+		report := s.round(reconcile.Request{})
+		if report.Recovered != n || s.events() != n {
+			t.Errorf("it said %+v", report)
+		}
+		if most > before.HeapAlloc+60<<20 {
+			t.Errorf("%d MiB were held", (most-before.HeapAlloc)>>20)
+		}
+	})
+}
+
+// An event in a list that is none is told, what is beside it is booked, and its date moves nothing.
+func TestAnEventThatIsNone(t *testing.T) {
+	inDays(t, func(t *testing.T, s *shop) {
+		now := time.Now().Unix()
+		s.options.API.Transport = spoiled{s.account}
+		s.account.AddEvent(payment(1, "payment_intent.succeeded", now-30), "")
+		report := s.round(reconcile.Request{})
+		if report.Recovered != 1 || !strings.Contains(fmt.Sprint(report.Problems), "cannot be read and was skipped") {
+			t.Errorf("it said %+v", report)
+		}
+		if at := s.mark("reconciled-newest/"); at != now-30 {
+			t.Errorf("the newest event is of %s", time.Unix(at, 0).UTC())
+		}
+	})
+}
+
+// spoiled is a Stripe in whose list of events stand some that are none.
+type spoiled struct{ http.RoundTripper }
+
+func (s spoiled) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := s.RoundTripper.RoundTrip(r)
+	if err != nil || r.URL.Path != "/v1/events" {
+		return resp, err
+	}
+	var list map[string]any
+	if err := json.NewDecoder(resp.Body).Decode(&list); err != nil {
+		return nil, err
+	}
+	list["data"] = append([]any{7, map[string]any{"id": "evt_odd", "object": "event", "created": 99999999999}}, list["data"].([]any)...)
+	w := httptest.NewRecorder()
+	if err := json.NewEncoder(w).Encode(list); err != nil {
+		return nil, err
+	}
+	w.Header().Set("Date", resp.Header.Get("Date"))
+	resp = w.Result()
+	resp.Request = r
+	return resp, nil
+}
+
+// An endpoint that cannot be read is told, and ours beside it is judged.
+func TestAnUnreadableEndpoint(t *testing.T) {
+	inDays(t, func(t *testing.T, s *shop) {
+		s.account.AddEndpoint(map[string]any{"id": "we_odd", "url": 7})
+		s.account.AddEndpoint(map[string]any{"id": "we_1", "url": "https://pay.haderer.example/webhooks/stripe"})
+		report := s.round(reconcile.Request{})
+		if !strings.Contains(fmt.Sprint(report.Problems), "we_odd") {
+			t.Errorf("it said %+v", report)
+		}
+		for _, f := range s.Findings() {
+			if f.Verdict == stripe.Fail {
+				t.Errorf("ours is told as %+v", f)
+			}
+		}
+	})
+}
+
+// Tries that are made again count as calls.
+func TestRetriesAreCounted(t *testing.T) {
+	inDays(t, func(t *testing.T, s *shop) {
+		busy := stripetest.Fault{Status: 429, RetryAfter: "0"}
+		s.account.Fail(busy, busy, busy)
+		report := s.round(reconcile.Request{})
+		if n := len(s.account.Calls()); report.Calls != n || s.mark("reconcile-calls") != int64(n) {
+			t.Errorf("%d calls were made; it said %+v", n, report)
+		}
+	})
+}

@@ -1,0 +1,62 @@
+package reconcile
+
+import (
+	"time"
+
+	"tillhook/receiver/stripe"
+)
+
+// Either clock can be wrong: this machine's, and the Date of Stripe's answers. What is kept in the
+// ledger outlives the fault, so it is dated by the believed time, a value from the future of both
+// clocks counts as none, and where the believed time is not sure nothing is dated at all.
+
+// now returns the time up to which events can have been compared. A checkpoint that a wrong clock
+// had moved ahead would leave out all that happens until then.
+func (r *Reconciler) now() time.Time {
+	now, _ := r.API.Clocks().Believed()
+	return now
+}
+
+// corrected returns this machine's time, or the believed one where Stripe's clock contradicts it.
+func (r *Reconciler) corrected() time.Time { return r.API.Clocks().Corrected() }
+
+const undatedSentence = "this machine's clock and the Date of Stripe's answers contradict each other: " +
+	"events were fetched, and how far they were compared is not kept; have this machine's clock set, and " +
+	"see whether a proxy changes the Date"
+
+// forgetFuture forgets what a clock that was ahead has left in memory.
+func (w *round) forgetFuture() {
+	clocks := w.API.Clocks()
+	limit := clocks.Later().Add(maxDrift * time.Second)
+	if w.answeredAt > limit.Unix() {
+		w.answeredAt = 0
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.ended.After(limit) {
+		w.ended = time.Time{}
+		w.Metrics.Reconciled(time.Unix(0, 0))
+	}
+	if w.gap.found > limit.Unix() && clocks.Agree() {
+		w.gap = gap{}
+		w.noteMark(gapFound, 0)
+	}
+}
+
+// datable reports whether it may be kept how far an account with a checkpoint was compared.
+//
+// A checkpoint ahead of the believed time is replaced once both clocks say that it is of the future,
+// and one so old that its events are no longer listed once both say so: until then a clock that is
+// wrong for a round must neither lower a checkpoint nor hide or invent a gap.
+func datable(c stripe.Clocks, checkpoint int64) bool {
+	now, sure := c.Believed()
+	switch {
+	case !sure:
+		return false
+	case checkpoint > now.Unix():
+		return !c.Contradict() || checkpoint > c.Later().Unix()
+	case checkpoint != 0 && checkpoint < now.Add(-reach).Unix():
+		return !c.Contradict()
+	}
+	return true
+}

@@ -1,0 +1,236 @@
+package stripe_test
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"tillhook/ledger"
+	"tillhook/receiver/stripe"
+)
+
+// answering returns a client of a Stripe that answers every request with what do writes.
+func answering(t *testing.T, do http.HandlerFunc) *stripe.API {
+	t.Helper()
+	server := httptest.NewServer(do)
+	t.Cleanup(server.Close)
+	return client(t, server.URL, "rk_test_1")
+}
+
+// A circle of any length ends, and so does a list without an end; each of their pages is counted.
+func TestShortListsEnd(t *testing.T) {
+	for _, c := range []struct {
+		what string
+		next func(after string, calls int) string
+		most int
+	}{
+		{"a list that leads to itself", func(string, int) string { return "we_a" }, 3},
+		{"a circle of two", func(after string, _ int) string { return map[string]string{"we_a": "we_b"}[after] }, 4},
+		{"a circle of three", func(after string, _ int) string { return map[string]string{"we_a": "we_b", "we_b": "we_c"}[after] }, 5},
+		{"a list without an end", func(_ string, calls int) string { return fmt.Sprintf("we_%d", calls) }, 20},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			calls := 0
+			api := answering(t, func(w http.ResponseWriter, r *http.Request) {
+				calls++
+				if strings.HasPrefix(r.URL.Path, "/v2/") {
+					next := c.next(r.FormValue("page"), calls)
+					if next == "" {
+						next = "we_a"
+					}
+					fmt.Fprintf(w, `{"data":[{"id":"ed_1"}],"next_page_url":"/v2/core/event_destinations?page=%s"}`, next)
+					return
+				}
+				next := c.next(r.FormValue("starting_after"), calls)
+				if next == "" {
+					next = "we_a"
+				}
+				fmt.Fprintf(w, `{"object":"list","has_more":true,"data":[{"id":%q}]}`, next)
+			})
+			spent := 0
+			ctx := stripe.WithBudget(t.Context(), func() error { spent++; return nil })
+			if _, _, err := api.Endpoints(ctx); !errors.Is(err, stripe.ErrNotStripe) || calls > c.most || spent != calls {
+				t.Errorf("endpoints: %d calls, %d counted: %v", calls, spent, err)
+			}
+			calls, spent = 0, 0
+			if _, _, err := api.Destinations(ctx); !errors.Is(err, stripe.ErrEndless) || calls > c.most || spent != calls {
+				t.Errorf("destinations: %d calls, %d counted: %v", calls, spent, err)
+			}
+			over := errors.New("used up")
+			calls = 0
+			_, _, err := api.Destinations(stripe.WithBudget(t.Context(), func() error { return over }))
+			if !errors.Is(err, over) || calls != 0 {
+				t.Errorf("without calls left: %d calls, %v", calls, err)
+			}
+		})
+	}
+}
+
+// One entry that cannot be read, or is far too large, is left out and named; those behind it are read.
+func TestUnreadableEntries(t *testing.T) {
+	big := strings.Repeat("x", 70<<10)
+	api := answering(t, func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, `{"object":"list","has_more":false,"next_page_url":null,"data":[7,null,{"id":"bad id"},{"id":"we_odd","url":{},"event_payload":{}},
+			{"id":"we_big","description":%q},{"id":"we_url","url":%q,"webhook_endpoint":{"url":%[2]q}},
+			{"id":"we_good","url":"https://pay.haderer.example/","event_payload":"thin"}]}`, big, big[:3000])
+	})
+	list, skipped, err := api.Endpoints(t.Context())
+	if err != nil || len(list) != 1 || list[0].ID != "we_good" || len(skipped) != 6 {
+		t.Errorf("endpoints %+v, skipped %v, %v", list, skipped, err)
+	}
+	all, skipped, err := api.Destinations(t.Context())
+	if err != nil || len(all) != 1 || all[0].Payload != "thin" || len(skipped) != 6 {
+		t.Errorf("destinations %+v, skipped %v, %v", all, skipped, err)
+	}
+	for _, err := range skipped {
+		if len(err.Error()) > 400 {
+			t.Errorf("an error has %d bytes", len(err.Error()))
+		}
+	}
+}
+
+// A list that is held as a whole is bounded in bytes, however many pages they come in.
+func TestALargeListOfEndpoints(t *testing.T) {
+	page := strings.Repeat(`{"id":"we_x","description":"`+strings.Repeat("x", 60<<10)+`"},`, 40)
+	calls := 0
+	api := answering(t, func(w http.ResponseWriter, r *http.Request) {
+		calls++
+		fmt.Fprintf(w, `{"object":"list","has_more":true,"data":[%s{"id":"we_%d"}]}`, page, calls)
+	})
+	if _, _, err := api.Endpoints(t.Context()); !errors.Is(err, stripe.ErrNotStripe) || !strings.Contains(err.Error(), "has more than 4 MiB") {
+		t.Errorf("after %d calls: %v", calls, err)
+	}
+}
+
+// A page that is longer than an answer may be is asked for in smaller parts, and nothing is tried
+// again that stays too long.
+func TestAPageThatIsTooLong(t *testing.T) {
+	body := func(n string) string {
+		return fmt.Sprintf(`{"id":"evt_%s","object":"event","created":5,"type":"charge.succeeded","livemode":false,"data":{"object":{"id":"ch_1","object":"charge"},"pad":%q}}`,
+			n, strings.Repeat("x", 1<<20))
+	}
+	limits := []string{}
+	api := answering(t, func(w http.ResponseWriter, r *http.Request) {
+		limits = append(limits, r.FormValue("limit"))
+		n := map[string]int{"100": 100, "10": 10, "1": 1}[r.FormValue("limit")]
+		var list []string
+		for i := range n {
+			list = append(list, body(fmt.Sprint(i)))
+		}
+		fmt.Fprintf(w, `{"object":"list","has_more":true,"data":[%s]}`, strings.Join(list, ","))
+	})
+	page, err := api.Events(t.Context(), stripe.Account{}, false, nil, 0, 10, "")
+	if err != nil || len(page.Events) != 10 || page.Next != "evt_9" || fmt.Sprint(limits) != "[100 10]" {
+		t.Errorf("%d events, next %q, limits %v, %v", len(page.Events), page.Next, limits, err)
+	}
+	calls := 0
+	api = answering(t, func(w http.ResponseWriter, r *http.Request) {
+		calls++
+		for range 20 {
+			if _, err := w.Write(make([]byte, 1<<20)); err != nil {
+				return
+			}
+		}
+	})
+	if _, err := api.Event(t.Context(), stripe.Account{}, false, "evt_1"); !errors.Is(err, stripe.ErrLong) || calls != 1 {
+		t.Errorf("an event of 20 MiB: %d calls, %v", calls, err)
+	}
+}
+
+// What Stripe says reaches nobody with characters that a terminal acts on, and at 300 bytes.
+func TestWhatStripeSaysIsReadable(t *testing.T) {
+	const hostile = "\x1b[2J\u202e\u2066red\a \x7f\u009b31m sk_test_51Secret"
+	for _, message := range []string{hostile, hostile + strings.Repeat("\u202e", 5000), strings.Repeat("ü", 5000), strings.Repeat("no ", 1<<18)} {
+		api := answering(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Request-Id", "req_"+strings.Repeat("9", 2000))
+			w.WriteHeader(http.StatusPaymentRequired)
+			fmt.Fprintf(w, `{"error":{"type":"api_error","code":%s,"message":%[1]s}}`, quoted(message))
+		})
+		_, _, err := api.Endpoints(t.Context())
+		var refused *stripe.APIError
+		if !errors.As(err, &refused) || len(refused.Message) > 303 || len(refused.Code) > 83 || len(err.Error()) > 600 {
+			t.Fatalf("the message has %d bytes, the code %d, the error %d", len(refused.Message), len(refused.Code), len(err.Error()))
+		}
+		if text := err.Error(); ledger.Escape(text) != text || strings.Contains(text, "51Secret") {
+			t.Errorf("it says %q", text)
+		}
+	}
+}
+
+func quoted(s string) string {
+	var b strings.Builder
+	for _, c := range s {
+		if c < 0x10000 {
+			fmt.Fprintf(&b, `\u%04x`, c)
+		}
+	}
+	return `"` + b.String() + `"`
+}
+
+// A Retry-After that is no number of seconds is ignored; a long one is bounded, and said.
+func TestOddRetryAfters(t *testing.T) {
+	for after, want := range map[string]string{
+		"-5": "429", "x": "429", "": "429", "1e9": "429", "99999999999999999999": "429", "Wed, 21 Oct 2065 07:28:00 GMT": "429",
+		"7200":        "wait for 1h0m0s yet (its Retry-After was 7200 s, of which at most 1h0m0s are waited)",
+		"99999999999": "wait for 1h0m0s yet (its Retry-After was 99999999999 s",
+		"600":         "wait for 10m0s yet",
+	} {
+		api := answering(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Retry-After", after)
+			w.WriteHeader(http.StatusTooManyRequests)
+		})
+		api.Backoff = time.Microsecond
+		_, _, err := api.Endpoints(t.Context())
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "Retry-After") != strings.Contains(want, "Retry-After") {
+			t.Errorf("Retry-After %q: %v", after, err)
+		}
+	}
+}
+
+// The clocks: a Date far from ours is believed only where what was seen does not disprove it.
+func TestClocks(t *testing.T) {
+	const year = 365 * 24 * time.Hour
+	now := time.Now()
+	for _, c := range []struct {
+		what       string
+		ours, date time.Duration
+		seen       time.Duration // of the newest event; 1 for none
+		want       time.Duration
+		sure       bool
+	}{
+		{"both right", 0, 0, -time.Minute, 0, true},
+		{"no evidence", 0, 0, 1, 0, true},
+		{"Date an hour behind", 0, -time.Hour, -time.Minute, -time.Hour, true},
+		{"Date years behind", 0, -10 * year, -time.Minute, 0, true},
+		{"Date years ahead", 0, 10 * year, -time.Minute, 0, true},
+		{"ours years ahead", 10 * year, 0, -time.Minute, 0, true},
+		{"ours years behind", -50 * year, 0, -time.Minute, 0, true},
+		{"ours years behind, no evidence", -50 * year, 0, 1, -50 * year, false},
+		{"an event of the future", 0, -10 * year, 20 * year, -10 * year, false},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			api := answering(t, func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Date", time.Now().Add(c.date).UTC().Format(http.TimeFormat))
+				fmt.Fprint(w, `{"object":"list","data":[]}`)
+			})
+			api.Wall = func() time.Time { return time.Now().Add(c.ours).Round(0) }
+			if c.seen != 1 {
+				api.Saw(now.Add(c.seen).Unix())
+			}
+			if _, _, err := api.Endpoints(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if c.seen != 1 {
+				api.Saw(now.Add(c.seen).Unix())
+			}
+			got, sure := api.Clocks().Believed()
+			if diff := got.Sub(now.Add(c.want)); sure != c.sure || diff.Abs() > time.Minute {
+				t.Errorf("believed is %s (%v), want %s", got, sure, now.Add(c.want))
+			}
+		})
+	}
+}
