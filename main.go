@@ -256,6 +256,10 @@ func (r *rooms) openLedger(ctx context.Context) (*ledger.Ledger, error) {
 		m.Expired(bodies)
 		log.Info("bodies older than TILLHOOK_RETENTION were deleted", "bodies", bodies)
 	}
+	options.ClockJumped = func(ahead time.Duration) {
+		log.Warn("this machine's clock is far ahead of the time that has passed while the receiver ran: bodies are deleted slowly until that has caught up. "+
+			"If the receiver was not off for that long, have the clock set (timedatectl set-ntp true)", "ahead", ahead.Round(time.Minute))
+	}
 	options.Released = func(e *ledger.Event, res ledger.Result) { m.Event(e.Type, string(res.Status), "", -1) }
 	books, err := ledger.OpenContext(ctx, options)
 	if err != nil {

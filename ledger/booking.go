@@ -9,16 +9,16 @@ import (
 
 // booking is one transaction under way.
 type booking struct {
-	tx       *txn
-	txID     uint64
-	last     uint64 // the newest sequence
-	received int64  // when the newest event was delivered, Unix milliseconds; 0 if none was
-	counts   counts
-	totals   map[string]amounts // those that became others
-	livemode bool
-	bodies   *bodyCodec
-	hot      *hotPayments
-	writing  bool // something of the present event is in the transaction
+	tx        *txn
+	txID      uint64
+	last      uint64    // the newest sequence
+	delivered *delivery // the newest event that was; nil if none was
+	counts    counts
+	totals    map[string]amounts // those that became others
+	livemode  bool
+	bodies    *bodyCodec
+	hot       *hotPayments
+	writing   bool // something of the present event is in the transaction
 }
 
 // fill does everything but commit. What bbolt panics on here is damage like any other: nothing is on
@@ -160,7 +160,7 @@ func (b *booking) enter(p *pending, from uint64, old *row) error {
 	}
 	p.booked = old != nil
 	if r.source == Webhook && !p.release {
-		b.received = r.received
+		b.delivered = &delivery{r.received, r.created * 1000}
 	}
 	return b.record(r, seq, body, old, &a, &c)
 }

@@ -366,8 +366,8 @@ func (l *Ledger) publish(b *booking, repeats map[uint64]uint64) {
 	l.durableSeq.Store(b.last)
 	l.durableTx.Store(b.txID)
 	l.counts.Store(&b.counts)
-	if b.received != 0 {
-		l.lastEvent.Store(b.received)
+	if b.delivered != nil {
+		l.lastEvent.Store(b.delivered)
 	}
 	l.lastCommit.Store(time.Now().UnixNano())
 	l.written(repeats)

@@ -35,10 +35,20 @@ func (c *counts) event(r *row, n int) {
 		return // the newest one stays the newest
 	}
 	if len(r.facts.Intents)+len(r.facts.Charges) > 0 {
-		c.money = max(c.money, uint64(max(0, r.received)))
+		c.money = r.newer(c.money)
 	} else if r.outcome != Quarantined && r.paidElsewhere() {
-		c.silent = max(c.silent, uint64(max(0, r.received)))
+		c.silent = r.newer(c.silent)
 	}
+}
+
+// newer returns the later of when the row and an earlier one of its kind were received. One that was received more than a
+// day after a row that came later was dated by a clock that was ahead.
+func (r *row) newer(than uint64) uint64 {
+	received := uint64(max(0, r.received))
+	if r.released == 0 && than > received+secondsADay*1000 {
+		return received
+	}
+	return max(than, received)
 }
 
 // paidElsewhere reports whether the row is about something that was paid by a payment it does not name.

@@ -255,6 +255,6 @@ func (l *Ledger) Committing() bool { return l.began.Load() != 0 }
 
 // LastEvent is when the newest event was delivered by itself, not fetched; ok is false where none was.
 func (l *Ledger) LastEvent() (t time.Time, ok bool) {
-	ms := l.lastEvent.Load()
+	ms := l.lastEvent.Load().at(l.wall())
 	return time.UnixMilli(ms), ms != 0
 }

@@ -107,6 +107,11 @@ type Options struct {
 	Released func(e *Event, res Result)
 	// Expired, if set, is told how many bodies retention deleted: once it has deleted all that were due, and every minute before.
 	Expired func(bodies int)
+	// ClockJumped, if set, is called when this machine's clock gets far ahead of the time by which bodies are deleted, once each
+	// time: it has jumped, or the receiver was off for long. See [Ledger.RetentionLag].
+	ClockJumped func(ahead time.Duration)
+	// Now, if set, takes the place of this machine's clock.
+	Now func() time.Time
 	// Retention is how long bodies are kept by a rebuild; 0 keeps all. See [Ledger.KeepBodies].
 	Retention time.Duration
 	// BackupDir is where a copy of a file of an older schema is put before it is brought up to date; empty for none.
@@ -171,7 +176,10 @@ type Ledger struct {
 	began      atomic.Int64 // unix nanoseconds at which the commit under way began, 0 if there is none
 	lastCommit atomic.Int64 // unix nanoseconds of the last commit that succeeded
 	counts     atomic.Pointer[counts]
-	lastEvent  atomic.Int64 // unix milliseconds at which the newest event was delivered, 0 for none
+	lastEvent  atomic.Pointer[delivery] // the newest event that was delivered, nil for none
+
+	retention    retentionTime // KeepBodies' own, once the ledger is open
+	retentionLag atomic.Int64  // see RetentionLag
 
 	mu      sync.Mutex        // guards repeats
 	repeats map[uint64]uint64 // deliveries of known events not yet written to their rows
@@ -220,6 +228,9 @@ func OpenContext(ctx context.Context, opts Options) (_ *Ledger, err error) {
 	l.opts, l.Migrated, l.Created, l.folder = opts, migrated, !there, folder
 	if l.livemode != opts.Livemode {
 		return nil, errors.Join(otherMode(path, l.livemode), l.Close())
+	}
+	if err := l.view(func(tx *txn) error { l.retention.begin(tx, l.wall()); return nil }); err != nil {
+		return nil, errors.Join(err, l.Close())
 	}
 	clearMissing(path)
 	return l, nil

@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// A mark is a number that whoever brings events keeps here under a name, as how far it has come. A rebuilt ledger has none:
+// A mark is a number that whoever brings events keeps here under a name, as how far it has come. A rebuilt ledger has none but the time of retention:
 // what was done up to it is then done once more. Accounts are kept beside the marks.
 const (
 	markPrefix    = "mark/"
@@ -19,19 +19,24 @@ const (
 
 // Mark reads a mark; 0 if there is none.
 func (l *Ledger) Mark(name string) (n int64, err error) {
-	err = l.view(func(tx *txn) error {
-		value, err := get(tx, bucketMeta, []byte(markPrefix+name))
-		if err != nil || value == nil {
-			return err
-		}
-		d := decoder{buf: value}
-		n = d.int()
-		return d.end()
+	err = l.view(func(tx *txn) (err error) {
+		n, err = readMark(tx, name)
+		return err
 	})
 	if err != nil {
 		return 0, fmt.Errorf("the mark %s: %w", name, err)
 	}
 	return n, nil
+}
+
+func readMark(tx *txn, name string) (int64, error) {
+	value, err := get(tx, bucketMeta, []byte(markPrefix+name))
+	if err != nil || value == nil {
+		return 0, err
+	}
+	d := decoder{buf: value}
+	n := d.int()
+	return n, d.end()
 }
 
 // SetMarks writes marks, all or none, and returns when they are on disk. An error means as little as that of [Ledger.Append].
@@ -40,14 +45,18 @@ func (l *Ledger) SetMarks(ctx context.Context, marks map[string]int64) error {
 	return l.do(ctx, func(b *booking) error {
 		b.writing = true
 		for _, name := range slices.Sorted(maps.Keys(values)) {
-			var e encoder
-			e.int(values[name])
-			if err := put(b.tx, bucketMeta, []byte(markPrefix+name), e.buf); err != nil {
+			if err := putMark(b.tx, name, values[name]); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
+}
+
+func putMark(tx *txn, name string, n int64) error {
+	var e encoder
+	e.int(n)
+	return put(tx, bucketMeta, []byte(markPrefix+name), e.buf)
 }
 
 // Account is a connected account, or one of an organisation.

@@ -167,6 +167,7 @@ type rebuild struct {
 	// usable are rows in quarantine that the decoder can use and that no row read so far refers to.
 	usable  map[uint64]bool
 	hot     hotPayments
+	due     due  // bodies that are older than they are kept
 	changed bool // a row says something else now that its body was decoded again
 	done    Rebuilt
 }
@@ -205,10 +206,17 @@ func (r *rebuild) write(ctx context.Context) (made string, err error) {
 		if err != nil {
 			return err
 		}
+		seen, wall := r.retentionTime(from)
+		r.due = due{before: seen.Add(-r.opts.Retention).UnixMilli(), wall: wall.UnixMilli()}
 		err = db.Update(func(tx *bolt.Tx) error {
 			to := inPlace(tx)
 			if r.id != noID { // else the id that the new file was made with stands
 				if err := put(to, bucketMeta, metaID, []byte(r.id)); err != nil {
+					return err
+				}
+			}
+			if ms, e := readMark(from, retentionMark); e == nil && ms != 0 {
+				if err := putMark(to, retentionMark, ms); err != nil {
 					return err
 				}
 			}
@@ -357,9 +365,21 @@ func (r *rebuild) row(b *booking, from *txn, seq uint64, stored []byte) error {
 	return r.put(b, &old.row, seq, bytes.Clone(kept), entry)
 }
 
+// retentionTime returns the time by which bodies are deleted, and this machine's: see [retentionTime].
+func (r *rebuild) retentionTime(from *txn) (seen, wall time.Time) {
+	wall = time.Now()
+	if r.opts.Now != nil {
+		wall = r.opts.Now()
+	}
+	if seen = timeSeen(from, wall); seen.After(wall) {
+		seen = wall
+	}
+	return seen, wall
+}
+
 // put writes a row to the new file, without its body if that is older than bodies are kept.
 func (r *rebuild) put(b *booking, row *row, seq uint64, body []byte, entry *quarantineEntry) error {
-	if keep := r.opts.Retention; keep > 0 && body != nil && row.expires() && time.Since(time.UnixMilli(row.received)) > keep {
+	if r.opts.Retention > 0 && body != nil && row.expires() && r.due.has(row) {
 		body = nil
 		r.done.Expired++
 		if row.released != 0 {

@@ -14,6 +14,8 @@ import (
 //
 // bbolt writes its whole list of free pages with every commit. So the deleting waits while that is long
 // already: a body may stay a while longer than it should, until intake has used the space.
+//
+// A clock that is wrong must not cost bodies: see retentionTime.
 
 const (
 	// expireStep bodies are deleted in one transaction.
@@ -41,7 +43,11 @@ func (l *Ledger) KeepBodies(ctx context.Context, keep time.Duration) error {
 		}
 		pause = expirePause
 		if l.db.Stats().FreePageN < maxFreePages {
-			n, more, err := l.expire(ctx, time.Now().Add(-keep))
+			n, more := 0, false
+			now, err := l.retention.now(ctx, l)
+			if err == nil {
+				n, more, err = l.expire(ctx, now.Add(-keep))
+			}
 			deleted += n
 			switch {
 			case errors.Is(err, ErrClosed):
@@ -65,7 +71,7 @@ func (l *Ledger) KeepBodies(ctx context.Context, keep time.Duration) error {
 func (l *Ledger) expire(ctx context.Context, before time.Time) (deleted int, more bool, err error) {
 	var s overdue
 	err = l.view(func(tx *txn) error {
-		s, err = findOverdue(tx, l.counts.Load().expired, before)
+		s, err = findOverdue(tx, l.counts.Load().expired, due{before: before.UnixMilli(), wall: l.wall().UnixMilli()})
 		return err
 	})
 	if err != nil || len(s.rows) == 0 && s.to-s.from < scanSlice {
@@ -112,10 +118,42 @@ type overdue struct {
 	more     bool
 }
 
+// due says which rows are old enough. Times are Unix milliseconds.
+type due struct {
+	before int64
+	wall   int64 // this machine's clock
+	floor  int64 // what comes after the rows that were passed came after this; 0 where it is not known
+}
+
+// age returns when a row came, as far as it is known: not before its event was made at Stripe, whatever this machine's clock
+// said then.
+func (d due) age(r *row) int64 {
+	if created := r.created * 1000; created <= d.wall {
+		return max(r.received, created)
+	}
+	return r.received
+}
+
+func (d due) has(r *row) bool { return d.age(r) < d.before }
+
+// pass takes what a row says of those that come after it: they came after its event was made.
+func (d *due) pass(r *row) { d.floor = max(d.floor, min(r.created*1000, d.age(r))) }
+
+// dateSlack is by how much the dates of rows may be out of order where the clock is right.
+const dateSlack = int64(time.Hour / time.Millisecond)
+
+// behind reports whether a clock that was behind has dated the row: before one that came earlier. A released row has the
+// date of its first delivery.
+func (d due) behind(r *row) bool { return r.released == 0 && d.age(r) < d.floor-dateSlack }
+
 // findOverdue looks at the oldest bodies, some at a time: what lies in quarantine stays, however much it is. Rows
-// are in the order of arrival, but for the seconds that a request may take.
-func findOverdue(tx *txn, from uint64, before time.Time) (overdue, error) {
+// are in the order of arrival. One that is not due ends the search, unless its date is wrong: see lastOverdue.
+func findOverdue(tx *txn, from uint64, d due) (overdue, error) {
 	s := overdue{from: from, to: from}
+	if r, err := readRow(tx, from); err == nil {
+		d.pass(r)
+	}
+	through := uint64(0) // rows up to here are due
 	c := tx.Bucket(bucketBodies).Cursor()
 	key, _ := c.Seek(seqKey(from + 1))
 	for looked := 0; key != nil; looked++ {
@@ -125,11 +163,18 @@ func findOverdue(tx *txn, from uint64, before time.Time) (overdue, error) {
 		seq := seqOf(key)
 		r, err := readRow(tx, seq)
 		switch {
+		case err != nil:
+		case d.has(r) && !d.behind(r):
+			d.pass(r)
+		case seq > through:
+			if through = d.lastOverdue(tx, seq, r); through == 0 {
+				return s, nil
+			}
+		}
+		switch {
 		case errors.Is(err, ErrCorrupt): // its body may be what it can be mended from
 		case err != nil:
 			return s, err
-		case r.received >= before.UnixMilli():
-			return s, nil
 		case r.expires():
 			s.rows = append(s.rows, seq)
 		}
@@ -137,4 +182,37 @@ func findOverdue(tx *txn, from uint64, before time.Time) (overdue, error) {
 		key, _ = c.Next()
 	}
 	return s, nil
+}
+
+// samples are looked at to find which of two rows has the wrong date.
+const samples = 15
+
+// lastOverdue returns the last row that is known to be due although the row at seq, which came before it, is dated as if
+// it were not: a clock that was ahead has dated that one. It returns 0 where there is none. So that one row which a
+// clock that was behind has dated does not count, most of the rows between the two must be due as well, unless the
+// row at seq is of the future.
+func (d due) lastOverdue(tx *txn, seq uint64, r *row) (found uint64) {
+	isDue := func(seq uint64) bool {
+		r, err := readRow(tx, seq)
+		return err == nil && d.has(r) && !d.behind(r) && r.created*1000 <= r.received+dateSlack
+	}
+	last := lastRow(tx)
+	for step := uint64(1); seq+step <= last; step *= 2 {
+		if isDue(seq + step) {
+			found = seq + step
+		}
+	}
+	if found == 0 || d.age(r) > d.wall+dateSlack {
+		return found
+	}
+	n, old := min(samples, found-seq), uint64(0)
+	for i := range n {
+		if isDue(found - i*(found-seq)/n) {
+			old++
+		}
+	}
+	if old < 3 || 2*old <= n {
+		return 0
+	}
+	return found
 }

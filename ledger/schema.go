@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"strings"
+	"time"
 )
 
 // schemaVersion is that of the layout and the codecs in this file. A file with a greater one is refused.
@@ -196,18 +197,36 @@ func lastRow(tx *txn) uint64 {
 	return seqOf(key)
 }
 
-// lastDelivery is when the newest event was delivered, Unix milliseconds, that came by itself and was not fetched; 0 if there is
-// none among the last rows. A damaged row keeps nobody from starting; Check names it.
-func lastDelivery(tx *txn) int64 {
+// delivery is when an event was delivered, and when it was made at Stripe. Times are Unix milliseconds.
+type delivery struct{ received, created int64 }
+
+// at returns when it was delivered. Where that is of the future, because the clock was ahead, it is when the event was
+// made, which is mostly the same; 0 if that is no better.
+func (d *delivery) at(now time.Time) int64 {
+	limit := now.Add(time.Minute).UnixMilli()
+	switch {
+	case d == nil:
+		return 0
+	case d.received <= limit:
+		return d.received
+	case d.created <= limit:
+		return d.created
+	}
+	return 0
+}
+
+// lastDelivery is the newest event that came by itself and was not fetched; nil if there is none among the last rows. A
+// damaged row keeps nobody from starting; Check names it.
+func lastDelivery(tx *txn) *delivery {
 	c := tx.Bucket(bucketEvents).Cursor()
 	key, _ := c.Last()
 	for n := 0; key != nil && n < maxLooked; n++ {
 		if r, err := readRow(tx, seqOf(key)); err == nil && r.source == Webhook && r.delivered(tx) {
-			return r.received
+			return &delivery{r.received, r.created * 1000}
 		}
 		key, _ = c.Prev()
 	}
-	return 0
+	return nil
 }
 
 // delivered reports whether the row came with a delivery of its own: an event that was released

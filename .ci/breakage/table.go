@@ -97,6 +97,7 @@ const (
 	hotGo         = "ledger/hot.go"
 	clockGo       = "receiver/stripe/clock.go"
 	timesGo       = "receiver/reconcile/times.go"
+	ledClockGo    = "ledger/clock.go"
 )
 
 // table has all entries.
@@ -241,7 +242,16 @@ var keeping = []broken{
 	{"a proof walks the pages first", checkGo, "	if err := walkPages(untilAt{ctx, f}, newest); err != nil {", "	if err := walkPages(f, newest); err != nil && false {", "./ledger", "TestWhatIsNoWholeLedgerIsFound"},
 	{"both meta pages are proved", checkGo, "	if newest.pages == 0 || second == nil {", "	if second == nil && newest.pages == 0 {", "./ledger", "TestADamagedNewestMetaPageIsFound|TestFlipped"},
 	{"retention leaves quarantine alone", retentionGo, "return r.outcome != Quarantined", "return true", "./ledger", "TestRetentionDeletesBodiesThatAreTooOld"},
-	{"retention deletes what is too old, no more", retentionGo, "		case r.received >= before.UnixMilli():", "		case false:", "./ledger", "TestRetentionDeletesBodiesThatAreTooOld"},
+	{"retention deletes what is too old, no more", retentionGo, "return d.age(r) < d.before }", "return true }", "./ledger", "TestRetentionDeletesBodiesThatAreTooOld"},
+	{"retention does not jump with the clock", ledClockGo, "retentionPace = 24", "retentionPace = 1 << 20", "./ledger", "TestRetentionAndAClockAhead"},
+	{"retention's time is kept", ledClockGo, "map[string]int64{retentionMark: t.at.UnixMilli()}", "map[string]int64{}", "./ledger", "TestRetentionAndAClockAhead"},
+	{"retention follows the newest event", ledClockGo, "	if t.at.Before(made) {", "	if false {", "./ledger", "TestRetentionAndABootIn1970"},
+	{"a jump of the clock is reported", ledClockGo, "jumped && l.opts.ClockJumped != nil {", "false {", "./ledger", "TestRetentionAndAClockAhead"},
+	{"a date ahead stops no retention", retentionGo, "through = d.lastOverdue(tx, seq, r); through == 0 {", "through = 0; through == 0 {", "./ledger", "TestRetentionAndDatesThatAreWrong"},
+	{"a date behind deletes nothing early", retentionGo, "		return max(r.received, created)\n", "		return r.received\n", "./ledger", "TestRetentionAndDatesThatAreWrong"},
+	{"a rebuild does not jump with the clock", rebuildGo, "	if seen = timeSeen(from, wall); seen.After(wall) {", "	if seen = wall; seen.After(wall) {", "./ledger", "TestARebuildAndAClockAhead"},
+	{"the last event is not of the future", "ledger/schema.go", "	case d.received <= limit:", "	case true:", "./ledger", "TestTheLastEventAndAClockThatWasAhead"},
+	{"the last money is not of the future", "ledger/counts.go", "	if r.released == 0 && than > received+secondsADay*1000 {", "	if false {", "./ledger", "TestTheLastEventAndAClockThatWasAhead"},
 	{"retention goes on after a step", retentionGo, "if s.more = looked == scanSlice || len(s.rows) == expireStep; s.more {", "if looked == scanSlice || len(s.rows) == expireStep {", "./ledger", "TestRetentionDeletesBodiesThatAreTooOld"},
 	{"retention deletes what was released", retentionGo, "					old = append(old, seqKey(r.released))", "					_ = old", "./ledger", "TestRetentionComesBackForWhatWasReleased"},
 	{"retention waits for free pages to be used", retentionGo, "		if l.db.Stats().FreePageN < maxFreePages {", "		if true {", "./ledger", "TestRetentionWaitsForFreeSpaceToBeUsed"},

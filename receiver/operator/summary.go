@@ -129,6 +129,11 @@ func (op *Operator) health(ctx context.Context, stats ledger.Stats) SummaryHealt
 	silent := op.silentPayments(ctx, stats)
 	say("received_unknown", silent != "", "warn", "The events that arrive say what was received.", silent,
 		"have the endpoint sent the payment_intent.* and charge.* events too: tillhook endpoint update, or Stripe's Dashboard")
+	if lag := op.Ledger.RetentionLag(); lag > 24*time.Hour {
+		say("retention", true, "warn", "", fmt.Sprintf("This machine's clock is %d days ahead of the time that has passed while the receiver ran: "+
+			"bodies past TILLHOOK_RETENTION are deleted slowly until that has caught up, at most those of a day within an hour.", (lag+12*time.Hour)/(24*time.Hour)),
+			"nothing, if the receiver was off for that long; else have the clock set: timedatectl set-ntp true")
+	}
 	if op.Watch != nil {
 		for _, s := range op.Watch() {
 			say(s.Name, s.Verdict != verdicts[0], s.Verdict, s.Sentence, s.Sentence, string(s.Next))

@@ -332,8 +332,8 @@ func (r *Reconciler) Progress() Progress {
 	defer r.mu.Unlock()
 	p, c := r.progress, r.census
 	p.Object = "reconcile_progress"
-	if c, ok := r.API.Clock(); ok {
-		p.Answered = c.Read.Unix()
+	if at, ok := r.API.Answered(); ok {
+		p.Answered = at.Unix()
 	}
 	p.Compared, p.Refused, p.Waiting = c.compared, len(c.refused)+len(c.left), c.waiting
 	p.Connected = slices.Clone(c.sample)

@@ -115,3 +115,12 @@ func (a *API) Skew() (skew time.Duration, ok bool) {
 	c := a.Clocks()
 	return c.Ours.Sub(c.Stripe), c.Known
 }
+
+// Answered returns when Stripe last answered with a Date, by this machine's clock of then; ok is false while it has not.
+func (a *API) Answered() (at time.Time, ok bool) {
+	p := a.clock.Load()
+	if p == nil {
+		return time.Time{}, false
+	}
+	return p.read, true
+}
