@@ -13,7 +13,7 @@ const (
 	// retentionKept is how often it is written down while nothing is deleted.
 	retentionKept = time.Hour
 	// madeRows are looked at for when the newest event was made.
-	madeRows = 16
+	madeRows = 4
 	// longJump is by how much the clock must be ahead of it for that to be reported.
 	longJump = 24 * time.Hour
 )

@@ -75,21 +75,21 @@ func TestRetentionAndAClockAhead(t *testing.T) {
 		t.Run(fmt.Sprint(restarts), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w, dir := &wrongClock{}, t.TempDir()
-				l, end := w.open(t, dir, 30*aDay)
+				l, end := w.open(t, dir, 10*aDay)
 				defer func() { end() }()
 				restart := func() {
 					if restarts {
 						end()
-						l, end = w.open(t, dir, 30*aDay)
+						l, end = w.open(t, dir, 10*aDay)
 					}
 				}
 				var ids []string
-				for day := range 30 {
+				for day := range 10 {
 					ids = append(ids, fmt.Sprint(day))
 					w.came(t, l, ids[day])
 					time.Sleep(aDay - time.Minute)
 				}
-				if n := left(t, l, ids); n != 30 || w.jumped.Load() != 0 {
+				if n := left(t, l, ids); n != 10 || w.jumped.Load() != 0 {
 					t.Fatalf("%d are left, %d jumps", n, w.jumped.Load())
 				}
 				w.by.Store(int64(100 * aDay))
@@ -97,18 +97,18 @@ func TestRetentionAndAClockAhead(t *testing.T) {
 				w.came(t, l, "while it was ahead")
 				time.Sleep(time.Minute)
 				restart() // what came meanwhile is dated so, too
-				if n := left(t, l, ids); n < 29 || w.jumped.Load() == 0 || l.RetentionLag() < 99*aDay {
+				if n := left(t, l, ids); n < 9 || w.jumped.Load() == 0 || l.RetentionLag() < 99*aDay {
 					t.Errorf("after a minute %d are left, %d jumps, a lag of %s", n, w.jumped.Load(), l.RetentionLag())
 				}
 				w.by.Store(0)
 				restart()
 				time.Sleep(time.Hour)
-				if n := left(t, l, ids); n < 29 || l.RetentionLag() > time.Hour {
+				if n := left(t, l, ids); n < 9 || l.RetentionLag() > time.Hour {
 					t.Errorf("when it was right again %d are left, a lag of %s", n, l.RetentionLag())
 				}
 				w.by.Store(int64(100 * aDay))
 				time.Sleep(time.Hour)
-				if n := left(t, l, ids); n < 27 {
+				if n := left(t, l, ids); n < 7 {
 					t.Errorf("an hour ahead left %d", n)
 				}
 				time.Sleep(5 * aDay)
@@ -151,7 +151,7 @@ func TestRetentionAndABootIn1970(t *testing.T) {
 // One event, or many, that a clock ahead has dated does not keep the others from being deleted in
 // their time; one that a clock behind has dated does not delete others.
 func TestRetentionAndDatesThatAreWrong(t *testing.T) {
-	for _, by := range []time.Duration{-20 * 365 * aDay, -3 * aDay, 3 * aDay, 20 * aDay, 365 * aDay, 50 * 365 * aDay} {
+	for _, by := range []time.Duration{-20 * 365 * aDay, -3 * aDay, 3 * aDay, 365 * aDay} {
 		for _, many := range []int{1, 7} {
 			t.Run(fmt.Sprintf("%s/%d", by, many), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
@@ -209,7 +209,7 @@ func TestRetentionAndClocksAtRandom(t *testing.T) {
 				came := map[string]time.Time{"0": time.Now()}
 				all := []string{"0"}
 				w.came(t, l, "0")
-				for range 40 {
+				for range 25 {
 					if w.by.Store(0); rng.IntN(2) == 0 {
 						w.by.Store(int64(offsets[rng.IntN(len(offsets))]))
 					}
@@ -236,7 +236,7 @@ func TestRetentionAndClocksAtRandom(t *testing.T) {
 						}
 					}
 				}
-				for range 20 { // a shop goes on
+				for range 10 { // a shop goes on
 					id := fmt.Sprint(len(all))
 					all = append(all, id)
 					w.came(t, l, id)
@@ -249,7 +249,7 @@ func TestRetentionAndClocksAtRandom(t *testing.T) {
 						}
 					}
 				})); n != 0 {
-					t.Errorf("%d bodies of three weeks ago are left", n)
+					t.Errorf("%d bodies of ten days ago are left", n)
 				}
 			})
 		})
