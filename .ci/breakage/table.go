@@ -449,6 +449,7 @@ var keeping = []broken{
 	{"every try takes a call", clientGo, "		if spend != nil {", "		if spend != nil && tries == 1 {", "./receiver/reconcile", "TestRetriesAreCounted"},
 	{"Stripe's words are readable", clientGo, "	if text = ledger.Escape(text); len(text) > most {", "	if _ = ledger.Escape(text); len(text) > most {", "./receiver/stripe", "TestWhatStripeSaysIsReadable"},
 	{"Stripe's words are short", clientGo, "	cut := len(text) > most\n", "	cut, most := false, 1<<30+most\n", "./receiver/stripe", "TestWhatStripeSaysIsReadable"},
+	{"a network error is readable", clientGo, "	err = &readableError{err} //", "	_ = &readableError{err} //", "./receiver/stripe", "TestANetworkErrorIsReadable"},
 	{"a Retry-After is bounded", clientGo, "*time.Second, longestBar)", "*time.Second, 1<<62)", "./receiver/stripe", "TestAnswersAreBounded"},
 	{"a long Retry-After is said", clientGo, "		if asked > int(longestBar/time.Second) {", "		if false {", "./receiver/stripe", "TestOddRetryAfters"},
 	{"a checkpoint stays before the last minutes", compareGo, "min(end, now.Add(-unsettled).Unix())", "end", "./receiver/reconcile", "TestTheMark"},

@@ -109,6 +109,7 @@ func (w *round) events(ctx context.Context, a *account) error {
 		a.newest = max(a.newest, s.newest)
 		w.API.Saw(s.newest)
 		if !keeps {
+			w.note(a) // what was listed is evidence of the time
 			continue
 		}
 		// A round that was told where to begin leaves no gap before the checkpoint only if it began

@@ -161,6 +161,22 @@ func TestWhatStripeSaysIsReadable(t *testing.T) {
 	}
 }
 
+// So is what stands in its place: an error can quote a certificate, or a proxy.
+func TestANetworkErrorIsReadable(t *testing.T) {
+	api := answering(t, nil)
+	cause := errors.New("valid for \x1b[2J\u202e" + strings.Repeat("x", 5000))
+	api.Transport, api.Backoff = broken{cause}, time.Microsecond
+	_, _, err := api.Endpoints(t.Context())
+	if !errors.Is(err, cause) || len(err.Error()) > 600 || ledger.Escape(err.Error()) != err.Error() {
+		t.Errorf("it says %q", err)
+	}
+}
+
+// broken is a network that fails.
+type broken struct{ err error }
+
+func (b broken) RoundTrip(*http.Request) (*http.Response, error) { return nil, b.err }
+
 func quoted(s string) string {
 	var b strings.Builder
 	for _, c := range s {

@@ -407,6 +407,7 @@ func explain(ctx context.Context, path string, try *attempt, err error) error {
 	case errors.As(err, &network): // its text holds the whole address
 		err = network.Err
 	}
+	err = &readableError{err} // it can hold the names in a certificate of somebody else's
 	return fmt.Errorf("no answer from Stripe's API: it cannot be reached for %s: %w; look at this machine's network and DNS, and at a firewall for what goes out", path, err)
 }
 
@@ -430,6 +431,12 @@ func withoutKeys(message string, most int) string {
 	}
 	return readable(strings.Join(words, " "), most)
 }
+
+// readableError is an error with a readable text.
+type readableError struct{ error }
+
+func (e *readableError) Error() string { return readable(e.error.Error(), longestMessage) }
+func (e *readableError) Unwrap() error { return e.error }
 
 // readable returns a text from elsewhere for a log line or a sentence: without characters that a
 // terminal acts on, and at most so many bytes long but for the mark of what was cut off.
