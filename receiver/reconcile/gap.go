@@ -72,9 +72,8 @@ func (w *round) findGap(a *account, begin int64, clocks stripe.Clocks) {
 	w.noteMark(gapFound, g.found)
 }
 
-// shown reports whether a gap is reported. One of the future is of a clock that was ahead.
 func (g gap) shown(now int64) bool {
-	return g.found != 0 && g.found <= now+maxDrift && now-g.found < int64(gapShown/time.Second)
+	return g.found != 0 && now-g.found < int64(gapShown/time.Second)
 }
 
 // finding says which days cannot be compared.
