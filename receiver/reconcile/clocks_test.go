@@ -233,7 +233,9 @@ func TestNothingContradictsTheClock(t *testing.T) {
 						s.options.API.Transport = undatedHTTP{s.options.API.Transport}
 					}
 					for range 3 {
-						_, _ = s.Round(t.Context(), reconcile.Request{})
+						if report, _ := s.Round(t.Context(), reconcile.Request{}); date == "none" && len(report.Gaps) != 0 {
+							t.Errorf("without a Date it said %+v", report.Gaps)
+						}
 						time.Sleep(15 * time.Minute)
 					}
 					w.set(0, 0)
