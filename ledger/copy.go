@@ -131,10 +131,7 @@ func place(made, path string) error {
 	case err == nil || !errors.Is(err, errors.ErrUnsupported) && !errors.Is(err, syscall.EINVAL):
 		return err
 	}
-	if err := mustNotExist(path); err != nil {
-		return err
-	}
-	return os.Rename(made, path)
+	return os.Rename(made, path) // there was no file a moment ago, or the error would be EEXIST
 }
 
 // Until returns a writer that fails once ctx has ended.

@@ -315,7 +315,7 @@ func (r *rescue) next(path, again string) string {
 	case r.err != nil:
 		return fmt.Sprintf("do not stop the receiver, which has it still open and tries to write it back (%v)", r.err)
 	case r.path == path:
-		return "nothing: the receiver wrote it back and starts again with it"
+		return "nothing: the receiver wrote it back, and its next start opens it"
 	}
 	return "another file has its place now: " + again + ". What the receiver had acknowledged is in " + r.path
 }

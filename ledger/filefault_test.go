@@ -179,7 +179,7 @@ func TestADeletedLedgerIsWrittenBack(t *testing.T) {
 	t.Run("right before the end", func(t *testing.T) {
 		s := openLosing(t, t.TempDir())
 		must(t, os.Remove(s.path))
-		if err := s.stops(); !errors.As(err, new(*ledger.FileFault)) {
+		if err := s.stops(); !errors.As(err, new(*ledger.FileFault)) || !strings.Contains(err.Error(), "wrote it back") {
 			t.Errorf("the committer ended with %v", err)
 		}
 		s.keeps(s.path)

@@ -105,7 +105,7 @@ func TestTheLedgerIsLost(t *testing.T) {
 	case <-time.After(60 * time.Second):
 		t.Fatal("it goes on")
 	}
-	for _, says := range []string{"was moved", "was deleted while", "wrote it back and starts again"} {
+	for _, says := range []string{"was moved", "was deleted while", "wrote it back, and its next start"} {
 		if logged := p.log.String(); !strings.Contains(logged, says) {
 			t.Errorf("the log does not say %q:\n%s", says, logged)
 		}
