@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -221,6 +222,9 @@ func (c *checker) has(bucket, key []byte) bool {
 }
 
 func (c *checker) dictionaries() error {
+	if id, err := get(c.tx, bucketMeta, metaID); err != nil || len(id) != len(noID) {
+		c.fault("the id of the ledger: %w", cmp.Or(err, ErrCorrupt))
+	}
 	return c.walk(bucketDictionaries, func(_, _ []byte) error { return nil })
 }
 
