@@ -24,7 +24,11 @@ import (
 // refuses to replace: folder and mount point, by a colon. It ends with its standard input.
 const asNoLinks = "THIS_TEST_IS_A_FILE_SYSTEM_WITHOUT_LINKS"
 
-type noLinks struct{ fs.LoopbackNode }
+type noLinks struct{ *fs.LoopbackNode }
+
+func (*noLinks) WrapChild(_ context.Context, child fs.InodeEmbedder) fs.InodeEmbedder {
+	return &noLinks{child.(*fs.LoopbackNode)}
+}
 
 func (*noLinks) Link(context.Context, fs.InodeEmbedder, string, *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
 	return nil, syscall.EPERM // as FAT answers
@@ -39,10 +43,7 @@ func (n *noLinks) Rename(ctx context.Context, name string, parent fs.InodeEmbedd
 
 func serveNoLinks(backing, mount string) error {
 	root := &fs.LoopbackRoot{Path: backing}
-	root.NewNode = func(root *fs.LoopbackRoot, _ *fs.Inode, _ string, _ *syscall.Stat_t) fs.InodeEmbedder {
-		return &noLinks{fs.LoopbackNode{RootData: root}}
-	}
-	node := root.NewNode(root, nil, "", nil)
+	node := &noLinks{&fs.LoopbackNode{RootData: root}}
 	root.RootNode = node
 	server, err := fs.Mount(mount, node, &fs.Options{MountOptions: fuse.MountOptions{DirectMountStrict: true, FsName: "nolinks", Name: "nolinks"}})
 	if err != nil {
