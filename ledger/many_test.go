@@ -107,11 +107,11 @@ func TestTheDiskOfManyEvents(t *testing.T) {
 				return written / int64(n), kept / int64(n)
 			}
 			written, kept := commit(256, at)
-			commit(2744, 256)
+			commit(1244, 256)
 			writtenThen, keptThen := commit(256, at)
-			t.Logf("an event writes %d bytes and keeps %d, and behind 3,000 events %d and %d", written, kept, writtenThen, keptThen)
+			t.Logf("an event writes %d bytes and keeps %d, and behind 1,500 events %d and %d", written, kept, writtenThen, keptThen)
 			if writtenThen > 2*written || keptThen > 2*kept {
-				t.Errorf("an event writes %d bytes and keeps %d, and behind 3,000 events %d and %d", written, kept, writtenThen, keptThen)
+				t.Errorf("an event writes %d bytes and keeps %d, and behind 1,500 events %d and %d", written, kept, writtenThen, keptThen)
 			}
 			if err := l.Check(); err != nil {
 				t.Error(err)
