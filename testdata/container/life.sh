@@ -188,8 +188,8 @@ say "a port for metrics in use"
 # Stopped until it is started again.
 bash -eux /ct/stop.sh
 not curl -s -m 5 http://127.0.0.1:8080/healthz
-not tillhook payments
-not systemctl is-active tillhook
+[[ $(events) == "$count" ]] # read from the file: nothing is started for it
+not systemctl is-active tillhook tillhook.socket tillhook-operator.socket
 systemctl enable --now tillhook.socket tillhook-operator.socket tillhook
 [[ $(events) == "$count" ]]
 say "stopped and disabled, enabled and started"
@@ -286,9 +286,9 @@ bash -eux /ct/another.sh
 echo "$secret" | bash -eux /ct/install.sh
 unset SENDER_NAME url
 [[ $(events) == "$count" ]]
-# The first event, by the settings of the service.
-STRIPE_WEBHOOK_SECRET=$secret bash -eux <(grep -v doctor /ct/first.sh) | grep pi_
-tillhook doctor
-[[ $(events) == $((count + 1)) ]]
+# The first event, by the settings of the service. The ledger that was moved holds it already.
+bash -eux /ct/first.sh >/root/first
+grep 'already_processed' /root/first
+[[ $(events) == "$count" ]]
 stream 30000 10
 say "moved: $(events) events"
