@@ -457,6 +457,10 @@ func TestTheOperatorsSocketWhileItStarts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	public, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
 	client := operator.Dial(filepath.Join(dir, "first"))
 	looked := false
 	look := func() { // the first socket is served then, and the public door not yet open
@@ -469,7 +473,7 @@ func TestTheOperatorsSocketWhileItStarts(t *testing.T) {
 			t.Errorf("/readyz before the public door is open: %v", err)
 		}
 	}
-	p := &process{sockets: &systemd.Listeners{Operator: []net.Listener{first, lookingListener{second, new(sync.Once), look}}}}
+	p := &process{sockets: &systemd.Listeners{Public: []net.Listener{public}, Operator: []net.Listener{first, lookingListener{second, new(sync.Once), look}}}}
 	ctx, stop := context.WithCancel(t.Context())
 	err = p.serve(ctx, cfg, io.Discard, func(cli.Doors) {
 		if _, err := client.Get(t.Context(), "/readyz", nil); err != nil {

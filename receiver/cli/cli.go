@@ -90,6 +90,9 @@ func (p *Program) run(ctx context.Context, args []string) int {
 		fmt.Fprintf(p.Stderr, "tillhook: %v\n", signaled)
 		return 128 + int(signaled.Signal)
 	}
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		err = errors.New("stopped before it was done")
+	}
 	var network *net.OpError
 	if errors.Is(err, syscall.EPIPE) && !errors.As(err, &network) { // whoever read what we print has enough
 		return exitFailed

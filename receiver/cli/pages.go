@@ -101,7 +101,7 @@ func (p *Program) follow(ctx context.Context, client *operator.Client, path stri
 		answer, err := patiently(ctx, client, path, params)
 		if err != nil && ctx.Err() != nil {
 			if !list.HasMore {
-				err = errors.New("stopped before the first answer came")
+				err = errors.New("stopped before it was done")
 			} else {
 				err = nil
 			}

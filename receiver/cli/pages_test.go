@@ -92,7 +92,7 @@ func TestAStoppedSearchSaysHowToGoOn(t *testing.T) {
 		t.Errorf("status %d, it said %q:\n%s", status, errs.String(), out.String())
 	}
 	errs.Reset()
-	if status := p.Run(ctx, []string{"payments", "--page", "A"}); status != 1 || errs.String() != "tillhook: stopped before the first answer came\n" {
+	if status := p.Run(ctx, []string{"payments", "--page", "A"}); status != 1 || errs.String() != "tillhook: stopped before it was done\n" {
 		t.Errorf("stopped at once: status %d, it said %q", status, errs.String())
 	}
 }

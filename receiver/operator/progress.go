@@ -37,7 +37,11 @@ func during(w http.ResponseWriter, r *http.Request, figure func() string, work f
 	ticker := time.NewTicker(progressEvery)
 	defer ticker.Stop()
 	last := figure()
-	w.WriteHeader(http.StatusProcessing)
+	progressed := func() {
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(sendTime)) // in one process there is none
+		w.WriteHeader(http.StatusProcessing)
+	}
+	progressed()
 	for {
 		select {
 		case err := <-done:
@@ -45,7 +49,7 @@ func during(w http.ResponseWriter, r *http.Request, figure func() string, work f
 		case <-ticker.C:
 			if now := figure(); now != last {
 				last = now
-				w.WriteHeader(http.StatusProcessing)
+				progressed()
 			}
 		}
 	}
