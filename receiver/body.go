@@ -15,13 +15,16 @@ const (
 	bodyMemory = 32 << 20
 	// bodyStep is how much of a body must come for it to count as the latest to make progress, in bytes.
 	bodyStep = 64 << 10
+	// bodySmall is what a body may hold without ever being stopped for another: events of the common size are smaller. All
+	// unverified connections together hold half of bodyMemory so.
+	bodySmall = bodyMemory / 2 / maxUnverified
 	// bodyFirst is what a body gets before anything of it was read.
 	bodyFirst = 4 << 10
 )
 
 // budget bounds the memory of bodies, from their first byte to their answer. It counts what was really allocated for bytes that
 // came, not what a Content-Length promises. Where there is none left, the body that has made no progress for longest gives up what
-// it has. So strangers with bodies that are slow, or stop, keep out no honest sender, whatever the size of its body: to stay, a
+// it has, if that is more than bodySmall. So strangers with bodies that are slow, or stop, keep out no honest sender, whatever the size of its body: to stay, a
 // body must begin, or get another bodyStep, within the time in which all others together fill the memory.
 type budget struct {
 	limit int64
@@ -29,7 +32,7 @@ type budget struct {
 	mu      sync.Mutex // guards what follows
 	used    int64
 	ending  int64     // of used, what bodies hold that were stopped
-	reading list.List // of *intake, the one without progress for longest first
+	reading list.List // of *intake that hold more than bodySmall, the one without progress for longest first
 	freed   sync.Cond // broadcast when memory was given back, and when an intake was stopped
 }
 
@@ -43,7 +46,7 @@ func newBudget(maxBody int64) *budget {
 type intake struct {
 	budget  *budget
 	held    int64
-	at      *list.Element // in budget.reading; nil once it is read
+	at      *list.Element // in budget.reading; nil while it is small, and once it is read
 	cut     func()        // has its reading end at once
 	stopped bool          // for others
 	next    int           // at how many bytes it has made progress again; used by its reader
@@ -51,11 +54,7 @@ type intake struct {
 
 // begin registers a body that is about to be read. cut must have its reading fail from then on.
 func (b *budget) begin(cut func()) *intake {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	in := &intake{budget: b, cut: cut, next: bodyStep}
-	in.at = b.reading.PushBack(in)
-	return in
+	return &intake{budget: b, cut: cut, next: bodyStep}
 }
 
 // take counts n more bytes for a body. It waits while others give up theirs, and reports false where none has been without
@@ -64,6 +63,9 @@ func (in *intake) take(n int64) bool {
 	b := in.budget
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if in.at == nil && !in.stopped && in.held+n > bodySmall {
+		in.at = b.reading.PushBack(in)
+	}
 	for !in.stopped && b.used+n > b.limit {
 		oldest := b.reading.Front()
 		if b.used-b.ending+n > b.limit {
