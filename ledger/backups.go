@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -52,6 +51,12 @@ func (c copies) path(at time.Time) string {
 	return filepath.Join(c.dir, c.prefix+at.UTC().Format(backupTime)+".db")
 }
 
+// time returns when a copy was made, as its name says.
+func (c copies) time(path string) (time.Time, error) {
+	name := filepath.Base(path)
+	return time.Parse(backupTime, name[len(c.prefix):len(name)-len(".db")])
+}
+
 // made lists the copies, the oldest first. Other files in the folder are not ours to delete, and one that is named
 // for the future, by a clock that was wrong, says nothing about when it was made.
 func (c copies) made(now time.Time) (paths []string, err error) {
@@ -94,8 +99,7 @@ func (b *Backups) Newest() (at time.Time, ok bool) {
 	if err != nil || len(made) == 0 {
 		return time.Time{}, false
 	}
-	name := filepath.Base(made[len(made)-1])
-	at, err = time.Parse(backupTime, name[len(c.prefix):len(name)-len(".db")])
+	at, err = c.time(made[len(made)-1])
 	return at, err == nil
 }
 
@@ -167,7 +171,8 @@ func (r *rebuild) backup(ctx context.Context) (string, error) {
 	if err := makeBackupDir(r.opts.BackupDir); err != nil {
 		return "", err
 	}
-	now := time.Now()
+	// A name shows a whole second: states that follow within one take the next ones, and count as made.
+	now := time.Now().Add(copiesAhead)
 	c := beforeMigrations(r.opts.BackupDir, r.livemode, r.id)
 	removeMatching(c.dir, c.prefix+"*.db.new-*")
 	made, err := c.made(now)
@@ -179,18 +184,25 @@ func (r *rebuild) backup(ctx context.Context) (string, error) {
 			return path, nil
 		}
 	}
-	fill := func(w io.Writer) error { return r.source.copyFile(Until(ctx, w)) }
-	path := c.path(now)
-	err = Save(path, fill, func(made string) error { return lieStill(ctx, made) })
-	for n := 1; errors.Is(err, fs.ErrExist) && n < 10; n++ { // of another state, within the same second
-		path = c.path(now.Add(time.Duration(n) * time.Second))
-		err = Save(path, fill, func(made string) error { return lieStill(ctx, made) })
+	at := time.Now()
+	if n := len(made); n > 0 && c.path(at) <= made[n-1] {
+		// A name that an older copy has left free would make this one the oldest, and the first to be deleted.
+		newest, err := c.time(made[n-1])
+		if err != nil {
+			return "", fmt.Errorf("read the time in the name of the backup %s: %w", made[n-1], err)
+		}
+		at = newest.Add(time.Second)
 	}
+	path := c.path(at)
+	err = Save(path, func(w io.Writer) error { return r.source.copyFile(Until(ctx, w)) }, func(made string) error { return lieStill(ctx, made) })
 	if err == nil && r.opts.BackupKeep > 0 {
-		err = c.prune(now.Add(time.Minute), r.opts.BackupKeep)
+		err = c.prune(now, r.opts.BackupKeep)
 	}
 	return path, err
 }
+
+// copiesAhead is by how much the names of copies before migrations may be ahead of the clock.
+const copiesAhead = time.Minute
 
 // copiedAs reports whether a file is a copy of the ledger as it is, byte for byte. (Meta pages can be the same in two states.)
 func (l *Ledger) copiedAs(ctx context.Context, path string) bool {

@@ -437,8 +437,13 @@ func TestBackupsOfSeveralLedgers(t *testing.T) {
 	})
 }
 
-// A migration that fails at each start copies the old file once, and not once more in the same second.
+// A migration that fails at each start copies the old file once, and not once more in the same second. Copies of several
+// states within one second, which is all the time that passes here, are kept and deleted in their order.
 func TestAMigrationThatFailsCopiesOnce(t *testing.T) {
+	synctest.Test(t, testAMigrationThatFailsCopiesOnce)
+}
+
+func testAMigrationThatFailsCopiesOnce(t *testing.T) {
 	dir, backups := t.TempDir(), t.TempDir()
 	fails := func() {
 		t.Helper()
