@@ -18,7 +18,8 @@ import (
 
 const aDay = 24 * time.Hour
 
-// wrongClock is a machine's clock. The time of a test is the true one.
+// wrongClock is a machine's clock. The time of a test is the true one. Its ledgers look at their files once an hour: most of
+// what days that take no time cost would be looks.
 type wrongClock struct {
 	by     atomic.Int64
 	jumped atomic.Int64 // how often it was reported to be far ahead
@@ -27,7 +28,7 @@ type wrongClock struct {
 func (w *wrongClock) now() time.Time { return time.Now().Add(time.Duration(w.by.Load())).Round(0) }
 
 func (w *wrongClock) options(dir string) ledger.Options {
-	return ledger.Options{Dir: dir, Now: w.now, ClockJumped: func(time.Duration) { w.jumped.Add(1) }}
+	return ledger.Options{Dir: dir, Now: w.now, ClockJumped: func(time.Duration) { w.jumped.Add(1) }, LookEvery: time.Hour}
 }
 
 // came appends an event that is made now at Stripe and dated by the clock.
@@ -71,8 +72,10 @@ func left(t *testing.T, l *ledger.Ledger, ids []string) (n int) {
 // A clock that is ahead for a minute costs next to nothing, whether the receiver starts anew
 // meanwhile or not, and one that is ahead for long is followed slowly, and said.
 func TestRetentionAndAClockAhead(t *testing.T) {
+	t.Parallel()
 	for _, restarts := range []bool{false, true} {
 		t.Run(fmt.Sprint(restarts), func(t *testing.T) {
+			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				w, dir := &wrongClock{}, t.TempDir()
 				l, end := w.open(t, dir, 10*aDay)
@@ -122,6 +125,7 @@ func TestRetentionAndAClockAhead(t *testing.T) {
 
 // A machine that boots in 1970 and is set by NTP later deletes nothing, and soon as before.
 func TestRetentionAndABootIn1970(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w, dir := &wrongClock{}, t.TempDir()
 		l, end := w.open(t, dir, 5*aDay)
@@ -151,9 +155,11 @@ func TestRetentionAndABootIn1970(t *testing.T) {
 // One event, or many, that a clock ahead has dated does not keep the others from being deleted in
 // their time; one that a clock behind has dated does not delete others.
 func TestRetentionAndDatesThatAreWrong(t *testing.T) {
+	t.Parallel()
 	for _, by := range []time.Duration{-20 * 365 * aDay, -3 * aDay, 3 * aDay, 365 * aDay} {
 		for _, many := range []int{1, 7} {
 			t.Run(fmt.Sprintf("%s/%d", by, many), func(t *testing.T) {
+				t.Parallel()
 				synctest.Test(t, func(t *testing.T) {
 					w := &wrongClock{}
 					l := ledgertest.Start(t, w.options(t.TempDir()))
@@ -198,8 +204,10 @@ func TestRetentionAndDatesThatAreWrong(t *testing.T) {
 // A clock that jumps at random for at most an hour at a time, around restarts: no body goes more
 // than a day too early, and in the end all go.
 func TestRetentionAndClocksAtRandom(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(2) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				rng := rand.New(rand.NewPCG(seed, 10))
 				offsets := []time.Duration{-30 * 365 * aDay, -40 * aDay, -time.Hour, time.Hour, 3 * aDay, 100 * aDay, 20 * 365 * aDay}

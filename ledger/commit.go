@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -100,7 +101,7 @@ func (l *Ledger) Run(ctx context.Context) (err error) {
 			err = errors.Join(err, fault)
 		}
 	}()
-	ticker := time.NewTicker(lookEvery)
+	ticker := time.NewTicker(cmp.Or(l.opts.LookEvery, lookEvery))
 	defer ticker.Stop()
 	for {
 		batch, stopping := l.gather(ctx, ticker.C)

@@ -23,7 +23,7 @@ import (
 //
 // A look costs 3 µs (BenchmarkLook): two system calls that need no disk, beside two syncs.
 
-// lookEvery is how often the committer looks at the file when nothing is to be written.
+// lookEvery is the default of [Options.LookEvery].
 const lookEvery = 2 * time.Second
 
 // rescueAgain is the pause after a failed try to write a deleted file back.

@@ -112,6 +112,8 @@ type Options struct {
 	ClockJumped func(ahead time.Duration)
 	// Now, if set, takes the place of this machine's clock.
 	Now func() time.Time
+	// LookEvery is how often the committer looks at the file when nothing is to be written; 0 stands for 2 seconds.
+	LookEvery time.Duration
 	// Retention is how long bodies are kept by a rebuild; 0 keeps all. See [Ledger.KeepBodies].
 	Retention time.Duration
 	// BackupDir is where a copy of a file of an older schema is put before it is brought up to date; empty for none.
