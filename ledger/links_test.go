@@ -55,7 +55,9 @@ func TestHostileLinksKeepTheLedgerSound(t *testing.T) {
 			shared := ledgertest.Open(t, false)
 			tryAsModelled(t, shared, rng, events)
 			orders(rng, events, 6, func(order []*ledger.Event) {
-				holdsHostile(t, order)
+				if *long || len(events) < 6 || rng.IntN(24) == 0 { // of six there are 720 orders
+					holdsHostile(t, order)
+				}
 			})
 		})
 	}
