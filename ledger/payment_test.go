@@ -88,6 +88,7 @@ func linesOf[T any](elements map[string][]T) string {
 
 // Random sets of events in random orders, with repeats, fold to what the model computes.
 func TestAnyOrderIsTheModels(t *testing.T) {
+	t.Parallel()
 	l := ledgertest.Open(t, false)
 	rng := rand.New(rand.NewPCG(7, 11))
 	for range 1500 {

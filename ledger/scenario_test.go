@@ -159,14 +159,23 @@ func orders(rng *rand.Rand, events []*ledger.Event, many int, try func([]*ledger
 	}
 }
 
-// Every order of a scenario's events, with repeats among them, ends in the same bytes, and in its expected.json.
+// Every order of a scenario's events, with repeats among them, ends in the same bytes, and in its expected.json. Of seven
+// events, which have 5,040 orders, the short form tries a fifth; of more it tries 1,000.
 func TestScenariosInEveryOrder(t *testing.T) {
+	t.Parallel()
+	random, one := 1000, 5
+	if *long {
+		random, one = 3000, 1
+	}
 	l := ledgertest.Open(t, false)
 	for name, s := range scenarios(t) {
 		t.Run(name, func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(3, 5))
 			want, first := asJSON(t, s.want), ""
-			orders(rng, s.events, 3000, func(order []*ledger.Event) {
+			orders(rng, s.events, random, func(order []*ledger.Event) {
+				if len(s.events) == 7 && rng.IntN(one) != 0 {
+					return
+				}
 				trial, err := l.Try(order)
 				if err != nil {
 					t.Fatal(err)
