@@ -154,6 +154,7 @@ func TestGrowth(t *testing.T) {
 
 	// What is older than half of the time goes, as fast as new events need the space. That time is in whole seconds.
 	time.Sleep(time.Until(begun.Add(4 * time.Second)))
+	g.take(t, 2) // the time to delete by begins at the newest event, and is looked at once a minute
 	g.kill(t)
 	g.env = append(g.env[:1:1], fmt.Sprintf("TILLHOOK_RETENTION=%ds!", max(1, int(time.Since(begun).Seconds()/2))))
 	g.start(t)
