@@ -98,4 +98,5 @@ const (
 	clockGo       = "receiver/stripe/clock.go"
 	timesGo       = "receiver/reconcile/times.go"
 	ledClockGo    = "ledger/clock.go"
+	passGo        = "receiver/reconcile/pass.go"
 )

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"tillhook/ledger"
@@ -21,7 +22,8 @@ const (
 	// doubtsReach is how far back payments are doubted, and maxDoubts how many at once.
 	doubtsReach = 90 * 24 * time.Hour
 	maxDoubts   = 500
-	// maxThin events are resolved in a round, and each thinEvery between two of them.
+	// maxThin events are resolved in a round, and each thinEvery between two of them. As many, and as
+	// many doubts, are kept for the next round.
 	maxThin   = 200
 	thinEvery = 10 * time.Second
 )
@@ -31,21 +33,21 @@ const (
 	dailyDoubtsElse = "doubts-day-connected"
 )
 
-// beyondEvents resolves thin events, and once a day doubts payments and lists objects. What has no
-// calls left does not keep from it what has: the key's own account has a reserve.
+// beyondEvents resolves thin events, and once a day doubts payments and lists objects. What fails in
+// one of these keeps no other from being done.
 func (w *round) beyondEvents(ctx context.Context) error {
 	var errs []error
 	for _, do := range []func(context.Context) error{
 		w.thin,
 		func(ctx context.Context) error { return w.daily(ctx, dailyDoubts, w.doubts(false)) },
 		w.lists,
-		func(ctx context.Context) error { return w.daily(ctx, dailyDoubtsElse, w.doubts(true)) },
+		w.doubtsElse,
 	} {
-		if err := do(ctx); err != nil {
-			if errs = append(errs, err); !errors.Is(err, errBudget) {
-				break
-			}
+		if ctx.Err() != nil {
+			errs = append(errs, ctx.Err())
+			break
 		}
+		errs = append(errs, do(ctx))
 	}
 	return errors.Join(errs...)
 }
@@ -66,6 +68,7 @@ func (w *round) daily(ctx context.Context, mark string, do func(ctx context.Cont
 // not keep the others from it.
 func (w *round) lists(ctx context.Context) error {
 	var errs []error
+	failures := 0 // of connected accounts that Stripe gave no answer for
 	for _, a := range w.accounts {
 		if !a.listing(w.corrected()) {
 			continue
@@ -77,15 +80,23 @@ func (w *round) lists(ctx context.Context) error {
 			since = latest(last, now.Add(-longestReach))
 		}
 		whole := true
+	kinds:
 		for _, kind := range stripe.Listed {
 			err := w.list(ctx, a, kind, since)
 			var refused *stripe.APIError
+			var call *callError
 			switch {
 			case err == nil:
 			case errors.As(err, &refused) && (refused.Forbidden() || !a.own()) || errors.Is(err, stripe.ErrNotStripe):
 				w.problem("list/"+a.ID+"/"+kind+"/"+keyOf(err), "%ss of %s are not listed: %v", kind, a, err)
 			case refused != nil:
 				errs, whole = append(errs, err), false
+			case !a.own() && errors.As(err, &call) && !errors.Is(err, stripe.ErrBarred) && ctx.Err() == nil:
+				errs, whole = append(errs, &accountError{a.ID, err}), false
+				if failures++; failures == maxFailures {
+					return errors.Join(errs...)
+				}
+				break kinds
 			default:
 				return errors.Join(append(errs, err)...)
 			}
@@ -115,7 +126,7 @@ func (a *account) listing(now time.Time) bool {
 }
 
 // resolveThin resolves the thin events that came since the last round: until then their payments lack
-// what they say.
+// what they say. Each is asked for once: what failed is left to the next round.
 func (r *Reconciler) resolveThin(ctx context.Context) error {
 	select {
 	case <-r.turn:
@@ -123,83 +134,113 @@ func (r *Reconciler) resolveThin(ctx context.Context) error {
 		return ctx.Err()
 	}
 	defer func() { r.turn <- struct{}{} }()
-	last, err := r.Ledger.Mark(dailyDoubts)
-	if err != nil || last != r.today() || !r.loaded {
-		return err // the next round tries all of them
+	if !r.thinReady {
+		return nil
 	}
 	held, _, err := r.Ledger.HeldFor(ledger.ThinEvent, r.tried, 1)
 	if err != nil || len(held) == 0 {
+		r.thinReady = err == nil
 		return err
 	}
 	w := &round{Reconciler: r, report: &Report{}, pending: map[string]int64{}, begun: r.corrected()}
 	ctx = stripe.WithBudget(ctx, func() error { return w.spend(ctx) })
 	if w.accounts, err = w.readAccounts(); err != nil {
+		r.thinReady = false
 		return err
 	}
-	err = errors.Join(w.thin(ctx), w.keepAtEnd(ctx))
+	p := w.pass()
+	ended := p.newThin(ctx)
+	r.thinReady = ended == nil
+	err = errors.Join(p.err(ended), w.keepAtEnd(ctx))
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.used = r.spent
 	return err
 }
 
-// thin fetches what thin events name, and has them leave quarantine. What could not be fetched is
-// tried again the next day: it may never be there.
+// thin fetches what thin events name, and has them leave quarantine. What Stripe does not have, or
+// refuses, is tried again the next day: it may never be there. What failed otherwise is tried again
+// with the next round.
 func (w *round) thin(ctx context.Context) error {
-	last, err := w.Ledger.Mark(dailyDoubts)
-	if err != nil {
-		return err
+	if today := w.today(); w.thinDay != today {
+		w.tried, w.thinLater, w.thinDay = 0, nil, today
 	}
-	if last != w.today() {
-		w.tried = 0
-	}
-	held, until, err := w.Ledger.HeldFor(ledger.ThinEvent, w.tried, maxThin)
-	if err != nil {
-		return err
-	}
-	var used error // of the connected accounts: those of the own account behind them are tried all the same
-	for _, id := range held {
-		switch err := w.resolve(ctx, id, used != nil); {
-		case errors.Is(err, errConnected):
-			used = err
-		case err != nil:
-			return err
+	later := w.thinLater
+	w.thinLater = nil
+	p := w.pass()
+	ended := p.newThin(ctx)
+	for _, id := range later {
+		if ended != nil {
+			p.keepThin(id, leftOut)
+			continue
+		}
+		if ended = p.resolve(ctx, id); ended != nil {
+			p.keepThin(id, failed)
 		}
 	}
-	w.tried = until
-	return used
+	w.thinReady = ended == nil
+	return p.err(ended)
 }
 
-// errConnected is wrapped where there are no calls left for connected accounts.
-var errConnected = fmt.Errorf("%w for connected accounts", errBudget)
+// newThin resolves thin events that were not tried yet. An error ends it before the event that it is
+// about.
+func (p *pass) newThin(ctx context.Context) error {
+	for range maxThin {
+		held, until, err := p.Ledger.HeldFor(ledger.ThinEvent, p.tried, 1)
+		if err != nil {
+			return err
+		}
+		if len(held) > 0 {
+			if err := p.resolve(ctx, held[0]); err != nil {
+				return err
+			}
+		}
+		if p.tried = until; len(held) == 0 {
+			break
+		}
+	}
+	return nil
+}
 
-// resolve resolves one thin event. ownOnly says to leave out one of a connected account.
-func (w *round) resolve(ctx context.Context, id string, ownOnly bool) error {
-	body, err := w.Ledger.Body(id)
+// keepThin keeps an event for the next round, which asks first for what this one left out: three
+// events whose calls always fail must not keep those behind them waiting. One that finds no room
+// waits for the next day.
+func (w *round) keepThin(id string, r result) {
+	switch {
+	case len(w.thinLater) >= maxThin:
+	case r == failed:
+		w.thinLater = append(w.thinLater, id)
+	case r == leftOut:
+		w.thinLater = slices.Insert(w.thinLater, w.thinLeftOut, id)
+		w.thinLeftOut++
+	}
+}
+
+// resolve resolves one thin event.
+func (p *pass) resolve(ctx context.Context, id string) error {
+	record, err := p.Ledger.Event(id)
 	if err != nil {
 		return err
 	}
-	record, err := w.Ledger.Event(id)
+	if record.Quarantine == nil || record.Quarantine.State != ledger.Attention {
+		return nil // it needs nothing any more
+	}
+	body, err := p.Ledger.Body(id)
 	if err != nil {
 		return err
 	}
-	connected := record.Account != ""
-	if w.beyond(connected); connected && ownOnly {
-		return nil
-	}
-	err = w.resolveRecord(ctx, record, body)
-	if connected && errors.Is(err, errBudget) {
-		return errConnected
+	r, err := p.ask(ctx, string(record.Account), "thin event "+id, func() error { return p.resolveRecord(ctx, record, body) })
+	if err == nil {
+		p.keepThin(id, r)
 	}
 	return err
 }
 
 func (w *round) resolveRecord(ctx context.Context, record *ledger.EventRecord, body []byte) error {
-	what := "thin event " + record.ID
 	related := stripe.Related(body)
 	if snapshot := stripe.Decode(body, w.Livemode).Snapshot; snapshot != "" {
 		booked, err := w.snapshot(ctx, string(record.Account), snapshot)
-		if err != nil && (related == "" || !skippable(err)) && !w.goesOn(err, what) {
+		if err != nil && (related == "" || !skippable(err) || record.Account != "" && refusesAccount(err)) {
 			return err
 		}
 		if booked {
@@ -211,9 +252,6 @@ func (w *round) resolveRecord(ctx context.Context, record *ledger.EventRecord, b
 	}
 	object, err := w.fetch(ctx, string(record.Account), related)
 	if err != nil {
-		if w.goesOn(err, what) {
-			return nil
-		}
 		return err
 	}
 	e := stripe.Resolve(body, w.Livemode, object)
@@ -233,7 +271,7 @@ func (w *round) resolveRecord(ctx context.Context, record *ledger.EventRecord, b
 func (w *round) snapshot(ctx context.Context, account, id string) (booked bool, err error) {
 	e, err := w.API.Event(ctx, w.named(account), w.Livemode, id)
 	if err != nil {
-		return false, err
+		return false, calling(err)
 	}
 	e.Source, e.Received = ledger.Reconcile, w.corrected()
 	if _, err := w.append(ctx, e); err != nil {
@@ -247,7 +285,8 @@ func (w *round) snapshot(ctx context.Context, account, id string) (booked bool, 
 // none, or it cannot be read.
 func skippable(err error) bool {
 	var refused *stripe.APIError
-	return errors.As(err, &refused) && (refused.Forbidden() || refused.Missing()) || errors.Is(err, stripe.ErrNotStripe)
+	return errors.As(err, &refused) && (refused.Forbidden() || refused.Missing()) || errors.Is(err, stripe.ErrNotStripe) ||
+		errors.Is(err, stripe.ErrNoObject)
 }
 
 // goesOn tells whether a round goes on without what could not be fetched.
@@ -263,7 +302,7 @@ func (w *round) goesOn(err error, what string) bool {
 func (w *round) fetch(ctx context.Context, account, id string) (*ledger.Event, error) {
 	e, err := w.API.Fetch(ctx, w.named(account), w.Livemode, id)
 	if err != nil {
-		return nil, err
+		return nil, calling(err)
 	}
 	return e, w.take(ctx, e)
 }
@@ -291,30 +330,71 @@ func (w *round) doubts(connected bool) func(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		w.beyond(connected)
-		for _, d := range list {
-			if (d.Account != "") != connected {
-				continue
-			}
-			if d.Kind == ledger.DoubtRefunds {
-				err = w.takeAll(ctx, func(after string) (stripe.Page, error) {
-					return w.API.RefundsOf(ctx, w.named(d.Account), w.Livemode, d.Charge, after)
-				})
-			} else {
-				_, err = w.fetch(ctx, d.Account, d.Payment)
-			}
-			if err != nil && !w.goesOn(err, fmt.Sprintf("payment %s (%s)", d.Payment, d.Kind)) {
-				return err
-			}
+		list = slices.DeleteFunc(list, func(d ledger.Doubt) bool { return (d.Account != "") != connected })
+		if connected {
+			w.doubted = nil
 		}
-		return nil
+		return w.askDoubts(ctx, list)
 	}
+}
+
+// doubtsElse fetches payments of connected accounts: once a day all that are in doubt, and in the
+// rounds between those for which calls failed.
+func (w *round) doubtsElse(ctx context.Context) error {
+	last, err := w.Ledger.Mark(dailyDoubtsElse)
+	switch {
+	case err != nil:
+		return err
+	case last != w.today():
+		return w.daily(ctx, dailyDoubtsElse, w.doubts(true))
+	}
+	return w.askDoubts(ctx, w.doubted)
+}
+
+// askDoubts fetches payments, all of connected accounts or all of the key's own. Those of connected accounts for which calls failed are kept for the next
+// round, as thin events are.
+func (w *round) askDoubts(ctx context.Context, list []ledger.Doubt) error {
+	p := w.pass()
+	var ended error
+	var out, again []ledger.Doubt
+	for i, d := range list {
+		what := fmt.Sprintf("payment %s (%s)", d.Payment, d.Kind)
+		var r result
+		if r, ended = p.ask(ctx, d.Account, what, func() error { return w.doubt(ctx, d) }); ended != nil {
+			out = append(out, list[i:]...)
+			break
+		}
+		switch r {
+		case leftOut:
+			out = append(out, d)
+		case failed:
+			again = append(again, d)
+		}
+	}
+	if len(list) > 0 && list[0].Account != "" {
+		out = append(out, again...)
+		w.doubted = out[:min(len(out), maxThin)]
+	}
+	return p.err(ended)
+}
+
+// doubt fetches what shows how a payment stands at Stripe.
+func (w *round) doubt(ctx context.Context, d ledger.Doubt) error {
+	if d.Kind == ledger.DoubtRefunds {
+		return w.takeAll(ctx, func(after string) (stripe.Page, error) {
+			page, err := w.API.RefundsOf(ctx, w.named(d.Account), w.Livemode, d.Charge, after)
+			return page, calling(err)
+		})
+	}
+	_, err := w.fetch(ctx, d.Account, d.Payment)
+	return err
 }
 
 // list reads the objects of a kind that were created since.
 func (w *round) list(ctx context.Context, a *account, kind string, since time.Time) error {
 	return w.takeAll(ctx, func(after string) (stripe.Page, error) {
-		return w.API.Objects(ctx, a.Account, w.Livemode, kind, since.Unix(), after)
+		page, err := w.API.Objects(ctx, a.Account, w.Livemode, kind, since.Unix(), after)
+		return page, calling(err)
 	})
 }
 
@@ -340,10 +420,18 @@ func (w *round) takeAll(ctx context.Context, read func(after string) (stripe.Pag
 
 // named returns the account of an id, with its context where it is a member of an organization.
 func (w *round) named(id string) stripe.Account {
-	for _, a := range w.accounts {
-		if a.ID == id {
-			return a.Account
-		}
+	if a := w.find(id); a != nil {
+		return a.Account
 	}
 	return stripe.Account{ID: id}
+}
+
+// find returns the account of an id; nil where the ledger knows no event of it that was booked.
+func (w *round) find(id string) *account {
+	for _, a := range w.accounts {
+		if a.ID == id {
+			return a
+		}
+	}
+	return nil
 }

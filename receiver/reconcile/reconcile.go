@@ -86,6 +86,10 @@ type Reconciler struct {
 	// answeredAt is when Stripe last answered for a connected account, by our clock; 0 for never.
 	answeredAt int64
 	tried      uint64 // thin events up to this row were tried since the start, or since the day began
+	thinDay    int64  // the day that tried is of
+	thinReady  bool   // the last pass over thin events was not ended by an error
+	thinLater  []string
+	doubted    []ledger.Doubt // of connected accounts; like thinLater due in the next round
 }
 
 // miss is how many events a round found that had been missed.
@@ -215,7 +219,7 @@ func (r *Reconciler) pause(ctx context.Context, next time.Time) bool {
 			return true
 		}
 		if err := r.resolveThin(ctx); err != nil && ctx.Err() == nil && r.news("thin/"+keyOf(err)) {
-			r.Log.Warn("thin events could not be resolved; trying again with the next round", "error", err)
+			r.Log.Warn("not all thin events could be resolved; trying again with the next round that has calls left", "error", err)
 		}
 	}
 }
@@ -355,7 +359,9 @@ type round struct {
 	success  time.Time        // when the round had compared everything
 	begun    time.Time
 	ownAt    time.Time // when the key's own account was last compared
-	undated  bool      // the clocks contradict each other so that it is not kept how far an account was compared
+	// thinLeftOut counts the events at the beginning of thinLater that were left out.
+	thinLeftOut int
+	undated     bool // the clocks contradict each other so that it is not kept how far an account was compared
 }
 
 func (w *round) run(ctx context.Context) (err error) {

@@ -1,0 +1,378 @@
+package reconcile_test
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"tillhook/receiver/reconcile"
+	"tillhook/receiver/stripe/stripetest"
+)
+
+// thin is a thin event about a payment; an empty account stands for the key's own.
+func thin(payment, account string) []byte {
+	named := "null"
+	if account != "" {
+		named = fmt.Sprintf("%q", account)
+	}
+	return fmt.Appendf(nil, `{"id":"evt_%s","object":"v2.core.event","type":"v1.payment_intent.succeeded","livemode":false,`+
+		`"created":"2000-01-01T00:00:00.000Z","context":%s,"related_object":{"id":%[1]q,"type":"payment_intent"}}`, payment, named)
+}
+
+// held reports whether the thin event about a payment still lies in quarantine.
+func (s *shop) held(payment string) bool {
+	s.t.Helper()
+	e, err := s.books.Event("evt_" + payment)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return e.Quarantine != nil
+}
+
+// always has calls for an account fail with a status from now on.
+func (s *shop) always(path, account string, status int) {
+	s.account.Fail(slices.Repeat([]stripetest.Fault{{Path: path, Account: account, Status: status}}, 5000)...)
+}
+
+// asked counts the calls for a payment so far.
+func (s *shop) asked(payment string) (n int) {
+	for _, c := range s.account.Calls() {
+		if c.Path == "/v1/payment_intents/"+payment {
+			n++
+		}
+	}
+	return n
+}
+
+// succeeded fails the test unless the last success is one of the latest rounds.
+func (s *shop) succeeded() {
+	s.t.Helper()
+	if age := time.Now().Unix() - s.mark("reconcile-success"); age > 2*int64(s.every/time.Second) {
+		s.t.Errorf("the last round that was a success was %d s ago", age)
+	}
+}
+
+// A connected account that Stripe refuses does not keep the thin events behind its own waiting, and
+// is not asked for them again on the same day.
+func TestAThinEventOfARefusedAccount(t *testing.T) {
+	inDays(t, func(t *testing.T, s *shop) {
+		var log bytes.Buffer
+		s.options.Log = slog.New(slog.NewTextHandler(&log, nil))
+		s.Reconciler = reconcile.New(s.options)
+		ids := s.connect(3)
+		s.always("/v1/payment_intents", ids[0], 401)
+		s.account.Put(intent("pi_own", "succeeded", 4900, time.Now().Unix()-50), "")
+		days := map[int64]int{}
+		s.account.Seen(func(c stripetest.Call) {
+			if c.Account == ids[0] && strings.HasPrefix(c.Path, "/v1/payment_intents/") {
+				days[time.Now().Unix()/86400]++
+			}
+		})
+		ticks := 0
+		s.run(50*time.Hour, func(time.Time) {
+			if ticks++; ticks != 2 {
+				return
+			}
+			for i := range 3 {
+				s.deliver(thin(fmt.Sprintf("pi_refused%d", i), ids[0]))
+			}
+			s.deliver(thin("pi_own", ""))
+			time.Sleep(time.Minute)
+			if s.held("pi_own") {
+				t.Error("after a minute the own account's is still held")
+			}
+		})
+		for day, n := range days {
+			if n > 1 {
+				t.Errorf("on day %d it was asked %d times", day, n)
+			}
+		}
+		if len(days) < 3 {
+			t.Errorf("it was asked on %d days", len(days))
+		}
+		if n := strings.Count(log.String(), "thin event evt_pi_refused"); n < 1 || n > 5 {
+			t.Errorf("it was logged %d times in 50 hours", n)
+		}
+		s.succeeded()
+	})
+}
+
+// What fails for a connected account and may succeed later is asked for again with the next round,
+// and not before.
+func TestAThinEventOfAnAccountThatFails(t *testing.T) {
+	for name, fault := range map[string]stripetest.Fault{"500": {Status: 500}, "cut": {Cut: true}} {
+		t.Run(name, func(t *testing.T) {
+			inDays(t, func(t *testing.T, s *shop) {
+				s.every = time.Hour
+				ids := s.connect(3)
+				fault.Path, fault.Account = "/v1/payment_intents", ids[0]
+				s.account.Fail(slices.Repeat([]stripetest.Fault{fault}, 5000)...)
+				for _, account := range []string{ids[0], ids[1], ""} {
+					s.account.Put(intent("pi_of"+account, "succeeded", 4900, time.Now().Unix()-50), account)
+				}
+				begun := time.Now()
+				s.run(4*time.Hour+30*time.Minute, func(now time.Time) {
+					switch n := s.asked("pi_of" + ids[0]); now.Sub(begun) {
+					case 10 * time.Minute:
+						for _, account := range []string{ids[0], ids[1], ""} {
+							s.deliver(thin("pi_of"+account, account))
+						}
+						time.Sleep(time.Minute)
+						if s.held("pi_of") || s.held("pi_of"+ids[1]) {
+							t.Error("after a minute another account's is still held")
+						}
+					case 50 * time.Minute:
+						if n != 5 {
+							t.Errorf("before the next round it was asked for %d times", n)
+						}
+					case 150 * time.Minute:
+						if n != 3*5 {
+							t.Errorf("after two more rounds it was asked for %d times", n)
+						}
+						s.account.Forgive()
+					case 190 * time.Minute:
+						if s.held("pi_of" + ids[0]) {
+							t.Error("it is still held though the account is well again")
+						}
+					}
+				})
+				s.succeeded()
+			})
+		})
+	}
+}
+
+// Three payments that can never be read do not keep others of connected accounts from being asked for,
+// and end no more than a pass.
+func TestThinEventsThatAlwaysFail(t *testing.T) {
+	inDays(t, func(t *testing.T, s *shop) {
+		ids := s.connect(2)
+		for i := range 6 {
+			id := fmt.Sprintf("pi_%d", i)
+			s.account.Put(intent(id, "succeeded", 4900, time.Now().Unix()-50), ids[0])
+			s.deliver(thin(id, ids[0]))
+			if i < 4 {
+				s.always("/v1/payment_intents/"+id, ids[0], 500)
+			}
+		}
+		total := func() (n int) {
+			for i := range 4 {
+				n += s.asked(fmt.Sprintf("pi_%d", i))
+			}
+			return n
+		}
+		s.round(reconcile.Request{})
+		if n := total(); n != 3*5 {
+			t.Errorf("the first round made %d calls for them", n)
+		}
+		s.round(reconcile.Request{})
+		if s.held("pi_4") || s.held("pi_5") {
+			t.Error("after two rounds the others are still held")
+		}
+		if n := s.asked("pi_3"); n != 5 {
+			t.Errorf("the fourth was asked for %d times", n)
+		}
+	})
+}
+
+// A failure of the own account is an error of the round, and keeps nothing else from being done.
+func TestAThinEventOfTheOwnAccountThatFails(t *testing.T) {
+	inDays(t, func(t *testing.T, s *shop) {
+		now := time.Now().Unix()
+		s.always("/v1/payment_intents/pi_bad", "", 500)
+		for _, id := range []string{"pi_bad", "pi_good"} {
+			s.account.Put(intent(id, "succeeded", 4900, now-50), "")
+			s.deliver(thin(id, ""))
+		}
+		s.account.Put(fmt.Appendf(nil, `{"id":"ch_lost","object":"charge","status":"succeeded","captured":true,"amount":1500,"amount_captured":1500,`+
+			`"amount_refunded":0,"currency":"eur","payment_intent":"pi_lost","created":%d,"livemode":false}`, now-86400), "")
+		_, err := s.Round(t.Context(), reconcile.Request{})
+		if err == nil || !strings.Contains(err.Error(), "evt_pi_bad: Stripe answers 500") {
+			t.Errorf("the round ended with %v", err)
+		}
+		if s.held("pi_good") || s.mark("doubts-day") == 0 {
+			t.Error("it kept others from being asked for")
+		}
+		if p := s.payment("pi_lost"); *p.AmountReceived != 1500 {
+			t.Errorf("the charge that was listed is booked as %+v", p)
+		}
+		s.account.Forgive()
+		if s.round(reconcile.Request{}); s.held("pi_bad") {
+			t.Error("the next round did not ask for it again")
+		}
+	})
+}
+
+// While the key is not accepted, thin events are kept for a round in which it is: none waits for the
+// next day, and none is asked for every few seconds.
+func TestAThinEventAndARevokedKey(t *testing.T) {
+	inDays(t, func(t *testing.T, s *shop) {
+		s.every = time.Hour
+		ids := s.connect(2)
+		key, begun := s.account.Key, time.Now()
+		for id, account := range map[string]string{"pi_own": "", "pi_else": ids[0]} {
+			s.account.Put(intent(id, "succeeded", 4900, time.Now().Unix()-50), account)
+		}
+		s.run(3*time.Hour, func(now time.Time) {
+			switch now.Sub(begun) {
+			case 10 * time.Minute:
+				s.account.Key = "rk_test_revoked"
+				s.deliver(thin("pi_else", ids[0]))
+				s.deliver(thin("pi_own", ""))
+			case 50 * time.Minute:
+				if n := s.asked("pi_else") + s.asked("pi_own"); n != 1 {
+					t.Errorf("before the next round they were asked for %d times", n)
+				}
+				s.account.Key = key
+			case 80 * time.Minute:
+				if s.held("pi_own") || s.held("pi_else") {
+					t.Error("with the key they are still held")
+				}
+			}
+		})
+	})
+}
+
+// Payments of an account that has left are not asked for, and keep no others from it.
+func TestDoubtsOfAnAccountThatLeft(t *testing.T) {
+	for path, perDay := range map[string]int{"/v1/": 0, "/v1/payment_intents": 1} {
+		t.Run(path, func(t *testing.T) {
+			inDays(t, func(t *testing.T, s *shop) {
+				ids := s.connect(3)
+				s.run(2*time.Hour, nil)
+				s.always(path, ids[0], 401)
+				s.run(2*time.Hour, nil)
+				old := time.Now().Add(-3 * 24 * time.Hour).Unix()
+				for i, of := range []int{1, 0, 0, 2} { // the newest is asked for first
+					id := fmt.Sprintf("pi_%d", i)
+					body := made("evt_"+id, "payment_intent.processing", old+int64(i%3), intent(id, "processing", 0, old+int64(i%3)))
+					s.deliver([]byte(strings.Replace(string(body), `"type"`, `"account":"`+ids[of]+`","type"`, 1)))
+					s.account.Put(intent(id, "succeeded", 4900, old), ids[of])
+				}
+				if err := s.books.SetMarks(t.Context(), map[string]int64{"doubts-day-connected": 0}); err != nil {
+					t.Fatal(err)
+				}
+				s.run(26*time.Hour, nil)
+				for id, status := range map[string]string{"pi_0": "succeeded", "pi_1": "processing", "pi_2": "processing", "pi_3": "succeeded"} {
+					if p := s.payment(id); string(p.Status) != status {
+						t.Errorf("%s is %s, want %s", id, p.Status, status)
+					}
+				}
+				if n := s.asked("pi_1") + s.asked("pi_2"); n > 3*perDay || n < perDay {
+					t.Errorf("the account that left was asked %d times", n)
+				}
+				if day := s.mark("doubts-day-connected"); day != time.Now().Unix()/86400 {
+					t.Errorf("the mark is of day %d", day)
+				}
+				s.succeeded()
+			})
+		})
+	}
+}
+
+// A doubted payment of a connected account for which the call failed is asked for again with the next
+// round, and those that were read are not.
+func TestADoubtThatFails(t *testing.T) {
+	inDays(t, func(t *testing.T, s *shop) {
+		ids := s.connect(2)
+		old := time.Now().Add(-3 * 24 * time.Hour).Unix()
+		for i, id := range []string{"pi_bad", "pi_good"} {
+			body := made("evt_"+id, "payment_intent.processing", old-int64(i), intent(id, "processing", 0, old-int64(i)))
+			s.deliver([]byte(strings.Replace(string(body), `"type"`, `"account":"`+ids[i]+`","type"`, 1)))
+			s.account.Put(intent(id, "processing", 0, old), ids[i])
+		}
+		s.always("/v1/payment_intents/pi_bad", ids[0], 500)
+		for range 2 {
+			s.round(reconcile.Request{})
+		}
+		if bad, good := s.asked("pi_bad"), s.asked("pi_good"); bad != 2*5 || good != 1 {
+			t.Errorf("they were asked for %d times and %d times", bad, good)
+		}
+		s.account.Forgive()
+		s.account.Put(intent("pi_bad", "succeeded", 4900, old), ids[0])
+		s.round(reconcile.Request{})
+		if p := s.payment("pi_bad"); p.Status != "succeeded" {
+			t.Errorf("it is %s", p.Status)
+		}
+		calls := s.asked("pi_bad")
+		if s.round(reconcile.Request{}); s.asked("pi_bad") != calls {
+			t.Error("it was asked for again after it was read")
+		}
+	})
+}
+
+// Lists of one connected account that break off keep those of another from nothing.
+func TestAListOfAnotherAccountThatBreaksOff(t *testing.T) {
+	inDays(t, func(t *testing.T, s *shop) {
+		ids := s.connect(2)
+		s.account.Fail(slices.Repeat([]stripetest.Fault{{Path: "/v1/charges", Account: ids[0], Cut: true}}, 100)...)
+		s.account.Put(fmt.Appendf(nil, `{"id":"ch_lost","object":"charge","status":"succeeded","captured":true,"amount":1500,"amount_captured":1500,`+
+			`"amount_refunded":0,"currency":"eur","payment_intent":"pi_lost","created":%d,"livemode":false}`, time.Now().Unix()-3600), ids[1])
+		report, err := s.Round(t.Context(), reconcile.Request{})
+		if err == nil || report.Fetched != 1 || s.mark("doubts-day-connected") == 0 {
+			t.Errorf("the round said %+v, %v", report, err)
+		}
+	})
+}
+
+// An account for which all calls fail is not asked for what its thin events name until it has been
+// compared again; then they are resolved on the same day.
+func TestAThinEventOfAnAccountThatIsDown(t *testing.T) {
+	inDays(t, func(t *testing.T, s *shop) {
+		ids := s.connect(2)
+		s.account.Put(intent("pi_down", "succeeded", 4900, time.Now().Unix()-50), ids[0])
+		s.always("/v1/", ids[0], 500)
+		begun := time.Now()
+		s.run(10*time.Hour, func(now time.Time) {
+			switch now.Sub(begun) {
+			case 10 * time.Minute:
+				s.deliver(thin("pi_down", ids[0]))
+			case 2 * time.Hour:
+				if n := s.asked("pi_down"); n != 0 {
+					t.Errorf("while the account was down it was asked for %d times", n)
+				}
+				s.account.Forgive()
+			}
+		})
+		if s.held("pi_down") {
+			t.Error("it is still held")
+		}
+	})
+}
+
+// A thin event that names its snapshot event costs one call where the account is refused.
+func TestASnapshotOfARefusedAccount(t *testing.T) {
+	inDays(t, func(t *testing.T, s *shop) {
+		s.every = time.Hour
+		ids := s.connect(3)
+		calls, ticks := 0, 0
+		s.run(50*time.Minute, func(time.Time) {
+			if ticks++; ticks != 1 {
+				return
+			}
+			s.account.Refuse(ids[0])
+			s.account.Seen(func(c stripetest.Call) { calls++ })
+			s.deliver([]byte(strings.Replace(string(thin("pi_left", ids[0])), `"related_object"`, `"snapshot_event":"evt_of_pi_left","related_object"`, 1)))
+		})
+		if calls != 1 {
+			t.Errorf("%d calls were made", calls)
+		}
+	})
+}
+
+// A thin event about what has no address is left as it is, once a day.
+func TestAThinEventWithoutAnAddress(t *testing.T) {
+	inDays(t, func(t *testing.T, s *shop) {
+		s.deliver([]byte(strings.Replace(string(thin("pi_odd", "")), `"id":"pi_odd"`, `"id":"pi_../odd"`, 1)))
+		if report := s.round(reconcile.Request{}); len(report.Problems) != 1 || !strings.Contains(report.Problems[0], "left as it is") {
+			t.Errorf("the round said %+v", report)
+		}
+		if report := s.round(reconcile.Request{}); len(report.Problems) != 0 {
+			t.Errorf("the next round said %+v", report)
+		}
+	})
+}
