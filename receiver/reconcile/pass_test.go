@@ -125,6 +125,7 @@ func TestAThinEventOfAnAccountThatFails(t *testing.T) {
 						if s.held("pi_of") || s.held("pi_of"+ids[1]) {
 							t.Error("after a minute another account's is still held")
 						}
+						time.Sleep(9 * time.Minute)
 					case 50 * time.Minute:
 						if n != 5 {
 							t.Errorf("before the next round it was asked for %d times", n)
