@@ -105,7 +105,8 @@ func (l *Ledger) Tells(e *Event) (tells bool, err error) {
 	err = l.view(func(tx *txn) (err error) {
 		defer damaged(&err)
 		b := &booking{tx: tx, livemode: l.livemode}
-		r := &row{id: e.ID, typ: e.Type, account: e.Account, context: e.Context, livemode: e.Livemode, created: e.Created, apiVersion: e.APIVersion, source: e.Source, facts: e.Facts}
+		// The outcome does not matter, but a row of a payment with many events is encoded, which takes one.
+		r := &row{outcome: Applied, id: e.ID, typ: e.Type, account: e.Account, context: e.Context, livemode: e.Livemode, created: e.Created, apiVersion: e.APIVersion, source: e.Source, facts: e.Facts}
 		changes, err := b.changes(r, l.durableSeq.Load()+1)
 		if err == nil {
 			tells = outcome(changes) == Applied

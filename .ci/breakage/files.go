@@ -94,6 +94,7 @@ const (
 	placeGo       = "ledger/place.go"
 	listsGo       = "ledger/lists.go"
 	stripeListsGo = "receiver/stripe/lists.go"
+	doubtsGo      = "ledger/doubts.go"
 	hotGo         = "ledger/hot.go"
 	clockGo       = "receiver/stripe/clock.go"
 	timesGo       = "receiver/reconcile/times.go"

@@ -373,6 +373,7 @@ var keeping = []broken{
 	{"a budget of the future ends", budgetGo, "	case day < r.spent.day: //", "	case false: //", "./receiver/reconcile", "TestTheBudgetAndClocksThatJump"},
 	{"a midnight is within a day", reconcileGo, "next = time.Now().Add(r.untilMidnight())", "next = r.midnight()", "./receiver/reconcile", "TestAMidnightOfAnotherYear"},
 	{"only a date of the span counts", compareGo, "		if from <= e.Created && e.Created < to {", "		if true {", "./receiver/reconcile", "TestAnEventThatIsNone"},
+	{"an event that may tell something has an outcome", doubtsGo, "r := &row{outcome: Applied, id", "r := &row{id", "./receiver/reconcile", "TestRefundsThatDoNotAddUp"},
 	{"a slice is bounded in bytes", compareGo, "			if s.bytes > maxSliceBytes {", "			if false {", "./receiver/reconcile", "TestLargeEvents"},
 	{"an endless list costs few calls", reconcileGo, "				pause = max(every, endlessPause)\n", "", "./receiver/reconcile", "TestEndlessListsAndTheBudget"},
 	{"an unreadable endpoint is told", reconcileGo, "		w.problem(\"endpoint/\"+keyOf(err), \"%v\", err)\n", "		_ = err\n", "./receiver/reconcile", "TestAnUnreadableEndpoint"},
