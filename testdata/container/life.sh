@@ -162,6 +162,8 @@ not systemctl start tillhook
 systemctl status tillhook | grep 'another program listens on 127.0.0.1:8080.*systemctl edit tillhook.socket'
 journalctl -u tillhook -o cat -p err | grep -q 'another program listens on 127.0.0.1:8080'
 timeout 20 tillhook payments 2>&1 | grep 'not configured'
+# What was started by the command above must be over: a restart that meets its end reports a failed job, though it starts.
+until_is bash -c '[[ $(systemctl is-active tillhook) == failed ]]'
 bash -eux /ct/port.sh
 [[ $(systemctl is-active tillhook) == active ]]
 url=http://127.0.0.1:8081/webhooks/stripe stream 8000 10
