@@ -221,14 +221,14 @@ func TestAThinEventAndARevokedKey(t *testing.T) {
 		s.run(3*time.Hour, func(now time.Time) {
 			switch now.Sub(begun) {
 			case 10 * time.Minute:
-				s.account.Key = "rk_test_revoked"
+				s.account.SetKey("rk_test_revoked")
 				s.deliver(thin("pi_else", ids[0]))
 				s.deliver(thin("pi_own", ""))
 			case 50 * time.Minute:
 				if n := s.asked("pi_else") + s.asked("pi_own"); n != 1 {
 					t.Errorf("before the next round they were asked for %d times", n)
 				}
-				s.account.Key = key
+				s.account.SetKey(key)
 			case 80 * time.Minute:
 				if s.held("pi_own") || s.held("pi_else") {
 					t.Error("with the key they are still held")

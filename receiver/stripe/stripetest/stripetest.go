@@ -143,6 +143,13 @@ func (a *Account) Deny(path, right string) {
 	a.denied[path] = right
 }
 
+// SetKey has the account know another key from now on.
+func (a *Account) SetKey(key string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.Key = key
+}
+
 // Fail has the next calls fail, each as the next fault says.
 func (a *Account) Fail(faults ...Fault) {
 	a.mu.Lock()
