@@ -10,13 +10,14 @@ import (
 	"testing"
 )
 
-// The table of .ci/breakage fits the sources, and what chooses from it works. The go command leaves folders
-// out whose name begins with a dot, so its tests are run from here.
+// The table of .ci/breakage fits the sources, and what chooses from it works. The go command leaves
+// folders out whose name begins with a dot, so its tests are run from here.
 func TestMutationTable(t *testing.T) {
 	if _, err := exec.LookPath("go"); err != nil {
 		t.Fatalf("the go command runs these tests: %v", err)
 	}
-	// go test takes a result from its cache unless a file changed that the test itself has looked at.
+	// go test takes a result from its cache unless a file changed that the test itself has looked
+	// at.
 	err := filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
 		switch {
 		case err != nil:

@@ -56,7 +56,8 @@ type process struct {
 	reload  atomic.Pointer[func()] // what SIGHUP is for, while a receiver runs
 }
 
-// run is main with an exit status, for tests that are this program. The units of the installed service lie below root.
+// run is main with an exit status, for tests that are this program. The units of the installed
+// service lie below root.
 func run(root string) int {
 	ctx, stop := context.WithCancelCause(context.Background())
 	defer stop(nil)
@@ -64,9 +65,11 @@ func run(root string) int {
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	go func() {
 		stop(cli.Signaled{Signal: (<-signals).(syscall.Signal)})
-		// A second signal ends the process at once, unless it comes so soon that the first is meant.
+		// A second signal ends the process at once, unless it comes so soon that the first is
+		// meant.
 		time.AfterFunc(time.Second, func() { signal.Stop(signals) })
-		// Stopping takes 10 s at most. What hangs then, such as printing an error to a pipe that is not read, must not go on.
+		// Stopping takes 10 s at most. What hangs then, such as printing an error to a pipe that is
+		// not read, must not go on.
 		time.AfterFunc(12*time.Second, func() { os.Exit(1) })
 	}()
 	signal.Ignore(syscall.SIGPIPE) // "| head" is an error of writing, not the end in the middle of something
@@ -294,11 +297,12 @@ func (r *rooms) openLedger(ctx context.Context) (*ledger.Ledger, error) {
 	return books, nil
 }
 
-// isService reports whether a service manager runs this process and keeps sockets open for it: were it to end, it would be
-// started again every second, and callers would wait in the sockets.
+// isService reports whether a service manager runs this process and keeps sockets open for it: were
+// it to end, it would be started again every second, and callers would wait in the sockets.
 func (p *process) isService() bool { return systemd.Managed() && len(p.sockets.All()) > 0 }
 
-// waitForLedger answers 503 on the passed sockets until the ledger can be opened. It returns nil if ctx ends first.
+// waitForLedger answers 503 on the passed sockets until the ledger can be opened. It returns nil if
+// ctx ends first.
 func (r *rooms) waitForLedger(ctx context.Context, failed error) error {
 	w := &receiver.Waiting{Public: slices.Concat(r.sockets.Public, r.sockets.Challenges), Operator: r.sockets.Operator, Listen: r.config.OperatorListen,
 		Path: ledger.Path(r.config.DataDir), Log: r.log, Open: func() (err error) {
@@ -392,8 +396,8 @@ func (r *rooms) line() string {
 	return line
 }
 
-// open opens the operator's doors and then the public one, so that stopping closes that one first. What the operator's doors show
-// is made before any of them is open.
+// open opens the operator's doors and then the public one, so that stopping closes that one first.
+// What the operator's doors show is made before any of them is open.
 func (r *rooms) open(ctx context.Context) (doors cli.Doors, err error) {
 	c := r.config
 	certificates := r.newCertificates()
@@ -530,7 +534,8 @@ func (r *rooms) newCertificates() *receiver.Certificates {
 	return certificates
 }
 
-// certify keeps the certificates of the public door up to date, if it speaks TLS, and answers the challenges for them.
+// certify keeps the certificates of the public door up to date, if it speaks TLS, and answers the
+// challenges for them.
 func (r *rooms) certify(certificates *receiver.Certificates) {
 	c := &r.config.TLS
 	if c.Certificate != nil {

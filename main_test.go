@@ -436,7 +436,8 @@ func (l lookingListener) Addr() net.Addr {
 	return l.Listener.Addr()
 }
 
-// As soon as the operator's socket answers, what it shows is complete, and /readyz is 503 until the public door is open.
+// As soon as the operator's socket answers, what it shows is complete, and /readyz is 503 until the
+// public door is open.
 func TestTheOperatorsSocketWhileItStarts(t *testing.T) {
 	dir, err := os.MkdirTemp("", "tillhook-")
 	if err != nil {

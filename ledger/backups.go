@@ -14,8 +14,9 @@ import (
 	"time"
 )
 
-// Backups copies a ledger into a folder again and again, and keeps the newest copies. Each is checked before it bears
-// its name, and none is deleted before the next one has. Other ledgers can have their copies in the same folder.
+// Backups copies a ledger into a folder again and again, and keeps the newest copies. Each is
+// checked before it bears its name, and none is deleted before the next one has. Other ledgers can
+// have their copies in the same folder.
 type Backups struct {
 	Ledger *Ledger
 	Dir    string
@@ -31,7 +32,8 @@ const backupTime = "20060102T150405Z"
 // retryBackup is how long a failed try waits for the next one.
 const retryBackup = 10 * time.Minute
 
-// copies are those of one ledger and one kind in a folder: their names are the prefix, the time and ".db".
+// copies are those of one ledger and one kind in a folder: their names are the prefix, the time and
+// ".db".
 type copies struct{ dir, prefix string }
 
 // backupsOf are the scheduled copies of a ledger.
@@ -39,8 +41,8 @@ func backupsOf(dir string, livemode bool, id string) copies {
 	return copies{dir, "tillhook-" + ModeName(livemode) + "-" + id + "-"}
 }
 
-// beforeMigrations are the copies that were made before the ledger was brought up to date. They are apart from the scheduled ones:
-// nothing has proved them sound.
+// beforeMigrations are the copies that were made before the ledger was brought up to date. They are
+// apart from the scheduled ones: nothing has proved them sound.
 func beforeMigrations(dir string, livemode bool, id string) copies {
 	c := backupsOf(dir, livemode, id)
 	c.prefix += "old-"
@@ -57,8 +59,8 @@ func (c copies) time(path string) (time.Time, error) {
 	return time.Parse(backupTime, name[len(c.prefix):len(name)-len(".db")])
 }
 
-// made lists the copies, the oldest first. Other files in the folder are not ours to delete, and one that is named
-// for the future, by a clock that was wrong, says nothing about when it was made.
+// made lists the copies, the oldest first. Other files in the folder are not ours to delete, and
+// one that is named for the future, by a clock that was wrong, says nothing about when it was made.
 func (c copies) made(now time.Time) (paths []string, err error) {
 	newest := c.path(now)
 	entries, err := os.ReadDir(c.dir)
@@ -145,7 +147,8 @@ func (b *Backups) Run(ctx context.Context) error {
 	}
 }
 
-// once makes one copy and deletes those that are too many. It leaves what is reserved for events on the ledger's disk.
+// once makes one copy and deletes those that are too many. It leaves what is reserved for events on
+// the ledger's disk.
 func (b *Backups) once(ctx context.Context, now time.Time) (path string, err error) {
 	if err := makeBackupDir(b.Dir); err != nil {
 		return "", err
@@ -165,13 +168,14 @@ func makeBackupDir(dir string) error {
 	return nil
 }
 
-// backup copies the old file as it is: a version that wrote it can go back to it. A migration that fails is tried again at each
-// start, so a copy that is there already is not made again.
+// backup copies the old file as it is: a version that wrote it can go back to it. A migration that
+// fails is tried again at each start, so a copy that is there already is not made again.
 func (r *rebuild) backup(ctx context.Context) (string, error) {
 	if err := makeBackupDir(r.opts.BackupDir); err != nil {
 		return "", err
 	}
-	// A name shows a whole second: states that follow within one take the next ones, and count as made.
+	// A name shows a whole second: states that follow within one take the next ones, and count as
+	// made.
 	now := time.Now().Add(copiesAhead)
 	c := beforeMigrations(r.opts.BackupDir, r.livemode, r.id)
 	removeMatching(c.dir, c.prefix+"*.db.new-*")
@@ -186,7 +190,8 @@ func (r *rebuild) backup(ctx context.Context) (string, error) {
 	}
 	at := time.Now()
 	if n := len(made); n > 0 && c.path(at) <= made[n-1] {
-		// A name that an older copy has left free would make this one the oldest, and the first to be deleted.
+		// A name that an older copy has left free would make this one the oldest, and the first to
+		// be deleted.
 		newest, err := c.time(made[n-1])
 		if err != nil {
 			return "", fmt.Errorf("read the time in the name of the backup %s: %w", made[n-1], err)
@@ -204,7 +209,8 @@ func (r *rebuild) backup(ctx context.Context) (string, error) {
 // copiesAhead is by how much the names of copies before migrations may be ahead of the clock.
 const copiesAhead = time.Minute
 
-// copiedAs reports whether a file is a copy of the ledger as it is, byte for byte. (Meta pages can be the same in two states.)
+// copiedAs reports whether a file is a copy of the ledger as it is, byte for byte. (Meta pages can
+// be the same in two states.)
 func (l *Ledger) copiedAs(ctx context.Context, path string) bool {
 	f, err := os.Open(path)
 	if err != nil {

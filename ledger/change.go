@@ -103,7 +103,8 @@ func (b *booking) claimed(r *row, intent string) (map[string][]string, error) {
 	return claimed, nil
 }
 
-// leave takes from a payment the rows that name one of the charges, which ascend, and no PaymentIntent. It returns nil if there are none.
+// leave takes from a payment the rows that name one of the charges, which ascend, and no
+// PaymentIntent. It returns nil if there are none.
 func (b *booking) leave(payment string, charges []string) (*change, []*row, error) {
 	c, err := b.before(payment)
 	if err != nil || c.before == nil {

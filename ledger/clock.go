@@ -6,7 +6,8 @@ import (
 )
 
 const (
-	// retentionPace bounds how much faster than time passes the time runs by which bodies are deleted.
+	// retentionPace bounds how much faster than time passes the time runs by which bodies are
+	// deleted.
 	retentionPace = 24
 	// retentionMark is that time as it was last written down, Unix milliseconds.
 	retentionMark = "retention-time"
@@ -79,7 +80,8 @@ func (t *retentionTime) now(ctx context.Context, l *Ledger) (time.Time, error) {
 // deleted. It is more than a minute or two where the clock has jumped, or the receiver was off.
 func (l *Ledger) RetentionLag() time.Duration { return time.Duration(l.retentionLag.Load()) }
 
-// newestMade returns when the newest of the last rows was made at Stripe, but for those of the future.
+// newestMade returns when the newest of the last rows was made at Stripe, but for those of the
+// future.
 func newestMade(tx *txn, wall time.Time) time.Time {
 	newest := int64(0)
 	last := lastRow(tx)

@@ -18,8 +18,8 @@ import (
 
 const aDay = 24 * time.Hour
 
-// wrongClock is a machine's clock. The time of a test is the true one. Its ledgers look at their files once an hour: most of
-// what days that take no time cost would be looks.
+// wrongClock is a machine's clock. The time of a test is the true one. Its ledgers look at their
+// files once an hour: most of what days that take no time cost would be looks.
 type wrongClock struct {
 	by     atomic.Int64
 	jumped atomic.Int64 // how often it was reported to be far ahead

@@ -28,8 +28,8 @@ const (
 	flushRepeats = 8 * time.Second
 	// maxRepeats rows get their counts in one transaction.
 	maxRepeats = 4096
-	// heavyObjects in an event's facts make it heavy: of those each commit books one at most, so that no other event waits
-	// for several. Stripe's own events have a few dozen.
+	// heavyObjects in an event's facts make it heavy: of those each commit books one at most, so
+	// that no other event waits for several. Stripe's own events have a few dozen.
 	heavyObjects = 256
 	// probeEvery is the pause between two tries to mend the file.
 	probeEvery = time.Second
@@ -80,7 +80,8 @@ func (p *pending) answer(err error) {
 type failure struct {
 	err   error
 	final bool // nothing will change before the file is opened again
-	// unreadable reports that the file does not hold what bbolt takes it to hold: reading it can end the process.
+	// unreadable reports that the file does not hold what bbolt takes it to hold: reading it can
+	// end the process.
 	unreadable bool
 }
 
@@ -127,8 +128,8 @@ func (l *Ledger) Run(ctx context.Context) (err error) {
 	}
 }
 
-// gather waits for the next reason to commit or to look at the file: an event, repeats that waited long enough, the end, a
-// tick of look.
+// gather waits for the next reason to commit or to look at the file: an event, repeats that waited
+// long enough, the end, a tick of look.
 func (l *Ledger) gather(ctx context.Context, look <-chan time.Time) (batch []*pending, stopping bool) {
 	var flush, probe <-chan time.Time
 	switch f := l.failure.Load(); {
@@ -211,8 +212,8 @@ func (l *Ledger) drain(batch []*pending) []*pending {
 	return batch
 }
 
-// setAside takes the heavy events out of a batch, but for the one that has waited longest. While the ledger refuses events
-// all of them stay in the batch, so that they are answered.
+// setAside takes the heavy events out of a batch, but for the one that has waited longest. While
+// the ledger refuses events all of them stay in the batch, so that they are answered.
 func (l *Ledger) setAside(batch []*pending) []*pending {
 	light := batch[:0]
 	for _, p := range batch {

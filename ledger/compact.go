@@ -9,13 +9,13 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// compactBytes of keys and values are written in one transaction: each one leaves a few free pages, and holds in memory what
-// it writes.
+// compactBytes of keys and values are written in one transaction: each one leaves a few free pages,
+// and holds in memory what it writes.
 const compactBytes = 64 << 20
 
-// compact copies a database to a new file in a folder, each bucket in the order of its keys, so that every page is filled. A
-// rebuild writes keys in the order of events, which leaves pages half full and many of them free. Where compact fails,
-// it leaves nothing.
+// compact copies a database to a new file in a folder, each bucket in the order of its keys, so
+// that every page is filled. A rebuild writes keys in the order of events, which leaves pages half
+// full and many of them free. Where compact fails, it leaves nothing.
 func compact(ctx context.Context, from *bolt.DB, dir string) (path string, err error) {
 	f, err := os.CreateTemp(dir, newPattern)
 	if err != nil {

@@ -15,7 +15,8 @@ import (
 	"tillhook/ledger/ledgertest"
 )
 
-// A rebuilt file has its pages filled and hardly any free, whatever order the ids came in; rebuilt again it is no larger.
+// A rebuilt file has its pages filled and hardly any free, whatever order the ids came in; rebuilt
+// again it is no larger.
 func TestARebuildIsCompact(t *testing.T) {
 	dir := t.TempDir()
 	l, err := ledger.Open(ledger.Options{Dir: dir})
@@ -87,7 +88,8 @@ func (c *stopsAfter) Err() error {
 	return nil
 }
 
-// A rebuild and a migration end when they are told to, wherever they are, and leave the old file and nothing else.
+// A rebuild and a migration end when they are told to, wherever they are, and leave the old file
+// and nothing else.
 func TestARebuildStops(t *testing.T) {
 	for what, run := range map[string]func(ctx context.Context, opts ledger.Options) error{
 		"a rebuild": func(ctx context.Context, opts ledger.Options) error {

@@ -26,8 +26,8 @@ func (l *Ledger) CopyTo(w io.Writer) error {
 	})
 }
 
-// WithCopy hands the name of a copy of the ledger to use, and removes it afterwards. It returns [ErrNoRoom] if the copy would
-// take what is reserved for events.
+// WithCopy hands the name of a copy of the ledger to use, and removes it afterwards. It returns
+// [ErrNoRoom] if the copy would take what is reserved for events.
 func (l *Ledger) WithCopy(ctx context.Context, use func(path string) error) error {
 	dir := filepath.Dir(l.path)
 	f, err := os.CreateTemp(dir, newPattern)
@@ -41,9 +41,9 @@ func (l *Ledger) WithCopy(ctx context.Context, use func(path string) error) erro
 	return use(f.Name())
 }
 
-// Spool has a file filled that has no name, and returns it at its beginning: what is in it takes no transaction while
-// somebody reads it. Closing it frees its space, and so does the end of the process. It returns [ErrNoRoom] before it takes
-// what is reserved for events.
+// Spool has a file filled that has no name, and returns it at its beginning: what is in it takes no
+// transaction while somebody reads it. Closing it frees its space, and so does the end of the
+// process. It returns [ErrNoRoom] before it takes what is reserved for events.
 func (l *Ledger) Spool(fill func(w io.Writer) error) (_ *os.File, err error) {
 	return l.spool(func(f *os.File) error {
 		k := l.keep(filepath.Dir(l.path), f)
@@ -117,8 +117,9 @@ func Save(path string, fill func(w io.Writer) error, check func(made string) err
 	return syncDir(filepath.Dir(path))
 }
 
-// place gives a file its name and never replaces another file: by a hard link, or on a file system that has none by a
-// rename that refuses to replace. Where the file system has neither, there is a moment in which place could.
+// place gives a file its name and never replaces another file: by a hard link, or on a file system
+// that has none by a rename that refuses to replace. Where the file system has neither, there is a
+// moment in which place could.
 func place(made, path string) error {
 	err := os.Link(made, path)
 	if !errors.Is(err, errors.ErrUnsupported) && !errors.Is(err, syscall.EPERM) {

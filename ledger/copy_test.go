@@ -437,8 +437,9 @@ func TestBackupsOfSeveralLedgers(t *testing.T) {
 	})
 }
 
-// A migration that fails at each start copies the old file once, and not once more in the same second. Copies of several
-// states within one second, which is all the time that passes here, are kept and deleted in their order.
+// A migration that fails at each start copies the old file once, and not once more in the same
+// second. Copies of several states within one second, which is all the time that passes here, are
+// kept and deleted in their order.
 func TestAMigrationThatFailsCopiesOnce(t *testing.T) {
 	synctest.Test(t, testAMigrationThatFailsCopiesOnce)
 }
@@ -477,7 +478,8 @@ func testAMigrationThatFailsCopiesOnce(t *testing.T) {
 	}
 }
 
-// Of two copies at once for which there is room for one, one is made. An export leaves the room that was promised to a copy.
+// Of two copies at once for which there is room for one, one is made. An export leaves the room
+// that was promised to a copy.
 func TestTwoCopiesAndRoomForOne(t *testing.T) {
 	mount := t.TempDir()
 	if err := syscall.Mount("none", mount, "tmpfs", 0, "size=90m"); err != nil { // 64 MiB are reserved, and a copy counts as 16

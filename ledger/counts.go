@@ -41,8 +41,8 @@ func (c *counts) event(r *row, n int) {
 	}
 }
 
-// newer returns the later of when the row and an earlier one of its kind were received. One that was received more than a
-// day after a row that came later was dated by a clock that was ahead.
+// newer returns the later of when the row and an earlier one of its kind were received. One that
+// was received more than a day after a row that came later was dated by a clock that was ahead.
 func (r *row) newer(than uint64) uint64 {
 	received := uint64(max(0, r.received))
 	if r.released == 0 && than > received+secondsADay*1000 {
@@ -51,7 +51,8 @@ func (r *row) newer(than uint64) uint64 {
 	return max(than, received)
 }
 
-// paidElsewhere reports whether the row is about something that was paid by a payment it does not name.
+// paidElsewhere reports whether the row is about something that was paid by a payment it does not
+// name.
 func (r *row) paidElsewhere() bool {
 	paid := slices.ContainsFunc(r.facts.Sessions, func(s Session) bool { return s.PaymentStatus == "paid" })
 	return paid || strings.HasPrefix(r.typ, "invoice.") || strings.HasPrefix(r.typ, "invoice_payment.")

@@ -75,8 +75,8 @@ func (s *state) doubts(now time.Time) (list []Doubt) {
 	return list
 }
 
-// UnknownReceived returns how many of the payments created from one time to another Checkout calls paid
-// although no event says what was received. It looks at the newest 2,000 payments.
+// UnknownReceived returns how many of the payments created from one time to another Checkout calls
+// paid although no event says what was received. It looks at the newest 2,000 payments.
 func (l *Ledger) UnknownReceived(ctx context.Context, from, to time.Time) (n int, err error) {
 	if l.counts.Load().unknown == 0 {
 		return 0, nil
@@ -105,7 +105,8 @@ func (l *Ledger) Tells(e *Event) (tells bool, err error) {
 	err = l.view(func(tx *txn) (err error) {
 		defer damaged(&err)
 		b := &booking{tx: tx, livemode: l.livemode}
-		// The outcome does not matter, but a row of a payment with many events is encoded, which takes one.
+		// The outcome does not matter, but a row of a payment with many events is encoded, which
+		// takes one.
 		r := &row{outcome: Applied, id: e.ID, typ: e.Type, account: e.Account, context: e.Context, livemode: e.Livemode, created: e.Created, apiVersion: e.APIVersion, source: e.Source, facts: e.Facts}
 		changes, err := b.changes(r, l.durableSeq.Load()+1)
 		if err == nil {

@@ -10,10 +10,10 @@ import (
 	"time"
 )
 
-// The bucket entries is an index of all money by the time it moved: its keys are (time, payment), its values what the
-// payment moved in that second, by currency. The days of any time zone are summed from it, and an export of some
-// days reads only the payments that moved money then. A payment's keys are written in the transaction that writes the
-// payment, and are a function of it.
+// The bucket entries is an index of all money by the time it moved: its keys are (time, payment),
+// its values what the payment moved in that second, by currency. The days of any time zone are
+// summed from it, and an export of some days reads only the payments that moved money then. A
+// payment's keys are written in the transaction that writes the payment, and are a function of it.
 
 // moved is what a payment moved in one second in one currency.
 type moved struct {
@@ -32,8 +32,8 @@ func (s *state) index() map[int64][]byte {
 	return index
 }
 
-// indexAt returns the value of the index for a payment's entries of one second; nil where it has none. A second whose
-// entries cancel out stays in the index: they are exported all the same.
+// indexAt returns the value of the index for a payment's entries of one second; nil where it has
+// none. A second whose entries cancel out stays in the index: they are exported all the same.
 func (s *state) indexAt(second int64) []byte {
 	if s == nil {
 		return nil
@@ -54,8 +54,8 @@ func (s *state) indexAt(second int64) []byte {
 	return encodeMoved(string(s.view.Account), list)
 }
 
-// entriesChanged returns the entries of a payment before and after a change, without those at the beginning and at the end
-// that it left as they were. An entry counts for its account.
+// entriesChanged returns the entries of a payment before and after a change, without those at the
+// beginning and at the end that it left as they were. An entry counts for its account.
 func (c *change) entriesChanged() (before, after []Entry) {
 	if c.before != nil {
 		before = c.before.entries
@@ -104,7 +104,8 @@ func decodeMoved(value []byte) (account string, list []moved, err error) {
 	return account, list, err
 }
 
-// writeIndex puts the keys of a changed payment into the index and removes those that it no longer has.
+// writeIndex puts the keys of a changed payment into the index and removes those that it no longer
+// has.
 func (b *booking) writeIndex(c *change) error {
 	var seconds []int64
 	before, after := c.entriesChanged()
@@ -138,8 +139,8 @@ func readTimeKey(key []byte) (at int64, id string, err error) {
 	return int64(binary.BigEndian.Uint64(key) ^ 1<<63), string(key[8:]), nil
 }
 
-// walkIndex visits the index from one time on and before another (nil sets no bound), in order, in as many
-// transactions as it takes for none to stay open for long. Payments can change in between.
+// walkIndex visits the index from one time on and before another (nil sets no bound), in order, in
+// as many transactions as it takes for none to stay open for long. Payments can change in between.
 func (l *Ledger) walkIndex(ctx context.Context, from, to *int64, visit func(tx *txn, at int64, id string, value []byte) error) error {
 	next := []byte{}
 	if from != nil {

@@ -39,11 +39,13 @@ type ExportQuery struct {
 
 // Export is an export of one moment.
 type Export struct {
-	// Sequence is the last row that the export takes into account; of the table of payments it is known when that is written.
-	// The same query as of it gives the same entries, byte for byte, at any later time.
+	// Sequence is the last row that the export takes into account; of the table of payments it is
+	// known when that is written. The same query as of it gives the same entries, byte for byte, at
+	// any later time.
 	Sequence uint64
-	// Decoded is the last row there was when a rebuild decoded bodies to something else than before, if that came after the
-	// row that was asked for, else 0. Up to it, facts can be others than they were then.
+	// Decoded is the last row there was when a rebuild decoded bodies to something else than
+	// before, if that came after the row that was asked for, else 0. Up to it, facts can be others
+	// than they were then.
 	Decoded uint64
 
 	l     *Ledger
@@ -52,7 +54,8 @@ type Export struct {
 	lines *lineFormat
 }
 
-// NewExport prepares an export; [Export.Write] makes it. It returns [ErrAhead] for a sequence that the ledger has not reached.
+// NewExport prepares an export; [Export.Write] makes it. It returns [ErrAhead] for a sequence that
+// the ledger has not reached.
 func (l *Ledger) NewExport(q ExportQuery) (*Export, error) {
 	q.Zone = cmp.Or(q.Zone, time.UTC)
 	x := &Export{l: l, query: q, now: l.durableSeq.Load()}
@@ -78,8 +81,8 @@ func (l *Ledger) NewExport(q ExportQuery) (*Export, error) {
 	return x, err
 }
 
-// Write writes the export to w, all of it as of one moment although it is read in many short transactions.
-// Once ctx has ended it stops and returns the context's error.
+// Write writes the export to w, all of it as of one moment although it is read in many short
+// transactions. Once ctx has ended it stops and returns the context's error.
 func (x *Export) Write(ctx context.Context, w io.Writer) (err error) {
 	w = Until(ctx, w)
 	names := paymentColumns
@@ -105,9 +108,10 @@ func (x *Export) Write(ctx context.Context, w io.Writer) (err error) {
 
 // entries writes the table of entries in the order of (time, payment, entry id).
 //
-// A view is made in two passes, neither of which needs one long transaction. The first walks the payments while events
-// go on changing them. The second replaces what it found of all payments that rows which came meanwhile have touched:
-// it reads each of them as of the view's own last row, which no later row can change.
+// A view is made in two passes, neither of which needs one long transaction. The first walks the
+// payments while events go on changing them. The second replaces what it found of all payments that
+// rows which came meanwhile have touched: it reads each of them as of the view's own last row,
+// which no later row can change.
 func (x *Export) entries(ctx context.Context, w io.Writer) (err error) {
 	s := x.l.newSorter()
 	defer func() { err = errors.Join(err, s.close()) }()
@@ -152,8 +156,8 @@ func (x *Export) entries(ctx context.Context, w io.Writer) (err error) {
 	})
 }
 
-// present adds the entries of the payments as they are. It reads each payment once, however many entries it has: the
-// index names those that moved money between the bounds.
+// present adds the entries of the payments as they are. It reads each payment once, however many
+// entries it has: the index names those that moved money between the bounds.
 func (x *Export) present(ctx context.Context, s *sorter) error {
 	ids := x.l.newSorter()
 	err := x.l.walkIndex(ctx, x.query.From, x.query.To, func(_ *txn, at int64, id string, _ []byte) error {
@@ -220,7 +224,8 @@ func (x *Export) asked(e *Entry) bool {
 	return (x.query.From == nil || e.At >= *x.query.From) && (x.query.To == nil || e.At < *x.query.To)
 }
 
-// differences adds what is no longer as it was when the journal ended at a row, and what is instead.
+// differences adds what is no longer as it was when the journal ended at a row, and what is
+// instead.
 func (x *Export) differences(ctx context.Context, s *sorter, since uint64) error {
 	ids := x.l.newSorter()
 	err := x.l.touched(ctx, since, x.now, func(_ *txn, id string) error { return ids.add([]byte(id), nil) })
@@ -284,7 +289,8 @@ func (x *Export) eachOf(ctx context.Context, ids *sorter, visit func(tx *txn, r 
 	return flush()
 }
 
-// difference adds the entries of a payment whose lines have become others, or are new or gone; nil has none.
+// difference adds the entries of a payment whose lines have become others, or are new or gone; nil
+// has none.
 func (x *Export) difference(s *sorter, before, after *state) error {
 	was, is := x.linesOf(before), x.linesOf(after)
 	for _, side := range []struct {
@@ -324,7 +330,8 @@ func (x *Export) linesOf(f *state) map[string][]byte {
 	return lines
 }
 
-// Lines of the second pass replace those of the first; of two lines about one entry, what was removed comes first.
+// Lines of the second pass replace those of the first; of two lines about one entry, what was
+// removed comes first.
 const (
 	firstPass  = 1
 	secondPass = 2
@@ -346,8 +353,8 @@ func (l *Ledger) newSorter() *sorter {
 	return &sorter{open: l.tempFile, guard: func(w io.Writer) io.Writer { return l.keep(l.tempDir(), w) }}
 }
 
-// tempDir returns the folder for files without a name. A receiver's lie beside the ledger, where there is known to be room for
-// much; a reader of a backup may not be allowed to write there.
+// tempDir returns the folder for files without a name. A receiver's lie beside the ledger, where
+// there is known to be room for much; a reader of a backup may not be allowed to write there.
 func (l *Ledger) tempDir() string {
 	if l.readOnly {
 		return os.TempDir()

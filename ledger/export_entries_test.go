@@ -241,8 +241,8 @@ func TestExportsOfSequences(t *testing.T) {
 	}
 }
 
-// Once a rebuild has read something else in a body, an export of before may come out otherwise: that is
-// said. A rebuild that reads the same says nothing.
+// Once a rebuild has read something else in a body, an export of before may come out otherwise:
+// that is said. A rebuild that reads the same says nothing.
 func TestAnExportSaysThatBodiesWereDecodedAgain(t *testing.T) {
 	dir := library(t)
 	other := false
@@ -287,7 +287,8 @@ func TestAnExportSaysThatBodiesWereDecodedAgain(t *testing.T) {
 	}
 }
 
-// More lines than are sorted in memory are sorted all the same, and those of one key keep their order.
+// More lines than are sorted in memory are sorted all the same, and those of one key keep their
+// order.
 func TestSorting(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 31))
 	for _, limit := range []int{1, 700, 5000, 1 << 20} {

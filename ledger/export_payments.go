@@ -11,8 +11,9 @@ import (
 	"time"
 )
 
-// eachPayment visits payments by (created, id), oldest first, as they are at one moment, and returns the last row there was
-// then. They come without their lists. A receiver's are copied out first: making lines of them takes longer than a transaction should.
+// eachPayment visits payments by (created, id), oldest first, as they are at one moment, and
+// returns the last row there was then. They come without their lists. A receiver's are copied out
+// first: making lines of them takes longer than a transaction should.
 func (l *Ledger) eachPayment(ctx context.Context, from, to *int64, visit func(*state) error) (last uint64, err error) {
 	decode := func(id string, value []byte) error {
 		f, _, err := decodeHead(id, value)
@@ -79,7 +80,8 @@ func walkPayments(tx *txn, from, to *int64, visit func(id string, value []byte) 
 	return nil
 }
 
-// readPayments reads back what was copied out. It rests as long as it works: a receiver's events need the processor more.
+// readPayments reads back what was copied out. It rests as long as it works: a receiver's events
+// need the processor more.
 func (l *Ledger) readPayments(r *bufio.Reader, visit func(id string, value []byte) error) error {
 	start := time.Now()
 	for n := 1; ; n++ {

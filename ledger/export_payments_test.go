@@ -96,8 +96,9 @@ func TestExportAsATable(t *testing.T) {
 	}
 }
 
-// A text that a spreadsheet would take for a formula is made one that it does not; a negative number stays one. Spreadsheets
-// of many countries split lines at semicolons, whatever the quotes say.
+// A text that a spreadsheet would take for a formula is made one that it does not; a negative
+// number stays one. Spreadsheets of many countries split lines at semicolons, whatever the quotes
+// say.
 func TestExportHasNoFormulas(t *testing.T) {
 	texts := map[string]string{
 		"=1+1": "'=1+1", "+1": "'+1", "-1": "'-1", "@sum": "'@sum", "a=1": "a=1", " =1": " =1", "'=1": "'=1", "": "", "überwiesen": "überwiesen",

@@ -115,7 +115,8 @@ func (f *Form) Stored() (*Form, error) {
 	return &Form{forms[0]}, nil
 }
 
-// Sorted sorts lines by their first three characters, with so many bytes in memory, and returns how many runs there were.
+// Sorted sorts lines by their first three characters, with so many bytes in memory, and returns how
+// many runs there were.
 func Sorted(dir string, limit int, lines []string) (sorted []string, runs int, err error) {
 	s := &sorter{limit: limit, open: func() (*os.File, error) { return os.CreateTemp(dir, "") }}
 	for _, line := range lines {
@@ -257,8 +258,8 @@ func (l *Ledger) Settling() bool { return l.fresh.settled < len(l.fresh.settling
 // Waiting is how many events wait for the committer.
 func (l *Ledger) Waiting() int { return len(l.queue) }
 
-// CommitAtOnce books events in one transaction and returns how many bytes of pages it wrote, and how many pages are in use
-// behind it. Run must not be running.
+// CommitAtOnce books events in one transaction and returns how many bytes of pages it wrote, and
+// how many pages are in use behind it. Run must not be running.
 func (l *Ledger) CommitAtOnce(events []*Event) (written int64, pages int, err error) {
 	batch := make([]*pending, len(events))
 	for i, e := range events {
@@ -279,10 +280,12 @@ func (l *Ledger) CommitAtOnce(events []*Event) (written int64, pages int, err er
 	return after.TxStats.GetPageAlloc() - before.GetPageAlloc(), pages, err
 }
 
-// SmallMemory has no more of payments remembered than about so many events. It is called before Run.
+// SmallMemory has no more of payments remembered than about so many events. It is called before
+// Run.
 func (l *Ledger) SmallMemory(events int) { l.hot.limit = events * (&row{}).memory() }
 
-// Hot is how many payments are remembered, and how much of them, of how much at most. Run must not be running.
+// Hot is how many payments are remembered, and how much of them, of how much at most. Run must not
+// be running.
 func (l *Ledger) Hot() (payments, size, limit int) {
 	return len(l.hot.payments), l.hot.size, l.hot.limit
 }

@@ -105,7 +105,8 @@ func exists(path string) (bool, error) {
 	return err == nil, err
 }
 
-// mustExist returns [ErrNotFound] if there is nothing under a name, in the words given, or why that cannot be seen.
+// mustExist returns [ErrNotFound] if there is nothing under a name, in the words given, or why that
+// cannot be seen.
 func mustExist(path, none string) error {
 	there, err := exists(path)
 	switch {
@@ -117,7 +118,8 @@ func mustExist(path, none string) error {
 	return nil
 }
 
-// mustNotExist returns an [fs.ErrExist] if there is something under a name, or why that cannot be seen.
+// mustNotExist returns an [fs.ErrExist] if there is something under a name, or why that cannot be
+// seen.
 func mustNotExist(path string) error {
 	there, err := exists(path)
 	switch {

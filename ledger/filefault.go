@@ -11,10 +11,11 @@ import (
 	"time"
 )
 
-// The ledger's file can be deleted, moved, replaced, cut short or overwritten while it is open. bbolt would not notice:
-// it goes on with the open file, and what it acknowledges is gone when the process ends. So the committer looks at the
-// file before each batch and before it acknowledges one, and every few seconds in between. As long as the file is not in
-// its place, every event is refused:
+// The ledger's file can be deleted, moved, replaced, cut short or overwritten while it is open.
+// bbolt would not notice: it goes on with the open file, and what it acknowledges is gone when the
+// process ends. So the committer looks at the file before each batch and before it acknowledges
+// one, and every few seconds in between. As long as the file is not in its place, every event is
+// refused:
 //
 //   - A file that was deleted exists only as long as it is open, so it is first written back to its path, or beside the
 //     file that has the path by then.
@@ -78,8 +79,9 @@ func (l *Ledger) look() fileLook {
 	return found
 }
 
-// lookInside is look, and looks at the meta pages of a file that is in its place: its newest transaction must be one of
-// two. A file that was cut short or overwritten stays so: what was cut off does not come back when the file grows again.
+// lookInside is look, and looks at the meta pages of a file that is in its place: its newest
+// transaction must be one of two. A file that was cut short or overwritten stays so: what was cut
+// off does not come back when the file grows again.
 func (l *Ledger) lookInside(tx, otherTx uint64) fileLook {
 	found := l.look()
 	if found.state != fileInPlace {
@@ -121,15 +123,15 @@ func (l *Ledger) lies() string {
 	return path
 }
 
-// deletedLater reports whether a name is one that a network file system gives to a file that was deleted while it is open:
-// it goes when the file is closed.
+// deletedLater reports whether a name is one that a network file system gives to a file that was
+// deleted while it is open: it goes when the file is closed.
 func deletedLater(path string) bool {
 	name := filepath.Base(path)
 	return strings.HasPrefix(name, ".nfs") || strings.HasPrefix(name, ".fuse_hidden")
 }
 
-// inPlace looks at the file and refuses all events if it is not as the last commit left it. That another program wrote to it
-// is seen only with inside, or in the transaction that follows.
+// inPlace looks at the file and refuses all events if it is not as the last commit left it. That
+// another program wrote to it is seen only with inside, or in the transaction that follows.
 func (l *Ledger) inPlace(inside bool) bool {
 	l.began.Store(time.Now().UnixNano()) // a file system can hang
 	defer l.began.Store(0)
@@ -146,8 +148,9 @@ func (l *Ledger) inPlace(inside bool) bool {
 	return false
 }
 
-// stillInPlace looks at the file after a commit, before that is acknowledged. A file that was cut short during the commit
-// can have grown again by what the commit wrote, but not to the size that it had before.
+// stillInPlace looks at the file after a commit, before that is acknowledged. A file that was cut
+// short during the commit can have grown again by what the commit wrote, but not to the size that
+// it had before.
 func (l *Ledger) stillInPlace() error {
 	found := l.look()
 	if found.state == fileInPlace && found.size < l.size {
@@ -159,7 +162,8 @@ func (l *Ledger) stillInPlace() error {
 	return nil
 }
 
-// ours demands that the newest transaction that the file shows is the last one that was committed here.
+// ours demands that the newest transaction that the file shows is the last one that was committed
+// here.
 func (l *Ledger) ours(newest uint64) error {
 	if newest == l.durableTx.Load() {
 		return nil
@@ -168,8 +172,8 @@ func (l *Ledger) ours(newest uint64) error {
 	return l.fault(fileLook{state: fileOverwritten})
 }
 
-// putRight looks at the file while events are refused, and does what can be done about it. It returns nil once the file is in
-// its place: a failed commit may be in it, or not.
+// putRight looks at the file while events are refused, and does what can be done about it. It
+// returns nil once the file is in its place: a failed commit may be in it, or not.
 func (l *Ledger) putRight() error {
 	tx := l.durableTx.Load()
 	found := l.lookInside(tx, tx+1)
@@ -179,7 +183,8 @@ func (l *Ledger) putRight() error {
 	return l.refuse(found)
 }
 
-// refuse refuses all events because of what became of the file, and begins to write it back if it was deleted.
+// refuse refuses all events because of what became of the file, and begins to write it back if it
+// was deleted.
 func (l *Ledger) refuse(found fileLook) error {
 	if found.nameless {
 		if found.state == fileGone && l.rescue.kept() == l.path {
@@ -197,7 +202,8 @@ func (l *Ledger) refuse(found fileLook) error {
 	return fault
 }
 
-// startsAgain reports whether the next start finds a whole ledger, and this process holds nothing that would be lost.
+// startsAgain reports whether the next start finds a whole ledger, and this process holds nothing
+// that would be lost.
 func (l *Ledger) startsAgain(found fileLook) bool {
 	switch {
 	case found.nameless && l.rescue.kept() == "":
@@ -240,7 +246,8 @@ func (l *Ledger) fault(found fileLook) *FileFault {
 	return &FileFault{fmt.Sprintf("the ledger %s cannot be looked at (%v)", l.path, found.err), "look at the permissions of its folder, and at the disk"}
 }
 
-// leaveFile looks at the file for the last time, after the last commit. A file that was deleted is written back now.
+// leaveFile looks at the file for the last time, after the last commit. A file that was deleted is
+// written back now.
 func (l *Ledger) leaveFile() error {
 	tx := l.durableTx.Load()
 	found := l.lookInside(tx, tx+1)
@@ -259,8 +266,8 @@ func (l *Ledger) leaveFile() error {
 	return fmt.Errorf("%w: %w", ErrUnavailable, l.fault(found))
 }
 
-// rescue writes a ledger back whose file was deleted. The committer owns it; a goroutine does the work, because that can take
-// longer than the committer may be silent, and ends with done.
+// rescue writes a ledger back whose file was deleted. The committer owns it; a goroutine does the
+// work, because that can take longer than the committer may be silent, and ends with done.
 type rescue struct {
 	done  chan struct{} // nil before the first try
 	again time.Time     // no try before then
@@ -320,7 +327,8 @@ func (r *rescue) next(path, again string) string {
 	return "another file has its place now: " + again + ". What the receiver had acknowledged is in " + r.path
 }
 
-// writeBack copies the open file to its path or, if that is taken, to a file beside it. Nobody writes to the open file.
+// writeBack copies the open file to its path or, if that is taken, to a file beside it. Nobody
+// writes to the open file.
 func (l *Ledger) writeBack() (string, error) {
 	dir := filepath.Dir(l.path)
 	if err := makeDir(dir); err != nil {

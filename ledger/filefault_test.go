@@ -150,7 +150,8 @@ func must(t *testing.T, errs ...error) {
 	}
 }
 
-// A ledger that is deleted under the receiver is written back with all that was acknowledged, and Run ends for the next start.
+// A ledger that is deleted under the receiver is written back with all that was acknowledged, and
+// Run ends for the next start.
 func TestADeletedLedgerIsWrittenBack(t *testing.T) {
 	t.Run("the file", func(t *testing.T) {
 		dir := t.TempDir()
@@ -197,7 +198,8 @@ func TestADeletedLedgerIsWrittenBack(t *testing.T) {
 	})
 }
 
-// A deleted ledger that cannot be written back is kept open, and the next start does not begin an empty one.
+// A deleted ledger that cannot be written back is kept open, and the next start does not begin an
+// empty one.
 func TestADeletedLedgerWithoutAPlace(t *testing.T) {
 	dir := t.TempDir()
 	s := openLosing(t, dir)
@@ -241,7 +243,8 @@ func TestADeletedLedgerWithoutRoom(t *testing.T) {
 	s.keeps(beside(t, mount, ".deleted"))
 }
 
-// A ledger that was moved is waited for. An end meanwhile leaves a note, and no empty ledger begins in its place.
+// A ledger that was moved is waited for. An end meanwhile leaves a note, and no empty ledger begins
+// in its place.
 func TestAMovedLedgerIsWaitedFor(t *testing.T) {
 	for _, what := range []string{"the file", "its folder"} {
 		t.Run(what, func(t *testing.T) {
@@ -286,7 +289,8 @@ func TestAMovedLedgerIsWaitedFor(t *testing.T) {
 	}
 }
 
-// A ledger that another file replaces ends Run once that is a whole ledger. The old file is left where it was moved.
+// A ledger that another file replaces ends Run once that is a whole ledger. The old file is left
+// where it was moved.
 func TestAReplacedLedger(t *testing.T) {
 	dir, restored := t.TempDir(), mustRead(t, backup(t))
 	s := openLosing(t, dir)
@@ -301,8 +305,8 @@ func TestAReplacedLedger(t *testing.T) {
 	}
 }
 
-// What happens to the file during a commit is noticed before that is acknowledged, also where the commit makes a file that was
-// cut short longer again.
+// What happens to the file during a commit is noticed before that is acknowledged, also where the
+// commit makes a file that was cut short longer again.
 func TestAFileThatIsLostDuringACommit(t *testing.T) {
 	for what, lose := range map[string]func(path string) error{
 		"was deleted":   os.Remove,
@@ -442,7 +446,8 @@ func TestWhatCannotBeLookedAtIsNotThere(t *testing.T) {
 	}
 }
 
-// BenchmarkLook measures what looking at the file costs: once before each batch, and once before it is acknowledged.
+// BenchmarkLook measures what looking at the file costs: once before each batch, and once before it
+// is acknowledged.
 func BenchmarkLook(b *testing.B) {
 	l, err := ledger.Open(ledger.Options{Dir: b.TempDir()})
 	if err != nil {

@@ -15,10 +15,11 @@ import (
 // newPattern names a ledger that is being made.
 const newPattern = fileName + ".new-*"
 
-// lockFolder makes the data folder if it does not exist, takes its lock and deletes what earlier processes left in it.
-// The lock is held for as long as a ledger is open for writing. The lock on the ledger's file would not be enough: while
-// there is no file yet, or the file was deleted under a receiver, another process could make an empty ledger beside it.
-// The result is nil on a file system that cannot lock a folder.
+// lockFolder makes the data folder if it does not exist, takes its lock and deletes what earlier
+// processes left in it. The lock is held for as long as a ledger is open for writing. The lock on
+// the ledger's file would not be enough: while there is no file yet, or the file was deleted under
+// a receiver, another process could make an empty ledger beside it. The result is nil on a file
+// system that cannot lock a folder.
 func lockFolder(dir string) (*os.File, error) {
 	if err := makeDir(dir); err != nil {
 		return nil, fmt.Errorf("make the data folder: %w", err)
@@ -73,8 +74,8 @@ func layOut(path string, livemode bool) error {
 	return errors.Join(err, db.Close())
 }
 
-// create makes the ledger under another name and then gives it its own, so that a ledger.db that exists
-// is never half made, whatever stops the process.
+// create makes the ledger under another name and then gives it its own, so that a ledger.db that
+// exists is never half made, whatever stops the process.
 func create(dir string, livemode bool) error {
 	made, err := makeEmpty(dir, livemode)
 	if err != nil {
@@ -82,7 +83,8 @@ func create(dir string, livemode bool) error {
 	}
 	defer os.Remove(made) // it has another name by then, or is of no use
 	path := filepath.Join(dir, fileName)
-	// Where folders cannot be locked, another process can have made a ledger meanwhile, and can have taken ours for a leftover.
+	// Where folders cannot be locked, another process can have made a ledger meanwhile, and can
+	// have taken ours for a leftover.
 	err = place(made, path)
 	switch {
 	case errors.Is(err, fs.ErrExist), errors.Is(err, fs.ErrNotExist):
@@ -93,8 +95,8 @@ func create(dir string, livemode bool) error {
 	return nil
 }
 
-// removeMatching deletes the files in a folder whose names match. What cannot be deleted is not worth an error.
-// (filepath.Glob would read the folder's own name as a pattern.)
+// removeMatching deletes the files in a folder whose names match. What cannot be deleted is not
+// worth an error. (filepath.Glob would read the folder's own name as a pattern.)
 func removeMatching(dir, pattern string) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {

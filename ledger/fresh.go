@@ -148,7 +148,8 @@ func (f *freshness) find(key []byte) (*freshEntry, bool) {
 	return e, ok
 }
 
-// between are the entries from one key on and before another, in order, with those of the transaction under way.
+// between are the entries from one key on and before another, in order, with those of the
+// transaction under way.
 func (f *freshness) between(from, end string) layer {
 	layers := []layer{f.settling.between(from, end)}
 	for _, l := range f.layers {

@@ -2,10 +2,11 @@ package ledger
 
 import "cmp"
 
-// An event folds its payment anew from all of its events. Of a payment with thousands, reading and decoding them takes
-// ten times as long as folding them, and such a payment gets its next event soon. So the committer remembers the events
-// of the payments that had many lately. Rows do not change and neither do their facts, so what is remembered is what the
-// file holds for as long as no transaction fails.
+// An event folds its payment anew from all of its events. Of a payment with thousands, reading and
+// decoding them takes ten times as long as folding them, and such a payment gets its next event
+// soon. So the committer remembers the events of the payments that had many lately. Rows do not
+// change and neither do their facts, so what is remembered is what the file holds for as long as no
+// transaction fails.
 
 const (
 	// hotLeast events make a payment worth remembering.
@@ -40,7 +41,8 @@ func (h *hotPayments) find(id string) *hotPayment {
 	return h.payments[id]
 }
 
-// keep remembers a payment as it is after a change, if the change has its rows, and forgets what it was before.
+// keep remembers a payment as it is after a change, if the change has its rows, and forgets what it
+// was before.
 func (h *hotPayments) keep(c *change) {
 	if h == nil {
 		return
@@ -108,6 +110,6 @@ func (r *row) memory() int {
 	return n
 }
 
-// compact returns the row as it will be read from the file. The texts of one that just came are parts of its body, all of
-// which they would keep in memory.
+// compact returns the row as it will be read from the file. The texts of one that just came are
+// parts of its body, all of which they would keep in memory.
 func (r *row) compact() (*row, error) { return decodeRow(r.encode()) }

@@ -8,7 +8,8 @@ import (
 // noID is the id of a ledger that was made before ledgers had one.
 const noID = "000000000000"
 
-// newID draws the id of a ledger: what tells the copies of one from those of others in the same folder. Copies keep it.
+// newID draws the id of a ledger: what tells the copies of one from those of others in the same
+// folder. Copies keep it.
 func newID() string {
 	b := make([]byte, len(noID)/2)
 	_, _ = rand.Read(b) // it never fails, https://pkg.go.dev/crypto/rand#Read

@@ -57,7 +57,8 @@ var (
 	ErrHeld = errors.New("the ledger is held by another process")
 	// ErrOtherMode: the ledger was bound to the other mode by its first start.
 	ErrOtherMode = errors.New("the ledger belongs to the other mode")
-	// ErrMissing: a receiver lost the ledger while it ran, and an empty one must not take its place unasked.
+	// ErrMissing: a receiver lost the ledger while it ran, and an empty one must not take its place
+	// unasked.
 	ErrMissing = errors.New("the ledger is missing")
 	// ErrSchema: the file was written by a newer version, or is no ledger at all.
 	ErrSchema = errors.New("the file is not a ledger this version can read")
@@ -107,12 +108,14 @@ type Options struct {
 	Released func(e *Event, res Result)
 	// Expired, if set, is told how many bodies retention deleted: once it has deleted all that were due, and every minute before.
 	Expired func(bodies int)
-	// ClockJumped, if set, is called when this machine's clock gets far ahead of the time by which bodies are deleted, once each
-	// time: it has jumped, or the receiver was off for long. See [Ledger.RetentionLag].
+	// ClockJumped, if set, is called when this machine's clock gets far ahead of the time by which
+	// bodies are deleted, once each time: it has jumped, or the receiver was off for long. See
+	// [Ledger.RetentionLag].
 	ClockJumped func(ahead time.Duration)
 	// Now, if set, takes the place of this machine's clock.
 	Now func() time.Time
-	// LookEvery is how often the committer looks at the file when nothing is to be written; 0 stands for 2 seconds.
+	// LookEvery is how often the committer looks at the file when nothing is to be written; 0
+	// stands for 2 seconds.
 	LookEvery time.Duration
 	// Retention is how long bodies are kept by a rebuild; 0 keeps all. See [Ledger.KeepBodies].
 	Retention time.Duration
@@ -190,10 +193,11 @@ type Ledger struct {
 // Open is [OpenContext] without an end.
 func Open(opts Options) (*Ledger, error) { return OpenContext(context.Background(), opts) }
 
-// OpenContext opens the ledger in opts.Dir for writing and makes an empty one if there is none. It returns
-// [ErrHeld] if another process holds the lock of the folder or of the file for longer than an instant, and
-// [ErrMissing] if a receiver lost the ledger of that folder. Nothing is written until [Ledger.Run] runs, except that a
-// file of an older schema is rewritten; ctx ends that and leaves the old file as it is. The caller closes the ledger.
+// OpenContext opens the ledger in opts.Dir for writing and makes an empty one if there is none. It
+// returns [ErrHeld] if another process holds the lock of the folder or of the file for longer than
+// an instant, and [ErrMissing] if a receiver lost the ledger of that folder. Nothing is written
+// until [Ledger.Run] runs, except that a file of an older schema is rewritten; ctx ends that and
+// leaves the old file as it is. The caller closes the ledger.
 func OpenContext(ctx context.Context, opts Options) (_ *Ledger, err error) {
 	folder, err := lockFolder(opts.Dir)
 	if err != nil {
@@ -288,7 +292,8 @@ func openFile(path string, readOnly bool) (_ *Ledger, err error) {
 	if err := whileHeld(l.openDB); err != nil {
 		return nil, err
 	}
-	// bbolt opens a file and then waits for its lock: meanwhile a rebuild may have put another one in its place.
+	// bbolt opens a file and then waits for its lock: meanwhile a rebuild may have put another one
+	// in its place.
 	if err := l.isAt(path); err != nil {
 		return nil, errors.Join(err, l.closeFile())
 	}
@@ -477,8 +482,8 @@ func (l *Ledger) Close() error {
 	return l.closeFile()
 }
 
-// closeFile closes the file and releases its lock. bbolt waits for open transactions, and then unlocks only a file
-// that is open for writing.
+// closeFile closes the file and releases its lock. bbolt waits for open transactions, and then
+// unlocks only a file that is open for writing.
 func (l *Ledger) closeFile() error {
 	if l.readOnly {
 		kept, err := duplicate(l.file)

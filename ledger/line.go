@@ -93,9 +93,10 @@ func jsonText(s string) string {
 	return escape(strings.TrimSuffix(b.String(), "\n"), "\t")
 }
 
-// noFormula puts an apostrophe before what a spreadsheet would take for a formula: at the beginning of a text, and behind
-// a semicolon, where spreadsheets of many countries split a line, whatever its quotes say. Quotes and spaces before the
-// formula do not make it a text. https://owasp.org/www-community/attacks/CSV_Injection
+// noFormula puts an apostrophe before what a spreadsheet would take for a formula: at the beginning
+// of a text, and behind a semicolon, where spreadsheets of many countries split a line, whatever
+// its quotes say. Quotes and spaces before the formula do not make it a text.
+// https://owasp.org/www-community/attacks/CSV_Injection
 func noFormula(s string) string {
 	if s != "" && strings.ContainsRune(formula, rune(s[0])) {
 		s = "'" + s
@@ -173,7 +174,8 @@ func (f *lineFormat) time(at OrNullTime) own {
 	return own(time.Unix(int64(at), 0).In(f.zone).Format(time.RFC3339))
 }
 
-// money writes an amount in the minor unit of its currency and in its decimals, which are empty where the currency is not known.
+// money writes an amount in the minor unit of its currency and in its decimals, which are empty
+// where the currency is not known.
 func money(n *int64, currency string) [2]cell {
 	if n == nil || currency == "" {
 		return [2]cell{number{n}, own("")}

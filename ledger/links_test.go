@@ -46,8 +46,8 @@ func hostileLinks() map[string][]*ledger.Event {
 	return events
 }
 
-// Whatever ids link, no payment vanishes: in any order the ledger is sound and holds what the model has, a copy of it is
-// sound, a rebuild of it holds the same, and every id finds a payment.
+// Whatever ids link, no payment vanishes: in any order the ledger is sound and holds what the model
+// has, a copy of it is sound, a rebuild of it holds the same, and every id finds a payment.
 func TestHostileLinksKeepTheLedgerSound(t *testing.T) {
 	rng := rand.New(rand.NewPCG(5, 23))
 	for name, events := range hostileLinks() {

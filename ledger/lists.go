@@ -8,11 +8,13 @@ import (
 	"tillhook/ledger/fold"
 )
 
-// A payment's state is written anew with each of its events. Were its lists part of it however long they are, an event of
-// a payment with thousands would write them all. So a list of more than maxInline elements lies in the bucket lists, each
-// element under a key of its own, and an event writes those that changed. The state has the lengths.
+// A payment's state is written anew with each of its events. Were its lists part of it however long
+// they are, an event of a payment with thousands would write them all. So a list of more than
+// maxInline elements lies in the bucket lists, each element under a key of its own, and an event
+// writes those that changed. The state has the lengths.
 //
-// A key is the payment's id, a NUL, which no id has in it, the number of the list, and what orders the elements in it.
+// A key is the payment's id, a NUL, which no id has in it, the number of the list, and what orders
+// the elements in it.
 
 // maxInline elements of a list are stored in the state itself: most payments have fewer.
 const maxInline = 16
@@ -210,7 +212,8 @@ func (s *state) readLists(tx *txn, lengths [listKinds]uint64) (err error) {
 	return err
 }
 
-// writeLists stores what differs between the lists of a payment before and after a change; nil has none.
+// writeLists stores what differs between the lists of a payment before and after a change; nil has
+// none.
 func writeLists(tx *txn, id string, before, after *state) error {
 	none := &state{view: &Payment{}}
 	if before == nil {
@@ -234,7 +237,8 @@ func writeLists(tx *txn, id string, before, after *state) error {
 	return unexplainedList.write(tx, id, before.unexplained, after.unexplained)
 }
 
-// eachListed visits all elements of a payment's lists that are stored apart, with their keys and values.
+// eachListed visits all elements of a payment's lists that are stored apart, with their keys and
+// values.
 func (s *state) eachListed(visit func(key, value []byte)) {
 	id := s.view.ID
 	rowList.each(id, s.rows, visit)

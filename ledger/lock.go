@@ -10,12 +10,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A lock that another process holds is tried lockTries times, lockStep apart: a quarter of a second in all. A
-// receiver keeps its lock for as long as it runs, so this is not for receivers. A child of a process that held the
-// lock has a copy of the descriptor from fork until exec closes it, and with it the lock, also when the process was
-// killed meanwhile (flock(2): the lock belongs to the open file description). That takes microseconds on a quiet
-// machine, and some ten milliseconds where the processors are busy. The tries are counted, not timed, so that a
-// process that got no processor for a while still makes all of them.
+// A lock that another process holds is tried lockTries times, lockStep apart: a quarter of a second
+// in all. A receiver keeps its lock for as long as it runs, so this is not for receivers. A child
+// of a process that held the lock has a copy of the descriptor from fork until exec closes it, and
+// with it the lock, also when the process was killed meanwhile (flock(2): the lock belongs to the
+// open file description). That takes microseconds on a quiet machine, and some ten milliseconds
+// where the processors are busy. The tries are counted, not timed, so that a process that got no
+// processor for a while still makes all of them.
 const (
 	lockTries = 6
 	lockStep  = 50 * time.Millisecond
@@ -34,8 +35,8 @@ func whileHeld(try func() error) (err error) {
 	return err
 }
 
-// lockFile takes or converts the lock on a file, syscall.LOCK_SH or LOCK_EX. It returns [ErrHeld] if another process
-// holds it for longer than an instant.
+// lockFile takes or converts the lock on a file, syscall.LOCK_SH or LOCK_EX. It returns [ErrHeld]
+// if another process holds it for longer than an instant.
 func lockFile(f *os.File, how int) error {
 	return whileHeld(func() error {
 		err := syscall.Flock(int(f.Fd()), how|syscall.LOCK_NB)
@@ -49,9 +50,9 @@ func lockFile(f *os.File, how int) error {
 	})
 }
 
-// unlockAndClose closes a file and releases its lock. Closing is not enough: a child that was forked meanwhile
-// keeps the lock until it has called exec, and the next opening would be refused. A file that is closed already
-// stays so.
+// unlockAndClose closes a file and releases its lock. Closing is not enough: a child that was
+// forked meanwhile keeps the lock until it has called exec, and the next opening would be refused.
+// A file that is closed already stays so.
 func unlockAndClose(f *os.File) error {
 	_ = unlock(f) // closing reports what is wrong with the file
 	if err := f.Close(); !errors.Is(err, os.ErrClosed) {

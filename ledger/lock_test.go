@@ -20,8 +20,9 @@ import (
 	"tillhook/ledger/ledgertest"
 )
 
-// holder duplicates descriptors of one file that hold its lock, and keeps the duplicates. They stand for
-// children between fork and exec: those too share the open file description, and with it the lock.
+// holder duplicates descriptors of one file that hold its lock, and keeps the duplicates. They
+// stand for children between fork and exec: those too share the open file description, and with it
+// the lock.
 type holder struct {
 	path string
 	end  chan struct{}
@@ -86,8 +87,8 @@ func (h *holder) stop() {
 	h.wg.Wait()
 }
 
-// A child between fork and exec has a copy of every descriptor, and a lock of flock(2) stays until the last
-// copy is closed or one of them unlocks. So what closes a ledger must unlock it.
+// A child between fork and exec has a copy of every descriptor, and a lock of flock(2) stays until
+// the last copy is closed or one of them unlocks. So what closes a ledger must unlock it.
 func TestClosingUnlocks(t *testing.T) {
 	for name, use := range map[string]func(dir string) error{
 		"a reader": func(dir string) error {
@@ -161,7 +162,8 @@ func damageMetaPage(dir string) error {
 	return errors.Join(err, f.Close())
 }
 
-// Another process may hold the lock for an instant: a child of a receiver that was killed between fork and exec.
+// Another process may hold the lock for an instant: a child of a receiver that was killed between
+// fork and exec.
 func TestALockHeldForAnInstant(t *testing.T) {
 	for name, use := range map[string]func(dir string) error{
 		"a writer": func(dir string) error {
@@ -207,7 +209,8 @@ func TestALockHeldForAnInstant(t *testing.T) {
 	}
 }
 
-// Children are started all the time beside a ledger that is closed and opened again: no opening is refused.
+// Children are started all the time beside a ledger that is closed and opened again: no opening is
+// refused.
 func TestReopeningBesideForks(t *testing.T) {
 	dir := written(t)
 	ctx, cancel := context.WithCancel(t.Context())

@@ -20,8 +20,8 @@ import (
 	"tillhook/ledger/ledgertest"
 )
 
-// manyEvents makes events of one payment without end: attempts that fail, each with a charge of its own, and refunds, each
-// with its charge's sum and by its own id.
+// manyEvents makes events of one payment without end: attempts that fail, each with a charge of its
+// own, and refunds, each with its charge's sum and by its own id.
 type manyEvents struct {
 	payment string // the part that its ids share
 	bodies  [4][]byte
@@ -84,8 +84,9 @@ func (m *manyEvents) event(n int) *ledger.Event {
 	return e
 }
 
-// The disk that an event takes does not grow with the number of events that its payment has had: of a payment with
-// thousands the next ones write and keep at most twice as much as the first ones did.
+// The disk that an event takes does not grow with the number of events that its payment has had: of
+// a payment with thousands the next ones write and keep at most twice as much as the first ones
+// did.
 func TestTheDiskOfManyEvents(t *testing.T) {
 	for _, at := range []int{1, 64} {
 		t.Run(fmt.Sprintf("%d at once", at), func(t *testing.T) {
@@ -123,7 +124,8 @@ func TestTheDiskOfManyEvents(t *testing.T) {
 	}
 }
 
-// processorTime returns how long the process has used a processor: unlike the clock's time it does not depend on what else runs.
+// processorTime returns how long the process has used a processor: unlike the clock's time it does
+// not depend on what else runs.
 func processorTime(t testing.TB) time.Duration {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
@@ -166,8 +168,8 @@ func BenchmarkManyEvents(b *testing.B) {
 	}
 }
 
-// Lists that are stored apart hold what the model has, in any order, however they grow and shrink, and a ledger goes on
-// with them after a restart and a rebuild.
+// Lists that are stored apart hold what the model has, in any order, however they grow and shrink,
+// and a ledger goes on with them after a restart and a rebuild.
 func TestLongListsAreTheModels(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	rng := rand.New(rand.NewPCG(29, 31))
@@ -194,8 +196,8 @@ func TestLongListsAreTheModels(t *testing.T) {
 	}
 }
 
-// A list that is stored apart is proved like the rest: no element is damaged, missing or too many, and none says
-// something else than the events do.
+// A list that is stored apart is proved like the rest: no element is damaged, missing or too many,
+// and none says something else than the events do.
 func TestDamagedListsAreFound(t *testing.T) {
 	dir := t.TempDir()
 	l, err := ledger.Open(ledger.Options{Dir: dir})
@@ -246,8 +248,8 @@ func TestDamagedListsAreFound(t *testing.T) {
 	}
 }
 
-// A payment whose events are remembered is folded from those that were committed: what a transaction booked that was given
-// up is not among them.
+// A payment whose events are remembered is folded from those that were committed: what a
+// transaction booked that was given up is not among them.
 func TestWhatWasGivenUpIsForgotten(t *testing.T) {
 	l, err := ledger.Open(ledger.Options{Dir: t.TempDir()})
 	if err != nil {
@@ -321,8 +323,8 @@ func manyCharges(id, payment string, n int) *ledger.Event {
 	return e
 }
 
-// Events whose bodies hold thousands of objects are booked one in a commit, behind the others that wait: no other event waits
-// for more than one of them, and none is lost.
+// Events whose bodies hold thousands of objects are booked one in a commit, behind the others that
+// wait: no other event waits for more than one of them, and none is lost.
 func TestHeavyEventsDoNotHoldOthersUp(t *testing.T) {
 	var commits []int
 	l, err := ledger.Open(ledger.Options{Dir: t.TempDir(), Observe: func(c ledger.Commit) { commits = append(commits, c.Events) }})
@@ -356,7 +358,8 @@ func TestHeavyEventsDoNotHoldOthersUp(t *testing.T) {
 	}
 }
 
-// Heavy events that wait when the ledger stops are booked, and those that wait when it fails are answered.
+// Heavy events that wait when the ledger stops are booked, and those that wait when it fails are
+// answered.
 func TestHeavyEventsAreAnswered(t *testing.T) {
 	l, err := ledger.Open(ledger.Options{Dir: t.TempDir()})
 	if err != nil {
@@ -387,7 +390,8 @@ func TestHeavyEventsAreAnswered(t *testing.T) {
 	}
 }
 
-// BenchmarkManyCharges books an event with 16,000 charges, which is what the largest body has room for.
+// BenchmarkManyCharges books an event with 16,000 charges, which is what the largest body has room
+// for.
 func BenchmarkManyCharges(b *testing.B) {
 	l, err := ledger.Open(ledger.Options{Dir: b.TempDir()})
 	if err != nil {

@@ -10,8 +10,9 @@ import (
 	"strings"
 )
 
-// A mark is a number that whoever brings events keeps here under a name, as how far it has come. A rebuilt ledger has none but the time of retention:
-// what was done up to it is then done once more. Accounts are kept beside the marks.
+// A mark is a number that whoever brings events keeps here under a name, as how far it has come. A
+// rebuilt ledger has none but the time of retention: what was done up to it is then done once more.
+// Accounts are kept beside the marks.
 const (
 	markPrefix    = "mark/"
 	accountPrefix = "account/"

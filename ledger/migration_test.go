@@ -125,9 +125,10 @@ func TestAnOlderLedgerIsRefused(t *testing.T) {
 	}
 }
 
-// A ledger of schema 2, which packed bodies with zstd and had no fresh entries, of schema 3, which listed a payment's events
-// apart, or of schema 5, which had all of a payment's lists in its state and one kind of links, is brought up to date: it
-// holds what one does that was given the same events. That of schema 3 was killed.
+// A ledger of schema 2, which packed bodies with zstd and had no fresh entries, of schema 3, which
+// listed a payment's events apart, or of schema 5, which had all of a payment's lists in its state
+// and one kind of links, is brought up to date: it holds what one does that was given the same
+// events. That of schema 3 was killed.
 func TestMigrationFromLaterSchemas(t *testing.T) {
 	for schema, repeated := range map[int]string{2: "evt_3wJoPRKvHadernBlLhtHhUpY", 3: "evt_3wBTwEKvHadernBlBPBleRA0",
 		5: "evt_3wJoPRKvHadernBlLhtHhUpY"} {

@@ -7,11 +7,13 @@ import (
 	"os"
 )
 
-// missingSuffix names, behind the ledger's own path, a note that a receiver leaves when it lost the ledger and could not
-// put it back. The next start would otherwise make an empty ledger and acknowledge events to it.
+// missingSuffix names, behind the ledger's own path, a note that a receiver leaves when it lost the
+// ledger and could not put it back. The next start would otherwise make an empty ledger and
+// acknowledge events to it.
 const missingSuffix = ".missing"
 
-// refuseIfMissing returns [ErrMissing] if a receiver left a note that the ledger at path is missing.
+// refuseIfMissing returns [ErrMissing] if a receiver left a note that the ledger at path is
+// missing.
 func refuseIfMissing(path string) error {
 	there, err := exists(path + missingSuffix)
 	switch {

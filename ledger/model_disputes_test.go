@@ -29,8 +29,8 @@ func disputedCharge(own []snapshot[ledger.Dispute]) (charge string) {
 	return charge
 }
 
-// mergedDisputes returns the snapshots of each dispute, by id. One that Stripe gave no id is merged into
-// the first dispute of its charge that has one.
+// mergedDisputes returns the snapshots of each dispute, by id. One that Stripe gave no id is merged
+// into the first dispute of its charge that has one.
 func (b *book) mergedDisputes() map[string][]snapshot[ledger.Dispute] {
 	ids := idsOf(b.disputes, disputeID)
 	merged := map[string][]snapshot[ledger.Dispute]{}
@@ -145,7 +145,8 @@ func (b *book) dispute(d ledger.Dispute, charge string, mine []listed, t listed)
 	b.post(kind, t.ID, t.Created, t.ID, charge, amount)
 }
 
-// divided returns a ÷ b rounded to the nearest integer, and to the even one of two that are as near.
+// divided returns a ÷ b rounded to the nearest integer, and to the even one of two that are as
+// near.
 func (b *book) divided(dividend, divisor *big.Int) *big.Int {
 	quotient, remainder := new(big.Int).QuoRem(dividend, divisor, new(big.Int))
 	half := plus(remainder, remainder).Cmp(divisor)

@@ -58,8 +58,8 @@ func (b *book) describe() {
 	b.describeAmount(standing, best)
 }
 
-// describeAmount decides the payment's currency and amount. API versions of 2026 promise neither, so each
-// is that of the best PaymentIntent snapshot that has one, else the best charge's.
+// describeAmount decides the payment's currency and amount. API versions of 2026 promise neither,
+// so each is that of the best PaymentIntent snapshot that has one, else the best charge's.
 func (b *book) describeAmount(standing []snapshot[ledger.Intent], best *snapshot[ledger.Charge]) {
 	p, order := &b.payment, compareIntents(b.decided(standing))
 	winner := greatest(standing, order)
@@ -99,8 +99,8 @@ func shown(amount int64) *int64 {
 	return &amount
 }
 
-// standing returns the PaymentIntent snapshots that may decide: a fetched one overrides all others up
-// to its date, unless it is stale.
+// standing returns the PaymentIntent snapshots that may decide: a fetched one overrides all others
+// up to its date, unless it is stale.
 func (b *book) standing() []snapshot[ledger.Intent] {
 	current := only(b.intents, func(in snapshot[ledger.Intent]) bool { return !b.stale(in) })
 	if len(current) < len(b.intents) {
@@ -275,8 +275,8 @@ func (b *book) receive() {
 	b.post(fold.Received, b.id+":received", at, b.id, string(b.payment.LatestCharge), rest)
 }
 
-// knowsReceived reports whether anything tells what was received: a charge, or a PaymentIntent that came
-// with its amount_received, whichever currency either is in.
+// knowsReceived reports whether anything tells what was received: a charge, or a PaymentIntent that
+// came with its amount_received, whichever currency either is in.
 func (b *book) knowsReceived() bool {
 	told := slices.ContainsFunc(b.intents, func(in snapshot[ledger.Intent]) bool { return in.object.HasReceived })
 	if len(b.intents) > 0 && !told {
@@ -358,8 +358,8 @@ func (b *book) capturedLater(own []snapshot[ledger.Charge]) bool {
 	})
 }
 
-// addFees returns Stripe's fees, nil unless the balance transaction of each charge that received something
-// was read, in the currency of the money.
+// addFees returns Stripe's fees, nil unless the balance transaction of each charge that received
+// something was read, in the currency of the money.
 func (b *book) addFees() *big.Int {
 	var sum *big.Int
 	for _, id := range idsOf(b.charges, chargeID) {

@@ -74,8 +74,9 @@ func (b *book) foldRefund(id string) refund {
 	return r
 }
 
-// chargeOfOthers returns the charge that a refund without one belongs to, empty if it belongs to none:
-// the only charge that succeeded and was captured, and without such a charge the payment's only one.
+// chargeOfOthers returns the charge that a refund without one belongs to, empty if it belongs to
+// none: the only charge that succeeded and was captured, and without such a charge the payment's
+// only one.
 func (b *book) chargeOfOthers() string {
 	all := idsOf(b.charges, chargeID)
 	captured := only(all, func(id string) bool { return b.chargeStatus(id) == "succeeded" && b.isCaptured(id) })
@@ -141,8 +142,8 @@ func (b *book) postRefund(r refund) {
 	}
 }
 
-// refundCharge posts the refunds of one charge, those that only the charge's own sum shows among them.
-// The refunds come by (created, id).
+// refundCharge posts the refunds of one charge, those that only the charge's own sum shows among
+// them. The refunds come by (created, id).
 func (b *book) refundCharge(id string, refunds []refund) {
 	released, releasedFrom := b.release(id, refunds)
 	if isPositive(released) {
@@ -200,8 +201,8 @@ func (b *book) refundCharge(id string, refunds []refund) {
 	}
 }
 
-// postUnlisted posts the refunds of a charge that no refund object stands for, dated by what is left of
-// the rises of its sum.
+// postUnlisted posts the refunds of a charge that no refund object stands for, dated by what is
+// left of the rises of its sum.
 func (b *book) postUnlisted(charge string, amount *big.Int, rises, falls []*move) {
 	risen := units(0)
 	for _, m := range rises {
@@ -229,7 +230,8 @@ type move struct {
 	fetched bool
 }
 
-// takeOff takes an amount off what is left of the moves: first of those at or after a time, then of the others.
+// takeOff takes an amount off what is left of the moves: first of those at or after a time, then of
+// the others.
 func takeOff(moves []*move, amount *big.Int, from int64) {
 	for _, after := range []bool{true, false} {
 		for _, m := range moves {
@@ -311,8 +313,8 @@ func (b *book) uncaptured(charge string) *big.Int {
 	return units(amount - b.mostCaptured(charge)) // neither is negative
 }
 
-// release returns the amount that a partial capture released, if the charge's amount_refunded includes it,
-// else 0. From is the time of the first snapshot that includes it.
+// release returns the amount that a partial capture released, if the charge's amount_refunded
+// includes it, else 0. From is the time of the first snapshot that includes it.
 func (b *book) release(charge string, refunds []refund) (amount *big.Int, from int64) {
 	captured, difference := b.mostCaptured(charge), b.uncaptured(charge)
 	full := only(b.counted(charge), func(c snapshot[ledger.Charge]) bool {
@@ -344,8 +346,9 @@ func (b *book) release(charge string, refunds []refund) (amount *big.Int, from i
 	return units(0), 0
 }
 
-// releaseShown reports whether every sum after the last capture has room for the release, the first one
-// beside the refunds before it, and nothing speaks against it. Full are the snapshots after the last capture.
+// releaseShown reports whether every sum after the last capture has room for the release, the first
+// one beside the refunds before it, and nothing speaks against it. Full are the snapshots after the
+// last capture.
 func (b *book) releaseShown(charge string, refunds []refund, full []snapshot[ledger.Charge]) bool {
 	difference, least := b.uncaptured(charge), first(full)
 	before := b.refundedBefore(charge, refunds, least.event.Created)
@@ -421,7 +424,8 @@ func (b *book) refundedBefore(charge string, refunds []refund, at int64) *big.In
 	return larger(shown, made)
 }
 
-// first returns the snapshot of the earliest event, of several of one second that with the least id.
+// first returns the snapshot of the earliest event, of several of one second that with the least
+// id.
 func first[T any](all []snapshot[T]) *snapshot[T] {
 	return greatest(all, func(x, y snapshot[T]) int { return later(y.event, x.event) })
 }
@@ -453,8 +457,9 @@ func (b *book) mayBeRelease(charge string, r refund, capturedAt int64) bool {
 		(r.Reason == "" || r.Reason == "expired_uncaptured_charge")
 }
 
-// releaseRefund returns the id of the refund that Stripe made for what a partial capture released, empty
-// if there is none. The refunds come by (created, id), releasedFrom is when the sums first had the release.
+// releaseRefund returns the id of the refund that Stripe made for what a partial capture released,
+// empty if there is none. The refunds come by (created, id), releasedFrom is when the sums first
+// had the release.
 func (b *book) releaseRefund(charge string, refunds []refund, releasedFrom int64) string {
 	capturedAt, byEvent := b.lastCapture(charge)
 	all := only(refunds, func(r refund) bool { return b.mayBeRelease(charge, r, capturedAt) })
@@ -474,7 +479,8 @@ func (b *book) releaseRefund(charge string, refunds []refund, releasedFrom int64
 	return since[0].ID
 }
 
-// refundedAfterFailure reports whether an event shows that a charge was refunded after one of its refunds failed.
+// refundedAfterFailure reports whether an event shows that a charge was refunded after one of its
+// refunds failed.
 func (b *book) refundedAfterFailure(charge string, refunds []refund) bool {
 	return slices.ContainsFunc(b.counted(charge), func(c snapshot[ledger.Charge]) bool {
 		return c.event.Type == "charge.refunded" && !c.fetched() && c.object.Captured &&

@@ -12,9 +12,9 @@ import (
 	"tillhook/ledger/fold"
 )
 
-// The model is the reference that the fold is tested against. It computes each payment from the whole
-// list of events, one field after the other, in the plainest way: it walks the list again for every
-// question, and adds with big integers. It shares no code with the ledger, only the types.
+// The model is the reference that the fold is tested against. It computes each payment from the
+// whole list of events, one field after the other, in the plainest way: it walks the list again for
+// every question, and adds with big integers. It shares no code with the ledger, only the types.
 
 // modelPayment is what the model makes of one payment.
 type modelPayment struct {
@@ -32,8 +32,8 @@ func model(events []*ledger.Event) map[string]modelPayment {
 	return payments
 }
 
-// total is one line of the totals: the money of a day (UTC), a currency and an account. Its JSON is that
-// of a [ledger.Total].
+// total is one line of the totals: the money of a day (UTC), a currency and an account. Its JSON is
+// that of a [ledger.Total].
 type total struct {
 	Day        string        `json:"day"`
 	Currency   ledger.OrNull `json:"currency"`
@@ -85,8 +85,8 @@ func modelTotals(events []*ledger.Event) []total {
 	return totals
 }
 
-// byPayment drops repeats and groups the events by their payment. An event in quarantine does not make
-// its id known, so the first usable event of an id counts.
+// byPayment drops repeats and groups the events by their payment. An event in quarantine does not
+// make its id known, so the first usable event of an id counts.
 func byPayment(events []*ledger.Event) map[string][]*ledger.Event {
 	known := map[string]bool{}
 	var usable []*ledger.Event
@@ -121,7 +121,8 @@ func paymentOf(events []*ledger.Event, e *ledger.Event) string {
 	return cmp.Or(least, charge)
 }
 
-// chargesNamed returns the ids of the charges anywhere in the facts, in a fixed order. Some are empty.
+// chargesNamed returns the ids of the charges anywhere in the facts, in a fixed order. Some are
+// empty.
 func chargesNamed(f *ledger.Facts) []string {
 	ids := []string{f.Charge}
 	for _, in := range f.Intents {
@@ -215,7 +216,8 @@ func later(a, b *ledger.Event) int {
 	return cmp.Or(cmp.Compare(a.Created, b.Created), cmp.Compare(a.ID, b.ID))
 }
 
-// known returns an amount of Stripe's that cannot be negative; a negative one is unknown and counts as 0.
+// known returns an amount of Stripe's that cannot be negative; a negative one is unknown and counts
+// as 0.
 func known(amount int64) int64 { return max(amount, 0) }
 
 func units(n int64) *big.Int          { return big.NewInt(n) }
@@ -329,7 +331,8 @@ func (b *book) flagAmounts() {
 	}
 }
 
-// chooseCurrency decides the currency of the money: the payment's, else one of the refunds or disputes.
+// chooseCurrency decides the currency of the money: the payment's, else one of the refunds or
+// disputes.
 func (b *book) chooseCurrency() {
 	var ofRefunds, ofDisputes string
 	for _, r := range b.refunds {

@@ -20,8 +20,9 @@ import (
 	"tillhook/ledger/ledgertest"
 )
 
-// asNoLinks in the environment makes the test binary serve a file system that has neither hard links nor a rename that
-// refuses to replace: folder and mount point, by a colon. It ends with its standard input.
+// asNoLinks in the environment makes the test binary serve a file system that has neither hard
+// links nor a rename that refuses to replace: folder and mount point, by a colon. It ends with its
+// standard input.
 const asNoLinks = "THIS_TEST_IS_A_FILE_SYSTEM_WITHOUT_LINKS"
 
 type noLinks struct{ *fs.LoopbackNode }
@@ -102,7 +103,8 @@ func withoutLinks(t *testing.T) (dir string) {
 	return dir
 }
 
-// A file system without hard links holds a new ledger, a rebuilt one and its copies, and none replaces another file.
+// A file system without hard links holds a new ledger, a rebuilt one and its copies, and none
+// replaces another file.
 func TestAFileSystemWithoutLinks(t *testing.T) {
 	dir := withoutLinks(t)
 	s := openLosing(t, dir)

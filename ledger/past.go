@@ -6,10 +6,11 @@ import (
 	"slices"
 )
 
-// past reads payments as they were when the journal ended at a row. Rows do not change and are not removed, so that view is
-// a function of the rows up to there, whatever came since. What changes is only which payment a row belongs to: a
-// row that names only a charge belongs to the least PaymentIntent that any row links to the charge, or else to a payment
-// of the charge's own. So a row up to there can belong to another payment now, and past finds it there.
+// past reads payments as they were when the journal ended at a row. Rows do not change and are not
+// removed, so that view is a function of the rows up to there, whatever came since. What changes is
+// only which payment a row belongs to: a row that names only a charge belongs to the least
+// PaymentIntent that any row links to the charge, or else to a payment of the charge's own. So a
+// row up to there can belong to another payment now, and past finds it there.
 type past struct {
 	tx       *txn
 	livemode bool
@@ -108,7 +109,8 @@ func (p *past) payment(id string) (*state, error) {
 	return foldRows(id, p.livemode, rows), nil
 }
 
-// alone returns the rows that name a charge and no PaymentIntent, which all belong to one payment now.
+// alone returns the rows that name a charge and no PaymentIntent, which all belong to one payment
+// now.
 func (p *past) alone(charge string) (rows []*row, err error) {
 	id, err := paymentOf(p.tx, &Facts{Charge: charge})
 	if err != nil {
@@ -126,8 +128,8 @@ func (p *past) alone(charge string) (rows []*row, err error) {
 	return rows, nil
 }
 
-// candidates returns the ids under which the rows of a payment may have been payments: its own, and those of the charges
-// that its rows name without a PaymentIntent.
+// candidates returns the ids under which the rows of a payment may have been payments: its own, and
+// those of the charges that its rows name without a PaymentIntent.
 func (p *past) candidates(id string) ([]string, error) {
 	one, err := p.present(id)
 	if err != nil {
@@ -142,9 +144,9 @@ func (p *past) candidates(id string) ([]string, error) {
 	return ids, nil
 }
 
-// touched visits the ids of all payments that rows behind one and up to another can have changed: those they are about, and
-// those that gained or lost rows because a charge was linked, whichever PaymentIntents the charge is linked to. An
-// id can come more than once.
+// touched visits the ids of all payments that rows behind one and up to another can have changed:
+// those they are about, and those that gained or lost rows because a charge was linked, whichever
+// PaymentIntents the charge is linked to. An id can come more than once.
 func (l *Ledger) touched(ctx context.Context, after, last uint64, visit func(tx *txn, id string) error) error {
 	return l.walkSlices(ctx, bucketEvents, seqKey(after+1), seqKey(last+1), func(tx *txn, _, value []byte) error {
 		r, err := decodeRow(value)

@@ -23,8 +23,9 @@ func modelled(events []*ledger.Event) (payments []*ledger.Payment, totals []tota
 	return payments, modelTotals(events)
 }
 
-// tryAsModelled requires that every order of the events, with repeats, ends in the same bytes, and in the
-// payments, entries, unexplained charges and totals of the model. It reports the smallest part of the events that does not.
+// tryAsModelled requires that every order of the events, with repeats, ends in the same bytes, and
+// in the payments, entries, unexplained charges and totals of the model. It reports the smallest
+// part of the events that does not.
 func tryAsModelled(t *testing.T, l *ledger.Ledger, rng *rand.Rand, events []*ledger.Event) {
 	t.Helper()
 	problem := disagreement(l, rng, events)
@@ -40,8 +41,8 @@ func tryAsModelled(t *testing.T, l *ledger.Ledger, rng *rand.Rand, events []*led
 	t.Fatalf("%s\nof the events\n%s", problem, asText(events))
 }
 
-// disagreement appends the events in random orders with repeats, and returns how one of them differs from
-// the model or from the first, or "".
+// disagreement appends the events in random orders with repeats, and returns how one of them
+// differs from the model or from the first, or "".
 func disagreement(l *ledger.Ledger, rng *rand.Rand, events []*ledger.Event) string {
 	if len(events) == 0 {
 		return ""
@@ -96,7 +97,8 @@ func TestAnyOrderIsTheModels(t *testing.T) {
 	}
 }
 
-// FuzzSets looks for a set of events that different orders fold to different payments, or the model to others.
+// FuzzSets looks for a set of events that different orders fold to different payments, or the model
+// to others.
 func FuzzSets(f *testing.F) {
 	for n := range uint64(20) {
 		f.Add(n, n+1, uint8(3+5*n))

@@ -123,8 +123,8 @@ func readLock(line string) (pid int, device, inode uint64, ok bool) {
 	return pid, unix.Mkdev(uint32(major), uint32(minor)), inode, true
 }
 
-// opens reports whether a process has a file open. Some file systems (btrfs, overlays) tell stat(2) another device than the one
-// in /proc/locks.
+// opens reports whether a process has a file open. Some file systems (btrfs, overlays) tell stat(2)
+// another device than the one in /proc/locks.
 func opens(pid int, file *syscall.Stat_t) bool {
 	dir := fmt.Sprintf("/proc/%d/fd", pid)
 	entries, err := os.ReadDir(dir)

@@ -42,10 +42,11 @@ const oldTime = "20060102T150405.000Z"
 // rebuildStep rows are written in one transaction.
 const rebuildStep = 2000
 
-// Rebuild writes the ledger in opts.Dir anew from its events: into a compact file of the present schema, which takes
-// the old one's place when it has been checked. The old one is kept beside it. No receiver may run ([ErrHeld]). It needs
-// free space for two more files of that size. When it fails, or ctx ends, the old file is as it was and nothing else is left.
-// With decode, bodies that are still there are read again by opts.Decode; what is not there keeps its stored facts.
+// Rebuild writes the ledger in opts.Dir anew from its events: into a compact file of the present
+// schema, which takes the old one's place when it has been checked. The old one is kept beside it.
+// No receiver may run ([ErrHeld]). It needs free space for two more files of that size. When it
+// fails, or ctx ends, the old file is as it was and nothing else is left. With decode, bodies that
+// are still there are read again by opts.Decode; what is not there keeps its stored facts.
 func Rebuild(ctx context.Context, opts Options, decode bool) (*Rebuilt, error) {
 	path := filepath.Join(opts.Dir, fileName)
 	if err := mustExist(path, "no ledger at"); err != nil {
@@ -68,7 +69,8 @@ func rebuildLocked(ctx context.Context, opts Options, decode bool) (_ *Rebuilt, 
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, source.Close()) }()
-	// Where folders cannot be locked, two rebuilds would otherwise put their files in each other's place.
+	// Where folders cannot be locked, two rebuilds would otherwise put their files in each other's
+	// place.
 	if err := lockFile(source.file, syscall.LOCK_EX); err != nil {
 		return nil, err
 	}
@@ -104,8 +106,8 @@ func rebuildLocked(ctx context.Context, opts Options, decode bool) (_ *Rebuilt, 
 	return &r.done, syncDir(opts.Dir)
 }
 
-// takeOver gives the new file the owner and the mode of the old one: root rebuilds the ledger of a service that is not
-// root. It notes how large both are.
+// takeOver gives the new file the owner and the mode of the old one: root rebuilds the ledger of a
+// service that is not root. It notes how large both are.
 func (r *rebuild) takeOver(made string) error {
 	old, err := r.source.file.Stat()
 	if err != nil {
@@ -125,8 +127,9 @@ func (r *rebuild) takeOver(made string) error {
 	return nil
 }
 
-// keepAs gives the ledger's file another name, too. Where the file system has no hard links it is copied: a rename would leave a
-// moment without a ledger, and a process that starts then makes an empty one.
+// keepAs gives the ledger's file another name, too. Where the file system has no hard links it is
+// copied: a rename would leave a moment without a ledger, and a process that starts then makes an
+// empty one.
 func (l *Ledger) keepAs(name string) error {
 	err := os.Link(l.path, name)
 	if err == nil || !errors.Is(err, errors.ErrUnsupported) && !errors.Is(err, syscall.EPERM) {
@@ -135,7 +138,8 @@ func (l *Ledger) keepAs(name string) error {
 	return Save(name, l.copyFile, nil)
 }
 
-// copyFile copies the file byte for byte, without the space behind its last page. Nobody may be writing to it.
+// copyFile copies the file byte for byte, without the space behind its last page. Nobody may be
+// writing to it.
 func (l *Ledger) copyFile(w io.Writer) error {
 	size, err := l.used()
 	if err == nil {
@@ -365,7 +369,8 @@ func (r *rebuild) row(b *booking, from *txn, seq uint64, stored []byte) error {
 	return r.put(b, &old.row, seq, bytes.Clone(kept), entry)
 }
 
-// retentionTime returns the time by which bodies are deleted, and this machine's: see [retentionTime].
+// retentionTime returns the time by which bodies are deleted, and this machine's: see
+// [retentionTime].
 func (r *rebuild) retentionTime(from *txn) (seen, wall time.Time) {
 	wall = time.Now()
 	if r.opts.Now != nil {

@@ -19,8 +19,8 @@ type Header struct {
 	Older    bool // it is of an older schema, and is brought up to date when a receiver opens it
 }
 
-// ReadHeader reads what a ledger, or a copy of one, says of itself: of any schema, and whatever else may be damaged. No
-// receiver may hold it ([ErrHeld]).
+// ReadHeader reads what a ledger, or a copy of one, says of itself: of any schema, and whatever
+// else may be damaged. No receiver may hold it ([ErrHeld]).
 func ReadHeader(path string) (h Header, err error) {
 	there, err := exists(path)
 	switch {
@@ -73,9 +73,10 @@ type Restored struct {
 	Kept string // the ledger that was there before; empty if there was none
 }
 
-// RestoreFrom puts a copy of the file from in the place of the ledger in a folder, under the owner and with the permissions
-// of that ledger, or else of the folder. The old file is kept beside it. No receiver may run ([ErrHeld]). The
-// caller has verified the copy. Where it fails, the ledger is as it was.
+// RestoreFrom puts a copy of the file from in the place of the ledger in a folder, under the owner
+// and with the permissions of that ledger, or else of the folder. The old file is kept beside it.
+// No receiver may run ([ErrHeld]). The caller has verified the copy. Where it fails, the ledger is
+// as it was.
 func RestoreFrom(dir, from string) (_ *Restored, err error) {
 	done := &Restored{Path: Path(dir)}
 	if err := makeDir(dir); err != nil {

@@ -14,7 +14,8 @@ import (
 	"tillhook/ledger/ledgertest"
 )
 
-// filled lays a ledger of so many events in a folder, and returns a copy that was made after the first of them.
+// filled lays a ledger of so many events in a folder, and returns a copy that was made after the
+// first of them.
 func filled(t *testing.T, dir string, ids ...string) (backup string) {
 	t.Helper()
 	l, err := ledger.Open(ledger.Options{Dir: dir})
@@ -49,7 +50,8 @@ func filled(t *testing.T, dir string, ids ...string) (backup string) {
 	return backup
 }
 
-// A copy takes the place of the ledger under its owner and permissions, and the old file stays beside it.
+// A copy takes the place of the ledger under its owner and permissions, and the old file stays
+// beside it.
 func TestRestoreFrom(t *testing.T) {
 	dir := t.TempDir()
 	backup := filled(t, dir, "1", "2", "3")

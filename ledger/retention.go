@@ -125,8 +125,8 @@ type due struct {
 	floor  int64 // what comes after the rows that were passed came after this; 0 where it is not known
 }
 
-// age returns when a row came, as far as it is known: not before its event was made at Stripe, whatever this machine's clock
-// said then.
+// age returns when a row came, as far as it is known: not before its event was made at Stripe,
+// whatever this machine's clock said then.
 func (d due) age(r *row) int64 {
 	if created := r.created * 1000; created <= d.wall {
 		return max(r.received, created)
@@ -142,12 +142,13 @@ func (d *due) pass(r *row) { d.floor = max(d.floor, min(r.created*1000, d.age(r)
 // dateSlack is by how much the dates of rows may be out of order where the clock is right.
 const dateSlack = int64(time.Hour / time.Millisecond)
 
-// behind reports whether a clock that was behind has dated the row: before one that came earlier. A released row has the
-// date of its first delivery.
+// behind reports whether a clock that was behind has dated the row: before one that came earlier. A
+// released row has the date of its first delivery.
 func (d due) behind(r *row) bool { return r.released == 0 && d.age(r) < d.floor-dateSlack }
 
-// findOverdue looks at the oldest bodies, some at a time: what lies in quarantine stays, however much it is. Rows
-// are in the order of arrival. One that is not due ends the search, unless its date is wrong: see lastOverdue.
+// findOverdue looks at the oldest bodies, some at a time: what lies in quarantine stays, however
+// much it is. Rows are in the order of arrival. One that is not due ends the search, unless its
+// date is wrong: see lastOverdue.
 func findOverdue(tx *txn, from uint64, d due) (overdue, error) {
 	s := overdue{from: from, to: from}
 	if r, err := readRow(tx, from); err == nil {
@@ -187,10 +188,10 @@ func findOverdue(tx *txn, from uint64, d due) (overdue, error) {
 // samples are looked at to find which of two rows has the wrong date.
 const samples = 15
 
-// lastOverdue returns the last row that is known to be due although the row at seq, which came before it, is dated as if
-// it were not: a clock that was ahead has dated that one. It returns 0 where there is none. So that one row which a
-// clock that was behind has dated does not count, most of the rows between the two must be due as well, unless the
-// row at seq is of the future.
+// lastOverdue returns the last row that is known to be due although the row at seq, which came
+// before it, is dated as if it were not: a clock that was ahead has dated that one. It returns 0
+// where there is none. So that one row which a clock that was behind has dated does not count, most
+// of the rows between the two must be due as well, unless the row at seq is of the future.
 func (d due) lastOverdue(tx *txn, seq uint64, r *row) (found uint64) {
 	isDue := func(seq uint64) bool {
 		r, err := readRow(tx, seq)

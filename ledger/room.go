@@ -13,10 +13,12 @@ import (
 	"syscall"
 )
 
-// ErrNoRoom: a copy or an export would leave too little room on the disk on which events are stored.
+// ErrNoRoom: a copy or an export would leave too little room on the disk on which events are
+// stored.
 var ErrNoRoom = errors.New("not enough room on the disk")
 
-// room is the free space of the disk that a ledger is on. Part of it is reserved for events: nothing else may take that.
+// room is the free space of the disk that a ledger is on. Part of it is reserved for events:
+// nothing else may take that.
 type room struct {
 	path string // of the ledger
 
@@ -57,8 +59,9 @@ func (r *room) keep(dir string, w io.Writer) *keeper {
 	return k
 }
 
-// promise returns [ErrNoRoom] if so many bytes would take from the reserve, or from what was promised to others. Of two copies
-// at once for which there is room for one, the second is refused, instead of both when the disk is full. Close must be called.
+// promise returns [ErrNoRoom] if so many bytes would take from the reserve, or from what was
+// promised to others. Of two copies at once for which there is room for one, the second is refused,
+// instead of both when the disk is full. Close must be called.
 func (k *keeper) promise(size int64) error {
 	if k.room == nil {
 		return nil
@@ -132,8 +135,8 @@ func noRoom(err error, dir string) error {
 	return err
 }
 
-// KeepReserve returns a writer to w, a file in a folder, that returns [ErrNoRoom] before it takes what is reserved for the
-// events of a receiver with that data folder.
+// KeepReserve returns a writer to w, a file in a folder, that returns [ErrNoRoom] before it takes
+// what is reserved for the events of a receiver with that data folder.
 func KeepReserve(dataDir, dir string, w io.Writer) io.Writer {
 	r := &room{path: Path(dataDir)}
 	if _, err := os.Stat(r.path); err != nil {
@@ -142,7 +145,8 @@ func KeepReserve(dataDir, dir string, w io.Writer) io.Writer {
 	return r.keep(dir, w)
 }
 
-// keep returns a writer to w, a file in a folder, that leaves the reserve of a ledger that events are written to.
+// keep returns a writer to w, a file in a folder, that leaves the reserve of a ledger that events
+// are written to.
 func (l *Ledger) keep(dir string, w io.Writer) *keeper {
 	if l.readOnly {
 		return (*room)(nil).keep(dir, w)

@@ -16,7 +16,8 @@ func ofHundred(id, typ string, at, captured, refunded int64) *ledger.Event {
 	return chargeAt(id, typ, at, ledger.Charge{Amount: 10000, AmountCaptured: captured, AmountRefunded: refunded})
 }
 
-// What was refunded before the last capture is no release, whether a sum or only refund objects show it.
+// What was refunded before the last capture is no release, whether a sum or only refund objects
+// show it.
 func TestRulesOfReleasesBesideRefunds(t *testing.T) {
 	tryRules(t, []ruleCase{
 		{
@@ -69,11 +70,11 @@ func TestRulesOfReleasesBesideRefunds(t *testing.T) {
 	})
 }
 
-// A refund that the last sum before the last capture has may fail before the first sum after it. It is
-// out of the sums then, and leaves room for the release.
+// A refund that the last sum before the last capture has may fail before the first sum after it. It
+// is out of the sums then, and leaves room for the release.
 func TestRulesOfRefundsThatFailBetweenCaptures(t *testing.T) {
-	// between is a payment of which 10.00 USD were refunded between two captures. The last one, after
-	// 20 seconds, has a sum of refunds.
+	// between is a payment of which 10.00 USD were refunded between two captures. The last one,
+	// after 20 seconds, has a sum of refunds.
 	between := func(sum int64, more ...*ledger.Event) []*ledger.Event {
 		return append(more, ofHundred("evt_1", "charge.captured", 1, 3000, 0), ofHundred("evt_2", "charge.refunded", 10, 3000, 1000),
 			ofHundred("evt_3", "charge.captured", 20, 6000, sum))

@@ -10,8 +10,9 @@ import (
 	"tillhook/ledger/ledgertest"
 )
 
-// The events of cases have times in seconds since midnight. What a case does not name is the same in
-// all: PaymentIntent pi_1 and charge ch_1 of 50.00 USD, created 20 and 10 seconds before midnight.
+// The events of cases have times in seconds since midnight. What a case does not name is the same
+// in all: PaymentIntent pi_1 and charge ch_1 of 50.00 USD, created 20 and 10 seconds before
+// midnight.
 
 func intentAt(id string, at int64, in ledger.Intent) *ledger.Event {
 	in.ID, in.Created, in.HasReceived = cmp.Or(in.ID, "pi_1"), cmp.Or(in.Created, midnight-20), true
@@ -569,7 +570,8 @@ func TestRulesOfOddAmounts(t *testing.T) {
 	})
 }
 
-// The currency and amount of a payment, each of the best PaymentIntent that has one, else of the charge.
+// The currency and amount of a payment, each of the best PaymentIntent that has one, else of the
+// charge.
 func TestRulesOfTheAmount(t *testing.T) {
 	intent := func(id string, at int64, status, currency string, amount int64) *ledger.Event {
 		e := intentAt(id, at, ledger.Intent{Status: status})

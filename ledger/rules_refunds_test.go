@@ -20,7 +20,8 @@ func partly(id, typ, version string, at, refunded int64) *ledger.Event {
 	return capturedTo(id, typ, version, at, 3000, refunded)
 }
 
-// capturedTo is an event about the charge of 50.00 USD with what was captured and refunded of it so far.
+// capturedTo is an event about the charge of 50.00 USD with what was captured and refunded of it so
+// far.
 func capturedTo(id, typ, version string, at, captured, refunded int64) *ledger.Event {
 	e := chargeAt(id, typ, at, ledger.Charge{AmountCaptured: captured, AmountRefunded: refunded})
 	e.APIVersion = version

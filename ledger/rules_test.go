@@ -60,8 +60,8 @@ func modelText(events []*ledger.Event) string {
 	return strings.Join(lines, "\n")
 }
 
-// paymentText returns a line about a payment, without what is 0, and one for each of its entries with the
-// seconds since midnight.
+// paymentText returns a line about a payment, without what is 0, and one for each of its entries
+// with the seconds since midnight.
 func paymentText(p *ledger.Payment, entries []ledger.Entry) []string {
 	line := fmt.Sprintf("%s %s: received %s", p.ID, cmp.Or(p.Status, "-"), figure(p.AmountReceived))
 	for _, f := range []struct {
@@ -127,8 +127,8 @@ var rules = []string{
 	"several payments",
 }
 
-// The model does not depend on the order of the events, its totals are those of its payments, and the
-// generator reaches every rule.
+// The model does not depend on the order of the events, its totals are those of its payments, and
+// the generator reaches every rule.
 func TestStoriesReachEveryRule(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 5))
 	reached := map[string]int{}

@@ -37,7 +37,8 @@ type expected struct {
 	Flags             []string `json:"flags"`
 }
 
-// expectedTotals are the lines of the days that a scenario's expected.json names beside the payment.
+// expectedTotals are the lines of the days that a scenario's expected.json names beside the
+// payment.
 type expectedTotals struct {
 	Customer *string `json:"customer"` // where the scenario is about that
 	Totals   []struct {
@@ -159,8 +160,9 @@ func orders(rng *rand.Rand, events []*ledger.Event, many int, try func([]*ledger
 	}
 }
 
-// Every order of a scenario's events, with repeats among them, ends in the same bytes, and in its expected.json. Of seven
-// events, which have 5,040 orders, the short form tries a fifth; of more it tries 1,000.
+// Every order of a scenario's events, with repeats among them, ends in the same bytes, and in its
+// expected.json. Of seven events, which have 5,040 orders, the short form tries a fifth; of more it
+// tries 1,000.
 func TestScenariosInEveryOrder(t *testing.T) {
 	t.Parallel()
 	random, one := 1000, 5

@@ -197,11 +197,12 @@ func lastRow(tx *txn) uint64 {
 	return seqOf(key)
 }
 
-// delivery is when an event was delivered, and when it was made at Stripe. Times are Unix milliseconds.
+// delivery is when an event was delivered, and when it was made at Stripe. Times are Unix
+// milliseconds.
 type delivery struct{ received, created int64 }
 
-// at returns when it was delivered. Where that is of the future, because the clock was ahead, it is when the event was
-// made, which is mostly the same; 0 if that is no better.
+// at returns when it was delivered. Where that is of the future, because the clock was ahead, it is
+// when the event was made, which is mostly the same; 0 if that is no better.
 func (d *delivery) at(now time.Time) int64 {
 	limit := now.Add(time.Minute).UnixMilli()
 	switch {
@@ -215,8 +216,8 @@ func (d *delivery) at(now time.Time) int64 {
 	return 0
 }
 
-// lastDelivery is the newest event that came by itself and was not fetched; nil if there is none among the last rows. A
-// damaged row keeps nobody from starting; Check names it.
+// lastDelivery is the newest event that came by itself and was not fetched; nil if there is none
+// among the last rows. A damaged row keeps nobody from starting; Check names it.
 func lastDelivery(tx *txn) *delivery {
 	c := tx.Bucket(bucketEvents).Cursor()
 	key, _ := c.Last()
@@ -268,8 +269,9 @@ type link struct {
 	target string
 }
 
-// Only the link of a charge to a PaymentIntent decides which payment an event belongs to. Were an id of
-// another kind of object linked in the same way, a charge that has the same id would follow it.
+// Only the link of a charge to a PaymentIntent decides which payment an event belongs to. Were an
+// id of another kind of object linked in the same way, a charge that has the same id would follow
+// it.
 const (
 	linkToIntent = 1 // of a charge
 	linkToCharge = 2 // of any id, by an event that names no PaymentIntent
@@ -287,7 +289,8 @@ func linkOf(f *Facts, charge bool) link {
 	return link{linkOfOther, f.PaymentIntent}
 }
 
-// compare orders links: those of a charge to a PaymentIntent come first, and the least of them before the others.
+// compare orders links: those of a charge to a PaymentIntent come first, and the least of them
+// before the others.
 func (k link) compare(other link) int {
 	return cmp.Or(cmp.Compare(k.kind, other.kind), strings.Compare(k.target, other.target))
 }

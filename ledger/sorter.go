@@ -13,8 +13,8 @@ import (
 	"slices"
 )
 
-// sorter sorts records by their keys in bounded memory: it writes sorted runs to a file without a name, and merges them.
-// The runs stay in memory if there is only one. It is used by one goroutine.
+// sorter sorts records by their keys in bounded memory: it writes sorted runs to a file without a
+// name, and merges them. The runs stay in memory if there is only one. It is used by one goroutine.
 type sorter struct {
 	open  func() (*os.File, error)  // opens the file for the runs; the sorter closes it
 	guard func(io.Writer) io.Writer // of what is written to it; nil for none
@@ -79,7 +79,8 @@ func (s *sorter) sort() {
 	slices.SortStableFunc(s.recs, func(a, b record) int { return bytes.Compare(a.key, b.key) })
 }
 
-// each visits all records in the order of their keys, and those of one key in the order in which they were added.
+// each visits all records in the order of their keys, and those of one key in the order in which
+// they were added.
 func (s *sorter) each(visit func(record) error) error {
 	if len(s.runs) == 0 {
 		s.sort()

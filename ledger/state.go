@@ -94,7 +94,8 @@ func decodeState(tx *txn, id string, value []byte) (*state, error) {
 	return s, s.readLists(tx, lengths)
 }
 
-// decodeHead returns a payment without those lists that are stored apart, of which it returns the lengths.
+// decodeHead returns a payment without those lists that are stored apart, of which it returns the
+// lengths.
 func decodeHead(id string, value []byte) (_ *state, lengths [listKinds]uint64, err error) {
 	d := readUnder(id, value)
 	p := &Payment{Object: "payment", ID: id, Refunds: []PaymentRefund{}, Disputes: []PaymentDispute{}, Flags: []string{}}

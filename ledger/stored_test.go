@@ -32,7 +32,8 @@ func FuzzStored(f *testing.F) {
 	})
 }
 
-// A row of an older schema does not tell whether amount_received was in the body: it is taken for one where it was.
+// A row of an older schema does not tell whether amount_received was in the body: it is taken for
+// one where it was.
 func TestAnOlderRowHasWhatWasReceived(t *testing.T) {
 	const envelope = "\x00\x00\x00\x00\x05evt_1\x01x\x00\x00\x02\x02\x02\x00"
 	const intent = "\x01\x04pi_1\x09succeeded\x03eur\x0e\x00\x0e\x00\x00\x00\x00\x04"

@@ -31,7 +31,8 @@ const (
 )
 
 // Story returns the events of a payment in the order in which they happened. The id may be any seen
-// for it. whole is false if the beginning is left out. It returns [ErrNotFound] for an id never seen.
+// for it. whole is false if the beginning is left out. It returns [ErrNotFound] for an id never
+// seen.
 func (l *Ledger) Story(ctx context.Context, id string) (story []Moment, whole bool, err error) {
 	var rows []*row
 	var seqs []uint64
@@ -69,8 +70,8 @@ func (l *Ledger) Story(ctx context.Context, id string) (story []Moment, whole bo
 	return story[cut:], whole && cut == 0, nil
 }
 
-// laterBefore counts for each row, numbered as it came, the rows that came before it and happened in
-// a later second. order has the rows as they happened.
+// laterBefore counts for each row, numbered as it came, the rows that came before it and happened
+// in a later second. order has the rows as they happened.
 func laterBefore(rows []*row, order []int) []int {
 	after := make([]int, len(order))
 	var later []int // the numbers of those of later seconds, ascending

@@ -17,8 +17,8 @@ const midnight = 1760054400
 // seconds is how many different times the events have: few, so that ties are common.
 const seconds = 6
 
-// world is what a random set of events shows snapshots of. What Stripe never changes in an object is
-// drawn once for the world, and what snapshots differ in is drawn for each.
+// world is what a random set of events shows snapshots of. What Stripe never changes in an object
+// is drawn once for the world, and what snapshots differ in is drawn for each.
 type world struct {
 	*rand.Rand
 	name     string
@@ -83,7 +83,8 @@ func story(rng *rand.Rand, name string, n int) []*ledger.Event {
 	return newWorld(rng, name, 1).story(n)
 }
 
-// longStory returns a random set of events with so many objects that most lists of its payments are long.
+// longStory returns a random set of events with so many objects that most lists of its payments are
+// long.
 func longStory(rng *rand.Rand, name string, n int) []*ledger.Event {
 	return newWorld(rng, name, 12).story(n)
 }
@@ -236,7 +237,8 @@ func (w *world) drawCharges(currency string) {
 	}
 }
 
-// drawLife draws captures that grow, the release of the last one or not, and refunds of which some come back.
+// drawLife draws captures that grow, the release of the last one or not, and refunds of which some
+// come back.
 func (w *world) drawLife(c ledger.Charge) life {
 	l := life{random: w.oneIn(3) && !w.releases}
 	var captured, refunded int64
@@ -264,8 +266,9 @@ func (w *world) drawLife(c ledger.Charge) life {
 	return l
 }
 
-// drawCaptures draws one or two captures of a part, and refunds of what was captured so far. The rest is
-// released with the last capture, or later because the authorization expires, or not at all.
+// drawCaptures draws one or two captures of a part, and refunds of what was captured so far. The
+// rest is released with the last capture, or later because the authorization expires, or not at
+// all.
 func (w *world) drawCaptures(c ledger.Charge) life {
 	var l life
 	var captured, refunded, released int64
@@ -290,8 +293,8 @@ func (w *world) drawCaptures(c ledger.Charge) life {
 	return l
 }
 
-// drawTwice draws two captures: a refund of 300 before the last one, and a release of 300 with it. Where
-// the refund failed, the sum is that of the release alone.
+// drawTwice draws two captures: a refund of 300 before the last one, and a release of 300 with it.
+// Where the refund failed, the sum is that of the release alone.
 func (w *world) drawTwice(c ledger.Charge) life {
 	var l life
 	rest := min(max(c.Amount, 0), 300)

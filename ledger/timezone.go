@@ -53,9 +53,10 @@ func ParseTime(s string, zone *time.Location) (int64, error) {
 	return 0, fmt.Errorf("%q is %w", s, errTime)
 }
 
-// dayBegins returns the first second of a calendar day in a zone; of day only year, month and day count. Days have 23 or 25
-// hours where clocks are changed, and there are zones where that happens at midnight: time.Date may then return a
-// moment of the day before, or the second of two midnights.
+// dayBegins returns the first second of a calendar day in a zone; of day only year, month and day
+// count. Days have 23 or 25 hours where clocks are changed, and there are zones where that happens
+// at midnight: time.Date may then return a moment of the day before, or the second of two
+// midnights.
 func dayBegins(day time.Time, zone *time.Location) int64 {
 	year, month, date := day.Date()
 	wanted := time.Date(year, month, date, 0, 0, 0, 0, time.UTC)
@@ -70,7 +71,8 @@ func dayBegins(day time.Time, zone *time.Location) int64 {
 	}))
 }
 
-// DayOf returns the first second of the day that a time lies in, and that of the next day, in a zone.
+// DayOf returns the first second of the day that a time lies in, and that of the next day, in a
+// zone.
 func DayOf(at int64, zone *time.Location) (begin, next int64) {
 	t := time.Unix(at, 0).In(zone)
 	return dayBegins(t, zone), dayBegins(t.AddDate(0, 0, 1), zone)

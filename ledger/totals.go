@@ -147,7 +147,8 @@ func (b *booking) newTotals(changes []*change) (map[string]amounts, error) {
 	return totals, nil
 }
 
-// totalKeys returns the keys of the totals that an entry of the payment is part of: of its day and of all days.
+// totalKeys returns the keys of the totals that an entry of the payment is part of: of its day and
+// of all days.
 func (s *state) totalKeys(e *Entry) [2]string {
 	account := string(s.view.Account)
 	return [2]string{string(totalKey(e.At, e.Currency, account)), string(allDaysKey(e.Currency, account))}
@@ -394,7 +395,8 @@ func dayNumber(at int64, zone *time.Location) int64 {
 	return time.Date(year, month, date, 0, 0, 0, 0, time.UTC).Unix() / secondsADay
 }
 
-// entryTimes returns the first and the last time at which money moved within the bounds; the first is after the last if none did.
+// entryTimes returns the first and the last time at which money moved within the bounds; the first
+// is after the last if none did.
 func (l *Ledger) entryTimes(from, to *int64) (first, last int64, err error) {
 	var low, high []byte
 	if from != nil {

@@ -40,5 +40,6 @@ func SumOf(n int64) Sum { return fold.SumOf(n) }
 // Decimals returns how many digits of an amount stand behind the decimal point.
 func Decimals(currency string) int { return fold.Decimals(currency) }
 
-// NeedsLook reports whether a person should look at a payment with the flag; the others only inform.
+// NeedsLook reports whether a person should look at a payment with the flag; the others only
+// inform.
 func NeedsLook(flag string) bool { return fold.NeedsLook(flag) }

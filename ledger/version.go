@@ -69,7 +69,8 @@ func (t *txn) ascend(bucket, from []byte) iter.Seq2[[]byte, []byte] {
 	}
 }
 
-// ascendWith visits a bucket's entries from a key on, in order, with those that are fresh in their place.
+// ascendWith visits a bucket's entries from a key on, in order, with those that are fresh in their
+// place.
 func (t *txn) ascendWith(bucket, from []byte, fresh layer, yield func(key, stored []byte) bool) {
 	c := t.Tx.Bucket(bucket).Cursor()
 	key, stored := c.Seek(from)
@@ -96,8 +97,8 @@ func (t *txn) ascendWith(bucket, from []byte, fresh layer, yield func(key, store
 	}
 }
 
-// within visits the entries of a bucket whose keys begin with a prefix, in order. The prefix ends in a byte below 255. Unlike
-// ascend it costs no more than there are, and the committer can use it.
+// within visits the entries of a bucket whose keys begin with a prefix, in order. The prefix ends
+// in a byte below 255. Unlike ascend it costs no more than there are, and the committer can use it.
 func (t *txn) within(bucket, prefix []byte) iter.Seq2[[]byte, []byte] {
 	return func(yield func(key, stored []byte) bool) {
 		t.ascendWith(bucket, prefix, t.freshWithin(bucket, prefix), func(key, stored []byte) bool {

@@ -156,7 +156,8 @@ func (l *sharedLife) step(t *testing.T) {
 	}
 }
 
-// append appends an event that has not come yet, which now and then cannot be used, or one that has.
+// append appends an event that has not come yet, which now and then cannot be used, or one that
+// has.
 func (l *sharedLife) append(t *testing.T) {
 	t.Helper()
 	e := pick(l.Rand, l.pool[:max(l.came, 1)]...)
@@ -172,9 +173,10 @@ func (l *sharedLife) append(t *testing.T) {
 	mustAppend(t, l.l, e)
 }
 
-// An export as of a sequence comes out byte for byte as it was made then, whatever came since: charges that were linked to
-// a PaymentIntent only later, or to a lesser one, releases from quarantine, restarts, deleted bodies and rebuilds. With what
-// has changed since it is the present one.
+// An export as of a sequence comes out byte for byte as it was made then, whatever came since:
+// charges that were linked to a PaymentIntent only later, or to a lesser one, releases from
+// quarantine, restarts, deleted bodies and rebuilds. With what has changed since it is the present
+// one.
 func TestAnExportOfThePastIsAsItWas(t *testing.T) {
 	lives, steps := 3, 30
 	if *long {
@@ -249,7 +251,8 @@ func (l *sharedLife) sharing(n int) *ledger.Event {
 	return e
 }
 
-// While events come, an export is of one moment all the same: made again as of its sequence it is the same.
+// While events come, an export is of one moment all the same: made again as of its sequence it is
+// the same.
 func TestAnExportBesideEvents(t *testing.T) {
 	events := newSharedLife(29, 200, "").pool
 	for n := range 3 { // the same about other things

@@ -238,7 +238,8 @@ func (m *Metrics) NoBackup() { m.noBackup.Inc() }
 // Expired counts bodies that retention deleted.
 func (m *Metrics) Expired(bodies int) { m.expired.Add(float64(bodies)) }
 
-// WatchLog has dropped, which returns how many lines of the log were dropped since the start, asked at each scrape.
+// WatchLog has dropped, which returns how many lines of the log were dropped since the start, asked
+// at each scrape.
 func (m *Metrics) WatchLog(dropped func() uint64) { m.dropped.Store(&dropped) }
 
 func (m *Metrics) linesDropped() float64 {

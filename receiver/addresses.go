@@ -10,10 +10,11 @@ import (
 // maxHops is how many entries of X-Forwarded-For are looked at.
 const maxHops = 32
 
-// caller returns the address that a request came from: the other end of the connection or, where that is a trusted proxy,
-// the address that the proxy names in X-Forwarded-For. Proxies append the address that called them, so the list is read from
-// its end; entries before the first address that is not trusted could be invented. The other end of a unix socket is a
-// trusted proxy without an address: only a process that the socket's permissions admit can connect. The zero address means
+// caller returns the address that a request came from: the other end of the connection or, where
+// that is a trusted proxy, the address that the proxy names in X-Forwarded-For. Proxies append the
+// address that called them, so the list is read from its end; entries before the first address that
+// is not trusted could be invented. The other end of a unix socket is a trusted proxy without an
+// address: only a process that the socket's permissions admit can connect. The zero address means
 // that such a proxy named none.
 func caller(req *http.Request, trusted []netip.Prefix) netip.Addr {
 	var at netip.Addr
@@ -48,7 +49,8 @@ func caller(req *http.Request, trusted []netip.Prefix) netip.Addr {
 	return at
 }
 
-// remote returns the sender of a request for the log, with its port where no proxy can have named it.
+// remote returns the sender of a request for the log, with its port where no proxy can have named
+// it.
 func (r *Receiver) remote(req *http.Request) string {
 	if _, err := netip.ParseAddrPort(req.RemoteAddr); err == nil && len(r.Proxies) == 0 {
 		return req.RemoteAddr

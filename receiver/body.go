@@ -11,21 +11,25 @@ import (
 )
 
 const (
-	// bodyMemory is what all bodies that are not answered yet may hold together, in bytes, or four of the largest if that is more.
+	// bodyMemory is what all bodies that are not answered yet may hold together, in bytes, or four
+	// of the largest if that is more.
 	bodyMemory = 32 << 20
-	// bodyStep is how much of a body must come for it to count as the latest to make progress, in bytes.
+	// bodyStep is how much of a body must come for it to count as the latest to make progress, in
+	// bytes.
 	bodyStep = 64 << 10
-	// bodySmall is what a body may hold without ever being stopped for another: events of the common size are smaller. All
-	// unverified connections together hold half of bodyMemory so.
+	// bodySmall is what a body may hold without ever being stopped for another: events of the
+	// common size are smaller. All unverified connections together hold half of bodyMemory so.
 	bodySmall = bodyMemory / 2 / maxUnverified
 	// bodyFirst is what a body gets before anything of it was read.
 	bodyFirst = 4 << 10
 )
 
-// budget bounds the memory of bodies, from their first byte to their answer. It counts what was really allocated for bytes that
-// came, not what a Content-Length promises. Where there is none left, the body that has made no progress for longest gives up what
-// it has, if that is more than bodySmall. So strangers with bodies that are slow, or stop, keep out no honest sender, whatever the size of its body: to stay, a
-// body must begin, or get another bodyStep, within the time in which all others together fill the memory.
+// budget bounds the memory of bodies, from their first byte to their answer. It counts what was
+// really allocated for bytes that came, not what a Content-Length promises. Where there is none
+// left, the body that has made no progress for longest gives up what it has, if that is more than
+// bodySmall. So strangers with bodies that are slow, or stop, keep out no honest sender, whatever
+// the size of its body: to stay, a body must begin, or get another bodyStep, within the time in
+// which all others together fill the memory.
 type budget struct {
 	limit int64
 
@@ -57,8 +61,9 @@ func (b *budget) begin(cut func()) *intake {
 	return &intake{budget: b, cut: cut, next: bodyStep}
 }
 
-// take counts n more bytes for a body. It waits while others give up theirs, and reports false where none has been without
-// progress for longer, or where the body itself was stopped for another.
+// take counts n more bytes for a body. It waits while others give up theirs, and reports false
+// where none has been without progress for longer, or where the body itself was stopped for
+// another.
 func (in *intake) take(n int64) bool {
 	b := in.budget
 	b.mu.Lock()
@@ -101,7 +106,8 @@ func (b *budget) stop(in *intake) {
 	b.freed.Broadcast() // it may be waiting itself
 }
 
-// read is called when the body is read: it cannot be stopped any more. It reports false if that has happened before.
+// read is called when the body is read: it cannot be stopped any more. It reports false if that has
+// happened before.
 func (in *intake) read() bool {
 	in.budget.mu.Lock()
 	defer in.budget.mu.Unlock()

@@ -99,8 +99,8 @@ func (c *Certificates) Get(a ACME) {
 	}
 }
 
-// keptCertificate returns the certificate that autocert keeps for a domain: its key and its chain in
-// one file of PEM. It returns nil where there is none that can be shown now; Run says why.
+// keptCertificate returns the certificate that autocert keeps for a domain: its key and its chain
+// in one file of PEM. It returns nil where there is none that can be shown now; Run says why.
 func keptCertificate(store Store, name string) *tls.Certificate {
 	data, err := store.Get(context.Background(), name)
 	if err != nil {
@@ -225,7 +225,8 @@ func (c *Certificates) Trouble() string {
 	return c.trouble
 }
 
-// Findings say whether the certificates are in their time. c may be nil, for a public door without TLS: nothing is found then.
+// Findings say whether the certificates are in their time. c may be nil, for a public door without
+// TLS: nothing is found then.
 func (c *Certificates) Findings() []stripe.Finding {
 	if c == nil {
 		return nil

@@ -45,7 +45,8 @@ func (c *typed) ends(t *testing.T) (status int, said string) {
 	return c.cmd.ProcessState.ExitCode(), c.stdout.String() + c.stderr.String()
 }
 
-// silentSocket is what the service manager's socket is while no receiver answers: connections are accepted and wait.
+// silentSocket is what the service manager's socket is while no receiver answers: connections are
+// accepted and wait.
 func silentSocket(t *testing.T) (path string, asked <-chan struct{}) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "operator.sock")

@@ -19,22 +19,26 @@ import (
 //     lines, little more;
 //   - the bytes of all bodies, bodyMemory in body.go.
 const (
-	// maxUnverified is how many connections may be open on which no signature was verified yet. For each further one the oldest
-	// of them is closed, so an honest sender is served if its request comes within the time in which strangers open that many.
+	// maxUnverified is how many connections may be open on which no signature was verified yet. For
+	// each further one the oldest of them is closed, so an honest sender is served if its request
+	// comes within the time in which strangers open that many.
 	maxUnverified = 1024
-	// minAge is how old a connection must be to be closed for another one. Where all are younger, the new one is closed instead:
-	// else, in a flood, none would live long enough to be answered.
+	// minAge is how old a connection must be to be closed for another one. Where all are younger,
+	// the new one is closed instead: else, in a flood, none would live long enough to be answered.
 	minAge = 100 * time.Millisecond
-	// maxClosing is how many that were closed for others may still hold memory. Accepting waits for the next to let go.
+	// maxClosing is how many that were closed for others may still hold memory. Accepting waits for
+	// the next to let go.
 	maxClosing = 128
-	// maxConnections may be open in all. For each further one the one that has been idle for longest is closed, or else itself.
+	// maxConnections may be open in all. For each further one the one that has been idle for
+	// longest is closed, or else itself.
 	maxConnections = 4096
 	// crowded is from how many on a connection is not kept alive.
 	crowded = maxConnections * 3 / 4
-	// followed is from how many on it is known of verified connections which has been idle for longest.
+	// followed is from how many on it is known of verified connections which has been idle for
+	// longest.
 	followed = crowded / 2
-	// maxHeaderLines is how many lines a header may have: Stripe sends a dozen, and proxies add some. A line costs far more
-	// memory than the three bytes it can consist of.
+	// maxHeaderLines is how many lines a header may have: Stripe sends a dozen, and proxies add
+	// some. A line costs far more memory than the three bytes it can consist of.
 	maxHeaderLines = 128
 )
 
@@ -67,7 +71,8 @@ type connection struct {
 	released bool
 }
 
-// gate is a listener that admits as many connections as there may be. secure is nil where the door speaks no TLS.
+// gate is a listener that admits as many connections as there may be. secure is nil where the door
+// speaks no TLS.
 type gate struct {
 	net.Listener
 	all    *connections
@@ -196,7 +201,8 @@ func (c *connection) unlist() {
 	c.listed.Store(false)
 }
 
-// note follows a connection from state to state. While there are few, a request on one that is verified costs no lock.
+// note follows a connection from state to state. While there are few, a request on one that is
+// verified costs no lock.
 func (c *connection) note(state http.ConnState) {
 	switch state {
 	case http.StateActive: // a header was read
@@ -284,7 +290,8 @@ func verified(req *http.Request) {
 	}
 }
 
-// Private serves a handler on a door that only the operator reaches: each request with a whole header verifies its connection.
+// Private serves a handler on a door that only the operator reaches: each request with a whole
+// header verifies its connection.
 func Private(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		verified(req)

@@ -46,8 +46,8 @@ func isOpen(c net.Conn) bool {
 	return err == nil || errors.Is(err, os.ErrDeadlineExceeded)
 }
 
-// For each connection too many the oldest stranger is closed, or the new one where all are young; and accepting waits where those
-// that were closed are not let go.
+// For each connection too many the oldest stranger is closed, or the new one where all are young;
+// and accepting waits where those that were closed are not let go.
 func TestStrangersMakeRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		calls := make(pipes, 1)
@@ -223,7 +223,8 @@ func TestBodiesCountFromTheFirstByte(t *testing.T) {
 	})
 }
 
-// A connection on which a delivery was verified is kept however many strangers come, and one that never had one is not.
+// A connection on which a delivery was verified is kept however many strangers come, and one that
+// never had one is not.
 func TestAnHonestConnectionIsKept(t *testing.T) {
 	s := openShop(t, false)
 	body := sample(t, "payment_intent.succeeded")

@@ -26,7 +26,8 @@ type Group struct {
 // NewGroup begins with nothing.
 func NewGroup(log *slog.Logger) *Group { return &Group{log: log, ended: make(chan error, 1)} }
 
-// Ended receives an error once a part has ended without being told to. There may be no error in it: a part must not end.
+// Ended receives an error once a part has ended without being told to. There may be no error in it:
+// a part must not end.
 func (g *Group) Ended() <-chan error { return g.ended }
 
 type step struct {
@@ -72,8 +73,9 @@ func (g *Group) Serves(name string, door *Door) {
 	}})
 }
 
-// report makes an error of a part that ended too early, and hands it to Ended. It never blocks: where another part was reported
-// before, it returns the error, which is then the outcome of stopping the part.
+// report makes an error of a part that ended too early, and hands it to Ended. It never blocks:
+// where another part was reported before, it returns the error, which is then the outcome of
+// stopping the part.
 func (g *Group) report(name string, err error) error {
 	early := fmt.Errorf("the %s ended without being told to", name)
 	if err != nil {

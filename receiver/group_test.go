@@ -13,7 +13,8 @@ import (
 	"tillhook/receiver"
 )
 
-// However many parts end at once, with an error or without one, stopping waits for none of them and reports each once.
+// However many parts end at once, with an error or without one, stopping waits for none of them and
+// reports each once.
 func TestPartsThatEndTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := receiver.NewGroup(slog.New(slog.DiscardHandler))

@@ -62,7 +62,8 @@ func hostileHead(length int, more string) string {
 	return fmt.Sprintf("POST %s HTTP/1.1\r\nHost: shop\r\nX: %s\r\nStripe-Signature: t=1,v1=00\r\nContent-Length: %d\r\n\r\n", hook, more, length)
 }
 
-// strangers makes that many attempts to connect, and holds each connection until the door closes it or ctx ends.
+// strangers makes that many attempts to connect, and holds each connection until the door closes it
+// or ctx ends.
 func (p *program) strangers(ctx context.Context, t *testing.T, attempts int) (connected *atomic.Int64, wait func()) {
 	var group sync.WaitGroup
 	connected = new(atomic.Int64)
@@ -93,7 +94,8 @@ func (p *program) strangers(ctx context.Context, t *testing.T, attempts int) (co
 	return connected, group.Wait
 }
 
-// offend sends what the i-th stranger sends. In the short form most of it is cheap for the strangers, too.
+// offend sends what the i-th stranger sends. In the short form most of it is cheap for the
+// strangers, too.
 func (p *program) offend(ctx context.Context, conn net.Conn, i int) error {
 	bad := hostile[i%3]
 	if i%8 == 7 || *long {
@@ -159,7 +161,8 @@ func (p *program) peak(t *testing.T) int64 {
 	return n << 10
 }
 
-// Thousands of strangers with everything that is slow and large take little memory, and keep out no honest event, whatever its size.
+// Thousands of strangers with everything that is slow and large take little memory, and keep out no
+// honest event, whatever its size.
 func TestHostileConnections(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it makes 8,000 connections twice")

@@ -15,16 +15,18 @@ import (
 const (
 	// maxLines bounds what waits to be written, in bytes.
 	maxLines = 1 << 20
-	// maxWait is how long writing waits for room once the log is not read. After that lines are dropped until it is read again.
+	// maxWait is how long writing waits for room once the log is not read. After that lines are
+	// dropped until it is read again.
 	maxWait = 100 * time.Millisecond
 	// dropsMatter is how long dropped lines are a finding after the last one.
 	dropsMatter = 30 * time.Second
 )
 
-// Lines writes a log. While Run runs, lines that come together are written together, by Run, and the caller of Write does not
-// wait for that; before and after, each is written at once. A log that is not read loses lines, and never stops the program: once
-// maxLines wait, Write waits for maxWait in total, and then drops what comes until there is room. The end of the process takes
-// with it what came in the last moment.
+// Lines writes a log. While Run runs, lines that come together are written together, by Run, and
+// the caller of Write does not wait for that; before and after, each is written at once. A log that
+// is not read loses lines, and never stops the program: once maxLines wait, Write waits for maxWait
+// in total, and then drops what comes until there is room. The end of the process takes with it
+// what came in the last moment.
 type Lines struct {
 	to   io.Writer
 	more chan struct{} // receives when something waits
@@ -40,8 +42,8 @@ type Lines struct {
 	lastDrop atomic.Int64  // Unix nanoseconds, 0 for none
 }
 
-// NewLines writes to a file, a pipe or whatever else takes a log. Its errors are not reported, because there is no other place to
-// report them to; the lines count as dropped.
+// NewLines writes to a file, a pipe or whatever else takes a log. Its errors are not reported,
+// because there is no other place to report them to; the lines count as dropped.
 func NewLines(to io.Writer) *Lines {
 	return &Lines{to: to, more: make(chan struct{}, 1), room: make(chan struct{})}
 }
@@ -72,7 +74,8 @@ func (l *Lines) full(line []byte) bool {
 	return l.waiting.Len() > 0 && l.waiting.Len()+len(line) > maxLines
 }
 
-// await waits until there is room for a line, or maxWait is over since there was none. It releases the lock meanwhile.
+// await waits until there is room for a line, or maxWait is over since there was none. It releases
+// the lock meanwhile.
 func (l *Lines) await(line []byte) {
 	if l.fullSince.IsZero() {
 		l.fullSince = time.Now()
@@ -116,8 +119,8 @@ func (l *Lines) Findings() []stripe.Finding {
 // endTime is what the last lines of a log get, whatever was slow before.
 const endTime = time.Second
 
-// Start has lines written together until the returned function is called, which sees to the last ones. report is called with
-// the number of lines that were dropped, once the log is read again.
+// Start has lines written together until the returned function is called, which sees to the last
+// ones. report is called with the number of lines that were dropped, once the log is read again.
 func (l *Lines) Start(report func(dropped uint64)) (end func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)

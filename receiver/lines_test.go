@@ -95,8 +95,8 @@ func noDrops(t *testing.T) func(uint64) {
 	return func(n uint64) { t.Errorf("%d lines were dropped", n) }
 }
 
-// A log that is not read makes writing wait for a tenth of a second in total; then lines are dropped, and counted where they are
-// missing once the log is read again.
+// A log that is not read makes writing wait for a tenth of a second in total; then lines are
+// dropped, and counted where they are missing once the log is read again.
 func TestALogThatIsNotRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := &slowLog{take: make(chan struct{})}
@@ -149,7 +149,8 @@ func (b *brokenLog) Write(p []byte) (int, error) {
 	return b.Buffer.Write(p)
 }
 
-// Lines that cannot be written count as dropped, and what is logged about that waits until lines can be written again.
+// Lines that cannot be written count as dropped, and what is logged about that waits until lines
+// can be written again.
 func TestALogThatCannotBeWritten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := &brokenLog{broken: true}
@@ -174,7 +175,8 @@ func TestALogThatCannotBeWritten(t *testing.T) {
 	})
 }
 
-// The program takes events, says so and stops in time while nobody reads its log, from its first line on.
+// The program takes events, says so and stops in time while nobody reads its log, from its first
+// line on.
 func TestTheProgramAndALogThatIsNotRead(t *testing.T) {
 	t.Parallel()
 	p := build(t)

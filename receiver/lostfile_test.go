@@ -35,8 +35,9 @@ func ask(t *testing.T, socket, path string) (status int, answer string) {
 	return resp.StatusCode, string(b)
 }
 
-// The ledger is moved away under the receiver, comes back, is cut short, and is deleted: no event is acknowledged that is not
-// found after the next start, and each place that says how the receiver is says what happened.
+// The ledger is moved away under the receiver, comes back, is cut short, and is deleted: no event
+// is acknowledged that is not found after the next start, and each place that says how the receiver
+// is says what happened.
 func TestTheLedgerIsLost(t *testing.T) {
 	t.Parallel()
 	p := build(t)

@@ -40,8 +40,9 @@ func texts[T ~string](words []T) []string {
 	return list
 }
 
-// Observer measures commits, and logs when they begin to fail and when they work again. What happened to the ledger's file
-// is logged each time that there is more to say of it. The ledger's committer is its only caller.
+// Observer measures commits, and logs when they begin to fail and when they work again. What
+// happened to the ledger's file is logged each time that there is more to say of it. The ledger's
+// committer is its only caller.
 func Observer(m *metrics.Metrics, log *slog.Logger) func(ledger.Commit) {
 	failing, said := false, ""
 	return func(c ledger.Commit) {

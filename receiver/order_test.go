@@ -11,8 +11,9 @@ import (
 	"testing"
 )
 
-// Go does not say whether "return n, f()" reads n before or after the call, so no statement may read a variable beside a call
-// that changes it: by a closure of the same function, or through a pointer that is handed to the call.
+// Go does not say whether "return n, f()" reads n before or after the call, so no statement may
+// read a variable beside a call that changes it: by a closure of the same function, or through a
+// pointer that is handed to the call.
 // https://go.dev/ref/spec#Order_of_evaluation
 func TestNothingReliesOnTheOrderOfEvaluation(t *testing.T) {
 	files := 0

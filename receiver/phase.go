@@ -2,7 +2,8 @@ package receiver
 
 import "sync/atomic"
 
-// Phase is how far a process is with its public door: starting at first, then serving, then stopping.
+// Phase is how far a process is with its public door: starting at first, then serving, then
+// stopping.
 type Phase struct{ at atomic.Int32 }
 
 const (

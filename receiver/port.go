@@ -12,8 +12,8 @@ import (
 	"tillhook/receiver/stripe"
 )
 
-// Port serves metrics and health on a TCP port. Events are received without it, too: a port that another program uses
-// is reported and tried again.
+// Port serves metrics and health on a TCP port. Events are received without it, too: a port that
+// another program uses is reported and tried again.
 type Port struct {
 	Address string // host:port
 	Handler http.Handler
@@ -24,7 +24,8 @@ type Port struct {
 	problem  atomic.Pointer[string] // why it is not open; nil while it is
 }
 
-// Open tries to open the port and returns the address that it listens on, "" if it could not be opened. Run must follow.
+// Open tries to open the port and returns the address that it listens on, "" if it could not be
+// opened. Run must follow.
 func (p *Port) Open() (address string) {
 	l, err := Listen(p.Address)
 	if err != nil {

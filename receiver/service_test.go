@@ -171,8 +171,9 @@ func TestPassedSockets(t *testing.T) {
 	}
 }
 
-// What cannot start turns away who waits, says why, and is not to be started again. To the service manager the start is
-// over before anybody is answered: a start that is asked for after the answer must read the settings anew.
+// What cannot start turns away who waits, says why, and is not to be started again. To the service
+// manager the start is over before anybody is answered: a start that is asked for after the answer
+// must read the settings anew.
 func TestAPassedSocketAndNoConfiguration(t *testing.T) {
 	t.Parallel()
 	m, p := newManager(t), build(t)

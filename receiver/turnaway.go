@@ -79,8 +79,8 @@ func unavailable(code, message string) http.Handler {
 	})
 }
 
-// CallersWait reports whether a connection waits to be accepted on any of the listeners. A listener that cannot be
-// looked at counts as one where none waits.
+// CallersWait reports whether a connection waits to be accepted on any of the listeners. A listener
+// that cannot be looked at counts as one where none waits.
 func CallersWait(listeners []net.Listener) bool {
 	waits := false
 	for _, l := range listeners {

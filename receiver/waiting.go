@@ -17,17 +17,17 @@ import (
 	"tillhook/ledger"
 )
 
-// A ledger that cannot be opened is tried again after firstRetry, then after twice as long each time, up to lastRetry.
-// While the next step stays the same, the log repeats it every repeatAfter.
+// A ledger that cannot be opened is tried again after firstRetry, then after twice as long each
+// time, up to lastRetry. While the next step stays the same, the log repeats it every repeatAfter.
 const (
 	firstRetry  = time.Second
 	lastRetry   = 30 * time.Second
 	repeatAfter = 10 * time.Minute
 )
 
-// Waiting stands in for a receiver whose ledger cannot be opened. It answers 503 to everything but the liveness probe
-// and tries to open the ledger again. A process that ended instead would be started again every second, and callers
-// would wait for an answer that does not come.
+// Waiting stands in for a receiver whose ledger cannot be opened. It answers 503 to everything but
+// the liveness probe and tries to open the ledger again. A process that ended instead would be
+// started again every second, and callers would wait for an answer that does not come.
 type Waiting struct {
 	Public   []net.Listener // their callers do not learn the reason; Run leaves the listeners open
 	Operator []net.Listener // their callers do; Run leaves the listeners open
@@ -73,8 +73,8 @@ func (w *Waiting) Run(ctx context.Context) (err error) {
 	}
 }
 
-// Failed sets Status to why the ledger was not opened, and logs it where the next step is another one than before. (An
-// error's text may be another one each time: it can name a temporary file.)
+// Failed sets Status to why the ledger was not opened, and logs it where the next step is another
+// one than before. (An error's text may be another one each time: it can name a temporary file.)
 func (w *Waiting) Failed(err error) {
 	next := w.advice(err)
 	status := fmt.Sprintf("FAULT: every event is answered 503: the ledger cannot be opened: %v. Next step: %s", err, next)
@@ -121,7 +121,8 @@ func (w *Waiting) serve(doors *Group) error {
 	return nil
 }
 
-// duplicateListener returns another listener of the same socket: closing the one leaves the other open.
+// duplicateListener returns another listener of the same socket: closing the one leaves the other
+// open.
 func duplicateListener(l net.Listener) (net.Listener, error) {
 	socket, ok := l.(interface{ File() (*os.File, error) })
 	if !ok {

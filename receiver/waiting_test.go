@@ -21,8 +21,8 @@ import (
 	"tillhook/receiver/operator"
 )
 
-// A service whose ledger cannot be opened answers 503 at every socket, says why and what to do, and goes on by itself
-// once it can be opened.
+// A service whose ledger cannot be opened answers 503 at every socket, says why and what to do, and
+// goes on by itself once it can be opened.
 func TestALedgerThatCannotBeOpened(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -199,8 +199,8 @@ func TestAPortIsOpenedLater(t *testing.T) {
 	}
 }
 
-// Where the unit of the public socket failed, the program that has its port is named. The receiver does not listen
-// elsewhere instead.
+// Where the unit of the public socket failed, the program that has its port is named. The receiver
+// does not listen elsewhere instead.
 func TestThePublicSocketIsMissing(t *testing.T) {
 	t.Parallel()
 	other, err := net.Listen("tcp", "127.0.0.1:0")

@@ -10,8 +10,8 @@ import (
 	"syscall"
 )
 
-// ToJournal reports whether a file is the connection to the journal that the service manager made for this process
-// ($JOURNAL_STREAM of systemd.exec(5)). A file that it was redirected to is not.
+// ToJournal reports whether a file is the connection to the journal that the service manager made
+// for this process ($JOURNAL_STREAM of systemd.exec(5)). A file that it was redirected to is not.
 func ToJournal(f *os.File) bool {
 	var stat syscall.Stat_t
 	if err := syscall.Fstat(int(f.Fd()), &stat); err != nil {
@@ -20,7 +20,8 @@ func ToJournal(f *os.File) bool {
 	return os.Getenv("JOURNAL_STREAM") == fmt.Sprintf("%d:%d", stat.Dev, stat.Ino)
 }
 
-// Priorities of sd-daemon(3). The journal takes them from the beginning of a line, and does not show them.
+// Priorities of sd-daemon(3). The journal takes them from the beginning of a line, and does not
+// show them.
 const (
 	priorityError   = "<3>"
 	priorityWarning = "<4>"
@@ -28,8 +29,8 @@ const (
 	priorityDebug   = "<7>"
 )
 
-// JournalHandler returns a handler whose lines begin with their priority, for "journalctl -p warning". make returns a
-// handler that writes each record with one call.
+// JournalHandler returns a handler whose lines begin with their priority, for "journalctl -p
+// warning". make returns a handler that writes each record with one call.
 func JournalHandler(to io.Writer, make func(to io.Writer) slog.Handler) slog.Handler {
 	h := journalHandler{}
 	for priority := range h {
@@ -38,7 +39,8 @@ func JournalHandler(to io.Writer, make func(to io.Writer) slog.Handler) slog.Han
 	return h
 }
 
-// journalHandler holds a handler for each of debug, info, warn and error: they differ in what their lines begin with.
+// journalHandler holds a handler for each of debug, info, warn and error: they differ in what their
+// lines begin with.
 type journalHandler [4]slog.Handler
 
 func (h journalHandler) of(level slog.Level) slog.Handler {
@@ -75,8 +77,8 @@ func (h journalHandler) WithGroup(name string) slog.Handler {
 	return h
 }
 
-// JournalErrors returns a writer for what ends a service: each line is an error of the journal, but those that have a
-// priority already.
+// JournalErrors returns a writer for what ends a service: each line is an error of the journal, but
+// those that have a priority already.
 func JournalErrors(to io.Writer) io.Writer { return prefixer{to, priorityError} }
 
 // prefixer writes a priority before each line that has none.

@@ -15,7 +15,8 @@ import (
 	"tillhook/systemd"
 )
 
-// The journal is known by the device and inode of its connection, and a file in its place is not it.
+// The journal is known by the device and inode of its connection, and a file in its place is not
+// it.
 func TestWhatGoesToTheJournal(t *testing.T) {
 	f, err := os.Create(filepath.Join(t.TempDir(), "log"))
 	if err != nil {

@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// Listeners are the sockets that the service manager opened for this process, by the FileDescriptorName= of the units
-// beside this package.
+// Listeners are the sockets that the service manager opened for this process, by the
+// FileDescriptorName= of the units beside this package.
 type Listeners struct {
 	Public, Operator, Challenges []net.Listener
 
@@ -24,7 +24,8 @@ type Fault struct {
 	Mend    string // the next step
 }
 
-// NewListeners returns listeners of the sockets, which it closes. The service manager keeps them open.
+// NewListeners returns listeners of the sockets, which it closes. The service manager keeps them
+// open.
 func NewListeners(sockets []*os.File) *Listeners {
 	s := &Listeners{}
 	for _, f := range sockets {
@@ -54,9 +55,9 @@ func (s *Listeners) All() []net.Listener {
 	return slices.Concat(s.Public, s.Operator, s.Challenges, s.unknown)
 }
 
-// Check returns what a receiver cannot start with, nil for nothing. Where other sockets were passed, the public one must
-// be, too: its unit says where senders connect, and listening on another address would go unnoticed. usual is the
-// address of the unit as it is packaged.
+// Check returns what a receiver cannot start with, nil for nothing. Where other sockets were
+// passed, the public one must be, too: its unit says where senders connect, and listening on
+// another address would go unnoticed. usual is the address of the unit as it is packaged.
 func (s *Listeners) Check(usual string) *Fault {
 	if s.fault != nil || len(s.Public) > 0 || len(s.All()) == 0 {
 		return s.fault

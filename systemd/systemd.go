@@ -32,11 +32,13 @@ func Reloading() error {
 // Stopping tells that the receiver has begun to stop, so that the time it takes is not held against it.
 func Stopping() error { return notify(daemon.SdNotifyStopping, statusLine("Stopping")) }
 
-// Failing says that the start is over and that this process, which could not start, is about to end. Until it has ended,
-// the service manager holds a start that is asked for back and then starts the service anew, with settings that were
-// changed meanwhile. Otherwise that start would join the present one and share its failure.
+// Failing says that the start is over and that this process, which could not start, is about to
+// end. Until it has ended, the service manager holds a start that is asked for back and then starts
+// the service anew, with settings that were changed meanwhile. Otherwise that start would join the
+// present one and share its failure.
 func Failing(status string) error {
-	// Two messages: STOPPING=1 wins where both are in one, and is ignored before READY=1. sd_notify(3)
+	// Two messages: STOPPING=1 wins where both are in one, and is ignored before READY=1.
+	// sd_notify(3)
 	return errors.Join(notify(daemon.SdNotifyReady), notify(daemon.SdNotifyStopping, statusLine(status)))
 }
 
@@ -56,8 +58,8 @@ func Managed() bool { return os.Getenv("NOTIFY_SOCKET") != "" }
 // (systemd.socket(5)). They are the caller's. A process that this one starts does not take them for its own.
 func Sockets() []*os.File { return activation.Files(true) }
 
-// statusLine is one line whatever is in it: a newline would begin another assignment. Lines of a list are separated by
-// semicolons.
+// statusLine is one line whatever is in it: a newline would begin another assignment. Lines of a
+// list are separated by semicolons.
 func statusLine(status string) string {
 	var line strings.Builder
 	for part := range strings.Lines(status) {

@@ -35,10 +35,10 @@ type choice struct {
 	reason int
 }
 
-// choose returns at most most entries. Two thirds of them go to entries that the changes touch, as far
-// as there are so many, and the rest to any others. Within a reason the order is that of a hash of the
-// commit's id and the entry's name: the same commit always gets the same choice, on every machine and
-// on every day, and over different commits every entry gets its turn.
+// choose returns at most most entries. Two thirds of them go to entries that the changes touch, as
+// far as there are so many, and the rest to any others. Within a reason the order is that of a hash
+// of the commit's id and the entry's name: the same commit always gets the same choice, on every
+// machine and on every day, and over different commits every entry gets its turn.
 func choose(table []broken, c changes, commit string, most int) []choice {
 	var all []choice
 	for _, b := range table {
@@ -83,7 +83,8 @@ func turn(commit, name string) uint64 {
 	h := fnv.New64a()
 	h.Write([]byte(commit + " " + name))
 	x := h.Sum64()
-	// FNV's high bits depend little on the last characters: mix them (the finaliser of MurmurHash3).
+	// FNV's high bits depend little on the last characters: mix them (the finaliser of
+	// MurmurHash3).
 	x = (x ^ x>>33) * 0xff51afd7ed558ccd
 	x = (x ^ x>>33) * 0xc4ceb9fe1a85ec53
 	return x ^ x>>33

@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// recent names the base that lies recentCommits before HEAD, or before the first commit. A clone of one
-// branch has it; of a shallow one the oldest commit is taken.
+// recent names the base that lies recentCommits before HEAD, or before the first commit. A clone of
+// one branch has it; of a shallow one the oldest commit is taken.
 const recent = "recent"
 
 const recentCommits = 20

@@ -1,16 +1,17 @@
 // Command breakage takes the protections out, one at a time, and demands that the tests notice.
 //
-// A test proves a rule only if it fails when that rule alone is broken. Each entry of the table is such
-// a break: a text in a source file, what it becomes, and the test that must fail then. The sources stay
-// as they are: the go command compiles the broken file in place of the real one (-overlay).
+// A test proves a rule only if it fails when that rule alone is broken. Each entry of the table is
+// such a break: a text in a source file, what it becomes, and the test that must fail then. The
+// sources stay as they are: the go command compiles the broken file in place of the real one
+// (-overlay).
 //
 //	go run ./.ci/breakage                                  all entries
 //	go run ./.ci/breakage NAME…                            these
 //	go run ./.ci/breakage -changed BASE [-most N] [-list]  what differs from a commit, and some of the others
 //
-// The last form chooses by what changed and by the commit's id, never by the day (see choose). BASE is a
-// commit, or "recent" for the one 20 commits ago. -list prints the choice and runs nothing. Whatever is
-// chosen, every entry is first compared with the sources: a stale one is an error.
+// The last form chooses by what changed and by the commit's id, never by the day (see choose). BASE
+// is a commit, or "recent" for the one 20 commits ago. -list prints the choice and runs nothing.
+// Whatever is chosen, every entry is first compared with the sources: a stale one is an error.
 package main
 
 import (
@@ -66,7 +67,8 @@ func main() {
 	}
 }
 
-// selected returns the entries that the arguments choose, at least one, and prints how many there are for each reason.
+// selected returns the entries that the arguments choose, at least one, and prints how many there
+// are for each reason.
 func selected(base string, most int, names []string) (list []broken, err error) {
 	switch {
 	case base != "" && len(names) > 0:

@@ -13,8 +13,8 @@ import (
 // tablePath is the table in the repository.
 const tablePath = ".ci/breakage/table.go"
 
-// stale returns what is wrong with the entries of a table, joined: a text to replace that does not stand once in its
-// file, a test that does not exist, a name that two of them have.
+// stale returns what is wrong with the entries of a table, joined: a text to replace that does not
+// stand once in its file, a test that does not exist, a name that two of them have.
 func stale(table []broken) error {
 	var faults []error
 	names := map[string]bool{}
@@ -33,7 +33,8 @@ func stale(table []broken) error {
 	return errors.Join(faults...)
 }
 
-// hasTest demands that each of the alternatives in b.run is the name of a test, or of a part of one.
+// hasTest demands that each of the alternatives in b.run is the name of a test, or of a part of
+// one.
 func (b broken) hasTest() error {
 	tests, err := testsOf(b.pkg)
 	if err != nil {

@@ -71,7 +71,8 @@ func (c *chargeFacts) authorised() bool {
 }
 
 // chooseCharge finds the charge snapshot that speaks for the payment where the PaymentIntent is
-// silent: money before a refusal, either before a wait, then the latest, and of one event the first.
+// silent: money before a refusal, either before a wait, then the latest, and of one event the
+// first.
 func (f *folder) chooseCharge() {
 	end := func(status string) int { return slices.Index([]string{chargeFailed, statusSucceeded}, status) }
 	for i := range f.events {
@@ -86,7 +87,8 @@ func (f *folder) chooseCharge() {
 	}
 }
 
-// increases returns the captured amounts that the charge went through, ascending. A multicapture has several.
+// increases returns the captured amounts that the charge went through, ascending. A multicapture
+// has several.
 func (c *chargeFacts) increases() (totals []int64) {
 	for _, s := range c.counted {
 		if s.of.AmountCaptured > 0 {
@@ -97,7 +99,8 @@ func (c *chargeFacts) increases() (totals []int64) {
 	return slices.Compact(totals)
 }
 
-// sums say when a sum that only grows was seen: ascending, each with the earliest time of that amount or more.
+// sums say when a sum that only grows was seen: ascending, each with the earliest time of that
+// amount or more.
 type sums []sum
 
 type sum struct{ amount, at int64 }
@@ -141,8 +144,8 @@ func (f *folder) selectCounted() {
 }
 
 // receive books what came in, and reports whether anything is known of that at all. An entry stands
-// for each step of a charge's captured amount, and one for what the PaymentIntent has received beyond
-// the charges that are known.
+// for each step of a charge's captured amount, and one for what the PaymentIntent has received
+// beyond the charges that are known.
 func (f *folder) receive() (known bool) {
 	var sum Sum
 	for i := range f.charges {
@@ -168,9 +171,9 @@ func (f *folder) receive() (known bool) {
 	return len(f.charges) > 0 || slices.ContainsFunc(f.intents, func(s snapshot[Intent]) bool { return s.of.HasReceived })
 }
 
-// captureTime returns when the k-th of the captured amounts was reached, and whether that is only the
-// earliest time known. What was read from the API is evidence by its content, never by the time it was
-// read.
+// captureTime returns when the k-th of the captured amounts was reached, and whether that is only
+// the earliest time known. What was read from the API is evidence by its content, never by the time
+// it was read.
 func (f *folder) captureTime(c *chargeFacts, totals []int64, k int) (at int64, approximate bool) {
 	if len(totals) == 1 { // of several captures the charge names the balance transaction of one
 		if at = c.booked(); at != 0 {
@@ -196,7 +199,8 @@ func (f *folder) captureTime(c *chargeFacts, totals []int64, k int) (at int64, a
 	return cmp.Or(at, c.created()), true
 }
 
-// whenCaptured returns when events of a type, or with "" of any, show what was captured of the charge.
+// whenCaptured returns when events of a type, or with "" of any, show what was captured of the
+// charge.
 func (c *chargeFacts) whenCaptured(typ string) sums {
 	known, ok := c.evidence[typ]
 	if !ok {
@@ -215,7 +219,8 @@ func (c *chargeFacts) whenCaptured(typ string) sums {
 	return known
 }
 
-// whenReceived returns when events of a type, or with "" of any, show what the PaymentIntent received.
+// whenReceived returns when events of a type, or with "" of any, show what the PaymentIntent
+// received.
 func (f *folder) whenReceived(typ string) sums {
 	known, ok := f.received[typ]
 	if !ok {
@@ -253,8 +258,8 @@ func (c *chargeFacts) booked() (at int64) {
 	return at
 }
 
-// fee returns what Stripe kept of the charges; nil unless it is known, in the payment's currency, of
-// each that brought money.
+// fee returns what Stripe kept of the charges; nil unless it is known, in the payment's currency,
+// of each that brought money.
 func (f *folder) fee() *int64 {
 	var sum Sum
 	known := false
@@ -281,9 +286,9 @@ func (f *folder) fee() *int64 {
 	return nil
 }
 
-// receiveBeyond books what the PaymentIntent received beyond its charges: those are not all known, or
-// their events are not selected. A canceled PaymentIntent keeps nothing of a transfer that was partly
-// funded.
+// receiveBeyond books what the PaymentIntent received beyond its charges: those are not all known,
+// or their events are not selected. A canceled PaymentIntent keeps nothing of a transfer that was
+// partly funded.
 func (f *folder) receiveBeyond(charges Sum) {
 	if f.payment.Status == statusCanceled {
 		return

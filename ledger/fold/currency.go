@@ -5,15 +5,16 @@ import (
 	"strings"
 )
 
-// Stripe's API counts in a currency's minor unit. These currencies have none, or a thousandth; every
-// other has a hundredth, ISK and UGX included although nobody pays with their hundredths.
+// Stripe's API counts in a currency's minor unit. These currencies have none, or a thousandth;
+// every other has a hundredth, ISK and UGX included although nobody pays with their hundredths.
 // https://docs.stripe.com/currencies
 const (
 	zeroDecimal  = " bif clp djf gnf jpy kmf krw mga pyg rwf vnd vuv xaf xof xpf "
 	threeDecimal = " bhd jod kwd omr tnd "
 )
 
-// Decimals returns how many digits of an amount in the currency's minor unit stand behind the point.
+// Decimals returns how many digits of an amount in the currency's minor unit stand behind the
+// point.
 func Decimals(currency string) int {
 	switch word := " " + strings.ToLower(currency) + " "; {
 	case strings.Contains(zeroDecimal, word):

@@ -6,8 +6,9 @@ import (
 	"strings"
 )
 
-// disputeStatuses in the order a dispute goes through them. An inquiry (warning_…) may become a dispute
-// after it was closed, and a lost one may be won late. https://docs.stripe.com/disputes/how-disputes-work
+// disputeStatuses in the order a dispute goes through them. An inquiry (warning_…) may become a
+// dispute after it was closed, and a lost one may be won late.
+// https://docs.stripe.com/disputes/how-disputes-work
 var disputeStatuses = []string{"warning_needs_response", "warning_under_review", "warning_closed", "needs_response", "under_review",
 	"prevented", "charge_refunded", "lost", "won"}
 
@@ -97,7 +98,8 @@ func (f *folder) mergeDisputes() {
 	f.disputes = left
 }
 
-// assignTransactions gives each transaction to one dispute: several may list it, and it moved money once.
+// assignTransactions gives each transaction to one dispute: several may list it, and it moved money
+// once.
 func (f *folder) assignTransactions() {
 	best := map[string]Transaction{}
 	for i := range f.disputes {
@@ -128,9 +130,9 @@ func (t *Transaction) compare(u *Transaction) int {
 	return cmp.Or(cmp.Compare(t.Amount, u.Amount), strings.Compare(t.Currency, u.Currency), cmp.Compare(t.Created, u.Created))
 }
 
-// bookTransaction books a dispute's transaction. It is in the currency that the account is settled in.
-// Where that is not the payment's it counts in proportion: what share it is of the first withdrawal in
-// that currency, of the amount that the dispute names.
+// bookTransaction books a dispute's transaction. It is in the currency that the account is settled
+// in. Where that is not the payment's it counts in proportion: what share it is of the first
+// withdrawal in that currency, of the amount that the dispute names.
 func (f *folder) bookTransaction(d *disputeFacts, t *Transaction) {
 	if t.Amount == 0 {
 		return
@@ -159,7 +161,8 @@ func (f *folder) bookTransaction(d *disputeFacts, t *Transaction) {
 	f.book(e)
 }
 
-// firstWithdrawal returns the transaction that withdrew the disputed amount in a currency, nil if none did.
+// firstWithdrawal returns the transaction that withdrew the disputed amount in a currency, nil if
+// none did.
 func (d *disputeFacts) firstWithdrawal(currency string) *Transaction {
 	if d.first == nil {
 		d.first = map[string]*Transaction{}

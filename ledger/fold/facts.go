@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// Facts are what an event states about one payment; the zero Facts state nothing. Amounts are in the
-// minor unit of their currency and times in Unix seconds, 0 if unknown. An empty text is one that
-// Stripe did not give.
+// Facts are what an event states about one payment; the zero Facts state nothing. Amounts are in
+// the minor unit of their currency and times in Unix seconds, 0 if unknown. An empty text is one
+// that Stripe did not give.
 type Facts struct {
 	PaymentIntent string // the id of the PaymentIntent that the event is about; empty if it names none
 	Charge        string // the id of the charge that it is about; empty if it names none
@@ -28,7 +28,8 @@ func (f *Facts) About() bool {
 	return len(f.Intents)+len(f.Charges)+len(f.Refunds)+len(f.Disputes)+len(f.Sessions) > 0
 }
 
-// Named returns the payment that the event itself names: its PaymentIntent, else its charge, else "".
+// Named returns the payment that the event itself names: its PaymentIntent, else its charge, else
+// "".
 func (f *Facts) Named() string {
 	if f.PaymentIntent != "" {
 		return f.PaymentIntent
@@ -36,8 +37,8 @@ func (f *Facts) Named() string {
 	return f.Charge
 }
 
-// Check returns an error for an id or currency that cannot be part of a key, and for a PaymentIntent
-// or charge that the facts hold but do not name.
+// Check returns an error for an id or currency that cannot be part of a key, and for a
+// PaymentIntent or charge that the facts hold but do not name.
 func (f *Facts) Check() error {
 	var bad error
 	id := func(id string) {
@@ -79,9 +80,9 @@ func (f *Facts) Check() error {
 	return bad
 }
 
-// Others calls visit with every id in the facts, beside the one that names the payment, by which the
-// payment is to be found, and whether it is the id of a charge. It may visit an id more than once, and
-// one that the facts use for several things as each of them.
+// Others calls visit with every id in the facts, beside the one that names the payment, by which
+// the payment is to be found, and whether it is the id of a charge. It may visit an id more than
+// once, and one that the facts use for several things as each of them.
 func (f *Facts) Others(visit func(id string, charge bool)) {
 	target := f.Named()
 	if target == "" {
@@ -166,7 +167,8 @@ type PaymentError struct {
 	Message     OrNull `json:"message"`
 }
 
-// Charge is what a charge looked like when an event was made. https://docs.stripe.com/api/charges/object
+// Charge is what a charge looked like when an event was made.
+// https://docs.stripe.com/api/charges/object
 type Charge struct {
 	ID             string
 	Status         string // pending, succeeded, failed; "paid" of versions before 2015-02-18 is succeeded
@@ -192,7 +194,8 @@ type Booking struct {
 	Currency string
 }
 
-// Refund is what a refund looked like when an event was made. https://docs.stripe.com/api/refunds/object
+// Refund is what a refund looked like when an event was made.
+// https://docs.stripe.com/api/refunds/object
 type Refund struct {
 	ID       string
 	Charge   string // empty where Stripe gives none
@@ -205,7 +208,8 @@ type Refund struct {
 	Returned int64 // created of its failure_balance_transaction, where that was expanded
 }
 
-// Dispute is what a dispute looked like when an event was made. https://docs.stripe.com/api/disputes/object
+// Dispute is what a dispute looked like when an event was made.
+// https://docs.stripe.com/api/disputes/object
 type Dispute struct {
 	ID           string // DisputeOf(Charge) where the oldest API versions give none
 	Charge       string
@@ -220,8 +224,8 @@ type Dispute struct {
 // DisputeOf returns the id that stands for the dispute of a charge that Stripe gave no id.
 func DisputeOf(charge string) string { return "dispute_of_" + charge }
 
-// Transaction is money that a dispute moved, in the currency that the account is settled in: negative
-// when it was withdrawn. https://docs.stripe.com/api/balance_transactions/object
+// Transaction is money that a dispute moved, in the currency that the account is settled in:
+// negative when it was withdrawn. https://docs.stripe.com/api/balance_transactions/object
 type Transaction struct {
 	ID       string
 	Amount   int64

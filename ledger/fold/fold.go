@@ -1,14 +1,14 @@
 // Package fold computes a payment from the facts of its events.
 //
-// Stripe delivers events late, twice and in any order, and its seconds do not order them. So nothing
-// here is added up as events come: [Fold] takes all events of a payment and computes everything
-// anew, and its result depends on the set of events only. The rules are those for which that holds:
-// one snapshot wins by a total order; money is a sum over things that have an id, or over the
-// steps of a cumulative amount; what was ever seen stays seen.
+// Stripe delivers events late, twice and in any order, and its seconds do not order them. So
+// nothing here is added up as events come: [Fold] takes all events of a payment and computes
+// everything anew, and its result depends on the set of events only. The rules are those for which
+// that holds: one snapshot wins by a total order; money is a sum over things that have an id, or
+// over the steps of a cumulative amount; what was ever seen stays seen.
 //
-// The files follow Stripe's objects: intent.go, charge.go (what was received), refund.go, dispute.go;
-// timeline.go says in sentences what each event meant. Every amount of a payment is the sum of its
-// [Entry] values.
+// The files follow Stripe's objects: intent.go, charge.go (what was received), refund.go,
+// dispute.go; timeline.go says in sentences what each event meant. Every amount of a payment is the
+// sum of its [Entry] values.
 //
 // The package is pure: it reads no clock and no file, and imports the standard library only.
 package fold
@@ -46,8 +46,8 @@ type snapshot[T any] struct {
 	by *Event
 }
 
-// Fold returns what the events of a payment come to. Events must have distinct ids; their order does
-// not matter. The result shares texts and maps with the facts.
+// Fold returns what the events of a payment come to. Events must have distinct ids; their order
+// does not matter. The result shares texts and maps with the facts.
 func Fold(id string, events []Event) *Result {
 	f := run(id, events)
 	r := &Result{Payment: f.payment, Entries: f.entries, Unexplained: f.open}
@@ -124,7 +124,8 @@ type objects[T any] struct {
 // fewObjects are not worth a map.
 const fewObjects = 8
 
-// of returns the object with an id, a new one where there is none. It can be used until the next call.
+// of returns the object with an id, a new one where there is none. It can be used until the next
+// call.
 func (o *objects[T]) of(id string) *T {
 	if o.at != nil {
 		if i, found := o.at[id]; found {
@@ -169,7 +170,8 @@ func (o *objects[T]) sorted() []T {
 	return sorted
 }
 
-// created is the payment's own time: its PaymentIntent's, else its first charge's, else its first event's.
+// created is the payment's own time: its PaymentIntent's, else its first charge's, else its first
+// event's.
 func (f *folder) created() int64 {
 	var intent, charge, event int64
 	for _, s := range f.intents {
@@ -209,8 +211,8 @@ func (f *folder) known(amount int64) int64 {
 	return amount
 }
 
-// moneyCurrency is the currency of the payment's money: the payment's own, and while that is unknown
-// the least that a refund or, without refunds, a dispute has.
+// moneyCurrency is the currency of the payment's money: the payment's own, and while that is
+// unknown the least that a refund or, without refunds, a dispute has.
 func (f *folder) moneyCurrency() (cur string) {
 	if cur = string(f.payment.Currency); cur != "" {
 		return cur
@@ -231,7 +233,8 @@ func (f *folder) moneyCurrency() (cur string) {
 	return cur
 }
 
-// counts reports whether money in a currency can be added to the payment's. If not it flags the payment.
+// counts reports whether money in a currency can be added to the payment's. If not it flags the
+// payment.
 func (f *folder) counts(currency string) bool {
 	if currency == "" || currency == f.cur {
 		return true

@@ -13,8 +13,8 @@ const (
 	statusCanceled        = "canceled"
 )
 
-// Statuses are those that Stripe documents for a PaymentIntent, in the order that decides between two
-// snapshots of one second. The last two are terminal.
+// Statuses are those that Stripe documents for a PaymentIntent, in the order that decides between
+// two snapshots of one second. The last two are terminal.
 var Statuses = [...]string{"requires_payment_method", "requires_confirmation", "requires_action", "processing",
 	statusRequiresCapture, statusSucceeded, statusCanceled}
 
@@ -24,7 +24,8 @@ const typeCreated = "payment_intent.created"
 
 func terminal(status string) bool { return status == statusSucceeded || status == statusCanceled }
 
-// foldIntents finds the snapshots that stand, in ascending order: the last one is the payment's state.
+// foldIntents finds the snapshots that stand, in ascending order: the last one is the payment's
+// state.
 func (f *folder) foldIntents() {
 	for _, s := range f.intents {
 		for _, amount := range []int64{s.of.Amount, s.of.AmountCapturable, s.of.AmountReceived} {
@@ -121,8 +122,8 @@ func (m *mostShown) add(in *Intent) {
 	}
 }
 
-// exceeds reports whether one of the snapshots shows more than a read does that was made after it. Amounts are compared
-// where their currencies are equal, or one is unknown.
+// exceeds reports whether one of the snapshots shows more than a read does that was made after it.
+// Amounts are compared where their currencies are equal, or one is unknown.
 func (m *mostShown) exceeds(read *Intent) bool {
 	if m.terminal && !terminal(read.Status) || m.charged && read.LatestCharge == "" {
 		return true
@@ -134,9 +135,9 @@ func (m *mostShown) exceeds(read *Intent) bool {
 	return read.Status != statusCanceled && received > max(0, read.AmountReceived)
 }
 
-// compareIntents orders snapshots; the greatest is the payment's state. The time of an event decides
-// little, because Stripe's seconds are shared by events that follow each other: it stands behind the
-// one thing that is sure (a terminal status is never left) and before what is likely.
+// compareIntents orders snapshots; the greatest is the payment's state. The time of an event
+// decides little, because Stripe's seconds are shared by events that follow each other: it stands
+// behind the one thing that is sure (a terminal status is never left) and before what is likely.
 func compareIntents(a, b snapshot[Intent], decided string) int {
 	number := func(is bool) int {
 		if is {
@@ -152,8 +153,8 @@ func compareIntents(a, b snapshot[Intent], decided string) int {
 		strings.Compare(a.by.ID, b.by.ID))
 }
 
-// describeAmount takes currency and amount from the best snapshot of the PaymentIntent that has them: a
-// later one may leave them out.
+// describeAmount takes currency and amount from the best snapshot of the PaymentIntent that has
+// them: a later one may leave them out.
 func (f *folder) describeAmount() {
 	p := f.payment
 	for _, s := range slices.Backward(f.standing) {
@@ -177,7 +178,8 @@ func (f *folder) describeAmount() {
 	}
 }
 
-// describe fills in what one snapshot decides: the PaymentIntent's, and where that is silent the charge's.
+// describe fills in what one snapshot decides: the PaymentIntent's, and where that is silent the
+// charge's.
 func (f *folder) describe() {
 	p := f.payment
 	if f.best != nil {

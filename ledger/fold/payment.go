@@ -1,7 +1,7 @@
 package fold
 
-// Payment is a payment as users see it, under Stripe's own names where Stripe has one. Amounts are in
-// the minor unit of Currency (see [Decimal]), times in Unix seconds; nil and null mean unknown.
+// Payment is a payment as users see it, under Stripe's own names where Stripe has one. Amounts are
+// in the minor unit of Currency (see [Decimal]), times in Unix seconds; nil and null mean unknown.
 type Payment struct {
 	Object            string            `json:"object"`
 	ID                string            `json:"id"`
@@ -68,7 +68,8 @@ const (
 var Flags = [...]string{FlagAmount, FlagConflict, FlagCurrency, FlagCurrencyMismatch, FlagDateApproximate,
 	FlagDisputeApproximate, FlagDisputeUnfunded, FlagOverflow}
 
-// NeedsLook reports whether a person should look at a payment with the flag; the others only inform.
+// NeedsLook reports whether a person should look at a payment with the flag; the others only
+// inform.
 func NeedsLook(flag string) bool {
 	return flag != FlagDateApproximate && flag != FlagDisputeApproximate
 }

@@ -17,7 +17,8 @@ const (
 	refundCanceled       = "canceled"
 )
 
-// refundRank orders statuses as a refund goes through them; the way back from succeeded to failed is real.
+// refundRank orders statuses as a refund goes through them; the way back from succeeded to failed
+// is real.
 func refundRank(status string) int {
 	switch status {
 	case refundPending, refundRequiresAction:
@@ -124,8 +125,8 @@ func (f *folder) onlyCapturedCharge() (only *chargeFacts) {
 	return only
 }
 
-// bookRefund books a refund that is known by its id. One that failed stays on its day and comes back
-// on another.
+// bookRefund books a refund that is known by its id. One that failed stays on its day and comes
+// back on another.
 func (f *folder) bookRefund(r *refundFacts) {
 	if r.release || !r.outgoing() && !r.reversed() {
 		return
@@ -152,12 +153,13 @@ type step struct {
 	fetched bool  // at is when the charge was read, which is not when its money moved
 }
 
-// refundCharge books the refunds of a charge that only its amount_refunded shows, and finds among its
-// refunds the one that stands for a release. Snapshots of a charge that was not captured count for
-// nothing here: only an authorisation ended.
+// refundCharge books the refunds of a charge that only its amount_refunded shows, and finds among
+// its refunds the one that stands for a release. Snapshots of a charge that was not captured count
+// for nothing here: only an authorisation ended.
 //
-// The sum L, its falls D, the refunds S and the failed refunds F are four views of one thing. A refund
-// that failed may have lowered amount_refunded (then D shows it) or not (then F beyond D is taken off L).
+// The sum L, its falls D, the refunds S and the failed refunds F are four views of one thing. A
+// refund that failed may have lowered amount_refunded (then D shows it) or not (then F beyond D is
+// taken off L).
 func (f *folder) refundCharge(c *chargeFacts) {
 	released := f.released(c)
 	if released.amount > 0 {
@@ -207,8 +209,9 @@ func (f *folder) refundCharge(c *chargeFacts) {
 	f.bookSteps(c, falls, returned, RefundReturned)
 }
 
-// refundedAfterFailure reports whether the charge said that it was refunded after one of its refunds had
-// failed. Where the sum did not show the failure it does not show whether the refund was made again.
+// refundedAfterFailure reports whether the charge said that it was refunded after one of its
+// refunds had failed. Where the sum did not show the failure it does not show whether the refund
+// was made again.
 func (f *folder) refundedAfterFailure(c *chargeFacts) bool {
 	var failed int64
 	for _, r := range c.refunds {
@@ -270,7 +273,8 @@ func (t *taking) left(i int) int {
 	return i
 }
 
-// take takes a refund off the steps: off those at or after the time it was created first, then off the others.
+// take takes a refund off the steps: off those at or after the time it was created first, then off
+// the others.
 func (t *taking) take(amount, created int64) {
 	if len(t.steps) == 0 {
 		return
@@ -280,7 +284,8 @@ func (t *taking) take(amount, created int64) {
 	t.between(0, first, amount)
 }
 
-// between takes an amount off the steps from one on and before another, and returns what it could not take.
+// between takes an amount off the steps from one on and before another, and returns what it could
+// not take.
 func (t *taking) between(from, end int, amount int64) int64 {
 	for i := t.left(from); i < end && amount > 0; i = t.left(i) {
 		part := min(amount, t.steps[i].amount)
@@ -293,9 +298,9 @@ func (t *taking) between(from, end int, amount int64) int64 {
 	return amount
 }
 
-// steps returns how the charge's amount_refunded rose and fell, and what it came to. A charge that was
-// read from the API counts unless it shows less than an event up to its time; that it shows less than
-// another read is no fall.
+// steps returns how the charge's amount_refunded rose and fell, and what it came to. A charge that
+// was read from the API counts unless it shows less than an event up to its time; that it shows
+// less than another read is no fall.
 func (f *folder) steps(c *chargeFacts) (rises, falls []step, last int64) {
 	for _, s := range f.refundSnapshots(c) {
 		switch sum := s.of.AmountRefunded; {
@@ -386,8 +391,8 @@ type release struct {
 	at     int64 // when the sum first had it
 }
 
-// wholeCapture are the snapshots of a charge that show the greatest captured amount: they tell what the
-// last capture released.
+// wholeCapture are the snapshots of a charge that show the greatest captured amount: they tell what
+// the last capture released.
 type wholeCapture struct {
 	captured   int64
 	difference int64              // of the charge's amount and what was captured
@@ -411,8 +416,8 @@ func (c *chargeFacts) wholeCapture() (w wholeCapture) {
 	return w
 }
 
-// released finds out what of the charge's amount_refunded was only released. The charge's own figures
-// decide: at Stripe the version of the request does, and the event's is the endpoint's.
+// released finds out what of the charge's amount_refunded was only released. The charge's own
+// figures decide: at Stripe the version of the request does, and the event's is the endpoint's.
 func (f *folder) released(c *chargeFacts) release {
 	w := c.wholeCapture()
 	if w.difference <= 0 || len(w.snapshots) == 0 {
@@ -457,9 +462,9 @@ func (c *chargeFacts) failedBetween(from, to int64) (sum Sum) {
 	return sum
 }
 
-// refundedBefore returns what was refunded of a charge before the first snapshot that shows its last
-// capture: those refunds are real, and a release adds to them. That snapshot may come of the release
-// itself, so a refund that can stand for the release is not counted.
+// refundedBefore returns what was refunded of a charge before the first snapshot that shows its
+// last capture: those refunds are real, and a release adds to them. That snapshot may come of the
+// release itself, so a refund that can stand for the release is not counted.
 func (f *folder) refundedBefore(c *chargeFacts, w wholeCapture) int64 {
 	at, captured := w.snapshots[0].by.Created, f.lastCaptured(c)
 	var last *snapshot[Charge]
@@ -491,7 +496,8 @@ func (f *folder) refundedBefore(c *chargeFacts, w wholeCapture) int64 {
 	return before
 }
 
-// releaseDelay is how long after the capture Stripe makes the refund that stands for what was released, in seconds.
+// releaseDelay is how long after the capture Stripe makes the refund that stands for what was
+// released, in seconds.
 const releaseDelay = 2
 
 // lastCaptured returns when the charge's last capture was made, 0 if unknown.
@@ -508,8 +514,8 @@ func (f *folder) lastCaptured(c *chargeFacts) (at int64) {
 	return at
 }
 
-// mayRelease reports whether the refund can stand for an amount that a capture of its charge released:
-// Stripe makes such a refund with the capture.
+// mayRelease reports whether the refund can stand for an amount that a capture of its charge
+// released: Stripe makes such a refund with the capture.
 func (r *refundFacts) mayRelease(amount, captured int64) bool {
 	in := r.winner.of
 	return captured != 0 && r.outgoing() && r.amount == amount && in.Created != 0 && in.Created <= captured+releaseDelay &&

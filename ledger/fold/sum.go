@@ -67,7 +67,8 @@ func (s *Sum) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// scale returns |a| × b ÷ |c| rounded half to even, and whether it fits. b must not be negative, c not 0.
+// scale returns |a| × b ÷ |c| rounded half to even, and whether it fits. b must not be negative, c
+// not 0.
 func scale(a, b, c int64) (n int64, fits bool) {
 	hi, lo := bits.Mul64(magnitude(a), uint64(b))
 	divisor := magnitude(c)

@@ -30,8 +30,8 @@ func Compare(a, b *Event) int {
 	return cmp.Or(cmp.Compare(a.Created, b.Created), cmp.Compare(usual(a.Type), usual(b.Type)), strings.Compare(a.ID, b.ID))
 }
 
-// Timeline returns the order in which the events of a payment happened, as indexes of events, and for
-// each in that order a sentence that says what it meant, with the amounts that were booked.
+// Timeline returns the order in which the events of a payment happened, as indexes of events, and
+// for each in that order a sentence that says what it meant, with the amounts that were booked.
 func Timeline(id string, events []Event) (order []int, sentences []string) {
 	t := timeline{folder: run(id, events), booked: map[string]Entry{}, told: map[string]bool{}, refunded: map[string]int64{}, figures: map[string]figures{}}
 	for _, e := range t.entries {
@@ -177,7 +177,8 @@ func (t *timeline) chargeSentence(e *Event, c *Charge) string {
 	return "Charged " + t.moved(c.AmountCaptured, c.Currency) + "."
 }
 
-// cameBack says that an amount of refunds came back, unless events of the refunds themselves say so.
+// cameBack says that an amount of refunds came back, unless events of the refunds themselves say
+// so.
 func (t *timeline) cameBack(c *Charge, amount int64) string {
 	told := slices.ContainsFunc(t.refunds, func(r refundFacts) bool { return r.of != nil && r.of.id == c.ID && r.reversed() })
 	if amount <= 0 || told {

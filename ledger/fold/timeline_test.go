@@ -7,7 +7,8 @@ import (
 	"tillhook/ledger/fold"
 )
 
-// Sentences say the amounts that were booked, which the object of the event alone does not always have.
+// Sentences say the amounts that were booked, which the object of the event alone does not always
+// have.
 func TestTimeline(t *testing.T) {
 	charge := func(change func(*fold.Charge)) *fold.Facts {
 		c := fold.Charge{ID: "ch_1", Status: "succeeded", Currency: "gbp", Amount: 5000, AmountCaptured: 5000, Captured: true, Created: 1}

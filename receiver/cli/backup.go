@@ -110,8 +110,8 @@ func (p *Program) rebuild(ctx context.Context, cfg *config.Config, decode bool) 
 	return ledger.Rebuild(ctx, p.Ledger(cfg), decode)
 }
 
-// howToStop says how the receiver is stopped that keeps the ledger, for the end of a sentence. Its sockets would start
-// it again.
+// howToStop says how the receiver is stopped that keeps the ledger, for the end of a sentence. Its
+// sockets would start it again.
 func howToStop(s *config.Settings) string {
 	if keeper := s.Keeper(); keeper != nil {
 		return ": systemctl stop " + strings.Join(keeper.Units(), " ")

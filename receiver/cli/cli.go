@@ -52,7 +52,8 @@ type Program struct {
 	Ledger func(c *config.Config) ledger.Options
 
 	Environ []string // as os.Environ
-	// Root is the folder below which the units of the installed service and their files lie; empty for "/".
+	// Root is the folder below which the units of the installed service and their files lie; empty
+	// for "/".
 	Root   string
 	Stdin  io.Reader
 	Stdout io.Writer
@@ -61,7 +62,8 @@ type Program struct {
 	instance string           // of the service; empty for the one that is no instance
 	found    *config.Settings // see settings
 
-	// raw are Stdout and Stderr as they were given. Run has everything that is written to the two above escaped.
+	// raw are Stdout and Stderr as they were given. Run has everything that is written to the two
+	// above escaped.
 	raw struct{ stdout, stderr io.Writer }
 }
 
@@ -239,7 +241,8 @@ func (p *Program) takeInstance(c *cobra.Command) {
 
 func (p *Program) machineRoot() string { return cmp.Or(p.Root, "/") }
 
-// settings returns what this command works with: the service's settings, merged with the caller's environment.
+// settings returns what this command works with: the service's settings, merged with the caller's
+// environment.
 func (p *Program) settings() (*config.Settings, error) {
 	if p.found != nil {
 		return p.found, nil

@@ -19,8 +19,9 @@ import (
 // dialTime bounds a connection to a unix socket, which waits only where very many others wait, too.
 const dialTime = time.Second
 
-// client returns a client of the receiver that holds the ledger, or of the ledger itself where no receiver does:
-// bbolt admits one process, so a ledger that a receiver holds can be read only through it.
+// client returns a client of the receiver that holds the ledger, or of the ledger itself where no
+// receiver does: bbolt admits one process, so a ledger that a receiver holds can be read only
+// through it.
 func (p *Program) client(ctx context.Context) (client *operator.Client, closeClient func() error, err error) {
 	client, looked, err := p.receiver(ctx)
 	if client != nil || err != nil {
@@ -70,8 +71,8 @@ func startIt(s *config.Settings) string {
 // unitName is how systemctl is told of a service.
 func unitName(unit string) string { return strings.TrimSuffix(unit, ".service") }
 
-// receiver finds the running receiver that holds the ledger, by its socket. It returns nil, and where it looked, if
-// none answers.
+// receiver finds the running receiver that holds the ledger, by its socket. It returns nil, and
+// where it looked, if none answers.
 func (p *Program) receiver(ctx context.Context) (client *operator.Client, looked []string, err error) {
 	s, err := p.settings()
 	if err != nil {

@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// lookAtSocketUnits checks whether the service's public socket is open, where a socket unit opens it: the port is not
-// the receiver's own then, and TILLHOOK_LISTEN does not change it.
+// lookAtSocketUnits checks whether the service's public socket is open, where a socket unit opens
+// it: the port is not the receiver's own then, and TILLHOOK_LISTEN does not change it.
 func (d *doctor) lookAtSocketUnits(ctx context.Context) {
 	address, unit := d.settings.Listens()
 	if unit == "" {

@@ -109,7 +109,8 @@ func (f *exportFlags) params(c *cobra.Command, table string) (url.Values, error)
 	return params, nil
 }
 
-// export copies the answer to standard output, and says to which sequence it belongs once it is there as a whole.
+// export copies the answer to standard output, and says to which sequence it belongs once it is
+// there as a whole.
 func (p *Program) export(c *cobra.Command, params url.Values) (err error) {
 	client, closeClient, err := p.client(c.Context())
 	if err != nil {

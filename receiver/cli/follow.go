@@ -32,7 +32,8 @@ type follow struct {
 	lost   bool   // the receiver does not answer
 }
 
-// run prints the newest events, then those that arrive. While the receiver does not answer it waits.
+// run prints the newest events, then those that arrive. While the receiver does not answer it
+// waits.
 func (f *follow) run(c *cobra.Command) error {
 	ctx := c.Context()
 	for {

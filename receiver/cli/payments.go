@@ -161,7 +161,8 @@ func (p *Program) showPayment(answer, storyAnswer []byte) error {
 		{head: "REMARKS", cut: true}}, rows)
 }
 
-// statusOf is the state of a payment: its PaymentIntent's, and while only a charge was seen the charge's.
+// statusOf is the state of a payment: its PaymentIntent's, and while only a charge was seen the
+// charge's.
 func statusOf(pay *ledger.Payment) string {
 	if pay.Status == "" && pay.ChargeStatus != "" {
 		return "charge " + clean(string(pay.ChargeStatus))

@@ -131,7 +131,8 @@ func (r *restore) verified(ctx context.Context) (*state, error) {
 	return &state{known: true, events: proof.Events}, nil
 }
 
-// sameMode compares the mode of the backup with that of the present ledger, or else of the settings.
+// sameMode compares the mode of the backup with that of the present ledger, or else of the
+// settings.
 func (r *restore) sameMode() error {
 	path := ledger.Path(r.dir)
 	if present, err := ledger.ReadHeader(path); err == nil {
@@ -209,7 +210,8 @@ func readState(dir string) (s state) {
 	return s
 }
 
-// longestReconcile is how many days back Stripe lists events. https://docs.stripe.com/api/events/list
+// longestReconcile is how many days back Stripe lists events.
+// https://docs.stripe.com/api/events/list
 const longestReconcile = 30
 
 func (r *restore) report(done *ledger.Restored) error {

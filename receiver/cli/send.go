@@ -22,7 +22,8 @@ import (
 	"tillhook/receiver/stripe"
 )
 
-// sendTime is how long a delivery may take: Tillhook answers within 5 s, and a service that starts first needs another moment.
+// sendTime is how long a delivery may take: Tillhook answers within 5 s, and a service that starts
+// first needs another moment.
 const sendTime = 15 * time.Second
 
 func (p *Program) sendCommand() *cobra.Command {
@@ -192,7 +193,8 @@ type delivery struct {
 
 func (d *delivery) received() bool { return d.status >= 200 && d.status <= 299 }
 
-// ours reports whether a Tillhook answered. {"received":true} alone is what Stripe's examples of handlers answer.
+// ours reports whether a Tillhook answered. {"received":true} alone is what Stripe's examples of
+// handlers answer.
 func (d *delivery) ours() bool {
 	return d.Received != nil && (d.Result.Status != "" && d.Result.EventID != "" || d.Error.Code != "")
 }

@@ -27,8 +27,8 @@ const (
 	minCell   = 8 // a cell that is cut keeps so many characters
 )
 
-// table prints rows under headings, each column as wide as its widest cell, on a terminal as much as
-// fits its width.
+// table prints rows under headings, each column as wide as its widest cell, on a terminal as much
+// as fits its width.
 func (p *Program) table(columns []column, rows [][]string) error {
 	heads := make([]string, len(columns))
 	for i, c := range columns {
@@ -138,7 +138,8 @@ func isTerminal(w io.Writer) bool {
 	return err == nil
 }
 
-// terminalWidth returns how many columns the terminal has that a text is written to, 0 if it is none.
+// terminalWidth returns how many columns the terminal has that a text is written to, 0 if it is
+// none.
 func terminalWidth(w io.Writer) int {
 	f, ok := w.(*os.File)
 	if !ok {

@@ -12,11 +12,13 @@ import (
 const (
 	// stateTime is how long the service manager may take to tell the state of units.
 	stateTime = 10 * time.Second
-	// changeTime is how long it may take to stop or start them: a stop is bounded by the unit itself.
+	// changeTime is how long it may take to stop or start them: a stop is bounded by the unit
+	// itself.
 	changeTime = 2 * time.Minute
 )
 
-// unitStates asks the service manager for the states of units: active, inactive, failed, activating …
+// unitStates asks the service manager for the states of units: active, inactive, failed, activating
+// …
 func unitStates(ctx context.Context, units ...string) (map[string]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, stateTime)
 	defer cancel()

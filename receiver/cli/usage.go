@@ -32,7 +32,8 @@ func setUp(root *cobra.Command) {
 	root.SetHelpTemplate("{{with (or .Long .Short)}}{{wrap .}}\n\n{{end}}{{.UsageString}}")
 }
 
-// wrap breaks the lines of a text anew, each paragraph by itself. Lines that are indented stay as they are.
+// wrap breaks the lines of a text anew, each paragraph by itself. Lines that are indented stay as
+// they are.
 func wrap(text string) string {
 	var out []string
 	line := ""

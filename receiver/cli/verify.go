@@ -78,7 +78,8 @@ func (p *Program) proof(ctx context.Context, args []string) (*ledger.Proof, erro
 	return proof, err
 }
 
-// proofOfLedger has the receiver that holds the ledger prove it; where none does, the file is looked through here.
+// proofOfLedger has the receiver that holds the ledger prove it; where none does, the file is
+// looked through here.
 func (p *Program) proofOfLedger(ctx context.Context) (*ledger.Proof, error) {
 	client, looked, err := p.receiver(ctx)
 	if err != nil {
@@ -199,8 +200,9 @@ const stuckAfter = 30 * time.Second
 
 var errNoProgress = fmt.Errorf("no progress for %s: the disk that it lies on may hang", stuckAfter)
 
-// runWatched runs a child until it ends, or has used neither the processor nor new memory for as long as stuck says: it
-// waits for a disk that does not answer then, and so would its caller, for any time.
+// runWatched runs a child until it ends, or has used neither the processor nor new memory for as
+// long as stuck says: it waits for a disk that does not answer then, and so would its caller, for
+// any time.
 func runWatched(child *exec.Cmd, every, stuck time.Duration) error {
 	if err := child.Start(); err != nil {
 		return err

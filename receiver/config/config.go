@@ -138,8 +138,8 @@ func (c *Config) Endpoint() string {
 // Logger logs as the configuration says.
 func (c *Config) Logger(to io.Writer) *slog.Logger { return slog.New(c.handler(to, nil)) }
 
-// UndatedHandler is that of Logger for a log that notes the time of each line itself. Records in JSON have their time
-// all the same, for the programs that read them.
+// UndatedHandler is that of Logger for a log that notes the time of each line itself. Records in
+// JSON have their time all the same, for the programs that read them.
 func (c *Config) UndatedHandler(to io.Writer) slog.Handler {
 	return c.handler(to, func(groups []string, a slog.Attr) slog.Attr {
 		if len(groups) == 0 && a.Key == slog.TimeKey && a.Value.Kind() == slog.KindTime {

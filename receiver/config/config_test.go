@@ -359,7 +359,8 @@ func TestReadmeNamesEverySetting(t *testing.T) {
 	}
 }
 
-// Where the log notes the time of each line itself, text has none, and JSON has it for whoever reads that.
+// Where the log notes the time of each line itself, text has none, and JSON has it for whoever
+// reads that.
 func TestUndatedLines(t *testing.T) {
 	for format, want := range map[string]string{"text": "level=INFO msg=hello time=noon\n", "json": `{"time":"`} {
 		c, err := config.Load([]string{"STRIPE_WEBHOOK_SECRET=" + goodSecret, "STRIPE_MODE=test", "TILLHOOK_LOG_FORMAT=" + format})

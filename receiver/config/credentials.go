@@ -24,7 +24,8 @@ type credential struct {
 // decryptTime is how long systemd-creds may take: it can ask a TPM.
 const decryptTime = 20 * time.Second
 
-// readCredentials reads which credentials the unit has, by their ids. systemd.exec(5), "Credentials"
+// readCredentials reads which credentials the unit has, by their ids. systemd.exec(5),
+// "Credentials"
 func (s *Service) readCredentials(root string, u *unit) {
 	s.credentials = map[string]credential{}
 	files, texts := map[string]credential{}, map[string]credential{}
@@ -89,8 +90,8 @@ func isThere(path string) bool {
 	return err == nil
 }
 
-// readableCertificates has variables that name a file among the credentials, as %d/ID, name the file that it is made
-// from: the credentials are there only while the service runs.
+// readableCertificates has variables that name a file among the credentials, as %d/ID, name the
+// file that it is made from: the credentials are there only while the service runs.
 func (s *Service) readableCertificates(u *unit) {
 	for name, value := range s.environ {
 		id, ok := strings.CutPrefix(value, u.credentialsDir()+"/")
@@ -103,7 +104,8 @@ func (s *Service) readableCertificates(u *unit) {
 	}
 }
 
-// read returns the credential, "" where there is none. An error that is an [fs.ErrPermission] needs another user.
+// read returns the credential, "" where there is none. An error that is an [fs.ErrPermission] needs
+// another user.
 func (c credential) read(id string) (string, error) {
 	content, sealed := []byte(c.text), c.sealed
 	if c.path != "" {

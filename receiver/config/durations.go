@@ -14,8 +14,8 @@ const (
 	maxDays = 1<<16 - 1
 )
 
-// duration reads a Go duration ("90s", "1h30m") or a number of days or weeks ("90d", "90 days", "2w"). A negative
-// duration is a fault, and so are months and years, which have no fixed length.
+// duration reads a Go duration ("90s", "1h30m") or a number of days or weeks ("90d", "90 days",
+// "2w"). A negative duration is a fault, and so are months and years, which have no fixed length.
 func (r *reader) duration(name, value string) (time.Duration, bool) {
 	value = r.plain(name, value)
 	d, err := parseDuration(value)
@@ -50,8 +50,8 @@ func parseDuration(value string) (time.Duration, error) {
 	return time.Duration(n) * day, err
 }
 
-// suggestDays returns what to write in place of a number of months or years, "" for any other value.
-// It repeats nothing of a value that could be a secret.
+// suggestDays returns what to write in place of a number of months or years, "" for any other
+// value. It repeats nothing of a value that could be a secret.
 func suggestDays(value string) string {
 	match := calendar.FindStringSubmatch(strings.ToLower(value))
 	if match == nil {
@@ -71,8 +71,8 @@ func suggestDays(value string) string {
 // confirmed is the end of a retention below a day that is meant.
 const confirmed = "!"
 
-// retention reads how long bodies are kept. Below a day it must be confirmed, because 3m reads like three months, and what is
-// deleted then cannot be restored.
+// retention reads how long bodies are kept. Below a day it must be confirmed, because 3m reads like
+// three months, and what is deleted then cannot be restored.
 func (r *reader) retention(name, value string) time.Duration {
 	length, sure := strings.CutSuffix(r.plain(name, value), confirmed)
 	d, ok := r.duration(name, length)

@@ -2,8 +2,9 @@ package config
 
 import "strings"
 
-// parseEnvFile reads the syntax of a file that EnvironmentFile= names, byte for byte as systemd does, so that a
-// command works with the values that the service has. systemd.exec(5), "EnvironmentFile="
+// parseEnvFile reads the syntax of a file that EnvironmentFile= names, byte for byte as systemd
+// does, so that a command works with the values that the service has. systemd.exec(5),
+// "EnvironmentFile="
 func parseEnvFile(text string) (list []string) {
 	p := envParser{text: text}
 	for p.at < len(p.text) {
@@ -39,8 +40,8 @@ func (p *envParser) next() byte {
 	return p.text[p.at-1]
 }
 
-// comment skips the rest of the line. A backslash does not make it longer: systemd before 254 let it do that, and
-// the shipped files have none.
+// comment skips the rest of the line. A backslash does not make it longer: systemd before 254 let
+// it do that, and the shipped files have none.
 func (p *envParser) comment() {
 	for c := byte(0); c != '\n' && c != '\r'; {
 		c = p.next()
@@ -93,7 +94,8 @@ func (p *envParser) value() string {
 	}
 }
 
-// quoted reads up to the closing quote. Only in double quotes a backslash escapes, and only what a shell would escape there.
+// quoted reads up to the closing quote. Only in double quotes a backslash escapes, and only what a
+// shell would escape there.
 func (p *envParser) quoted(b *strings.Builder, quote byte) {
 	for p.at < len(p.text) {
 		c := p.next()

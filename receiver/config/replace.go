@@ -9,8 +9,9 @@ import (
 // wholeSecret is how many characters Stripe's signing secrets have behind "whsec_" at least.
 const wholeSecret = 32
 
-// Replaces reports, as [Faults], the secrets in files that look cut short beside those in use: a file that is being written is
-// read in part, and a receiver that took a part of a secret would refuse every delivery.
+// Replaces reports, as [Faults], the secrets in files that look cut short beside those in use: a
+// file that is being written is read in part, and a receiver that took a part of a secret would
+// refuse every delivery.
 func (c *Config) Replaces(inUse *Config) error {
 	const problem, mend = "holds a part of a secret, as it seems: it was probably read while it was being written",
 		"write a new file beside it, rename that over it (mv), and reload again; where the secret is really this short, restart"
@@ -35,8 +36,8 @@ func (c *Config) Replaces(inUse *Config) error {
 	return nil
 }
 
-// looksCut reports whether a secret is the beginning of one in use, or shorter than all of them by half or, where they have at
-// least the length of a whole one, than that.
+// looksCut reports whether a secret is the beginning of one in use, or shorter than all of them by
+// half or, where they have at least the length of a whole one, than that.
 func looksCut(secret, prefix string, whole int, inUse []string) bool {
 	shortest := -1
 	for _, other := range inUse {

@@ -51,8 +51,8 @@ func (u *UnknownInstance) Error() string {
 	return fmt.Sprintf("there is no instance %q; there are: %s", u.Name, strings.Join(u.Known, ", "))
 }
 
-// Instances lists the instances of the template unit that anything on this machine is made for: settings, a ledger,
-// units, or links that have them started.
+// Instances lists the instances of the template unit that anything on this machine is made for:
+// settings, a ledger, units, or links that have them started.
 func Instances(root string) []string {
 	var names []string
 	add := func(pattern, before, after string) {
@@ -94,8 +94,8 @@ func isInstance(name string) bool {
 	return name != "" && !strings.ContainsAny(name, "/ ") && name[0] != '.'
 }
 
-// findService reads the units of the packaged service, or of one of its instances. It returns nil where there is no
-// such service.
+// findService reads the units of the packaged service, or of one of its instances. It returns nil
+// where there is no such service.
 func findService(root, instance string) (*Service, error) {
 	name := "tillhook.service"
 	if instance != "" {
@@ -212,7 +212,8 @@ func socketsOf(root, service string) (list []Socket, err error) {
 	return list, nil
 }
 
-// listens returns the first address of the socket unit that a receiver takes under a name; empty where there is none.
+// listens returns the first address of the socket unit that a receiver takes under a name; empty
+// where there is none.
 func (s *Service) listens(name string) (address string, unit string) {
 	for _, socket := range s.Sockets {
 		if socket.Name == name && len(socket.Listen) > 0 {
@@ -222,7 +223,8 @@ func (s *Service) listens(name string) (address string, unit string) {
 	return "", ""
 }
 
-// Units lists what belongs to the service: the units of its sockets, which start it, and then its own.
+// Units lists what belongs to the service: the units of its sockets, which start it, and then its
+// own.
 func (s *Service) Units() (units []string) {
 	for _, socket := range s.Sockets {
 		units = append(units, socket.Unit)
@@ -230,7 +232,8 @@ func (s *Service) Units() (units []string) {
 	return append(units, s.Unit)
 }
 
-// places finds the folder of the ledger and the operator's socket. A socket that is passed counts before one that is set.
+// places finds the folder of the ledger and the operator's socket. A socket that is passed counts
+// before one that is set.
 func (s *Service) places(root string, u *unit) {
 	vars := variables{DataDir: s.environ["TILLHOOK_DATA_DIR"], OperatorSocket: s.environ["TILLHOOK_OPERATOR_SOCKET"]}
 	for _, folder := range []struct {

@@ -87,7 +87,8 @@ func systemdCreds(t *testing.T, script string) {
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 }
 
-// A command has the settings of the service, and each variable of its caller instead of the service's.
+// A command has the settings of the service, and each variable of its caller instead of the
+// service's.
 func TestTheServicesSettings(t *testing.T) {
 	m := newMachine(t)
 	shell := []string{"PATH=/bin", "STRIPE_MODE="}
@@ -240,7 +241,8 @@ func TestEncryptedCredentials(t *testing.T) {
 	}
 }
 
-// An instance has units, settings, a folder and a socket of its own. One that is not there is an error.
+// An instance has units, settings, a folder and a socket of its own. One that is not there is an
+// error.
 func TestInstances(t *testing.T) {
 	m := newMachine(t)
 	m.install()
@@ -275,7 +277,8 @@ func TestInstances(t *testing.T) {
 	}
 }
 
-// A folder that the caller names is that folder: only a service whose own it is may be asked about it.
+// A folder that the caller names is that folder: only a service whose own it is may be asked about
+// it.
 func TestTheCallersFolder(t *testing.T) {
 	m := newMachine(t)
 	m.install()

@@ -15,8 +15,8 @@ import (
 	"github.com/caarlos0/env/v10"
 )
 
-// Settings are what a command works with: the settings of the installed service, merged with the environment of the
-// caller, whose variables win one by one.
+// Settings are what a command works with: the settings of the installed service, merged with the
+// environment of the caller, whose variables win one by one.
 type Settings struct {
 	Service *Service // nil where none is installed
 
@@ -29,9 +29,10 @@ type Settings struct {
 // secretNames are the variables that can also be given as NAME_FILE or as a credential.
 var secretNames = [...]string{webhookSecretName, secretKeyName}
 
-// Find reads the settings of the installed service, or of one of its instances, from the folders below root, and
-// merges them with the caller's environment. It fails only where units cannot be read ([UnknownInstance], and errors
-// of the file system); values that are wrong or unreadable are reported when they are needed.
+// Find reads the settings of the installed service, or of one of its instances, from the folders
+// below root, and merges them with the caller's environment. It fails only where units cannot be
+// read ([UnknownInstance], and errors of the file system); values that are wrong or unreadable are
+// reported when they are needed.
 func Find(environ []string, root, instance string) (*Settings, error) {
 	s := &Settings{root: cmp.Or(root, "/"), own: env.ToMap(environ)}
 	for name, value := range s.own {
@@ -47,7 +48,8 @@ func Find(environ []string, root, instance string) (*Settings, error) {
 	return s, nil
 }
 
-// merge lets each variable of the caller replace that of the service, and a secret in any form replace its other forms.
+// merge lets each variable of the caller replace that of the service, and a secret in any form
+// replace its other forms.
 func (s *Settings) merge() {
 	s.values = map[string]string{}
 	for name, value := range s.own {
@@ -56,7 +58,8 @@ func (s *Settings) merge() {
 	if s.Service == nil {
 		return
 	}
-	// They say something of the calling unit, if it has any: a job that makes backups has folders of its own.
+	// They say something of the calling unit, if it has any: a job that makes backups has folders
+	// of its own.
 	delete(s.values, "STATE_DIRECTORY")
 	delete(s.values, "RUNTIME_DIRECTORY")
 	for _, name := range secretNames {
@@ -80,7 +83,8 @@ func (s *Settings) merge() {
 	}
 }
 
-// From says where the settings come from, for people: the service's files and the caller's variables.
+// From says where the settings come from, for people: the service's files and the caller's
+// variables.
 func (s *Settings) From() string {
 	if s.Service == nil {
 		return "The environment"
@@ -122,7 +126,8 @@ func (s *Settings) read() (*reader, error) {
 	return r, nil
 }
 
-// Load reads all of the settings, as serve does. The error is a [Faults], or one of the service's files.
+// Load reads all of the settings, as serve does. The error is a [Faults], or one of the service's
+// files.
 func (s *Settings) Load() (*Config, error) {
 	r, err := s.read()
 	if err != nil {
@@ -140,8 +145,8 @@ func (s *Settings) LoadAccount() (*Account, error) {
 	return r.account()
 }
 
-// LoadUpkeep reads only what the upkeep of a ledger needs: where it lies, how long bodies are kept, and where backups
-// go. It needs no secret and no mode. The error is that of [Settings.Load].
+// LoadUpkeep reads only what the upkeep of a ledger needs: where it lies, how long bodies are kept,
+// and where backups go. It needs no secret and no mode. The error is that of [Settings.Load].
 func (s *Settings) LoadUpkeep() (*Config, error) {
 	r, err := s.read()
 	if err != nil {
@@ -174,8 +179,8 @@ type SocketPath struct {
 	Ask bool
 }
 
-// SocketPaths lists where the receiver that holds the ledger in [Settings.DataDir] may answer. Where the caller names
-// that folder, a service counts only if the folder is its own.
+// SocketPaths lists where the receiver that holds the ledger in [Settings.DataDir] may answer.
+// Where the caller names that folder, a service counts only if the folder is its own.
 func (s *Settings) SocketPaths() (list []SocketPath) {
 	dir, socket := s.places()
 	add := func(path string, ask bool) {
@@ -231,7 +236,8 @@ func (s *Settings) Keeper() *Service {
 	return nil
 }
 
-// sameFolder reports whether two paths lead to one folder. A folder that cannot be looked at is compared by its name.
+// sameFolder reports whether two paths lead to one folder. A folder that cannot be looked at is
+// compared by its name.
 func sameFolder(a, b string) bool {
 	infoA, errA := os.Stat(a)
 	infoB, errB := os.Stat(b)
@@ -241,8 +247,8 @@ func sameFolder(a, b string) bool {
 	return plainPath(a) == plainPath(b)
 }
 
-// plainPath is a path as people write it: systemd keeps the folders of a service with DynamicUser= in /var/lib/private,
-// where only root can look, and has links lead there.
+// plainPath is a path as people write it: systemd keeps the folders of a service with DynamicUser=
+// in /var/lib/private, where only root can look, and has links lead there.
 func plainPath(path string) string {
 	if absolute, err := filepath.Abs(path); err == nil {
 		path = absolute
@@ -250,7 +256,8 @@ func plainPath(path string) string {
 	return strings.Replace(path, "/var/lib/private/", "/var/lib/", 1)
 }
 
-// SameLedger reports whether a receiver that says that it holds the ledger of that path holds the one in a folder.
+// SameLedger reports whether a receiver that says that it holds the ledger of that path holds the
+// one in a folder.
 func SameLedger(path, dir string) bool {
 	return path != "" && sameFolder(filepath.Dir(path), dir)
 }
@@ -263,8 +270,8 @@ type Target struct {
 	Secret string
 }
 
-// Sender finds where the receiver listens, and the first of its signing secrets. A secretFile replaces every form of
-// the secret. The error is that of [Settings.Load].
+// Sender finds where the receiver listens, and the first of its signing secrets. A secretFile
+// replaces every form of the secret. The error is that of [Settings.Load].
 func (s *Settings) Sender(secretFile string) (*Target, error) {
 	if secretFile != "" {
 		own := *s
@@ -324,8 +331,8 @@ func streamAddress(listen string) string {
 	return strings.Replace(listen, "*:", ":", 1)
 }
 
-// Listens returns where the public socket unit listens, as host:port or the path of a unix socket, and the unit's
-// name; empty where there is none.
+// Listens returns where the public socket unit listens, as host:port or the path of a unix socket,
+// and the unit's name; empty where there is none.
 func (s *Settings) Listens() (address, unit string) {
 	if s.Service == nil {
 		return "", ""
@@ -373,7 +380,8 @@ func (r *reader) err() error {
 	return nil
 }
 
-// credential finds a secret that the service manager passes to this process, or would pass to the service.
+// credential finds a secret that the service manager passes to this process, or would pass to the
+// service.
 func (r *reader) credential(name string) (c credential, ok bool) {
 	id := strings.ToLower(name)
 	if r.vars.CredentialsDir != "" {

@@ -75,8 +75,8 @@ func (u *unit) fragment(root string) (string, error) {
 	return "", fmt.Errorf("there is no unit %s: %w", u.name, fs.ErrNotExist)
 }
 
-// dropIns lists the files that add to the unit's own, in the order of their names, wherever they lie. Of two with
-// one name that of the more specific folder counts.
+// dropIns lists the files that add to the unit's own, in the order of their names, wherever they
+// lie. Of two with one name that of the more specific folder counts.
 func (u *unit) dropIns(root string) ([]string, error) {
 	kind := filepath.Ext(u.name)
 	stem, _, _ := strings.Cut(strings.TrimSuffix(u.name, kind), "@")
@@ -141,7 +141,8 @@ func parseUnit(text string) (list []assignment) {
 	return list
 }
 
-// all returns the values of a setting that may be given several times; an empty one takes back those before it.
+// all returns the values of a setting that may be given several times; an empty one takes back
+// those before it.
 func (u *unit) all(section, key string) (values []string) {
 	for _, s := range u.settings {
 		switch {
@@ -167,7 +168,8 @@ func (u *unit) last(section, key string) string {
 // credentialsDir is where a running unit finds its credentials.
 func (u *unit) credentialsDir() string { return "/run/credentials/" + u.name }
 
-// expand replaces specifiers. One that is not in this list stays as it is. systemd.unit(5), "Specifiers"
+// expand replaces specifiers. One that is not in this list stays as it is. systemd.unit(5),
+// "Specifiers"
 func (u *unit) expand(value string) string {
 	if !strings.Contains(value, "%") {
 		return value
@@ -249,7 +251,8 @@ func unescapeAll(s string) string {
 	return b.String()
 }
 
-// unescape reads the escape at the beginning of s, and returns how many bytes it has. What is none stays as it is.
+// unescape reads the escape at the beginning of s, and returns how many bytes it has. What is none
+// stays as it is.
 func unescape(s string) (char string, length int) {
 	if len(s) < 2 {
 		return s, len(s)

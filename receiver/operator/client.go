@@ -19,10 +19,12 @@ import (
 // Client asks the private door: a running receiver's through its socket, or one in this process around
 // a ledger that no receiver holds. What it asks is the same either way.
 type Client struct {
-	// AnswerTime is how long a receiver may take until an answer begins, or the first sign of work on it; 0 for any
-	// time. A socket that the service manager opened accepts connections also while no receiver answers them.
+	// AnswerTime is how long a receiver may take until an answer begins, or the first sign of work
+	// on it; 0 for any time. A socket that the service manager opened accepts connections also
+	// while no receiver answers them.
 	AnswerTime time.Duration
-	// StallTime is how long it may take from one sign of progress, or one piece of an answer, to the next.
+	// StallTime is how long it may take from one sign of progress, or one piece of an answer, to
+	// the next.
 	StallTime time.Duration
 	// Hint says where to look if the receiver does not answer, for people.
 	Hint string

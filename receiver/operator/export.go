@@ -14,7 +14,8 @@ import (
 const (
 	// HeaderSequence is the last row of the journal that the export takes into account.
 	HeaderSequence = "Tillhook-Ledger-Sequence"
-	// HeaderDecoded is the last row that was decoded again since the row that as_of or since names; absent if none was.
+	// HeaderDecoded is the last row that was decoded again since the row that as_of or since names;
+	// absent if none was.
 	HeaderDecoded = "Tillhook-Ledger-Decoded"
 )
 
@@ -80,7 +81,8 @@ func (q *query) sequence(name string) *uint64 {
 	return &n
 }
 
-// list reads a parameter that is repeated for each of its words, which may hold anything and come once each.
+// list reads a parameter that is repeated for each of its words, which may hold anything and come
+// once each.
 func (q *query) list(name string) []string {
 	words := q.values[name]
 	q.values.Del(name)

@@ -130,7 +130,8 @@ func exported(t *testing.T, w *httptest.ResponseRecorder) string {
 	return strings.Join(ids, " ")
 }
 
-// The entries of a month come to the summary of its days, for every payment's life and in every time zone.
+// The entries of a month come to the summary of its days, for every payment's life and in every
+// time zone.
 func TestAMonthsExportIsItsSummary(t *testing.T) {
 	dirs, err := filepath.Glob("../../testdata/scenarios/*")
 	if err != nil || len(dirs) == 0 {
@@ -188,7 +189,8 @@ func entryLines(t *testing.T, h http.Handler, params url.Values) (lines []entryL
 	return lines
 }
 
-// monthsAgree compares the exports of all months with the summaries, and returns how many entries the exports have.
+// monthsAgree compares the exports of all months with the summaries, and returns how many entries
+// the exports have.
 func monthsAgree(t *testing.T, h http.Handler, zone string) (entries int) {
 	t.Helper()
 	all := entryLines(t, h, url.Values{"timezone": {zone}})
@@ -330,7 +332,8 @@ func TestAnExportEndsWhenTheReceiverStops(t *testing.T) {
 	}
 }
 
-// An export that would take what is reserved for events is refused with a next step, whatever is exported.
+// An export that would take what is reserved for events is refused with a next step, whatever is
+// exported.
 func TestAnExportWithoutRoom(t *testing.T) {
 	var log journal
 	l := ledgertest.Open(t, false)

@@ -44,9 +44,10 @@ func (op *Operator) spoolExport(w http.ResponseWriter, r *http.Request, kind str
 	})
 }
 
-// spool answers with what fill writes: to the file of spooled first, so that a client that is slow, or stops, holds up
-// nothing but its own connection. The context that fill gets ends when the client hangs up or the receiver stops. The
-// answer's header is completed by begin, between the last of fill and the first piece of the answer.
+// spool answers with what fill writes: to the file of spooled first, so that a client that is slow,
+// or stops, holds up nothing but its own connection. The context that fill gets ends when the
+// client hangs up or the receiver stops. The answer's header is completed by begin, between the
+// last of fill and the first piece of the answer.
 func (op *Operator) spool(w http.ResponseWriter, r *http.Request, kind string, begin func(), fill func(context.Context, io.Writer) error,
 	spooled func(context.Context) (*os.File, error)) error {
 	ctx, cancel := context.WithCancel(r.Context())
@@ -100,8 +101,9 @@ func (c *counted) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// unhurried lifts the bound in time that the server sets for reading a request, which would end one that takes long to
-// answer. That of writing begins anew when the answer is ready. In one process there are none.
+// unhurried lifts the bound in time that the server sets for reading a request, which would end one
+// that takes long to answer. That of writing begins anew when the answer is ready. In one process
+// there are none.
 func unhurried(w http.ResponseWriter) {
 	c := http.NewResponseController(w)
 	_ = c.SetReadDeadline(time.Time{})

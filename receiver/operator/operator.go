@@ -34,7 +34,8 @@ type Options struct {
 	Log     *slog.Logger
 	// Stopping ends when the receiver begins to stop: answers that are files are broken off then.
 	Stopping context.Context
-	// NotServing returns why the public listeners take no events, "" while they do; nil where there are none.
+	// NotServing returns why the public listeners take no events, "" while they do; nil where there
+	// are none.
 	NotServing func() string
 	// Watch tells how things stand that the ledger knows nothing of, for the summary; nil for none.
 	Watch func() []Sentence
@@ -235,7 +236,8 @@ func (op *Operator) fail(w http.ResponseWriter, r *http.Request, err error) {
 	op.write(w, r, e.Status, answer)
 }
 
-// canceled returns what answers a request that was broken off. A client that has hung up does not read it.
+// canceled returns what answers a request that was broken off. A client that has hung up does not
+// read it.
 func (op *Operator) canceled(r *http.Request) *Error {
 	why := "the client canceled the request"
 	if r.Context().Err() == nil && op.Stopping.Err() != nil {

@@ -19,15 +19,16 @@ import (
 	"time"
 )
 
-// progressHeader is set by a client that wants to be told that long work goes on: by interim answers
-// (102, RFC 2518 section 10.1), which not every HTTP client can read.
+// progressHeader is set by a client that wants to be told that long work goes on: by interim
+// answers (102, RFC 2518 section 10.1), which not every HTTP client can read.
 const progressHeader = "Tillhook-Progress"
 
 // progressEvery is how often a client is told, if there was progress.
 const progressEvery = time.Second
 
-// during does work that can take long before the answer begins. It reports progress to a client that asked for that:
-// once at the beginning, and then whenever figure has changed. Meanwhile work must leave the answer's header alone.
+// during does work that can take long before the answer begins. It reports progress to a client
+// that asked for that: once at the beginning, and then whenever figure has changed. Meanwhile work
+// must leave the answer's header alone.
 func during(w http.ResponseWriter, r *http.Request, figure func() string, work func() error) error {
 	if r.Header.Get(progressHeader) == "" {
 		return work()
@@ -55,8 +56,8 @@ func during(w http.ResponseWriter, r *http.Request, figure func() string, work f
 	}
 }
 
-// effort is the work of one goroutine on this machine: it gets on as long as its thread uses the processor, or is
-// given pages. A thread that waits for a disk that hangs does neither.
+// effort is the work of one goroutine on this machine: it gets on as long as its thread uses the
+// processor, or is given pages. A thread that waits for a disk that hangs does neither.
 type effort struct{ thread atomic.Int64 }
 
 // begin binds the calling goroutine to its thread until end is called.
@@ -71,8 +72,9 @@ func (e *effort) figure() string {
 	return Effort(fmt.Sprintf("/proc/self/task/%d/stat", e.thread.Load()))
 }
 
-// Effort returns what a process or a thread has used so far, by its file stat below /proc: page faults and time of the
-// processor. It is empty before the beginning and after the end. proc_pid_stat(5)
+// Effort returns what a process or a thread has used so far, by its file stat below /proc: page
+// faults and time of the processor. It is empty before the beginning and after the end.
+// proc_pid_stat(5)
 func Effort(file string) string {
 	stat, err := os.ReadFile(file)
 	if err != nil {

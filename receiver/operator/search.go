@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// maxSearches requests may read lists, timelines and totals at once: what each reads and answers takes memory.
+// maxSearches requests may read lists, timelines and totals at once: what each reads and answers
+// takes memory.
 const maxSearches = 8
 
 // placeTime is how long a request waits for one of few places.
@@ -31,8 +32,8 @@ func enter(ctx context.Context, places chan struct{}, taken string) (leave func(
 	}
 }
 
-// search serves what reads much of the ledger. It takes one of few places, and the request's context ends when
-// the client hangs up or the receiver stops.
+// search serves what reads much of the ledger. It takes one of few places, and the request's
+// context ends when the client hangs up or the receiver stops.
 func (op *Operator) search(serve handler) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		if op.Stopping.Err() != nil {

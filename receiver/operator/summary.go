@@ -172,8 +172,8 @@ const (
 	silentWeek = 7 * 24 * time.Hour // before an invoice: a shop may sell little, and invoices of nothing are paid, too
 )
 
-// silentPayments says that invoices or Checkout Sessions arrive without the events that say what was
-// received; "" if that is not so.
+// silentPayments says that invoices or Checkout Sessions arrive without the events that say what
+// was received; "" if that is not so.
 func (op *Operator) silentPayments(ctx context.Context, stats ledger.Stats) string {
 	if stats.LastSilent.Sub(stats.LastMoney) > silentWeek && time.Since(stats.LastSilent) < silentWeek {
 		return "Events of invoices or of Checkout arrive, and none of a PaymentIntent or a charge: they do not say what was received."

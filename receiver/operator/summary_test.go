@@ -308,8 +308,8 @@ func TestASummaryTellsThatTheDiskFails(t *testing.T) {
 	eventually(t, "the disk is good again, and the summary says so", func() bool { return summaryOf(t, door(l), "").Health.Status == "ok" })
 }
 
-// Invoices and Checkout Sessions alone do not say what was received, and that is said. It is not where
-// the events that say it arrive, too.
+// Invoices and Checkout Sessions alone do not say what was received, and that is said. It is not
+// where the events that say it arrive, too.
 func TestSilentPaymentsAreSaid(t *testing.T) {
 	now := time.Now()
 	told := func(id, typ string, received time.Time, facts ledger.Facts) *ledger.Event {

@@ -112,8 +112,9 @@ func (r *Reconciler) readAccounts() ([]*account, error) {
 			if *value > future {
 				*value = 0
 				a.misdated = a.misdated || value == &a.checkpoint
-				// In the ledger it stays until there is another: a clock that is behind must not cost what a
-				// right one has left. A refusal of the future has to go, because an account that is read leaves none.
+				// In the ledger it stays until there is another: a clock that is behind must not
+				// cost what a right one has left. A refusal of the future has to go, because an
+				// account that is read leaves none.
 				if !clocks.Agree() || !strings.HasPrefix(name, "refused-") {
 					a.kept[name] = 0
 				}
@@ -148,8 +149,8 @@ func (a *account) due(now, ours time.Time, every time.Duration, spare bool) bool
 	return since(a.checkpoint)-unsettled >= pause-every/2
 }
 
-// maxDrift bounds, in seconds, by how much times are moved to keep the order of what happens within a
-// second.
+// maxDrift bounds, in seconds, by how much times are moved to keep the order of what happens within
+// a second.
 const maxDrift = 60
 
 // maxFailures accounts in a row that cannot be read end the comparison: then it is not their fault.
@@ -371,8 +372,8 @@ func (c *census) lacksPermission() bool {
 	return slices.ContainsFunc(c.suspects, func(a *account) bool { return a.reason == reasonPermission })
 }
 
-// blamesKey reports whether the key is the likelier cause of what Stripe refuses: Stripe says so, or
-// no connected account was answered for since as many as the others are refused. Of one account
+// blamesKey reports whether the key is the likelier cause of what Stripe refuses: Stripe says so,
+// or no connected account was answered for since as many as the others are refused. Of one account
 // Stripe's reason is believed.
 func (c *census) blamesKey() bool {
 	others := c.connected - len(c.refused) - len(c.left)

@@ -187,8 +187,8 @@ func queries(same []stripe.Endpoint, address string) string {
 	return ", of another query: " + strings.Join(list, "; ")
 }
 
-// disabled are the endpoints of a kind, of the account itself or of connected accounts, of which none
-// is enabled.
+// disabled are the endpoints of a kind, of the account itself or of connected accounts, of which
+// none is enabled.
 func disabled(same []stripe.Endpoint) (list []stripe.Endpoint) {
 	for _, e := range same {
 		enabled := slices.ContainsFunc(same, func(o stripe.Endpoint) bool { return o.Connect() == e.Connect() && o.Enabled() })
@@ -240,10 +240,10 @@ func version(same []stripe.Endpoint, say sayer) {
 	}
 }
 
-// SameURL reports whether an endpoint is of an address. The query leads to no other place: it can choose
-// an API version, as Stripe's guide to upgrades has it, or hold a key for a firewall. Nor do a slash at
-// the end or one too many, which the receiver accepts, escapes, the case of the host, a dot behind it,
-// or a default port that is written.
+// SameURL reports whether an endpoint is of an address. The query leads to no other place: it can
+// choose an API version, as Stripe's guide to upgrades has it, or hold a key for a firewall. Nor do
+// a slash at the end or one too many, which the receiver accepts, escapes, the case of the host, a
+// dot behind it, or a default port that is written.
 // https://docs.stripe.com/webhooks/versioning
 func SameURL(endpoint, address string) bool {
 	if endpoint == address {

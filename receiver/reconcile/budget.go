@@ -81,8 +81,8 @@ func (w *round) unshared(connected bool) {
 	w.until = w.most
 }
 
-// beyond sets the bound for what no list of events tells. Of the reserve of the key's own account it
-// leaves half to the comparison of events.
+// beyond sets the bound for what no list of events tells. Of the reserve of the key's own account
+// it leaves half to the comparison of events.
 func (w *round) beyond(connected bool) {
 	w.unshared(true)
 	if !connected {

@@ -160,7 +160,8 @@ var errLarge = errors.New("too many bytes")
 // maxSliceBytes bounds the bodies that are held until all of a slice is read.
 const maxSliceBytes = 16 << 20
 
-// add takes the events of a page of [from, to). Only a date within that says when an event was made.
+// add takes the events of a page of [from, to). Only a date within that says when an event was
+// made.
 func (s *slice) add(events []*ledger.Event, from, to int64) {
 	for _, e := range events {
 		if from <= e.Created && e.Created < to {

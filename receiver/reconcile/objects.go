@@ -22,8 +22,8 @@ const (
 	// doubtsReach is how far back payments are doubted, and maxDoubts how many at once.
 	doubtsReach = 90 * 24 * time.Hour
 	maxDoubts   = 500
-	// maxThin events are resolved in a round, and each thinEvery between two of them. As many, and as
-	// many doubts, are kept for the next round.
+	// maxThin events are resolved in a round, and each thinEvery between two of them. As many, and
+	// as many doubts, are kept for the next round.
 	maxThin   = 200
 	thinEvery = 10 * time.Second
 )
@@ -33,8 +33,8 @@ const (
 	dailyDoubtsElse = "doubts-day-connected"
 )
 
-// beyondEvents resolves thin events, and once a day doubts payments and lists objects. What fails in
-// one of these keeps no other from being done.
+// beyondEvents resolves thin events, and once a day doubts payments and lists objects. What fails
+// in one of these keeps no other from being done.
 func (w *round) beyondEvents(ctx context.Context) error {
 	var errs []error
 	for _, do := range []func(context.Context) error{
@@ -125,8 +125,8 @@ func (a *account) listing(now time.Time) bool {
 	return a.newest >= last.Unix()
 }
 
-// resolveThin resolves the thin events that came since the last round: until then their payments lack
-// what they say. Each is asked for once: what failed is left to the next round.
+// resolveThin resolves the thin events that came since the last round: until then their payments
+// lack what they say. Each is asked for once: what failed is left to the next round.
 func (r *Reconciler) resolveThin(ctx context.Context) error {
 	select {
 	case <-r.turn:
@@ -182,8 +182,8 @@ func (w *round) thin(ctx context.Context) error {
 	return p.err(ended)
 }
 
-// newThin resolves thin events that were not tried yet. An error ends it before the event that it is
-// about.
+// newThin resolves thin events that were not tried yet. An error ends it before the event that it
+// is about.
 func (p *pass) newThin(ctx context.Context) error {
 	for range maxThin {
 		held, until, err := p.Ledger.HeldFor(ledger.ThinEvent, p.tried, 1)
@@ -351,8 +351,8 @@ func (w *round) doubtsElse(ctx context.Context) error {
 	return w.askDoubts(ctx, w.doubted)
 }
 
-// askDoubts fetches payments, all of connected accounts or all of the key's own. Those of connected accounts for which calls failed are kept for the next
-// round, as thin events are.
+// askDoubts fetches payments, all of connected accounts or all of the key's own. Those of connected
+// accounts for which calls failed are kept for the next round, as thin events are.
 func (w *round) askDoubts(ctx context.Context, list []ledger.Doubt) error {
 	p := w.pass()
 	var ended error

@@ -85,8 +85,8 @@ func TestDoubtfulPaymentsAreFetched(t *testing.T) {
 	}
 }
 
-// A balance transaction has the fee and the day of a payment, which no webhook tells: the nightly lists
-// expand it. A key that may not read it does without.
+// A balance transaction has the fee and the day of a payment, which no webhook tells: the nightly
+// lists expand it. A key that may not read it does without.
 func TestBalanceTransactionsAreExpanded(t *testing.T) {
 	t.Parallel()
 	for _, may := range []bool{true, false} {

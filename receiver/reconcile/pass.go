@@ -8,8 +8,8 @@ import (
 	"tillhook/receiver/stripe"
 )
 
-// pass asks Stripe for single objects, one after the other. A connected account for which calls fail
-// keeps no other account's objects from being asked for.
+// pass asks Stripe for single objects, one after the other. A connected account for which calls
+// fail keeps no other account's objects from being asked for.
 type pass struct {
 	*round
 	own       []error         // failures of calls for the key's own account
@@ -32,8 +32,8 @@ const (
 	failed                // the call failed; it is due in the next round
 )
 
-// ask makes the calls of do for an account, unless that account is left out. It returns an error only
-// where the pass has to end; what is then was not asked for, or has to be asked for again.
+// ask makes the calls of do for an account, unless that account is left out. It returns an error
+// only where the pass has to end; what is then was not asked for, or has to be asked for again.
 func (p *pass) ask(ctx context.Context, account, what string, do func() error) (result, error) {
 	connected := account != ""
 	if out, r := p.leavesOut(account); out {
@@ -112,7 +112,8 @@ func refusesAccount(err error) bool {
 	return errors.As(err, &refused) && (refused.Refused() || refused.NoAccess())
 }
 
-// calling marks the error of a call, in contrast to one of the ledger or of a call that was not made.
+// calling marks the error of a call, in contrast to one of the ledger or of a call that was not
+// made.
 func calling(err error) error {
 	if spent := (*spendError)(nil); err == nil || errors.As(err, &spent) {
 		return err

@@ -147,8 +147,8 @@ func TestAThinEventOfAnAccountThatFails(t *testing.T) {
 	}
 }
 
-// Three payments that can never be read do not keep others of connected accounts from being asked for,
-// and end no more than a pass.
+// Three payments that can never be read do not keep others of connected accounts from being asked
+// for, and end no more than a pass.
 func TestThinEventsThatAlwaysFail(t *testing.T) {
 	inDays(t, func(t *testing.T, s *shop) {
 		ids := s.connect(2)
@@ -208,8 +208,8 @@ func TestAThinEventOfTheOwnAccountThatFails(t *testing.T) {
 	})
 }
 
-// While the key is not accepted, thin events are kept for a round in which it is: none waits for the
-// next day, and none is asked for every few seconds.
+// While the key is not accepted, thin events are kept for a round in which it is: none waits for
+// the next day, and none is asked for every few seconds.
 func TestAThinEventAndARevokedKey(t *testing.T) {
 	inDays(t, func(t *testing.T, s *shop) {
 		s.every = time.Hour
@@ -275,8 +275,8 @@ func TestDoubtsOfAnAccountThatLeft(t *testing.T) {
 	}
 }
 
-// A doubted payment of a connected account for which the call failed is asked for again with the next
-// round, and those that were read are not.
+// A doubted payment of a connected account for which the call failed is asked for again with the
+// next round, and those that were read are not.
 func TestADoubtThatFails(t *testing.T) {
 	inDays(t, func(t *testing.T, s *shop) {
 		ids := s.connect(2)

@@ -45,9 +45,9 @@ func (w *round) forgetFuture() {
 
 // datable reports whether it may be kept how far an account with a checkpoint was compared.
 //
-// A checkpoint ahead of the believed time is replaced once both clocks say that it is of the future,
-// and one so old that its events are no longer listed once both say so: until then a clock that is
-// wrong for a round must neither lower a checkpoint nor hide or invent a gap.
+// A checkpoint ahead of the believed time is replaced once both clocks say that it is of the
+// future, and one so old that its events are no longer listed once both say so: until then a clock
+// that is wrong for a round must neither lower a checkpoint nor hide or invent a gap.
 func datable(c stripe.Clocks, checkpoint int64) bool {
 	now, sure := c.Believed()
 	switch {

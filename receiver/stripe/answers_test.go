@@ -70,7 +70,8 @@ func TestShortListsEnd(t *testing.T) {
 	}
 }
 
-// One entry that cannot be read, or is far too large, is left out and named; those behind it are read.
+// One entry that cannot be read, or is far too large, is left out and named; those behind it are
+// read.
 func TestUnreadableEntries(t *testing.T) {
 	big := strings.Repeat("x", 70<<10)
 	api := answering(t, func(w http.ResponseWriter, r *http.Request) {

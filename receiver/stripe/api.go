@@ -273,8 +273,9 @@ type rendering struct {
 
 type budgetKey struct{}
 
-// WithBudget returns a context with which spend is called before every request to Stripe, retries and the pages of
-// lists included. Where it returns an error the request is not made, and the call returns that error.
+// WithBudget returns a context with which spend is called before every request to Stripe, retries
+// and the pages of lists included. Where it returns an error the request is not made, and the call
+// returns that error.
 func WithBudget(ctx context.Context, spend func() error) context.Context {
 	return context.WithValue(ctx, budgetKey{}, spend)
 }

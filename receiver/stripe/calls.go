@@ -147,8 +147,8 @@ func (a *API) Objects(ctx context.Context, account Account, livemode bool, kind 
 	return a.listObjects(ctx, account, livemode, kind, url.Values{"created[gte]": {strconv.FormatInt(since, 10)}}, after)
 }
 
-// listObjects lists one page of the objects of a kind. An object that cannot be read is skipped: it must
-// not hide those behind it.
+// listObjects lists one page of the objects of a kind. An object that cannot be read is skipped: it
+// must not hide those behind it.
 func (a *API) listObjects(ctx context.Context, account Account, livemode bool, kind string, params url.Values,
 	after string) (Page, error) {
 	o := objects[slices.IndexFunc(objects, func(o object) bool { return o.kind == kind })]
@@ -337,7 +337,8 @@ func (d *Destination) URL() string {
 	return d.Webhook.URL
 }
 
-// Destinations lists the event destinations. One that cannot be read is left out, and named in skipped.
+// Destinations lists the event destinations. One that cannot be read is left out, and named in
+// skipped.
 func (a *API) Destinations(ctx context.Context) (list []Destination, skipped []error, err error) {
 	first := url.Values{"include[0]": {"webhook_endpoint.url"}, "limit": {strconv.Itoa(pageSize)}}
 	skipped, err = whole("event destinations", maxDestinationPages, func(at string) ([]json.RawMessage, string, error) {

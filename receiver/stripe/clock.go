@@ -6,14 +6,17 @@ import (
 )
 
 const (
-	// MaxDisagreement is how far this machine's clock and Stripe's may differ before one of the two is not believed.
+	// MaxDisagreement is how far this machine's clock and Stripe's may differ before one of the two
+	// is not believed.
 	MaxDisagreement = 24 * time.Hour
-	// seenSlack bounds by how much Stripe's clock may read less than the date of an event that it has already listed.
+	// seenSlack bounds by how much Stripe's clock may read less than the date of an event that it
+	// has already listed.
 	seenSlack = 10 * time.Minute
 )
 
-// Clocks are the readings of this machine's clock and of Stripe's at the same moment. Either can be wrong by years: this
-// machine's after a boot without a battery, Stripe's where something on the way changes the Date header.
+// Clocks are the readings of this machine's clock and of Stripe's at the same moment. Either can be
+// wrong by years: this machine's after a boot without a battery, Stripe's where something on the
+// way changes the Date header.
 type Clocks struct {
 	Ours   time.Time
 	Stripe time.Time // as Ours where it is not known
@@ -43,9 +46,10 @@ func (c Clocks) Contradict() bool { return c.Later().Sub(c.Earlier()) > MaxDisag
 // Agree reports whether both clocks are known and do not contradict each other.
 func (c Clocks) Agree() bool { return c.Known && !c.Contradict() }
 
-// Believed returns the time up to which something can have happened at Stripe: the lesser reading. Where the clocks
-// contradict each other and the lesser is before an event that Stripe has listed already, it is the greater. ok is false
-// where they contradict each other and no event is known: then nothing may be concluded from the time.
+// Believed returns the time up to which something can have happened at Stripe: the lesser reading.
+// Where the clocks contradict each other and the lesser is before an event that Stripe has listed
+// already, it is the greater. ok is false where they contradict each other and no event is known:
+// then nothing may be concluded from the time.
 func (c Clocks) Believed() (now time.Time, ok bool) {
 	if !c.Contradict() {
 		return c.Earlier(), true
@@ -110,13 +114,15 @@ func (a *API) Saw(created int64) {
 	}
 }
 
-// Skew returns how far this machine's clock is ahead of Stripe's; ok is false while Stripe has not answered.
+// Skew returns how far this machine's clock is ahead of Stripe's; ok is false while Stripe has not
+// answered.
 func (a *API) Skew() (skew time.Duration, ok bool) {
 	c := a.Clocks()
 	return c.Ours.Sub(c.Stripe), c.Known
 }
 
-// Answered returns when Stripe last answered with a Date, by this machine's clock of then; ok is false while it has not.
+// Answered returns when Stripe last answered with a Date, by this machine's clock of then; ok is
+// false while it has not.
 func (a *API) Answered() (at time.Time, ok bool) {
 	p := a.clock.Load()
 	if p == nil {

@@ -16,15 +16,15 @@ type expansions struct {
 	balance []string // balance transactions, which a restricted key needs a permission of its own for
 }
 
-// balanceAccess remembers for which accounts the key may not expand balance transactions. They have the
-// fee, and the day on which Stripe books the money; a key that may not read them does without.
+// balanceAccess remembers for which accounts the key may not expand balance transactions. They have
+// the fee, and the day on which Stripe books the money; a key that may not read them does without.
 type balanceAccess struct {
 	mu      sync.Mutex
 	refused map[Account]time.Time // when to ask again
 }
 
-// askBalanceAgain is how long a refusal is remembered. It costs one more call, and a permission that is
-// given later is noticed within this time.
+// askBalanceAgain is how long a refusal is remembered. It costs one more call, and a permission
+// that is given later is noticed within this time.
 const askBalanceAgain = 24 * time.Hour
 
 // ask calls read with what is to be expanded. If that is refused it is called once more without the

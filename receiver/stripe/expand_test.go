@@ -7,8 +7,8 @@ import (
 	"tillhook/receiver/stripe/stripetest"
 )
 
-// A key that may not expand balance transactions reads everything else, and each account decides for
-// itself.
+// A key that may not expand balance transactions reads everything else, and each account decides
+// for itself.
 func TestBalanceTransactionsNeedAPermission(t *testing.T) {
 	a := stripetest.New(t)
 	a.Put([]byte(`{"id":"ch_1","object":"charge","status":"succeeded","amount":100,"amount_captured":100,"captured":true,"currency":"eur","balance_transaction":"txn_1","created":1}`), "")

@@ -68,7 +68,8 @@ func (a *API) page(ctx context.Context, path string, account Account, params url
 		path, ErrEndless)
 }
 
-// unreadable returns the error for an object of a list that cannot be read, with its id or its beginning.
+// unreadable returns the error for an object of a list that cannot be read, with its id or its
+// beginning.
 func unreadable(raw json.RawMessage) error {
 	var o struct {
 		ID string `json:"id"`
@@ -115,7 +116,8 @@ func whole(what string, most int, read func(at string) (data []json.RawMessage, 
 	return nil, fmt.Errorf("the list of %s has more than %d pages: %w", what, most, ErrEndless)
 }
 
-// ErrEndless is wrapped by errors about lists that lead back to where they came from, or have more pages than are read.
+// ErrEndless is wrapped by errors about lists that lead back to where they came from, or have more
+// pages than are read.
 var ErrEndless = fmt.Errorf("the list does not end: %w", ErrNotStripe)
 
 // ErrLong is wrapped by errors about answers that are longer than they may be.
