@@ -191,7 +191,7 @@ func rowOfBody(stored []byte) uint64 {
 }
 
 // readBody reads the stored body of a row, where that has it from another one the body of that. It
-// returns nil where there is none.
+// returns nil if the row has no body.
 func readBody(tx *txn, seq uint64) ([]byte, error) {
 	stored, err := get(tx, bucketBodies, seqKey(seq))
 	if other := rowOfBody(stored); err == nil && other != 0 {

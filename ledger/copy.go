@@ -42,7 +42,7 @@ func (l *Ledger) WithCopy(ctx context.Context, use func(path string) error) erro
 }
 
 // Spool has a file filled that has no name, and returns it at its beginning: what is in it takes no
-// transaction while somebody reads it. Closing it frees its space, and so does the end of the
+// transaction while it is read. Closing it frees its space, and so does the end of the
 // process. It returns [ErrNoRoom] before it takes what is reserved for events.
 func (l *Ledger) Spool(fill func(w io.Writer) error) (_ *os.File, err error) {
 	return l.spool(func(f *os.File) error {

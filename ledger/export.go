@@ -204,7 +204,7 @@ func (x *Export) asOf(ctx context.Context, s *sorter) error {
 	})
 }
 
-// add adds the entries of a payment that are asked for; of nil there are none.
+// add adds the entries of a payment that are asked for; a nil payment has none.
 func (x *Export) add(s *sorter, f *state, pass byte) error {
 	if f == nil {
 		return nil

@@ -290,7 +290,7 @@ func (l *Ledger) Hot() (payments, size, limit int) {
 	return len(l.hot.payments), l.hot.size, l.hot.limit
 }
 
-// GiveUp books events in a transaction that fails in the end, and mends the file.
+// GiveUp books events in a transaction that is rolled back, and mends the file.
 func (l *Ledger) GiveUp(events []*Event) error {
 	var batch []*pending
 	for _, e := range events {

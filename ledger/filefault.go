@@ -306,7 +306,7 @@ func (r *rescue) wait() {
 	}
 }
 
-// kept returns the path of the copy, "" if there is none yet.
+// kept returns the path of the copy, "" before one is made.
 func (r *rescue) kept() string {
 	if r.done == nil || r.running() {
 		return ""

@@ -204,7 +204,7 @@ func TestADeletedLedgerWithoutAPlace(t *testing.T) {
 	dir := t.TempDir()
 	s := openLosing(t, dir)
 	must(t, os.Remove(s.path))
-	// A folder of the ledger's name, with something in it, is a place that is taken for good.
+	// A folder of the ledger's name, with something in it, keeps the file from being written back there.
 	must(t, os.Remove(dir), os.WriteFile(dir, nil, 0o600))
 	s.refused("was deleted")
 	s.goesOn()

@@ -69,36 +69,7 @@ answered every delivery with 2xx.`,
 			if to != "" {
 				*target = config.Target{URL: to, Secret: target.Secret}
 			}
-			s := newSender(target)
-			failed, foreign := 0, 0
-			var stranger error
-			for _, body := range bodies {
-				for range times {
-					d, err := s.send(c.Context(), body, age)
-					if err != nil {
-						return err
-					}
-					switch {
-					case !d.ours():
-						foreign++
-						stranger = d.stranger(s, settings)
-					case !d.received():
-						failed++
-					}
-					if err := p.report(d, asJSON); err != nil {
-						return err
-					}
-				}
-			}
-			switch {
-			case foreign == len(bodies)*times:
-				return stranger
-			case foreign > 0:
-				return fmt.Errorf("%d of %d deliveries: %w", foreign, len(bodies)*times, stranger)
-			case failed > 0:
-				return fmt.Errorf("%d of %d deliveries were not received; Stripe would try them again", failed, len(bodies)*times)
-			}
-			return nil
+			return p.deliver(c.Context(), settings, target, bodies, times, age, asJSON)
 		},
 	}
 	c.Flags().StringVar(&typ, "type", "", "send the sample event of this `type`")
@@ -108,6 +79,42 @@ answered every delivery with 2xx.`,
 	c.Flags().DurationVar(&age, "age", 0, "sign it as if this long ago; a negative age is the future")
 	c.Flags().BoolVar(&asJSON, "json", false, "print the answers as they are, one a line")
 	return c
+}
+
+// deliver sends each body a number of times and prints the answers. It returns an error if a delivery was not received, or
+// if another program answered.
+func (p *Program) deliver(ctx context.Context, settings *config.Settings, target *config.Target, bodies [][]byte, times int,
+	age time.Duration, asJSON bool) error {
+	s := newSender(target)
+	failed, foreign := 0, 0
+	var stranger error
+	for _, body := range bodies {
+		for range times {
+			d, err := s.send(ctx, body, age)
+			if err != nil {
+				return err
+			}
+			switch {
+			case !d.ours():
+				foreign++
+				stranger = d.stranger(s, settings)
+			case !d.received():
+				failed++
+			}
+			if err := p.report(d, asJSON); err != nil {
+				return err
+			}
+		}
+	}
+	switch all := len(bodies) * times; {
+	case foreign == all:
+		return stranger
+	case foreign > 0:
+		return fmt.Errorf("%d of %d deliveries: %w", foreign, all, stranger)
+	case failed > 0:
+		return fmt.Errorf("%d of %d deliveries were not received; Stripe would try them again", failed, all)
+	}
+	return nil
 }
 
 // sampleTypes are the names --type knows.

@@ -40,6 +40,29 @@ func (w *round) ownBetween(ctx context.Context, other *account) error {
 	return nil
 }
 
+// beginAt returns from when on events of an account are compared, and reports a time that cannot be.
+func (w *round) beginAt(ctx context.Context, a *account, checkpoint int64, now time.Time, clocks stripe.Clocks) (time.Time, error) {
+	from := now.Add(-reach)
+	switch {
+	case w.request.Since > 0:
+		return now.Add(-min(w.request.Since, reach)), nil
+	case checkpoint != 0:
+		back := overlap
+		if now.Unix()-a.daily >= secondsADay || a.daily > now.Unix() {
+			back = dailyOverlap
+		}
+		w.findGap(a, checkpoint, clocks)
+		return latest(from, time.Unix(checkpoint, 0).Add(-back)), nil
+	case a.misdated:
+		return from, nil
+	}
+	begin, err := w.beginning(ctx, a)
+	if err == nil && begin != 0 {
+		w.findGap(a, begin, clocks)
+	}
+	return from, err
+}
+
 // events compares the events of one account.
 func (w *round) events(ctx context.Context, a *account) error {
 	clocks := w.API.Clocks()
@@ -52,25 +75,9 @@ func (w *round) events(ctx context.Context, a *account) error {
 		a.misdated = true
 	}
 	a.answered = false
-	from := now.Add(-reach)
-	if w.request.Since > 0 {
-		from = now.Add(-min(w.request.Since, reach))
-	} else if checkpoint != 0 {
-		back := overlap
-		if now.Unix()-a.daily >= secondsADay || a.daily > now.Unix() {
-			back = dailyOverlap
-		}
-		w.findGap(a, checkpoint, clocks)
-		from = latest(from, time.Unix(checkpoint, 0).Add(-back))
-	}
-	if w.request.Since == 0 && checkpoint == 0 && !a.misdated {
-		begin, err := w.beginning(ctx, a)
-		if err != nil {
-			return err
-		}
-		if begin != 0 {
-			w.findGap(a, begin, clocks)
-		}
+	from, err := w.beginAt(ctx, a, checkpoint, now, clocks)
+	if err != nil {
+		return err
 	}
 	// Where one clock is behind, what happened since is listed, too.
 	to := clocks.Later()
