@@ -24,7 +24,7 @@ const (
 	// comes within the time in which strangers open that many.
 	maxUnverified = 1024
 	// minAge is how old a connection must be to be closed for another one. Where all are younger,
-	// the new one is closed instead: else, in a flood, none would live long enough to be answered.
+	// the new one waits: else, in a flood, none would live long enough to be answered.
 	minAge = 100 * time.Millisecond
 	// maxClosing is how many that were closed for others may still hold memory. Accepting waits for
 	// the next to let go.
@@ -47,7 +47,7 @@ type connections struct {
 	open atomic.Int64 // all that the server has not closed
 
 	mu         sync.Mutex // guards what follows
-	room       sync.Cond  // signaled when a connection is closed or verified
+	room       sync.Cond  // signaled when there may be room
 	closed     bool       // there will be no more
 	unverified int        // open and not verified, those included that were closed for others a moment ago
 	strangers  list.List  // those that are not verified, the oldest first
@@ -59,7 +59,7 @@ type connection struct {
 	net.Conn // with TLS, if the door speaks it
 	raw      net.Conn
 	all      *connections
-	accepted time.Time
+	admitted time.Time
 	header   headerLines // used by whoever reads
 
 	fresh    atomic.Bool // no whole header was read
@@ -86,7 +86,7 @@ func (g *gate) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		c := &connection{Conn: raw, raw: raw, all: g.all, accepted: time.Now()}
+		c := &connection{Conn: raw, raw: raw, all: g.all}
 		if g.secure != nil {
 			c.Conn = tls.Server(raw, g.secure) // the handshake is made with the first read
 		}
@@ -101,8 +101,8 @@ func (g *gate) Accept() (net.Conn, error) {
 func (g *gate) Close() error {
 	g.all.mu.Lock()
 	g.all.closed = true
-	g.all.room.Broadcast()
 	g.all.mu.Unlock()
+	g.all.wake()
 	return g.Listener.Close()
 }
 
@@ -112,22 +112,24 @@ func newConnections() *connections {
 	return all
 }
 
-// admit makes room for a connection, and reports whether there is any.
+// admit waits until there is room for a connection, and reports whether there is any.
 func (all *connections) admit(c *connection) bool {
 	all.mu.Lock()
 	defer all.mu.Unlock()
-	for all.unverified >= maxUnverified+maxClosing && !all.closed {
-		all.room.Wait()
-	}
-	if all.closed {
-		return false
-	}
-	if all.strangers.Len() >= maxUnverified {
-		oldest := all.strangers.Front().Value.(*connection)
-		if c.accepted.Sub(oldest.accepted) < minAge {
+	for {
+		wait := all.full()
+		if all.closed {
 			return false
 		}
-		oldest.evict(&all.strangers)
+		if wait == 0 {
+			break
+		}
+		timer := time.AfterFunc(wait, all.wake)
+		all.room.Wait()
+		timer.Stop()
+	}
+	if all.strangers.Len() >= maxUnverified {
+		all.strangers.Front().Value.(*connection).evict(&all.strangers)
 	}
 	if all.open.Load() >= maxConnections {
 		longest := all.idle.Front()
@@ -138,9 +140,30 @@ func (all *connections) admit(c *connection) bool {
 	}
 	all.open.Add(1)
 	all.unverified++
+	c.admitted = time.Now()
 	c.fresh.Store(true)
 	c.at = all.strangers.PushBack(c)
 	return true
+}
+
+// full returns 0 if a further connection can be admitted now, or else after what time to ask again
+// at the latest. The caller holds the lock.
+func (all *connections) full() time.Duration {
+	switch {
+	case all.unverified >= maxUnverified+maxClosing:
+		return time.Hour // until one is closed
+	case all.strangers.Len() >= maxUnverified:
+		oldest := all.strangers.Front().Value.(*connection)
+		return max(minAge-time.Since(oldest.admitted), 0)
+	}
+	return 0
+}
+
+// wake has those that wait for room ask again.
+func (all *connections) wake() {
+	all.mu.Lock() // whoever has asked waits by now
+	defer all.mu.Unlock()
+	all.room.Broadcast()
 }
 
 // evict closes a connection that is in a list. The server notices. The caller holds the lock.

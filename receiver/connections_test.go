@@ -46,8 +46,8 @@ func isOpen(c net.Conn) bool {
 	return err == nil || errors.Is(err, os.ErrDeadlineExceeded)
 }
 
-// For each connection too many the oldest stranger is closed, or the new one where all are young;
-// and accepting waits where those that were closed are not let go.
+// For each connection too many the oldest stranger is closed. Accepting waits where all are young,
+// and where those that were closed are not let go.
 func TestStrangersMakeRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		calls := make(pipes, 1)
@@ -72,11 +72,17 @@ func TestStrangersMakeRoom(t *testing.T) {
 		receiver.Verify(first)
 		all = append(all, calls.call()) // in the place of the one that is verified
 		synctest.Wait()
-		if late := calls.call(); isOpen(late) {
+		full := len(admitted)
+		all = append(all, calls.call())
+		synctest.Wait()
+		if len(admitted) != full {
 			t.Error("one too many was admitted while all are young")
 		}
 		time.Sleep(time.Second)
-		for range receiver.MaxClosing {
+		if len(admitted) != full+1 {
+			t.Error("one too many still waits when all are old")
+		}
+		for range receiver.MaxClosing - 1 {
 			all = append(all, calls.call())
 		}
 		synctest.Wait()
@@ -113,6 +119,56 @@ func TestStrangersMakeRoom(t *testing.T) {
 			t.Error(err)
 		}
 		for _, c := range all {
+			_ = c.Close()
+		}
+	})
+}
+
+// When there are as many connections as may be, the one that has been idle for longest is closed for
+// the next; where none is idle, the next is closed.
+func TestTheLongestIdleMakesRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		calls := make(pipes, 1)
+		gate := receiver.Gate(calls)
+		var all []net.Conn
+		var admitted []net.Conn
+		connect := func() {
+			all = append(all, calls.call())
+			c, err := gate.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			receiver.Verify(c)
+			admitted = append(admitted, c)
+		}
+		for range receiver.MaxConnections {
+			connect()
+			receiver.Idle(admitted[len(admitted)-1])
+		}
+		for range receiver.MaxConnections - receiver.Followed + 1 {
+			connect() // and is busy
+		}
+		for i, c := range all {
+			longest := i >= receiver.Followed-1 && i < receiver.MaxConnections
+			if isOpen(c) == longest {
+				t.Fatalf("connection %d is open: %t", i, !longest)
+			}
+		}
+		for i := receiver.Followed - 1; i < receiver.MaxConnections; i++ {
+			if err := admitted[i].Close(); err != nil { // as the server does
+				t.Fatal(err)
+			}
+		}
+		late := calls.call()
+		go gate.Accept()
+		synctest.Wait()
+		if isOpen(late) {
+			t.Error("one too many was admitted while none is idle")
+		}
+		if err := gate.Close(); err != nil {
+			t.Error(err)
+		}
+		for _, c := range append(all, admitted...) {
 			_ = c.Close()
 		}
 	})

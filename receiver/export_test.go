@@ -21,10 +21,12 @@ func Caller(remote string, forwarded []string, trusted []netip.Prefix) string {
 // LookEvery sets how often a certificate's files are looked at.
 func (c *Certificates) LookEvery(pause time.Duration) { c.look = pause }
 
-// MaxUnverified and MaxClosing are maxUnverified and maxClosing.
+// MaxUnverified, MaxClosing, MaxConnections and Followed are the constants of those names.
 const (
-	MaxUnverified = maxUnverified
-	MaxClosing    = maxClosing
+	MaxUnverified  = maxUnverified
+	MaxClosing     = maxClosing
+	MaxConnections = maxConnections
+	Followed       = followed
 )
 
 // Gate is the listener of a door.
@@ -32,6 +34,9 @@ func Gate(l net.Listener) net.Listener { return &gate{Listener: l, all: newConne
 
 // Verify has a connection that a gate admitted count as verified.
 func Verify(c net.Conn) { c.(*connection).verify() }
+
+// Idle has a connection that a gate admitted count as between two requests.
+func Idle(c net.Conn) { c.(*connection).note(http.StateIdle) }
 
 // BodiesHold is what bodies that are not answered yet hold, and how much that may be.
 func (r *Receiver) BodiesHold() (used, limit int64) {

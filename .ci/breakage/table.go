@@ -245,9 +245,9 @@ var keeping = []broken{
 	{"a header has few lines", connectionsGo, "maxHeaderLines = 128", "maxHeaderLines = 1 << 20", "./receiver", "TestNothingHangs"},
 	{"a header is short", doorGo, "maxHeader - slop,", "maxHeader,", "./receiver", "TestNothingHangs"},
 	{"lines of a body are not a header's", connectionsGo, "			h.ended = true\n", "", "./receiver", "TestNothingHangs"},
-	{"strangers make room", connectionsGo, "	if all.strangers.Len() >= maxUnverified {", "	if false {", "./receiver", "TestStrangersMakeRoom"},
-	{"young strangers are kept", connectionsGo, "< minAge", "< 0", "./receiver", "TestStrangersMakeRoom"},
-	{"closed strangers are waited for", connectionsGo, "	for all.unverified >= maxUnverified+maxClosing && !all.closed {", "	for false {", "./receiver", "TestStrangersMakeRoom"},
+	{"strangers make room", connectionsGo, "		all.strangers.Front().Value.(*connection).evict(&all.strangers)\n", "", "./receiver", "TestStrangersMakeRoom"},
+	{"young strangers are kept", connectionsGo, "max(minAge-time.Since(oldest.admitted), 0)", "max(0-time.Since(oldest.admitted), 0)", "./receiver", "TestStrangersMakeRoom"},
+	{"closed strangers are waited for", connectionsGo, "	case all.unverified >= maxUnverified+maxClosing:", "	case false:", "./receiver", "TestStrangersMakeRoom"},
 	{"the operator is no stranger", connectionsGo, "		verified(req)\n", "", "./receiver", "TestThePrivateDoorKeepsItsConnections"},
 	{"an honest sender is no stranger", receiverGo, "	verified(req)\n", "", "./receiver", "TestAnHonestConnectionIsKept"},
 	{"memory is bounded", memoryGo, "debug.SetMemoryLimit(min(", "_ = (min(", "./receiver", "TestMemoryIsBounded"},
@@ -263,7 +263,8 @@ var keeping = []broken{
 	{"dropped lines are counted", mainGo, "	r.metrics.WatchLog(lines.Dropped)\n", "", "./receiver", "TestTheProgramAndALogThatIsNotRead"},
 	{"what was read is answered", doorGo, "d.server.Shutdown(ctx)", "d.server.Close()", "./receiver", "TestShutdownAnswersWhatWasRead"},
 	{"what is on its way is answered", doorGo, "drainTime = 300 * time.Millisecond", "drainTime = 0", ".", "TestStopUnderLoad"},
-	{"the longest idle makes room", connectionsGo, "	oldest.evict(&all.strangers)", "	return false", "./receiver", "TestACrowdOfIdleConnections"},
+	{"the longest idle makes room", connectionsGo, "		longest.Value.(*connection).evict(&all.idle)\n", "		_ = longest\n", "./receiver", "TestTheLongestIdleMakesRoom"},
+	{"connections are bounded", connectionsGo, "	if all.open.Load() >= maxConnections {", "	if false {", "./receiver", "TestTheLongestIdleMakesRoom"},
 	{"a 503 says when to come again", receiverGo, "		h.Set(\"Retry-After\", retryAfter)\n", "", ".", "TestFullDisk"},
 
 	// The private door.
