@@ -112,17 +112,14 @@ func newConnections() *connections {
 	return all
 }
 
-// admit waits until there is room for a connection, and reports whether there is any.
+// admit waits until there is room for a connection, and reports whether there is any. One that was
+// accepted just before the gate closed is admitted: its request may be on its way.
 func (all *connections) admit(c *connection) bool {
 	all.mu.Lock()
 	defer all.mu.Unlock()
-	for {
-		wait := all.full()
+	for wait := all.full(); wait > 0; wait = all.full() {
 		if all.closed {
 			return false
-		}
-		if wait == 0 {
-			break
 		}
 		timer := time.AfterFunc(wait, all.wake)
 		all.room.Wait()

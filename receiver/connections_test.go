@@ -124,6 +124,47 @@ func TestStrangersMakeRoom(t *testing.T) {
 	})
 }
 
+// closesFirst is a listener that returns one more connection after it was closed, as one does whose
+// Accept and Close meet.
+type closesFirst struct {
+	pipes
+	closed chan struct{}
+}
+
+func (l closesFirst) Accept() (net.Conn, error) {
+	<-l.closed
+	select {
+	case c := <-l.pipes:
+		return c, nil
+	default:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l closesFirst) Close() error {
+	close(l.closed)
+	return nil
+}
+
+// A connection that was accepted as the gate closed is served.
+func TestTheLastConnectionIsAdmitted(t *testing.T) {
+	l := closesFirst{make(pipes, 1), make(chan struct{})}
+	gate := receiver.Gate(l)
+	client := l.call()
+	if err := gate.Close(); err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	server, err := gate.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	if !isOpen(client) {
+		t.Error("it was closed")
+	}
+}
+
 // When there are as many connections as may be, the one that has been idle for longest is closed for
 // the next; where none is idle, the next is closed.
 func TestTheLongestIdleMakesRoom(t *testing.T) {

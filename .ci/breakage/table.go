@@ -264,6 +264,7 @@ var keeping = []broken{
 	{"what was read is answered", doorGo, "d.server.Shutdown(ctx)", "d.server.Close()", "./receiver", "TestShutdownAnswersWhatWasRead"},
 	{"what is on its way is answered", doorGo, "drainTime = 300 * time.Millisecond", "drainTime = 0", ".", "TestStopUnderLoad"},
 	{"the longest idle makes room", connectionsGo, "		longest.Value.(*connection).evict(&all.idle)\n", "		_ = longest\n", "./receiver", "TestTheLongestIdleMakesRoom"},
+	{"the last connection is served", connectionsGo, "	for wait := all.full(); wait > 0; wait = all.full() {\n", "	for wait := all.full(); wait > 0 || all.closed; wait = all.full() {\n", "./receiver", "TestTheLastConnectionIsAdmitted"},
 	{"connections are bounded", connectionsGo, "	if all.open.Load() >= maxConnections {", "	if false {", "./receiver", "TestTheLongestIdleMakesRoom"},
 	{"a 503 says when to come again", receiverGo, "		h.Set(\"Retry-After\", retryAfter)\n", "", ".", "TestFullDisk"},
 
