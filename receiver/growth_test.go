@@ -131,6 +131,47 @@ func (g *grown) look(t *testing.T, what string) {
 		what, opened, scrape, newest, further, took, g.memory(t)>>20, g.metric(t, "tillhook_ledger_size_bytes")/(1<<20), g.metric(t, "tillhook_ledger_free_bytes")/(1<<20))
 }
 
+// search follows lists that have filters which nothing matches to their ends: each answer reads a
+// bounded number of rows, however large the ledger is.
+func (g *grown) search(t *testing.T) {
+	t.Helper()
+	for _, list := range []struct {
+		path  string
+		query url.Values
+	}{
+		{"/api/payments", url.Values{"customer": {"cus_none"}}},
+		{"/api/payments", url.Values{"metadata[order]": {"none"}}},
+		{"/api/payments", url.Values{"status": {"canceled"}}},
+		{"/api/events", url.Values{"type": {"charge.dispute.closed"}}},
+		{"/api/events", url.Values{"outcome": {"quarantined"}}},
+	} {
+		var pages int
+		var slowest, all time.Duration
+		for next := "first"; next != ""; pages++ {
+			if next != "first" {
+				list.query.Set("page", next)
+			}
+			begun := time.Now()
+			text, err := g.asks.Get(t.Context(), list.path, list.query)
+			if err != nil {
+				t.Fatal(err)
+			}
+			took := time.Since(begun)
+			slowest, all = max(slowest, took), all+took
+			var answer struct {
+				Data []any
+				Next string `json:"next_page"`
+			}
+			if err := json.Unmarshal(text, &answer); err != nil || len(answer.Data) > 0 {
+				t.Fatalf("%d found, %v", len(answer.Data), err)
+			}
+			next = answer.Next
+		}
+		list.query.Del("page")
+		t.Logf("%s?%s: %d pages in %v, the slowest in %v", list.path, list.query.Encode(), pages, all.Round(time.Millisecond), slowest.Round(time.Millisecond))
+	}
+}
+
 // A ledger grows: intake beside that of an empty one, and again when retention has deleted half of the bodies.
 func TestGrowth(t *testing.T) {
 	events, chunk, step := 3000, 1000, 500
@@ -149,6 +190,7 @@ func TestGrowth(t *testing.T) {
 		}
 	}
 	g.look(t, fmt.Sprintf("%d events", g.sent))
+	g.search(t)
 	g.beside(t, fmt.Sprintf("%d events", g.sent), step)
 	t.Logf("memory of its own under load %d MB", g.memory(t)>>20)
 
