@@ -3,6 +3,7 @@ package stripe_test
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -110,19 +111,21 @@ func TestALargeListOfEndpoints(t *testing.T) {
 // A page that is longer than an answer may be is asked for in smaller parts, and nothing is tried
 // again that stays too long.
 func TestAPageThatIsTooLong(t *testing.T) {
-	body := func(n string) string {
-		return fmt.Sprintf(`{"id":"evt_%s","object":"event","created":5,"type":"charge.succeeded","livemode":false,"data":{"object":{"id":"ch_1","object":"charge"},"pad":%q}}`,
-			n, strings.Repeat("x", 1<<20))
-	}
+	pad := strings.Repeat("x", 1<<20)
 	limits := []string{}
 	api := answering(t, func(w http.ResponseWriter, r *http.Request) {
 		limits = append(limits, r.FormValue("limit"))
 		n := map[string]int{"100": 100, "10": 10, "1": 1}[r.FormValue("limit")]
-		var list []string
+		io.WriteString(w, `{"object":"list","has_more":true,"data":[`)
 		for i := range n {
-			list = append(list, body(fmt.Sprint(i)))
+			fmt.Fprintf(w, `{"id":"evt_%d","object":"event","created":5,"type":"charge.succeeded","livemode":false,"data":{"object":{"id":"ch_1","object":"charge"},"pad":"`, i)
+			io.WriteString(w, pad)
+			io.WriteString(w, `"}}`)
+			if i < n-1 {
+				io.WriteString(w, ",")
+			}
 		}
-		fmt.Fprintf(w, `{"object":"list","has_more":true,"data":[%s]}`, strings.Join(list, ","))
+		io.WriteString(w, "]}")
 	})
 	page, err := api.Events(t.Context(), stripe.Account{}, false, nil, 0, 10, "")
 	if err != nil || len(page.Events) != 10 || page.Next != "evt_9" || fmt.Sprint(limits) != "[100 10]" {
