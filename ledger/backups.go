@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -29,8 +30,12 @@ type Backups struct {
 // backupTime is how a copy's name tells when it was made, in UTC; names sort as times do.
 const backupTime = "20060102T150405Z"
 
-// retryBackup is how long a failed try waits for the next one.
-const retryBackup = 10 * time.Minute
+// A failed try waits so long for the next one. One that finds no room costs nothing, and is to be
+// made soon after there is some.
+const (
+	retryBackup = 10 * time.Minute
+	retryRoom   = 30 * time.Second
+)
 
 // copies are those of one ledger and one kind in a folder: their names are the prefix, the time and
 // ".db".
@@ -141,7 +146,10 @@ func (b *Backups) Run(ctx context.Context) error {
 		}
 		b.Tell(path, time.Since(begun), err)
 		wait = b.Every
-		if err != nil {
+		switch {
+		case errors.Is(err, ErrNoRoom), errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+			wait = min(b.Every, retryRoom)
+		case err != nil:
 			wait = min(b.Every, retryBackup)
 		}
 	}

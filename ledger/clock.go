@@ -66,6 +66,7 @@ func (t *retentionTime) now(ctx context.Context, l *Ledger) (time.Time, error) {
 		}
 		t.written, t.kept = looked, t.at
 	}
+	l.retentionAt.Store(t.at.UnixNano())
 	lag := wall.Sub(t.at)
 	l.retentionLag.Store(int64(lag))
 	if jumped := lag > longJump; jumped != t.jumped {
@@ -78,7 +79,10 @@ func (t *retentionTime) now(ctx context.Context, l *Ledger) (time.Time, error) {
 
 // RetentionLag returns how far this machine's clock is ahead of the time by which bodies are
 // deleted. It is more than a minute or two where the clock has jumped, or the receiver was off.
-func (l *Ledger) RetentionLag() time.Duration { return time.Duration(l.retentionLag.Load()) }
+// Once the clock is right again it is small at once, before the next look.
+func (l *Ledger) RetentionLag() time.Duration {
+	return min(time.Duration(l.retentionLag.Load()), l.wall().Sub(time.Unix(0, l.retentionAt.Load())))
+}
 
 // newestMade returns when the newest of the last rows was made at Stripe, but for those of the
 // future.

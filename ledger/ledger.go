@@ -184,7 +184,8 @@ type Ledger struct {
 	lastEvent  atomic.Pointer[delivery] // the newest event that was delivered, nil for none
 
 	retention    retentionTime // KeepBodies' own, once the ledger is open
-	retentionLag atomic.Int64  // see RetentionLag
+	retentionLag atomic.Int64  // see RetentionLag; at the last look
+	retentionAt  atomic.Int64  // the time to delete by at the last look, Unix nanoseconds
 
 	mu      sync.Mutex        // guards repeats
 	repeats map[uint64]uint64 // deliveries of known events not yet written to their rows

@@ -1,0 +1,58 @@
+package ledger_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"tillhook/ledger"
+	"tillhook/ledger/ledgertest"
+)
+
+// A backup that found no room is made within a minute after there is some.
+func TestABackupOnceThereIsRoom(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		l := ledgertest.Start(t, ledger.Options{Dir: dir, LookEvery: time.Hour})
+		info, err := os.Stat(l.Path())
+		if err != nil {
+			t.Fatal(err)
+		}
+		ledgertest.TakeRoom(t, l)
+		stop := backing(t, &ledger.Backups{Ledger: l, Dir: filepath.Join(dir, "backups"), Every: 24 * time.Hour, Keep: 2})
+		time.Sleep(12 * time.Minute)
+		if err := os.Truncate(l.Path(), info.Size()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		tries := stop()
+		last := tries[len(tries)-1]
+		if !errors.Is(tries[0].err, ledger.ErrNoRoom) || last.err != nil || len(tries) > 40 {
+			t.Errorf("the tries were %+v", tries)
+		}
+	})
+}
+
+// The lag of a clock that was ahead ends with the fault, not with the next look for bodies.
+func TestTheLagOfAClockThatIsRightAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := &wrongClock{}
+		l, end := w.open(t, t.TempDir(), 10*aDay)
+		defer end()
+		w.came(t, l, "evt_1")
+		w.by.Store(int64(100 * aDay))
+		time.Sleep(90 * time.Second)
+		if lag := l.RetentionLag(); lag < 99*aDay {
+			t.Errorf("while it is ahead the lag is %s", lag)
+		}
+		w.by.Store(0)
+		if lag := l.RetentionLag(); lag > time.Hour {
+			t.Errorf("when it is right again the lag is %s", lag)
+		}
+	})
+}
