@@ -187,21 +187,37 @@ func (r *Reconciler) comparison(now time.Time) stripe.Finding {
 	if !r.ended.IsZero() {
 		f.Sentence = fmt.Sprintf("Stripe's list of events was last compared with the ledger at %s.", r.ended.UTC().Format("2006-01-02 15:04:05 UTC"))
 	}
+	var recent []miss
 	missed := 0
 	for _, m := range r.missed {
 		if now.Sub(m.at) <= 24*time.Hour {
-			missed += m.events
+			recent, missed = append(recent, m), missed+m.events
 		}
+	}
+	if missed > 0 {
+		f.Sentence += fmt.Sprintf(" In the last day %s had been missed and %s fetched.", plural(missed, "event"), map[bool]string{true: "was", false: "were"}[missed == 1])
 	}
 	told := errors.Is(r.failed, errPartly) || errors.Is(r.failed, errBudget) // by findings of their own
 	switch {
 	case r.failed != nil && !told:
 		f.Verdict, f.Sentence = stripe.Warn, fmt.Sprintf("Stripe's list of events could not be compared with the ledger: %v.", r.failed)
 		f.Next = "tillhook doctor tells more; it is tried again by itself"
-	case missed > 0:
+	case missed > 0 && !r.overcome(recent, now):
 		f.Verdict = stripe.Warn
-		f.Sentence += fmt.Sprintf(" In the last day %s had been missed and %s fetched.", plural(missed, "event"), map[bool]string{true: "was", false: "were"}[missed == 1])
 		f.Next = "they are booked; find out why Stripe could not deliver them: tillhook doctor, and the endpoint's deliveries in the Dashboard"
 	}
 	return f
+}
+
+// missSpan is how long events may be missed again and again before deliveries that come in between
+// do not count as a sign that all is well.
+const missSpan = time.Hour
+
+// overcome reports whether misses were those of one short time, such as one in which the disk was
+// full, and Stripe has delivered since.
+func (r *Reconciler) overcome(missed []miss, now time.Time) bool {
+	last := missed[len(missed)-1].at
+	delivered, ok := r.Ledger.LastEvent()
+	// This machine's clock may have been another one when the events were missed.
+	return ok && delivered.After(now.Round(0).Add(-now.Sub(last))) && last.Sub(missed[0].at) <= missSpan
 }

@@ -206,7 +206,8 @@ func (r *Reconciler) Run(ctx context.Context, every time.Duration) error {
 }
 
 // pause waits for the next round, and reports whether it is to be made. Meanwhile it resolves the
-// thin events that are delivered.
+// thin events that are delivered. It ends early where the last round, whoever asked for it, failed
+// by the ledger, and the ledger can be written again.
 func (r *Reconciler) pause(ctx context.Context, next time.Time) bool {
 	next = latest(next, time.Now().Add(leastPause))
 	for {
@@ -215,13 +216,22 @@ func (r *Reconciler) pause(ctx context.Context, next time.Time) bool {
 			return false
 		case <-time.After(min(time.Until(next), thinEvery)):
 		}
-		if !time.Now().Before(next) {
+		if !time.Now().Before(next) || r.storageIsBack() {
 			return true
 		}
+		r.lookAtClock(ctx)
 		if err := r.resolveThin(ctx); err != nil && ctx.Err() == nil && r.news("thin/"+keyOf(err)) {
 			r.Log.Warn("not all thin events could be resolved; trying again with the next round that has calls left", "error", err)
 		}
 	}
+}
+
+// storageIsBack reports whether the last round failed by a ledger that can be written again.
+func (r *Reconciler) storageIsBack() bool {
+	r.mu.Lock()
+	failed := r.failed
+	r.mu.Unlock()
+	return (errors.Is(failed, ledger.ErrUnavailable) || errors.Is(failed, ledger.ErrOverloaded)) && r.Ledger.Health().Err == nil
 }
 
 // leastPause is between two rounds, however long one took.

@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"context"
 	"time"
 
 	"tillhook/receiver/stripe"
@@ -19,6 +20,34 @@ func (r *Reconciler) now() time.Time {
 
 // corrected returns this machine's time, or the believed one where Stripe's clock contradicts it.
 func (r *Reconciler) corrected() time.Time { return r.API.Clocks().Corrected() }
+
+// clockAgain is how long after an answer with a Date that differs from this machine's clock another
+// one is asked for.
+const clockAgain = 30 * time.Second
+
+// lookAtClock asks Stripe for its time again while the clocks differ, so that the finding ends soon
+// after the fault does and not with the next round. A call that fails is as good, and one that is
+// not answered leaves the finding.
+func (r *Reconciler) lookAtClock(ctx context.Context) {
+	skew, ok := r.API.Skew()
+	at, _ := r.API.Answered()
+	if !ok || Clock(skew).Verdict == stripe.OK || time.Since(at) < clockAgain {
+		return
+	}
+	select {
+	case <-r.turn:
+	case <-ctx.Done():
+		return
+	}
+	defer func() { r.turn <- struct{}{} }()
+	w := &round{Reconciler: r, report: &Report{}, pending: map[string]int64{}, begun: r.corrected()}
+	w.unshared(true)
+	_, _, _ = r.API.Endpoints(stripe.WithBudget(ctx, func() error { return w.spend(ctx) }))
+	_ = w.keepAtEnd(ctx) // the next round counts the call
+	if skew, ok := r.API.Skew(); ok {
+		r.Metrics.Skew(skew)
+	}
+}
 
 const undatedSentence = "this machine's clock and the Date of Stripe's answers contradict each other: " +
 	"events were fetched, and how far they were compared is not kept; have this machine's clock set, and " +

@@ -1,0 +1,135 @@
+package reconcile_test
+
+import (
+	"context"
+	"os"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"tillhook/receiver/reconcile"
+	"tillhook/receiver/stripe"
+	"tillhook/receiver/stripe/stripetest"
+)
+
+// running has the reconciler run by itself until the returned function is called.
+func (s *shop) running() (stop func()) {
+	ctx, cancel := context.WithCancel(s.t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx, s.every) }()
+	return func() {
+		cancel()
+		if err := <-done; err != nil {
+			s.t.Error(err)
+		}
+	}
+}
+
+// A round that failed by the ledger is made again soon after the ledger can be written again, and
+// not while it cannot.
+func TestARoundAfterTheLedgerCameBack(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, stripetest.Offline())
+		s.account.AddEvent(payment(1, "payment_intent.succeeded", time.Now().Unix()-60), "")
+		path := s.books.Path()
+		if err := os.Rename(path, path+".away"); err != nil {
+			t.Fatal(err)
+		}
+		defer s.running()()
+		time.Sleep(3 * time.Second)
+		if f := s.finding("reconcile"); f.Verdict != stripe.Warn || !strings.Contains(f.Sentence, "the ledger is not available") {
+			t.Errorf("while there is no ledger: %+v", f)
+		}
+		calls := len(s.account.Calls())
+		time.Sleep(4 * time.Minute)
+		if more := len(s.account.Calls()) - calls; more > 0 {
+			t.Errorf("%d calls were made while there was no ledger", more)
+		}
+		if err := os.Rename(path+".away", path); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(30 * time.Second)
+		if f := s.finding("reconcile"); strings.Contains(f.Sentence, "could not be compared") || s.events() != 1 {
+			t.Errorf("half a minute after it came back: %+v, %d events", f, s.events())
+		}
+	})
+}
+
+// A Date that was wrong is asked for again, with few calls, so that the finding ends before the
+// next round.
+func TestADateThatIsRightAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, stripetest.Offline())
+		s.account.SetNow(func() time.Time { return time.Now().Add(year) })
+		defer s.running()()
+		time.Sleep(3 * time.Minute)
+		if f := s.finding("clock"); f.Verdict != stripe.Fail {
+			t.Errorf("while it is wrong: %+v", f)
+		}
+		if n := s.mark("reconcile-calls"); n < 5 || n > 40 { // those of a round, and of four or more looks
+			t.Errorf("%d calls were made in three minutes", n)
+		}
+		s.account.SetNow(time.Now)
+		time.Sleep(45 * time.Second)
+		if f := s.finding("clock"); f.Verdict != stripe.OK {
+			t.Errorf("when it is right again: %+v", f)
+		}
+		calls := len(s.account.Calls())
+		time.Sleep(10 * time.Minute)
+		if more := len(s.account.Calls()) - calls; more > 0 {
+			t.Errorf("%d calls were made between two rounds while the clocks agreed", more)
+		}
+	})
+}
+
+// Events that were missed for a short time are a warning until Stripe delivers again; where that
+// goes on, deliveries in between end nothing.
+func TestMissesThatAreOver(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, stripetest.Offline())
+		n := 0
+		event := func() []byte {
+			n++
+			return payment(n, "payment_intent.succeeded", time.Now().Unix())
+		}
+		expect := func(when, verdict string) {
+			t.Helper()
+			if f := s.finding("reconcile"); f.Verdict != verdict || !strings.Contains(f.Sentence, "had been missed") {
+				t.Errorf("%s: %+v", when, f)
+			}
+		}
+		miss := func() {
+			t.Helper()
+			s.account.AddEvent(event(), "")
+			time.Sleep(time.Second)
+			if report := s.round(reconcile.Request{}); report.Recovered != 1 {
+				t.Fatalf("the round said %+v", report)
+			}
+			time.Sleep(time.Second)
+		}
+		s.deliver(event())
+		miss()
+		expect("nothing came since", stripe.Warn)
+		s.deliver(event())
+		expect("Stripe has delivered since", stripe.OK)
+		time.Sleep(10 * time.Minute)
+		miss()
+		expect("once more", stripe.Warn)
+		s.deliver(event())
+		expect("Stripe has delivered once more", stripe.OK)
+		time.Sleep(time.Hour)
+		miss()
+		s.deliver(event())
+		expect("it goes on", stripe.Warn)
+		time.Sleep(22 * time.Hour)
+		expect("hours later", stripe.Warn)
+		time.Sleep(3 * time.Hour)
+		if f := s.finding("reconcile"); f.Verdict != stripe.OK {
+			t.Errorf("a day later: %+v", f)
+		}
+	})
+}
