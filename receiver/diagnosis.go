@@ -18,6 +18,9 @@ const (
 	causeEvery = time.Minute
 	// recent is how long a refusal is worth a word.
 	recent = time.Hour
+	// settled is how long one is once deliveries have disproved its cause, or where it is not of
+	// Stripe's: else strangers could keep the health from being ok.
+	settled = 30 * time.Second
 	// retireAfter is how long a secret is not used before it is said that it can go: Stripe signs with an old one for a day at most.
 	// https://docs.stripe.com/webhooks#roll-endpoint-secrets
 	retireAfter = 24 * time.Hour
@@ -37,9 +40,10 @@ type diagnosis struct {
 }
 
 type refusal struct {
-	count atomic.Uint64
-	last  atomic.Int64 // Unix nanoseconds
-	cause atomic.Pointer[string]
+	count  atomic.Uint64
+	last   atomic.Int64 // Unix nanoseconds
+	stripe atomic.Int64 // likewise, of a request that named Stripe as its sender; 0 for none
+	cause  atomic.Pointer[string]
 }
 
 func newDiagnosis(now time.Time) *diagnosis {
@@ -57,13 +61,20 @@ func (d *diagnosis) note(code string, req *http.Request, now time.Time) {
 	if r := d.refused[code]; r != nil {
 		r.count.Add(1)
 		r.last.Store(now.UnixNano())
+		if strings.HasPrefix(req.UserAgent(), stripeAgent) {
+			r.stripe.Store(now.UnixNano())
+		}
 	}
 }
+
+// stripeAgent begins the User-Agent of Stripe's deliveries.
+const stripeAgent = "Stripe/"
 
 // Status is how the public door has fared since the start.
 type Status struct {
 	Started  time.Time
-	Verified uint64 // deliveries, repeats included
+	Verified uint64    // deliveries, repeats included
+	Last     time.Time // of them, to the second; zero for none
 	Refused  []Refused
 	Secrets  []stripe.Use
 }
@@ -73,12 +84,17 @@ type Refused struct {
 	Code  string
 	Count uint64
 	Last  time.Time
-	Cause string // the likely one; empty where none was looked for
+	// LastStripe is when one last came that named Stripe as its sender; zero for none.
+	LastStripe time.Time
+	Cause      string // the likely one; empty where none was looked for
 }
 
 // Status tells how the door has fared.
 func (r *Receiver) Status() Status {
 	s := Status{Started: r.diagnosis.started, Verified: r.diagnosis.verified.Load(), Secrets: r.Verifier.Used()}
+	if last := r.diagnosis.last.Load(); last != 0 {
+		s.Last = time.Unix(last, 0)
+	}
 	codes := []string{bodyIncomplete}
 	for _, code := range stripe.Codes {
 		codes = append(codes, string(code))
@@ -87,6 +103,9 @@ func (r *Receiver) Status() Status {
 		f := r.diagnosis.refused[code]
 		if n := f.count.Load(); n > 0 {
 			refused := Refused{Code: code, Count: n, Last: time.Unix(0, f.last.Load())}
+			if last := f.stripe.Load(); last != 0 {
+				refused.LastStripe = time.Unix(0, last)
+			}
 			if cause := f.cause.Load(); cause != nil {
 				refused.Cause = *cause
 			}
@@ -129,7 +148,7 @@ func (s *Status) signatures(now time.Time) stripe.Finding {
 	for i := range s.Refused {
 		one := &s.Refused[i]
 		noise := one.Code == string(stripe.MissingSignature) || one.Code == string(stripe.MalformedSignature)
-		if now.Sub(one.Last) > recent || noise && s.Verified > 0 {
+		if !s.matters(one, now) || noise && s.Verified > 0 {
 			continue
 		}
 		if worst == nil || !noise && one.Count > worst.Count {
@@ -146,6 +165,21 @@ func (s *Status) signatures(now time.Time) stripe.Finding {
 		f.Sentence = fmt.Sprintf("Every one of %d requests since the start was refused as %s: %s.", worst.Count, worst.Code, worst.Cause)
 	}
 	return f
+}
+
+// matters reports whether refusals of a kind are still worth a word. A clock that was wrong is
+// right again once a delivery has verified. Of the other kinds a stranger can send any number, so
+// where deliveries verify only those that name Stripe as their sender count for longer.
+func (s *Status) matters(one *Refused, now time.Time) bool {
+	switch {
+	case now.Sub(one.Last) <= settled:
+		return true
+	case s.Last.Before(one.Last):
+		return now.Sub(one.Last) <= recent
+	case one.Code == string(stripe.TimestampTooOld), one.Code == string(stripe.TimestampInFuture):
+		return false
+	}
+	return now.Sub(one.LastStripe) <= recent
 }
 
 // rotation tells which of several secrets is in use.
@@ -225,7 +259,7 @@ func (r *Receiver) likelyCause(rejection *stripe.Rejection, sig stripe.Signature
 		return "other events verify: the sender is not Stripe, or a second endpoint sends here, or the secret was rolled; add its secret to STRIPE_WEBHOOK_SECRET, separated by a comma"
 	case r.Verifier.FromCLI():
 		return "STRIPE_WEBHOOK_SECRET holds the secret of stripe listen, and what comes was signed by an endpoint, which has its own (Dashboard, Workbench, Webhooks, your endpoint)"
-	case strings.HasPrefix(req.UserAgent(), "Stripe/") && !strings.Contains(string(body[:min(len(body), 16)]), "\n"):
+	case strings.HasPrefix(req.UserAgent(), stripeAgent) && !strings.Contains(string(body[:min(len(body), 16)]), "\n"):
 		return "STRIPE_WEBHOOK_SECRET is probably not that of the endpoint that sends here (each has its own, and so has stripe listen); " +
 			"or else a proxy in front rewrites the body, which is not indented as Stripe's usually is: have it pass the body on byte for byte"
 	}

@@ -201,3 +201,45 @@ func TestProbes(t *testing.T) {
 }
 
 func sum(body []byte) [sha256.Size]byte { return sha256.Sum256(body) }
+
+// Refusals whose cause is over, or that are not of Stripe's, are a finding for half a minute where
+// other deliveries verify; those that Stripe sends count for an hour.
+func TestRefusalsThatAreOver(t *testing.T) {
+	body := sample(t, "payment_intent.succeeded")
+	const agent = "Stripe/1.0 (+https://stripe.com/docs/webhooks)"
+	for _, c := range []struct {
+		name, agent, secret string
+		age                 time.Duration
+		verified, over      bool
+	}{
+		{"a clock that was wrong", agent, secret, time.Hour, true, true},
+		{"a clock that was behind", agent, secret, -time.Hour, true, true},
+		{"a clock that is wrong", agent, secret, time.Hour, false, false},
+		{"a stranger's forgery", "curl/8.5.0", "whsec_forged", 0, true, true},
+		{"another endpoint's secret", agent, "whsec_other", 0, true, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := openShop(t, false)
+			s.post(t, body)
+			s.now = s.now.Add(time.Hour)
+			for _, later := range []string{"", "once more"} {
+				r := s.request(t, "POST", hook, bytes.NewReader(body), stripe.Sign(body, c.secret, s.now.Add(-c.age)))
+				r.Header.Set("User-Agent", c.agent)
+				if a := s.do(t, r); a.status != 400 {
+					t.Fatalf("answered %s", a.text)
+				}
+				s.now = s.now.Add(2 * time.Second)
+				if c.verified {
+					s.post(t, body)
+				}
+				if f := s.finding(t, "signatures"); f.Verdict != stripe.Warn {
+					t.Errorf("at once %s: %+v", later, f)
+				}
+				s.now = s.now.Add(30 * time.Second)
+				if f := s.finding(t, "signatures"); (f.Verdict == stripe.OK) != c.over {
+					t.Errorf("after half a minute %s: %+v", later, f)
+				}
+			}
+		})
+	}
+}

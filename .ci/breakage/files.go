@@ -38,6 +38,7 @@ const (
 	findingsGo    = "receiver/reconcile/findings.go"
 	objectsGo     = "receiver/reconcile/objects.go"
 	endpointGo    = "receiver/cli/endpoint.go"
+	diagnosisGo   = "receiver/diagnosis.go"
 	probeGo       = "receiver/probe.go"
 	signatureGo   = "receiver/stripe/signature.go"
 	decodeGo      = "receiver/stripe/decode.go"
