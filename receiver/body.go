@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"sync"
@@ -52,6 +53,7 @@ type intake struct {
 	held    int64
 	at      *list.Element // in budget.reading; nil while it is small, and once it is read
 	cut     func()        // has its reading end at once
+	conn    *connection   // may be nil
 	stopped bool          // for others
 	next    int           // at how many bytes it has made progress again; used by its reader
 }
@@ -91,6 +93,9 @@ func (in *intake) take(n int64) bool {
 
 // progressed is called when another bodyStep has come.
 func (in *intake) progressed() {
+	if in.conn != nil {
+		in.conn.progressed()
+	}
 	in.budget.mu.Lock()
 	defer in.budget.mu.Unlock()
 	if in.at != nil {
@@ -138,6 +143,7 @@ func (r *Receiver) read(w http.ResponseWriter, req *http.Request, start time.Tim
 		return nil, func() {}, refuse(http.StatusBadRequest, bodyIncomplete, "The body ended early.")
 	}
 	in := r.memory.begin(func() { _ = c.SetReadDeadline(time.Unix(1, 0)) }) // where it fails, the connection has ended
+	in.conn = connectionOf(req)
 	overloaded := func() *answer {
 		a := refuse(http.StatusServiceUnavailable, "overloaded", "Too much at once. Try again.")
 		a.outcome = Failed
@@ -158,7 +164,7 @@ func (r *Receiver) read(w http.ResponseWriter, req *http.Request, start time.Tim
 			return nil, in.release, refuse(http.StatusRequestEntityTooLarge, "body_too_large", "The body is too large.")
 		case err == io.EOF && in.read():
 			return body, in.release, nil
-		case err != nil && !in.read():
+		case err != nil && (!in.read() || errors.Is(err, net.ErrClosed)): // stopped, or closed, for others
 			return nil, in.release, overloaded()
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			return nil, in.release, refuse(http.StatusRequestTimeout, "body_timeout", "The body did not come in time.")

@@ -20,11 +20,12 @@ import (
 //   - the bytes of all bodies, bodyMemory in body.go.
 const (
 	// maxUnverified is how many connections may be open on which no signature was verified yet. For
-	// each further one the oldest of them is closed, so an honest sender is served if its request
-	// comes within the time in which strangers open that many.
+	// each further one the one that has made no progress for longest is closed: it began, or sent
+	// the end of a header or another bodyStep, before all others. So an honest sender is served if
+	// each step of its request comes within the time in which strangers open that many.
 	maxUnverified = 1024
-	// minAge is how old a connection must be to be closed for another one. Where all are younger,
-	// the new one waits: else, in a flood, none would live long enough to be answered.
+	// minAge is how long a connection must have made no progress to be closed for another one. Where
+	// all have, the new one waits: else, in a flood, none would live long enough to be answered.
 	minAge = 100 * time.Millisecond
 	// maxClosing is how many that were closed for others may still hold memory. Accepting waits for
 	// the next to let go.
@@ -50,7 +51,7 @@ type connections struct {
 	room       sync.Cond  // signaled when there may be room
 	closed     bool       // there will be no more
 	unverified int        // open and not verified, those included that were closed for others a moment ago
-	strangers  list.List  // those that are not verified, the oldest first
+	strangers  list.List  // those that are not verified, the one without progress for longest first
 	idle       list.List  // those that are verified and between two requests, as far as they are followed, the longest idle first
 }
 
@@ -59,7 +60,6 @@ type connection struct {
 	net.Conn // with TLS, if the door speaks it
 	raw      net.Conn
 	all      *connections
-	admitted time.Time
 	header   headerLines // used by whoever reads
 
 	fresh    atomic.Bool // no whole header was read
@@ -68,6 +68,7 @@ type connection struct {
 
 	// Guarded by all.mu.
 	at       *list.Element // in strangers or idle
+	progress time.Time     // the last, of one that is not verified
 	released bool
 }
 
@@ -137,7 +138,7 @@ func (all *connections) admit(c *connection) bool {
 	}
 	all.open.Add(1)
 	all.unverified++
-	c.admitted = time.Now()
+	c.progress = time.Now()
 	c.fresh.Store(true)
 	c.at = all.strangers.PushBack(c)
 	return true
@@ -151,7 +152,7 @@ func (all *connections) full() time.Duration {
 		return time.Hour // until one is closed
 	case all.strangers.Len() >= maxUnverified:
 		oldest := all.strangers.Front().Value.(*connection)
-		return max(minAge-time.Since(oldest.admitted), 0)
+		return max(minAge-time.Since(oldest.progress), 0)
 	}
 	return 0
 }
@@ -169,6 +170,20 @@ func (c *connection) evict(from *list.List) {
 	c.at = nil
 	c.listed.Store(false)
 	_ = c.raw.Close() // not the one with TLS, which would say goodbye to its other end first
+}
+
+// progressed has a connection that is not verified be closed for others after all that made
+// progress before.
+func (c *connection) progressed() {
+	if c.verified.Load() {
+		return
+	}
+	c.all.mu.Lock()
+	defer c.all.mu.Unlock()
+	if c.at != nil && !c.verified.Load() {
+		c.all.strangers.MoveToBack(c.at)
+		c.progress = time.Now()
+	}
 }
 
 // verify has a connection count as verified from now on.
@@ -227,6 +242,7 @@ func (c *connection) note(state http.ConnState) {
 	switch state {
 	case http.StateActive: // a header was read
 		c.fresh.Store(false)
+		c.progressed()
 		if c.listed.Load() {
 			c.all.mu.Lock()
 			if c.listed.Load() {
@@ -305,9 +321,15 @@ type connectionKey struct{}
 
 // verified has the connection of a request count as one of an honest sender.
 func verified(req *http.Request) {
-	if c, ok := req.Context().Value(connectionKey{}).(*connection); ok {
+	if c := connectionOf(req); c != nil {
 		c.verify()
 	}
+}
+
+// connectionOf returns the connection of a request; nil where a test has none.
+func connectionOf(req *http.Request) *connection {
+	c, _ := req.Context().Value(connectionKey{}).(*connection)
+	return c
 }
 
 // Private serves a handler on a door that only the operator reaches: each request with a whole

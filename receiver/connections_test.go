@@ -165,6 +165,116 @@ func TestTheLastConnectionIsAdmitted(t *testing.T) {
 	}
 }
 
+// A stranger that makes progress makes no room before others that do not.
+func TestProgressKeepsAConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		calls := make(pipes, 1)
+		gate := receiver.Gate(calls)
+		var all, admitted []net.Conn
+		connect := func() {
+			all = append(all, calls.call())
+			c, err := gate.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			admitted = append(admitted, c)
+		}
+		for range receiver.MaxUnverified {
+			connect()
+		}
+		time.Sleep(time.Second)
+		receiver.Progressed(admitted[0])
+		for range 3 {
+			connect()
+		}
+		for i := range 5 {
+			if want := i == 0 || i == 4; isOpen(all[i]) != want {
+				t.Errorf("connection %d is open: %t", i, !want)
+			}
+		}
+		for i := range admitted {
+			_, _ = admitted[i].Close(), all[i].Close()
+		}
+		if err := gate.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A sender whose body comes slowly, and comes, is not closed for strangers that came after it.
+func TestASlowSenderIsKept(t *testing.T) {
+	s := openShop(t, false)
+	body := append([]byte(`{"padding":"`+strings.Repeat("0123456789abcdef", 20<<10)+`",`), sample(t, "payment_intent.succeeded")[1:]...)
+	conn, err := net.Dial("tcp", s.door.Address().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	send := func(text []byte) {
+		t.Helper()
+		if _, err := conn.Write(text); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(200 * time.Millisecond) // what was sent is read, and others are old enough to be closed
+	}
+	strangers := func(n int) {
+		t.Helper()
+		for range n {
+			stranger, err := net.Dial("tcp", s.door.Address().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = stranger.Close() })
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+	send([]byte("POST " + hook + " HTTP/1.1\r\nHost: shop\r\n"))
+	strangers(receiver.MaxUnverified / 2)
+	send(fmt.Appendf(nil, "Content-Length: %d\r\nStripe-Signature: %s\r\n\r\n", len(body), stripe.Sign(body, secret, s.now)))
+	strangers(receiver.MaxUnverified/2 + 100)
+	send(body[:100<<10])
+	strangers(receiver.MaxUnverified - 100)
+	send(body[100<<10:])
+	if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatalf("it was not answered: %v", err)
+	}
+	if err := resp.Body.Close(); err != nil || resp.StatusCode != http.StatusOK {
+		t.Errorf("it was answered %d, %v", resp.StatusCode, err)
+	}
+}
+
+// A body that ends early because its connection was closed for others is no sign of a proxy that cuts
+// bodies.
+func TestAClosedSenderIsNoFault(t *testing.T) {
+	s := openShop(t, false)
+	dial := func() net.Conn {
+		t.Helper()
+		conn, err := net.Dial("tcp", s.door.Address().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		return conn
+	}
+	first := dial()
+	if _, err := fmt.Fprintf(first, "POST %s HTTP/1.1\r\nHost: shop\r\nStripe-Signature: t=1,v1=00\r\nContent-Length: 100\r\n\r\n{", hook); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(200 * time.Millisecond) // its header is read
+	for range receiver.MaxUnverified + 10 {
+		dial()
+	}
+	comes(t, "it is closed", func() bool { return !isOpen(first) })
+	comes(t, "its request has ended", func() bool { used, _ := s.receiver.BodiesHold(); return used == 0 })
+	if status := s.receiver.Status(); len(status.Refused) != 0 {
+		t.Errorf("it counts as %+v", status.Refused)
+	}
+}
+
 // When there are as many connections as may be, the one that has been idle for longest is closed for
 // the next; where none is idle, the next is closed.
 func TestTheLongestIdleMakesRoom(t *testing.T) {

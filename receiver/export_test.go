@@ -35,6 +35,9 @@ func Gate(l net.Listener) net.Listener { return &gate{Listener: l, all: newConne
 // Verify has a connection that a gate admitted count as verified.
 func Verify(c net.Conn) { c.(*connection).verify() }
 
+// Progressed has a connection that a gate admitted count as one that has made progress.
+func Progressed(c net.Conn) { c.(*connection).progressed() }
+
 // Idle has a connection that a gate admitted count as between two requests.
 func Idle(c net.Conn) { c.(*connection).note(http.StateIdle) }
 
