@@ -62,14 +62,15 @@ func hostileHead(length int, more string) string {
 	return fmt.Sprintf("POST %s HTTP/1.1\r\nHost: shop\r\nX: %s\r\nStripe-Signature: t=1,v1=00\r\nContent-Length: %d\r\n\r\n", hook, more, length)
 }
 
-// strangers makes that many attempts to connect, and holds each connection until the door closes it
-// or ctx ends.
-func (p *program) strangers(ctx context.Context, t *testing.T, attempts int) (connected *atomic.Int64, wait func()) {
+// strangers makes that many attempts to connect, with a pause between two, and holds each connection
+// until the door closes it or ctx ends.
+func (p *program) strangers(ctx context.Context, attempts int, pause time.Duration) (connected *atomic.Int64, wait func()) {
 	var group sync.WaitGroup
 	connected = new(atomic.Int64)
 	dialing := make(chan struct{}, 200)
 	group.Go(func() {
 		for i := range attempts {
+			time.Sleep(pause)
 			select {
 			case <-ctx.Done():
 				return
@@ -188,7 +189,7 @@ func TestHostileConnections(t *testing.T) {
 			p.env = append(p.env, "TILLHOOK_OPERATOR_SOCKET="+filepath.Join(dir, "o.sock"))
 			p.start(t)
 			ctx, end := context.WithTimeout(t.Context(), 5*time.Minute)
-			connected, wait := p.strangers(ctx, t, attempts)
+			connected, wait := p.strangers(ctx, attempts, 0)
 			var n, failed, during, failedDuring atomic.Int64
 			var senders sync.WaitGroup
 			crowdEnd := make(chan struct{})
