@@ -36,7 +36,7 @@ var exporting = []broken{
 	{"export: a walk ends with its context", scanGo, "				if err := ctx.Err(); err != nil {", "				if err := error(nil); err != nil {", "./ledger", "TestAnExportEndsWithItsContext"},
 	{"export: a visit of payments ends with its context", exportGo, "					if err := ctx.Err(); err != nil {", "					if err := error(nil); err != nil {", "./ledger", "TestAnExportEndsWithItsContext"},
 	{"export: a client that leaves is no failure of the ledger", operatorGo, "	case errors.Is(err, context.Canceled):", "	case false:", "./receiver/operator", "TestACanceledExport"},
-	{"export: it ends when the receiver stops", filesGo, "	defer context.AfterFunc(op.Stopping, cancel)()\n", "", "./receiver/operator", "TestAnExportEndsWhenTheReceiverStops"},
+	{"export: it ends when the receiver stops", operatorGo, untilStopping, "	stop := func() bool { return false }\n", "./receiver/operator", "TestAnExportEndsWhenTheReceiverStops"},
 	{"export: payments from the first second", exportedGo, "first = timeKey(*from, \"\")", "first = timeKey(*from+1, \"\")", "./ledger", "TestExportBetweenTwoTimes"},
 	{"export: payments before the last second", exportedGo, "end = timeKey(*to, \"\")", "end = timeKey(*to+1, \"\")", "./ledger", "TestExportBetweenTwoTimes"},
 	{"export: entries from the first second", entriesGo, "		next = timeKey(*from, \"\")", "		next = timeKey(*from+1, \"\")", "./ledger", "TestExportOfDaysInATimezone"},

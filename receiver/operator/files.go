@@ -50,9 +50,8 @@ func (op *Operator) spoolExport(w http.ResponseWriter, r *http.Request, kind str
 // last of fill and the first piece of the answer.
 func (op *Operator) spool(w http.ResponseWriter, r *http.Request, kind string, begin func(), fill func(context.Context, io.Writer) error,
 	spooled func(context.Context) (*os.File, error)) error {
-	ctx, cancel := context.WithCancel(r.Context())
+	ctx, cancel := op.untilStopping(r.Context())
 	defer cancel()
-	defer context.AfterFunc(op.Stopping, cancel)()
 	unhurried(w)
 	if op.Ledger.ReadOnly() { // there is nobody to hold up
 		out := &counted{w: w}

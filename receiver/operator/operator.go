@@ -236,6 +236,17 @@ func (op *Operator) fail(w http.ResponseWriter, r *http.Request, err error) {
 	op.write(w, r, e.Status, answer)
 }
 
+// untilStopping returns a context that ends with its parent, when the receiver begins to stop, and
+// by cancel.
+func (op *Operator) untilStopping(parent context.Context) (ctx context.Context, cancel func()) {
+	ctx, end := context.WithCancel(parent)
+	if op.Stopping.Err() != nil { // AfterFunc would run end in a moment
+		end()
+	}
+	stop := context.AfterFunc(op.Stopping, end)
+	return ctx, func() { stop(); end() }
+}
+
 // canceled returns what answers a request that was broken off. A client that has hung up does not
 // read it.
 func (op *Operator) canceled(r *http.Request) *Error {

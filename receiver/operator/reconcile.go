@@ -55,9 +55,8 @@ func (op *Operator) reconcile(w http.ResponseWriter, r *http.Request) error {
 		return errNoComparer
 	}
 	unhurried(w)
-	ctx, cancel := context.WithCancel(r.Context())
+	ctx, cancel := op.untilStopping(r.Context())
 	defer cancel()
-	defer context.AfterFunc(op.Stopping, cancel)()
 	var report any
 	figure := func() string { return fmt.Sprintf("%+v", op.Comparer.Progress()) }
 	err := during(w, r, figure, func() (err error) {

@@ -36,12 +36,8 @@ func enter(ctx context.Context, places chan struct{}, taken string) (leave func(
 // context ends when the client hangs up or the receiver stops.
 func (op *Operator) search(serve handler) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
-		if op.Stopping.Err() != nil {
-			return context.Canceled
-		}
-		ctx, cancel := context.WithCancel(r.Context())
+		ctx, cancel := op.untilStopping(r.Context())
 		defer cancel()
-		defer context.AfterFunc(op.Stopping, cancel)()
 		unhurried(w)
 		leave, err := enter(ctx, op.searches, fmt.Sprintf("%d searches are running already; try again in a moment", maxSearches))
 		if err != nil {
