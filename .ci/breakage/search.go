@@ -5,6 +5,8 @@ const (
 	queryGo  = "ledger/query.go"
 	searchGo = "receiver/operator/search.go"
 	pagesGo  = "receiver/cli/pages.go"
+	knownGo  = "receiver/operator/values.go"
+	followGo = "receiver/cli/follow.go"
 )
 
 // untilStopping is what ends a request when the receiver stops.
@@ -36,6 +38,10 @@ var searching = []broken{
 	{"search: large lists are encoded by and by", operatorGo, "	if err := encode(ledger.EscapeWriter(w)); err != nil {", "	var all strings.Builder\n	_ = encode(&all)\n	if _, err := ledger.EscapeWriter(w).Write([]byte(all.String())); err != nil {", "./receiver/operator", "TestTheLargestAnswers"},
 	{"search: a command asks for the next page", pagesGo, "		if !list.HasMore || list.NextPage == \"\" ||", "		if true || list.NextPage == \"\" ||", "./receiver/cli", "TestACommandFollowsPages"},
 	{"search: a stopped command shows what it has found", pagesGo, "		if err != nil && ctx.Err() != nil {", "		if false {", "./receiver/cli", "TestAStoppedSearchSaysHowToGoOn"},
+	{"search: an unknown status, currency or type is an error", knownGo, "	return unknown\n", "	return nil\n", "./receiver/operator", "TestUnknownValues"},
+	{"search: what the ledger holds is known", knownGo, "held || err != nil {", "false && held || err != nil {", "./receiver/operator", "TestUnknownValues"},
+	{"search: an unknown value is an error at the end of a long search", pagesGo, "nothing && !stopped)", "nothing && false)", "./receiver/cli", "TestASearchForAnUnknownValue"},
+	{"search: an unknown type is not followed", followGo, "operator.Undocumented(\"type\", f.typ) != nil {", "false {", ".", "TestScripts/receive"},
 	{"totals: a page has its limit", totalsGo, "		if len(page.Data) == limit {", "		if false {", "./ledger", totalsTest},
 	{"totals: a page of another zone has its limit", totalsGo, "			if len(page.Data) == q.Limit {", "			if false {", "./ledger", totalsTest},
 	{"totals: the sum over all days is kept", totalsGo, ", string(allDaysKey(e.Currency, account))}", "}", "./ledger", totalsTest},

@@ -52,7 +52,7 @@ There is no index of types and outcomes but quarantined: a search that finds lit
 				shown := func(e *ledger.EventRecord) bool {
 					return (typ == "" || typ == string(e.Type)) && (outcome == "" || outcome == string(e.Outcome))
 				}
-				return (&follow{Program: p, shown: shown, asJSON: f.asJSON}).run(c)
+				return (&follow{Program: p, shown: shown, typ: typ, asJSON: f.asJSON}).run(c)
 			}
 			return p.list(c, &f, "/api/events", params, p.showEvents)
 		},

@@ -26,6 +26,7 @@ const (
 type follow struct {
 	*Program
 	shown  func(e *ledger.EventRecord) bool
+	typ    string // that shown asks for; empty for any
 	asJSON bool
 	begun  bool
 	last   uint64 // the sequence of the newest event that was seen
@@ -65,6 +66,13 @@ func (f *follow) step(ctx context.Context) error {
 	client, err := f.running(ctx)
 	if err != nil {
 		return err
+	}
+	if !f.begun && operator.Undocumented("type", f.typ) != nil { // the ledger may hold it
+		only := url.Values{"type": {f.typ}, "limit": {"1"}}
+		_, err := client.Get(ctx, "/api/events", only)
+		if err = unknownValue(only, err, false); err != nil {
+			return err
+		}
 	}
 	var events []ledger.EventRecord
 	params := url.Values{"limit": {strconv.Itoa(followPage)}}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
@@ -60,7 +61,9 @@ func (p *Program) list(c *cobra.Command, f *page, path string, params url.Values
 	var stopped bool
 	err := p.ask(c, func(ctx context.Context, client *operator.Client) (answer []byte, err error) {
 		list, stopped, err = p.follow(ctx, client, path, params, f.limit)
-		if err != nil {
+		// The receiver lets an unknown value pass where it did not look through the whole ledger.
+		nothing := len(list.Data) == 0 && !list.HasMore && f.after == "" && f.cursor == ""
+		if err = unknownValue(params, err, nothing && !stopped); err != nil {
 			return nil, err
 		}
 		var text bytes.Buffer
@@ -83,6 +86,20 @@ func (p *Program) list(c *cobra.Command, f *page, path string, params url.Values
 		fmt.Fprintf(p.Stderr, "There are more: %s\n", nextCommand(c, string(list.NextPage)))
 	}
 	return nil
+}
+
+// unknownValue returns the error for a search that was refused, or that found nothing, where it was
+// for a value that Stripe does not document; else err.
+func unknownValue(params url.Values, err error, nothing bool) error {
+	var refused *operator.Error
+	if nothing && err == nil || errors.As(err, &refused) && refused.Status == http.StatusBadRequest {
+		for name := range params {
+			if unknown := operator.Undocumented(name, params.Get(name)); unknown != nil {
+				return usageError{unknown}
+			}
+		}
+	}
+	return err
 }
 
 // follow asks for page after page. On a terminal it shows how far it has come. It reports whether

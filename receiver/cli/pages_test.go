@@ -96,3 +96,31 @@ func TestAStoppedSearchSaysHowToGoOn(t *testing.T) {
 		t.Errorf("stopped at once: status %d, it said %q", status, errs.String())
 	}
 }
+
+// A search that came to the end of the ledger without finding anything is an error if the value
+// that it looked for is none that Stripe documents: the receiver let it pass after the first page.
+func TestASearchForAnUnknownValue(t *testing.T) {
+	environ := answering(t, func(r *http.Request) (int, string) {
+		if r.URL.Query().Get("page") == "" {
+			return 200, `{"object":"list","data":[],"has_more":true,"next_page":"A","scanned_to":1767225600}`
+		}
+		return 200, `{"object":"list","data":[],"has_more":false,"next_page":null,"scanned_to":null}`
+	})
+	for _, c := range []struct {
+		args   []string
+		status int
+		says   string
+	}{
+		{[]string{"payments", "--status", "success"}, 2, "tillhook: status \"success\" is not a status of a PaymentIntent, and nothing was found with it: did you mean succeeded?\nTry: tillhook payments --help\n"},
+		{[]string{"payments", "--currency", "Dollars", "--json"}, 2, `currency "dollars" is not the code of a currency`},
+		{[]string{"events", "--type", "charge.refnded"}, 2, "did you mean charge.refunded?"},
+		{[]string{"payments", "--currency", "EUR", "--status", "canceled"}, 0, "No payments.\n"},
+		{[]string{"events", "--type", "invoice.created"}, 0, "No events.\n"},
+	} {
+		var out, errs bytes.Buffer
+		status := (&cli.Program{Environ: environ, Stdout: &out, Stderr: &errs}).Run(t.Context(), c.args)
+		if status != c.status || !strings.Contains(errs.String(), c.says) || out.Len() > 0 {
+			t.Errorf("%v: status %d, it said %q and printed %q", c.args, status, errs.String(), out.String())
+		}
+	}
+}

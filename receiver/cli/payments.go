@@ -38,8 +38,11 @@ Amounts are in the currency's own decimals; --json has them in the minor unit, a
 			if err != nil {
 				return err
 			}
+			if err := oneOf("flag", flag, ledger.Flags[:]); err != nil {
+				return err
+			}
 			set(params, "status", status)
-			set(params, "currency", currency)
+			set(params, "currency", strings.ToLower(currency))
 			set(params, "customer", customer)
 			set(params, "account", account)
 			set(params, "flag", flag)

@@ -9,6 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"tillhook/receiver/operator"
 )
 
 // usageError is a command line that is wrong.
@@ -90,24 +92,9 @@ func unknownCommand(c *cobra.Command, name string) error {
 		c.SuggestionsMinimumDistance = 2
 	}
 	if list := c.SuggestionsFor(name); len(list) > 0 {
-		near = "; did you mean " + orList(list) + "?"
+		near = "; did you mean " + operator.OrList(list) + "?"
 	}
 	return usagef("unknown command %q%s", c.CommandPath()+" "+name, near)
-}
-
-// orList joins words: "a", "a or b", "a, b or c".
-func orList[T ~string](words []T) string {
-	var b strings.Builder
-	for i, word := range words {
-		switch {
-		case i > 0 && i == len(words)-1:
-			b.WriteString(" or ")
-		case i > 0:
-			b.WriteString(", ")
-		}
-		b.WriteString(string(word))
-	}
-	return b.String()
 }
 
 // noArguments and oneArgument refuse anything else as a matter of usage.
@@ -140,7 +127,7 @@ func oneOf[T ~string](flag, value string, words []T) error {
 	if value == "" || slices.Contains(words, T(value)) {
 		return nil
 	}
-	return usagef("--%s %q is not %s", flag, value, orList(words))
+	return usagef("--%s %q is not %s", flag, value, operator.OrList(words))
 }
 
 // complete offers the words of a flag to the shell.

@@ -2,6 +2,7 @@ package operator
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -104,6 +105,13 @@ func (q *query) fail(format string, args ...any) {
 	}
 }
 
+// unless fails if a parameter has a value that is none of the words.
+func unless[T ~string](q *query, name string, value T, words []T) {
+	if value != "" && !slices.Contains(words, value) {
+		q.fail("%s %.80q is not %s", name, value, OrList(words))
+	}
+}
+
 func (q *query) text(name string) string {
 	v := q.values.Get(name)
 	q.values.Del(name)
@@ -173,11 +181,14 @@ func (op *Operator) payments(w http.ResponseWriter, r *http.Request) error {
 	}
 	find.CreatedGTE, find.CreatedLT = q.between("created_gte", "created_lt", time.UTC)
 	find.After, find.Page = q.place()
-	if find.Flag != "" && !slices.Contains(ledger.Flags[:], find.Flag) {
-		q.fail("flag is none of %v", ledger.Flags)
-	}
+	unless(q, "flag", find.Flag, ledger.Flags[:])
 	if err := q.end(); err != nil {
 		return err
+	}
+	if find.After == "" && find.Page == "" { // the pages that follow found it known
+		if err := cmp.Or(op.knownStatus(r.Context(), find.Status), op.knownCurrency(r.Context(), find.Currency)); err != nil {
+			return err
+		}
 	}
 	page, err := op.Ledger.Payments(r.Context(), find)
 	if err != nil {
@@ -227,11 +238,14 @@ func (op *Operator) listEvents(w http.ResponseWriter, r *http.Request,
 	q := parseQuery(r)
 	find := ledger.EventQuery{Type: q.text("type"), Outcome: ledger.Outcome(q.text("outcome")), Limit: q.limit(defaultLimit, maxLimit)}
 	find.After, find.Page = q.place()
-	if find.Outcome != "" && !slices.Contains(ledger.Outcomes[:], find.Outcome) {
-		q.fail("outcome is none of %v", ledger.Outcomes)
-	}
+	unless(q, "outcome", find.Outcome, ledger.Outcomes[:])
 	if err := q.end(); err != nil {
 		return err
+	}
+	if find.After == "" && find.Page == "" {
+		if err := op.knownType(r.Context(), find.Type); err != nil {
+			return err
+		}
 	}
 	page, err := list(r.Context(), find)
 	if err != nil {

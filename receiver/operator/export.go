@@ -62,9 +62,7 @@ func (q *query) oneOf(name string, words ...string) string {
 	if s == "" {
 		return words[0]
 	}
-	if !slices.Contains(words, s) {
-		q.fail("%s is none of %v", name, words)
-	}
+	unless(q, name, s, words)
 	return s
 }
 

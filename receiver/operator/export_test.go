@@ -33,10 +33,10 @@ func TestExport(t *testing.T) {
 		want   string // the payments in order, or a part of the error
 	}{
 		{"?created=1", 400, "", "unknown parameter"},
-		{"?format=xml", 400, "", "format is none of [csv jsonl]"},
-		{"?format=CSV", 400, "", "format is none of"},
+		{"?format=xml", 400, "", "format \"xml\" is not csv or jsonl"},
+		{"?format=CSV", 400, "", "format \"CSV\" is not csv or jsonl"},
 		{"?format=csv&format=jsonl", 400, "", "given 2 times"},
-		{"?kind=refunds", 400, "", "kind is none of [entries payments]"},
+		{"?kind=refunds", 400, "", "kind \"refunds\" is not entries or payments"},
 		{"?from=yesterday", 400, "", `from "yesterday" is not a time`},
 		{"?to=2026-02-30", 400, "", `to "2026-02-30" is not a time`},
 		{"?timezone=Berlin", 400, "", "write a name of the IANA database, such as Europe/Berlin"},

@@ -1,0 +1,137 @@
+package operator
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"tillhook/ledger"
+)
+
+//go:embed event_types.txt
+var eventTypes string
+
+// currencies are the codes of ISO 4217, and those that Stripe lists although they are no longer in
+// use. https://docs.stripe.com/currencies
+const currencies = `aed afn all amd ang aoa ars aud awg azn bam bbd bdt bgn bhd bif bmd bnd bob brl bsd btn bwp byn bzd
+	cad cdf chf clp cny cop crc cup cve czk djf dkk dop dzd eek egp ern etb eur fjd fkp gbp gel ghs gip gmd gnf gtq gyd
+	hkd hnl hrk htg huf idr ils inr iqd irr isk jmd jod jpy kes kgs khr kmf kpw krw kwd kyd kzt lak lbp lkr lrd lsl ltl
+	lvl lyd mad mdl mga mkd mmk mnt mop mro mru mur mvr mwk mxn myr mzn nad ngn nio nok npr nzd omr pab pen pgk php pkr
+	pln pyg qar ron rsd rub rwf sar sbd scr sdg sek sgd shp sle sll sos srd ssp std stn svc syp szl thb tjs tmt tnd top
+	try ttd twd tzs uah ugx usd uyu uzs ved vef ves vnd vuv wst xaf xcd xcg xof xpf yer zar zmw zwg`
+
+var statuses = slices.Concat(ledger.Statuses[:], []string{ledger.StatusNone})
+
+// documented are the values of filters that Stripe documents, by the filter's parameter. Stripe
+// adds to them at any time, so one that the ledger holds is known, too.
+var documented = map[string]struct {
+	words []string
+	none  string // says that a value is none of them
+	next  string // what to write instead, where no word is like it
+}{
+	"status":   {statuses, "not a status of a PaymentIntent", "write " + OrList(statuses)},
+	"currency": {strings.Fields(currencies), "not the code of a currency", "write its three letters, such as eur"},
+	"type":     {readTypes(), "not a type of Stripe's events", "https://docs.stripe.com/api/events/types lists them"},
+}
+
+func readTypes() (types []string) {
+	for line := range strings.Lines(eventTypes) {
+		if !strings.HasPrefix(line, "#") {
+			types = append(types, strings.TrimSpace(line))
+		}
+	}
+	return types
+}
+
+// Undocumented returns the error for a filter whose value Stripe does not document, for where
+// nothing was found with that value either. It is nil for a value that Stripe documents, for an
+// empty one, and for a parameter that takes any value.
+func Undocumented(param, value string) error {
+	about, ok := documented[param]
+	if !ok || value == "" || slices.Contains(about.words, value) {
+		return nil
+	}
+	next := about.next
+	if near := nearest(value, about.words); near != "" {
+		next = "did you mean " + near + "?"
+	}
+	return &Error{http.StatusBadRequest, "invalid_request",
+		fmt.Sprintf("%s %.80q is %s, and nothing was found with it: %s", param, value, about.none, next)}
+}
+
+// nearest returns the word that has the longest beginning and end in common with another, or "" if
+// that is less than half of either.
+func nearest(to string, words []string) (best string) {
+	most := 0
+	for _, word := range words {
+		shorter := min(len(to), len(word))
+		begin, end := 0, 0
+		for begin < shorter && to[begin]|0x20 == word[begin]|0x20 {
+			begin++
+		}
+		for end < shorter-begin && to[len(to)-1-end]|0x20 == word[len(word)-1-end]|0x20 {
+			end++
+		}
+		if same := begin + end; same > most && 2*same >= max(len(to), len(word)) {
+			best, most = word, same
+		}
+	}
+	return best
+}
+
+// knownStatus refuses a status that neither Stripe documents nor a payment has, and knownCurrency
+// and knownType likewise. A documented value costs nothing; for any other the ledger is searched,
+// and where that search reaches its bound the value is let through.
+func (op *Operator) knownStatus(ctx context.Context, status string) error {
+	return known("status", status, func() (bool, error) {
+		if stats, err := op.Ledger.Stats(); err != nil || stats.Payments[ledger.StatusOther] == 0 {
+			return false, err
+		}
+		return mayHold(op.Ledger.Payments(ctx, ledger.PaymentQuery{Status: status, Limit: 1}))
+	})
+}
+
+func (op *Operator) knownCurrency(ctx context.Context, currency string) error {
+	return known("currency", currency, func() (bool, error) {
+		return mayHold(op.Ledger.Payments(ctx, ledger.PaymentQuery{Currency: currency, Limit: 1}))
+	})
+}
+
+func (op *Operator) knownType(ctx context.Context, typ string) error {
+	return known("type", typ, func() (bool, error) {
+		return mayHold(op.Ledger.Events(ctx, ledger.EventQuery{Type: typ, Limit: 1}))
+	})
+}
+
+func known(param, value string, held func() (bool, error)) error {
+	unknown := Undocumented(param, value)
+	if unknown == nil {
+		return nil
+	}
+	if held, err := held(); held || err != nil {
+		return err
+	}
+	return unknown
+}
+
+func mayHold[T any](page ledger.Page[T], err error) (bool, error) {
+	return len(page.Data) > 0 || page.Next != "", err
+}
+
+// OrList joins words: "a", "a or b", "a, b or c".
+func OrList[T ~string](words []T) string {
+	var b strings.Builder
+	for i, word := range words {
+		switch {
+		case i > 0 && i == len(words)-1:
+			b.WriteString(" or ")
+		case i > 0:
+			b.WriteString(", ")
+		}
+		b.WriteString(string(word))
+	}
+	return b.String()
+}

@@ -1,0 +1,77 @@
+package operator_test
+
+import (
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+
+	"tillhook/ledger"
+	"tillhook/ledger/ledgertest"
+	"tillhook/receiver/operator"
+	"tillhook/receiver/stripe"
+)
+
+// A filter's value that neither Stripe documents nor the ledger holds is an error, never an empty
+// list.
+func TestUnknownValues(t *testing.T) {
+	l := ledgertest.Open(t, false)
+	h := door(l)
+	refused := func(path, want string) {
+		t.Helper()
+		if w := get(h, path, nil); w.Code != 400 || !strings.Contains(w.Body.String(), want) {
+			t.Errorf("%s: %d %s, want 400 and %s", path, w.Code, w.Body, want)
+		}
+	}
+	lists := func(path string, n int) {
+		t.Helper()
+		if w := get(h, path, nil); w.Code != 200 || strings.Count(w.Body.String(), `"livemode"`) != n {
+			t.Errorf("%s: %d %s, want %d in the list", path, w.Code, w.Body, n)
+		}
+	}
+	for query, want := range map[string]string{
+		"payments?status=succeded":           `"invalid_request","message":"status \"succeded\" is not a status of a PaymentIntent, and nothing was found with it: did you mean succeeded?"`,
+		"payments?status=Succeeded":          "did you mean succeeded?",
+		"payments?status=cancelled":          "did you mean canceled?",
+		"payments?status=open":               "write requires_payment_method, ",
+		"payments?currency=dollars":          `currency \"dollars\" is not the code of a currency, and nothing was found with it: write its three letters, such as eur`,
+		"payments?currency=EURO":             "did you mean eur?",
+		"events?type=payment_intent.suceded": "did you mean payment_intent.succeeded?",
+		"events?type=customers.created":      "did you mean customer.created?",
+		"events?type=x":                      "https://docs.stripe.com/api/events/types lists them",
+		"events?type=xyz.made":               `type \"xyz.made\" is not a type`,
+		"events?type=payment_intent.*":       `type \"payment_intent.*\"`,
+	} {
+		refused("/api/"+query, want)
+	}
+	for _, typ := range slices.Concat(stripe.Types[:], []string{"customer.created", "invoice_payment.paid"}) {
+		lists("/api/events?type="+typ, 0)
+	}
+	for _, query := range []string{"status=none", "status=requires_capture", "currency=USD", "currency=kwd", "account=acct_x", "status=canceled&currency=chf"} {
+		lists("/api/payments?"+query, 0)
+	}
+	// Stripe may add to each of them.
+	e := paid("1", "2026-01-01T00:00:00Z", 4200)
+	e.Type, e.Facts.Intents[0].Status, e.Facts.Intents[0].Currency = "payment_intent.frobnicated", "frobnicated", "xyz"
+	appendEvent(t, l, e)
+	lists("/api/payments?status=frobnicated&currency=XYZ", 1)
+	lists("/api/events?type=payment_intent.frobnicated", 1)
+	lists("/api/events?type=payment_intent.frobnicated&outcome=recorded", 0)
+	lists("/api/payments?status=frobnicated&customer=cus_none", 0)
+	refused("/api/payments?status=frobnicate", `status \"frobnicate\"`) // there is one of another status
+	refused("/api/payments?status=succeeded&currency=zyx", `currency \"zyx\"`)
+	refused("/api/payments/"+url.PathEscape(e.Facts.PaymentIntent)+"/events?type=nope", `type \"nope\"`)
+}
+
+// Only what stands in no list costs a search.
+func TestADocumentedValueCostsNoSearch(t *testing.T) {
+	for param, values := range map[string][]string{
+		"status": append(ledger.Statuses[:], ledger.StatusNone), "currency": {"eur", "jpy", "hrk"}, "type": stripe.Types[:], "customer": {"anything"},
+	} {
+		for _, value := range append(values, "") {
+			if err := operator.Undocumented(param, value); err != nil {
+				t.Errorf("%s %q: %v", param, value, err)
+			}
+		}
+	}
+}
