@@ -112,6 +112,9 @@ type Options struct {
 	// bodies are deleted, once each time: it has jumped, or the receiver was off for long. See
 	// [Ledger.RetentionLag].
 	ClockJumped func(ahead time.Duration)
+	// Rebuilding, if set, is called as a rebuild goes on, with how many of the old file's rows have
+	// been written to the new one.
+	Rebuilding func(rows, of uint64)
 	// Now, if set, takes the place of this machine's clock.
 	Now func() time.Time
 	// LookEvery is how often the committer looks at the file when nothing is to be written; 0

@@ -244,6 +244,7 @@ func (r *rebuild) rows(ctx context.Context, from *txn, to *bolt.DB) error {
 		return fmt.Errorf("%w: its events are missing", ErrSchema)
 	}
 	cursor := bucket.Cursor()
+	newest, _ := cursor.Last()
 	key, stored := cursor.First()
 	sum, next := counts{}, uint64(1)
 	for whole := false; !whole; {
@@ -275,6 +276,9 @@ func (r *rebuild) rows(ctx context.Context, from *txn, to *bolt.DB) error {
 		})
 		if err != nil {
 			return err
+		}
+		if r.opts.Rebuilding != nil && len(newest) == 8 {
+			r.opts.Rebuilding(next-1, seqOf(newest))
 		}
 	}
 	last := next - 1

@@ -3,7 +3,7 @@ package main
 import "slices"
 
 // table has all entries.
-var table = slices.Concat(keeping, folding, exporting, searching)
+var table = slices.Concat(keeping, folding, exporting, searching, commands)
 
 // keeping has the protections of everything but the fold.
 var keeping = []broken{

@@ -37,16 +37,19 @@ synced. It is a ledger itself: put it in a data folder as ledger.db to go back t
 				return err
 			}
 			defer func() { err = errors.Join(err, closeClient()) }()
+			var m meter
+			defer p.progress(c.Context(), "Copying the ledger", m.far)()
 			answer, err := client.Open(c.Context(), "/api/backup", nil)
 			if err != nil {
 				return err
 			}
+			m.begin(answer)
 			s, err := p.settings()
 			if err != nil {
 				return errors.Join(err, answer.Close())
 			}
 			err = ledger.Save(args[0], func(w io.Writer) error {
-				_, err := io.Copy(ledger.KeepReserve(s.DataDir(), filepath.Dir(args[0]), w), answer)
+				_, err := io.Copy(ledger.KeepReserve(s.DataDir(), filepath.Dir(args[0]), w), &m)
 				return err
 			}, nil)
 			return errors.Join(err, answer.Close())
@@ -74,7 +77,12 @@ With --decode the bodies are read again, where they are still kept, in place of 
 			if err != nil {
 				return err
 			}
-			done, err := p.rebuild(c.Context(), cfg, decode)
+			var far note
+			end := p.progress(c.Context(), "Rebuilding "+ledger.Path(cfg.DataDir), far.far)
+			done, err := p.rebuild(c.Context(), cfg, decode, func(rows, of uint64) {
+				far.set("%d of %d events%s", rows, of, map[bool]string{true: ", checking the new file"}[rows == of])
+			})
+			end()
 			if errors.Is(err, ledger.ErrHeld) {
 				return fmt.Errorf("%w: stop the receiver first%s", err, howToStop(s))
 			}
@@ -101,13 +109,15 @@ With --decode the bodies are read again, where they are still kept, in place of 
 }
 
 // rebuild rebuilds the ledger in the mode that it is bound to.
-func (p *Program) rebuild(ctx context.Context, cfg *config.Config, decode bool) (*ledger.Rebuilt, error) {
+func (p *Program) rebuild(ctx context.Context, cfg *config.Config, decode bool, progress func(rows, of uint64)) (*ledger.Rebuilt, error) {
 	header, err := ledger.ReadHeader(ledger.Path(cfg.DataDir))
 	if err != nil {
 		return nil, err
 	}
 	cfg.Livemode = header.Livemode
-	return ledger.Rebuild(ctx, p.Ledger(cfg), decode)
+	options := p.Ledger(cfg)
+	options.Rebuilding = progress
+	return ledger.Rebuild(ctx, options, decode)
 }
 
 // howToStop says how the receiver is stopped that keeps the ledger, for the end of a sentence. Its

@@ -117,13 +117,21 @@ func (p *Program) export(c *cobra.Command, params url.Values) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, closeClient()) }()
+	var m meter
+	end := p.progress(c.Context(), "Exporting", m.far)
+	defer end()
 	header, answer, err := client.Export(c.Context(), params)
 	if err != nil {
 		return err
 	}
-	if _, err := io.Copy(p.raw.stdout, answer); err != nil { // it is escaped already, and its lines end in CRLF
+	m.begin(answer)
+	if isTerminal(p.raw.stdout) { // the lines would be written into each other
+		end()
+	}
+	if _, err := io.Copy(p.raw.stdout, &m); err != nil { // it is escaped already, and its lines end in CRLF
 		return errors.Join(fmt.Errorf("the export is not whole: %w", err), answer.Close())
 	}
+	end()
 	if err := answer.Close(); err != nil {
 		return err
 	}

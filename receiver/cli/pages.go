@@ -106,12 +106,8 @@ func unknownValue(params url.Values, err error, nothing bool) error {
 // ctx ended before it was done, if by then there was an answer.
 func (p *Program) follow(ctx context.Context, client *operator.Client, path string, params url.Values,
 	limit int) (list operator.List[json.RawMessage], stopped bool, err error) {
-	shown := false
-	defer func() {
-		if shown {
-			fmt.Fprint(p.raw.stderr, "\r\x1b[K")
-		}
-	}()
+	var found note
+	defer p.progress(ctx, "Searching", found.far)()
 	list = operator.List[json.RawMessage]{Object: "list", Data: []json.RawMessage{}}
 	for {
 		params.Set("limit", strconv.Itoa(min(perRequest, limit-len(list.Data))))
@@ -138,10 +134,8 @@ func (p *Program) follow(ctx context.Context, client *operator.Client, path stri
 		}
 		params.Del("starting_after")
 		params.Set("page", string(list.NextPage))
-		if list.ScannedTo != 0 && isTerminal(p.raw.stderr) {
-			shown = true
-			fmt.Fprintf(p.raw.stderr, "\r\x1b[KSearching: %d found back to %s UTC (Ctrl-C stops)",
-				len(list.Data), moment(list.ScannedTo))
+		if list.ScannedTo != 0 {
+			found.set("%d found back to %s (Ctrl-C stops)", len(list.Data), momentUTC(list.ScannedTo))
 		}
 	}
 }

@@ -15,17 +15,22 @@ import (
 
 // answering is a receiver that answers every request for a list with what answer returns.
 func answering(t *testing.T, answer func(r *http.Request) (status int, body string)) (environ []string) {
+	return serving(t, func(w http.ResponseWriter, r *http.Request) {
+		status, body := answer(r)
+		w.WriteHeader(status)
+		_, _ = fmt.Fprint(w, body)
+	})
+}
+
+// serving is a receiver whose socket is served by answer.
+func serving(t *testing.T, answer http.HandlerFunc) (environ []string) {
 	t.Helper()
 	socket := filepath.Join(t.TempDir(), "s")
 	l, err := net.Listen("unix", socket)
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		status, body := answer(r)
-		w.WriteHeader(status)
-		_, _ = fmt.Fprint(w, body)
-	})}
+	server := &http.Server{Handler: answer}
 	served := make(chan struct{})
 	go func() {
 		defer close(served)

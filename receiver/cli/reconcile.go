@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -43,7 +42,7 @@ Without --since it looks back as far as was not compared yet. Stripe keeps event
 				params.Set("dry_run", "true")
 			}
 			err := p.ask(c, func(ctx context.Context, client *operator.Client) ([]byte, error) {
-				defer p.watch(ctx, client)()
+				defer p.progress(ctx, "Comparing with Stripe", func(ctx context.Context) string { return howFar(ctx, client) })()
 				return client.Post(ctx, "/api/reconcile", params)
 			}, asJSON, p.showReport)
 			var silent *operator.Silent
@@ -73,35 +72,16 @@ func span(s string) (time.Duration, error) {
 	return d, nil
 }
 
-// watch draws a bar on a terminal while the receiver is at it, until the returned function is called.
-func (p *Program) watch(ctx context.Context, client *operator.Client) (end func()) {
-	terminal, ok := p.raw.stderr.(*os.File)
-	if !ok {
-		return func() {}
+// howFar asks the receiver how far a comparison has come.
+func howFar(ctx context.Context, client *operator.Client) string {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	answer, err := client.Get(ctx, "/api/reconcile", nil)
+	var at reconcile.Progress
+	if err != nil || json.Unmarshal(answer, &at) != nil || !at.Running {
+		return ""
 	}
-	if info, err := terminal.Stat(); err != nil || info.Mode()&os.ModeCharDevice == 0 {
-		return func() {}
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			select {
-			case <-ctx.Done():
-				fmt.Fprint(terminal, "\r\x1b[K")
-				return
-			case <-time.After(500 * time.Millisecond):
-			}
-			answer, err := client.Get(ctx, "/api/reconcile", nil)
-			var at reconcile.Progress
-			if err != nil || json.Unmarshal(answer, &at) != nil || !at.Running {
-				continue
-			}
-			fmt.Fprintf(terminal, "\r\x1b[K%s", bar(at))
-		}
-	}()
-	return func() { cancel(); <-done }
+	return bar(at)
 }
 
 // bar is how far a round has come, in one line.

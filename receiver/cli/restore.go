@@ -112,7 +112,9 @@ func (r *restore) run(ctx context.Context) (err error) {
 
 // verified looks through the backup, and demands that it is of the mode of what it replaces.
 func (r *restore) verified(ctx context.Context) (*state, error) {
+	end := r.progress(ctx, "Verifying "+r.file, nil)
 	proof, err := Verify(ctx, r.file) // in a process of its own, which damage may end
+	end()
 	if err != nil && (proof == nil || !proof.Older) {
 		return nil, fmt.Errorf("%w; nothing was changed", err)
 	}

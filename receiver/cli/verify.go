@@ -46,7 +46,9 @@ The exit status is 1 if there is any fault.`,
 			if here {
 				return p.verifyHere(args[0])
 			}
+			end := p.progress(c.Context(), "Verifying "+append(args, "the ledger")[0], nil)
 			proof, err := p.proof(c.Context(), args)
+			end()
 			if proof == nil {
 				return err
 			}

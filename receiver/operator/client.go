@@ -117,7 +117,7 @@ func (c *Client) whole(ctx context.Context, method, path string, params url.Valu
 }
 
 // Open asks for an answer of any length; the caller reads it to its end, or closes it. One that is cut
-// short ends in an error.
+// short ends in an error. It has a method Size.
 func (c *Client) Open(ctx context.Context, path string, params url.Values) (io.ReadCloser, error) {
 	_, body, err := c.open(ctx, http.MethodGet, path, params)
 	return body, err
@@ -141,7 +141,7 @@ func (c *Client) open(ctx context.Context, method, path string, params url.Value
 		w.end()
 		return nil, nil, w.explain(err)
 	}
-	body := &watchedBody{resp.Body, w}
+	body := &watchedBody{resp.Body, w, resp.ContentLength}
 	if resp.StatusCode == http.StatusOK {
 		return resp.Header, body, nil
 	}

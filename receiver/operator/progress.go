@@ -172,7 +172,11 @@ func (w *watch) explain(err error) error {
 type watchedBody struct {
 	io.ReadCloser
 	watch *watch
+	size  int64
 }
+
+// Size returns how many bytes the answer has, or less than 1 where that is not known.
+func (b *watchedBody) Size() int64 { return b.size }
 
 func (b *watchedBody) Read(p []byte) (int, error) {
 	b.watch.progressed()

@@ -1,0 +1,112 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"sync/atomic"
+	"time"
+)
+
+// progressEvery is how often a line of progress is written anew. Work that takes less shows none.
+const progressEvery = 500 * time.Millisecond
+
+// progress shows on a terminal what is being done and for how long, and how far it has come, in one
+// line of standard error, until the function that it returns is called: that wipes the line and may
+// be called twice. far returns "" while nothing is known, and may be nil. Where standard error is no
+// terminal nothing is shown.
+func (p *Program) progress(ctx context.Context, what string, far func(ctx context.Context) string) (end func()) {
+	terminal := p.raw.stderr
+	if !isTerminal(terminal) {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	begun := time.Now()
+	go func() {
+		defer close(done)
+		ticker := time.NewTicker(progressEvery)
+		defer ticker.Stop()
+		shown := false
+		for {
+			select {
+			case <-ctx.Done():
+				if shown {
+					_, _ = io.WriteString(terminal, "\r\x1b[K")
+				}
+				return
+			case <-ticker.C:
+			}
+			line := what + ": " + elapsed(time.Since(begun))
+			if far != nil {
+				if text := far(ctx); text != "" {
+					line += ", " + text
+				}
+			}
+			line = clean(line)
+			if width := terminalWidth(terminal); width > 1 { // a longer line would be left there
+				line = shorten(line, width-1)
+			}
+			if ctx.Err() == nil {
+				shown = true
+				_, _ = io.WriteString(terminal, "\r\x1b[K"+line)
+			}
+		}
+	}()
+	return func() { cancel(); <-done }
+}
+
+// elapsed writes how long something has taken.
+func elapsed(d time.Duration) string {
+	if d < time.Minute {
+		return fmt.Sprintf("%d s", int(d.Seconds()))
+	}
+	return fmt.Sprintf("%d min %02d s", int(d.Minutes()), int(d.Seconds())%60)
+}
+
+// note is how far something has come, as it says itself from time to time.
+type note struct{ text atomic.Pointer[string] }
+
+func (n *note) set(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	n.text.Store(&text)
+}
+
+func (n *note) far(context.Context) string {
+	if text := n.text.Load(); text != nil {
+		return *text
+	}
+	return ""
+}
+
+// meter counts what is read of an answer.
+type meter struct {
+	answer      io.Reader
+	read, whole atomic.Int64 // bytes; whole is 0 where it is not known
+}
+
+func (m *meter) begin(answer io.Reader) {
+	m.answer = answer
+	if sized, ok := answer.(interface{ Size() int64 }); ok {
+		m.whole.Store(max(0, sized.Size()))
+	}
+}
+
+func (m *meter) Read(b []byte) (int, error) {
+	n, err := m.answer.Read(b)
+	m.read.Add(int64(n))
+	return n, err
+}
+
+// far returns how much was read, of how much.
+func (m *meter) far(context.Context) string {
+	const mega = 1e6
+	read, whole := float64(m.read.Load())/mega, float64(m.whole.Load())/mega
+	switch {
+	case read == 0:
+		return ""
+	case whole > 0:
+		return fmt.Sprintf("%.1f of %.1f MB", read, whole)
+	}
+	return fmt.Sprintf("%.1f MB", read)
+}
