@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -111,6 +112,20 @@ func TestTheEndpointCommands(t *testing.T) {
 	if _, said, status = c.typed(t, "", "endpoint", "enable", "--url", "https://nobody.example/"); status != 1 || !strings.Contains(said, "tillhook endpoint create") {
 		t.Errorf("enable nothing: status %d, %s", status, said)
 	}
+	out, said, status = c.typed(t, "", "endpoint", "list")
+	if want := regexp.MustCompile(`(?m)^we_1Made2 +yes +disabled +2025-03-31.basil +28 +` + regexp.QuoteMeta(c.env["TILLHOOK_PUBLIC_URL"]) + `$`); status != 0 || !want.MatchString(out) || said != "" {
+		t.Errorf("list: status %d, %s%s", status, out, said)
+	}
+	out, _, status = c.typed(t, "", "endpoint", "list", "--json", "--url", "https://nobody.example/")
+	if status != 0 || !strings.HasPrefix(out, `{"object":"list","data":[{"id":"we_`) || !strings.Contains(out, `"own":false`) || strings.Contains(out, `"own":true`) || strings.Contains(out, "whsec_") {
+		t.Errorf("list of another receiver's: status %d, %s", status, out)
+	}
+	address := c.env["TILLHOOK_PUBLIC_URL"]
+	delete(c.env, "TILLHOOK_PUBLIC_URL")
+	if out, said, status = c.typed(t, "", "endpoint", "list"); status != 0 || !strings.Contains(out, "we_1Made1  unknown  enabled") || !strings.Contains(said, "TILLHOOK_PUBLIC_URL") {
+		t.Errorf("list without a URL: status %d, %s%s", status, out, said)
+	}
+	c.env["TILLHOOK_PUBLIC_URL"] = address
 	c.account.Deny("/v1/webhook_endpoints", "rak_webhook_write")
 	if _, said, status = c.typed(t, "", "endpoint", "create", "--another", "--yes"); status != 1 || !strings.Contains(said, "Webhook Endpoints: Write") {
 		t.Errorf("without the right: status %d, %s", status, said)

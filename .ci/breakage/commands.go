@@ -1,7 +1,8 @@
 package main
 
 const (
-	progressCmdGo = "receiver/cli/progress.go"
+	progressCmdGo  = "receiver/cli/progress.go"
+	endpointListGo = "receiver/cli/endpoint_list.go"
 )
 
 // commands has what the command line shows and refuses.
@@ -10,4 +11,5 @@ var commands = []broken{
 	{"progress: the line is wiped", progressCmdGo, "				if shown {", "				if shown && false {", "./receiver/cli", "TestProgressOnATerminal"},
 	{"progress: what is transferred is counted", progressCmdGo, "	m.read.Add(int64(n))", "	m.read.Add(0)", "./receiver/cli", "TestProgressSaysHowFar"},
 	{"progress: a rebuild says how far it is", rebuildGo, "r.opts.Rebuilding(next-1, seqOf(newest))", "r.opts.Rebuilding(0, 0)", "./receiver/cli", "TestProgressSaysHowFar"},
+	{"endpoints: which are this receiver's is known only by its URL", endpointListGo, "				if e.address != \"\" {\n", "				if true {\n", "./receiver", "TestTheEndpointCommands"},
 }

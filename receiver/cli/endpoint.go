@@ -58,26 +58,45 @@ type endpoints struct {
 func (p *Program) endpointCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "endpoint",
-		Short: "Make, complete or enable the endpoint at Stripe",
-		Long: `Make, complete or enable the webhook endpoint at Stripe that sends to this receiver. Each asks before it changes anything.
+		Short: "Make, complete, enable or list the endpoints at Stripe",
+		Long: `Make, complete or enable the webhook endpoint at Stripe that sends to this receiver, or list all that the account has.
+Each asks before it changes anything.
 
-They need STRIPE_SECRET_KEY, which must be allowed to write webhook endpoints; a key for that alone can be given for one call.`,
+They need STRIPE_SECRET_KEY, which must be allowed to write webhook endpoints (to list them, to read them); a key for
+that alone can be given for one call.`,
 		Args: noArguments,
-		RunE: func(c *cobra.Command, _ []string) error { return usagef("say what to do: create, update or enable") },
+		RunE: func(c *cobra.Command, _ []string) error {
+			return usagef("say what to do: list, create, update or enable")
+		},
 	}
-	c.AddCommand(p.endpointCreate(), p.endpointUpdate(), p.endpointEnable())
+	c.AddCommand(p.endpointList(), p.endpointCreate(), p.endpointUpdate(), p.endpointEnable())
 	return c
 }
 
 func (e *endpoints) register(c *cobra.Command) *cobra.Command {
-	c.Flags().StringVar(&e.address, "url", "", "the endpoint's `url` (default: TILLHOOK_PUBLIC_URL, or https:// and TILLHOOK_TLS_DOMAIN)")
+	e.registerURL(c)
 	c.Flags().BoolVar(&e.yes, "yes", false, "do not ask")
 	c.Flags().BoolVar(&e.asJSON, "json", false, "print the endpoint as JSON")
 	return c
 }
 
-// open reads the configuration and lists what there is.
+func (e *endpoints) registerURL(c *cobra.Command) {
+	c.Flags().StringVar(&e.address, "url", "", "the endpoint's `url` (default: TILLHOOK_PUBLIC_URL, or https:// and TILLHOOK_TLS_DOMAIN)")
+}
+
+// open reads the configuration, in which the URL must be, and lists what there is.
 func (e *endpoints) open(ctx context.Context) error {
+	if err := e.configure(); err != nil {
+		return err
+	}
+	if e.address == "" {
+		return config.Faults{{Name: "TILLHOOK_PUBLIC_URL", Problem: "is not set", Mend: "set it to the URL by which Stripe is to reach this receiver, or give it with --url"}}
+	}
+	return e.fetch(ctx)
+}
+
+// configure reads the configuration.
+func (e *endpoints) configure() error {
 	s, err := e.settings()
 	if err != nil {
 		return err
@@ -88,9 +107,11 @@ func (e *endpoints) open(ctx context.Context) error {
 	if e.address == "" {
 		e.address = e.account.Endpoint
 	}
-	if e.address == "" {
-		return config.Faults{{Name: "TILLHOOK_PUBLIC_URL", Problem: "is not set", Mend: "set it to the URL by which Stripe is to reach this receiver, or give it with --url"}}
-	}
+	return nil
+}
+
+// fetch lists the account's endpoints.
+func (e *endpoints) fetch(ctx context.Context) error {
 	e.api = stripe.NewAPI(e.account.Key, e.account.APIBase, e.Version)
 	e.api.Backoff = 200 * time.Millisecond // somebody waits
 	return explainKey(inTime(ctx, func(ctx context.Context) (err error) {

@@ -1,0 +1,85 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"tillhook/ledger"
+	"tillhook/receiver/operator"
+	"tillhook/receiver/reconcile"
+	"tillhook/receiver/stripe"
+)
+
+// listedEndpoint is an endpoint in a list.
+type listedEndpoint struct {
+	stripe.Endpoint
+	Own *bool `json:"own"` // it has this receiver's URL; nil where that is not known
+}
+
+func (p *Program) endpointList() *cobra.Command {
+	e := &endpoints{Program: p}
+	c := &cobra.Command{
+		Use:   "list",
+		Args:  noArguments,
+		Short: "List the endpoints that the account has at Stripe",
+		Long: `List the webhook endpoints that the account has at Stripe, in the mode of the key, newest first. OWN says which have the
+URL of this receiver.`,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := e.configure(); err != nil {
+				return err
+			}
+			if err := e.fetch(c.Context()); err != nil {
+				return err
+			}
+			list := operator.List[listedEndpoint]{Object: "list", Data: []listedEndpoint{}}
+			for _, it := range e.all {
+				listed := listedEndpoint{Endpoint: it}
+				if e.address != "" {
+					own := reconcile.SameURL(it.URL, e.address)
+					listed.Own = &own
+				}
+				list.Data = append(list.Data, listed)
+			}
+			if e.asJSON {
+				enc := json.NewEncoder(p.Stdout)
+				enc.SetEscapeHTML(false)
+				return enc.Encode(list)
+			}
+			return e.showList(list.Data)
+		},
+	}
+	e.registerURL(c)
+	c.Flags().BoolVar(&e.asJSON, "json", false, "print the endpoints as JSON")
+	return c
+}
+
+func (e *endpoints) showList(list []listedEndpoint) error {
+	if len(list) == 0 {
+		fmt.Fprintf(e.Stderr, "The account has no endpoints in %s mode; tillhook endpoint create makes one.\n", ledger.ModeName(e.account.Livemode))
+		return nil
+	}
+	var rows [][]string
+	for _, it := range list {
+		events := strconv.Itoa(len(it.EnabledEvents))
+		if slices.Contains(it.EnabledEvents, "*") {
+			events = "all"
+		}
+		own := "unknown"
+		if it.Own != nil {
+			own = map[bool]string{true: "yes", false: "no"}[*it.Own]
+		}
+		rows = append(rows, []string{it.ID, own, it.Status, orDash(ledger.OrNull(it.APIVersion)), events, it.URL})
+	}
+	if err := e.table([]column{{head: "ENDPOINT"}, {head: "OWN"}, {head: "STATUS"}, {head: "API VERSION", spare: true},
+		{head: "EVENTS", right: true, spare: true}, {head: "URL", cut: true}}, rows); err != nil {
+		return err
+	}
+	if e.address == "" {
+		fmt.Fprintln(e.Stderr, "Which of them is this receiver's is not known: set TILLHOOK_PUBLIC_URL, or give its URL with --url.")
+	}
+	return nil
+}
