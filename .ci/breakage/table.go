@@ -318,6 +318,8 @@ var keeping = []broken{
 	{"a secret replaces its other forms", settingsGo, "			s.replaced = append(s.replaced, name)\n", "", "./receiver/config", "TestACallersSecretReplacesTheServices"},
 	{"the socket unit says where to send", settingsGo, "		listen, _ = s.Listens()\n", "", "./receiver/config", "TestWhereEventsAreSent"},
 	{"encrypted secrets are decrypted", credsGo, "			sealed = c.encrypted\n", "", "./receiver/config", "TestEncryptedCredentials"},
+	{"imported secrets are found", credsGo, "	for _, value := range u.all(\"Service\", \"ImportCredential\") {", "	for _, value := range u.all(\"Service\", \"\") {", "./receiver/config", "TestImportedCredentials"},
+	{"a secret that is loaded comes before one that is imported", credsGo, "!there || errors.Is(err, fs.ErrNotExist) {", "err == nil || !there || errors.Is(err, fs.ErrNotExist) {", "./receiver/config", "TestImportedCredentials"},
 	{"who may not read is told to be root", settingsGo, "	case errors.Is(err, fs.ErrPermission):\n		r.barred = err\n", "	case errors.Is(err, fs.ErrPermission):\n", "./receiver/config", "TestSecretsOfAnotherUser"},
 	{"upkeep needs no secret", settingsGo, "	r.faults = slices.DeleteFunc(r.faults,", "	_ = slices.DeleteFunc(r.faults,", "./receiver/config", "TestUpkeepNeedsNoSecret"},
 	{"a rebuild takes the ledger's mode", backupGo, "	cfg.Livemode = header.Livemode\n", "	cfg.Livemode = !header.Livemode\n", ".", "TestScripts/rebuild"},

@@ -58,6 +58,9 @@ func (s *Service) readCredentials(root string, u *unit) {
 			into[id] = credential{path: inStore(root, id, encrypted), encrypted: encrypted}
 		}
 	}
+	for _, value := range u.all("Service", "ImportCredential") {
+		s.imported(root, u.expand(value), files)
+	}
 	for id, c := range texts {
 		s.credentials[id] = c
 	}
@@ -68,21 +71,68 @@ func (s *Service) readCredentials(root string, u *unit) {
 	s.readableCertificates(u)
 }
 
+// imported adds the credentials that ImportCredential= finds, "NAME" or "BEGINNING*", and ":" with
+// the name or the beginning that they get instead. What was found before stays.
+func (s *Service) imported(root, value string, into map[string]credential) {
+	name, renamed, rename := strings.Cut(value, ":")
+	begins, many := strings.CutSuffix(name, "*")
+	if !rename {
+		renamed = begins
+	}
+	add := func(file, path string, encrypted bool) {
+		rest, fits := strings.CutPrefix(file, begins)
+		if !fits || !many && rest != "" {
+			return
+		}
+		before, there := into[renamed+rest]
+		if _, err := os.Lstat(before.path); !there || errors.Is(err, fs.ErrNotExist) {
+			into[renamed+rest] = credential{path: path, encrypted: encrypted}
+		}
+	}
+	for _, encrypted := range []bool{false, true} {
+		for _, folder := range credentialStores(encrypted) {
+			folder = filepath.Join(root, folder)
+			entries, err := os.ReadDir(folder)
+			switch {
+			case !errors.Is(err, fs.ErrPermission):
+			case many:
+				s.fault = errors.Join(s.fault, fmt.Errorf("look for the credentials of %s: %w; run this as root", s.Unit, err))
+			default:
+				add(name, filepath.Join(folder, name), encrypted) // reading it says that it may not be read
+			}
+			for _, e := range entries {
+				add(e.Name(), filepath.Join(folder, e.Name()), encrypted)
+			}
+		}
+	}
+}
+
 // inStore returns the file of a credential that is named without its folder.
 func inStore(root, path string, encrypted bool) string {
 	if filepath.IsAbs(path) {
 		return filepath.Join(root, path)
 	}
-	folders := []string{"etc/credstore", "run/credstore", "usr/local/lib/credstore", "usr/lib/credstore"}
-	for _, folder := range folders {
-		if encrypted {
-			folder += ".encrypted"
-		}
+	stores := credentialStores(encrypted)
+	for _, folder := range stores {
 		if there := filepath.Join(root, folder, path); isThere(there) {
 			return there
 		}
 	}
-	return filepath.Join(root, folders[0], path)
+	return filepath.Join(root, stores[1], path)
+}
+
+// credentialStores returns the folders in which systemd looks for a credential, in their order:
+// those that it was passed itself come first.
+func credentialStores(encrypted bool) []string {
+	passed, kind := "run/credentials/@system", ""
+	if encrypted {
+		passed, kind = "run/credentials/@encrypted", ".encrypted"
+	}
+	folders := []string{passed}
+	for _, folder := range []string{"etc", "run", "usr/local/lib", "usr/lib"} {
+		folders = append(folders, folder+"/credstore"+kind)
+	}
+	return folders
 }
 
 func isThere(path string) bool {

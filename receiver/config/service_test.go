@@ -241,6 +241,51 @@ func TestEncryptedCredentials(t *testing.T) {
 	}
 }
 
+// Credentials that a unit imports are found as systemd finds them: what LoadCredential= names comes
+// first, then the stores in their order.
+func TestImportedCredentials(t *testing.T) {
+	systemdCreds(t, `[ "$2" = "--name=stripe_webhook_secret" ] && [ "$(cat)" = c2VhbGVk ] && echo whsec_unsealed`)
+	for name, c := range map[string]struct {
+		text  string
+		files map[string]string // below the root
+		want  string
+	}{
+		"by its name":                  {"ImportCredential=stripe_webhook_secret", map[string]string{"etc/credstore/stripe_webhook_secret": "whsec_etc", "usr/lib/credstore/stripe_webhook_secret": "whsec_usr"}, "whsec_etc"},
+		"by its beginning":             {"ImportCredential=stripe_*", map[string]string{"run/credstore/stripe_webhook_secret": "whsec_run", "run/credstore/other": "x"}, "whsec_run"},
+		"all":                          {"ImportCredential=*", map[string]string{"usr/local/lib/credstore/stripe_webhook_secret": "whsec_local"}, "whsec_local"},
+		"passed to systemd":            {"ImportCredential=stripe_*", map[string]string{"run/credentials/@system/stripe_webhook_secret": "whsec_system", "etc/credstore/stripe_webhook_secret": "whsec_etc"}, "whsec_system"},
+		"encrypted":                    {"ImportCredential=stripe_webhook_*", map[string]string{"etc/credstore.encrypted/stripe_webhook_secret": "c2VhbGVk"}, "whsec_unsealed"},
+		"in the clear before":          {"ImportCredential=stripe_*", map[string]string{"etc/credstore.encrypted/stripe_webhook_secret": "c2VhbGVk", "usr/lib/credstore/stripe_webhook_secret": "whsec_clear"}, "whsec_clear"},
+		"renamed":                      {"ImportCredential=shop.hook:stripe_webhook_secret", map[string]string{"etc/credstore/shop.hook": "whsec_renamed"}, "whsec_renamed"},
+		"with another beginning":       {"ImportCredential=shop.%N.*:stripe_", map[string]string{"etc/credstore/shop.tillhook.webhook_secret": "whsec_begins"}, "whsec_begins"},
+		"beside one that is loaded":    {"ImportCredential=stripe_*\nLoadCredential=stripe_webhook_secret:/etc/own", map[string]string{"etc/own": "whsec_own", "etc/credstore/stripe_webhook_secret": "whsec_etc"}, "whsec_own"},
+		"where that is not there":      {"LoadCredential=stripe_webhook_secret:/etc/own\nImportCredential=stripe_*", map[string]string{"etc/credstore/stripe_webhook_secret": "whsec_etc"}, "whsec_etc"},
+		"before a default":             {"SetCredential=stripe_webhook_secret:whsec_default\nImportCredential=stripe_*", map[string]string{"etc/credstore/stripe_webhook_secret": "whsec_etc"}, "whsec_etc"},
+		"another's name":               {"ImportCredential=stripe_webhook", map[string]string{"etc/credstore/stripe_webhook_secret": "whsec_etc"}, ""},
+		"no longer":                    {"ImportCredential=stripe_*\nImportCredential=", map[string]string{"etc/credstore/stripe_webhook_secret": "whsec_etc"}, ""},
+		"loaded, as passed to systemd": {"LoadCredential=stripe_webhook_secret", map[string]string{"run/credentials/@system/stripe_webhook_secret": "whsec_system"}, "whsec_system"},
+	} {
+		m := newMachine(t)
+		m.install()
+		m.write("etc/tillhook/tillhook.env", "STRIPE_MODE=test\n")
+		m.write("etc/systemd/system/tillhook.service.d/import.conf", "[Service]\nLoadCredential=\n"+c.text+"\n")
+		for file, text := range c.files {
+			m.write(file, text+"\n")
+		}
+		loaded, err := m.find("").Load()
+		if got := ""; c.want != "" {
+			if err == nil {
+				got = loaded.WebhookSecrets[0]
+			}
+			if got != c.want {
+				t.Errorf("%s: got %q, %v, want %q", name, got, err, c.want)
+			}
+		} else if err == nil || !strings.Contains(err.Error(), "STRIPE_WEBHOOK_SECRET is not set") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // An instance has units, settings, a folder and a socket of its own. One that is not there is an
 // error.
 func TestInstances(t *testing.T) {
