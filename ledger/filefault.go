@@ -30,6 +30,10 @@ const lookEvery = 2 * time.Second
 // rescueAgain is the pause after a failed try to write a deleted file back.
 const rescueAgain = 5 * time.Second
 
+// deletedSuffix ends the name of a ledger that was deleted while it was open, and saved beside
+// another file that has its path.
+const deletedSuffix = ".db.deleted"
+
 // FileFault is what happened to the ledger's file while it was open.
 type FileFault struct {
 	What string // a sentence without its full stop
@@ -345,7 +349,7 @@ func (l *Ledger) writeBack() (string, error) {
 	path := l.path
 	err = Save(path, l.copyFile, nil)
 	if errors.Is(err, fs.ErrExist) {
-		path = filepath.Join(dir, "ledger-"+time.Now().UTC().Format(oldTime)+".db.deleted")
+		path = filepath.Join(dir, "ledger-"+time.Now().UTC().Format(oldTime)+deletedSuffix)
 		err = Save(path, l.copyFile, nil)
 	}
 	if err != nil {

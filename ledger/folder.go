@@ -98,15 +98,23 @@ func create(dir string, livemode bool) error {
 // removeMatching deletes the files in a folder whose names match. What cannot be deleted is not
 // worth an error. (filepath.Glob would read the folder's own name as a pattern.)
 func removeMatching(dir, pattern string) {
+	for _, path := range matching(dir, pattern) {
+		_ = os.Remove(path)
+	}
+}
+
+// matching lists the files of a folder whose names match a pattern, none where it cannot be read.
+func matching(dir, pattern string) (paths []string) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return
+		return nil
 	}
 	for _, e := range entries {
 		if ok, _ := filepath.Match(pattern, e.Name()); ok {
-			_ = os.Remove(filepath.Join(dir, e.Name()))
+			paths = append(paths, filepath.Join(dir, e.Name()))
 		}
 	}
+	return paths
 }
 
 // makeDir makes a folder, and every one above it that is missing, and makes their names durable.

@@ -27,6 +27,11 @@ type Place struct {
 	FileMode  fs.FileMode
 	FileBytes int64
 	Holder    int // the process that holds it; 0 for none, or one that cannot be seen
+	// Missing is the note of a receiver that lost the ledger while it ran; empty for none.
+	Missing string
+	// Deleted are the ledgers that were deleted while a receiver ran, and that it saved beside
+	// another file that had taken their place.
+	Deleted []string
 
 	FreeBytes  uint64 // on its file system, for this process
 	TotalBytes uint64
@@ -62,6 +67,11 @@ func Look(dir string) (Place, error) {
 		return p, fmt.Errorf("look at the file system of %s: %w", nearest, err)
 	}
 	p.FreeBytes, p.TotalBytes = space.Bavail*uint64(space.Bsize), space.Blocks*uint64(space.Bsize)
+	note := Path(dir) + missingSuffix
+	if there, err := exists(note); there && err == nil {
+		p.Missing = note
+	}
+	p.Deleted = matching(dir, "ledger-*"+deletedSuffix)
 	file, err := os.Stat(Path(dir))
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {

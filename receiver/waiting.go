@@ -156,6 +156,8 @@ func (w *Waiting) advice(err error) string {
 		return "move away what stands in the place of the data folder, or set TILLHOOK_DATA_DIR to another folder and restart"
 	case is(syscall.EROFS):
 		return "mount the disk writable"
+	case is(ledger.ErrMissing):
+		return "put it back, or restore a backup: tillhook restore FILE"
 	case is(ledger.ErrSchema):
 		return "if a newer version wrote the file, install that version; else restore a backup"
 	case is(ledger.ErrCorrupt):

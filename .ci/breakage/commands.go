@@ -3,6 +3,7 @@ package main
 const (
 	progressCmdGo  = "receiver/cli/progress.go"
 	endpointListGo = "receiver/cli/endpoint_list.go"
+	doctorHereGo   = "receiver/cli/doctor_machine.go"
 )
 
 // commands has what the command line shows and refuses.
@@ -12,4 +13,8 @@ var commands = []broken{
 	{"progress: what is transferred is counted", progressCmdGo, "	m.read.Add(int64(n))", "	m.read.Add(0)", "./receiver/cli", "TestProgressSaysHowFar"},
 	{"progress: a rebuild says how far it is", rebuildGo, "r.opts.Rebuilding(next-1, seqOf(newest))", "r.opts.Rebuilding(0, 0)", "./receiver/cli", "TestProgressSaysHowFar"},
 	{"endpoints: which are this receiver's is known only by its URL", endpointListGo, "				if e.address != \"\" {\n", "				if true {\n", "./receiver", "TestTheEndpointCommands"},
+	{"doctor: a receiver that waits for its ledger", doctorHereGo, "refused.Code == \"storage_unavailable\"", "refused.Code == \"\"", "./receiver", "TestADoctorOfAReceiverThatWaits"},
+	{"doctor: the port of a receiver that waits is its own", doctorHereGo, "	if d.waiting { // it is", "	if false { // it is", "./receiver", "TestADoctorOfAReceiverThatWaits"},
+	{"doctor: a ledger that was saved", doctorHereGo, "	for _, file := range p.Deleted {", "	for _, file := range p.Deleted[:0] {", "./receiver", "TestADoctorSeesWhatWasLost"},
+	{"doctor: a ledger that was lost", doctorHereGo, "p.Missing != \"\" && !p.File {", "p.Missing != \"\" && p.File {", "./receiver", "TestADoctorSeesWhatWasLost"},
 }

@@ -74,8 +74,10 @@ type doctor struct {
 	faulty bool
 	client *operator.Client // of the running receiver; nil if there is none
 	status *operator.DoorStatus
-	api    *stripe.API // nil without a key, or offline
-	checks []check
+	// waiting: a receiver runs that cannot open its ledger.
+	waiting bool
+	api     *stripe.API // nil without a key, or offline
+	checks  []check
 }
 
 func (d *doctor) say(name, verdict, next, format string, args ...any) {

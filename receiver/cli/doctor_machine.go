@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -92,7 +93,7 @@ func (d *doctor) findReceiver(ctx context.Context) {
 	client, looked, err := d.receiver(ctx)
 	var silent *operator.Silent
 	switch {
-	case errors.As(err, &silent):
+	case errors.As(err, &silent), d.waits(err):
 		d.silent(err)
 		return
 	case err != nil:
@@ -131,10 +132,21 @@ func (d *doctor) findReceiver(ctx context.Context) {
 	}
 }
 
+// waits reports whether an error is the answer of a receiver that waits for its ledger.
+func (d *doctor) waits(err error) bool {
+	var refused *operator.Error
+	return errors.As(err, &refused) && refused.Code == "storage_unavailable"
+}
+
 // silent reports a receiver that does not answer as it should. Nothing else is asked of it.
 func (d *doctor) silent(err error) {
 	unit := unitName(d.unit())
 	d.client = nil
+	if d.waiting = d.waits(err); d.waiting {
+		what, next, _ := strings.Cut(strings.TrimPrefix(err.Error(), "FAULT: "), ". Next step: ")
+		d.fail("receiver", cmp.Or(next, "see why: journalctl -u "+unit), "The receiver runs and waits for its ledger: %s. It goes on by itself once it can open it.", what)
+		return
+	}
 	d.fail("receiver", "see why: systemctl status "+unit+", journalctl -u "+unit, "The receiver cannot be asked how it is: %v.", err)
 }
 
@@ -202,8 +214,21 @@ func (d *doctor) lookAtLedger() {
 	default:
 		d.ok("disk", "%s.", free)
 	}
-	if d.client == nil && p.File {
+	d.leftOver(dir, p)
+	if d.client == nil && !d.waiting && p.File {
 		d.openLedger(dir, p)
+	}
+}
+
+// leftOver reports what a receiver left whose ledger was lost while it ran.
+func (d *doctor) leftOver(dir string, p ledger.Place) {
+	if p.Missing != "" && !p.File {
+		d.fail("ledger", fmt.Sprintf("put it back, or restore a backup (tillhook restore FILE); to begin with an empty ledger delete %s", p.Missing),
+			"The ledger %s was lost while a receiver ran: no receiver starts without it.", ledger.Path(dir))
+	}
+	for _, file := range p.Deleted {
+		d.warn("deleted_ledger", fmt.Sprintf("prove it sound: tillhook verify %s. If the present ledger lacks events of that time, fetch them (tillhook reconcile --since 30d) or put the file in its place (tillhook restore %[1]s); then move it away", file),
+			"%s is a ledger that was deleted while a receiver ran, which saved it: what it had acknowledged until then may be nowhere else.", file)
 	}
 }
 
@@ -245,6 +270,9 @@ func (d *doctor) lookAtPorts(ctx context.Context) {
 	}
 	if d.status != nil {
 		d.lookAtDoor(ctx)
+		return
+	}
+	if d.waiting { // it is the one that listens there
 		return
 	}
 	d.lookAtSocketUnits(ctx)

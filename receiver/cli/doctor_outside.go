@@ -235,7 +235,11 @@ func (d *doctor) probeNear(ctx context.Context) bool {
 func (d *doctor) probeFar(ctx context.Context, address string, inside bool) {
 	const name = "outside_in"
 	if d.status == nil {
-		d.unknown(name, "start the receiver", "Whether a signed request gets through from outside cannot be tried without a running receiver.")
+		next := "start the receiver"
+		if d.waiting {
+			next = "see the finding on the receiver"
+		}
+		d.unknown(name, next, "Whether a signed request gets through from outside cannot be tried without a running receiver.")
 		return
 	}
 	a, err := d.probe(ctx, far, address, 0)
