@@ -19,6 +19,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -133,9 +134,9 @@ func versionName() string {
 		return version
 	}
 	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
+		return strings.Trim(info.Main.Version, "()") // "(devel)" of a build in the source's folder
 	}
-	return "(devel)"
+	return "devel"
 }
 
 // serve runs a receiver until ctx ends, then stops it: doors first, the ledger last.
@@ -282,7 +283,7 @@ func (r *rooms) openLedger(ctx context.Context) (*ledger.Ledger, error) {
 		case err := <-closed:
 			return err
 		case <-ctx.Done():
-			return fmt.Errorf("it takes too long: %w", ctx.Err())
+			return errors.New("it takes too long")
 		}
 	})
 	if at, ok := books.LastEvent(); ok {
@@ -377,12 +378,12 @@ func (r *rooms) line() string {
 	if err != nil {
 		return "FAULT: " + err.Error()
 	}
-	line := fmt.Sprintf("%s mode: %d events", ledger.ModeName(r.config.Livemode), stats.Events)
+	line := ledger.ModeName(r.config.Livemode) + " mode: " + ledger.Plural(stats.Events, "event")
 	payments := uint64(0)
 	for _, n := range stats.Payments {
 		payments += n
 	}
-	line += fmt.Sprintf(", %d payments", payments)
+	line += ", " + ledger.Plural(payments, "payment")
 	if at, ok := r.books.LastEvent(); ok {
 		line += ", last event " + at.UTC().Format("2006-01-02 15:04:05 UTC")
 	} else {

@@ -360,7 +360,7 @@ func (c *checker) awaiting() error {
 		c.values++
 	}
 	if n != c.awaits {
-		c.fault("%d entries by which thin events in quarantine are found, for %d that wait", n, c.awaits)
+		c.fault("%s by which thin events in quarantine are found, for %d that %s", Plural(n, "entry"), c.awaits, Verb(c.awaits, "waits", "wait"))
 	}
 	return nil
 }
@@ -376,7 +376,7 @@ func (c *checker) ids() error {
 		return nil
 	})
 	if n+c.recount.released != c.rows {
-		c.fault("%d event ids for %d rows, of which %d left quarantine", n, c.rows, c.recount.released)
+		c.fault("%s for %s, of which %d left quarantine", Plural(n, "event id"), Plural(c.rows, "row"), c.recount.released)
 	}
 	return err
 }
@@ -385,7 +385,7 @@ func (c *checker) quarantine() error {
 	var n uint64
 	err := c.walk(bucketQuarantine, func(_, _ []byte) error { n++; return nil })
 	if n != c.held {
-		c.fault("%d entries in quarantine for %d rows", n, c.held)
+		c.fault("%s in quarantine for %s", Plural(n, "entry"), Plural(c.held, "row"))
 	}
 	return err
 }
@@ -431,7 +431,7 @@ func (c *checker) payments() error {
 		return err
 	}
 	if c.absorbed != c.ofPay {
-		c.fault("%d events about payments, %d of them listed by one", c.ofPay, c.absorbed)
+		c.fault("%s about payments, %d of them listed by one", Plural(c.ofPay, "event"), c.absorbed)
 	}
 	one := func(_, _ []byte) (int, error) { return 1, nil }
 	for _, index := range []struct {

@@ -139,8 +139,14 @@ func (l *Ledger) wait(ctx context.Context, p *pending) error {
 }
 
 func late(ctx context.Context) error {
-	return fmt.Errorf("%w in time: %w", ErrUnavailable, ctx.Err())
+	return &lateError{ctx.Err()}
 }
+
+// lateError wraps [ErrUnavailable] and the error of the context that ended.
+type lateError struct{ cause error }
+
+func (e *lateError) Error() string   { return ErrUnavailable.Error() + " in time" }
+func (e *lateError) Unwrap() []error { return []error{ErrUnavailable, e.cause} }
 
 // check refuses what could be written and never read again.
 func (e *Event) check(livemode bool) error {

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -273,7 +274,7 @@ func (c *Certificates) Run(ctx context.Context) error {
 				return nil
 			}
 			if err != nil {
-				trouble, missing = fmt.Sprintf("There is no certificate of %s: %v.", name, err), true
+				trouble, missing = fmt.Sprintf("There is no certificate of %s: %s.", name, strings.TrimSuffix(acmeFault(err), ".")), true
 				continue
 			}
 			pause = min(pause, max(cert.Leaf.NotAfter.Sub(cert.Leaf.NotBefore)/50, time.Second))
@@ -282,7 +283,7 @@ func (c *Certificates) Run(ctx context.Context) error {
 				c.log.Info("certificate", "domain", name, "ends", cert.Leaf.NotAfter.UTC().Format(time.RFC3339), "issuer", cert.Leaf.Issuer.CommonName)
 			}
 			if late(cert, time.Now()) {
-				trouble = fmt.Sprintf("The certificate of %s ends on %s and could not be renewed: %s.", name, cert.Leaf.NotAfter.UTC().Format(time.RFC3339), c.errors.said())
+				trouble = fmt.Sprintf("The certificate of %s ends on %s and could not be renewed: %s.", name, cert.Leaf.NotAfter.UTC().Format(time.RFC3339), strings.TrimSuffix(c.errors.said(), "."))
 			}
 		}
 		c.mu.Lock()
@@ -308,6 +309,16 @@ func (c *Certificates) Run(ctx context.Context) error {
 
 // acmeNext is what to look at.
 const acmeNext = "the domain must lead to this machine, and port 443 (or 80, with tillhook-http.socket) must be open to everybody"
+
+// acmeFault returns in words why there was no certificate.
+func acmeFault(err error) string {
+	var request *url.Error
+	var network *net.OpError
+	if errors.As(err, &request) || errors.As(err, &network) {
+		return "the ACME server cannot be asked: " + stripe.Plainly(err).Error()
+	}
+	return err.Error()
+}
 
 func (c *Certificates) shown(name string) *tls.Certificate {
 	c.mu.RLock()
@@ -352,7 +363,7 @@ func (a *acmeErrors) RoundTrip(req *http.Request) (*http.Response, error) {
 	complaint := ""
 	switch {
 	case err != nil:
-		complaint = err.Error()
+		complaint = acmeFault(err)
 	case res.StatusCode >= http.StatusBadRequest:
 		text, readErr := io.ReadAll(io.LimitReader(res.Body, maxProblem))
 		if readErr != nil {

@@ -140,7 +140,7 @@ func (r *Receiver) Findings() []stripe.Finding {
 
 // signatures tells of refusals that are not a stranger's noise.
 func (s *Status) signatures(now time.Time) stripe.Finding {
-	f := stripe.Finding{Name: "signatures", Verdict: stripe.OK, Sentence: fmt.Sprintf("%d deliveries verified since the start; none was refused of late.", s.Verified)}
+	f := stripe.Finding{Name: "signatures", Verdict: stripe.OK, Sentence: ledger.Plural(s.Verified, "delivery") + " verified since the start; none was refused of late."}
 	if s.Verified == 0 {
 		f.Sentence = "Nothing was delivered since the start."
 	}
@@ -159,10 +159,11 @@ func (s *Status) signatures(now time.Time) stripe.Finding {
 		return f
 	}
 	f.Verdict, f.Next = stripe.Warn, "see the log for when and from where: journalctl -u tillhook"
-	f.Sentence = fmt.Sprintf("%d of %d requests were refused as %s, the last one %s ago: %s.", worst.Count, worst.Count+s.Verified, worst.Code, span(now.Sub(worst.Last)), worst.Cause)
+	f.Sentence = fmt.Sprintf("%d of %s %s refused as %s, the last one %s ago: %s.", worst.Count, ledger.Plural(worst.Count+s.Verified, "request"),
+		ledger.Verb(worst.Count, "was", "were"), worst.Code, span(now.Sub(worst.Last)), worst.Cause)
 	if s.Verified == 0 {
 		f.Verdict = stripe.Fail
-		f.Sentence = fmt.Sprintf("Every one of %d requests since the start was refused as %s: %s.", worst.Count, worst.Code, worst.Cause)
+		f.Sentence = fmt.Sprintf("Every one of %s since the start was refused as %s: %s.", ledger.Plural(worst.Count, "request"), worst.Code, worst.Cause)
 	}
 	return f
 }
@@ -221,10 +222,7 @@ func span(d time.Duration) string {
 	case d >= 2*time.Minute:
 		n, unit = int64(d/time.Minute), "minute"
 	}
-	if n == 1 {
-		return "1 " + unit
-	}
-	return fmt.Sprintf("%d %ss", n, unit)
+	return ledger.Plural(n, unit)
 }
 
 // likelyCause says in plain words what is probably wrong with a signature and where to look. body is nil where it was not read.

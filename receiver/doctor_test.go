@@ -165,7 +165,7 @@ func TestADoctorOnAGoodDay(t *testing.T) {
 	}
 	e := c.examine(t)
 	for name, words := range map[string]string{"environment": "complete, for test mode", "signing_secret": "1 signing secret", "api_key": "a restricted key of test mode", "receiver": "is up since",
-		"data_dir": "belongs to", "disk": "are free", "public_port": "answers at", "storage": "can be written", "signatures": "1 deliveries verified", "deliveries": "The last event came",
+		"data_dir": "belongs to", "disk": "are free", "public_port": "answers at", "storage": "can be written", "signatures": "1 delivery verified", "deliveries": "The last event came",
 		"inside": "accepted at the receiver's own door", "public_url": "https://localhost:", "dns": "127.0.0.1", "tls": "TLS 1.3", "outside_in": "arrives whole", "outside_in_large": "arrives whole",
 		"api": "accepts the key", "clock": "agrees with Stripe's", "api_permissions": "may read", "endpoint": "has the endpoint we_1Ours", "endpoint_enabled": "is enabled", "endpoint_mode": "of test mode",
 		"endpoint_types": "every event type", "endpoint_api_version": stripe.PinnedVersion, "endpoint_duplicates": "No other", "endpoint_count": "1 endpoint of the 16", "endpoint_payload": "whole events"} {
@@ -445,7 +445,7 @@ func TestADoctorWithoutAReceiver(t *testing.T) {
 	}
 	c.env["TILLHOOK_DATA_DIR"] = other
 	e = c.examine(t)
-	e.says("ledger", stripe.OK, "1 events")
+	e.says("ledger", stripe.OK, "1 event ")
 	e.says("deliveries", stripe.Warn, "No event has come since")
 	c.env["STRIPE_SECRET_KEY"] = strings.Replace(c.account.Key, "_test_", "_live_", 1)
 	e = c.examine(t, "--offline")

@@ -89,7 +89,7 @@ With --decode the bodies are read again, where they are still kept, in place of 
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(p.Stdout, "Rebuilt %s from %d events: %d payments. It has %d bytes, the old one %d.\n", done.Path, done.Events, done.Payments, done.NewBytes, done.OldBytes)
+			fmt.Fprintf(p.Stdout, "Rebuilt %s from %s: %s. It has %d bytes, the old one %d.\n", done.Path, ledger.Plural(done.Events, "event"), ledger.Plural(done.Payments, "payment"), done.NewBytes, done.OldBytes)
 			if decode {
 				fmt.Fprintf(p.Stdout, "Bodies read again: %d. No longer there: %d. Of no use: %d. What was stored of the last two was kept. Left quarantine: %d.\n",
 					done.Decoded, done.Gone, done.Unusable, done.Released)

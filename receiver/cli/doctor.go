@@ -81,7 +81,11 @@ type doctor struct {
 }
 
 func (d *doctor) say(name, verdict, next, format string, args ...any) {
-	d.checks = append(d.checks, check{name, verdict, clean(fmt.Sprintf(format, args...)), next})
+	sentence := fmt.Sprintf(format, args...)
+	if rest, ok := strings.CutSuffix(sentence, ".."); ok && !strings.HasSuffix(rest, ".") { // an error's text can end in one, too
+		sentence = rest + "."
+	}
+	d.checks = append(d.checks, check{name, verdict, clean(sentence), next})
 }
 
 func (d *doctor) ok(name, format string, args ...any) { d.say(name, stripe.OK, "", format, args...) }

@@ -74,7 +74,7 @@ func (d *doctor) readSecrets() {
 	case listens == len(c.WebhookSecrets):
 		d.warn("signing_secret", next, "The signing secret is that of stripe listen: good for a test at a desk, not for an endpoint.")
 	default:
-		d.ok("signing_secret", "%s, from %s.", plural(len(c.WebhookSecrets), "signing secret"), c.WebhookSecretFrom)
+		d.ok("signing_secret", "%s, from %s.", ledger.Plural(len(c.WebhookSecrets), "signing secret"), c.WebhookSecretFrom)
 	}
 	switch key := c.SecretKey; {
 	case key == "":
@@ -257,7 +257,7 @@ func (d *doctor) openLedger(dir string, p ledger.Place) {
 		d.fail("ledger", "tillhook verify tells more", "The ledger cannot be read: %v.", err)
 		return
 	}
-	d.ok("ledger", "The ledger opens: %d events (tillhook verify looks through all of it).", stats.Events)
+	d.ok("ledger", "The ledger opens: %s (tillhook verify looks through all of it).", ledger.Plural(stats.Events, "event"))
 	if at, ok := l.LastEvent(); ok && time.Since(at) > 3*24*time.Hour {
 		d.warn("deliveries", "see whether the endpoint is enabled and reached", "No event has come since %s.", moment(ledger.OrNullTime(at.Unix())))
 	}
@@ -291,7 +291,7 @@ func (d *doctor) lookAtPorts(ctx context.Context) {
 		case errors.Is(err, syscall.EADDRINUSE):
 			d.fail(door.name, "see which: ss -ltnp; end it, or change "+door.variable+door.instead, "Another program listens on %s.", door.address)
 		default:
-			d.fail(door.name, "change "+door.variable+"; a port below 1024 needs the socket unit", "%s cannot be listened on: %v.", door.address, err)
+			d.fail(door.name, "change "+door.variable+"; a port below 1024 needs the socket unit", "%s cannot be listened on: %v.", door.address, stripe.Plainly(err))
 		}
 	}
 }
@@ -312,7 +312,7 @@ func (d *doctor) lookAtDoor(ctx context.Context) {
 	}
 	resp, err := near.Do(r)
 	if err != nil {
-		d.fail("public_port", "restart the receiver and look at its log", "The public door at %s does not answer: %v.", base, plainly(err))
+		d.fail("public_port", "restart the receiver and look at its log", "The public door at %s does not answer: %v.", base, stripe.Plainly(err))
 		return
 	}
 	_ = resp.Body.Close() // nothing of it is wanted
@@ -321,11 +321,4 @@ func (d *doctor) lookAtDoor(ctx context.Context) {
 		return
 	}
 	d.ok("public_port", "The public door answers at %s.", base)
-}
-
-func plural(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
 }

@@ -85,7 +85,7 @@ func (d *doctor) resolve(ctx context.Context, host string) bool {
 		d.fail("dns", "make an A or AAAA record for it that leads to this machine", "There is no address for %s.", host)
 		return false
 	case err != nil:
-		d.unknown("dns", "look at this machine's resolver: resolvectl query "+host, "%s could not be looked up: %v.", host, plainly(err))
+		d.unknown("dns", "look at this machine's resolver: resolvectl query "+host, "%s could not be looked up: %v.", host, stripe.Plainly(err))
 		return false
 	}
 	d.ok("dns", "%s is at %s.", host, strings.Join(addresses, ", "))
@@ -108,10 +108,10 @@ func (d *doctor) handshake(ctx context.Context, u *url.URL) bool {
 		d.fail("tls", "renew or mend the certificate; a proxy must send the whole chain", "The certificate of %s is not accepted: %s.", address, certificateFault(invalid))
 		return false
 	case errors.As(err, &network) && network.Op == "dial":
-		d.warn("tls", "try from another machine: curl -v "+u.String(), "This machine cannot connect to %s (%v). It may still be open to others: many routers do not lead back in.", address, plainly(err))
+		d.warn("tls", "try from another machine: curl -v "+u.String(), "This machine cannot connect to %s (%v). It may still be open to others: many routers do not lead back in.", address, stripe.Plainly(err))
 		return false
 	default:
-		d.fail("tls", "have whatever answers at "+address+" speak TLS 1.2 or 1.3", "No TLS 1.2 or 1.3 is spoken at %s: %v.", address, plainly(err))
+		d.fail("tls", "have whatever answers at "+address+" speak TLS 1.2 or 1.3", "No TLS 1.2 or 1.3 is spoken at %s: %v.", address, stripe.Plainly(err))
 		return false
 	}
 	defer conn.Close() // it was only looked at
@@ -215,7 +215,7 @@ func (d *doctor) probeNear(ctx context.Context) bool {
 	a, err := d.probe(ctx, near, d.status.Webhooks, 0)
 	switch {
 	case err != nil:
-		d.fail("inside", "restart the receiver and look at its log", "The receiver's own door does not answer: %v.", plainly(err))
+		d.fail("inside", "restart the receiver and look at its log", "The receiver's own door does not answer: %v.", stripe.Plainly(err))
 	case a.result == "probe":
 		d.ok("inside", "A signed request is accepted at the receiver's own door.")
 		return true
@@ -244,7 +244,7 @@ func (d *doctor) probeFar(ctx context.Context, address string, inside bool) {
 	}
 	a, err := d.probe(ctx, far, address, 0)
 	if err != nil {
-		d.warn(name, "try from another machine: curl -v "+address, "This machine got no answer from %s (%v). It may still be open to others: many routers do not lead back in.", address, plainly(err))
+		d.warn(name, "try from another machine: curl -v "+address, "This machine got no answer from %s (%v). It may still be open to others: many routers do not lead back in.", address, stripe.Plainly(err))
 		return
 	}
 	if !d.judge(name, address, a, inside) {
@@ -252,7 +252,7 @@ func (d *doctor) probeFar(ctx context.Context, address string, inside bool) {
 	}
 	size := int(min(largeProbe, d.config.MaxBody*9/10))
 	if a, err = d.probe(ctx, far, address, size); err != nil {
-		d.fail(name+"_large", "have the proxy in front take bodies of 1 MB, and not hurry", "A body of %d kB does not get through: %v.", size>>10, plainly(err))
+		d.fail(name+"_large", "have the proxy in front take bodies of 1 MB, and not hurry", "A body of %d kB does not get through: %v.", size>>10, stripe.Plainly(err))
 		return
 	}
 	d.judge(name+"_large", address, a, inside)
@@ -296,13 +296,4 @@ func (d *doctor) judge(name, address string, a *asked, inside bool) bool {
 		d.fail(name, "have "+address+" lead to this receiver", "The wrong program answers: %d, by %s.", a.status, who)
 	}
 	return false
-}
-
-// plainly is a network's error without the address that the sentence has already.
-func plainly(err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
-		return u.Err
-	}
-	return err
 }

@@ -188,7 +188,7 @@ func (e *endpoints) show(it *stripe.Endpoint, done string) error {
 		enc.SetEscapeHTML(false)
 		return enc.Encode(it)
 	}
-	_, err := fmt.Fprintf(e.Stdout, "%s: %s for %s, %s, %s, API version %s\n", done, clean(it.ID), clean(it.URL), clean(it.Status), plural(len(it.EnabledEvents), "event type"), orDash(ledger.OrNull(it.APIVersion)))
+	_, err := fmt.Fprintf(e.Stdout, "%s: %s for %s, %s, %s, API version %s\n", done, clean(it.ID), clean(it.URL), clean(it.Status), ledger.Plural(len(it.EnabledEvents), "event type"), orDash(ledger.OrNull(it.APIVersion)))
 	return err
 }
 

@@ -202,7 +202,7 @@ What is dismissed is still booked if it comes again in a form that can be used, 
 			done := 0
 			failed := eachEvent(c.Context(), client, args, "/dismiss", func(ledger.EventRecord) { done++ })
 			if failed == nil || done > 0 {
-				fmt.Fprintf(p.Stderr, "%s dismissed.\n", plural(done, "event"))
+				fmt.Fprintf(p.Stderr, "%s dismissed.\n", ledger.Plural(done, "event"))
 			}
 			return failed
 		},

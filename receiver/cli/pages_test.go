@@ -102,6 +102,20 @@ func TestAStoppedSearchSaysHowToGoOn(t *testing.T) {
 	}
 }
 
+// An error whose text ends in a full stop gives a sentence that ends in one.
+func TestADoctorsSentencesEndOnce(t *testing.T) {
+	environ := answering(t, func(*http.Request) (int, string) {
+		return 503, `{"error":{"code":"not_configured","message":"The receiver is not configured; its log says what is wrong."}}`
+	})
+	t.Chdir(t.TempDir())
+	var out bytes.Buffer
+	p := &cli.Program{Environ: append(environ, "TILLHOOK_LISTEN=127.0.0.1:0", "TILLHOOK_OPERATOR_LISTEN=off"), Root: t.TempDir(), Stdout: &out, Stderr: &out}
+	p.Run(t.Context(), []string{"doctor", "--offline"})
+	if said := out.String(); !strings.Contains(said, "its log says what is wrong.\n") || strings.Contains(said, "..") {
+		t.Errorf("it says\n%s", said)
+	}
+}
+
 // A search that came to the end of the ledger without finding anything is an error if the value
 // that it looked for is none that Stripe documents: the receiver let it pass after the first page.
 func TestASearchForAnUnknownValue(t *testing.T) {

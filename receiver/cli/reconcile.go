@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tillhook/ledger"
 	"tillhook/receiver/operator"
 	"tillhook/receiver/reconcile"
 )
@@ -127,11 +128,11 @@ func (p *Program) showReport(answer []byte) error {
 		recovered = "Missed"
 	}
 	list := [][2]string{
-		{"From", when(r.From)}, {"To", when(r.To)}, {"Accounts", strconv.Itoa(r.Accounts)}, {"Listed", strconv.Itoa(r.Listed) + " events"},
-		{recovered, strconv.Itoa(r.Recovered) + " events"},
+		{"From", when(r.From)}, {"To", when(r.To)}, {"Accounts", strconv.Itoa(r.Accounts)}, {"Listed", ledger.Plural(r.Listed, "event")},
+		{recovered, ledger.Plural(r.Recovered, "event")},
 	}
 	if !r.DryRun {
-		list = append(list, [2]string{"Fetched", strconv.Itoa(r.Fetched) + " objects"}, [2]string{"Resolved", strconv.Itoa(r.Resolved) + " thin events"})
+		list = append(list, [2]string{"Fetched", ledger.Plural(r.Fetched, "object")}, [2]string{"Resolved", ledger.Plural(r.Resolved, "thin event")})
 	}
 	list = append(list, [2]string{"API calls", strconv.Itoa(r.Calls)})
 	if err := fields(p.Stdout, list); err != nil {

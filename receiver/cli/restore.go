@@ -41,9 +41,9 @@ func (s state) String() string {
 	case !s.known:
 		return "how far it had come cannot be read"
 	case s.last.IsZero():
-		return plural(int(s.events), "event")
+		return ledger.Plural(s.events, "event")
 	}
-	return plural(int(s.events), "event") + ", the last received " + s.last.UTC().Format("2006-01-02 15:04:05 UTC")
+	return ledger.Plural(s.events, "event") + ", the last received " + s.last.UTC().Format("2006-01-02 15:04:05 UTC")
 }
 
 func (p *Program) restoreCommand() *cobra.Command {
@@ -222,7 +222,7 @@ func (r *restore) report(done *ledger.Restored) error {
 	if done.Kept != "" {
 		line := "The ledger that was there is now " + done.Kept + ": " + r.before.String() + "."
 		if r.before.known && now.known && r.before.events > now.events {
-			line += fmt.Sprintf(" %s of it %s missing now.", plural(int(r.before.events-now.events), "event"), map[bool]string{true: "is", false: "are"}[r.before.events-now.events == 1])
+			line += fmt.Sprintf(" %s of it %s missing now.", ledger.Plural(r.before.events-now.events, "event"), ledger.Verb(r.before.events-now.events, "is", "are"))
 		}
 		lines = append(lines, line)
 	}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tillhook/ledger"
 	"tillhook/receiver/config"
 	"tillhook/receiver/stripe"
 )
@@ -110,9 +111,11 @@ func (p *Program) deliver(ctx context.Context, settings *config.Settings, target
 	case foreign == all:
 		return stranger
 	case foreign > 0:
-		return fmt.Errorf("%d of %d deliveries: %w", foreign, all, stranger)
+		return fmt.Errorf("%d of %s: %w", foreign, ledger.Plural(all, "delivery"), stranger)
+	case failed == 1 && all == 1:
+		return errors.New("the delivery was not received; Stripe would try it again")
 	case failed > 0:
-		return fmt.Errorf("%d of %d deliveries were not received; Stripe would try them again", failed, all)
+		return fmt.Errorf("%d of %s %s not received; Stripe would try %s again", failed, ledger.Plural(all, "delivery"), ledger.Verb(failed, "was", "were"), ledger.Verb(failed, "it", "them"))
 	}
 	return nil
 }
@@ -265,11 +268,7 @@ func (s *sender) post(ctx context.Context, body []byte, signature string) (*deli
 
 // undelivered explains why there is no answer.
 func (s *sender) undelivered(ctx context.Context, err error) error {
-	err = plainly(err)
-	var network *net.OpError
-	if errors.As(err, &network) { // the address stands in front
-		err = network.Err
-	}
+	err = stripe.Plainly(err) // the address stands in front
 	switch {
 	case errors.Is(context.Cause(ctx), context.DeadlineExceeded):
 		return fmt.Errorf("%s has not answered for %s: the receiver may be restarting or failing to start (systemctl status tillhook); whether the event was stored is not known", s.target, sendTime)

@@ -86,7 +86,7 @@ func (p *Program) showStatus(s *statusAnswer) error {
 	pairs := [][2]string{
 		{"Version", r.Version}, {"Mode", r.Mode}, {"Running since", momentUTC(ledger.OrNullTime(r.Started))}, {"Webhooks", r.Webhooks},
 		{"Endpoint", string(r.Endpoint)}, {"Last event", momentUTC(r.LastEvent)},
-		{"Verified", fmt.Sprintf("%d deliveries, repeats included", r.Verified)}, {"Refused", plural(int(refused), "request")},
+		{"Verified", ledger.Plural(r.Verified, "delivery") + ", repeats included"}, {"Refused", ledger.Plural(refused, "request")},
 	}
 	for _, of := range r.Refused {
 		text := fmt.Sprintf("%d %s, last %s", of.Count, of.Code, momentUTC(ledger.OrNullTime(of.Last)))

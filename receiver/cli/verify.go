@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -117,28 +116,28 @@ func readProof(answer []byte) (*ledger.Proof, error) {
 		return nil, fmt.Errorf("the answer is no proof: its object is %.40q", proof.Object)
 	}
 	if !proof.Sound {
-		return &proof, fmt.Errorf("%w (%d faults, the first: %.300s)", errUnsound, len(proof.Faults), clean(slices.Concat(proof.Faults, []string{"none told"})[0]))
+		return &proof, fmt.Errorf("%w (%s, the first: %.300s)", errUnsound, ledger.Plural(len(proof.Faults), "fault"), clean(slices.Concat(proof.Faults, []string{"none told"})[0]))
 	}
 	return &proof, nil
 }
 
 func (p *Program) showProof(proof *ledger.Proof) error {
-	n := func(n uint64, what string) string { return strconv.FormatUint(n, 10) + " " + what }
+	n := func(n uint64, one, many string) string { return fmt.Sprintf("%d %s", n, ledger.Verb(n, one, many)) }
 	pairs := [][2]string{{"Ledger", proof.Path}, {"Mode", proof.Mode}, {"File", size(proof)}}
 	if proof.Sound {
-		quarantine := n(proof.Quarantined, "with their bodies")
+		quarantine := n(proof.Quarantined, "with its body", "with their bodies")
 		if proof.Released > 0 {
-			quarantine += fmt.Sprintf("; %s left it, and both rows of each agree", plural(int(proof.Released), "event"))
+			quarantine += fmt.Sprintf("; %s left it, and both rows of each agree", ledger.Plural(proof.Released, "event"))
 		}
 		pairs = append(pairs, [][2]string{
 			{"Pages", fmt.Sprintf("%d, each used once or free (%d free)", proof.Pages, proof.FreePages)},
-			{"Checksums", n(proof.Values, "values match theirs")},
-			{"Events", n(proof.Events, "in a sequence without gaps, each id once")},
-			{"Bodies", n(proof.Bodies, "unpack to the size they came with")},
+			{"Checksums", n(proof.Values, "value matches its own", "values match theirs")},
+			{"Events", fmt.Sprintf("%d in a sequence without gaps, each id once", proof.Events)},
+			{"Bodies", n(proof.Bodies, "unpacks to the size it came with", "unpack to the size they came with")},
 			{"Quarantine", quarantine},
-			{"Payments", n(proof.Payments, "equal to a fresh fold of their events")},
-			{"Other ids", n(proof.Links, "find their payment")},
-			{"Totals", n(proof.Totals, "equal to the sums of the payments")},
+			{"Payments", n(proof.Payments, "equal to a fresh fold of its events", "equal to a fresh fold of their events")},
+			{"Other ids", n(proof.Links, "finds its payment", "find their payment")},
+			{"Totals", n(proof.Totals, "equal to the sum of the payments", "equal to the sums of the payments")},
 			{"Verdict", "sound"},
 		}...)
 	} else {

@@ -117,7 +117,8 @@ func (op *Operator) health(ctx context.Context, stats ledger.Stats) SummaryHealt
 	attention, others := quarantined(stats)
 	good := "Nothing lies in quarantine."
 	if others > 0 {
-		good = fmt.Sprintf("Nothing in quarantine needs attention; %d events lie there that are expected or were dismissed.", others)
+		good = fmt.Sprintf("Nothing in quarantine needs attention; %s %s there that %s expected or %s dismissed.", ledger.Plural(others, "event"),
+			ledger.Verb(others, "lies", "lie"), ledger.Verb(others, "is", "are"), ledger.Verb(others, "was", "were"))
 	}
 	say("quarantine", len(attention) > 0, "warn", good,
 		fmt.Sprintf("Events that could not be used lie in quarantine: %s.", strings.Join(attention, ", ")),
@@ -130,8 +131,8 @@ func (op *Operator) health(ctx context.Context, stats ledger.Stats) SummaryHealt
 	say("received_unknown", silent != "", "warn", "The events that arrive say what was received.", silent,
 		"have the endpoint sent the payment_intent.* and charge.* events too: tillhook endpoint update, or Stripe's Dashboard")
 	if lag := op.Ledger.RetentionLag(); lag > 24*time.Hour {
-		say("retention", true, "warn", "", fmt.Sprintf("This machine's clock is %d days ahead of the time that has passed while the receiver ran: "+
-			"bodies past TILLHOOK_RETENTION are deleted slowly until that has caught up, at most those of a day within an hour.", (lag+12*time.Hour)/(24*time.Hour)),
+		say("retention", true, "warn", "", fmt.Sprintf("This machine's clock is %s ahead of the time that has passed while the receiver ran: "+
+			"bodies past TILLHOOK_RETENTION are deleted slowly until that has caught up, at most those of a day within an hour.", ledger.Plural(int64((lag+12*time.Hour)/(24*time.Hour)), "day")),
 			"nothing, if the receiver was off for that long; else have the clock set: timedatectl set-ntp true")
 	}
 	if op.Watch != nil {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"tillhook/ledger"
 	"tillhook/receiver/stripe"
 )
 
@@ -419,7 +420,7 @@ func (c *census) err() error {
 		left += len(c.refused)
 		why = "Stripe refuses calls that name a connected account; " + c.advice()
 	}
-	return partlyError(fmt.Sprintf("%d of %d accounts were not compared: %s", left, all, why))
+	return partlyError(fmt.Sprintf("%d of %s %s not compared: %s", left, ledger.Plural(all, "account"), ledger.Verb(left, "was", "were"), why))
 }
 
 // ConnectAdvice is what a key lacks that may read its own account and no connected one.

@@ -50,7 +50,7 @@ func Examine(all []stripe.Endpoint, address string, livemode bool) Audit {
 	switch {
 	case address == "":
 		say(EndpointFound, stripe.Unknown, "set TILLHOOK_PUBLIC_URL to the URL that the endpoint has at Stripe",
-			"Which of the %s at Stripe is this receiver's cannot be told: TILLHOOK_PUBLIC_URL is not set.", plural(len(all), "endpoint"))
+			"Which of the %s at Stripe is this receiver's cannot be told: TILLHOOK_PUBLIC_URL is not set.", ledger.Plural(len(all), "endpoint"))
 		return a
 	case len(same) == 0 && len(similar) > 0:
 		e := similar[0]
@@ -59,7 +59,7 @@ func Examine(all []stripe.Endpoint, address string, livemode bool) Audit {
 		same = similar[:1]
 	case len(same) == 0:
 		say(EndpointFound, stripe.Fail, "make it with: tillhook endpoint create",
-			"Stripe has no %s mode endpoint for %s (it has %s of other URLs): it sends nothing here.", ledger.ModeName(livemode), address, plural(len(all), "endpoint"))
+			"Stripe has no %s mode endpoint for %s (it has %s of other URLs): it sends nothing here.", ledger.ModeName(livemode), address, ledger.Plural(len(all), "endpoint"))
 		count(all, say)
 		return a
 	default:
@@ -83,7 +83,7 @@ func Examine(all []stripe.Endpoint, address string, livemode bool) Audit {
 	if len(a.Missing) == 0 {
 		say(EndpointTypes, stripe.OK, "", "The endpoint is sent every event type that moves money.")
 	} else {
-		say(EndpointTypes, stripe.Fail, "add them with: tillhook endpoint update", "The endpoint is not sent %s that move money: %s", plural(len(a.Missing), "event type"), strings.Join(a.Missing, ","))
+		say(EndpointTypes, stripe.Fail, "add them with: tillhook endpoint update", "The endpoint is not sent %s that move money: %s", ledger.Plural(len(a.Missing), "event type"), strings.Join(a.Missing, ","))
 	}
 	version(same, say)
 	say(EndpointScope, stripe.OK, "", "%s", scope(same))
@@ -114,7 +114,7 @@ func count(all []stripe.Endpoint, say sayer) {
 		say(EndpointCount, stripe.Warn, "delete those that nobody uses", "The account has %d endpoints, and Stripe allows %d: no further one can be made.", len(all), maxEndpoints)
 		return
 	}
-	say(EndpointCount, stripe.OK, "", "The account has %s of the %d that Stripe allows.", plural(len(all), "endpoint"), maxEndpoints)
+	say(EndpointCount, stripe.OK, "", "The account has %s of the %d that Stripe allows.", ledger.Plural(len(all), "endpoint"), maxEndpoints)
 }
 
 // lacking are the types that no endpoint of ours is sent. An endpoint for connected accounts makes
@@ -363,11 +363,4 @@ func ids(list []stripe.Endpoint) string {
 		names = append(names, e.ID)
 	}
 	return strings.Join(names, ", ")
-}
-
-func plural(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
 }

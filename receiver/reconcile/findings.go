@@ -99,7 +99,7 @@ func Clock(skew time.Duration) stripe.Finding {
 
 func ahead(skew time.Duration) string {
 	seconds := int64(skew.Round(time.Second) / time.Second)
-	days := fmt.Sprintf("%d days", max(seconds, -seconds)/secondsADay)
+	days := ledger.Plural(max(seconds, -seconds)/secondsADay, "day")
 	switch {
 	case seconds > 2*secondsADay:
 		return days + " ahead of"
@@ -123,29 +123,29 @@ func (c *census) finding(now time.Time) stripe.Finding {
 	case c.blamesKey():
 		f.Verdict = stripe.Fail
 		f.Sentence = fmt.Sprintf("%d of %s are not compared with Stripe: it refuses calls that name them (%s). "+
-			"What they miss is not fetched.", len(c.refused), plural(c.connected, "connected account"), some(c.refused))
+			"What they miss is not fetched.", len(c.refused), ledger.Plural(c.connected, "connected account"), some(c.refused))
 		f.Next = c.advice() + "; correct that, then: tillhook reconcile. Accounts that have disconnected count as such after 30 days"
 	case len(c.refused) > 0 && len(c.suspects) == len(c.refused):
 		f.Verdict = stripe.Warn
-		f.Sentence = fmt.Sprintf("Stripe refuses calls that name %s (%s).", plural(len(c.refused), "connected account"), some(c.refused))
+		f.Sentence = fmt.Sprintf("Stripe refuses calls that name %s (%s).", ledger.Plural(len(c.refused), "connected account"), some(c.refused))
 		f.Next = "see in the Dashboard (Connect) whether it has disconnected from the platform; it is asked ever more rarely. " +
 			"It counts as disconnected once Stripe has answered for another account for 24 hours, or after 30 days"
 	case len(c.refused) > 0:
 		f.Verdict = stripe.Warn
 		f.Sentence = fmt.Sprintf("Stripe refuses calls that name %s (%s), and answers for the others.",
-			plural(len(c.refused), "connected account"), some(c.refused))
+			ledger.Plural(len(c.refused), "connected account"), some(c.refused))
 		f.Next = "see in the Dashboard (Connect) whether it has disconnected from the platform; " +
 			"it is asked ever more rarely, and after 24 hours it counts as disconnected"
 	case c.waiting > 0 && !c.exhausted:
 		f.Verdict = stripe.Warn
 		f.Sentence = fmt.Sprintf("%d of %s wait to be compared with Stripe: they could not be read, "+
-			"or their turn has not come for over two hours.", c.waiting, plural(c.connected+1, "account"))
+			"or their turn has not come for over two hours.", c.waiting, ledger.Plural(c.connected+1, "account"))
 		f.Next = "it is tried again by itself; the log says why"
 	case len(recent) > 0:
 		f.Verdict = stripe.Warn
 		f.Sentence = fmt.Sprintf("Stripe has refused calls that name %s (%s) for over a day: "+
 			"they count as disconnected from the platform and are asked for once a day.",
-			plural(len(recent), "connected account"), some(recent))
+			ledger.Plural(len(recent), "connected account"), some(recent))
 		f.Next = "nothing, if they have disconnected; this is shown for a week"
 	}
 	return f
@@ -174,7 +174,7 @@ func (r *Reconciler) budgetFinding() stripe.Finding {
 	f.Sentence = fmt.Sprintf("The %d calls to Stripe's API that a day may have are used up until %s.",
 		r.Calls, r.midnight().Format("2006-01-02 15:04 UTC"))
 	if n := r.census.waiting; n > 0 {
-		f.Sentence += fmt.Sprintf(" %d of %s wait until then.", n, plural(r.census.connected+1, "account"))
+		f.Sentence += fmt.Sprintf(" %d of %s wait until then.", n, ledger.Plural(r.census.connected+1, "account"))
 	}
 	f.Next = "it goes on by itself, with the account that was compared longest ago; " +
 		"if this happens every day, a longer TILLHOOK_RECONCILE_EVERY needs fewer calls"
@@ -195,7 +195,7 @@ func (r *Reconciler) comparison(now time.Time) stripe.Finding {
 		}
 	}
 	if missed > 0 {
-		f.Sentence += fmt.Sprintf(" In the last day %s had been missed and %s fetched.", plural(missed, "event"), map[bool]string{true: "was", false: "were"}[missed == 1])
+		f.Sentence += fmt.Sprintf(" In the last day %s had been missed and %s fetched.", ledger.Plural(missed, "event"), ledger.Verb(missed, "was", "were"))
 	}
 	told := errors.Is(r.failed, errPartly) || errors.Is(r.failed, errBudget) // by findings of their own
 	switch {

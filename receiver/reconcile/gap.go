@@ -81,7 +81,7 @@ func (g gap) finding() stripe.Finding {
 	return stripe.Finding{Name: "reconcile_gap", Verdict: stripe.Warn,
 		Sentence: fmt.Sprintf("Events from %s to %s (%s) could not be compared with the ledger: "+
 			"reconciling was interrupted for longer than the 30 days that Stripe lists events.",
-			stamp(g.from), stamp(g.to), plural(max(1, int((g.to-g.from+secondsADay/2)/secondsADay)), "day")),
+			stamp(g.from), stamp(g.to), ledger.Plural(max(1, int((g.to-g.from+secondsADay/2)/secondsADay)), "day")),
 		Next: fmt.Sprintf("compare the payments, refunds and disputes of these days with the Dashboard; charges, refunds "+
 			"and disputes that were created then are listed at the next daily check. This is shown until %s",
 			time.Unix(g.found, 0).Add(gapShown).UTC().Format(time.DateOnly))}

@@ -393,21 +393,19 @@ func (a *API) pauseAfter(try *attempt, tries int) time.Duration {
 
 // explain makes an error that can be told: neither the key nor what was asked for stands in it.
 func explain(ctx context.Context, path string, try *attempt, err error) error {
-	var network *url.Error
 	var refused *stripego.Error
 	switch {
 	case errors.As(err, &refused):
 		return &APIError{Path: path, Status: refused.HTTPStatusCode, Code: withoutKeys(string(refused.Code), longestID),
 			Message: withoutKeys(refused.Msg, longestMessage), Request: withoutKeys(refused.RequestID, longestID)}
 	case ctx.Err() != nil:
-		return ctx.Err()
+		return Plainly(ctx.Err())
 	case try.long:
 		return fmt.Errorf("what Stripe answers to %s cannot be read: %w", path, ErrLong)
 	case try.status != 0:
 		return fmt.Errorf("the answer to %s (HTTP %d) %w: something between here and Stripe answers in its place, or breaks answers off", path, try.status, ErrCut)
-	case errors.As(err, &network): // its text holds the whole address
-		err = network.Err
 	}
+	err = Plainly(err)
 	err = &readableError{err} // it can hold the names in a certificate of somebody else's
 	return fmt.Errorf("no answer from Stripe's API: it cannot be reached for %s: %w; look at this machine's network and DNS, and at a firewall for what goes out", path, err)
 }

@@ -1,0 +1,26 @@
+package ledger
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Plural writes how many there are of something: "1 event", "2 events", "0 deliveries".
+func Plural[N int | int64 | uint64](n N, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	stem, many := noun, "s"
+	if before, y := strings.CutSuffix(noun, "y"); y && !strings.HasSuffix(before, "a") {
+		stem, many = before, "ies"
+	}
+	return fmt.Sprintf("%d %s%s", n, stem, many)
+}
+
+// Verb returns the form of a verb that goes with a number: Verb(n, "was", "were").
+func Verb[N int | int64 | uint64](n N, one, many string) string {
+	if n == 1 {
+		return one
+	}
+	return many
+}
