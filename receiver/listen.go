@@ -17,8 +17,24 @@ func Listen(address string) (net.Listener, error) {
 	if a, err := netip.ParseAddrPort(address); err == nil && a.Addr().Is4() {
 		network = "tcp4"
 	}
-	return net.Listen(network, address)
+	l, err := net.Listen(network, address)
+	switch {
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		err = &listenError{"no address of this machine is " + address + ": write one that is, or 0.0.0.0 for all of them", err}
+	case errors.Is(err, fs.ErrPermission):
+		err = &listenError{"this user may not listen on " + address + ": choose a port from 1024 on, or have a socket unit open it", err}
+	}
+	return l, err
 }
+
+// listenError says why an address cannot be listened on, and what to do.
+type listenError struct {
+	text string
+	err  error
+}
+
+func (e *listenError) Error() string { return e.text }
+func (e *listenError) Unwrap() error { return e.err }
 
 // ListenFile listens on a socket that was opened by somebody else, who keeps it. The file is closed.
 func ListenFile(f *os.File) (net.Listener, error) {

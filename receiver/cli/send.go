@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 	"syscall"
@@ -54,6 +55,9 @@ answered every delivery with 2xx.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			if times < 1 {
 				return usagef("--times %d: send it once at least", times)
+			}
+			if u, err := url.Parse(to); to != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
+				return usagef("--to %q is not an address to post to: write it like https://shop.example/webhooks/stripe", to)
 			}
 			bodies, err := p.bodies(typ, args)
 			if err != nil {
