@@ -45,6 +45,10 @@ func TestADoctorOfAReceiverThatWaits(t *testing.T) {
 	}
 	m.run(t, p, "STRIPE_WEBHOOK_SECRET="+secret)
 	comes(t, "it waits", func() bool { return m.has("STATUS=FAULT") > 0 })
+	said, _ := p.diagnosed(t, "TILLHOOK_OPERATOR_SOCKET="+path, "TILLHOOK_DATA_DIR="+p.dir)
+	if !strings.Contains(said, "The receiver runs and waits for its ledger: ") {
+		t.Errorf("of a folder that the caller names it says\n%s", said)
+	}
 	said, status := p.diagnosed(t, "TILLHOOK_OPERATOR_SOCKET="+path)
 	for _, want := range []string{
 		"fail     receiver          The receiver runs and waits for its ledger: every event is answered 503: the ledger cannot be opened: the file is not a ledger this version can read",

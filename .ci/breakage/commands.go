@@ -17,6 +17,7 @@ var commands = []broken{
 	{"errors: a network's are in words", "receiver/stripe/network.go", "	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):", "	case false && errors.Is(err, io.EOF):", "./receiver/stripe", "TestPlainly"},
 	{"plural: one of many", "ledger/plural.go", "	if n == 1 {\n		return \"1 \" + noun\n	}\n", "", "./ledger", "TestPlural"},
 	{"doctor: a receiver that waits for its ledger", doctorHereGo, "refused.Code == \"storage_unavailable\"", "refused.Code == \"\"", "./receiver", "TestADoctorOfAReceiverThatWaits"},
+	{"doctor: a receiver that waits for a ledger in a folder that the caller names", doctorHereGo, "client == nil && d.waiter(ctx):", "client == nil && false:", "./receiver", "TestADoctorOfAReceiverThatWaits"},
 	{"doctor: the port of a receiver that waits is its own", doctorHereGo, "	if d.waiting { // it is", "	if false { // it is", "./receiver", "TestADoctorOfAReceiverThatWaits"},
 	{"doctor: a ledger that was saved", doctorHereGo, "	for _, file := range p.Deleted {", "	for _, file := range p.Deleted[:0] {", "./receiver", "TestADoctorSeesWhatWasLost"},
 	{"doctor: a ledger that was lost", doctorHereGo, "p.Missing != \"\" && !p.File {", "p.Missing != \"\" && p.File {", "./receiver", "TestADoctorSeesWhatWasLost"},

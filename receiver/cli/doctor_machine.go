@@ -99,6 +99,8 @@ func (d *doctor) findReceiver(ctx context.Context) {
 	case err != nil:
 		d.unknown("receiver", "run this as root, or join the group that owns the socket", "%v.", err)
 		return
+	case client == nil && d.waiter(ctx):
+		return
 	case client == nil:
 		d.fail("receiver", startIt(d.settings), "No receiver answers at %s.", strings.Join(looked, " or "))
 		return
@@ -130,6 +132,21 @@ func (d *doctor) findReceiver(ctx context.Context) {
 	if len(refused) > 0 {
 		d.ok("refusals", "Refused since the start: %s.", strings.Join(refused, ", "))
 	}
+}
+
+// waiter looks for a receiver that waits for its ledger where a receiver counts only while it holds
+// the ledger in the data folder.
+func (d *doctor) waiter(ctx context.Context) bool {
+	for _, at := range d.settings.SocketPaths() {
+		if !at.Ask {
+			continue
+		}
+		if _, err := operator.Dial(at.Path).Get(ctx, "/api/receiver", nil); d.waits(err) {
+			d.silent(err)
+			return true
+		}
+	}
+	return false
 }
 
 // waits reports whether an error is the answer of a receiver that waits for its ledger.
