@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -187,12 +188,12 @@ func decrypt(id string, sealed []byte) (string, error) {
 	cmd := exec.CommandContext(ctx, "systemd-creds", "decrypt", "--name="+id, "-", "-")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(sealed), &stdout, &stderr
 	err := cmd.Run()
+	said, _, _ := strings.Cut(strings.TrimSpace(stderr.String()), "\n")
 	switch {
 	case err == nil:
 		return stdout.String(), nil
 	case os.Geteuid() != 0:
-		return "", fmt.Errorf("decrypt the credential %s: %w", id, fs.ErrPermission)
+		return "", fmt.Errorf("decrypt the credential %s (%.200s): %w", id, cmp.Or(said, fmt.Sprint(err)), fs.ErrPermission)
 	}
-	said, _, _ := strings.Cut(strings.TrimSpace(stderr.String()), "\n")
 	return "", fmt.Errorf("systemd-creds cannot decrypt it (%w: %.200s)", err, said)
 }
