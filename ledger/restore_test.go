@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"tillhook/ledger"
 	"tillhook/ledger/ledgertest"
@@ -138,5 +139,29 @@ func TestReadHeader(t *testing.T) {
 	}
 	if _, err := ledger.ReadHeader(filepath.Join(dir, "missing")); !errors.Is(err, ledger.ErrNotFound) {
 		t.Errorf("of none: %v", err)
+	}
+}
+
+// Looking for who holds a ledger does not wait for the other end of a pipe in its place.
+func TestIsHeldOfAPipe(t *testing.T) {
+	dir := t.TempDir()
+	if err := syscall.Mkfifo(ledger.Path(dir), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	looked := make(chan error, 1)
+	go func() {
+		held, err := ledger.IsHeld(dir)
+		if held {
+			err = errors.Join(err, errors.New("it is held"))
+		}
+		looked <- err
+	}()
+	select {
+	case err := <-looked:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("it waits")
 	}
 }
