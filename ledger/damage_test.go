@@ -146,6 +146,38 @@ func TestDamageFailsAlone(t *testing.T) {
 	}
 }
 
+// A ledger in which no event can be stored because of damage says so, until one is stored.
+func TestHealthOfADamagedLedger(t *testing.T) {
+	dir := written(t)
+	edit(t, dir, func(tx *bolt.Tx) error { return tx.Bucket([]byte("payments")).Put([]byte("pi_1"), []byte("noise")) })
+	l, err := ledger.Open(ledger.Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	defer ledgertest.Run(t, l)()
+	for n := 1; n <= 4; n++ {
+		if _, err := l.Append(t.Context(), succeeded("evt_5", "pi_1")); !errors.Is(err, ledger.ErrCorrupt) {
+			t.Fatalf("an event about the damaged payment gave %v", err)
+		}
+		h := l.Health()
+		if n < 3 && h.Err != nil {
+			t.Errorf("after %d events that could not be stored: %v", n, h.Err)
+		}
+		if n >= 3 && (!errors.Is(h.Err, ledger.ErrUnavailable) || h.Fault == nil || !strings.Contains(h.Fault.What, "is damaged (")) {
+			t.Errorf("after %d events that could not be stored: %v", n, h.Err)
+		}
+	}
+	mustAppend(t, l, succeeded("evt_6", "pi_6"))
+	if h := l.Health(); h.Err != nil || h.Fault != nil {
+		t.Errorf("after an event was stored: %v", h.Err)
+	}
+}
+
 // With nobody writing, the queue fills up and refuses at once; what waits gives up when its time is over.
 func TestAFullQueueRefusesAtOnce(t *testing.T) {
 	for what, c := range map[string]struct {

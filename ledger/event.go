@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -99,8 +100,10 @@ func (l *Ledger) Append(ctx context.Context, e *Event) (Result, error) {
 	}
 	p := newPending(e, l.bodies.encode(e.Raw, e.Type))
 	if err := l.wait(ctx, p); err != nil {
+		l.noteDamage(err)
 		return Result{}, err // p may still be under way
 	}
+	l.noteDamage(nil)
 	if !p.result.Repeat {
 		l.learner.remember(e)
 	}
@@ -230,13 +233,48 @@ func (l *Ledger) known(tx *txn, p *pending) (known bool, err error) {
 // Health is the state of the ledger's writing side.
 type Health struct {
 	LastCommit time.Time // zero if there was none since Open
-	Err        error     // why the last commit failed, or that the one under way hangs; nil while writing works
+	// Err is why the last commit failed, that the one under way hangs, or that the last events met
+	// damage; nil while writing works.
+	Err error
 	// Fault is what happened to the file, where that is why; it is in Err, too.
 	Fault *FileFault
 }
 
 // hangs is how long a commit may take before the ledger counts as unavailable: soon nobody waits for it any more.
 const hangs = 4 * time.Second
+
+// maxDamaged events in a row that meet damage make the ledger unavailable: where one payment is
+// damaged, events about others are stored in between.
+const maxDamaged = 3
+
+// damage is what the last events met.
+type damage struct {
+	events int // in a row
+	err    error
+}
+
+// noteDamage counts events that could not be stored because what the file holds is damaged.
+func (l *Ledger) noteDamage(err error) {
+	met := errors.Is(err, ErrCorrupt)
+	if err != nil && !met {
+		return // it says nothing about the file
+	}
+	for {
+		old := l.damage.Load()
+		var now *damage
+		switch {
+		case met && old == nil:
+			now = &damage{1, err}
+		case met:
+			now = &damage{old.events + 1, err}
+		case old == nil:
+			return
+		}
+		if l.damage.CompareAndSwap(old, now) {
+			return
+		}
+	}
+}
 
 // Health tells whether the last commit succeeded. It touches no disk.
 func (l *Ledger) Health() Health {
@@ -249,8 +287,15 @@ func (l *Ledger) Health() Health {
 	if ns := l.lastCommit.Load(); ns != 0 {
 		h.LastCommit = time.Unix(0, ns)
 	}
+	if d := l.damage.Load(); d != nil && d.events >= maxDamaged {
+		h.Fault = &FileFault{
+			What: fmt.Sprintf("the ledger %s is damaged (%s)", l.path, strings.TrimPrefix(d.err.Error(), ErrUnavailable.Error()+": ")),
+			Next: "run tillhook verify, which says more; restore a backup, and fetch what came after it: tillhook reconcile",
+		}
+		h.Err = fmt.Errorf("%w: %w", ErrUnavailable, h.Fault)
+	}
 	if f := l.failure.Load(); f != nil {
-		h.Err = f.err
+		h.Err, h.Fault = f.err, nil
 		errors.As(f.err, &h.Fault)
 	}
 	return h

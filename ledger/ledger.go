@@ -181,8 +181,9 @@ type Ledger struct {
 	durableSeq atomic.Uint64 // every row up to here is on disk
 	durableTx  atomic.Uint64 // and so is every transaction up to here
 	failure    atomic.Pointer[failure]
-	began      atomic.Int64 // unix nanoseconds at which the commit under way began, 0 if there is none
-	lastCommit atomic.Int64 // unix nanoseconds of the last commit that succeeded
+	damage     atomic.Pointer[damage] // nil where the last event met none
+	began      atomic.Int64           // unix nanoseconds at which the commit under way began, 0 if there is none
+	lastCommit atomic.Int64           // unix nanoseconds of the last commit that succeeded
 	counts     atomic.Pointer[counts]
 	lastEvent  atomic.Pointer[delivery] // the newest event that was delivered, nil for none
 

@@ -108,6 +108,8 @@ var keeping = []broken{
 	{"checksums", codecGo, "checksum(bucket, key, value) == binary.BigEndian.Uint32(stored[n:])", "true", "./ledger", "TestCheckFindsEveryDamage"},
 	{"checksums hold the key", codecGo, "crc32.Update(crc32.Update(crc32.Checksum(bucket, castagnoli), castagnoli, key), castagnoli, value)", "crc32.Update(crc32.Checksum(bucket, castagnoli), castagnoli, value)", "./ledger", "TestSwappedBodiesAreFound"},
 	{"damage fails alone", bookingGo, "		if c, err = b.follow(r, seq); err != nil {\n", "		if c, err = b.follow(r, seq); err != nil {\n			b.writing = true\n			return err\n		}\n		if err != nil {\n", "./ledger", "TestDamageFailsAlone"},
+	{"damage: said once no event is stored", eventGo, "	if d := l.damage.Load(); d != nil && d.events >= maxDamaged {", "	if d := l.damage.Load(); d != nil && d.events < 0 {", "./ledger", "TestHealthOfADamagedLedger"},
+	{"damage: one payment is not the ledger", eventGo, "d.events >= maxDamaged {", "d.events >= 1 {", "./ledger", "TestHealthOfADamagedLedger"},
 	{"restore: no wait for a pipe", restoreGo, "os.O_RDONLY|syscall.O_NONBLOCK, 0)", "os.O_RDONLY, 0)", "./ledger", "TestIsHeldOfAPipe"},
 	{"group commit", commitGo, "	for yielded := 0; len(batch) < maxBatch; {", "	for yielded := 0; len(batch) < 1; {", "./ledger", "TestManyEventsShareACommit"},
 
