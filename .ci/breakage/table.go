@@ -391,6 +391,7 @@ var keeping = []broken{
 	{"an event that may tell something has an outcome", doubtsGo, "r := &row{outcome: Applied, id", "r := &row{id", "./receiver/reconcile", "TestRefundsThatDoNotAddUp"},
 	{"a slice is bounded in bytes", compareGo, "			if s.bytes > maxSliceBytes {", "			if false {", "./receiver/reconcile", "TestLargeEvents"},
 	{"an endless list costs few calls", reconcileGo, "				pause = max(every, endlessPause)\n", "", "./receiver/reconcile", "TestEndlessListsAndTheBudget"},
+	{"endless endpoints: events go on", reconcileGo, "			if report.endless {\n", "			if report.endless || errors.Is(err, stripe.ErrEndless) {\n", "./receiver/reconcile", "TestEndlessEndpoints"},
 	{"an unreadable endpoint is told", reconcileGo, "		w.problem(\"endpoint/\"+keyOf(err), \"%v\", err)\n", "		_ = err\n", "./receiver/reconcile", "TestAnUnreadableEndpoint"},
 	{"a call from the future is none", accountsGo, "*value > future {", "*value > future && false {", "./receiver/reconcile", "TestAnAccountThatLeft"},
 	{"a checkpoint from the future is none", compareGo, "		checkpoint = 0 // a wrong", "		_ = 0 // a wrong", "./receiver/reconcile", "TestAStripeBehindUs"},

@@ -241,6 +241,7 @@ func (w *round) slice(ctx context.Context, a *account, from, to int64, typed boo
 		case !whole && types == nil:
 			return w.slice(ctx, a, from, to, true)
 		case !whole && to-from == 1:
+			w.report.endless = true
 			return s, fmt.Errorf("more than %d pages of events of one second are listed by Stripe: %w",
 				longestSecond, stripe.ErrEndless)
 		case !whole:
@@ -273,6 +274,7 @@ func (w *round) pages(ctx context.Context, most int, read func(after string) (st
 			return pages, true, nil
 		}
 		if seen[after] {
+			w.report.endless = true
 			return pages, false, fmt.Errorf("the list from Stripe leads back to %s and does not end: %w",
 				after, stripe.ErrEndless)
 		}

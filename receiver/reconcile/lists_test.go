@@ -72,6 +72,23 @@ func TestEndlessListsAndTheBudget(t *testing.T) {
 	}
 }
 
+// A list of endpoints that does not end costs a few calls: events are compared as often as ever.
+func TestEndlessEndpoints(t *testing.T) {
+	inDays(t, func(t *testing.T, s *shop) {
+		s.options.API.Transport = &endless{base: s.account, path: "/v1/webhook_endpoints", circle: 2}
+		compared := 0
+		s.account.Before(func(_ int, r *http.Request) {
+			if r.URL.Path == "/v1/events" {
+				compared++
+			}
+		})
+		s.run(3*time.Hour, nil)
+		if compared < 12 {
+			t.Errorf("in 3 hours events were listed %d times", compared)
+		}
+	})
+}
+
 // What the pages of a list take together is bounded in memory, also within one second: a part is
 // booked before the next is read.
 func TestLargeEvents(t *testing.T) {

@@ -413,6 +413,7 @@ func (w *round) takeAll(ctx context.Context, read func(after string) (stripe.Pag
 		return nil
 	})
 	if err == nil && !whole {
+		w.report.endless = true
 		err = fmt.Errorf("the list has more than %d pages: %w", longestList, stripe.ErrEndless)
 	}
 	return err

@@ -121,6 +121,8 @@ type Report struct {
 	Events    []string `json:"events"`    // the first of the recovered, by id
 	Problems  []string `json:"problems"`  // what was left out, and why
 	Gaps      []Gap    `json:"gaps"`      // times that can no longer be compared
+
+	endless bool // a list of events or objects had no end: each try may cost a thousand calls
 }
 
 // Gap is a time whose events Stripe no longer lists, and that was not compared while it did. Times
@@ -190,7 +192,7 @@ func (r *Reconciler) Run(ctx context.Context, every time.Duration) error {
 			}
 		default:
 			pause := min(every, retryPause)
-			if errors.Is(err, stripe.ErrEndless) { // each try may cost a thousand calls
+			if report.endless {
 				pause = max(every, endlessPause)
 			}
 			next = begun.Add(pause)
