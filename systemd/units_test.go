@@ -1,6 +1,7 @@
 package systemd_test
 
 import (
+	"cmp"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -152,5 +153,29 @@ func TestPackages(t *testing.T) {
 		if out, err := exec.Command("lintian", "--no-cfg", "--allow-root", "--fail-on", "error,warning", deb).CombinedOutput(); err != nil {
 			t.Errorf("%v\n%s", err, out)
 		}
+	}
+}
+
+// Purging deletes every file that a receiver makes in its folder, and no backup. A note of a missing
+// ledger that stayed would keep a new installation from starting.
+func TestPurgeDeletesWhatAReceiverMakes(t *testing.T) {
+	script, err := os.ReadFile(filepath.Join(cmp.Or(os.Getenv("SCRIPTS"), "deb"), "postrm")) // as deb/build does
+	if err != nil {
+		t.Fatal(err)
+	}
+	deletes := regexp.MustCompile(`(?m)^\t\trm -rf "\$dir"/(?:.*\\\n)*.*$`).FindString(string(script))
+	dir := t.TempDir()
+	for _, name := range []string{"ledger.db", "ledger.db.new-1", "ledger.db.missing", "ledger-20260401T000000.000Z.db.old",
+		"ledger-20260401T000000.000Z.db.deleted", "operator.sock", "tillhook-test-0123456789ab-20260401T000000Z.db"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out, err := exec.Command("sh", "-c", "dir=$1\n"+deletes, "sh", dir).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	left, err := filepath.Glob(filepath.Join(dir, "*"))
+	if err != nil || len(left) != 1 || filepath.Base(left[0]) != "tillhook-test-0123456789ab-20260401T000000Z.db" {
+		t.Errorf("these are left: %q, %v", left, err)
 	}
 }

@@ -551,6 +551,7 @@ var keeping = []broken{
 	{"an upgrade leaves modes as they are", postinst, "	if [ -z \"$2\" ]; then\n		[ -d /etc/tillhook ] || install", "	if true; then\n		install", "./systemd", "TestLifeOfAService/bookworm"},
 	{"installed again, it runs again", postinst, "		removed=yes\n", "		removed=\n", "./systemd", "TestLifeOfAService/bookworm"},
 	{"purging deletes no backups", postrm, "\"$dir\"/acme ", "\"$dir\"/acme \"$dir\"/backups ", "./systemd", "TestLifeOfAService/bookworm"},
+	{"purging leaves no note of a missing ledger", postrm, " \"$dir\"/ledger.db.missing", "", "./systemd", "TestPurgeDeletesWhatAReceiverMakes"},
 	{"purging leaves no drop-in", postrm, "/etc/systemd/system/tillhook.*.d ", "", "./systemd", "TestLifeOfAService/bookworm"},
 	{"people of the group", privateUnit, "SocketGroup=tillhook\n", "", "./systemd", "TestLifeOfAService/bookworm"},
 }
