@@ -56,7 +56,7 @@ func TestOneEventAHundredTimesAtOnceIsBookedOnce(t *testing.T) {
 func TestManyEventsShareACommit(t *testing.T) {
 	var commits, events atomic.Int64
 	release := make(chan struct{})
-	l := ledgertest.Start(t, ledger.Options{Dir: t.TempDir(), Observe: func(c ledger.Commit) {
+	l := ledgertest.Start(t, ledger.Options{Dir: ledgertest.Dir(t), Observe: func(c ledger.Commit) {
 		if commits.Add(1) == 1 {
 			<-release // the first commit takes its time, the others gather meanwhile
 		}
@@ -89,7 +89,7 @@ func TestManyEventsShareACommit(t *testing.T) {
 func TestTheEndCommitsWhatWaits(t *testing.T) {
 	begun, release := make(chan struct{}), make(chan struct{})
 	var once sync.Once
-	dir := t.TempDir()
+	dir := ledgertest.Dir(t)
 	l, err := ledger.Open(ledger.Options{Dir: dir, Observe: func(ledger.Commit) {
 		once.Do(func() { close(begun); <-release })
 	}})
@@ -151,7 +151,7 @@ func TestRecordedAndUnchanged(t *testing.T) {
 }
 
 func TestQuarantineBlocksNothing(t *testing.T) {
-	dir := t.TempDir()
+	dir := ledgertest.Dir(t)
 	l := ledgertest.Start(t, ledger.Options{Dir: dir})
 	for i, reason := range ledger.Reasons {
 		id := fmt.Sprintf("evt_%d", i)
@@ -197,7 +197,7 @@ func TestQuarantineBlocksNothing(t *testing.T) {
 func TestRepeatsAreWrittenInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var commits atomic.Int64
-		l := ledgertest.Start(t, ledger.Options{Dir: t.TempDir(), Observe: func(ledger.Commit) { commits.Add(1) }})
+		l := ledgertest.Start(t, ledger.Options{Dir: ledgertest.Dir(t), Observe: func(ledger.Commit) { commits.Add(1) }})
 		const n = 6000 // more than one transaction takes
 		send := func(want ledger.Outcome) {
 			var group sync.WaitGroup

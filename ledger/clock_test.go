@@ -77,7 +77,7 @@ func TestRetentionAndAClockAhead(t *testing.T) {
 		t.Run(fmt.Sprint(restarts), func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				w, dir := &wrongClock{}, t.TempDir()
+				w, dir := &wrongClock{}, ledgertest.Dir(t)
 				l, end := w.open(t, dir, 10*aDay)
 				defer func() { end() }()
 				restart := func() {
@@ -127,7 +127,7 @@ func TestRetentionAndAClockAhead(t *testing.T) {
 func TestRetentionAndABootIn1970(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w, dir := &wrongClock{}, t.TempDir()
+		w, dir := &wrongClock{}, ledgertest.Dir(t)
 		l, end := w.open(t, dir, 5*aDay)
 		var ids []string
 		for i := range 12 {
@@ -162,7 +162,7 @@ func TestRetentionAndDatesThatAreWrong(t *testing.T) {
 				t.Parallel()
 				synctest.Test(t, func(t *testing.T) {
 					w := &wrongClock{}
-					l := ledgertest.Start(t, w.options(t.TempDir()))
+					l := ledgertest.Start(t, w.options(ledgertest.Dir(t)))
 					stop := keeping(t, l, 5*aDay)
 					defer stop()
 					var ids []string
@@ -211,7 +211,7 @@ func TestRetentionAndClocksAtRandom(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				rng := rand.New(rand.NewPCG(seed, 10))
 				offsets := []time.Duration{-30 * 365 * aDay, -40 * aDay, -time.Hour, time.Hour, 3 * aDay, 100 * aDay, 20 * 365 * aDay}
-				w, dir, keep := &wrongClock{}, t.TempDir(), 6*aDay
+				w, dir, keep := &wrongClock{}, ledgertest.Dir(t), 6*aDay
 				l, end := w.open(t, dir, keep)
 				defer func() { end() }()
 				came := map[string]time.Time{"0": time.Now()}
@@ -267,7 +267,7 @@ func TestRetentionAndClocksAtRandom(t *testing.T) {
 // What came last is not dated by a clock that was ahead.
 func TestTheLastEventAndAClockThatWasAhead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w, dir := &wrongClock{}, t.TempDir()
+		w, dir := &wrongClock{}, ledgertest.Dir(t)
 		l, end := w.open(t, dir, 0)
 		defer func() { end() }()
 		w.by.Store(int64(365 * aDay))
@@ -295,8 +295,8 @@ func TestTheLastEventAndAClockThatWasAhead(t *testing.T) {
 
 // A rebuild leaves out no bodies that only a clock ahead calls old.
 func TestARebuildAndAClockAhead(t *testing.T) {
-	w, dir := &wrongClock{}, t.TempDir()
-	l := ledgertest.Start(t, w.options(t.TempDir()))
+	w, dir := &wrongClock{}, ledgertest.Dir(t)
+	l := ledgertest.Start(t, w.options(ledgertest.Dir(t)))
 	w.came(t, l, "now")
 	mustAppend(t, l, cameAgo("old", 100*aDay))
 	w.came(t, l, "later")

@@ -23,7 +23,7 @@ import (
 // written makes a ledger with an event of every kind in it and closes it.
 func written(t *testing.T) (dir string) {
 	t.Helper()
-	dir = t.TempDir()
+	dir = ledgertest.Dir(t)
 	l, err := ledger.Open(ledger.Options{Dir: dir})
 	if err != nil {
 		t.Fatal(err)
@@ -185,7 +185,7 @@ func TestAFullQueueRefusesAtOnce(t *testing.T) {
 		most int
 	}{"many": {2, 8192}, "large": {1 << 20, 70}} {
 		t.Run(what, func(t *testing.T) {
-			l, err := ledger.Open(ledger.Options{Dir: t.TempDir()})
+			l, err := ledger.Open(ledger.Options{Dir: ledgertest.Dir(t)})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -226,7 +226,7 @@ func TestAFullQueueRefusesAtOnce(t *testing.T) {
 // spoiled makes a ledger of 300 payments and lets spoil change each of its leaf pages, of which it must change one.
 func spoiled(t *testing.T, spoil func(page []byte) (changed bool)) (dir string) {
 	t.Helper()
-	dir = t.TempDir()
+	dir = ledgertest.Dir(t)
 	l, err := ledger.Open(ledger.Options{Dir: dir})
 	if err != nil {
 		t.Fatal(err)
@@ -374,7 +374,7 @@ func TestADamagedLastRowDoesNotStopTheStart(t *testing.T) {
 
 // An event whose day's total is damaged fails alone; others are booked.
 func TestADamagedTotalFailsAlone(t *testing.T) {
-	dir := t.TempDir()
+	dir := ledgertest.Dir(t)
 	l, err := ledger.Open(ledger.Options{Dir: dir})
 	if err != nil {
 		t.Fatal(err)
@@ -414,7 +414,7 @@ func TestADamagedTotalFailsAlone(t *testing.T) {
 // A sum over all days that is damaged is computed anew from the days with the next event: it would
 // fail every event.
 func TestADamagedSumOverAllDaysIsComputedAnew(t *testing.T) {
-	dir := t.TempDir()
+	dir := ledgertest.Dir(t)
 	l, err := ledger.Open(ledger.Options{Dir: dir})
 	if err != nil {
 		t.Fatal(err)
@@ -444,7 +444,7 @@ func TestADamagedSumOverAllDaysIsComputedAnew(t *testing.T) {
 
 // Two bodies of one size in each other's place are whole, and not where they belong.
 func TestSwappedBodiesAreFound(t *testing.T) {
-	dir := t.TempDir()
+	dir := ledgertest.Dir(t)
 	l, err := ledger.Open(ledger.Options{Dir: dir})
 	if err != nil {
 		t.Fatal(err)

@@ -67,7 +67,7 @@ func awaitDictionaries(t testing.TB, l *ledger.Ledger, n int) {
 // Bodies that have come are what later ones are packed against: those are smaller, and come back byte for byte, after a
 // restart and a rebuild, too.
 func TestALedgerLearnsItsBodies(t *testing.T) {
-	dir := t.TempDir()
+	dir := ledgertest.Dir(t)
 	l, end := learning(t, dir)
 	late := order(9999, "cus_late")
 	before := l.Packed(late)
@@ -127,7 +127,7 @@ func TestNothingIsLearnedOfOneCustomer(t *testing.T) {
 		t.Errorf("of eleven bodies that are alike, and another one, it learned %q", mixed.Text())
 	}
 
-	l, end := learning(t, t.TempDir())
+	l, end := learning(t, ledgertest.Dir(t))
 	for n := range 200 { // one customer, however often it comes
 		mustAppend(t, l, order(n, "cus_regular"))
 	}
@@ -148,7 +148,7 @@ func TestNothingIsLearnedOfOneCustomer(t *testing.T) {
 
 // A dictionary that is damaged takes the bodies with it that need it, and nothing else.
 func TestADamagedDictionary(t *testing.T) {
-	dir := t.TempDir()
+	dir := ledgertest.Dir(t)
 	l, end := learning(t, dir)
 	for n := range 64 {
 		mustAppend(t, l, order(n, fmt.Sprintf("cus_%d", n)))

@@ -153,6 +153,7 @@ func must(t *testing.T, errs ...error) {
 // A ledger that is deleted under the receiver is written back with all that was acknowledged, and
 // Run ends for the next start.
 func TestADeletedLedgerIsWrittenBack(t *testing.T) {
+	t.Parallel()
 	t.Run("the file", func(t *testing.T) {
 		dir := t.TempDir()
 		s := openLosing(t, dir)
@@ -201,6 +202,7 @@ func TestADeletedLedgerIsWrittenBack(t *testing.T) {
 // A deleted ledger that cannot be written back is kept open, and the next start does not begin an
 // empty one.
 func TestADeletedLedgerWithoutAPlace(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := openLosing(t, dir)
 	must(t, os.Remove(s.path))
@@ -221,6 +223,7 @@ func TestADeletedLedgerWithoutAPlace(t *testing.T) {
 
 // A deleted ledger for which there is no room is not given up for the file that took its place.
 func TestADeletedLedgerWithoutRoom(t *testing.T) {
+	t.Parallel()
 	mount := t.TempDir()
 	if err := syscall.Mount("none", mount, "tmpfs", 0, "size=1m"); err != nil {
 		t.Skipf("mounting a file system takes root: %v", err)
@@ -246,6 +249,7 @@ func TestADeletedLedgerWithoutRoom(t *testing.T) {
 // A ledger that was moved is waited for. An end meanwhile leaves a note, and no empty ledger begins
 // in its place.
 func TestAMovedLedgerIsWaitedFor(t *testing.T) {
+	t.Parallel()
 	for _, what := range []string{"the file", "its folder"} {
 		t.Run(what, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "data")
@@ -292,6 +296,7 @@ func TestAMovedLedgerIsWaitedFor(t *testing.T) {
 // A ledger that another file replaces ends Run once that is a whole ledger. The old file is left
 // where it was moved.
 func TestAReplacedLedger(t *testing.T) {
+	t.Parallel()
 	dir, restored := t.TempDir(), mustRead(t, backup(t))
 	s := openLosing(t, dir)
 	must(t, os.Rename(s.path, s.path+".old"), os.WriteFile(s.path, restored[:5000], 0o600))
@@ -344,6 +349,7 @@ func TestAReplacedFolder(t *testing.T) {
 
 // A file system that is unmounted under the receiver is a ledger that was moved.
 func TestAnUnmountedLedger(t *testing.T) {
+	t.Parallel()
 	mount := t.TempDir()
 	if err := syscall.Mount("none", mount, "tmpfs", 0, "size=80m"); err != nil {
 		t.Skipf("mounting a file system takes root: %v", err)
@@ -362,6 +368,7 @@ func TestAnUnmountedLedger(t *testing.T) {
 
 // Nothing is acknowledged to a ledger that was cut short, also where it grows again.
 func TestACutLedgerIsRefused(t *testing.T) {
+	t.Parallel()
 	for _, size := range []int64{0, 4096, 3 * 4096} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			dir, restored := t.TempDir(), backup(t)
@@ -385,6 +392,7 @@ func TestACutLedgerIsRefused(t *testing.T) {
 
 // A ledger that is overwritten by a copy in place ends Run, and the next start opens the copy.
 func TestAnOverwrittenLedger(t *testing.T) {
+	t.Parallel()
 	dir, restored := t.TempDir(), mustRead(t, backup(t))
 	s := openLosing(t, dir)
 	info, err := os.Stat(s.path)

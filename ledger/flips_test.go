@@ -247,6 +247,7 @@ func places(t *testing.T, file []byte) []string {
 // Whatever byte is changed: the proof finds it, or what is stored is the same all the same. It ends in seconds, and
 // whoever had it made lives.
 func TestFlippedBytesAreFound(t *testing.T) {
+	t.Parallel()
 	flips := 150
 	if *long {
 		flips = 500

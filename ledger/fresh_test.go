@@ -21,7 +21,7 @@ import (
 // also after a crash. A ledger that was closed in peace has everything in its place.
 func TestWhatIsFreshIsFound(t *testing.T) {
 	const payments = 300
-	dir := t.TempDir()
+	dir := ledgertest.Dir(t)
 	l, err := ledger.Open(ledger.Options{Dir: dir})
 	if err != nil {
 		t.Fatal(err)
@@ -77,7 +77,7 @@ func TestWhatIsFreshIsFound(t *testing.T) {
 	}
 	send(payments / 2)
 	holds(l, payments/2)
-	copied := t.TempDir()
+	copied := ledgertest.Dir(t)
 	if err := ledger.Save(ledger.Path(copied), l.CopyTo, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +111,7 @@ func TestWhatIsFreshIsFound(t *testing.T) {
 
 // Readers begin and end as they like while commits come, and each sees one moment.
 func TestReadersSeeOneMoment(t *testing.T) {
-	l, err := ledger.Open(ledger.Options{Dir: t.TempDir()})
+	l, err := ledger.Open(ledger.Options{Dir: ledgertest.Dir(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,7 +153,7 @@ func TestReadersSeeOneMoment(t *testing.T) {
 
 // Readers come now and then: what the last one put together is of use to the next, or of another generation.
 func TestReadersComeNowAndThen(t *testing.T) {
-	l, err := ledger.Open(ledger.Options{Dir: t.TempDir()})
+	l, err := ledger.Open(ledger.Options{Dir: ledgertest.Dir(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -180,7 +180,7 @@ func TestReadersComeNowAndThen(t *testing.T) {
 // Events come again at any time: when they are fresh, when their ids have come to their places lately, or long ago, or
 // before the start. Ids come in order, mostly.
 func TestWhatIsKnownOfPlaces(t *testing.T) {
-	dir := t.TempDir()
+	dir := ledgertest.Dir(t)
 	rng := rand.New(rand.NewPCG(5, 6))
 	var sent []string
 	for start := range 3 {
@@ -212,13 +212,13 @@ func TestWhatIsKnownOfPlaces(t *testing.T) {
 
 // A record that is damaged hides what it told, so nothing is taken before it is mended: a repeat would be booked again.
 func TestADamagedRecordOfWhatIsFresh(t *testing.T) {
-	l, err := ledger.Open(ledger.Options{Dir: t.TempDir()})
+	l, err := ledger.Open(ledger.Options{Dir: ledgertest.Dir(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	stop := ledgertest.Run(t, l)
 	mustAppend(t, l, succeeded("evt_1", "pi_1"))
-	dir := t.TempDir()
+	dir := ledgertest.Dir(t)
 	if err := ledger.Save(filepath.Join(dir, "ledger.db"), l.CopyTo, nil); err != nil {
 		t.Fatal(err)
 	}

@@ -65,7 +65,7 @@ func TestHostileLinksKeepTheLedgerSound(t *testing.T) {
 
 func holdsHostile(t *testing.T, events []*ledger.Event) {
 	t.Helper()
-	dir := t.TempDir()
+	dir := ledgertest.Dir(t)
 	l, err := ledger.Open(ledger.Options{Dir: dir})
 	if err != nil {
 		t.Fatal(err)
@@ -77,7 +77,7 @@ func holdsHostile(t *testing.T, events []*ledger.Event) {
 	if err := l.Check(); err != nil {
 		t.Errorf("after %v: %v", ids(events), err)
 	}
-	if err := ledger.Save(filepath.Join(t.TempDir(), "copy.db"), l.CopyTo, func(path string) error {
+	if err := ledger.Save(filepath.Join(ledgertest.Dir(t), "copy.db"), l.CopyTo, func(path string) error {
 		_, err := ledger.Verify(path)
 		return err
 	}); err != nil {

@@ -88,9 +88,10 @@ func (m *manyEvents) event(n int) *ledger.Event {
 // a payment with thousands the next ones write and keep at most twice as much as the first ones
 // did.
 func TestTheDiskOfManyEvents(t *testing.T) {
+	t.Parallel()
 	for _, at := range []int{1, 64} {
 		t.Run(fmt.Sprintf("%d at once", at), func(t *testing.T) {
-			dir := t.TempDir()
+			dir := ledgertest.Dir(t)
 			l, err := ledger.Open(ledger.Options{Dir: dir})
 			if err != nil {
 				t.Fatal(err)
@@ -171,13 +172,14 @@ func BenchmarkManyEvents(b *testing.B) {
 // Lists that are stored apart hold what the model has, in any order, however they grow and shrink,
 // and a ledger goes on with them after a restart and a rebuild.
 func TestLongListsAreTheModels(t *testing.T) {
+	t.Parallel()
 	l := ledgertest.Open(t, false)
 	rng := rand.New(rand.NewPCG(29, 31))
 	for range 24 {
 		tryAsModelled(t, l, rng, longStory(rng, "l", 40+rng.IntN(80)))
 	}
 	for round := range 6 {
-		dir := t.TempDir()
+		dir := ledgertest.Dir(t)
 		events := longStory(rng, "r", 160)
 		for i, part := range [][]*ledger.Event{events[:100], events[100:]} {
 			s := &simulation{Rand: rng, dir: dir, came: events[:100+60*i]}
@@ -199,7 +201,7 @@ func TestLongListsAreTheModels(t *testing.T) {
 // A list that is stored apart is proved like the rest: no element is damaged, missing or too many,
 // and none says something else than the events do.
 func TestDamagedListsAreFound(t *testing.T) {
-	dir := t.TempDir()
+	dir := ledgertest.Dir(t)
 	l, err := ledger.Open(ledger.Options{Dir: dir})
 	if err != nil {
 		t.Fatal(err)
@@ -233,7 +235,7 @@ func TestDamagedListsAreFound(t *testing.T) {
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
-			damaged := t.TempDir()
+			damaged := ledgertest.Dir(t)
 			if err := os.WriteFile(ledger.Path(damaged), whole, 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -251,7 +253,7 @@ func TestDamagedListsAreFound(t *testing.T) {
 // A payment whose events are remembered is folded from those that were committed: what a
 // transaction booked that was given up is not among them.
 func TestWhatWasGivenUpIsForgotten(t *testing.T) {
-	l, err := ledger.Open(ledger.Options{Dir: t.TempDir()})
+	l, err := ledger.Open(ledger.Options{Dir: ledgertest.Dir(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -280,7 +282,7 @@ func TestWhatWasGivenUpIsForgotten(t *testing.T) {
 
 // However many payments have many events, what is remembered of them stays within its limit.
 func TestWhatIsRememberedIsBounded(t *testing.T) {
-	l, err := ledger.Open(ledger.Options{Dir: t.TempDir()})
+	l, err := ledger.Open(ledger.Options{Dir: ledgertest.Dir(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -327,7 +329,7 @@ func manyCharges(id, payment string, n int) *ledger.Event {
 // wait: no other event waits for more than one of them, and none is lost.
 func TestHeavyEventsDoNotHoldOthersUp(t *testing.T) {
 	var commits []int
-	l, err := ledger.Open(ledger.Options{Dir: t.TempDir(), Observe: func(c ledger.Commit) { commits = append(commits, c.Events) }})
+	l, err := ledger.Open(ledger.Options{Dir: ledgertest.Dir(t), Observe: func(c ledger.Commit) { commits = append(commits, c.Events) }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -361,7 +363,7 @@ func TestHeavyEventsDoNotHoldOthersUp(t *testing.T) {
 // Heavy events that wait when the ledger stops are booked, and those that wait when it fails are
 // answered.
 func TestHeavyEventsAreAnswered(t *testing.T) {
-	l, err := ledger.Open(ledger.Options{Dir: t.TempDir()})
+	l, err := ledger.Open(ledger.Options{Dir: ledgertest.Dir(t)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,7 +11,7 @@ import (
 )
 
 func TestMarksOutliveARestart(t *testing.T) {
-	dir := t.TempDir()
+	dir := ledgertest.Dir(t)
 	first, err := ledger.Open(ledger.Options{Dir: dir})
 	if err != nil {
 		t.Fatal(err)
@@ -51,7 +51,7 @@ func TestMarksOutliveARestart(t *testing.T) {
 
 // What was fetched did not come by itself: it does not end a silence.
 func TestTheLastEventCameByItself(t *testing.T) {
-	dir := t.TempDir()
+	dir := ledgertest.Dir(t)
 	first, err := ledger.Open(ledger.Options{Dir: dir})
 	if err != nil {
 		t.Fatal(err)

@@ -96,7 +96,7 @@ func (s *quarantineLife) step(t *testing.T) {
 		s.close(t)
 		s.open(t)
 	case 1: // goes on with the file as it is on disk while the ledger runs
-		dir := t.TempDir()
+		dir := ledgertest.Dir(t)
 		if err := ledger.Save(ledger.Path(dir), s.l.CopyTo, nil); err != nil {
 			t.Fatal(err)
 		}
@@ -174,13 +174,14 @@ func (s *quarantineLife) agrees(t *testing.T) {
 
 // Whatever a ledger lives through, releasing an event only ever appends a row.
 func TestALifeOfTheQuarantine(t *testing.T) {
+	t.Parallel()
 	lives, steps := 20, 40
 	if *long {
 		lives = 200
 	}
 	for life := range lives {
 		s := &quarantineLife{Rand: rand.New(rand.NewPCG(uint64(life), 23)), came: map[string]bool{}, booked: map[string]bool{},
-			opts: ledger.Options{Dir: t.TempDir(), Decode: decodePool}}
+			opts: ledger.Options{Dir: ledgertest.Dir(t), Decode: decodePool}}
 		s.open(t)
 		for range steps {
 			s.step(t)

@@ -94,7 +94,7 @@ func TestAReleaseAppendsARow(t *testing.T) {
 		}, body, true},
 	} {
 		t.Run(c.by, func(t *testing.T) {
-			opts := ledger.Options{Dir: t.TempDir(), Decode: usable, Decoder: "1"}
+			opts := ledger.Options{Dir: ledgertest.Dir(t), Decode: usable, Decoder: "1"}
 			path := filepath.Join(opts.Dir, "ledger.db")
 			inALedger(t, opts, func(l *ledger.Ledger) {
 				mustAppend(t, l, held("evt_1"))
@@ -157,7 +157,7 @@ func TestAReleaseAppendsARow(t *testing.T) {
 
 // In one batch an event can lie in quarantine, leave it and come again.
 func TestAReleaseWithinABatch(t *testing.T) {
-	opts := ledger.Options{Dir: t.TempDir(), Decode: usable}
+	opts := ledger.Options{Dir: ledgertest.Dir(t), Decode: usable}
 	l, err := ledger.Open(opts)
 	if err != nil {
 		t.Fatal(err)
@@ -231,7 +231,7 @@ func TestCheckOfReleasedRows(t *testing.T) {
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
-			opts := ledger.Options{Dir: t.TempDir(), Decode: usable}
+			opts := ledger.Options{Dir: ledgertest.Dir(t), Decode: usable}
 			inALedger(t, opts, func(l *ledger.Ledger) {
 				mustAppend(t, l, held("evt_1"))
 				mustAppend(t, l, succeeded("evt_2", "pi_2"))
@@ -255,7 +255,7 @@ func TestARebuildMendsReleasedRows(t *testing.T) {
 		raw     string // of the usable form
 	}{{1, `{"id":"evt_1"}`}, {3, `{"id":"evt_1"}`}, {1, `{"id":"evt_1","repaired":true}`}, {3, `{"id":"evt_1","repaired":true}`}} {
 		t.Run(fmt.Sprint(c), func(t *testing.T) {
-			opts := ledger.Options{Dir: t.TempDir(), Decode: usable}
+			opts := ledger.Options{Dir: ledgertest.Dir(t), Decode: usable}
 			inALedger(t, opts, func(l *ledger.Ledger) {
 				mustAppend(t, l, held("evt_1"))
 				mustAppend(t, l, succeeded("evt_2", "pi_2"))
@@ -329,7 +329,7 @@ func TestStatesOfTheQuarantine(t *testing.T) {
 		}
 		return usable(raw)
 	}
-	opts := ledger.Options{Dir: t.TempDir(), Decode: decode}
+	opts := ledger.Options{Dir: ledgertest.Dir(t), Decode: decode}
 	ping := decode([]byte(`{"id":"ping_1"}`))
 	want := `q_2 attention
 q_1 dismissed
@@ -391,7 +391,7 @@ thin_1 expected
 // again.
 func TestAReleaseJudgesTheStateAgain(t *testing.T) {
 	expected, snapshot := false, ""
-	l := ledgertest.Start(t, ledger.Options{Dir: t.TempDir(), Decode: func(raw []byte) *ledger.Event {
+	l := ledgertest.Start(t, ledger.Options{Dir: ledgertest.Dir(t), Decode: func(raw []byte) *ledger.Event {
 		e := useless(raw)
 		e.Expected, e.Snapshot = expected, snapshot
 		return e
@@ -423,7 +423,7 @@ func TestAReleaseJudgesTheStateAgain(t *testing.T) {
 
 // When the last delivery came is not told by an event that was only decoded again.
 func TestAReleaseIsNoDelivery(t *testing.T) {
-	opts := ledger.Options{Dir: t.TempDir(), Decode: usable}
+	opts := ledger.Options{Dir: ledgertest.Dir(t), Decode: usable}
 	inALedger(t, opts, func(l *ledger.Ledger) {
 		early := held("evt_1")
 		early.Source, early.Received = ledger.Webhook, time.Unix(1750000000, 0)

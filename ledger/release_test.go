@@ -57,7 +57,7 @@ func TestRelease(t *testing.T) {
 		{name: "without a decoder", id: "evt_2", after: ledger.Quarantined, want: ledger.ErrReadOnly},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			l := ledgertest.Start(t, ledger.Options{Dir: t.TempDir(), Decode: c.decode})
+			l := ledgertest.Start(t, ledger.Options{Dir: ledgertest.Dir(t), Decode: c.decode})
 			mustAppend(t, l, succeeded("evt_1", "pi_evt_1"))
 			mustAppend(t, l, held("evt_2"))
 			mustAppend(t, l, held("evt_2")) // counted as a repeat
@@ -98,7 +98,7 @@ func TestRelease(t *testing.T) {
 
 // An event that was released is known when it comes again, and every delivery after the first is one repeat.
 func TestAReleasedEventIsKnown(t *testing.T) {
-	l := ledgertest.Start(t, ledger.Options{Dir: t.TempDir(), Decode: usable})
+	l := ledgertest.Start(t, ledger.Options{Dir: ledgertest.Dir(t), Decode: usable})
 	mustAppend(t, l, held("evt_1"))
 	if res, err := l.Release(t.Context(), "evt_1"); err != nil || res.Status != ledger.Applied || res.Sequence != 2 {
 		t.Fatalf("got %+v, %v", res, err)
@@ -120,7 +120,7 @@ func TestAReleasedEventIsKnown(t *testing.T) {
 func TestReleaseAll(t *testing.T) {
 	const n = 250
 	var tried []string
-	l := ledgertest.Start(t, ledger.Options{Dir: t.TempDir(), Decode: func(raw []byte) *ledger.Event {
+	l := ledgertest.Start(t, ledger.Options{Dir: ledgertest.Dir(t), Decode: func(raw []byte) *ledger.Event {
 		e := usable(raw)
 		tried = append(tried, e.ID)
 		if len(tried)%5 == 0 {
@@ -150,7 +150,7 @@ func TestReleaseAll(t *testing.T) {
 
 // A decoder tries what lies in quarantine once, and another one tries it again.
 func TestReleaseOnce(t *testing.T) {
-	dir := t.TempDir()
+	dir := ledgertest.Dir(t)
 	for i, c := range []struct {
 		decoder string
 		decode  func([]byte) *ledger.Event
@@ -197,7 +197,7 @@ func TestReleaseOnce(t *testing.T) {
 // An event that comes while it is being released is booked once, and the release that comes second is no delivery.
 func TestAReleaseThatComesSecondIsNoRepeat(t *testing.T) {
 	var l *ledger.Ledger
-	l = ledgertest.Start(t, ledger.Options{Dir: t.TempDir(), Decode: func(raw []byte) *ledger.Event {
+	l = ledgertest.Start(t, ledger.Options{Dir: ledgertest.Dir(t), Decode: func(raw []byte) *ledger.Event {
 		mustAppend(t, l, succeeded("evt_1", "pi_evt_1")) // a delivery, between the release's look and its booking
 		return usable(raw)
 	}})
@@ -217,7 +217,7 @@ func TestAReleaseThatComesSecondIsNoRepeat(t *testing.T) {
 func TestADamagedEventInQuarantineStaysAlone(t *testing.T) {
 	for _, bucket := range []string{"bodies", "events"} {
 		t.Run(bucket, func(t *testing.T) {
-			dir := t.TempDir()
+			dir := ledgertest.Dir(t)
 			l, err := ledger.Open(ledger.Options{Dir: dir})
 			if err != nil {
 				t.Fatal(err)
@@ -250,7 +250,7 @@ func TestADamagedEventInQuarantineStaysAlone(t *testing.T) {
 
 // Which account an event is of can be known by the way it was read, and not stand in its body: it stays known.
 func TestTheAccountOfAnEventStays(t *testing.T) {
-	opts := ledger.Options{Dir: t.TempDir(), Decode: usable}
+	opts := ledger.Options{Dir: ledgertest.Dir(t), Decode: usable}
 	l, err := ledger.Open(opts)
 	if err != nil {
 		t.Fatal(err)

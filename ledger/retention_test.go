@@ -123,7 +123,7 @@ func TestRetentionComesBackForWhatWasReleased(t *testing.T) {
 	for _, by := range []string{"release", "append"} {
 		t.Run(by, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				l := ledgertest.Start(t, ledger.Options{Dir: t.TempDir(), Decode: usable})
+				l := ledgertest.Start(t, ledger.Options{Dir: ledgertest.Dir(t), Decode: usable})
 				held := cameAgo("held", 48*time.Hour)
 				held.Quarantine = ledger.Undecodable
 				mustAppend(t, l, held)
@@ -161,7 +161,7 @@ func TestRetentionComesBackForWhatWasReleased(t *testing.T) {
 func TestRetentionOfZeroKeepsAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var commits atomic.Int64
-		l := ledgertest.Start(t, ledger.Options{Dir: t.TempDir(), LookEvery: time.Hour, Observe: func(ledger.Commit) { commits.Add(1) }})
+		l := ledgertest.Start(t, ledger.Options{Dir: ledgertest.Dir(t), LookEvery: time.Hour, Observe: func(ledger.Commit) { commits.Add(1) }})
 		mustAppend(t, l, cameAgo("old", 10000*time.Hour))
 		stop := keeping(t, l, 0)
 		time.Sleep(1000 * time.Hour)
@@ -262,7 +262,7 @@ func TestEventsComeWhileBodiesGo(t *testing.T) {
 
 // A ledger that has stopped, or is stopped, ends retention too.
 func TestRetentionEndsWithTheLedger(t *testing.T) {
-	l, err := ledger.Open(ledger.Options{Dir: t.TempDir()})
+	l, err := ledger.Open(ledger.Options{Dir: ledgertest.Dir(t)})
 	if err != nil {
 		t.Fatal(err)
 	}

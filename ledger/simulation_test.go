@@ -43,7 +43,7 @@ func (s *simulation) open(t *testing.T) {
 // kill goes on with the file as it is on disk while the ledger runs.
 func (s *simulation) kill(t *testing.T) {
 	t.Helper()
-	dir := t.TempDir()
+	dir := ledgertest.Dir(t)
 	if err := ledger.Save(ledger.Path(dir), s.l.CopyTo, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -164,13 +164,14 @@ func (s *simulation) agrees(t *testing.T) {
 
 // Whatever a ledger lives through, it holds what the model makes of the events that came.
 func TestALifeIsTheModels(t *testing.T) {
+	t.Parallel()
 	lives, steps := 40, 40
 	if *long {
 		lives, steps = 400, 120
 	}
 	rebuilds, came := 0, 0
 	for life := range lives {
-		s := &simulation{Rand: rand.New(rand.NewPCG(uint64(life), 17)), dir: t.TempDir(), usable: map[string]*ledger.Event{}}
+		s := &simulation{Rand: rand.New(rand.NewPCG(uint64(life), 17)), dir: ledgertest.Dir(t), usable: map[string]*ledger.Event{}}
 		for n := range 6 {
 			s.pool = append(s.pool, story(s.Rand, fmt.Sprintf("l%d", n), 1+s.IntN(16))...)
 		}

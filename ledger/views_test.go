@@ -178,6 +178,7 @@ func (l *sharedLife) append(t *testing.T) {
 // quarantine, restarts, deleted bodies and rebuilds. With what has changed since it is the present
 // one.
 func TestAnExportOfThePastIsAsItWas(t *testing.T) {
+	t.Parallel()
 	lives, steps := 3, 30
 	if *long {
 		lives, steps = 30, 100

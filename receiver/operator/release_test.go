@@ -20,7 +20,7 @@ import (
 // Only a request that means it changes anything or copies the ledger: by its method, and from here.
 func TestWhatIsAskedOfTheNewPaths(t *testing.T) {
 	var done atomic.Int64
-	l := ledgertest.Start(t, ledger.Options{Dir: t.TempDir(), Decode: func([]byte) *ledger.Event { done.Add(1); return paid("held", "2026-11-23T10:00:00Z", 500) }})
+	l := ledgertest.Start(t, ledger.Options{Dir: ledgertest.Dir(t), Decode: func([]byte) *ledger.Event { done.Add(1); return paid("held", "2026-11-23T10:00:00Z", 500) }})
 	appendEvent(t, l, &ledger.Event{ID: "evt_held", Type: "x", Source: ledger.Webhook, Received: time.Unix(1, 0), Quarantine: ledger.Undecodable, Raw: []byte("}")})
 	op := operator.New(operator.Options{Ledger: l, Log: slog.New(slog.DiscardHandler), Verify: func(context.Context, string) (*ledger.Proof, error) {
 		done.Add(1)
@@ -62,7 +62,7 @@ func TestWhatIsAskedOfTheNewPaths(t *testing.T) {
 func mendable(t *testing.T) (l *ledger.Ledger, mend func()) {
 	t.Helper()
 	var mended atomic.Bool
-	l = ledgertest.Start(t, ledger.Options{Dir: t.TempDir(), Decode: func(raw []byte) *ledger.Event {
+	l = ledgertest.Start(t, ledger.Options{Dir: ledgertest.Dir(t), Decode: func(raw []byte) *ledger.Event {
 		e := paid("held", "2026-11-23T10:00:00Z", 500)
 		e.Raw = raw
 		if !mended.Load() {

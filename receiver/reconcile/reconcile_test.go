@@ -46,7 +46,7 @@ func open(t *testing.T, account *stripetest.Account) *shop {
 	t.Helper()
 	s := &shop{t: t, account: account, every: 15 * time.Minute}
 	s.books = ledgertest.Start(t, ledger.Options{
-		Dir:       t.TempDir(),
+		Dir:       ledgertest.Dir(t),
 		LookEvery: 100 * year, // each of the years that some tests let pass would be millions of looks at the file
 		Decode:    func(raw []byte) *ledger.Event { return stripe.Decode(raw, false) },
 	})
