@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-// wholeSecret is how many characters Stripe's signing secrets have behind "whsec_" at least.
+// wholeSecret is how many characters Stripe's signing secrets of endpoints have behind "whsec_";
+// those of stripe listen have more.
 const wholeSecret = 32
 
 // Replaces reports, as [Faults], the secrets in files that look cut short beside those in use: a
@@ -37,11 +38,12 @@ func (c *Config) Replaces(inUse *Config) error {
 }
 
 // looksCut reports whether a secret is the beginning of one in use, or shorter than all of them by
-// half or, where they have at least the length of a whole one, than that.
+// half or, where they have at least the length of a whole one, than that. One that has just that
+// length is whole: the one in use was pasted with something behind it.
 func looksCut(secret, prefix string, whole int, inUse []string) bool {
 	shortest := -1
 	for _, other := range inUse {
-		if strings.HasPrefix(other, secret) {
+		if strings.HasPrefix(other, secret) && (whole == 0 || len(secret) != len(prefix)+whole) {
 			return true
 		}
 		if n := len(strings.TrimPrefix(other, prefix)); shortest < 0 || n < shortest {

@@ -38,6 +38,8 @@ func TestSecretsThatLookCutShort(t *testing.T) {
 		{"a longer part", real, other[:30], goodKey, "STRIPE_WEBHOOK_SECRET_FILE holds a part"},
 		{"a part of a list", real, real + "," + other[:20], goodKey, "STRIPE_WEBHOOK_SECRET_FILE, entry 2 of 2, holds a part"},
 		{"a part of the same one", "whsec_ofATest", "whsec_ofATes", goodKey, "STRIPE_WEBHOOK_SECRET_FILE holds a part"},
+		{"the one in use without what was pasted behind it", other + "Q", other, goodKey, ""},
+		{"a part of that of stripe listen", other + other[6:], other + other[6:30], goodKey, "STRIPE_WEBHOOK_SECRET_FILE holds a part"},
 		{"one of a test's", "whsec_theOldOne", "whsec_theNewOne", goodKey, ""},
 		{"a part of a test's", "whsec_theOldOne", "whsec_te", goodKey, "STRIPE_WEBHOOK_SECRET_FILE holds a part"},
 		{"another key", real, real, "sk_test_51QbD7sKvHadernBlz9w", ""},
