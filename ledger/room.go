@@ -121,7 +121,7 @@ func (k *keeper) check(more int64) error {
 		return fmt.Errorf("look for room in %s: %w", k.dir, err)
 	}
 	if free := int64(disk.Bavail) * disk.Bsize; free < reserve+more {
-		return fmt.Errorf("%w: %s has %d MiB free, of which %d MiB are reserved for events, and %d MiB are needed; make room there, or export fewer days at once",
+		return fmt.Errorf("%w: %s has %d MiB free, of which %d MiB are reserved for events, and %d MiB are needed; make room there; an export of fewer days needs less",
 			ErrNoRoom, k.dir, free>>20, reserve>>20, more>>20+1)
 	}
 	return nil
@@ -130,7 +130,7 @@ func (k *keeper) check(more int64) error {
 // noRoom makes an [ErrNoRoom] of a file system's own error.
 func noRoom(err error, dir string) error {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		return fmt.Errorf("%w: %s is full; make room there, or export fewer days at once: %w", ErrNoRoom, dir, err)
+		return fmt.Errorf("%w: %s is full; make room there; an export of fewer days needs less: %w", ErrNoRoom, dir, err)
 	}
 	return err
 }

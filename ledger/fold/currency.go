@@ -27,8 +27,15 @@ func Decimals(currency string) int {
 
 // Decimal returns an amount in the currency's major unit: Decimal(2099, "usd") is "20.99".
 func Decimal(amount int64, currency string) string {
+	return decimal(strconv.FormatInt(amount, 10), currency)
+}
+
+// Decimal returns a sum in the currency's major unit, as [Decimal] does.
+func (s Sum) Decimal(currency string) string { return decimal(s.String(), currency) }
+
+func decimal(amount, currency string) string {
 	n := Decimals(currency)
-	digits, negative := strings.CutPrefix(strconv.FormatInt(amount, 10), "-")
+	digits, negative := strings.CutPrefix(amount, "-")
 	sign := ""
 	if negative {
 		sign = "-"

@@ -92,5 +92,11 @@ func TestDecimals(t *testing.T) {
 		if got := fold.Decimal(c.amount, c.currency); got != c.want {
 			t.Errorf("%d %s is written %s, want %s", c.amount, c.currency, got, c.want)
 		}
+		if got := fold.SumOf(c.amount).Decimal(c.currency); got != c.want {
+			t.Errorf("as a sum %d %s is written %s, want %s", c.amount, c.currency, got, c.want)
+		}
+	}
+	if got := (fold.Sum{Hi: 1, Lo: 5}).Decimal("usd"); got != "184467440737095516.21" {
+		t.Errorf("2^64 + 5 cents are written %s", got)
 	}
 }

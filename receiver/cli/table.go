@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -173,21 +172,18 @@ func momentIn(t ledger.OrNullTime, zone *time.Location) string {
 
 // money writes an amount with the decimals of its currency.
 func money(amount int64, currency ledger.OrNull) string {
-	if currency == "" { // how many decimals it has is not known
-		if amount == 0 {
-			return "-"
-		}
-		return strconv.FormatInt(amount, 10) + " (minor unit)"
-	}
-	return strings.TrimSpace(ledger.Decimal(amount, string(currency)) + " " + strings.ToUpper(clean(string(currency))))
+	return moneySum(ledger.SumOf(amount), currency)
 }
 
 // moneySum is [money] of a sum, which need not fit 64 bits.
 func moneySum(sum ledger.Sum, currency ledger.OrNull) string {
-	if n, fits := sum.Int64(); fits {
-		return money(n, currency)
+	if currency == "" { // how many decimals it has is not known
+		if sum == (ledger.Sum{}) {
+			return "-"
+		}
+		return sum.String() + " (minor unit)"
 	}
-	return sum.String() + " (minor unit)"
+	return strings.TrimSpace(sum.Decimal(string(currency)) + " " + strings.ToUpper(clean(string(currency))))
 }
 
 // knownMoney writes an amount, or says that it is unknown.

@@ -3,7 +3,29 @@ package cli
 import (
 	"slices"
 	"testing"
+
+	"tillhook/ledger"
 )
+
+func TestMoney(t *testing.T) {
+	for _, c := range []struct {
+		sum      ledger.Sum
+		currency ledger.OrNull
+		want     string
+	}{
+		{ledger.SumOf(2099), "eur", "20.99 EUR"},
+		{ledger.SumOf(-5), "eur", "-0.05 EUR"},
+		{ledger.SumOf(1500), "jpy", "1500 JPY"},
+		{ledger.Sum{Hi: 1, Lo: 5}, "usd", "184467440737095516.21 USD"}, // more than 64 bits
+		{ledger.SumOf(0), "", "-"},
+		{ledger.SumOf(300), "", "300 (minor unit)"},
+		{ledger.Sum{Hi: 1}, "", "18446744073709551616 (minor unit)"},
+	} {
+		if got := moneySum(c.sum, c.currency); got != c.want {
+			t.Errorf("%v %s is written %q, want %q", c.sum, c.currency, got, c.want)
+		}
+	}
+}
 
 // A table leaves out what it can spare before it cuts what is left.
 func TestATableFitsTheTerminal(t *testing.T) {

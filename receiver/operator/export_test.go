@@ -340,7 +340,7 @@ func TestAnExportWithoutRoom(t *testing.T) {
 	door := operator.New(operator.Options{Ledger: l, Log: log.logger()}).Socket()
 	ledgertest.TakeRoom(t, l)
 	for path, next := range map[string]string{
-		"/api/export": "make room there, or export fewer days at once", "/api/export?kind=payments": "make room there, or export fewer days at once", "/api/backup": "make room there",
+		"/api/export": "make room there; an export of fewer days needs less", "/api/export?kind=payments": "make room there; an export of fewer days needs less", "/api/backup": "make room there",
 	} {
 		w := get(door, path, nil)
 		if w.Code != 507 || !strings.Contains(w.Body.String(), "not enough room on the disk") || !strings.Contains(w.Body.String(), next) || log.String() != "" {
