@@ -90,6 +90,8 @@ type Reconciler struct {
 	thinReady  bool   // the last pass over thin events was not ended by an error
 	thinLater  []string
 	doubted    []ledger.Doubt // of connected accounts; like thinLater due in the next round
+
+	nextLook time.Time // lookAtClock calls Stripe no sooner; only Run uses it
 }
 
 // miss is how many events a round found that had been missed.
@@ -166,11 +168,18 @@ type Request struct {
 // Run works until ctx ends: a round at once and then one every so often, counted from the beginning
 // of the last.
 func (r *Reconciler) Run(ctx context.Context, every time.Duration) error {
+	early, soon := false, thinEvery
 	for {
 		begun := time.Now()
 		report, err := r.Round(ctx, Request{Every: every})
 		if ctx.Err() != nil {
 			return nil
+		}
+		switch {
+		case !byLedger(err):
+			soon = thinEvery
+		case early: // what the ledger refuses may be this round's events only: another one costs the same calls
+			soon = min(2*soon, retryPause)
 		}
 		next := begun.Add(every)
 		fetched := report.Recovered + report.Fetched + report.Resolved
@@ -201,16 +210,16 @@ func (r *Reconciler) Run(ctx context.Context, every time.Duration) error {
 					"error", err, "every", pause)
 			}
 		}
-		if !r.pause(ctx, next) {
+		if early = r.pause(ctx, next, begun.Add(soon)); ctx.Err() != nil {
 			return nil
 		}
 	}
 }
 
-// pause waits for the next round, and reports whether it is to be made. Meanwhile it resolves the
-// thin events that are delivered. It ends early where the last round, whoever asked for it, failed
-// by the ledger, and the ledger can be written again.
-func (r *Reconciler) pause(ctx context.Context, next time.Time) bool {
+// pause waits for the next round, or until ctx ends. Meanwhile it resolves the thin events that are
+// delivered. It reports whether it ended early: from soon on where the last round, whoever asked for
+// it, failed by the ledger, and the ledger can be written again.
+func (r *Reconciler) pause(ctx context.Context, next, soon time.Time) (early bool) {
 	next = latest(next, time.Now().Add(leastPause))
 	for {
 		select {
@@ -218,7 +227,10 @@ func (r *Reconciler) pause(ctx context.Context, next time.Time) bool {
 			return false
 		case <-time.After(min(time.Until(next), thinEvery)):
 		}
-		if !time.Now().Before(next) || r.storageIsBack() {
+		switch now := time.Now(); {
+		case !now.Before(next):
+			return false
+		case !now.Before(soon) && r.storageIsBack():
 			return true
 		}
 		r.lookAtClock(ctx)
@@ -233,7 +245,11 @@ func (r *Reconciler) storageIsBack() bool {
 	r.mu.Lock()
 	failed := r.failed
 	r.mu.Unlock()
-	return (errors.Is(failed, ledger.ErrUnavailable) || errors.Is(failed, ledger.ErrOverloaded)) && r.Ledger.Health().Err == nil
+	return byLedger(failed) && r.Ledger.Health().Err == nil
+}
+
+func byLedger(err error) bool {
+	return errors.Is(err, ledger.ErrUnavailable) || errors.Is(err, ledger.ErrOverloaded)
 }
 
 // leastPause is between two rounds, however long one took.

@@ -2,7 +2,9 @@ package reconcile_test
 
 import (
 	"context"
+	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -130,6 +132,50 @@ func TestMissesThatAreOver(t *testing.T) {
 		time.Sleep(3 * time.Hour)
 		if f := s.finding("reconcile"); f.Verdict != stripe.OK {
 			t.Errorf("a day later: %+v", f)
+		}
+	})
+}
+
+// A ledger that fails again and again, and can be written in between, does not use the day's calls
+// up.
+func TestALedgerThatComesAndGoes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, stripetest.Offline())
+		s.account.AddEvent(payment(1, "payment_intent.succeeded", time.Now().Unix()-60), "")
+		path := s.books.Path()
+		s.account.Before(func(_ int, r *http.Request) {
+			if r.URL.Path == "/v1/events" && os.Rename(path, path+".away") == nil {
+				time.AfterFunc(5*time.Second, func() { _ = os.Rename(path+".away", path) }) // a test that has ended needs no file
+			}
+		})
+		stop := s.running()
+		time.Sleep(time.Hour)
+		if n := len(s.account.Calls()); n > 100 || s.events() != 0 {
+			t.Errorf("%d calls were made in an hour, and %d events are there", n, s.events())
+		}
+		s.account.Before(nil)
+		time.Sleep(6 * time.Minute)
+		if s.events() != 1 {
+			t.Error("the event is not there once the ledger stays")
+		}
+		stop()
+	})
+}
+
+// Where each look at Stripe's time takes several calls, it is looked at more rarely.
+func TestADateWithoutAnswer(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, stripetest.Offline())
+		s.account.SetNow(func() time.Time { return time.Now().Add(year) })
+		defer s.running()()
+		time.Sleep(time.Second)
+		s.account.Fail(slices.Repeat([]stripetest.Fault{{Path: "/v1/webhook_endpoints", Cut: true}}, 10_000)...)
+		before := len(s.account.Calls())
+		time.Sleep(50 * time.Minute)
+		if n := len(s.account.Calls()) - before; n > 200 {
+			t.Errorf("%d calls were made in 50 minutes without a whole answer", n)
 		}
 	})
 }

@@ -22,7 +22,7 @@ func (r *Reconciler) now() time.Time {
 func (r *Reconciler) corrected() time.Time { return r.API.Clocks().Corrected() }
 
 // clockAgain is how long after an answer with a Date that differs from this machine's clock another
-// one is asked for.
+// one is asked for, and how long after that for each call that it took.
 const clockAgain = 30 * time.Second
 
 // lookAtClock asks Stripe for its time again while the clocks differ, so that the finding ends soon
@@ -31,7 +31,7 @@ const clockAgain = 30 * time.Second
 func (r *Reconciler) lookAtClock(ctx context.Context) {
 	skew, ok := r.API.Skew()
 	at, _ := r.API.Answered()
-	if !ok || Clock(skew).Verdict == stripe.OK || time.Since(at) < clockAgain {
+	if !ok || Clock(skew).Verdict == stripe.OK || time.Since(at) < clockAgain || time.Now().Before(r.nextLook) {
 		return
 	}
 	select {
@@ -44,6 +44,7 @@ func (r *Reconciler) lookAtClock(ctx context.Context) {
 	w.unshared(true)
 	_, _, _ = r.API.Endpoints(stripe.WithBudget(ctx, func() error { return w.spend(ctx) }))
 	_ = w.keepAtEnd(ctx) // the next round counts the call
+	r.nextLook = time.Now().Add(time.Duration(w.report.Calls) * clockAgain)
 	if skew, ok := r.API.Skew(); ok {
 		r.Metrics.Skew(skew)
 	}
