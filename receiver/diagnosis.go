@@ -39,11 +39,14 @@ type diagnosis struct {
 	refused  map[string]*refusal // by code; filled at the beginning
 }
 
+// refusal counts those of one kind. Its times have monotonic readings: what is refused while this
+// machine's clock is ahead must not be of the future once that is set right.
 type refusal struct {
-	count  atomic.Uint64
-	last   atomic.Int64 // Unix nanoseconds
-	stripe atomic.Int64 // likewise, of a request that named Stripe as its sender; 0 for none
-	cause  atomic.Pointer[string]
+	count    atomic.Uint64
+	last     atomic.Pointer[time.Time]
+	stripe   atomic.Pointer[time.Time] // of a request that named Stripe as its sender; nil for none
+	verified atomic.Uint64             // deliveries before the last one
+	cause    atomic.Pointer[string]
 }
 
 func newDiagnosis(now time.Time) *diagnosis {
@@ -59,11 +62,12 @@ func (d *diagnosis) note(code string, req *http.Request, now time.Time) {
 		return // whoever tries the way knows the answer
 	}
 	if r := d.refused[code]; r != nil {
-		r.count.Add(1)
-		r.last.Store(now.UnixNano())
+		r.verified.Store(d.verified.Load())
+		r.last.Store(&now)
 		if strings.HasPrefix(req.UserAgent(), stripeAgent) {
-			r.stripe.Store(now.UnixNano())
+			r.stripe.Store(&now)
 		}
+		r.count.Add(1) // the last: who sees it finds the others
 	}
 }
 
@@ -73,8 +77,7 @@ const stripeAgent = "Stripe/"
 // Status is how the public door has fared since the start.
 type Status struct {
 	Started  time.Time
-	Verified uint64    // deliveries, repeats included
-	Last     time.Time // of them, to the second; zero for none
+	Verified uint64 // deliveries, repeats included
 	Refused  []Refused
 	Secrets  []stripe.Use
 }
@@ -86,15 +89,14 @@ type Refused struct {
 	Last  time.Time
 	// LastStripe is when one last came that named Stripe as its sender; zero for none.
 	LastStripe time.Time
-	Cause      string // the likely one; empty where none was looked for
+	// Verified are the deliveries that verified after the last one.
+	Verified uint64
+	Cause    string // the likely one; empty where none was looked for
 }
 
 // Status tells how the door has fared.
 func (r *Receiver) Status() Status {
 	s := Status{Started: r.diagnosis.started, Verified: r.diagnosis.verified.Load(), Secrets: r.Verifier.Used()}
-	if last := r.diagnosis.last.Load(); last != 0 {
-		s.Last = time.Unix(last, 0)
-	}
 	codes := []string{bodyIncomplete}
 	for _, code := range stripe.Codes {
 		codes = append(codes, string(code))
@@ -102,9 +104,9 @@ func (r *Receiver) Status() Status {
 	for _, code := range codes {
 		f := r.diagnosis.refused[code]
 		if n := f.count.Load(); n > 0 {
-			refused := Refused{Code: code, Count: n, Last: time.Unix(0, f.last.Load())}
-			if last := f.stripe.Load(); last != 0 {
-				refused.LastStripe = time.Unix(0, last)
+			refused := Refused{Code: code, Count: n, Last: *f.last.Load(), Verified: s.Verified - min(s.Verified, f.verified.Load())}
+			if last := f.stripe.Load(); last != nil {
+				refused.LastStripe = *last
 			}
 			if cause := f.cause.Load(); cause != nil {
 				refused.Cause = *cause
@@ -128,7 +130,7 @@ func (r *Receiver) Findings() []stripe.Finding {
 		at = time.Unix(last, 0)
 	}
 	if ok {
-		f.Sentence = fmt.Sprintf("The last event came %s ago.", span(now.Sub(at)))
+		f.Sentence = fmt.Sprintf("The last event came %s ago.", span(max(0, now.Sub(at))))
 		if now.Sub(at) > silence {
 			f.Verdict = stripe.Warn
 			f.Sentence = fmt.Sprintf("No event has come for %s, since %s.", span(now.Sub(at)), at.UTC().Format("2006-01-02 15:04 UTC"))
@@ -148,7 +150,7 @@ func (s *Status) signatures(now time.Time) stripe.Finding {
 	for i := range s.Refused {
 		one := &s.Refused[i]
 		noise := one.Code == string(stripe.MissingSignature) || one.Code == string(stripe.MalformedSignature)
-		if !s.matters(one, now) || noise && s.Verified > 0 {
+		if !one.matters(now) || noise && s.Verified > 0 {
 			continue
 		}
 		if worst == nil || !noise && one.Count > worst.Count {
@@ -171,12 +173,12 @@ func (s *Status) signatures(now time.Time) stripe.Finding {
 // matters reports whether refusals of a kind are still worth a word. A clock that was wrong is
 // right again once a delivery has verified. Of the other kinds a stranger can send any number, so
 // where deliveries verify only those that name Stripe as their sender count for longer.
-func (s *Status) matters(one *Refused, now time.Time) bool {
-	switch {
-	case now.Sub(one.Last) <= settled:
+func (one *Refused) matters(now time.Time) bool {
+	switch age := now.Sub(one.Last); {
+	case age >= 0 && age <= settled:
 		return true
-	case s.Last.Before(one.Last):
-		return now.Sub(one.Last) <= recent
+	case one.Verified == 0:
+		return age <= recent
 	case one.Code == string(stripe.TimestampTooOld), one.Code == string(stripe.TimestampInFuture):
 		return false
 	}

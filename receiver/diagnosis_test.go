@@ -243,3 +243,37 @@ func TestRefusalsThatAreOver(t *testing.T) {
 		})
 	}
 }
+
+// A clock that was ahead has dated its refusals in the future. They are no finding for as long as
+// it was wrong.
+func TestRefusalsOfTheFuture(t *testing.T) {
+	s := openShop(t, false)
+	body := sample(t, "payment_intent.succeeded")
+	s.now = s.now.Add(365 * 24 * time.Hour)
+	r := s.request(t, "POST", hook, bytes.NewReader(body), stripe.Sign(body, secret, s.now.Add(-365*24*time.Hour)))
+	if a := s.do(t, r); a.word() != "timestamp_too_old" {
+		t.Fatalf("answered %s", a.text)
+	}
+	s.now = s.now.Add(-365 * 24 * time.Hour)
+	if f := s.finding(t, "signatures"); f.Verdict != stripe.Fail {
+		t.Errorf("while nothing has verified: %+v", f)
+	}
+	s.post(t, body)
+	if f := s.finding(t, "signatures"); f.Verdict != stripe.OK {
+		t.Errorf("after a delivery: %+v", f)
+	}
+}
+
+// A delivery that verifies within the second of a refusal comes after it.
+func TestADeliveryInTheSecondOfARefusal(t *testing.T) {
+	s := openShop(t, false)
+	body := sample(t, "payment_intent.succeeded")
+	s.now = s.now.Add(200 * time.Millisecond)
+	s.do(t, s.request(t, "POST", hook, bytes.NewReader(body), stripe.Sign(body, secret, s.now.Add(-time.Hour))))
+	s.now = s.now.Add(200 * time.Millisecond)
+	s.post(t, body)
+	s.now = s.now.Add(time.Minute)
+	if f := s.finding(t, "signatures"); f.Verdict != stripe.OK {
+		t.Errorf("a minute later: %+v", f)
+	}
+}

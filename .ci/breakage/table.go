@@ -252,6 +252,8 @@ var keeping = []broken{
 	{"lines of a body are not a header's", connectionsGo, "			h.ended = true\n", "", "./receiver", "TestNothingHangs"},
 	{"strangers make room", connectionsGo, "		all.strangers.Front().Value.(*connection).evict(&all.strangers)\n", "", "./receiver", "TestStrangersMakeRoom"},
 	{"a clock that is right again is no finding", diagnosisGo, "TimestampInFuture):\n		return false", "TimestampInFuture):\n		return true", "./receiver", "TestRefusalsThatAreOver"},
+	{"a refusal of the future is over", diagnosisGo, "	case age >= 0 && age <= settled:", "	case age <= settled:", "./receiver", "TestRefusalsOfTheFuture"},
+	{"a delivery comes after a refusal", diagnosisGo, "		r.verified.Store(d.verified.Load())\n", "		r.verified.Store(d.verified.Load() + 1)\n", "./receiver", "TestADeliveryInTheSecondOfARefusal"},
 	{"strangers keep no finding", diagnosisGo, "	return now.Sub(one.LastStripe) <= recent\n", "	return now.Sub(one.Last) <= recent\n", "./receiver", "TestRefusalsThatAreOver"},
 	{"what Stripe sends is a finding for an hour", diagnosisGo, "	return now.Sub(one.LastStripe) <= recent\n", "	return false\n", "./receiver", "TestRefusalsThatAreOver"},
 	{"young strangers are kept", connectionsGo, "max(minAge-time.Since(oldest.progress), 0)", "max(0-time.Since(oldest.progress), 0)", "./receiver", "TestStrangersMakeRoom"},
