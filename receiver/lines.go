@@ -28,8 +28,9 @@ const (
 // in total, and then drops what comes until there is room. The end of the process takes with it
 // what came in the last moment.
 type Lines struct {
-	to   io.Writer
-	more chan struct{} // receives when something waits
+	to    io.Writer
+	more  chan struct{} // receives when something waits
+	start time.Time
 
 	mu        sync.Mutex    // guards what follows
 	room      chan struct{} // closed, and replaced, when there is room again
@@ -39,13 +40,13 @@ type Lines struct {
 	lost      uint64    // lines dropped that Run has not reported yet
 
 	dropped  atomic.Uint64 // lines, since the start
-	lastDrop atomic.Int64  // Unix nanoseconds, 0 for none
+	lastDrop atomic.Int64  // nanoseconds since start, which no change of the clock moves; 0 for none
 }
 
 // NewLines writes to a file, a pipe or whatever else takes a log. Its errors are not reported,
 // because there is no other place to report them to; the lines count as dropped.
 func NewLines(to io.Writer) *Lines {
-	return &Lines{to: to, more: make(chan struct{}, 1), room: make(chan struct{})}
+	return &Lines{to: to, more: make(chan struct{}, 1), room: make(chan struct{}), start: time.Now()}
 }
 
 // Write takes one line, or several. It never fails.
@@ -100,7 +101,7 @@ func (l *Lines) drop(lines []byte) {
 	n := uint64(max(1, bytes.Count(lines, []byte("\n"))))
 	l.lost += n
 	l.dropped.Add(n)
-	l.lastDrop.Store(time.Now().UnixNano())
+	l.lastDrop.Store(max(1, int64(time.Since(l.start))))
 }
 
 // Dropped returns how many lines were dropped since the start.
@@ -108,7 +109,7 @@ func (l *Lines) Dropped() uint64 { return l.dropped.Load() }
 
 // Findings say that lines are dropped, if that goes on or has just ended.
 func (l *Lines) Findings() []stripe.Finding {
-	if last := l.lastDrop.Load(); last == 0 || time.Since(time.Unix(0, last)) > dropsMatter {
+	if last := l.lastDrop.Load(); last == 0 || time.Since(l.start)-time.Duration(last) > dropsMatter {
 		return nil
 	}
 	return []stripe.Finding{{Name: "log", Verdict: stripe.Warn,
