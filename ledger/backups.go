@@ -30,11 +30,13 @@ type Backups struct {
 // backupTime is how a copy's name tells when it was made, in UTC; names sort as times do.
 const backupTime = "20060102T150405Z"
 
-// A failed try waits so long for the next one. One that finds no room costs nothing, and is to be
-// made soon after there is some.
+// A failed try waits so long for the next one. One that finds no room mostly costs nothing, and is to
+// be made soon after there is some; one that has filled a disk, or a quota, waits retryTimes as long
+// as that took.
 const (
 	retryBackup = 10 * time.Minute
 	retryRoom   = 30 * time.Second
+	retryTimes  = 20
 )
 
 // copies are those of one ledger and one kind in a folder: their names are the prefix, the time and
@@ -144,11 +146,12 @@ func (b *Backups) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		b.Tell(path, time.Since(begun), err)
+		took := time.Since(begun)
+		b.Tell(path, took, err)
 		wait = b.Every
 		switch {
 		case errors.Is(err, ErrNoRoom), errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-			wait = min(b.Every, retryRoom)
+			wait = min(b.Every, max(retryRoom, min(retryTimes*took, retryBackup)))
 		case err != nil:
 			wait = min(b.Every, retryBackup)
 		}

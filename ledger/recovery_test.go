@@ -1,9 +1,11 @@
 package ledger_test
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -33,6 +35,20 @@ func TestABackupOnceThereIsRoom(t *testing.T) {
 		last := tries[len(tries)-1]
 		if !errors.Is(tries[0].err, ledger.ErrNoRoom) || last.err != nil || len(tries) > 40 {
 			t.Errorf("the tries were %+v", tries)
+		}
+	})
+}
+
+// A try that fills a disk, which takes its time, is not made again at once.
+func TestABackupThatFillsTheDisk(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		fill := func(context.Context, string) error { time.Sleep(12 * time.Second); return syscall.ENOSPC }
+		b := &ledger.Backups{Ledger: ledgertest.Open(t, false), Dir: t.TempDir(), Every: 24 * time.Hour, Keep: 2, Verify: fill}
+		stop := backing(t, b)
+		time.Sleep(time.Hour)
+		if n := len(stop()); n < 6 || n > 20 {
+			t.Errorf("%d tries were made in an hour", n)
 		}
 	})
 }
