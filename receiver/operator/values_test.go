@@ -40,11 +40,12 @@ func TestUnknownValues(t *testing.T) {
 		"events?type=customers.created":      "did you mean customer.created?",
 		"events?type=x":                      "https://docs.stripe.com/api/events/types lists them",
 		"events?type=xyz.made":               `type \"xyz.made\" is not a type`,
+		"events?type=v2":                     "https://docs.stripe.com/api/events/types lists them",
 		"events?type=payment_intent.*":       `type \"payment_intent.*\"`,
 	} {
 		refused("/api/"+query, want)
 	}
-	for _, typ := range slices.Concat(stripe.Types[:], []string{"customer.created", "invoice_payment.paid"}) {
+	for _, typ := range slices.Concat(stripe.Types[:], []string{"customer.created", "invoice_payment.paid", "v1.payment_intent.succeeded", "v2.core.event_destination.ping"}) {
 		lists("/api/events?type="+typ, 0)
 	}
 	for _, query := range []string{"status=none", "status=requires_capture", "currency=USD", "currency=kwd", "account=acct_x", "status=canceled&currency=chf"} {
