@@ -19,6 +19,8 @@ func Listen(address string) (net.Listener, error) {
 	}
 	l, err := net.Listen(network, address)
 	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		err = &listenError{"another program listens on " + address + " (ss -ltnp shows which): end it, or set another address", err}
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		err = &listenError{"no address of this machine is " + address + ": write one that is, or 0.0.0.0 for all of them", err}
 	case errors.Is(err, fs.ErrPermission):
