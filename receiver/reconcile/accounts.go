@@ -182,6 +182,8 @@ func (w *round) connected(ctx context.Context, list []*account) error {
 		case errors.Is(err, errShare):
 			w.problem("share/"+a.ID,
 				"account %s has more events than one round may read: the rest follows with the next round", a)
+		case errors.Is(err, ledger.ErrCorrupt):
+			errs = append(errs, err)
 		case ctx.Err() != nil, errors.Is(err, stripe.ErrBarred), !errors.As(err, &call) && !errors.Is(err, stripe.ErrNotStripe):
 			return errors.Join(append(errs, err)...)
 		case isRefusal:

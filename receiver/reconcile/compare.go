@@ -89,6 +89,7 @@ func (w *round) events(ctx context.Context, a *account) error {
 	begin, deep := checkpoint, span.From <= now.Add(-dailyOverlap).Unix()
 	slice := span.To - span.At // where little happens one call reads it all
 	typed := false
+	var damaged error // the first event that could not be booked for damage of the ledger
 	for span.At < span.To {
 		if err := w.ownBetween(ctx, a); err != nil {
 			return err
@@ -105,7 +106,10 @@ func (w *round) events(ctx context.Context, a *account) error {
 			slice = max(1, min((end-span.At)/2, (s.newest-s.oldest)/2))
 			continue
 		}
-		if err := w.book(ctx, s.events); err != nil {
+		switch err := w.book(ctx, s.events); {
+		case errors.Is(err, ledger.ErrCorrupt):
+			damaged = cmp.Or(damaged, err)
+		case err != nil:
 			return err
 		}
 		if s.pages <= maxPages/2 {
@@ -115,7 +119,7 @@ func (w *round) events(ctx context.Context, a *account) error {
 		w.tell(span)
 		a.newest = max(a.newest, s.newest)
 		w.API.Saw(s.newest)
-		if !keeps {
+		if !keeps || damaged != nil {
 			w.note(a) // what was listed is evidence of the time
 			continue
 		}
@@ -133,7 +137,7 @@ func (w *round) events(ctx context.Context, a *account) error {
 		w.note(a)
 	}
 	a.undated = !keeps
-	return nil
+	return damaged
 }
 
 func latest(a, b time.Time) time.Time {
@@ -283,7 +287,8 @@ func (w *round) pages(ctx context.Context, most int, read func(after string) (st
 	return pages, false, nil
 }
 
-// book appends the events that the ledger does not know.
+// book appends the events that the ledger does not know. What is damaged in the ledger hinders only
+// the events that need it: the error, which is a [ledger.ErrCorrupt], is returned after the others.
 func (w *round) book(ctx context.Context, events []*ledger.Event) error {
 	w.report.Listed += len(events)
 	names := make([]string, len(events))
@@ -294,6 +299,7 @@ func (w *round) book(ctx context.Context, events []*ledger.Event) error {
 	if err != nil {
 		return err
 	}
+	var damaged error
 	for i, e := range events {
 		if known[i] == ledger.Known || known[i] == ledger.Held && e.Quarantine != "" {
 			continue
@@ -301,6 +307,10 @@ func (w *round) book(ctx context.Context, events []*ledger.Event) error {
 		if !w.request.DryRun {
 			e.Source, e.Received = ledger.Reconcile, w.corrected()
 			recovered, err := w.append(ctx, e)
+			if errors.Is(err, ledger.ErrCorrupt) {
+				damaged = cmp.Or(damaged, err)
+				continue
+			}
 			if err != nil {
 				return err
 			}
@@ -314,7 +324,7 @@ func (w *round) book(ctx context.Context, events []*ledger.Event) error {
 			w.report.Events = append(w.report.Events, e.ID)
 		}
 	}
-	return nil
+	return damaged
 }
 
 // appendTime bounds the wait for one event's commit.

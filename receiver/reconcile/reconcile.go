@@ -248,8 +248,9 @@ func (r *Reconciler) storageIsBack() bool {
 	return byLedger(failed) && r.Ledger.Health().Err == nil
 }
 
+// byLedger reports whether a round failed by a ledger that can be writable again by itself.
 func byLedger(err error) bool {
-	return errors.Is(err, ledger.ErrUnavailable) || errors.Is(err, ledger.ErrOverloaded)
+	return (errors.Is(err, ledger.ErrUnavailable) || errors.Is(err, ledger.ErrOverloaded)) && !errors.Is(err, ledger.ErrCorrupt)
 }
 
 // leastPause is between two rounds, however long one took.
@@ -420,6 +421,8 @@ func (w *round) compare(ctx context.Context) error {
 	case errors.Is(err, errShare):
 		errs = append(errs, fmt.Errorf("the account has more events than one round may read: %w; "+
 			"the rest follows with the next round", err))
+	case errors.Is(err, ledger.ErrCorrupt):
+		errs = append(errs, err)
 	case err != nil:
 		return errors.Join(audit, err)
 	default:

@@ -44,12 +44,17 @@ func newMetrics() *metrics.Metrics { return metrics.New(metrics.Names{Types: str
 // open returns a shop whose Stripe is reached without a network.
 func open(t *testing.T, account *stripetest.Account) *shop {
 	t.Helper()
-	s := &shop{t: t, account: account, every: 15 * time.Minute}
-	s.books = ledgertest.Start(t, ledger.Options{
+	return openOn(t, account, ledgertest.Start(t, ledger.Options{
 		Dir:       ledgertest.Dir(t),
 		LookEvery: 100 * year, // each of the years that some tests let pass would be millions of looks at the file
 		Decode:    func(raw []byte) *ledger.Event { return stripe.Decode(raw, false) },
-	})
+	}))
+}
+
+// openOn is open with a ledger that the caller runs and closes.
+func openOn(t *testing.T, account *stripetest.Account, books *ledger.Ledger) *shop {
+	t.Helper()
+	s := &shop{t: t, account: account, every: 15 * time.Minute, books: books}
 	base, err := url.Parse(s.account.URL)
 	if err != nil {
 		t.Fatal(err)

@@ -1,7 +1,9 @@
 package reconcile_test
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"net/http"
 	"os"
 	"slices"
@@ -10,6 +12,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	bolt "go.etcd.io/bbolt"
+
+	"tillhook/ledger"
+	"tillhook/ledger/ledgertest"
 	"tillhook/receiver/reconcile"
 	"tillhook/receiver/stripe"
 	"tillhook/receiver/stripe/stripetest"
@@ -178,4 +184,55 @@ func TestADateWithoutAnswer(t *testing.T) {
 			t.Errorf("%d calls were made in 50 minutes without a whole answer", n)
 		}
 	})
+}
+
+// A payment that is damaged in the ledger hinders its own events only, and nothing counts as
+// compared that could not be booked.
+func TestADamagedPayment(t *testing.T) {
+	t.Parallel()
+	begun := time.Now().Unix()
+	options := ledger.Options{Dir: t.TempDir()}
+	run := func() (books *ledger.Ledger, end func()) {
+		books, err := ledger.Open(options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stop := ledgertest.Run(t, books)
+		return books, func() {
+			stop()
+			if err := books.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	books, end := run()
+	e := stripe.Decode(payment(1, "payment_intent.succeeded", begun-7200), false)
+	e.Source, e.Received = ledger.Webhook, time.Now()
+	_, err := books.Append(t.Context(), e)
+	end()
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := bolt.Open(books.Path(), 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.Update(func(tx *bolt.Tx) error {
+		return tx.Bucket([]byte("payments")).Put([]byte(e.Facts.PaymentIntent), []byte("noise"))
+	})
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	books, end = run()
+	defer end()
+	s := openOn(t, stripetest.Offline(), books)
+	s.account.AddEvent(bytes.Replace(payment(1, "payment_intent.created", begun-7000), []byte("evt_3Qb"), []byte("evt_other"), 1), "")
+	s.account.AddEvent(payment(2, "payment_intent.succeeded", begun-6000), "")
+	report, err := s.Round(t.Context(), reconcile.Request{})
+	if !errors.Is(err, ledger.ErrCorrupt) || report.Recovered != 1 {
+		t.Errorf("the round said %+v, %v", report, err)
+	}
+	if at := s.mark("reconciled/"); at != 0 {
+		t.Errorf("events count as compared up to %d", at)
+	}
 }
