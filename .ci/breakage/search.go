@@ -42,6 +42,7 @@ var searching = []broken{
 	{"search: what the ledger holds is known", knownGo, "held || err != nil {", "false && held || err != nil {", "./receiver/operator", "TestUnknownValues"},
 	{"search: an unknown value is an error at the end of a long search", pagesGo, "nothing && !stopped)", "nothing && false)", "./receiver/cli", "TestASearchForAnUnknownValue"},
 	{"search: an unknown type is not followed", followGo, "operator.Undocumented(\"type\", f.typ) != nil {", "false {", ".", "TestScripts/receive"},
+	{"follow: another ledger is begun anew", followGo, "			f.last, anew = 0, true\n", "", ".", "TestScripts/status"},
 	{"totals: a page has its limit", totalsGo, "		if len(page.Data) == limit {", "		if false {", "./ledger", totalsTest},
 	{"totals: a page of another zone has its limit", totalsGo, "			if len(page.Data) == q.Limit {", "			if false {", "./ledger", totalsTest},
 	{"totals: the sum over all days is kept", totalsGo, ", string(allDaysKey(e.Currency, account))}", "}", "./ledger", totalsTest},

@@ -76,7 +76,7 @@ func (f *follow) step(ctx context.Context) error {
 	}
 	var events []ledger.EventRecord
 	params := url.Values{"limit": {strconv.Itoa(followPage)}}
-	newest := f.last
+	newest, anew := uint64(0), !f.begun
 	for whole := false; !whole; {
 		answer, err := client.Get(ctx, "/api/events", params)
 		if err != nil {
@@ -86,6 +86,10 @@ func (f *follow) step(ctx context.Context) error {
 		if err := json.Unmarshal(answer, &list); err != nil {
 			return fmt.Errorf("read the receiver's answer: %w", err)
 		}
+		if newest == 0 && f.last > 0 && (len(list.Data) == 0 || list.Data[0].Sequence < f.last) {
+			fmt.Fprintln(f.Stderr, "The ledger was replaced by another one; its newest events follow.")
+			f.last, anew = 0, true
+		}
 		for _, e := range list.Data {
 			whole = whole || e.Sequence <= f.last
 			newest = max(newest, e.Sequence)
@@ -93,10 +97,10 @@ func (f *follow) step(ctx context.Context) error {
 				events = append(events, e)
 			}
 		}
-		whole = whole || !f.begun || !list.HasMore
+		whole = whole || anew || !list.HasMore
 		params.Set("page", string(list.NextPage))
 	}
-	if !f.begun {
+	if anew {
 		events = events[:min(len(events), followAt)]
 	}
 	slices.Reverse(events)
