@@ -392,6 +392,7 @@ var keeping = []broken{
 	{"a midnight is within a day", reconcileGo, "next = time.Now().Add(r.untilMidnight())", "next = r.midnight()", "./receiver/reconcile", "TestAMidnightOfAnotherYear"},
 	{"only a date of the span counts", compareGo, "		if from <= e.Created && e.Created < to {", "		if true {", "./receiver/reconcile", "TestAnEventThatIsNone"},
 	{"an event that may tell something has an outcome", doubtsGo, "r := &row{outcome: Applied, id", "r := &row{id", "./receiver/reconcile", "TestRefundsThatDoNotAddUp"},
+	{"another key may be of another account", reconcileGo, "		w.keys, w.known = keys, false\n", "		w.keys = keys\n", "./receiver/reconcile", "TestAKeyOfAnotherAccount"},
 	{"damage hinders its own events only", compareGo, "				damaged = cmp.Or(damaged, err)\n				continue\n", "				return err\n", "./receiver/reconcile", "TestADamagedPayment"},
 	{"what met damage is not compared", compareGo, "if !keeps || damaged != nil {", "if !keeps {", "./receiver/reconcile", "TestADamagedPayment"},
 	{"a slice is bounded in bytes", compareGo, "			if s.bytes > maxSliceBytes {", "			if false {", "./receiver/reconcile", "TestLargeEvents"},

@@ -78,8 +78,9 @@ type Reconciler struct {
 	used     budget // as of the last round
 
 	// Only the round that has the turn uses what follows.
-	loaded bool // what the ledger remembers was read
-	known  bool // the key's account knows a recent delivery
+	loaded bool   // what the ledger remembers was read
+	known  bool   // the key's account knows a recent delivery
+	keys   uint64 // of the API, when that was found out
 	spent  budget
 	left   budget // of the day before, or of the one that a clock ahead has left
 	kept   int64  // calls of today that the ledger counts
@@ -523,6 +524,9 @@ func (r *Reconciler) log(f stripe.Finding) {
 // recognise asks Stripe for some of what was delivered of late, until it knows one: a key of another account would bring that one's
 // payments into these books.
 func (w *round) recognise(ctx context.Context) error {
+	if keys := w.API.Keys(); keys != w.keys {
+		w.keys, w.known = keys, false
+	}
 	if w.known {
 		return nil
 	}

@@ -403,6 +403,15 @@ func TestAKeyOfAnotherAccount(t *testing.T) {
 			t.Errorf("it asked again for %s", c.Path)
 		}
 	}
+	const other = "rk_test_51QbOfAnotherAccount"
+	s.account.SetKey(other)
+	s.options.API.SetKey(other)
+	for i := range 5 {
+		s.deliver(payment(10+i, "payment_intent.succeeded", now-50))
+	}
+	if s.round(reconcile.Request{}); told() != stripe.Warn {
+		t.Errorf("of a key that took the place of the first it says %q", told())
+	}
 }
 
 func TestADryRunWritesNothing(t *testing.T) {

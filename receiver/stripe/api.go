@@ -62,6 +62,7 @@ func (a Account) set(p *stripego.Params) {
 // API asks Stripe's API with one key. Its methods may be called from any goroutine.
 type API struct {
 	key     atomic.Pointer[string]
+	keys    atomic.Uint64 // see [API.Keys]
 	backend stripego.Backend
 	agent   string
 
@@ -110,9 +111,13 @@ func NewAPI(key string, base *url.URL, version string) *API {
 func (a *API) SetKey(key string) {
 	if key != *a.key.Load() {
 		a.key.Store(&key)
+		a.keys.Add(1)
 		a.balance.forget()
 	}
 }
+
+// Keys returns how often the key was replaced: another one can be of another account.
+func (a *API) Keys() uint64 { return a.keys.Load() }
 
 func newTransport() http.RoundTripper {
 	t := http.DefaultTransport.(*http.Transport).Clone()
