@@ -145,7 +145,7 @@ func (l *Ledger) prove(ctx context.Context) (*Proof, error) {
 			}
 		}
 		proof.FreePages = int64(l.db.Stats().FreePageN)
-		for _, step := range []func() error{c.dictionaries, c.events, c.ids, c.quarantine, c.awaiting, c.bodies, c.payments, c.sumsOfDays, c.sums} {
+		for _, step := range []func() error{c.dictionaries, c.events, c.ids, c.quarantine, c.meta, c.bodies, c.payments, c.sumsOfDays, c.sums} {
 			if err := step(); err != nil {
 				return err
 			}
@@ -346,23 +346,25 @@ func (c *checker) ofQuarantine(seq uint64, r *row) error {
 	return nil
 }
 
-// awaiting compares the thin events that wait for their snapshot event with the entries by which
-// they are found.
-func (c *checker) awaiting() error {
-	var n uint64
-	cursor := c.tx.Bucket(bucketMeta).Cursor()
-	for key, stored := cursor.Seek([]byte(awaitsPrefix)); bytes.HasPrefix(key, []byte(awaitsPrefix)); key, stored = cursor.Next() {
-		n++
-		if _, err := unseal(bucketMeta, key, stored); err != nil {
-			c.faults = append(c.faults, err)
-			continue
+// meta proves the bucket meta, and that it has as many entries by which thin events are found as
+// wait for their snapshot event.
+func (c *checker) meta() error {
+	var awaits uint64
+	err := c.walk(bucketMeta, func(key, value []byte) error {
+		switch {
+		case bytes.HasPrefix(key, []byte(awaitsPrefix)):
+			awaits++
+		case bytes.HasPrefix(key, []byte(markPrefix)):
+			d := decoder{buf: value}
+			d.int()
+			return d.end()
 		}
-		c.values++
+		return nil
+	})
+	if awaits != c.awaits {
+		c.fault("%s by which thin events in quarantine are found, for %d that %s", Plural(awaits, "entry"), c.awaits, Verb(c.awaits, "waits", "wait"))
 	}
-	if n != c.awaits {
-		c.fault("%s by which thin events in quarantine are found, for %d that %s", Plural(n, "entry"), c.awaits, Verb(c.awaits, "waits", "wait"))
-	}
-	return nil
+	return err
 }
 
 func (c *checker) ids() error {

@@ -100,10 +100,10 @@ func (l *Ledger) Append(ctx context.Context, e *Event) (Result, error) {
 	}
 	p := newPending(e, l.bodies.encode(e.Raw, e.Type))
 	if err := l.wait(ctx, p); err != nil {
-		l.noteDamage(err)
+		l.noteDamage(e, err)
 		return Result{}, err // p may still be under way
 	}
-	l.noteDamage(nil)
+	l.noteDamage(e, nil)
 	if !p.result.Repeat {
 		l.learner.remember(e)
 	}
@@ -250,12 +250,18 @@ const maxDamaged = 3
 // damage is what the last events met.
 type damage struct {
 	events int // in a row
+	last   string
 	err    error
 }
 
-// noteDamage counts events that could not be stored because what the file holds is damaged.
-func (l *Ledger) noteDamage(err error) {
+// noteDamage counts events that could not be stored because what the file holds is damaged. One that
+// is delivered again is one; one that is fetched does not count, because those are tried in the order
+// of their payments.
+func (l *Ledger) noteDamage(e *Event, err error) {
 	met := errors.Is(err, ErrCorrupt)
+	if met && e.Source != Webhook {
+		return
+	}
 	if err != nil && !met {
 		return // it says nothing about the file
 	}
@@ -264,9 +270,11 @@ func (l *Ledger) noteDamage(err error) {
 		var now *damage
 		switch {
 		case met && old == nil:
-			now = &damage{1, err}
+			now = &damage{1, e.ID, err}
+		case met && old.last == e.ID:
+			return
 		case met:
-			now = &damage{old.events + 1, err}
+			now = &damage{old.events + 1, e.ID, err}
 		case old == nil:
 			return
 		}
