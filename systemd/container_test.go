@@ -177,7 +177,7 @@ func TestLifeOfAService(t *testing.T) {
 			}
 			c.binds = append(c.binds, first+":/packages/first", second+":/packages/second")
 			for name, word := range map[string]string{"install": "apt install", "tls": "TLS without a proxy", "encrypted": "systemd-creds",
-				"restore": "a restore", "another": "another machine", "several": "several receivers", "first": "a first event", "port": "another port", "stop": "stop it"} {
+				"restore": "a restore", "another": "another machine", "several": "several receivers", "first": "a first event", "port": "another port", "stop": "stop it", "challenges": "port 80 as well"} {
 				text := strings.ReplaceAll(block(t, word), "VERSION", "0.1.0")
 				if err := os.WriteFile(filepath.Join(c.dir, name+".sh"), []byte(text), 0o600); err != nil {
 					t.Fatal(err)

@@ -245,6 +245,19 @@ printf 'TILLHOOK_ACME_DIRECTORY=https://127.0.0.1:14000/dir\nTILLHOOK_ACME_CA=/e
 systemctl restart tillhook
 export SENDER_NAME=hooks.example.com url=https://127.0.0.1:443/webhooks/stripe
 until_is curl -sk -m 5 --resolve hooks.example.com:443:127.0.0.1 https://hooks.example.com/healthz
+bash -eux /ct/challenges.sh
+[[ $(systemctl is-active tillhook-http.socket tillhook.socket tillhook | sort -u) == active ]]
+curl -s -m 5 -o /dev/null http://127.0.0.1/
+say "port 80, for challenges, of a service that runs"
+# The sockets are opened again also where a call has just started a service whose configuration was wrong.
+echo TILLHOOK_NOTHING=1 >>/etc/tillhook/tillhook.env
+systemctl restart tillhook || true
+curl -sk -m 5 https://127.0.0.1/ >/dev/null || true
+sed -i /TILLHOOK_NOTHING/d /etc/tillhook/tillhook.env
+for _ in $(seq 6); do tail -n 1 /ct/tls.sh | bash -ux || true; done
+[[ $(systemctl is-active tillhook-http.socket tillhook.socket tillhook | sort -u) == active ]]
+until_is curl -sk -m 5 --resolve hooks.example.com:443:127.0.0.1 https://hooks.example.com/healthz
+say "the last of the README's lines for TLS, right after a wrong configuration"
 pid=$(show tillhook MainPID)
 beside 20000 2000 bash -c 'systemctl restart tillhook; sleep 0.5; systemctl reload tillhook; sleep 0.5; dpkg -i /packages/second/tillhook_0.2.0_amd64.deb; sleep 0.5; kill -9 "$(systemctl show tillhook -p MainPID --value)"'
 until_is started "$pid"
