@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 )
 
 // Plainly returns the error of a network in words, without the address and the kind of request,
@@ -33,6 +34,8 @@ func Plainly(err error) error {
 		return &inWords{"the connection was ended before the answer", err}
 	case errors.Is(err, http.ErrSchemeMismatch):
 		return &inWords{"it speaks http there, and not https", err}
+	case errors.As(err, &network) && network.Op == "remote error" && network.Err != nil: // crypto/tls: an alert
+		return &inWords{"TLS was refused there (" + strings.TrimPrefix(network.Err.Error(), "tls: ") + "), as where there is no certificate for that name", err}
 	case errors.As(err, &network) && network.Err != nil:
 		return network.Err
 	}

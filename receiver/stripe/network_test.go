@@ -2,9 +2,11 @@ package stripe_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -24,6 +26,11 @@ func TestPlainly(t *testing.T) {
 	defer silent.Close()
 	rude := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
 	defer rude.Close()
+	bare := httptest.NewUnstartedServer(http.NotFoundHandler())
+	bare.Config.ErrorLog = log.New(io.Discard, "", 0)
+	bare.TLS = &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return nil, errors.New("no certificate yet") }}
+	bare.StartTLS()
+	defer bare.Close()
 	client := &http.Client{Timeout: 50 * time.Millisecond, Transport: &http.Transport{DisableKeepAlives: true}}
 	ask := func(address string) error {
 		resp, err := client.Get(address)
@@ -43,15 +50,16 @@ func TestPlainly(t *testing.T) {
 		return &url.Error{Op: "Get", URL: "https://api.stripe.com/v1", Err: &net.OpError{Op: "dial", Net: "tcp", Err: err}}
 	}
 	for want, c := range map[string]struct{ err, is error }{
-		"connect: connection refused":                     {ask("http://" + closed.Addr().String()), syscall.ECONNREFUSED},
-		"there was no answer in time":                     {ask(silent.URL), context.DeadlineExceeded},
-		"the connection was ended before the answer":      {ask(rude.URL), io.EOF},
-		"it speaks http there, and not https":             {ask("https://" + strings.TrimPrefix(rude.URL, "http://")), nil},
-		"the name api.stripe.com is not known":            {wrap(&net.DNSError{Err: "no such host", Name: "api.stripe.com", IsNotFound: true}), nil},
-		"the name api.stripe.com cannot be looked up":     {wrap(&net.DNSError{Err: "server misbehaving", Name: "api.stripe.com"}), nil},
-		"it was stopped before there was an answer":       {fmt.Errorf("x: %w", context.Canceled), context.Canceled},
-		"there was no answer in time ":                    {wrap(os.ErrDeadlineExceeded), os.ErrDeadlineExceeded},
-		"the key lacks the permission, as it said itself": {errors.New("the key lacks the permission, as it said itself"), nil},
+		"connect: connection refused":                                                            {ask("http://" + closed.Addr().String()), syscall.ECONNREFUSED},
+		"there was no answer in time":                                                            {ask(silent.URL), context.DeadlineExceeded},
+		"the connection was ended before the answer":                                             {ask(rude.URL), io.EOF},
+		"it speaks http there, and not https":                                                    {ask("https://" + strings.TrimPrefix(rude.URL, "http://")), nil},
+		"the name api.stripe.com is not known":                                                   {wrap(&net.DNSError{Err: "no such host", Name: "api.stripe.com", IsNotFound: true}), nil},
+		"the name api.stripe.com cannot be looked up":                                            {wrap(&net.DNSError{Err: "server misbehaving", Name: "api.stripe.com"}), nil},
+		"it was stopped before there was an answer":                                              {fmt.Errorf("x: %w", context.Canceled), context.Canceled},
+		"there was no answer in time ":                                                           {wrap(os.ErrDeadlineExceeded), os.ErrDeadlineExceeded},
+		"TLS was refused there (internal error), as where there is no certificate for that name": {ask(bare.URL), nil},
+		"the key lacks the permission, as it said itself":                                        {errors.New("the key lacks the permission, as it said itself"), nil},
 	} {
 		got := stripe.Plainly(c.err)
 		if !strings.HasPrefix(got.Error(), strings.TrimSpace(want)) || c.is != nil && !errors.Is(got, c.is) {
