@@ -21,7 +21,7 @@ type DoorStatus struct {
 	Mode      string            `json:"mode"`
 	Started   int64             `json:"started"`
 	Ledger    string            `json:"ledger"`   // path of its file
-	Webhooks  string            `json:"webhooks"` // the URL of the webhook, with the address that the door listens on
+	Webhooks  string            `json:"webhooks"` // the URL of the webhook, with the address that the door listens on (unix:PATH: is a unix socket)
 	Endpoint  ledger.OrNull     `json:"endpoint"` // the URL that it has at Stripe
 	LastEvent ledger.OrNullTime `json:"last_event"`
 	Verified  uint64            `json:"verified"` // deliveries since the start, repeats included

@@ -2,8 +2,10 @@ package operator
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
+	"syscall"
 
 	"tillhook/ledger"
 )
@@ -42,8 +44,11 @@ func (u *Upkeep) Sentences() []Sentence {
 	defer u.mu.Unlock()
 	backups := Sentence{Name: "backups", Verdict: "ok", Sentence: "No scheduled backup has failed."}
 	if u.backup != nil {
-		backups = Sentence{Name: "backups", Verdict: "warn", Sentence: fmt.Sprintf("The last scheduled backup failed: %v", u.backup),
+		backups = Sentence{Name: "backups", Verdict: "warn", Sentence: fmt.Sprintf("The last scheduled backup failed: %v.", u.backup),
 			Next: "look at the folder TILLHOOK_BACKUP_DIR"}
+		if errors.Is(u.backup, syscall.EROFS) { // as all is for the packaged service, but for its folder
+			backups.Next = "a service may write below its data folder alone: set TILLHOOK_BACKUP_DIR to a folder in that"
+		}
 	}
 	proof := Sentence{Name: "proof", Verdict: "ok", Sentence: "No copy of the ledger was found unsound."}
 	if u.unsound != nil {

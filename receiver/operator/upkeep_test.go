@@ -1,0 +1,25 @@
+package operator_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+	"testing"
+
+	"tillhook/receiver/operator"
+)
+
+// A backup folder that the service may not write to is told apart from other troubles.
+func TestAFailedBackup(t *testing.T) {
+	for want, err := range map[string]error{
+		"look at the folder":  errors.New("no such folder"),
+		"to a folder in that": fmt.Errorf("save a copy: %w", syscall.EROFS),
+	} {
+		var u operator.Upkeep
+		u.BackedUp(err)
+		if s := u.Sentences()[0]; s.Verdict != "warn" || !strings.Contains(string(s.Next), want) || !strings.HasSuffix(s.Sentence, ".") {
+			t.Errorf("%v: %+v", err, s)
+		}
+	}
+}
