@@ -16,7 +16,8 @@ const (
 	modeName          = "STRIPE_MODE"
 
 	revealHint = `the signing secret starts with "whsec_" (Dashboard, Webhooks, your endpoint, Reveal)`
-	keyHint    = `use a secret or restricted key of the Dashboard (Developers, API keys), or set STRIPE_MODE to test or live instead`
+	keyKind    = `use a secret or restricted key of the Dashboard (Developers, API keys)`
+	keyHint    = keyKind + `, or set STRIPE_MODE to test or live instead`
 )
 
 // signing reads the signing secrets.
@@ -25,8 +26,21 @@ func (r *reader) signing() {
 		r.config.WebhookSecretFrom = from
 		r.webhookSecrets(value)
 	} else if !r.hasFault(webhookSecretName) {
-		r.fault(webhookSecretName, "is not set", revealHint)
+		r.fault(webhookSecretName, "is not set", revealHint+r.place(webhookSecretName))
 	}
+}
+
+// place says where the installed service takes a secret from that is not there, so that nobody puts
+// it into a file that everybody can read.
+func (r *reader) place(name string) string {
+	id := strings.ToLower(name)
+	switch c := r.service[id]; {
+	case c.path != "" && !c.encrypted:
+		return "; put it into " + c.path + ", of mode 600"
+	case r.vars.CredentialsDir != "": // which file that is the service itself is not told
+		return "; put it into /etc/tillhook/" + id + ", of mode 600, or where else LoadCredential= of the unit has it from"
+	}
+	return ""
 }
 
 // mode reads the API key and what mode it is of, or the mode alone.

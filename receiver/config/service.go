@@ -21,9 +21,13 @@ type Service struct {
 	files       []string // its environment files that exist
 	environ     map[string]string
 	credentials map[string]credential
+	exposed     []Exposed
 	// fault is why the environment is not known; what the units themselves say is.
 	fault error
 }
+
+// Exposed is a secret in a file of settings that everybody on the machine can read.
+type Exposed struct{ Variable, File string }
 
 // Socket is a socket unit of a service.
 type Socket struct {
@@ -149,8 +153,14 @@ func (s *Service) readEnvironment(root string, u *unit) {
 			switch {
 			case err == nil:
 				s.files = append(s.files, path)
+				info, err := os.Stat(path)
+				open := err == nil && info.Mode()&0o004 != 0
 				for _, variable := range parseEnvFile(string(text)) {
 					set(variable)
+					name, value, _ := strings.Cut(variable, "=")
+					if open && value != "" && (name == webhookSecretName || name == secretKeyName) {
+						s.exposed = append(s.exposed, Exposed{name, path})
+					}
 				}
 			case optional && errors.Is(err, fs.ErrNotExist):
 			case errors.Is(err, fs.ErrPermission):

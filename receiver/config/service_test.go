@@ -476,3 +476,32 @@ func TestAnAccountNeedsNoSigningSecret(t *testing.T) {
 		}
 	}
 }
+
+// What is missing is told with the file that the service takes it from.
+func TestWhereAMissingSecretGoes(t *testing.T) {
+	m := newMachine(t)
+	m.install()
+	m.write("etc/tillhook/live/tillhook.env", "STRIPE_MODE=live\n")
+	if _, err := m.find("live").Load(); err == nil || !strings.Contains(err.Error(), "put it into "+filepath.Join(m.root, "etc/tillhook/live/stripe_webhook_secret")+", of mode 600") {
+		t.Errorf("to a command: %v", err)
+	}
+	if _, err := newMachine(t).find("", "STRIPE_MODE=live", "CREDENTIALS_DIRECTORY="+t.TempDir()).Load(); err == nil || !strings.Contains(err.Error(), "put it into /etc/tillhook/stripe_webhook_secret, of mode 600") {
+		t.Errorf("to the service: %v", err)
+	}
+}
+
+// A secret in settings that everybody can read is told of; what is not set, or not readable, is not.
+func TestExposedSecrets(t *testing.T) {
+	m := newMachine(t)
+	m.install()
+	file := m.write("etc/tillhook/tillhook.env", "STRIPE_MODE=test\nSTRIPE_SECRET_KEY=\nSTRIPE_WEBHOOK_SECRET="+goodSecret+"\n")
+	if got := m.find("").Exposed(); !slices.Equal(got, []config.Exposed{{Variable: "STRIPE_WEBHOOK_SECRET", File: file}}) {
+		t.Errorf("%v", got)
+	}
+	if err := os.Chmod(file, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	if got := m.find("").Exposed(); len(got) > 0 {
+		t.Errorf("of a file of mode 640: %v", got)
+	}
+}

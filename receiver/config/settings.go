@@ -83,6 +83,14 @@ func (s *Settings) merge() {
 	}
 }
 
+// Exposed lists the secrets that stand in files of the service's settings that everybody can read.
+func (s *Settings) Exposed() []Exposed {
+	if s.Service == nil {
+		return nil
+	}
+	return s.Service.exposed
+}
+
 // From says where the settings come from, for people: the service's files and the caller's
 // variables.
 func (s *Settings) From() string {
@@ -361,7 +369,7 @@ func (r *reader) account() (*Account, error) {
 	r.doors()
 	r.tls()
 	if r.config.SecretKey == "" && !r.hasFault(secretKeyName) {
-		r.fault(secretKeyName, "is not set", "Stripe can only be asked with a key; "+keyHint)
+		r.fault(secretKeyName, "is not set", "Stripe can only be asked with a key; "+keyKind)
 	}
 	if err := r.err(); err != nil {
 		return nil, err
