@@ -427,7 +427,7 @@ func (r *rooms) open(ctx context.Context) (doors cli.Doors, err error) {
 		r.group.Runs("comparison with Stripe", func(ctx context.Context) error { return r.reconciler.Run(ctx, every) })
 	}
 	r.certify(certificates)
-	scheme := "http://"
+	secure := false
 	listeners := r.sockets.Public
 	if len(listeners) == 0 {
 		l, err := receiver.Listen(c.Listen)
@@ -442,13 +442,25 @@ func (r *rooms) open(ctx context.Context) (doors cli.Doors, err error) {
 		door := receiver.NewDoor(l, r.public, r.log)
 		if r.certificates != nil {
 			door.Secure(r.certificates.Config())
-			scheme = "https://"
+			secure = true
 		}
 		r.group.Serves("public door", door)
 	}
-	doors.Public = scheme + listeners[0].Addr().String() + c.WebhookPath
+	doors.Public = webhookURL(listeners[0].Addr(), secure, c.WebhookPath)
 	r.webhooks.Store(&doors.Public)
 	return doors, nil
+}
+
+// webhookURL is where senders post; at a unix socket as nginx's proxy_pass writes it.
+func webhookURL(door net.Addr, secure bool, path string) string {
+	scheme, at := "http://", door.String()
+	if secure {
+		scheme = "https://"
+	}
+	if door.Network() == "unix" {
+		at = "unix:" + at + ":"
+	}
+	return scheme + at + path
 }
 
 // comparer compares with Stripe for whoever asks; nil where there is no API key.

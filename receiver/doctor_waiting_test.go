@@ -27,6 +27,29 @@ func (p *program) diagnosed(t *testing.T, env ...string) (said string, status in
 	return string(out), cmd.ProcessState.ExitCode()
 }
 
+// A public door that is a unix socket is tried as any other.
+func TestADoctorOfAUnixSocket(t *testing.T) {
+	t.Parallel()
+	m, p := newManager(t), build(t)
+	p.dir = filepath.Join(t.TempDir(), "tillhook-data")
+	folder := t.TempDir()
+	for _, name := range []string{"public", "operator"} {
+		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(folder, name), Net: "unix"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.pass(t, name, l)
+	}
+	m.run(t, p, "STRIPE_WEBHOOK_SECRET="+secret)
+	comes(t, "it is ready", func() bool { return m.has("READY=1") > 0 })
+	said, status := p.diagnosed(t, "TILLHOOK_OPERATOR_SOCKET="+filepath.Join(folder, "operator"))
+	for _, want := range []string{"The public door answers at " + filepath.Join(folder, "public") + ".\n", "A signed request is accepted at the receiver's own door.\n"} {
+		if !strings.Contains(said, want) || status != 0 {
+			t.Errorf("status %d; it does not say %q:\n%s", status, want, said)
+		}
+	}
+}
+
 // While a service waits for its ledger doctor says that, why, and what to do; not that nothing
 // answers, nor that another program has its port.
 func TestADoctorOfAReceiverThatWaits(t *testing.T) {

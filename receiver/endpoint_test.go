@@ -106,7 +106,7 @@ func TestTheEndpointCommands(t *testing.T) {
 	if out, _, status = c.typed(t, "", "endpoint", "enable", "we_1Made1", "--yes", "--json"); status != 0 || !strings.Contains(out, `"status":"enabled"`) || c.account.Endpoint("we_1Made1")["status"] != "enabled" {
 		t.Errorf("enable: status %d, %s", status, out)
 	}
-	if _, said, status = c.typed(t, "", "endpoint", "enable", "--yes"); status != 1 || !strings.Contains(said, "name one of them: we_1Made2 (disabled), we_1Made1 (enabled)") {
+	if _, said, status = c.typed(t, "", "endpoint", "enable", "--yes"); status != 1 || !strings.Contains(said, "name one of them: we_1Made2 (disabled), we_1Made1 (enabled); for the first: tillhook endpoint enable we_1Made2\n") {
 		t.Errorf("enable one of two: status %d, %s", status, said)
 	}
 	if _, said, status = c.typed(t, "", "endpoint", "enable", "--url", "https://nobody.example/"); status != 1 || !strings.Contains(said, "tillhook endpoint create") {

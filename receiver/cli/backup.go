@@ -100,7 +100,7 @@ With --decode the bodies are read again, where they are still kept, in place of 
 			if done.Expired > 0 {
 				fmt.Fprintf(p.Stdout, "Bodies left out because they are past TILLHOOK_RETENTION: %d.\n", done.Expired)
 			}
-			_, err = fmt.Fprintf(p.Stdout, "The old file is %s. Delete it when you are content: it holds every body it held.\n", done.Kept)
+			_, err = fmt.Fprintf(p.Stdout, "The old file is %s. Delete it once you are satisfied: it still contains all event bodies.\n", done.Kept)
 			return err
 		},
 	}

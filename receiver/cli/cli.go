@@ -12,6 +12,7 @@ import (
 	"io"
 	"io/fs"
 	"net"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -108,6 +109,10 @@ func (p *Program) run(ctx context.Context, args []string) int {
 	if errors.As(err, &usage) {
 		fmt.Fprintf(p.Stderr, "Try: %s --help\n", command.CommandPath())
 		return exitUsage
+	}
+	var answered *operator.Error
+	if errors.As(err, &answered) && answered.Code == "not_configured" {
+		fmt.Fprintln(p.Stderr, "See what is wrong: "+p.forInstance("tillhook doctor"))
 	}
 	var refused refusal
 	if errors.As(err, &refused) && p.Refused != nil {
@@ -254,6 +259,20 @@ func (p *Program) settings() (*config.Settings, error) {
 	}
 	p.found = found
 	return found, err
+}
+
+var (
+	ownCommand = regexp.MustCompile(`\btillhook (payments|events|export|status|summary|reconcile|endpoint|backup|verify|rebuild|restore|doctor)( (show|release|dismiss|create|update|enable|list))?\b`)
+	ownUnit    = regexp.MustCompile(`\b(systemctl [a-z-]+|journalctl -u) tillhook([^-@.\w]|$)`)
+)
+
+// forInstance has the commands that an advice names work with the instance that this one works with.
+func (p *Program) forInstance(advice string) string {
+	if p.instance == "" || strings.Contains(advice, "--instance") {
+		return advice
+	}
+	advice = ownCommand.ReplaceAllString(advice, "$0 --instance "+strings.ReplaceAll(p.instance, "$", "$$"))
+	return ownUnit.ReplaceAllString(advice, "$1 tillhook@"+strings.ReplaceAll(p.instance, "$", "$$")+"$2")
 }
 
 // agreed asks whether to go on.

@@ -85,7 +85,7 @@ func (d *doctor) say(name, verdict, next, format string, args ...any) {
 	if rest, ok := strings.CutSuffix(sentence, ".."); ok && !strings.HasSuffix(rest, ".") { // an error's text can end in one, too
 		sentence = rest + "."
 	}
-	d.checks = append(d.checks, check{name, verdict, clean(sentence), next})
+	d.checks = append(d.checks, check{name, verdict, clean(sentence), d.forInstance(next)})
 }
 
 func (d *doctor) ok(name, format string, args ...any) { d.say(name, stripe.OK, "", format, args...) }
@@ -167,12 +167,26 @@ func (d *doctor) print(asJSON bool) error {
 		width = max(width, len(c.Name))
 	}
 	counts := map[string]int{}
+	columns, indent := terminalWidth(d.raw.stdout), len("unknown")+columnGap+width+columnGap
 	var errs []error
-	for _, c := range d.checks {
+	for i, c := range d.checks {
 		counts[c.Verdict]++
-		_, err := fmt.Fprintf(d.Stdout, "%-7s  %-*s  %s\n", c.Verdict, width, c.Name, c.Sentence)
+		if i > 0 && c.Next != "" && c == (check{c.Name, d.checks[i-1].Verdict, d.checks[i-1].Sentence, d.checks[i-1].Next}) {
+			continue // it stands there
+		}
+		var also []string
+		for _, next := range d.checks[i+1:] {
+			if next.Next == "" || next != (check{next.Name, c.Verdict, c.Sentence, c.Next}) {
+				break
+			}
+			also = append(also, next.Name)
+		}
+		if len(also) > 0 {
+			c.Sentence += " The same goes for " + strings.Join(also, ", ") + "."
+		}
+		_, err := fmt.Fprintf(d.Stdout, "%-7s  %-*s  %s\n", c.Verdict, width, c.Name, hang(c.Sentence, indent, columns))
 		if c.Next != "" && err == nil {
-			_, err = fmt.Fprintf(d.Stdout, "%-7s  %-*s  -> %s\n", "", width, "", c.Next)
+			_, err = fmt.Fprintf(d.Stdout, "%-7s  %-*s  -> %s\n", "", width, "", hang(c.Next, indent+len("-> "), columns))
 		}
 		errs = append(errs, err)
 	}

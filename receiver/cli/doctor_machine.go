@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -50,7 +51,11 @@ func (d *doctor) readEnvironment() {
 	for _, warning := range d.config.Warnings {
 		d.warn("environment", "see the manual: man tillhook", "%s.", strings.TrimSuffix(warning, "."))
 	}
-	if len(d.config.Warnings) == 0 {
+	for _, secret := range d.settings.Exposed() {
+		d.warn("environment", fmt.Sprintf("move it to %s/%s (chmod 600), without the name before it, and restart the service; then roll it at Stripe if others use this machine",
+			filepath.Dir(secret.File), strings.ToLower(secret.Variable)), "%s stands in %s, which everybody on this machine can read.", secret.Variable, secret.File)
+	}
+	if len(d.config.Warnings)+len(d.settings.Exposed()) == 0 {
 		d.ok("environment", "%s is complete, for %s mode.", d.settings.From(), ledger.ModeName(d.config.Livemode))
 	}
 }
@@ -78,7 +83,11 @@ func (d *doctor) readSecrets() {
 	}
 	switch key := c.SecretKey; {
 	case key == "":
-		d.unknown("api_key", "set STRIPE_SECRET_KEY to a restricted key that reads Events, Webhook Endpoints, PaymentIntents, Charges and Refunds, Disputes",
+		how := "set STRIPE_SECRET_KEY to a restricted key"
+		if d.settings.Service != nil {
+			how = "put a restricted key into " + filepath.Join("/etc/tillhook", d.instance, "stripe_secret_key") + ", of mode 600, and restart the service; one"
+		}
+		d.unknown("api_key", how+" that reads Events, Webhook Endpoints, PaymentIntents, Charges and Refunds, Disputes",
 			"There is no API key: Stripe's side cannot be looked at, and what Stripe cannot deliver stays missing.")
 	case strings.HasPrefix(key, "sk_live_"):
 		d.warn("api_key", "use a restricted key (Dashboard, Developers, API keys) that reads Events, Webhook Endpoints, PaymentIntents, Charges and Refunds, Disputes",
@@ -313,21 +322,39 @@ func (d *doctor) lookAtPorts(ctx context.Context) {
 	}
 }
 
+// nearDoor returns what asks a door on this machine, by the address that the receiver tells: with
+// which client, at which URL, and where that is.
+func nearDoor(webhooks string) (client *http.Client, address, place string) {
+	scheme, rest, _ := strings.Cut(webhooks, "://")
+	if socket, ok := strings.CutPrefix(rest, "unix:"); ok {
+		socket, path, _ := strings.Cut(socket, ":")
+		transport := near.Transport.(*http.Transport).Clone()
+		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+		}
+		return &http.Client{Transport: transport, CheckRedirect: near.CheckRedirect}, scheme + "://localhost" + path, socket
+	}
+	place, _, _ = strings.Cut(rest, "/")
+	return near, webhooks, place
+}
+
 // lookAtDoor asks the public door for its liveness, on this machine.
 func (d *doctor) lookAtDoor(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	base, _, found := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(d.status.Webhooks, "http://"), "https://"), "/")
-	if !found || base == "" {
-		d.unknown("public_port", "", "The public door is a unix socket, which a proxy in front connects to.")
-		return
-	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.SplitAfter(d.status.Webhooks, base)[0]+"/healthz", nil)
+	client, webhooks, base := nearDoor(d.status.Webhooks)
+	u, err := url.Parse(webhooks)
 	if err != nil {
 		d.unknown("public_port", "", "%v.", err)
 		return
 	}
-	resp, err := near.Do(r)
+	u.Path = "/healthz"
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
+		d.unknown("public_port", "", "%v.", err)
+		return
+	}
+	resp, err := client.Do(r)
 	if err != nil {
 		d.fail("public_port", "restart the receiver and look at its log", "The public door at %s does not answer: %v.", base, stripe.Plainly(err))
 		return

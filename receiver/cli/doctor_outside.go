@@ -209,10 +209,11 @@ func (d *doctor) probe(ctx context.Context, client *http.Client, address string,
 
 // probeNear asks the door itself. It tells whether a signed body gets through there.
 func (d *doctor) probeNear(ctx context.Context) bool {
-	if d.status == nil || !strings.Contains(strings.TrimPrefix(strings.TrimPrefix(d.status.Webhooks, "http://"), "https://"), ":") {
+	if d.status == nil {
 		return false
 	}
-	a, err := d.probe(ctx, near, d.status.Webhooks, 0)
+	client, webhooks, _ := nearDoor(d.status.Webhooks)
+	a, err := d.probe(ctx, client, webhooks, 0)
 	switch {
 	case err != nil:
 		d.fail("inside", "restart the receiver and look at its log", "The receiver's own door does not answer: %v.", stripe.Plainly(err))

@@ -24,10 +24,10 @@ const stripeTime = 40 * time.Second
 // lookAtStripe asks Stripe's API what it knows of us.
 func (d *doctor) lookAtStripe(ctx context.Context) {
 	if d.api == nil {
-		why, next := "there is no API key", "set STRIPE_SECRET_KEY"
+		why, next := "there is no API key", "see the finding on the API key"
 		switch {
 		case d.offline:
-			why, next = "it was told to stay offline", "run it without --offline"
+			why, next = "it was told to stay offline", "leave out --offline to have it asked"
 		case d.config == nil:
 			why, next = "the configuration is wrong, or cannot be read", "see the finding on the environment"
 		}

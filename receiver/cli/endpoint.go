@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -165,7 +166,8 @@ func (e *endpoints) own(named []string) (*stripe.Endpoint, error) {
 		for _, it := range same {
 			names = append(names, clean(it.ID)+" ("+clean(it.Status)+")")
 		}
-		return nil, fmt.Errorf("%d endpoints have the URL %s: name one of them: %s", len(same), e.address, strings.Join(names, ", "))
+		return nil, &severalEndpoints{clean(same[0].ID),
+			fmt.Sprintf("%d endpoints have the URL %s: name one of them: %s", len(same), e.address, strings.Join(names, ", "))}
 	}
 	for _, f := range reconcile.Examine(e.all, e.address, e.account.Livemode).Findings {
 		if f.Verdict == stripe.Fail {
@@ -174,6 +176,11 @@ func (e *endpoints) own(named []string) (*stripe.Endpoint, error) {
 	}
 	return nil, fmt.Errorf("no endpoint at Stripe has the URL %s: make one with tillhook endpoint create", e.address)
 }
+
+// severalEndpoints is the error of a command that would have to choose.
+type severalEndpoints struct{ first, text string }
+
+func (s *severalEndpoints) Error() string { return s.text }
 
 func atMostOneID(_ *cobra.Command, args []string) error {
 	if len(args) > 1 || len(args) == 1 && args[0] == "" {
@@ -262,7 +269,11 @@ func (e *endpoints) create(ctx context.Context, version, secretFile string) (err
 		made.Secret = secret
 		return e.show(made, "")
 	}
-	fmt.Fprintln(e.Stderr, "This is its signing secret. Stripe tells it once; put it into the receiver's configuration now:")
+	where := ""
+	if settings, err := e.settings(); err == nil && settings.Service != nil {
+		where = " (the part behind = into " + filepath.Join("/etc/tillhook", e.instance, "stripe_webhook_secret") + ")"
+	}
+	fmt.Fprintln(e.Stderr, "This is its signing secret. Stripe tells it once; put it into the receiver's configuration now"+where+":")
 	_, err = fmt.Fprintf(e.Stdout, "STRIPE_WEBHOOK_SECRET=%s\n", secret)
 	return err
 }
@@ -273,6 +284,10 @@ func (e *endpoints) change(c *cobra.Command, named []string, do func(ctx context
 		return err
 	}
 	own, err := e.own(named)
+	var several *severalEndpoints
+	if errors.As(err, &several) {
+		return fmt.Errorf("%w; for the first: %s", err, e.forInstance(c.CommandPath()+" "+several.first))
+	}
 	if err != nil {
 		return err
 	}

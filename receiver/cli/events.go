@@ -110,9 +110,9 @@ func (p *Program) showEvents(answer []byte) error {
 		return err
 	}
 	if slices.ContainsFunc(list.Data, func(e ledger.EventRecord) bool { return e.Quarantine != nil }) {
-		fmt.Fprintln(p.Stderr, "Look at a body with: tillhook events show ID --body. "+
+		fmt.Fprintln(p.Stderr, p.forInstance("Look at a body with: tillhook events show ID --body. "+
 			"Try again whether it can be used with: tillhook events release ID. "+
-			"If nothing is missing because of it: tillhook events dismiss ID.")
+			"If nothing is missing because of it: tillhook events dismiss ID."))
 	}
 	return nil
 }
@@ -299,7 +299,7 @@ func (p *Program) eventCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "show ID",
 		Short: "Show one event, or its body as it came",
-		Args:  oneArgument,
+		Args:  oneArgument, ValidArgsFunction: noFiles,
 		RunE: func(c *cobra.Command, args []string) error {
 			if asJSON && body {
 				return usagef("--json and --body exclude each other: the body is printed byte for byte")

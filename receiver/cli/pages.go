@@ -34,7 +34,7 @@ type page struct {
 }
 
 func (f *page) register(c *cobra.Command) {
-	c.Flags().IntVar(&f.limit, "limit", 20, fmt.Sprintf("how many to list, 1 to %d", maxListed))
+	c.Flags().IntVar(&f.limit, "limit", 20, fmt.Sprintf("list this `number`, 1 to %d", maxListed))
 	c.Flags().StringVar(&f.after, "starting-after", "", "list what comes after this `id`")
 	c.Flags().StringVar(&f.cursor, "page", "", "go on where a list ended: its `next_page`")
 	c.Flags().BoolVar(&f.asJSON, "json", false, "print the API's answer")

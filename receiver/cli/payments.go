@@ -62,6 +62,7 @@ Amounts are in the currency's own decimals; --json has them in the minor unit, a
 	c.Flags().StringVar(&customer, "customer", "", "only payments of this customer `id`")
 	c.Flags().StringVar(&account, "account", "", "only payments of this connected account `id`")
 	c.Flags().StringVar(&flag, "flag", "", "only payments with this `flag`, such as conflict")
+	completeBy(c, "currency", noFiles)
 	complete(c, "status", append(ledger.Statuses[:], ledger.StatusNone))
 	complete(c, "flag", ledger.Flags[:])
 	days.register(c, "payments created")
@@ -101,7 +102,7 @@ func (p *Program) paymentCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "show ID",
 		Short: "Show one payment and its story, by any id seen for it",
-		Args:  oneArgument,
+		Args:  oneArgument, ValidArgsFunction: noFiles,
 		RunE: func(c *cobra.Command, args []string) error {
 			var story []byte
 			return p.ask(c, func(ctx context.Context, client *operator.Client) (answer []byte, err error) {

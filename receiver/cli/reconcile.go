@@ -122,7 +122,12 @@ func (p *Program) showReport(answer []byte) error {
 	if err := json.Unmarshal(answer, &r); err != nil {
 		return fmt.Errorf("read the receiver's answer: %w", err)
 	}
-	when := func(at int64) string { return time.Unix(at, 0).UTC().Format("2006-01-02 15:04:05 UTC") }
+	when := func(at int64) string {
+		if at == 0 { // it failed before it knew
+			return ""
+		}
+		return time.Unix(at, 0).UTC().Format("2006-01-02 15:04:05 UTC")
+	}
 	recovered := "Recovered"
 	if r.DryRun {
 		recovered = "Missed"

@@ -78,6 +78,9 @@ answered every delivery with 2xx.`,
 		},
 	}
 	c.Flags().StringVar(&typ, "type", "", "send the sample event of this `type`")
+	completeBy(c, "type", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return p.sampleTypes(), cobra.ShellCompDirectiveNoFileComp
+	})
 	c.Flags().StringVar(&to, "to", "", "post to this `url` (default: where the service, or TILLHOOK_LISTEN, says)")
 	c.Flags().StringVar(&secretFile, "secret-file", "", "sign with the secret in this `file`")
 	c.Flags().IntVar(&times, "times", 1, "send each body this `number` of times")
@@ -91,7 +94,7 @@ answered every delivery with 2xx.`,
 func (p *Program) deliver(ctx context.Context, settings *config.Settings, target *config.Target, bodies [][]byte, times int,
 	age time.Duration, asJSON bool) error {
 	s := newSender(target)
-	failed, foreign := 0, 0
+	failed, foreign, refused := 0, 0, ""
 	var stranger error
 	for _, body := range bodies {
 		for range times {
@@ -105,6 +108,7 @@ func (p *Program) deliver(ctx context.Context, settings *config.Settings, target
 				stranger = d.stranger(s, settings)
 			case !d.received():
 				failed++
+				refused = d.Error.Code
 			}
 			if err := p.report(d, asJSON); err != nil {
 				return err
@@ -117,7 +121,7 @@ func (p *Program) deliver(ctx context.Context, settings *config.Settings, target
 	case foreign > 0:
 		return fmt.Errorf("%d of %s: %w", foreign, ledger.Plural(all, "delivery"), stranger)
 	case failed == 1 && all == 1:
-		return errors.New("the delivery was not received; Stripe would try it again")
+		return errors.New("the delivery was not received; Stripe would try it again" + p.forInstance(reasons[refused]))
 	case failed > 0:
 		return fmt.Errorf("%d of %s %s not received; Stripe would try %s again", failed, ledger.Plural(all, "delivery"), ledger.Verb(failed, "was", "were"), ledger.Verb(failed, "it", "them"))
 	}
@@ -134,6 +138,13 @@ func (p *Program) sampleTypes() []string {
 		names[i] = strings.TrimSuffix(name, ".json")
 	}
 	return names
+}
+
+// reasons say of a refusal what its answer does not tell strangers.
+var reasons = map[string]string{
+	"not_configured":      ". See what is wrong: tillhook doctor",
+	"storage_unavailable": ". See what is wrong: tillhook doctor",
+	"address_not_allowed": ". TILLHOOK_ALLOW_STRIPE_IPS has it take deliveries from Stripe's addresses alone, and this machine has none of them",
 }
 
 func (p *Program) sample(typ string) ([]byte, error) {

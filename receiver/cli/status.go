@@ -98,7 +98,7 @@ func (p *Program) showStatus(s *statusAnswer) error {
 	for _, secret := range r.Secrets {
 		pairs = append(pairs, [2]string{fmt.Sprintf("Secret %d", secret.Position), "last verified a delivery: " + momentUTC(secret.LastUsed)})
 	}
-	if err := fields(p.Stdout, pairs); err != nil {
+	if err := fieldsWithin(p.Stdout, terminalWidth(p.raw.stdout), pairs); err != nil {
 		return err
 	}
 	return p.showHealth(s.Health)

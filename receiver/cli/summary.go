@@ -68,12 +68,12 @@ func (p *Program) showSummary(answer []byte, zone *time.Location) error {
 		rows = append(rows, row)
 	}
 	if len(rows) == 0 {
-		fmt.Fprintln(p.Stderr, "No money moved on these days.")
+		fmt.Fprintln(p.Stderr, "No money moved in this time. Without --from it is the last 7 days; money stands on the day it moved, whenever the event came.")
 	} else if err := p.table(columns, rows); err != nil {
 		return err
 	}
 	fmt.Fprintln(p.Stdout)
-	if err := fields(p.Stdout, [][2]string{{"Mode", s.Mode}, {"Payments", counted(s.Payments)}, {"Events", counted(s.Events)}}); err != nil {
+	if err := fieldsWithin(p.Stdout, terminalWidth(p.raw.stdout), [][2]string{{"Mode", s.Mode}, {"Payments", counted(s.Payments)}, {"Events", counted(s.Events)}}); err != nil {
 		return err
 	}
 	return p.showHealth(s.Health)
@@ -86,11 +86,12 @@ func (p *Program) showHealth(h operator.SummaryHealth) error {
 		if s.Verdict == stripe.OK {
 			continue
 		}
-		if _, err := fmt.Fprintf(p.Stdout, "%-4s  %s\n", s.Verdict, s.Sentence); err != nil {
+		columns, indent := terminalWidth(p.raw.stdout), len("warn")+columnGap
+		if _, err := fmt.Fprintf(p.Stdout, "%-4s  %s\n", s.Verdict, hang(s.Sentence, indent, columns)); err != nil {
 			return err
 		}
 		if s.Next != "" {
-			fmt.Fprintf(p.Stdout, "      -> %s\n", s.Next)
+			fmt.Fprintf(p.Stdout, "      -> %s\n", hang(p.forInstance(string(s.Next)), indent+len("-> "), columns))
 		}
 	}
 	if h.Status == stripe.OK {

@@ -108,7 +108,10 @@ func shorten(s string, width int) string {
 }
 
 // fields prints names and values, one pair a line; pairs without a value are left out.
-func fields(w io.Writer, pairs [][2]string) error {
+func fields(w io.Writer, pairs [][2]string) error { return fieldsWithin(w, 0, pairs) }
+
+// fieldsWithin is [fields] on a terminal of that many columns.
+func fieldsWithin(w io.Writer, columns int, pairs [][2]string) error {
 	width := 0
 	for _, pair := range pairs {
 		width = max(width, len(pair[0]))
@@ -117,11 +120,37 @@ func fields(w io.Writer, pairs [][2]string) error {
 		if pair[1] == "" {
 			continue
 		}
-		if _, err := fmt.Fprintf(w, "%-*s  %s\n", width, pair[0], clean(pair[1])); err != nil {
+		if _, err := fmt.Fprintf(w, "%-*s  %s\n", width, pair[0], hang(clean(pair[1]), width+columnGap, columns)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// hang breaks a text at blanks where a terminal ends, each further line behind so many blanks. What
+// is no terminal (0 columns), or too narrow, gets it as it is.
+func hang(text string, indent, columns int) string {
+	const least = 24 // columns of text
+	if columns < indent+least {
+		return text
+	}
+	var b strings.Builder
+	at := indent
+	for i, word := range strings.Split(text, " ") {
+		length := utf8.RuneCountInString(word)
+		switch {
+		case i == 0:
+		case at+1+length > columns:
+			b.WriteString("\n" + strings.Repeat(" ", indent))
+			at = indent
+		default:
+			b.WriteByte(' ')
+			at++
+		}
+		b.WriteString(word)
+		at += length
+	}
+	return b.String()
 }
 
 // clean makes a text of somebody else's safe to print within a line: see [ledger.Escape].

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"tillhook/ledger"
@@ -50,5 +51,46 @@ func TestATableFitsTheTerminal(t *testing.T) {
 	}
 	if got := shorten("größeres", 5); got != "größ…" {
 		t.Errorf("cut to 5 characters: %q", got)
+	}
+}
+
+// A sentence is broken at blanks where the terminal ends, and hangs behind what stands before it.
+func TestASentenceFitsTheTerminal(t *testing.T) {
+	const text = "The größeres one is not configured, and its log says what is wrong."
+	for _, c := range []struct {
+		indent, columns int
+		want            string
+	}{
+		{10, 0, text}, // no terminal
+		{10, 33, text},
+		{10, 200, text},
+		{10, 34, "The größeres one is not\n          configured, and its log\n          says what is wrong."},
+		{0, 24, "The größeres one is not\nconfigured, and its log\nsays what is wrong."},
+		{0, 23, text},
+	} {
+		if got := hang(text, c.indent, c.columns); got != c.want {
+			t.Errorf("behind %d of %d columns: %q", c.indent, c.columns, got)
+		}
+	}
+	if got := hang(strings.Repeat("x", 50)+" y", 2, 40); got != strings.Repeat("x", 50)+"\n  y" {
+		t.Errorf("a word that is too long: %q", got)
+	}
+}
+
+// What a command advises is for the instance that it looked at.
+func TestAdviceForAnInstance(t *testing.T) {
+	for advice, want := range map[string]string{
+		"look at them (tillhook events --outcome quarantined), then: tillhook events release ID": "look at them (tillhook events --instance live --outcome quarantined), then: tillhook events release --instance live ID",
+		"see why: systemctl status tillhook, journalctl -u tillhook":                             "see why: systemctl status tillhook@live, journalctl -u tillhook@live",
+		"systemctl restart tillhook@live":                                                        "systemctl restart tillhook@live", "systemctl status tillhook.socket": "systemctl status tillhook.socket",
+		"see /etc/tillhook/tillhook.env": "see /etc/tillhook/tillhook.env", "start it with tillhook serve": "start it with tillhook serve",
+		"tillhook payments --instance live": "tillhook payments --instance live",
+	} {
+		if got := (&Program{instance: "live"}).forInstance(advice); got != want {
+			t.Errorf("%q becomes %q", advice, got)
+		}
+		if got := (&Program{}).forInstance(advice); got != advice {
+			t.Errorf("%q becomes %q without an instance", advice, got)
+		}
 	}
 }

@@ -130,13 +130,22 @@ func oneOf[T ~string](flag, value string, words []T) error {
 	return usagef("--%s %q is not %s", flag, value, operator.OrList(words))
 }
 
+// noFiles keeps the shell from offering names of files where none is meant.
+func noFiles(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	return nil, cobra.ShellCompDirectiveNoFileComp
+}
+
 // complete offers the words of a flag to the shell.
 func complete[T ~string](c *cobra.Command, flag string, words []T) {
 	var list []string
 	for _, w := range words {
 		list = append(list, string(w))
 	}
-	if err := c.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(list, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+	completeBy(c, flag, cobra.FixedCompletions(list, cobra.ShellCompDirectiveNoFileComp))
+}
+
+func completeBy(c *cobra.Command, flag string, offer cobra.CompletionFunc) {
+	if err := c.RegisterFlagCompletionFunc(flag, offer); err != nil {
 		panic(err) // there is no such flag
 	}
 }

@@ -201,7 +201,7 @@ func (r *Reconciler) comparison(now time.Time) stripe.Finding {
 	switch {
 	case r.failed != nil && !told:
 		f.Verdict, f.Sentence = stripe.Warn, fmt.Sprintf("Stripe's list of events could not be compared with the ledger: %v.", r.failed)
-		f.Next = "tillhook doctor tells more; it is tried again by itself"
+		f.Next = "it is tried again by itself; tillhook doctor tells whether Stripe answers here and accepts the key"
 	case missed > 0 && !r.overcome(recent, now):
 		f.Verdict = stripe.Warn
 		f.Next = "they are booked; find out why Stripe could not deliver them: tillhook doctor, and the endpoint's deliveries in the Dashboard"
