@@ -99,7 +99,7 @@ func lieStill(ctx context.Context, path string) (err error) {
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		return fmt.Errorf("open %s: %w", path, err)
+		return opening(path, err)
 	}
 	defer func() { _ = unlockAndClose(f) }() // it was only read
 	if err := lockFile(f, syscall.LOCK_SH); errors.Is(err, ErrHeld) {

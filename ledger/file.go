@@ -41,7 +41,7 @@ func inspect(path string) error {
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		return fmt.Errorf("open %s: %w", path, err)
+		return opening(path, err)
 	}
 	defer f.Close()
 	needed, sound := uint64(0), false
@@ -138,3 +138,12 @@ func (t *taken) Error() string {
 	return t.path + " is there already: name another file, or move it away"
 }
 func (t *taken) Unwrap() error { return fs.ErrExist }
+
+// opening is the error of a file that cannot be opened. The system's own names the file already.
+func opening(path string, err error) error {
+	var p *fs.PathError
+	if errors.As(err, &p) && p.Path == path {
+		return err
+	}
+	return fmt.Errorf("open %s: %w", path, err)
+}

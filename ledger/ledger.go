@@ -331,7 +331,7 @@ func (l *Ledger) openDB() error {
 	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrVersionMismatch), errors.Is(err, bolterrors.ErrChecksum):
 		return fmt.Errorf("%w: %s: %w", ErrSchema, l.path, err)
 	case err != nil:
-		return fmt.Errorf("open %s: %w", l.path, err)
+		return opening(l.path, err)
 	}
 	l.db, l.pageSize = db, int64(db.Info().PageSize)
 	return nil

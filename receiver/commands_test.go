@@ -1,6 +1,7 @@
 package receiver_test
 
 import (
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -228,5 +229,41 @@ func TestAFolderThatNobodyHolds(t *testing.T) {
 	status, said := p.typed(t, []string{"TILLHOOK_OPERATOR_SOCKET=" + path}, "payments").ends(t)
 	if status != 0 || !strings.Contains(said, "pi_") || len(asked) > 0 {
 		t.Errorf("%d %s", status, said)
+	}
+}
+
+// What a user may not read is not told as damaged.
+func TestFilesOfAnotherUser(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("only root can make a file that it then may not read as somebody else")
+	}
+	p := build(t)
+	content, err := os.ReadFile(p.binary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	open, err := os.MkdirTemp("", "tillhook") // a test's own folder is in one that root alone may enter
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(open)
+	binary, dir := filepath.Join(open, "tillhook"), filepath.Join(open, "data")
+	file := filepath.Join(dir, "ledger.db")
+	if err := errors.Join(os.Chmod(open, 0o755), os.WriteFile(binary, content, 0o755), os.Mkdir(dir, 0o700), os.WriteFile(file, []byte("secret"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for want, args := range map[string][]string{
+		"cannot be read by this user: run this as root": {"verify", file},
+		"permission denied; run this as root":           {"rebuild"},
+	} {
+		cmd := exec.Command(binary, args...)
+		cmd.Dir = "/"
+		cmd.Env = []string{"TILLHOOK_DATA_DIR=" + dir, "STRIPE_MODE=test"}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		out, err := cmd.CombinedOutput()
+		if err == nil || !strings.Contains(string(out), want) || strings.Contains(string(out), "sound") {
+			t.Errorf("%v: %v, %s", args, err, out)
+		}
 	}
 }

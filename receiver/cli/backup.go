@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -85,6 +86,9 @@ With --decode the bodies are read again, where they are still kept, in place of 
 			end()
 			if errors.Is(err, ledger.ErrHeld) {
 				return fmt.Errorf("%w: stop the receiver first%s", err, howToStop(s))
+			}
+			if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
+				return fmt.Errorf("%w; run this as root", err)
 			}
 			if err != nil {
 				return err

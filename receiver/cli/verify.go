@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"tillhook/ledger"
 	"tillhook/receiver/operator"
@@ -172,6 +173,9 @@ func (p *Program) verifyHere(path string) error {
 // Verify looks through a file in a process of its own: bbolt follows pages blindly, and on damaged ones that
 // process may end. It returns a proof with the faults in it and an error, or an error alone where the file cannot be opened.
 func Verify(ctx context.Context, path string) (*ledger.Proof, error) {
+	if errors.Is(unix.Access(path, unix.R_OK), fs.ErrPermission) { // which says nothing of what is in it
+		return nil, fmt.Errorf("%s cannot be read by this user: run this as root, or as its owner", path)
+	}
 	self, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("find this program to run it again: %w", err)
