@@ -110,8 +110,8 @@ func (p *Program) showEvents(answer []byte) error {
 		return err
 	}
 	if slices.ContainsFunc(list.Data, func(e ledger.EventRecord) bool { return e.Quarantine != nil }) {
-		fmt.Fprintln(p.Stderr, p.forInstance("Look at a body with: tillhook events show ID --body. "+
-			"Try again whether it can be used with: tillhook events release ID. "+
+		p.note(p.forInstance("Look at a body with: tillhook events show ID --body. " +
+			"Try again whether it can be used with: tillhook events release ID. " +
 			"If nothing is missing because of it: tillhook events dismiss ID."))
 	}
 	return nil

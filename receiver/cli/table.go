@@ -153,6 +153,11 @@ func hang(text string, indent, columns int) string {
 	return b.String()
 }
 
+// note prints a sentence beside what was asked for.
+func (p *Program) note(text string) {
+	fmt.Fprintln(p.Stderr, hang(text, 0, terminalWidth(p.raw.stderr)))
+}
+
 // clean makes a text of somebody else's safe to print within a line: see [ledger.Escape].
 func clean(s string) string { return ledger.Escape(s) }
 
