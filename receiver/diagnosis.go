@@ -166,6 +166,9 @@ func (s *Status) signatures(now time.Time) stripe.Finding {
 	if s.Verified == 0 {
 		f.Verdict = stripe.Fail
 		f.Sentence = fmt.Sprintf("Every one of %s since the start was refused as %s: %s.", ledger.Plural(worst.Count, "request"), worst.Code, worst.Cause)
+		if worst.Count == 1 {
+			f.Sentence = fmt.Sprintf("The only request since the start was refused as %s: %s.", worst.Code, worst.Cause)
+		}
 	}
 	return f
 }

@@ -65,7 +65,7 @@ func (p *Port) Run(ctx context.Context) error {
 	return door.Shutdown(ctx)
 }
 
-const portAdvice = "ss -ltnp shows which program uses the port; set TILLHOOK_OPERATOR_LISTEN to another address, or to off, and restart"
+const portAdvice = "set TILLHOOK_OPERATOR_LISTEN to another address, or to off, and restart"
 
 // Findings returns what is wrong with the port, if anything is.
 func (p *Port) Findings() []stripe.Finding {

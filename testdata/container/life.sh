@@ -180,7 +180,7 @@ systemctl stop tillhook
 systemd-run --quiet --unit=exporter --socket-property=ListenStream=127.0.0.1:9464 sleep infinity
 systemctl start tillhook
 stream 8000 10
-journalctl -u tillhook -o cat -p warning | grep -q 'level=WARN msg="the port for metrics.*address already in use.*TILLHOOK_OPERATOR_LISTEN'
+journalctl -u tillhook -o cat -p warning | grep -q 'level=WARN msg="the port for metrics.*another program listens on .*TILLHOOK_OPERATOR_LISTEN'
 curl -s --unix-socket /run/tillhook/operator.sock http://localhost/api/summary | grep -q '"operator_port","verdict":"warn"'
 systemctl stop exporter.socket
 systemctl restart tillhook
