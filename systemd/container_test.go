@@ -165,8 +165,7 @@ func TestLifeOfAService(t *testing.T) {
 	t.Parallel()
 	first, second := built(t, "v0.1.0", "amd64"), built(t, "v0.2.0", "amd64")
 	for _, debian := range []string{"bookworm", "trixie"} {
-		t.Run(debian, func(t *testing.T) {
-			t.Parallel()
+		t.Run(debian, func(t *testing.T) { // one after the other: their units would share this machine's control groups
 			c := &container{debian: debian, dir: t.TempDir()}
 			for _, tool := range []string{"pebble", "pebble-challtestsrv"} {
 				path, err := exec.LookPath(tool)

@@ -171,7 +171,7 @@ rm -r /etc/systemd/system/tillhook.socket.d
 sed -i /TILLHOOK_LISTEN/d /etc/tillhook/tillhook.env
 systemctl stop shop.socket
 systemctl daemon-reload
-systemctl restart tillhook.socket tillhook
+systemctl stop tillhook.socket tillhook && systemctl start tillhook.socket tillhook
 stream 8000 10
 say "a public port in use, and another one"
 
