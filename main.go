@@ -204,7 +204,7 @@ func (p *process) serve(ctx context.Context, c *config.Config, logTo io.Writer, 
 	if err := systemd.Ready(r.line()); err != nil {
 		log.Warn("the service manager was not told that the receiver is ready", "error", err)
 	}
-	g.Runs("word to the service manager", func(ctx context.Context) error { return systemd.Tend(ctx, r.books.CameRound, r.line) })
+	g.Runs("word to the service manager", func(ctx context.Context) error { return systemd.Tend(ctx, r.books.WaitIdle, r.line) })
 	ready(doors)
 
 	select {
@@ -334,14 +334,14 @@ func (r *rooms) tend() {
 		case ctx.Err() != nil:
 		case err != nil:
 			log.Error("what lies in quarantine was not decoded again as a whole; the next start tries again", "error", err)
-		case sum != ledger.Released{}:
+		case sum != ledger.ReleaseResult{}:
 			log.Info("what lies in quarantine was decoded again", "booked", sum.Booked, "left", sum.Left)
 		}
 		<-ctx.Done()
 		return nil
 	})
 	g.Runs("dictionaries for bodies", books.LearnBodies)
-	g.Runs("retention", func(ctx context.Context) error { return books.KeepBodies(ctx, c.Retention) })
+	g.Runs("retention", func(ctx context.Context) error { return books.RunRetention(ctx, c.Retention) })
 	if c.BackupDir == "" {
 		return
 	}

@@ -56,7 +56,7 @@ func TestOneEventAHundredTimesAtOnceIsBookedOnce(t *testing.T) {
 func TestManyEventsShareACommit(t *testing.T) {
 	var commits, events atomic.Int64
 	release := make(chan struct{})
-	l := ledgertest.Start(t, ledger.Options{Dir: ledgertest.Dir(t), Observe: func(c ledger.Commit) {
+	l := ledgertest.Start(t, ledger.Options{Dir: ledgertest.Dir(t), Observe: func(c ledger.CommitStats) {
 		if commits.Add(1) == 1 {
 			<-release // the first commit takes its time, the others gather meanwhile
 		}
@@ -90,7 +90,7 @@ func TestTheEndCommitsWhatWaits(t *testing.T) {
 	begun, release := make(chan struct{}), make(chan struct{})
 	var once sync.Once
 	dir := ledgertest.Dir(t)
-	l, err := ledger.Open(ledger.Options{Dir: dir, Observe: func(ledger.Commit) {
+	l, err := ledger.Open(ledger.Options{Dir: dir, Observe: func(ledger.CommitStats) {
 		once.Do(func() { close(begun); <-release })
 	}})
 	if err != nil {
@@ -197,7 +197,7 @@ func TestQuarantineBlocksNothing(t *testing.T) {
 func TestRepeatsAreWrittenInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var commits atomic.Int64
-		l := ledgertest.Start(t, ledger.Options{Dir: ledgertest.Dir(t), Observe: func(ledger.Commit) { commits.Add(1) }})
+		l := ledgertest.Start(t, ledger.Options{Dir: ledgertest.Dir(t), Observe: func(ledger.CommitStats) { commits.Add(1) }})
 		const n = 6000 // more than one transaction takes
 		send := func(want ledger.Outcome) {
 			var group sync.WaitGroup

@@ -210,7 +210,7 @@ func (r *rebuild) backup(ctx context.Context) (string, error) {
 		at = newest.Add(time.Second)
 	}
 	path := c.path(at)
-	err = Save(path, func(w io.Writer) error { return r.source.copyFile(Until(ctx, w)) }, func(made string) error { return lieStill(ctx, made) })
+	err = Save(path, func(w io.Writer) error { return r.source.copyFile(ContextWriter(ctx, w)) }, func(made string) error { return lieStill(ctx, made) })
 	if err == nil && r.opts.BackupKeep > 0 {
 		err = c.prune(now, r.opts.BackupKeep)
 	}
@@ -239,7 +239,7 @@ func (l *Ledger) copiedAs(ctx context.Context, path string) bool {
 		}
 		return copied.Discard(len(p))
 	}
-	if err := l.copyFile(Until(ctx, writeFunc(same))); err != nil {
+	if err := l.copyFile(ContextWriter(ctx, writeFunc(same))); err != nil {
 		return false
 	}
 	_, err = copied.ReadByte()

@@ -17,8 +17,8 @@ import (
 // maxFaults ends a check: a file with so many is not read for more.
 const maxFaults = 50
 
-// Proof tells what was found to be so in a ledger, each figure a count of what was looked at.
-type Proof struct {
+// Report tells what was found to be so in a ledger, each figure a count of what was looked at.
+type Report struct {
 	Object      string   `json:"object"`
 	Sound       bool     `json:"sound"`
 	Path        string   `json:"path"`
@@ -49,16 +49,16 @@ func (l *Ledger) Check() error {
 	return err
 }
 
-// Verify proves a file that nobody writes to: a copy, or the ledger of a receiver that does not run ([ErrHeld]). The
+// Verify proves a file that nobody writes to: a copy, or the ledger of a receiver that does not run ([ErrLocked]). The
 // proof tells how far it got even where there is an error. Damage can end the process: bbolt follows pages blindly.
-func Verify(path string) (*Proof, error) { return verify(context.Background(), path) }
+func Verify(path string) (*Report, error) { return verify(context.Background(), path) }
 
 // verify is Verify until ctx ends.
-func verify(ctx context.Context, path string) (*Proof, error) {
+func verify(ctx context.Context, path string) (*Report, error) {
 	if err := mustExist(path, "there is no file"); err != nil {
 		return nil, err
 	}
-	if err := lieStill(ctx, path); errors.Is(err, ErrHeld) {
+	if err := lieStill(ctx, path); errors.Is(err, ErrLocked) {
 		return nil, err
 	} else if err != nil {
 		return unusableProof(path, err)
@@ -79,8 +79,8 @@ func verify(ctx context.Context, path string) (*Proof, error) {
 }
 
 // unusableProof is the proof of a file that is not even opened.
-func unusableProof(path string, err error) (*Proof, error) {
-	p := &Proof{Object: "proof", Path: path, Faults: strings.Split(err.Error(), "\n")}
+func unusableProof(path string, err error) (*Report, error) {
+	p := &Report{Object: "proof", Path: path, Faults: strings.Split(err.Error(), "\n")}
 	if info, statErr := os.Stat(path); statErr == nil {
 		p.Bytes = info.Size()
 	}
@@ -102,7 +102,7 @@ func lieStill(ctx context.Context, path string) (err error) {
 		return opening(path, err)
 	}
 	defer func() { _ = unlockAndClose(f) }() // it was only read
-	if err := lockFile(f, syscall.LOCK_SH); errors.Is(err, ErrHeld) {
+	if err := lockFile(f, syscall.LOCK_SH); errors.Is(err, ErrLocked) {
 		return fmt.Errorf("%w: tillhook verify without a file has the receiver copy it first", err)
 	} else if err != nil {
 		return err
@@ -130,9 +130,9 @@ func lieStill(ctx context.Context, path string) (err error) {
 	return nil
 }
 
-func (l *Ledger) prove(ctx context.Context) (*Proof, error) {
+func (l *Ledger) prove(ctx context.Context) (*Report, error) {
 	c := &checker{ctx: ctx, l: l, totals: map[string]amounts{}}
-	proof := &Proof{Object: "proof", Path: l.path, Mode: ModeName(l.livemode), Schema: schemaVersion, Faults: []string{}}
+	proof := &Report{Object: "proof", Path: l.path, Mode: ModeName(l.livemode), Schema: schemaVersion, Faults: []string{}}
 	err := l.view(func(tx *txn) error {
 		c.tx = tx
 		proof.Used, proof.Pages = tx.Size(), tx.Size()/int64(l.db.Info().PageSize)

@@ -61,7 +61,7 @@ func (t *retentionTime) now(ctx context.Context, l *Ledger) (time.Time, error) {
 		t.at = wall
 	}
 	if t.written.IsZero() || looked.Sub(t.written) >= retentionKept || t.kept.Sub(t.at) >= retentionKept {
-		if err := l.SetMarks(ctx, map[string]int64{retentionMark: t.at.UnixMilli()}); err != nil {
+		if err := l.SetCheckpoints(ctx, map[string]int64{retentionMark: t.at.UnixMilli()}); err != nil {
 			return time.Time{}, err
 		}
 		t.written, t.kept = looked, t.at

@@ -176,9 +176,9 @@ func (l *Ledger) gather(ctx context.Context, look <-chan time.Time) (batch []*pe
 	}
 }
 
-// CameRound waits until the committer has nothing under way: it has come to the end of a commit, or of a try to mend the
+// WaitIdle waits until the committer has nothing under way: it has come to the end of a commit, or of a try to mend the
 // file, whether that succeeded or not. It costs no commit. The error is that of ctx, or of a committer that has returned.
-func (l *Ledger) CameRound(ctx context.Context) error {
+func (l *Ledger) WaitIdle(ctx context.Context) error {
 	select {
 	case l.round <- struct{}{}:
 		return nil
@@ -278,7 +278,7 @@ func (l *Ledger) commit(batch []*pending) {
 			events++
 		}
 	}
-	l.observe(Commit{Events: events, Duration: time.Since(start), Err: err})
+	l.observe(CommitStats{Events: events, Duration: time.Since(start), Err: err})
 	if err != nil {
 		err = l.failure.Load().err
 	}
@@ -287,7 +287,7 @@ func (l *Ledger) commit(batch []*pending) {
 	}
 }
 
-func (l *Ledger) observe(c Commit) {
+func (l *Ledger) observe(c CommitStats) {
 	if l.opts.Observe != nil {
 		l.opts.Observe(c)
 	}

@@ -135,8 +135,8 @@ func place(made, path string) error {
 	return os.Rename(made, path) // there was no file a moment ago, or the error would be EEXIST
 }
 
-// Until returns a writer that fails once ctx has ended.
-func Until(ctx context.Context, w io.Writer) io.Writer { return until{ctx, w} }
+// ContextWriter returns a writer that fails once ctx has ended.
+func ContextWriter(ctx context.Context, w io.Writer) io.Writer { return until{ctx, w} }
 
 type until struct {
 	ctx context.Context

@@ -52,7 +52,7 @@ func TestDamageOfWhatStandsForItselfIsFound(t *testing.T) {
 	e := succeeded("evt_1", "pi_1")
 	e.Account = "acct_1"
 	mustAppend(t, l, e)
-	if err := l.SetMarks(t.Context(), map[string]int64{"a": 7}); err != nil {
+	if err := l.SetCheckpoints(t.Context(), map[string]int64{"a": 7}); err != nil {
 		t.Fatal(err)
 	}
 	stop()

@@ -8,24 +8,24 @@ import (
 	"tillhook/ledger/fold"
 )
 
-// Doubt is a payment that may stand otherwise at Stripe than here.
-type Doubt struct {
+// StalePayment is a payment that may stand otherwise at Stripe than here.
+type StalePayment struct {
 	Payment string
 	Account string
 	Context string
 	Charge  string // whose refunds do not add up; empty for the other kinds
-	Kind    DoubtKind
+	Kind    StaleReason
 }
 
-// DoubtKind is why a payment is in doubt.
-type DoubtKind string
+// StaleReason is why a payment is in doubt.
+type StaleReason string
 
 // Kinds of doubts.
 const (
-	DoubtProcessing DoubtKind = "processing"       // for longer than most banks take
-	DoubtCapture    DoubtKind = "requires_capture" // for longer than an authorisation lasts
-	DoubtConflict   DoubtKind = "conflict"         // it was seen in both terminal statuses
-	DoubtRefunds    DoubtKind = "refunds"          // more was refunded of a charge than the known refunds come to
+	StaleProcessing StaleReason = "processing"       // for longer than most banks take
+	StaleCapture    StaleReason = "requires_capture" // for longer than an authorisation lasts
+	StaleConflict   StaleReason = "conflict"         // it was seen in both terminal statuses
+	StaleRefunds    StaleReason = "refunds"          // more was refunded of a charge than the known refunds come to
 )
 
 const (
@@ -36,8 +36,8 @@ const (
 	captureTime = 7 * 24 * time.Hour
 )
 
-// Doubts lists payments that were created since, and whose word is not to be taken at a time, newest first; most at most.
-func (l *Ledger) Doubts(ctx context.Context, since, now time.Time, most int) (list []Doubt, err error) {
+// StalePayments lists payments that were created since, and whose word is not to be taken at a time, newest first; most at most.
+func (l *Ledger) StalePayments(ctx context.Context, since, now time.Time, most int) (list []StalePayment, err error) {
 	s := scan{bucket: bucketPaymentsTime, floor: timeKey(since.Unix(), "")}
 	err = l.scanDown(ctx, &s, func(tx *txn, key []byte) (stop bool, err error) {
 		if len(list) >= most {
@@ -53,24 +53,24 @@ func (l *Ledger) Doubts(ctx context.Context, since, now time.Time, most int) (li
 	return list[:min(len(list), most)], err
 }
 
-func (s *state) doubts(now time.Time) (list []Doubt) {
+func (s *state) doubts(now time.Time) (list []StalePayment) {
 	p := s.view
-	doubt := func(kind DoubtKind, charge string) {
-		list = append(list, Doubt{Payment: p.ID, Account: string(p.Account), Context: string(p.Context), Charge: charge, Kind: kind})
+	doubt := func(kind StaleReason, charge string) {
+		list = append(list, StalePayment{Payment: p.ID, Account: string(p.Account), Context: string(p.Context), Charge: charge, Kind: kind})
 	}
 	older := func(than OrNullTime, age time.Duration) bool {
 		return than != 0 && now.Sub(time.Unix(int64(than), 0)) > age
 	}
 	switch {
 	case slices.Contains(p.Flags, fold.FlagConflict):
-		doubt(DoubtConflict, "")
+		doubt(StaleConflict, "")
 	case p.Status == "processing" && older(p.Updated, processingTime):
-		doubt(DoubtProcessing, "")
+		doubt(StaleProcessing, "")
 	case p.Status == "requires_capture" && older(p.Created, captureTime):
-		doubt(DoubtCapture, "")
+		doubt(StaleCapture, "")
 	}
 	for _, charge := range s.unexplained {
-		doubt(DoubtRefunds, charge)
+		doubt(StaleRefunds, charge)
 	}
 	return list
 }
@@ -93,9 +93,9 @@ func (l *Ledger) UnknownReceived(ctx context.Context, from, to time.Time) (n int
 	return n, err
 }
 
-// Tells reports whether an event, were it booked now, would change anything of its payment but how many events it has and
+// WouldChange reports whether an event, were it booked now, would change anything of its payment but how many events it has and
 // when the last one was made. It writes nothing. An event that is about no payment tells nothing.
-func (l *Ledger) Tells(e *Event) (tells bool, err error) {
+func (l *Ledger) WouldChange(e *Event) (tells bool, err error) {
 	if err := e.check(l.livemode); err != nil {
 		return false, err
 	}
@@ -117,9 +117,9 @@ func (l *Ledger) Tells(e *Event) (tells bool, err error) {
 	return tells, err
 }
 
-// HeldFor lists the ids of events that lie in quarantine for a reason and need attention, the
+// QuarantinedFor lists the ids of events that lie in quarantine for a reason and need attention, the
 // oldest first, behind a row; most at most. It returns the row that it got to, too.
-func (l *Ledger) HeldFor(reason Reason, after uint64, most int) (ids []string, until uint64, err error) {
+func (l *Ledger) QuarantinedFor(reason Reason, after uint64, most int) (ids []string, until uint64, err error) {
 	if l.counts.Load().quarantine[slices.Index(Reasons[:], reason)][slices.Index(QuarantineStates[:], Attention)] == 0 {
 		return nil, after, nil
 	}

@@ -84,7 +84,7 @@ func (l *Ledger) NewExport(q ExportQuery) (*Export, error) {
 // Write writes the export to w, all of it as of one moment although it is read in many short
 // transactions. Once ctx has ended it stops and returns the context's error.
 func (x *Export) Write(ctx context.Context, w io.Writer) (err error) {
-	w = Until(ctx, w)
+	w = ContextWriter(ctx, w)
 	names := paymentColumns
 	if x.query.Table == ExportEntries {
 		names = entryColumns

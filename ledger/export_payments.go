@@ -30,7 +30,7 @@ func (l *Ledger) eachPayment(ctx context.Context, from, to *int64, visit func(*s
 		return last, err
 	}
 	f, err := l.Spool(func(w io.Writer) error {
-		w = Until(ctx, w)
+		w = ContextWriter(ctx, w)
 		return l.view(func(tx *txn) error {
 			last = lastRow(tx)
 			return walkPayments(tx, from, to, func(id string, value []byte) error {

@@ -148,7 +148,7 @@ func (l *Ledger) inPlace(inside bool) bool {
 	if found.state == fileInPlace {
 		return true
 	}
-	l.observe(Commit{Err: l.refuse(found)})
+	l.observe(CommitStats{Err: l.refuse(found)})
 	return false
 }
 

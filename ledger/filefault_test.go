@@ -434,7 +434,7 @@ func TestADeletedLedgerIsStillHeld(t *testing.T) {
 	dir := t.TempDir()
 	l, err := ledger.Open(ledger.Options{Dir: dir}) // and no committer
 	must(t, err, os.Remove(ledger.Path(dir)))
-	if other, err := ledger.Open(ledger.Options{Dir: dir}); !errors.Is(err, ledger.ErrHeld) {
+	if other, err := ledger.Open(ledger.Options{Dir: dir}); !errors.Is(err, ledger.ErrLocked) {
 		t.Errorf("another process was given %v, %v", other, err)
 	}
 	must(t, l.Close())

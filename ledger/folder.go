@@ -30,8 +30,8 @@ func lockFolder(dir string) (*os.File, error) {
 	}
 	if err := lockFile(folder, syscall.LOCK_EX); err != nil {
 		_ = folder.Close() // it was only read
-		if errors.Is(err, ErrHeld) {
-			return nil, fmt.Errorf("%w: %s", ErrHeld, Path(dir))
+		if errors.Is(err, ErrLocked) {
+			return nil, fmt.Errorf("%w: %s", ErrLocked, Path(dir))
 		}
 		folder = nil
 	} else {
@@ -88,7 +88,7 @@ func create(dir string, livemode bool) error {
 	err = place(made, path)
 	switch {
 	case errors.Is(err, fs.ErrExist), errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%w: %s appeared while this process was making it", ErrHeld, path)
+		return fmt.Errorf("%w: %s appeared while this process was making it", ErrLocked, path)
 	case err != nil:
 		return fmt.Errorf("make the ledger: %w", err)
 	}

@@ -258,7 +258,7 @@ func TestWhatIsFreshStaysBoundedInBytes(t *testing.T) {
 				})
 			}
 			group.Wait()
-			if err := l.CameRound(t.Context()); err != nil {
+			if err := l.WaitIdle(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -53,8 +53,8 @@ import (
 var (
 	// ErrNotFound: the folder holds no ledger and the caller may not make one; or no row has that id.
 	ErrNotFound = errors.New("not found")
-	// ErrHeld: another process has the ledger open. bbolt lets one process in.
-	ErrHeld = errors.New("the ledger is held by another process")
+	// ErrLocked: another process has the ledger open. bbolt lets one process in.
+	ErrLocked = errors.New("the ledger is held by another process")
 	// ErrOtherMode: the ledger was bound to the other mode by its first start.
 	ErrOtherMode = errors.New("the ledger belongs to the other mode")
 	// ErrMissing: a receiver lost the ledger while it ran, and an empty one must not take its place
@@ -128,11 +128,11 @@ type Options struct {
 	BackupKeep int
 	// Observe, if set, is called by the writing goroutine after every commit, failed or not, and after
 	// every try to get going again after a failed one. It must not block.
-	Observe func(Commit)
+	Observe func(CommitStats)
 }
 
-// Commit tells what one commit took.
-type Commit struct {
+// CommitStats tells what one commit took.
+type CommitStats struct {
 	Events   int           // how many deliveries it answered, repeats included; 0 for a try to get going again
 	Duration time.Duration // from the beginning of the transaction to the end of its last sync
 	Err      error         // nil if both syncs succeeded
@@ -141,7 +141,7 @@ type Commit struct {
 // Ledger is an open ledger. Its methods may be called from any goroutine.
 type Ledger struct {
 	// Migrated tells what Open did to bring an older file up to date; nil if it was.
-	Migrated *Rebuilt
+	Migrated *RebuildResult
 	// Created reports that there was no ledger, and that Open made an empty one.
 	Created bool
 
@@ -199,7 +199,7 @@ type Ledger struct {
 func Open(opts Options) (*Ledger, error) { return OpenContext(context.Background(), opts) }
 
 // OpenContext opens the ledger in opts.Dir for writing and makes an empty one if there is none. It
-// returns [ErrHeld] if another process holds the lock of the folder or of the file for longer than
+// returns [ErrLocked] if another process holds the lock of the folder or of the file for longer than
 // an instant, and [ErrMissing] if a receiver lost the ledger of that folder. Nothing is written
 // until [Ledger.Run] runs, except that a file of an older schema is rewritten; ctx ends that and
 // leaves the old file as it is. The caller closes the ledger.
@@ -227,7 +227,7 @@ func OpenContext(ctx context.Context, opts Options) (_ *Ledger, err error) {
 		}
 	}
 	l, err := open(path, false)
-	var migrated *Rebuilt
+	var migrated *RebuildResult
 	if errors.Is(err, errOlder) && opts.Decode != nil {
 		if migrated, err = rebuildLocked(ctx, opts, true); err == nil {
 			l, err = open(path, false)
@@ -255,7 +255,7 @@ func otherMode(path string, livemode bool) error {
 }
 
 // OpenReadOnly opens an existing ledger beside nobody: bbolt's lock keeps it from a file that a
-// receiver holds ([ErrHeld]), and it never makes one ([ErrNotFound]).
+// receiver holds ([ErrLocked]), and it never makes one ([ErrNotFound]).
 func OpenReadOnly(dir string) (*Ledger, error) {
 	path := filepath.Join(dir, fileName)
 	there, err := exists(path)
@@ -327,7 +327,7 @@ func (l *Ledger) openDB() error {
 	})
 	switch {
 	case errors.Is(err, bolterrors.ErrTimeout):
-		return fmt.Errorf("%w: %s", ErrHeld, l.path)
+		return fmt.Errorf("%w: %s", ErrLocked, l.path)
 	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrVersionMismatch), errors.Is(err, bolterrors.ErrChecksum):
 		return fmt.Errorf("%w: %s: %w", ErrSchema, l.path, err)
 	case err != nil:
@@ -348,7 +348,7 @@ func (l *Ledger) isAt(path string) error {
 		return fmt.Errorf("look for the ledger: %w", err)
 	}
 	if !os.SameFile(here, there) {
-		return fmt.Errorf("%w: %s was put in place just now; try again", ErrHeld, path)
+		return fmt.Errorf("%w: %s was put in place just now; try again", ErrLocked, path)
 	}
 	return nil
 }

@@ -102,11 +102,11 @@ func TestOpenRefuses(t *testing.T) {
 		dir := t.TempDir()
 		ledgertest.Start(t, ledger.Options{Dir: dir})
 		start := time.Now()
-		if _, err := ledger.Open(ledger.Options{Dir: dir}); !errors.Is(err, ledger.ErrHeld) {
-			t.Errorf("a second opening gave %v, want ErrHeld", err)
+		if _, err := ledger.Open(ledger.Options{Dir: dir}); !errors.Is(err, ledger.ErrLocked) {
+			t.Errorf("a second opening gave %v, want ErrLocked", err)
 		}
-		if _, err := ledger.OpenReadOnly(dir); !errors.Is(err, ledger.ErrHeld) {
-			t.Errorf("a reader beside the writer gave %v, want ErrHeld", err)
+		if _, err := ledger.OpenReadOnly(dir); !errors.Is(err, ledger.ErrLocked) {
+			t.Errorf("a reader beside the writer gave %v, want ErrLocked", err)
 		}
 		if took := time.Since(start); took > 10*time.Second { // 0.5 s on a quiet machine
 			t.Errorf("both were refused only after %v", took)

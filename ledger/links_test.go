@@ -87,7 +87,7 @@ func holdsHostile(t *testing.T, events []*ledger.Event) {
 		if _, err := l.Payment(id); err != nil {
 			t.Errorf("%s: %v", id, err)
 		}
-		if _, _, err := l.Story(t.Context(), id); err != nil {
+		if _, _, err := l.Timeline(t.Context(), id); err != nil {
 			t.Errorf("%s: %v", id, err)
 		}
 	}

@@ -22,26 +22,26 @@ const (
 	lockStep  = 50 * time.Millisecond
 )
 
-// whileHeld calls try again as long as it returns [ErrHeld], lockTries times at most.
+// whileHeld calls try again as long as it returns [ErrLocked], lockTries times at most.
 func whileHeld(try func() error) (err error) {
 	for n := range lockTries {
 		if n > 0 {
 			time.Sleep(lockStep)
 		}
-		if err = try(); !errors.Is(err, ErrHeld) {
+		if err = try(); !errors.Is(err, ErrLocked) {
 			return err
 		}
 	}
 	return err
 }
 
-// lockFile takes or converts the lock on a file, syscall.LOCK_SH or LOCK_EX. It returns [ErrHeld]
+// lockFile takes or converts the lock on a file, syscall.LOCK_SH or LOCK_EX. It returns [ErrLocked]
 // if another process holds it for longer than an instant.
 func lockFile(f *os.File, how int) error {
 	return whileHeld(func() error {
 		err := syscall.Flock(int(f.Fd()), how|syscall.LOCK_NB)
 		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return fmt.Errorf("%w: %s", ErrHeld, f.Name())
+			return fmt.Errorf("%w: %s", ErrLocked, f.Name())
 		}
 		if err != nil {
 			return fmt.Errorf("lock %s: %w", f.Name(), err)

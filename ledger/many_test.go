@@ -329,7 +329,7 @@ func manyCharges(id, payment string, n int) *ledger.Event {
 // wait: no other event waits for more than one of them, and none is lost.
 func TestHeavyEventsDoNotHoldOthersUp(t *testing.T) {
 	var commits []int
-	l, err := ledger.Open(ledger.Options{Dir: ledgertest.Dir(t), Observe: func(c ledger.Commit) { commits = append(commits, c.Events) }})
+	l, err := ledger.Open(ledger.Options{Dir: ledgertest.Dir(t), Observe: func(c ledger.CommitStats) { commits = append(commits, c.Events) }})
 	if err != nil {
 		t.Fatal(err)
 	}

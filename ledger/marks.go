@@ -18,8 +18,8 @@ const (
 	accountPrefix = "account/"
 )
 
-// Mark reads a mark; 0 if there is none.
-func (l *Ledger) Mark(name string) (n int64, err error) {
+// Checkpoint reads a mark; 0 if there is none.
+func (l *Ledger) Checkpoint(name string) (n int64, err error) {
 	err = l.view(func(tx *txn) (err error) {
 		n, err = readMark(tx, name)
 		return err
@@ -40,8 +40,8 @@ func readMark(tx *txn, name string) (int64, error) {
 	return n, d.end()
 }
 
-// SetMarks writes marks, all or none, and returns when they are on disk. An error means as little as that of [Ledger.Append].
-func (l *Ledger) SetMarks(ctx context.Context, marks map[string]int64) error {
+// SetCheckpoints writes marks, all or none, and returns when they are on disk. An error means as little as that of [Ledger.Append].
+func (l *Ledger) SetCheckpoints(ctx context.Context, marks map[string]int64) error {
 	values := maps.Clone(marks) // the job may be under way when ctx has ended
 	return l.do(ctx, func(b *booking) error {
 		b.writing = true
@@ -105,19 +105,19 @@ func (l *Ledger) Accounts() (list []Account, err error) {
 	return list, err
 }
 
-// Acquaintance is what the ledger knows of an event's id.
-type Acquaintance string
+// IDStatus is what the ledger knows of an event's id.
+type IDStatus string
 
 // What the ledger knows of an id.
 const (
-	Unknown Acquaintance = ""            // it never came
-	Held    Acquaintance = "quarantined" // it lies in quarantine: in a form that can be used it is booked
-	Known   Acquaintance = "known"
+	IDUnknown     IDStatus = ""            // it never came
+	IDQuarantined IDStatus = "quarantined" // it lies in quarantine: in a form that can be used it is booked
+	IDKnown       IDStatus = "known"
 )
 
-// Knows tells what the ledger knows of each id, without counting them as repeats.
-func (l *Ledger) Knows(ids []string) ([]Acquaintance, error) {
-	list := make([]Acquaintance, 0, len(ids))
+// Lookup tells what the ledger knows of each id, without counting them as repeats.
+func (l *Ledger) Lookup(ids []string) ([]IDStatus, error) {
+	list := make([]IDStatus, 0, len(ids))
 	for part := range slices.Chunk(ids, scanSlice) {
 		err := l.view(func(tx *txn) error {
 			for _, id := range part {
@@ -126,7 +126,7 @@ func (l *Ledger) Knows(ids []string) ([]Acquaintance, error) {
 					return err
 				}
 				if !found {
-					list = append(list, Unknown)
+					list = append(list, IDUnknown)
 					continue
 				}
 				r, err := readRow(tx, seq)
@@ -134,9 +134,9 @@ func (l *Ledger) Knows(ids []string) ([]Acquaintance, error) {
 					return err
 				}
 				if r.outcome == Quarantined {
-					list = append(list, Held)
+					list = append(list, IDQuarantined)
 				} else {
-					list = append(list, Known)
+					list = append(list, IDKnown)
 				}
 			}
 			return nil

@@ -17,11 +17,11 @@ func TestMarksOutliveARestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	stop := ledgertest.Run(t, first)
-	if n, err := first.Mark("a"); n != 0 || err != nil {
+	if n, err := first.Checkpoint("a"); n != 0 || err != nil {
 		t.Errorf("a mark that nobody set is %d, %v", n, err)
 	}
 	for _, marks := range []map[string]int64{{"a": 7, "b": -1}, {"a": 1790000000}} {
-		if err := first.SetMarks(t.Context(), marks); err != nil {
+		if err := first.SetCheckpoints(t.Context(), marks); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -40,7 +40,7 @@ func TestMarksOutliveARestart(t *testing.T) {
 	}
 	l := ledgertest.Start(t, ledger.Options{Dir: dir})
 	for name, want := range map[string]int64{"a": 1790000000, "b": -1, "c": 0} {
-		if n, err := l.Mark(name); n != want || err != nil {
+		if n, err := l.Checkpoint(name); n != want || err != nil {
 			t.Errorf("mark %s is %d, %v; want %d", name, n, err, want)
 		}
 	}
@@ -87,21 +87,21 @@ func TestWhatIsKnownOfIDs(t *testing.T) {
 	mustAppend(t, l, succeeded("evt_1", "pi_1"))
 	mustAppend(t, l, held("evt_2"))
 	for range 3 {
-		got, err := l.Knows([]string{"evt_2", "evt_3", "evt_1"})
-		if want := []ledger.Acquaintance{ledger.Held, ledger.Unknown, ledger.Known}; err != nil || !reflect.DeepEqual(got, want) {
+		got, err := l.Lookup([]string{"evt_2", "evt_3", "evt_1"})
+		if want := []ledger.IDStatus{ledger.IDQuarantined, ledger.IDUnknown, ledger.IDKnown}; err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("got %v, %v; want %v", got, err, want)
 		}
 	}
 	if e, err := l.Event("evt_1"); err != nil || e.Repeats != 0 {
 		t.Errorf("it has %d repeats, %v", e.Repeats, err)
 	}
-	if ids, until, err := l.HeldFor(ledger.Undecodable, 0, 10); err != nil || !slices.Equal(ids, []string{"evt_2"}) || until != 2 {
+	if ids, until, err := l.QuarantinedFor(ledger.Undecodable, 0, 10); err != nil || !slices.Equal(ids, []string{"evt_2"}) || until != 2 {
 		t.Errorf("held: %v up to %d, %v", ids, until, err)
 	}
-	if ids, until, err := l.HeldFor(ledger.Undecodable, 2, 10); err != nil || ids != nil || until != 2 {
+	if ids, until, err := l.QuarantinedFor(ledger.Undecodable, 2, 10); err != nil || ids != nil || until != 2 {
 		t.Errorf("held behind it: %v up to %d, %v", ids, until, err)
 	}
-	if ids, _, err := l.HeldFor(ledger.ThinEvent, 0, 10); err != nil || ids != nil {
+	if ids, _, err := l.QuarantinedFor(ledger.ThinEvent, 0, 10); err != nil || ids != nil {
 		t.Errorf("held thin events: %v, %v", ids, err)
 	}
 }
@@ -125,7 +125,7 @@ func TestWhatAnEventWouldTell(t *testing.T) {
 		{"what is known", succeeded("evt_3", "pi_1"), false}, {"another payment", succeeded("evt_4", "pi_4"), true}, {"a change", other, true},
 		{"what is known, fetched", fetched, false}, {"nothing", about, false},
 	} {
-		if got, err := l.Tells(c.e); err != nil || got != c.want {
+		if got, err := l.WouldChange(c.e); err != nil || got != c.want {
 			t.Errorf("%s tells: %v, %v", c.what, got, err)
 		}
 	}
@@ -137,7 +137,7 @@ func TestWhatAnEventWouldTell(t *testing.T) {
 	}
 	foreign := succeeded("evt_6", "pi_6")
 	foreign.Livemode = true
-	if _, err := l.Tells(foreign); err == nil {
+	if _, err := l.WouldChange(foreign); err == nil {
 		t.Error("an event of the other mode was asked of")
 	}
 }
@@ -177,23 +177,23 @@ func TestDoubts(t *testing.T) {
 	charge("half", 300, refund("re_2", "ch_half", "succeeded", 100))
 	charge("failed", 300, refund("re_3", "ch_failed", "failed", 300))
 	charge("late", 100, refund("re_4", "ch_late", "succeeded", 300)) // the charge was read before
-	want := map[string]ledger.DoubtKind{"pi_stuck": ledger.DoubtProcessing, "pi_held": ledger.DoubtCapture, "pi_both": ledger.DoubtConflict,
-		"pi_untold": ledger.DoubtRefunds, "pi_half": ledger.DoubtRefunds}
-	list, err := l.Doubts(t.Context(), now.Add(-90*24*time.Hour), now, 100)
+	want := map[string]ledger.StaleReason{"pi_stuck": ledger.StaleProcessing, "pi_held": ledger.StaleCapture, "pi_both": ledger.StaleConflict,
+		"pi_untold": ledger.StaleRefunds, "pi_half": ledger.StaleRefunds}
+	list, err := l.StalePayments(t.Context(), now.Add(-90*24*time.Hour), now, 100)
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := map[string]ledger.DoubtKind{}
+	got := map[string]ledger.StaleReason{}
 	for _, d := range list {
 		got[d.Payment] = d.Kind
-		if (d.Charge != "") != (d.Kind == ledger.DoubtRefunds) {
+		if (d.Charge != "") != (d.Kind == ledger.StaleRefunds) {
 			t.Errorf("%+v", d)
 		}
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
-	if list, err := l.Doubts(t.Context(), now.Add(-90*24*time.Hour), now, 2); err != nil || len(list) != 2 {
+	if list, err := l.StalePayments(t.Context(), now.Add(-90*24*time.Hour), now, 2); err != nil || len(list) != 2 {
 		t.Errorf("of at most 2: %v, %v", list, err)
 	}
 }

@@ -67,7 +67,7 @@ func (l *Ledger) tryToMend() {
 		l.failure.Store(nil)
 		clearMissing(l.path)
 	}
-	l.observe(Commit{Duration: time.Since(start), Err: err})
+	l.observe(CommitStats{Duration: time.Since(start), Err: err})
 }
 
 // mend makes the file trustworthy after a failed commit, and takes over what it then holds.

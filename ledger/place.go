@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Place is where a ledger lies or will lie, as it looks from outside. Looking opens no ledger and writes nothing.
-type Place struct {
+// DirState is where a ledger lies or will lie, as it looks from outside. Looking opens no ledger and writes nothing.
+type DirState struct {
 	Dir      string
 	There    bool        // the folder exists
 	Mode     fs.FileMode // its permissions
@@ -37,9 +37,9 @@ type Place struct {
 	TotalBytes uint64
 }
 
-// Look looks at a place.
-func Look(dir string) (Place, error) {
-	p := Place{Dir: dir}
+// InspectDir looks at a place.
+func InspectDir(dir string) (DirState, error) {
+	p := DirState{Dir: dir}
 	info, err := os.Stat(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

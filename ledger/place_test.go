@@ -14,7 +14,7 @@ import (
 // Looking at a place changes nothing there, and sees who holds the ledger.
 func TestAPlaceIsLookedAt(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a", "b")
-	p, err := ledger.Look(dir)
+	p, err := ledger.InspectDir(dir)
 	if err != nil || p.There || !p.Writable || p.File || p.FreeBytes == 0 || p.TotalBytes < p.FreeBytes {
 		t.Errorf("where nothing is: %+v, %v", p, err)
 	}
@@ -26,7 +26,7 @@ func TestAPlaceIsLookedAt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err = ledger.Look(dir)
+	p, err = ledger.InspectDir(dir)
 	if err != nil || !p.There || p.Mode != 0o700 || p.Owner != me.Username || !p.Writable || !p.File || p.FileMode != 0o600 || p.FileBytes == 0 || p.Holder != os.Getpid() {
 		t.Errorf("of an open ledger: %+v, %v", p, err)
 	}
@@ -34,7 +34,7 @@ func TestAPlaceIsLookedAt(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if p, err := ledger.Look(file); err == nil {
+	if p, err := ledger.InspectDir(file); err == nil {
 		t.Errorf("a file was taken for a folder: %+v", p)
 	}
 }
@@ -62,7 +62,7 @@ func TestTheHolderOfAnotherFile(t *testing.T) {
 	}
 	ledgertest.Start(t, ledger.Options{Dir: places[0]})
 	for i, want := range []int{os.Getpid(), 0} {
-		if p, err := ledger.Look(places[i]); err != nil || p.Holder != want {
+		if p, err := ledger.InspectDir(places[i]); err != nil || p.Holder != want {
 			t.Errorf("the holder of file %d is %d, %v, want %d", i, p.Holder, err, want)
 		}
 	}

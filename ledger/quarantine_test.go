@@ -350,7 +350,7 @@ thin_1 expected
 				t.Error(err)
 			}
 		}
-		if ids, _, err := l.HeldFor(ledger.ThinEvent, 0, 10); err != nil || fmt.Sprint(ids) != "[thin_2 thin_3]" {
+		if ids, _, err := l.QuarantinedFor(ledger.ThinEvent, 0, 10); err != nil || fmt.Sprint(ids) != "[thin_2 thin_3]" {
 			t.Errorf("attention need %v, %v", ids, err)
 		}
 		mustAppend(t, l, succeeded("evt_4", "pi_evt_4")) // what a person has looked at stays so

@@ -18,8 +18,8 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// Rebuilt tells what a rebuild did.
-type Rebuilt struct {
+// RebuildResult tells what a rebuild did.
+type RebuildResult struct {
 	Schema   uint64 // of the old file
 	Events   uint64
 	Payments uint64
@@ -44,10 +44,10 @@ const rebuildStep = 2000
 
 // Rebuild writes the ledger in opts.Dir anew from its events: into a compact file of the present
 // schema, which takes the old one's place when it has been checked. The old one is kept beside it.
-// No receiver may run ([ErrHeld]). It needs free space for two more files of that size. When it
+// No receiver may run ([ErrLocked]). It needs free space for two more files of that size. When it
 // fails, or ctx ends, the old file is as it was and nothing else is left. With decode, bodies that
 // are still there are read again by opts.Decode; what is not there keeps its stored facts.
-func Rebuild(ctx context.Context, opts Options, decode bool) (*Rebuilt, error) {
+func Rebuild(ctx context.Context, opts Options, decode bool) (*RebuildResult, error) {
 	path := filepath.Join(opts.Dir, fileName)
 	if err := mustExist(path, "no ledger at"); err != nil {
 		return nil, err
@@ -61,7 +61,7 @@ func Rebuild(ctx context.Context, opts Options, decode bool) (*Rebuilt, error) {
 }
 
 // rebuildLocked is Rebuild for a caller that holds the folder's lock.
-func rebuildLocked(ctx context.Context, opts Options, decode bool) (_ *Rebuilt, err error) {
+func rebuildLocked(ctx context.Context, opts Options, decode bool) (_ *RebuildResult, err error) {
 	path := filepath.Join(opts.Dir, fileName)
 	// For reading: bbolt's lock keeps every receiver out all the same, and damage to what only writers need is no obstacle.
 	source, err := openFile(path, true)
@@ -74,7 +74,7 @@ func rebuildLocked(ctx context.Context, opts Options, decode bool) (_ *Rebuilt, 
 	if err := lockFile(source.file, syscall.LOCK_EX); err != nil {
 		return nil, err
 	}
-	r := &rebuild{source: source, opts: opts, decode: decode, usable: map[uint64]bool{}, done: Rebuilt{Path: path}}
+	r := &rebuild{source: source, opts: opts, decode: decode, usable: map[uint64]bool{}, done: RebuildResult{Path: path}}
 	made, err := r.write(ctx)
 	if made != "" {
 		defer func() { _ = os.Remove(made) }() // it has another name by then, or is of no use
@@ -173,7 +173,7 @@ type rebuild struct {
 	hot     hotPayments
 	due     due  // bodies that are older than they are kept
 	changed bool // a row says something else now that its body was decoded again
-	done    Rebuilt
+	done    RebuildResult
 }
 
 // write makes the new file and returns its name.

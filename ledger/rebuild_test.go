@@ -129,7 +129,7 @@ func mustRead(t testing.TB, path string) []byte {
 	return b
 }
 
-func mustVerify(t *testing.T, path string) *ledger.Proof {
+func mustVerify(t *testing.T, path string) *ledger.Report {
 	t.Helper()
 	proof, err := ledger.Verify(path)
 	if err != nil || !proof.Sound || len(proof.Faults) > 0 {
@@ -155,7 +155,7 @@ func TestARebuildGivesTheSame(t *testing.T) {
 			if after.Events != proof.Events || after.Bodies != proof.Bodies || after.Payments != proof.Payments || after.Quarantined != 3 {
 				t.Errorf("the proof was %+v and is %+v", proof, after)
 			}
-			want := ledger.Rebuilt{Schema: 6, Events: proof.Events, Payments: proof.Payments, Path: path, Kept: done.Kept,
+			want := ledger.RebuildResult{Schema: 6, Events: proof.Events, Payments: proof.Payments, Path: path, Kept: done.Kept,
 				OldBytes: int64(len(file)), NewBytes: after.Bytes}
 			if again {
 				want.Decoded = proof.Bodies
@@ -194,7 +194,7 @@ func TestRebuildRefuses(t *testing.T) {
 		want    error
 		says    string
 	}{
-		{name: "a ledger that is open", want: ledger.ErrHeld, prepare: func(t *testing.T, dir string) { ledgertest.Start(t, ledger.Options{Dir: dir}) }},
+		{name: "a ledger that is open", want: ledger.ErrLocked, prepare: func(t *testing.T, dir string) { ledgertest.Start(t, ledger.Options{Dir: dir}) }},
 		{name: "the other mode", want: ledger.ErrOtherMode, opts: ledger.Options{Livemode: true}, says: "test mode payments"},
 		{name: "when there is no more time", ctx: done, want: context.Canceled},
 		{name: "when the decoder panics", opts: ledger.Options{Decode: panics}, decode: true, want: ledger.ErrCorrupt, says: "a decoder's own mistake"},
@@ -421,13 +421,13 @@ func TestARebuildIsAlone(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { _, err := ledger.Rebuild(context.Background(), slow, true); done <- err }()
 	<-entered
-	if l, err := ledger.OpenReadOnly(dir); !errors.Is(err, ledger.ErrHeld) {
+	if l, err := ledger.OpenReadOnly(dir); !errors.Is(err, ledger.ErrLocked) {
 		t.Errorf("a reader beside it ends with %v, %v", l, err)
 	}
-	if _, err := ledger.Rebuild(t.Context(), ledger.Options{Dir: dir}, false); !errors.Is(err, ledger.ErrHeld) {
+	if _, err := ledger.Rebuild(t.Context(), ledger.Options{Dir: dir}, false); !errors.Is(err, ledger.ErrLocked) {
 		t.Errorf("a second rebuild beside it ends with %v", err)
 	}
-	if l, err := ledger.Open(ledger.Options{Dir: dir}); !errors.Is(err, ledger.ErrHeld) {
+	if l, err := ledger.Open(ledger.Options{Dir: dir}); !errors.Is(err, ledger.ErrLocked) {
 		t.Errorf("a receiver beside it ends with %v", err)
 		if l != nil {
 			l.Close()

@@ -67,15 +67,15 @@ func (l *Ledger) Release(ctx context.Context, id string) (Result, error) {
 	return p.result, nil
 }
 
-// Released tells what became of the quarantine.
-type Released struct {
+// ReleaseResult tells what became of the quarantine.
+type ReleaseResult struct {
 	Booked int // events that left it
 	Left   int
 }
 
 // ReleaseAll tries every event in quarantine once, the oldest first. One that cannot be read or written stays.
-func (l *Ledger) ReleaseAll(ctx context.Context) (Released, error) {
-	var sum Released
+func (l *Ledger) ReleaseAll(ctx context.Context) (ReleaseResult, error) {
+	var sum ReleaseResult
 	var errs []error
 	for after := uint64(0); ctx.Err() == nil; {
 		page, damaged, last, err := l.held(after)
@@ -124,7 +124,7 @@ func (l *Ledger) held(after uint64) (page []string, damaged []error, last uint64
 }
 
 // ReleaseOnce tries every event in quarantine if another decoder than the present one tried them last.
-func (l *Ledger) ReleaseOnce(ctx context.Context) (Released, error) {
+func (l *Ledger) ReleaseOnce(ctx context.Context) (ReleaseResult, error) {
 	present := []byte(l.opts.Decoder)
 	same := false
 	err := l.view(func(tx *txn) error {
@@ -133,7 +133,7 @@ func (l *Ledger) ReleaseOnce(ctx context.Context) (Released, error) {
 		return err
 	})
 	if err != nil || same {
-		return Released{}, err
+		return ReleaseResult{}, err
 	}
 	sum, err := l.ReleaseAll(ctx)
 	if err != nil {

@@ -132,7 +132,7 @@ func TestReleaseAll(t *testing.T) {
 		mustAppend(t, l, held(fmt.Sprintf("evt_%03d", i)))
 	}
 	sum, err := l.ReleaseAll(t.Context())
-	if err != nil || sum != (ledger.Released{Booked: n - n/5, Left: n / 5}) {
+	if err != nil || sum != (ledger.ReleaseResult{Booked: n - n/5, Left: n / 5}) {
 		t.Errorf("got %+v, %v", sum, err)
 	}
 	if len(tried) != n || tried[0] != "evt_000" || tried[n-1] != "evt_249" {
@@ -155,15 +155,15 @@ func TestReleaseOnce(t *testing.T) {
 		decoder string
 		decode  func([]byte) *ledger.Event
 		broken  bool // it is stopped while it tries
-		want    ledger.Released
+		want    ledger.ReleaseResult
 		tries   int64
 	}{
-		{decoder: "1", decode: useless, want: ledger.Released{Left: 2}, tries: 2},
+		{decoder: "1", decode: useless, want: ledger.ReleaseResult{Left: 2}, tries: 2},
 		{decoder: "1", decode: useless},
-		{decoder: "2", decode: useless, broken: true, want: ledger.Released{Left: 1}, tries: 1},
-		{decoder: "2", decode: useless, want: ledger.Released{Left: 2}, tries: 2},
+		{decoder: "2", decode: useless, broken: true, want: ledger.ReleaseResult{Left: 1}, tries: 1},
+		{decoder: "2", decode: useless, want: ledger.ReleaseResult{Left: 2}, tries: 2},
 		{decoder: "2", decode: usable}, // a decoder that reads more has another name
-		{decoder: "3", decode: usable, want: ledger.Released{Booked: 2}, tries: 2},
+		{decoder: "3", decode: usable, want: ledger.ReleaseResult{Booked: 2}, tries: 2},
 		{decoder: "3", decode: usable},
 		{decoder: "2", decode: usable}, // an older one: there is nothing left
 	} {
@@ -181,7 +181,7 @@ func TestReleaseOnce(t *testing.T) {
 			}
 			if c.broken { // after the first, which a repaired ledger has no way to tell from a crash
 				cancel()
-				if sum, err := l.ReleaseOnce(ctx); !errors.Is(err, context.Canceled) || sum != (ledger.Released{}) {
+				if sum, err := l.ReleaseOnce(ctx); !errors.Is(err, context.Canceled) || sum != (ledger.ReleaseResult{}) {
 					t.Errorf("got %+v, %v", sum, err)
 				}
 				return
@@ -237,7 +237,7 @@ func TestADamagedEventInQuarantineStaysAlone(t *testing.T) {
 			}
 			stop = ledgertest.Run(t, l)
 			sum, err := l.ReleaseAll(t.Context())
-			if !errors.Is(err, ledger.ErrCorrupt) || sum != (ledger.Released{Booked: 2, Left: 1}) {
+			if !errors.Is(err, ledger.ErrCorrupt) || sum != (ledger.ReleaseResult{Booked: 2, Left: 1}) {
 				t.Errorf("got %+v, %v, want the two that are not damaged booked", sum, err)
 			}
 			stop()

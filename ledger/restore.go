@@ -20,7 +20,7 @@ type Header struct {
 }
 
 // ReadHeader reads what a ledger, or a copy of one, says of itself: of any schema, and whatever
-// else may be damaged. No receiver may hold it ([ErrHeld]).
+// else may be damaged. No receiver may hold it ([ErrLocked]).
 func ReadHeader(path string) (h Header, err error) {
 	there, err := exists(path)
 	switch {
@@ -50,8 +50,8 @@ func ReadHeader(path string) (h Header, err error) {
 	return h, nil
 }
 
-// IsHeld reports whether another process holds the ledger in a folder.
-func IsHeld(dir string) (bool, error) {
+// IsLocked reports whether another process holds the ledger in a folder.
+func IsLocked(dir string) (bool, error) {
 	// Opening a pipe that stands in its place would wait for the pipe's other end.
 	f, err := os.OpenFile(Path(dir), os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -62,24 +62,24 @@ func IsHeld(dir string) (bool, error) {
 	}
 	defer func() { _ = unlockAndClose(f) }() // it was only read
 	err = lockFile(f, syscall.LOCK_SH)
-	if errors.Is(err, ErrHeld) {
+	if errors.Is(err, ErrLocked) {
 		return true, nil
 	}
 	return false, err
 }
 
-// Restored says what a restore did.
-type Restored struct {
+// RestoreResult says what a restore did.
+type RestoreResult struct {
 	Path string // the ledger
 	Kept string // the ledger that was there before; empty if there was none
 }
 
 // RestoreFrom puts a copy of the file from in the place of the ledger in a folder, under the owner
 // and with the permissions of that ledger, or else of the folder. The old file is kept beside it.
-// No receiver may run ([ErrHeld]). The caller has verified the copy. Where it fails, the ledger is
+// No receiver may run ([ErrLocked]). The caller has verified the copy. Where it fails, the ledger is
 // as it was.
-func RestoreFrom(dir, from string) (_ *Restored, err error) {
-	done := &Restored{Path: Path(dir)}
+func RestoreFrom(dir, from string) (_ *RestoreResult, err error) {
+	done := &RestoreResult{Path: Path(dir)}
 	if err := makeDir(dir); err != nil {
 		return nil, fmt.Errorf("make the data folder: %w", err)
 	}

@@ -34,10 +34,10 @@ func filled(t *testing.T, dir string, ids ...string) (backup string) {
 		if err := errors.Join(l.CopyTo(&copied), os.WriteFile(backup, copied.Bytes(), 0o600)); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := ledger.RestoreFrom(dir, backup); !errors.Is(err, ledger.ErrHeld) {
+		if _, err := ledger.RestoreFrom(dir, backup); !errors.Is(err, ledger.ErrLocked) {
 			t.Errorf("while it is held: %v", err)
 		}
-		if held, err := ledger.IsHeld(dir); err != nil || !held {
+		if held, err := ledger.IsLocked(dir); err != nil || !held {
 			t.Errorf("it is not held: %v", err)
 		}
 	}
@@ -45,7 +45,7 @@ func filled(t *testing.T, dir string, ids ...string) (backup string) {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if held, err := ledger.IsHeld(dir); err != nil || held {
+	if held, err := ledger.IsLocked(dir); err != nil || held {
 		t.Errorf("it is held: %v", err)
 	}
 	return backup
@@ -122,7 +122,7 @@ func TestReadHeader(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ledger.ReadHeader(ledger.Path(live)); !errors.Is(err, ledger.ErrHeld) {
+	if _, err := ledger.ReadHeader(ledger.Path(live)); !errors.Is(err, ledger.ErrLocked) {
 		t.Errorf("of one that is held: %v", err)
 	}
 	if err := l.Close(); err != nil {
@@ -150,7 +150,7 @@ func TestIsHeldOfAPipe(t *testing.T) {
 	}
 	looked := make(chan error, 1)
 	go func() {
-		held, err := ledger.IsHeld(dir)
+		held, err := ledger.IsLocked(dir)
 		if held {
 			err = errors.Join(err, errors.New("it is held"))
 		}

@@ -28,8 +28,8 @@ const (
 	expirePause = time.Second
 )
 
-// KeepBodies deletes bodies that were received longer ago than keep, until ctx ends. A keep of 0 keeps all.
-func (l *Ledger) KeepBodies(ctx context.Context, keep time.Duration) error {
+// RunRetention deletes bodies that were received longer ago than keep, until ctx ends. A keep of 0 keeps all.
+func (l *Ledger) RunRetention(ctx context.Context, keep time.Duration) error {
 	if keep <= 0 {
 		<-ctx.Done()
 		return nil

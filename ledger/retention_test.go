@@ -27,7 +27,7 @@ func keeping(t *testing.T, l *ledger.Ledger, keep time.Duration) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- l.KeepBodies(ctx, keep) }()
+	go func() { ended <- l.RunRetention(ctx, keep) }()
 	return func() {
 		t.Helper()
 		cancel()
@@ -161,7 +161,7 @@ func TestRetentionComesBackForWhatWasReleased(t *testing.T) {
 func TestRetentionOfZeroKeepsAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var commits atomic.Int64
-		l := ledgertest.Start(t, ledger.Options{Dir: ledgertest.Dir(t), LookEvery: time.Hour, Observe: func(ledger.Commit) { commits.Add(1) }})
+		l := ledgertest.Start(t, ledger.Options{Dir: ledgertest.Dir(t), LookEvery: time.Hour, Observe: func(ledger.CommitStats) { commits.Add(1) }})
 		mustAppend(t, l, cameAgo("old", 10000*time.Hour))
 		stop := keeping(t, l, 0)
 		time.Sleep(1000 * time.Hour)
@@ -270,7 +270,7 @@ func TestRetentionEndsWithTheLedger(t *testing.T) {
 	mustAppend(t, l, cameAgo("old", 48*time.Hour))
 	halt()
 	ended := make(chan error, 1)
-	go func() { ended <- l.KeepBodies(t.Context(), time.Hour) }()
+	go func() { ended <- l.RunRetention(t.Context(), time.Hour) }()
 	select {
 	case err := <-ended:
 		if err != nil {

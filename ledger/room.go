@@ -166,7 +166,7 @@ func (l *Ledger) copyInto(ctx context.Context, dir string, w io.Writer) error {
 		return err
 	}
 	buffered := bufio.NewWriterSize(k, 1<<20)
-	if err = l.CopyTo(Until(ctx, buffered)); err == nil {
+	if err = l.CopyTo(ContextWriter(ctx, buffered)); err == nil {
 		err = buffered.Flush()
 	}
 	return errors.Join(cmp.Or(k.err, err), ctx.Err()) // the database does not wrap what the writer returned

@@ -13,7 +13,7 @@ import (
 // The committer comes round where nothing is to be done, and not while it is in the middle of something.
 func TestTheCommitterComesRound(t *testing.T) {
 	begun, goOn := make(chan struct{}), make(chan struct{})
-	l, err := ledger.Open(ledger.Options{Dir: ledgertest.Dir(t), Observe: func(ledger.Commit) {
+	l, err := ledger.Open(ledger.Options{Dir: ledgertest.Dir(t), Observe: func(ledger.CommitStats) {
 		begun <- struct{}{}
 		<-goOn
 	}})
@@ -22,7 +22,7 @@ func TestTheCommitterComesRound(t *testing.T) {
 	}
 	stop := ledgertest.Run(t, l)
 	before := l.Health().LastCommit
-	if err := l.CameRound(t.Context()); err != nil {
+	if err := l.WaitIdle(t.Context()); err != nil {
 		t.Errorf("an idle committer did not come round: %v", err)
 	}
 	if after := l.Health().LastCommit; !after.Equal(before) {
@@ -37,18 +37,18 @@ func TestTheCommitterComesRound(t *testing.T) {
 	<-begun
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if err := l.CameRound(ctx); !errors.Is(err, context.DeadlineExceeded) {
+	if err := l.WaitIdle(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a committer in the middle of something came round: %v", err)
 	}
 	close(goOn)
 	if err := <-appended; err != nil {
 		t.Error(err)
 	}
-	if err := l.CameRound(t.Context()); err != nil {
+	if err := l.WaitIdle(t.Context()); err != nil {
 		t.Errorf("the committer did not come round after a commit: %v", err)
 	}
 	stop()
-	if err := l.CameRound(t.Context()); !errors.Is(err, ledger.ErrClosed) {
+	if err := l.WaitIdle(t.Context()); !errors.Is(err, ledger.ErrClosed) {
 		t.Errorf("a committer that has returned came round: %v", err)
 	}
 	if err := l.Close(); err != nil {

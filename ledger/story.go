@@ -8,8 +8,8 @@ import (
 	"tillhook/ledger/fold"
 )
 
-// Moment is one event of a payment with a sentence that says what it meant.
-type Moment struct {
+// TimelineEntry is one event of a payment with a sentence that says what it meant.
+type TimelineEntry struct {
 	Object   string     `json:"object"`
 	Happened OrNullTime `json:"happened"` // by Stripe's clock
 	Received OrNullTime `json:"received"` // by ours
@@ -30,10 +30,10 @@ const (
 	storyRows = 4 * maxMoments
 )
 
-// Story returns the events of a payment in the order in which they happened. The id may be any seen
+// Timeline returns the events of a payment in the order in which they happened. The id may be any seen
 // for it. whole is false if the beginning is left out. It returns [ErrNotFound] for an id never
 // seen.
-func (l *Ledger) Story(ctx context.Context, id string) (story []Moment, whole bool, err error) {
+func (l *Ledger) Timeline(ctx context.Context, id string) (story []TimelineEntry, whole bool, err error) {
 	var rows []*row
 	var seqs []uint64
 	var payment string
@@ -61,7 +61,7 @@ func (l *Ledger) Story(ctx context.Context, id string) (story []Moment, whole bo
 		l.mu.Lock()
 		waiting := l.repeats[seqs[i]]
 		l.mu.Unlock()
-		story = append(story, Moment{
+		story = append(story, TimelineEntry{
 			Object: "moment", Happened: OrNullTime(r.created), Received: OrNullTime(time.UnixMilli(r.received).Unix()), What: sentences[n],
 			Event: r.id, Type: OrNull(r.typ), Outcome: r.outcome, After: after[i], Repeats: r.repeats + waiting, Source: r.source,
 		})

@@ -25,7 +25,7 @@ func TestStoriesAreTold(t *testing.T) {
 			for _, e := range s.events {
 				mustAppend(t, l, e)
 			}
-			story, whole, err := l.Story(t.Context(), s.want.Payment)
+			story, whole, err := l.Timeline(t.Context(), s.want.Payment)
 			if err != nil || !whole || len(story) != len(s.events) {
 				t.Fatalf("%d moments of %d events, whole %v, %v", len(story), len(s.events), whole, err)
 			}
@@ -62,7 +62,7 @@ func TestAStoryTellsWhatWasLateAndRepeated(t *testing.T) {
 	for _, e := range []*ledger.Event{at("evt_c", 300), at("evt_b", 300), at("evt_d", 400), at("evt_a", 200), at("evt_a", 200), at("evt_a", 200), at("evt_e", 400)} {
 		mustAppend(t, l, e)
 	}
-	story, _, err := l.Story(t.Context(), "ch_pi_1")
+	story, _, err := l.Timeline(t.Context(), "ch_pi_1")
 	if err != nil {
 		t.Fatal(err)
 	}

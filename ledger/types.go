@@ -8,10 +8,10 @@ type (
 	Intent         = fold.Intent
 	PaymentError   = fold.PaymentError
 	Charge         = fold.Charge
-	Booking        = fold.Booking
+	Booking        = fold.BalanceTransaction
 	Refund         = fold.Refund
 	Dispute        = fold.Dispute
-	Transaction    = fold.Transaction
+	Transaction    = fold.DisputeTransaction
 	Session        = fold.Session
 	Payment        = fold.Payment
 	PaymentRefund  = fold.PaymentRefund
@@ -40,6 +40,6 @@ func SumOf(n int64) Sum { return fold.SumOf(n) }
 // Decimals returns how many digits of an amount stand behind the decimal point.
 func Decimals(currency string) int { return fold.Decimals(currency) }
 
-// NeedsLook reports whether a person should look at a payment with the flag; the others only
+// NeedsAttention reports whether a person should look at a payment with the flag; the others only
 // inform.
-func NeedsLook(flag string) bool { return fold.NeedsLook(flag) }
+func NeedsAttention(flag string) bool { return fold.NeedsLook(flag) }

@@ -43,9 +43,9 @@ func texts[T ~string](words []T) []string {
 // Observer measures commits, and logs when they begin to fail and when they work again. What
 // happened to the ledger's file is logged each time that there is more to say of it. The ledger's
 // committer is its only caller.
-func Observer(m *metrics.Metrics, log *slog.Logger) func(ledger.Commit) {
+func Observer(m *metrics.Metrics, log *slog.Logger) func(ledger.CommitStats) {
 	failing, said := false, ""
-	return func(c ledger.Commit) {
+	return func(c ledger.CommitStats) {
 		m.Commit(c.Duration, c.Events)
 		var fault *ledger.FileFault
 		switch {

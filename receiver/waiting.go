@@ -146,7 +146,7 @@ func (w *Waiting) advice(err error) string {
 		return false
 	}
 	switch {
-	case is(ledger.ErrHeld):
+	case is(ledger.ErrLocked):
 		return "end the other program that has the file open: fuser -v " + w.Path
 	case is(fs.ErrPermission):
 		return fmt.Sprintf("give it to the user that the receiver runs as, who owns the data folder: chown --reference=%s %s", filepath.Dir(w.Path), w.Path)

@@ -165,7 +165,7 @@ var keeping = []broken{
 	{"retention waits for free pages to be used", retentionGo, "		if l.db.Stats().FreePageN < maxFreePages {", "		if true {", "./ledger", "TestRetentionWaitsForFreeSpaceToBeUsed"},
 	{"retention of zero keeps all", retentionGo, "	if keep <= 0 {", "	if false {", "./ledger", "TestRetentionOfZeroKeepsAll"},
 	{"retention ends with its context", retentionGo, "		case <-ctx.Done():\n			return nil\n", "", "./ledger", "TestRetentionDeletesBodiesThatAreTooOld"},
-	{"retention ends with the ledger", retentionGo, "			case errors.Is(err, ErrClosed):", "			case errors.Is(err, ErrHeld):", "./ledger", "TestRetentionEndsWithTheLedger"},
+	{"retention ends with the ledger", retentionGo, "			case errors.Is(err, ErrClosed):", "			case errors.Is(err, ErrLocked):", "./ledger", "TestRetentionEndsWithTheLedger"},
 	{"a release keeps when it came", releaseGo, "time.UnixMilli(old.received), raw", "time.Now(), raw", "./ledger", "TestRelease$|TestRetentionComesBack"},
 	{"a release books no other event", releaseGo, "	if e.ID != old.id || e.Livemode != old.livemode {", "	if false {", "./ledger", "TestRelease$"},
 	{"a release of what is not in quarantine", releaseGo, "	if old.outcome != Quarantined {\n		return", "	if false {\n		return", "./ledger", "TestRelease$"},
@@ -316,7 +316,7 @@ var keeping = []broken{
 
 	// The commands.
 	{"an unsound file fails", verifyGo, "	if !proof.Sound {\n		return &proof, fmt", "	if false {\n		return &proof, fmt", ".", "TestScripts/backup"},
-	{"a rebuild names who must stop", backupGo, "		if errors.Is(err, ledger.ErrHeld) {", "		if false {", ".", "TestScripts/rebuild"},
+	{"a rebuild names who must stop", backupGo, "		if errors.Is(err, ledger.ErrLocked) {", "		if false {", ".", "TestScripts/rebuild"},
 	{"a caller's folder is that folder", settingsGo, "ownDir && socket != inside", "false", ".", "TestScripts/service"},
 	{"only its own service is asked about a folder", settingsGo, "		if sameFolder(service.DataDir, dir) {\n			add(", "		if true {\n			add(", "./receiver/config", "TestTheCallersFolder"},
 	{"an instance that is not there", serviceGo, "		if !slices.Contains(known, instance) {", "		if false {", "./receiver/config", "TestInstances"},
@@ -409,7 +409,7 @@ var keeping = []broken{
 	{"a slice that is too long is halved", compareGo, "	if to-from == 1 {", "	if true {", "./receiver/reconcile", "TestManyEventsAtOnce"},
 	{"where little happens one call reads it", compareGo, "	groups := [][]string{nil}\n", "	groups := stripe.TypeGroups()\n", "./receiver/reconcile", "TestTheFirstRoundIsShort|TestThreeHundred"},
 	{"a list that leads back ends", compareGo, "		if seen[after] {", "		if false {", "./receiver/reconcile", "TestListsThatDoNotEnd"},
-	{"what is known is not delivered again", compareGo, "if known[i] == ledger.Known || known", "if known", "./receiver/reconcile", "TestAnHourThatWasMissed"},
+	{"what is known is not delivered again", compareGo, "if known[i] == ledger.IDKnown || known", "if known", "./receiver/reconcile", "TestAnHourThatWasMissed"},
 	{"a connected account that left is left out", accountsGo, "		case isRefusal:\n", "		case false:\n", "./receiver/reconcile", "TestAnAccountThatLeft"},
 	{"a quiet account is asked once an hour", accountsGo, "	pause := quietEvery\n	if spare", "	pause := every\n	if spare", "./receiver/reconcile", "TestThreeHundredAccounts"},
 	{"more than an hourly comparison needs spare calls", budgetGo, "	return r.spentToday()*2*secondsADay < ", "	return true || r.spentToday()*2*secondsADay < ", "./receiver/reconcile", "TestSpareCalls"},

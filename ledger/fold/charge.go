@@ -268,7 +268,7 @@ func (f *folder) fee() *int64 {
 		if c.status() != statusSucceeded || len(c.increases()) == 0 {
 			continue
 		}
-		var booking *Booking
+		var booking *BalanceTransaction
 		for _, s := range c.counted {
 			if b := s.of.Booking; b != nil && b.Currency == f.cur && (booking == nil || cmp.Or(cmp.Compare(b.Fee, booking.Fee),
 				strings.Compare(b.ID, booking.ID), cmp.Compare(b.Created, booking.Created)) > 0) {

@@ -21,8 +21,8 @@ type disputeFacts struct {
 	snapshots    []snapshot[Dispute]
 	winner       snapshot[Dispute]
 	charge       string
-	transactions []Transaction           // that belong to it, by id
-	first        map[string]*Transaction // see firstWithdrawal
+	transactions []DisputeTransaction           // that belong to it, by id
+	first        map[string]*DisputeTransaction // see firstWithdrawal
 }
 
 func (d *disputeFacts) add(s snapshot[Dispute]) {
@@ -101,7 +101,7 @@ func (f *folder) mergeDisputes() {
 // assignTransactions gives each transaction to one dispute: several may list it, and it moved money
 // once.
 func (f *folder) assignTransactions() {
-	best := map[string]Transaction{}
+	best := map[string]DisputeTransaction{}
 	for i := range f.disputes {
 		for _, s := range f.disputes[i].snapshots {
 			for _, t := range s.of.Transactions {
@@ -121,19 +121,19 @@ func (f *folder) assignTransactions() {
 				}
 			}
 		}
-		slices.SortFunc(d.transactions, func(a, b Transaction) int { return strings.Compare(a.ID, b.ID) })
+		slices.SortFunc(d.transactions, func(a, b DisputeTransaction) int { return strings.Compare(a.ID, b.ID) })
 	}
 }
 
 // compare orders what events say of one transaction; Stripe never changes one.
-func (t *Transaction) compare(u *Transaction) int {
+func (t *DisputeTransaction) compare(u *DisputeTransaction) int {
 	return cmp.Or(cmp.Compare(t.Amount, u.Amount), strings.Compare(t.Currency, u.Currency), cmp.Compare(t.Created, u.Created))
 }
 
 // bookTransaction books a dispute's transaction. It is in the currency that the account is settled
 // in. Where that is not the payment's it counts in proportion: what share it is of the first
 // withdrawal in that currency, of the amount that the dispute names.
-func (f *folder) bookTransaction(d *disputeFacts, t *Transaction) {
+func (f *folder) bookTransaction(d *disputeFacts, t *DisputeTransaction) {
 	if t.Amount == 0 {
 		return
 	}
@@ -163,9 +163,9 @@ func (f *folder) bookTransaction(d *disputeFacts, t *Transaction) {
 
 // firstWithdrawal returns the transaction that withdrew the disputed amount in a currency, nil if
 // none did.
-func (d *disputeFacts) firstWithdrawal(currency string) *Transaction {
+func (d *disputeFacts) firstWithdrawal(currency string) *DisputeTransaction {
 	if d.first == nil {
-		d.first = map[string]*Transaction{}
+		d.first = map[string]*DisputeTransaction{}
 		for i := range d.transactions {
 			t := &d.transactions[i]
 			if first := d.first[t.Currency]; t.Amount < 0 && (first == nil || t.Created < first.Created) {

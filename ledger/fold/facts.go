@@ -182,12 +182,12 @@ type Charge struct {
 	Metadata       map[string]string
 	FailureCode    string
 	Created        int64
-	Booking        *Booking // nil unless the balance transaction came with the charge
+	Booking        *BalanceTransaction // nil unless the balance transaction came with the charge
 }
 
-// Booking is what Stripe's balance says of a charge: its balance transaction, where an API read
+// BalanceTransaction is what Stripe's balance says of a charge: its balance transaction, where an API read
 // expanded it. Webhooks never do. https://docs.stripe.com/api/balance_transactions/object
-type Booking struct {
+type BalanceTransaction struct {
 	ID       string
 	Created  int64
 	Fee      int64 // in Currency, the one the account is settled in
@@ -218,15 +218,15 @@ type Dispute struct {
 	Amount       int64
 	Reason       string
 	Created      int64
-	Transactions []Transaction
+	Transactions []DisputeTransaction
 }
 
 // DisputeOf returns the id that stands for the dispute of a charge that Stripe gave no id.
 func DisputeOf(charge string) string { return "dispute_of_" + charge }
 
-// Transaction is money that a dispute moved, in the currency that the account is settled in:
+// DisputeTransaction is money that a dispute moved, in the currency that the account is settled in:
 // negative when it was withdrawn. https://docs.stripe.com/api/balance_transactions/object
-type Transaction struct {
+type DisputeTransaction struct {
 	ID       string
 	Amount   int64
 	Currency string

@@ -257,7 +257,7 @@ func (t *timeline) disputeSentence(e *Event, d *Dispute) string {
 // movedBy says what the transactions of one direction in a dispute's snapshot moved: those that no
 // earlier sentence has named, else the last one.
 func (t *timeline) movedBy(d *Dispute, kind Kind) string {
-	var all, fresh []Transaction
+	var all, fresh []DisputeTransaction
 	for _, tx := range d.Transactions {
 		if tx.Amount == 0 || (tx.Amount < 0) != (kind == DisputeWithdrawn) {
 			continue

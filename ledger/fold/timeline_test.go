@@ -18,15 +18,15 @@ func TestTimeline(t *testing.T) {
 	captured := func(amount, refunded int64) *fold.Facts {
 		return charge(func(c *fold.Charge) { c.AmountCaptured, c.AmountRefunded = amount, refunded })
 	}
-	dispute := func(status string, txns ...fold.Transaction) *fold.Facts {
+	dispute := func(status string, txns ...fold.DisputeTransaction) *fold.Facts {
 		return &fold.Facts{Charge: "ch_1", Disputes: []fold.Dispute{{ID: "dp_1", Charge: "ch_1", Status: status, Currency: "gbp", Amount: 6500,
 			Reason: "fraudulent", Transactions: txns}}}
 	}
-	taken := fold.Transaction{ID: "txn_1", Amount: -6500, Currency: "gbp", Created: 3}
-	back := fold.Transaction{ID: "txn_2", Amount: 50, Currency: "gbp", Created: 4}
-	again := fold.Transaction{ID: "txn_3", Amount: -6450, Currency: "gbp", Created: 5}
-	euros := fold.Transaction{ID: "txn_4", Amount: -7000, Currency: "eur", Created: 3}
-	few := fold.Transaction{ID: "txn_5", Amount: 70, Currency: "eur", Created: 4}
+	taken := fold.DisputeTransaction{ID: "txn_1", Amount: -6500, Currency: "gbp", Created: 3}
+	back := fold.DisputeTransaction{ID: "txn_2", Amount: 50, Currency: "gbp", Created: 4}
+	again := fold.DisputeTransaction{ID: "txn_3", Amount: -6450, Currency: "gbp", Created: 5}
+	euros := fold.DisputeTransaction{ID: "txn_4", Amount: -7000, Currency: "eur", Created: 3}
+	few := fold.DisputeTransaction{ID: "txn_5", Amount: 70, Currency: "eur", Created: 4}
 	refund := func(status string) *fold.Facts {
 		return &fold.Facts{Charge: "ch_1", Refunds: []fold.Refund{{ID: "re_1", Charge: "ch_1", Status: status, Currency: "gbp", Amount: 2000, Created: 3}}}
 	}

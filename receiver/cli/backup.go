@@ -84,7 +84,7 @@ With --decode the bodies are read again, where they are still kept, in place of 
 				far.set("%d of %d events%s", rows, of, map[bool]string{true: ", checking the new file"}[rows == of])
 			})
 			end()
-			if errors.Is(err, ledger.ErrHeld) {
+			if errors.Is(err, ledger.ErrLocked) {
 				return fmt.Errorf("%w: stop the receiver first%s", err, howToStop(s))
 			}
 			if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
@@ -113,7 +113,7 @@ With --decode the bodies are read again, where they are still kept, in place of 
 }
 
 // rebuild rebuilds the ledger in the mode that it is bound to.
-func (p *Program) rebuild(ctx context.Context, cfg *config.Config, decode bool, progress func(rows, of uint64)) (*ledger.Rebuilt, error) {
+func (p *Program) rebuild(ctx context.Context, cfg *config.Config, decode bool, progress func(rows, of uint64)) (*ledger.RebuildResult, error) {
 	header, err := ledger.ReadHeader(ledger.Path(cfg.DataDir))
 	if err != nil {
 		return nil, err

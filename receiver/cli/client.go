@@ -35,7 +35,7 @@ func (p *Program) client(ctx context.Context) (client *operator.Client, closeCli
 	switch {
 	case errors.Is(err, ledger.ErrNotFound):
 		return nil, nil, p.nothingThere(looked, s)
-	case errors.Is(err, ledger.ErrHeld):
+	case errors.Is(err, ledger.ErrLocked):
 		return nil, nil, fmt.Errorf("%w, which does not answer at %s: name its socket in TILLHOOK_OPERATOR_SOCKET", err, strings.Join(looked, " or "))
 	case errors.Is(err, fs.ErrPermission):
 		return nil, nil, hidden(looked, s)
@@ -90,7 +90,7 @@ func (p *Program) receiver(ctx context.Context) (client *operator.Client, looked
 				client.Hint = "see systemctl status " + unitName(keeper.Unit) + " and journalctl -u " + unitName(keeper.Unit)
 			}
 			if at.Ask {
-				if held, err := ledger.IsHeld(s.DataDir()); err == nil && !held {
+				if held, err := ledger.IsLocked(s.DataDir()); err == nil && !held {
 					continue // whatever that receiver would answer
 				}
 				holds, err := holdsLedger(ctx, client, s.DataDir())

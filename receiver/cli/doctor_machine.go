@@ -205,7 +205,7 @@ func (d *doctor) takeSummary(ctx context.Context) {
 // lookAtLedger looks at where the ledger lies, and into it where no receiver holds it.
 func (d *doctor) lookAtLedger() {
 	dir := d.settings.DataDir()
-	p, err := ledger.Look(dir)
+	p, err := ledger.InspectDir(dir)
 	if errors.Is(err, fs.ErrPermission) {
 		d.unknown("data_dir", "run this as root to see it", "The data folder %s cannot be looked at by this user.", dir)
 		return
@@ -247,7 +247,7 @@ func (d *doctor) lookAtLedger() {
 }
 
 // leftOver reports what a receiver left whose ledger was lost while it ran.
-func (d *doctor) leftOver(dir string, p ledger.Place) {
+func (d *doctor) leftOver(dir string, p ledger.DirState) {
 	if p.Missing != "" && !p.File {
 		d.fail("ledger", fmt.Sprintf("put it back, or restore a backup (tillhook restore FILE); to begin with an empty ledger delete %s", p.Missing),
 			"The ledger %s was lost while a receiver ran: no receiver starts without it.", ledger.Path(dir))
@@ -258,9 +258,9 @@ func (d *doctor) leftOver(dir string, p ledger.Place) {
 	}
 }
 
-func (d *doctor) openLedger(dir string, p ledger.Place) {
+func (d *doctor) openLedger(dir string, p ledger.DirState) {
 	l, err := ledger.OpenReadOnly(dir)
-	if errors.Is(err, ledger.ErrHeld) {
+	if errors.Is(err, ledger.ErrLocked) {
 		who := "another process"
 		if p.Holder != 0 {
 			who = fmt.Sprintf("process %d", p.Holder)

@@ -120,7 +120,7 @@ func (p *Program) paymentCommand() *cobra.Command {
 
 func (p *Program) showPayment(answer, storyAnswer []byte) error {
 	var pay ledger.Payment
-	var story operator.List[ledger.Moment]
+	var story operator.List[ledger.TimelineEntry]
 	if err := json.Unmarshal(answer, &pay); err != nil {
 		return fmt.Errorf("read the receiver's answer: %w", err)
 	}
@@ -175,7 +175,7 @@ func statusOf(pay *ledger.Payment) string {
 }
 
 // remarks say what was not as it should be with a moment's event: late, out of order, repeated.
-func remarks(m ledger.Moment) string {
+func remarks(m ledger.TimelineEntry) string {
 	var list []string
 	if delay := time.Duration(m.Received-m.Happened) * time.Second; m.Happened != 0 && delay > lateAfter {
 		list = append(list, "came "+roughly(delay)+" later")

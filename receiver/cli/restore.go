@@ -101,7 +101,7 @@ func (r *restore) run(ctx context.Context) (err error) {
 	}
 	r.before = readState(r.dir)
 	done, err := ledger.RestoreFrom(r.dir, r.file)
-	if errors.Is(err, ledger.ErrHeld) {
+	if errors.Is(err, ledger.ErrLocked) {
 		return r.held(err)
 	}
 	if err != nil {
@@ -188,7 +188,7 @@ func (r *restore) start(ctx context.Context) error {
 
 func (r *restore) held(err error) error {
 	who := ""
-	if place, err := ledger.Look(r.dir); err == nil && place.Holder != 0 {
+	if place, err := ledger.InspectDir(r.dir); err == nil && place.Holder != 0 {
 		who = fmt.Sprintf(" (process %d)", place.Holder)
 	}
 	return fmt.Errorf("%w%s: stop the receiver first%s; nothing was changed", err, who, howToStop(r.settings))
@@ -216,7 +216,7 @@ func readState(dir string) (s state) {
 // https://docs.stripe.com/api/events/list
 const longestReconcile = 30
 
-func (r *restore) report(done *ledger.Restored) error {
+func (r *restore) report(done *ledger.RestoreResult) error {
 	now := readState(r.dir)
 	lines := []string{fmt.Sprintf("Restored %s from %s: %s.", done.Path, r.file, now)}
 	if done.Kept != "" {

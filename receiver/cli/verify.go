@@ -69,7 +69,7 @@ The exit status is 1 if there is any fault.`,
 }
 
 // proof has a file looked through: the one that is named, or the ledger.
-func (p *Program) proof(ctx context.Context, args []string) (*ledger.Proof, error) {
+func (p *Program) proof(ctx context.Context, args []string) (*ledger.Report, error) {
 	if len(args) == 1 {
 		return Verify(ctx, args[0])
 	}
@@ -82,7 +82,7 @@ func (p *Program) proof(ctx context.Context, args []string) (*ledger.Proof, erro
 
 // proofOfLedger has the receiver that holds the ledger prove it; where none does, the file is
 // looked through here.
-func (p *Program) proofOfLedger(ctx context.Context) (*ledger.Proof, error) {
+func (p *Program) proofOfLedger(ctx context.Context) (*ledger.Report, error) {
 	client, looked, err := p.receiver(ctx)
 	if err != nil {
 		return nil, err
@@ -108,8 +108,8 @@ func (p *Program) proofOfLedger(ctx context.Context) (*ledger.Proof, error) {
 	return Verify(ctx, path)
 }
 
-func readProof(answer []byte) (*ledger.Proof, error) {
-	var proof ledger.Proof
+func readProof(answer []byte) (*ledger.Report, error) {
+	var proof ledger.Report
 	if err := json.Unmarshal(answer, &proof); err != nil {
 		return nil, fmt.Errorf("the answer is no proof: %w", err)
 	}
@@ -122,7 +122,7 @@ func readProof(answer []byte) (*ledger.Proof, error) {
 	return &proof, nil
 }
 
-func (p *Program) showProof(proof *ledger.Proof) error {
+func (p *Program) showProof(proof *ledger.Report) error {
 	n := func(n uint64, one, many string) string { return fmt.Sprintf("%d %s", n, ledger.Verb(n, one, many)) }
 	pairs := [][2]string{{"Ledger", proof.Path}, {"Mode", proof.Mode}, {"File", size(proof)}}
 	if proof.Sound {
@@ -154,7 +154,7 @@ func (p *Program) showProof(proof *ledger.Proof) error {
 }
 
 // size tells how long the file is, and how much of it is looked at: bbolt makes it longer than it must be.
-func size(proof *ledger.Proof) string {
+func size(proof *ledger.Report) string {
 	if proof.Used == 0 {
 		return fmt.Sprintf("%d bytes", proof.Bytes)
 	}
@@ -172,7 +172,7 @@ func (p *Program) verifyHere(path string) error {
 
 // Verify looks through a file in a process of its own: bbolt follows pages blindly, and on damaged ones that
 // process may end. It returns a proof with the faults in it and an error, or an error alone where the file cannot be opened.
-func Verify(ctx context.Context, path string) (*ledger.Proof, error) {
+func Verify(ctx context.Context, path string) (*ledger.Report, error) {
 	if errors.Is(unix.Access(path, unix.R_OK), fs.ErrPermission) { // which says nothing of what is in it
 		return nil, fmt.Errorf("%s cannot be read by this user: run this as root, or as its owner", path)
 	}

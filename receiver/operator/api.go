@@ -215,7 +215,7 @@ func (op *Operator) story(w http.ResponseWriter, r *http.Request) error {
 	if err := parseQuery(r).end(); err != nil {
 		return err
 	}
-	moments, whole, err := op.Ledger.Story(r.Context(), r.PathValue("id"))
+	moments, whole, err := op.Ledger.Timeline(r.Context(), r.PathValue("id"))
 	if err != nil {
 		return err
 	}

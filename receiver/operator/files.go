@@ -28,7 +28,7 @@ func (op *Operator) backup(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	copyTo := func(ctx context.Context, w io.Writer) error {
-		err := op.Ledger.CopyTo(ledger.Until(ctx, w))
+		err := op.Ledger.CopyTo(ledger.ContextWriter(ctx, w))
 		if err != nil {
 			err = errors.Join(err, ctx.Err()) // the database does not wrap what the writer returned
 		}
@@ -156,7 +156,7 @@ func (op *Operator) verify(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	defer leave()
-	var proof *ledger.Proof
+	var proof *ledger.Report
 	var effort effort
 	var proving atomic.Bool
 	figure := func() string {

@@ -176,8 +176,8 @@ func TestStalledClientsStopNobody(t *testing.T) {
 		t.Run(network, func(t *testing.T) {
 			var log journal
 			l := heavy(t)
-			op := operator.New(operator.Options{Ledger: l, Log: log.logger(), Verify: func(context.Context, string) (*ledger.Proof, error) {
-				return &ledger.Proof{Object: "proof", Sound: true}, nil
+			op := operator.New(operator.Options{Ledger: l, Log: log.logger(), Verify: func(context.Context, string) (*ledger.Report, error) {
+				return &ledger.Report{Object: "proof", Sound: true}, nil
 			}})
 			address := "127.0.0.1:0"
 			if network == "unix" {
@@ -364,21 +364,21 @@ func TestVerify(t *testing.T) {
 	l := filled(t).Ledger
 	for _, c := range []struct {
 		what   string
-		verify func(ctx context.Context, path string) (*ledger.Proof, error)
+		verify func(ctx context.Context, path string) (*ledger.Report, error)
 		status int
 		want   string
 	}{
-		{"a sound ledger", func(_ context.Context, path string) (*ledger.Proof, error) { return ledger.Verify(path) }, 200, `{"object":"proof","sound":true,"path":"` + l.Path() + `","mode":"test",`},
-		{"one that is not", func(_ context.Context, path string) (*ledger.Proof, error) {
-			return &ledger.Proof{Object: "proof", Path: path, Faults: []string{"</b>"}}, errors.New("the ledger is not sound")
+		{"a sound ledger", func(_ context.Context, path string) (*ledger.Report, error) { return ledger.Verify(path) }, 200, `{"object":"proof","sound":true,"path":"` + l.Path() + `","mode":"test",`},
+		{"one that is not", func(_ context.Context, path string) (*ledger.Report, error) {
+			return &ledger.Report{Object: "proof", Path: path, Faults: []string{"</b>"}}, errors.New("the ledger is not sound")
 		}, 200, `{"object":"proof","sound":false,"path":"` + l.Path() + `","mode":"",`},
-		{"a copy that does not open", func(context.Context, string) (*ledger.Proof, error) { return nil, errors.New("it does not open") }, 500, `{"error":{"code":"storage_unavailable","message":"it does not open"}}`},
+		{"a copy that does not open", func(context.Context, string) (*ledger.Report, error) { return nil, errors.New("it does not open") }, 500, `{"error":{"code":"storage_unavailable","message":"it does not open"}}`},
 		{"nobody to prove it", nil, 404, `{"error":{"code":"not_found","message":"no receiver is running; tillhook verify reads the ledger itself"}}`},
 	} {
 		var looked string
 		verify := c.verify
 		if verify != nil {
-			verify = func(ctx context.Context, path string) (*ledger.Proof, error) {
+			verify = func(ctx context.Context, path string) (*ledger.Report, error) {
 				looked = path
 				return c.verify(ctx, path)
 			}
@@ -397,7 +397,7 @@ func TestVerify(t *testing.T) {
 			t.Errorf("%s: its copy is left behind: %v", c.what, err)
 		}
 	}
-	door := operator.New(operator.Options{Ledger: l, Verify: func(context.Context, string) (*ledger.Proof, error) { panic("looked through") }}).Socket()
+	door := operator.New(operator.Options{Ledger: l, Verify: func(context.Context, string) (*ledger.Report, error) { panic("looked through") }}).Socket()
 	if w := ask(door, "POST", "/api/verify?path=/etc/passwd", nil); w.Code != 400 {
 		t.Errorf("a path of the caller's choice gave %d %s", w.Code, w.Body)
 	}
@@ -409,13 +409,13 @@ func TestAProofTakesItsTime(t *testing.T) {
 		var log journal
 		l := newPipes()
 		var brokenOff atomic.Int64
-		serve(t, l, operator.New(operator.Options{Ledger: ledgertest.Open(t, false), Log: log.logger(), Verify: func(ctx context.Context, path string) (*ledger.Proof, error) {
+		serve(t, l, operator.New(operator.Options{Ledger: ledgertest.Open(t, false), Log: log.logger(), Verify: func(ctx context.Context, path string) (*ledger.Report, error) {
 			select {
 			case <-ctx.Done():
 				brokenOff.Add(1)
 				return nil, ctx.Err()
 			case <-time.After(time.Hour):
-				return &ledger.Proof{Object: "proof", Sound: true}, nil
+				return &ledger.Report{Object: "proof", Sound: true}, nil
 			}
 		}}).Socket(), log.logger())
 

@@ -44,7 +44,7 @@ type Options struct {
 	// Comparer compares the ledger with Stripe; nil where nothing does.
 	Comparer Comparer
 	// Verify proves a file sound; nil where nothing does. It may tell a proof and an error.
-	Verify func(ctx context.Context, path string) (*ledger.Proof, error)
+	Verify func(ctx context.Context, path string) (*ledger.Report, error)
 }
 
 // Operator makes the handlers of both doors.

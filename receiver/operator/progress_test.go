@@ -76,9 +76,9 @@ func TestProgressIsWaitedFor(t *testing.T) {
 
 func TestAProofIsWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		client := clientOf(t, operator.Options{Ledger: heavy(t), Verify: func(context.Context, string) (*ledger.Proof, error) {
+		client := clientOf(t, operator.Options{Ledger: heavy(t), Verify: func(context.Context, string) (*ledger.Report, error) {
 			time.Sleep(time.Hour)
-			return &ledger.Proof{Object: "proof", Sound: true}, nil
+			return &ledger.Report{Object: "proof", Sound: true}, nil
 		}})
 		if answer, err := client.Post(t.Context(), "/api/verify", nil); err != nil || !strings.Contains(string(answer), `"sound":true`) {
 			t.Errorf("%s, %v", answer, err)

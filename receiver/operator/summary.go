@@ -160,7 +160,7 @@ func quarantined(stats ledger.Stats) (attention []string, others uint64) {
 // flaggedPayments counts the payments by flag, for those flags that need a look.
 func flaggedPayments(stats ledger.Stats) (list []string) {
 	for _, flag := range slices.Sorted(maps.Keys(stats.Flagged)) {
-		if n := stats.Flagged[flag]; n > 0 && ledger.NeedsLook(flag) {
+		if n := stats.Flagged[flag]; n > 0 && ledger.NeedsAttention(flag) {
 			list = append(list, fmt.Sprintf("%d %s", n, flag))
 		}
 	}

@@ -13,7 +13,7 @@ import (
 // Upkeep remembers what went wrong with a ledger's upkeep, for the summary.
 type Upkeep struct {
 	// Prove looks through a file. It may tell a proof and an error.
-	Prove func(ctx context.Context, path string) (*ledger.Proof, error)
+	Prove func(ctx context.Context, path string) (*ledger.Report, error)
 
 	mu      sync.Mutex // guards both
 	backup  error      // of the last try; nil if it was made, or none was
@@ -21,7 +21,7 @@ type Upkeep struct {
 }
 
 // Verify proves a copy of the ledger.
-func (u *Upkeep) Verify(ctx context.Context, path string) (*ledger.Proof, error) {
+func (u *Upkeep) Verify(ctx context.Context, path string) (*ledger.Report, error) {
 	proof, err := u.Prove(ctx, path)
 	if proof != nil {
 		u.mu.Lock()

@@ -106,7 +106,7 @@ func (r *Reconciler) readAccounts() ([]*account, error) {
 	for _, a := range list {
 		a.kept = map[string]int64{}
 		for name, value := range a.fields() {
-			if *value, err = r.Ledger.Mark(name); err != nil {
+			if *value, err = r.Ledger.Checkpoint(name); err != nil {
 				return nil, err
 			}
 			a.kept[name] = *value

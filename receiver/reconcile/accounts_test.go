@@ -247,7 +247,7 @@ func TestAnAccountThatLeft(t *testing.T) {
 			t.Errorf("the metric is %v", got)
 		}
 		// It comes back, after our clock was wrong when it was last asked.
-		if err := s.books.SetMarks(t.Context(), map[string]int64{"refused-asked/" + ids[1]: time.Now().Unix() + 1e7}); err != nil {
+		if err := s.books.SetCheckpoints(t.Context(), map[string]int64{"refused-asked/" + ids[1]: time.Now().Unix() + 1e7}); err != nil {
 			t.Fatal(err)
 		}
 		s.account.Accept()
@@ -454,7 +454,7 @@ func TestSpareCalls(t *testing.T) {
 		if calls < 13 || calls > 17 {
 			t.Errorf("with calls to spare it was asked %d times in 4 hours", calls)
 		}
-		if err := s.books.SetMarks(t.Context(), map[string]int64{"reconcile-calls": 500}); err != nil {
+		if err := s.books.SetCheckpoints(t.Context(), map[string]int64{"reconcile-calls": 500}); err != nil {
 			t.Fatal(err)
 		}
 		s.Reconciler = reconcile.New(s.options)

@@ -51,8 +51,8 @@ func (r *Reconciler) midnight() time.Time { return time.Unix((r.today()+1)*secon
 func (r *Reconciler) untilMidnight() time.Duration { return r.midnight().Sub(r.corrected()) }
 
 func (r *Reconciler) loadBudget() (err error) {
-	if r.spent.day, err = r.Ledger.Mark(budgetDay); err == nil {
-		r.spent.calls, err = r.Ledger.Mark(budgetCalls)
+	if r.spent.day, err = r.Ledger.Checkpoint(budgetDay); err == nil {
+		r.spent.calls, err = r.Ledger.Checkpoint(budgetCalls)
 	}
 	return err
 }
@@ -163,7 +163,7 @@ func (w *round) keep(ctx context.Context, ahead int64) error {
 	w.kept = min(w.spentToday()+ahead, int64(w.Calls))
 	marks := maps.Clone(w.pending)
 	marks[budgetDay], marks[budgetCalls] = w.spent.day, w.kept
-	if err := w.Ledger.SetMarks(ctx, marks); err != nil {
+	if err := w.Ledger.SetCheckpoints(ctx, marks); err != nil {
 		w.kept = 0
 		return err
 	}

@@ -295,13 +295,13 @@ func (w *round) book(ctx context.Context, events []*ledger.Event) error {
 	for i, e := range events {
 		names[i] = e.ID
 	}
-	known, err := w.Ledger.Knows(names)
+	known, err := w.Ledger.Lookup(names)
 	if err != nil {
 		return err
 	}
 	var damaged error
 	for i, e := range events {
-		if known[i] == ledger.Known || known[i] == ledger.Held && e.Quarantine != "" {
+		if known[i] == ledger.IDKnown || known[i] == ledger.IDQuarantined && e.Quarantine != "" {
 			continue
 		}
 		if !w.request.DryRun {

@@ -57,7 +57,7 @@ func TestAClockFromTheFuture(t *testing.T) {
 	if report := s.round(reconcile.Request{}); report.Recovered != 1 {
 		t.Errorf("with the right clock it said %+v", report)
 	}
-	if err := s.books.SetMarks(t.Context(), map[string]int64{"reconciled/": now.Unix() + 86400}); err != nil {
+	if err := s.books.SetCheckpoints(t.Context(), map[string]int64{"reconciled/": now.Unix() + 86400}); err != nil {
 		t.Fatal(err)
 	}
 	s.account.AddEvent(payment(2, "payment_intent.succeeded", now.Unix()-3*86400), "")

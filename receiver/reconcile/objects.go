@@ -54,14 +54,14 @@ func (w *round) beyondEvents(ctx context.Context) error {
 
 // daily does what is due once a day, unless it was done to its end today.
 func (w *round) daily(ctx context.Context, mark string, do func(ctx context.Context) error) error {
-	last, err := w.Ledger.Mark(mark)
+	last, err := w.Ledger.Checkpoint(mark)
 	if err != nil || last == w.today() {
 		return err
 	}
 	if err := do(ctx); err != nil {
 		return err
 	}
-	return w.Ledger.SetMarks(ctx, map[string]int64{mark: w.today()})
+	return w.Ledger.SetCheckpoints(ctx, map[string]int64{mark: w.today()})
 }
 
 // lists reads the objects of the accounts for which that is due. A kind that cannot be listed does
@@ -137,7 +137,7 @@ func (r *Reconciler) resolveThin(ctx context.Context) error {
 	if !r.thinReady {
 		return nil
 	}
-	held, _, err := r.Ledger.HeldFor(ledger.ThinEvent, r.tried, 1)
+	held, _, err := r.Ledger.QuarantinedFor(ledger.ThinEvent, r.tried, 1)
 	if err != nil || len(held) == 0 {
 		r.thinReady = err == nil
 		return err
@@ -186,7 +186,7 @@ func (w *round) thin(ctx context.Context) error {
 // is about.
 func (p *pass) newThin(ctx context.Context) error {
 	for range maxThin {
-		held, until, err := p.Ledger.HeldFor(ledger.ThinEvent, p.tried, 1)
+		held, until, err := p.Ledger.QuarantinedFor(ledger.ThinEvent, p.tried, 1)
 		if err != nil {
 			return err
 		}
@@ -310,7 +310,7 @@ func (w *round) fetch(ctx context.Context, account, id string) (*ledger.Event, e
 // take writes down an object that tells something. One that tells nothing would only be one more row each night.
 func (w *round) take(ctx context.Context, e *ledger.Event) error {
 	e.Source, e.Received = ledger.Fetch, w.corrected()
-	tells, err := w.Ledger.Tells(e)
+	tells, err := w.Ledger.WouldChange(e)
 	if err != nil || !tells {
 		return err
 	}
@@ -326,11 +326,11 @@ func (w *round) take(ctx context.Context, e *ledger.Event) error {
 func (w *round) doubts(connected bool) func(ctx context.Context) error {
 	return func(ctx context.Context) error {
 		now := w.now()
-		list, err := w.Ledger.Doubts(ctx, now.Add(-doubtsReach), now, maxDoubts)
+		list, err := w.Ledger.StalePayments(ctx, now.Add(-doubtsReach), now, maxDoubts)
 		if err != nil {
 			return err
 		}
-		list = slices.DeleteFunc(list, func(d ledger.Doubt) bool { return (d.Account != "") != connected })
+		list = slices.DeleteFunc(list, func(d ledger.StalePayment) bool { return (d.Account != "") != connected })
 		if connected {
 			w.doubted = nil
 		}
@@ -341,7 +341,7 @@ func (w *round) doubts(connected bool) func(ctx context.Context) error {
 // doubtsElse fetches payments of connected accounts: once a day all that are in doubt, and in the
 // rounds between those for which calls failed.
 func (w *round) doubtsElse(ctx context.Context) error {
-	last, err := w.Ledger.Mark(dailyDoubtsElse)
+	last, err := w.Ledger.Checkpoint(dailyDoubtsElse)
 	switch {
 	case err != nil:
 		return err
@@ -353,10 +353,10 @@ func (w *round) doubtsElse(ctx context.Context) error {
 
 // askDoubts fetches payments, all of connected accounts or all of the key's own. Those of connected
 // accounts for which calls failed are kept for the next round, as thin events are.
-func (w *round) askDoubts(ctx context.Context, list []ledger.Doubt) error {
+func (w *round) askDoubts(ctx context.Context, list []ledger.StalePayment) error {
 	p := w.pass()
 	var ended error
-	var out, again []ledger.Doubt
+	var out, again []ledger.StalePayment
 	for i, d := range list {
 		what := fmt.Sprintf("payment %s (%s)", d.Payment, d.Kind)
 		var r result
@@ -379,8 +379,8 @@ func (w *round) askDoubts(ctx context.Context, list []ledger.Doubt) error {
 }
 
 // doubt fetches what shows how a payment stands at Stripe.
-func (w *round) doubt(ctx context.Context, d ledger.Doubt) error {
-	if d.Kind == ledger.DoubtRefunds {
+func (w *round) doubt(ctx context.Context, d ledger.StalePayment) error {
+	if d.Kind == ledger.StaleRefunds {
 		return w.takeAll(ctx, func(after string) (stripe.Page, error) {
 			page, err := w.API.RefundsOf(ctx, w.named(d.Account), w.Livemode, d.Charge, after)
 			return page, calling(err)

@@ -254,7 +254,7 @@ func TestDoubtsOfAnAccountThatLeft(t *testing.T) {
 					s.deliver([]byte(strings.Replace(string(body), `"type"`, `"account":"`+ids[of]+`","type"`, 1)))
 					s.account.Put(intent(id, "succeeded", 4900, old), ids[of])
 				}
-				if err := s.books.SetMarks(t.Context(), map[string]int64{"doubts-day-connected": 0}); err != nil {
+				if err := s.books.SetCheckpoints(t.Context(), map[string]int64{"doubts-day-connected": 0}); err != nil {
 					t.Fatal(err)
 				}
 				s.run(26*time.Hour, nil)

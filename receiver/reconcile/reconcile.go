@@ -90,7 +90,7 @@ type Reconciler struct {
 	thinDay    int64  // the day that tried is of
 	thinReady  bool   // the last pass over thin events was not ended by an error
 	thinLater  []string
-	doubted    []ledger.Doubt // of connected accounts; like thinLater due in the next round
+	doubted    []ledger.StalePayment // of connected accounts; like thinLater due in the next round
 
 	nextLook time.Time // lookAtClock calls Stripe no sooner; only Run uses it
 }
@@ -306,7 +306,7 @@ func (w *round) load() error {
 		lastSuccess: &success, lastAudit: &audit, lastAnswer: &w.answeredAt, gapFrom: &g.from, gapTo: &g.to, gapFound: &g.found,
 	} {
 		var err error
-		if *value, err = w.Ledger.Mark(name); err != nil {
+		if *value, err = w.Ledger.Checkpoint(name); err != nil {
 			return err
 		}
 	}

@@ -105,7 +105,7 @@ func (s *shop) events() uint64 {
 
 func (s *shop) mark(name string) int64 {
 	s.t.Helper()
-	n, err := s.books.Mark(name)
+	n, err := s.books.Checkpoint(name)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -123,7 +123,7 @@ func TestAnHourThatWasMissed(t *testing.T) {
 		bodies[i] = payment(i, stripe.Types[i%8], now-3600+int64(i)*3)
 		s.account.AddEvent(bodies[i], "")
 	}
-	if err := s.books.SetMarks(t.Context(), map[string]int64{"reconciled/": now - 3600}); err != nil {
+	if err := s.books.SetCheckpoints(t.Context(), map[string]int64{"reconciled/": now - 3600}); err != nil {
 		t.Fatal(err)
 	}
 	var retries sync.WaitGroup
@@ -183,7 +183,7 @@ func TestTheMark(t *testing.T) {
 	}
 	// A mark from long ago, and a day of Stripe's in which two slices cannot be read.
 	old := now.Add(-5 * 24 * time.Hour).Unix()
-	if err := s.books.SetMarks(t.Context(), map[string]int64{"reconciled/": old}); err != nil {
+	if err := s.books.SetCheckpoints(t.Context(), map[string]int64{"reconciled/": old}); err != nil {
 		t.Fatal(err)
 	}
 	for i := range 1500 { // so many that the days are read in parts
@@ -214,7 +214,7 @@ func TestTheMark(t *testing.T) {
 		t.Errorf("the round after it said %+v", report)
 	}
 	// Asked for less than is missing, a round does not move the mark over the gap.
-	if err := s.books.SetMarks(t.Context(), map[string]int64{"reconciled/": old}); err != nil {
+	if err := s.books.SetCheckpoints(t.Context(), map[string]int64{"reconciled/": old}); err != nil {
 		t.Fatal(err)
 	}
 	if s.round(reconcile.Request{Since: time.Hour}); s.mark("reconciled/") != old {
@@ -232,7 +232,7 @@ func TestTheLargeOverlap(t *testing.T) {
 	if report := s.round(reconcile.Request{}); report.Recovered != 0 {
 		t.Errorf("the round of the same day said %+v", report)
 	}
-	if err := s.books.SetMarks(t.Context(), map[string]int64{"reconciled-daily/": time.Now().Unix() - 86400}); err != nil {
+	if err := s.books.SetCheckpoints(t.Context(), map[string]int64{"reconciled-daily/": time.Now().Unix() - 86400}); err != nil {
 		t.Fatal(err)
 	}
 	if report := s.round(reconcile.Request{}); report.Recovered != 1 {
