@@ -340,7 +340,6 @@ func (r *rooms) tend() {
 		<-ctx.Done()
 		return nil
 	})
-	g.Runs("dictionaries for bodies", books.LearnBodies)
 	g.Runs("retention", func(ctx context.Context) error { return books.RunRetention(ctx, c.Retention) })
 	if c.BackupDir == "" {
 		return

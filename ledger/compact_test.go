@@ -107,7 +107,7 @@ func TestARebuildStops(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			stops := 0
 			for left, step := 0, 1; ; left += step {
-				dir, file := older(t, 1)
+				dir, file := older(t, 5)
 				backups := t.TempDir()
 				err := run(&stopsAfter{context.Background(), left}, ledger.Options{Dir: dir, Decode: decode, BackupDir: backups})
 				if err == nil {

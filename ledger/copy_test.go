@@ -395,7 +395,7 @@ func TestABackupFromTheFuture(t *testing.T) {
 
 // Before a file of an older schema is brought up to date, a copy of it as it is goes where the other copies are.
 func TestABackupBeforeAMigration(t *testing.T) {
-	dir, file := older(t, 1)
+	dir, file := older(t, 5)
 	backups := filepath.Join(t.TempDir(), "made", "for", "it")
 	l, err := ledger.Open(ledger.Options{Dir: dir, Decode: decode, BackupDir: backups})
 	if err != nil {
@@ -457,7 +457,7 @@ func testAMigrationThatFailsCopiesOnce(t *testing.T) {
 	}
 	for state := range 4 {
 		file := filepath.Join(dir, "ledger.db")
-		_, content := older(t, 1)
+		_, content := older(t, 5)
 		must(t, os.WriteFile(file, content, 0o600))
 		edit(t, dir, func(tx *bolt.Tx) error {
 			_, err := tx.CreateBucketIfNotExists(fmt.Appendf(nil, "state %d", state))

@@ -98,15 +98,12 @@ func (l *Ledger) Append(ctx context.Context, e *Event) (Result, error) {
 	if f := l.failure.Load(); f != nil {
 		return Result{}, f.err
 	}
-	p := newPending(e, l.bodies.encode(e.Raw, e.Type))
+	p := newPending(e, l.bodies.encode(e.Raw))
 	if err := l.wait(ctx, p); err != nil {
 		l.noteDamage(e, err)
 		return Result{}, err // p may still be under way
 	}
 	l.noteDamage(e, nil)
-	if !p.result.Repeat {
-		l.learner.remember(e)
-	}
 	return p.result, nil
 }
 

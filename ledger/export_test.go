@@ -17,7 +17,7 @@ func Seal(bucket, key, value string) []byte {
 	return seal([]byte(bucket), []byte(key), []byte(value))
 }
 
-// BuiltInDictionary is what bodies are packed against.
+// BuiltInDictionary returns the dictionary that bodies are compressed against.
 func BuiltInDictionary() []byte { return builtinText }
 
 // SmallGenerations has what is fresh settled after a few entries. It is called before Run.
@@ -68,51 +68,6 @@ func (l *Ledger) MendAfter(err error) error {
 		return f.err
 	}
 	return nil
-}
-
-// Dictionaries is how many there are for bodies, the built-in one included.
-func (l *Ledger) Dictionaries() int { return l.bodies.count() }
-
-// Packed is how many bytes the body of an event would take.
-func (l *Ledger) Packed(e *Event) int { return len(l.bodies.encode(e.Raw, e.Type)) }
-
-// Remembered is how many bodies of a type there are to learn from.
-func (l *Ledger) Remembered(typ string) (n int) {
-	for k, list := range l.learner.bodies() {
-		if k.typ == typ {
-			n += len(list)
-		}
-	}
-	return n
-}
-
-// Form is what bodies of a type have in common.
-type Form struct{ form *form }
-
-// FormOf learns it, nil from too few.
-func FormOf(bodies [][]byte) *Form {
-	if f := formOf("", bodies); f != nil {
-		return &Form{f}
-	}
-	return nil
-}
-
-// Text is all that is kept.
-func (f *Form) Text() string { return string(encodeForms([]*form{f.form})) }
-
-// Pack packs a body if it is of the form.
-func (f *Form) Pack(raw []byte) (packed []byte, ok bool) { return f.form.pack(nil, raw) }
-
-// Unpack is what Pack packed.
-func (f *Form) Unpack(packed []byte) ([]byte, error) { return f.form.unpack(packed) }
-
-// Stored is the form as it is stored and read again.
-func (f *Form) Stored() (*Form, error) {
-	forms, err := decodeForms(encodeForms([]*form{f.form}))
-	if err != nil {
-		return nil, err
-	}
-	return &Form{forms[0]}, nil
 }
 
 // Sorted sorts lines by their first three characters, with so many bytes in memory, and returns how
@@ -234,7 +189,7 @@ func Fold(id string, rows []*Row) *Folded { return foldRows(id, false, rows) }
 func Encode(r *Row, s *Folded) (row, state []byte) { return r.encode(), s.encode() }
 
 // Pack is the body of an event as it is stored.
-func (l *Ledger) Pack(e *Event) []byte { return l.bodies.encode(e.Raw, e.Type) }
+func (l *Ledger) Pack(e *Event) []byte { return l.bodies.encode(e.Raw) }
 
 // Expire deletes at once what KeepBodies would, of bodies received before a time.
 func (l *Ledger) Expire(ctx context.Context, before time.Time) error {
@@ -263,7 +218,7 @@ func (l *Ledger) Waiting() int { return len(l.queue) }
 func (l *Ledger) CommitAtOnce(events []*Event) (written int64, pages int, err error) {
 	batch := make([]*pending, len(events))
 	for i, e := range events {
-		batch[i] = newPending(e, l.bodies.encode(e.Raw, e.Type))
+		batch[i] = newPending(e, l.bodies.encode(e.Raw))
 	}
 	before := l.db.Stats().TxStats
 	l.commit(batch)
@@ -294,7 +249,7 @@ func (l *Ledger) Hot() (payments, size, limit int) {
 func (l *Ledger) GiveUp(events []*Event) error {
 	var batch []*pending
 	for _, e := range events {
-		batch = append(batch, newPending(e, l.bodies.encode(e.Raw, e.Type)))
+		batch = append(batch, newPending(e, l.bodies.encode(e.Raw)))
 	}
 	failure := errors.New("given up")
 	batch = append(batch, &pending{job: func(b *booking) error {

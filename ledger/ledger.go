@@ -18,7 +18,6 @@
 //	entries         time, payment     -> what the payment moved in that second, by currency
 //	totals          day, currency, account -> what came and went on that day, in UTC; and on all days
 //	quarantine      sequence          -> state of an event that lies in quarantine now
-//	dictionaries    number            -> what bodies have in common, to pack them against
 //	fresh           record            -> what a commit wrote under ids, on its way to its places (fresh.go)
 //
 // Sequences start at 1 and have no gaps. Every value ends in a CRC-32C over its key and itself,
@@ -155,7 +154,6 @@ type Ledger struct {
 	id       string // what tells its copies from those of others
 	readOnly bool
 	bodies   *bodyCodec
-	learner  learner
 
 	fresh       freshness // the committer's own
 	hot         hotPayments
@@ -285,7 +283,6 @@ func openFile(path string, readOnly bool) (_ *Ledger, err error) {
 		bounds:   usualBounds,
 		stopped:  make(chan struct{}),
 		repeats:  map[uint64]uint64{},
-		learner:  learner{samples: map[kind][]lesson{}, due: make(chan struct{}, 1)},
 	}
 	l.turn <- time.Time{}
 	defer func() {
@@ -385,7 +382,6 @@ func (l *Ledger) load() error {
 		if err != nil {
 			return err
 		}
-		l.bodies.load(readDictionaries(file))
 		if err := l.fresh.load(file); err != nil {
 			return fmt.Errorf("%w, on its way to its place: tillhook rebuild makes it anew from the events, which are in theirs", err)
 		}
@@ -480,7 +476,6 @@ func (l *Ledger) Close() error {
 		}
 	}
 	defer unlockFolder(l.folder)
-	l.bodies.close()
 	if l.locked.Load() {
 		return unlockAndClose(l.file)
 	}

@@ -38,47 +38,8 @@ func older(t *testing.T, schema int) (dir string, file []byte) {
 	return dir, file
 }
 
-// The first start of this version reads every body of an older ledger again: schema 1 knew of nothing but PaymentIntents.
-func TestMigration(t *testing.T) {
-	dir, file := older(t, 1)
-	opts := ledger.Options{Dir: dir, Decode: decode, Decoder: stripe.Decoder}
-	l := ledgertest.Start(t, opts)
-	if m := l.Migrated; m == nil || m.Schema != 1 || m.Events != 25 || m.Payments != 4 || m.Decoded != 25 || m.Gone != 0 || m.Mended != 0 {
-		t.Fatalf("it tells %+v", l.Migrated)
-	}
-	if !bytes.Equal(mustRead(t, l.Migrated.Kept), file) {
-		t.Error("the kept file is not the old one")
-	}
-	all := scenarios(t)
-	for name, repeats := range map[string]uint64{"charge_linked_late": 0, "dispute_won": 0, "refunded_in_parts": 0, "card_paid": 1} {
-		s := all[name]
-		p, err := l.Payment(s.want.Payment)
-		if err != nil {
-			t.Fatal(name, err)
-		}
-		if got, want := asJSON(t, asExpected(p)), asJSON(t, s.want); got != want {
-			t.Errorf("%s: got %s, want %s", name, got, want)
-		}
-		for _, e := range s.events {
-			if rec, err := l.Event(e.ID); err != nil || rec.Repeats != repeats || rec.Outcome == ledger.Recorded || string(rec.PaymentID) != p.ID {
-				t.Errorf("%s: %s is %+v, %v", name, e.Type, rec, err)
-			}
-			if body, err := l.Body(e.ID); err != nil || !bytes.Equal(body, e.Raw) {
-				t.Errorf("%s: the body of %s is not what it was: %v", name, e.Type, err)
-			}
-		}
-	}
-	s := mustStats(t, l)
-	if s.Quarantined[ledger.ThinEvent] != 1 || s.Quarantined[ledger.WrongMode] != 1 || s.Outcomes[ledger.Recorded] != 1 {
-		t.Errorf("the figures are %+v", s)
-	}
-	if err := l.Check(); err != nil {
-		t.Error(err)
-	}
-}
-
 func TestASecondStartDoesNotMigrate(t *testing.T) {
-	dir, _ := older(t, 1)
+	dir, _ := older(t, 5)
 	opts := ledger.Options{Dir: dir, Decode: decode, Decoder: stripe.Decoder}
 	for i, migrates := range []bool{true, false} {
 		l, err := ledger.Open(opts)
@@ -99,7 +60,7 @@ func TestASecondStartDoesNotMigrate(t *testing.T) {
 
 // What cannot or must not migrate a ledger leaves it as it is, and says what will.
 func TestAnOlderLedgerIsRefused(t *testing.T) {
-	dir, file := older(t, 1)
+	dir, file := older(t, 5)
 	for _, c := range []struct {
 		name string
 		open func() error
@@ -125,12 +86,11 @@ func TestAnOlderLedgerIsRefused(t *testing.T) {
 	}
 }
 
-// A ledger of schema 2, which packed bodies with zstd and had no fresh entries, of schema 3, which
-// listed a payment's events apart, or of schema 5, which had all of a payment's lists in its state
-// and one kind of links, is brought up to date: it holds what one does that was given the same
-// events. That of schema 3 was killed.
+// A ledger of schema 3, which listed a payment's events apart, or of schema 5, which had all of a
+// payment's lists in its state and one kind of links, is brought up to date: it holds what one does
+// that was given the same events. That of schema 3 was killed.
 func TestMigrationFromLaterSchemas(t *testing.T) {
-	for schema, repeated := range map[int]string{2: "evt_3wJoPRKvHadernBlLhtHhUpY", 3: "evt_3wBTwEKvHadernBlBPBleRA0",
+	for schema, repeated := range map[int]string{3: "evt_3wBTwEKvHadernBlBPBleRA0",
 		5: "evt_3wJoPRKvHadernBlLhtHhUpY"} {
 		t.Run(fmt.Sprint(schema), func(t *testing.T) { migrates(t, schema, repeated) })
 	}

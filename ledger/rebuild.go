@@ -180,8 +180,6 @@ type rebuild struct {
 func (r *rebuild) write(ctx context.Context) (made string, err error) {
 	err = r.source.viewFile(func(file *bolt.Tx) error {
 		from := inPlace(file) // nothing is read of it that could be fresh
-		learned := readDictionaries(file)
-		r.source.bodies.load(learned)
 		if r.done.Schema, err = readVersion(from); err != nil {
 			return err
 		}
@@ -220,11 +218,9 @@ func (r *rebuild) write(ctx context.Context) (made string, err error) {
 				}
 			}
 			if ms, e := readMark(from, retentionMark); e == nil && ms != 0 {
-				if err := putMark(to, retentionMark, ms); err != nil {
-					return err
-				}
+				return putMark(to, retentionMark, ms)
 			}
-			return keepDictionaries(to, learned)
+			return nil
 		})
 		if err == nil {
 			err = r.rows(ctx, from, db)

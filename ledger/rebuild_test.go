@@ -155,7 +155,7 @@ func TestARebuildGivesTheSame(t *testing.T) {
 			if after.Events != proof.Events || after.Bodies != proof.Bodies || after.Payments != proof.Payments || after.Quarantined != 3 {
 				t.Errorf("the proof was %+v and is %+v", proof, after)
 			}
-			want := ledger.RebuildResult{Schema: 6, Events: proof.Events, Payments: proof.Payments, Path: path, Kept: done.Kept,
+			want := ledger.RebuildResult{Schema: 7, Events: proof.Events, Payments: proof.Payments, Path: path, Kept: done.Kept,
 				OldBytes: int64(len(file)), NewBytes: after.Bytes}
 			if again {
 				want.Decoded = proof.Bodies

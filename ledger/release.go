@@ -56,7 +56,7 @@ func (l *Ledger) Release(ctx context.Context, id string) (Result, error) {
 	if err := e.check(l.livemode); err != nil {
 		return Result{}, err
 	}
-	p := newPending(e, l.bodies.encode(raw, e.Type))
+	p := newPending(e, l.bodies.encode(raw))
 	p.release = true
 	if err := l.wait(ctx, p); err != nil {
 		return Result{}, err

@@ -43,7 +43,6 @@ func ReadHeader(path string) (h Header, err error) {
 		h.Livemode, err = readMode(tx)
 		return err
 	})
-	l.bodies.close()
 	if err := errors.Join(err, l.closeFile()); err != nil {
 		return h, fmt.Errorf("%s: %w", path, err)
 	}

@@ -9,7 +9,7 @@ import (
 )
 
 // schemaVersion is that of the layout and the codecs in this file. A file with a greater one is refused.
-const schemaVersion = 6
+const schemaVersion = 7
 
 // decodedSchema is the first whose rows hold all that the present decoder reads in a body.
 const decodedSchema = 5
@@ -30,10 +30,9 @@ var (
 	bucketTotals       = []byte("totals")
 	bucketQuarantine   = []byte("quarantine")
 	bucketFresh        = []byte("fresh")
-	bucketDictionaries = []byte("dictionaries")
 
 	buckets = [][]byte{bucketMeta, bucketEvents, bucketBodies, bucketIDs, bucketPayments,
-		bucketPaymentsTime, bucketLinks, bucketEntries, bucketLists, bucketTotals, bucketQuarantine, bucketFresh, bucketDictionaries}
+		bucketPaymentsTime, bucketLinks, bucketEntries, bucketLists, bucketTotals, bucketQuarantine, bucketFresh}
 
 	metaSchema  = []byte("schema")
 	metaMode    = []byte("mode")

@@ -14,8 +14,6 @@ const (
 	freshGo       = "ledger/fresh.go"
 	versionGo     = "ledger/version.go"
 	edgeGo        = "ledger/edge.go"
-	dictionaryGo  = "ledger/dictionary.go"
-	formGo        = "ledger/form.go"
 	changeGo      = "ledger/change.go"
 	totalsGo      = "ledger/totals.go"
 	retentionGo   = "ledger/retention.go"
