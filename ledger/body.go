@@ -12,12 +12,9 @@ import (
 // The first byte of a stored body says how the rest of it is stored.
 const (
 	bodyPlain = 0 // as it arrived
-	bodyS2    = 2 // the number of a dictionary in one byte, then an S2 block that refers to it
-	bodyRow   = 4 // in another row, whose sequence follows as a varint
+	bodyS2    = 1 // as an S2 block that refers to the built-in dictionary
+	bodyRow   = 2 // in another row, whose sequence follows as a varint
 )
-
-// builtin is the number of the built-in dictionary, the only one.
-const builtin = 0
 
 // maxBody is the largest size that a stored body may unpack to. The limits on received bodies are far lower.
 const maxBody = 64 << 20
@@ -55,12 +52,12 @@ func (c *bodyCodec) encode(raw []byte) []byte {
 	if most := s2.MaxEncodedLen(len(raw)); cap(*scratch) < most {
 		*scratch = make([]byte, most)
 	}
-	header, content := []byte{bodyS2, builtin}, c.dictionary.Encode((*scratch)[:cap(*scratch)], raw)
-	if len(header)+len(content) > len(raw) {
-		header, content = []byte{bodyPlain}, raw
+	kind, content := byte(bodyS2), c.dictionary.Encode((*scratch)[:cap(*scratch)], raw)
+	if len(content) >= len(raw) {
+		kind, content = bodyPlain, raw
 	}
-	out := make([]byte, 0, len(header)+len(content)+checksumSize)
-	out = append(append(out, header...), content...)
+	out := append(make([]byte, 0, 1+len(content)+checksumSize), kind)
+	out = append(out, content...)
 	if cap(*scratch) <= maxScratch {
 		c.scratch.Put(scratch)
 	}
@@ -76,10 +73,7 @@ func (c *bodyCodec) decode(stored []byte) ([]byte, error) {
 	case bodyPlain:
 		return append([]byte{}, content...), nil
 	case bodyS2:
-		if len(content) == 0 || content[0] != builtin {
-			return nil, fmt.Errorf("%w: body with an unknown dictionary", ErrCorrupt)
-		}
-		return c.decompress(content[1:])
+		return c.decompress(content)
 	default:
 		return nil, fmt.Errorf("%w: body of unknown kind %d", ErrCorrupt, kind)
 	}

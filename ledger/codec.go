@@ -72,12 +72,10 @@ func (e *encoder) texts(m map[string]string) {
 
 // decoder reads them back. After the first field that does not fit it returns zeros, and err tells.
 type decoder struct {
-	buf     []byte
-	err     error
-	shared  string // of the id that the value is stored under
-	told    told
-	plain   bool // texts are as schemas before 3 had them: each a string
-	before5 bool // of a schema before 5, which lacks some fields
+	buf    []byte
+	err    error
+	shared string // of the id that the value is stored under
+	told   told
 }
 
 func (d *decoder) fail() {

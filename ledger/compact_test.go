@@ -105,9 +105,11 @@ func TestARebuildStops(t *testing.T) {
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
+			_, file := older(t)
 			stops := 0
 			for left, step := 0, 1; ; left += step {
-				dir, file := older(t, 5)
+				dir := t.TempDir()
+				must(t, os.WriteFile(ledger.Path(dir), file, 0o600))
 				backups := t.TempDir()
 				err := run(&stopsAfter{context.Background(), left}, ledger.Options{Dir: dir, Decode: decode, BackupDir: backups})
 				if err == nil {

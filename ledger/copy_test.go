@@ -395,7 +395,7 @@ func TestABackupFromTheFuture(t *testing.T) {
 
 // Before a file of an older schema is brought up to date, a copy of it as it is goes where the other copies are.
 func TestABackupBeforeAMigration(t *testing.T) {
-	dir, file := older(t, 5)
+	dir, file := older(t)
 	backups := filepath.Join(t.TempDir(), "made", "for", "it")
 	l, err := ledger.Open(ledger.Options{Dir: dir, Decode: decode, BackupDir: backups})
 	if err != nil {
@@ -441,10 +441,11 @@ func TestBackupsOfSeveralLedgers(t *testing.T) {
 // second. Copies of several states within one second, which is all the time that passes here, are
 // kept and deleted in their order.
 func TestAMigrationThatFailsCopiesOnce(t *testing.T) {
-	synctest.Test(t, testAMigrationThatFailsCopiesOnce)
+	_, old := older(t)
+	synctest.Test(t, func(t *testing.T) { testAMigrationThatFailsCopiesOnce(t, old) })
 }
 
-func testAMigrationThatFailsCopiesOnce(t *testing.T) {
+func testAMigrationThatFailsCopiesOnce(t *testing.T, old []byte) {
 	dir, backups := t.TempDir(), t.TempDir()
 	fails := func() {
 		t.Helper()
@@ -457,13 +458,12 @@ func testAMigrationThatFailsCopiesOnce(t *testing.T) {
 	}
 	for state := range 4 {
 		file := filepath.Join(dir, "ledger.db")
-		_, content := older(t, 5)
-		must(t, os.WriteFile(file, content, 0o600))
+		must(t, os.WriteFile(file, old, 0o600))
 		edit(t, dir, func(tx *bolt.Tx) error {
 			_, err := tx.CreateBucketIfNotExists(fmt.Appendf(nil, "state %d", state))
 			return errors.Join(err, tx.Bucket([]byte("events")).Put(seq(2), []byte("noise")), tx.Bucket([]byte("bodies")).Delete(seq(2)))
 		})
-		content = mustRead(t, file)
+		content := mustRead(t, file)
 		for range 3 {
 			fails()
 		}

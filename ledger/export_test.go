@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -19,6 +20,40 @@ func Seal(bucket, key, value string) []byte {
 
 // BuiltInDictionary returns the dictionary that bodies are compressed against.
 func BuiltInDictionary() []byte { return builtinText }
+
+// OlderSchema is the number before the present schema's. Only tests have files of it: their rows begin with a byte more.
+const OlderSchema = schemaVersion - 1
+
+const olderMark = 0xfe
+
+func init() {
+	rowDecoders[OlderSchema] = func(value []byte) (*row, error) {
+		if len(value) == 0 || value[0] != olderMark {
+			return nil, fmt.Errorf("%w: not a row of schema %d", ErrCorrupt, OlderSchema)
+		}
+		return decodeRow(value[1:])
+	}
+}
+
+// MakeOlder turns a file of the present schema into one of OlderSchema.
+func MakeOlder(tx *bolt.Tx) error {
+	events := tx.Bucket(bucketEvents)
+	rows := map[string][]byte{}
+	err := events.ForEach(func(key, stored []byte) error {
+		value, err := unseal(bucketEvents, key, stored)
+		rows[string(key)] = append([]byte{olderMark}, value...)
+		return err
+	})
+	for key, value := range rows {
+		err = errors.Join(err, events.Put([]byte(key), seal(bucketEvents, []byte(key), value)))
+	}
+	return errors.Join(err, SetSchema(tx, OlderSchema))
+}
+
+// SetSchema gives a file the number of another schema.
+func SetSchema(tx *bolt.Tx, version uint64) error {
+	return put(inPlace(tx), bucketMeta, metaSchema, binary.AppendUvarint(nil, version))
+}
 
 // SmallGenerations has what is fresh settled after a few entries. It is called before Run.
 func (l *Ledger) SmallGenerations(entries int) { l.fresh.limit = entries }

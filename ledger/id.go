@@ -5,7 +5,7 @@ import (
 	"encoding/hex"
 )
 
-// noID is the id of a ledger that was made before ledgers had one.
+// noID stands for the id of a ledger whose own is damaged.
 const noID = "000000000000"
 
 // newID draws the id of a ledger: what tells the copies of one from those of others in the same

@@ -2,44 +2,106 @@ package ledger_test
 
 import (
 	"bytes"
-	"compress/gzip"
 	"errors"
-	"fmt"
-	"io"
-	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
 	"tillhook/ledger"
 	"tillhook/ledger/ledgertest"
 	"tillhook/receiver/stripe"
-	"time"
 )
 
-// older lays a ledger of an older schema in a folder of its own.
-func older(t *testing.T, schema int) (dir string, file []byte) {
+// deliveries are events of all types, each once, as they are decoded now.
+func deliveries(t *testing.T) (events []*ledger.Event) {
 	t.Helper()
-	packed, err := os.Open(fmt.Sprintf("../testdata/ledgers/schema-%d.db.gz", schema))
+	names, err := filepath.Glob("../testdata/events/*.json")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer packed.Close()
-	unpacked, err := gzip.NewReader(packed)
-	if err != nil {
-		t.Fatal(err)
+	for _, name := range names {
+		e := decode(mustRead(t, name))
+		if slices.ContainsFunc(events, func(other *ledger.Event) bool { return other.ID == e.ID }) {
+			continue
+		}
+		e.Source, e.Received = ledger.Webhook, time.Unix(1, 0)
+		events = append(events, e)
 	}
-	if file, err = io.ReadAll(unpacked); err != nil {
-		t.Fatal(err)
-	}
+	return events
+}
+
+// older makes a ledger of an older schema in a folder of its own. It holds deliveries, of whose bodies the decoder at
+// that time read no facts, and the first of them came three times.
+func older(t *testing.T) (dir string, file []byte) {
+	t.Helper()
 	dir = t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "ledger.db"), file, 0o600); err != nil {
+	l, err := ledger.Open(ledger.Options{Dir: dir})
+	if err != nil {
 		t.Fatal(err)
 	}
-	return dir, file
+	stop := ledgertest.Run(t, l)
+	for i, e := range deliveries(t) {
+		e.Facts = ledger.Facts{}
+		mustAppend(t, l, e)
+		if i == 0 {
+			mustAppend(t, l, e)
+			mustAppend(t, l, e)
+		}
+	}
+	stop()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	edit(t, dir, ledger.MakeOlder)
+	return dir, mustRead(t, ledger.Path(dir))
+}
+
+// The first start with a ledger of an older schema decodes every body again. The ledger then holds the same as one that
+// gets the same events now.
+func TestMigration(t *testing.T) {
+	dir, file := older(t)
+	l := ledgertest.Start(t, ledger.Options{Dir: dir, Decode: decode, Decoder: stripe.Decoder})
+	present, events := ledgertest.Open(t, false), deliveries(t)
+	for _, e := range events {
+		mustAppend(t, present, e)
+		if body, err := l.Body(e.ID); err != nil || !bytes.Equal(body, e.Raw) {
+			t.Errorf("%s: the body is not what it was: %v", e.Type, err)
+		}
+	}
+	m, n := l.Migrated, uint64(len(events))
+	if m == nil || m.Schema != ledger.OlderSchema || m.Events != n || m.Decoded != n || m.Unusable+m.Gone+m.Mended != 0 {
+		t.Fatalf("the migration reports %+v of %d events", m, n)
+	}
+	if !bytes.Equal(mustRead(t, m.Kept), file) {
+		t.Error("the kept file is not the old one")
+	}
+	payments := func(l *ledger.Ledger) string {
+		list, err := l.Payments(t.Context(), ledger.PaymentQuery{Limit: 100})
+		if err != nil || list.Next != "" || len(list.Data) == 0 {
+			t.Fatalf("%d payments, then %q, %v", len(list.Data), list.Next, err)
+		}
+		return asJSON(t, list.Data)
+	}
+	if got, want := payments(l), payments(present); got != want {
+		t.Errorf("the payments are\n%s\nnot\n%s", got, want)
+	}
+	if got, want := mustStats(t, l), mustStats(t, present); asJSON(t, got.Quarantined) != asJSON(t, want.Quarantined) || asJSON(t, got.Outcomes) != asJSON(t, want.Outcomes) {
+		t.Errorf("the figures are %+v, not %+v", got, want)
+	}
+	if rec, err := l.Event(events[0].ID); err != nil || rec.Repeats != 2 {
+		t.Errorf("the repeated event is %+v, %v", rec, err)
+	}
+	if err := l.Check(); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestASecondStartDoesNotMigrate(t *testing.T) {
-	dir, _ := older(t, 5)
+	dir, _ := older(t)
 	opts := ledger.Options{Dir: dir, Decode: decode, Decoder: stripe.Decoder}
 	for i, migrates := range []bool{true, false} {
 		l, err := ledger.Open(opts)
@@ -58,9 +120,9 @@ func TestASecondStartDoesNotMigrate(t *testing.T) {
 	}
 }
 
-// What cannot or must not migrate a ledger leaves it as it is, and says what will.
+// Whatever cannot or must not migrate a ledger leaves it as it is, and says what does.
 func TestAnOlderLedgerIsRefused(t *testing.T) {
-	dir, file := older(t, 5)
+	dir, file := older(t)
 	for _, c := range []struct {
 		name string
 		open func() error
@@ -86,52 +148,32 @@ func TestAnOlderLedgerIsRefused(t *testing.T) {
 	}
 }
 
-// A ledger of schema 3, which listed a payment's events apart, or of schema 5, which had all of a
-// payment's lists in its state and one kind of links, is brought up to date: it holds what one does
-// that was given the same events. That of schema 3 was killed.
-func TestMigrationFromLaterSchemas(t *testing.T) {
-	for schema, repeated := range map[int]string{3: "evt_3wBTwEKvHadernBlBPBleRA0",
-		5: "evt_3wJoPRKvHadernBlLhtHhUpY"} {
-		t.Run(fmt.Sprint(schema), func(t *testing.T) { migrates(t, schema, repeated) })
-	}
-}
-
-func migrates(t *testing.T, schema int, repeated string) {
-	dir, _ := older(t, schema)
-	l := ledgertest.Start(t, ledger.Options{Dir: dir, Decode: decode, Decoder: stripe.Decoder})
-	if m := l.Migrated; m == nil || m.Schema != uint64(schema) || m.Events != 33 || m.Decoded != 33 || m.Unusable+m.Gone+m.Mended != 0 {
-		t.Fatalf("it tells %+v", l.Migrated)
-	}
-	fresh := ledgertest.Open(t, false)
-	bodies, err := filepath.Glob("../testdata/events/*.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	seen := map[string]bool{}
-	for _, name := range bodies {
-		raw := mustRead(t, name)
-		e := decode(raw)
-		if seen[e.ID] {
-			continue
+// A file of a schema that this version has no decoder for is refused by all who read it, and stays as it is.
+func TestAnUnknownSchemaIsRefused(t *testing.T) {
+	for version, says := range map[uint64]string{ledger.OlderSchema - 1: "no longer reads", ledger.OlderSchema + 2: "or a newer one"} {
+		dir, _ := older(t)
+		edit(t, dir, func(tx *bolt.Tx) error { return ledger.SetSchema(tx, version) })
+		file := mustRead(t, ledger.Path(dir))
+		opts := ledger.Options{Dir: dir, Decode: decode, BackupDir: t.TempDir()}
+		for what, read := range map[string]func() error{
+			"Open":         func() error { _, err := ledger.Open(opts); return err },
+			"OpenReadOnly": func() error { _, err := ledger.OpenReadOnly(dir); return err },
+			"Rebuild":      func() error { _, err := ledger.Rebuild(t.Context(), opts, true); return err },
+			"ReadHeader":   func() error { _, err := ledger.ReadHeader(ledger.Path(dir)); return err },
+			"Verify": func() error {
+				report, err := ledger.Verify(ledger.Path(dir))
+				if report == nil || report.Older {
+					t.Errorf("schema %d: the report is %+v", version, report)
+				}
+				return err
+			},
+		} {
+			if err := read(); !errors.Is(err, ledger.ErrSchema) || !strings.Contains(err.Error(), says) {
+				t.Errorf("schema %d: %s gave %v, want an error that says %q", version, what, err, says)
+			}
 		}
-		seen[e.ID] = true
-		e.Source, e.Received = ledger.Webhook, time.Unix(1, 0)
-		mustAppend(t, fresh, e)
-		if body, err := l.Body(e.ID); err != nil || !bytes.Equal(body, raw) {
-			t.Errorf("%s: the body is not what it was: %v", name, err)
+		if names := files(t, dir); len(names) != 1 || !bytes.Equal(mustRead(t, ledger.Path(dir)), file) {
+			t.Errorf("schema %d: the folder holds %v, or the ledger was changed", version, names)
 		}
-	}
-	page := func(l *ledger.Ledger) string {
-		list, err := l.Payments(t.Context(), ledger.PaymentQuery{Limit: 100})
-		if err != nil || list.Next != "" || len(list.Data) == 0 {
-			t.Fatalf("%d payments, then %q, %v", len(list.Data), list.Next, err)
-		}
-		return asJSON(t, list.Data)
-	}
-	if got, want := page(l), page(fresh); got != want {
-		t.Errorf("the payments are\n%s\nnot\n%s", got, want)
-	}
-	if rec, err := l.Event(repeated); err != nil || rec.Repeats != 2 {
-		t.Errorf("the repeated event is %+v, %v", rec, err)
 	}
 }

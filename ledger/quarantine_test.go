@@ -109,7 +109,7 @@ func TestAReleaseAppendsARow(t *testing.T) {
 					t.Errorf("%s were\n%s\nand are\n%s", bucket, before[bucket], after[bucket])
 				}
 			}
-			if shared := strings.Contains(after["bodies"], fmt.Sprintf("%q %q", seq(3), ledger.Seal("bodies", string(seq(3)), "\x04\x01"))); shared != c.shared {
+			if shared := strings.Contains(after["bodies"], fmt.Sprintf("%q %q", seq(3), ledger.Seal("bodies", string(seq(3)), "\x02\x01"))); shared != c.shared {
 				t.Errorf("the bodies are\n%s", after["bodies"])
 			}
 			for range 2 { // as it is, and as a rebuild leaves it
@@ -212,7 +212,7 @@ func TestCheckOfReleasedRows(t *testing.T) {
 		"the shared body is gone": func(tx *bolt.Tx) error { return tx.Bucket([]byte("bodies")).Delete(seq(1)) },
 		"the new row has no body": func(tx *bolt.Tx) error { return tx.Bucket([]byte("bodies")).Delete(seq(3)) },
 		"it has that of another row": func(tx *bolt.Tx) error {
-			return tx.Bucket([]byte("bodies")).Put(seq(3), ledger.Seal("bodies", string(seq(3)), "\x04\x02"))
+			return tx.Bucket([]byte("bodies")).Put(seq(3), ledger.Seal("bodies", string(seq(3)), "\x02\x02"))
 		},
 		"one waits that does not": func(tx *bolt.Tx) error {
 			return tx.Bucket([]byte("meta")).Put([]byte("awaits/tevt_9/12345678"), ledger.Seal("meta", "awaits/tevt_9/12345678", ""))

@@ -187,8 +187,11 @@ func (r *rebuild) write(ctx context.Context) (made string, err error) {
 			return err
 		}
 		r.id = readID(from)
-		if r.done.Schema < schemaVersion && r.opts.Decode == nil {
-			return errOlder
+		if r.done.Schema < schemaVersion {
+			if r.opts.Decode == nil {
+				return errOlder
+			}
+			r.decode = true // the decoder of an older schema may have stored less of what bodies state
 		}
 		if r.livemode != r.opts.Livemode {
 			return otherMode(r.done.Path, r.livemode)
@@ -344,17 +347,17 @@ func (r *rebuild) row(b *booking, from *txn, seq uint64, stored []byte) error {
 		r.done.Mended++
 	case bodyErr != nil:
 		return fmt.Errorf("its body: %w", bodyErr)
-	case body == nil && (r.decode || old.undecoded):
+	case body == nil && r.decode:
 		if old.outcome != Quarantined { // else it left quarantine, and its new row counts
 			r.done.Gone++
 		}
-	case body != nil && (r.decode || old.undecoded):
+	case body != nil && r.decode:
 		raw, err := r.source.bodies.decode(body)
 		if err != nil {
 			return fmt.Errorf("its body: %w", err)
 		}
 		counted := r.done
-		if r.reread(&old.row, seq, raw); rowOfBody(kept) != 0 { // the body counted with the row that it is stored with
+		if r.reread(old, seq, raw); rowOfBody(kept) != 0 { // the body counted with the row that it is stored with
 			r.done = counted
 		}
 	}
@@ -362,11 +365,11 @@ func (r *rebuild) row(b *booking, from *txn, seq uint64, stored []byte) error {
 	delete(r.usable, old.released)
 	var entry *quarantineEntry
 	if old.outcome == Quarantined {
-		if entry, err = r.entry(b, from, seq, &old.row, body); err != nil {
+		if entry, err = r.entry(b, from, seq, old, body); err != nil {
 			return err
 		}
 	}
-	return r.put(b, &old.row, seq, bytes.Clone(kept), entry)
+	return r.put(b, old, seq, bytes.Clone(kept), entry)
 }
 
 // retentionTime returns the time by which bodies are deleted, and this machine's: see
@@ -398,10 +401,7 @@ func (r *rebuild) put(b *booking, row *row, seq uint64, body []byte, entry *quar
 
 // entry makes the entry in quarantine of a row that lies there, or did until a later row.
 func (r *rebuild) entry(b *booking, from *txn, seq uint64, row *row, body []byte) (*quarantineEntry, error) {
-	var had *quarantineEntry
-	if r.done.Schema >= stateSchema {
-		had, _ = readQuarantineEntry(from, seq) // a damaged one is made anew
-	}
+	had, _ := readQuarantineEntry(from, seq) // a damaged one is made anew
 	expected, snapshot := false, ""
 	switch {
 	case r.opts.Decode != nil && body != nil && (had == nil || r.decode):
@@ -449,32 +449,13 @@ func (r *row) restates(e *Event) {
 	r.account, r.context = cmp.Or(e.Account, r.account), cmp.Or(e.Context, r.context)
 }
 
-// read reads a row of the old file's schema.
-func (r *rebuild) read(seq uint64, stored []byte) (*oldRow, error) {
+// read decodes a row of the old file.
+func (r *rebuild) read(seq uint64, stored []byte) (*row, error) {
 	value, err := unseal(bucketEvents, seqKey(seq), stored)
 	if err != nil {
 		return nil, err
 	}
-	read := decodeRow
-	switch r.done.Schema {
-	case 1:
-		return decodeRow1(value)
-	case 2:
-		read = decodeRow2
-	case 3, 4:
-		read = decodeRow4
-	}
-	row, err := read(value)
-	if err != nil {
-		return nil, err
-	}
-	return &oldRow{row: *row, undecoded: r.done.Schema < decodedSchema}, nil
-}
-
-// oldRow is a row as an older schema had it.
-type oldRow struct {
-	row
-	undecoded bool // that schema's decoder did not read what the body states
+	return rowDecoders[r.done.Schema](value)
 }
 
 // reread replaces what a row says of its body by what the body says to the present decoder. What
@@ -506,13 +487,13 @@ func (r *rebuild) reread(old *row, seq uint64, raw []byte) {
 
 // again makes a row that is lost from its body, which it has from the row other if that is not 0.
 // When it came is not in there: no earlier than the row before.
-func (r *rebuild) again(b *booking, from *txn, seq uint64, raw []byte, other uint64) (*oldRow, error) {
+func (r *rebuild) again(b *booking, from *txn, seq uint64, raw []byte, other uint64) (*row, error) {
 	e := r.opts.Decode(raw)
 	source := Webhook
 	if strings.HasPrefix(e.ID, FetchedPrefix) {
 		source = Fetch
 	}
-	made := row{
+	made := &row{
 		id: e.ID, typ: e.Type, account: e.Account, context: e.Context, livemode: e.Livemode, created: e.Created, received: max(r.received, e.Created*1000),
 		apiVersion: e.APIVersion, source: source, size: uint64(len(raw)), reason: e.Quarantine, facts: e.Facts, outcome: Recorded,
 	}
@@ -538,7 +519,7 @@ func (r *rebuild) again(b *booking, from *txn, seq uint64, raw []byte, other uin
 		}
 	}
 	made.released = other
-	return &oldRow{row: made}, nil
+	return made, nil
 }
 
 // releasedLater reports whether a row of the old file refers to that one as the one in which its
@@ -584,19 +565,4 @@ func (b *booking) restore(r *row, seq uint64, body []byte, entry *quarantineEntr
 		return err
 	}
 	return b.record(r, seq, body, old, &a, &c)
-}
-
-// decodeRow1 reads a row of schema 1, which knew no facts but a PaymentIntent's.
-func decodeRow1(value []byte) (*oldRow, error) {
-	d := decoder{buf: value, plain: true, before5: true}
-	var r oldRow
-	var intent, released bool
-	d.flags(&r.livemode, &released, &intent)
-	d.envelope(&r.row)
-	if intent {
-		in := d.intent()
-		r.facts = Facts{PaymentIntent: in.ID, Charge: in.LatestCharge, Intents: []Intent{in}}
-	}
-	r.undecoded = true
-	return &r, d.end()
 }

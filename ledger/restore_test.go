@@ -128,7 +128,7 @@ func TestReadHeader(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	old, _ := older(t, 5)
+	old, _ := older(t)
 	for path, want := range map[string]ledger.Header{dir: {}, live: {Livemode: true}, old: {Older: true}} {
 		if got, err := ledger.ReadHeader(ledger.Path(path)); err != nil || got != want {
 			t.Errorf("got %+v, want %+v, %v", got, want, err)

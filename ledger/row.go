@@ -53,53 +53,32 @@ func (r *row) encode() []byte {
 }
 
 func decodeRow(value []byte) (*row, error) {
-	return readRowOf(decoder{buf: value})
-}
-
-// decodeRow4 reads a row of schema 3 or 4, where an event that left quarantine was booked in the
-// row it had.
-func decodeRow4(value []byte) (*row, error) {
-	return readRowOf(decoder{buf: value, before5: true})
-}
-
-// decodeRow2 reads a row of schema 2, whose texts were plain.
-func decodeRow2(value []byte) (*row, error) {
-	return readRowOf(decoder{buf: value, plain: true, before5: true})
-}
-
-func readRowOf(d decoder) (*row, error) {
+	d := decoder{buf: value}
 	var r row
 	var released bool
 	d.flags(&r.livemode, &released)
-	if released && !d.before5 {
+	if released {
 		if r.released = d.uint(); r.released == 0 {
 			d.fail()
 		}
 	}
-	d.envelope(&r)
-	d.facts(&r.facts)
-	return &r, d.end()
-}
-
-// envelope reads what stands between a row's flags and its facts.
-func (d *decoder) envelope(r *row) {
-	r.outcome = pick(d, Outcomes[:], int(d.byte()))
+	r.outcome = pick(&d, Outcomes[:], int(d.byte()))
 	if reason := int(d.byte()); reason > 0 {
-		r.reason = pick(d, Reasons[:], reason-1)
+		r.reason = pick(&d, Reasons[:], reason-1)
 	}
-	r.source = pick(d, sources[:], int(d.byte()))
+	r.source = pick(&d, sources[:], int(d.byte()))
 	r.id = d.text()
 	d.shared = sharedPart(r.id)
 	r.typ = d.text()
 	r.account = d.text()
-	if !d.before5 {
-		r.context = d.text()
-	}
+	r.context = d.text()
 	r.apiVersion = d.text()
 	r.created = d.int()
 	r.received = d.int()
 	r.size = d.uint()
 	r.repeats = d.uint()
+	d.facts(&r.facts)
+	return &r, d.end()
 }
 
 // pick returns the i-th of the names a code stands for, or fails the decoder.
@@ -189,7 +168,6 @@ func (d *decoder) intent() Intent {
 	var in Intent
 	var failed bool
 	d.flags(&in.HasAmount, &failed, &in.HasReceived)
-	in.HasReceived = in.HasReceived || d.before5
 	in.ID = d.text()
 	in.Status = d.text()
 	in.Currency = d.text()
@@ -255,11 +233,7 @@ func (d *decoder) booking(known bool) *Booking {
 	if !known {
 		return nil
 	}
-	b := &Booking{Fee: d.int(), Currency: d.text()}
-	if !d.before5 {
-		b.ID, b.Created = d.text(), d.int()
-	}
-	return b
+	return &Booking{Fee: d.int(), Currency: d.text(), ID: d.text(), Created: d.int()}
 }
 
 func (e *encoder) refund(f *Refund) {
@@ -275,11 +249,10 @@ func (e *encoder) refund(f *Refund) {
 }
 
 func (d *decoder) refund() Refund {
-	f := Refund{ID: d.text(), Charge: d.text(), Status: d.text(), Currency: d.text(), Amount: d.int(), Reason: d.text(), Created: d.int()}
-	if !d.before5 {
-		f.Booked, f.Returned = d.int(), d.int()
+	return Refund{
+		ID: d.text(), Charge: d.text(), Status: d.text(), Currency: d.text(), Amount: d.int(), Reason: d.text(), Created: d.int(),
+		Booked: d.int(), Returned: d.int(),
 	}
-	return f
 }
 
 func (e *encoder) dispute(p *Dispute) {

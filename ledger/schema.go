@@ -8,14 +8,16 @@ import (
 	"time"
 )
 
-// schemaVersion is that of the layout and the codecs in this file. A file with a greater one is refused.
+// schemaVersion is the number of the file's layout and of the codecs of its values. Whatever changes either takes the
+// next number. A file with a greater number is refused.
 const schemaVersion = 7
 
-// decodedSchema is the first whose rows hold all that the present decoder reads in a body.
-const decodedSchema = 5
-
-// stateSchema is the first in which an entry in quarantine has a state.
-const stateSchema = 5
+// rowDecoders holds the decoder of an event's row for each schema that can be read. Open rebuilds a file of an older
+// schema from its rows and bodies, so a new schema that changes rows adds its decoder here and keeps the one before.
+// A file of a schema that is not listed is refused.
+var rowDecoders = map[uint64]func(value []byte) (*row, error){
+	schemaVersion: decodeRow,
+}
 
 var (
 	bucketMeta         = []byte("meta")
@@ -63,10 +65,10 @@ func initialise(tx *txn, livemode bool) error {
 	return put(tx, bucketMeta, metaCounts, (&counts{}).encode())
 }
 
-// errOlder: the file has a schema that this version does not write any more, and can bring up to date.
+// errOlder means that the file has an older schema, which Open can bring up to date.
 var errOlder = fmt.Errorf("%w: it was written by an older version; start the receiver once (tillhook serve), which brings it up to date", ErrSchema)
 
-// readMeta checks that the file is a ledger of the present schema, and tells its mode.
+// readMeta checks that the file is a ledger of the present schema and returns its mode.
 func readMeta(tx *txn) (livemode bool, err error) {
 	version, err := readVersion(tx)
 	if err != nil {
@@ -83,7 +85,7 @@ func readMeta(tx *txn) (livemode bool, err error) {
 	return readMode(tx)
 }
 
-// readVersion tells the file's schema version, one from 1 to the present one.
+// readVersion returns the number of the file's schema, which is one that can be read.
 func readVersion(tx *txn) (uint64, error) {
 	if tx.Bucket(bucketMeta) == nil {
 		return 0, fmt.Errorf("%w: it was written by another program", ErrSchema)
@@ -99,6 +101,9 @@ func readVersion(tx *txn) (uint64, error) {
 	}
 	if version > schemaVersion {
 		return 0, fmt.Errorf("%w: it has schema %d, this version of tillhook knows %d; install the version that wrote it or a newer one", ErrSchema, version, schemaVersion)
+	}
+	if rowDecoders[version] == nil {
+		return 0, fmt.Errorf("%w: it has schema %d, which this version of tillhook no longer reads; start a version once that reads it and writes a newer schema", ErrSchema, version)
 	}
 	return version, nil
 }

@@ -19,8 +19,6 @@ const (
 	storedAmounts
 	storedLinks
 	storedRecord
-	storedRow1
-	storedRow2
 	storedTotalKey
 	storedMoved
 	storedBody
@@ -78,12 +76,6 @@ func Restore(kind byte, value []byte) ([]byte, error) {
 	case storedRecord:
 		l, err := readRecord(value)
 		return l.record(), err
-	case storedRow1:
-		_, err := decodeRow1(value)
-		return nil, errors.Join(err, errNotCompared)
-	case storedRow2:
-		_, err := decodeRow2(value)
-		return nil, errors.Join(err, errNotCompared)
 	case storedTotalKey:
 		_, _, _, err := readTotalKey(value)
 		return value, err
@@ -100,12 +92,6 @@ func Restore(kind byte, value []byte) ([]byte, error) {
 		return nil, errors.Join(err, errNotCompared)
 	}
 	return value, nil
-}
-
-// OlderIntents returns the PaymentIntents in a row of schema 2.
-func OlderIntents(value []byte) ([]Intent, error) {
-	r, err := decodeRow2(value)
-	return r.facts.Intents, err
 }
 
 // StoredSamples has one value of each kind, and a whole one where there are many parts.
@@ -136,7 +122,7 @@ func StoredSamples() []Sample {
 	return []Sample{
 		{storedRow, r.encode()}, {storedRow, held.encode()}, {storedState, state.encode()}, {storedCounts, c.encode()}, {storedAmounts, money.encode()},
 		{storedLinks, encodeLinks(stripesCharge, []link{{linkToIntent, "pi_3wBTwEKvHadernBl4gdrfNcd"}, {linkToCharge, "ch_1"}})},
-		{storedRecord, l.record()}, {storedRow1, []byte("\x00\x00\x00\x00\x05evt_1")}, {storedRow2, []byte("\x00\x00\x00\x00\x05evt_1\x01x\x00\x00\x02\x02\x02\x00\x00")}, {storedTotalKey, totalKey(1776163468, "eur", "acct_1")},
+		{storedRecord, l.record()}, {storedTotalKey, totalKey(1776163468, "eur", "acct_1")},
 		{storedMoved, encodeMoved("acct_1", []moved{{"eur", money}, {"usd", amounts{}}})},
 		{storedBody, codec.encode(slices.Concat(builtinText[:900], []byte("and more")))},
 	}

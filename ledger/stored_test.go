@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"fmt"
-	"reflect"
 	"strings"
 	"testing"
 
@@ -30,18 +29,6 @@ func FuzzStored(f *testing.F) {
 			t.Fatalf("kind %d: %x is written as %x, which is longer", kind, value, again)
 		}
 	})
-}
-
-// A row of an older schema does not tell whether amount_received was in the body: it is taken for
-// one where it was.
-func TestAnOlderRowHasWhatWasReceived(t *testing.T) {
-	const envelope = "\x00\x00\x00\x00\x05evt_1\x01x\x00\x00\x02\x02\x02\x00"
-	const intent = "\x01\x04pi_1\x09succeeded\x03eur\x0e\x00\x0e\x00\x00\x00\x00\x04"
-	list, err := ledger.OlderIntents([]byte(envelope + "\x01\x04pi_1\x00\x01" + intent + "\x00\x00\x00\x00"))
-	want := ledger.Intent{ID: "pi_1", Status: "succeeded", Currency: "eur", Amount: 7, HasAmount: true, AmountReceived: 7, HasReceived: true, Created: 2}
-	if err != nil || !reflect.DeepEqual(list, []ledger.Intent{want}) {
-		t.Errorf("got %+v, %v, want %+v", list, err, want)
-	}
 }
 
 // Every stored value refers to the words by their numbers.

@@ -120,9 +120,6 @@ func (e *encoder) text(s string) {
 }
 
 func (d *decoder) text() string {
-	if d.plain {
-		return d.string()
-	}
 	n := d.uint()
 	var s string
 	switch k := n / 2; {
