@@ -582,8 +582,8 @@ func TestStopWithSlowSenders(t *testing.T) {
 	p := start(t, t.TempDir())
 	for _, head := range []string{
 		"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n",
-		"POST /webhooks/stripe HTTP/1.1\r\nHost: x\r\nStripe-Signature: t=1,v1=00\r\nContent-Length: 100000\r\n\r\n",
 		"POST /webhooks/str",
+		"POST /webhooks/stripe HTTP/1.1\r\nHost: x\r\nStripe-Signature: t=1,v1=00\r\nExpect: 100-continue\r\nContent-Length: 100000\r\n\r\n",
 	} {
 		conn, err := net.Dial("tcp", p.public)
 		if err != nil {
@@ -593,10 +593,15 @@ func TestStopWithSlowSenders(t *testing.T) {
 		if _, err := io.WriteString(conn, head); err != nil {
 			t.Fatal(err)
 		}
+		if strings.Contains(head, "100-continue") { // the answer shows that the handler reads the body
+			if line, err := bufio.NewReader(conn).ReadString('\n'); err != nil || !strings.Contains(line, "100") {
+				t.Fatal(line, err)
+			}
+		}
 	}
 	begun := time.Now()
 	unready := make(chan bool, 1)
-	go func() { // while the second sender is waited for
+	go func() { // while the last sender is waited for
 		for time.Since(begun) < 3*time.Second {
 			resp, err := http.Get("http://" + p.operator + "/readyz")
 			if err != nil {
