@@ -16,19 +16,21 @@ const (
 	bodyRow   = 2 // in another row, whose sequence follows as a varint
 )
 
-// maxBody is the largest size that a stored body may unpack to. The limits on received bodies are far lower.
+// maxBody is the largest size that a stored body may decompress to. The limits on received bodies
+// are far lower.
 const maxBody = 64 << 20
 
-// builtinText is the text of the built-in dictionary: bodies of each event type that concerns payments, as Stripe
-// writes them. Stored bodies refer to positions in it, so it must never change.
+// builtinText is the text of the built-in dictionary: bodies of each event type that concerns
+// payments, as Stripe writes them. Stored bodies refer to positions in it, so it must never change.
 //
 //go:embed bodies.dict
 var builtinText []byte
 
 // bodyCodec compresses and decompresses raw bodies. It is safe for concurrent use.
 //
-// Most of a webhook's body is the names of Stripe's fields. A body is too small for a compressor to learn them from
-// it, so it is compressed against a dictionary that holds them. S2 needs a fifth of zstd's processor time for this.
+// Most of a webhook's body is the names of Stripe's fields. A body is too small for a compressor to
+// find them repeated in it, so it is compressed against a dictionary that holds them. S2 takes a
+// fifth of zstd's processor time for this.
 type bodyCodec struct {
 	dictionary *s2.Dict
 	scratch    sync.Pool // of *[]byte
@@ -45,8 +47,8 @@ func newBodyCodec() (*bodyCodec, error) {
 // maxScratch is the size of the largest scratch buffer that is kept for the next body.
 const maxScratch = 256 << 10
 
-// encode returns a body as it is stored, which is at most one byte longer than the body itself. The result has the
-// capacity for a checksum.
+// encode returns a body as it is stored, which is at most one byte longer than the body itself. The
+// result has the capacity for a checksum.
 func (c *bodyCodec) encode(raw []byte) []byte {
 	scratch := c.scratch.Get().(*[]byte)
 	if most := s2.MaxEncodedLen(len(raw)); cap(*scratch) < most {
@@ -64,7 +66,8 @@ func (c *bodyCodec) encode(raw []byte) []byte {
 	return out
 }
 
-// decode returns a copy of the body that was encoded. It does not follow a reference to another row.
+// decode returns a copy of the body that was encoded. It does not follow a reference to another
+// row; see readBody.
 func (c *bodyCodec) decode(stored []byte) ([]byte, error) {
 	if len(stored) == 0 {
 		return nil, fmt.Errorf("%w: body without its first byte", ErrCorrupt)
@@ -103,8 +106,8 @@ func rowOfBody(stored []byte) uint64 {
 	return seq
 }
 
-// readBody reads the stored body of a row and follows a reference to another row. It returns nil if the row has no
-// body.
+// readBody reads the stored body of a row and follows a reference to another row. It returns nil if
+// the row has no body.
 func readBody(tx *txn, seq uint64) ([]byte, error) {
 	stored, err := get(tx, bucketBodies, seqKey(seq))
 	if other := rowOfBody(stored); err == nil && other != 0 {

@@ -9,16 +9,17 @@ import (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// checksumSize is what seal adds to a value.
+// checksumSize is the number of bytes that seal adds to a value.
 const checksumSize = 4
 
-// seal appends the checksum over the bucket's name, the key and the value, so that a value that was
-// moved is found as surely as one that was changed.
+// seal appends a checksum to a value. The checksum covers the bucket's name and the key as well, so
+// that it detects a value in the wrong place as well as a changed one.
 func seal(bucket, key, value []byte) []byte {
 	return binary.BigEndian.AppendUint32(value, checksum(bucket, key, value))
 }
 
-// unseal checks a stored value and returns it without its checksum. The bytes belong to the transaction.
+// unseal verifies a stored value and returns it without its checksum. The returned bytes are only
+// valid during the transaction.
 func unseal(bucket, key, stored []byte) ([]byte, error) {
 	if n := len(stored) - checksumSize; n >= 0 {
 		if value := stored[:n]; checksum(bucket, key, value) == binary.BigEndian.Uint32(stored[n:]) {
@@ -32,10 +33,10 @@ func checksum(bucket, key, value []byte) uint32 {
 	return crc32.Update(crc32.Update(crc32.Checksum(bucket, castagnoli), castagnoli, key), castagnoli, value)
 }
 
-// encoder appends fields to a value: numbers as varints, texts as words.go tells.
+// encoder appends the fields of a value to buf: numbers as varints, texts as described in words.go.
 type encoder struct {
 	buf    []byte
-	shared string // of the id that the value is stored under
+	shared string // the part of the value's own id that other ids in it may share; see sharedPart
 	told   told
 }
 
@@ -43,8 +44,10 @@ func (e *encoder) byte(b byte)   { e.buf = append(e.buf, b) }
 func (e *encoder) uint(n uint64) { e.buf = binary.AppendUvarint(e.buf, n) }
 func (e *encoder) int(n int64)   { e.buf = binary.AppendVarint(e.buf, n) }
 
-// string writes a text that is no word of Stripe's, its length before it.
+// string writes the length of a text and its bytes, for texts that are not in the string table.
 func (e *encoder) string(s string) { e.uint(uint64(len(s))); e.buf = append(e.buf, s...) }
+
+// flags writes up to 8 booleans as one byte.
 func (e *encoder) flags(bs ...bool) {
 	var b byte
 	for i, set := range bs {
@@ -55,7 +58,7 @@ func (e *encoder) flags(bs ...bool) {
 	e.byte(b)
 }
 
-// texts are written in the order of their keys: equal maps are equal bytes.
+// texts writes a map in the order of its keys, so that equal maps become equal bytes.
 func (e *encoder) texts(m map[string]string) {
 	e.uint(uint64(len(m)))
 	var few [8]string
@@ -70,11 +73,12 @@ func (e *encoder) texts(m map[string]string) {
 	}
 }
 
-// decoder reads them back. After the first field that does not fit it returns zeros, and err tells.
+// decoder reads the fields that an encoder wrote. After the first invalid field, err is set and
+// every further field reads as zero, so callers check the error once, with end.
 type decoder struct {
 	buf    []byte
 	err    error
-	shared string // of the id that the value is stored under
+	shared string // as in encoder
 	told   told
 }
 
@@ -129,7 +133,7 @@ func (d *decoder) flags(bs ...*bool) {
 
 func (d *decoder) texts() map[string]string {
 	n := d.uint()
-	if n > uint64(len(d.buf)) { // an entry takes two bytes at least
+	if n > uint64(len(d.buf)) { // an entry takes at least two bytes; do not allocate for more
 		d.fail()
 		return nil
 	}
@@ -144,7 +148,7 @@ func (d *decoder) texts() map[string]string {
 	return m
 }
 
-// end tells whether the value was read to its last byte without a fault.
+// end returns an error if a field was invalid or if bytes are left.
 func (d *decoder) end() error {
 	if len(d.buf) != 0 {
 		d.fail()

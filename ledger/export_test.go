@@ -21,7 +21,8 @@ func Seal(bucket, key, value string) []byte {
 // BuiltInDictionary returns the dictionary that bodies are compressed against.
 func BuiltInDictionary() []byte { return builtinText }
 
-// OlderSchema is the number before the present schema's. Only tests have files of it: their rows begin with a byte more.
+// OlderSchema is the number before the present schema's. Only tests have files of it, in which rows
+// begin with an additional byte.
 const OlderSchema = schemaVersion - 1
 
 const olderMark = 0xfe

@@ -16,7 +16,7 @@ import (
 	"tillhook/receiver/stripe"
 )
 
-// deliveries are events of all types, each once, as they are decoded now.
+// deliveries returns one event for each sample body.
 func deliveries(t *testing.T) (events []*ledger.Event) {
 	t.Helper()
 	names, err := filepath.Glob("../testdata/events/*.json")
@@ -34,8 +34,8 @@ func deliveries(t *testing.T) (events []*ledger.Event) {
 	return events
 }
 
-// older makes a ledger of an older schema in a folder of its own. It holds deliveries, of whose bodies the decoder at
-// that time read no facts, and the first of them came three times.
+// older makes a ledger of an older schema in a folder of its own. It holds deliveries, as a decoder
+// stored them that read no facts in a body. The first of them came three times.
 func older(t *testing.T) (dir string, file []byte) {
 	t.Helper()
 	dir = t.TempDir()
@@ -60,8 +60,8 @@ func older(t *testing.T) (dir string, file []byte) {
 	return dir, mustRead(t, ledger.Path(dir))
 }
 
-// The first start with a ledger of an older schema decodes every body again. The ledger then holds the same as one that
-// gets the same events now.
+// The first start with a ledger of an older schema decodes every body again. The ledger then holds
+// the same as one that gets the same events now.
 func TestMigration(t *testing.T) {
 	dir, file := older(t)
 	l := ledgertest.Start(t, ledger.Options{Dir: dir, Decode: decode, Decoder: stripe.Decoder})
@@ -148,7 +148,8 @@ func TestAnOlderLedgerIsRefused(t *testing.T) {
 	}
 }
 
-// A file of a schema that this version has no decoder for is refused by all who read it, and stays as it is.
+// A file of a schema that this version has no decoder for is refused by everything that reads it,
+// and stays as it is.
 func TestAnUnknownSchemaIsRefused(t *testing.T) {
 	for version, says := range map[uint64]string{ledger.OlderSchema - 1: "no longer reads", ledger.OlderSchema + 2: "or a newer one"} {
 		dir, _ := older(t)

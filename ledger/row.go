@@ -2,7 +2,7 @@ package ledger
 
 import "slices"
 
-// row is an event as it is stored: everything but its body.
+// row is a stored event without its body.
 type row struct {
 	id, typ, account, context, apiVersion string
 	livemode                              bool
@@ -11,16 +11,17 @@ type row struct {
 	source                                Source
 	outcome                               Outcome
 	reason                                Reason
-	released                              uint64 // the row in which the event lay in quarantine; 0 if there is none
+	released                              uint64 // the row in which the event was in quarantine before, or 0
 	size                                  uint64
 	repeats                               uint64
 	facts                                 Facts
 }
 
-// unlinked: the event is about money and names no payment.
+// unlinked reports whether the event concerns money but names no payment.
 func (r *row) unlinked() bool { return r.facts.About() && r.facts.Named() == "" }
 
-// repeat is the answer to another delivery of the row's event, whose payment has that id by now.
+// repeat returns the result of another delivery of the row's event. payment is the current id of
+// the event's payment.
 func (r *row) repeat(seq uint64, payment string) Result {
 	res := Result{Status: AlreadyProcessed, PaymentID: payment, Sequence: seq, Repeat: true}
 	if r.outcome == Quarantined {
@@ -81,7 +82,7 @@ func decodeRow(value []byte) (*row, error) {
 	return &r, d.end()
 }
 
-// pick returns the i-th of the names a code stands for, or fails the decoder.
+// pick returns names[i], or fails the decoder if there is no such name.
 func pick[T any](d *decoder, names []T, i int) T {
 	if i >= len(names) {
 		d.fail()
@@ -132,7 +133,7 @@ func (e *encoder) session(s *Session) {
 
 func decodeAll[T any](d *decoder, one func() T) []T {
 	n := d.uint()
-	if n > uint64(len(d.buf)) { // each takes a byte at least
+	if n > uint64(len(d.buf)) { // an element takes at least one byte; do not allocate for more
 		d.fail()
 		return nil
 	}
@@ -275,7 +276,8 @@ func (d *decoder) dispute() Dispute {
 	}
 }
 
-// Sequences that ascend, up to the value's end, are stored by what each adds to the one before.
+// sequences writes ascending sequences, each as the difference from the one before. They must be
+// the last field of a value, because their number is not stored.
 func (e *encoder) sequences(seqs []uint64) {
 	last := uint64(0)
 	for _, seq := range seqs {

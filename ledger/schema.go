@@ -8,13 +8,13 @@ import (
 	"time"
 )
 
-// schemaVersion is the number of the file's layout and of the codecs of its values. Whatever changes either takes the
-// next number. A file with a greater number is refused.
+// schemaVersion is the number of the file's layout and of the codecs of its values. A change of
+// either takes the next number. A file with a greater number is refused.
 const schemaVersion = 7
 
-// rowDecoders holds the decoder of an event's row for each schema that can be read. Open rebuilds a file of an older
-// schema from its rows and bodies, so a new schema that changes rows adds its decoder here and keeps the one before.
-// A file of a schema that is not listed is refused.
+// rowDecoders holds, for each schema that can be read, the decoder of an event's row. Open rebuilds
+// a file of an older schema from its rows and bodies, so a new schema adds its decoder here and
+// keeps the earlier ones. A file of a schema that is not listed is refused.
 var rowDecoders = map[uint64]func(value []byte) (*row, error){
 	schemaVersion: decodeRow,
 }
@@ -44,7 +44,7 @@ var (
 	metaDecoded = []byte("decoded")
 )
 
-// initialise lays out an empty ledger of a mode.
+// initialise creates the buckets and the metadata of an empty ledger.
 func initialise(tx *txn, livemode bool) error {
 	for _, name := range buckets {
 		if _, err := tx.CreateBucket(name); err != nil {
@@ -120,8 +120,8 @@ func readMode(tx *txn) (livemode bool, err error) {
 	return livemode, nil
 }
 
-// readDecoded returns the last row there was when a rebuild last decoded bodies to something else
-// than before, 0 if none did.
+// readDecoded returns the last row at the time of the latest rebuild that decoded a body
+// differently than before, or 0 if no rebuild did.
 func readDecoded(tx *txn) (uint64, error) {
 	value, err := get(tx, bucketMeta, metaDecoded)
 	if err != nil || value == nil {
@@ -136,11 +136,10 @@ func writeDecoded(tx *txn, seq uint64) error {
 	return put(tx, bucketMeta, metaDecoded, binary.AppendUvarint(nil, seq))
 }
 
-// Keys. Numbers are big-endian so that the order of keys is the order of numbers.
-
+// seqKey returns the key of a row. Numbers in keys are big-endian, so that keys sort as numbers do.
 func seqKey(seq uint64) []byte { return binary.BigEndian.AppendUint64(nil, seq) }
 
-// idKey holds until the transaction makes the next.
+// idKey returns the key of an event id. It is only valid until the next call.
 func (t *txn) idKey(livemode bool, id string) []byte {
 	mode := byte('t')
 	if livemode {
@@ -150,13 +149,14 @@ func (t *txn) idKey(livemode bool, id string) []byte {
 	return t.key
 }
 
-// timeKey orders payments by (created, id); the sign bit is flipped so that times before 1970 come first.
+// timeKey returns a key that sorts payments by created and then id. The sign bit is flipped so that
+// times before 1970 come first.
 func timeKey(created int64, id string) []byte {
 	key := binary.BigEndian.AppendUint64(make([]byte, 0, 8+len(id)), uint64(created)^1<<63)
 	return append(key, id...)
 }
 
-// lookupID finds the row of an event id.
+// lookupID returns the row of an event id.
 func lookupID(tx *txn, livemode bool, id string) (seq uint64, found bool, err error) {
 	value, err := get(tx, bucketIDs, tx.idKey(livemode, id))
 	if err != nil || value == nil {
@@ -170,13 +170,13 @@ func lookupID(tx *txn, livemode bool, id string) (seq uint64, found bool, err er
 	return seq, true, nil
 }
 
-// readRow reads a row that must be there.
+// readRow reads a row. It returns an error if the row does not exist.
 func readRow(tx *txn, seq uint64) (*row, error) {
 	r, _, err := readSizedRow(tx, seq)
 	return r, err
 }
 
-// readSizedRow reads a row that must be there, and returns how many bytes it takes.
+// readSizedRow is readRow and also returns the row's size in bytes.
 func readSizedRow(tx *txn, seq uint64) (*row, int, error) {
 	value, err := get(tx, bucketEvents, seqKey(seq))
 	if err != nil {
@@ -192,7 +192,7 @@ func readSizedRow(tx *txn, seq uint64) (*row, int, error) {
 	return r, len(value), nil
 }
 
-// lastRow is the newest row's sequence, 0 in an empty ledger.
+// lastRow returns the newest row's sequence, or 0 if the ledger is empty.
 func lastRow(tx *txn) uint64 {
 	key, _ := tx.Bucket(bucketEvents).Cursor().Last()
 	if key == nil {
@@ -201,12 +201,13 @@ func lastRow(tx *txn) uint64 {
 	return seqOf(key)
 }
 
-// delivery is when an event was delivered, and when it was made at Stripe. Times are Unix
+// delivery holds the times at which an event was delivered here and created at Stripe, in Unix
 // milliseconds.
 type delivery struct{ received, created int64 }
 
-// at returns when it was delivered. Where that is of the future, because the clock was ahead, it is
-// when the event was made, which is mostly the same; 0 if that is no better.
+// at returns the time of the delivery. If that is in the future, because the clock was ahead, it
+// returns the time at which the event was created, which is usually close, or 0 if that is in the
+// future too.
 func (d *delivery) at(now time.Time) int64 {
 	limit := now.Add(time.Minute).UnixMilli()
 	switch {
@@ -220,8 +221,8 @@ func (d *delivery) at(now time.Time) int64 {
 	return 0
 }
 
-// lastDelivery is the newest event that came by itself and was not fetched; nil if there is none
-// among the last rows. A damaged row keeps nobody from starting; Check names it.
+// lastDelivery returns the newest webhook delivery, or nil if there is none among the last
+// maxLooked rows. It skips damaged rows, so that they do not prevent a start; Check reports them.
 func lastDelivery(tx *txn) *delivery {
 	c := tx.Bucket(bucketEvents).Cursor()
 	key, _ := c.Last()
@@ -234,8 +235,8 @@ func lastDelivery(tx *txn) *delivery {
 	return nil
 }
 
-// delivered reports whether the row came with a delivery of its own: an event that was released
-// from quarantine did not, and has the time of its first delivery.
+// delivered reports whether the row was made by a delivery. The row of an event that was released
+// from quarantine was not: it has the time of the delivery that put the event there.
 func (r *row) delivered(tx *txn) bool {
 	if r.released == 0 {
 		return true
@@ -244,16 +245,16 @@ func (r *row) delivered(tx *txn) bool {
 	return err == nil && old.received != r.received
 }
 
-// maxLooked rows are looked at for a delivery: more are seldom fetched at once.
+// maxLooked is the number of rows that lastDelivery examines. More are rarely fetched in a row.
 const maxLooked = 10000
 
-// readState reads a payment's state, nil where there is none.
+// readState reads a payment's state. It returns nil if there is no such payment.
 func readState(tx *txn, id string) (*state, error) {
 	s, _, err := readSized(tx, id)
 	return s, err
 }
 
-// readSized reads a payment's state, nil where there is none, and returns how many bytes it takes.
+// readSized is readState and also returns the state's size in bytes.
 func readSized(tx *txn, id string) (*state, int, error) {
 	value, err := get(tx, bucketPayments, []byte(id))
 	if err != nil || value == nil {
@@ -266,23 +267,25 @@ func readSized(tx *txn, id string) (*state, int, error) {
 	return s, len(value), nil
 }
 
-// A link says that an event named an id together with the one that names its payment. Links are
-// only ever added: a link to a charge stands when the charge's payment gets another id.
+// link records that an event named an id together with the PaymentIntent or charge that identifies
+// its payment. Links are only ever added: a link to a charge stays when the charge's payment gets
+// another id.
 type link struct {
 	kind   byte
 	target string
 }
 
-// Only the link of a charge to a PaymentIntent decides which payment an event belongs to. Were an
-// id of another kind of object linked in the same way, a charge that has the same id would follow
-// it.
+// Only a link from a charge to a PaymentIntent decides which payment an event belongs to. Links
+// from other objects have a kind of their own: otherwise a charge that has the same id would follow
+// them.
 const (
-	linkToIntent = 1 // of a charge
-	linkToCharge = 2 // of any id, by an event that names no PaymentIntent
-	linkOfOther  = 3 // of an id that is no charge's, to a PaymentIntent
+	linkToIntent = 1 // from a charge to a PaymentIntent
+	linkToCharge = 2 // from any id to a charge, by an event that names no PaymentIntent
+	linkOfOther  = 3 // from the id of any object but a charge to a PaymentIntent
 )
 
-// linkOf returns what facts say of another id in them.
+// linkOf returns the link from another id in the facts to their payment. charge says that the id is
+// a charge's.
 func linkOf(f *Facts, charge bool) link {
 	switch {
 	case f.PaymentIntent == "":
@@ -293,13 +296,12 @@ func linkOf(f *Facts, charge bool) link {
 	return link{linkOfOther, f.PaymentIntent}
 }
 
-// compare orders links: those of a charge to a PaymentIntent come first, and the least of them
-// before the others.
+// compare orders links by kind, then by target.
 func (k link) compare(other link) int {
 	return cmp.Or(cmp.Compare(k.kind, other.kind), strings.Compare(k.target, other.target))
 }
 
-// readLinks are all links of an id, in order.
+// readLinks returns the links of an id in order.
 func readLinks(tx *txn, id string) ([]link, error) {
 	value, err := get(tx, bucketLinks, []byte(id))
 	if err != nil || value == nil {
@@ -328,7 +330,7 @@ func decodeLinks(id string, value []byte) (links []link, err error) {
 	return links, nil
 }
 
-// linked is the least target an id is linked to; empty if there is none.
+// linked returns the least target among an id's links of a kind, or "" if there is none.
 func linked(tx *txn, id string, kind byte) (string, error) {
 	links, err := readLinks(tx, id)
 	for _, k := range links {
@@ -339,7 +341,8 @@ func linked(tx *txn, id string, kind byte) (string, error) {
 	return "", err
 }
 
-// paymentOf is the present id of the payment that facts are about; empty if they are about none.
+// paymentOf returns the current id of the payment that facts are about, or "" if they are about
+// none.
 func paymentOf(tx *txn, f *Facts) (string, error) {
 	if f.PaymentIntent != "" || f.Charge == "" {
 		return f.PaymentIntent, nil
@@ -348,7 +351,8 @@ func paymentOf(tx *txn, f *Facts) (string, error) {
 	return cmp.Or(intent, f.Charge), err
 }
 
-// resolve finds a payment by its own id or any other id seen for it. It returns "" for an id never seen.
+// resolve returns the current id of the payment that has an id or is linked from it. It returns ""
+// if the id was never seen.
 func resolve(tx *txn, id string) (string, error) {
 	if tx.stored(bucketPayments, []byte(id)) != nil {
 		return id, nil
