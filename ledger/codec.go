@@ -35,9 +35,9 @@ func checksum(bucket, key, value []byte) uint32 {
 
 // encoder appends the fields of a value to buf: numbers as varints, texts as described in words.go.
 type encoder struct {
-	buf    []byte
-	shared string // the part of the value's own id that other ids in it may share; see sharedPart
-	told   told
+	buf     []byte
+	shared  string // the part of the value's own id that other ids in it may share; see sharedPart
+	earlier earlier
 }
 
 func (e *encoder) byte(b byte)   { e.buf = append(e.buf, b) }
@@ -76,10 +76,10 @@ func (e *encoder) texts(m map[string]string) {
 // decoder reads the fields that an encoder wrote. After the first invalid field, err is set and
 // every further field reads as zero, so callers check the error once, with end.
 type decoder struct {
-	buf    []byte
-	err    error
-	shared string // as in encoder
-	told   told
+	buf     []byte
+	err     error
+	shared  string // as in encoder
+	earlier earlier
 }
 
 func (d *decoder) fail() {
