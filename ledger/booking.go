@@ -137,7 +137,7 @@ func (b *booking) enter(p *pending, from uint64, old *row) error {
 		if entry, err = newQuarantineEntry(b.tx, e.ID, e.Livemode, e.Expected, e.Snapshot); err != nil {
 			return failed(err)
 		}
-	case e.Facts.Named() != "":
+	case e.Facts.PaymentID() != "":
 		if c, err = b.follow(r, seq); err != nil {
 			return failed(err)
 		}

@@ -88,7 +88,7 @@ func (b *booking) before(id string) (*change, error) {
 // as yet: the one that bears the charge's own id, or, should two PaymentIntents claim a charge, the greater of them.
 func (b *booking) claimed(r *row, intent string) (map[string][]string, error) {
 	var claimed map[string][]string // mostly none
-	for _, charge := range r.facts.Linked() {
+	for _, charge := range r.facts.LinkedCharges() {
 		present, err := paymentOf(b.tx, &Facts{Charge: charge})
 		if err != nil {
 			return nil, err
@@ -200,7 +200,7 @@ func (c *change) sequences() []uint64 {
 func (b *booking) newLinks(f *Facts) (map[string][]link, error) {
 	var changed map[string][]link
 	var err error
-	f.Others(func(id string, charge bool) {
+	f.EachOtherID(func(id string, charge bool) {
 		if err != nil {
 			return
 		}

@@ -281,7 +281,7 @@ func (c *checker) events() error {
 		if !listed {
 			c.fault("event row %d (%.80s): payment %.80s does not list it", seq, r.id, id)
 		}
-		r.facts.Others(func(other string, charge bool) {
+		r.facts.EachOtherID(func(other string, charge bool) {
 			if links, err := readLinks(c.tx, other); err != nil || !slices.Contains(links, linkOf(&r.facts, charge)) {
 				c.fault("event row %d (%.80s): %s does not find its payment %.80s", seq, r.id, other, id)
 			}
@@ -485,7 +485,7 @@ func (c *checker) payment(id string, value []byte) error {
 		if present, err := paymentOf(c.tx, &r.facts); err != nil || present != id {
 			c.fault("payment %.80s lists event %s, which is about %q", id, r.id, present)
 		}
-		r.facts.Others(func(other string, charge bool) { links[found{other, linkOf(&r.facts, charge)}] = true })
+		r.facts.EachOtherID(func(other string, charge bool) { links[found{other, linkOf(&r.facts, charge)}] = true })
 	}
 	c.links += uint64(len(links))
 	c.absorbed += uint64(len(rows))

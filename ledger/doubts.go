@@ -99,7 +99,7 @@ func (l *Ledger) WouldChange(e *Event) (tells bool, err error) {
 	if err := e.check(l.livemode); err != nil {
 		return false, err
 	}
-	if e.Quarantine != "" || e.Facts.Named() == "" {
+	if e.Quarantine != "" || e.Facts.PaymentID() == "" {
 		return false, nil
 	}
 	err = l.view(func(tx *txn) (err error) {

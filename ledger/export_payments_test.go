@@ -44,7 +44,7 @@ func exported(t testing.TB, l *ledger.Ledger, q ledger.ExportQuery) (text string
 // charged is a charge that a PaymentIntent may have been paid by, as one event tells of it.
 func charged(payment, charge, currency string, amount, captured int64, fee *ledger.Booking) *ledger.Event {
 	return about("evt_"+charge, "charge.succeeded", 1760000010, ledger.Facts{PaymentIntent: payment, Charge: charge, Charges: []ledger.Charge{{
-		ID: charge, Status: "succeeded", Currency: currency, Amount: amount, AmountCaptured: captured, Captured: captured > 0, Created: 1760000000, Booking: fee,
+		ID: charge, Status: "succeeded", Currency: currency, Amount: amount, AmountCaptured: captured, Captured: captured > 0, Created: 1760000000, BalanceTransaction: fee,
 	}}})
 }
 

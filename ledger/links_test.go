@@ -172,10 +172,10 @@ func (w *world) mixUp(f *ledger.Facts) {
 	}
 	for i := range f.Charges {
 		mix(&f.Charges[i].ID)
-		if b := f.Charges[i].Booking; b != nil {
+		if b := f.Charges[i].BalanceTransaction; b != nil {
 			booking := *b
 			mix(&booking.ID)
-			f.Charges[i].Booking = &booking
+			f.Charges[i].BalanceTransaction = &booking
 		}
 	}
 	for i := range f.Refunds {

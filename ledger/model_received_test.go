@@ -368,8 +368,8 @@ func (b *book) addFees() *big.Int {
 		}
 		var bookings []ledger.Booking
 		for _, c := range b.counted(id) {
-			if c.object.Booking != nil && c.object.Booking.Currency == b.currency {
-				bookings = append(bookings, *c.object.Booking)
+			if c.object.BalanceTransaction != nil && c.object.BalanceTransaction.Currency == b.currency {
+				bookings = append(bookings, *c.object.BalanceTransaction)
 			}
 		}
 		last := greatest(bookings, func(x, y ledger.Booking) int {
@@ -387,8 +387,8 @@ func (b *book) addFees() *big.Int {
 func (b *book) bookedAt(own []snapshot[ledger.Charge]) int64 {
 	var bookings []ledger.Booking
 	for _, c := range own {
-		if c.object.Booking != nil && c.object.Booking.Created != 0 {
-			bookings = append(bookings, *c.object.Booking)
+		if c.object.BalanceTransaction != nil && c.object.BalanceTransaction.Created != 0 {
+			bookings = append(bookings, *c.object.BalanceTransaction)
 		}
 	}
 	least := greatest(bookings, func(a, b ledger.Booking) int {

@@ -47,7 +47,7 @@ func (p *past) present(id string) (*presentOne, error) {
 	one := &presentOne{rows: rows, charges: map[string]bool{}}
 	for _, r := range rows {
 		if r.facts.PaymentIntent == id {
-			for _, charge := range r.facts.Linked() {
+			for _, charge := range r.facts.LinkedCharges() {
 				one.charges[charge] = true
 			}
 		}
@@ -153,7 +153,7 @@ func (l *Ledger) touched(ctx context.Context, after, last uint64, visit func(tx 
 		if err != nil {
 			return err
 		}
-		charges := append(r.facts.Linked(), r.facts.Charge)
+		charges := append(r.facts.LinkedCharges(), r.facts.Charge)
 		ids := append(charges, r.facts.PaymentIntent)
 		for _, charge := range charges {
 			links, err := readLinks(tx, charge)

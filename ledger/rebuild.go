@@ -550,7 +550,7 @@ func (b *booking) restore(r *row, seq uint64, body []byte, entry *quarantineEntr
 			return fmt.Errorf("%w: it refers to row %d, which is not the same event in quarantine", ErrCorrupt, r.released)
 		}
 	}
-	if r.outcome != Quarantined && r.facts.Named() != "" {
+	if r.outcome != Quarantined && r.facts.PaymentID() != "" {
 		if c, err = b.follow(r, seq); err != nil {
 			return err
 		}

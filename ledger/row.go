@@ -18,7 +18,7 @@ type row struct {
 }
 
 // unlinked reports whether the event concerns money but names no payment.
-func (r *row) unlinked() bool { return r.facts.About() && r.facts.Named() == "" }
+func (r *row) unlinked() bool { return r.facts.AboutPayment() && r.facts.PaymentID() == "" }
 
 // repeat returns the result of another delivery of the row's event. payment is the current id of
 // the event's payment.
@@ -92,7 +92,7 @@ func pick[T any](d *decoder, names []T, i int) T {
 }
 
 func (e *encoder) facts(f *Facts) {
-	states := f.About() || f.Named() != ""
+	states := f.AboutPayment() || f.PaymentID() != ""
 	if e.flags(states); !states {
 		return
 	}
@@ -187,7 +187,7 @@ func (d *decoder) intent() Intent {
 }
 
 func (e *encoder) charge(c *Charge) {
-	e.flags(c.Captured, c.Booking != nil)
+	e.flags(c.Captured, c.BalanceTransaction != nil)
 	e.text(c.ID)
 	e.text(c.Status)
 	e.text(c.Currency)
@@ -199,7 +199,7 @@ func (e *encoder) charge(c *Charge) {
 	e.texts(c.Metadata)
 	e.text(c.FailureCode)
 	e.int(c.Created)
-	e.booking(c.Booking)
+	e.booking(c.BalanceTransaction)
 }
 
 func (d *decoder) charge() Charge {
@@ -217,7 +217,7 @@ func (d *decoder) charge() Charge {
 	c.Metadata = d.texts()
 	c.FailureCode = d.text()
 	c.Created = d.int()
-	c.Booking = d.booking(booked)
+	c.BalanceTransaction = d.booking(booked)
 	return c
 }
 

@@ -212,7 +212,7 @@ func TestRulesOfReceived(t *testing.T) {
 			"the balance transaction dates a capture",
 			[]*ledger.Event{
 				chargeAt("evt_1", "charge.captured", 5, ledger.Charge{AmountCaptured: 5000}),
-				fetched(chargeAt("fetch_1", "", 90, ledger.Charge{AmountCaptured: 5000, Booking: booking("txn_1", 4)})),
+				fetched(chargeAt("fetch_1", "", 90, ledger.Charge{AmountCaptured: 5000, BalanceTransaction: booking("txn_1", 4)})),
 			},
 			[]string{"pi_1 -: received 5000, net 5000", "4 ch_1:received:5000 5000 usd"},
 		},
@@ -220,7 +220,7 @@ func TestRulesOfReceived(t *testing.T) {
 			"the balance transaction of several captures dates none",
 			[]*ledger.Event{
 				chargeAt("evt_1", "charge.captured", 5, ledger.Charge{AmountCaptured: 1000}),
-				chargeAt("evt_2", "charge.captured", 7, ledger.Charge{AmountCaptured: 5000, Booking: booking("txn_1", 4)}),
+				chargeAt("evt_2", "charge.captured", 7, ledger.Charge{AmountCaptured: 5000, BalanceTransaction: booking("txn_1", 4)}),
 			},
 			[]string{"pi_1 -: received 5000, net 5000", "5 ch_1:received:1000 1000 usd", "7 ch_1:received:5000 4000 usd"},
 		},
@@ -676,7 +676,7 @@ func TestRulesOfFees(t *testing.T) {
 	charge := func(id, charge string, captured, fee int64, currency string) *ledger.Event {
 		c := ledger.Charge{ID: charge, AmountCaptured: captured}
 		if currency != "" {
-			c.Booking = &ledger.Booking{ID: "txn_" + charge, Created: midnight, Fee: fee, Currency: currency}
+			c.BalanceTransaction = &ledger.Booking{ID: "txn_" + charge, Created: midnight, Fee: fee, Currency: currency}
 		}
 		return fetched(chargeAt(id, "", 5, c))
 	}

@@ -97,7 +97,7 @@ func scenarios(t testing.TB) map[string]scenario {
 			}
 			e := stripe.Decode(body, false)
 			e.Source, e.Received = ledger.Webhook, time.Unix(1793000000, 0)
-			if e.Quarantine != "" || !e.Facts.About() {
+			if e.Quarantine != "" || !e.Facts.AboutPayment() {
 				t.Fatalf("%s decodes to %+v", file, e)
 			}
 			s.events = append(s.events, e)

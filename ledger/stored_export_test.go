@@ -100,7 +100,7 @@ func StoredSamples() []Sample {
 		Description: "three notebooks", Metadata: map[string]string{"order": "2417", "shop": "web"}, LatestCharge: stripesCharge,
 		LastError: &PaymentError{Type: "card_error", Code: "card_declined"}, Created: 1776163468}
 	charge := Charge{ID: stripesCharge, Status: "succeeded", Currency: "eur", Amount: 6480, AmountCaptured: 6480, AmountRefunded: 800, Captured: true,
-		Customer: "cus_1", Created: 1776163470, Booking: &Booking{ID: "txn_0", Created: 1776163480, Fee: 120, Currency: "eur"}}
+		Customer: "cus_1", Created: 1776163470, BalanceTransaction: &Booking{ID: "txn_0", Created: 1776163480, Fee: 120, Currency: "eur"}}
 	refund := Refund{ID: "re_1", Charge: "ch_1", Status: "succeeded", Currency: "eur", Amount: 800, Reason: "requested_by_customer", Created: 1776163490, Booked: 1776163491, Returned: 1776163499}
 	dispute := Dispute{ID: "dp_1", Charge: "ch_1", Status: "lost", Currency: "eur", Amount: 5680, Reason: "fraudulent", Created: 1776163500,
 		Transactions: []Transaction{{ID: "txn_1", Amount: -5680, Currency: "eur", Created: 1776163500}}}

@@ -522,7 +522,7 @@ func (w *world) snapCharge(e *ledger.Event, c ledger.Charge) ledger.Charge {
 		c.Metadata = map[string]string{"charge": fmt.Sprint(w.IntN(3))}
 	}
 	if w.oneIn(8) {
-		c.Booking = &ledger.Booking{
+		c.BalanceTransaction = &ledger.Booking{
 			ID: fmt.Sprintf("txn_%s_c%d", w.name, w.IntN(3)), Created: w.maybe(w.at()), Fee: w.money(29, 30, 59),
 			Currency: pick(w.Rand, c.Currency, c.Currency, "eur"),
 		}

@@ -42,4 +42,4 @@ func Decimals(currency string) int { return fold.Decimals(currency) }
 
 // NeedsAttention reports whether a person should look at a payment with the flag; the others only
 // inform.
-func NeedsAttention(flag string) bool { return fold.NeedsLook(flag) }
+func NeedsAttention(flag string) bool { return fold.NeedsReview(flag) }

@@ -25,8 +25,6 @@ var unconverted = []string{
 	"README.md",
 	"ledger",
 	"ledger tests",
-	"ledger/fold",
-	"ledger/fold tests",
 	"ledger/ledgertest",
 	"metrics",
 	"metrics tests",

@@ -25,12 +25,12 @@ const (
 type chargeFacts struct {
 	id        string
 	snapshots []snapshot[Charge]
-	counted   []snapshot[Charge] // those in the payment's currency
-	evidence  map[string]sums    // when events show what was captured, by their type, and of all under ""
-	refunds   []*refundFacts     // by the time they were made, and by id
+	counted   []snapshot[Charge]    // in the payment's currency
+	evidence  map[string]milestones // captured amounts by event type; "" is all types
+	refunds   []*refundFacts        // by creation time, then by id
 }
 
-// charge returns the facts of a charge of the payment, nil if there are none.
+// charge returns the facts of a charge, or nil if no event holds that charge.
 func (f *folder) charge(id string) *chargeFacts {
 	i, found := slices.BinarySearchFunc(f.charges, id, func(c chargeFacts, id string) int { return strings.Compare(c.id, id) })
 	if !found {
@@ -45,108 +45,112 @@ func (c *chargeFacts) status() (status string) {
 		return slices.Index([]string{chargePending, statusSucceeded, chargeFailed}, status)
 	}
 	for i, s := range c.snapshots {
-		if a, b := rank(s.of.Status), rank(status); i == 0 || a > b || a == b && s.of.Status > status {
-			status = s.of.Status
+		if a, b := rank(s.object.Status), rank(status); i == 0 || a > b || a == b && s.object.Status > status {
+			status = s.object.Status
 		}
 	}
 	return status
 }
 
-// created returns when the charge was made, 0 if unknown.
+// created returns when the charge was created, 0 if unknown.
 func (c *chargeFacts) created() (at int64) {
 	for _, s := range c.snapshots {
-		at = earliest(at, s.of.Created)
+		at = earliest(at, s.object.Created)
 	}
 	return at
 }
 
-// captured reports whether any snapshot says that the charge was captured.
+// captured reports whether any snapshot shows the charge as captured.
 func (c *chargeFacts) captured() bool {
-	return slices.ContainsFunc(c.snapshots, func(s snapshot[Charge]) bool { return s.of.Captured })
+	return slices.ContainsFunc(c.snapshots, func(s snapshot[Charge]) bool { return s.object.Captured })
 }
 
-// authorised reports whether the charge was seen before it was captured.
+// authorised reports whether any snapshot shows the charge as authorised and not yet captured.
 func (c *chargeFacts) authorised() bool {
-	return slices.ContainsFunc(c.snapshots, func(s snapshot[Charge]) bool { return s.of.Status == statusSucceeded && !s.of.Captured })
+	return slices.ContainsFunc(c.snapshots, func(s snapshot[Charge]) bool {
+		return s.object.Status == statusSucceeded && !s.object.Captured
+	})
 }
 
-// chooseCharge finds the charge snapshot that speaks for the payment where the PaymentIntent is
-// silent: money before a refusal, either before a wait, then the latest, and of one event the
-// first.
+// chooseCharge picks the charge snapshot that describes the payment where the PaymentIntent does
+// not: succeeded before failed before pending, then the later event, then the greater event id. Of
+// several charges in one event it is the first.
 func (f *folder) chooseCharge() {
 	end := func(status string) int { return slices.Index([]string{chargeFailed, statusSucceeded}, status) }
 	for i := range f.events {
 		by := &f.events[i]
 		for j := range by.Facts.Charges {
 			c := &by.Facts.Charges[j]
-			if f.best == nil || cmp.Or(cmp.Compare(end(c.Status), end(f.best.of.Status)),
-				cmp.Compare(by.Created, f.best.by.Created), strings.Compare(by.ID, f.best.by.ID)) > 0 {
-				f.best = &snapshot[Charge]{c, by}
+			if f.bestCharge == nil || cmp.Or(cmp.Compare(end(c.Status), end(f.bestCharge.object.Status)),
+				cmp.Compare(by.Created, f.bestCharge.event.Created), strings.Compare(by.ID, f.bestCharge.event.ID)) > 0 {
+				f.bestCharge = &snapshot[Charge]{c, by}
 			}
 		}
 	}
 }
 
-// increases returns the captured amounts that the charge went through, ascending. A multicapture
-// has several.
-func (c *chargeFacts) increases() (totals []int64) {
+// capturedTotals returns the distinct captured amounts that the snapshots show, ascending. A charge
+// that was captured more than once has several.
+func (c *chargeFacts) capturedTotals() (totals []int64) {
 	for _, s := range c.counted {
-		if s.of.AmountCaptured > 0 {
-			totals = append(totals, s.of.AmountCaptured)
+		if s.object.AmountCaptured > 0 {
+			totals = append(totals, s.object.AmountCaptured)
 		}
 	}
 	slices.Sort(totals)
 	return slices.Compact(totals)
 }
 
-// sums say when a sum that only grows was seen: ascending, each with the earliest time of that
-// amount or more.
-type sums []sum
+// milestones are the values of an amount that only grows, ascending. Each has the earliest time at
+// which an event shows that value or a greater one.
+type milestones []milestone
 
-type sum struct{ amount, at int64 }
+type milestone struct{ amount, at int64 }
 
-// ordered makes sums of what was seen in any order.
-func ordered(seen []sum) sums {
-	slices.SortFunc(seen, func(a, b sum) int { return cmp.Compare(a.amount, b.amount) })
+// newMilestones sorts seen, which it owns from then on. Events arrive out of order, so a value is
+// dated by the earliest event that shows it or a greater one.
+func newMilestones(seen []milestone) milestones {
+	slices.SortFunc(seen, func(a, b milestone) int { return cmp.Compare(a.amount, b.amount) })
 	for i := len(seen) - 2; i >= 0; i-- {
 		seen[i].at = earliest(seen[i].at, seen[i+1].at)
 	}
 	return seen
 }
 
-// reached returns when the sum came to an amount, 0 if unknown.
-func (s sums) reached(amount int64) int64 {
-	i, _ := slices.BinarySearchFunc(s, amount, func(s sum, amount int64) int { return cmp.Compare(s.amount, amount) })
+// reached returns when the amount was reached, 0 if unknown.
+func (s milestones) reached(amount int64) int64 {
+	i, _ := slices.BinarySearchFunc(s, amount, func(s milestone, amount int64) int { return cmp.Compare(s.amount, amount) })
 	if i == len(s) {
 		return 0
 	}
 	return s[i].at
 }
 
-// selectCounted keeps apart the snapshots whose money can be added to the payment's.
+// selectCounted selects the snapshots whose money is in the payment's currency.
 func (f *folder) selectCounted() {
 	for _, s := range f.intents {
-		if f.counts(s.of.Currency) {
+		if f.checkCurrency(s.object.Currency) {
 			f.countedIntents = append(f.countedIntents, s)
 		}
 	}
 	for i := range f.charges {
 		c := &f.charges[i]
 		for _, s := range c.snapshots {
-			for _, amount := range []int64{s.of.Amount, s.of.AmountCaptured, s.of.AmountRefunded} {
-				f.known(amount)
+			for _, amount := range []int64{s.object.Amount, s.object.AmountCaptured, s.object.AmountRefunded} {
+				f.nonNegative(amount)
 			}
-			if f.counts(s.of.Currency) {
+			if f.checkCurrency(s.object.Currency) {
 				c.counted = append(c.counted, s)
 			}
 		}
 	}
 }
 
-// receive books what came in, and reports whether anything is known of that at all. An entry stands
-// for each step of a charge's captured amount, and one for what the PaymentIntent has received
-// beyond the charges that are known.
-func (f *folder) receive() (known bool) {
+// foldReceived adds the entries of received money. It reports whether anything is known about that:
+// without a charge and without amount_received, what was received is unknown and not 0. Each step
+// of a charge's captured amount is one entry, and what the PaymentIntent received beyond the known
+// charges is another.
+func (f *folder) foldReceived() (known bool) {
 	var sum Sum
 	for i := range f.charges {
 		c := &f.charges[i]
@@ -154,39 +158,40 @@ func (f *folder) receive() (known bool) {
 			continue
 		}
 		before := int64(0)
-		totals := c.increases()
+		totals := c.capturedTotals()
 		for k, total := range totals {
 			at, approximate := f.captureTime(c, totals, k)
 			if approximate {
 				f.flag(FlagDateApproximate)
 			}
-			f.book(Entry{
+			f.addEntry(Entry{
 				ID: c.id + ":received:" + strconv.FormatInt(total, 10), At: at,
 				Kind: Received, Object: c.id, Charge: c.id, Amount: total - before,
 			})
 			sum, before = sum.Plus(SumOf(total-before)), total
 		}
 	}
-	f.receiveBeyond(sum)
-	return len(f.charges) > 0 || slices.ContainsFunc(f.intents, func(s snapshot[Intent]) bool { return s.of.HasReceived })
+	f.addReceivedBeyondCharges(sum)
+	hasReceived := func(s snapshot[Intent]) bool { return s.object.HasReceived }
+	return len(f.charges) > 0 || slices.ContainsFunc(f.intents, hasReceived)
 }
 
-// captureTime returns when the k-th of the captured amounts was reached, and whether that is only
-// the earliest time known. What was read from the API is evidence by its content, never by the time
-// it was read.
+// captureTime returns when the charge's captured amount reached totals[k]. It is approximate if no
+// event shows the capture itself. An object that was read from the API is evidence for its content
+// only: the time of the read says nothing about the time of the capture.
 func (f *folder) captureTime(c *chargeFacts, totals []int64, k int) (at int64, approximate bool) {
-	if len(totals) == 1 { // of several captures the charge names the balance transaction of one
-		if at = c.booked(); at != 0 {
+	if len(totals) == 1 { // a charge names only one balance transaction, whatever it was captured in
+		if at = c.balanceTime(); at != 0 {
 			return at, false
 		}
 	}
-	reached := func(typ string) (at int64) { return c.whenCaptured(typ).reached(totals[k]) }
+	reached := func(typ string) (at int64) { return c.capturedMilestones(typ).reached(totals[k]) }
 	if at = reached(typeCaptured); at != 0 {
 		return at, false
 	}
-	if !c.authorised() { // captured as it was made
+	if !c.authorised() { // captured when it was created
 		if at = reached(typeChargeSucceeded); at == 0 {
-			at = f.whenReceived(typeIntentSucceeded).reached(totals[k])
+			at = f.receivedMilestones(typeIntentSucceeded).reached(totals[k])
 		}
 		if at == 0 && k == 0 && !f.capturedLater(c) {
 			at = c.created()
@@ -195,82 +200,83 @@ func (f *folder) captureTime(c *chargeFacts, totals []int64, k int) (at int64, a
 			return at, false
 		}
 	}
-	at = earliest(reached(""), f.whenReceived("").reached(totals[k]))
+	at = earliest(reached(""), f.receivedMilestones("").reached(totals[k]))
 	return cmp.Or(at, c.created()), true
 }
 
-// whenCaptured returns when events of a type, or with "" of any, show what was captured of the
-// charge.
-func (c *chargeFacts) whenCaptured(typ string) sums {
+// capturedMilestones returns when events of a type show what was captured of the charge; "" is any
+// type.
+func (c *chargeFacts) capturedMilestones(typ string) milestones {
 	known, ok := c.evidence[typ]
 	if !ok {
-		var seen []sum
+		var seen []milestone
 		for _, s := range c.counted {
-			if !s.by.Fetched && (typ == "" || s.by.Type == typ) {
-				seen = append(seen, sum{s.of.AmountCaptured, s.by.Created})
+			if !s.event.Fetched && (typ == "" || s.event.Type == typ) {
+				seen = append(seen, milestone{s.object.AmountCaptured, s.event.Created})
 			}
 		}
 		if c.evidence == nil {
-			c.evidence = map[string]sums{}
+			c.evidence = map[string]milestones{}
 		}
-		known = ordered(seen)
+		known = newMilestones(seen)
 		c.evidence[typ] = known
 	}
 	return known
 }
 
-// whenReceived returns when events of a type, or with "" of any, show what the PaymentIntent
-// received.
-func (f *folder) whenReceived(typ string) sums {
-	known, ok := f.received[typ]
+// receivedMilestones returns when events of a type show what the PaymentIntent received; "" is any
+// type.
+func (f *folder) receivedMilestones(typ string) milestones {
+	known, ok := f.receivedAt[typ]
 	if !ok {
-		var seen []sum
+		var seen []milestone
 		for _, s := range f.countedIntents {
-			if !s.by.Fetched && (typ == "" || s.by.Type == typ) {
-				seen = append(seen, sum{s.of.AmountReceived, s.by.Created})
+			if !s.event.Fetched && (typ == "" || s.event.Type == typ) {
+				seen = append(seen, milestone{s.object.AmountReceived, s.event.Created})
 			}
 		}
-		if f.received == nil {
-			f.received = map[string]sums{}
+		if f.receivedAt == nil {
+			f.receivedAt = map[string]milestones{}
 		}
-		known = ordered(seen)
-		f.received[typ] = known
+		known = newMilestones(seen)
+		f.receivedAt[typ] = known
 	}
 	return known
 }
 
-// capturedLater reports whether something shows that the charge did not bring money as it was made.
+// capturedLater reports whether anything shows that the charge was not captured in full when it was
+// created.
 func (f *folder) capturedLater(c *chargeFacts) bool {
-	return slices.ContainsFunc(c.counted, func(s snapshot[Charge]) bool { return s.of.Status == chargePending }) ||
-		f.waited ||
+	return slices.ContainsFunc(c.counted, func(s snapshot[Charge]) bool { return s.object.Status == chargePending }) ||
+		f.uncaptured ||
 		slices.ContainsFunc(c.counted, func(s snapshot[Charge]) bool {
-			return s.of.AmountCaptured > 0 && s.of.AmountCaptured < max(0, s.of.Amount)
+			return s.object.AmountCaptured > 0 && s.object.AmountCaptured < max(0, s.object.Amount)
 		})
 }
 
-// booked returns when Stripe's balance booked the charge, 0 if unknown.
-func (c *chargeFacts) booked() (at int64) {
+// balanceTime returns the time of the charge's balance transaction, 0 if unknown.
+func (c *chargeFacts) balanceTime() (at int64) {
 	for _, s := range c.counted {
-		if s.of.Booking != nil {
-			at = earliest(at, s.of.Booking.Created)
+		if s.object.BalanceTransaction != nil {
+			at = earliest(at, s.object.BalanceTransaction.Created)
 		}
 	}
 	return at
 }
 
-// fee returns what Stripe kept of the charges; nil unless it is known, in the payment's currency,
-// of each that brought money.
+// fee returns Stripe's fees. It returns nil unless the fee of each charge that brought money is
+// known in the payment's currency.
 func (f *folder) fee() *int64 {
 	var sum Sum
 	known := false
 	for i := range f.charges {
 		c := &f.charges[i]
-		if c.status() != statusSucceeded || len(c.increases()) == 0 {
+		if c.status() != statusSucceeded || len(c.capturedTotals()) == 0 {
 			continue
 		}
 		var booking *BalanceTransaction
 		for _, s := range c.counted {
-			if b := s.of.Booking; b != nil && b.Currency == f.cur && (booking == nil || cmp.Or(cmp.Compare(b.Fee, booking.Fee),
+			if b := s.object.BalanceTransaction; b != nil && b.Currency == f.currency && (booking == nil || cmp.Or(cmp.Compare(b.Fee, booking.Fee),
 				strings.Compare(b.ID, booking.ID), cmp.Compare(b.Created, booking.Created)) > 0) {
 				booking = b
 			}
@@ -286,32 +292,34 @@ func (f *folder) fee() *int64 {
 	return nil
 }
 
-// receiveBeyond books what the PaymentIntent received beyond its charges: those are not all known,
-// or their events are not selected. A canceled PaymentIntent keeps nothing of a transfer that was
-// partly funded.
-func (f *folder) receiveBeyond(charges Sum) {
+// addReceivedBeyondCharges adds an entry for what the PaymentIntent received beyond its known
+// charges, because their events are missing or not selected at the endpoint. A canceled
+// PaymentIntent keeps nothing: Stripe returns a bank transfer that funded it in part.
+func (f *folder) addReceivedBeyondCharges(charges Sum) {
 	if f.payment.Status == statusCanceled {
 		return
 	}
 	var received, at, created int64
 	for _, s := range f.countedIntents {
-		received = max(received, s.of.AmountReceived)
+		received = max(received, s.object.AmountReceived)
 	}
 	beyond, _ := SumOf(received).Minus(charges).atLeastZero().Int64()
 	if beyond == 0 {
 		return
 	}
 	for _, s := range f.intents {
-		created = earliest(created, s.of.Created)
+		created = earliest(created, s.object.Created)
 	}
 	for _, s := range f.countedIntents {
-		if !s.by.Fetched && s.of.AmountReceived == received {
-			at = earliest(at, s.by.Created)
+		if !s.event.Fetched && s.object.AmountReceived == received {
+			at = earliest(at, s.event.Created)
 		}
 	}
 	if at == 0 {
 		f.flag(FlagDateApproximate)
 		at = created
 	}
-	f.book(Entry{ID: f.id + ":received", At: at, Kind: Received, Object: f.id, Charge: string(f.payment.LatestCharge), Amount: beyond})
+	f.addEntry(Entry{
+		ID: f.id + ":received", At: at, Kind: Received, Object: f.id, Charge: string(f.payment.LatestCharge), Amount: beyond,
+	})
 }

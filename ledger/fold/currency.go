@@ -5,16 +5,16 @@ import (
 	"strings"
 )
 
-// Stripe's API counts in a currency's minor unit. These currencies have none, or a thousandth;
-// every other has a hundredth, ISK and UGX included although nobody pays with their hundredths.
+// Currencies without a minor unit, and those whose minor unit is a thousandth. Stripe treats every
+// other currency as having hundredths, ISK and UGX included.
 // https://docs.stripe.com/currencies
 const (
 	zeroDecimal  = " bif clp djf gnf jpy kmf krw mga pyg rwf vnd vuv xaf xof xpf "
 	threeDecimal = " bhd jod kwd omr tnd "
 )
 
-// Decimals returns how many digits of an amount in the currency's minor unit stand behind the
-// point.
+// Decimals returns the number of decimal places of an amount in the currency's major unit: 2 for
+// usd, 0 for jpy.
 func Decimals(currency string) int {
 	switch word := " " + strings.ToLower(currency) + " "; {
 	case strings.Contains(zeroDecimal, word):
@@ -25,12 +25,12 @@ func Decimals(currency string) int {
 	return 2
 }
 
-// Decimal returns an amount in the currency's major unit: Decimal(2099, "usd") is "20.99".
+// Decimal formats an amount in the currency's major unit: Decimal(2099, "usd") is "20.99".
 func Decimal(amount int64, currency string) string {
 	return decimal(strconv.FormatInt(amount, 10), currency)
 }
 
-// Decimal returns a sum in the currency's major unit, as [Decimal] does.
+// Decimal formats a sum in the currency's major unit, as the function [Decimal] does.
 func (s Sum) Decimal(currency string) string { return decimal(s.String(), currency) }
 
 func decimal(amount, currency string) string {

@@ -1,4 +1,4 @@
 package fold
 
-// Scale is scale, for tests.
+// Scale exports scale for tests.
 var Scale = scale

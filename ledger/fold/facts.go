@@ -7,12 +7,12 @@ import (
 	"strings"
 )
 
-// Facts are what an event states about one payment; the zero Facts state nothing. Amounts are in
-// the minor unit of their currency and times in Unix seconds, 0 if unknown. An empty text is one
-// that Stripe did not give.
+// Facts are what one event states about one payment; the zero Facts state nothing. Amounts are in
+// the minor unit of their currency, times in Unix seconds. 0 is an unknown time, and an empty
+// string is one that Stripe did not send.
 type Facts struct {
-	PaymentIntent string // the id of the PaymentIntent that the event is about; empty if it names none
-	Charge        string // the id of the charge that it is about; empty if it names none
+	PaymentIntent string // id of the PaymentIntent that the event is about, if it names one
+	Charge        string // id of the charge that the event is about, if it names one
 	Intents       []Intent
 	Charges       []Charge
 	Refunds       []Refund
@@ -20,25 +20,26 @@ type Facts struct {
 	Sessions      []Session
 }
 
-// MaxID is the greatest length of an id or a currency in facts, in bytes: they become keys.
+// MaxID is the maximum length of an id or a currency in bytes. Both become part of keys.
 const MaxID = 255
 
-// About reports whether the facts are about money, even if they name no payment.
-func (f *Facts) About() bool {
+// AboutPayment reports whether the facts hold an object of a payment, even if they do not say of
+// which.
+func (f *Facts) AboutPayment() bool {
 	return len(f.Intents)+len(f.Charges)+len(f.Refunds)+len(f.Disputes)+len(f.Sessions) > 0
 }
 
-// Named returns the payment that the event itself names: its PaymentIntent, else its charge, else
-// "".
-func (f *Facts) Named() string {
+// PaymentID returns the id of the payment that the event itself names: its PaymentIntent, otherwise
+// its charge, otherwise "".
+func (f *Facts) PaymentID() string {
 	if f.PaymentIntent != "" {
 		return f.PaymentIntent
 	}
 	return f.Charge
 }
 
-// Check returns an error for an id or currency that cannot be part of a key, and for a
-// PaymentIntent or charge that the facts hold but do not name.
+// Check returns an error if an id or a currency cannot be part of a key, or if the facts hold a
+// PaymentIntent or a charge and do not name one.
 func (f *Facts) Check() error {
 	var bad error
 	id := func(id string) {
@@ -53,7 +54,7 @@ func (f *Facts) Check() error {
 	}
 	id(cmp.Or(f.PaymentIntent, "none"))
 	id(cmp.Or(f.Charge, "none"))
-	f.Others(func(other string, _ bool) { id(other) })
+	f.EachOtherID(func(other string, _ bool) { id(other) })
 	for i := range f.Intents {
 		id(f.Intents[i].ID)
 		money(f.Intents[i].Currency)
@@ -80,11 +81,11 @@ func (f *Facts) Check() error {
 	return bad
 }
 
-// Others calls visit with every id in the facts, beside the one that names the payment, by which
-// the payment is to be found, and whether it is the id of a charge. It may visit an id more than
-// once, and one that the facts use for several things as each of them.
-func (f *Facts) Others(visit func(id string, charge bool)) {
-	target := f.Named()
+// EachOtherID calls visit with every id by which the payment can be found, other than
+// [Facts.PaymentID], and with whether it is the id of a charge. It may visit an id more than once.
+// It visits nothing if the facts name no payment.
+func (f *Facts) EachOtherID(visit func(id string, charge bool)) {
+	target := f.PaymentID()
 	if target == "" {
 		return
 	}
@@ -108,7 +109,7 @@ func (f *Facts) Others(visit func(id string, charge bool)) {
 	}
 }
 
-// eachCharge calls visit with the id of every charge that is named; some are empty, some repeated.
+// eachCharge calls visit with the id of each charge in the facts. Ids may be empty or repeated.
 func (f *Facts) eachCharge(visit func(id string)) {
 	visit(f.Charge)
 	for i := range f.Intents {
@@ -125,8 +126,9 @@ func (f *Facts) eachCharge(visit func(id string)) {
 	}
 }
 
-// Linked returns the charges that the facts link to their PaymentIntent, ascending, each once.
-func (f *Facts) Linked() (charges []string) {
+// LinkedCharges returns the charges that the facts link to their PaymentIntent, ascending and
+// distinct.
+func (f *Facts) LinkedCharges() (charges []string) {
 	if f.PaymentIntent == "" {
 		return nil
 	}
@@ -139,18 +141,18 @@ func (f *Facts) Linked() (charges []string) {
 	return slices.Compact(charges)
 }
 
-// Intent is what a PaymentIntent looked like when an event was made.
+// Intent is the state of a PaymentIntent in an event.
 // https://docs.stripe.com/api/payment_intents/object
 type Intent struct {
 	ID               string
 	Status           string
-	Currency         string // empty where an API version of 2026 leaves it out
+	Currency         string // empty in API versions of 2026 that leave it out
 	Amount           int64
-	HasAmount        bool // API versions of 2026 do not promise an amount
+	HasAmount        bool // false in API versions of 2026 that leave amount out
 	AmountCapturable int64
 	AmountReceived   int64
-	HasReceived      bool   // amount_received was in the body
-	Customer         string // the customer, else the customer_account
+	HasReceived      bool   // amount_received was present
+	Customer         string // customer, otherwise customer_account
 	Description      string
 	Metadata         map[string]string
 	LatestCharge     string
@@ -159,7 +161,7 @@ type Intent struct {
 }
 
 // PaymentError is why the last attempt to pay failed. Of Stripe's last_payment_error only these
-// words are kept: the rest holds the payment method and a client_secret.
+// fields are kept: the rest holds the payment method and a client_secret.
 type PaymentError struct {
 	Type        OrNull `json:"type"`
 	Code        OrNull `json:"code"`
@@ -167,51 +169,48 @@ type PaymentError struct {
 	Message     OrNull `json:"message"`
 }
 
-// Charge is what a charge looked like when an event was made.
-// https://docs.stripe.com/api/charges/object
+// Charge is the state of a charge in an event. https://docs.stripe.com/api/charges/object
 type Charge struct {
-	ID             string
-	Status         string // pending, succeeded, failed; "paid" of versions before 2015-02-18 is succeeded
-	Currency       string
-	Amount         int64
-	AmountCaptured int64 // of a version that does not have it: Amount where Captured
-	AmountRefunded int64 // as Stripe gives it, with what a partial capture released where that is in it
-	Captured       bool
-	Customer       string // the customer, else the customer_account
-	Description    string
-	Metadata       map[string]string
-	FailureCode    string
-	Created        int64
-	Booking        *BalanceTransaction // nil unless the balance transaction came with the charge
+	ID                 string
+	Status             string // pending, succeeded, failed; "paid" of versions before 2015-02-18 is succeeded
+	Currency           string
+	Amount             int64
+	AmountCaptured     int64 // versions without amount_captured: Amount if Captured
+	AmountRefunded     int64 // as Stripe reports it, which may include money that was never captured
+	Captured           bool
+	Customer           string // customer, otherwise customer_account
+	Description        string
+	Metadata           map[string]string
+	FailureCode        string
+	Created            int64
+	BalanceTransaction *BalanceTransaction // nil unless an API read expanded it
 }
 
-// BalanceTransaction is what Stripe's balance says of a charge: its balance transaction, where an API read
-// expanded it. Webhooks never do. https://docs.stripe.com/api/balance_transactions/object
+// BalanceTransaction is the balance transaction of a charge. Only API reads expand it, webhooks
+// never do. https://docs.stripe.com/api/balance_transactions/object
 type BalanceTransaction struct {
 	ID       string
 	Created  int64
-	Fee      int64 // in Currency, the one the account is settled in
-	Currency string
+	Fee      int64  // in Currency
+	Currency string // the account's settlement currency
 }
 
-// Refund is what a refund looked like when an event was made.
-// https://docs.stripe.com/api/refunds/object
+// Refund is the state of a refund in an event. https://docs.stripe.com/api/refunds/object
 type Refund struct {
 	ID       string
-	Charge   string // empty where Stripe gives none
+	Charge   string // empty if Stripe sent none
 	Status   string
 	Currency string
 	Amount   int64
 	Reason   string
 	Created  int64
-	Booked   int64 // created of its balance transaction, where that was expanded
-	Returned int64 // created of its failure_balance_transaction, where that was expanded
+	Booked   int64 // time of its balance transaction, if expanded
+	Returned int64 // time of its failure_balance_transaction, if expanded
 }
 
-// Dispute is what a dispute looked like when an event was made.
-// https://docs.stripe.com/api/disputes/object
+// Dispute is the state of a dispute in an event. https://docs.stripe.com/api/disputes/object
 type Dispute struct {
-	ID           string // DisputeOf(Charge) where the oldest API versions give none
+	ID           string // DisputeOf(Charge) if Stripe sent none, as the oldest API versions do
 	Charge       string
 	Status       string
 	Currency     string
@@ -221,11 +220,12 @@ type Dispute struct {
 	Transactions []DisputeTransaction
 }
 
-// DisputeOf returns the id that stands for the dispute of a charge that Stripe gave no id.
+// DisputeOf returns the id that is used for a charge's dispute if Stripe sent none.
 func DisputeOf(charge string) string { return "dispute_of_" + charge }
 
-// DisputeTransaction is money that a dispute moved, in the currency that the account is settled in:
-// negative when it was withdrawn. https://docs.stripe.com/api/balance_transactions/object
+// DisputeTransaction is a balance transaction of a dispute, in the account's settlement currency.
+// The amount is negative when money was withdrawn.
+// https://docs.stripe.com/api/balance_transactions/object
 type DisputeTransaction struct {
 	ID       string
 	Amount   int64
@@ -233,7 +233,7 @@ type DisputeTransaction struct {
 	Created  int64
 }
 
-// Session is what an event says about a Checkout Session: it links ids and moves no money.
+// Session is the state of a Checkout Session in an event. It links ids and moves no money.
 // https://docs.stripe.com/api/checkout/sessions/object
 type Session struct {
 	ID            string

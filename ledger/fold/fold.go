@@ -1,16 +1,59 @@
 // Package fold computes a payment from the facts of its events.
 //
-// Stripe delivers events late, twice and in any order, and its seconds do not order them. So
-// nothing here is added up as events come: [Fold] takes all events of a payment and computes
-// everything anew, and its result depends on the set of events only. The rules are those for which
-// that holds: one snapshot wins by a total order; money is a sum over things that have an id, or
-// over the steps of a cumulative amount; what was ever seen stays seen.
+// Stripe delivers events late, more than once and in any order, and events that follow each other
+// share a second. So nothing is added up as events arrive: [Fold] takes all events of a payment and
+// computes everything anew. The types are [Facts] (what one event states), [Event] (facts and where
+// they come from), [Payment], [Entry] (money that moved at one time) and [Result].
 //
-// The files follow Stripe's objects: intent.go, charge.go (what was received), refund.go,
-// dispute.go; timeline.go says in sentences what each event meant. Every amount of a payment is the
-// sum of its [Entry] values.
+// # Order freedom
 //
-// The package is pure: it reads no clock and no file, and imports the standard library only.
+// The result is a function of the set of events: it does not depend on their order, and a repeated
+// event changes nothing. Every rule must keep that property. Three kinds of rules do:
+//
+//   - A total order chooses one snapshot. Where all else is equal, the greater event id decides.
+//   - Money is a sum over things with an id (a refund, a dispute's transaction), or over the steps
+//     of
+//
+// an amount that Stripe reports as a running total (amount_captured, amount_refunded).
+//   - What any event has shown stays true (captured, paid, a link between ids).
+//
+// # Which snapshot is the state
+//
+//   - PaymentIntent: succeeded and canceled are final. If both were seen, the payment is flagged,
+//     and
+//
+// the one that was read from the API decides, otherwise succeeded. Among the rest the later event
+// decides; within a second payment_intent.created loses to every other type, then the order of
+// [Statuses] decides, then the event id.
+//   - An object that was read from the API replaces all PaymentIntent snapshots up to the time of
+//     the
+//
+// read, unless it shows less than they do: then Stripe answered from an older state, and the read
+// is ignored.
+//   - Charge: the furthest of pending, succeeded, failed. A bank can take back a debit that had
+//
+// succeeded. Without a PaymentIntent a charge describes the payment: succeeded before failed before
+// pending, then the later event, then the event id.
+//   - Refund and dispute: the furthest status in their life cycle, then the later event, then the
+//
+// event id. A refund can fail after it succeeded, and a lost dispute can be won late.
+//
+// # Money
+//
+// Every amount of a payment is the sum of its [Entry] values. What was received follows from the
+// captured amounts of the charges, and from amount_received where charges are unknown. Refunds
+// follow from the refund objects, and from amount_refunded where those are unknown. Disputes follow
+// from their balance transactions, each counted once even if several disputes list it. An entry
+// stands on the day that Stripe's balance booked the money. Where no event shows that day, the
+// earliest known time is used and the payment gets [FlagDateApproximate]. Money in another currency
+// than the payment's is not added up but flagged.
+//
+// The files follow Stripe's objects: intent.go, charge.go, refund.go, dispute.go. timeline.go
+// describes each event in a sentence.
+//
+// The package is pure: it reads no clock and no file, and imports the standard library only. It
+// does not know whether an event is authentic, in which mode it was made or where payments are
+// stored. Results share strings and maps with the facts, so neither may be modified.
 package fold
 
 import (
@@ -24,33 +67,33 @@ type folder struct {
 	id             string
 	events         []Event
 	intents        []snapshot[Intent]
-	countedIntents []snapshot[Intent] // those in the payment's currency
-	standing       []snapshot[Intent] // those that count for the state, best last
-	waited         bool               // a PaymentIntent was seen on its way to being captured
-	received       map[string]sums    // when events show what it received, by their type, and of all under ""
-	charges        []chargeFacts      // by id
-	refunds        []refundFacts      // by id
-	disputes       []disputeFacts     // by id
-	best           *snapshot[Charge]  // the charge that speaks for the payment; nil without charges
+	countedIntents []snapshot[Intent]    // in the payment's currency
+	effective      []snapshot[Intent]    // not superseded by a later read; the last is the state
+	uncaptured     bool                  // a PaymentIntent was seen processing or requires_capture
+	receivedAt     map[string]milestones // of the PaymentIntent, by event type; "" is all types
+	charges        []chargeFacts         // by id
+	refunds        []refundFacts         // by id
+	disputes       []disputeFacts        // by id
+	bestCharge     *snapshot[Charge]     // describes the payment where no PaymentIntent does; nil without charges
 	payment        *Payment
 	entries        []Entry
 	flags          map[string]bool
-	over           bool // a sum does not fit 64 bits
-	cur            string
-	open           []string // charges with refunds that nothing explains
+	overflow       bool // a sum does not fit 64 bits
+	currency       string
+	unexplained    []string // charges whose refunds are not all known by id
 }
 
-// snapshot is an object as one event shows it.
+// snapshot is the state of an object that one event shows.
 type snapshot[T any] struct {
-	of *T
-	by *Event
+	object *T
+	event  *Event
 }
 
-// Fold returns what the events of a payment come to. Events must have distinct ids; their order
-// does not matter. The result shares texts and maps with the facts.
+// Fold computes a payment from all of its events. The events must have distinct ids; their order
+// does not matter. The result shares strings and maps with the facts.
 func Fold(id string, events []Event) *Result {
 	f := run(id, events)
-	r := &Result{Payment: f.payment, Entries: f.entries, Unexplained: f.open}
+	r := &Result{Payment: f.payment, Entries: f.entries, Unexplained: f.unexplained}
 	for i := range events {
 		for _, s := range events[i].Facts.Sessions {
 			r.PaidSession = r.PaidSession || s.PaymentStatus == "paid"
@@ -68,16 +111,16 @@ func run(id string, events []Event) *folder {
 	f.chooseCharge()
 	f.foldIntents()
 	f.describe()
-	f.cur = f.moneyCurrency()
+	f.currency = f.moneyCurrency()
 	f.selectCounted()
-	received := f.receive()
-	f.refund()
+	received := f.foldReceived()
+	f.foldRefunds()
 	f.foldDisputes()
 	f.finish(received)
 	return f
 }
 
-// flag marks the payment.
+// flag sets a flag of the payment.
 func (f *folder) flag(name string) {
 	if f.flags == nil {
 		f.flags = map[string]bool{}
@@ -85,7 +128,7 @@ func (f *folder) flag(name string) {
 	f.flags[name] = true
 }
 
-// collect sorts the facts of all events out by object.
+// collect groups the facts of all events by object.
 func (f *folder) collect() {
 	p := f.payment
 	charges := objects[chargeFacts]{id: func(c *chargeFacts) *string { return &c.id }}
@@ -114,17 +157,18 @@ func (f *folder) collect() {
 	p.Created = OrNullTime(f.created())
 }
 
-// objects collects objects by their ids. There are mostly few, which are found by looking at each.
+// objects collects objects by id. Most payments have few of each kind, and those are found by a
+// scan.
 type objects[T any] struct {
 	id   func(*T) *string
 	list []T
-	at   map[string]int // where an id stands in the list, once there are many
+	at   map[string]int // index in list by id; nil up to fewObjects
 }
 
-// fewObjects are not worth a map.
+// fewObjects is the number of objects up to which a scan is faster than a map.
 const fewObjects = 8
 
-// of returns the object with an id, a new one where there is none. It can be used until the next
+// of returns the object with the id and adds it if it is new. The pointer is valid until the next
 // call.
 func (o *objects[T]) of(id string) *T {
 	if o.at != nil {
@@ -153,7 +197,7 @@ func (o *objects[T]) of(id string) *T {
 	return &o.list[last]
 }
 
-// sorted returns the objects by their ids.
+// sorted returns the objects in the order of their ids.
 func (o *objects[T]) sorted() []T {
 	if len(o.list) < 2 {
 		return o.list
@@ -170,12 +214,12 @@ func (o *objects[T]) sorted() []T {
 	return sorted
 }
 
-// created is the payment's own time: its PaymentIntent's, else its first charge's, else its first
-// event's.
+// created returns when the payment was created: its PaymentIntent, otherwise its first charge,
+// otherwise its first event. It is 0 if unknown.
 func (f *folder) created() int64 {
 	var intent, charge, event int64
 	for _, s := range f.intents {
-		intent = earliest(intent, s.of.Created)
+		intent = earliest(intent, s.object.Created)
 	}
 	for i := range f.charges {
 		charge = earliest(charge, f.charges[i].created())
@@ -186,7 +230,7 @@ func (f *folder) created() int64 {
 	return cmp.Or(intent, charge, event)
 }
 
-// earliest returns the lesser of two times, of which 0 is unknown.
+// earliest returns the lesser of two times, where 0 means unknown.
 func earliest(a, b int64) int64 {
 	if a == 0 || b != 0 && b < a {
 		return b
@@ -194,7 +238,7 @@ func earliest(a, b int64) int64 {
 	return a
 }
 
-// least returns the lesser of two texts, of which the empty one is unknown.
+// least returns the lesser of two strings, where the empty one means unknown.
 func least(a, b string) string {
 	if a == "" || b != "" && b < a {
 		return b
@@ -202,8 +246,8 @@ func least(a, b string) string {
 	return a
 }
 
-// known returns an amount, and 0 of a negative one, which flags the payment.
-func (f *folder) known(amount int64) int64 {
+// nonNegative returns amount, or 0 if it is negative. A negative amount flags the payment.
+func (f *folder) nonNegative(amount int64) int64 {
 	if amount < 0 {
 		f.flag(FlagAmount)
 		return 0
@@ -211,15 +255,15 @@ func (f *folder) known(amount int64) int64 {
 	return amount
 }
 
-// moneyCurrency is the currency of the payment's money: the payment's own, and while that is
-// unknown the least that a refund or, without refunds, a dispute has.
+// moneyCurrency returns the currency of the payment's money: the payment's own; if that is unknown,
+// the alphabetically first of its refunds', or without refunds of its disputes'.
 func (f *folder) moneyCurrency() (cur string) {
 	if cur = string(f.payment.Currency); cur != "" {
 		return cur
 	}
 	for i := range f.refunds {
 		for _, s := range f.refunds[i].snapshots {
-			cur = least(cur, s.of.Currency)
+			cur = least(cur, s.object.Currency)
 		}
 	}
 	if cur != "" {
@@ -227,33 +271,34 @@ func (f *folder) moneyCurrency() (cur string) {
 	}
 	for i := range f.disputes {
 		for _, s := range f.disputes[i].snapshots {
-			cur = least(cur, s.of.Currency)
+			cur = least(cur, s.object.Currency)
 		}
 	}
 	return cur
 }
 
-// counts reports whether money in a currency can be added to the payment's. If not it flags the
-// payment.
-func (f *folder) counts(currency string) bool {
-	if currency == "" || currency == f.cur {
+// checkCurrency reports whether money in the currency can be added to the payment's. If it cannot,
+// it flags the payment.
+func (f *folder) checkCurrency(currency string) bool {
+	if currency == "" || currency == f.currency {
 		return true
 	}
 	f.flag(FlagCurrencyMismatch)
 	return false
 }
 
-// book adds an entry. An amount of 0 is none.
-func (f *folder) book(e Entry) {
+// addEntry adds an entry unless its amount is 0.
+func (f *folder) addEntry(e Entry) {
 	if e.Amount == 0 {
 		return
 	}
 	e.At = cmp.Or(e.At, int64(f.payment.Created))
-	e.Currency = cmp.Or(e.Currency, f.cur)
+	e.Currency = cmp.Or(e.Currency, f.currency)
 	f.entries = append(f.entries, e)
 }
 
-// finish fills in what follows from the entries. Amounts that do not fit are unknown, all of them.
+// finish computes the amounts from the entries. If one of them does not fit 64 bits, all are
+// unknown.
 func (f *folder) finish(received bool) {
 	var sums [len(Kinds)]Sum
 	for _, e := range f.entries {
@@ -266,7 +311,7 @@ func (f *folder) finish(received bool) {
 	p := f.payment
 	fit := func(s Sum) *int64 {
 		n, fits := s.Int64()
-		f.over = f.over || !fits
+		f.overflow = f.overflow || !fits
 		return &n
 	}
 	for _, s := range sums {
@@ -281,7 +326,7 @@ func (f *folder) finish(received bool) {
 	if !received {
 		p.AmountReceived, p.AmountNet = nil, nil
 	}
-	if f.over {
+	if f.overflow {
 		f.flag(FlagOverflow)
 		f.entries = nil
 		p.AmountReceived, p.AmountRefunded, p.DisputeWithdrawn, p.DisputeReinstated, p.AmountNet, p.Fee, p.Captured = nil, nil, nil, nil, nil, nil, 0

@@ -13,32 +13,33 @@ const (
 	statusCanceled        = "canceled"
 )
 
-// Statuses are those that Stripe documents for a PaymentIntent, in the order that decides between
-// two snapshots of one second. The last two are terminal.
+// Statuses are the statuses that Stripe documents for a PaymentIntent, in the order that decides
+// between two snapshots of one second. The last two are final.
 var Statuses = [...]string{"requires_payment_method", "requires_confirmation", "requires_action", "processing",
 	statusRequiresCapture, statusSucceeded, statusCanceled}
 
-// typeCreated is the one event type whose snapshot is beaten by any other of its second: a
-// PaymentIntent that is created and confirmed in one call has its later states in that second too.
-const typeCreated = "payment_intent.created"
+// typeIntentCreated is the one event type whose snapshot loses to every other of its second: a
+// PaymentIntent that is created and confirmed in one call reaches its later states in the same
+// second.
+const typeIntentCreated = "payment_intent.created"
 
 func terminal(status string) bool { return status == statusSucceeded || status == statusCanceled }
 
-// foldIntents finds the snapshots that stand, in ascending order: the last one is the payment's
-// state.
+// foldIntents selects the snapshots that count for the state and sorts them: the last one is the
+// payment's state.
 func (f *folder) foldIntents() {
 	for _, s := range f.intents {
-		for _, amount := range []int64{s.of.Amount, s.of.AmountCapturable, s.of.AmountReceived} {
-			f.known(amount)
+		for _, amount := range []int64{s.object.Amount, s.object.AmountCapturable, s.object.AmountReceived} {
+			f.nonNegative(amount)
 		}
-		f.waited = f.waited || s.of.Status == statusRequiresCapture || s.of.Status == "processing"
+		f.uncaptured = f.uncaptured || s.object.Status == statusRequiresCapture || s.object.Status == "processing"
 	}
-	f.standing = f.freshIntents()
+	f.effective = f.effectiveIntents()
 	var seen, fetched struct{ succeeded, canceled bool }
-	for _, s := range f.standing {
-		succeeded, canceled := s.of.Status == statusSucceeded, s.of.Status == statusCanceled
+	for _, s := range f.effective {
+		succeeded, canceled := s.object.Status == statusSucceeded, s.object.Status == statusCanceled
 		seen.succeeded, seen.canceled = seen.succeeded || succeeded, seen.canceled || canceled
-		if s.by.Fetched {
+		if s.event.Fetched {
 			fetched.succeeded, fetched.canceled = fetched.succeeded || succeeded, fetched.canceled || canceled
 		}
 	}
@@ -46,7 +47,7 @@ func (f *folder) foldIntents() {
 	switch {
 	case seen.succeeded && seen.canceled:
 		f.flag(FlagConflict)
-		// Stripe's own answer decides; without one, money received beats a cancellation.
+		// What was read from the API decides, otherwise received money.
 		if decided = statusSucceeded; fetched.canceled && !fetched.succeeded {
 			decided = statusCanceled
 		}
@@ -55,59 +56,59 @@ func (f *folder) foldIntents() {
 	case seen.canceled:
 		decided = statusCanceled
 	}
-	slices.SortStableFunc(f.standing, func(a, b snapshot[Intent]) int { return compareIntents(a, b, decided) })
+	slices.SortStableFunc(f.effective, func(a, b snapshot[Intent]) int { return compareIntents(a, b, decided) })
 }
 
-// freshIntents returns the snapshots that count for the state: those that no later read of Stripe's
-// API supersedes. A read that is older in content than a snapshot up to its time is stale: Stripe
-// answered from a state of a moment before. It supersedes nothing and does not count.
-func (f *folder) freshIntents() (standing []snapshot[Intent]) {
-	if !slices.ContainsFunc(f.intents, func(s snapshot[Intent]) bool { return s.by.Fetched }) {
+// effectiveIntents returns the snapshots that count for the state: those that no later API read
+// replaces. A stale read (see staleIntents) replaces nothing and does not count.
+func (f *folder) effectiveIntents() (effective []snapshot[Intent]) {
+	if !slices.ContainsFunc(f.intents, func(s snapshot[Intent]) bool { return s.event.Fetched }) {
 		return slices.Clone(f.intents)
 	}
 	stale := f.staleIntents()
-	if !slices.Contains(stale, false) { // they contradict each other: none is better than another
+	if !slices.Contains(stale, false) { // all are stale reads, none better than another
 		clear(stale)
 	}
-	var frontier int64 // when the newest read was made
+	var frontier int64 // time of the newest read
 	for i, s := range f.intents {
-		if s.by.Fetched && !stale[i] {
-			frontier = max(frontier, s.by.Created)
+		if s.event.Fetched && !stale[i] {
+			frontier = max(frontier, s.event.Created)
 		}
 	}
 	for i, s := range f.intents {
-		if !stale[i] && (frontier == 0 || s.by.Created > frontier || s.by.Fetched && s.by.Created == frontier) {
-			standing = append(standing, s)
+		if !stale[i] && (frontier == 0 || s.event.Created > frontier || s.event.Fetched && s.event.Created == frontier) {
+			effective = append(effective, s)
 		}
 	}
-	return standing
+	return effective
 }
 
-// staleIntents reports of each snapshot whether it is a stale read.
+// staleIntents reports for each snapshot whether it is a stale read: an API read that shows less
+// than some snapshot up to its time. Stripe then answered from an older state.
 func (f *folder) staleIntents() []bool {
 	order := make([]int, len(f.intents))
 	for i := range order {
 		order[i] = i
 	}
-	slices.SortFunc(order, func(a, b int) int { return cmp.Compare(f.intents[a].by.Created, f.intents[b].by.Created) })
+	slices.SortFunc(order, func(a, b int) int { return cmp.Compare(f.intents[a].event.Created, f.intents[b].event.Created) })
 	stale := make([]bool, len(f.intents))
-	var until mostShown // up to the second of the read
+	var until mostShown // up to and with the second of the read
 	for next := 0; len(order) > 0; order, next = order[next:], 0 {
-		for now := f.intents[order[0]].by.Created; next < len(order) && f.intents[order[next]].by.Created == now; next++ {
-			until.add(f.intents[order[next]].of)
+		for now := f.intents[order[0]].event.Created; next < len(order) && f.intents[order[next]].event.Created == now; next++ {
+			until.add(f.intents[order[next]].object)
 		}
 		for _, i := range order[:next] {
-			stale[i] = f.intents[i].by.Fetched && until.exceeds(f.intents[i].of)
+			stale[i] = f.intents[i].event.Fetched && until.exceeds(f.intents[i].object)
 		}
 	}
 	return stale
 }
 
-// mostShown is the most that any of some snapshots shows.
+// mostShown is the most that any of a set of snapshots shows.
 type mostShown struct {
 	terminal, charged bool
-	received          map[string]int64 // the greatest amount by its currency
-	ofAny             int64            // the greatest of all
+	received          map[string]int64 // maximum by currency
+	ofAny             int64            // maximum over all currencies
 }
 
 func (m *mostShown) add(in *Intent) {
@@ -122,8 +123,8 @@ func (m *mostShown) add(in *Intent) {
 	}
 }
 
-// exceeds reports whether one of the snapshots shows more than a read does that was made after it.
-// Amounts are compared where their currencies are equal, or one is unknown.
+// exceeds reports whether a snapshot shows more than a read that was made after it. Amounts are
+// compared if their currencies are equal or one is unknown.
 func (m *mostShown) exceeds(read *Intent) bool {
 	if m.terminal && !terminal(read.Status) || m.charged && read.LatestCharge == "" {
 		return true
@@ -135,9 +136,9 @@ func (m *mostShown) exceeds(read *Intent) bool {
 	return read.Status != statusCanceled && received > max(0, read.AmountReceived)
 }
 
-// compareIntents orders snapshots; the greatest is the payment's state. The time of an event
-// decides little, because Stripe's seconds are shared by events that follow each other: it stands
-// behind the one thing that is sure (a terminal status is never left) and before what is likely.
+// compareIntents orders snapshots; the greatest is the payment's state. The final status decides
+// before the time of the event, because Stripe's times have seconds only and events that follow
+// each other share one.
 func compareIntents(a, b snapshot[Intent], decided string) int {
 	number := func(is bool) int {
 		if is {
@@ -146,61 +147,61 @@ func compareIntents(a, b snapshot[Intent], decided string) int {
 		return 0
 	}
 	return cmp.Or(
-		cmp.Compare(number(decided != "" && a.of.Status == decided), number(decided != "" && b.of.Status == decided)),
-		cmp.Compare(a.by.Created, b.by.Created),
-		cmp.Compare(number(a.by.Type != typeCreated), number(b.by.Type != typeCreated)),
-		cmp.Compare(slices.Index(Statuses[:], a.of.Status), slices.Index(Statuses[:], b.of.Status)),
-		strings.Compare(a.by.ID, b.by.ID))
+		cmp.Compare(number(decided != "" && a.object.Status == decided), number(decided != "" && b.object.Status == decided)),
+		cmp.Compare(a.event.Created, b.event.Created),
+		cmp.Compare(number(a.event.Type != typeIntentCreated), number(b.event.Type != typeIntentCreated)),
+		cmp.Compare(slices.Index(Statuses[:], a.object.Status), slices.Index(Statuses[:], b.object.Status)),
+		strings.Compare(a.event.ID, b.event.ID))
 }
 
-// describeAmount takes currency and amount from the best snapshot of the PaymentIntent that has
-// them: a later one may leave them out.
+// describeAmount takes currency and amount from the best PaymentIntent snapshot that has them,
+// because a later snapshot may leave them out.
 func (f *folder) describeAmount() {
 	p := f.payment
-	for _, s := range slices.Backward(f.standing) {
-		if s.of.Currency == "" {
+	for _, s := range slices.Backward(f.effective) {
+		if s.object.Currency == "" {
 			continue
 		}
-		if p.Currency != OrNull(s.of.Currency) {
-			p.Amount = nil // the charge's is in another currency
+		if p.Currency != OrNull(s.object.Currency) {
+			p.Amount = nil // the charge's amount is in another currency
 		}
-		p.Currency = OrNull(s.of.Currency)
+		p.Currency = OrNull(s.object.Currency)
 		break
 	}
-	for _, s := range slices.Backward(f.standing) {
-		if !s.of.HasAmount || s.of.Amount < 0 {
+	for _, s := range slices.Backward(f.effective) {
+		if !s.object.HasAmount || s.object.Amount < 0 {
 			continue
 		}
-		if s.of.Currency == "" || OrNull(s.of.Currency) == p.Currency {
-			p.Amount = &s.of.Amount
+		if s.object.Currency == "" || OrNull(s.object.Currency) == p.Currency {
+			p.Amount = &s.object.Amount
 		}
 		break
 	}
 }
 
-// describe fills in what one snapshot decides: the PaymentIntent's, and where that is silent the
-// charge's.
+// describe fills in the fields that one snapshot decides: the PaymentIntent's, and where it has
+// none the charge's.
 func (f *folder) describe() {
 	p := f.payment
-	if f.best != nil {
-		c := f.best.of
+	if f.bestCharge != nil {
+		c := f.bestCharge.object
 		p.ChargeStatus = OrNull(f.charge(c.ID).status())
 		p.Currency = OrNull(c.Currency)
 		if c.Amount >= 0 {
 			p.Amount = &c.Amount
 		}
-		if len(f.standing) == 0 {
+		if len(f.effective) == 0 {
 			p.LatestCharge, p.Customer, p.Description = OrNull(c.ID), OrNull(c.Customer), OrNull(c.Description)
 			if c.Metadata != nil {
 				p.Metadata = c.Metadata
 			}
 		}
 	}
-	if len(f.standing) == 0 {
+	if len(f.effective) == 0 {
 		return
 	}
 	f.describeAmount()
-	in := f.standing[len(f.standing)-1].of
+	in := f.effective[len(f.effective)-1].object
 	p.Status, p.Customer, p.Description, p.LastPaymentError = OrNull(in.Status), OrNull(in.Customer), OrNull(in.Description), in.LastError
 	if in.Metadata != nil {
 		p.Metadata = in.Metadata
@@ -208,8 +209,8 @@ func (f *folder) describe() {
 	if !terminal(in.Status) {
 		p.AmountCapturable = max(0, in.AmountCapturable)
 	}
-	for _, s := range slices.Backward(f.standing) {
-		if p.LatestCharge = OrNull(s.of.LatestCharge); p.LatestCharge != "" {
+	for _, s := range slices.Backward(f.effective) {
+		if p.LatestCharge = OrNull(s.object.LatestCharge); p.LatestCharge != "" {
 			break
 		}
 	}

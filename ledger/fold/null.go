@@ -6,10 +6,10 @@ import (
 	"strconv"
 )
 
-// OrNull is a text that JSON shows as null while it is empty.
+// OrNull is a string that marshals to JSON null while it is empty.
 type OrNull string
 
-// MarshalJSON returns null for the empty text.
+// MarshalJSON returns s as a JSON string, or null if it is empty.
 func (s OrNull) MarshalJSON() ([]byte, error) {
 	if s == "" {
 		return []byte("null"), nil
@@ -23,10 +23,10 @@ func (s OrNull) MarshalJSON() ([]byte, error) {
 	return bytes.TrimRight(b.Bytes(), "\n"), nil
 }
 
-// OrNullTime is a time in Unix seconds that JSON shows as null while it is unknown (0).
+// OrNullTime is a time in Unix seconds that marshals to JSON null while it is unknown (0).
 type OrNullTime int64
 
-// MarshalJSON returns null for the unknown time.
+// MarshalJSON returns t as a JSON number, or null if it is 0.
 func (t OrNullTime) MarshalJSON() ([]byte, error) {
 	if t == 0 {
 		return []byte("null"), nil

@@ -17,8 +17,7 @@ const (
 	refundCanceled       = "canceled"
 )
 
-// refundRank orders statuses as a refund goes through them; the way back from succeeded to failed
-// is real.
+// refundRank orders statuses by the life cycle of a refund. A refund can fail after it succeeded.
 func refundRank(status string) int {
 	switch status {
 	case refundPending, refundRequiresAction:
@@ -36,80 +35,82 @@ type refundFacts struct {
 	id        string
 	snapshots []snapshot[Refund]
 	winner    snapshot[Refund]
-	charge    string // that any snapshot names
-	of        *chargeFacts
-	counted   bool  // its money is in the payment's currency
+	charge    string // id, if any snapshot names it
+	parent    *chargeFacts
+	counted   bool  // the amount is in the payment's currency
 	amount    int64 // 0 if unknown
-	booked    int64 // by Stripe's balance
+	booked    int64 // time of its balance transaction, 0 if unknown
 	returned  int64
 	failedAt  int64
-	release   bool // it stands for what a partial capture released, and moved no money
+	void      bool // it is a void (see void) and moved no money
 }
 
+// add adds a snapshot and keeps the one that decides the status in winner.
 func (r *refundFacts) add(s snapshot[Refund]) {
-	if len(r.snapshots) == 0 || cmp.Or(cmp.Compare(refundRank(s.of.Status), refundRank(r.winner.of.Status)),
-		cmp.Compare(s.by.Created, r.winner.by.Created), strings.Compare(s.by.ID, r.winner.by.ID)) > 0 {
+	if len(r.snapshots) == 0 || cmp.Or(cmp.Compare(refundRank(s.object.Status), refundRank(r.winner.object.Status)),
+		cmp.Compare(s.event.Created, r.winner.event.Created), strings.Compare(s.event.ID, r.winner.event.ID)) > 0 {
 		r.winner = s
 	}
 	r.snapshots = append(r.snapshots, s)
-	r.charge = least(r.charge, s.of.Charge)
-	r.booked, r.returned = earliest(r.booked, s.of.Booked), earliest(r.returned, s.of.Returned)
-	if refundRank(s.of.Status) == 3 {
-		r.failedAt = earliest(r.failedAt, s.by.Created)
+	r.charge = least(r.charge, s.object.Charge)
+	r.booked, r.returned = earliest(r.booked, s.object.Booked), earliest(r.returned, s.object.Returned)
+	if refundRank(s.object.Status) == 3 {
+		r.failedAt = earliest(r.failedAt, s.event.Created)
 	}
 }
 
-// outgoing reports whether the refund takes money, though it may still be in progress.
+// outgoing reports whether the refund takes money, even if it is still in progress.
 func (r *refundFacts) outgoing() bool {
-	rank := refundRank(r.winner.of.Status)
+	rank := refundRank(r.winner.object.Status)
 	return rank == 1 || rank == 2
 }
 
 // reversed reports whether the refund failed or was canceled.
-func (r *refundFacts) reversed() bool { return refundRank(r.winner.of.Status) == 3 }
+func (r *refundFacts) reversed() bool { return refundRank(r.winner.object.Status) == 3 }
 
-// refund books what went back to the customer, and what came back of that.
-func (f *folder) refund() {
+// foldRefunds adds the entries of refunds and of failed refunds, and lists the refunds.
+func (f *folder) foldRefunds() {
 	only := f.onlyCapturedCharge()
 	byTime := make([]*refundFacts, len(f.refunds))
 	for i := range f.refunds {
 		r := &f.refunds[i]
 		byTime[i] = r
 		for _, s := range r.snapshots {
-			f.known(s.of.Amount)
+			f.nonNegative(s.object.Amount)
 		}
-		if r.counted = f.counts(r.winner.of.Currency); r.counted {
-			r.amount = max(0, r.winner.of.Amount)
+		if r.counted = f.checkCurrency(r.winner.object.Currency); r.counted {
+			r.amount = max(0, r.winner.object.Amount)
 		}
-		if r.of = f.charge(r.charge); r.charge == "" && only != nil {
-			r.of = only
+		if r.parent = f.charge(r.charge); r.charge == "" && only != nil {
+			r.parent = only
 		}
 	}
 	slices.SortFunc(byTime, func(a, b *refundFacts) int {
-		return cmp.Or(cmp.Compare(a.winner.of.Created, b.winner.of.Created), strings.Compare(a.id, b.id))
+		return cmp.Or(cmp.Compare(a.winner.object.Created, b.winner.object.Created), strings.Compare(a.id, b.id))
 	})
 	for _, r := range byTime {
-		if r.of != nil {
-			r.of.refunds = append(r.of.refunds, r)
+		if r.parent != nil {
+			r.parent.refunds = append(r.parent.refunds, r)
 		}
 	}
 	for i := range f.charges {
-		f.refundCharge(&f.charges[i])
+		f.foldChargeRefunds(&f.charges[i])
 	}
 	for _, r := range byTime {
-		if r.of == nil || r.of.captured() {
-			f.bookRefund(r)
+		if r.parent == nil || r.parent.captured() {
+			f.addRefundEntries(r)
 		}
-		p := PaymentRefund{ID: r.id, Status: OrNull(r.winner.of.Status), Charge: OrNull(r.charge), Created: OrNullTime(r.winner.of.Created)}
-		if r.winner.of.Amount >= 0 {
-			p.Amount = &r.winner.of.Amount
+		in := r.winner.object
+		p := PaymentRefund{ID: r.id, Status: OrNull(in.Status), Charge: OrNull(r.charge), Created: OrNullTime(in.Created)}
+		if in.Amount >= 0 {
+			p.Amount = &in.Amount
 		}
 		f.payment.Refunds = append(f.payment.Refunds, p)
 	}
 }
 
-// onlyCapturedCharge is the charge that a refund belongs to if it names none: the only one that was
-// captured, and where none was the only one; nil if there are several.
+// onlyCapturedCharge returns the charge that a refund without a charge belongs to: the only
+// captured charge, or without a captured one the only charge. It returns nil if there are several.
 func (f *folder) onlyCapturedCharge() (only *chargeFacts) {
 	for i := range f.charges {
 		if c := &f.charges[i]; c.captured() && c.status() == statusSucceeded {
@@ -125,51 +126,53 @@ func (f *folder) onlyCapturedCharge() (only *chargeFacts) {
 	return only
 }
 
-// bookRefund books a refund that is known by its id. One that failed stays on its day and comes
-// back on another.
-func (f *folder) bookRefund(r *refundFacts) {
-	if r.release || !r.outgoing() && !r.reversed() {
+// addRefundEntries adds the entries of a refund object. A refund that failed keeps its entry on the
+// day it was made and gets a second one for the day on which the money came back.
+func (f *folder) addRefundEntries(r *refundFacts) {
+	if r.void || !r.outgoing() && !r.reversed() {
 		return
 	}
 	e := Entry{
-		ID: r.id + ":refunded", At: cmp.Or(r.booked, r.winner.of.Created, r.winner.by.Created), Kind: Refunded, Object: r.id,
+		ID: r.id + ":refunded", At: cmp.Or(r.booked, r.winner.object.Created, r.winner.event.Created), Kind: Refunded, Object: r.id,
 		Charge: r.charge, Amount: r.amount,
 	}
-	if r.of != nil {
-		e.Charge = r.of.id
+	if r.parent != nil {
+		e.Charge = r.parent.id
 	}
-	f.book(e)
+	f.addEntry(e)
 	if r.reversed() {
 		e.ID, e.Kind, e.At = r.id+":returned", RefundReturned, cmp.Or(r.returned, r.failedAt, e.At)
-		f.book(e)
+		f.addEntry(e)
 	}
 }
 
-// step is a rise or a fall of a charge's cumulative amount_refunded.
+// step is a rise or a fall of a charge's amount_refunded, which is a running total.
 type step struct {
 	at      int64
-	amount  int64 // without what refunds known by their ids explain, in the end
-	total   Sum   // of all steps up to and with this one
-	fetched bool  // at is when the charge was read, which is not when its money moved
+	amount  int64 // reduced by what refund objects explain
+	total   Sum   // sum of the original amounts up to and with this step
+	fetched bool  // at is the time of an API read and not of the refund
 }
 
-// refundCharge books the refunds of a charge that only its amount_refunded shows, and finds among
-// its refunds the one that stands for a release. Snapshots of a charge that was not captured count
-// for nothing here: only an authorisation ended.
+// foldChargeRefunds adds entries for the refunds of a charge that only its amount_refunded shows,
+// and finds the refund object that is a void. Snapshots of a charge that was not captured do not
+// count: their amount_refunded is an authorisation that ended.
 //
-// The sum L, its falls D, the refunds S and the failed refunds F are four views of one thing. A
-// refund that failed may have lowered amount_refunded (then D shows it) or not (then F beyond D is
-// taken off L).
-func (f *folder) refundCharge(c *chargeFacts) {
-	released := f.released(c)
-	if released.amount > 0 {
-		f.markRelease(c, released)
+// amount_refunded and the refund objects are two views of the same money. Let L be the last
+// amount_refunded without the void, D the sum of its falls, S the sum of outgoing refund objects
+// and F the sum of failed ones. A failed refund lowers amount_refunded at some endpoints and not at
+// others: D is what it was lowered by, and F − D is still part of L. So L − (F − D) − S is refunded
+// money without a refund object, and D − F is money that came back without one.
+func (f *folder) foldChargeRefunds(c *chargeFacts) {
+	voided := f.voidOf(c)
+	if voided.amount > 0 {
+		f.markVoid(c, voided)
 	}
 	rises, falls, last := f.steps(c)
 	var outgoing, failed, fallen Sum
 	for _, r := range c.refunds {
 		switch {
-		case r.release:
+		case r.void:
 		case r.outgoing():
 			outgoing = outgoing.Plus(SumOf(r.amount))
 		case r.reversed():
@@ -179,39 +182,41 @@ func (f *folder) refundCharge(c *chargeFacts) {
 	for _, fall := range falls {
 		fallen = fallen.Plus(SumOf(fall.amount))
 	}
-	left := SumOf(last).Minus(SumOf(released.amount)).atLeastZero()
+	left := SumOf(last).Minus(SumOf(voided.amount)).atLeastZero()
 	unexplained := left.Minus(failed.Minus(fallen).atLeastZero()).Minus(outgoing).atLeastZero()
 	if unexplained != (Sum{}) || fallen.Minus(failed).IsNegative() && f.refundedAfterFailure(c) {
-		f.open = append(f.open, c.id)
+		f.unexplained = append(f.unexplained, c.id)
 	}
 	returned := fallen.Minus(failed).atLeastZero()
-	risen, fell := newTaking(rises), newTaking(falls)
-	risen.take(released.amount, released.at)
+	risen, fell := newAllocation(rises), newAllocation(falls)
+	risen.allocate(voided.amount, voided.at)
 	for _, r := range c.refunds {
-		if r.release || !r.outgoing() && !r.reversed() {
+		if r.void || !r.outgoing() && !r.reversed() {
 			continue
 		}
-		risen.take(r.amount, r.winner.of.Created)
+		risen.allocate(r.amount, r.winner.object.Created)
 		if r.reversed() {
-			fell.take(r.amount, r.winner.of.Created)
+			fell.allocate(r.amount, r.winner.object.Created)
 		}
 	}
-	beyond := f.bookSteps(c, rises, unexplained.Plus(returned), Refunded)
-	if beyond != (Sum{}) && len(falls) > 0 { // it rose and fell without an event of the rise
+	beyond := f.addStepEntries(c, rises, unexplained.Plus(returned), Refunded)
+	if beyond != (Sum{}) && len(falls) > 0 { // no event shows the rise, only the fall
 		amount, fits := beyond.Int64()
-		f.over = f.over || !fits
+		f.overflow = f.overflow || !fits
 		total := beyond
 		if len(rises) > 0 {
 			total = total.Plus(rises[len(rises)-1].total)
 		}
-		f.book(Entry{ID: c.id + ":refunded:" + total.String(), At: falls[0].at, Kind: Refunded, Object: c.id, Charge: c.id, Amount: amount})
+		f.addEntry(Entry{
+			ID: c.id + ":refunded:" + total.String(), At: falls[0].at, Kind: Refunded, Object: c.id, Charge: c.id, Amount: amount,
+		})
 	}
-	f.bookSteps(c, falls, returned, RefundReturned)
+	f.addStepEntries(c, falls, returned, RefundReturned)
 }
 
-// refundedAfterFailure reports whether the charge said that it was refunded after one of its
-// refunds had failed. Where the sum did not show the failure it does not show whether the refund
-// was made again.
+// refundedAfterFailure reports whether a charge.refunded event came after one of the charge's
+// refunds had failed. If amount_refunded does not show the failure, it does not show either whether
+// the refund was made again.
 func (f *folder) refundedAfterFailure(c *chargeFacts) bool {
 	var failed int64
 	for _, r := range c.refunds {
@@ -220,12 +225,13 @@ func (f *folder) refundedAfterFailure(c *chargeFacts) bool {
 		}
 	}
 	return failed != 0 && slices.ContainsFunc(c.counted, func(s snapshot[Charge]) bool {
-		return s.by.Type == "charge.refunded" && !s.by.Fetched && s.of.Captured && s.by.Created > failed
+		return s.event.Type == "charge.refunded" && !s.event.Fetched && s.object.Captured && s.event.Created > failed
 	})
 }
 
-// bookSteps books an amount on the steps in their order, and returns what is left of it.
-func (f *folder) bookSteps(c *chargeFacts, steps []step, amount Sum, kind Kind) (left Sum) {
+// addStepEntries adds entries for amount, spread over the steps in their order, and returns the
+// rest that the steps cannot take.
+func (f *folder) addStepEntries(c *chargeFacts, steps []step, amount Sum, kind Kind) (left Sum) {
 	word := ":refunded:"
 	if kind == RefundReturned {
 		word = ":returned:"
@@ -241,20 +247,21 @@ func (f *folder) bookSteps(c *chargeFacts, steps []step, amount Sum, kind Kind) 
 		if s.fetched {
 			f.flag(FlagDateApproximate)
 		}
-		f.book(Entry{ID: c.id + word + s.total.String(), At: s.at, Kind: kind, Object: c.id, Charge: c.id, Amount: part})
+		f.addEntry(Entry{ID: c.id + word + s.total.String(), At: s.at, Kind: kind, Object: c.id, Charge: c.id, Amount: part})
 		amount = amount.Minus(SumOf(part))
 	}
 	return amount
 }
 
-// taking takes what is known by its id off the steps of a charge, which it does not own.
-type taking struct {
+// allocation subtracts refund objects from the steps of a charge, so that only refunds without an
+// object are left. It modifies the steps of its caller.
+type allocation struct {
 	steps []step
-	next  []int // next[i] leads to the first step from i on of which something is left: it is that one, or one before it
+	next  []int // union-find: following next from i ends at the first step with an amount left
 }
 
-func newTaking(steps []step) *taking {
-	t := &taking{steps: steps}
+func newAllocation(steps []step) *allocation {
+	t := &allocation{steps: steps}
 	if len(steps) > 0 {
 		t.next = make([]int, len(steps)+1)
 	}
@@ -264,30 +271,30 @@ func newTaking(steps []step) *taking {
 	return t
 }
 
-// left returns the first step from i on of which something is left.
-func (t *taking) left(i int) int {
+// firstOpen returns the first step from i on that has an amount left, or len(steps).
+func (t *allocation) firstOpen(i int) int {
 	for t.next[i] != i {
-		t.next[i] = t.next[t.next[i]] // so that the way is shorter the next time
+		t.next[i] = t.next[t.next[i]] // path halving
 		i = t.next[i]
 	}
 	return i
 }
 
-// take takes a refund off the steps: off those at or after the time it was created first, then off
-// the others.
-func (t *taking) take(amount, created int64) {
+// allocate subtracts a refund from the steps: from those at or after its creation first, then from
+// earlier ones.
+func (t *allocation) allocate(amount, created int64) {
 	if len(t.steps) == 0 {
 		return
 	}
 	first, _ := slices.BinarySearchFunc(t.steps, created, func(s step, created int64) int { return cmp.Compare(s.at, created) })
-	amount = t.between(first, len(t.steps), amount)
-	t.between(0, first, amount)
+	amount = t.allocateBetween(first, len(t.steps), amount)
+	t.allocateBetween(0, first, amount)
 }
 
-// between takes an amount off the steps from one on and before another, and returns what it could
-// not take.
-func (t *taking) between(from, end int, amount int64) int64 {
-	for i := t.left(from); i < end && amount > 0; i = t.left(i) {
+// allocateBetween subtracts amount from the steps in [from, end), and returns what they could not
+// take.
+func (t *allocation) allocateBetween(from, end int, amount int64) int64 {
+	for i := t.firstOpen(from); i < end && amount > 0; i = t.firstOpen(i) {
 		part := min(amount, t.steps[i].amount)
 		t.steps[i].amount -= part
 		amount -= part
@@ -298,17 +305,17 @@ func (t *taking) between(from, end int, amount int64) int64 {
 	return amount
 }
 
-// steps returns how the charge's amount_refunded rose and fell, and what it came to. A charge that
-// was read from the API counts unless it shows less than an event up to its time; that it shows
-// less than another read is no fall.
+// steps returns the rises and falls of the charge's amount_refunded and its last value. A charge
+// that was read from the API counts unless it shows less than an event up to its time. It never
+// makes a fall: a read with a smaller amount than another read is older.
 func (f *folder) steps(c *chargeFacts) (rises, falls []step, last int64) {
 	for _, s := range f.refundSnapshots(c) {
-		switch sum := s.of.AmountRefunded; {
+		switch sum := s.object.AmountRefunded; {
 		case sum > last:
-			rises = append(rises, step{at: s.by.Created, amount: sum - last, fetched: s.by.Fetched})
+			rises = append(rises, step{at: s.event.Created, amount: sum - last, fetched: s.event.Fetched})
 			last = sum
-		case sum < last && !s.by.Fetched:
-			falls = append(falls, step{at: s.by.Created, amount: last - sum})
+		case sum < last && !s.event.Fetched:
+			falls = append(falls, step{at: s.event.Created, amount: last - sum})
 			last = sum
 		}
 	}
@@ -322,14 +329,14 @@ func (f *folder) steps(c *chargeFacts) (rises, falls []step, last int64) {
 	return rises, falls, last
 }
 
-// refundSnapshots returns the captured snapshots of a charge in the order of their time.
+// refundSnapshots returns the captured snapshots of a charge by time, without stale reads.
 func (f *folder) refundSnapshots(c *chargeFacts) (list []snapshot[Charge]) {
 	var shown []chargeShown
 	for _, s := range c.counted {
-		if !s.of.Captured || s.of.AmountRefunded < 0 {
+		if !s.object.Captured || s.object.AmountRefunded < 0 {
 			continue
 		}
-		if s.by.Fetched {
+		if s.event.Fetched {
 			if shown == nil {
 				shown = c.shownByEvents()
 			}
@@ -340,14 +347,14 @@ func (f *folder) refundSnapshots(c *chargeFacts) (list []snapshot[Charge]) {
 		list = append(list, s)
 	}
 	slices.SortStableFunc(list, func(a, b snapshot[Charge]) int {
-		order := cmp.Or(cmp.Compare(a.by.Created, b.by.Created), cmp.Compare(a.of.AmountRefunded, b.of.AmountRefunded))
-		if order == 0 && a.by.Fetched != b.by.Fetched {
-			if b.by.Fetched {
+		order := cmp.Or(cmp.Compare(a.event.Created, b.event.Created), cmp.Compare(a.object.AmountRefunded, b.object.AmountRefunded))
+		if order == 0 && a.event.Fetched != b.event.Fetched {
+			if b.event.Fetched {
 				return -1
 			}
 			return 1
 		}
-		return cmp.Or(order, strings.Compare(a.by.ID, b.by.ID))
+		return cmp.Or(order, strings.Compare(a.event.ID, b.event.ID))
 	})
 	return list
 }
@@ -355,12 +362,12 @@ func (f *folder) refundSnapshots(c *chargeFacts) (list []snapshot[Charge]) {
 // chargeShown is the most that the events of a charge up to a time show.
 type chargeShown struct{ at, captured, refunded int64 }
 
-// shownByEvents returns what the events show, by time. It is not nil.
+// shownByEvents returns the maxima that events show, by time. The result is never nil.
 func (c *chargeFacts) shownByEvents() []chargeShown {
 	shown := []chargeShown{}
 	for _, s := range c.counted {
-		if !s.by.Fetched {
-			shown = append(shown, chargeShown{s.by.Created, s.of.AmountCaptured, s.of.AmountRefunded})
+		if !s.event.Fetched {
+			shown = append(shown, chargeShown{s.event.Created, s.object.AmountCaptured, s.object.AmountRefunded})
 		}
 	}
 	slices.SortFunc(shown, func(a, b chargeShown) int { return cmp.Compare(a.at, b.at) })
@@ -370,80 +377,82 @@ func (c *chargeFacts) shownByEvents() []chargeShown {
 	return shown
 }
 
-// exceeds reports whether events show more than a read of the charge does that was made after them.
+// exceeds reports whether events up to the time of an API read show more than the read does.
 func exceeds(shown []chargeShown, read snapshot[Charge]) bool {
-	after := sort.Search(len(shown), func(i int) bool { return shown[i].at > read.by.Created })
+	after := sort.Search(len(shown), func(i int) bool { return shown[i].at > read.event.Created })
 	if after == 0 {
 		return false
 	}
 	most := &shown[after-1]
-	return max(0, most.captured) > max(0, read.of.AmountCaptured) || most.refunded > read.of.AmountRefunded
+	return max(0, most.captured) > max(0, read.object.AmountCaptured) || most.refunded > read.object.AmountRefunded
 }
 
-// versionOfRelease is the first API version in which the part of an authorisation that was not
-// captured is no refund any more.
+// versionWithoutVoidRefunds is the first API version in which the uncaptured part of an
+// authorisation is no longer reported as a refund.
 // https://docs.stripe.com/changelog/basil/2025-03-31/remove-refund-from-partial-capture-and-payment-cancellation-flow
-const versionOfRelease = "2025-03-31"
+const versionWithoutVoidRefunds = "2025-03-31"
 
-// release is what a partial capture released, as far as that is in the charge's amount_refunded.
-type release struct {
-	amount int64 // 0 if nothing was released, or if it is not in the sum
-	at     int64 // when the sum first had it
+// void is the part of an authorisation that was never captured and that Stripe gave back to the
+// cardholder at a partial capture. Older API versions report it as a refund, but no money moved.
+type void struct {
+	amount int64 // 0 if amount_refunded does not include a void
+	at     int64 // time of the first snapshot that includes it
 }
 
-// wholeCapture are the snapshots of a charge that show the greatest captured amount: they tell what
-// the last capture released.
-type wholeCapture struct {
+// lastCapture are the snapshots of a charge after its last capture, which show the greatest
+// captured amount.
+type lastCapture struct {
 	captured   int64
-	difference int64              // of the charge's amount and what was captured
+	difference int64              // the charge's amount − captured
 	snapshots  []snapshot[Charge] // by time
 }
 
-func (c *chargeFacts) wholeCapture() (w wholeCapture) {
+func (c *chargeFacts) lastCapture() (w lastCapture) {
 	var amount int64
 	for _, s := range c.counted {
-		amount, w.captured = max(amount, s.of.Amount), max(w.captured, s.of.AmountCaptured)
+		amount, w.captured = max(amount, s.object.Amount), max(w.captured, s.object.AmountCaptured)
 	}
 	w.difference = amount - w.captured
 	for _, s := range c.counted {
-		if s.of.Captured && max(0, s.of.AmountCaptured) == w.captured && s.of.AmountRefunded >= 0 {
+		if s.object.Captured && max(0, s.object.AmountCaptured) == w.captured && s.object.AmountRefunded >= 0 {
 			w.snapshots = append(w.snapshots, s)
 		}
 	}
 	slices.SortStableFunc(w.snapshots, func(a, b snapshot[Charge]) int {
-		return cmp.Or(cmp.Compare(a.by.Created, b.by.Created), strings.Compare(a.by.ID, b.by.ID))
+		return cmp.Or(cmp.Compare(a.event.Created, b.event.Created), strings.Compare(a.event.ID, b.event.ID))
 	})
 	return w
 }
 
-// released finds out what of the charge's amount_refunded was only released. The charge's own
-// figures decide: at Stripe the version of the request does, and the event's is the endpoint's.
-func (f *folder) released(c *chargeFacts) release {
-	w := c.wholeCapture()
+// voidOf returns the void that the charge's amount_refunded includes. The amounts decide and not
+// the API version of the event: Stripe reports voids by the version of the request that captured,
+// which no event states.
+func (f *folder) voidOf(c *chargeFacts) void {
+	w := c.lastCapture()
 	if w.difference <= 0 || len(w.snapshots) == 0 {
-		return release{}
+		return void{}
 	}
 	first := w.snapshots[0]
-	in := first.of.AmountRefunded-f.refundedBefore(c, w) >= w.difference
+	in := first.object.AmountRefunded-f.refundedBefore(c, w) >= w.difference
 	atCapture := false
 	for _, s := range w.snapshots {
-		in = in && s.of.AmountRefunded >= w.difference
-		atCapture = atCapture || s.by.Type == typeCaptured && !s.by.Fetched
+		in = in && s.object.AmountRefunded >= w.difference
+		atCapture = atCapture || s.event.Type == typeCaptured && !s.event.Fetched
 	}
-	if in && (atCapture || f.payment.Status != statusRequiresCapture || first.by.APIVersion < versionOfRelease) {
-		return release{w.difference, first.by.Created}
+	if in && (atCapture || f.payment.Status != statusRequiresCapture || first.event.APIVersion < versionWithoutVoidRefunds) {
+		return void{w.difference, first.event.Created}
 	}
-	failed := f.failedOf(c)
+	failed := f.failedRefunds(c)
 	for _, s := range w.snapshots {
-		if SumOf(w.captured).Plus(failed).Minus(SumOf(s.of.AmountRefunded)).IsNegative() { // no more can be refunded than was captured
-			return release{w.difference, s.by.Created}
+		if SumOf(w.captured).Plus(failed).Minus(SumOf(s.object.AmountRefunded)).IsNegative() { // more refunded than captured
+			return void{w.difference, s.event.Created}
 		}
 	}
-	return release{}
+	return void{}
 }
 
-// failedOf returns the sum of the charge's refunds that failed or were canceled.
-func (f *folder) failedOf(c *chargeFacts) (sum Sum) {
+// failedRefunds returns the sum of the charge's refunds that failed or were canceled.
+func (f *folder) failedRefunds(c *chargeFacts) (sum Sum) {
 	for _, r := range c.refunds {
 		if r.reversed() {
 			sum = sum.Plus(SumOf(r.amount))
@@ -452,7 +461,7 @@ func (f *folder) failedOf(c *chargeFacts) (sum Sum) {
 	return sum
 }
 
-// failedBetween returns the sum of the charge's refunds that failed from one time up to another.
+// failedBetween returns the sum of the charge's refunds that failed in [from, to].
 func (c *chargeFacts) failedBetween(from, to int64) (sum Sum) {
 	for _, r := range c.refunds {
 		if r.reversed() && r.failedAt != 0 && r.failedAt >= from && r.failedAt <= to {
@@ -462,24 +471,24 @@ func (c *chargeFacts) failedBetween(from, to int64) (sum Sum) {
 	return sum
 }
 
-// refundedBefore returns what was refunded of a charge before the first snapshot that shows its
-// last capture: those refunds are real, and a release adds to them. That snapshot may come of the
-// release itself, so a refund that can stand for the release is not counted.
-func (f *folder) refundedBefore(c *chargeFacts, w wholeCapture) int64 {
-	at, captured := w.snapshots[0].by.Created, f.lastCaptured(c)
+// refundedBefore returns what was refunded of a charge before the first snapshot after its last
+// capture. Those refunds moved money, and a void adds to them. A refund that may be the void itself
+// is not counted.
+func (f *folder) refundedBefore(c *chargeFacts, w lastCapture) int64 {
+	at, captured := w.snapshots[0].event.Created, f.lastCaptureTime(c)
 	var last *snapshot[Charge]
 	for i := range c.counted {
 		s := &c.counted[i]
-		if s.of.Captured && s.of.AmountCaptured > 0 && s.of.AmountCaptured < w.captured && s.of.AmountRefunded >= 0 &&
-			(last == nil || cmp.Or(cmp.Compare(s.by.Created, last.by.Created), cmp.Compare(s.of.AmountRefunded, last.of.AmountRefunded)) > 0) {
+		if s.object.Captured && s.object.AmountCaptured > 0 && s.object.AmountCaptured < w.captured && s.object.AmountRefunded >= 0 &&
+			(last == nil || cmp.Or(cmp.Compare(s.event.Created, last.event.Created), cmp.Compare(s.object.AmountRefunded, last.object.AmountRefunded)) > 0) {
 			last = s
 		}
 	}
 	var named Sum
 	for _, r := range c.refunds {
-		created := r.winner.of.Created
-		if !r.outgoing() && !(r.reversed() && r.failedAt > at) || created == 0 || created >= at-releaseDelay ||
-			r.mayRelease(w.difference, captured) && created >= captured-releaseDelay {
+		created := r.winner.object.Created
+		if !r.outgoing() && !(r.reversed() && r.failedAt > at) || created == 0 || created >= at-voidDelay ||
+			r.mayBeVoid(w.difference, captured) && created >= captured-voidDelay {
 			continue
 		}
 		named = named.Plus(SumOf(r.amount))
@@ -489,56 +498,56 @@ func (f *folder) refundedBefore(c *chargeFacts, w wholeCapture) int64 {
 		before = math.MaxInt64
 	}
 	if last != nil {
-		// What has failed since then is out of the sum again.
-		since, _ := SumOf(last.of.AmountRefunded).Minus(c.failedBetween(last.by.Created, at)).atLeastZero().Int64()
+		// amount_refunded no longer includes refunds that failed since then.
+		since, _ := SumOf(last.object.AmountRefunded).Minus(c.failedBetween(last.event.Created, at)).atLeastZero().Int64()
 		before = max(before, since)
 	}
 	return before
 }
 
-// releaseDelay is how long after the capture Stripe makes the refund that stands for what was
-// released, in seconds.
-const releaseDelay = 2
+// voidDelay is how many seconds after the capture Stripe may create the refund that is a void.
+const voidDelay = 2
 
-// lastCaptured returns when the charge's last capture was made, 0 if unknown.
-func (f *folder) lastCaptured(c *chargeFacts) (at int64) {
+// lastCaptureTime returns the time of the charge's last capture, 0 if unknown.
+func (f *folder) lastCaptureTime(c *chargeFacts) (at int64) {
 	for _, s := range c.snapshots {
-		if s.by.Type == typeCaptured && !s.by.Fetched {
-			at = max(at, s.by.Created)
+		if s.event.Type == typeCaptured && !s.event.Fetched {
+			at = max(at, s.event.Created)
 		}
 	}
-	if totals := c.increases(); at == 0 && len(totals) > 0 && c.status() == statusSucceeded {
+	if totals := c.capturedTotals(); at == 0 && len(totals) > 0 && c.status() == statusSucceeded {
 		at, _ = f.captureTime(c, totals, len(totals)-1)
 		at = cmp.Or(at, int64(f.payment.Created))
 	}
 	return at
 }
 
-// mayRelease reports whether the refund can stand for an amount that a capture of its charge
-// released: Stripe makes such a refund with the capture.
-func (r *refundFacts) mayRelease(amount, captured int64) bool {
-	in := r.winner.of
-	return captured != 0 && r.outgoing() && r.amount == amount && in.Created != 0 && in.Created <= captured+releaseDelay &&
+// mayBeVoid reports whether the refund can be a void of the amount: Stripe creates it together with
+// the capture.
+func (r *refundFacts) mayBeVoid(amount, captured int64) bool {
+	in := r.winner.object
+	return captured != 0 && r.outgoing() && r.amount == amount && in.Created != 0 && in.Created <= captured+voidDelay &&
 		(in.Reason == "" || in.Reason == "expired_uncaptured_charge")
 }
 
-// markRelease marks the refund that stands for what a partial capture released.
-func (f *folder) markRelease(c *chargeFacts, released release) {
-	captured := f.lastCaptured(c)
-	var found, near *refundFacts // of one second the least id, which comes first
+// markVoid marks the refund that is the charge's void: the first at the time of the void, otherwise
+// the first of all that can be it.
+func (f *folder) markVoid(c *chargeFacts, voided void) {
+	captured := f.lastCaptureTime(c)
+	var found, near *refundFacts // c.refunds is sorted by time, then by id
 	for _, r := range c.refunds {
-		if !r.mayRelease(released.amount, captured) {
+		if !r.mayBeVoid(voided.amount, captured) {
 			continue
 		}
-		in := r.winner.of
-		if found == nil || in.Created < found.winner.of.Created {
+		in := r.winner.object
+		if found == nil || in.Created < found.winner.object.Created {
 			found = r
 		}
-		if in.Created >= released.at-releaseDelay && (near == nil || in.Created < near.winner.of.Created) {
+		if in.Created >= voided.at-voidDelay && (near == nil || in.Created < near.winner.object.Created) {
 			near = r
 		}
 	}
 	if found = cmp.Or(near, found); found != nil {
-		found.release = true
+		found.void = true
 	}
 }

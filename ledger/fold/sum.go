@@ -7,8 +7,8 @@ import (
 	"math/bits"
 )
 
-// Sum is an integer of 128 bits in two's complement: sums of amounts that need not fit 64 bits.
-// The zero Sum is 0.
+// Sum is a signed integer of 128 bits, for sums of amounts that may not fit 64 bits. The zero Sum
+// is 0.
 type Sum struct {
 	Hi int64
 	Lo uint64
@@ -34,7 +34,7 @@ func (s Sum) Minus(t Sum) Sum {
 // IsNegative reports whether s < 0.
 func (s Sum) IsNegative() bool { return s.Hi < 0 }
 
-// atLeastZero returns the greater of s and 0.
+// atLeastZero returns s, or 0 if s is negative.
 func (s Sum) atLeastZero() Sum {
 	if s.Hi < 0 {
 		return Sum{}
@@ -42,7 +42,7 @@ func (s Sum) atLeastZero() Sum {
 	return s
 }
 
-// Int64 returns s and whether it fits.
+// Int64 returns s as an int64, and whether it fits.
 func (s Sum) Int64() (n int64, fits bool) {
 	return int64(s.Lo), s.Hi == int64(s.Lo)>>63
 }
@@ -67,8 +67,8 @@ func (s *Sum) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// scale returns |a| × b ÷ |c| rounded half to even, and whether it fits. b must not be negative, c
-// not 0.
+// scale returns |a| × b ÷ |c|, rounded half to even, and whether it fits. b must not be negative
+// and c must not be 0.
 func scale(a, b, c int64) (n int64, fits bool) {
 	hi, lo := bits.Mul64(magnitude(a), uint64(b))
 	divisor := magnitude(c)
@@ -77,12 +77,12 @@ func scale(a, b, c int64) (n int64, fits bool) {
 	}
 	quotient, rest := bits.Div64(hi, lo, divisor)
 	if half := divisor - rest; rest > half || rest == half && quotient%2 == 1 {
-		quotient++ // divisor ≤ 2^63, so that it cannot wrap unless it does not fit anyway
+		quotient++ // wraps only if the result does not fit anyway, as divisor ≤ 2^63
 	}
 	return int64(quotient), quotient <= math.MaxInt64
 }
 
-// magnitude returns |n|, which of the least integer does not fit an int64.
+// magnitude returns |n|. That of math.MinInt64 does not fit an int64.
 func magnitude(n int64) uint64 {
 	if n < 0 {
 		return -uint64(n)

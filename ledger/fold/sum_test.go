@@ -10,7 +10,7 @@ import (
 	"tillhook/ledger/fold"
 )
 
-// edges are the integers at which arithmetic of fixed width goes wrong.
+// edges are integers at which fixed-width arithmetic tends to go wrong.
 var edges = []int64{0, 1, -1, 2, 3, 5, 100, -100, math.MaxInt32, math.MinInt32, 1 << 32, math.MaxInt64, math.MaxInt64 - 1, math.MinInt64, math.MinInt64 + 1}
 
 func number(rng *rand.Rand) int64 {
@@ -20,7 +20,7 @@ func number(rng *rand.Rand) int64 {
 	return int64(rng.Uint64()) >> rng.IntN(64)
 }
 
-// Sums of any amounts are what integers of any size give.
+// Sums agree with math/big for any amounts.
 func TestSum(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	for range 2000 {
@@ -54,7 +54,7 @@ func TestSum(t *testing.T) {
 	}
 }
 
-// A share is rounded half to even, and one that does not fit is said not to.
+// A share is rounded half to even, and a result that does not fit is reported.
 func TestScale(t *testing.T) {
 	for _, c := range []struct{ a, b, c, want int64 }{
 		{39, 6500, -5100, 50}, {-5100, 6500, -5100, 6500}, {1, 1, -2, 0}, {3, 1, -2, 2}, {5, 1, 2, 2}, {7, 1, 2, 4}, {2, 1, 3, 1}, {1, 1, 3, 0},

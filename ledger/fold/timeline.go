@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// usualOrder is that of events that share a second: Stripe's seconds do not order them.
+// usualOrder orders events that share a second by their type.
 var usualOrder = []string{
 	"payment_intent.created", "payment_intent.requires_action", "payment_intent.processing", "charge.pending", "charge.failed",
 	"payment_intent.payment_failed", "charge.succeeded", "payment_intent.amount_capturable_updated", "payment_intent.partially_funded",
@@ -16,11 +16,12 @@ var usualOrder = []string{
 	"charge.dispute.created", "charge.dispute.funds_withdrawn", "charge.dispute.updated", "charge.dispute.closed", "charge.dispute.funds_reinstated",
 }
 
-// Ordered reports whether events of a type have a place of their own among those of one second.
-func Ordered(typ string) bool { return slices.Contains(usualOrder, typ) }
+// HasUsualOrder reports whether the type has its own place in the order of events of one second.
+func HasUsualOrder(typ string) bool { return slices.Contains(usualOrder, typ) }
 
-// Compare orders events as they happened: by their time, by the usual order of types, by id.
-func Compare(a, b *Event) int {
+// CompareEvents orders events as they happened: by time, then by the usual order of types, then by
+// id.
+func CompareEvents(a, b *Event) int {
 	usual := func(typ string) int {
 		if i := slices.Index(usualOrder, typ); i >= 0 {
 			return i
@@ -30,50 +31,55 @@ func Compare(a, b *Event) int {
 	return cmp.Or(cmp.Compare(a.Created, b.Created), cmp.Compare(usual(a.Type), usual(b.Type)), strings.Compare(a.ID, b.ID))
 }
 
-// Timeline returns the order in which the events of a payment happened, as indexes of events, and
-// for each in that order a sentence that says what it meant, with the amounts that were booked.
+// Timeline returns the order in which the events of a payment happened, as indexes into events, and
+// a sentence for each event in that order. Sentences state the amounts that were booked, which the
+// event's own object does not always have.
 func Timeline(id string, events []Event) (order []int, sentences []string) {
-	t := timeline{folder: run(id, events), booked: map[string]Entry{}, told: map[string]bool{}, refunded: map[string]int64{}, figures: map[string]figures{}}
+	t := timeline{
+		folder: run(id, events), booked: map[string]Entry{}, mentioned: map[string]bool{}, refunded: map[string]int64{},
+		figures: map[string]figures{},
+	}
 	for _, e := range t.entries {
 		t.booked[e.ID] = e
 	}
 	for i := range events {
 		order = append(order, i)
 	}
-	slices.SortFunc(order, func(a, b int) int { return Compare(&events[a], &events[b]) })
+	slices.SortFunc(order, func(a, b int) int { return CompareEvents(&events[a], &events[b]) })
 	for _, i := range order {
 		sentences = append(sentences, t.sentence(&events[i]))
 	}
 	return order, sentences
 }
 
-// timeline describes events in their order.
+// timeline describes the events of a payment in their order.
 type timeline struct {
 	*folder
-	booked   map[string]Entry   // by id
-	told     map[string]bool    // transactions of disputes that a sentence has named
-	refunded map[string]int64   // by charge: what the last sentence said was refunded of it
-	figures  map[string]figures // by charge
+	booked    map[string]Entry   // by id
+	mentioned map[string]bool    // ids of dispute transactions that a sentence has stated
+	refunded  map[string]int64   // by charge: the refunded total of the last sentence
+	figures   map[string]figures // by charge
 }
 
-// figures are what sentences about a charge need of all its snapshots.
+// figures are values over all snapshots of a charge that its sentences need.
 type figures struct {
-	released int64
-	totals   []int64 // captured amounts, ascending
+	voided int64
+	totals []int64 // distinct captured amounts, ascending
 }
 
-// figuresOf returns the figures of a charge of the payment.
+// figuresOf returns the figures of a charge, computed once.
 func (t *timeline) figuresOf(charge string) figures {
 	f, known := t.figures[charge]
 	if !known {
 		c := t.charge(charge)
-		f = figures{t.released(c).amount, c.increases()}
+		f = figures{t.voidOf(c).amount, c.capturedTotals()}
 		t.figures[charge] = f
 	}
 	return f
 }
 
-// sentence describes an event. The object it is about comes first among its facts of that kind.
+// sentence describes an event. The object that the event is about is the first of its kind in the
+// facts.
 func (t *timeline) sentence(e *Event) string {
 	family, _, _ := strings.Cut(e.Type, ".")
 	f := e.Facts
@@ -98,16 +104,16 @@ func (t *timeline) sentence(e *Event) string {
 	return "An event named this payment."
 }
 
-// money writes an amount for a person. Without a currency it is the payment's.
+// money formats an amount with its currency. An empty currency is the payment's.
 func (t *timeline) money(amount int64, currency string) string {
-	currency = cmp.Or(currency, t.cur)
+	currency = cmp.Or(currency, t.currency)
 	return strings.TrimSpace(Decimal(amount, currency) + " " + strings.ToUpper(currency))
 }
 
-// moved writes an amount of money that moved, and says where it is not in the payment's figures
-// because it is in another currency.
-func (t *timeline) moved(amount int64, currency string) string {
-	if !t.counts(currency) {
+// countedMoney formats an amount that moved, with a note if it is not counted because it is in
+// another currency than the payment's.
+func (t *timeline) countedMoney(amount int64, currency string) string {
+	if !t.checkCurrency(currency) {
 		return t.money(amount, currency) + " (not counted)"
 	}
 	return t.money(amount, currency)
@@ -118,23 +124,23 @@ func (t *timeline) intentSentence(e *Event, in *Intent) string {
 	if in.HasAmount {
 		amount = t.money(in.Amount, in.Currency)
 	} else if t.payment.Amount != nil {
-		amount = t.money(*t.payment.Amount, t.cur)
+		amount = t.money(*t.payment.Amount, t.currency)
 	}
 	switch {
-	case e.Type == typeCreated:
+	case e.Type == typeIntentCreated:
 		return "The payment of " + amount + " was created."
 	case e.Type == "payment_intent.partially_funded":
-		return "A bank transfer paid a part of " + amount + "."
+		return "A bank transfer paid part of " + amount + "."
 	case in.Status == statusSucceeded && !in.HasReceived && t.payment.AmountReceived == nil:
-		return "The payment of " + amount + " succeeded; how much was received is not known."
+		return "The payment of " + amount + " succeeded; the amount received is unknown."
 	case in.Status == statusSucceeded && !in.HasReceived:
-		return "Received " + t.money(*t.payment.AmountReceived, t.cur) + "."
+		return "Received " + t.money(*t.payment.AmountReceived, t.currency) + "."
 	case in.Status == statusSucceeded:
 		return "Received " + t.money(in.AmountReceived, in.Currency) + "."
 	case in.Status == statusCanceled:
 		return "The payment was canceled."
 	case in.Status == "requires_action":
-		return "Waiting for the customer, for example to confirm the payment at the bank."
+		return "Waiting for the customer, for example to confirm the payment with the bank."
 	case in.Status == "processing":
 		return "Processing: waiting for the bank."
 	case in.Status == statusRequiresCapture:
@@ -143,7 +149,7 @@ func (t *timeline) intentSentence(e *Event, in *Intent) string {
 		why := cmp.Or(in.LastError.DeclineCode, in.LastError.Code, in.LastError.Message)
 		return strings.TrimSuffix("An attempt to pay failed: "+string(why), ": ") + "."
 	}
-	return "The payment is now " + in.Status + "."
+	return "The payment's status is now " + in.Status + "."
 }
 
 func (t *timeline) chargeSentence(e *Event, c *Charge) string {
@@ -154,15 +160,15 @@ func (t *timeline) chargeSentence(e *Event, c *Charge) string {
 	case typ == "charge.refunded" && !c.Captured:
 		return "Released the authorisation of " + amount + "; no money moved."
 	case typ == typeCaptured:
-		return t.captureSentence(c) + t.cameBack(c, before-refunded)
-	case c.Captured && refunded < before && t.cameBack(c, before-refunded) != "":
-		return strings.TrimSpace(t.cameBack(c, before-refunded))
+		return t.captureSentence(c) + t.returnSentence(c, before-refunded)
+	case c.Captured && refunded < before && t.returnSentence(c, before-refunded) != "":
+		return strings.TrimSpace(t.returnSentence(c, before-refunded))
 	case c.Captured && refunded < before:
-		return "Refunded so far: " + t.moved(refunded, c.Currency) + " of " + t.money(c.AmountCaptured, c.Currency) + "."
+		return "Refunded so far: " + t.countedMoney(refunded, c.Currency) + " of " + t.money(c.AmountCaptured, c.Currency) + "."
 	case typ == "charge.refunded" && refunded == 0:
-		return "Released " + t.money(c.AmountRefunded, c.Currency) + " that had not been captured; no money moved."
+		return "Released " + t.money(c.AmountRefunded, c.Currency) + " that was never captured; no money moved."
 	case typ == "charge.refunded":
-		return "Refunded so far: " + t.moved(refunded, c.Currency) + " of " + t.money(c.AmountCaptured, c.Currency) + "."
+		return "Refunded so far: " + t.countedMoney(refunded, c.Currency) + " of " + t.money(c.AmountCaptured, c.Currency) + "."
 	case typ == "charge.expired":
 		return "The authorisation of " + amount + " expired: nothing was charged."
 	case typ == "charge.updated":
@@ -174,55 +180,55 @@ func (t *timeline) chargeSentence(e *Event, c *Charge) string {
 	case !c.Captured:
 		return "Authorised " + amount + ", not yet captured."
 	}
-	return "Charged " + t.moved(c.AmountCaptured, c.Currency) + "."
+	return "Charged " + t.countedMoney(c.AmountCaptured, c.Currency) + "."
 }
 
-// cameBack says that an amount of refunds came back, unless events of the refunds themselves say
-// so.
-func (t *timeline) cameBack(c *Charge, amount int64) string {
-	told := slices.ContainsFunc(t.refunds, func(r refundFacts) bool { return r.of != nil && r.of.id == c.ID && r.reversed() })
-	if amount <= 0 || told {
+// returnSentence says that refunded money came back. It is empty if the refunds have events of
+// their own that say so.
+func (t *timeline) returnSentence(c *Charge, amount int64) string {
+	reversed := func(r refundFacts) bool { return r.parent != nil && r.parent.id == c.ID && r.reversed() }
+	if amount <= 0 || slices.ContainsFunc(t.refunds, reversed) {
 		return ""
 	}
-	return " A refund of " + t.moved(amount, c.Currency) + " came back."
+	return " A refund of " + t.countedMoney(amount, c.Currency) + " came back."
 }
 
-// refundedSum returns what a snapshot says was refunded, without what was only released.
+// refundedSum returns what a snapshot shows as refunded, without a void.
 func (t *timeline) refundedSum(c *Charge) int64 {
 	f := t.figuresOf(c.ID)
 	last := len(f.totals) == 0 || c.AmountCaptured == f.totals[len(f.totals)-1]
-	if c.Captured && f.released > 0 && c.AmountRefunded >= f.released && last {
-		return c.AmountRefunded - f.released
+	if c.Captured && f.voided > 0 && c.AmountRefunded >= f.voided && last {
+		return c.AmountRefunded - f.voided
 	}
 	return max(0, c.AmountRefunded)
 }
 
-// captureSentence says how much a capture took, and of a further one what it added.
+// captureSentence states the captured amount, and after a further capture what it added.
 func (t *timeline) captureSentence(c *Charge) string {
 	of := t.money(c.AmountCaptured, c.Currency) + " of " + t.money(c.Amount, c.Currency) + "."
 	totals := t.figuresOf(c.ID).totals
 	if k, found := slices.BinarySearch(totals, c.AmountCaptured); found && k > 0 {
-		return "Captured " + t.moved(c.AmountCaptured-totals[k-1], c.Currency) + " more: " + of
+		return "Captured " + t.countedMoney(c.AmountCaptured-totals[k-1], c.Currency) + " more: " + of
 	}
-	return "Captured " + t.moved(c.AmountCaptured, c.Currency) + " of " + t.money(c.Amount, c.Currency) + "."
+	return "Captured " + t.countedMoney(c.AmountCaptured, c.Currency) + " of " + t.money(c.Amount, c.Currency) + "."
 }
 
 func (t *timeline) refundSentence(e *Event, in *Refund) string {
 	amount := t.money(in.Amount, in.Currency)
 	i, _ := slices.BinarySearchFunc(t.refunds, in.ID, func(r refundFacts, id string) int { return strings.Compare(r.id, id) })
-	if r := &t.refunds[i]; r.release || r.of != nil && !r.of.captured() {
-		return "Released " + amount + " that had not been captured, which Stripe calls a refund; no money moved."
+	if r := &t.refunds[i]; r.void || r.parent != nil && !r.parent.captured() {
+		return "Released " + amount + " that was never captured, reported by Stripe as a refund; no money moved."
 	}
 	switch in.Status {
 	case refundPending:
 		return "A refund of " + amount + " is pending."
 	case refundRequiresAction:
-		return "A refund of " + amount + " waits for the customer."
+		return "A refund of " + amount + " is waiting for the customer."
 	case refundSucceeded:
-		if e.Type != "refund.created" { // an earlier event had it; a reader who adds up must not count it again
-			return "The refund of " + amount + " has succeeded."
+		if e.Type != "refund.created" { // an earlier sentence stated the refund: it must not read as a second one
+			return "The refund of " + amount + " succeeded."
 		}
-		return "Refunded " + t.moved(in.Amount, in.Currency) + "."
+		return "Refunded " + t.countedMoney(in.Amount, in.Currency) + "."
 	case refundFailed:
 		return "The refund of " + amount + " failed: the money came back."
 	case refundCanceled:
@@ -239,13 +245,13 @@ func (t *timeline) disputeSentence(e *Event, d *Dispute) string {
 	}
 	switch typ := e.Type; {
 	case typ == "charge.dispute.created" && strings.HasPrefix(d.Status, "warning_"):
-		return "The bank asks about " + amount + because + "; no money moves."
+		return "Inquiry by the bank about " + amount + because + "; no money moved."
 	case typ == "charge.dispute.created":
-		return "The customer disputes " + amount + because + "."
+		return "The customer disputed " + amount + because + "."
 	case typ == "charge.dispute.funds_withdrawn":
-		return "Withdrawn for the dispute: " + t.movedBy(d, DisputeWithdrawn) + "."
+		return "Withdrawn for the dispute: " + t.movedIn(d, DisputeWithdrawn) + "."
 	case typ == "charge.dispute.funds_reinstated":
-		return "Given back from the dispute: " + t.movedBy(d, DisputeReinstated) + "."
+		return "Reinstated from the dispute: " + t.movedIn(d, DisputeReinstated) + "."
 	case d.Status == "warning_closed":
 		return "The bank's inquiry was closed."
 	case d.Status == "won", d.Status == "lost":
@@ -254,30 +260,30 @@ func (t *timeline) disputeSentence(e *Event, d *Dispute) string {
 	return "The dispute over " + amount + " has the status " + d.Status + "."
 }
 
-// movedBy says what the transactions of one direction in a dispute's snapshot moved: those that no
-// earlier sentence has named, else the last one.
-func (t *timeline) movedBy(d *Dispute, kind Kind) string {
-	var all, fresh []DisputeTransaction
+// movedIn states the money that the dispute's transactions of one kind moved: those that no earlier
+// sentence has stated, otherwise the last one.
+func (t *timeline) movedIn(d *Dispute, kind Kind) string {
+	var all, unmentioned []DisputeTransaction
 	for _, tx := range d.Transactions {
 		if tx.Amount == 0 || (tx.Amount < 0) != (kind == DisputeWithdrawn) {
 			continue
 		}
 		all = append(all, tx)
-		if !t.told[tx.ID] {
-			fresh = append(fresh, tx)
+		if !t.mentioned[tx.ID] {
+			unmentioned = append(unmentioned, tx)
 		}
-		t.told[tx.ID] = true
+		t.mentioned[tx.ID] = true
 	}
 	if len(all) == 0 {
-		return "an amount that the event does not say"
+		return "an unknown amount"
 	}
-	if len(fresh) == 0 {
-		fresh = all[len(all)-1:]
+	if len(unmentioned) == 0 {
+		unmentioned = all[len(all)-1:]
 	}
 	var parts []string
 	var sum int64
 	currency := ""
-	for _, tx := range fresh {
+	for _, tx := range unmentioned {
 		e, booked := t.booked[tx.ID]
 		switch {
 		case !booked:
@@ -299,11 +305,11 @@ func sessionSentence(typ, status string) string {
 	case "checkout.session.completed":
 		return "The customer completed Checkout: " + cmp.Or(status, "payment status unknown") + "."
 	case "checkout.session.async_payment_succeeded":
-		return "The payment that began in Checkout succeeded."
+		return "The payment started in Checkout succeeded."
 	case "checkout.session.async_payment_failed":
-		return "The payment that began in Checkout failed."
+		return "The payment started in Checkout failed."
 	case "checkout.session.expired":
-		return "The Checkout page expired."
+		return "The Checkout Session expired."
 	}
-	return "Checkout is now " + cmp.Or(status, "in an unknown status") + "."
+	return "The Checkout Session's payment status is now " + cmp.Or(status, "unknown") + "."
 }

@@ -7,8 +7,7 @@ import (
 	"tillhook/ledger/fold"
 )
 
-// Sentences say the amounts that were booked, which the object of the event alone does not always
-// have.
+// Sentences state the amounts that were booked, which the event's own object does not always have.
 func TestTimeline(t *testing.T) {
 	charge := func(change func(*fold.Charge)) *fold.Facts {
 		c := fold.Charge{ID: "ch_1", Status: "succeeded", Currency: "gbp", Amount: 5000, AmountCaptured: 5000, Captured: true, Created: 1}
@@ -30,50 +29,50 @@ func TestTimeline(t *testing.T) {
 	refund := func(status string) *fold.Facts {
 		return &fold.Facts{Charge: "ch_1", Refunds: []fold.Refund{{ID: "re_1", Charge: "ch_1", Status: status, Currency: "gbp", Amount: 2000, Created: 3}}}
 	}
-	type told struct {
+	type typedFacts struct {
 		typ   string
 		facts *fold.Facts
 	}
 	for _, c := range []struct {
 		name   string
-		events []told
+		events []typedFacts
 		want   string
 	}{
-		{"a dispute is given back in part", []told{{"charge.succeeded", captured(5000, 0)}, {"charge.dispute.funds_withdrawn", dispute("needs_response", taken)},
+		{"a dispute is reinstated in part", []typedFacts{{"charge.succeeded", captured(5000, 0)}, {"charge.dispute.funds_withdrawn", dispute("needs_response", taken)},
 			{"charge.dispute.closed", dispute("lost", taken, back)}, {"charge.dispute.funds_reinstated", dispute("lost", taken, back)}},
-			"Charged 50.00 GBP. Withdrawn for the dispute: 65.00 GBP. The dispute over 65.00 GBP was lost. Given back from the dispute: 0.50 GBP."},
-		{"and withdrawn again", []told{{"charge.succeeded", captured(5000, 0)}, {"charge.dispute.funds_withdrawn", dispute("needs_response", taken)},
+			"Charged 50.00 GBP. Withdrawn for the dispute: 65.00 GBP. The dispute over 65.00 GBP was lost. Reinstated from the dispute: 0.50 GBP."},
+		{"and withdrawn again", []typedFacts{{"charge.succeeded", captured(5000, 0)}, {"charge.dispute.funds_withdrawn", dispute("needs_response", taken)},
 			{"charge.dispute.funds_reinstated", dispute("lost", taken, back)}, {"charge.dispute.funds_withdrawn", dispute("lost", taken, back, again)}},
-			"Charged 50.00 GBP. Withdrawn for the dispute: 65.00 GBP. Given back from the dispute: 0.50 GBP. Withdrawn for the dispute: 64.50 GBP."},
-		{"in another currency it is about", []told{{"charge.succeeded", captured(5000, 0)}, {"charge.dispute.funds_withdrawn", dispute("lost", euros)},
+			"Charged 50.00 GBP. Withdrawn for the dispute: 65.00 GBP. Reinstated from the dispute: 0.50 GBP. Withdrawn for the dispute: 64.50 GBP."},
+		{"in another currency it is about", []typedFacts{{"charge.succeeded", captured(5000, 0)}, {"charge.dispute.funds_withdrawn", dispute("lost", euros)},
 			{"charge.dispute.funds_reinstated", dispute("lost", euros, few)}},
-			"Charged 50.00 GBP. Withdrawn for the dispute: about 65.00 GBP. Given back from the dispute: about 0.65 GBP."},
-		{"what is not counted is said", []told{{"charge.succeeded", captured(5000, 0)}, {"charge.dispute.funds_reinstated", dispute("lost", few)}},
-			"Charged 50.00 GBP. Given back from the dispute: 0.70 EUR (not counted)."},
-		{"an old dispute without transactions", []told{{"charge.succeeded", captured(5000, 0)}, {"charge.dispute.funds_withdrawn", dispute("lost")}},
-			"Charged 50.00 GBP. Withdrawn for the dispute: an amount that the event does not say."},
-		{"further captures, and a refund between them", []told{{"charge.succeeded", charge(func(c *fold.Charge) { c.AmountCaptured, c.Captured = 0, false })},
+			"Charged 50.00 GBP. Withdrawn for the dispute: about 65.00 GBP. Reinstated from the dispute: about 0.65 GBP."},
+		{"an uncounted amount is marked", []typedFacts{{"charge.succeeded", captured(5000, 0)}, {"charge.dispute.funds_reinstated", dispute("lost", few)}},
+			"Charged 50.00 GBP. Reinstated from the dispute: 0.70 EUR (not counted)."},
+		{"an old dispute without transactions", []typedFacts{{"charge.succeeded", captured(5000, 0)}, {"charge.dispute.funds_withdrawn", dispute("lost")}},
+			"Charged 50.00 GBP. Withdrawn for the dispute: an unknown amount."},
+		{"further captures, and a refund between them", []typedFacts{{"charge.succeeded", charge(func(c *fold.Charge) { c.AmountCaptured, c.Captured = 0, false })},
 			{"charge.captured", captured(2000, 0)}, {"charge.refunded", captured(2000, 500)}, {"charge.captured", captured(5000, 500)}},
 			"Authorised 50.00 GBP, not yet captured. Captured 20.00 GBP of 50.00 GBP. Refunded so far: 5.00 GBP of 20.00 GBP. Captured 30.00 GBP more: 50.00 GBP of 50.00 GBP."},
-		{"a release by a newer endpoint", []told{{"charge.succeeded", charge(func(c *fold.Charge) { c.AmountCaptured, c.Captured = 0, false })},
+		{"a void at a newer endpoint", []typedFacts{{"charge.succeeded", charge(func(c *fold.Charge) { c.AmountCaptured, c.Captured = 0, false })},
 			{"charge.captured", captured(3000, 2000)}, {"charge.refunded", captured(3000, 2000)}, {"charge.refunded", captured(3000, 2500)}, {"refund.created", refund("succeeded")}},
-			"Authorised 50.00 GBP, not yet captured. Captured 30.00 GBP of 50.00 GBP. Released 20.00 GBP that had not been captured; no money moved. " +
-				"Refunded so far: 5.00 GBP of 30.00 GBP. Released 20.00 GBP that had not been captured, which Stripe calls a refund; no money moved."},
-		{"a refund comes back and is made again", []told{{"charge.succeeded", captured(5000, 0)}, {"charge.refunded", captured(5000, 2000)},
+			"Authorised 50.00 GBP, not yet captured. Captured 30.00 GBP of 50.00 GBP. Released 20.00 GBP that was never captured; no money moved. " +
+				"Refunded so far: 5.00 GBP of 30.00 GBP. Released 20.00 GBP that was never captured, reported by Stripe as a refund; no money moved."},
+		{"a refund comes back and is made again", []typedFacts{{"charge.succeeded", captured(5000, 0)}, {"charge.refunded", captured(5000, 2000)},
 			{"refund.failed", refund("failed")}, {"charge.updated", captured(5000, 0)}, {"charge.refunded", captured(5000, 1500)}},
 			"Charged 50.00 GBP. Refunded so far: 20.00 GBP of 50.00 GBP. The refund of 20.00 GBP failed: the money came back. Refunded so far: 0.00 GBP of 50.00 GBP. " +
 				"Refunded so far: 15.00 GBP of 50.00 GBP."},
-		{"a refund comes back unseen", []told{{"charge.succeeded", captured(5000, 0)}, {"charge.refunded", captured(5000, 2000)}, {"charge.updated", captured(5000, 0)}},
+		{"a refund comes back unseen", []typedFacts{{"charge.succeeded", captured(5000, 0)}, {"charge.refunded", captured(5000, 2000)}, {"charge.updated", captured(5000, 0)}},
 			"Charged 50.00 GBP. Refunded so far: 20.00 GBP of 50.00 GBP. A refund of 20.00 GBP came back."},
-		{"a refund comes back before a further capture", []told{{"charge.captured", captured(3000, 0)}, {"charge.refunded", captured(3000, 1000)}, {"charge.captured", captured(5000, 0)}},
+		{"a refund comes back before a further capture", []typedFacts{{"charge.captured", captured(3000, 0)}, {"charge.refunded", captured(3000, 1000)}, {"charge.captured", captured(5000, 0)}},
 			"Captured 30.00 GBP of 50.00 GBP. Refunded so far: 10.00 GBP of 30.00 GBP. Captured 20.00 GBP more: 50.00 GBP of 50.00 GBP. A refund of 10.00 GBP came back."},
-		{"a refund fails before a further capture", []told{{"charge.captured", captured(3000, 0)}, {"charge.refunded", captured(3000, 2000)}, {"refund.failed", refund("failed")}, {"charge.captured", captured(5000, 0)}},
+		{"a refund fails before a further capture", []typedFacts{{"charge.captured", captured(3000, 0)}, {"charge.refunded", captured(3000, 2000)}, {"refund.failed", refund("failed")}, {"charge.captured", captured(5000, 0)}},
 			"Captured 30.00 GBP of 50.00 GBP. Refunded so far: 20.00 GBP of 30.00 GBP. The refund of 20.00 GBP failed: the money came back. Captured 20.00 GBP more: 50.00 GBP of 50.00 GBP."},
-		{"a charge in another currency is not counted", []told{{"payment_intent.succeeded", &fold.Facts{PaymentIntent: "pi_1", Intents: []fold.Intent{{ID: "pi_1", Status: "succeeded",
+		{"a charge in another currency is not counted", []typedFacts{{"payment_intent.succeeded", &fold.Facts{PaymentIntent: "pi_1", Intents: []fold.Intent{{ID: "pi_1", Status: "succeeded",
 			Currency: "eur", Amount: 6000, HasAmount: true, AmountReceived: 6000, HasReceived: true, LatestCharge: "ch_1"}}}}, {"charge.succeeded", captured(5000, 0)}, {"charge.refunded", captured(5000, 2000)}},
 			"Received 60.00 EUR. Charged 50.00 GBP (not counted). Refunded so far: 20.00 GBP (not counted) of 50.00 GBP."},
-		{"what was received is not known", []told{{"payment_intent.succeeded", &fold.Facts{PaymentIntent: "pi_1", Intents: []fold.Intent{{ID: "pi_1", Status: "succeeded", LatestCharge: "ch_1"}}}}},
-			"The payment of an unknown amount succeeded; how much was received is not known."},
+		{"what was received is not known", []typedFacts{{"payment_intent.succeeded", &fold.Facts{PaymentIntent: "pi_1", Intents: []fold.Intent{{ID: "pi_1", Status: "succeeded", LatestCharge: "ch_1"}}}}},
+			"The payment of an unknown amount succeeded; the amount received is unknown."},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var events []fold.Event
@@ -88,8 +87,9 @@ func TestTimeline(t *testing.T) {
 	}
 }
 
-// A refund as large as what a capture released, but of unknown time, is not taken for the release.
-func TestAReleaseHasATime(t *testing.T) {
+// A refund of the same amount as the uncaptured rest, but of unknown time, does not count as a
+// void.
+func TestAVoidHasATime(t *testing.T) {
 	captured := fold.Charge{ID: "ch_1", Status: "succeeded", Currency: "eur", Amount: 5000, AmountCaptured: 3000, AmountRefunded: 2000, Captured: true, Created: 1}
 	for created, want := range map[int64]int64{0: 2000, 4: 0} {
 		r := fold.Fold("ch_1", []fold.Event{

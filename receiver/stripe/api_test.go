@@ -431,7 +431,7 @@ func TestAThinEventIsResolved(t *testing.T) {
 		t.Fatalf("it is about %q", id)
 	}
 	e := stripe.Resolve(thin, false, &ledger.Event{Facts: ledger.Facts{PaymentIntent: id, Charge: "ch_1"}})
-	if e.Quarantine != "" || e.Facts.PaymentIntent != id || e.Facts.About() || e.Created == 0 {
+	if e.Quarantine != "" || e.Facts.PaymentIntent != id || e.Facts.AboutPayment() || e.Created == 0 {
 		t.Errorf("it reads as %+v", e)
 	}
 	if e = stripe.Resolve(thin, true, &ledger.Event{}); e.Quarantine == "" {
@@ -496,7 +496,7 @@ func TestStripesOwnMockTakesTheCalls(t *testing.T) {
 		t.Errorf("enable: %v", err)
 	}
 	for _, id := range []string{"pi_123", "ch_123", "re_123", "dp_123", "cs_123"} {
-		if e, err := api.Fetch(t.Context(), stripe.Account{}, false, id); err != nil || !e.Facts.About() {
+		if e, err := api.Fetch(t.Context(), stripe.Account{}, false, id); err != nil || !e.Facts.AboutPayment() {
 			t.Errorf("fetch %s: %+v, %v", id, e, err)
 		}
 	}

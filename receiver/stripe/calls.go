@@ -202,7 +202,7 @@ func fetched(object json.RawMessage, account Account, livemode bool, as renderin
 		return nil, fmt.Errorf("make an event of %s: %w", o.ID, err)
 	}
 	e := Decode(body, livemode)
-	if e.Quarantine != "" || !e.Facts.About() {
+	if e.Quarantine != "" || !e.Facts.AboutPayment() {
 		return nil, fmt.Errorf("from Stripe came %s (%.40q) in a form that cannot be read: %w", o.ID, o.Object, ErrNotStripe)
 	}
 	return e, nil

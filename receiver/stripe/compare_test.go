@@ -87,7 +87,7 @@ func compareFacts(t *testing.T, facts *ledger.Facts, object asRead) {
 		same(t, "id", facts.Sessions[0].ID, object.text("id"))
 		same(t, "payment_status", facts.Sessions[0].PaymentStatus, object.text("payment_status"))
 	default:
-		if facts.About() || facts.PaymentIntent != "" || facts.Charge != "" {
+		if facts.AboutPayment() || facts.PaymentIntent != "" || facts.Charge != "" {
 			t.Fatalf("facts %+v of the object %v", facts, object.fields)
 		}
 		return
@@ -159,11 +159,11 @@ func compareCharge(t *testing.T, c *ledger.Charge, object asRead) {
 		amount = c.Amount
 	}
 	same(t, "amount_captured", c.AmountCaptured, amount)
-	if c.Booking != nil {
+	if c.BalanceTransaction != nil {
 		fields, _ := object.fields["balance_transaction"].(map[string]any)
 		transaction := asRead{t, fields}
-		same(t, "fee", c.Booking.Fee, transaction.money("fee"))
-		same(t, "the fee's currency", c.Booking.Currency, transaction.currency())
+		same(t, "fee", c.BalanceTransaction.Fee, transaction.money("fee"))
+		same(t, "the fee's currency", c.BalanceTransaction.Currency, transaction.currency())
 	}
 }
 

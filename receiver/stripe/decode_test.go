@@ -59,7 +59,7 @@ func TestEverySampleDecodes(t *testing.T) {
 		versions[e.APIVersion], types[e.Type] = true, true
 		switch {
 		case strings.HasPrefix(typ, "v1."):
-			if e.Quarantine != ledger.ThinEvent || e.Facts.About() {
+			if e.Quarantine != ledger.ThinEvent || e.Facts.AboutPayment() {
 				t.Errorf("%s: a thin event gave %+v", name, e)
 			}
 		case strings.HasPrefix(typ, "payment_intent."):
@@ -67,11 +67,11 @@ func TestEverySampleDecodes(t *testing.T) {
 				t.Errorf("%s decodes to the facts %+v", name, e.Facts)
 			}
 		case slices.Contains(stripe.Types[:], typ):
-			if e.Quarantine != "" || !e.Facts.About() || e.Facts.PaymentIntent == "" && typ != "checkout.session.expired" {
+			if e.Quarantine != "" || !e.Facts.AboutPayment() || e.Facts.PaymentIntent == "" && typ != "checkout.session.expired" {
 				t.Errorf("%s decodes to %+v", name, e)
 			}
 		default:
-			if e.Quarantine != "" || e.Facts.About() {
+			if e.Quarantine != "" || e.Facts.AboutPayment() {
 				t.Errorf("%s decodes to %+v", name, e)
 			}
 		}
@@ -267,7 +267,7 @@ func FuzzDecode(f *testing.F) {
 			return
 		}
 		if e.Quarantine != "" {
-			if e.Facts.About() {
+			if e.Facts.AboutPayment() {
 				t.Fatal("an event in quarantine has facts")
 			}
 			return

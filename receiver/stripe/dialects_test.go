@@ -32,7 +32,7 @@ func TestDialects(t *testing.T) {
 			charges(func(c *ledger.Charge) { c.Customer = "cus_1" })},
 		{"a balance transaction", "charge.updated", charge + `"status": "succeeded", "balance_transaction": {"id": "txn_1", "fee": 161, "currency": "usd", "created": 1772532007}}`,
 			charges(func(c *ledger.Charge) {
-				c.Booking = &ledger.Booking{ID: "txn_1", Fee: 161, Currency: "usd", Created: 1772532007}
+				c.BalanceTransaction = &ledger.Booking{ID: "txn_1", Fee: 161, Currency: "usd", Created: 1772532007}
 			})},
 		{"a dispute without an id", "charge.dispute.closed", dispute + `"balance_transactions": []}`, ledger.Facts{Charge: "ch_1",
 			Disputes: []ledger.Dispute{{ID: "dispute_of_ch_1", Charge: "ch_1", Status: "lost", Currency: "usd", Amount: 4500, Created: 1772532000}}}},

@@ -20,7 +20,7 @@ func TestBalanceTransactionsNeedAPermission(t *testing.T) {
 		if err != nil || len(e.Facts.Charges) != 1 {
 			t.Fatal(e, err)
 		}
-		if b := e.Facts.Charges[0].Booking; b != nil {
+		if b := e.Facts.Charges[0].BalanceTransaction; b != nil {
 			return &b.Fee
 		}
 		return nil

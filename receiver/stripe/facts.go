@@ -152,7 +152,7 @@ func (r *reader) charge(v value, depth int) bool {
 		case "created":
 			c.Created = readTime(field)
 		case "balance_transaction":
-			c.Booking = readBooking(field)
+			c.BalanceTransaction = readBooking(field)
 		case "payment_intent":
 			in.intent = field
 		case "refunds":

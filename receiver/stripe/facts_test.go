@@ -119,14 +119,14 @@ func TestFee(t *testing.T) {
 	} {
 		t.Run(c.transaction, func(t *testing.T) {
 			checkFacts(t, event("charge.updated", obj(chargeJSON, `"balance_transaction": `+c.transaction)), ledger.Facts{
-				Charge: "ch_1", Charges: []ledger.Charge{with(charge1, func(in *ledger.Charge) { in.Booking = c.want })},
+				Charge: "ch_1", Charges: []ledger.Charge{with(charge1, func(in *ledger.Charge) { in.BalanceTransaction = c.want })},
 			})
 		})
 	}
 	checkFacts(t, altered(t, "charge.captured", `"txn_3wMNmfKvHadernBlZe1uC3VZ"`, `{"id": "txn_3wMNmfKvHadernBlZe1uC3VZ", "fee": 346, "currency": "eur"}`),
 		with(chargeSamples["charge.captured"], func(f *ledger.Facts) {
 			f.Charges = []ledger.Charge{with(f.Charges[0], func(in *ledger.Charge) {
-				in.Booking = &ledger.Booking{ID: "txn_3wMNmfKvHadernBlZe1uC3VZ", Fee: 346, Currency: "eur"}
+				in.BalanceTransaction = &ledger.Booking{ID: "txn_3wMNmfKvHadernBlZe1uC3VZ", Fee: 346, Currency: "eur"}
 			})}
 		}))
 }
@@ -232,7 +232,7 @@ func TestWhatIsNotThere(t *testing.T) {
 		{"charge.dispute.closed", `"amount": -5900,`},
 		{"checkout.session.completed", `"id": "cs_test_a1oglupMyMpazmfN3oR1rK3bYuc8Mx7dpQXRBDuRs0h6s8geAtH84mS9GH",`},
 	} {
-		if e := stripe.Decode(altered(t, c.name, c.field, ""), false); e.Quarantine != ledger.Undecodable || e.Facts.About() {
+		if e := stripe.Decode(altered(t, c.name, c.field, ""), false); e.Quarantine != ledger.Undecodable || e.Facts.AboutPayment() {
 			t.Errorf("%s without %s: quarantine %q, facts %+v", c.name, c.field, e.Quarantine, e.Facts)
 		}
 	}
@@ -262,13 +262,13 @@ func TestKinds(t *testing.T) {
 	for kind, object := range objects {
 		for _, typ := range slices.Concat(stripe.Types[:], []string{"payment_intent.frobnicated"}) {
 			e := stripe.Decode(event(typ, object), false)
-			if right := kindOf(typ) == kind; right != (e.Quarantine == "") || right != e.Facts.About() || !right && e.Quarantine != ledger.Undecodable {
+			if right := kindOf(typ) == kind; right != (e.Quarantine == "") || right != e.Facts.AboutPayment() || !right && e.Quarantine != ledger.Undecodable {
 				t.Errorf("%s with the object %s: quarantine %q, facts %+v", typ, kind, e.Quarantine, e.Facts)
 			}
 		}
 		for _, typ := range []string{"charge.frobnicated", "charge.dispute.frobnicated", "charge.refund.frobnicated", "refund.frobnicated", "checkout.session.frobnicated", "charge", "customer.created", "x", ""} {
 			e := stripe.Decode(event(typ, object), false)
-			if e.Quarantine != "" || e.Facts.About() != slices.Contains(folded, kind) {
+			if e.Quarantine != "" || e.Facts.AboutPayment() != slices.Contains(folded, kind) {
 				t.Errorf("%s with the object %s: quarantine %q, facts %+v", typ, kind, e.Quarantine, e.Facts)
 			}
 		}
