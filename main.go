@@ -257,7 +257,7 @@ func (r *rooms) openLedger(ctx context.Context) (*ledger.Ledger, error) {
 	options := ledgerOptions(r.config)
 	options.Observe = receiver.Observer(m, log)
 	options.Expired = func(bodies int) {
-		m.Expired(bodies)
+		m.ExpiredBodies(bodies)
 		log.Info("bodies older than TILLHOOK_RETENTION were deleted", "bodies", bodies)
 	}
 	options.ClockJumped = func(ahead time.Duration) {
@@ -287,7 +287,7 @@ func (r *rooms) openLedger(ctx context.Context) (*ledger.Ledger, error) {
 		}
 	})
 	if at, ok := books.LastEvent(); ok {
-		m.Seen(at)
+		m.LastEvent(at)
 	}
 	m.WatchLedger(func() (metrics.Ledger, error) {
 		s, err := books.Stats()
@@ -350,17 +350,17 @@ func (r *rooms) tend() {
 		Tell: func(path string, took time.Duration, err error) {
 			r.upkeep.BackedUp(err)
 			if err != nil {
-				r.metrics.NoBackup()
+				r.metrics.BackupFailure()
 				log.Error("no backup was made; trying again. Look at the folder TILLHOOK_BACKUP_DIR; if the copy is not sound, the ledger is probably not either (tillhook verify)",
 					"folder", c.BackupDir, "error", err)
 				return
 			}
-			r.metrics.Backup(time.Now())
+			r.metrics.BackupSuccess(time.Now())
 			log.Info("backup made and verified", "file", path, "ms", took.Milliseconds())
 		},
 	}
 	if at, ok := backups.Newest(); ok {
-		r.metrics.Backup(at)
+		r.metrics.BackupSuccess(at)
 	}
 	if n := backups.Others(); n > 0 {
 		log.Info("the folder for backups holds copies of other ledgers, too, which are left alone", "folder", c.BackupDir, "copies", n)
@@ -533,7 +533,7 @@ func (r *rooms) openSocket(private *operator.Operator) (path string, err error) 
 // newCertificates makes the certificates of the public door, and starts nothing.
 func (r *rooms) newCertificates() *receiver.Certificates {
 	c := &r.config.TLS
-	certificates := receiver.NewCertificates(r.log, r.metrics.Certificate)
+	certificates := receiver.NewCertificates(r.log, r.metrics.CertificateExpiry)
 	if c.On() {
 		r.certificates = certificates
 	}

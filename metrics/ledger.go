@@ -2,19 +2,19 @@ package metrics
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// Ledger is what a scrape asks of the ledger.
+// Ledger holds the figures of the ledger that a scrape reports.
 type Ledger struct {
 	SizeBytes int64
 	FreeBytes int64
 	Events    uint64
 	Payments  map[string]uint64 // by status
-	Flagged   map[string]uint64 // payments by flag, all flags there are
-	// Quarantine counts the events in quarantine by reason and state, with every pair there can be.
+	Flagged   map[string]uint64 // payments by flag, with every flag
+	// Quarantine is the number of events in quarantine by reason and state, with every pair.
 	Quarantine map[string]map[string]uint64
 }
 
-// WatchLedger has every scrape read the ledger's figures. While read fails the series are absent.
-// read must be cheap and may be called from several goroutines.
+// WatchLedger makes every scrape call read. While read returns an error, the series of the ledger
+// are absent. read must be fast and safe for concurrent use.
 func (m *Metrics) WatchLedger(read func() (Ledger, error)) {
 	m.registry.MustRegister(ledgerCollector{read})
 }
@@ -22,12 +22,12 @@ func (m *Metrics) WatchLedger(read func() (Ledger, error)) {
 type ledgerCollector struct{ read func() (Ledger, error) }
 
 var (
-	ledgerSize     = prometheus.NewDesc(namespace+"_ledger_size_bytes", "Size of the ledger's file.", nil, nil)
-	ledgerFree     = prometheus.NewDesc(namespace+"_ledger_free_bytes", "Part of the ledger's file that is free for use again.", nil, nil)
+	ledgerSize     = prometheus.NewDesc(namespace+"_ledger_size_bytes", "Size of the ledger file.", nil, nil)
+	ledgerFree     = prometheus.NewDesc(namespace+"_ledger_free_bytes", "Reusable free space inside the ledger file.", nil, nil)
 	ledgerEvents   = prometheus.NewDesc(namespace+"_ledger_events", "Events in the ledger.", nil, nil)
-	ledgerFlagged  = prometheus.NewDesc(namespace+"_ledger_flagged_payments", "Payments whose figures carry a flag. Those that end in _approximate only inform.", []string{"flag"}, nil)
+	ledgerFlagged  = prometheus.NewDesc(namespace+"_ledger_flagged_payments", "Payments with a flag. Flags ending in _approximate are for information only.", []string{"flag"}, nil)
 	ledgerPayments = prometheus.NewDesc(namespace+"_ledger_payments", "Payments in the ledger by status.", []string{"status"}, nil)
-	quarantine     = prometheus.NewDesc(namespace+"_quarantine_events", "Events that lie in quarantine now, by reason. Those whose state is attention need a person.", []string{"reason", "state"}, nil)
+	quarantine     = prometheus.NewDesc(namespace+"_quarantine_events", "Events in quarantine now by reason and state. Events with state=attention need an operator.", []string{"reason", "state"}, nil)
 )
 
 func (c ledgerCollector) Describe(ch chan<- *prometheus.Desc) {

@@ -14,14 +14,14 @@ import (
 	"tillhook/metrics"
 )
 
-func small() *metrics.Metrics {
+func newMetrics() *metrics.Metrics {
 	return metrics.New(metrics.Names{
 		Types: []string{"a.done"}, Outcomes: []string{"applied", "quarantined"}, Answers: []string{"applied", "rejected"},
 		Reasons: []string{"thin_event"}, Failures: []string{"missing_signature"}, Version: "v1.2.3",
 	})
 }
 
-// scrape returns the exposition, of it the lines of tillhook's own series.
+// scrape returns the exposition, and the lines of Tillhook's own series without buckets.
 func scrape(t *testing.T, m *metrics.Metrics) (whole string, own []string) {
 	t.Helper()
 	w := httptest.NewRecorder()
@@ -36,7 +36,7 @@ func scrape(t *testing.T, m *metrics.Metrics) (whole string, own []string) {
 }
 
 func TestEverySeriesExistsFromTheStart(t *testing.T) {
-	_, own := scrape(t, small())
+	_, own := scrape(t, newMetrics())
 	want := []string{
 		`tillhook_api_errors_total{code="400"} 0`,
 		`tillhook_api_errors_total{code="401"} 0`,
@@ -90,18 +90,18 @@ func TestEverySeriesExistsFromTheStart(t *testing.T) {
 	}
 }
 
-func TestWhatIsCounted(t *testing.T) {
-	m := small()
+func TestCounters(t *testing.T) {
+	m := newMetrics()
 	m.Request(200, "applied", 3*time.Millisecond)
 	m.Event("a.done", "applied", "", 2*time.Second)
-	m.Event("sent.by.nobody", "quarantined", "thin_event", -1)
+	m.Event("unknown.type", "quarantined", "thin_event", -1)
 	m.Duplicate()
 	m.UnexpectedVersion()
 	m.SignatureFailure("missing_signature")
 	m.Commit(time.Millisecond, 7)
-	m.Seen(time.UnixMilli(1780000000500))
-	m.Seen(time.UnixMilli(1770000000000))
-	m.Backup(time.Unix(1790000000, 0))
+	m.LastEvent(time.UnixMilli(1780000000500))
+	m.LastEvent(time.UnixMilli(1770000000000))
+	m.BackupSuccess(time.Unix(1790000000, 0))
 	m.Unlinked("a.done")
 	m.APIError("429")
 	m.APIError("418")
@@ -142,14 +142,14 @@ func TestWhatIsCounted(t *testing.T) {
 			t.Errorf("%s is missing in\n%s", want, strings.Join(own, "\n"))
 		}
 	}
-	if strings.Contains(whole, "sent.by.nobody") {
+	if strings.Contains(whole, "unknown.type") {
 		t.Error("an unknown event type became a label")
 	}
 }
 
-// An alert on the age of a success that never was must have a series to look at.
-func TestASuccessThatNeverWas(t *testing.T) {
-	m := small()
+// An alert on the age of a success that never happened needs a series.
+func TestSuccessThatNeverHappened(t *testing.T) {
+	m := newMetrics()
 	if _, own := scrape(t, m); slices.ContainsFunc(own, func(line string) bool { return strings.Contains(line, "last_success") }) {
 		t.Errorf("before it is known there is\n%s", strings.Join(own, "\n"))
 	}
@@ -164,7 +164,7 @@ func TestASuccessThatNeverWas(t *testing.T) {
 }
 
 func TestLedgerFigures(t *testing.T) {
-	m := small()
+	m := newMetrics()
 	var fail error
 	m.WatchLedger(func() (metrics.Ledger, error) {
 		return metrics.Ledger{SizeBytes: 4096, FreeBytes: 100, Events: 12, Flagged: map[string]uint64{"conflict": 1}, Payments: map[string]uint64{"succeeded": 9},
@@ -180,11 +180,11 @@ func TestLedgerFigures(t *testing.T) {
 	}
 	fail = errors.New("closed")
 	if whole, _ := scrape(t, m); strings.Contains(whole, "tillhook_ledger_size_bytes") {
-		t.Error("a figure that is not known is shown")
+		t.Error("an unknown figure is shown")
 	}
 }
 
-func TestPromtoolFindsNothing(t *testing.T) {
+func TestPromtool(t *testing.T) {
 	promtool, err := exec.LookPath("promtool")
 	if err != nil {
 		if os.Getenv("CI") == "true" {
@@ -192,8 +192,8 @@ func TestPromtoolFindsNothing(t *testing.T) {
 		}
 		t.Skip("promtool is not installed (Debian: apt-get install prometheus)")
 	}
-	m := small()
-	m.Seen(time.Now())
+	m := newMetrics()
+	m.LastEvent(time.Now())
 	m.WatchLedger(func() (metrics.Ledger, error) {
 		return metrics.Ledger{Payments: map[string]uint64{"none": 1}, Quarantine: map[string]map[string]uint64{"thin_event": {"attention": 0}}, Flagged: map[string]uint64{"conflict": 0}}, nil
 	})
@@ -205,7 +205,7 @@ func TestPromtoolFindsNothing(t *testing.T) {
 	}
 }
 
-func TestDroppedLinesAreAskedAtEachScrape(t *testing.T) {
+func TestDroppedLines(t *testing.T) {
 	m := metrics.New(metrics.Names{})
 	dropped := uint64(0)
 	m.WatchLog(func() uint64 { return dropped })

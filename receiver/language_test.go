@@ -26,8 +26,6 @@ var unconverted = []string{
 	"ledger",
 	"ledger tests",
 	"ledger/ledgertest",
-	"metrics",
-	"metrics tests",
 	"receiver",
 	"receiver tests",
 	"receiver/bench",

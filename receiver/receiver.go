@@ -213,7 +213,7 @@ func (r *Receiver) handle(w http.ResponseWriter, req *http.Request, start time.T
 	verified(req)
 	r.diagnosis.verified.Add(1)
 	r.diagnosis.last.Store(now.Unix())
-	r.Metrics.Seen(now)
+	r.Metrics.LastEvent(now)
 	if r.Log.Enabled(context.Background(), slog.LevelDebug) {
 		r.Log.Debug("signature verified", "secret_position", position+1)
 	}
