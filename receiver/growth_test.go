@@ -27,14 +27,14 @@ import (
 // grown is a receiver whose ledger grows.
 type grown struct {
 	*program
-	maker *bench.Maker
+	maker *bench.Generator
 	asks  *operator.Client
 	sent  int
 }
 
 func newGrown(t *testing.T) *grown {
 	t.Helper()
-	g := &grown{program: build(t), maker: bench.NewMaker(secret, time.Now())}
+	g := &grown{program: build(t), maker: bench.NewGenerator(secret, time.Now())}
 	socket := filepath.Join(t.TempDir(), "operator.sock")
 	g.env = []string{"TILLHOOK_OPERATOR_SOCKET=" + socket, "TILLHOOK_RETENTION=0"}
 	g.asks = operator.Dial(socket)
@@ -44,7 +44,7 @@ func newGrown(t *testing.T) *grown {
 // take has it take some new events from 64 connections, and tells how many a second.
 func (g *grown) take(t *testing.T, events int) float64 {
 	t.Helper()
-	load, err := bench.Send(t.Context(), g.public, g.maker.Fresh(events), 64, http.StatusOK)
+	load, err := bench.Send(t.Context(), g.public, g.maker.NewEvents(events), 64, http.StatusOK)
 	if err != nil {
 		t.Fatal(err)
 	}

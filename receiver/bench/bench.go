@@ -1,13 +1,16 @@
-// Package bench measures a receiver: how many events it takes in a second and how soon it answers,
-// beside the least a program can do with a webhook, a net/http handler that reads the body and says yes.
+// Package bench measures a receiver: throughput, latency, processor time, disk and memory, beside
+// the least that a program can do with a webhook, a net/http handler that reads the body and
+// answers 200.
 //
-// Its nouns: a [Server] is a program under test, started anew for each run on an empty folder; a [Load]
-// is what many connections sent and what came back; a [Report] is what they come to. The two servers
-// run in turn, A B A B A B, so that a noisy machine is noisy to both, and what counts are the ratios.
+// A [Server] is a program under test, started for each run on an empty directory. A [Generator]
+// makes signed requests. A [Load] is the result of sending them. A [Report] holds the figures of
+// all runs. The two servers take turns, A B A B A B, so that a noisy machine disturbs both: compare
+// the ratios and not the absolute figures.
 //
-// What can mislead here: the client shares the machine with the server, so it is as cheap as it can be
-// (requests are written and signed before the clock starts, one write and one read each); a closed loop
-// does not send while it waits, so its percentiles tell of a full machine, not of a quiet one.
+// The figures mislead in two ways. The client shares the machine with the server, so it is as cheap
+// as possible: requests are written and signed before the clock starts, and each needs one write
+// and one read. And the load is a closed loop: a connection does not send while it waits for an
+// answer, so the percentiles describe a machine under full load and not an idle one.
 package bench
 
 import (
@@ -20,81 +23,81 @@ import (
 	"time"
 )
 
-// Options say what is measured.
+// Options configures a benchmark.
 type Options struct {
-	Subject Server // the receiver
+	Subject Server // the receiver under test
 	Bare    Server // the bare handler
 	Secret  string // the subject's signing secret
-	Dir     string // a folder on the disk in question; each run gets one of its own in it
-	Events  int    // in a run
-	Rounds  int    // how often each server runs
-	// Progress, if set, is told what is being measured.
+	Dir     string // a directory on the disk to measure; each run makes its own in it
+	Events  int    // per run
+	Rounds  int    // runs of each server
+	// Progress, if set, is called with a description before each run.
 	Progress func(what string)
 }
 
-// Report is what was measured, as it is printed.
+// Report is the result of a benchmark, as it is printed.
 type Report struct {
-	SyncSeconds float64 `json:"fdatasync_seconds"` // one write of a page and its fdatasync, median
+	SyncSeconds float64 `json:"fdatasync_seconds"` // write of one page and fdatasync, median
 	Cases       []Case  `json:"cases"`
 	Flood       Flood   `json:"flood"`
 }
 
-// Case is one kind of load on both servers.
+// Case is the result of one scenario on both servers.
 type Case struct {
 	Name        string  `json:"name"`
 	Connections int     `json:"connections"`
-	BodyBytes   float64 `json:"body_bytes"` // of an event, on average
+	BodyBytes   float64 `json:"body_bytes"` // mean
 	Subject     Figures `json:"tillhook"`
 	Bare        Figures `json:"bare"`
 	Throughput  float64 `json:"throughput_ratio"` // median of the rounds' ratios
-	CPU         float64 `json:"cpu_ratio"`        // server CPU an event
+	CPU         float64 `json:"cpu_ratio"`        // of server CPU per event
 	P99         float64 `json:"p99_ratio"`
 	Rounds      []Round `json:"rounds"`
 }
 
-// Round is both servers once.
+// Round is one run of each server.
 type Round struct {
 	Subject Figures `json:"tillhook"`
 	Bare    Figures `json:"bare"`
 }
 
-// Figures are of one run, or medians of several.
+// Figures are measured in one run, or medians of several.
 type Figures struct {
 	EventsPerSecond float64 `json:"events_per_second"`
 	P50             float64 `json:"p50_seconds"`
 	P99             float64 `json:"p99_seconds"`
 	P999            float64 `json:"p999_seconds"`
 	CPU             float64 `json:"server_cpu_seconds_per_1000_events"`
-	Disk            float64 `json:"disk_bytes_per_event"` // all that the folder takes up; 0 where nothing new came
-	RSS             int64   `json:"rss_bytes"`            // at the end, without what is mapped from files
+	Disk            float64 `json:"disk_bytes_per_event"` // size of the directory on disk; 0 if no new events were sent
+	RSS             int64   `json:"rss_bytes"`            // at the end of the run, without file mappings
 }
 
-// kind is a case before it is measured.
-type kind struct {
+// scenario is one kind of load.
+type scenario struct {
 	name        string
 	connections int
-	make        func(m *Maker, n int) []Request
-	known       bool // they are sent once before the clock starts
-	wants       int  // the status the subject must answer
+	make        func(g *Generator, n int) []Request
+	repeated    bool // the requests are sent once before the clock starts
+	wants       int  // HTTP status that the subject must answer
 	stored      bool
 }
 
-func kinds() []kind {
-	return []kind{
-		{name: "new events", connections: 1, make: (*Maker).Fresh, wants: 200, stored: true},
-		{name: "new events", connections: 16, make: (*Maker).Fresh, wants: 200, stored: true},
-		{name: "new events", connections: 64, make: (*Maker).Fresh, wants: 200, stored: true},
-		{name: "new events", connections: 256, make: (*Maker).Fresh, wants: 200, stored: true},
-		{name: "new events, random ids", connections: 64, make: (*Maker).Random, wants: 200, stored: true},
-		{name: "repeats", connections: 64, make: (*Maker).Fresh, known: true, wants: 200},
-		{name: "forged", connections: 64, make: (*Maker).Forged, wants: 400},
+func scenarios() []scenario {
+	return []scenario{
+		{name: "new events", connections: 1, make: (*Generator).NewEvents, wants: 200, stored: true},
+		{name: "new events", connections: 16, make: (*Generator).NewEvents, wants: 200, stored: true},
+		{name: "new events", connections: 64, make: (*Generator).NewEvents, wants: 200, stored: true},
+		{name: "new events", connections: 256, make: (*Generator).NewEvents, wants: 200, stored: true},
+		{name: "new events, random ids", connections: 64, make: (*Generator).RandomIDs, wants: 200, stored: true},
+		{name: "repeats", connections: 64, make: (*Generator).NewEvents, repeated: true, wants: 200},
+		{name: "forged", connections: 64, make: (*Generator).Forged, wants: 400},
 	}
 }
 
-// Run measures every case. It takes minutes.
+// Run runs all scenarios. It takes minutes.
 func Run(ctx context.Context, o Options) (*Report, error) {
 	if o.Events < 1000 || o.Rounds < 1 {
-		return nil, fmt.Errorf("%d events in %d rounds tell nothing: take at least 1000 and one", o.Events, o.Rounds)
+		return nil, fmt.Errorf("%d events in %d rounds are too few to measure: use at least 1000 events and 1 round", o.Events, o.Rounds)
 	}
 	if o.Progress == nil {
 		o.Progress = func(string) {}
@@ -104,65 +107,65 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	if r.SyncSeconds, err = syncTime(o.Dir); err != nil {
 		return nil, err
 	}
-	for _, k := range kinds() {
-		c, err := o.measure(ctx, k)
+	for _, s := range scenarios() {
+		c, err := o.measure(ctx, s)
 		if err != nil {
-			return nil, fmt.Errorf("%s on %d connections: %w", k.name, k.connections, err)
+			return nil, fmt.Errorf("%s on %d connections: %w", s.name, s.connections, err)
 		}
 		r.Cases = append(r.Cases, *c)
 	}
 	flood, err := o.flood(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("beside a flood of forged events: %w", err)
+		return nil, fmt.Errorf("during a flood of forged events: %w", err)
 	}
 	r.Flood = *flood
 	return &r, nil
 }
 
-// measure runs one case, both servers in turn.
-func (o *Options) measure(ctx context.Context, k kind) (*Case, error) {
-	c := &Case{Name: k.name, Connections: k.connections}
+// measure runs one scenario on both servers in turn.
+func (o *Options) measure(ctx context.Context, s scenario) (*Case, error) {
+	c := &Case{Name: s.name, Connections: s.connections}
 	events := o.Events
-	if k.connections == 1 {
+	if s.connections == 1 {
 		events = max(1000, events/20)
 	}
 	for round := range o.Rounds {
-		o.Progress(fmt.Sprintf("%s, %d connections, round %d of %d", k.name, k.connections, round+1, o.Rounds))
-		maker := NewMaker(o.Secret, time.Now())
-		requests := k.make(maker, events)
+		o.Progress(fmt.Sprintf("%s, %d connections, round %d of %d", s.name, s.connections, round+1, o.Rounds))
+		generator := NewGenerator(o.Secret, time.Now())
+		requests := s.make(generator, events)
 		if c.BodyBytes == 0 {
 			for _, r := range requests {
 				c.BodyBytes += float64(r.Body) / float64(len(requests))
 			}
 		}
-		subject, err := o.run(ctx, &o.Subject, k, requests, k.wants)
+		subject, err := o.run(ctx, &o.Subject, s, requests, s.wants)
 		if err != nil {
 			return nil, err
 		}
-		bare, err := o.run(ctx, &o.Bare, k, requests, 200)
+		bare, err := o.run(ctx, &o.Bare, s, requests, 200)
 		if err != nil {
 			return nil, fmt.Errorf("the bare handler: %w", err)
 		}
 		c.Rounds = append(c.Rounds, Round{subject, bare})
 	}
-	c.sum()
+	c.summarize()
 	return c, nil
 }
 
-// run starts a server on an empty folder, loads it and ends it.
-func (o *Options) run(ctx context.Context, s *Server, k kind, requests []Request, want int) (f Figures, err error) {
+// run starts a server on an empty directory, sends the requests and stops the server.
+func (o *Options) run(ctx context.Context, server *Server, s scenario, requests []Request, want int) (f Figures, err error) {
 	dir, err := os.MkdirTemp(o.Dir, "run-")
 	if err != nil {
-		return f, fmt.Errorf("make a folder for the run: %w", err)
+		return f, fmt.Errorf("make a directory for the run: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	p, err := s.start(ctx, dir)
+	p, err := server.start(ctx, dir)
 	if err != nil {
 		return f, err
 	}
 	defer func() { err = errors.Join(err, p.stop()) }()
-	if k.known {
-		if _, err := Send(ctx, p.address, requests, k.connections, want); err != nil {
+	if s.repeated {
+		if _, err := Send(ctx, p.address, requests, s.connections, want); err != nil {
 			return f, err
 		}
 	}
@@ -170,7 +173,7 @@ func (o *Options) run(ctx context.Context, s *Server, k kind, requests []Request
 	if err != nil {
 		return f, err
 	}
-	load, err := Send(ctx, p.address, requests, k.connections, want)
+	load, err := Send(ctx, p.address, requests, s.connections, want)
 	if err != nil {
 		return f, err
 	}
@@ -184,7 +187,7 @@ func (o *Options) run(ctx context.Context, s *Server, k kind, requests []Request
 	if f.RSS, err = p.rss(); err != nil {
 		return f, err
 	}
-	if k.stored {
+	if s.stored {
 		bytes, err := diskUse(dir)
 		if err != nil {
 			return f, err
@@ -194,8 +197,8 @@ func (o *Options) run(ctx context.Context, s *Server, k kind, requests []Request
 	return f, nil
 }
 
-// sum makes the medians.
-func (c *Case) sum() {
+// summarize computes the medians over the rounds.
+func (c *Case) summarize() {
 	of := func(pick func(Round) float64) float64 { return median(c.Rounds, pick) }
 	c.Subject, c.Bare = medians(c.Rounds, func(r Round) Figures { return r.Subject }), medians(c.Rounds, func(r Round) Figures { return r.Bare })
 	c.Throughput = of(func(r Round) float64 { return r.Subject.EventsPerSecond / r.Bare.EventsPerSecond })
@@ -203,7 +206,7 @@ func (c *Case) sum() {
 	c.P99 = of(func(r Round) float64 { return r.Subject.P99 / r.Bare.P99 })
 }
 
-// medians are those of each figure.
+// medians returns the median of each figure.
 func medians[T any](rounds []T, side func(T) Figures) Figures {
 	of := func(pick func(Figures) float64) float64 {
 		return median(rounds, func(r T) float64 { return pick(side(r)) })

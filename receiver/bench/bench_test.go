@@ -17,21 +17,21 @@ import (
 	"tillhook/receiver/stripe"
 )
 
-// What is sent is what Stripe sends: signed, with ids of its form that share what they share there.
+// Requests are signed as Stripe signs them, and their ids share prefixes as Stripe's do.
 func TestRequestsAreStripes(t *testing.T) {
 	const secret = "whsec_bench"
 	now := time.Now()
 	verifier := stripe.NewVerifier([]string{secret}, 5*time.Minute)
 	seen := map[string]bool{}
 	types := map[string]int{}
-	for _, request := range bench.NewMaker(secret, now).Fresh(2000) {
+	for _, request := range bench.NewGenerator(secret, now).NewEvents(2000) {
 		r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(request.Bytes)))
 		if err != nil {
 			t.Fatal(err)
 		}
 		body, err := io.ReadAll(r.Body)
 		if err != nil || len(body) != request.Body {
-			t.Fatalf("a body of %d bytes, said to be of %d: %v", len(body), request.Body, err)
+			t.Fatalf("a body of %d bytes with a length of %d: %v", len(body), request.Body, err)
 		}
 		signature, err := stripe.ParseSignature(r.Header["Stripe-Signature"])
 		if err != nil {
@@ -57,7 +57,7 @@ func TestRequestsAreStripes(t *testing.T) {
 }
 
 func TestForgedRequestsAreNot(t *testing.T) {
-	request := bench.NewMaker("whsec_bench", time.Now()).Forged(1)[0]
+	request := bench.NewGenerator("whsec_bench", time.Now()).Forged(1)[0]
 	r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(request.Bytes)))
 	if err != nil {
 		t.Fatal(err)
@@ -75,7 +75,7 @@ func TestForgedRequestsAreNot(t *testing.T) {
 	}
 }
 
-// The bare handler answers everything, and the client notices what is not answered as it should be.
+// The bare handler answers everything, and the client reports an answer with another status.
 func TestSend(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -98,7 +98,7 @@ func TestSend(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	requests := bench.NewMaker("whsec_bench", time.Now()).Fresh(1000)
+	requests := bench.NewGenerator("whsec_bench", time.Now()).NewEvents(1000)
 	load, err := bench.Send(ctx, address, requests, 16, 200)
 	if err != nil {
 		t.Fatal(err)
@@ -107,7 +107,7 @@ func TestSend(t *testing.T) {
 		t.Errorf("half took %v s, the slowest %v s, all %v", half, most, load.Took)
 	}
 	if _, err := bench.Send(ctx, address, requests, 16, 400); err == nil || !strings.Contains(err.Error(), "status 200") {
-		t.Errorf("an answer that was not wanted: %v", err)
+		t.Errorf("an unexpected status: %v", err)
 	}
 	cancel()
 	if err := <-ended; err != nil {
@@ -132,14 +132,14 @@ func TestWhatIsNoAnswer(t *testing.T) {
 		go func() {
 			conn, err := l.Accept()
 			if err != nil {
-				return // the test tells
+				return // the test fails without an answer
 			}
 			defer conn.Close()
 			if _, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
 				fmt.Fprint(conn, answer)
 			}
 		}()
-		_, err = bench.Send(t.Context(), l.Addr().String(), bench.NewMaker("whsec_bench", time.Now()).Fresh(1), 1, 200)
+		_, err = bench.Send(t.Context(), l.Addr().String(), bench.NewGenerator("whsec_bench", time.Now()).NewEvents(1), 1, 200)
 		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%q gave %v, not %q", answer, err, want)
 		}

@@ -13,13 +13,13 @@ import (
 	"time"
 )
 
-// Load is what was sent and how it was answered.
+// Load is the result of sending requests.
 type Load struct {
 	Took      time.Duration // from the first byte to the last answer
 	latencies []time.Duration
 }
 
-// Quantile is the time in seconds within which that part of the requests was answered.
+// Quantile returns the time in seconds within which the fraction q of the requests was answered.
 func (l *Load) Quantile(q float64) float64 {
 	if len(l.latencies) == 0 {
 		return 0
@@ -27,13 +27,14 @@ func (l *Load) Quantile(q float64) float64 {
 	return l.latencies[min(len(l.latencies)-1, int(q*float64(len(l.latencies))))].Seconds()
 }
 
-// figures are what it tells of that many events.
+// figures returns throughput and latencies of a load of that many events.
 func (l *Load) figures(events int) Figures {
 	return Figures{EventsPerSecond: float64(events) / l.Took.Seconds(), P50: l.Quantile(0.5), P99: l.Quantile(0.99), P999: l.Quantile(0.999)}
 }
 
-// Send posts every request once, over that many connections that are kept alive, each sending its next
-// one when the last is answered. An answer with another status than want ends it with an error.
+// Send posts every request once over the given number of keep-alive connections. Each connection
+// sends its next request when the last one is answered. An answer with another status than want
+// ends Send with an error.
 func Send(ctx context.Context, address string, requests []Request, connections, want int) (*Load, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -46,7 +47,7 @@ func Send(ctx context.Context, address string, requests []Request, connections, 
 		defer c.Close()
 		conns[i] = c
 	}
-	// What is under way when ctx ends is broken off.
+	// Requests in progress are aborted when ctx ends.
 	defer context.AfterFunc(ctx, func() {
 		for _, c := range conns {
 			_ = c.SetDeadline(time.Now())
@@ -67,7 +68,7 @@ func Send(ctx context.Context, address string, requests []Request, connections, 
 				began := time.Now()
 				status, err := s.post(requests[i].Bytes)
 				if err == nil && status != want {
-					err = fmt.Errorf("an answer of status %d, not %d", status, want)
+					err = fmt.Errorf("answered with status %d, not %d", status, want)
 				}
 				if err != nil {
 					cancel(err)
@@ -92,9 +93,10 @@ type sender struct {
 	buf  []byte
 }
 
-var errAnswer = errors.New("the answer is not one of HTTP/1.1 with a Content-Length")
+var errAnswer = errors.New("the answer is not an HTTP/1.1 response with a Content-Length")
 
-// post sends a request and reads the answer to its end. It reads no more of HTTP than both servers speak.
+// post sends a request and reads the whole answer. It understands only the part of HTTP that both
+// servers use.
 func (s *sender) post(request []byte) (status int, err error) {
 	if _, err := s.conn.Write(request); err != nil {
 		return 0, fmt.Errorf("send: %w", err)
@@ -120,7 +122,8 @@ var (
 	lengthName = []byte("\r\nContent-Length: ")
 )
 
-// answerSize is how long the answer is with its header; 0 while that is not all there.
+// answerSize returns the status and the length of the answer with its header, or 0 while the header
+// is incomplete.
 func answerSize(answer []byte) (status, size int, err error) {
 	head := bytes.Index(answer, headEnd)
 	if head < 0 {

@@ -19,14 +19,14 @@ import (
 	"time"
 )
 
-// Server is a program that takes webhooks.
+// Server is a program that receives webhooks.
 type Server struct {
-	// Command makes the program for an address to listen on and an empty folder to keep its things in.
+	// Command returns the command for an address to listen on and an empty data directory.
 	Command func(address, dir string) *exec.Cmd
 }
 
-// Bare is the server to compare with: net/http as it comes, which reads a body and answers with the same bytes
-// each time. It serves until ctx ends.
+// Bare serves the handler to compare with until ctx ends: net/http with its defaults, which reads
+// the body and always answers with the same bytes.
 func Bare(ctx context.Context, address string) error {
 	answer := []byte(`{"received":true}`)
 	l, err := net.Listen("tcp", address)
@@ -39,7 +39,7 @@ func Bare(ctx context.Context, address string) error {
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")
-		_, _ = w.Write(answer) // the client notices
+		_, _ = w.Write(answer) // the client reports a missing answer
 	})}
 	defer context.AfterFunc(ctx, func() { _ = server.Close() })()
 	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
@@ -48,21 +48,21 @@ func Bare(ctx context.Context, address string) error {
 	return nil
 }
 
-// process is a server that runs.
+// process is a running server.
 type process struct {
 	cmd     *exec.Cmd
 	address string
 	errors  bytes.Buffer
-	ended   chan error
+	exited  chan error
 }
 
-// start runs the server in its folder and waits until it accepts connections.
+// start runs the server in dir and waits until it accepts connections.
 func (s *Server) start(ctx context.Context, dir string) (*process, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("find a free port: %w", err)
 	}
-	p := &process{address: l.Addr().String(), ended: make(chan error, 1)}
+	p := &process{address: l.Addr().String(), exited: make(chan error, 1)}
 	if err := l.Close(); err != nil {
 		return nil, err
 	}
@@ -74,7 +74,7 @@ func (s *Server) start(ctx context.Context, dir string) (*process, error) {
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start the server: %w", err)
 	}
-	go func() { p.ended <- p.cmd.Wait() }()
+	go func() { p.exited <- p.cmd.Wait() }()
 	for end := time.Now().Add(10 * time.Second); ; time.Sleep(2 * time.Millisecond) {
 		conn, err := net.Dial("tcp", p.address)
 		if err == nil {
@@ -84,48 +84,48 @@ func (s *Server) start(ctx context.Context, dir string) (*process, error) {
 			return nil, errors.Join(fmt.Errorf("the server does not listen: %w", err), ctx.Err(), p.stop())
 		}
 		select {
-		case err := <-p.ended:
-			return nil, errors.Join(fmt.Errorf("the server ended before it listened: %s", p.errors.Bytes()), err)
+		case err := <-p.exited:
+			return nil, errors.Join(fmt.Errorf("the server exited before it listened: %s", p.errors.Bytes()), err)
 		default:
 		}
 	}
 }
 
-// stop asks the server to end, and ends it when that takes too long.
+// stop sends SIGTERM and waits. It kills the server after 15 seconds.
 func (p *process) stop() error {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		return fmt.Errorf("stop the server: %w", err)
 	}
 	select {
-	case err := <-p.ended:
+	case err := <-p.exited:
 		var exit *exec.ExitError
 		if errors.As(err, &exit) {
-			return fmt.Errorf("the server ended with %w: %s", err, p.errors.Bytes())
+			return fmt.Errorf("the server exited with %w: %s", err, p.errors.Bytes())
 		}
 		return err
 	case <-time.After(15 * time.Second):
-		return errors.Join(errors.New("the server did not end in 15 s"), p.cmd.Process.Kill(), <-p.ended)
+		return errors.Join(errors.New("the server did not stop within 15 s"), p.cmd.Process.Kill(), <-p.exited)
 	}
 }
 
-// cpu is the time the process has had of all processors. proc_pid_stat(5)
+// cpu returns the processor time that the process has used. proc_pid_stat(5)
 func (p *process) cpu() (time.Duration, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
 	if err != nil {
 		return 0, fmt.Errorf("read the server's CPU time: %w", err)
 	}
-	_, after, _ := strings.Cut(string(text), ") ") // behind the name, which may hold anything
+	_, after, _ := strings.Cut(string(text), ") ") // skips the name, which may contain anything
 	fields := strings.Fields(after)
 	if len(fields) < 13 {
-		return 0, fmt.Errorf("/proc/PID/stat has another form: %q", text)
+		return 0, fmt.Errorf("/proc/PID/stat has an unknown format: %q", text)
 	}
-	const tick = 10 * time.Millisecond // USER_HZ is 100 everywhere Go runs
+	const tick = 10 * time.Millisecond // USER_HZ is 100 on all platforms of Go
 	user, err1 := strconv.ParseInt(fields[11], 10, 64)
 	system, err2 := strconv.ParseInt(fields[12], 10, 64)
 	return time.Duration(user+system) * tick, errors.Join(err1, err2)
 }
 
-// rss is the memory the process has of its own, what is mapped from files left out. proc_pid_status(5)
+// rss returns the anonymous memory of the process. proc_pid_status(5)
 func (p *process) rss() (int64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {
@@ -140,7 +140,7 @@ func (p *process) rss() (int64, error) {
 	return 0, errors.New("/proc/PID/status has no RssAnon")
 }
 
-// diskUse is what the files of a folder take up on their disk.
+// diskUse returns how many bytes the files in dir use on disk, without log files.
 func diskUse(dir string) (bytes int64, err error) {
 	err = filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || !entry.Type().IsRegular() || filepath.Ext(path) == ".log" {
@@ -158,7 +158,7 @@ func diskUse(dir string) (bytes int64, err error) {
 	return bytes, err
 }
 
-// syncTime is how long a page takes to the disk: the median of many writes of 4 KiB with an fdatasync each, in seconds.
+// syncTime returns the median time in seconds of a 4 KiB write and fdatasync in dir.
 func syncTime(dir string) (_ float64, err error) {
 	f, err := os.CreateTemp(dir, "sync-")
 	if err != nil {

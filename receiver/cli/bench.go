@@ -109,7 +109,7 @@ func printReport(w io.Writer, r *bench.Report) error {
 	}
 	f := &r.Flood
 	_, err := fmt.Fprintf(w, "\nNew events on %d connections beside forged ones on %d: %.0f of %.0f a second, p99 %.2f ms of %.2f ms, ratio %.2f.\n",
-		f.Honest, f.Forged, f.Beside.EventsPerSecond, f.Alone.EventsPerSecond, f.Beside.P99*1e3, f.Alone.P99*1e3, f.P99)
+		f.Honest, f.Forged, f.UnderFlood.EventsPerSecond, f.Undisturbed.EventsPerSecond, f.UnderFlood.P99*1e3, f.Undisturbed.P99*1e3, f.P99)
 	return err
 }
 
