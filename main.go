@@ -142,7 +142,7 @@ func versionName() string {
 // serve runs a receiver until ctx ends, then stops it: doors first, the ledger last.
 func (p *process) serve(ctx context.Context, c *config.Config, logTo io.Writer, ready func(cli.Doors)) (err error) {
 	if fault := p.sockets.Check(c.Listen); fault != nil {
-		return config.Faults{config.Fault(*fault)}
+		return config.Faults{{Name: fault.Name, Problem: fault.Problem, Mend: fault.Fix}}
 	}
 	var r *rooms
 	open := make(chan struct{})
@@ -204,7 +204,7 @@ func (p *process) serve(ctx context.Context, c *config.Config, logTo io.Writer, 
 	if err := systemd.Ready(r.line()); err != nil {
 		log.Warn("the service manager was not told that the receiver is ready", "error", err)
 	}
-	g.Runs("word to the service manager", func(ctx context.Context) error { return systemd.Tend(ctx, r.books.WaitIdle, r.line) })
+	g.Runs("word to the service manager", func(ctx context.Context) error { return systemd.RunNotifier(ctx, r.books.WaitIdle, r.line) })
 	ready(doors)
 
 	select {
@@ -316,7 +316,7 @@ func (r *rooms) waitForLedger(ctx context.Context, failed error) error {
 	}
 	told := receiver.NewGroup(r.log)
 	told.Runs("word to the service manager", func(ctx context.Context) error {
-		return systemd.Tend(ctx, func(context.Context) error { return nil }, w.Status)
+		return systemd.RunNotifier(ctx, func(context.Context) error { return nil }, w.Status)
 	})
 	err := errors.Join(w.Run(ctx), told.Stop())
 	if ctx.Err() != nil {

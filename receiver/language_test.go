@@ -39,8 +39,6 @@ var unconverted = []string{
 	"receiver/stripe",
 	"receiver/stripe tests",
 	"receiver/stripe/stripetest",
-	"systemd",
-	"systemd tests",
 }
 
 // retiredWords are words of a private dialect, for which the field has a name. They are retired in

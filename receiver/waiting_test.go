@@ -211,7 +211,7 @@ func TestThePublicSocketIsMissing(t *testing.T) {
 	defer other.Close()
 	for listen, want := range map[string]string{
 		other.Addr().String():                    "tillhook.socket is not open: another program listens on " + other.Addr().String(),
-		fmt.Sprintf("127.0.0.1:%d", freePort(t)): "tillhook.socket is not open: systemctl status tillhook.socket says why",
+		fmt.Sprintf("127.0.0.1:%d", freePort(t)): "tillhook.socket is not open: run systemctl status tillhook.socket for the reason",
 	} {
 		m, p := newManager(t), build(t)
 		m.passTCP(t, "operator")

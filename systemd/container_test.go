@@ -21,15 +21,15 @@ import (
 	"time"
 )
 
-// rootsVariable names a folder with a Debian of each name in it, as mmdebstrap makes it.
+// rootsVariable names a directory with one Debian root per release, as mmdebstrap makes them.
 const rootsVariable = "CONTAINER_ROOTS"
 
-// needs skips a test that this machine cannot make; where everything is to be tested, that is a failure.
-func needs(t *testing.T, tools ...string) {
+// require skips the test if this machine cannot run it. In CI that is a failure.
+func require(t *testing.T, tools ...string) {
 	t.Helper()
 	why := ""
 	if os.Geteuid() != 0 {
-		why = "only root may do this"
+		why = "needs root"
 	}
 	for _, name := range tools {
 		if _, err := exec.LookPath(name); err != nil {
@@ -47,19 +47,19 @@ func needs(t *testing.T, tools ...string) {
 	}
 }
 
-// container is a Debian that boots systemd as process 1, runs one script and is thrown away.
+// container is a Debian that boots systemd as process 1, runs one script and is deleted.
 type container struct {
 	debian string
-	dir    string // /ct in it
+	dir    string // mounted at /ct
 	binds  []string
 }
 
-// run boots it and has a script of testdata/container run as root. It tells what the script said.
+// run boots the container, runs a script of testdata/container as root and returns its output.
 func (c *container) run(t *testing.T, script string) string {
 	t.Helper()
 	root := filepath.Join(os.Getenv(rootsVariable), c.debian)
 	scripts := filepath.Join(c.dir, "scripts")
-	copied(t, "../testdata/container/*", scripts)
+	copyFiles(t, "../testdata/container/*", scripts)
 	unit := filepath.Join(c.dir, "script.service")
 	text := "[Unit]\nAfter=basic.target\n[Service]\nType=oneshot\nTimeoutStartSec=420\nStandardOutput=truncate:/ct/said\nStandardError=inherit\n" +
 		"ExecStart=/bin/bash -c 'PATH=$PATH:/tools bash -eux /scripts/" + script + "; systemctl exit $?'\n"
@@ -89,8 +89,9 @@ func (c *container) run(t *testing.T, script string) string {
 	return string(said)
 }
 
-// copied copies files. The go command takes note of what a test reads, and not of what it has others read.
-func copied(t *testing.T, pattern, to string) {
+// copyFiles copies files. The go command caches by what the test itself reads, so files that only
+// the script reads are read here.
+func copyFiles(t *testing.T, pattern, to string) {
 	t.Helper()
 	files, err := filepath.Glob(pattern)
 	if err != nil || len(files) == 0 {
@@ -110,8 +111,8 @@ func copied(t *testing.T, pattern, to string) {
 	}
 }
 
-// block is a shell block of the README, by a word in its first line.
-func block(t *testing.T, word string) string {
+// readmeBlock returns the shell block of the README whose first line contains word.
+func readmeBlock(t *testing.T, word string) string {
 	t.Helper()
 	readme, err := os.ReadFile("../README.md")
 	if err != nil {
@@ -122,12 +123,12 @@ func block(t *testing.T, word string) string {
 			return m[1]
 		}
 	}
-	t.Fatalf("README.md has no block that begins with %s", word)
+	t.Fatalf("README.md has no block with %s in its first line", word)
 	return ""
 }
 
-// authority lays out the files of an ACME server: a certificate for itself, and what it is to do.
-func authority(t *testing.T, dir string) {
+// writeACMEServer writes the files of an ACME server: its own certificate and its configuration.
+func writeACMEServer(t *testing.T, dir string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -159,13 +160,14 @@ func authority(t *testing.T, dir string) {
 	}
 }
 
-// From an empty machine to events that are booked, by the README's commands alone, and all that can happen to a service then.
+// A service from an empty machine to stored events, with the README's commands only, and what can
+// happen to it afterwards.
 func TestLifeOfAService(t *testing.T) {
-	needs(t, "systemd-nspawn", "pebble", "pebble-challtestsrv", "dpkg-deb")
+	require(t, "systemd-nspawn", "pebble", "pebble-challtestsrv", "dpkg-deb")
 	t.Parallel()
-	first, second := built(t, "v0.1.0", "amd64"), built(t, "v0.2.0", "amd64")
+	first, second := buildPackages(t, "v0.1.0", "amd64"), buildPackages(t, "v0.2.0", "amd64")
 	for _, debian := range []string{"bookworm", "trixie"} {
-		t.Run(debian, func(t *testing.T) { // one after the other: their units would share this machine's control groups
+		t.Run(debian, func(t *testing.T) { // not parallel: their units would share this machine's control groups
 			c := &container{debian: debian, dir: t.TempDir()}
 			for _, tool := range []string{"pebble", "pebble-challtestsrv"} {
 				path, err := exec.LookPath(tool)
@@ -177,12 +179,12 @@ func TestLifeOfAService(t *testing.T) {
 			c.binds = append(c.binds, first+":/packages/first", second+":/packages/second")
 			for name, word := range map[string]string{"install": "apt install", "tls": "TLS without a proxy", "encrypted": "systemd-creds",
 				"restore": "a restore", "another": "another machine", "several": "several receivers", "first": "a first event", "port": "another port", "stop": "stop it", "challenges": "port 80 as well"} {
-				text := strings.ReplaceAll(block(t, word), "VERSION", "0.1.0")
+				text := strings.ReplaceAll(readmeBlock(t, word), "VERSION", "0.1.0")
 				if err := os.WriteFile(filepath.Join(c.dir, name+".sh"), []byte(text), 0o600); err != nil {
 					t.Fatal(err)
 				}
 			}
-			authority(t, filepath.Join(c.dir, "pebble"))
+			writeACMEServer(t, filepath.Join(c.dir, "pebble"))
 			for line := range strings.Lines(c.run(t, "life.sh")) {
 				if result, ok := strings.CutPrefix(line, "== "); ok {
 					t.Log(strings.TrimSpace(result))

@@ -10,8 +10,8 @@ import (
 	"syscall"
 )
 
-// ToJournal reports whether a file is the connection to the journal that the service manager made
-// for this process ($JOURNAL_STREAM of systemd.exec(5)). A file that it was redirected to is not.
+// ToJournal reports whether f is the connection to the journal that the service manager opened for
+// this process ($JOURNAL_STREAM of systemd.exec(5)), and not a file that it was redirected to.
 func ToJournal(f *os.File) bool {
 	var stat syscall.Stat_t
 	if err := syscall.Fstat(int(f.Fd()), &stat); err != nil {
@@ -20,8 +20,7 @@ func ToJournal(f *os.File) bool {
 	return os.Getenv("JOURNAL_STREAM") == fmt.Sprintf("%d:%d", stat.Dev, stat.Ino)
 }
 
-// Priorities of sd-daemon(3). The journal takes them from the beginning of a line, and does not
-// show them.
+// Priorities of sd-daemon(3). The journal strips them from the beginning of a line.
 const (
 	priorityError   = "<3>"
 	priorityWarning = "<4>"
@@ -29,21 +28,22 @@ const (
 	priorityDebug   = "<7>"
 )
 
-// JournalHandler returns a handler whose lines begin with their priority, for "journalctl -p
-// warning". make returns a handler that writes each record with one call.
+// JournalHandler returns a handler whose lines begin with the priority of their level, so that
+// "journalctl -p warning" filters them. make must return a handler that writes each record with one
+// call.
 func JournalHandler(to io.Writer, make func(to io.Writer) slog.Handler) slog.Handler {
 	h := journalHandler{}
 	for priority := range h {
-		h[priority] = make(prefixer{to, [...]string{priorityDebug, priorityInfo, priorityWarning, priorityError}[priority]})
+		h[priority] = make(prefixWriter{to, [...]string{priorityDebug, priorityInfo, priorityWarning, priorityError}[priority]})
 	}
 	return h
 }
 
-// journalHandler holds a handler for each of debug, info, warn and error: they differ in what their
-// lines begin with.
+// journalHandler holds one handler each for debug, info, warn and error. They differ in the
+// priority that they write.
 type journalHandler [4]slog.Handler
 
-func (h journalHandler) of(level slog.Level) slog.Handler {
+func (h journalHandler) handler(level slog.Level) slog.Handler {
 	switch {
 	case level >= slog.LevelError:
 		return h[3]
@@ -56,11 +56,11 @@ func (h journalHandler) of(level slog.Level) slog.Handler {
 }
 
 func (h journalHandler) Enabled(ctx context.Context, level slog.Level) bool {
-	return h.of(level).Enabled(ctx, level)
+	return h.handler(level).Enabled(ctx, level)
 }
 
 func (h journalHandler) Handle(ctx context.Context, r slog.Record) error {
-	return h.of(r.Level).Handle(ctx, r)
+	return h.handler(r.Level).Handle(ctx, r)
 }
 
 func (h journalHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
@@ -77,17 +77,17 @@ func (h journalHandler) WithGroup(name string) slog.Handler {
 	return h
 }
 
-// JournalErrors returns a writer for what ends a service: each line is an error of the journal, but
-// those that have a priority already.
-func JournalErrors(to io.Writer) io.Writer { return prefixer{to, priorityError} }
+// JournalErrors returns a writer that gives each line the priority of an error, unless the line has
+// a priority.
+func JournalErrors(to io.Writer) io.Writer { return prefixWriter{to, priorityError} }
 
-// prefixer writes a priority before each line that has none.
-type prefixer struct {
+// prefixWriter writes a priority before each line that has none.
+type prefixWriter struct {
 	to     io.Writer
 	prefix string
 }
 
-func (p prefixer) Write(text []byte) (int, error) {
+func (p prefixWriter) Write(text []byte) (int, error) {
 	var out bytes.Buffer
 	for line := range bytes.Lines(text) {
 		if len(line) < 3 || line[0] != '<' || line[2] != '>' {

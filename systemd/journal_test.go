@@ -15,9 +15,8 @@ import (
 	"tillhook/systemd"
 )
 
-// The journal is known by the device and inode of its connection, and a file in its place is not
-// it.
-func TestWhatGoesToTheJournal(t *testing.T) {
+// The journal is recognised by device and inode of its connection. Another file is not the journal.
+func TestToJournal(t *testing.T) {
 	f, err := os.Create(filepath.Join(t.TempDir(), "log"))
 	if err != nil {
 		t.Fatal(err)
@@ -35,14 +34,14 @@ func TestWhatGoesToTheJournal(t *testing.T) {
 	}
 }
 
-// Each line has the priority of its level, through the loggers that are made of the first one, too.
+// Each line has the priority of its level, also through derived loggers.
 func TestLinesHavePriorities(t *testing.T) {
 	var out bytes.Buffer
 	h := systemd.JournalHandler(&out, func(to io.Writer) slog.Handler {
 		return slog.NewJSONHandler(to, &slog.HandlerOptions{Level: slog.LevelInfo})
 	})
 	if h.Enabled(context.Background(), slog.LevelDebug) || !h.Enabled(context.Background(), slog.LevelInfo) {
-		t.Error("the level does not count")
+		t.Error("the level is ignored")
 	}
 	log := slog.New(h)
 	log.Debug("one")

@@ -21,8 +21,9 @@ import (
 	"tillhook/receiver/stripe"
 )
 
-// This binary in a container is a sender: it posts signed events to a receiver there, again and again until each is
-// acknowledged, and prints what came of it. SENDER_URL, SENDER_SECRET, SENDER_FROM and SENDER_COUNT say which.
+// In a container this test binary is a sender: it posts signed events to the receiver there,
+// repeats each until it is acknowledged, and prints a summary. SENDER_URL, SENDER_SECRET,
+// SENDER_FROM and SENDER_COUNT configure it.
 func TestMain(m *testing.M) {
 	if os.Getenv("SENDER_URL") == "" {
 		os.Exit(m.Run())
@@ -33,7 +34,7 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// sent is what came of a stream of events.
+// sent counts the answers to a stream of events.
 type sent struct {
 	Acknowledged, Refused, Broken, Unavailable, Others int64
 }
@@ -54,13 +55,13 @@ func send() error {
 	defer cancel()
 	for range 4 {
 		senders.Go(func() {
-			// A connection for each: a socket that refuses any is noticed.
+			// One connection per event, so that a refused connection is noticed.
 			client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 			for i := next.Add(1) - 1; i < int64(count) && ctx.Err() == nil; i = next.Add(1) - 1 {
 				for !s.post(ctx, client, from+int(i)) && ctx.Err() == nil {
 					time.Sleep(20 * time.Millisecond)
 				}
-				time.Sleep(4 * time.Millisecond) // a stream, not a flood: things happen to the receiver meanwhile
+				time.Sleep(4 * time.Millisecond) // spreads the events over the time in which the receiver restarts
 			}
 		})
 	}
@@ -73,7 +74,7 @@ func send() error {
 	return errors.Join(err, ctx.Err())
 }
 
-// post posts an event once, and tells whether it was acknowledged.
+// post posts an event once and reports whether it was acknowledged.
 func (s *sent) post(ctx context.Context, client *http.Client, n int) bool {
 	body := fmt.Appendf(nil, `{"id":"evt_%019d","object":"event","api_version":"2023-10-16","created":%d,"type":"payment_intent.succeeded","livemode":false,"data":{"object":`+
 		`{"id":"pi_%019d","object":"payment_intent","amount":4200,"amount_received":4200,"currency":"eur","created":%d,"status":"succeeded","livemode":false}}}`, n, time.Now().Unix(), n, time.Now().Unix())

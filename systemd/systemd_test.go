@@ -16,8 +16,9 @@ import (
 	"tillhook/systemd"
 )
 
-// manager listens as the service manager does.
-func manager(t *testing.T) (told func() string) {
+// listenAsManager listens on NOTIFY_SOCKET as a service manager does, and returns a function that
+// reads the next notification.
+func listenAsManager(t *testing.T) (reported func() string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "notify")
 	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
@@ -40,38 +41,38 @@ func manager(t *testing.T) (told func() string) {
 	}
 }
 
-func TestTheManagerIsTold(t *testing.T) {
-	told := manager(t)
-	for want, tell := range map[string]func() error{
+func TestNotifications(t *testing.T) {
+	reported := listenAsManager(t)
+	for want, notify := range map[string]func() error{
 		"READY=1\nSTATUS=listening":           func() error { return systemd.Ready("listening") },
 		"STOPPING=1\nSTATUS=Stopping":         systemd.Stopping,
 		"WATCHDOG=1":                          systemd.Alive,
 		"STATUS=a fault: MAINPID=1 is no pid": func() error { return systemd.Status("a fault:\nMAINPID=1 is\tno pid\n") },
 		"STATUS=two faults: one; another":     func() error { return systemd.Status("two faults:\n  one\n  another\n") },
 	} {
-		if err := tell(); err != nil {
+		if err := notify(); err != nil {
 			t.Fatal(err)
 		}
-		if got := told(); got != want {
+		if got := reported(); got != want {
 			t.Errorf("the manager read %q, want %q", got, want)
 		}
 	}
 }
 
-// STOPPING=1 counts only after READY=1, in a message of its own.
-func TestAStartThatFailsIsOverFirst(t *testing.T) {
-	told := manager(t)
+// STOPPING=1 counts only after READY=1 and in a message of its own.
+func TestFailingStart(t *testing.T) {
+	reported := listenAsManager(t)
 	if err := systemd.Failing("Not configured"); err != nil {
 		t.Fatal(err)
 	}
-	if first, second := told(), told(); first != "READY=1" || second != "STOPPING=1\nSTATUS=Not configured" {
+	if first, second := reported(), reported(); first != "READY=1" || second != "STOPPING=1\nSTATUS=Not configured" {
 		t.Errorf("the manager read %q and %q", first, second)
 	}
 }
 
-// systemd compares the time with that of its own call, on the same clock.
-func TestAReloadHasItsTime(t *testing.T) {
-	told := manager(t)
+// systemd compares the timestamp with the time of its own call, on the same clock.
+func TestReloadTimestamp(t *testing.T) {
+	reported := listenAsManager(t)
 	clock := func() int64 {
 		var now unix.Timespec
 		if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
@@ -83,14 +84,14 @@ func TestAReloadHasItsTime(t *testing.T) {
 	if err := systemd.Reloading(); err != nil {
 		t.Fatal(err)
 	}
-	first, second, _ := strings.Cut(told(), "\n")
+	first, second, _ := strings.Cut(reported(), "\n")
 	at, err := strconv.ParseInt(strings.TrimPrefix(second, "MONOTONIC_USEC="), 10, 64)
 	if first != "RELOADING=1" || err != nil || at < before || at > clock() {
 		t.Errorf("the manager read %q and %q, at a time from %d on", first, second, before)
 	}
 }
 
-func TestWithoutAManagerNothingHappens(t *testing.T) {
+func TestWithoutManager(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", "")
 	t.Setenv("WATCHDOG_USEC", "")
 	if err := systemd.Ready("listening"); err != nil {
@@ -107,14 +108,14 @@ func TestWithoutAManagerNothingHappens(t *testing.T) {
 	}
 }
 
-func TestAManagerThatIsGoneIsAnError(t *testing.T) {
+func TestManagerIsGone(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", filepath.Join(t.TempDir(), "gone"))
 	if err := systemd.Stopping(); err == nil {
-		t.Error("telling nobody succeeded")
+		t.Error("a notification to a missing socket succeeded")
 	}
 }
 
-// A child is passed two sockets, as sd_listen_fds(3) has it, and tells what it finds.
+// A child process that is passed two sockets as in sd_listen_fds(3) prints what it finds.
 func TestSocketsComeByName(t *testing.T) {
 	if os.Getenv("TILLHOOK_TEST_CHILD") != "" {
 		t.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid()))
@@ -126,7 +127,7 @@ func TestSocketsComeByName(t *testing.T) {
 			fmt.Printf("%s %s\n", f.Name(), l.Addr())
 		}
 		if left := os.Getenv("LISTEN_FDS"); left != "" {
-			t.Errorf("a child of this process would take %s sockets for its own", left)
+			t.Errorf("a child process would inherit %s sockets", left)
 		}
 		return
 	}

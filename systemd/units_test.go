@@ -10,7 +10,8 @@ import (
 	"testing"
 )
 
-// units copies the units beside this test, with this binary in the program's place, to a folder where systemd-analyze finds them.
+// units copies the units to a temporary directory for systemd-analyze, with this test binary as the
+// program.
 func units(t *testing.T) (dir string) {
 	t.Helper()
 	if _, err := exec.LookPath("systemd-analyze"); err != nil {
@@ -41,8 +42,8 @@ func units(t *testing.T) (dir string) {
 	return dir
 }
 
-// systemd reads every line of the units without a complaint. An unknown key is only printed unless it is asked for.
-func TestUnitsAreUnderstood(t *testing.T) {
+// systemd accepts every line of the units. It only prints a warning for an unknown key.
+func TestUnitsAreValid(t *testing.T) {
 	dir := units(t)
 	for _, unit := range []string{"tillhook.service", "tillhook.socket", "tillhook-operator.socket", "tillhook-http.socket"} {
 		out, err := exec.Command("systemd-analyze", "verify", "--man=no", "--recursive-errors=no", filepath.Join(dir, unit)).CombinedOutput()
@@ -52,7 +53,7 @@ func TestUnitsAreUnderstood(t *testing.T) {
 	}
 }
 
-// What the service could do if it were taken over is little: 1.2 of 10, by systemd's own measure.
+// The exposure of the service is at most 1.2 of 10 by systemd's own measure.
 func TestTheServiceIsConfined(t *testing.T) {
 	dir := units(t)
 	out, err := exec.Command("systemd-analyze", "security", "--no-pager", "--offline=true", "--threshold=12", filepath.Join(dir, "tillhook.service")).CombinedOutput()
@@ -61,8 +62,8 @@ func TestTheServiceIsConfined(t *testing.T) {
 	}
 }
 
-// The manual names every setting and every command.
-func TestTheManualIsWhole(t *testing.T) {
+// The man page names every setting and every command.
+func TestManPageIsComplete(t *testing.T) {
 	manual, err := os.ReadFile("deb/tillhook.8")
 	if err != nil {
 		t.Fatal(err)
@@ -81,7 +82,7 @@ func TestTheManualIsWhole(t *testing.T) {
 			for _, m := range regexp.MustCompile(pattern).FindAllStringSubmatch(string(source), -1) {
 				found++
 				if !strings.Contains(string(manual), m[1]) {
-					t.Errorf("the manual does not name %s", m[1])
+					t.Errorf("the man page does not name %s", m[1])
 				}
 			}
 		}
@@ -91,8 +92,8 @@ func TestTheManualIsWhole(t *testing.T) {
 	}
 }
 
-// built builds the packages of a version into a folder.
-func built(t *testing.T, version, architectures string, env ...string) (dir string) {
+// buildPackages builds the packages of a version and returns their directory.
+func buildPackages(t *testing.T, version, architectures string, env ...string) (dir string) {
 	t.Helper()
 	if _, err := exec.LookPath("dpkg-deb"); err != nil {
 		if os.Getenv("CI") == "true" {
@@ -102,7 +103,7 @@ func built(t *testing.T, version, architectures string, env ...string) (dir stri
 	}
 	dir = t.TempDir()
 	for _, pattern := range []string{"deb/[bcplst]*", "deb/examples/*", "tillhook*"} {
-		copied(t, pattern, t.TempDir())
+		copyFiles(t, pattern, t.TempDir())
 	}
 	build := exec.Command("sh", "-c", "umask 077; exec deb/build "+version+" "+dir)
 	build.Env = append(append(os.Environ(), "ARCHITECTURES="+architectures), env...)
@@ -112,9 +113,9 @@ func built(t *testing.T, version, architectures string, env ...string) (dir stri
 	return dir
 }
 
-// Asked for help the build prints it; what is no version is refused before anything is built.
-func TestTheBuildRefusesWhatIsNoVersion(t *testing.T) {
-	copied(t, "deb/build", t.TempDir())
+// The build prints its help, and refuses an invalid version before it builds anything.
+func TestBuildRefusesOtherThanVersions(t *testing.T) {
+	copyFiles(t, "deb/build", t.TempDir())
 	for _, c := range []struct {
 		args   []string
 		status int
@@ -133,7 +134,7 @@ func TestTheBuildRefusesWhatIsNoVersion(t *testing.T) {
 	}
 }
 
-// The packages are the same bytes whoever builds them, and Debian's own judge has nothing to say.
+// Builds are reproducible, and lintian has no complaints.
 func TestPackages(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("lintian"); err != nil {
@@ -142,7 +143,7 @@ func TestPackages(t *testing.T) {
 		}
 		t.Skip(err)
 	}
-	one, other := built(t, "v1.2.3", "amd64 arm64", "TZ=Asia/Tokyo", "LC_ALL=C.UTF-8"), built(t, "v1.2.3", "amd64", "TZ=America/New_York", "LC_ALL=POSIX")
+	one, other := buildPackages(t, "v1.2.3", "amd64 arm64", "TZ=Asia/Tokyo", "LC_ALL=C.UTF-8"), buildPackages(t, "v1.2.3", "amd64", "TZ=America/New_York", "LC_ALL=POSIX")
 	for _, name := range []string{"tillhook_1.2.3_amd64.deb", "tillhook-v1.2.3-linux-amd64.tar.gz"} {
 		if out, err := exec.Command("cmp", filepath.Join(one, name), filepath.Join(other, name)).CombinedOutput(); err != nil {
 			t.Errorf("two builds differ: %v %s", err, out)
@@ -156,10 +157,10 @@ func TestPackages(t *testing.T) {
 	}
 }
 
-// Purging deletes every file that a receiver makes in its folder, and no backup. A note of a missing
-// ledger that stayed would keep a new installation from starting.
+// Purging deletes every file that a receiver makes in its directory, and no backup. A leftover note
+// about a missing ledger would keep a new installation from starting.
 func TestPurgeDeletesWhatAReceiverMakes(t *testing.T) {
-	script, err := os.ReadFile(filepath.Join(cmp.Or(os.Getenv("SCRIPTS"), "deb"), "postrm")) // as deb/build does
+	script, err := os.ReadFile(filepath.Join(cmp.Or(os.Getenv("SCRIPTS"), "deb"), "postrm")) // like deb/build
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -58,7 +58,7 @@ const (
 	journalGo     = "systemd/journal.go"
 	addressesGo   = "receiver/addresses.go"
 	certsGo       = "receiver/certificates.go"
-	tendGo        = "systemd/tend.go"
+	notifierGo    = "systemd/notifier.go"
 	serviceUnit   = "systemd/tillhook.service"
 	publicUnit    = "systemd/tillhook.socket"
 	privateUnit   = "systemd/tillhook-operator.socket"
