@@ -79,7 +79,7 @@ type Status struct {
 	Started  time.Time
 	Verified uint64 // deliveries, repeats included
 	Refused  []Refused
-	Secrets  []stripe.Use
+	Secrets  []stripe.SecretUse
 }
 
 // Refused are requests of one kind.
@@ -96,7 +96,7 @@ type Refused struct {
 
 // Status tells how the door has fared.
 func (r *Receiver) Status() Status {
-	s := Status{Started: r.diagnosis.started, Verified: r.diagnosis.verified.Load(), Secrets: r.Verifier.Used()}
+	s := Status{Started: r.diagnosis.started, Verified: r.diagnosis.verified.Load(), Secrets: r.Verifier.SecretUses()}
 	codes := []string{bodyIncomplete}
 	for _, code := range stripe.Codes {
 		codes = append(codes, string(code))
@@ -242,7 +242,7 @@ func (r *Receiver) likelyCause(rejection *stripe.Rejection, sig stripe.Signature
 	case stripe.TimestampInFuture:
 		return rejection.Error() + ": this machine's clock is behind by that much (timedatectl status)"
 	}
-	if at, ok := r.Verifier.Retired(sig, body); ok {
+	if at, ok := r.Verifier.SignedByRetired(sig, body); ok {
 		return "it is signed with a secret that was taken out of STRIPE_WEBHOOK_SECRET " + span(time.Since(at)) + " ago: put it back until Stripe has ceased to use it"
 	}
 	var said struct {
@@ -260,7 +260,7 @@ func (r *Receiver) likelyCause(rejection *stripe.Rejection, sig stripe.Signature
 		return "the body is of " + ledger.ModeName(*said.Livemode) + " mode and this receiver of " + ledger.ModeName(r.Livemode) + " mode: each mode has endpoints and secrets of its own; have that endpoint send to the receiver of its mode"
 	case r.diagnosis.verified.Load() > 0:
 		return "other events verify: the sender is not Stripe, or a second endpoint sends here, or the secret was rolled; add its secret to STRIPE_WEBHOOK_SECRET, separated by a comma"
-	case r.Verifier.FromCLI():
+	case r.Verifier.SecretsFromCLI():
 		return "STRIPE_WEBHOOK_SECRET holds the secret of stripe listen, and what comes was signed by an endpoint, which has its own (Dashboard, Workbench, Webhooks, your endpoint)"
 	case strings.HasPrefix(req.UserAgent(), stripeAgent) && !strings.Contains(string(body[:min(len(body), 16)]), "\n"):
 		return "STRIPE_WEBHOOK_SECRET is probably not that of the endpoint that sends here (each has its own, and so has stripe listen); " +

@@ -47,7 +47,7 @@ func TestWhySignaturesFail(t *testing.T) {
 			says: "signed with a secret that was taken out of STRIPE_WEBHOOK_SECRET", fails: true},
 		{name: "the secret of stripe listen", before: func(s *shop) { s.receiver.Verifier.Replace([]string{"whsec_" + strings.Repeat("0a", 32)}) }, body: body, secret: "whsec_other", code: "signature_mismatch",
 			says: "the secret of stripe listen, and what comes was signed by an endpoint", fails: true},
-		{name: "a clock that is ahead", body: body, secret: secret, age: 10 * time.Minute, code: "timestamp_too_old", says: "the signature is right and 10m0s old: this machine's clock is ahead by that much", fails: true},
+		{name: "a clock that is ahead", body: body, secret: secret, age: 10 * time.Minute, code: "timestamp_too_old", says: "the signature is valid and 10m0s old: this machine's clock is ahead by that much", fails: true},
 		{name: "a clock that is behind", body: body, secret: secret, age: -10 * time.Minute, code: "timestamp_in_future", says: "10m0s in the future: this machine's clock is behind by that much", fails: true},
 		{name: "the other mode", body: bytes.Replace(body, []byte(`"livemode": false`), []byte(`"livemode": true`), -1), secret: "whsec_other", code: "signature_mismatch",
 			says: "the body is of live mode and this receiver of test mode", fails: true},
@@ -136,7 +136,7 @@ func TestRotation(t *testing.T) {
 			t.Errorf("with one secret: %+v", f)
 		}
 	}
-	if used := s.receiver.Verifier.Used(); len(used) != 1 || used[0].Last.Unix() != s.now.Unix() {
+	if used := s.receiver.Verifier.SecretUses(); len(used) != 1 || used[0].Last.Unix() != s.now.Unix() {
 		t.Errorf("a reload forgot what was used: %+v", used)
 	}
 }

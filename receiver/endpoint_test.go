@@ -189,7 +189,7 @@ func TestAnHourWithoutAReceiver(t *testing.T) {
 	}
 	c.account.Fail(stripetest.Fault{Path: "/v1/payment_intents", Status: 402}, stripetest.Fault{Path: "/v1/webhook_endpoints", Status: 402})
 	c.account.AddEvent(missedEvent(missed, now-60), "")
-	if out, said, status = c.typed(t, "", "reconcile"); status != 1 || !strings.Contains(said, "Stripe answers 402") || !strings.Contains(out, "Recovered  1 event\n") {
+	if out, said, status = c.typed(t, "", "reconcile"); status != 1 || !strings.Contains(said, "Stripe answered 402") || !strings.Contains(out, "Recovered  1 event\n") {
 		t.Errorf("a round that fails: status %d, %s%s", status, out, said)
 	}
 	if _, said, status = c.typed(t, "", "reconcile", "--since", "31d"); status != 2 || !strings.Contains(said, "up to 30 days") {

@@ -36,9 +36,6 @@ var unconverted = []string{
 	"receiver/operator tests",
 	"receiver/reconcile",
 	"receiver/reconcile tests",
-	"receiver/stripe",
-	"receiver/stripe tests",
-	"receiver/stripe/stripetest",
 }
 
 // retiredWords are words of a private dialect, for which the field has a name. They are retired in

@@ -86,8 +86,8 @@ func (d *doctor) permissions(ctx context.Context) {
 	_, eventsErr := d.api.Events(ctx, stripe.Account{}, c.Livemode, stripe.Types[:1], now-1, now, "")
 	_, intentErr := d.api.Fetch(ctx, stripe.Account{}, c.Livemode, "pi_tillhookdoctor")
 	tries := []error{eventsErr, intentErr}
-	for _, kind := range stripe.Listed {
-		_, err := d.api.Objects(ctx, stripe.Account{}, c.Livemode, kind, now, "")
+	for _, kind := range stripe.ListedKinds {
+		_, err := d.api.ListObjects(ctx, stripe.Account{}, c.Livemode, kind, now, "")
 		tries = append(tries, err)
 	}
 	for _, err := range tries {
@@ -134,7 +134,7 @@ func (d *doctor) acquaintance(ctx context.Context, connected bool) {
 	known := false
 	for _, e := range some {
 		if err == nil && !known {
-			known, err = d.api.KnowsEvent(ctx, stripe.Account{ID: string(e.Account), Context: string(e.Context)}, e.ID)
+			known, err = d.api.HasEvent(ctx, stripe.Account{ID: string(e.Account), Context: string(e.Context)}, e.ID)
 		}
 	}
 	var refused *stripe.APIError

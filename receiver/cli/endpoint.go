@@ -301,7 +301,7 @@ func (e *endpoints) change(c *cobra.Command, named []string, do func(ctx context
 func (p *Program) endpointUpdate() *cobra.Command {
 	e := &endpoints{Program: p}
 	update := func(ctx context.Context, own *stripe.Endpoint) (*stripe.Endpoint, string, error) {
-		missing := own.Lacks()
+		missing := own.MissingTypes()
 		if len(missing) == 0 {
 			return own, "It lacks nothing", nil
 		}

@@ -80,7 +80,7 @@ func TestTheDoorsOfAReceiver(t *testing.T) {
 		err    error
 		status int
 		code   string
-	}{{errors.New("Stripe answers 402"), 502, "stripe_unavailable"}, {fmt.Errorf("x: %w", ledger.ErrUnavailable), 503, "storage_unavailable"}} {
+	}{{errors.New("Stripe answered 402"), 502, "stripe_unavailable"}, {fmt.Errorf("x: %w", ledger.ErrUnavailable), 503, "storage_unavailable"}} {
 		s.err = c.err
 		w := ask(op.Socket(), "POST", "/api/reconcile", nil)
 		var said struct {

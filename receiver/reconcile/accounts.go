@@ -184,7 +184,7 @@ func (w *round) connected(ctx context.Context, list []*account) error {
 				"account %s has more events than one round may read: the rest follows with the next round", a)
 		case errors.Is(err, ledger.ErrCorrupt):
 			errs = append(errs, err)
-		case ctx.Err() != nil, errors.Is(err, stripe.ErrBarred), !errors.As(err, &call) && !errors.Is(err, stripe.ErrNotStripe):
+		case ctx.Err() != nil, errors.Is(err, stripe.ErrPaused), !errors.As(err, &call) && !errors.Is(err, stripe.ErrNotStripe):
 			return errors.Join(append(errs, err)...)
 		case isRefusal:
 			if refused.Refused() && !unauthorizedBefore { // the key may have been revoked meanwhile

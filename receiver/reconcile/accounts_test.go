@@ -86,7 +86,7 @@ func TestThreeHundredAccounts(t *testing.T) {
 		ids := s.connect(300)
 		asked := map[string][]time.Time{}
 		total, lists := 0, 0
-		s.account.Seen(func(c stripetest.Call) {
+		s.account.OnCall(func(c stripetest.Call) {
 			total++
 			if c.Path == "/v1/events" {
 				asked[c.Account] = append(asked[c.Account], time.Now())
@@ -160,7 +160,7 @@ func TestNightlyLists(t *testing.T) {
 		s.every = time.Hour
 		s.run(2*24*time.Hour-30*time.Minute, nil) // not at midnight: then a round begins as this ends, or not
 		asked := map[string]int{}
-		s.account.Seen(func(c stripetest.Call) {
+		s.account.OnCall(func(c stripetest.Call) {
 			if c.Path == "/v1/charges" {
 				asked[c.Account]++
 			}
@@ -218,7 +218,7 @@ func TestAnAccountThatLeft(t *testing.T) {
 		s.run(2*time.Hour, nil)
 		s.account.Refuse(ids[1])
 		calls := 0
-		s.account.Seen(func(c stripetest.Call) {
+		s.account.OnCall(func(c stripetest.Call) {
 			if c.Account == ids[1] {
 				calls++
 			}
@@ -269,7 +269,7 @@ func TestNoAccountStarves(t *testing.T) {
 		ids := s.connect(300)
 		asked, perDay := map[string]int{}, map[int]int{}
 		begun := time.Now()
-		s.account.Seen(func(c stripetest.Call) {
+		s.account.OnCall(func(c stripetest.Call) {
 			perDay[int(time.Since(begun)/(24*time.Hour))]++
 			if c.Path == "/v1/events" {
 				asked[c.Account]++
@@ -303,7 +303,7 @@ func TestALargeBacklog(t *testing.T) {
 			s.account.AddEvent(payment(i, "payment_intent.succeeded", time.Now().Add(-20*24*time.Hour).Unix()+int64(i)), "acct_000")
 		}
 		asked := map[string]bool{}
-		s.account.Seen(func(c stripetest.Call) { asked[c.Account] = true })
+		s.account.OnCall(func(c stripetest.Call) { asked[c.Account] = true })
 		s.run(23*time.Hour, nil)
 		if len(asked) < 41 {
 			t.Errorf("on the first day %d of 41 accounts were asked", len(asked))
@@ -440,7 +440,7 @@ func TestSpareCalls(t *testing.T) {
 		s.Reconciler = reconcile.New(s.options)
 		time.Sleep(12 * time.Hour)
 		calls := 0
-		s.account.Seen(func(c stripetest.Call) {
+		s.account.OnCall(func(c stripetest.Call) {
 			if c.Path == "/v1/events" && c.Account == ids[0] {
 				calls++
 			}

@@ -134,10 +134,10 @@ func lacking(same []stripe.Endpoint) (missing []string) {
 		}
 		for i, e := range of {
 			if i == 0 {
-				missing = append(missing, e.Lacks()...)
+				missing = append(missing, e.MissingTypes()...)
 				continue
 			}
-			lacks := e.Lacks()
+			lacks := e.MissingTypes()
 			missing = slices.DeleteFunc(missing, func(t string) bool { return !slices.Contains(lacks, t) })
 		}
 	}

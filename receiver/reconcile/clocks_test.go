@@ -323,7 +323,7 @@ func TestTheBudgetAndClocksThatJump(t *testing.T) {
 		s.restart(w)
 		s.connect(20)
 		calls := 0
-		s.account.Seen(func(stripetest.Call) { calls++ })
+		s.account.OnCall(func(stripetest.Call) { calls++ })
 		s.options.API.Transport = undatedHTTP{s.account} // nothing contradicts the clock
 		s.run(2*time.Hour, nil)
 		w.set(10*year, 0)
@@ -356,7 +356,7 @@ func TestAMidnightOfAnotherYear(t *testing.T) {
 		s.options.API.Transport = undatedHTTP{s.account}
 		w.set(10*year, 0)
 		var calls atomic.Int64
-		s.account.Seen(func(stripetest.Call) { calls.Add(1) })
+		s.account.OnCall(func(stripetest.Call) { calls.Add(1) })
 		ticks, before := 0, int64(0)
 		s.run(3*24*time.Hour, func(time.Time) {
 			if ticks++; ticks == 6*12 {

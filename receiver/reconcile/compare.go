@@ -118,7 +118,7 @@ func (w *round) events(ctx context.Context, a *account) error {
 		span.At = end
 		w.tell(span)
 		a.newest = max(a.newest, s.newest)
-		w.API.Saw(s.newest)
+		w.API.SawEvent(s.newest)
 		if !keeps || damaged != nil {
 			w.note(a) // what was listed is evidence of the time
 			continue

@@ -30,7 +30,7 @@ func TestAnUnreadableAccount(t *testing.T) {
 				fault.Path, fault.Account = "/v1/events", ids[3]
 				s.account.Fail(slices.Repeat([]stripetest.Fault{fault}, 5000)...)
 				asked := 0
-				s.account.Seen(func(c stripetest.Call) {
+				s.account.OnCall(func(c stripetest.Call) {
 					if c.Account == ids[3] {
 						asked++
 					}
@@ -62,7 +62,7 @@ func TestThreeUnreadableAccounts(t *testing.T) {
 			s.account.Fail(slices.Repeat([]stripetest.Fault{{Path: "/v1/events", Account: id, Status: 400}}, 10)...)
 		}
 		asked := map[string]bool{}
-		s.account.Seen(func(c stripetest.Call) { asked[c.Account] = true })
+		s.account.OnCall(func(c stripetest.Call) { asked[c.Account] = true })
 		if _, err := s.Round(t.Context(), reconcile.Request{}); err == nil || len(asked) != 4 {
 			t.Errorf("%d accounts were asked: %v", len(asked), err)
 		}
@@ -258,7 +258,7 @@ func TestTheOwnAccountBesideABacklog(t *testing.T) {
 			s.account.AddEvent(payment(i, "payment_intent.succeeded", time.Now().Add(-25*24*time.Hour).Unix()+int64(i)*340), ids[0])
 		}
 		last, longest := time.Now(), time.Duration(0)
-		s.account.Seen(func(c stripetest.Call) {
+		s.account.OnCall(func(c stripetest.Call) {
 			if c.Path == "/v1/events" && c.Account == "" {
 				longest, last = max(longest, time.Since(last)), time.Now()
 			}
@@ -280,7 +280,7 @@ func TestARefusalAndAClockAhead(t *testing.T) {
 		s.account.SetNow(func() time.Time { return time.Now().Add(-6 * time.Hour) })
 		s.account.Refuse(ids[1])
 		calls := 0
-		s.account.Seen(func(c stripetest.Call) {
+		s.account.OnCall(func(c stripetest.Call) {
 			if c.Account == ids[1] {
 				calls++
 			}

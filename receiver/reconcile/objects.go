@@ -81,7 +81,7 @@ func (w *round) lists(ctx context.Context) error {
 		}
 		whole := true
 	kinds:
-		for _, kind := range stripe.Listed {
+		for _, kind := range stripe.ListedKinds {
 			err := w.list(ctx, a, kind, since)
 			var refused *stripe.APIError
 			var call *callError
@@ -91,7 +91,7 @@ func (w *round) lists(ctx context.Context) error {
 				w.problem("list/"+a.ID+"/"+kind+"/"+keyOf(err), "%ss of %s are not listed: %v", kind, a, err)
 			case refused != nil:
 				errs, whole = append(errs, err), false
-			case !a.own() && errors.As(err, &call) && !errors.Is(err, stripe.ErrBarred) && ctx.Err() == nil:
+			case !a.own() && errors.As(err, &call) && !errors.Is(err, stripe.ErrPaused) && ctx.Err() == nil:
 				errs, whole = append(errs, &accountError{a.ID, err}), false
 				if failures++; failures == maxFailures {
 					return errors.Join(errs...)
@@ -237,7 +237,7 @@ func (p *pass) resolve(ctx context.Context, id string) error {
 }
 
 func (w *round) resolveRecord(ctx context.Context, record *ledger.EventRecord, body []byte) error {
-	related := stripe.Related(body)
+	related := stripe.RelatedObject(body)
 	if snapshot := stripe.Decode(body, w.Livemode).Snapshot; snapshot != "" {
 		booked, err := w.snapshot(ctx, string(record.Account), snapshot)
 		if err != nil && (related == "" || !skippable(err) || record.Account != "" && refusesAccount(err)) {
@@ -254,7 +254,7 @@ func (w *round) resolveRecord(ctx context.Context, record *ledger.EventRecord, b
 	if err != nil {
 		return err
 	}
-	e := stripe.Resolve(body, w.Livemode, object)
+	e := stripe.ResolveThin(body, w.Livemode, object)
 	if e.Quarantine != "" {
 		return nil
 	}
@@ -382,7 +382,7 @@ func (w *round) askDoubts(ctx context.Context, list []ledger.StalePayment) error
 func (w *round) doubt(ctx context.Context, d ledger.StalePayment) error {
 	if d.Kind == ledger.StaleRefunds {
 		return w.takeAll(ctx, func(after string) (stripe.Page, error) {
-			page, err := w.API.RefundsOf(ctx, w.named(d.Account), w.Livemode, d.Charge, after)
+			page, err := w.API.ListRefunds(ctx, w.named(d.Account), w.Livemode, d.Charge, after)
 			return page, calling(err)
 		})
 	}
@@ -393,7 +393,7 @@ func (w *round) doubt(ctx context.Context, d ledger.StalePayment) error {
 // list reads the objects of a kind that were created since.
 func (w *round) list(ctx context.Context, a *account, kind string, since time.Time) error {
 	return w.takeAll(ctx, func(after string) (stripe.Page, error) {
-		page, err := w.API.Objects(ctx, a.Account, w.Livemode, kind, since.Unix(), after)
+		page, err := w.API.ListObjects(ctx, a.Account, w.Livemode, kind, since.Unix(), after)
 		return page, calling(err)
 	})
 }

@@ -182,7 +182,7 @@ func TestThinEventsAreResolved(t *testing.T) {
 	if res := s.deliver(thin); res.Reason != ledger.ThinEvent {
 		t.Fatalf("it was taken as %+v", res)
 	}
-	related := stripe.Related(thin)
+	related := stripe.RelatedObject(thin)
 	report := s.round(reconcile.Request{})
 	if report.Resolved != 0 || len(report.Problems) != 1 {
 		t.Errorf("while its object is missing it said %+v", report)
@@ -217,7 +217,7 @@ func TestThinEventsFetchTheirSnapshot(t *testing.T) {
 		t.Fatal(err)
 	}
 	e := stripe.Decode(thin, false)
-	snapshot := made(e.Snapshot, "payment_intent.succeeded", e.Created, intent(stripe.Related(thin), "succeeded", 4900, e.Created-10))
+	snapshot := made(e.Snapshot, "payment_intent.succeeded", e.Created, intent(stripe.RelatedObject(thin), "succeeded", 4900, e.Created-10))
 	for _, c := range []struct {
 		what  string
 		known bool // the snapshot event came by itself
@@ -252,7 +252,7 @@ func TestThinEventsFetchTheirSnapshot(t *testing.T) {
 			if err != nil || booked.Outcome != ledger.Applied || (booked.Source == ledger.Reconcile) == c.known {
 				t.Errorf("the snapshot event is %+v, %v", booked, err)
 			}
-			if p := s.payment(stripe.Related(thin)); *p.AmountReceived != 4900 || p.Events != 1 {
+			if p := s.payment(stripe.RelatedObject(thin)); *p.AmountReceived != 4900 || p.Events != 1 {
 				t.Errorf("the payment is %+v", p)
 			}
 		})

@@ -72,7 +72,7 @@ func (p *pass) judge(ctx context.Context, err error, account, what string) (resu
 	switch {
 	case err == nil:
 		return settled, nil
-	case ctx.Err() != nil, errors.Is(err, stripe.ErrBarred):
+	case ctx.Err() != nil, errors.Is(err, stripe.ErrPaused):
 		return settled, err
 	case connected && refusesAccount(err):
 		if errors.As(err, &refused) && refused.Refused() && !p.validated { // the key may have been revoked

@@ -67,7 +67,7 @@ func TestAThinEventOfARefusedAccount(t *testing.T) {
 		s.always("/v1/payment_intents", ids[0], 401)
 		s.account.Put(intent("pi_own", "succeeded", 4900, time.Now().Unix()-50), "")
 		days := map[int64]int{}
-		s.account.Seen(func(c stripetest.Call) {
+		s.account.OnCall(func(c stripetest.Call) {
 			if c.Account == ids[0] && strings.HasPrefix(c.Path, "/v1/payment_intents/") {
 				days[time.Now().Unix()/86400]++
 			}
@@ -134,7 +134,7 @@ func TestAThinEventOfAnAccountThatFails(t *testing.T) {
 						if n != 3*5 {
 							t.Errorf("after two more rounds it was asked for %d times", n)
 						}
-						s.account.Forgive()
+						s.account.ClearFaults()
 					case 190 * time.Minute:
 						if s.held("pi_of" + ids[0]) {
 							t.Error("it is still held though the account is well again")
@@ -192,7 +192,7 @@ func TestAThinEventOfTheOwnAccountThatFails(t *testing.T) {
 		s.account.Put(fmt.Appendf(nil, `{"id":"ch_lost","object":"charge","status":"succeeded","captured":true,"amount":1500,"amount_captured":1500,`+
 			`"amount_refunded":0,"currency":"eur","payment_intent":"pi_lost","created":%d,"livemode":false}`, now-86400), "")
 		_, err := s.Round(t.Context(), reconcile.Request{})
-		if err == nil || !strings.Contains(err.Error(), "evt_pi_bad: Stripe answers 500") {
+		if err == nil || !strings.Contains(err.Error(), "evt_pi_bad: Stripe answered 500") {
 			t.Errorf("the round ended with %v", err)
 		}
 		if s.held("pi_good") || s.mark("doubts-day") == 0 {
@@ -201,7 +201,7 @@ func TestAThinEventOfTheOwnAccountThatFails(t *testing.T) {
 		if p := s.payment("pi_lost"); *p.AmountReceived != 1500 {
 			t.Errorf("the charge that was listed is booked as %+v", p)
 		}
-		s.account.Forgive()
+		s.account.ClearFaults()
 		if s.round(reconcile.Request{}); s.held("pi_bad") {
 			t.Error("the next round did not ask for it again")
 		}
@@ -293,7 +293,7 @@ func TestADoubtThatFails(t *testing.T) {
 		if bad, good := s.asked("pi_bad"), s.asked("pi_good"); bad != 2*5 || good != 1 {
 			t.Errorf("they were asked for %d times and %d times", bad, good)
 		}
-		s.account.Forgive()
+		s.account.ClearFaults()
 		s.account.Put(intent("pi_bad", "succeeded", 4900, old), ids[0])
 		s.round(reconcile.Request{})
 		if p := s.payment("pi_bad"); p.Status != "succeeded" {
@@ -336,7 +336,7 @@ func TestAThinEventOfAnAccountThatIsDown(t *testing.T) {
 				if n := s.asked("pi_down"); n != 0 {
 					t.Errorf("while the account was down it was asked for %d times", n)
 				}
-				s.account.Forgive()
+				s.account.ClearFaults()
 			}
 		})
 		if s.held("pi_down") {
@@ -356,7 +356,7 @@ func TestASnapshotOfARefusedAccount(t *testing.T) {
 				return
 			}
 			s.account.Refuse(ids[0])
-			s.account.Seen(func(c stripetest.Call) { calls++ })
+			s.account.OnCall(func(c stripetest.Call) { calls++ })
 			s.deliver([]byte(strings.Replace(string(thin("pi_left", ids[0])), `"related_object"`, `"snapshot_event":"evt_of_pi_left","related_object"`, 1)))
 		})
 		if calls != 1 {

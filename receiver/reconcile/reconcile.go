@@ -400,7 +400,7 @@ func (w *round) run(ctx context.Context) (err error) {
 	}
 	for _, a := range w.accounts {
 		w.note(a) // when it was first seen
-		w.API.Saw(a.newest)
+		w.API.SawEvent(a.newest)
 	}
 	err = w.compare(ctx)
 	partly := w.countAccounts() // also after a failure: it shows which accounts wait
@@ -540,7 +540,7 @@ func (w *round) recognise(ctx context.Context) error {
 	})
 	some := Deliveries(latest, w.now())
 	for _, e := range some {
-		known, err := w.API.KnowsEvent(ctx, stripe.Account{ID: string(e.Account), Context: string(e.Context)}, e.ID)
+		known, err := w.API.HasEvent(ctx, stripe.Account{ID: string(e.Account), Context: string(e.Context)}, e.ID)
 		var refused *stripe.APIError
 		if err != nil && (!errors.As(err, &refused) || refused.Refused()) {
 			return err

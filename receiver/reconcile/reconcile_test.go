@@ -206,7 +206,7 @@ func TestTheMark(t *testing.T) {
 	if stopped <= old || stopped >= now.Add(-20*time.Hour).Unix() {
 		t.Errorf("the mark is %d after a failure, want between %d and the event that was not read", stopped, old)
 	}
-	if f := s.Findings()[0]; f.Verdict != stripe.Warn || !strings.Contains(f.Sentence, "Stripe answers 402") {
+	if f := s.Findings()[0]; f.Verdict != stripe.Warn || !strings.Contains(f.Sentence, "Stripe answered 402") {
 		t.Errorf("it is told as %+v", f)
 	}
 	booked := report.Recovered
@@ -365,7 +365,7 @@ func TestAnAccountThatFails(t *testing.T) {
 	}
 	s.account.Fail(slices.Repeat([]stripetest.Fault{{Account: "acct_1", Status: 402}}, 10)...)
 	report, err := s.Round(t.Context(), reconcile.Request{})
-	if err == nil || !strings.Contains(err.Error(), "account acct_1: Stripe answers 402") || report.Recovered != 1 || s.mark("reconciled/acct_1") != 0 || s.mark("reconciled/acct_2") == 0 {
+	if err == nil || !strings.Contains(err.Error(), "account acct_1: Stripe answered 402") || report.Recovered != 1 || s.mark("reconciled/acct_1") != 0 || s.mark("reconciled/acct_2") == 0 {
 		t.Errorf("it said %+v, %v", report, err)
 	}
 }

@@ -88,7 +88,7 @@ func liveThrough(t *testing.T, rng *rand.Rand) {
 	for _, l := range unseen {
 		s.account.AddEvent(l.body, "")
 	}
-	s.account.Forgive()
+	s.account.ClearFaults()
 	s.round(reconcile.Request{})
 	for _, body := range retries {
 		s.deliver(body)

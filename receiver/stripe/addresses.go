@@ -10,14 +10,17 @@ import (
 	"strings"
 )
 
-// published are the addresses that Stripe says it delivers webhooks from, with the day they were taken over on as the first line.
-// Stripe tells of changes a week before. https://docs.stripe.com/ips, https://stripe.com/files/ips/ips_webhooks.txt
+// published are the addresses that Stripe delivers webhooks from. The first line is the day of the
+// list. Stripe announces changes a week ahead.
+// https://docs.stripe.com/ips
+// https://stripe.com/files/ips/ips_webhooks.txt
 //
 //go:embed ips_webhooks.txt
 var published string
 
-// Addresses are those that Stripe delivers from: as this version knows them ("on"), or as a file of that path lists them. asOf
-// tells the day (2026-05-15), or the file.
+// Addresses returns the addresses that Stripe delivers from: the built-in list for "on", otherwise
+// the list in the file named by from. asOf is the day of the built-in list (2026-05-15) or the name
+// of the file.
 func Addresses(from string) (list []netip.Prefix, asOf string, err error) {
 	if from != "on" {
 		text, err := os.ReadFile(from)
@@ -32,8 +35,8 @@ func Addresses(from string) (list []netip.Prefix, asOf string, err error) {
 	return list, strings.TrimPrefix(day, "# "), err
 }
 
-// parseAddresses reads a list of addresses or networks as Stripe publishes it: one a line, with lines that begin with # left out, or
-// the JSON form. No list is empty.
+// parseAddresses parses a list in one of the forms that Stripe publishes: one address or network
+// per line with # comments, or JSON. An empty list is an error.
 func parseAddresses(text string) (list []netip.Prefix, err error) {
 	lines := strings.Split(text, "\n")
 	var document struct {
@@ -52,12 +55,12 @@ func parseAddresses(text string) (list []netip.Prefix, err error) {
 			prefix, err = netip.PrefixFrom(addr.Unmap(), addr.Unmap().BitLen()), nil
 		}
 		if err != nil {
-			return nil, fmt.Errorf("entry %d is no address and no network", i+1)
+			return nil, fmt.Errorf("entry %d is neither an address nor a network", i+1)
 		}
 		list = append(list, prefix.Masked())
 	}
 	if len(list) == 0 {
-		return nil, errors.New("no address is in it")
+		return nil, errors.New("it contains no address")
 	}
 	return list, nil
 }

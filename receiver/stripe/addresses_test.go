@@ -11,7 +11,7 @@ import (
 	"tillhook/receiver/stripe"
 )
 
-func TestTheAddressesThatComeWithThisVersion(t *testing.T) {
+func TestBuiltInAddresses(t *testing.T) {
 	list, day, err := stripe.Addresses("on")
 	if err != nil || len(list) != 15 || list[0] != netip.MustParsePrefix("3.18.12.63/32") {
 		t.Errorf("got %v, %v", list, err)
@@ -27,10 +27,10 @@ func TestAddressesFromAFile(t *testing.T) {
 		{"3.18.12.63\r\n# a word\n\n 10.1.2.3/8 \n2001:db8::1\n", "3.18.12.63/32 10.0.0.0/8 2001:db8::1/128"},
 		{`{"WEBHOOKS":["3.18.12.63","3.130.192.231"]}`, "3.18.12.63/32 3.130.192.231/32"},
 		{"::ffff:3.18.12.63", "3.18.12.63/32"},
-		{"", "no address is in it"},
-		{"# nothing\n", "no address is in it"},
-		{`{"API":["3.18.12.63"]}`, "no address is in it"},
-		{"3.18.12.63\n<html>\n", "entry 2 is no address and no network"},
+		{"", "it contains no address"},
+		{"# nothing\n", "it contains no address"},
+		{`{"API":["3.18.12.63"]}`, "it contains no address"},
+		{"3.18.12.63\n<html>\n", "entry 2 is neither an address nor a network"},
 	} {
 		if err := os.WriteFile(path, []byte(c.text), 0o600); err != nil {
 			t.Fatal(err)

@@ -14,7 +14,7 @@ import (
 	"tillhook/receiver/stripe"
 )
 
-// answering returns a client of a Stripe that answers every request with what do writes.
+// answering returns a client of a server that answers every request with do.
 func answering(t *testing.T, do http.HandlerFunc) *stripe.API {
 	t.Helper()
 	server := httptest.NewServer(do)
@@ -22,7 +22,7 @@ func answering(t *testing.T, do http.HandlerFunc) *stripe.API {
 	return client(t, server.URL, "rk_test_1")
 }
 
-// A circle of any length ends, and so does a list without an end; each of their pages is counted.
+// Lists that return to an earlier page or have no end are given up, and each page counts as a call.
 func TestShortListsEnd(t *testing.T) {
 	for _, c := range []struct {
 		what string
@@ -71,8 +71,7 @@ func TestShortListsEnd(t *testing.T) {
 	}
 }
 
-// One entry that cannot be read, or is far too large, is left out and named; those behind it are
-// read.
+// An entry that is unreadable or far too large is skipped and named; the entries after it are read.
 func TestUnreadableEntries(t *testing.T) {
 	big := strings.Repeat("x", 70<<10)
 	api := answering(t, func(w http.ResponseWriter, r *http.Request) {
@@ -95,7 +94,7 @@ func TestUnreadableEntries(t *testing.T) {
 	}
 }
 
-// A list that is held as a whole is bounded in bytes, however many pages they come in.
+// A list that is held in memory is bounded in bytes, in however many pages it comes.
 func TestALargeListOfEndpoints(t *testing.T) {
 	page := strings.Repeat(`{"id":"we_x","description":"`+strings.Repeat("x", 60<<10)+`"},`, 40)
 	calls := 0
@@ -108,8 +107,8 @@ func TestALargeListOfEndpoints(t *testing.T) {
 	}
 }
 
-// A page that is longer than an answer may be is asked for in smaller parts, and nothing is tried
-// again that stays too long.
+// A page that is too long is asked for in smaller parts. An answer that stays too long is not
+// repeated.
 func TestAPageThatIsTooLong(t *testing.T) {
 	pad := strings.Repeat("x", 1<<20)
 	limits := []string{}
@@ -145,8 +144,8 @@ func TestAPageThatIsTooLong(t *testing.T) {
 	}
 }
 
-// What Stripe says reaches nobody with characters that a terminal acts on, and at 300 bytes.
-func TestWhatStripeSaysIsReadable(t *testing.T) {
+// Stripe's messages reach the log without control characters and cut to 300 bytes.
+func TestMessagesAreReadable(t *testing.T) {
 	const hostile = "\x1b[2J\u202e\u2066red\a \x7f\u009b31m sk_test_51Secret"
 	for _, message := range []string{hostile, hostile + strings.Repeat("\u202e", 5000), strings.Repeat("ü", 5000), strings.Repeat("no ", 1<<18)} {
 		api := answering(t, func(w http.ResponseWriter, _ *http.Request) {
@@ -165,7 +164,7 @@ func TestWhatStripeSaysIsReadable(t *testing.T) {
 	}
 }
 
-// So is what stands in its place: an error can quote a certificate, or a proxy.
+// So do network errors, which can quote a certificate or a proxy.
 func TestANetworkErrorIsReadable(t *testing.T) {
 	api := answering(t, nil)
 	cause := errors.New("valid for \x1b[2J\u202e" + strings.Repeat("x", 5000))
@@ -191,13 +190,13 @@ func quoted(s string) string {
 	return `"` + b.String() + `"`
 }
 
-// A Retry-After that is no number of seconds is ignored; a long one is bounded, and said.
+// A Retry-After that is not a number is ignored. A long one is bounded, and the error says so.
 func TestOddRetryAfters(t *testing.T) {
 	for after, want := range map[string]string{
 		"-5": "429", "x": "429", "": "429", "1e9": "429", "99999999999999999999": "429", "Wed, 21 Oct 2065 07:28:00 GMT": "429",
-		"7200":        "wait for 1h0m0s yet (its Retry-After was 7200 s, of which at most 1h0m0s are waited)",
-		"99999999999": "wait for 1h0m0s yet (its Retry-After was 99999999999 s",
-		"600":         "wait for 10m0s yet",
+		"7200":        "wait for another 1h0m0s (its Retry-After was 7200 s; the maximum wait is 1h0m0s)",
+		"99999999999": "wait for another 1h0m0s (its Retry-After was 99999999999 s",
+		"600":         "wait for another 10m0s",
 	} {
 		api := answering(t, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Retry-After", after)
@@ -211,14 +210,14 @@ func TestOddRetryAfters(t *testing.T) {
 	}
 }
 
-// The clocks: a Date far from ours is believed only where what was seen does not disprove it.
+// A Date far from this machine's clock is believed unless a listed event disproves it.
 func TestClocks(t *testing.T) {
 	const year = 365 * 24 * time.Hour
 	now := time.Now()
 	for _, c := range []struct {
 		what       string
 		ours, date time.Duration
-		seen       time.Duration // of the newest event; 1 for none
+		seen       time.Duration // time of the newest event; 1 for none
 		want       time.Duration
 		sure       bool
 	}{
@@ -239,13 +238,13 @@ func TestClocks(t *testing.T) {
 			})
 			api.Wall = func() time.Time { return time.Now().Add(c.ours).Round(0) }
 			if c.seen != 1 {
-				api.Saw(now.Add(c.seen).Unix())
+				api.SawEvent(now.Add(c.seen).Unix())
 			}
 			if _, _, err := api.Endpoints(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			if c.seen != 1 {
-				api.Saw(now.Add(c.seen).Unix())
+				api.SawEvent(now.Add(c.seen).Unix())
 			}
 			got, sure := api.Clocks().Believed()
 			if diff := got.Sub(now.Add(c.want)); sure != c.sure || diff.Abs() > time.Minute {

@@ -25,18 +25,19 @@ import (
 )
 
 const (
-	// callTimeout is how long one try of a call may take, its answer included.
+	// callTimeout bounds one attempt of a call, including its answer.
 	callTimeout = 30 * time.Second
-	// maxAnswer bounds an answer in bytes. Reading one takes some four times as much memory.
+	// maxAnswer bounds an answer in bytes. Reading one takes about four times as much memory.
 	maxAnswer = 16 << 20
-	// callTries is how often a call is tried that Stripe was too busy for.
-	callTries = 5
-	// longestPause is how long a call waits between two tries. Where Retry-After asks for more, calls fail until then.
-	longestPause = time.Minute
-	// longestBar bounds a Retry-After: a wrong one must not keep the API from being called for
-	// years.
-	longestBar = time.Hour
-	// callPause keeps calls below the 25 a second that Stripe allows. https://docs.stripe.com/rate-limits
+	// maxTries is the maximum number of attempts of a call.
+	maxTries = 5
+	// maxPause bounds the pause between two attempts. If Retry-After is longer, calls fail until
+	// then.
+	maxPause = time.Minute
+	// maxRetryAfter bounds Retry-After, so that a wrong one does not stop calls for years.
+	maxRetryAfter = time.Hour
+	// callPause keeps calls below Stripe's limit of 25 per second.
+	// https://docs.stripe.com/rate-limits
 	callPause = 50 * time.Millisecond
 )
 
@@ -44,12 +45,13 @@ const (
 // key belongs to.
 type Account struct {
 	ID      string `json:"id"`      // acct_…; empty for the key's own account
-	Context string `json:"context"` // of a member of an organization, as its events name it; empty elsewhere
+	Context string `json:"context"` // in an organization: the context that the account's events have; otherwise empty
 }
 
-// set names the account in a call's headers: a member of an organization by its context, a
+// set names the account in the headers of a call: a member of an organization by its context, a
 // connected account by its id.
-// https://docs.stripe.com/context, https://docs.stripe.com/connect/authentication
+// https://docs.stripe.com/context
+// https://docs.stripe.com/connect/authentication
 func (a Account) set(p *stripego.Params) {
 	switch {
 	case a.Context != "":
@@ -59,39 +61,41 @@ func (a Account) set(p *stripego.Params) {
 	}
 }
 
-// API asks Stripe's API with one key. Its methods may be called from any goroutine.
+// API calls Stripe's API with one key. Its methods are safe for concurrent use.
 type API struct {
 	key     atomic.Pointer[string]
-	keys    atomic.Uint64 // see [API.Keys]
+	keys    atomic.Uint64 // number of replacements of the key
 	backend stripego.Backend
 	agent   string
 
-	// Failed, if set, is told how each try failed: an HTTP status, or "network". It must not block.
+	// Failed, if set, is called for each failed attempt with an HTTP status or "network". It must
+	// not block.
 	Failed func(code string)
 
-	// Transport, if set before the first call, takes the place of the network.
+	// Transport, if set before the first call, replaces the network.
 	Transport http.RoundTripper
 
-	// Wall, if set before the first call, takes the place of this machine's clock.
+	// Wall, if set before the first call, replaces this machine's clock.
 	Wall func() time.Time
 
-	Pause   time.Duration // between the beginnings of two tries; set before the first call
-	Backoff time.Duration // after the first try that failed, then twice as long each time; set before the first call
+	Pause   time.Duration // between the starts of two attempts; set before the first call
+	Backoff time.Duration // after the first failed attempt, then doubled; set before the first call
 
-	mu     sync.Mutex // guards what follows
-	next   time.Time  // when another try may begin
-	barred time.Time  // until when Stripe asked not to be called
-	asked  int        // seconds that Stripe last asked to wait for
+	mu          sync.Mutex // guards the next three fields
+	next        time.Time  // when the next attempt may start
+	pausedUntil time.Time  // end of the Retry-After
+	asked       int        // last Retry-After in seconds
 
-	clock   atomic.Pointer[answered]
-	seen    atomic.Int64 // see [API.Saw]
+	clock   atomic.Pointer[clockReading]
+	seen    atomic.Int64 // see [API.SawEvent]
 	balance balanceAccess
 }
 
-// Restricted reports whether the key is a restricted one, which can lack permissions.
+// Restricted reports whether the key is a restricted key, which can lack permissions.
 func (a *API) Restricted() bool { return strings.HasPrefix(*a.key.Load(), "rk_") }
 
-// NewAPI returns a client for a key. base is nil for Stripe's own address; version is this program's. It connects with the first call.
+// NewAPI returns a client. base is nil for Stripe's own address; version is the version of this
+// program. It does not connect before the first call.
 func NewAPI(key string, base *url.URL, version string) *API {
 	address := stripego.APIURL
 	if base != nil {
@@ -107,7 +111,7 @@ func NewAPI(key string, base *url.URL, version string) *API {
 	return a
 }
 
-// SetKey replaces the key, from the next call on. What the old one was refused is asked for again.
+// SetKey replaces the key for all later calls. Permissions that the old key lacked are tried again.
 func (a *API) SetKey(key string) {
 	if key != *a.key.Load() {
 		a.key.Store(&key)
@@ -116,7 +120,7 @@ func (a *API) SetKey(key string) {
 	}
 }
 
-// Keys returns how often the key was replaced: another one can be of another account.
+// Keys returns how often the key was replaced. The new key can belong to another account.
 func (a *API) Keys() uint64 { return a.keys.Load() }
 
 func newTransport() http.RoundTripper {
@@ -126,10 +130,11 @@ func newTransport() http.RoundTripper {
 	return t
 }
 
-// refuseRedirect: the key goes where it was meant to go, or nowhere.
+// refuseRedirect keeps the key from being sent to another address.
 func refuseRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
-// transport sees every answer before stripe-go does: it reads Stripe's clock and bounds the body.
+// transport handles every answer before stripe-go does: it reads Stripe's clock and bounds the
+// body.
 type transport struct {
 	api  *API
 	base http.RoundTripper
@@ -145,29 +150,29 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	if date, ok := dateOf(resp); ok {
-		t.api.clock.Store(&answered{date, begun.Add(time.Since(begun) / 2)})
+	if date, ok := readDate(resp); ok {
+		t.api.clock.Store(&clockReading{date, begun.Add(time.Since(begun) / 2)})
 	}
 	try, _ := r.Context().Value(attemptKey{}).(*attempt)
 	if try != nil {
-		// A date in the future would outrank every later event.
+		// A date in the future would take precedence over every later event.
 		try.status, try.date, try.version = resp.StatusCode, t.api.Clocks().Earlier().Unix(), resp.Header.Get("Stripe-Version")
 		if seconds, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil {
 			try.retryAfter = seconds
 		}
 	}
-	resp.Body = &bounded{resp.Body, maxAnswer, try}
+	resp.Body = &limitedBody{resp.Body, maxAnswer, try}
 	return resp, nil
 }
 
-// bounded is a body that fails when it is longer than it may be.
-type bounded struct {
+// limitedBody is a body that fails if it is too long.
+type limitedBody struct {
 	io.ReadCloser
 	left int64
-	try  *attempt // nil where there is none
+	try  *attempt // nil if unknown
 }
 
-func (b *bounded) Read(p []byte) (int, error) {
+func (b *limitedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if b.left -= int64(n); b.left < 0 {
 		if b.try != nil {
@@ -178,17 +183,17 @@ func (b *bounded) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// APIError is a call that Stripe answered, and did not do.
+// APIError is a call that Stripe answered with an error.
 type APIError struct {
 	Path    string
 	Status  int    // HTTP
-	Code    string // Stripe's, as "resource_missing"; may be empty
-	Message string // Stripe's; may be empty
-	Request string // its id, for Stripe's support; may be empty
+	Code    string // for example "resource_missing"; may be empty
+	Message string // may be empty
+	Request string // request id, for Stripe's support; may be empty
 }
 
 func (e *APIError) Error() string {
-	s := fmt.Sprintf("Stripe answers %d to %s", e.Status, e.Path)
+	s := fmt.Sprintf("Stripe answered %d to %s", e.Status, e.Path)
 	if e.Code != "" {
 		s += " (" + e.Code + ")"
 	}
@@ -204,14 +209,14 @@ func (e *APIError) Error() string {
 	return s
 }
 
-// Refused tells that the key is not accepted at all.
+// Refused reports whether Stripe rejected the key itself.
 func (e *APIError) Refused() bool { return e.Status == http.StatusUnauthorized }
 
-// Forbidden tells that the key may not do this.
+// Forbidden reports whether the key is not allowed to make the call.
 func (e *APIError) Forbidden() bool { return e.Status == http.StatusForbidden }
 
-// Permission names what a restricted key lacks, as the Dashboard has it; empty where that is not known.
-// https://docs.stripe.com/keys/restricted-api-keys
+// Permission returns the permission that a restricted key lacks, as the Dashboard names it, or ""
+// if unknown. https://docs.stripe.com/keys/restricted-api-keys
 func (e *APIError) Permission() string {
 	if !e.Forbidden() || e.NoAccess() {
 		return ""
@@ -231,65 +236,64 @@ func (e *APIError) Permission() string {
 	return ""
 }
 
-// NoAccess reports whether Stripe says that the key has no access to the account that a call names:
-// it has disconnected, or the key is of another platform. https://docs.stripe.com/error-codes
+// NoAccess reports whether the key has no access to the account that the call names: the account
+// has disconnected, or the key belongs to another platform. https://docs.stripe.com/error-codes
 func (e *APIError) NoAccess() bool {
 	return e.Code == string(stripego.ErrorCodeAccountInvalid) || strings.Contains(e.Message, "does not have access to account")
 }
 
-// LacksPermission reports whether Stripe says that a restricted key lacks a permission.
+// LacksPermission reports whether a restricted key lacks a permission.
 func (e *APIError) LacksPermission() bool {
 	return e.Forbidden() && (strings.Contains(e.Message, "required permissions") || strings.Contains(e.Message, "'rak_"))
 }
 
-// Missing tells that there is no such thing.
+// Missing reports whether the object does not exist.
 func (e *APIError) Missing() bool {
 	return e.Status == http.StatusNotFound || e.Code == string(stripego.ErrorCodeResourceMissing)
 }
 
-// answer holds the JSON of whatever Stripe answered, as it came.
+// answer holds the JSON of an answer.
 type answer struct {
 	stripego.APIResource
 	raw []byte
 }
 
-// UnmarshalJSON keeps the bytes.
+// UnmarshalJSON copies the bytes.
 func (w *answer) UnmarshalJSON(b []byte) error {
 	w.raw = append(w.raw[:0], b...)
 	return nil
 }
 
-// attempt is one try of a call, as the transport saw it end.
+// attempt is one attempt of a call, as the transport saw it.
 type attempt struct {
-	status     int    // HTTP; 0 where there was no answer
-	date       int64  // when Stripe answered, Unix seconds: by its clock, or by ours where that is earlier
-	version    string // the API version of the answer; empty where the answer does not name it
-	retryAfter int    // seconds that Stripe asked to wait for; negative where it asked for nothing
-	long       bool   // the answer was longer than it may be
+	status     int    // HTTP; 0 without an answer
+	date       int64  // time of the answer, Unix seconds: the earlier of Stripe's clock and ours
+	version    string // API version of the answer; may be empty
+	retryAfter int    // Retry-After in seconds; negative if absent
+	long       bool   // the answer was too long
 }
 
 type attemptKey struct{}
 
-// rendering is when and in which API version an answer was made.
-type rendering struct {
-	date    int64 // Unix seconds, by Stripe's clock or by ours, whichever is earlier
+// answerInfo is the time and the API version of an answer.
+type answerInfo struct {
+	date    int64 // Unix seconds: the earlier of Stripe's clock and ours
 	version string
 }
 
 type budgetKey struct{}
 
-// WithBudget returns a context with which spend is called before every request to Stripe, retries
-// and the pages of lists included. Where it returns an error the request is not made, and the call
-// returns that error.
+// WithBudget returns a context in which every request to Stripe, including retries and pages of
+// lists, first calls spend. If spend returns an error, the request is not made and the call returns
+// the error.
 func WithBudget(ctx context.Context, spend func() error) context.Context {
 	return context.WithValue(ctx, budgetKey{}, spend)
 }
 
-// call makes one call, several times where Stripe is busy, and reads the answer into v. Every call
-// names [PinnedVersion], so that the shape of an answer depends neither on the SDK nor on the
-// account's default.
+// call makes one call, with retries, and decodes the answer into v. It always sends
+// [PinnedVersion], so that the shape of the answer depends neither on the SDK nor on the account.
 // https://docs.stripe.com/api/versioning
-func (a *API) call(ctx context.Context, method, path string, account Account, params url.Values, v any) (rendering, error) {
+func (a *API) call(ctx context.Context, method, path string, account Account, params url.Values, v any) (answerInfo, error) {
 	var body form.Values
 	for _, name := range slices.Sorted(maps.Keys(params)) {
 		for _, value := range params[name] {
@@ -298,53 +302,53 @@ func (a *API) call(ctx context.Context, method, path string, account Account, pa
 	}
 	p := &stripego.Params{Headers: http.Header{"User-Agent": {a.agent}, "Stripe-Version": {PinnedVersion}}}
 	account.set(p)
-	if method != http.MethodGet { // the same for every try, so that it is done once
+	if method != http.MethodGet { // the same for every attempt, so that Stripe executes it once
 		p.IdempotencyKey = stripego.String(stripego.NewIdempotencyKey())
 	}
 	spend, _ := ctx.Value(budgetKey{}).(func() error)
 	for tries := 1; ; tries++ {
 		if spend != nil {
 			if err := spend(); err != nil {
-				return rendering{}, err
+				return answerInfo{}, err
 			}
 		}
-		if err := a.await(ctx, path); err != nil {
-			return rendering{}, err
+		if err := a.waitTurn(ctx, path); err != nil {
+			return answerInfo{}, err
 		}
 		try := &attempt{retryAfter: -1}
 		p.Context = context.WithValue(ctx, attemptKey{}, try)
 		var w answer
 		err := a.backend.CallRaw(method, path, *a.key.Load(), &body, p, &w)
 		if err != nil && ctx.Err() == nil {
-			a.count(try)
+			a.reportFailure(try)
 		}
 		if err == nil {
 			if err := json.Unmarshal(w.raw, v); err != nil {
-				return rendering{}, fmt.Errorf("what Stripe answers to %s cannot be read: %w", path, ErrNotStripe)
+				return answerInfo{}, fmt.Errorf("the answer to %s from Stripe cannot be read: %w", path, ErrNotStripe)
 			}
-			return rendering{try.date, cmp.Or(try.version, PinnedVersion)}, nil
+			return answerInfo{try.date, cmp.Or(try.version, PinnedVersion)}, nil
 		}
-		if tries == callTries || !try.busy() || sleep(ctx, a.pauseAfter(try, tries)) != nil {
-			return rendering{}, explain(ctx, path, try, err)
+		if tries == maxTries || !try.retryable() || sleep(ctx, a.pauseAfter(try, tries)) != nil {
+			return answerInfo{}, explain(ctx, path, try, err)
 		}
 	}
 }
 
-// await spaces calls out, and makes none while Stripe has asked for that.
-func (a *API) await(ctx context.Context, path string) error {
+// waitTurn waits until the next attempt may start. It returns an error during a long Retry-After.
+func (a *API) waitTurn(ctx context.Context, path string) error {
 	a.mu.Lock()
 	now := time.Now()
-	if left, asked := a.barred.Sub(now), a.asked; left > longestPause {
+	if left, asked := a.pausedUntil.Sub(now), a.asked; left > maxPause {
 		a.mu.Unlock()
 		more := ""
-		if asked > int(longestBar/time.Second) {
-			more = fmt.Sprintf(" (its Retry-After was %d s, of which at most %s are waited)", asked, longestBar)
+		if asked > int(maxRetryAfter/time.Second) {
+			more = fmt.Sprintf(" (its Retry-After was %d s; the maximum wait is %s)", asked, maxRetryAfter)
 		}
-		return fmt.Errorf("not called for %s: Stripe %w for %s yet%s", path, ErrBarred, left.Round(time.Second), more)
+		return fmt.Errorf("not called for %s: Stripe %w for another %s%s", path, ErrPaused, left.Round(time.Second), more)
 	}
 	at := a.next
-	if at.Before(a.barred) {
-		at = a.barred
+	if at.Before(a.pausedUntil) {
+		at = a.pausedUntil
 	}
 	if at.Before(now) {
 		at = now
@@ -368,8 +372,8 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// count tells how a try failed: an answer that broke off came over a network, too.
-func (a *API) count(try *attempt) {
+// reportFailure reports a failed attempt to Failed. An incomplete answer counts as "network".
+func (a *API) reportFailure(try *attempt) {
 	code := "network"
 	if try.status >= 300 {
 		code = strconv.Itoa(try.status)
@@ -379,24 +383,23 @@ func (a *API) count(try *attempt) {
 	}
 }
 
-// busy tells that a try that failed may be made again: Stripe is asked too often, or at fault itself, or its answer did not
-// come, or not whole.
-func (t *attempt) busy() bool {
+// retryable reports whether a failed attempt may be repeated: 409, 429, 5xx, or no complete answer.
+func (t *attempt) retryable() bool {
 	return !t.long && (t.status < 300 || t.status == http.StatusTooManyRequests || t.status == http.StatusConflict || t.status >= 500)
 }
 
-// pauseAfter is how long to wait after so many tries. What Stripe asks for counts for every call.
+// pauseAfter returns how long to wait before the next attempt. A Retry-After applies to all calls.
 func (a *API) pauseAfter(try *attempt, tries int) time.Duration {
 	if try.retryAfter >= 0 {
 		a.mu.Lock()
-		a.barred, a.asked = time.Now().Add(min(time.Duration(min(try.retryAfter, 1<<30))*time.Second, longestBar)), try.retryAfter
+		a.pausedUntil, a.asked = time.Now().Add(min(time.Duration(min(try.retryAfter, 1<<30))*time.Second, maxRetryAfter)), try.retryAfter
 		a.mu.Unlock()
-		return 0 // await waits
+		return 0 // waitTurn waits
 	}
-	return min(a.Backoff<<(tries-1), longestPause)
+	return min(a.Backoff<<(tries-1), maxPause)
 }
 
-// explain makes an error that can be told: neither the key nor what was asked for stands in it.
+// explain returns an error that is safe to log: it contains neither the key nor the parameters.
 func explain(ctx context.Context, path string, try *attempt, err error) error {
 	var refused *stripego.Error
 	switch {
@@ -406,24 +409,24 @@ func explain(ctx context.Context, path string, try *attempt, err error) error {
 	case ctx.Err() != nil:
 		return Plainly(ctx.Err())
 	case try.long:
-		return fmt.Errorf("what Stripe answers to %s cannot be read: %w", path, ErrLong)
+		return fmt.Errorf("the answer to %s from Stripe cannot be read: %w", path, ErrLong)
 	case try.status != 0:
-		return fmt.Errorf("the answer to %s (HTTP %d) %w: something between here and Stripe answers in its place, or breaks answers off", path, try.status, ErrCut)
+		return fmt.Errorf("the answer to %s (HTTP %d) %w: a proxy or firewall in between answers for Stripe or cuts answers short", path, try.status, ErrCut)
 	}
 	err = Plainly(err)
-	err = &readableError{err} // it can hold the names in a certificate of somebody else's
-	return fmt.Errorf("no answer from Stripe's API: it cannot be reached for %s: %w; look at this machine's network and DNS, and at a firewall for what goes out", path, err)
+	err = &readableError{err} // it can hold names from the certificate of another server
+	return fmt.Errorf("no answer from Stripe's API to %s: %w; check this machine's network, DNS and outgoing firewall rules", path, err)
 }
 
 const (
-	// longestMessage bounds Stripe's own words in an error, in bytes.
+	// longestMessage bounds Stripe's message in an error, in bytes.
 	longestMessage = 300
-	// longestID bounds a code and a request's id in one.
+	// longestID bounds a code or a request id in an error, in bytes.
 	longestID = 80
 )
 
-// withoutKeys makes Stripe's words readable and removes what looks like a key: Stripe quotes a part
-// of a wrong one.
+// withoutKeys makes a message of Stripe readable and removes what looks like a key, because Stripe
+// quotes a part of an invalid one.
 func withoutKeys(message string, most int) string {
 	words := strings.Fields(message[:min(len(message), 4*longestMessage)])
 	for i, w := range words {
@@ -436,14 +439,14 @@ func withoutKeys(message string, most int) string {
 	return readable(strings.Join(words, " "), most)
 }
 
-// readableError is an error with a readable text.
+// readableError is an error with a text that is safe to print.
 type readableError struct{ error }
 
 func (e *readableError) Error() string { return readable(e.error.Error(), longestMessage) }
 func (e *readableError) Unwrap() error { return e.error }
 
-// readable returns a text from elsewhere for a log line or a sentence: without characters that a
-// terminal acts on, and at most so many bytes long but for the mark of what was cut off.
+// readable returns a foreign text for a log line or a message: without control characters, and at
+// most most bytes long, plus an ellipsis if it was cut.
 func readable(text string, most int) string {
 	cut := len(text) > most
 	if cut {
@@ -458,11 +461,11 @@ func readable(text string, most int) string {
 	return text
 }
 
-// ErrCut is wrapped by errors about answers that are not whole, or no JSON at all.
-var ErrCut = errors.New("was cut short or is no JSON")
+// ErrCut is wrapped by errors about answers that are incomplete or not JSON.
+var ErrCut = errors.New("was cut short or is not JSON")
 
-// ErrBarred is wrapped by errors of calls that were not made because Stripe asked for a pause.
-var ErrBarred = errors.New("asked to wait")
+// ErrPaused is wrapped by errors of calls that were not made because Stripe asked for a pause.
+var ErrPaused = errors.New("asked to wait")
 
-// ErrNotStripe is wrapped by errors about answers that are not in the form that Stripe documents.
-var ErrNotStripe = errors.New("it is not what Stripe documents; is STRIPE_API_BASE right?")
+// ErrNotStripe is wrapped by errors about answers that differ from Stripe's documentation.
+var ErrNotStripe = errors.New("this differs from Stripe's documentation; is STRIPE_API_BASE right?")

@@ -22,7 +22,7 @@ import (
 	"tillhook/receiver/stripe/stripetest"
 )
 
-// client asks a Stripe for tests, without the pauses that the real one wants.
+// client returns a client of a test account, without the pauses between calls.
 func client(t testing.TB, address, key string) *stripe.API {
 	t.Helper()
 	base, err := url.Parse(address)
@@ -34,7 +34,7 @@ func client(t testing.TB, address, key string) *stripe.API {
 	return api
 }
 
-// smallEvent is one one of a type, made at a time.
+// smallEvent returns the body of an event of a type with a creation time.
 func smallEvent(id, typ string, created int64) []byte {
 	return fmt.Appendf(nil, `{"id":%q,"object":"event","api_version":"2023-10-16","created":%d,"type":%q,"livemode":false,"pending_webhooks":0,"request":null,
 		"data":{"object":{"id":"pi_%s","object":"payment_intent","status":"succeeded","amount":4900,"amount_received":4900,"currency":"eur","created":%[2]d}}}`, id, created, typ, id)
@@ -89,25 +89,25 @@ func TestEventsAreListedByPages(t *testing.T) {
 	}
 }
 
-// What Stripe is too busy for is tried again, what it refuses is not.
+// Calls are repeated if Stripe is busy, and not if Stripe refuses them.
 func TestCallsThatFail(t *testing.T) {
 	busy := stripetest.Fault{Status: 429, RetryAfter: "0"}
 	for _, c := range []struct {
 		name   string
 		faults []stripetest.Fault
 		calls  int
-		want   string // in the error; empty for none
+		want   string // part of the error; empty for success
 	}{
 		{"nothing", nil, 1, ""},
 		{"too many calls", []stripetest.Fault{busy, busy}, 3, ""},
-		{"too many calls for good", []stripetest.Fault{busy, busy, busy, busy, busy}, 5, "Stripe answers 429 to /v1/webhook_endpoints: It did not work. [req_5]"},
+		{"too many calls permanently", []stripetest.Fault{busy, busy, busy, busy, busy}, 5, "Stripe answered 429 to /v1/webhook_endpoints: It did not work. [req_5]"},
 		{"a fault of Stripe's", []stripetest.Fault{{Status: 500}, {Status: 503}}, 3, ""},
 		{"a lock", []stripetest.Fault{{Status: 409}}, 2, ""},
 		{"an answer that breaks off", []stripetest.Fault{{Cut: true}}, 2, ""},
-		{"answers that break off", []stripetest.Fault{{Cut: true}, {Cut: true}, {Cut: true}, {Cut: true}, {Cut: true}}, 5, "cut short or is no JSON"},
+		{"answers that break off", []stripetest.Fault{{Cut: true}, {Cut: true}, {Cut: true}, {Cut: true}, {Cut: true}}, 5, "cut short or is not JSON"},
 		{"a proxy that is busy", []stripetest.Fault{{HTML: true}}, 2, ""},
-		{"a proxy that forbids", []stripetest.Fault{{HTML: true, Status: 403}}, 1, "(HTTP 403) was cut short or is no JSON: something between here and Stripe"},
-		{"a refusal", []stripetest.Fault{{Status: 402}}, 1, "Stripe answers 402"},
+		{"a proxy that forbids", []stripetest.Fault{{HTML: true, Status: 403}}, 1, "(HTTP 403) was cut short or is not JSON: a proxy or firewall"},
+		{"a refusal", []stripetest.Fault{{Status: 402}}, 1, "Stripe answered 402"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			account := stripetest.New(t)
@@ -131,7 +131,7 @@ func TestCallsThatFail(t *testing.T) {
 	}
 }
 
-func TestRetryAfterAndTheContextAreHeeded(t *testing.T) {
+func TestRetryAfterAndContext(t *testing.T) {
 	account := stripetest.New(t)
 	account.Fail(stripetest.Fault{Status: 429, RetryAfter: "1"})
 	api := client(t, account.URL, account.Key)
@@ -142,7 +142,7 @@ func TestRetryAfterAndTheContextAreHeeded(t *testing.T) {
 	account.Fail(stripetest.Fault{Status: 429, RetryAfter: "3600"})
 	calls := len(account.Calls())
 	for range 2 {
-		if _, _, err := api.Endpoints(t.Context()); err == nil || !strings.Contains(err.Error(), "Stripe asked to wait for 1h0m0s yet") {
+		if _, _, err := api.Endpoints(t.Context()); err == nil || !strings.Contains(err.Error(), "Stripe asked to wait for another 1h0m0s") {
 			t.Errorf("asked to wait for an hour: %v", err)
 		}
 	}
@@ -165,8 +165,8 @@ func TestRetryAfterAndTheContextAreHeeded(t *testing.T) {
 	}
 }
 
-// No error holds the key, and each says what to do.
-func TestWhatIsSaidOfARefusal(t *testing.T) {
+// Errors do not contain the key, and each has a next step.
+func TestErrorsOfRefusals(t *testing.T) {
 	account := stripetest.New(t)
 	const wrong = "sk_test_51QbD7sKvHadernBlWrong"
 	_, _, err := client(t, account.URL, wrong).Endpoints(t.Context())
@@ -190,12 +190,12 @@ func TestWhatIsSaidOfARefusal(t *testing.T) {
 	}
 	closed := httptest.NewServer(nil)
 	closed.Close()
-	if _, _, err = client(t, closed.URL, account.Key).Endpoints(t.Context()); err == nil || !strings.Contains(err.Error(), "cannot be reached for /v1/webhook_endpoints") {
-		t.Errorf("of nobody: %v", err)
+	if _, _, err = client(t, closed.URL, account.Key).Endpoints(t.Context()); err == nil || !strings.Contains(err.Error(), "no answer from Stripe's API to /v1/webhook_endpoints") {
+		t.Errorf("of a closed server: %v", err)
 	}
 }
 
-// The key goes where it was meant to go.
+// The key is not sent to the target of a redirect.
 func TestARedirectIsNotFollowed(t *testing.T) {
 	account := stripetest.New(t)
 	moved := httptest.NewServer(http.RedirectHandler(account.URL+"/v1/webhook_endpoints", http.StatusTemporaryRedirect))
@@ -222,7 +222,7 @@ func TestStripesClock(t *testing.T) {
 	}
 }
 
-// object is what an event of ours holds, as Stripe's API gives it.
+// objectOf returns the object of a sample event.
 func objectOf(t testing.TB, name string) []byte {
 	t.Helper()
 	body := sample(t, name)
@@ -281,14 +281,13 @@ func TestObjectsAreFetchedAsEvents(t *testing.T) {
 	if _, err := api.Fetch(t.Context(), stripe.Account{}, false, "pi_live"); err == nil || !strings.Contains(err.Error(), "live mode") {
 		t.Errorf("of the other mode: %v", err)
 	}
-	page, err := api.Objects(t.Context(), stripe.Account{ID: "acct_7"}, false, "refund", 0, "")
+	page, err := api.ListObjects(t.Context(), stripe.Account{ID: "acct_7"}, false, "refund", 0, "")
 	if err != nil || len(page.Events) != 1 || page.Next != "" || page.Events[0].Type != "refund.fetched" {
 		t.Errorf("the refunds: %+v, %v", page, err)
 	}
 }
 
-// Every call names the pinned version, and what is fetched is known to be in the version of the
-// answer.
+// Every call sends the pinned version, and a fetched object has the version of the answer.
 func TestCallsNameTheVersion(t *testing.T) {
 	account := stripetest.New(t)
 	api := client(t, account.URL, account.Key)
@@ -348,7 +347,7 @@ func TestCallsNameTheAccount(t *testing.T) {
 	}
 }
 
-// A Date in the future would make a read outrank what happens later.
+// A Date in the future would let a read take precedence over later events.
 func TestAFetchIsNotOfTheFuture(t *testing.T) {
 	account := stripetest.New(t)
 	api := client(t, account.URL, account.Key)
@@ -360,7 +359,7 @@ func TestAFetchIsNotOfTheFuture(t *testing.T) {
 	}
 }
 
-// One object that cannot be read hides neither its page nor the next ones.
+// An unreadable object hides neither its page nor the next ones.
 func TestAnUnreadableObjectIsSkipped(t *testing.T) {
 	account := stripetest.New(t)
 	api := client(t, account.URL, account.Key)
@@ -371,7 +370,7 @@ func TestAnUnreadableObjectIsSkipped(t *testing.T) {
 	account.Put([]byte(`{"id":"re_odd","object":"refund","amount":{},"charge":7,"created":998}`), "")
 	read, skipped, pages := map[string]bool{}, 0, 0
 	for after := ""; pages < 5; pages++ {
-		page, err := api.Objects(t.Context(), stripe.Account{}, false, "refund", 0, after)
+		page, err := api.ListObjects(t.Context(), stripe.Account{}, false, "refund", 0, after)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -388,8 +387,7 @@ func TestAnUnreadableObjectIsSkipped(t *testing.T) {
 	}
 }
 
-// A list of endpoints that leads back to its beginning ends all the same, and a long message is
-// cut.
+// A list of endpoints that returns to its beginning ends, and a long message is cut.
 func TestAnswersAreBounded(t *testing.T) {
 	calls := 0
 	circle := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -419,25 +417,25 @@ func TestAnswersAreBounded(t *testing.T) {
 		w.WriteHeader(http.StatusTooManyRequests)
 	}))
 	defer waits.Close()
-	if _, _, err := client(t, waits.URL, "rk_test_1").Endpoints(t.Context()); err == nil || !strings.Contains(err.Error(), "wait for 1h0m0s yet") {
+	if _, _, err := client(t, waits.URL, "rk_test_1").Endpoints(t.Context()); err == nil || !strings.Contains(err.Error(), "wait for another 1h0m0s") {
 		t.Errorf("asked to wait for years: %v", err)
 	}
 }
 
 func TestAThinEventIsResolved(t *testing.T) {
 	thin := sample(t, "v1.payment_intent.succeeded")
-	id := stripe.Related(thin)
+	id := stripe.RelatedObject(thin)
 	if !strings.HasPrefix(id, "pi_") {
 		t.Fatalf("it is about %q", id)
 	}
-	e := stripe.Resolve(thin, false, &ledger.Event{Facts: ledger.Facts{PaymentIntent: id, Charge: "ch_1"}})
+	e := stripe.ResolveThin(thin, false, &ledger.Event{Facts: ledger.Facts{PaymentIntent: id, Charge: "ch_1"}})
 	if e.Quarantine != "" || e.Facts.PaymentIntent != id || e.Facts.AboutPayment() || e.Created == 0 {
 		t.Errorf("it reads as %+v", e)
 	}
-	if e = stripe.Resolve(thin, true, &ledger.Event{}); e.Quarantine == "" {
+	if e = stripe.ResolveThin(thin, true, &ledger.Event{}); e.Quarantine == "" {
 		t.Errorf("of the other mode it reads as %+v", e)
 	}
-	if id := stripe.Related([]byte(`{"related_object":{"id":"bm_1"}}`)); id != "" {
+	if id := stripe.RelatedObject([]byte(`{"related_object":{"id":"bm_1"}}`)); id != "" {
 		t.Errorf("%q can be fetched", id)
 	}
 }
@@ -446,10 +444,10 @@ func TestEndpointsAreWritten(t *testing.T) {
 	account := stripetest.New(t)
 	api := client(t, account.URL, account.Key)
 	made, err := api.CreateEndpoint(t.Context(), "https://pay.haderer.example/webhooks/stripe", "2026-08-26.dahlia", "Tillhook")
-	if err != nil || made.Secret == "" || made.APIVersion != "2026-08-26.dahlia" || len(made.Lacks()) != 0 || !made.Enabled() {
+	if err != nil || made.Secret == "" || made.APIVersion != "2026-08-26.dahlia" || len(made.MissingTypes()) != 0 || !made.Enabled() {
 		t.Fatalf("made %+v, %v", made, err)
 	}
-	if e, err := api.SetTypes(t.Context(), made.ID, []string{"charge.succeeded", "customer.created"}); err != nil || len(e.Lacks()) != len(stripe.Types)-1 {
+	if e, err := api.SetTypes(t.Context(), made.ID, []string{"charge.succeeded", "customer.created"}); err != nil || len(e.MissingTypes()) != len(stripe.Types)-1 {
 		t.Errorf("it has %+v, %v", e, err)
 	}
 	account.Endpoint(made.ID)["status"] = "disabled"
@@ -459,7 +457,7 @@ func TestEndpointsAreWritten(t *testing.T) {
 	if _, err := api.EnableEndpoint(t.Context(), "we_1/../x"); err == nil {
 		t.Error("a path was taken for an id")
 	}
-	if all := (&stripe.Endpoint{EnabledEvents: []string{"*"}}).Lacks(); all != nil {
+	if all := (&stripe.Endpoint{EnabledEvents: []string{"*"}}).MissingTypes(); all != nil {
 		t.Errorf("with all events it lacks %v", all)
 	}
 	account.AddEndpoint(map[string]any{"id": "we_thin", "url": "https://thin.haderer.example/", "event_payload": "thin"})
@@ -469,8 +467,9 @@ func TestEndpointsAreWritten(t *testing.T) {
 	}
 }
 
-// Stripe's own mock knows every path and parameter of its API, and refuses others. https://github.com/stripe/stripe-mock
-func TestStripesOwnMockTakesTheCalls(t *testing.T) {
+// stripe-mock knows every path and parameter of Stripe's API and refuses others.
+// https://github.com/stripe/stripe-mock
+func TestStripeMockAcceptsTheCalls(t *testing.T) {
 	path, err := exec.LookPath("stripe-mock")
 	if err != nil {
 		missing(t, "stripe-mock is not installed")
@@ -486,7 +485,7 @@ func TestStripesOwnMockTakesTheCalls(t *testing.T) {
 	if list, _, err := api.Endpoints(t.Context()); err != nil || len(list) == 0 || list[0].URL == "" || list[0].Status == "" {
 		t.Errorf("endpoints: %+v, %v", list, err)
 	}
-	if e, err := api.CreateEndpoint(t.Context(), "https://pay.haderer.example/webhooks/stripe", "2023-10-16", "Tillhook"); e.ID == "" || err != nil && !strings.Contains(err.Error(), "told no secret") {
+	if e, err := api.CreateEndpoint(t.Context(), "https://pay.haderer.example/webhooks/stripe", "2023-10-16", "Tillhook"); e.ID == "" || err != nil && !strings.Contains(err.Error(), "returned no secret") {
 		t.Errorf("create: %+v, %v", e, err)
 	}
 	if _, err := api.SetTypes(t.Context(), "we_123", stripe.Types[:]); err != nil {
@@ -500,17 +499,17 @@ func TestStripesOwnMockTakesTheCalls(t *testing.T) {
 			t.Errorf("fetch %s: %+v, %v", id, e, err)
 		}
 	}
-	for _, kind := range stripe.Listed {
-		if page, err := api.Objects(t.Context(), stripe.Account{}, false, kind, now, ""); err != nil || len(page.Events) == 0 {
+	for _, kind := range stripe.ListedKinds {
+		if page, err := api.ListObjects(t.Context(), stripe.Account{}, false, kind, now, ""); err != nil || len(page.Events) == 0 {
 			t.Errorf("list of %s: %v", kind, err)
 		}
 	}
-	if page, err := api.RefundsOf(t.Context(), stripe.Account{}, false, "ch_123", ""); err != nil || len(page.Events) == 0 {
+	if page, err := api.ListRefunds(t.Context(), stripe.Account{}, false, "ch_123", ""); err != nil || len(page.Events) == 0 {
 		t.Errorf("refunds of a charge: %v", err)
 	}
 }
 
-// missing skips a test for want of something, which in CI is a failure.
+// missing skips a test because something is missing. In CI that is a failure.
 func missing(t *testing.T, what string) {
 	t.Helper()
 	if os.Getenv("CI") == "true" {
@@ -519,7 +518,7 @@ func missing(t *testing.T, what string) {
 	t.Skip(what)
 }
 
-// startMock starts Stripe's mock on a port that is free, until the test ends.
+// startMock starts stripe-mock on a free port until the test ends.
 func startMock(t *testing.T, path string) (address string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -538,7 +537,7 @@ func startMock(t *testing.T, path string) (address string) {
 	}
 	t.Cleanup(func() {
 		_ = mock.Process.Kill()
-		_ = mock.Wait() // it was killed
+		_ = mock.Wait() // killed on purpose
 		if t.Failed() {
 			t.Logf("stripe-mock said: %s", said.Bytes())
 		}
@@ -553,7 +552,7 @@ func startMock(t *testing.T, path string) (address string) {
 	return ""
 }
 
-// An account that the key has no access to is told from a permission that the key lacks.
+// Missing access to an account is distinguished from a missing permission of the key.
 func TestReasonsOfARefusal(t *testing.T) {
 	gone := &stripe.APIError{Path: "/v1/events", Status: 403, Code: "account_invalid", Message: "The provided key does not have access to account 'acct_7'."}
 	if !gone.NoAccess() || gone.LacksPermission() || gone.Permission() != "" {

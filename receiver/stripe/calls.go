@@ -14,26 +14,27 @@ import (
 	"tillhook/ledger"
 )
 
-// typesPerCall is how many event types one call can name. https://docs.stripe.com/api/events/list
+// typesPerCall is the maximum number of event types in a call.
+// https://docs.stripe.com/api/events/list
 const typesPerCall = 20
 
-// TypeGroups are Types in as few parts as calls need.
+// TypeGroups returns Types in as few groups as one call each allows.
 func TypeGroups() [][]string {
 	parts := (len(Types) + typesPerCall - 1) / typesPerCall
 	return slices.Collect(slices.Chunk(Types[:], (len(Types)+parts-1)/parts))
 }
 
-// Page is a part of what Stripe lists, newest first.
+// Page is one page of a list at Stripe, newest first.
 type Page struct {
 	Events  []*ledger.Event
-	Next    string  // the id to continue after; empty at the end
-	Skipped []error // one for each object that could not be read
+	Next    string  // id to continue after; empty on the last page
+	Skipped []error // one error for each object that could not be read
 }
 
-// Events lists one page of an account's events that were created in [from, to), Unix seconds, after
-// the event with the id after. types are at most 20 event types; without them the page has events
-// of every type, also of those that are not in [Types]. An event belongs to the account that was
-// asked, where its body names none. Source and Received are left to the caller.
+// Events returns one page of an account's events with a creation time in [from, to), Unix seconds,
+// after the event with the id after. types are at most 20 event types; without types the page has
+// events of all types, including those not in [Types]. An event whose body names no account belongs
+// to the account that was asked. The caller sets Source and Received.
 // https://docs.stripe.com/api/events/list
 func (a *API) Events(ctx context.Context, account Account, livemode bool, types []string, from, to int64,
 	after string) (Page, error) {
@@ -44,13 +45,13 @@ func (a *API) Events(ctx context.Context, account Account, livemode bool, types 
 	data, next, _, err := a.page(ctx, "/v1/events", account, params, after)
 	page := Page{Next: next}
 	for _, raw := range data {
-		page.Events = append(page.Events, decodeOf(raw, account, livemode))
+		page.Events = append(page.Events, decodeFor(raw, account, livemode))
 	}
 	return page, err
 }
 
-// decodeOf decodes an event that an account was asked for.
-func decodeOf(raw []byte, account Account, livemode bool) *ledger.Event {
+// decodeFor decodes an event from the list of an account.
+func decodeFor(raw []byte, account Account, livemode bool) *ledger.Event {
 	e := Decode(raw, livemode)
 	if e.Account == "" {
 		e.Account = account.ID
@@ -61,9 +62,9 @@ func decodeOf(raw []byte, account Account, livemode bool) *ledger.Event {
 	return e
 }
 
-// KnowsEvent tells whether an account has an event of that id. Stripe forgets events after 30 days.
+// HasEvent reports whether an account has the event. Stripe deletes events after 30 days.
 // https://docs.stripe.com/api/events/retrieve
-func (a *API) KnowsEvent(ctx context.Context, account Account, id string) (bool, error) {
+func (a *API) HasEvent(ctx context.Context, account Account, id string) (bool, error) {
 	if !usableID(id) {
 		return false, nil
 	}
@@ -76,21 +77,21 @@ func (a *API) KnowsEvent(ctx context.Context, account Account, id string) (bool,
 	return err == nil, err
 }
 
-// Event reads an event by its id. Source and Received are left to the caller. Stripe forgets events
-// after 30 days. https://docs.stripe.com/api/events/retrieve
+// Event reads an event by its id. The caller sets Source and Received. Stripe deletes events after
+// 30 days. https://docs.stripe.com/api/events/retrieve
 func (a *API) Event(ctx context.Context, account Account, livemode bool, id string) (*ledger.Event, error) {
 	var raw json.RawMessage
 	if _, err := a.call(ctx, http.MethodGet, "/v1/events/"+url.PathEscape(id), account, nil, &raw); err != nil {
 		return nil, err
 	}
-	e := decodeOf(raw, account, livemode)
+	e := decodeFor(raw, account, livemode)
 	if e.ID != id {
 		return nil, fmt.Errorf("asked for the event %.60q, Stripe answered with %.60q: %w", id, e.ID, ErrNotStripe)
 	}
 	return e, nil
 }
 
-// objects lists the kinds of objects that events are about and that can be fetched.
+// objects are the kinds of objects that events are about and that can be fetched.
 var objects = []object{
 	{"payment_intent", "/v1/payment_intents", []string{"pi_"},
 		expansions{links: []string{"latest_charge"}, balance: []string{"latest_charge.balance_transaction"}}},
@@ -103,65 +104,66 @@ var objects = []object{
 // object is a kind of object that can be fetched.
 type object struct {
 	kind, path string
-	begins     []string // how its ids begin
+	prefixes   []string // prefixes of its ids
 	expand     expansions
 }
 
-// ErrNoObject is asked for what cannot be fetched.
+// ErrNoObject means that an id is not one of an object that can be fetched.
 var ErrNoObject = errors.New("it is not the id of a PaymentIntent, a charge, a refund, a dispute or a Checkout Session")
 
-// Fetch reads an object as it is now, as an event of ours.
+// Fetch reads the present state of an object and returns it as an event of our own.
 func (a *API) Fetch(ctx context.Context, account Account, livemode bool, id string) (*ledger.Event, error) {
 	for _, o := range objects {
-		if !usableID(id) || !o.has(id) {
+		if !usableID(id) || !o.hasID(id) {
 			continue
 		}
 		var raw json.RawMessage
-		var as rendering
-		err := a.balance.ask(account, nil, o.expand, "", func(params url.Values) (err error) {
+		var as answerInfo
+		err := a.balance.read(account, nil, o.expand, "", func(params url.Values) (err error) {
 			as, err = a.call(ctx, http.MethodGet, o.path+"/"+id, account, params, &raw)
 			return err
 		})
 		if err != nil {
 			return nil, err
 		}
-		return fetched(raw, account, livemode, as)
+		return newFetchedEvent(raw, account, livemode, as)
 	}
 	return nil, fmt.Errorf("%.60q: %w", id, ErrNoObject)
 }
 
-// RefundsOf lists one page of all refunds of a charge, as events of ours, behind the id after.
-func (a *API) RefundsOf(ctx context.Context, account Account, livemode bool, charge, after string) (Page, error) {
+// ListRefunds returns one page of a charge's refunds, as events of our own, after the id after.
+func (a *API) ListRefunds(ctx context.Context, account Account, livemode bool, charge, after string) (Page, error) {
 	return a.listObjects(ctx, account, livemode, "refund", url.Values{"charge": {charge}}, after)
 }
 
-// Listed are the kinds of objects that Objects lists.
-var Listed = [...]string{"charge", "refund", "dispute"}
+// ListedKinds are the kinds of objects that ListObjects accepts.
+var ListedKinds = [...]string{"charge", "refund", "dispute"}
 
-// Objects lists one page of the objects of a kind that were created since, Unix seconds, as events of ours, behind the id after.
-func (a *API) Objects(ctx context.Context, account Account, livemode bool, kind string, since int64,
+// ListObjects returns one page of the objects of a kind that were created since a time in Unix
+// seconds, as events of our own, after the id after.
+func (a *API) ListObjects(ctx context.Context, account Account, livemode bool, kind string, since int64,
 	after string) (Page, error) {
-	if !slices.Contains(Listed[:], kind) {
+	if !slices.Contains(ListedKinds[:], kind) {
 		return Page{}, fmt.Errorf("%.60q is not listed: %w", kind, ErrNoObject)
 	}
 	return a.listObjects(ctx, account, livemode, kind, url.Values{"created[gte]": {strconv.FormatInt(since, 10)}}, after)
 }
 
-// listObjects lists one page of the objects of a kind. An object that cannot be read is skipped: it
-// must not hide those behind it.
+// listObjects returns one page of objects. It skips an object that cannot be read, which must not
+// hide those after it.
 func (a *API) listObjects(ctx context.Context, account Account, livemode bool, kind string, params url.Values,
 	after string) (Page, error) {
 	o := objects[slices.IndexFunc(objects, func(o object) bool { return o.kind == kind })]
 	var page Page
 	var data []json.RawMessage
-	var as rendering
-	// A listed charge comes without its refunds, which are listed by themselves.
-	err := a.balance.ask(account, params, expansions{balance: o.expand.balance}, "data.", func(params url.Values) (err error) {
+	var as answerInfo
+	// Charges are listed without their refunds, which have a list of their own.
+	err := a.balance.read(account, params, expansions{balance: o.expand.balance}, "data.", func(params url.Values) (err error) {
 		data, page.Next, as, err = a.page(ctx, o.path, account, params, after)
 		return err
 	})
 	for _, raw := range data {
-		e, err := fetched(raw, account, livemode, as)
+		e, err := newFetchedEvent(raw, account, livemode, as)
 		if err != nil {
 			page.Skipped = append(page.Skipped, err)
 			continue
@@ -171,20 +173,20 @@ func (a *API) listObjects(ctx context.Context, account Account, livemode bool, k
 	return page, err
 }
 
-// fetched makes an event of an object that Stripe's API returned. It has an event's form, so that
-// it is decoded like any other, now and later. Its date is in its id, so it is final before the
-// event is made.
-func fetched(object json.RawMessage, account Account, livemode bool, as rendering) (*ledger.Event, error) {
+// newFetchedEvent returns an event made from an object that Stripe's API returned. It has the form
+// of Stripe's events, so that it is decoded like any other, now and later. The time of the answer
+// is part of its id.
+func newFetchedEvent(object json.RawMessage, account Account, livemode bool, as answerInfo) (*ledger.Event, error) {
 	var o struct {
 		ID       string `json:"id"`
 		Object   string `json:"object"`
 		Livemode *bool  `json:"livemode"`
 	}
 	if err := json.Unmarshal(object, &o); err != nil || !usableID(o.ID) || o.Object == "" {
-		return nil, fmt.Errorf("an object came from Stripe without an id or a kind: %w", ErrNotStripe)
+		return nil, fmt.Errorf("an object from Stripe has no id or no type: %w", ErrNotStripe)
 	}
 	if o.Livemode != nil && *o.Livemode != livemode {
-		return nil, fmt.Errorf("from Stripe came %s, which is of %s mode: the key is not of this receiver's mode", o.ID, ledger.ModeName(*o.Livemode))
+		return nil, fmt.Errorf("the object %s from Stripe is of %s mode: the API key is of another mode than this receiver", o.ID, ledger.ModeName(*o.Livemode))
 	}
 	body, err := json.Marshal(struct {
 		ID         string          `json:"id"`
@@ -203,13 +205,14 @@ func fetched(object json.RawMessage, account Account, livemode bool, as renderin
 	}
 	e := Decode(body, livemode)
 	if e.Quarantine != "" || !e.Facts.AboutPayment() {
-		return nil, fmt.Errorf("from Stripe came %s (%.40q) in a form that cannot be read: %w", o.ID, o.Object, ErrNotStripe)
+		return nil, fmt.Errorf("the object %s (%.40q) from Stripe is unreadable: %w", o.ID, o.Object, ErrNotStripe)
 	}
 	return e, nil
 }
 
-// Resolve reads a thin event as what it says once the object it is about has been fetched: that it is about the same payment.
-func Resolve(body []byte, livemode bool, object *ledger.Event) *ledger.Event {
+// ResolveThin decodes a thin event after its related object was fetched. The facts then name the
+// object's payment.
+func ResolveThin(body []byte, livemode bool, object *ledger.Event) *ledger.Event {
 	e := Decode(body, livemode)
 	if e.Quarantine == ledger.ThinEvent && e.Livemode == livemode {
 		e.Quarantine, e.Expected, e.Snapshot = "", false, ""
@@ -218,7 +221,7 @@ func Resolve(body []byte, livemode bool, object *ledger.Event) *ledger.Event {
 	return e
 }
 
-// Endpoint is a webhook endpoint as Stripe has it. https://docs.stripe.com/api/webhook_endpoints/object
+// Endpoint is a webhook endpoint at Stripe. https://docs.stripe.com/api/webhook_endpoints/object
 type Endpoint struct {
 	ID            string   `json:"id"`
 	URL           string   `json:"url"`
@@ -226,21 +229,21 @@ type Endpoint struct {
 	Livemode      bool     `json:"livemode"`
 	EnabledEvents []string `json:"enabled_events"`
 	APIVersion    string   `json:"api_version"` // empty for the account's default
-	Application   string   `json:"application"` // empty unless it is of a Connect application
+	Application   string   `json:"application"` // empty unless it receives events of connected accounts
 	Description   string   `json:"description"`
 	Created       int64    `json:"created"`
-	Secret        string   `json:"secret,omitempty"` // at its creation only
+	Secret        string   `json:"secret,omitempty"` // only in the answer to its creation
 }
 
-// Connect reports whether the endpoint hears connected accounts; any other hears its own account.
-// https://docs.stripe.com/connect/webhooks
+// Connect reports whether the endpoint receives events of connected accounts. Other endpoints
+// receive events of their own account. https://docs.stripe.com/connect/webhooks
 func (e *Endpoint) Connect() bool { return e.Application != "" }
 
-// Enabled tells whether Stripe sends to it.
+// Enabled reports whether the endpoint is enabled.
 func (e *Endpoint) Enabled() bool { return e.Status == "enabled" }
 
-// Lacks are the types that move money and that the endpoint is not sent.
-func (e *Endpoint) Lacks() []string {
+// MissingTypes returns the types in [Types] that are not selected for the endpoint.
+func (e *Endpoint) MissingTypes() []string {
 	if slices.Contains(e.EnabledEvents, "*") {
 		return nil
 	}
@@ -253,10 +256,10 @@ func (e *Endpoint) Lacks() []string {
 	return missing
 }
 
-// Endpoints lists the webhook endpoints of the key's mode. One that cannot be read is left out, and
-// named in skipped.
+// Endpoints returns the webhook endpoints of the key's mode. skipped has an error for each endpoint
+// that cannot be read.
 func (a *API) Endpoints(ctx context.Context) (list []Endpoint, skipped []error, err error) {
-	skipped, err = whole("webhook endpoints", maxEndpointPages, func(after string) ([]json.RawMessage, string, error) {
+	skipped, err = readWholeList("webhook endpoints", maxEndpointPages, func(after string) ([]json.RawMessage, string, error) {
 		data, next, _, err := a.page(ctx, endpointsPath, Account{}, nil, after)
 		return data, next, err
 	}, func(raw json.RawMessage) error {
@@ -276,16 +279,16 @@ func (a *API) Endpoints(ctx context.Context) (list []Endpoint, skipped []error, 
 	return list, skipped, nil
 }
 
-// maxURL bounds the URL of an endpoint, which stands in sentences and log lines.
+// maxURL bounds the URL of an endpoint, which appears in messages and log lines.
 const maxURL = 2048
 
 const endpointsPath = "/v1/webhook_endpoints"
 
-// maxEndpointPages bounds a list in which Stripe allows 16 entries.
+// maxEndpointPages bounds the list of endpoints. Stripe allows 16 endpoints.
 // https://docs.stripe.com/webhooks
 const maxEndpointPages = 5
 
-// CreateEndpoint makes an endpoint that is sent the types that move money, in bodies of an API version. Its Secret is told this once.
+// CreateEndpoint creates an endpoint for [Types]. The Secret is only in this answer.
 // https://docs.stripe.com/api/webhook_endpoints/create
 func (a *API) CreateEndpoint(ctx context.Context, address, apiVersion, description string) (*Endpoint, error) {
 	var e Endpoint
@@ -293,17 +296,18 @@ func (a *API) CreateEndpoint(ctx context.Context, address, apiVersion, descripti
 		"url": {address}, "enabled_events[]": Types[:], "api_version": {apiVersion}, "description": {description},
 	}, &e)
 	if err == nil && (e.ID == "" || !strings.HasPrefix(e.Secret, "whsec_")) {
-		err = fmt.Errorf("an endpoint was made, and Stripe told no secret: %w", ErrNotStripe)
+		err = fmt.Errorf("the endpoint was created, but Stripe returned no secret: %w", ErrNotStripe)
 	}
 	return &e, err
 }
 
-// SetTypes has an endpoint be sent exactly these types. https://docs.stripe.com/api/webhook_endpoints/update
+// SetTypes sets the event types of an endpoint.
+// https://docs.stripe.com/api/webhook_endpoints/update
 func (a *API) SetTypes(ctx context.Context, id string, types []string) (*Endpoint, error) {
 	return a.updateEndpoint(ctx, id, url.Values{"enabled_events[]": types})
 }
 
-// EnableEndpoint has Stripe send to an endpoint again.
+// EnableEndpoint enables an endpoint.
 func (a *API) EnableEndpoint(ctx context.Context, id string) (*Endpoint, error) {
 	return a.updateEndpoint(ctx, id, url.Values{"disabled": {"false"}})
 }
@@ -317,19 +321,20 @@ func (a *API) updateEndpoint(ctx context.Context, id string, params url.Values) 
 	return &e, err
 }
 
-// Destination is an event destination as Stripe's API v2 has it: it tells which endpoints are sent thin events.
+// Destination is an event destination in Stripe's API v2. It shows which endpoints receive thin
+// events.
 // https://docs.stripe.com/api/v2/core/event-destinations/object
 type Destination struct {
 	ID         string   `json:"id"`
 	Payload    string   `json:"event_payload"` // snapshot, thin
 	Status     string   `json:"status"`        // enabled, disabled
-	EventsFrom []string `json:"events_from"`   // whose events it hears: @self, @accounts, @organization_members; older: self, other_accounts
+	EventsFrom []string `json:"events_from"`   // @self, @accounts, @organization_members; older: self, other_accounts
 	Webhook    *struct {
 		URL string `json:"url"`
 	} `json:"webhook_endpoint"`
 }
 
-// URL is where its events go; empty if that is no webhook endpoint.
+// URL returns the URL of a webhook endpoint, or "" for another destination.
 func (d *Destination) URL() string {
 	if d.Webhook == nil {
 		return ""
@@ -337,14 +342,13 @@ func (d *Destination) URL() string {
 	return d.Webhook.URL
 }
 
-// Destinations lists the event destinations. One that cannot be read is left out, and named in
-// skipped.
+// Destinations returns the event destinations. skipped has an error for each that cannot be read.
 func (a *API) Destinations(ctx context.Context) (list []Destination, skipped []error, err error) {
 	first := url.Values{"include[0]": {"webhook_endpoint.url"}, "limit": {strconv.Itoa(pageSize)}}
-	skipped, err = whole("event destinations", maxDestinationPages, func(at string) ([]json.RawMessage, string, error) {
+	skipped, err = readWholeList("event destinations", maxDestinationPages, func(at string) ([]json.RawMessage, string, error) {
 		next, err := url.Parse(at)
 		if err != nil || at != "" && next.Path != destinationsPath {
-			return nil, "", fmt.Errorf("the list of event destinations has no next page that can be asked for: %w", ErrNotStripe)
+			return nil, "", fmt.Errorf("the list of event destinations names an invalid next page: %w", ErrNotStripe)
 		}
 		params := next.Query()
 		if at == "" {
@@ -372,5 +376,5 @@ func (a *API) Destinations(ctx context.Context) (list []Destination, skipped []e
 
 const destinationsPath = "/v2/core/event_destinations"
 
-// maxDestinationPages bounds a list that an account has a few entries in.
+// maxDestinationPages bounds the list of event destinations. Accounts have few of them.
 const maxDestinationPages = 20

@@ -20,7 +20,7 @@ func (o asRead) text(name string) string {
 	return s
 }
 
-// money is 0 where there is none; what is there must be an integer, or nothing should have been booked.
+// money returns an amount, or 0 if absent. Any other value must have led to quarantine.
 func (o asRead) money(name string) (amount int64) {
 	o.t.Helper()
 	field := o.fields[name]
@@ -46,7 +46,7 @@ func (o asRead) currency() string {
 
 var anID = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,255}$`)
 
-// link is the id of another object: a text, or the object's own.
+// link returns the id of a linked object.
 func (o asRead) link(name string) string {
 	id := o.text(name)
 	if object, ok := o.fields[name].(map[string]any); ok {
@@ -58,7 +58,7 @@ func (o asRead) link(name string) string {
 	return id
 }
 
-// same compares what was booked with what was read.
+// same compares a decoded value with one that encoding/json read.
 func same[T comparable](t *testing.T, what string, booked, read T) {
 	t.Helper()
 	if booked != read {
@@ -66,7 +66,7 @@ func same[T comparable](t *testing.T, what string, booked, read T) {
 	}
 }
 
-// compareFacts compares the object the event is about, which comes first of its kind.
+// compareFacts compares the object that the event is about, which is the first of its kind.
 func compareFacts(t *testing.T, facts *ledger.Facts, object asRead) {
 	t.Helper()
 	compareIDs(t, facts)
@@ -100,7 +100,7 @@ func compareFacts(t *testing.T, facts *ledger.Facts, object asRead) {
 	}
 }
 
-// compareIDs wants ids that the ledger can hold, and a name for what the facts hold.
+// compareIDs checks that the ledger can hold the ids and that the facts name a payment.
 func compareIDs(t *testing.T, facts *ledger.Facts) {
 	t.Helper()
 	var ids []string
@@ -167,7 +167,7 @@ func compareCharge(t *testing.T, c *ledger.Charge, object asRead) {
 	}
 }
 
-// oldChargeStatus is a charge's status, or what versions before 2015 say in its place.
+// oldChargeStatus returns a charge's status, also of API versions before 2015.
 func oldChargeStatus(charge asRead) string {
 	paid, isBool := charge.fields["paid"].(bool)
 	switch status := charge.text("status"); {
@@ -193,7 +193,7 @@ func compareRefund(t *testing.T, f *ledger.Refund, object asRead) {
 
 func compareDispute(t *testing.T, d *ledger.Dispute, object asRead) {
 	t.Helper()
-	if object.fields["id"] != nil { // the oldest versions have none
+	if object.fields["id"] != nil { // the oldest API versions have no id
 		same(t, "id", d.ID, object.text("id"))
 	}
 	same(t, "status", d.Status, object.text("status"))

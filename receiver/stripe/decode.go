@@ -10,7 +10,7 @@ import (
 	"tillhook/ledger"
 )
 
-// envelope is what every event has around its object.
+// envelope holds the fields around an event's object.
 type envelope struct {
 	id, object, typ, account, context, apiVersion, created, livemode, data value
 }
@@ -40,9 +40,10 @@ func (e *envelope) read(v value) {
 	})
 }
 
-// Decode reads a verified body, of any API version, for a receiver of the given mode. It always
-// returns an event: what cannot be used says so in Quarantine and keeps what could be read of it.
-// The event refers to body, to which nobody may write any more. Source and Received are left to the caller.
+// Decode decodes a verified body of any API version for a receiver of the given mode. It always
+// returns an event: one that cannot be used has Quarantine set and the fields that could be read.
+// The event refers to body, which must not be modified afterwards. The caller sets Source and
+// Received.
 func Decode(body []byte, livemode bool) *ledger.Event {
 	e := &ledger.Event{Livemode: livemode, Raw: body}
 	d, ok := parse(body)
@@ -55,11 +56,11 @@ func Decode(body []byte, livemode bool) *ledger.Event {
 	}
 	var env envelope
 	env.read(d.root())
-	named := fill(e, &env)
+	named := readEnvelope(e, &env)
 	switch {
-	case env.object.is("v2.core.event"):
+	case env.object.equals("v2.core.event"):
 		e.Quarantine = ledger.ThinEvent
-	case !env.object.is("event") || !named:
+	case !env.object.equals("event") || !named:
 		e.Quarantine = ledger.Undecodable
 	case e.Livemode != livemode:
 		e.Quarantine = ledger.WrongMode
@@ -69,14 +70,14 @@ func Decode(body []byte, livemode bool) *ledger.Event {
 		}
 	}
 	if e.Quarantine != "" {
-		expect(e, livemode)
+		markExpected(e, livemode)
 	}
 	return e
 }
 
-// fill reads the envelope's fields into the event, each for itself. It tells whether those are there
-// without which an event cannot be booked: id, type, livemode.
-func fill(e *ledger.Event, env *envelope) (complete bool) {
+// readEnvelope copies the envelope to the event, each field on its own. It reports whether the
+// fields that every event needs are valid: id, type, livemode.
+func readEnvelope(e *ledger.Event, env *envelope) (complete bool) {
 	id, _ := env.id.text()
 	idOK := usableID(id)
 	if !idOK {
@@ -97,8 +98,8 @@ func fill(e *ledger.Event, env *envelope) (complete bool) {
 	return idOK && typeOK && modeOK
 }
 
-// readContext reads the path that names whose event it is, as "org_…/acct_…"; "" if it is none.
-// https://docs.stripe.com/api/events/object#event_object-context
+// readContext reads the path that names the account of an event, for example "org_…/acct_…". It
+// returns "" if the path is invalid. https://docs.stripe.com/api/events/object#event_object-context
 func readContext(v value) string {
 	context, _ := v.text()
 	for element := range strings.SplitSeq(context, "/") {
@@ -109,7 +110,7 @@ func readContext(v value) string {
 	return context
 }
 
-// accountOf returns the last account in a context, "" if there is none.
+// accountOf returns the last account in a context, or "".
 func accountOf(context string) (account string) {
 	for element := range strings.SplitSeq(context, "/") {
 		if strings.HasPrefix(element, "acct_") {
@@ -119,7 +120,7 @@ func accountOf(context string) (account string) {
 	return account
 }
 
-// usableID tells whether a text can be an id of Stripe's. It bounds what becomes a key on disk.
+// usableID reports whether a string can be an id of Stripe's. It bounds the keys on disk.
 func usableID(id string) bool {
 	if len(id) == 0 || len(id) > 255 {
 		return false
@@ -134,13 +135,14 @@ func usableID(id string) bool {
 	return true
 }
 
-// bodyID names a body that has no usable id, so that its repeats are known for what they are.
+// bodyID returns the id of a body without a usable one, so that its repeats are recognised.
 func bodyID(body []byte) string {
 	sum := sha256.Sum256(body)
 	return "sha256_" + hex.EncodeToString(sum[:])
 }
 
-// readTime reads Unix seconds, as a number or as digits, or an RFC 3339 text (thin events); 0 if it is none of them.
+// readTime reads Unix seconds as a number or as digits, or an RFC 3339 time (thin events). It
+// returns 0 for anything else.
 func readTime(v value) int64 {
 	if n, ok := v.integer(); ok {
 		return n

@@ -25,7 +25,7 @@ func sample(t testing.TB, name string) []byte {
 	return body
 }
 
-// altered is a sample with one text replaced; it must be there.
+// altered returns a sample with one text replaced, which must exist.
 func altered(t testing.TB, name, old, new string) []byte {
 	t.Helper()
 	body := sample(t, name)
@@ -35,7 +35,7 @@ func altered(t testing.TB, name, old, new string) []byte {
 	return bytes.ReplaceAll(body, []byte(old), []byte(new))
 }
 
-// intentOf is the PaymentIntent the event is about, an empty one where it is about none.
+// intentOf returns the PaymentIntent that the event is about, or an empty one.
 func intentOf(e *ledger.Event) ledger.Intent {
 	if len(e.Facts.Intents) == 0 {
 		return ledger.Intent{}
@@ -114,7 +114,7 @@ func TestQuarantine(t *testing.T) {
 		what string
 		body []byte
 		want ledger.Reason
-		id   string // where it is not the sample's own: a prefix
+		id   string // prefix of the id, if it differs from the sample's
 	}{
 		{"as it is", sample(t, name), "", ""},
 		{"nothing", nil, ledger.Undecodable, "sha256_e3b0c44298fc1c14"},
@@ -137,7 +137,7 @@ func TestQuarantine(t *testing.T) {
 		{"a word for a mode", altered(t, name, `"livemode": false,
   "pending`, `"livemode": "false", "pending`), ledger.Undecodable, ""},
 		{"live mode", altered(t, name, `"livemode": false`, `"livemode": true`), ledger.WrongMode, ""},
-		{"live mode and an amount that is none: the mode comes first", altered(t, name, `"livemode": false`, `"amount": "x", "livemode": true`), ledger.WrongMode, ""},
+		{"live mode and an invalid amount: the mode comes first", altered(t, name, `"livemode": false`, `"amount": "x", "livemode": true`), ledger.WrongMode, ""},
 		{"no data", altered(t, name, `"data"`, `"dat"`), ledger.Undecodable, ""},
 		{"an object of another kind", altered(t, name, `"object": "payment_intent"`, `"object": "charge"`), ledger.Undecodable, ""},
 		{"no status", altered(t, name, `"status": "succeeded"`, `"status": null`), ledger.Undecodable, ""},
@@ -170,7 +170,7 @@ func TestQuarantine(t *testing.T) {
 	}
 }
 
-func TestWhatIsTolerated(t *testing.T) {
+func TestToleratedBodies(t *testing.T) {
 	const name = "payment_intent.succeeded"
 	same := stripe.Decode(sample(t, name), false)
 	check := func(what string, body []byte, change func(want *ledger.Event)) {
@@ -225,7 +225,7 @@ func compact(t *testing.T, body []byte) []byte {
 	return b.Bytes()
 }
 
-// FuzzDecode compares what Decode books with what encoding/json reads of the same body.
+// FuzzDecode compares the facts of Decode with what encoding/json reads from the same body.
 func FuzzDecode(f *testing.F) {
 	files, err := filepath.Glob(dir + "/*.json")
 	if err != nil {

@@ -7,7 +7,7 @@ import (
 	"tillhook/receiver/stripe"
 )
 
-// Shapes of the oldest and the newest API versions are read as what they mean today.
+// Shapes of the oldest and newest API versions are read in today's terms.
 func TestDialects(t *testing.T) {
 	const charge = `{"id": "ch_1", "object": "charge", "amount": 4500, "currency": "usd", "created": 1772532000, `
 	const dispute = `{"object": "dispute", "charge": "ch_1", "amount": 4500, "currency": "usd", "status": "lost", "created": 1772532000, `
@@ -47,7 +47,7 @@ func TestDialects(t *testing.T) {
 	}
 }
 
-// Whose an event is: its account, else the last account in its context.
+// An event belongs to its account, otherwise to the last account in its context.
 func TestContexts(t *testing.T) {
 	for _, c := range []struct{ fields, account, context string }{
 		{`"account": null, "context": "acct_1"`, "acct_1", "acct_1"},

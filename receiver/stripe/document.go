@@ -6,28 +6,28 @@ import (
 	"sync"
 )
 
-// document is a body that was read once, from its first byte to its last: it is known to be valid JSON
-// (RFC 8259, to the letter that encoding/json takes), and where each value in it begins and ends. Looking at a
-// field or passing over an object costs nothing more, however deep it lies.
+// document is a parsed JSON body. Parsing checks the syntax (RFC 8259, as strictly as
+// encoding/json) and records where each value begins and ends, so that reading a field or skipping
+// an object needs no further scan.
 type document struct {
 	text  []byte
-	nodes []node // in the order of the text: an object's names and values, an array's elements, follow it
+	nodes []node // in text order: names and values of an object, or elements of an array, follow it
 }
 
 // node is one value, or the name of a field.
 type node struct {
 	start, end uint32
-	next       uint32 // the node behind this one and all that is in it
-	plain      bool   // a string of ASCII without escapes
+	next       uint32 // index of the node after this one and its contents
+	plain      bool   // an ASCII string without escapes
 }
 
-// maxNesting of arrays and objects, as encoding/json has it.
+// maxNesting is the maximum depth of arrays and objects, as in encoding/json.
 const maxNesting = 10_000
 
 var documents = sync.Pool{New: func() any { return &document{nodes: make([]node, 0, 256)} }}
 
-// parse checks that a body is one JSON value and finds its parts. The document is released when nothing refers to
-// it any more.
+// parse parses a body that is one JSON value. The caller must release the document when no value of
+// it is in use any more.
 func parse(body []byte) (*document, bool) {
 	d := documents.Get().(*document)
 	d.text, d.nodes = body, d.nodes[:0]
@@ -38,18 +38,19 @@ func parse(body []byte) (*document, bool) {
 	return d, true
 }
 
-// maxKept nodes are kept for the next document.
-const maxKept = 16 << 10
+// maxPooledNodes is the size up to which a document's nodes are reused for another document.
+const maxPooledNodes = 16 << 10
 
 func (d *document) release() {
-	if d.text = nil; cap(d.nodes) <= maxKept {
+	if d.text = nil; cap(d.nodes) <= maxPooledNodes {
 		documents.Put(d)
 	}
 }
 
-func (d *document) root() value { return value{of: d} }
+func (d *document) root() value { return value{doc: d} }
 
-// read goes through the text. An object or array that is still open has its parent in next.
+// read parses the text. While an object or array is open, its node's next holds the index of its
+// parent.
 func (d *document) read() bool {
 	const none = ^uint32(0)
 	text := d.text
@@ -72,7 +73,7 @@ func (d *document) read() bool {
 			if i >= len(text) {
 				return false
 			}
-			if text[i] != c+2 { // not its end: in ASCII both are two places on
+			if text[i] != c+2 { // not empty: in ASCII the closing bracket is the opening one + 2
 				if c == '[' {
 					continue
 				}
@@ -129,7 +130,7 @@ func (d *document) leaf(start, end int, plain bool) {
 	d.nodes = append(d.nodes, node{start: uint32(start), end: uint32(end), next: uint32(len(d.nodes) + 1), plain: plain})
 }
 
-// readName reads a field's name and its colon, and returns where the value begins; -1 if that is not what stands there.
+// readName parses a field's name and colon and returns where the value begins, or -1.
 func (d *document) readName(i int) int {
 	if i >= len(d.text) || d.text[i] != '"' {
 		return -1
@@ -147,7 +148,7 @@ func (d *document) readName(i int) int {
 
 const eightSpaces = 0x2020202020202020
 
-// skipSpace returns the first position from i on that holds no space, or the text's length.
+// skipSpace returns the first position from i on without white space, or the text's length.
 func skipSpace(text []byte, i int) int {
 	if i < len(text) && text[i] > ' ' {
 		return i
@@ -155,7 +156,8 @@ func skipSpace(text []byte, i int) int {
 	return skipSpaces(text, i)
 }
 
-// skipSpaces is skipSpace where there is some: most of it stands behind a line's end, many blanks together.
+// skipSpaces is skipSpace for a text that has white space at i. Most of it is indentation after a
+// line break, so it compares eight blanks at once.
 func skipSpaces(text []byte, i int) int {
 	for i < len(text) {
 		switch text[i] {
@@ -174,23 +176,23 @@ func skipSpaces(text []byte, i int) int {
 }
 
 const (
-	ones  = 0x0101010101010101
-	highs = 0x8080808080808080
+	ones     = 0x0101010101010101
+	highBits = 0x8080808080808080
 )
 
-// skipString returns the position behind the string that begins at i, and whether it is all plain; -1 if it is
-// not valid. Eight bytes are looked at together, by the arithmetic of
-// https://graphics.stanford.edu/~seander/bithacks.html#ZeroInWord.
+// skipString returns the position after the string that begins at i and whether the string is
+// plain, or -1 if it is not valid. It examines eight bytes at once with the arithmetic of
+// https://graphics.stanford.edu/~seander/bithacks.html#ZeroInWord
 func skipString(text []byte, i int) (end int, plain bool) {
 	plain = true
 	for i++; ; {
 		for len(text)-i >= 8 {
 			w := binary.LittleEndian.Uint64(text[i:])
 			quote, slash := w^('"'*ones), w^('\\'*ones)
-			// A byte is marked that is a quote, a backslash, a control character or not ASCII. The lowest mark is right;
-			// those above it may be false.
+			// Marks each byte that is a quote, a backslash, a control character or not ASCII. The
+			// lowest mark is correct; marks above it may be false.
 			marks := (quote-ones)&^quote | (slash-ones)&^slash | (w - ' '*ones) | w
-			if marks &= highs; marks == 0 {
+			if marks &= highBits; marks == 0 {
 				i += 8
 				continue
 			}
@@ -219,7 +221,7 @@ func skipString(text []byte, i int) (end int, plain bool) {
 	}
 }
 
-// skipEscape returns the position behind the escape that begins at i; -1 if there is no such escape.
+// skipEscape returns the position after the escape that begins at i, or -1 if it is invalid.
 func skipEscape(text []byte, i int) int {
 	if i+1 >= len(text) {
 		return -1
@@ -241,7 +243,7 @@ func skipEscape(text []byte, i int) int {
 	return -1
 }
 
-// skipWord returns the position behind the number, true, false or null that begins at i; -1 if none does.
+// skipWord returns the position after the number, true, false or null that begins at i, or -1.
 func skipWord(text []byte, i int) int {
 	for _, word := range [...]string{"null", "true", "false"} {
 		if len(text)-i >= len(word) && string(text[i:i+len(word)]) == word {

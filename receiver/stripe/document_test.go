@@ -11,8 +11,8 @@ import (
 	"tillhook/receiver/stripe"
 )
 
-// What is JSON is what encoding/json takes for it.
-func TestValidIsWhatEncodingJSONTakes(t *testing.T) {
+// A body is valid JSON if encoding/json accepts it.
+func TestValidAgreesWithEncodingJSON(t *testing.T) {
 	deep := strings.Repeat("[", 10_000) + strings.Repeat("]", 10_000)
 	texts := []string{"", " ", "{}", "[]", " [ ] ", "{", "}", "[", "]", "{]", "[}", "{,}", "[,]", "[1,]", "[1 2]", `{"a"}`, `{"a":}`, `{"a":1,}`, `{"a" : 1 , "b":[ ]}`,
 		`{"a":1 "b":2}`, `{a:1}`, `{1:1}`, "nul", "null", "nulls", "true false", "tru", "false", "-", "0", "-0", "00", "01", "1.", "1.0", ".5", "1e", "1e+", "1E-7", "1e5", "1.5e5x",
@@ -57,7 +57,7 @@ func measured(b *testing.B, name string) []byte {
 	return body
 }
 
-// FuzzText reads strings as encoding/json does: escapes, pairs of surrogates and halves of them, what is no UTF-8.
+// FuzzText compares strings with encoding/json: escapes, surrogates, invalid UTF-8.
 func FuzzText(f *testing.F) {
 	for _, text := range []string{"plain", "K\u00e4se", "Käse", `\"\\\/\b\f\n\r\t`, `\ud83e\udd6f`, `\ud83e`, `\udd6f\ud83e`, `\ud83ex`, `\ud83e\n`, `\ud83e\u0041`, "\xff\xfe\xc3", `\u00Ff\u00aB`} {
 		f.Add(text)
@@ -83,7 +83,8 @@ func BenchmarkDecode(b *testing.B) {
 	}
 }
 
-// BenchmarkValidation is what encoding/json needs to check a body, for comparison: Decode checks it too.
+// BenchmarkValidation is the time of encoding/json's validation, for comparison: Decode validates
+// too.
 func BenchmarkValidation(b *testing.B) {
 	body := measured(b, "payment_intent.succeeded")
 	for b.Loop() {

@@ -9,27 +9,27 @@ import (
 	"time"
 )
 
-// expansions are the links of an object that Stripe is asked to put the object in place of.
+// expansions are the links of an object that Stripe is asked to replace with the linked object.
 // https://docs.stripe.com/api/expanding_objects
 type expansions struct {
-	links   []string // that any key which reads the object may expand
-	balance []string // balance transactions, which a restricted key needs a permission of its own for
+	links   []string // any key that can read the object can expand these
+	balance []string // balance transactions: a restricted key needs a further permission
 }
 
-// balanceAccess remembers for which accounts the key may not expand balance transactions. They have
-// the fee, and the day on which Stripe books the money; a key that may not read them does without.
+// balanceAccess remembers the accounts for which the key cannot expand balance transactions.
+// Without them the fee and the day of the balance are unknown.
 type balanceAccess struct {
 	mu      sync.Mutex
 	refused map[Account]time.Time // when to ask again
 }
 
-// askBalanceAgain is how long a refusal is remembered. It costs one more call, and a permission
-// that is given later is noticed within this time.
-const askBalanceAgain = 24 * time.Hour
+// balanceRetryAfter is how long a refusal is remembered. Each retry costs one call, and a
+// permission that is granted later takes effect within this time.
+const balanceRetryAfter = 24 * time.Hour
 
-// ask calls read with what is to be expanded. If that is refused it is called once more without the
-// balance transactions, and the error, if any, is that call's.
-func (b *balanceAccess) ask(account Account, params url.Values, x expansions, prefix string, read func(url.Values) error) error {
+// read calls fetch with the parameters to expand. If Stripe refuses them, it calls fetch again
+// without the balance transactions and returns the error of that call.
+func (b *balanceAccess) read(account Account, params url.Values, x expansions, prefix string, fetch func(url.Values) error) error {
 	with := func(names []string) url.Values {
 		asked := maps.Clone(params)
 		if asked == nil {
@@ -42,15 +42,15 @@ func (b *balanceAccess) ask(account Account, params url.Values, x expansions, pr
 	}
 	plain := with(x.links)
 	if len(x.balance) == 0 || b.isRefused(account) {
-		return read(plain)
+		return fetch(plain)
 	}
-	err := read(with(slices.Concat(x.links, x.balance)))
+	err := fetch(with(slices.Concat(x.links, x.balance)))
 	var refused *APIError
 	if !errors.As(err, &refused) || !refused.Forbidden() {
 		return err
 	}
-	err = read(plain)
-	if err == nil || errors.As(err, &refused) && refused.Missing() { // it was the expansion that was refused
+	err = fetch(plain)
+	if err == nil || errors.As(err, &refused) && refused.Missing() { // only the expansion was refused
 		b.remember(account)
 	}
 	return err
@@ -68,7 +68,7 @@ func (b *balanceAccess) remember(account Account) {
 	if b.refused == nil {
 		b.refused = map[Account]time.Time{}
 	}
-	b.refused[account] = time.Now().Add(askBalanceAgain)
+	b.refused[account] = time.Now().Add(balanceRetryAfter)
 }
 
 func (b *balanceAccess) forget() {

@@ -7,8 +7,7 @@ import (
 	"tillhook/receiver/stripe/stripetest"
 )
 
-// A key that may not expand balance transactions reads everything else, and each account decides
-// for itself.
+// A key that cannot expand balance transactions reads everything else. Each account is independent.
 func TestBalanceTransactionsNeedAPermission(t *testing.T) {
 	a := stripetest.New(t)
 	a.Put([]byte(`{"id":"ch_1","object":"charge","status":"succeeded","amount":100,"amount_captured":100,"captured":true,"currency":"eur","balance_transaction":"txn_1","created":1}`), "")
@@ -28,7 +27,7 @@ func TestBalanceTransactionsNeedAPermission(t *testing.T) {
 	if n := fee(); n == nil || *n != 7 {
 		t.Errorf("the fee is %v, want 7", n)
 	}
-	a.Deny("expand/balance_transaction", "rak_balance_transaction_read") // taken away while we run
+	a.Deny("expand/balance_transaction", "rak_balance_transaction_read") // removed during the run
 	calls := len(a.Calls())
 	if n := fee(); n != nil {
 		t.Errorf("the fee is %v without the permission", *n)
@@ -40,7 +39,7 @@ func TestBalanceTransactionsNeedAPermission(t *testing.T) {
 	if fee(); len(a.Calls())-calls != 4 {
 		t.Errorf("%d calls after the same key was set again, want 4", len(a.Calls())-calls)
 	}
-	page, err := api.Objects(t.Context(), stripe.Account{}, false, "charge", 0, "")
+	page, err := api.ListObjects(t.Context(), stripe.Account{}, false, "charge", 0, "")
 	if err != nil || len(page.Events) != 1 {
 		t.Errorf("the list has %d charges, %v", len(page.Events), err)
 	}
@@ -49,7 +48,7 @@ func TestBalanceTransactionsNeedAPermission(t *testing.T) {
 	}
 }
 
-// Another key is used from the next call on, and what the old one was refused is asked for again.
+// A new key is used from the next call on, and permissions that the old one lacked are tried again.
 func TestAnotherKey(t *testing.T) {
 	a := stripetest.New(t)
 	a.Put([]byte(`{"id":"ch_1","object":"charge","status":"succeeded","amount":100,"amount_captured":100,"captured":true,"currency":"eur","created":1}`), "")

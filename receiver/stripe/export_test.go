@@ -1,6 +1,6 @@
 package stripe
 
-// Valid tells whether a text is one JSON value to the reader of bodies.
+// Valid reports whether the decoder accepts a text as one JSON value.
 func Valid(text []byte) bool {
 	d, ok := parse(text)
 	if ok {

@@ -8,22 +8,23 @@ import (
 	"tillhook/ledger/fold"
 )
 
-// reader gathers what an event's object states, and what the objects inside it state: links may be
-// expanded, and old API versions list charges and refunds inside. All of them are about one payment.
+// reader collects the facts that an event's object and the objects inside it state: links may be
+// expanded, and old API versions include charges and refunds. All of them are about one payment.
 type reader struct {
 	facts ledger.Facts
 }
 
-// maxDepth of objects inside objects. Stripe expands four levels. https://docs.stripe.com/api/expanding_objects
+// maxDepth is the maximum depth of objects inside objects. Stripe expands four levels.
+// https://docs.stripe.com/api/expanding_objects
 const maxDepth = 4
 
-// readFacts reads what an event states about a payment. Routing is by what the object is: event types
-// come and go, and every payment_intent.* holds the same object. It fails for an object that should
-// be folded and cannot be read.
+// readFacts reads what an event states about a payment. It decides by the object's type and not by
+// the event's: event types are added over time, and every payment_intent.* holds the same object.
+// It returns false for an object of a payment that cannot be read.
 func readFacts(typ string, data value) (ledger.Facts, bool) {
 	object := data.field("object")
 	kind, _ := object.field("object").text()
-	if want := kindOf(typ); want != "" && kind != want {
+	if want := objectKind(typ); want != "" && kind != want {
 		return ledger.Facts{}, false
 	}
 	var r reader
@@ -46,8 +47,9 @@ func readFacts(typ string, data value) (ledger.Facts, bool) {
 	return r.facts, true
 }
 
-// kindOf is what an event of a type holds; empty for a type that is not known to move money.
-func kindOf(typ string) string {
+// objectKind returns the type of object that events of a type hold, or "" for a type that is not
+// about payments.
+func objectKind(typ string) string {
 	family, _, _ := strings.Cut(typ, ".")
 	switch {
 	case family == "payment_intent":
@@ -64,8 +66,9 @@ func kindOf(typ string) string {
 	return family
 }
 
-// name keeps the first PaymentIntent and the first charge that is named; the outer objects come first.
-func (r *reader) name(intent, charge string) {
+// identify keeps the first PaymentIntent and the first charge that are named. Outer objects come
+// first.
+func (r *reader) identify(intent, charge string) {
 	if r.facts.PaymentIntent == "" {
 		r.facts.PaymentIntent = intent
 	}
@@ -74,38 +77,40 @@ func (r *reader) name(intent, charge string) {
 	}
 }
 
-// inside reads an object within another. One that cannot be read is left out: it is the outer one that
-// the event is about.
-func (r *reader) inside(v value, depth int, read func(value, int) bool) {
+// nested reads an object inside another one. It ignores an object that cannot be read, because the
+// event is about the outer one.
+func (r *reader) nested(v value, depth int, read func(value, int) bool) {
 	if v.isObject() && depth < maxDepth {
 		read(v, depth+1)
 	}
 }
 
-// listed visits what a list object holds; the oldest versions have a bare array.
-func listed(v value, visit func(value)) {
+// eachListed visits the elements of a list object, or of a bare array as in the oldest API
+// versions.
+func eachListed(v value, visit func(value)) {
 	v.elements(visit)
 	v.field("data").elements(visit)
 }
 
-// fields reads fields without which an object is no use, and remembers that one could not be read.
-type fields struct{ unreadable bool }
+// requiredFields reads fields that an object needs, and records whether one could not be read.
+type requiredFields struct{ unreadable bool }
 
-func (m *fields) money(field value) int64 {
+func (m *requiredFields) money(field value) int64 {
 	n, isInt := field.integer()
 	m.unreadable = m.unreadable || !isInt && !field.isNull()
 	return n
 }
 
-// currency is three letters in lower case; Stripe may think of longer ones.
-func (m *fields) currency(field value) string {
+// currency reads a currency code, in lower case. Codes have three letters; longer ones are
+// accepted.
+func (m *requiredFields) currency(field value) string {
 	s, isText := field.text()
 	s = strings.ToLower(s)
 	m.unreadable = m.unreadable || !field.isNull() && (!isText || !usableID(s) || len(s) > 16)
 	return s
 }
 
-func (m *fields) id(field value) string {
+func (m *requiredFields) id(field value) string {
 	s, _ := field.text()
 	if m.unreadable = m.unreadable || !usableID(s); m.unreadable {
 		return ""
@@ -113,10 +118,11 @@ func (m *fields) id(field value) string {
 	return s
 }
 
-// charge reads a charge of any API version, with the refunds, the dispute and the PaymentIntent in it.
+// charge reads a charge of any API version, and the refunds, the dispute and the PaymentIntent
+// inside it.
 func (r *reader) charge(v value, depth int) bool {
 	c := ledger.Charge{Captured: true}
-	var m fields
+	var m requiredFields
 	var in struct{ intent, refunds, dispute, paid, customerAccount value }
 	hasCaptured := false
 	v.fields(func(name []byte, field value) {
@@ -152,7 +158,7 @@ func (r *reader) charge(v value, depth int) bool {
 		case "created":
 			c.Created = readTime(field)
 		case "balance_transaction":
-			c.BalanceTransaction = readBooking(field)
+			c.BalanceTransaction = readBalanceTransaction(field)
 		case "payment_intent":
 			in.intent = field
 		case "refunds":
@@ -170,18 +176,18 @@ func (r *reader) charge(v value, depth int) bool {
 	if !hasCaptured && c.Captured {
 		c.AmountCaptured = c.Amount
 	}
-	r.name(readLink(in.intent), c.ID)
+	r.identify(readLink(in.intent), c.ID)
 	r.facts.Charges = append(r.facts.Charges, c)
-	r.inside(in.intent, depth, r.intent)
-	listed(in.refunds, func(v value) {
-		r.inside(v, depth, func(v value, depth int) bool { return r.refundOf(v, depth, c.ID) })
+	r.nested(in.intent, depth, r.intent)
+	eachListed(in.refunds, func(v value) {
+		r.nested(v, depth, func(v value, depth int) bool { return r.refundOfCharge(v, depth, c.ID) })
 	})
-	r.inside(in.dispute, depth, func(v value, depth int) bool { return r.disputeOf(v, depth, c.ID) })
+	r.nested(in.dispute, depth, func(v value, depth int) bool { return r.disputeOfCharge(v, depth, c.ID) })
 	return true
 }
 
-// chargeStatus returns a charge's status in today's words. Versions before 2015-02-18 call a charge
-// that succeeded paid, and the oldest ones have no status beside the field paid.
+// chargeStatus returns a charge's status in today's terms. API versions before 2015-02-18 call a
+// succeeded charge paid, and the oldest ones have only the field paid.
 // https://docs.stripe.com/upgrades#2015-02-18
 func chargeStatus(status string, paid value) string {
 	if status == "paid" {
@@ -196,10 +202,11 @@ func chargeStatus(status string, paid value) string {
 	return status
 }
 
-// readBooking reads a charge's balance transaction where it is expanded; nil if it is not.
-func readBooking(v value) *ledger.Booking {
+// readBalanceTransaction reads an expanded balance transaction of a charge. It returns nil if the
+// field is not expanded.
+func readBalanceTransaction(v value) *ledger.Booking {
 	var b ledger.Booking
-	var m fields
+	var m requiredFields
 	known := false
 	v.fields(func(name []byte, field value) {
 		switch string(name) {
@@ -219,12 +226,12 @@ func readBooking(v value) *ledger.Booking {
 	return &b
 }
 
-func (r *reader) refund(v value, depth int) bool { return r.refundOf(v, depth, "") }
+func (r *reader) refund(v value, depth int) bool { return r.refundOfCharge(v, depth, "") }
 
-// refundOf reads a refund, of a charge where it stands in one.
-func (r *reader) refundOf(v value, depth int, charge string) bool {
+// refundOfCharge reads a refund. charge is the charge that contains it, if any.
+func (r *reader) refundOfCharge(v value, depth int, charge string) bool {
 	f := ledger.Refund{Charge: charge}
-	var m fields
+	var m requiredFields
 	var of, intent value
 	known := false
 	v.fields(func(name []byte, field value) {
@@ -257,19 +264,19 @@ func (r *reader) refundOf(v value, depth int, charge string) bool {
 	if named := readLink(of); named != "" {
 		f.Charge = named
 	}
-	r.name(readLink(intent), f.Charge)
+	r.identify(readLink(intent), f.Charge)
 	r.facts.Refunds = append(r.facts.Refunds, f)
-	r.inside(intent, depth, r.intent)
-	r.inside(of, depth, r.charge)
+	r.nested(intent, depth, r.intent)
+	r.nested(of, depth, r.charge)
 	return true
 }
 
-func (r *reader) dispute(v value, depth int) bool { return r.disputeOf(v, depth, "") }
+func (r *reader) dispute(v value, depth int) bool { return r.disputeOfCharge(v, depth, "") }
 
-// disputeOf reads a dispute, of a charge where it stands in one.
-func (r *reader) disputeOf(v value, depth int, charge string) bool {
+// disputeOfCharge reads a dispute. charge is the charge that contains it, if any.
+func (r *reader) disputeOfCharge(v value, depth int, charge string) bool {
 	d := ledger.Dispute{Charge: charge}
-	var m fields
+	var m requiredFields
 	var of, intent value
 	v.fields(func(name []byte, field value) {
 		switch string(name) {
@@ -298,20 +305,20 @@ func (r *reader) disputeOf(v value, depth int, charge string) bool {
 	if named := readLink(of); named != "" {
 		d.Charge = named
 	}
-	if d.ID == "" && d.Charge != "" { // the oldest versions give it none
+	if d.ID == "" && d.Charge != "" { // the oldest API versions have no id
 		d.ID = fold.DisputeOf(d.Charge)
 	}
 	if m.unreadable || !usableID(d.ID) || d.Status == "" {
 		return false
 	}
-	r.name(readLink(intent), d.Charge)
+	r.identify(readLink(intent), d.Charge)
 	r.facts.Disputes = append(r.facts.Disputes, d)
-	r.inside(intent, depth, r.intent)
-	r.inside(of, depth, r.charge)
+	r.nested(intent, depth, r.intent)
+	r.nested(of, depth, r.charge)
 	return true
 }
 
-func (m *fields) transaction(v value) (t ledger.Transaction) {
+func (m *requiredFields) transaction(v value) (t ledger.Transaction) {
 	known := false
 	v.fields(func(name []byte, field value) {
 		switch string(name) {
@@ -329,10 +336,10 @@ func (m *fields) transaction(v value) (t ledger.Transaction) {
 	return t
 }
 
-// session reads a Checkout Session: it links, and tells how its payment stands.
+// session reads a Checkout Session, which links ids and has a payment status.
 func (r *reader) session(v value, depth int) bool {
 	var s ledger.Session
-	var m fields
+	var m requiredFields
 	var intent value
 	v.fields(func(name []byte, field value) {
 		switch string(name) {
@@ -347,8 +354,8 @@ func (r *reader) session(v value, depth int) bool {
 	if m.unreadable || s.ID == "" {
 		return false
 	}
-	r.name(readLink(intent), "")
+	r.identify(readLink(intent), "")
 	r.facts.Sessions = append(r.facts.Sessions, s)
-	r.inside(intent, depth, r.intent)
+	r.nested(intent, depth, r.intent)
 	return true
 }

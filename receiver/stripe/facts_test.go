@@ -15,7 +15,7 @@ import (
 	"tillhook/receiver/stripe"
 )
 
-// Small objects, field by field as obj wants them, and what each is read as.
+// Small objects as lists of fields for obj, and the facts of each.
 const (
 	intentJSON  = `"id": "pi_1", "object": "payment_intent", "status": "succeeded", "amount": 700, "currency": "eur"`
 	chargeJSON  = `"id": "ch_1", "object": "charge", "status": "succeeded", "amount": 700, "currency": "eur"`
@@ -32,13 +32,13 @@ var (
 	session1 = ledger.Session{ID: "cs_1", PaymentStatus: "paid"}
 )
 
-// with is a copy that was changed.
+// with returns a changed copy.
 func with[T any](v T, change func(*T)) T {
 	change(&v)
 	return v
 }
 
-// set gives one of an object's fields another value, or adds it.
+// set replaces one of an object's fields, or adds it.
 func set(fields, name, value string) string {
 	list := strings.Split(fields, ", ")
 	name = strconv.Quote(name) + ": "
@@ -51,12 +51,12 @@ func set(fields, name, value string) string {
 
 func obj(fields ...string) string { return "{" + strings.Join(fields, ", ") + "}" }
 
-// event is the body of an event of a type about an object.
+// event returns the body of an event about an object.
 func event(typ, object string) []byte {
 	return fmt.Appendf(nil, `{"id": "evt_1", "object": "event", "type": %q, "livemode": false, "data": {"object": %s}}`, typ, object)
 }
 
-// checkFacts decodes a body that can be used, and compares what it states.
+// checkFacts decodes a usable body and compares its facts.
 func checkFacts(t *testing.T, body []byte, want ledger.Facts) {
 	t.Helper()
 	e := stripe.Decode(body, false)
@@ -68,7 +68,7 @@ func checkFacts(t *testing.T, body []byte, want ledger.Facts) {
 	}
 }
 
-func TestWhatIsCaptured(t *testing.T) {
+func TestCapturedAmount(t *testing.T) {
 	for _, c := range []struct {
 		fields string // of a charge of 700
 		want   int64
@@ -82,7 +82,7 @@ func TestWhatIsCaptured(t *testing.T) {
 		{`"captured": true, "amount_captured": null`, 700, false},
 		{`"captured": false`, 0, true},
 		{`"captured": false, "amount_captured": null`, 0, true},
-		{`"captured": null`, 700, false}, // as before there was an authorisation
+		{`"captured": null`, 700, false}, // as before authorisations existed
 		{`"captured": null, "amount_captured": 300`, 300, false},
 		{`"x": 0`, 700, false},
 		{`"amount_captured": 300`, 300, false},
@@ -131,8 +131,8 @@ func TestFee(t *testing.T) {
 		}))
 }
 
-// TestWhatAnObjectMayLack has what is read all the same.
-func TestWhatAnObjectMayLack(t *testing.T) {
+// Objects with missing optional fields are read.
+func TestOptionalFields(t *testing.T) {
 	for _, c := range []struct {
 		what, typ, object string
 		want              ledger.Facts
@@ -174,7 +174,7 @@ func TestWhatAnObjectMayLack(t *testing.T) {
 	}
 }
 
-// TestUnreadableObjects has what must not be booked, whatever else is right.
+// Objects with an unreadable required field are not used.
 func TestUnreadableObjects(t *testing.T) {
 	type object struct{ typ, fields string }
 	objects := map[string]object{
@@ -222,8 +222,8 @@ func TestUnreadableObjects(t *testing.T) {
 	}
 }
 
-// TestWhatIsNotThere has objects that lack a field without which they cannot be booked.
-func TestWhatIsNotThere(t *testing.T) {
+// Objects without a required field are not used.
+func TestMissingFields(t *testing.T) {
 	for _, c := range []struct{ name, field string }{
 		{"charge.succeeded", `"id": "ch_3wJoPRKvHadernBldSk9KNa9",`},
 		{"refund.created", `"id": "re_3wJoPRKvHadernBlpcgM6Q6a",`},
@@ -238,7 +238,7 @@ func TestWhatIsNotThere(t *testing.T) {
 	}
 }
 
-// TestKinds: a type that is known to move money holds its kind of object; any other is read by what it holds.
+// A type about payments must hold its kind of object. Any other event is read by its object.
 func TestKinds(t *testing.T) {
 	objects := map[string]string{
 		"payment_intent": obj(intentJSON), "charge": obj(chargeJSON), "refund": obj(refundJSON), "dispute": obj(disputeJSON),
@@ -246,7 +246,7 @@ func TestKinds(t *testing.T) {
 		"a number": `{"id": "ch_1", "object": 7, "status": "succeeded"}`, "null": `null`, "a text": `"ch_1"`, "a list": `[` + obj(chargeJSON) + `]`,
 	}
 	folded := []string{"payment_intent", "charge", "refund", "dispute", "checkout.session"}
-	kindOf := func(typ string) string {
+	objectKind := func(typ string) string {
 		switch {
 		case strings.HasPrefix(typ, "payment_intent."):
 			return "payment_intent"
@@ -262,7 +262,7 @@ func TestKinds(t *testing.T) {
 	for kind, object := range objects {
 		for _, typ := range slices.Concat(stripe.Types[:], []string{"payment_intent.frobnicated"}) {
 			e := stripe.Decode(event(typ, object), false)
-			if right := kindOf(typ) == kind; right != (e.Quarantine == "") || right != e.Facts.AboutPayment() || !right && e.Quarantine != ledger.Undecodable {
+			if right := objectKind(typ) == kind; right != (e.Quarantine == "") || right != e.Facts.AboutPayment() || !right && e.Quarantine != ledger.Undecodable {
 				t.Errorf("%s with the object %s: quarantine %q, facts %+v", typ, kind, e.Quarantine, e.Facts)
 			}
 		}
@@ -288,7 +288,7 @@ func TestAccount(t *testing.T) {
 	}
 }
 
-// needed are the names of what facts are made from; inside any other name, nothing is.
+// needed are the names of the fields that facts are made from.
 var needed = []string{
 	"id", "object", "type", "data", "livemode", "created", "amount", "amount_capturable", "amount_captured", "amount_received", "amount_refunded",
 	"currency", "status", "captured", "customer", "description", "metadata", "failure_code", "reason", "latest_charge", "charges", "charge",
@@ -298,7 +298,7 @@ var needed = []string{
 
 const canary = "Tereza Vondrová, 4242"
 
-// spoiled replaces every text, number and word that no fact is made from.
+// spoiled replaces every string, number and literal that no fact is made from.
 func spoiled(v any, all, inMetadata bool) any {
 	switch v := v.(type) {
 	case map[string]any:
@@ -317,7 +317,7 @@ func spoiled(v any, all, inMetadata bool) any {
 	return v
 }
 
-// secrets are the texts in a body by which a payment can be confirmed or a person or card be known.
+// secrets returns the texts in a body that can confirm a payment or identify a person or a card.
 func secrets(v any, is bool) (found []string) {
 	names := []string{"client_secret", "email", "customer_email", "customer_email_address", "name", "customer_name", "phone", "line1",
 		"postal_code", "last4", "fingerprint", "receipt_url", "iban", "uncategorized_text"}
@@ -338,7 +338,7 @@ func secrets(v any, is bool) (found []string) {
 	return found
 }
 
-// TestNothingElseIsKept: client secrets, people and their cards are in the bodies, and never in the facts.
+// Client secrets, people and their cards are in the bodies and never in the facts.
 func TestNothingElseIsKept(t *testing.T) {
 	events, err := filepath.Glob(dir + "/*.json")
 	scenes, err2 := filepath.Glob(dir + "/../scenarios/*/[0-9]*.json")
@@ -375,7 +375,7 @@ func TestNothingElseIsKept(t *testing.T) {
 	}
 }
 
-// checkSameFacts wants the facts of a body of which all else was replaced.
+// checkSameFacts checks that a body has the same facts after everything else was replaced.
 func checkSameFacts(t *testing.T, file string, body []byte, want ledger.Facts) {
 	t.Helper()
 	got := stripe.Decode(body, false).Facts

@@ -2,10 +2,10 @@ package stripe
 
 import "tillhook/ledger"
 
-// intent reads a PaymentIntent of any API version, with the charges in it.
+// intent reads a PaymentIntent of any API version, and the charges inside it.
 func (r *reader) intent(v value, depth int) bool {
 	var in ledger.Intent
-	var m fields
+	var m requiredFields
 	var charges, latest, customerAccount value
 	v.fields(func(name []byte, field value) {
 		switch string(name) {
@@ -45,16 +45,16 @@ func (r *reader) intent(v value, depth int) bool {
 	if in.Customer == "" {
 		in.Customer = readLink(customerAccount)
 	}
-	if r.name(in.ID, in.LatestCharge); in.ID != r.facts.PaymentIntent {
-		return true // within an object that names another one
+	if r.identify(in.ID, in.LatestCharge); in.ID != r.facts.PaymentIntent {
+		return true // it is inside an object of another payment
 	}
 	r.facts.Intents = append(r.facts.Intents, in)
-	r.inside(latest, depth, r.charge)
-	listed(charges, func(charge value) { r.inside(charge, depth, r.charge) })
+	r.nested(latest, depth, r.charge)
+	eachListed(charges, func(charge value) { r.nested(charge, depth, r.charge) })
 	return true
 }
 
-// readLink reads the id of another object: a text, the object itself, or null.
+// readLink returns the id of a linked object, which is a string, the expanded object, or null.
 // https://docs.stripe.com/api/expanding_objects
 func readLink(v value) string {
 	id, isText := v.text()
@@ -67,23 +67,24 @@ func readLink(v value) string {
 	return id
 }
 
-// readMetadata reads the shop's own pairs. Stripe makes every value a text; one that is not is kept as its JSON.
+// readMetadata reads metadata. Stripe makes every value a string; any other value is kept as its
+// JSON.
 func readMetadata(v value) map[string]string {
 	var m map[string]string
 	v.fields(func(name []byte, field value) {
 		text, isText := field.text()
 		if !isText {
-			text = valid(field.raw())
+			text = validUTF8(field.raw())
 		}
 		if m == nil {
 			m = map[string]string{}
 		}
-		m[valid(name)] = text
+		m[validUTF8(name)] = text
 	})
 	return m
 }
 
-// readError takes four words from last_payment_error and leaves the rest, which holds card data and a client_secret.
+// readError reads four fields of last_payment_error. The rest holds card data and a client_secret.
 func readError(v value) *ledger.PaymentError {
 	if !v.isObject() {
 		return nil

@@ -10,56 +10,58 @@ import (
 	"unsafe"
 )
 
-// value is one JSON value of a document; the zero value is none. encoding/json matches names whatever their
-// case, and one field of an unexpected type spoils its whole struct; here a name is that name, and every
-// field is read by itself. It is good for as long as its document.
+// value is one JSON value of a document; the zero value is absent. encoding/json ignores the case
+// of names and fails a whole struct for one field of an unexpected type. Here names are exact and
+// every field is read on its own. A value is valid until its document is released.
 type value struct {
-	of *document
-	at uint32 // its node
+	doc  *document
+	node uint32 // index in doc.nodes
 }
 
-// raw is the value's text, without space around it.
+// raw returns the value's JSON text without surrounding white space.
 func (v value) raw() []byte {
-	if v.of == nil {
+	if v.doc == nil {
 		return nil
 	}
-	n := &v.of.nodes[v.at]
-	return v.of.text[n.start:n.end]
+	n := &v.doc.nodes[v.node]
+	return v.doc.text[n.start:n.end]
 }
 
-func (v value) begins(c byte) bool { return v.of != nil && v.of.text[v.of.nodes[v.at].start] == c }
+func (v value) startsWith(c byte) bool {
+	return v.doc != nil && v.doc.text[v.doc.nodes[v.node].start] == c
+}
 
-func (v value) isObject() bool { return v.begins('{') }
+func (v value) isObject() bool { return v.startsWith('{') }
 
-func (v value) isArray() bool { return v.begins('[') }
+func (v value) isArray() bool { return v.startsWith('[') }
 
-// isNull: absent and null are the same to us.
-func (v value) isNull() bool { return v.of == nil || v.begins('n') }
+// isNull reports whether the value is null or absent.
+func (v value) isNull() bool { return v.doc == nil || v.startsWith('n') }
 
-// fields visits an object's fields; of a name that comes twice only the last one, as everywhere in JSON practice.
-// It visits nothing if v is not an object.
+// fields visits the fields of an object. Of a repeated name it visits only the last field, as most
+// JSON parsers do. It visits nothing if v is not an object.
 func (v value) fields(visit func(name []byte, field value)) {
 	if !v.isObject() {
 		return
 	}
-	d := v.of
-	end := d.nodes[v.at].next
-	if d.repeatsName(v.at) {
-		d.lastFields(v.at, visit)
+	d := v.doc
+	end := d.nodes[v.node].next
+	if d.repeatsName(v.node) {
+		d.lastFields(v.node, visit)
 		return
 	}
-	for i := v.at + 1; i < end; i = d.nodes[i+1].next {
+	for i := v.node + 1; i < end; i = d.nodes[i+1].next {
 		visit(d.name(i), value{d, i + 1})
 	}
 }
 
-// field is the last field of that name, as fields would visit it.
+// field returns the last field with the name, as fields would visit it.
 func (v value) field(name string) (found value) {
 	if !v.isObject() {
 		return found
 	}
-	d := v.of
-	for i := v.at + 1; i < d.nodes[v.at].next; i = d.nodes[i+1].next {
+	d := v.doc
+	for i := v.node + 1; i < d.nodes[v.node].next; i = d.nodes[i+1].next {
 		if n := &d.nodes[i]; (int(n.end-n.start) == len(name)+2 || !n.plain) && string(d.name(i)) == name {
 			found = value{d, i + 1}
 		}
@@ -67,26 +69,27 @@ func (v value) field(name string) (found value) {
 	return found
 }
 
-// many names are compared by a map: more than Stripe's objects have.
-const many = 128
+// maxScanned is the number of names up to which a scan finds repeated ones, more than Stripe's
+// objects have. Objects with more use a map.
+const maxScanned = 128
 
-// repeatsName tells whether a name may stand twice in an object: it is not wrong when it says no.
+// repeatsName reports whether a name may be repeated in an object. False is certain.
 func (d *document) repeatsName(object uint32) bool {
-	var seen [4]uint64 // a bit for what the names' looks come to
+	var seen [4]uint64 // a bit for each hash of a name
 	end := d.nodes[object].next
 	count := 0
 	for i := object + 1; i < end; i = d.nodes[i+1].next {
 		n := &d.nodes[i]
-		if count++; !n.plain || count > many {
+		if count++; !n.plain || count > maxScanned {
 			return true
 		}
 		name := d.text[n.start+1 : n.end-1]
-		look := uint(len(name))
-		if look > 0 {
-			look += uint(name[0])*7 + uint(name[look-1])*31 + uint(name[look/2])*61
+		hash := uint(len(name))
+		if hash > 0 {
+			hash += uint(name[0])*7 + uint(name[hash-1])*31 + uint(name[hash/2])*61
 		}
-		word, bit := look/64%4, uint64(1)<<(look%64)
-		if seen[word]&bit != 0 && d.stands(name, object+1, i) {
+		word, bit := hash/64%4, uint64(1)<<(hash%64)
+		if seen[word]&bit != 0 && d.hasNameBetween(name, object+1, i) {
 			return true
 		}
 		seen[word] |= bit
@@ -94,8 +97,8 @@ func (d *document) repeatsName(object uint32) bool {
 	return false
 }
 
-// stands tells whether a plain name is among those from one node on and before another.
-func (d *document) stands(name []byte, from, to uint32) bool {
+// hasNameBetween reports whether a plain name occurs in the nodes [from, to).
+func (d *document) hasNameBetween(name []byte, from, to uint32) bool {
 	for i := from; i < to; i = d.nodes[i+1].next {
 		if n := &d.nodes[i]; int(n.end-n.start) == len(name)+2 && bytes.Equal(d.text[n.start+1:n.end-1], name) {
 			return true
@@ -104,7 +107,7 @@ func (d *document) stands(name []byte, from, to uint32) bool {
 	return false
 }
 
-// lastFields visits the last field of each name, the last one first.
+// lastFields visits the last field of each name, from the last name to the first.
 func (d *document) lastFields(object uint32, visit func(name []byte, field value)) {
 	var at []uint32
 	for i := object + 1; i < d.nodes[object].next; i = d.nodes[i+1].next {
@@ -119,7 +122,7 @@ func (d *document) lastFields(object uint32, visit func(name []byte, field value
 	}
 }
 
-// name is the text of a name's node.
+// name returns the text of a name's node.
 func (d *document) name(i uint32) []byte {
 	n := &d.nodes[i]
 	if n.plain || bytes.IndexByte(d.text[n.start:n.end], '\\') < 0 {
@@ -129,31 +132,32 @@ func (d *document) name(i uint32) []byte {
 	return []byte(s)
 }
 
-// elements visits an array's elements in order; nothing if v is not an array.
+// elements visits the elements of an array in order. It visits nothing if v is not an array.
 func (v value) elements(visit func(element value)) {
 	if !v.isArray() {
 		return
 	}
-	end := v.of.nodes[v.at].next
-	for i := v.at + 1; i < end; i = v.of.nodes[i].next {
-		visit(value{v.of, i})
+	end := v.doc.nodes[v.node].next
+	for i := v.node + 1; i < end; i = v.doc.nodes[i].next {
+		visit(value{v.doc, i})
 	}
 }
 
-// text reads a string; ok is false for anything else. What is no UTF-8 becomes U+FFFD. A plain one is not copied: it is
-// good for as long as nobody writes to the body.
+// text returns a string value; ok is false for other values. Invalid UTF-8 becomes U+FFFD. A plain
+// string is not copied, so it is valid only as long as the body is not modified.
 func (v value) text() (s string, ok bool) {
-	if !v.begins('"') {
+	if !v.startsWith('"') {
 		return "", false
 	}
 	raw := v.raw()
-	if v.of.nodes[v.at].plain {
+	if v.doc.nodes[v.node].plain {
 		return unsafe.String(unsafe.SliceData(raw[1:]), len(raw)-2), true
 	}
 	return unescape(raw), true
 }
 
-// unescape reads a string that is not plain, as encoding/json does. It was parsed: every escape in it is whole.
+// unescape decodes a string with escapes as encoding/json does. The parser has checked that every
+// escape is complete.
 func unescape(raw []byte) string {
 	raw = raw[1 : len(raw)-1]
 	s := make([]byte, 0, len(raw))
@@ -187,13 +191,13 @@ func unescape(raw []byte) string {
 	return string(s)
 }
 
-// What stands behind a backslash, and what it stands for, but for u.
+// The characters after a backslash and what they mean, except u.
 const (
 	escapes = "\"\\/bfnrt"
 	escaped = "\"\\/\b\f\n\r\t"
 )
 
-// hexRune reads four hexadecimal digits.
+// hexRune parses four hexadecimal digits.
 func hexRune(digits []byte) (r rune) {
 	for _, c := range digits[:4] {
 		switch {
@@ -207,20 +211,20 @@ func hexRune(digits []byte) (r rune) {
 	return r
 }
 
-// is tells whether the value is that text, which is plain ASCII.
-func (v value) is(text string) bool {
+// equals reports whether the value is the string text, which must be ASCII.
+func (v value) equals(text string) bool {
 	raw := v.raw()
 	if len(raw) == len(text)+2 && raw[0] == '"' && string(raw[1:len(raw)-1]) == text {
 		return true
 	}
-	if !v.begins('"') || v.of.nodes[v.at].plain {
+	if !v.startsWith('"') || v.doc.nodes[v.node].plain {
 		return false
 	}
 	s, _ := v.text()
 	return s == text
 }
 
-// integer reads a number without point and exponent that fits 64 bits. Money is never a float.
+// integer returns a number without fraction and exponent that fits 64 bits. Money is never a float.
 func (v value) integer() (n int64, ok bool) {
 	n, err := strconv.ParseInt(string(v.raw()), 10, 64)
 	return n, err == nil
@@ -228,13 +232,13 @@ func (v value) integer() (n int64, ok bool) {
 
 func (v value) boolean() (b, ok bool) {
 	switch {
-	case v.begins('t'):
+	case v.startsWith('t'):
 		return true, true
-	case v.begins('f'):
+	case v.startsWith('f'):
 		return false, true
 	}
 	return false, false
 }
 
-// valid makes a text of bytes; what is no UTF-8 becomes U+FFFD.
-func valid(b []byte) string { return strings.ToValidUTF8(string(b), "\ufffd") }
+// validUTF8 returns b as a string with invalid UTF-8 replaced by U+FFFD.
+func validUTF8(b []byte) string { return strings.ToValidUTF8(string(b), "\ufffd") }

@@ -9,7 +9,7 @@ import (
 	"tillhook/receiver/stripe"
 )
 
-// link is an object in which one link has a form, and what the event must then state.
+// link is an object with one form of a link, and the facts that the event must state.
 type link struct {
 	what, object string
 	want         ledger.Facts
@@ -21,11 +21,11 @@ func checkLinks(t *testing.T, typ string, links []link) {
 	}
 }
 
-// noLinks are what a link may hold without naming anything.
+// noLinks are values of a link that name nothing.
 var noLinks = []string{`null`, `""`, `7`, `true`, `[]`, `["xx_9"]`, `[{"id": "xx_9"}]`, `{}`, `{"id": null}`, `{"id": 7}`, `{"id": ""}`, `{"id": "a b"}`,
 	`{"id": {"id": "xx_9"}}`, `{"ID": "xx_9"}`, `{"data": {"id": "xx_9"}}`, `"a b"`, `"a\u0000"`, `"é"`, `"` + strings.Repeat("x", 256) + `"`}
 
-// checkNoLinks wants the same facts of every link that names nothing, and of none.
+// checkNoLinks checks that links that name nothing give the same facts as an absent link.
 func checkNoLinks(t *testing.T, typ, fields, name string, want ledger.Facts) {
 	t.Run(name+" is absent", func(t *testing.T) { checkFacts(t, event(typ, obj(fields)), want) })
 	for _, value := range noLinks {
@@ -49,7 +49,7 @@ func TestLinksOfACharge(t *testing.T) {
 		{"the object, that has gone on to another charge", obj(`"payment_intent": `+obj(intentJSON, `"latest_charge": "ch_2"`), chargeJSON),
 			ledger.Facts{PaymentIntent: "pi_1", Charge: "ch_1", Charges: charges,
 				Intents: []ledger.Intent{with(intent1, func(in *ledger.Intent) { in.LatestCharge = "ch_2" })}}},
-		{"an object with an id alone", obj(chargeJSON, `"payment_intent": {"id": "pi_1"}`),
+		{"an object with an id only", obj(chargeJSON, `"payment_intent": {"id": "pi_1"}`),
 			ledger.Facts{PaymentIntent: "pi_1", Charge: "ch_1", Charges: charges}},
 		{"an object that cannot be read", obj(chargeJSON, `"payment_intent": `+obj(set(intentJSON, "amount", "7.5"))),
 			ledger.Facts{PaymentIntent: "pi_1", Charge: "ch_1", Charges: charges}},
@@ -70,11 +70,11 @@ func TestLinksOfARefund(t *testing.T) {
 			ledger.Facts{PaymentIntent: "pi_1", Charge: "ch_1", Refunds: linked}},
 		{"the charge's object", obj(refundJSON, `"payment_intent": "pi_1", "charge": `+obj(chargeJSON, `"payment_intent": "pi_1"`)),
 			ledger.Facts{PaymentIntent: "pi_1", Charge: "ch_1", Refunds: linked, Charges: charges}},
-		{"the charge's object alone knows the PaymentIntent", obj(refundJSON, `"payment_intent": null, "charge": `+obj(chargeJSON, `"payment_intent": "pi_1"`)),
+		{"the charge's object only knows the PaymentIntent", obj(refundJSON, `"payment_intent": null, "charge": `+obj(chargeJSON, `"payment_intent": "pi_1"`)),
 			ledger.Facts{PaymentIntent: "pi_1", Charge: "ch_1", Refunds: linked, Charges: charges}},
 		{"the PaymentIntent's object", obj(refundJSON, `"payment_intent": `+obj(intentJSON), `"charge": "ch_1"`),
 			ledger.Facts{PaymentIntent: "pi_1", Charge: "ch_1", Refunds: linked, Intents: intents}},
-		{"the PaymentIntent's object alone knows a charge", obj(refundJSON, `"payment_intent": `+obj(intentJSON, `"latest_charge": "ch_1"`)),
+		{"the PaymentIntent's object only knows a charge", obj(refundJSON, `"payment_intent": `+obj(intentJSON, `"latest_charge": "ch_1"`)),
 			ledger.Facts{PaymentIntent: "pi_1", Charge: "ch_1", Refunds: alone,
 				Intents: []ledger.Intent{with(intent1, func(in *ledger.Intent) { in.LatestCharge = "ch_1" })}}},
 		{"both objects", obj(`"charge": `+obj(chargeJSON), refundJSON, `"payment_intent": `+obj(intentJSON)),
@@ -100,7 +100,7 @@ func TestLinksOfADispute(t *testing.T) {
 			ledger.Facts{PaymentIntent: "pi_1", Charge: "ch_1", Disputes: linked}},
 		{"the charge's object", obj(disputeJSON, `"payment_intent": "pi_1", "charge": `+obj(chargeJSON, `"payment_intent": "pi_1"`)),
 			ledger.Facts{PaymentIntent: "pi_1", Charge: "ch_1", Disputes: linked, Charges: charges}},
-		{"the charge's object alone knows the PaymentIntent", obj(disputeJSON, `"charge": `+obj(chargeJSON, `"payment_intent": "pi_1"`)),
+		{"the charge's object only knows the PaymentIntent", obj(disputeJSON, `"charge": `+obj(chargeJSON, `"payment_intent": "pi_1"`)),
 			ledger.Facts{PaymentIntent: "pi_1", Charge: "ch_1", Disputes: linked, Charges: charges}},
 		{"the PaymentIntent's object", obj(disputeJSON, `"payment_intent": `+obj(intentJSON), `"charge": "ch_1"`),
 			ledger.Facts{PaymentIntent: "pi_1", Charge: "ch_1", Disputes: linked, Intents: intents}},
@@ -142,7 +142,7 @@ func TestLinksOfAnIntent(t *testing.T) {
 			ledger.Facts{PaymentIntent: "pi_1", Charge: "ch_1", Intents: latest, Charges: charges}},
 		{"the object, that names no PaymentIntent", obj(intentJSON, `"latest_charge": `+obj(chargeJSON)),
 			ledger.Facts{PaymentIntent: "pi_1", Charge: "ch_1", Intents: latest, Charges: charges}},
-		{"an object with an id alone", obj(intentJSON, `"latest_charge": {"id": "ch_1"}`),
+		{"an object with an id only", obj(intentJSON, `"latest_charge": {"id": "ch_1"}`),
 			ledger.Facts{PaymentIntent: "pi_1", Charge: "ch_1", Intents: latest}},
 		{"an object that cannot be read", obj(intentJSON, `"latest_charge": `+obj(set(chargeJSON, "currency", "978"))),
 			ledger.Facts{PaymentIntent: "pi_1", Charge: "ch_1", Intents: latest}},
@@ -153,8 +153,8 @@ func TestLinksOfAnIntent(t *testing.T) {
 	})
 }
 
-// TestAnotherPaymentInside: the outer object tells which payment the event is about; another one that stands
-// in an object inside is not booked to it, nor for itself.
+// The outer object decides which payment the event is about. An object of another payment inside it
+// is ignored.
 func TestAnotherPaymentInside(t *testing.T) {
 	other := obj(set(intentJSON, "id", `"pi_2"`), `"latest_charge": "ch_2"`)
 	charge := obj(chargeJSON, `"payment_intent": `+other)
@@ -182,7 +182,7 @@ func TestAnotherPaymentInside(t *testing.T) {
 	}
 }
 
-// TestDepth: four levels inside the event's object are read, as Stripe expands no more.
+// Four levels of objects are read, as many as Stripe expands.
 func TestDepth(t *testing.T) {
 	intentAt := func(n int, charge string) string {
 		return obj(`"object": "payment_intent", "id": "pi_1", "amount": `+fmt.Sprint(n), `"status": "succeeded"`, `"latest_charge": `+charge)
@@ -204,7 +204,7 @@ func TestDepth(t *testing.T) {
 		PaymentIntent: "pi_1", Charge: "ch_0",
 		Intents: []ledger.Intent{intent(1, "ch_2"), intent(3, "ch_4")}, Charges: []ledger.Charge{charge(0), charge(2), charge(4)},
 	})
-	// A list is no level of its own; what it holds is.
+	// The elements of a list are a level, the list is not.
 	refunded := func(n int, refund string) string {
 		return obj(fmt.Sprintf(`"object": "charge", "id": "ch_%d", "status": "succeeded", "amount": %d`, n, n), `"refunds": {"data": [`+refund+`]}`)
 	}

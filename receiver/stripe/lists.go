@@ -13,25 +13,25 @@ import (
 )
 
 const (
-	// pageSize is the most Stripe gives. https://docs.stripe.com/api/pagination
+	// pageSize is Stripe's maximum. https://docs.stripe.com/api/pagination
 	pageSize = 100
-	// maxListBytes bounds what a list that is read as a whole takes in memory.
+	// maxListBytes bounds the memory of a list that is read completely.
 	maxListBytes = 4 << 20
-	// maxListed bounds one object of such a list.
-	maxListed = 64 << 10
+	// maxListedObject bounds one object of such a list, in bytes.
+	maxListedObject = 64 << 10
 )
 
-// list is a page in Stripe's form. https://docs.stripe.com/api/pagination
+// list is a page as Stripe sends it. https://docs.stripe.com/api/pagination
 type list struct {
 	Object  string            `json:"object"`
 	Data    []json.RawMessage `json:"data"`
 	HasMore bool              `json:"has_more"`
 }
 
-// page reads one page of a list. next is the id to continue after; empty at the end. Where the page
-// is larger than an answer may be, a smaller part of it is asked for.
+// page reads one page of a list. next is the id to continue after, empty on the last page. If the
+// answer is too long, it asks for fewer objects.
 func (a *API) page(ctx context.Context, path string, account Account, params url.Values, after string) (
-	data []json.RawMessage, next string, as rendering, err error) {
+	data []json.RawMessage, next string, as answerInfo, err error) {
 	asked := maps.Clone(params)
 	if asked == nil {
 		asked = url.Values{}
@@ -50,12 +50,12 @@ func (a *API) page(ctx context.Context, path string, account Account, params url
 		return nil, "", as, err
 	}
 	if l.Object != "list" {
-		return nil, "", as, fmt.Errorf("what Stripe answers to %s is no list: %w", path, ErrNotStripe)
+		return nil, "", as, fmt.Errorf("the answer to %s from Stripe is not a list: %w", path, ErrNotStripe)
 	}
 	if !l.HasMore {
 		return l.Data, "", as, nil
 	}
-	// An object without a usable id is read again with the next page, at worst.
+	// At worst an object without a usable id is read again with the next page.
 	for _, raw := range slices.Backward(l.Data) {
 		var o struct {
 			ID string `json:"id"`
@@ -64,31 +64,32 @@ func (a *API) page(ctx context.Context, path string, account Account, params url
 			return l.Data, o.ID, as, nil
 		}
 	}
-	return nil, "", as, fmt.Errorf("what Stripe answers to %s says that there is more, and has no id to continue after: %w",
+	return nil, "", as, fmt.Errorf("the answer to %s from Stripe announces another page but has no id to continue after: %w",
 		path, ErrEndless)
 }
 
-// unreadable returns the error for an object of a list that cannot be read, with its id or its
-// beginning.
+// unreadable returns the error for an object of a list that cannot be read. It names the id, or the
+// beginning of the object.
 func unreadable(raw json.RawMessage) error {
 	var o struct {
 		ID string `json:"id"`
 	}
-	_ = json.Unmarshal(raw, &o) // what is read of it is enough
+	_ = json.Unmarshal(raw, &o) // an id that cannot be read is replaced below
 	if !usableID(o.ID) {
 		o.ID = readable(string(raw[:min(len(raw), longestID)]), longestID)
 	}
 	return fmt.Errorf("%s: %w", o.ID, ErrNotStripe)
 }
 
-// whole reads a list that is short at Stripe, page by page. read returns a page and where the next
-// one begins, empty at the end; take takes one object, or returns an error for one that is skipped.
-func whole(what string, most int, read func(at string) (data []json.RawMessage, next string, err error),
-	take func(raw json.RawMessage) error) (skipped []error, err error) {
+// readWholeList reads all pages of a list, at most maxPages. read returns a page and the start of
+// the next one, which is empty on the last page. add adds one object, or returns an error for an
+// object to skip.
+func readWholeList(what string, maxPages int, read func(at string) (data []json.RawMessage, next string, err error),
+	add func(raw json.RawMessage) error) (skipped []error, err error) {
 	seen := map[string]bool{}
 	size := 0
 	at := ""
-	for range most {
+	for range maxPages {
 		data, next, err := read(at)
 		if err != nil {
 			return nil, err
@@ -98,27 +99,27 @@ func whole(what string, most int, read func(at string) (data []json.RawMessage, 
 				return nil, fmt.Errorf("the list of %s has more than %d MiB: %w", what, maxListBytes>>20, ErrNotStripe)
 			}
 			err := fmt.Errorf("it has %d bytes", len(raw))
-			if len(raw) <= maxListed {
-				err = take(raw)
+			if len(raw) <= maxListedObject {
+				err = add(raw)
 			}
 			if err != nil {
-				skipped = append(skipped, fmt.Errorf("an entry in the list of %s cannot be read and is left out: %w", what, err))
+				skipped = append(skipped, fmt.Errorf("skipped an unreadable entry in the list of %s: %w", what, err))
 			}
 		}
 		if at = next; at == "" {
 			return skipped, nil
 		}
 		if seen[at] {
-			return nil, fmt.Errorf("the list of %s leads back to %.60q: %w", what, at, ErrEndless)
+			return nil, fmt.Errorf("the list of %s returns to %.60q: %w", what, at, ErrEndless)
 		}
 		seen[at] = true
 	}
-	return nil, fmt.Errorf("the list of %s has more than %d pages: %w", what, most, ErrEndless)
+	return nil, fmt.Errorf("the list of %s has more than %d pages: %w", what, maxPages, ErrEndless)
 }
 
-// ErrEndless is wrapped by errors about lists that lead back to where they came from, or have more
-// pages than are read.
+// ErrEndless is wrapped by errors about lists that return to an earlier page or have too many
+// pages.
 var ErrEndless = fmt.Errorf("the list does not end: %w", ErrNotStripe)
 
-// ErrLong is wrapped by errors about answers that are longer than they may be.
+// ErrLong is wrapped by errors about answers that are too long.
 var ErrLong = fmt.Errorf("the answer is longer than %d MiB: %w", maxAnswer>>20, ErrNotStripe)

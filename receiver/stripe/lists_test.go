@@ -8,7 +8,7 @@ import (
 	"tillhook/receiver/stripe"
 )
 
-// What the scenario in the shape of 2020-08-27 holds.
+// Objects of the scenario in the shape of API version 2020-08-27.
 var (
 	oldIntent = ledger.Intent{
 		ID: "pi_3wgfSxKvHadernBlyhA0hSwg", Status: "succeeded", Currency: "eur", Amount: 4250, HasAmount: true, AmountReceived: 4250, HasReceived: true,
@@ -82,7 +82,7 @@ func TestExpandedLinks(t *testing.T) {
 	})
 }
 
-// TestLists has what may stand where old versions list charges and refunds.
+// Values in the place where old API versions list charges and refunds.
 func TestLists(t *testing.T) {
 	second := obj(set(refundJSON, "id", `"re_2"`), `"charge": "ch_2"`)
 	refunds := []ledger.Refund{
@@ -96,7 +96,7 @@ func TestLists(t *testing.T) {
 	}{
 		{`{"object": "list", "data": ` + both + `, "has_more": false, "total_count": 2}`, refunds},
 		{`{"has_more": true, "total_count": 12, "data": ` + both + `}`, refunds},
-		{both, refunds}, // the oldest versions
+		{both, refunds}, // the oldest API versions
 		{one, refunds[:1]},
 		{`[null, "re_2", 7, [` + second + `], {}, ` + obj(refundJSON) + `]`, refunds[:1]},
 		{`[` + obj(set(refundJSON, "amount", "2.5")) + `, ` + second + `]`, refunds[1:]},
@@ -128,7 +128,7 @@ func TestLists(t *testing.T) {
 	}
 }
 
-// twoFields is an object with a field that comes twice, and what it must be read as.
+// twoFields is an object with a repeated field, and the same object without the repetition.
 type twoFields struct{ typ, twice, once string }
 
 func checkTwoFields(t *testing.T, cases []twoFields) {
@@ -139,7 +139,7 @@ func checkTwoFields(t *testing.T, cases []twoFields) {
 	}
 }
 
-// TestTheLastOfTwoFields: it stands, and nothing is left of the first.
+// The last of two fields with the same name counts, and nothing of the first is left.
 func TestTheLastOfTwoFields(t *testing.T) {
 	checkTwoFields(t, []twoFields{
 		{"charge.succeeded", obj(`"amount_captured": 5, "amount_captured": null`, chargeJSON), obj(chargeJSON)},
@@ -151,7 +151,7 @@ func TestTheLastOfTwoFields(t *testing.T) {
 	})
 }
 
-// TestTheFirstOfTwoFields: it does not matter, not even where it cannot be read.
+// The first of two fields does not matter, even if it is unreadable.
 func TestTheFirstOfTwoFields(t *testing.T) {
 	checkTwoFields(t, []twoFields{
 		{"charge.succeeded", obj(`"amount": "x"`, chargeJSON), obj(chargeJSON)},
@@ -168,8 +168,8 @@ func TestTheFirstOfTwoFields(t *testing.T) {
 	})
 }
 
-// TestWhatIsNoUTF8: it becomes U+FFFD wherever it stands.
-func TestWhatIsNoUTF8(t *testing.T) {
+// Invalid UTF-8 becomes U+FFFD everywhere.
+func TestInvalidUTF8(t *testing.T) {
 	e := stripe.Decode(event("charge.succeeded", obj(chargeJSON, `"description": "a`+"\xff"+`", "metadata": {"b`+"\xff"+`": "c`+"\xff"+`", "list": ["d`+"\xff"+`"]}`)), false)
 	want := with(charge1, func(c *ledger.Charge) {
 		c.Description, c.Metadata = "a\ufffd", map[string]string{"b\ufffd": "c\ufffd", "list": "[\"d\ufffd\"]"}

@@ -6,14 +6,14 @@ import (
 	"strings"
 )
 
-// ProbeAgent is the User-Agent of requests that only try the way to the public door.
+// ProbeAgent is the User-Agent of probes of the webhook listener.
 const ProbeAgent = "tillhook doctor (not Stripe)"
 
-// probeObject is what a probe says it is.
+// probeObject is the value of "object" in a probe.
 const probeObject = "tillhook.probe"
 
-// ProbeBody is a body that only asks whether the public door is reached, at least size bytes long. It is written as Stripe writes, so that
-// whatever rewrites Stripe's bodies on the way rewrites this one.
+// ProbeBody returns the body of a probe of the webhook listener, at least size bytes long. It is
+// formatted like Stripe's bodies, so that a proxy that rewrites those rewrites this one too.
 func ProbeBody(nonce string, size int) []byte {
 	body, err := json.MarshalIndent(struct {
 		Object  string `json:"object"`
@@ -22,12 +22,12 @@ func ProbeBody(nonce string, size int) []byte {
 		Padding string `json:"padding"`
 	}{probeObject, nonce, "Grüße aus der Buchbinderei", strings.Repeat("till hook ", size/10)}, "", "  ")
 	if err != nil {
-		panic(err) // of texts there is nothing that cannot be written
+		panic(err) // strings can always be marshaled
 	}
 	return body
 }
 
-// ProbeNonce reads the nonce of a probe; empty for any other body.
+// ProbeNonce returns the nonce of a probe, or "" for any other body.
 func ProbeNonce(body []byte) string {
 	if !bytes.Contains(body[:min(len(body), 64)], []byte(probeObject)) {
 		return ""

@@ -8,17 +8,16 @@ import (
 	"tillhook/ledger"
 )
 
-// thinEvent is what a thin event says of what it is about.
-// https://docs.stripe.com/event-destinations#thin-events
+// thinEvent is the content of a thin event. https://docs.stripe.com/event-destinations#thin-events
 type thinEvent struct {
-	Type    string
-	Object  string // the id of the object; empty if it names none
-	Kind    string // of the object
-	Snap    string // the id of the event that says the same and holds the object; empty if it names none
-	aboutIt bool   // it is about an object of a kind that is folded
+	Type     string
+	Object   string // id of the related object, if it names one
+	Kind     string // type of the related object
+	Snapshot string // id of the snapshot event with the same content, if it names one
+	folded   bool   // the related object is of a kind that payments are folded from
 }
 
-// readThin reads a thin event. A field of another type than documented counts as not there.
+// readThin reads a thin event. Fields of an unexpected type count as absent.
 func readThin(body []byte) (t thinEvent) {
 	var e struct {
 		Type     json.RawMessage `json:"type"`
@@ -30,51 +29,51 @@ func readThin(body []byte) (t thinEvent) {
 		Type json.RawMessage `json:"type"`
 	}
 	read := func(raw json.RawMessage, into any) {
-		_ = json.Unmarshal(raw, into) // what cannot be read stays empty
+		_ = json.Unmarshal(raw, into) // unreadable fields stay empty
 	}
 	read(body, &e)
 	read(e.Related, &related)
 	read(e.Type, &t.Type)
-	read(e.Snapshot, &t.Snap)
+	read(e.Snapshot, &t.Snapshot)
 	read(related.ID, &t.Object)
 	read(related.Type, &t.Kind)
-	if !usableID(t.Snap) {
-		t.Snap = ""
+	if !usableID(t.Snapshot) {
+		t.Snapshot = ""
 	}
 	for _, o := range objects {
-		t.aboutIt = t.aboutIt || t.Kind == o.kind || strings.HasPrefix(t.Type, "v1."+o.kind+".") || o.has(t.Object)
+		t.folded = t.folded || t.Kind == o.kind || strings.HasPrefix(t.Type, "v1."+o.kind+".") || o.hasID(t.Object)
 	}
 	return t
 }
 
-// generationFailure is the type of the events by which Stripe says that it failed to make events.
+// generationFailure is the type of the events that report that Stripe failed to generate events.
 // https://docs.stripe.com/webhooks/handle-irrecoverable-events
 const generationFailure = "v2.core.health.event_generation_failure"
 
-// expect decides which events in quarantine are expected there, so that they raise no alarm: pings,
-// thin events about objects that are not folded, and test mode events of connected accounts, which
-// Stripe sends to live Connect endpoints as well. A thin event about a payment names the snapshot
-// event that it lies beside. https://docs.stripe.com/connect/webhooks
-func expect(e *ledger.Event, livemode bool) {
+// markExpected marks events whose quarantine is expected, so that they raise no alarm: pings, thin
+// events about objects that payments are not folded from, and test mode events of connected
+// accounts, which Stripe also sends to live Connect endpoints. A thin event about a payment gets
+// the id of the snapshot event with the same content. https://docs.stripe.com/connect/webhooks
+func markExpected(e *ledger.Event, livemode bool) {
 	if e.Quarantine == ledger.Undecodable {
 		return
 	}
-	e.Expected = e.Type == "ping" || strings.HasSuffix(e.Type, ".ping") || livemode && !e.Livemode && connected(e)
+	e.Expected = e.Type == "ping" || strings.HasSuffix(e.Type, ".ping") || livemode && !e.Livemode && fromConnectedAccount(e)
 	if e.Quarantine != ledger.ThinEvent {
 		return
 	}
 	t := readThin(e.Raw)
-	if t.aboutIt {
-		e.Snapshot = t.Snap
+	if t.folded {
+		e.Snapshot = t.Snapshot
 		return
 	}
 	e.Expected = e.Expected || t.Type != "" && !strings.HasPrefix(t.Type, generationFailure)
 }
 
-// connected reports whether a snapshot event is of a connected account. That stands in account;
-// context can name one's own account as well, for which Stripe sends no test mode events to live
-// endpoints. Thin events have nothing but context.
-func connected(e *ledger.Event) bool {
+// fromConnectedAccount reports whether a snapshot event is from a connected account, which is named
+// in account. The field context is no proof: it can name the own account, and Stripe sends no test
+// mode events of that to live endpoints. Thin events have only context.
+func fromConnectedAccount(e *ledger.Event) bool {
 	if e.Quarantine == ledger.ThinEvent {
 		return false
 	}
@@ -85,19 +84,19 @@ func connected(e *ledger.Event) bool {
 	return err == nil && named.Account != ""
 }
 
-// Related is the id of the object that a thin event is about; empty if it is about none that can be
+// RelatedObject returns the id of the object that a thin event is about, or "" if it cannot be
 // fetched.
-func Related(body []byte) string {
+func RelatedObject(body []byte) string {
 	t := readThin(body)
 	for _, o := range objects {
-		if o.has(t.Object) {
+		if o.hasID(t.Object) {
 			return t.Object
 		}
 	}
 	return ""
 }
 
-// has reports whether an id is that of an object of the kind.
-func (o *object) has(id string) bool {
-	return slices.ContainsFunc(o.begins, func(begin string) bool { return strings.HasPrefix(id, begin) })
+// hasID reports whether the id has a prefix of this kind of object.
+func (o *object) hasID(id string) bool {
+	return slices.ContainsFunc(o.prefixes, func(begin string) bool { return strings.HasPrefix(id, begin) })
 }

@@ -9,8 +9,8 @@ import (
 	"tillhook/receiver/stripe"
 )
 
-// What is expected in quarantine: nothing is missing because it lies there.
-func TestWhatIsExpectedInQuarantine(t *testing.T) {
+// Events whose quarantine is expected.
+func TestExpectedQuarantine(t *testing.T) {
 	thin := func(typ, related, snapshot string) string {
 		return fmt.Sprintf(`{"id":"evt_test_61","object":"v2.core.event","type":%q,"livemode":false,"created":"2026-09-30T06:25:13.402Z","context":null,"related_object":%s,"snapshot_event":%s}`,
 			typ, related, snapshot)
@@ -36,7 +36,7 @@ func TestWhatIsExpectedInQuarantine(t *testing.T) {
 		{"a payment beside nothing", thin("v1.payment_intent.succeeded", object("pi_1", "payment_intent"), "null"), false, ledger.ThinEvent, false, ""},
 		{"a payment beside what is no id", thin("v1.payment_intent.succeeded", object("pi_1", "payment_intent"), `{"id":"evt_2"}`), false, ledger.ThinEvent, false, ""},
 		{"a dispute that names no object", thin("v1.charge.dispute.created", "null", `"evt_2"`), false, ledger.ThinEvent, false, "evt_2"},
-		{"a refund by its kind alone", thin("v1.new.refund_thing", object("x_1", "refund"), "null"), false, ledger.ThinEvent, false, ""},
+		{"a refund by its kind only", thin("v1.new.refund_thing", object("x_1", "refund"), "null"), false, ledger.ThinEvent, false, ""},
 		{"events that could not be made", thin("v2.core.health.event_generation_failure.resolved", "null", "null"), false, ledger.ThinEvent, false, ""},
 		{"no type", `{"id":"evt_test_61","object":"v2.core.event","livemode":false}`, false, ledger.ThinEvent, false, ""},
 		{"a test event on a live Connect endpoint", test(`"acct_1"`), true, ledger.WrongMode, true, ""},

@@ -11,7 +11,7 @@ import (
 	"tillhook/receiver/stripe"
 )
 
-// TestFactsOfEverySample has every field of every sample that is not a PaymentIntent, as it stands in the body.
+// Every field of every sample that is not a PaymentIntent.
 func TestFactsOfEverySample(t *testing.T) {
 	want := map[string]ledger.Facts{}
 	for _, samples := range []map[string]ledger.Facts{chargeSamples, refundSamples, disputeSamples, sessionSamples} {

@@ -11,7 +11,7 @@ import (
 	"github.com/stripe/stripe-go/v76/webhook"
 )
 
-// Code names why a signature was not accepted. Codes are what the sender is told and what is counted.
+// Code is the reason why a signature was rejected. It is sent to the caller and counted.
 type Code string
 
 const (
@@ -22,41 +22,41 @@ const (
 	TimestampInFuture  Code = "timestamp_in_future"
 )
 
-// Codes are all of them.
+// Codes lists all codes.
 var Codes = [...]Code{MissingSignature, MalformedSignature, SignatureMismatch, TimestampTooOld, TimestampInFuture}
 
-// Rejection is the error of a signature that was not accepted.
+// Rejection is the error of a rejected signature.
 type Rejection struct {
 	Code Code
-	// Age is how old the signature is by our clock, negative if it is from the future. It is set with
-	// the two timestamp codes only, whose sender has proven that it knows the secret.
+	// Age is the age of the signature by this machine's clock, negative if it is in the future.
+	// It is set only with the two timestamp codes, whose senders know the secret.
 	Age time.Duration
 }
 
 func (r *Rejection) Error() string {
 	switch r.Code {
 	case TimestampTooOld:
-		return fmt.Sprintf("the signature is right and %s old", r.Age.Round(time.Second))
+		return fmt.Sprintf("the signature is valid and %s old", r.Age.Round(time.Second))
 	case TimestampInFuture:
-		return fmt.Sprintf("the signature is right and %s in the future", -r.Age.Round(time.Second))
+		return fmt.Sprintf("the signature is valid and %s in the future", -r.Age.Round(time.Second))
 	case MissingSignature:
 		return "there is no Stripe-Signature header"
 	case MalformedSignature:
-		return "the Stripe-Signature header is not of Stripe's form"
+		return "the Stripe-Signature header is malformed"
 	}
 	return "no signature in the header was made with a configured secret"
 }
 
-// Signature is a Stripe-Signature header whose form is right: whether it signs anything is not known yet.
+// Signature is a well-formed Stripe-Signature header. It is not verified yet.
 type Signature struct {
-	header    string // as stripe-go reads it: no spaces behind commas
-	timestamp int64  // the one that is signed, Unix seconds
+	header    string // normalised for stripe-go: no spaces after commas
+	timestamp int64  // the signed timestamp, Unix seconds
 }
 
-// ParseSignature reads the Stripe-Signature lines of a request. It is stricter than stripe-go, which
-// takes the first of several lines and signs the last of several timestamps (an age check on another
-// one would let replays through), and milder in one point: it allows spaces behind commas.
-// https://docs.stripe.com/webhooks#verify-manually
+// ParseSignature parses the Stripe-Signature lines of a request. It is stricter than stripe-go,
+// which takes the first of several header lines and signs the last of several timestamps: an age
+// check on another timestamp would allow replays. In one point it is more lenient: it allows spaces
+// after commas. https://docs.stripe.com/webhooks#verify-manually
 func ParseSignature(lines []string) (Signature, error) {
 	if len(lines) > 1 {
 		return Signature{}, &Rejection{Code: MalformedSignature}
@@ -94,7 +94,8 @@ func ParseSignature(lines []string) (Signature, error) {
 	return sig, nil
 }
 
-// Verifier accepts what was signed with one of its secrets, not too long ago.
+// Verifier accepts bodies that were signed with one of its secrets within its tolerance. Its
+// methods, except Replace, are safe for concurrent use.
 type Verifier struct {
 	secrets   atomic.Pointer[[]*signingSecret]
 	retired   atomic.Pointer[[]retired]
@@ -104,34 +105,35 @@ type Verifier struct {
 type signingSecret struct {
 	text  string
 	since time.Time    // when it was first configured
-	last  atomic.Int64 // when it last verified a delivery, Unix seconds; 0 while it has not
+	last  atomic.Int64 // when it last verified a delivery, Unix seconds; 0 if never
 }
 
-// retired is a secret that was taken out of configuration.
+// retired is a secret that was removed from the configuration.
 type retired struct {
 	text string
 	at   time.Time
 }
 
-// maxRetired secrets are remembered.
+// maxRetired is the number of removed secrets that are remembered.
 const maxRetired = 4
 
-// Use tells of a configured secret whether it verifies anything.
-type Use struct {
-	Since time.Time // when it was configured, as far as this process knows
-	Last  time.Time // zero while it has verified nothing
+// SecretUse shows whether a configured secret verifies anything.
+type SecretUse struct {
+	Since time.Time // when this process first saw it configured
+	Last  time.Time // when it last verified a delivery; zero if never
 }
 
-// NewVerifier takes the signing secrets whole ("whsec_…") and how far a signature's time may be
-// from ours, in either direction. Several secrets are right while one is being rolled.
+// NewVerifier returns a verifier for complete signing secrets ("whsec_…"). tolerance bounds the
+// difference between a signature's time and this machine's clock in both directions. Several
+// secrets are valid during a rotation.
 func NewVerifier(secrets []string, tolerance time.Duration) *Verifier {
 	v := &Verifier{tolerance: tolerance}
 	v.Replace(secrets)
 	return v
 }
 
-// Replace has other secrets count from the next signature on. Those that no longer do are remembered for [Verifier.Retired] alone. It is
-// called by one goroutine.
+// Replace replaces the secrets for all later signatures. Removed secrets are remembered for
+// [Verifier.SignedByRetired] only. Replace must not be called concurrently with itself.
 func (v *Verifier) Replace(secrets []string) {
 	now := time.Now()
 	var before, list []*signingSecret
@@ -161,10 +163,10 @@ func (v *Verifier) Replace(secrets []string) {
 	v.secrets.Store(&list)
 }
 
-// Used tells of each secret, in the order of configuration, whether it verifies anything.
-func (v *Verifier) Used() (list []Use) {
+// SecretUses returns the use of each secret, in the order of the configuration.
+func (v *Verifier) SecretUses() (list []SecretUse) {
 	for _, s := range *v.secrets.Load() {
-		u := Use{Since: s.since}
+		u := SecretUse{Since: s.since}
 		if last := s.last.Load(); last != 0 {
 			u.Last = time.Unix(last, 0)
 		}
@@ -173,8 +175,9 @@ func (v *Verifier) Used() (list []Use) {
 	return list
 }
 
-// Retired tells whether a body was signed with a secret that was taken out of configuration, and when that was.
-func (v *Verifier) Retired(sig Signature, body []byte) (at time.Time, ok bool) {
+// SignedByRetired reports whether a body was signed with a removed secret, and when that secret was
+// removed.
+func (v *Verifier) SignedByRetired(sig Signature, body []byte) (at time.Time, ok bool) {
 	for _, r := range *v.retired.Load() {
 		if webhook.ValidatePayloadIgnoringTolerance(body, sig.header, r.text) == nil {
 			return r.at, true
@@ -183,27 +186,28 @@ func (v *Verifier) Retired(sig Signature, body []byte) (at time.Time, ok bool) {
 	return at, false
 }
 
-// FromCLI tells that every configured secret is one of stripe listen.
-func (v *Verifier) FromCLI() bool {
+// SecretsFromCLI reports whether all configured secrets come from "stripe listen".
+func (v *Verifier) SecretsFromCLI() bool {
 	return !slices.ContainsFunc(*v.secrets.Load(), func(s *signingSecret) bool { return !SecretFromCLI(s.text) })
 }
 
-// SecretFromCLI tells whether a signing secret looks like one that stripe listen made: those are 64 hexadecimal digits, an endpoint's
-// are 32 letters and digits. https://docs.stripe.com/stripe-cli/use-cli
+// SecretFromCLI reports whether a signing secret looks like one of "stripe listen": 64 hexadecimal
+// digits, where an endpoint's secret has 32 letters and digits.
+// https://docs.stripe.com/stripe-cli/use-cli
 func SecretFromCLI(secret string) bool {
 	digits := strings.TrimPrefix(secret, "whsec_")
 	return len(digits) == 64 && strings.Trim(digits, "0123456789abcdef") == ""
 }
 
-// Verify checks a body as it came, not a parsed and printed one. It returns which secret matched, by
-// its position from 0, or a *[Rejection]. The MAC is compared first, so that a timestamp code
-// always tells of somebody who knows the secret: a skewed clock, or a replay.
+// Verify verifies a body, which must be the bytes as they arrived. It returns the index of the
+// matching secret, or a *[Rejection]. It compares the MAC before it checks the age, so a timestamp
+// code always means a sender that knows the secret: a wrong clock or a replay.
 func (v *Verifier) Verify(sig Signature, body []byte, now time.Time) (position int, err error) {
 	position = -1
 	var match *signingSecret
 	for i, secret := range *v.secrets.Load() {
-		// Every v1 is compared, in constant time; the age check of stripe-go comes before its MAC
-		// check and bounds the past alone, so it is left out and ours follows.
+		// Compares every v1 in constant time. stripe-go checks the age before the MAC and only
+		// against the past, so this skips its check and the one below follows.
 		if webhook.ValidatePayloadIgnoringTolerance(body, sig.header, secret.text) == nil {
 			position, match = i, secret
 			break
@@ -218,13 +222,14 @@ func (v *Verifier) Verify(sig Signature, body []byte, now time.Time) (position i
 	case -age > v.tolerance:
 		return -1, &Rejection{Code: TimestampInFuture, Age: age}
 	}
-	if now := now.Unix(); match.last.Load() != now { // else all processors would write to the same place all the time
+	if now := now.Unix(); match.last.Load() != now { // avoids a write per delivery to a shared cache line
 		match.last.Store(now)
 	}
 	return position, nil
 }
 
-// age is how long before now the signature says it was made, cut to 100 years: the header can hold any number.
+// age returns how long before now the signature was made, limited to 100 years because the header
+// can hold any number.
 func (s Signature) age(now time.Time) time.Duration {
 	const century = 100 * 365 * 24 * 3600
 	seconds := now.Unix()
@@ -237,7 +242,7 @@ func (s Signature) age(now time.Time) time.Duration {
 	return now.Sub(time.Unix(s.timestamp, 0))
 }
 
-// Sign makes the Stripe-Signature header that Stripe would send with a body at a time.
+// Sign returns the Stripe-Signature header that Stripe sends with a body.
 func Sign(body []byte, secret string, at time.Time) string {
 	return webhook.GenerateTestSignedPayload(&webhook.UnsignedPayload{Payload: body, Secret: secret, Timestamp: at}).Header
 }

@@ -14,7 +14,7 @@ import (
 	"tillhook/receiver/stripe"
 )
 
-// mac is Stripe's scheme written out a second time, to judge by: HMAC-SHA256 over "<t>.<body>".
+// mac is a second implementation of Stripe's scheme: HMAC-SHA256 over "<t>.<body>".
 func mac(secret, t, body string) string {
 	m := hmac.New(sha256.New, []byte(secret))
 	m.Write([]byte(t + "." + body))
@@ -83,7 +83,7 @@ func TestSignatures(t *testing.T) {
 		{"another body", []string{"t=" + at(0) + ",v1=" + mac(secret, at(0), body+" ")}, stripe.SignatureMismatch},
 		{"another time than the signed one", []string{"t=" + at(-1) + ",v1=" + good}, stripe.SignatureMismatch},
 		{"the version in capitals", []string{"t=" + at(0) + ",V1=" + good}, stripe.SignatureMismatch},
-		{"a wrong MAC, long ago: nobody known, no matter how old", []string{"t=12345,v1=" + good}, stripe.SignatureMismatch},
+		{"a wrong MAC, long ago: unknown sender, whatever its age", []string{"t=12345,v1=" + good}, stripe.SignatureMismatch},
 		{"a second too old", []string{"t=" + at(-300) + ",v1=" + mac(secret, at(-300), body)}, stripe.TimestampTooOld},
 		{"very old", []string{"t=12345,v1=" + mac(secret, "12345", body)}, stripe.TimestampTooOld},
 		{"the oldest number there is", []string{"t=-9223372036854775808,v1=" + mac(secret, "-9223372036854775808", body)}, stripe.TimestampTooOld},
@@ -102,7 +102,7 @@ func TestSignatures(t *testing.T) {
 	}
 }
 
-func TestVerifyTellsWhichSecretMatched(t *testing.T) {
+func TestVerifyReturnsTheMatchingSecret(t *testing.T) {
 	secrets := []string{"whsec_first", "whsec_second", "whsec_third"}
 	v := stripe.NewVerifier(secrets, time.Minute)
 	now := time.Now()
@@ -117,7 +117,7 @@ func TestVerifyTellsWhichSecretMatched(t *testing.T) {
 	}
 }
 
-func TestARejectionTellsTheSkewAndNoSecret(t *testing.T) {
+func TestRejectionHasTheSkewAndNoSecret(t *testing.T) {
 	now := time.Unix(1780000000, 0)
 	v := stripe.NewVerifier([]string{"whsec_hushhush"}, time.Minute)
 	for offset, want := range map[time.Duration]string{-10 * time.Minute: "10m0s old", time.Hour: "1h0m0s in the future"} {
@@ -132,7 +132,7 @@ func TestARejectionTellsTheSkewAndNoSecret(t *testing.T) {
 	}
 }
 
-// FuzzHeader looks for a header that is accepted without a right MAC over the one time it names.
+// FuzzHeader searches for an accepted header without a correct MAC over its only timestamp.
 func FuzzHeader(f *testing.F) {
 	const secret, body = "whsec_paper", `{"id":"evt_1"}`
 	now := time.Unix(1780000000, 0)
@@ -167,7 +167,7 @@ func FuzzHeader(f *testing.F) {
 			name, value, _ := strings.Cut(strings.TrimLeft(part, " \t"), "=")
 			switch name {
 			case "t":
-				n, err := strconv.ParseInt(value, 10, 64) // decimal, whatever zeros stand before it
+				n, err := strconv.ParseInt(value, 10, 64) // decimal, with any leading zeros
 				if err != nil {
 					t.Fatalf("an unreadable time was accepted: %q", value)
 				}

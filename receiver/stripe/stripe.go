@@ -1,13 +1,15 @@
-// Package stripe is the only place that knows Stripe's wire: the Stripe-Signature header, the JSON of
-// events in all the API versions there have been, and which types and versions are expected.
+// Package stripe is the only package that knows Stripe's wire: the Stripe-Signature header, the
+// JSON of events in all API versions, the event types, and Stripe's API.
 //
-// A body goes through in two steps that are kept apart. [Verifier.Verify] looks at the raw bytes and
-// parses nothing; [Decode] runs only on what was verified, and never refuses: what it cannot use
-// becomes an event in quarantine, because Stripe signed it and will not send it for ever.
+// A webhook body passes two separate steps. [Verifier.Verify] checks the signature over the raw
+// bytes and parses nothing. [Decode] runs only on verified bodies and never refuses one: what it
+// cannot use becomes an event in quarantine, because it is authentic and Stripe stops sending it at
+// some time.
+// [API] calls Stripe's API with one key and turns the objects it reads into events.
 //
-// What can hurt here: stripe-go's ConstructEvent (refuses every API version but one, takes null and
-// {} for events), its generic maps (floats for money), and names: an event's id is not bound
-// to the payment it is about.
+// The package avoids parts of stripe-go: ConstructEvent refuses every API version but one and
+// accepts null and {} as events, and generic maps hold money as floats. An event's id says nothing
+// about the payment that the event is about.
 package stripe
 
 import (
@@ -16,12 +18,12 @@ import (
 	"time"
 )
 
-// Decoder names what Decode makes of a body. It changes whenever Decode can use a body that it could not use before:
-// what lies in quarantine is then tried again.
+// Decoder is the version of the decoder. It changes whenever Decode can use a body that it could
+// not use before: then events in quarantine are tried again.
 const Decoder = "3"
 
-// Types are the event types that move money or tell of it. Any other is recorded, and counted as "other".
-// https://docs.stripe.com/api/events/types
+// Types are the event types about payments. Events of other types are stored too, and counted as
+// "other". https://docs.stripe.com/api/events/types
 var Types = [...]string{
 	"payment_intent.created", "payment_intent.requires_action", "payment_intent.processing", "payment_intent.partially_funded",
 	"payment_intent.amount_capturable_updated", "payment_intent.succeeded", "payment_intent.payment_failed", "payment_intent.canceled",
@@ -31,17 +33,16 @@ var Types = [...]string{
 	"checkout.session.completed", "checkout.session.async_payment_succeeded", "checkout.session.async_payment_failed", "checkout.session.expired",
 }
 
-// APIVersions are those for which testdata/events has bodies.
+// APIVersions are the API versions of the sample events in testdata/events.
 var APIVersions = [...]string{"2023-10-16", "2026-08-26.dahlia"}
 
-// releaseTrains are the names that API versions since 2024-09-30 end in. Within one there is no
-// change that breaks a reader, so versions are compared by them.
-// https://docs.stripe.com/api/versioning
+// releaseTrains are the suffixes of API versions since 2024-09-30. Changes within a release train
+// do not break readers. https://docs.stripe.com/api/versioning
 var releaseTrains = [...]string{"acacia", "basil", "clover", "dahlia", "endive"}
 
-// ExpectedVersion reports whether a version is one that this program knows the shape of: a date, or
-// a date in a known release train. An event of another one is booked all the same, and counted. So
-// is an event that names no version.
+// ExpectedVersion reports whether the program knows the shape of an API version: a date, or a date
+// in a known release train. Events of other versions, or without one, are used all the same, and
+// counted.
 func ExpectedVersion(version string) bool {
 	date, train, named := strings.Cut(version, ".")
 	if _, err := time.Parse(time.DateOnly, date); err != nil {
@@ -50,21 +51,22 @@ func ExpectedVersion(version string) bool {
 	return !named || slices.Contains(releaseTrains[:], train)
 }
 
-// PinnedVersion is the API version that an endpoint is made with: the newest that testdata/events has bodies of.
+// PinnedVersion is the API version of API calls and of new endpoints: the newest in
+// testdata/events.
 const PinnedVersion = "2026-08-26.dahlia"
 
 // Verdicts of findings.
 const (
 	OK      = "ok"
-	Warn    = "warn"    // somebody should look at it
+	Warn    = "warn"    // an operator should look at it
 	Fail    = "fail"    // money is lost, or will be
-	Unknown = "unknown" // it could not be found out
+	Unknown = "unknown" // not known
 )
 
-// Finding says in plain words how one thing stands between Stripe and us, and what to do about it.
+// Finding is the result of one check of the connection between Stripe and this receiver.
 type Finding struct {
 	Name     string // of the check
 	Verdict  string
 	Sentence string
-	Next     string // the next step; empty where there is none
+	Next     string // the next step, if any
 }

@@ -1,6 +1,6 @@
-// Package stripetest is a Stripe for tests: an account with events, endpoints and objects that is asked by Stripe's own API,
-// on this machine. It keeps to what Stripe documents of cursors, filters, limits and errors, and fails as it is told to.
-// It shares no code with the client that it tests.
+// Package stripetest is a Stripe for tests: an account with events, endpoints and objects behind
+// Stripe's API, on this machine. It follows Stripe's documentation of cursors, filters, limits and
+// errors, and fails on request. It shares no code with the client that it tests.
 package stripetest
 
 import (
@@ -19,33 +19,33 @@ import (
 	"time"
 )
 
-// Account is a Stripe account of one mode. Its methods may be called from any goroutine.
+// Account is a Stripe account in one mode. Its methods are safe for concurrent use.
 type Account struct {
-	URL string // of the API
-	Key string // the one that is accepted
+	URL string // base URL of the API
+	Key string // the accepted API key
 
-	mu        sync.Mutex // guards all below
+	mu        sync.Mutex // guards the fields below
 	now       func() time.Time
 	events    []object
 	endpoints []object
 	objects   []object
-	denied    map[string]string // by path: the right that the key lacks
+	denied    map[string]string // permission that the key lacks, by path
 	faults    []Fault
 	calls     []Call
 	before    func(n int, r *http.Request)
-	refuses   func(account string) bool // nil while no account is refused
-	seen      func(Call)
+	refuses   func(account string) bool // nil if no account is refused
+	onCall    func(Call)
 	made      int
 }
 
-// object is one thing as Stripe tells it.
+// object is an event, an endpoint or another object.
 type object struct {
 	id, kind, typ, account string
 	created                int64
 	fields                 map[string]any
 }
 
-// Call is one request that came. Account is the Stripe-Account header, or the account that
+// Call is a request to the account. Account is the Stripe-Account header, or the account that
 // Stripe-Context names.
 type Call struct {
 	Method, Path, Account, Context string
@@ -53,21 +53,21 @@ type Call struct {
 	Version                        string
 }
 
-// Version is the only Stripe-Version that an Account accepts, and the one that its answers name.
+// Version is the only Stripe-Version that an Account accepts.
 const Version = "2026-08-26.dahlia"
 
-// Fault is how a call fails.
+// Fault makes a call fail.
 type Fault struct {
-	Path       string // it begins so; empty for any
-	Account    string // asked with; empty for any
-	Status     int    // an error of Stripe's; 0 for none
+	Path       string // prefix of the path; empty for any
+	Account    string // account of the call; empty for any
+	Status     int    // status of the error; 0 for no error
 	RetryAfter string
-	Slow       time.Duration // before the answer
-	Cut        bool          // the answer breaks off in the middle
-	HTML       bool          // something else answers
+	Slow       time.Duration // delay before the answer
+	Cut        bool          // the answer is cut in the middle
+	HTML       bool          // another server answers with HTML
 }
 
-// New starts an account that is empty. It ends with the test.
+// New starts an empty account, which stops at the end of the test.
 func New(t testing.TB) *Account {
 	t.Helper()
 	a := Offline()
@@ -77,7 +77,7 @@ func New(t testing.TB) *Account {
 	return a
 }
 
-// Offline returns an empty account that is reached by [Account.RoundTrip] only.
+// Offline returns an empty account that answers only through [Account.RoundTrip].
 func Offline() *Account {
 	return &Account{URL: "http://stripe.example", Key: "rk_test_51QbD7sKvHadernBlStripetest", now: time.Now, denied: map[string]string{}}
 }
@@ -89,8 +89,8 @@ func (a *Account) SetNow(now func() time.Time) {
 	a.now = now
 }
 
-// AddEvent has an event been made, in the account that body names by "account" or, for account not empty, in that one, where
-// its own API does not name it.
+// AddEvent adds an event. If account is not empty, the event belongs to it and its body does not
+// name it, as when the account itself lists the event.
 func (a *Account) AddEvent(body []byte, account string) {
 	fields := parse(body)
 	if account != "" {
@@ -101,19 +101,19 @@ func (a *Account) AddEvent(body []byte, account string) {
 	a.events = append(a.events, object{id: text(fields["id"]), kind: "event", typ: text(fields["type"]), account: account, created: number(fields["created"]), fields: fields})
 }
 
-// AddEndpoint has an endpoint been made.
+// AddEndpoint adds a webhook endpoint.
 func (a *Account) AddEndpoint(fields map[string]any) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	whole := map[string]any{"object": "webhook_endpoint", "api_version": nil, "application": nil, "created": a.now().Unix(), "description": nil,
+	all := map[string]any{"object": "webhook_endpoint", "api_version": nil, "application": nil, "created": a.now().Unix(), "description": nil,
 		"enabled_events": []any{"*"}, "livemode": strings.Contains(a.Key, "_live_"), "metadata": map[string]any{}, "status": "enabled"}
 	for name, value := range fields {
-		whole[name] = value
+		all[name] = value
 	}
-	a.endpoints = append(a.endpoints, object{id: text(whole["id"]), kind: "webhook_endpoint", created: number(whole["created"]), fields: whole})
+	a.endpoints = append(a.endpoints, object{id: text(all["id"]), kind: "webhook_endpoint", created: number(all["created"]), fields: all})
 }
 
-// Put has an object be as it is said, whatever it was.
+// Put creates or replaces an object.
 func (a *Account) Put(body []byte, account string) {
 	fields := parse(body)
 	a.mu.Lock()
@@ -123,7 +123,7 @@ func (a *Account) Put(body []byte, account string) {
 	a.objects = append(a.objects, o)
 }
 
-// Endpoint is an endpoint as it is now; nil where there is none.
+// Endpoint returns the fields of an endpoint, or nil.
 func (a *Account) Endpoint(id string) map[string]any {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -135,58 +135,57 @@ func (a *Account) Endpoint(id string) map[string]any {
 	return nil
 }
 
-// Deny has calls to a path answered that the key lacks a right, as rak_event_read. The path
-// "expand/balance_transaction" stands for calls that expand that link.
+// Deny makes calls to a path fail because the key lacks a permission such as rak_event_read. The
+// path "expand/balance_transaction" stands for calls that expand that link.
 func (a *Account) Deny(path, right string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.denied[path] = right
 }
 
-// SetKey has the account know another key from now on.
+// SetKey replaces the accepted key.
 func (a *Account) SetKey(key string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.Key = key
 }
 
-// Fail has the next calls fail, each as the next fault says.
+// Fail makes the next calls fail, one for each fault.
 func (a *Account) Fail(faults ...Fault) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.faults = append(a.faults, faults...)
 }
 
-// Forgive takes back the faults that nobody has met yet.
-func (a *Account) Forgive() {
+// ClearFaults removes the faults that have not happened yet.
+func (a *Account) ClearFaults() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.faults = nil
 }
 
-// Before has something done before each call is answered; n counts calls from 1.
+// Before calls do before each answer; n counts calls from 1.
 func (a *Account) Before(do func(n int, r *http.Request)) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.before = do
 }
 
-// Seen has each call reported as it comes. do must not use the account.
-func (a *Account) Seen(do func(Call)) {
+// OnCall calls do for each call when it arrives. do must not use the account.
+func (a *Account) OnCall(do func(Call)) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.seen = do
+	a.onCall = do
 }
 
-// Calls are those that came so far.
+// Calls returns the calls so far.
 func (a *Account) Calls() []Call {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return slices.Clone(a.calls)
 }
 
-// RoundTrip answers a request without a network, so that a client can be tested where time is not
-// real (testing/synctest).
+// RoundTrip answers a request without a network, for tests with fake time (testing/synctest).
 func (a *Account) RoundTrip(r *http.Request) (*http.Response, error) {
 	w := httptest.NewRecorder()
 	a.ServeHTTP(w, r)
@@ -195,7 +194,7 @@ func (a *Account) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// ServeHTTP answers as Stripe would.
+// ServeHTTP answers as Stripe does.
 func (a *Account) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err := r.ParseForm(); err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
@@ -204,8 +203,8 @@ func (a *Account) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.mu.Lock()
 	account := asked(r)
 	a.calls = append(a.calls, Call{r.Method, r.URL.Path, account, r.Header.Get("Stripe-Context"), r.Form, r.Header.Get("Stripe-Version")})
-	if a.seen != nil {
-		a.seen(a.calls[len(a.calls)-1])
+	if a.onCall != nil {
+		a.onCall(a.calls[len(a.calls)-1])
 	}
 	before, n := a.before, len(a.calls)
 	var fault Fault
@@ -254,7 +253,7 @@ func (a *Account) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.WriteHeader(status)
-	_, _ = w.Write(body) // who hung up is not told
+	_, _ = w.Write(body) // the client may have gone
 }
 
 func refuse(w http.ResponseWriter, status int, typ, code, message string) {
@@ -270,7 +269,7 @@ func failure(typ, code, message string) map[string]any {
 	return map[string]any{"error": e}
 }
 
-// asked is the account that a request names: by Stripe-Account, or by the last element of
+// asked returns the account that a request names with Stripe-Account or with the last element of
 // Stripe-Context.
 func asked(r *http.Request) string {
 	context := r.Header.Get("Stripe-Context")
@@ -278,18 +277,18 @@ func asked(r *http.Request) string {
 		context = context[at+1:]
 	}
 	account := cmp.Or(r.Header.Get("Stripe-Account"), context)
-	if account == own { // who names it asks for what the key reads anyway
+	if account == own { // the key's own account
 		return ""
 	}
 	return account
 }
 
-// own is the id of the account itself, as the events of testdata name it.
+// own is the id of the account itself, as in the events of testdata.
 const own = "acct_1QbD7sKvHadernBl"
 
-// Refuse makes every call that names one of these accounts fail with 403, as Stripe does for an
-// account that has disconnected and for a key without access to connected accounts. Without
-// accounts it is every call that names any.
+// Refuse makes calls that name one of these accounts fail with 403, as Stripe does for an account
+// that has disconnected and for a key without access to connected accounts. Without arguments it
+// refuses every call that names an account.
 func (a *Account) Refuse(accounts ...string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -305,7 +304,7 @@ func (a *Account) Accept() {
 	a.refuses = nil
 }
 
-// answer is called with the lock held.
+// answer returns the answer to a request. The caller holds the lock.
 func (a *Account) answer(r *http.Request) (status int, answer any) {
 	if r.Header.Get("Authorization") != "Bearer "+a.Key {
 		return http.StatusUnauthorized, failure("invalid_request_error", "", "Invalid API Key provided: sk_test_********************wrong")
@@ -318,10 +317,10 @@ func (a *Account) answer(r *http.Request) (status int, answer any) {
 		}
 	}
 	if got := r.Header.Get("Stripe-Version"); got != Version {
-		return http.StatusBadRequest, failure("invalid_request_error", "", "A test wants the Stripe-Version "+Version+" and not "+got+".")
+		return http.StatusBadRequest, failure("invalid_request_error", "", "This test requires the Stripe-Version "+Version+", not "+got+".")
 	}
 	if r.Header.Get("Stripe-Account") != "" && r.Header.Get("Stripe-Context") != "" {
-		return http.StatusBadRequest, failure("invalid_request_error", "", "A test wants one of Stripe-Account and Stripe-Context.")
+		return http.StatusBadRequest, failure("invalid_request_error", "", "This test requires one of Stripe-Account and Stripe-Context.")
 	}
 	account := asked(r)
 	if a.refuses != nil && a.refuses(account) {
@@ -338,7 +337,7 @@ func (a *Account) answer(r *http.Request) (status int, answer any) {
 	case kind == "webhook_endpoints" && r.Method == http.MethodPost:
 		return a.writeEndpoint(r, id)
 	case r.Method != http.MethodGet:
-		return http.StatusMethodNotAllowed, failure("invalid_request_error", "", "This cannot be written.")
+		return http.StatusMethodNotAllowed, failure("invalid_request_error", "", "This cannot be changed.")
 	case kind == "events" && id == "":
 		return a.list(r, "/v1/events", slices.DeleteFunc(slices.Clone(a.events), func(o object) bool {
 			return o.account != account || o.created < a.now().Add(-30*24*time.Hour).Unix() || o.created > a.now().Unix()
@@ -369,8 +368,8 @@ func (a *Account) answer(r *http.Request) (status int, answer any) {
 	return http.StatusNotFound, failure("invalid_request_error", "resource_missing", "No such "+kinds[kind]+": '"+id+"'")
 }
 
-// expand puts objects in the place of their ids. A name may lead into an object that another one
-// expanded: "latest_charge.balance_transaction".
+// expand replaces ids with their objects. A name may lead into an expanded object:
+// "latest_charge.balance_transaction".
 func (a *Account) expand(o object, names []string) map[string]any {
 	fields := maps.Clone(o.fields)
 	for _, name := range names {
@@ -400,7 +399,7 @@ func (a *Account) expand(o object, names []string) map[string]any {
 	return fields
 }
 
-// list answers with a page, newest first. https://docs.stripe.com/api/pagination
+// list returns a page, newest first. https://docs.stripe.com/api/pagination
 func (a *Account) list(r *http.Request, path string, of []object) (status int, answer any) {
 	bad := func(format string, args ...any) (int, any) {
 		return http.StatusBadRequest, failure("invalid_request_error", "parameter_invalid", fmt.Sprintf(format, args...))
@@ -475,7 +474,8 @@ func (a *Account) list(r *http.Request, path string, of []object) (status int, a
 	return http.StatusOK, map[string]any{"object": "list", "url": path, "has_more": more, "data": data}
 }
 
-// destinations tells the endpoints as the API v2 does; those that have event_payload among their fields tell it.
+// destinations returns the endpoints in the form of API v2. An endpoint with the field
+// event_payload reports that payload.
 func (a *Account) destinations(r *http.Request) (status int, answer any) {
 	for name := range r.Form {
 		if name != "limit" && !strings.HasPrefix(name, "include[") || name == "include[]" { // https://docs.stripe.com/api-v2-overview
@@ -496,10 +496,10 @@ func (a *Account) destinations(r *http.Request) (status int, answer any) {
 	return http.StatusOK, map[string]any{"data": data, "next_page_url": nil, "previous_page_url": nil}
 }
 
-// writeEndpoint makes an endpoint, or changes one.
+// writeEndpoint creates or changes an endpoint.
 func (a *Account) writeEndpoint(r *http.Request, id string) (status int, answer any) {
 	if r.Header.Get("Idempotency-Key") == "" {
-		return http.StatusBadRequest, failure("idempotency_error", "", "A test wants an Idempotency-Key.")
+		return http.StatusBadRequest, failure("idempotency_error", "", "This test requires an Idempotency-Key.")
 	}
 	changed := map[string]any{}
 	for name, values := range r.PostForm {
@@ -533,17 +533,17 @@ func (a *Account) writeEndpoint(r *http.Request, id string) (status int, answer 
 		return http.StatusBadRequest, failure("invalid_request_error", "", "You have reached the maximum of 16 test webhook endpoints.")
 	}
 	a.made++
-	whole := map[string]any{"id": fmt.Sprintf("we_1Made%d", a.made), "object": "webhook_endpoint", "application": nil, "created": a.now().Unix(),
+	all := map[string]any{"id": fmt.Sprintf("we_1Made%d", a.made), "object": "webhook_endpoint", "application": nil, "created": a.now().Unix(),
 		"livemode": strings.Contains(a.Key, "_live_"), "metadata": map[string]any{}, "status": "enabled"}
 	for name, value := range changed {
-		whole[name] = value
+		all[name] = value
 	}
-	a.endpoints = append(a.endpoints, object{id: text(whole["id"]), kind: "webhook_endpoint", created: a.now().Unix(), fields: whole})
-	told := map[string]any{"secret": fmt.Sprintf("whsec_theSecretOfMade%d", a.made)}
-	for name, value := range whole {
-		told[name] = value
+	a.endpoints = append(a.endpoints, object{id: text(all["id"]), kind: "webhook_endpoint", created: a.now().Unix(), fields: all})
+	created := map[string]any{"secret": fmt.Sprintf("whsec_theSecretOfMade%d", a.made)}
+	for name, value := range all {
+		created[name] = value
 	}
-	return http.StatusOK, told
+	return http.StatusOK, created
 }
 
 func parse(body []byte) map[string]any {
