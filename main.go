@@ -29,6 +29,7 @@ import (
 	"tillhook/receiver"
 	"tillhook/receiver/cli"
 	"tillhook/receiver/config"
+	"tillhook/receiver/health"
 	"tillhook/receiver/operator"
 	"tillhook/receiver/reconcile"
 	"tillhook/receiver/stripe"
@@ -402,7 +403,7 @@ func (r *rooms) open(ctx context.Context) (doors cli.Doors, err error) {
 	c := r.config
 	certificates := r.newCertificates()
 	private := operator.New(operator.Options{Ledger: r.books, Metrics: r.metrics.Handler(), Listen: c.OperatorListen, Log: r.log,
-		Stopping: ctx, Verify: r.upkeep.Verify, NotServing: r.phase.NotServing, Watch: r.sentences, Comparer: r.comparer(), Public: r})
+		Stopping: ctx, Verify: r.upkeep.Verify, NotServing: r.phase.NotServing, Findings: r.findings, Board: &health.Board{}, Comparer: r.comparer(), Public: r})
 	r.verifier = stripe.NewVerifier(c.WebhookSecrets, c.Tolerance)
 	r.public, err = receiver.New(receiver.Options{
 		Path: c.WebhookPath, Livemode: c.Livemode, MaxBody: c.MaxBody, Ledger: r.books, Metrics: r.metrics, Log: r.log,
@@ -628,22 +629,19 @@ func (r *rooms) allow(c *config.Config) error {
 	return nil
 }
 
-// sentences tell how things stand that the ledger knows nothing of.
-func (r *rooms) sentences() []operator.Sentence {
-	list := r.upkeep.Sentences()
-	found := slices.Concat(r.public.Findings(), r.lines.Findings())
+// findings returns the state of everything but the ledger.
+func (r *rooms) findings() []health.Finding {
+	list := slices.Concat(r.upkeep.Findings(), r.public.Findings(), r.lines.Findings())
 	if r.port != nil {
-		found = append(found, r.port.Findings()...)
+		list = append(list, r.port.Findings()...)
 	}
 	if r.reconciler != nil {
-		found = append(found, r.reconciler.Findings()...)
+		list = append(list, r.reconciler.Findings()...)
 	}
 	if why := r.notReloaded.Load(); why != nil {
-		found = append(found, stripe.Finding{Name: "reload", Verdict: stripe.Warn, Sentence: fmt.Sprintf("The last reload was refused, and the configuration before it is in use: %v", *why),
-			Next: "correct it and reload again: systemctl reload tillhook, or SIGHUP"})
+		list = append(list, health.Finding{Code: health.Reload, Severity: health.Warn,
+			Message: fmt.Sprintf("The last reload was refused, and the configuration before it is in use: %v", *why),
+			Next:    "correct it and reload again: systemctl reload tillhook, or SIGHUP"})
 	}
-	for _, f := range append(found, r.certificates.Findings()...) {
-		list = append(list, operator.Sentence{Name: f.Name, Verdict: f.Verdict, Sentence: f.Sentence, Next: ledger.OrNull(f.Next)})
-	}
-	return list
+	return append(list, r.certificates.Findings()...)
 }

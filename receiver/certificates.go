@@ -22,6 +22,7 @@ import (
 	"golang.org/x/crypto/acme"
 	"golang.org/x/crypto/acme/autocert"
 
+	"tillhook/receiver/health"
 	"tillhook/receiver/stripe"
 )
 
@@ -228,15 +229,15 @@ func (c *Certificates) Trouble() string {
 
 // Findings say whether the certificates are in their time. c may be nil, for a public door without
 // TLS: nothing is found then.
-func (c *Certificates) Findings() []stripe.Finding {
+func (c *Certificates) Findings() []health.Finding {
 	if c == nil {
 		return nil
 	}
-	f := stripe.Finding{Name: "certificate", Verdict: stripe.OK, Sentence: "The certificate of the public door is in its time."}
+	f := health.Finding{Code: health.Certificate, Severity: health.OK, Message: "The certificate of the public door is in its time."}
 	if trouble := c.Trouble(); trouble != "" {
-		f.Verdict, f.Sentence, f.Next = stripe.Warn, trouble, "see the log; Stripe delivers nothing to an endpoint without a valid certificate"
+		f.Severity, f.Message, f.Next = health.Warn, trouble, "see the log; Stripe delivers nothing to an endpoint without a valid certificate"
 	}
-	return []stripe.Finding{f}
+	return []health.Finding{f}
 }
 
 func of(name string) string {

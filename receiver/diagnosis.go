@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"tillhook/ledger"
+	"tillhook/receiver/health"
 	"tillhook/receiver/stripe"
 )
 
@@ -118,22 +119,22 @@ func (r *Receiver) Status() Status {
 }
 
 // Findings say how deliveries fare: whether signatures verify, which secrets are in use, whether anything comes at all.
-func (r *Receiver) Findings() []stripe.Finding {
+func (r *Receiver) Findings() []health.Finding {
 	now, s := r.Now(), r.Status()
-	list := []stripe.Finding{s.signatures(now)}
+	list := []health.Finding{s.signatures(now)}
 	if len(s.Secrets) > 1 {
 		list = append(list, s.rotation(now))
 	}
-	f := stripe.Finding{Name: "deliveries", Verdict: stripe.OK, Sentence: "No event has come yet."}
+	f := health.Finding{Code: health.Deliveries, Severity: health.OK, Message: "No event has come yet."}
 	at, ok := r.Ledger.LastEvent()
 	if last := r.diagnosis.last.Load(); last != 0 && time.Unix(last, 0).After(at) { // a repeat
 		at = time.Unix(last, 0)
 	}
 	if ok {
-		f.Sentence = fmt.Sprintf("The last event came %s ago.", span(max(0, now.Sub(at))))
+		f.Message = fmt.Sprintf("The last event came %s ago.", span(max(0, now.Sub(at))))
 		if now.Sub(at) > silence {
-			f.Verdict = stripe.Warn
-			f.Sentence = fmt.Sprintf("No event has come for %s, since %s.", span(now.Sub(at)), at.UTC().Format("2006-01-02 15:04 UTC"))
+			f.Severity = health.Warn
+			f.Message = fmt.Sprintf("No event has come for %s, since %s.", span(now.Sub(at)), at.UTC().Format("2006-01-02 15:04 UTC"))
 			f.Next = "see whether the endpoint is enabled and reached: tillhook doctor"
 		}
 	}
@@ -141,10 +142,10 @@ func (r *Receiver) Findings() []stripe.Finding {
 }
 
 // signatures tells of refusals that are not a stranger's noise.
-func (s *Status) signatures(now time.Time) stripe.Finding {
-	f := stripe.Finding{Name: "signatures", Verdict: stripe.OK, Sentence: ledger.Plural(s.Verified, "delivery") + " verified since the start; none was refused of late."}
+func (s *Status) signatures(now time.Time) health.Finding {
+	f := health.Finding{Code: health.Signatures, Severity: health.OK, Message: ledger.Plural(s.Verified, "delivery") + " verified since the start; none was refused of late."}
 	if s.Verified == 0 {
-		f.Sentence = "Nothing was delivered since the start."
+		f.Message = "Nothing was delivered since the start."
 	}
 	var worst *Refused
 	for i := range s.Refused {
@@ -160,14 +161,14 @@ func (s *Status) signatures(now time.Time) stripe.Finding {
 	if worst == nil {
 		return f
 	}
-	f.Verdict, f.Next = stripe.Warn, "see the log for when and from where: journalctl -u tillhook"
-	f.Sentence = fmt.Sprintf("%d of %s %s refused as %s, the last one %s ago: %s.", worst.Count, ledger.Plural(worst.Count+s.Verified, "request"),
+	f.Severity, f.Next = health.Warn, "see the log for when and from where: journalctl -u tillhook"
+	f.Message = fmt.Sprintf("%d of %s %s refused as %s, the last one %s ago: %s.", worst.Count, ledger.Plural(worst.Count+s.Verified, "request"),
 		ledger.Verb(worst.Count, "was", "were"), worst.Code, span(now.Sub(worst.Last)), worst.Cause)
 	if s.Verified == 0 {
-		f.Verdict = stripe.Fail
-		f.Sentence = fmt.Sprintf("Every one of %s since the start was refused as %s: %s.", ledger.Plural(worst.Count, "request"), worst.Code, worst.Cause)
+		f.Severity = health.Fail
+		f.Message = fmt.Sprintf("Every one of %s since the start was refused as %s: %s.", ledger.Plural(worst.Count, "request"), worst.Code, worst.Cause)
 		if worst.Count == 1 {
-			f.Sentence = fmt.Sprintf("The only request since the start was refused as %s: %s.", worst.Code, worst.Cause)
+			f.Message = fmt.Sprintf("The only request since the start was refused as %s: %s.", worst.Code, worst.Cause)
 		}
 	}
 	return f
@@ -189,8 +190,8 @@ func (one *Refused) matters(now time.Time) bool {
 }
 
 // rotation tells which of several secrets is in use.
-func (s *Status) rotation(now time.Time) stripe.Finding {
-	f := stripe.Finding{Name: "rotation", Verdict: stripe.OK}
+func (s *Status) rotation(now time.Time) health.Finding {
+	f := health.Finding{Code: health.Rotation, Severity: health.OK}
 	var parts, idle []string
 	inUse := false
 	for i, use := range s.Secrets {
@@ -207,10 +208,10 @@ func (s *Status) rotation(now time.Time) stripe.Finding {
 			inUse = true
 		}
 	}
-	f.Sentence = fmt.Sprintf("Of %d signing secrets, %s.", len(s.Secrets), strings.Join(parts, ", "))
+	f.Message = fmt.Sprintf("Of %d signing secrets, %s.", len(s.Secrets), strings.Join(parts, ", "))
 	if inUse && len(idle) > 0 {
-		f.Verdict = stripe.Warn
-		f.Sentence += fmt.Sprintf(" No event was signed with secret %s alone for more than %s: it can go.", strings.Join(idle, ", "), span(retireAfter))
+		f.Severity = health.Warn
+		f.Message += fmt.Sprintf(" No event was signed with secret %s alone for more than %s: it can go.", strings.Join(idle, ", "), span(retireAfter))
 		f.Next = "take it out of STRIPE_WEBHOOK_SECRET, unless another endpoint that is seldom sent anything has it"
 	}
 	return f

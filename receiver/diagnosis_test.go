@@ -10,19 +10,20 @@ import (
 	"time"
 
 	"tillhook/receiver"
+	"tillhook/receiver/health"
 	"tillhook/receiver/stripe"
 )
 
 // finding is the one of a name that the receiver has.
-func (s *shop) finding(t *testing.T, name string) stripe.Finding {
+func (s *shop) finding(t *testing.T, code health.Code) health.Finding {
 	t.Helper()
 	for _, f := range s.receiver.Findings() {
-		if f.Name == name {
+		if f.Code == code {
 			return f
 		}
 	}
-	t.Fatalf("there is no finding %s in %+v", name, s.receiver.Findings())
-	return stripe.Finding{}
+	t.Fatalf("there is no finding %s in %+v", code, s.receiver.Findings())
+	return health.Finding{}
 }
 
 // Each way in which signatures fail is told in its own words: in the log, and where findings are read.
@@ -61,7 +62,7 @@ func TestWhySignaturesFail(t *testing.T) {
 			if c.before != nil {
 				c.before(s)
 			}
-			if f := s.finding(t, "signatures"); f.Verdict != stripe.OK {
+			if f := s.finding(t, health.Signatures); f.Severity != health.OK {
 				t.Errorf("before: %+v", f)
 			}
 			for range 3 {
@@ -77,8 +78,8 @@ func TestWhySignaturesFail(t *testing.T) {
 					t.Fatalf("answered %s", a.text)
 				}
 			}
-			f := s.finding(t, "signatures")
-			if want := map[bool]string{true: stripe.Fail, false: stripe.Warn}[c.fails]; f.Verdict != want || !strings.Contains(f.Sentence, c.says) || !strings.Contains(f.Sentence, c.code) || f.Next == "" {
+			f := s.finding(t, health.Signatures)
+			if want := map[bool]health.Severity{true: health.Fail, false: health.Warn}[c.fails]; f.Severity != want || !strings.Contains(f.Message, c.says) || !strings.Contains(f.Message, c.code) || f.Next == "" {
 				t.Errorf("it is told as %+v, want %s and %q", f, want, c.says)
 			}
 			if lines := strings.Count(s.log.String(), "signature rejected"); lines != 1 || !strings.Contains(s.log.String(), c.says[:20]) {
@@ -87,7 +88,7 @@ func TestWhySignaturesFail(t *testing.T) {
 			s.now = s.now.Add(61 * time.Second)
 			s.do(t, s.request(t, "POST", hook, bytes.NewReader(c.body), "t=1,v1=00", "x"))
 			s.now = s.now.Add(2 * time.Hour)
-			if f := s.finding(t, "signatures"); f.Verdict != stripe.OK {
+			if f := s.finding(t, health.Signatures); f.Severity != health.OK {
 				t.Errorf("hours later: %+v", f)
 			}
 		})
@@ -103,7 +104,7 @@ func TestNoise(t *testing.T) {
 		s.do(t, s.request(t, "POST", hook, strings.NewReader("x")))
 		s.do(t, s.request(t, "POST", hook, strings.NewReader("x"), "nonsense"))
 	}
-	if f := s.finding(t, "signatures"); f.Verdict != stripe.OK {
+	if f := s.finding(t, health.Signatures); f.Severity != health.OK {
 		t.Errorf("it is told as %+v", f)
 	}
 	status := s.receiver.Status()
@@ -117,7 +118,7 @@ func TestRotation(t *testing.T) {
 	s := openShop(t, false)
 	s.now = time.Now()
 	body := sample(t, "payment_intent.succeeded")
-	if f := s.finding(t, "rotation"); f.Verdict != stripe.OK || !strings.Contains(f.Sentence, "secret 1 has verified nothing") {
+	if f := s.finding(t, health.Rotation); f.Severity != health.OK || !strings.Contains(f.Message, "secret 1 has verified nothing") {
 		t.Errorf("at first: %+v", f)
 	}
 	for hour := range 30 {
@@ -126,13 +127,13 @@ func TestRotation(t *testing.T) {
 			t.Fatalf("hour %d: %s", hour, a.text)
 		}
 	}
-	f := s.finding(t, "rotation")
-	if f.Verdict != stripe.Warn || !strings.Contains(f.Sentence, "with secret 1 alone for more than 24 hours: it can go") || !strings.Contains(f.Sentence, "secret 2 verified an event 0 seconds ago") {
+	f := s.finding(t, health.Rotation)
+	if f.Severity != health.Warn || !strings.Contains(f.Message, "with secret 1 alone for more than 24 hours: it can go") || !strings.Contains(f.Message, "secret 2 verified an event 0 seconds ago") {
 		t.Errorf("after 30 hours: %+v", f)
 	}
 	s.receiver.Verifier.Replace([]string{secret})
 	for _, f := range s.receiver.Findings() {
-		if f.Name == "rotation" {
+		if f.Code == "rotation" {
 			t.Errorf("with one secret: %+v", f)
 		}
 	}
@@ -143,16 +144,16 @@ func TestRotation(t *testing.T) {
 
 func TestSilenceIsTold(t *testing.T) {
 	s := openShop(t, false)
-	if f := s.finding(t, "deliveries"); f.Verdict != stripe.OK || !strings.Contains(f.Sentence, "No event has come yet") {
+	if f := s.finding(t, health.Deliveries); f.Severity != health.OK || !strings.Contains(f.Message, "No event has come yet") {
 		t.Errorf("at first: %+v", f)
 	}
 	s.post(t, sample(t, "payment_intent.succeeded"))
 	s.now = s.now.Add(2 * 24 * time.Hour)
-	if f := s.finding(t, "deliveries"); f.Verdict != stripe.OK || !strings.Contains(f.Sentence, "2 days ago") {
+	if f := s.finding(t, health.Deliveries); f.Severity != health.OK || !strings.Contains(f.Message, "2 days ago") {
 		t.Errorf("after two days: %+v", f)
 	}
 	s.now = s.now.Add(3 * 24 * time.Hour)
-	if f := s.finding(t, "deliveries"); f.Verdict != stripe.Warn || !strings.Contains(f.Sentence, "No event has come for 5 days, since 2026-11-01 12:00 UTC") {
+	if f := s.finding(t, health.Deliveries); f.Severity != health.Warn || !strings.Contains(f.Message, "No event has come for 5 days, since 2026-11-01 12:00 UTC") {
 		t.Errorf("after five: %+v", f)
 	}
 }
@@ -232,11 +233,11 @@ func TestRefusalsThatAreOver(t *testing.T) {
 				if c.verified {
 					s.post(t, body)
 				}
-				if f := s.finding(t, "signatures"); f.Verdict != stripe.Warn {
+				if f := s.finding(t, health.Signatures); f.Severity != health.Warn {
 					t.Errorf("at once %s: %+v", later, f)
 				}
 				s.now = s.now.Add(30 * time.Second)
-				if f := s.finding(t, "signatures"); (f.Verdict == stripe.OK) != c.over {
+				if f := s.finding(t, health.Signatures); (f.Severity == health.OK) != c.over {
 					t.Errorf("after half a minute %s: %+v", later, f)
 				}
 			}
@@ -255,11 +256,11 @@ func TestRefusalsOfTheFuture(t *testing.T) {
 		t.Fatalf("answered %s", a.text)
 	}
 	s.now = s.now.Add(-365 * 24 * time.Hour)
-	if f := s.finding(t, "signatures"); f.Verdict != stripe.Fail {
+	if f := s.finding(t, health.Signatures); f.Severity != health.Fail {
 		t.Errorf("while nothing has verified: %+v", f)
 	}
 	s.post(t, body)
-	if f := s.finding(t, "signatures"); f.Verdict != stripe.OK {
+	if f := s.finding(t, health.Signatures); f.Severity != health.OK {
 		t.Errorf("after a delivery: %+v", f)
 	}
 }
@@ -273,7 +274,7 @@ func TestADeliveryInTheSecondOfARefusal(t *testing.T) {
 	s.now = s.now.Add(200 * time.Millisecond)
 	s.post(t, body)
 	s.now = s.now.Add(time.Minute)
-	if f := s.finding(t, "signatures"); f.Verdict != stripe.OK {
+	if f := s.finding(t, health.Signatures); f.Severity != health.OK {
 		t.Errorf("a minute later: %+v", f)
 	}
 }

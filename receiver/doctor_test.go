@@ -22,6 +22,7 @@ import (
 
 	"tillhook/ledger"
 	"tillhook/ledger/ledgertest"
+	"tillhook/receiver/health"
 	"tillhook/receiver/operator"
 	"tillhook/receiver/stripe"
 	"tillhook/receiver/stripe/stripetest"
@@ -88,11 +89,10 @@ func (c *clinic) behind(t *testing.T, handler http.Handler, certificate func(now
 
 // examination is what a doctor says.
 type examination struct {
-	t       *testing.T
-	Verdict string
-	Checks  []struct{ Name, Verdict, Sentence, Next string }
-	status  int
-	text    string
+	t *testing.T
+	health.Report
+	status int
+	text   string
 }
 
 func (c *clinic) examine(t *testing.T, args ...string) *examination {
@@ -126,30 +126,30 @@ func (c *clinic) examine(t *testing.T, args ...string) *examination {
 	return e
 }
 
-// says demands a check of a verdict that says something and, unless all is well, what to do next.
-func (e *examination) says(name, verdict, words string) {
+// says demands a finding of that code and severity whose message contains words and, unless all is well, what to do next.
+func (e *examination) says(code health.Code, severity health.Severity, words string) {
 	e.t.Helper()
-	for _, c := range e.Checks {
-		if c.Name == name && c.Verdict == verdict && strings.Contains(c.Sentence, words) {
-			if c.Verdict == stripe.Fail && c.Next == "" {
-				e.t.Errorf("%s has no next step: %s", name, c.Sentence)
+	for _, c := range e.Findings {
+		if c.Code == code && c.Severity == severity && strings.Contains(c.Message, words) {
+			if c.Severity == health.Fail && c.Next == "" {
+				e.t.Errorf("%s has no next step: %s", code, c.Message)
 			}
 			return
 		}
 	}
-	e.t.Errorf("no check %s is %s and says %q in\n%s", name, verdict, words, e.text)
+	e.t.Errorf("no finding %s is %s and says %q in\n%s", code, severity, words, e.text)
 }
 
 // alone demands that nothing else is wrong but what is named.
-func (e *examination) alone(names ...string) {
+func (e *examination) alone(codes ...health.Code) {
 	e.t.Helper()
-	for _, c := range e.Checks {
+	for _, c := range e.Findings {
 		known := false
-		for _, name := range names {
-			known = known || c.Name == name
+		for _, code := range codes {
+			known = known || c.Code == code
 		}
-		if !known && (c.Verdict == stripe.Fail || c.Verdict == stripe.Warn) {
-			e.t.Errorf("besides, %s is %s: %s", c.Name, c.Verdict, c.Sentence)
+		if !known && (c.Severity == health.Fail || c.Severity == health.Warn) {
+			e.t.Errorf("besides, %s is %s: %s", c.Code, c.Severity, c.Message)
 		}
 	}
 }
@@ -164,31 +164,31 @@ func TestADoctorOnAGoodDay(t *testing.T) {
 		t.Fatal(err)
 	}
 	e := c.examine(t)
-	for name, words := range map[string]string{"environment": "complete, for test mode", "signing_secret": "1 signing secret", "api_key": "a restricted key of test mode", "receiver": "is up since",
+	for code, words := range map[health.Code]string{"environment": "complete, for test mode", "signing_secret": "1 signing secret", "api_key": "a restricted key of test mode", "receiver": "is up since",
 		"data_dir": "belongs to", "disk": "are free", "public_port": "answers at", "storage": "can be written", "signatures": "1 delivery verified", "deliveries": "The last event came",
 		"inside": "accepted at the receiver's own door", "public_url": "https://localhost:", "dns": "127.0.0.1", "tls": "TLS 1.3", "outside_in": "arrives whole", "outside_in_large": "arrives whole",
 		"api": "accepts the key", "clock": "agrees with Stripe's", "api_permissions": "may read", "endpoint": "has the endpoint we_1Ours", "endpoint_enabled": "is enabled", "endpoint_mode": "of test mode",
 		"endpoint_types": "every event type", "endpoint_api_version": stripe.PinnedVersion, "endpoint_duplicates": "No other", "endpoint_count": "1 endpoint of the 16", "endpoint_payload": "whole events"} {
-		e.says(name, stripe.OK, words)
+		e.says(code, health.OK, words)
 	}
 	e.alone()
-	if e.Verdict != stripe.OK || e.status != 0 {
-		t.Errorf("verdict %s, exit status %d", e.Verdict, e.status)
+	if e.Status != health.OK || e.status != 0 {
+		t.Errorf("it is %s, exit status %d", e.Status, e.status)
 	}
 	connectWithoutPermission(t, c)
 	if answer, err := operator.Dial(filepath.Join(p.dir, "operator.sock")).Get(t.Context(), "/api/events", nil); err != nil || strings.Count(string(answer), `"event_record"`) != 2 {
 		t.Errorf("the examination left events: %s, %v", answer, err)
 	}
 	offline := c.examine(t, "--offline")
-	offline.says("api", stripe.Unknown, "to stay offline")
-	offline.says("outside_in", stripe.Unknown, "not tried")
+	offline.says("api", health.Unknown, "to stay offline")
+	offline.says("outside_in", health.Unknown, "not tried")
 	offline.alone()
 	delete(c.env, "STRIPE_SECRET_KEY")
 	c.env["STRIPE_MODE"] = "test"
 	keyless := c.examine(t)
-	keyless.says("api_key", stripe.Unknown, "There is no API key")
-	keyless.says("endpoint", stripe.Unknown, "there is no API key")
-	keyless.says("outside_in", stripe.OK, "arrives whole")
+	keyless.says("api_key", health.Unknown, "There is no API key")
+	keyless.says("endpoint", health.Unknown, "there is no API key")
+	keyless.says("outside_in", health.OK, "arrives whole")
 	keyless.alone()
 	out, err := exec.Command(c.binary, "doctor", "--help").CombinedOutput()
 	if err != nil || !strings.Contains(strings.Join(strings.Fields(string(out)), " "), "it only reads") {
@@ -205,11 +205,11 @@ func connectWithoutPermission(t *testing.T, c *clinic) {
 		t.Fatal(err)
 	}
 	c.account.AddEvent(body, "acct_1Papier")
-	c.examine(t).says("api_connect", stripe.OK, "may read connected accounts")
+	c.examine(t).says("api_connect", health.OK, "may read connected accounts")
 	c.account.Refuse()
 	refused := c.examine(t)
-	refused.says("api_connect", stripe.Fail, "may not read connected accounts (acct_1Papier)")
-	refused.says("api_permissions", stripe.OK, "may read")
+	refused.says("api_connect", health.Fail, "may not read connected accounts (acct_1Papier)")
+	refused.says("api_permissions", health.OK, "may read")
 	refused.alone("api_connect")
 	c.account.Accept()
 }
@@ -237,75 +237,75 @@ func TestWhatADoctorFinds(t *testing.T) {
 		})
 	}
 	for _, c := range []struct {
-		name    string
-		bend    func(t *testing.T, c *clinic)
-		check   string
-		verdict string
-		says    string
-		also    []string // what follows from it
-		status  int
+		name     string
+		bend     func(t *testing.T, c *clinic)
+		code     health.Code
+		severity health.Severity
+		says     string
+		also     []health.Code // what follows from it
+		status   int
 	}{
-		{"no secret", func(_ *testing.T, c *clinic) { delete(c.env, "STRIPE_WEBHOOK_SECRET") }, "environment", stripe.Fail, "STRIPE_WEBHOOK_SECRET is not set", nil, 78},
-		{"an endpoint's id for a secret", func(_ *testing.T, c *clinic) { c.env["STRIPE_WEBHOOK_SECRET"] = "we_1QbD7s" }, "environment", stripe.Fail, `starts with "we_"`, nil, 78},
-		{"a key of the other mode", func(_ *testing.T, c *clinic) { c.env["STRIPE_MODE"] = "live" }, "environment", stripe.Fail, "STRIPE_MODE says live and STRIPE_SECRET_KEY is a test mode key", nil, 78},
-		{"another secret than the receiver's", func(_ *testing.T, c *clinic) { c.env["STRIPE_WEBHOOK_SECRET"] = "whsec_other" }, "inside", stripe.Fail, "does not know the signing secret", []string{"outside_in", "signatures"}, 1},
+		{"no secret", func(_ *testing.T, c *clinic) { delete(c.env, "STRIPE_WEBHOOK_SECRET") }, "environment", health.Fail, "STRIPE_WEBHOOK_SECRET is not set", nil, 78},
+		{"an endpoint's id for a secret", func(_ *testing.T, c *clinic) { c.env["STRIPE_WEBHOOK_SECRET"] = "we_1QbD7s" }, "environment", health.Fail, `starts with "we_"`, nil, 78},
+		{"a key of the other mode", func(_ *testing.T, c *clinic) { c.env["STRIPE_MODE"] = "live" }, "environment", health.Fail, "STRIPE_MODE says live and STRIPE_SECRET_KEY is a test mode key", nil, 78},
+		{"another secret than the receiver's", func(_ *testing.T, c *clinic) { c.env["STRIPE_WEBHOOK_SECRET"] = "whsec_other" }, "inside", health.Fail, "does not know the signing secret", []health.Code{"outside_in", "signatures"}, 1},
 		{"stripe listen's secret", func(_ *testing.T, c *clinic) {
 			c.env["STRIPE_WEBHOOK_SECRET"] = secret + ",whsec_" + strings.Repeat("a0", 32)
 			c.env["STRIPE_SECRET_KEY"] = "rk_live_51QbD7sKvHadernBlStripetest"
 			c.account.Key = c.env["STRIPE_SECRET_KEY"]
-		}, "signing_secret", stripe.Fail, "signs nothing in live mode", []string{"receiver_mode", "endpoint_mode", "signatures"}, 1},
+		}, "signing_secret", health.Fail, "signs nothing in live mode", []health.Code{"receiver_mode", "endpoint_mode", "signatures"}, 1},
 		{"a whole key of live mode", func(_ *testing.T, c *clinic) {
 			c.env["STRIPE_SECRET_KEY"] = "sk_live_51QbD7sKvHadernBlStripetest"
 			c.account.Key = c.env["STRIPE_SECRET_KEY"]
-		}, "api_key", stripe.Warn, "can move money", []string{"receiver_mode", "endpoint_mode", "signatures"}, 1},
-		{"a key that was rolled", func(_ *testing.T, c *clinic) { c.account.Key = "rk_test_another" }, "api", stripe.Fail, "does not accept the API key", nil, 1},
-		{"a key without the right to events", func(_ *testing.T, c *clinic) { c.account.Deny("/v1/events", "rak_event_read") }, "api_permissions", stripe.Fail, "lacks the permissions Events: Read", nil, 1},
+		}, "api_key", health.Warn, "can move money", []health.Code{"receiver_mode", "endpoint_mode", "signatures"}, 1},
+		{"a key that was rolled", func(_ *testing.T, c *clinic) { c.account.Key = "rk_test_another" }, "api", health.Fail, "does not accept the API key", nil, 1},
+		{"a key without the right to events", func(_ *testing.T, c *clinic) { c.account.Deny("/v1/events", "rak_event_read") }, "api_permissions", health.Fail, "lacks the permissions Events: Read", nil, 1},
 		{"a key without most rights", func(_ *testing.T, c *clinic) {
 			c.account.Deny("/v1/charges", "rak_charge_read")
 			c.account.Deny("/v1/refunds", "rak_charge_read")
 			c.account.Deny("/v1/disputes", "rak_dispute_read")
-		}, "api_permissions", stripe.Fail, "Charges and Refunds: Read, Disputes: Read", nil, 1},
-		{"a key without the right to endpoints", func(_ *testing.T, c *clinic) { c.account.Deny("/v1/webhook_endpoints", "rak_webhook_read") }, "endpoint", stripe.Unknown, "Webhook Endpoints: Read", nil, 0},
-		{"no way out", func(_ *testing.T, c *clinic) { c.env["STRIPE_API_BASE"] = "http://127.0.0.1:1" }, "api", stripe.Unknown, "cannot be reached", nil, 0},
+		}, "api_permissions", health.Fail, "Charges and Refunds: Read, Disputes: Read", nil, 1},
+		{"a key without the right to endpoints", func(_ *testing.T, c *clinic) { c.account.Deny("/v1/webhook_endpoints", "rak_webhook_read") }, "endpoint", health.Unknown, "Webhook Endpoints: Read", nil, 0},
+		{"no way out", func(_ *testing.T, c *clinic) { c.env["STRIPE_API_BASE"] = "http://127.0.0.1:1" }, "api", health.Unknown, "cannot be reached", nil, 0},
 		{"a clock that is ten minutes off", func(_ *testing.T, c *clinic) {
 			c.account.SetNow(func() time.Time { return time.Now().Add(-10 * time.Minute) })
-		}, "clock", stripe.Fail, "600 s ahead of Stripe's", nil, 1},
-		{"a disabled endpoint", func(_ *testing.T, c *clinic) { c.account.Endpoint("we_1Ours")["status"] = "disabled" }, "endpoint_enabled", stripe.Fail, "is disabled at Stripe", nil, 1},
-		{"no endpoint", func(_ *testing.T, c *clinic) { c.account.Endpoint("we_1Ours")["url"] = "https://stats.example/" }, "endpoint", stripe.Fail, "it sends nothing here", []string{"endpoint_payload"}, 1},
+		}, "clock", health.Fail, "600 s ahead of Stripe's", nil, 1},
+		{"a disabled endpoint", func(_ *testing.T, c *clinic) { c.account.Endpoint("we_1Ours")["status"] = "disabled" }, "endpoint_enabled", health.Fail, "is disabled at Stripe", nil, 1},
+		{"no endpoint", func(_ *testing.T, c *clinic) { c.account.Endpoint("we_1Ours")["url"] = "https://stats.example/" }, "endpoint", health.Fail, "it sends nothing here", []health.Code{"endpoint_payload"}, 1},
 		{"two endpoints", func(_ *testing.T, c *clinic) {
 			c.account.AddEndpoint(c.endpoint(map[string]any{"id": "we_2Ours"}))
-		}, "endpoint_duplicates", stripe.Warn, "each event comes once for each, under different secrets", nil, 0},
+		}, "endpoint_duplicates", health.Warn, "each event comes once for each, under different secrets", nil, 0},
 		{"types missing", func(_ *testing.T, c *clinic) {
 			c.account.Endpoint("we_1Ours")["enabled_events"] = []any{"charge.succeeded"}
-		}, "endpoint_types", stripe.Fail, "not sent 27 event types that move money: payment_intent.created,", nil, 1},
+		}, "endpoint_types", health.Fail, "not sent 27 event types that move money: payment_intent.created,", nil, 1},
 		{"a www too many", func(_ *testing.T, c *clinic) {
 			c.account.Endpoint("we_1Ours")["url"] = strings.Replace(c.env["TILLHOOK_PUBLIC_URL"], "//", "//www.", 1)
-		}, "endpoint_similar", stripe.Fail, "differs by www alone", []string{"endpoint_payload"}, 1},
-		{"a thin endpoint", func(_ *testing.T, c *clinic) { c.account.Endpoint("we_1Ours")["event_payload"] = "thin" }, "endpoint_payload", stripe.Fail, "thin events alone", nil, 1},
+		}, "endpoint_similar", health.Fail, "differs by www alone", []health.Code{"endpoint_payload"}, 1},
+		{"a thin endpoint", func(_ *testing.T, c *clinic) { c.account.Endpoint("we_1Ours")["event_payload"] = "thin" }, "endpoint_payload", health.Fail, "thin events alone", nil, 1},
 		{"an http URL", func(_ *testing.T, c *clinic) {
 			c.env["TILLHOOK_PUBLIC_URL"] = "http://" + p.public + hook
 			c.account.Endpoint("we_1Ours")["url"] = c.env["TILLHOOK_PUBLIC_URL"]
-		}, "public_url", stripe.Fail, "payments travel in the open", []string{"endpoint_scheme"}, 1},
+		}, "public_url", health.Fail, "payments travel in the open", []health.Code{"endpoint_scheme"}, 1},
 		{"a name without an address", func(_ *testing.T, c *clinic) {
 			c.env["TILLHOOK_PUBLIC_URL"] = "https://nowhere.invalid" + hook
 			c.account.Endpoint("we_1Ours")["url"] = c.env["TILLHOOK_PUBLIC_URL"]
 		}, "dns", "", "nowhere.invalid", nil, -1},
-		{"nobody at the address", func(_ *testing.T, c *clinic) { c.proxy.Close() }, "tls", stripe.Warn, "cannot connect", nil, 0},
+		{"nobody at the address", func(_ *testing.T, c *clinic) { c.proxy.Close() }, "tls", health.Warn, "cannot connect", nil, 0},
 		{"an expired certificate", func(t *testing.T, c *clinic) {
 			c.behindAnew(t, passOn(p), func(now time.Time) (time.Time, time.Time) { return now.Add(-48 * time.Hour), now.Add(-24 * time.Hour) })
-		}, "tls", stripe.Fail, "it expired on", nil, 1},
+		}, "tls", health.Fail, "it expired on", nil, 1},
 		{"a certificate that ends", func(t *testing.T, c *clinic) {
 			c.behindAnew(t, passOn(p), func(now time.Time) (time.Time, time.Time) { return now.Add(-48 * time.Hour), now.Add(24 * time.Hour) })
-		}, "tls", stripe.Warn, "ends on", nil, 0},
-		{"a certificate nobody knows", func(_ *testing.T, c *clinic) { c.roots = "/dev/null" }, "tls", stripe.Fail, "made by nobody this machine knows", nil, 1},
-		{"a proxy that redirects", func(t *testing.T, c *clinic) { c.behindAnew(t, answer(301, ""), nil) }, "outside_in", stripe.Fail, "redirects (301) to https://www.haderer.example/", nil, 1},
-		{"a proxy that forbids", func(t *testing.T, c *clinic) { c.behindAnew(t, answer(403, "<html>"), nil) }, "outside_in", stripe.Fail, "refuses the request (403, by something that is not tillhook (wall/1.0))", nil, 1},
-		{"another path", func(t *testing.T, c *clinic) { c.behindAnew(t, answer(404, "<html>"), nil) }, "outside_in", stripe.Fail, "There is nothing at this path (404", nil, 1},
+		}, "tls", health.Warn, "ends on", nil, 0},
+		{"a certificate nobody knows", func(_ *testing.T, c *clinic) { c.roots = "/dev/null" }, "tls", health.Fail, "made by nobody this machine knows", nil, 1},
+		{"a proxy that redirects", func(t *testing.T, c *clinic) { c.behindAnew(t, answer(301, ""), nil) }, "outside_in", health.Fail, "redirects (301) to https://www.haderer.example/", nil, 1},
+		{"a proxy that forbids", func(t *testing.T, c *clinic) { c.behindAnew(t, answer(403, "<html>"), nil) }, "outside_in", health.Fail, "refuses the request (403, by something that is not tillhook (wall/1.0))", nil, 1},
+		{"another path", func(t *testing.T, c *clinic) { c.behindAnew(t, answer(404, "<html>"), nil) }, "outside_in", health.Fail, "There is nothing at this path (404", nil, 1},
 		{"another path of ours", func(t *testing.T, c *clinic) {
 			c.behindAnew(t, bent(func(r *http.Request, body []byte) []byte { r.URL.Path = "/hooks"; return body }), nil)
-		}, "outside_in", stripe.Fail, "under another path (404)", nil, 1},
-		{"a proxy that finds nobody", func(t *testing.T, c *clinic) { c.behindAnew(t, answer(502, "<html>"), nil) }, "outside_in", stripe.Fail, "does not reach the receiver (502", nil, 1},
-		{"the wrong program", func(t *testing.T, c *clinic) { c.behindAnew(t, answer(200, "<html>"), nil) }, "outside_in", stripe.Fail, "The wrong program answers: 200", nil, 1},
+		}, "outside_in", health.Fail, "under another path (404)", nil, 1},
+		{"a proxy that finds nobody", func(t *testing.T, c *clinic) { c.behindAnew(t, answer(502, "<html>"), nil) }, "outside_in", health.Fail, "does not reach the receiver (502", nil, 1},
+		{"the wrong program", func(t *testing.T, c *clinic) { c.behindAnew(t, answer(200, "<html>"), nil) }, "outside_in", health.Fail, "The wrong program answers: 200", nil, 1},
 		{"a proxy that rewrites bodies", func(t *testing.T, c *clinic) {
 			c.behindAnew(t, bent(func(_ *http.Request, body []byte) []byte {
 				var compact bytes.Buffer
@@ -314,10 +314,10 @@ func TestWhatADoctorFinds(t *testing.T) {
 				}
 				return compact.Bytes()
 			}), nil)
-		}, "outside_in", stripe.Fail, "The body is rewritten on the way", []string{"signatures"}, 1},
+		}, "outside_in", health.Fail, "The body is rewritten on the way", []health.Code{"signatures"}, 1},
 		{"a proxy that drops the signature", func(t *testing.T, c *clinic) {
 			c.behindAnew(t, bent(func(r *http.Request, body []byte) []byte { r.Header.Del("Stripe-Signature"); return body }), nil)
-		}, "outside_in", stripe.Fail, "The Stripe-Signature header is dropped", []string{"signatures"}, 1},
+		}, "outside_in", health.Fail, "The Stripe-Signature header is dropped", []health.Code{"signatures"}, 1},
 		{"a proxy with a limit of 1 kB", func(t *testing.T, c *clinic) {
 			next := passOn(p)
 			c.behindAnew(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -327,24 +327,24 @@ func TestWhatADoctorFinds(t *testing.T) {
 				}
 				next.ServeHTTP(w, r)
 			}), nil)
-		}, "outside_in_large", stripe.Fail, "refused on the way (413)", nil, 1},
-		{"a limit of the receiver's", func(_ *testing.T, c *clinic) { c.env["TILLHOOK_MAX_BODY"] = "2000000" }, "outside_in_large", stripe.OK, "arrives whole", nil, 0},
+		}, "outside_in_large", health.Fail, "refused on the way (413)", nil, 1},
+		{"a limit of the receiver's", func(_ *testing.T, c *clinic) { c.env["TILLHOOK_MAX_BODY"] = "2000000" }, "outside_in_large", health.OK, "arrives whole", nil, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			k := newClinic(t, p)
 			c.bend(t, k)
 			e := k.examine(t)
-			if c.verdict == "" { // as this machine's resolver has it
-				for _, verdict := range []string{stripe.Fail, stripe.Unknown} {
-					if strings.Contains(e.text, `"`+c.check+`","verdict":"`+verdict+`"`) {
+			if c.severity == "" { // as this machine's resolver has it
+				for _, severity := range []health.Severity{health.Fail, health.Unknown} {
+					if strings.Contains(e.text, `"`+string(c.code)+`","severity":"`+string(severity)+`"`) {
 						return
 					}
 				}
-				t.Errorf("no %s in %s", c.check, e.text)
+				t.Errorf("no %s in %s", c.code, e.text)
 				return
 			}
-			e.says(c.check, c.verdict, c.says)
-			e.alone(append(c.also, c.check, "signatures")...)
+			e.says(c.code, c.severity, c.says)
+			e.alone(append(c.also, c.code, "signatures")...)
 			if e.status != c.status {
 				t.Errorf("exit status %d, want %d", e.status, c.status)
 			}
@@ -366,22 +366,22 @@ func TestWhatAReceiverSawItself(t *testing.T) {
 		name string
 		send func(t *testing.T, p *program)
 		says string
-		fail string
+		fail health.Severity
 	}{
 		{"a secret of the other mode", func(t *testing.T, p *program) {
 			body := bytes.ReplaceAll(sample(t, "payment_intent.succeeded"), []byte(`"livemode": false`), []byte(`"livemode": true`))
 			p.posted(t, body, "whsec_ofTheOtherMode", time.Now())
-		}, "the body is of live mode and this receiver of test mode", stripe.Fail},
+		}, "the body is of live mode and this receiver of test mode", health.Fail},
 		{"a wrong secret", func(t *testing.T, p *program) {
 			p.posted(t, sample(t, "payment_intent.succeeded"), "whsec_another", time.Now())
-		}, "no event has verified since the start", stripe.Fail},
+		}, "no event has verified since the start", health.Fail},
 		{"a second endpoint", func(t *testing.T, p *program) {
 			p.posted(t, sample(t, "payment_intent.succeeded"), secret, time.Now())
 			p.posted(t, sample(t, "charge.succeeded"), "whsec_ofTheSecond", time.Now())
-		}, "a second endpoint sends here", stripe.Warn},
+		}, "a second endpoint sends here", health.Warn},
 		{"a clock that is off", func(t *testing.T, p *program) {
 			p.posted(t, sample(t, "payment_intent.succeeded"), secret, time.Now().Add(-10*time.Minute))
-		}, "this machine's clock is ahead by that much", stripe.Fail},
+		}, "this machine's clock is ahead by that much", health.Fail},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := build(t)
@@ -390,7 +390,7 @@ func TestWhatAReceiverSawItself(t *testing.T) {
 			c.send(t, p)
 			e := k.examine(t)
 			e.says("signatures", c.fail, c.says)
-			e.says("refusals", stripe.OK, "Refused since the start: 1 ")
+			e.says("refusals", health.OK, "Refused since the start: 1 ")
 			e.alone("signatures")
 			p.kill(t)
 			if !strings.Contains(p.log.String(), c.says) {
@@ -421,10 +421,10 @@ func TestADoctorWithoutAReceiver(t *testing.T) {
 	p := build(t)
 	c := newClinic(t, p)
 	e := c.examine(t)
-	e.says("receiver", stripe.Fail, "No receiver answers at")
-	e.says("data_dir", stripe.OK, "does not exist yet, and can be made")
-	e.says("public_port", stripe.OK, "is free")
-	e.says("outside_in", stripe.Unknown, "without a running receiver")
+	e.says("receiver", health.Fail, "No receiver answers at")
+	e.says("data_dir", health.OK, "does not exist yet, and can be made")
+	e.says("public_port", health.OK, "is free")
+	e.says("outside_in", health.Unknown, "without a running receiver")
 	e.alone("receiver")
 	if _, err := os.Stat(p.dir); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the examination made %s: %v", p.dir, err)
@@ -438,18 +438,18 @@ func TestADoctorWithoutAReceiver(t *testing.T) {
 		t.Fatal(err)
 	}
 	e = c.examine(t)
-	e.says("ledger", stripe.Fail, fmt.Sprintf("process %d holds the ledger and answers at no socket", os.Getpid()))
+	e.says("ledger", health.Fail, fmt.Sprintf("process %d holds the ledger and answers at no socket", os.Getpid()))
 	other := t.TempDir()
 	if err := l.CopyTo(newFile(t, filepath.Join(other, "ledger.db"))); err != nil {
 		t.Fatal(err)
 	}
 	c.env["TILLHOOK_DATA_DIR"] = other
 	e = c.examine(t)
-	e.says("ledger", stripe.OK, "1 event ")
-	e.says("deliveries", stripe.Warn, "No event has come since")
+	e.says("ledger", health.OK, "1 event ")
+	e.says("deliveries", health.Warn, "No event has come since")
 	c.env["STRIPE_SECRET_KEY"] = strings.Replace(c.account.Key, "_test_", "_live_", 1)
 	e = c.examine(t, "--offline")
-	e.says("ledger", stripe.Fail, "holds test mode payments, the configuration says live")
+	e.says("ledger", health.Fail, "holds test mode payments, the configuration says live")
 	if e.status != 78 {
 		t.Errorf("exit status %d, want 78", e.status)
 	}
@@ -457,13 +457,13 @@ func TestADoctorWithoutAReceiver(t *testing.T) {
 		t.Fatal(err)
 	}
 	e = c.examine(t, "--offline")
-	e.says("ledger", stripe.Fail, "cannot be opened")
+	e.says("ledger", health.Fail, "cannot be opened")
 
 	taken := httptest.NewServer(nil)
 	defer taken.Close()
 	c.env["TILLHOOK_LISTEN"] = strings.TrimPrefix(taken.URL, "http://")
 	e = c.examine(t, "--offline")
-	e.says("public_port", stripe.Fail, "Another program listens on")
+	e.says("public_port", health.Fail, "Another program listens on")
 }
 
 // A full disk, and a folder of another user's: both need root to be made.
@@ -491,11 +491,11 @@ func TestADoctorAndTheDisk(t *testing.T) {
 		_, body := ownEvent(sample(t, "payment_intent.succeeded"), n)
 		p.posted(t, body, secret, time.Now())
 		answer, err := operator.Dial(filepath.Join(small, "operator.sock")).Get(t.Context(), "/api/summary", nil)
-		return err == nil && strings.Contains(string(answer), `"storage","verdict":"fail"`)
+		return err == nil && strings.Contains(string(answer), `"storage","severity":"fail"`)
 	})
 	e := c.examine(t)
-	e.says("disk", stripe.Fail, "The disk is full")
-	e.says("storage", stripe.Fail, "The ledger cannot be written, and every event is answered 503")
+	e.says("disk", health.Fail, "The disk is full")
+	e.says("storage", health.Fail, "The ledger cannot be written, and every event is answered 503")
 	p.kill(t)
 
 	theirs := filepath.Join(small, "theirs")
@@ -520,7 +520,7 @@ func TestADoctorAndTheDisk(t *testing.T) {
 	}
 	c.as = &syscall.Credential{Uid: 65534, Gid: 65534}
 	e = c.examine(t, "--offline")
-	e.says("data_dir", stripe.Fail, "belongs to root, and this user (65534) cannot write to it")
+	e.says("data_dir", health.Fail, "belongs to root, and this user (65534) cannot write to it")
 
 	// a folder that this user may not even look at says nothing against it
 	closed := filepath.Join(open, "closed")
@@ -529,7 +529,7 @@ func TestADoctorAndTheDisk(t *testing.T) {
 	}
 	c.env["TILLHOOK_DATA_DIR"] = filepath.Join(closed, "data")
 	e = c.examine(t, "--offline")
-	e.says("data_dir", stripe.Unknown, "cannot be looked at by this user")
+	e.says("data_dir", health.Unknown, "cannot be looked at by this user")
 }
 
 func newFile(t *testing.T, path string) *os.File {

@@ -179,7 +179,7 @@ func TestAnHourWithoutAReceiver(t *testing.T) {
 	// The last comparison before the kill is known already: what ends the round is what it has
 	// fetched.
 	comesIn(t, time.Minute, "the round ends", func() bool { return summary("had been missed and were fetched") })
-	if !summary(`"endpoint","verdict":"ok"`) {
+	if !summary(`"endpoint","severity":"ok"`) {
 		answer, _ := client.Get(t.Context(), "/api/summary", nil)
 		t.Errorf("it is told as %s", answer)
 	}

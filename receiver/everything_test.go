@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"tillhook/ledger"
+	"tillhook/receiver/health"
 	"tillhook/receiver/operator"
 	"tillhook/receiver/stripe"
 )
@@ -382,7 +383,7 @@ const maxPeak = 250 << 20
 func TestEverythingAtOnce(t *testing.T) {
 	t.Parallel()
 	length, heals := 9*time.Second, 30*time.Second
-	slow := []string{"log", "signatures", "clock"}
+	slow := []health.Code{health.Log, health.Signatures, health.Clock}
 	if *long {
 		length, heals, slow = 10*time.Minute, time.Minute, nil
 	}
@@ -441,13 +442,13 @@ func TestEverythingAtOnce(t *testing.T) {
 }
 
 // heals waits until the receiver is well again, and says how long that took.
-func (s *storm) heals(t *testing.T, most time.Duration, slow []string) {
+func (s *storm) heals(t *testing.T, most time.Duration, slow []health.Code) {
 	t.Helper()
 	over := time.Now()
-	ready, bad := time.Duration(0), []operator.Sentence(nil)
+	ready, bad := time.Duration(0), []health.Finding(nil)
 	defer func() { // also when it does not heal
 		for _, b := range bad {
-			t.Logf("not well: %s %s: %s", b.Name, b.Verdict, b.Sentence)
+			t.Logf("not well: %s %s: %s", b.Code, b.Severity, b.Message)
 		}
 	}()
 	well := func() bool {
@@ -462,8 +463,8 @@ func (s *storm) heals(t *testing.T, most time.Duration, slow []string) {
 		if err != nil || json.Unmarshal(text, &summary) != nil {
 			return false
 		}
-		bad = slices.DeleteFunc(summary.Health.Sentences, func(b operator.Sentence) bool {
-			return b.Verdict == stripe.OK || slices.Contains(slow, b.Name)
+		bad = slices.DeleteFunc(summary.Health.Findings, func(b health.Finding) bool {
+			return b.Severity == health.OK || slices.Contains(slow, b.Code)
 		})
 		return len(bad) == 0
 	}

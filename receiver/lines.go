@@ -9,7 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"tillhook/receiver/stripe"
+	"tillhook/receiver/health"
 )
 
 const (
@@ -108,13 +108,13 @@ func (l *Lines) drop(lines []byte) {
 func (l *Lines) Dropped() uint64 { return l.dropped.Load() }
 
 // Findings say that lines are dropped, if that goes on or has just ended.
-func (l *Lines) Findings() []stripe.Finding {
+func (l *Lines) Findings() []health.Finding {
 	if last := l.lastDrop.Load(); last == 0 || time.Since(l.start)-time.Duration(last) > dropsMatter {
 		return nil
 	}
-	return []stripe.Finding{{Name: "log", Verdict: stripe.Warn,
-		Sentence: fmt.Sprintf("The log is not read fast enough, or cannot be written. Lines dropped since the start: %d.", l.Dropped()),
-		Next:     "see whether what reads it works: systemctl status systemd-journald, the disk of the log, or the other end of the pipe"}}
+	return []health.Finding{{Code: health.Log, Severity: health.Warn,
+		Message: fmt.Sprintf("The log is not read fast enough, or cannot be written. Lines dropped since the start: %d.", l.Dropped()),
+		Next:    "see whether what reads it works: systemctl status systemd-journald, the disk of the log, or the other end of the pipe"}}
 }
 
 // endTime is what the last lines of a log get, whatever was slow before.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"tillhook/ledger"
+	"tillhook/receiver/health"
 	"tillhook/receiver/operator"
 )
 
@@ -74,8 +75,8 @@ func TestTheLedgerIsLost(t *testing.T) {
 		status, answer := ask(t, socket, "/api/summary")
 		var summary operator.Summary
 		if err := json.Unmarshal([]byte(answer), &summary); err != nil || status != http.StatusOK || summary.Health.Status != "fail" ||
-			!slices.ContainsFunc(summary.Health.Sentences, func(s operator.Sentence) bool {
-				return s.Name == "storage" && s.Verdict == "fail" && strings.HasPrefix(s.Sentence, "Every event is answered 503: ") && strings.Contains(s.Sentence, says) && s.Next != ""
+			!slices.ContainsFunc(summary.Health.Findings, func(s health.Finding) bool {
+				return s.Code == health.Storage && s.Severity == "fail" && strings.HasPrefix(s.Message, "Every event is answered 503: ") && strings.Contains(s.Message, says) && s.Next != ""
 			}) {
 			t.Errorf("the summary is %d %s", status, answer)
 		}

@@ -9,7 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"tillhook/receiver/stripe"
+	"tillhook/receiver/health"
 )
 
 // Port serves metrics and health on a TCP port. Events are received without it, too: a port that
@@ -68,11 +68,11 @@ func (p *Port) Run(ctx context.Context) error {
 const portAdvice = "set TILLHOOK_OPERATOR_LISTEN to another address, or to off, and restart"
 
 // Findings returns what is wrong with the port, if anything is.
-func (p *Port) Findings() []stripe.Finding {
+func (p *Port) Findings() []health.Finding {
 	problem := p.problem.Load()
 	if problem == nil {
 		return nil
 	}
-	return []stripe.Finding{{Name: "operator_port", Verdict: stripe.Warn, Next: portAdvice,
-		Sentence: fmt.Sprintf("The port for metrics and health cannot be opened: %s.", *problem)}}
+	return []health.Finding{{Code: health.OperatorPort, Severity: health.Warn, Next: portAdvice,
+		Message: fmt.Sprintf("The port for metrics and health cannot be opened: %s.", *problem)}}
 }

@@ -20,15 +20,16 @@ var rooms = map[string][]string{
 	"ledger/ledgertest":          {"ledger"},
 	"metrics":                    {},
 	"systemd":                    {},
-	"receiver":                   {"ledger", "metrics", "receiver/stripe"},
+	"receiver":                   {"ledger", "metrics", "receiver/health", "receiver/stripe"},
 	"receiver/bench":             {},
-	"receiver/cli":               {"ledger", "receiver/bench", "receiver/config", "receiver/operator", "receiver/reconcile", "receiver/stripe"},
+	"receiver/cli":               {"ledger", "receiver/bench", "receiver/config", "receiver/health", "receiver/operator", "receiver/reconcile", "receiver/stripe"},
 	"receiver/config":            {},
-	"receiver/operator":          {"ledger"},
-	"receiver/reconcile":         {"ledger", "metrics", "receiver/stripe"},
+	"receiver/health":            {},
+	"receiver/operator":          {"ledger", "receiver/health"},
+	"receiver/reconcile":         {"ledger", "metrics", "receiver/health", "receiver/stripe"},
 	"receiver/stripe":            {"ledger", "ledger/fold"},
 	"receiver/stripe/stripetest": {},
-	".":                          {"ledger", "metrics", "systemd", "receiver", "receiver/cli", "receiver/config", "receiver/operator", "receiver/reconcile", "receiver/stripe"},
+	".":                          {"ledger", "metrics", "systemd", "receiver", "receiver/cli", "receiver/config", "receiver/health", "receiver/operator", "receiver/reconcile", "receiver/stripe"},
 }
 
 // Packages of others that belong to one room, and why.

@@ -57,7 +57,7 @@ func TestSecretsStaySecret(t *testing.T) {
 	}
 	asks := operator.Dial(socket)
 	for _, path := range []string{"/metrics", "/readyz", "/healthz", "/api/payments", "/api/events", "/api/summary", "/api/export",
-		operator.PaymentPath("pi_3wBTwEKvHadernBl4gdrfNcd"), operator.PaymentPath("pi_3wBTwEKvHadernBl4gdrfNcd") + "/story",
+		operator.PaymentPath("pi_3wBTwEKvHadernBl4gdrfNcd"), operator.PaymentPath("pi_3wBTwEKvHadernBl4gdrfNcd") + "/timeline",
 		operator.PaymentPath("pi_3wBTwEKvHadernBl4gdrfNcd") + "/events", operator.EventPath("evt_3wBTwEKvHadernBlBPBleRA0")} {
 		text, err := asks.Get(t.Context(), path, nil)
 		if err != nil {

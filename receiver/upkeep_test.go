@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"tillhook/ledger"
+	"tillhook/receiver/health"
 	"tillhook/receiver/operator"
 )
 
@@ -193,7 +194,7 @@ func TestTheModesDoNotMix(t *testing.T) {
 		if err := json.Unmarshal([]byte(s.get(t, "/api/summary")), &summary); err != nil || len(summary.Totals) != 0 {
 			t.Errorf("totals %v, %v", summary.Totals, err)
 		}
-		if !slices.ContainsFunc(summary.Health.Sentences, func(s operator.Sentence) bool { return s.Name == "quarantine" && s.Verdict == "warn" }) {
+		if !slices.ContainsFunc(summary.Health.Findings, func(s health.Finding) bool { return s.Code == health.Quarantine && s.Severity == "warn" }) {
 			t.Errorf("health is %+v", summary.Health)
 		}
 	}

@@ -157,7 +157,7 @@ func TestThePortForMetricsIsTaken(t *testing.T) {
 		t.Errorf("a sender was answered %s", answer)
 	}
 	summary, err := operator.Dial(filepath.Join(p.dir, "operator.sock")).Get(t.Context(), "/api/summary", nil)
-	if err != nil || !bytes.Contains(summary, []byte(`"name":"operator_port","verdict":"warn"`)) || !bytes.Contains(summary, []byte("TILLHOOK_OPERATOR_LISTEN")) ||
+	if err != nil || !bytes.Contains(summary, []byte(`"code":"operator_port","severity":"warn"`)) || !bytes.Contains(summary, []byte("TILLHOOK_OPERATOR_LISTEN")) ||
 		!bytes.Contains(summary, []byte("another program listens on "+other.Addr().String())) {
 		t.Errorf("the summary is %s, %v", summary, err)
 	}

@@ -13,7 +13,7 @@ var commands = []broken{
 	{"progress: what is transferred is counted", progressCmdGo, "	m.read.Add(int64(n))", "	m.read.Add(0)", "./receiver/cli", "TestProgressSaysHowFar"},
 	{"progress: a rebuild says how far it is", rebuildGo, "r.opts.Rebuilding(next-1, seqOf(newest))", "r.opts.Rebuilding(0, 0)", "./receiver/cli", "TestProgressSaysHowFar"},
 	{"endpoints: which are this receiver's is known only by its URL", endpointListGo, "				if e.address != \"\" {\n", "				if true {\n", "./receiver", "TestTheEndpointCommands"},
-	{"doctor: a sentence has one full stop", "receiver/cli/doctor.go", "strings.CutSuffix(sentence, \"..\"); ok &&", "strings.CutSuffix(sentence, \"..\"); false && ok &&", "./receiver/cli", "TestADoctorsSentencesEndOnce"},
+	{"doctor: a sentence has one full stop", "receiver/cli/doctor.go", "strings.CutSuffix(f.Message, \"..\"); ok &&", "strings.CutSuffix(f.Message, \"..\"); false && ok &&", "./receiver/cli", "TestADoctorsSentencesEndOnce"},
 	{"errors: a network's are in words", "receiver/stripe/network.go", "	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):", "	case false && errors.Is(err, io.EOF):", "./receiver/stripe", "TestPlainly"},
 	{"plural: one of many", "ledger/plural.go", "	if n == 1 {\n		return \"1 \" + noun\n	}\n", "", "./ledger", "TestPlural"},
 	{"doctor: a receiver that waits for its ledger", doctorHereGo, "refused.Code == \"storage_unavailable\"", "refused.Code == \"\"", "./receiver", "TestADoctorOfAReceiverThatWaits"},

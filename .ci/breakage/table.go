@@ -305,7 +305,7 @@ var keeping = []broken{
 	{"work that stands still is given up", progressGo, "			if now := figure(); now != last {", "			if now := figure(); now != last || true {", "./receiver/operator", "TestProgressIsWaitedFor"},
 	{"who reads slowly is not given up", progressGo, "	b.watch.pause()\n", "", "./receiver/operator", "TestAProofIsWaitedFor"},
 	{"signs of progress are asked for", progressGo, "	if r.Header.Get(progressHeader) == \"\" {", "	if false {", "./receiver/operator", "TestSignsOfProgressAreAskedFor"},
-	{"a summary tells of the disk", summaryGo, "say(\"storage\", storage.Err != nil,", "say(\"storage\", false,", "./receiver/operator", "TestASummaryTellsThatTheDiskFails"},
+	{"a summary tells of the disk", summaryGo, "say(health.Storage, storage.Err != nil,", "say(\"storage\", false,", "./receiver/operator", "TestASummaryTellsThatTheDiskFails"},
 
 	// The commands.
 	{"an unsound file fails", verifyGo, "	if !proof.Sound {\n		return &proof, fmt", "	if false {\n		return &proof, fmt", ".", "TestScripts/backup"},
@@ -330,7 +330,7 @@ var keeping = []broken{
 	{"a prompt hears a signal", cliGo, "	escaped.Stdin = interruptible{ctx, p.Stdin}\n", "", "./receiver", "TestAnInterruptedPrompt"},
 	{"Stripe is waited for in seconds", endpointGo, "context.WithTimeout(ctx, endpointTime)", "context.WithTimeout(ctx, 100*endpointTime)", "./receiver", "TestASilentStripe"},
 	{"a comparison stands still with Stripe", "receiver/operator/reconcile.go", "fmt.Sprintf(\"%+v\", op.Comparer.Progress())", "fmt.Sprint(time.Now())", "./receiver", "TestASilentStripe"},
-	{"what another user's folder holds is not known", "receiver/cli/doctor_machine.go", "	if errors.Is(err, fs.ErrPermission) {\n		d.unknown(\"data_dir\",", "	if false {\n		d.unknown(\"data_dir\",", "./receiver", "TestADoctorAndTheDisk"},
+	{"what another user's folder holds is not known", "receiver/cli/doctor_machine.go", "	if errors.Is(err, fs.ErrPermission) {\n		d.unknown(health.DataDir,", "	if false {\n		d.unknown(health.DataDir,", "./receiver", "TestADoctorAndTheDisk"},
 	{"what is not held is not asked about", cliClientGo, "err == nil && !held", "err == nil && false", "./receiver", "TestAFolderThatNobodyHolds"},
 	{"a proof that hangs is given up", verifyGo, "		if time.Since(since) > stuck {", "		if false && time.Since(since) > stuck {", "./receiver/cli", "TestAChildThatHangs"},
 	{"a restore stops the service", restoreCmdGo, "changeUnits(ctx, \"stop\", r.units...)", "error(nil)", ".", "TestScripts/service"},
@@ -440,7 +440,7 @@ var keeping = []broken{
 	{"a ledger that comes and goes costs few calls", reconcileGo, "			soon = min(2*soon, retryPause)\n", "", "./receiver/reconcile", "TestALedgerThatComesAndGoes"},
 	{"a wrong Date is asked for again", timesGo, "	if !ok || Clock(skew)", "	if true || !ok || Clock(skew)", "./receiver/reconcile", "TestADateThatIsRightAgain"},
 	{"a look that took many calls waits longer", timesGo, " || time.Now().Before(r.nextLook) {", " {", "./receiver/reconcile", "TestADateWithoutAnswer"},
-	{"a right Date is not asked for again", timesGo, "Clock(skew).Verdict == stripe.OK || time", "false && Clock(skew).Verdict == stripe.OK || time", "./receiver/reconcile", "TestADateThatIsRightAgain"},
+	{"a right Date is not asked for again", timesGo, "Clock(skew).Severity == health.OK || time", "false && Clock(skew).Severity == health.OK || time", "./receiver/reconcile", "TestADateThatIsRightAgain"},
 	{"misses end when Stripe delivers", findingsGo, " && !r.overcome(recent, now):", ":", "./receiver/reconcile", "TestMissesThatAreOver"},
 	{"misses that go on do not end", findingsGo, " && last.Sub(missed[0].at) <= missSpan\n", "\n", "./receiver/reconcile", "TestMissesThatAreOver"},
 	{"a used up day is told", findingsGo, "	if r.used.day != r.today() || r.used", "	if true || r.used", "./receiver/reconcile", "TestAUsedUpDay"},

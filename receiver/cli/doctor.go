@@ -5,13 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"tillhook/receiver/config"
+	"tillhook/receiver/health"
 	"tillhook/receiver/operator"
 	"tillhook/receiver/stripe"
 )
@@ -48,20 +48,12 @@ The exit status is 0 if nothing fails (a warning is no failure), 78 if the confi
 			if err := d.print(asJSON); err != nil {
 				return err
 			}
-			return d.verdict()
+			return d.outcome()
 		},
 	}
-	c.Flags().BoolVar(&asJSON, "json", false, "print the checks as JSON")
+	c.Flags().BoolVar(&asJSON, "json", false, "print the findings as JSON")
 	c.Flags().BoolVar(&offline, "offline", false, "leave out what needs the network: Stripe's API, DNS, TLS, the way from outside")
 	return c
-}
-
-// check is one thing that was looked at.
-type check struct {
-	Name     string `json:"name"`
-	Verdict  string `json:"verdict"` // ok, warn, fail, unknown
-	Sentence string `json:"sentence"`
-	Next     string `json:"next,omitempty"`
 }
 
 // doctor is one examination.
@@ -75,37 +67,40 @@ type doctor struct {
 	client *operator.Client // of the running receiver; nil if there is none
 	status *operator.DoorStatus
 	// waiting: a receiver runs that cannot open its ledger.
-	waiting bool
-	api     *stripe.API // nil without a key, or offline
-	checks  []check
+	waiting  bool
+	api      *stripe.API // nil without a key, or offline
+	findings []health.Finding
 }
 
-func (d *doctor) say(name, verdict, next, format string, args ...any) {
-	sentence := fmt.Sprintf(format, args...)
-	if rest, ok := strings.CutSuffix(sentence, ".."); ok && !strings.HasSuffix(rest, ".") { // an error's text can end in one, too
-		sentence = rest + "."
-	}
-	d.checks = append(d.checks, check{name, verdict, clean(sentence), d.forInstance(next)})
+func (d *doctor) say(code health.Code, severity health.Severity, next, format string, args ...any) {
+	d.found(health.Finding{Code: code, Severity: severity, Message: fmt.Sprintf(format, args...), Next: next})
 }
 
-func (d *doctor) ok(name, format string, args ...any) { d.say(name, stripe.OK, "", format, args...) }
-
-func (d *doctor) warn(name, next, format string, args ...any) {
-	d.say(name, stripe.Warn, next, format, args...)
+func (d *doctor) ok(code health.Code, format string, args ...any) {
+	d.say(code, health.OK, "", format, args...)
 }
 
-func (d *doctor) fail(name, next, format string, args ...any) {
-	d.say(name, stripe.Fail, next, format, args...)
+func (d *doctor) warn(code health.Code, next, format string, args ...any) {
+	d.say(code, health.Warn, next, format, args...)
 }
 
-func (d *doctor) unknown(name, next, format string, args ...any) {
-	d.say(name, stripe.Unknown, next, format, args...)
+func (d *doctor) fail(code health.Code, next, format string, args ...any) {
+	d.say(code, health.Fail, next, format, args...)
 }
 
-// found takes over what another room found.
-func (d *doctor) found(list ...stripe.Finding) {
+func (d *doctor) unknown(code health.Code, next, format string, args ...any) {
+	d.say(code, health.Unknown, next, format, args...)
+}
+
+// found adds findings, with texts that fit the terminal and this instance of the service.
+func (d *doctor) found(list ...health.Finding) {
 	for _, f := range list {
-		d.say(f.Name, f.Verdict, f.Next, "%s", f.Sentence)
+		// An error's text can end in a full stop, too.
+		if rest, ok := strings.CutSuffix(f.Message, ".."); ok && !strings.HasSuffix(rest, ".") {
+			f.Message = rest + "."
+		}
+		f.Message, f.Next = clean(f.Message), d.forInstance(f.Next)
+		d.findings = append(d.findings, f)
 	}
 }
 
@@ -124,16 +119,10 @@ func (d *doctor) examine(ctx context.Context) {
 	d.lookFromOutside(ctx)
 }
 
-// verdict is how the command ends.
-func (d *doctor) verdict() error {
-	failed := 0
-	for _, c := range d.checks {
-		if c.Verdict == stripe.Fail {
-			failed++
-		}
-	}
+// outcome returns the error that the command ends with.
+func (d *doctor) outcome() error {
 	switch {
-	case failed == 0:
+	case health.Worst(d.findings) != health.Fail:
 		return nil
 	case d.faulty:
 		return ended{exitConfig}
@@ -148,52 +137,48 @@ func (e ended) Error() string { return fmt.Sprintf("exit status %d", e.status) }
 
 func (d *doctor) print(asJSON bool) error {
 	if asJSON {
-		worst := stripe.OK
-		for _, verdict := range []string{stripe.Warn, stripe.Fail} {
-			if slices.ContainsFunc(d.checks, func(c check) bool { return c.Verdict == verdict }) {
-				worst = verdict
-			}
-		}
 		enc := json.NewEncoder(d.Stdout)
 		enc.SetEscapeHTML(false)
 		return enc.Encode(struct {
-			Object  string  `json:"object"`
-			Verdict string  `json:"verdict"`
-			Checks  []check `json:"checks"`
-		}{"examination", worst, d.checks})
+			Object string `json:"object"`
+			health.Report
+		}{"examination", health.NewReport(d.findings)})
+	}
+	same := func(a, b health.Finding) bool {
+		return a.Next != "" && a.Severity == b.Severity && a.Message == b.Message && a.Next == b.Next
 	}
 	width := 0
-	for _, c := range d.checks {
-		width = max(width, len(c.Name))
+	for _, f := range d.findings {
+		width = max(width, len(f.Code))
 	}
-	counts := map[string]int{}
+	counts := map[health.Severity]int{}
 	columns, indent := terminalWidth(d.raw.stdout), len("unknown")+columnGap+width+columnGap
 	var errs []error
-	for i, c := range d.checks {
-		counts[c.Verdict]++
-		if i > 0 && c.Next != "" && c == (check{c.Name, d.checks[i-1].Verdict, d.checks[i-1].Sentence, d.checks[i-1].Next}) {
-			continue // it stands there
+	for i, f := range d.findings {
+		counts[f.Severity]++
+		if i > 0 && same(f, d.findings[i-1]) {
+			continue // it is part of the line above
 		}
 		var also []string
-		for _, next := range d.checks[i+1:] {
-			if next.Next == "" || next != (check{next.Name, c.Verdict, c.Sentence, c.Next}) {
+		for _, next := range d.findings[i+1:] {
+			if !same(f, next) {
 				break
 			}
-			also = append(also, next.Name)
+			also = append(also, string(next.Code))
 		}
 		if len(also) > 0 {
-			c.Sentence += " The same goes for " + strings.Join(also, ", ") + "."
+			f.Message += " The same applies to " + strings.Join(also, ", ") + "."
 		}
-		_, err := fmt.Fprintf(d.Stdout, "%-7s  %-*s  %s\n", c.Verdict, width, c.Name, hang(c.Sentence, indent, columns))
-		if c.Next != "" && err == nil {
-			_, err = fmt.Fprintf(d.Stdout, "%-7s  %-*s  -> %s\n", "", width, "", hang(c.Next, indent+len("-> "), columns))
+		_, err := fmt.Fprintf(d.Stdout, "%-7s  %-*s  %s\n", f.Severity, width, f.Code, hang(f.Message, indent, columns))
+		if f.Next != "" && err == nil {
+			_, err = fmt.Fprintf(d.Stdout, "%-7s  %-*s  -> %s\n", "", width, "", hang(f.Next, indent+len("-> "), columns))
 		}
 		errs = append(errs, err)
 	}
 	var parts []string
-	for _, verdict := range []string{stripe.OK, stripe.Warn, stripe.Fail, stripe.Unknown} {
-		if n := counts[verdict]; n > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s", n, verdict))
+	for _, severity := range []health.Severity{health.OK, health.Warn, health.Fail, health.Unknown} {
+		if n := counts[severity]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, severity))
 		}
 	}
 	_, err := fmt.Fprintf(d.Stdout, "\n%s\n", strings.Join(parts, ", "))

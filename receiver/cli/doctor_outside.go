@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"tillhook/receiver/health"
 	"tillhook/receiver/operator"
 	"tillhook/receiver/stripe"
 )
@@ -45,22 +46,22 @@ func (d *doctor) lookFromOutside(ctx context.Context) {
 	inside := d.probeNear(ctx)
 	address := d.config.Endpoint()
 	if address == "" {
-		d.unknown("public_url", "set TILLHOOK_PUBLIC_URL to the URL that the endpoint has at Stripe", "How Stripe reaches this receiver is not known.")
+		d.unknown(health.PublicURL, "set TILLHOOK_PUBLIC_URL to the URL that the endpoint has at Stripe", "How Stripe reaches this receiver is not known.")
 		return
 	}
 	u, err := url.Parse(address)
 	if err != nil {
-		d.fail("public_url", "write it as Stripe has it: https://host/path", "TILLHOOK_PUBLIC_URL cannot be read.")
+		d.fail(health.PublicURL, "write it as Stripe has it: https://host/path", "TILLHOOK_PUBLIC_URL cannot be read.")
 		return
 	}
 	if u.Scheme == "http" {
-		d.fail("public_url", "put TLS in front (TILLHOOK_TLS_DOMAIN, or a proxy), and write https in TILLHOOK_PUBLIC_URL and in the endpoint's URL",
+		d.fail(health.PublicURL, "put TLS in front (TILLHOOK_TLS_DOMAIN, or a proxy), and write https in TILLHOOK_PUBLIC_URL and in the endpoint's URL",
 			"%s is http: payments travel in the open, and Stripe delivers to https alone in live mode.", address)
 	} else {
-		d.ok("public_url", "Stripe is to reach this receiver at %s.", address)
+		d.ok(health.PublicURL, "Stripe is to reach this receiver at %s.", address)
 	}
 	if d.offline {
-		d.unknown("outside_in", "run it without --offline", "Whether that way is open was not tried.")
+		d.unknown(health.OutsideIn, "run it without --offline", "Whether that way is open was not tried.")
 		return
 	}
 	if !d.resolve(ctx, u.Hostname()) {
@@ -82,13 +83,13 @@ func (d *doctor) resolve(ctx context.Context, host string) bool {
 	var dns *net.DNSError
 	switch {
 	case errors.As(err, &dns) && dns.IsNotFound:
-		d.fail("dns", "make an A or AAAA record for it that leads to this machine", "There is no address for %s.", host)
+		d.fail(health.DNS, "make an A or AAAA record for it that leads to this machine", "There is no address for %s.", host)
 		return false
 	case err != nil:
-		d.unknown("dns", "look at this machine's resolver: resolvectl query "+host, "%s could not be looked up: %v.", host, stripe.Plainly(err))
+		d.unknown(health.DNS, "look at this machine's resolver: resolvectl query "+host, "%s could not be looked up: %v.", host, stripe.Plainly(err))
 		return false
 	}
-	d.ok("dns", "%s is at %s.", host, strings.Join(addresses, ", "))
+	d.ok(health.DNS, "%s is at %s.", host, strings.Join(addresses, ", "))
 	return true
 }
 
@@ -105,23 +106,23 @@ func (d *doctor) handshake(ctx context.Context, u *url.URL) bool {
 	switch {
 	case err == nil:
 	case errors.As(err, &invalid):
-		d.fail("tls", "renew or mend the certificate; a proxy must send the whole chain", "The certificate of %s is not accepted: %s.", address, certificateFault(invalid))
+		d.fail(health.TLS, "renew or mend the certificate; a proxy must send the whole chain", "The certificate of %s is not accepted: %s.", address, certificateFault(invalid))
 		return false
 	case errors.As(err, &network) && network.Op == "dial":
-		d.warn("tls", "try from another machine: curl -v "+u.String(), "This machine cannot connect to %s (%v). It may still be open to others: many routers do not lead back in.", address, stripe.Plainly(err))
+		d.warn(health.TLS, "try from another machine: curl -v "+u.String(), "This machine cannot connect to %s (%v). It may still be open to others: many routers do not lead back in.", address, stripe.Plainly(err))
 		return false
 	default:
-		d.fail("tls", "have whatever answers at "+address+" speak TLS 1.2 or 1.3", "No TLS 1.2 or 1.3 is spoken at %s: %v.", address, stripe.Plainly(err))
+		d.fail(health.TLS, "have whatever answers at "+address+" speak TLS 1.2 or 1.3", "No TLS 1.2 or 1.3 is spoken at %s: %v.", address, stripe.Plainly(err))
 		return false
 	}
 	defer conn.Close() // it was only looked at
 	state := conn.ConnectionState()
 	end := state.PeerCertificates[0].NotAfter
 	if left := time.Until(end); left < renewTime {
-		d.warn("tls", "renew it: Stripe delivers nothing to an endpoint with an expired one", "The certificate of %s ends on %s.", address, end.UTC().Format("2006-01-02 15:04 UTC"))
+		d.warn(health.TLS, "renew it: Stripe delivers nothing to an endpoint with an expired one", "The certificate of %s ends on %s.", address, end.UTC().Format("2006-01-02 15:04 UTC"))
 		return true
 	}
-	d.ok("tls", "The certificate of %s is good until %s (%s).", address, end.UTC().Format("2006-01-02"), tls.VersionName(state.Version))
+	d.ok(health.TLS, "The certificate of %s is good until %s (%s).", address, end.UTC().Format("2006-01-02"), tls.VersionName(state.Version))
 	return true
 }
 
@@ -216,85 +217,85 @@ func (d *doctor) probeNear(ctx context.Context) bool {
 	a, err := d.probe(ctx, client, webhooks, 0)
 	switch {
 	case err != nil:
-		d.fail("inside", "restart the receiver and look at its log", "The receiver's own door does not answer: %v.", stripe.Plainly(err))
+		d.fail(health.Inside, "restart the receiver and look at its log", "The receiver's own door does not answer: %v.", stripe.Plainly(err))
 	case a.result == "probe":
-		d.ok("inside", "A signed request is accepted at the receiver's own door.")
+		d.ok(health.Inside, "A signed request is accepted at the receiver's own door.")
 		return true
 	case a.code == "signature_mismatch":
-		d.fail("inside", "restart the receiver (systemctl restart tillhook), so that it has this environment's secrets", "The running receiver does not know the signing secret of this environment.")
+		d.fail(health.Inside, "restart the receiver (systemctl restart tillhook), so that it has this environment's secrets", "The running receiver does not know the signing secret of this environment.")
 	case a.code == "timestamp_too_old" || a.code == "timestamp_in_future":
-		d.fail("inside", "look at both clocks", "The receiver takes a signature of now for one of another time.")
+		d.fail(health.Inside, "look at both clocks", "The receiver takes a signature of now for one of another time.")
 	case a.code == "address_not_allowed":
-		d.unknown("inside", "", "The receiver takes deliveries from Stripe's addresses alone (TILLHOOK_ALLOW_STRIPE_IPS), so this way cannot be tried from here.")
+		d.unknown(health.Inside, "", "The receiver takes deliveries from Stripe's addresses alone (TILLHOOK_ALLOW_STRIPE_IPS), so this way cannot be tried from here.")
 	default:
-		d.fail("inside", "look at the receiver's log", "A signed request at the receiver's own door is answered %d %s.", a.status, a.code+a.result)
+		d.fail(health.Inside, "look at the receiver's log", "A signed request at the receiver's own door is answered %d %s.", a.status, a.code+a.result)
 	}
 	return false
 }
 
 // probeFar goes the whole way: a small body, then a large one.
 func (d *doctor) probeFar(ctx context.Context, address string, inside bool) {
-	const name = "outside_in"
+	const code = health.OutsideIn
 	if d.status == nil {
 		next := "start the receiver"
 		if d.waiting {
 			next = "see the finding on the receiver"
 		}
-		d.unknown(name, next, "Whether a signed request gets through from outside cannot be tried without a running receiver.")
+		d.unknown(code, next, "Whether a signed request gets through from outside cannot be tried without a running receiver.")
 		return
 	}
 	a, err := d.probe(ctx, far, address, 0)
 	if err != nil {
-		d.warn(name, "try from another machine: curl -v "+address, "This machine got no answer from %s (%v). It may still be open to others: many routers do not lead back in.", address, stripe.Plainly(err))
+		d.warn(code, "try from another machine: curl -v "+address, "This machine got no answer from %s (%v). It may still be open to others: many routers do not lead back in.", address, stripe.Plainly(err))
 		return
 	}
-	if !d.judge(name, address, a, inside) {
+	if !d.judge(code, address, a, inside) {
 		return
 	}
 	size := int(min(largeProbe, d.config.MaxBody*9/10))
 	if a, err = d.probe(ctx, far, address, size); err != nil {
-		d.fail(name+"_large", "have the proxy in front take bodies of 1 MB, and not hurry", "A body of %d kB does not get through: %v.", size>>10, stripe.Plainly(err))
+		d.fail(health.OutsideInLarge, "have the proxy in front take bodies of 1 MB, and not hurry", "A body of %d kB does not get through: %v.", size>>10, stripe.Plainly(err))
 		return
 	}
-	d.judge(name+"_large", address, a, inside)
+	d.judge(health.OutsideInLarge, address, a, inside)
 }
 
 // judge says what an answer from outside means, and tells whether it was a good one.
-func (d *doctor) judge(name, address string, a *asked, inside bool) bool {
+func (d *doctor) judge(code health.Code, address string, a *asked, inside bool) bool {
 	who := "something that is not tillhook"
 	if a.server != "" {
 		who += " (" + a.server + ")"
 	}
 	switch {
 	case a.result == "probe":
-		d.ok(name, "A signed request to %s arrives whole.", address)
+		d.ok(code, "A signed request to %s arrives whole.", address)
 		return true
 	case a.ours && a.result == "quarantined":
-		d.fail(name, "have "+address+" lead to this receiver, or run doctor on that one", "Another tillhook answers at %s, with the same secret.", address)
+		d.fail(code, "have "+address+" lead to this receiver, or run doctor on that one", "Another tillhook answers at %s, with the same secret.", address)
 	case a.ours && a.code == "signature_mismatch" && inside:
-		d.fail(name, "have the proxy in front pass bodies on byte for byte (no rewriting, no compression, no change of encoding)", "The body is rewritten on the way: a signature that is right at the receiver's own door is wrong when it comes by %s.", address)
+		d.fail(code, "have the proxy in front pass bodies on byte for byte (no rewriting, no compression, no change of encoding)", "The body is rewritten on the way: a signature that is right at the receiver's own door is wrong when it comes by %s.", address)
 	case a.ours && a.code == "signature_mismatch":
-		d.fail(name, "see the finding on the receiver's own door", "The signature is not accepted at %s.", address)
+		d.fail(code, "see the finding on the receiver's own door", "The signature is not accepted at %s.", address)
 	case a.ours && a.code == "missing_signature", a.ours && a.code == "malformed_signature":
-		d.fail(name, "have the proxy in front pass the Stripe-Signature header on as it is", "The Stripe-Signature header is dropped or changed on the way.")
+		d.fail(code, "have the proxy in front pass the Stripe-Signature header on as it is", "The Stripe-Signature header is dropped or changed on the way.")
 	case a.ours && a.code == "address_not_allowed":
-		d.unknown(name, "see that TILLHOOK_TRUSTED_PROXIES names the proxy in front", "The receiver takes deliveries from Stripe's addresses alone (TILLHOOK_ALLOW_STRIPE_IPS), so this way cannot be tried from here.")
+		d.unknown(code, "see that TILLHOOK_TRUSTED_PROXIES names the proxy in front", "The receiver takes deliveries from Stripe's addresses alone (TILLHOOK_ALLOW_STRIPE_IPS), so this way cannot be tried from here.")
 	case a.ours && a.code == "body_too_large", a.status == http.StatusRequestEntityTooLarge:
-		d.fail(name, "raise its limit to 1 MB or more: client_max_body_size 1m in nginx, TILLHOOK_MAX_BODY here", "A body of this size is refused on the way (413): Stripe's events can have 300 kB.")
+		d.fail(code, "raise its limit to 1 MB or more: client_max_body_size 1m in nginx, TILLHOOK_MAX_BODY here", "A body of this size is refused on the way (413): Stripe's events can have 300 kB.")
 	case a.ours && a.code == "not_found":
-		d.fail(name, "make the paths of TILLHOOK_PUBLIC_URL, the proxy and TILLHOOK_WEBHOOK_PATH ("+d.config.WebhookPath+") agree", "The request reaches the receiver under another path (404).")
+		d.fail(code, "make the paths of TILLHOOK_PUBLIC_URL, the proxy and TILLHOOK_WEBHOOK_PATH ("+d.config.WebhookPath+") agree", "The request reaches the receiver under another path (404).")
 	case a.ours:
-		d.fail(name, "look at the receiver's log", "The receiver answers %d %s.", a.status, a.code+a.result)
+		d.fail(code, "look at the receiver's log", "The receiver answers %d %s.", a.status, a.code+a.result)
 	case a.status >= 300 && a.status < 400:
-		d.fail(name, "use the address that it leads to as the endpoint's URL, or have the proxy not redirect this path", "%s redirects (%d) to %s: Stripe follows no redirect and counts it as a failure.", address, a.status, a.location)
+		d.fail(code, "use the address that it leads to as the endpoint's URL, or have the proxy not redirect this path", "%s redirects (%d) to %s: Stripe follows no redirect and counts it as a failure.", address, a.status, a.location)
 	case a.status == http.StatusForbidden || a.status == http.StatusUnauthorized || a.status == http.StatusNotAcceptable || a.status == http.StatusTooManyRequests:
-		d.fail(name, "let Stripe's requests to this path through: no login, no bot check; its addresses: https://docs.stripe.com/ips", "A firewall, a proxy or a login refuses the request (%d, by %s).", a.status, who)
+		d.fail(code, "let Stripe's requests to this path through: no login, no bot check; its addresses: https://docs.stripe.com/ips", "A firewall, a proxy or a login refuses the request (%d, by %s).", a.status, who)
 	case a.status == http.StatusNotFound || a.status == http.StatusMethodNotAllowed:
-		d.fail(name, "have the proxy pass this path on to "+d.config.Listen+", or correct TILLHOOK_PUBLIC_URL", "There is nothing at this path (%d, by %s): the request does not reach the receiver.", a.status, who)
+		d.fail(code, "have the proxy pass this path on to "+d.config.Listen+", or correct TILLHOOK_PUBLIC_URL", "There is nothing at this path (%d, by %s): the request does not reach the receiver.", a.status, who)
 	case a.status >= 502 && a.status <= 504:
-		d.fail(name, "have it connect to where the receiver listens ("+d.status.Webhooks+")", "The proxy in front does not reach the receiver (%d, by %s).", a.status, who)
+		d.fail(code, "have it connect to where the receiver listens ("+d.status.Webhooks+")", "The proxy in front does not reach the receiver (%d, by %s).", a.status, who)
 	default:
-		d.fail(name, "have "+address+" lead to this receiver", "The wrong program answers: %d, by %s.", a.status, who)
+		d.fail(code, "have "+address+" lead to this receiver", "The wrong program answers: %d, by %s.", a.status, who)
 	}
 	return false
 }

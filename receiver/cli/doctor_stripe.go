@@ -10,13 +10,14 @@ import (
 	"time"
 
 	"tillhook/ledger"
+	"tillhook/receiver/health"
 	"tillhook/receiver/operator"
 	"tillhook/receiver/reconcile"
 	"tillhook/receiver/stripe"
 )
 
 // stripeChecks are those that need Stripe's API.
-var stripeChecks = []string{"api", "clock", "api_permissions", reconcile.EndpointFound, reconcile.EndpointPayload}
+var stripeChecks = []health.Code{health.API, health.Clock, health.APIPermissions, health.Endpoint, health.EndpointPayload}
 
 // stripeTime bounds all that a doctor asks of Stripe.
 const stripeTime = 40 * time.Second
@@ -31,8 +32,8 @@ func (d *doctor) lookAtStripe(ctx context.Context) {
 		case d.config == nil:
 			why, next = "the configuration is wrong, or cannot be read", "see the finding on the environment"
 		}
-		for _, name := range stripeChecks {
-			d.unknown(name, next, "Stripe was not asked: %s.", why)
+		for _, code := range stripeChecks {
+			d.unknown(code, next, "Stripe was not asked: %s.", why)
 		}
 		return
 	}
@@ -46,22 +47,22 @@ func (d *doctor) lookAtStripe(ctx context.Context) {
 	})
 	var refused *stripe.APIError
 	if errors.As(err, &refused) && refused.Forbidden() {
-		d.ok("api", "Stripe accepts the key.")
-		d.unknown(reconcile.EndpointFound, "give the restricted key the permission Webhook Endpoints: Read", "The API key may not see the webhook endpoints: %v.", refused)
+		d.ok(health.API, "Stripe accepts the key.")
+		d.unknown(health.Endpoint, "give the restricted key the permission Webhook Endpoints: Read", "The API key may not see the webhook endpoints: %v.", refused)
 	} else if errors.As(err, &refused) && refused.Refused() {
-		d.fail("api", "use a key that is in the Dashboard (Developers, API keys); it may have been rolled or deleted", "Stripe does not accept the API key: %v.", err)
+		d.fail(health.API, "use a key that is in the Dashboard (Developers, API keys); it may have been rolled or deleted", "Stripe does not accept the API key: %v.", err)
 	} else if err != nil {
-		d.unknown("api", "see whether this machine gets out: curl -v https://api.stripe.com/healthcheck", "Stripe's API could not be asked: %v.", err)
+		d.unknown(health.API, "see whether this machine gets out: curl -v https://api.stripe.com/healthcheck", "Stripe's API could not be asked: %v.", err)
 	} else {
-		d.ok("api", "Stripe accepts the key.")
+		d.ok(health.API, "Stripe accepts the key.")
 	}
 	for _, err := range skipped {
-		d.unknown(reconcile.EndpointFound, "look at the endpoints in the Dashboard (Workbench, Webhooks)", "Of the endpoints one could not be judged: %v.", err)
+		d.unknown(health.Endpoint, "look at the endpoints in the Dashboard (Workbench, Webhooks)", "Of the endpoints one could not be judged: %v.", err)
 	}
 	if skew, ok := d.api.Skew(); ok {
 		d.found(reconcile.Clock(skew))
 	} else {
-		d.unknown("clock", "see whether it is set: timedatectl status", "This machine's clock could not be compared with Stripe's.")
+		d.unknown(health.Clock, "see whether it is set: timedatectl status", "This machine's clock could not be compared with Stripe's.")
 	}
 	if err != nil && (refused == nil || refused.Refused()) {
 		return
@@ -97,22 +98,22 @@ func (d *doctor) permissions(ctx context.Context) {
 		case refused != nil && refused.Forbidden():
 			p := refused.Permission()
 			if p == "" {
-				d.fail("api_permissions", "use a key of the account whose payments these are", "The API key may not read what reconciling needs: %v.", refused)
+				d.fail(health.APIPermissions, "use a key of the account whose payments these are", "The API key may not read what reconciling needs: %v.", refused)
 				return
 			}
 			if !slices.Contains(lacking, p) {
 				lacking = append(lacking, p)
 			}
 		default:
-			d.unknown("api_permissions", "try again", "What the key may do could not be found out: %v.", err)
+			d.unknown(health.APIPermissions, "try again", "What the key may do could not be found out: %v.", err)
 			return
 		}
 	}
 	if len(lacking) > 0 {
-		d.fail("api_permissions", "give the restricted key these permissions (Dashboard, Developers, API keys)", "The API key lacks the permissions %s: what was missed cannot be fetched.", strings.Join(lacking, ", "))
+		d.fail(health.APIPermissions, "give the restricted key these permissions (Dashboard, Developers, API keys)", "The API key lacks the permissions %s: what was missed cannot be fetched.", strings.Join(lacking, ", "))
 		return
 	}
-	d.ok("api_permissions", "The API key may read what reconciling needs.")
+	d.ok(health.APIPermissions, "The API key may read what reconciling needs.")
 }
 
 // acquaintance asks Stripe for what was delivered to the running receiver of late; where the key
@@ -141,7 +142,7 @@ func (d *doctor) acquaintance(ctx context.Context, connected bool) {
 	switch {
 	case errors.As(err, &refused) && refused.Forbidden(): // it is told of already
 	case err != nil:
-		d.unknown("api_account", "try again", "Whether the key is of the endpoint's account could not be found out: %v.", err)
+		d.unknown(health.APIAccount, "try again", "Whether the key is of the endpoint's account could not be found out: %v.", err)
 	default:
 		d.found(reconcile.Acquainted(known, len(some)))
 	}
@@ -158,18 +159,18 @@ func (d *doctor) connected(ctx context.Context) bool {
 		var refused *stripe.APIError
 		switch {
 		case err == nil:
-			d.ok("api_connect", "The API key may read connected accounts.")
+			d.ok(health.APIConnect, "The API key may read connected accounts.")
 			return true
 		case errors.As(err, &refused) && (refused.Forbidden() || refused.Refused() || refused.Missing()):
 			names = append(names, a.ID)
 		default:
-			d.unknown("api_connect", "try again",
+			d.unknown(health.APIConnect, "try again",
 				"Whether the API key may read connected accounts could not be found out: %v.", err)
 			return true
 		}
 	}
 	if len(names) > 0 {
-		d.fail("api_connect", reconcile.ConnectAdvice,
+		d.fail(health.APIConnect, reconcile.ConnectAdvice,
 			"The API key may not read connected accounts (%s): what was missed of them cannot be fetched.", strings.Join(names, ", "))
 	}
 	return len(names) == 0
@@ -200,11 +201,11 @@ func (d *doctor) knownAccounts(ctx context.Context) (list []stripe.Account) {
 func (d *doctor) payload(ctx context.Context, address string) {
 	list, skipped, err := d.api.Destinations(ctx)
 	if err != nil {
-		d.unknown(reconcile.EndpointPayload, "give the restricted key the permission Event Destinations: Read, or look in the Dashboard (Workbench, Webhooks)", "Whether the endpoint is sent whole or thin events could not be found out: %v.", err)
+		d.unknown(health.EndpointPayload, "give the restricted key the permission Event Destinations: Read, or look in the Dashboard (Workbench, Webhooks)", "Whether the endpoint is sent whole or thin events could not be found out: %v.", err)
 		return
 	}
 	for _, err := range skipped {
-		d.unknown(reconcile.EndpointPayload, "look at the endpoints in the Dashboard (Workbench, Webhooks)", "Of the endpoints one could not be judged: %v.", err)
+		d.unknown(health.EndpointPayload, "look at the endpoints in the Dashboard (Workbench, Webhooks)", "Of the endpoints one could not be judged: %v.", err)
 	}
 	d.found(reconcile.Payload(list, address))
 }

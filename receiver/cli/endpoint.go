@@ -15,6 +15,7 @@ import (
 
 	"tillhook/ledger"
 	"tillhook/receiver/config"
+	"tillhook/receiver/health"
 	"tillhook/receiver/reconcile"
 	"tillhook/receiver/stripe"
 )
@@ -170,8 +171,8 @@ func (e *endpoints) own(named []string) (*stripe.Endpoint, error) {
 			fmt.Sprintf("%d endpoints have the URL %s: name one of them: %s", len(same), e.address, strings.Join(names, ", "))}
 	}
 	for _, f := range reconcile.Examine(e.all, e.address, e.account.Livemode).Findings {
-		if f.Verdict == stripe.Fail {
-			return nil, fmt.Errorf("%s %s", f.Sentence, f.Next)
+		if f.Severity == health.Fail {
+			return nil, fmt.Errorf("%s %s", f.Message, f.Next)
 		}
 	}
 	return nil, fmt.Errorf("no endpoint at Stripe has the URL %s: make one with tillhook endpoint create", e.address)

@@ -101,30 +101,30 @@ func (p *Program) paymentCommand() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "show ID",
-		Short: "Show one payment and its story, by any id seen for it",
+		Short: "Show one payment and its timeline, by any id seen for it",
 		Args:  oneArgument, ValidArgsFunction: noFiles,
 		RunE: func(c *cobra.Command, args []string) error {
-			var story []byte
+			var timeline []byte
 			return p.ask(c, func(ctx context.Context, client *operator.Client) (answer []byte, err error) {
 				path := operator.PaymentPath(args[0])
 				if answer, err = client.Get(ctx, path, nil); err == nil && !asJSON {
-					story, err = client.Get(ctx, path+"/story", nil)
+					timeline, err = client.Get(ctx, path+"/timeline", nil)
 				}
 				return answer, err
-			}, asJSON, func(answer []byte) error { return p.showPayment(answer, story) })
+			}, asJSON, func(answer []byte) error { return p.showPayment(answer, timeline) })
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print the API's answer")
 	return c
 }
 
-func (p *Program) showPayment(answer, storyAnswer []byte) error {
+func (p *Program) showPayment(answer, timelineAnswer []byte) error {
 	var pay ledger.Payment
-	var story operator.List[ledger.TimelineEntry]
+	var timeline operator.List[ledger.TimelineEntry]
 	if err := json.Unmarshal(answer, &pay); err != nil {
 		return fmt.Errorf("read the receiver's answer: %w", err)
 	}
-	if err := json.Unmarshal(storyAnswer, &story); err != nil {
+	if err := json.Unmarshal(timelineAnswer, &timeline); err != nil {
 		return fmt.Errorf("read the receiver's answer: %w", err)
 	}
 	pairs := [][2]string{
@@ -154,11 +154,11 @@ func (p *Program) showPayment(answer, storyAnswer []byte) error {
 		return err
 	}
 	fmt.Fprintln(p.Stdout)
-	if story.HasMore {
-		fmt.Fprintf(p.Stdout, "The last %d of %d events:\n", len(story.Data), pay.Events)
+	if timeline.HasMore {
+		fmt.Fprintf(p.Stdout, "The last %d of %d events:\n", len(timeline.Data), pay.Events)
 	}
 	var rows [][]string
-	for _, m := range story.Data {
+	for _, m := range timeline.Data {
 		rows = append(rows, []string{moment(m.Happened), clean(m.What), orDash(m.Type), m.Event, remarks(m)})
 	}
 	return p.table([]column{{head: "HAPPENED (UTC)"}, {head: "WHAT"}, {head: "TOLD BY", spare: true}, {head: "EVENT", spare: true},

@@ -12,8 +12,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"tillhook/ledger"
+	"tillhook/receiver/health"
 	"tillhook/receiver/operator"
-	"tillhook/receiver/stripe"
 )
 
 func (p *Program) statusCommand() *cobra.Command {
@@ -49,7 +49,7 @@ The exit status is 1 if no receiver runs or something fails.`,
 			} else {
 				err = p.showStatus(&s)
 			}
-			if err == nil && s.Health.Status == stripe.Fail {
+			if err == nil && s.Health.Status == health.Fail {
 				return ended{exitFailed}
 			}
 			return err
@@ -61,8 +61,8 @@ The exit status is 1 if no receiver runs or something fails.`,
 
 // statusAnswer is what status prints as JSON.
 type statusAnswer struct {
-	Receiver operator.DoorStatus    `json:"receiver"`
-	Health   operator.SummaryHealth `json:"health"`
+	Receiver operator.DoorStatus `json:"receiver"`
+	Health   health.Report       `json:"health"`
 }
 
 // getInto asks for JSON and reads it.

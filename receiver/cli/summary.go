@@ -13,8 +13,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"tillhook/ledger"
+	"tillhook/receiver/health"
 	"tillhook/receiver/operator"
-	"tillhook/receiver/stripe"
 )
 
 // summaryDays is how many days a summary shows unless told otherwise, today among them.
@@ -80,21 +80,21 @@ func (p *Program) showSummary(answer []byte, zone *time.Location) error {
 }
 
 // showHealth prints what is not as it should be, or that all is well.
-func (p *Program) showHealth(h operator.SummaryHealth) error {
+func (p *Program) showHealth(h health.Report) error {
 	fmt.Fprintln(p.Stdout)
-	for _, s := range h.Sentences {
-		if s.Verdict == stripe.OK {
+	for _, s := range h.Findings {
+		if s.Severity == health.OK {
 			continue
 		}
 		columns, indent := terminalWidth(p.raw.stdout), len("warn")+columnGap
-		if _, err := fmt.Fprintf(p.Stdout, "%-4s  %s\n", s.Verdict, hang(s.Sentence, indent, columns)); err != nil {
+		if _, err := fmt.Fprintf(p.Stdout, "%-4s  %s\n", s.Severity, hang(s.Message, indent, columns)); err != nil {
 			return err
 		}
 		if s.Next != "" {
-			fmt.Fprintf(p.Stdout, "      -> %s\n", hang(p.forInstance(string(s.Next)), indent+len("-> "), columns))
+			fmt.Fprintf(p.Stdout, "      -> %s\n", hang(p.forInstance(s.Next), indent+len("-> "), columns))
 		}
 	}
-	if h.Status == stripe.OK {
+	if h.Status == health.OK {
 		fmt.Fprintln(p.Stdout, "ok    Nothing needs attention.")
 	}
 	return nil

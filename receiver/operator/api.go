@@ -210,8 +210,8 @@ func (op *Operator) payment(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// story tells what happened to a payment, the oldest first: a story begins at its beginning.
-func (op *Operator) story(w http.ResponseWriter, r *http.Request) error {
+// timeline answers with the history of a payment, the oldest entry first.
+func (op *Operator) timeline(w http.ResponseWriter, r *http.Request) error {
 	if err := parseQuery(r).end(); err != nil {
 		return err
 	}

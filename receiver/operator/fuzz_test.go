@@ -14,7 +14,7 @@ func FuzzQueries(f *testing.F) {
 	for _, s := range []struct{ path, query string }{
 		{"/api/payments", "limit=3&starting_after=pi_09&status=processing"},
 		{"/api/payments", "created_gte=1002&created_lt=-9223372036854775808&metadata[order[1]]=3&currency=EUR&customer=cus_1"},
-		{"/api/payments/pi_01", ""}, {"/api/payments/pi_01/events", "limit=1&starting_after=evt_01"}, {"/api/payments/pi_01/story", ""},
+		{"/api/payments/pi_01", ""}, {"/api/payments/pi_01/events", "limit=1&starting_after=evt_01"}, {"/api/payments/pi_01/timeline", ""},
 		{"/api/events", "type=x&outcome=quarantined&limit=100"}, {"/api/events/evt_held/body", ""}, {"/api/events/%2e%2e%2f", ""},
 		{"/api/summary", "from=1970-01-01&to=2038-01-19"}, {"/api/export", "format=csv&from=0&to=9223372036854775807"},
 		{"/api/summary", "from=2026-03-29&to=2026-03-30&timezone=Europe/Berlin"}, {"/api/export", "kind=payments&metadata=order,shop&excel=1&timezone=Asia/Tokyo"},

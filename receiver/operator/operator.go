@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"tillhook/ledger"
+	"tillhook/receiver/health"
 )
 
 // Options are what the door shows.
@@ -37,8 +38,10 @@ type Options struct {
 	// NotServing returns why the public listeners take no events, "" while they do; nil where there
 	// are none.
 	NotServing func() string
-	// Watch tells how things stand that the ledger knows nothing of, for the summary; nil for none.
-	Watch func() []Sentence
+	// Findings returns the state of everything but the ledger, for the summary; nil for none.
+	Findings func() []health.Finding
+	// Board dates the findings of the summary; nil where each request is the only one.
+	Board *health.Board
 	// Public is the receiver's public door; nil where there is none.
 	Public PublicDoor
 	// Comparer compares the ledger with Stripe; nil where nothing does.
@@ -65,19 +68,19 @@ func New(o Options) *Operator {
 	op := &Operator{Options: o, name: strings.ToLower(name), api: http.NewServeMux(),
 		spools: make(chan struct{}, maxSpools), searches: make(chan struct{}, maxSearches)}
 	for pattern, serve := range map[string]handler{
-		"/api/payments":             op.search(op.payments),
-		"/api/payments/{id}":        op.payment,
-		"/api/payments/{id}/events": op.search(op.paymentEvents),
-		"/api/payments/{id}/story":  op.search(op.story),
-		"/api/events":               op.search(op.events),
-		"/api/events/{id}":          op.event,
-		"/api/events/{id}/body":     op.body,
-		"/api/summary":              op.search(op.summary),
-		"/api/receiver":             op.receiver,
-		"/healthz":                  op.healthz,
-		"/readyz":                   op.readyz,
-		"/metrics":                  op.metrics,
-		"/":                         func(http.ResponseWriter, *http.Request) error { return errNoPath },
+		"/api/payments":               op.search(op.payments),
+		"/api/payments/{id}":          op.payment,
+		"/api/payments/{id}/events":   op.search(op.paymentEvents),
+		"/api/payments/{id}/timeline": op.search(op.timeline),
+		"/api/events":                 op.search(op.events),
+		"/api/events/{id}":            op.event,
+		"/api/events/{id}/body":       op.body,
+		"/api/summary":                op.search(op.summary),
+		"/api/receiver":               op.receiver,
+		"/healthz":                    op.healthz,
+		"/readyz":                     op.readyz,
+		"/metrics":                    op.metrics,
+		"/":                           func(http.ResponseWriter, *http.Request) error { return errNoPath },
 	} {
 		op.handle(pattern, serve, http.MethodGet, http.MethodHead)
 	}

@@ -22,6 +22,7 @@ import (
 
 	"tillhook/ledger"
 	"tillhook/ledger/ledgertest"
+	"tillhook/receiver/health"
 	"tillhook/receiver/operator"
 )
 
@@ -83,7 +84,7 @@ func TestASearchEndsWithItsCaller(t *testing.T) {
 	op := operator.New(operator.Options{Ledger: filled(t).Ledger, Log: slog.New(slog.DiscardHandler), Stopping: stopping}).Socket()
 	gone, leave := context.WithCancel(t.Context())
 	leave()
-	paths := []string{"/api/payments", "/api/payments/pi_03/events", "/api/payments/pi_03/story", "/api/events", "/api/summary", "/api/summary?from=1970-01-01&timezone=Europe/Berlin"}
+	paths := []string{"/api/payments", "/api/payments/pi_03/events", "/api/payments/pi_03/timeline", "/api/events", "/api/summary", "/api/summary?from=1970-01-01&timezone=Europe/Berlin"}
 	for _, path := range paths {
 		if w := get(op, path, func(r *http.Request) { *r = *r.WithContext(gone) }); w.Code != 503 || !strings.Contains(w.Body.String(), "the client canceled the request") {
 			t.Errorf("%s without a client: %d %s", path, w.Code, w.Body)
@@ -102,7 +103,7 @@ func TestFewSearchesRunAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hold := make(chan struct{})
 		h := operator.New(operator.Options{Ledger: filled(t).Ledger, Log: slog.New(slog.DiscardHandler),
-			Watch: func() []operator.Sentence { <-hold; return nil }}).Socket()
+			Findings: func() []health.Finding { <-hold; return nil }}).Socket()
 		var done sync.WaitGroup
 		for range 8 {
 			done.Go(func() {
@@ -112,7 +113,7 @@ func TestFewSearchesRunAtOnce(t *testing.T) {
 			})
 		}
 		synctest.Wait()
-		for _, path := range []string{"/api/payments", "/api/payments/pi_03/events", "/api/payments/pi_03/story", "/api/events", "/api/summary"} {
+		for _, path := range []string{"/api/payments", "/api/payments/pi_03/events", "/api/payments/pi_03/timeline", "/api/events", "/api/summary"} {
 			w := get(h, path, nil)
 			if w.Code != 503 || w.Header().Get("Retry-After") != "2" || !strings.Contains(w.Body.String(), `"overloaded","message":"8 searches are running already; try again in a moment"`) {
 				t.Errorf("%s: %d %v %s", path, w.Code, w.Header(), w.Body)

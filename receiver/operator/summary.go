@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"tillhook/ledger"
+	"tillhook/receiver/health"
 )
 
 // Summary is what came and went, how many payments and events there are, and what somebody should
@@ -23,24 +24,8 @@ type Summary struct {
 	NextPage  ledger.OrNull             `json:"next_page"` // what the parameter page takes for them
 	Payments  map[string]uint64         `json:"payments"`  // by status
 	Events    map[ledger.Outcome]uint64 `json:"events"`    // by outcome
-	Health    SummaryHealth             `json:"health"`
+	Health    health.Report             `json:"health"`
 }
-
-// SummaryHealth has the worst verdict of its sentences for a status: ok, warn, fail.
-type SummaryHealth struct {
-	Status    string     `json:"status"`
-	Sentences []Sentence `json:"sentences"`
-}
-
-// Sentence says in plain words how one thing stands, and what to do about it.
-type Sentence struct {
-	Name     string        `json:"name"`
-	Verdict  string        `json:"verdict"`
-	Sentence string        `json:"sentence"`
-	Next     ledger.OrNull `json:"next"`
-}
-
-var verdicts = []string{"ok", "warn", "fail"}
 
 // maxTotals is how many totals a summary has at most: 1,000 lines are about 170 kB.
 const maxTotals = 1000
@@ -95,17 +80,15 @@ func (q *query) time(name string, zone *time.Location) *int64 {
 	return &at
 }
 
-func (op *Operator) health(ctx context.Context, stats ledger.Stats) SummaryHealth {
-	h := SummaryHealth{Status: verdicts[0]}
-	say := func(name string, bad bool, verdict, good, sentence, next string) {
-		s := Sentence{Name: name, Verdict: verdicts[0], Sentence: good}
+// health returns the findings of the ledger and of [Options.Findings].
+func (op *Operator) health(ctx context.Context, stats ledger.Stats) health.Report {
+	var list []health.Finding
+	say := func(code health.Code, bad bool, severity health.Severity, good, message, next string) {
+		f := health.Finding{Code: code, Severity: health.OK, Message: good}
 		if bad {
-			s = Sentence{name, verdict, sentence, ledger.OrNull(next)}
+			f = health.Finding{Code: code, Severity: severity, Message: message, Next: next}
 		}
-		if slices.Index(verdicts, s.Verdict) > slices.Index(verdicts, h.Status) {
-			h.Status = s.Verdict
-		}
-		h.Sentences = append(h.Sentences, s)
+		list = append(list, f)
 	}
 	storage := op.Ledger.Health()
 	next := "look at the disk: space, mount, dmesg"
@@ -113,34 +96,35 @@ func (op *Operator) health(ctx context.Context, stats ledger.Stats) SummaryHealt
 	if fault := storage.Fault; fault != nil {
 		sentence, next = fmt.Sprintf("Every event is answered 503: %s.", fault.What), fault.Next
 	}
-	say("storage", storage.Err != nil, "fail", "The ledger can be written.", sentence, next)
+	say(health.Storage, storage.Err != nil, health.Fail, "The ledger can be written.", sentence, next)
 	attention, others := quarantined(stats)
 	good := "Nothing lies in quarantine."
 	if others > 0 {
 		good = fmt.Sprintf("Nothing in quarantine needs attention; %s %s there that %s expected or %s dismissed.", ledger.Plural(others, "event"),
 			ledger.Verb(others, "lies", "lie"), ledger.Verb(others, "is", "are"), ledger.Verb(others, "was", "were"))
 	}
-	say("quarantine", len(attention) > 0, "warn", good,
+	say(health.Quarantine, len(attention) > 0, health.Warn, good,
 		fmt.Sprintf("Events that could not be used lie in quarantine: %s.", strings.Join(attention, ", ")),
 		"look at them (tillhook events --outcome quarantined), then: tillhook events release ID, or tillhook events dismiss ID")
 	flagged := flaggedPayments(stats)
-	say("conflicts", len(flagged) > 0, "warn", "No payment contradicts itself.",
+	say(health.Conflicts, len(flagged) > 0, health.Warn, "No payment contradicts itself.",
 		fmt.Sprintf("Payments whose figures need a look, by flag: %s.", strings.Join(flagged, ", ")),
 		"find them in tillhook payments and compare them with Stripe's Dashboard")
 	silent := op.silentPayments(ctx, stats)
-	say("received_unknown", silent != "", "warn", "The events that arrive say what was received.", silent,
+	say(health.ReceivedUnknown, silent != "", health.Warn, "The events that arrive say what was received.", silent,
 		"have the endpoint sent the payment_intent.* and charge.* events too: tillhook endpoint update, or Stripe's Dashboard")
 	if lag := op.Ledger.RetentionLag(); lag > 24*time.Hour {
-		say("retention", true, "warn", "", fmt.Sprintf("This machine's clock is %s ahead of the time that has passed while the receiver ran: "+
+		say(health.Retention, true, health.Warn, "", fmt.Sprintf("This machine's clock is %s ahead of the time that has passed while the receiver ran: "+
 			"bodies past TILLHOOK_RETENTION are deleted slowly until that has caught up, at most those of a day within an hour.", ledger.Plural(int64((lag+12*time.Hour)/(24*time.Hour)), "day")),
 			"nothing, if the receiver was off for that long; else have the clock set: timedatectl set-ntp true")
 	}
-	if op.Watch != nil {
-		for _, s := range op.Watch() {
-			say(s.Name, s.Verdict != verdicts[0], s.Verdict, s.Sentence, s.Sentence, string(s.Next))
-		}
+	if op.Findings != nil {
+		list = append(list, op.Findings()...)
 	}
-	return h
+	if op.Board != nil {
+		op.Board.Date(list)
+	}
+	return health.NewReport(list)
 }
 
 // quarantined counts the events in quarantine: by reason those that need attention, and all others.

@@ -19,6 +19,7 @@ import (
 
 	"tillhook/ledger"
 	"tillhook/ledger/ledgertest"
+	"tillhook/receiver/health"
 	"tillhook/receiver/operator"
 	"tillhook/receiver/stripe"
 )
@@ -81,10 +82,10 @@ func TestTheFormOfASummary(t *testing.T) {
 		"next_page": `null`,
 		"payments":  `{"canceled":0,"none":0,"other":0,"processing":0,"requires_action":0,"requires_capture":0,"requires_confirmation":0,"requires_payment_method":0,"succeeded":1}`,
 		"events":    `{"applied":1,"quarantined":0,"recorded":0,"unchanged":0}`,
-		"health": `{"status":"ok","sentences":[{"name":"storage","verdict":"ok","sentence":"The ledger can be written.","next":null},` +
-			`{"name":"quarantine","verdict":"ok","sentence":"Nothing lies in quarantine.","next":null},` +
-			`{"name":"conflicts","verdict":"ok","sentence":"No payment contradicts itself.","next":null},` +
-			`{"name":"received_unknown","verdict":"ok","sentence":"The events that arrive say what was received.","next":null}]}`,
+		"health": `{"status":"ok","findings":[{"code":"storage","severity":"ok","message":"The ledger can be written.","next":null,"since":null},` +
+			`{"code":"quarantine","severity":"ok","message":"Nothing lies in quarantine.","next":null,"since":null},` +
+			`{"code":"conflicts","severity":"ok","message":"No payment contradicts itself.","next":null,"since":null},` +
+			`{"code":"received_unknown","severity":"ok","message":"The events that arrive say what was received.","next":null,"since":null}]}`,
 	} {
 		if got := string(s[name]); got != want {
 			t.Errorf("%s is %s, want %s", name, got, want)
@@ -253,28 +254,28 @@ func TestHealthIsSaidInSentences(t *testing.T) {
 	for _, c := range []struct {
 		what   string
 		events []*ledger.Event
-		status string
-		name   string
-		want   operator.Sentence
+		status health.Severity
+		code   health.Code
+		want   health.Finding
 	}{
 		{"in quarantine", []*ledger.Event{held("evt_1", ledger.Undecodable), held("evt_2", ledger.WrongMode), held("evt_3", ledger.WrongMode)}, "warn", "quarantine",
-			operator.Sentence{Verdict: "warn", Sentence: "Events that could not be used lie in quarantine: 2 wrong_mode, 1 undecodable.",
+			health.Finding{Severity: health.Warn, Message: "Events that could not be used lie in quarantine: 2 wrong_mode, 1 undecodable.",
 				Next: "look at them (tillhook events --outcome quarantined), then: tillhook events release ID, or tillhook events dismiss ID"}},
 		{"some expected in quarantine", []*ledger.Event{held("evt_1", ledger.Undecodable), expected("evt_2"), expected("evt_3")}, "warn", "quarantine",
-			operator.Sentence{Verdict: "warn", Sentence: "Events that could not be used lie in quarantine: 1 undecodable.",
+			health.Finding{Severity: health.Warn, Message: "Events that could not be used lie in quarantine: 1 undecodable.",
 				Next: "look at them (tillhook events --outcome quarantined), then: tillhook events release ID, or tillhook events dismiss ID"}},
 		{"expected in quarantine", []*ledger.Event{expected("evt_2"), expected("evt_3")}, "ok", "quarantine",
-			operator.Sentence{Verdict: "ok", Sentence: "Nothing in quarantine needs attention; 2 events lie there that are expected or were dismissed."}},
+			health.Finding{Severity: health.OK, Message: "Nothing in quarantine needs attention; 2 events lie there that are expected or were dismissed."}},
 		{"a conflict", []*ledger.Event{twice, statusOf(twice, "canceled")}, "warn", "conflicts",
-			operator.Sentence{Verdict: "warn", Sentence: "Payments whose figures need a look, by flag: 1 conflict.", Next: "find them in tillhook payments and compare them with Stripe's Dashboard"}},
-		{"nothing", []*ledger.Event{twice, statusOf(twice, "processing")}, "ok", "conflicts", operator.Sentence{Verdict: "ok", Sentence: "No payment contradicts itself."}},
+			health.Finding{Severity: health.Warn, Message: "Payments whose figures need a look, by flag: 1 conflict.", Next: "find them in tillhook payments and compare them with Stripe's Dashboard"}},
+		{"nothing", []*ledger.Event{twice, statusOf(twice, "processing")}, "ok", "conflicts", health.Finding{Severity: health.OK, Message: "No payment contradicts itself."}},
 	} {
 		l := ledgertest.Open(t, false)
 		for _, e := range c.events {
 			appendEvent(t, l, e)
 		}
 		h := summaryOf(t, door(l), "").Health
-		if c.want.Name = c.name; h.Status != c.status || !slices.Contains(h.Sentences, c.want) {
+		if c.want.Code = c.code; h.Status != c.status || !slices.Contains(h.Findings, c.want) {
 			t.Errorf("%s: got %+v, want %s and %+v", c.what, h, c.status, c.want)
 		}
 	}
@@ -301,8 +302,8 @@ func TestASummaryTellsThatTheDiskFails(t *testing.T) {
 	}
 	h := summaryOf(t, door(l), "").Health
 	limit(unix.RLIM_INFINITY)
-	if s := h.Sentences[0]; h.Status != "fail" || s.Name != "storage" || s.Verdict != "fail" || s.Next == "" || !strings.Contains(s.Sentence, "every event is answered 503") ||
-		!strings.Contains(s.Sentence, "file too large") {
+	if s := h.Findings[0]; h.Status != "fail" || s.Code != health.Storage || s.Severity != "fail" || s.Next == "" || !strings.Contains(s.Message, "every event is answered 503") ||
+		!strings.Contains(s.Message, "file too large") {
 		t.Errorf("got %+v", h)
 	}
 	eventually(t, "the disk is good again, and the summary says so", func() bool { return summaryOf(t, door(l), "").Health.Status == "ok" })
@@ -353,8 +354,8 @@ func TestSilentPaymentsAreSaid(t *testing.T) {
 			appendEvent(t, l, e)
 		}
 		h := summaryOf(t, door(l), "").Health
-		at := slices.IndexFunc(h.Sentences, func(s operator.Sentence) bool { return s.Name == "received_unknown" })
-		if at < 0 || (h.Sentences[at].Verdict != "ok") != (c.says != "") || !strings.HasPrefix(h.Sentences[at].Sentence, c.says) || c.says != "" && h.Sentences[at].Next == "" {
+		at := slices.IndexFunc(h.Findings, func(s health.Finding) bool { return s.Code == health.ReceivedUnknown })
+		if at < 0 || (h.Findings[at].Severity != "ok") != (c.says != "") || !strings.HasPrefix(h.Findings[at].Message, c.says) || c.says != "" && h.Findings[at].Next == "" {
 			t.Errorf("%s: health is %+v, want %q", c.name, h, c.says)
 		}
 	}

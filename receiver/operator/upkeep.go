@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"tillhook/ledger"
+	"tillhook/receiver/health"
 )
 
 // Upkeep remembers what went wrong with a ledger's upkeep, for the summary.
@@ -38,22 +39,22 @@ func (u *Upkeep) BackedUp(err error) {
 	u.mu.Unlock()
 }
 
-// Sentences tell how things stand.
-func (u *Upkeep) Sentences() []Sentence {
+// Findings returns the state of backups and of verified copies.
+func (u *Upkeep) Findings() []health.Finding {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	backups := Sentence{Name: "backups", Verdict: "ok", Sentence: "No scheduled backup has failed."}
+	backups := health.Finding{Code: health.Backups, Severity: health.OK, Message: "No scheduled backup has failed."}
 	if u.backup != nil {
-		backups = Sentence{Name: "backups", Verdict: "warn", Sentence: fmt.Sprintf("The last scheduled backup failed: %v.", u.backup),
+		backups = health.Finding{Code: health.Backups, Severity: health.Warn, Message: fmt.Sprintf("The last scheduled backup failed: %v.", u.backup),
 			Next: "look at the folder TILLHOOK_BACKUP_DIR"}
 		if errors.Is(u.backup, syscall.EROFS) { // as all is for the packaged service, but for its folder
 			backups.Next = "a service may write below its data folder alone: set TILLHOOK_BACKUP_DIR to a folder in that"
 		}
 	}
-	proof := Sentence{Name: "proof", Verdict: "ok", Sentence: "No copy of the ledger was found unsound."}
+	proof := health.Finding{Code: health.Proof, Severity: health.OK, Message: "No copy of the ledger was found unsound."}
 	if u.unsound != nil {
-		proof = Sentence{Name: "proof", Verdict: "fail", Sentence: fmt.Sprintf("The last copy of the ledger that was looked through had faults, so the ledger probably has them: %v", u.unsound),
+		proof = health.Finding{Code: health.Proof, Severity: health.Fail, Message: fmt.Sprintf("The last copy of the ledger that was looked through had faults, so the ledger probably has them: %v", u.unsound),
 			Next: "stop the receiver, keep the file, and run tillhook rebuild or restore a copy that verifies"}
 	}
-	return []Sentence{backups, proof}
+	return []health.Finding{backups, proof}
 }

@@ -18,7 +18,7 @@ func TestAFailedBackup(t *testing.T) {
 	} {
 		var u operator.Upkeep
 		u.BackedUp(err)
-		if s := u.Sentences()[0]; s.Verdict != "warn" || !strings.Contains(string(s.Next), want) || !strings.HasSuffix(s.Sentence, ".") {
+		if s := u.Findings()[0]; s.Severity != "warn" || !strings.Contains(s.Next, want) || !strings.HasSuffix(s.Message, ".") {
 			t.Errorf("%v: %+v", err, s)
 		}
 	}

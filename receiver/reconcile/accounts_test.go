@@ -11,8 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"tillhook/receiver/health"
 	"tillhook/receiver/reconcile"
-	"tillhook/receiver/stripe"
 	"tillhook/receiver/stripe/stripetest"
 )
 
@@ -70,14 +70,14 @@ func (s *shop) metric(name string) (lines []string) {
 	return lines
 }
 
-// finding returns the finding of a name; its verdict is empty where there is none.
-func (s *shop) finding(name string) (f stripe.Finding) {
+// finding returns the finding of that code, or the zero Finding.
+func (s *shop) finding(code health.Code) (f health.Finding) {
 	for _, f = range s.Findings() {
-		if f.Name == name {
+		if f.Code == code {
 			return f
 		}
 	}
-	return stripe.Finding{}
+	return health.Finding{}
 }
 
 // A platform of 300 accounts, in ten of which things happen and are never delivered, on one day.
@@ -184,8 +184,8 @@ func TestAKeyWithoutConnect(t *testing.T) {
 		s.connect(3)
 		s.account.Refuse()
 		s.run(40*time.Hour, nil)
-		f := s.finding("reconcile_accounts")
-		if f.Verdict != stripe.Fail || !strings.Contains(f.Sentence, "3 of 3 connected accounts are not compared") || !strings.Contains(f.Next, "Connect permission Events: Read") {
+		f := s.finding(health.ReconcileAccounts)
+		if f.Severity != health.Fail || !strings.Contains(f.Message, "3 of 3 connected accounts are not compared") || !strings.Contains(f.Next, "Connect permission Events: Read") {
 			t.Errorf("it is told as %+v", f)
 		}
 		if got := s.metric("reconcile_accounts"); !slices.Equal(got, []string{`{state="compared"} 1`, `{state="refused"} 3`, `{state="waiting"} 0`}) {
@@ -198,13 +198,13 @@ func TestAKeyWithoutConnect(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "3 of 4 accounts were not compared") || report.Accounts != 1 {
 			t.Errorf("a round said %+v, %v", report, err)
 		}
-		if f := s.finding("api_account"); f.Verdict != "" {
+		if f := s.finding(health.APIAccount); f.Severity != "" {
 			t.Errorf("it is taken for a key of another account: %+v", f)
 		}
 		// Once the key has the permission, all are compared within the hour.
 		s.account.Accept()
 		s.run(75*time.Minute, nil)
-		if f := s.finding("reconcile_accounts"); f.Verdict != "" {
+		if f := s.finding(health.ReconcileAccounts); f.Severity != "" {
 			t.Errorf("with the permission it is told as %+v", f)
 		}
 	})
@@ -224,12 +224,12 @@ func TestAnAccountThatLeft(t *testing.T) {
 			}
 		})
 		s.run(3*time.Hour, nil)
-		if f := s.finding("reconcile_accounts"); f.Verdict != stripe.Warn || !strings.Contains(f.Sentence, ids[1]) || !strings.Contains(f.Next, "after 24 hours it counts as disconnected") {
+		if f := s.finding(health.ReconcileAccounts); f.Severity != health.Warn || !strings.Contains(f.Message, ids[1]) || !strings.Contains(f.Next, "after 24 hours it counts as disconnected") {
 			t.Errorf("at first it is told as %+v", f)
 		}
 		s.Reconciler = reconcile.New(s.options) // a restart forgets nothing of it
 		s.run(45*time.Hour, nil)
-		if f := s.finding("reconcile_accounts"); f.Verdict != stripe.Warn || !strings.Contains(f.Sentence, "count as disconnected") {
+		if f := s.finding(health.ReconcileAccounts); f.Severity != health.Warn || !strings.Contains(f.Message, "count as disconnected") {
 			t.Errorf("after two days it is told as %+v", f)
 		}
 		if age := time.Now().Unix() - s.mark("reconcile-success"); age > 3600 {
@@ -240,7 +240,7 @@ func TestAnAccountThatLeft(t *testing.T) {
 		if calls > 32 {
 			t.Errorf("in 20 days it was asked %d times", calls)
 		}
-		if f := s.finding("reconcile_accounts"); f.Verdict != "" {
+		if f := s.finding(health.ReconcileAccounts); f.Severity != "" {
 			t.Errorf("after 20 days it is told as %+v", f)
 		}
 		if got := s.metric("reconcile_accounts"); !slices.Contains(got, `{state="refused"} 1`) {
@@ -329,8 +329,8 @@ func TestAUsedUpDay(t *testing.T) {
 		s.connect(30)
 		s.run(20*time.Hour, nil)
 		for range 2 {
-			f := s.finding("reconcile_budget")
-			if f.Verdict != stripe.Warn || !strings.Contains(f.Sentence, "The 200 calls to Stripe's API that a day may have are used up until 2000-01-02 00:00 UTC.") {
+			f := s.finding(health.ReconcileBudget)
+			if f.Severity != health.Warn || !strings.Contains(f.Message, "The 200 calls to Stripe's API that a day may have are used up until 2000-01-02 00:00 UTC.") {
 				t.Errorf("it is told as %+v", f)
 			}
 			s.Reconciler = reconcile.New(s.options)
@@ -339,7 +339,7 @@ func TestAUsedUpDay(t *testing.T) {
 			}
 		}
 		s.run(5*time.Hour, nil)
-		if f := s.finding("reconcile_budget"); f.Verdict != "" {
+		if f := s.finding(health.ReconcileBudget); f.Severity != "" {
 			t.Errorf("on the next day it is told as %+v", f)
 		}
 	})
@@ -351,7 +351,7 @@ func TestAPauseLongerThanStripeRemembers(t *testing.T) {
 		s.round(reconcile.Request{}) // on 2000-01-01
 		time.Sleep(40 * 24 * time.Hour)
 		report := s.round(reconcile.Request{DryRun: true})
-		if len(report.Gaps) != 1 || s.finding("reconcile_gap").Verdict != "" {
+		if len(report.Gaps) != 1 || s.finding(health.ReconcileGap).Severity != "" {
 			t.Errorf("a dry run said %+v", report)
 		}
 		report = s.round(reconcile.Request{})
@@ -360,17 +360,17 @@ func TestAPauseLongerThanStripeRemembers(t *testing.T) {
 		}
 		s.Reconciler = reconcile.New(s.options)
 		report = s.round(reconcile.Request{})
-		f := s.finding("reconcile_gap")
-		if f.Verdict != stripe.Warn || !strings.Contains(f.Sentence, "Events from 1999-12-31 23:50 UTC to 2000-01-11 00:00 UTC (10 days)") || len(report.Gaps) != 0 {
+		f := s.finding(health.ReconcileGap)
+		if f.Severity != health.Warn || !strings.Contains(f.Message, "Events from 1999-12-31 23:50 UTC to 2000-01-11 00:00 UTC (10 days)") || len(report.Gaps) != 0 {
 			t.Errorf("it is told as %+v; the round said %+v", f, report)
 		}
 		s.every = 6 * time.Hour
 		s.run(29*24*time.Hour, nil)
-		if f := s.finding("reconcile_gap"); f.Verdict == "" {
+		if f := s.finding(health.ReconcileGap); f.Severity == "" {
 			t.Error("after 29 days it is not told")
 		}
 		s.run(2*24*time.Hour, nil)
-		if f := s.finding("reconcile_gap"); f.Verdict != "" {
+		if f := s.finding(health.ReconcileGap); f.Severity != "" {
 			t.Errorf("after 31 days it is told as %+v", f)
 		}
 	})
@@ -402,7 +402,7 @@ func TestTheAlertThatGoesQuiet(t *testing.T) {
 		if got := s.metric(audit); len(got) != 1 || got[0] == "0" {
 			t.Errorf("after a restart the last audit is %q", got)
 		}
-		if f := s.Findings()[0]; f.Verdict != stripe.Warn || !strings.Contains(f.Sentence, "401") {
+		if f := s.Findings()[0]; f.Severity != health.Warn || !strings.Contains(f.Message, "401") {
 			t.Errorf("it is told as %+v", f)
 		}
 	})

@@ -10,22 +10,8 @@ import (
 	"strings"
 
 	"tillhook/ledger"
+	"tillhook/receiver/health"
 	"tillhook/receiver/stripe"
-)
-
-// Findings of an audit, by name.
-const (
-	EndpointFound      = "endpoint"
-	EndpointEnabled    = "endpoint_enabled"
-	EndpointMode       = "endpoint_mode"
-	EndpointTypes      = "endpoint_types"
-	EndpointVersion    = "endpoint_api_version"
-	EndpointDuplicates = "endpoint_duplicates"
-	EndpointSimilar    = "endpoint_similar"
-	EndpointScheme     = "endpoint_scheme"
-	EndpointCount      = "endpoint_count"
-	EndpointPayload    = "endpoint_payload"
-	EndpointScope      = "endpoint_scope"
 )
 
 // maxEndpoints an account can have. https://docs.stripe.com/webhooks
@@ -36,85 +22,85 @@ type Audit struct {
 	Endpoint *stripe.Endpoint  // ours; nil where there is none
 	Missing  []string          // types that move money and that neither it nor another endpoint of its URL is sent
 	Disabled []stripe.Endpoint // those of ours whose events no enabled one is sent
-	Findings []stripe.Finding
+	Findings []health.Finding
 }
 
 // Examine looks for the endpoint of an address among all endpoints of an account, and says how it stands. An empty address
 // is not known: then the only enabled endpoint is taken for ours, where there is one.
 func Examine(all []stripe.Endpoint, address string, livemode bool) Audit {
 	a := Audit{}
-	say := func(name, verdict, next, format string, args ...any) {
-		a.Findings = append(a.Findings, stripe.Finding{Name: name, Verdict: verdict, Sentence: fmt.Sprintf(format, args...), Next: next})
+	say := func(code health.Code, severity health.Severity, next, format string, args ...any) {
+		a.Findings = append(a.Findings, health.Finding{Code: code, Severity: severity, Message: fmt.Sprintf(format, args...), Next: next})
 	}
 	same, similar := matches(all, address)
 	switch {
 	case address == "":
-		say(EndpointFound, stripe.Unknown, "set TILLHOOK_PUBLIC_URL to the URL that the endpoint has at Stripe",
+		say(health.Endpoint, health.Unknown, "set TILLHOOK_PUBLIC_URL to the URL that the endpoint has at Stripe",
 			"Which of the %s at Stripe is this receiver's cannot be told: TILLHOOK_PUBLIC_URL is not set.", ledger.Plural(len(all), "endpoint"))
 		return a
 	case len(same) == 0 && len(similar) > 0:
 		e := similar[0]
-		say(EndpointSimilar, stripe.Fail, "change the endpoint's URL in the Dashboard (Workbench, Webhooks) to exactly "+address+", or set TILLHOOK_PUBLIC_URL to what is right",
+		say(health.EndpointSimilar, health.Fail, "change the endpoint's URL in the Dashboard (Workbench, Webhooks) to exactly "+address+", or set TILLHOOK_PUBLIC_URL to what is right",
 			"Stripe has no endpoint for %s, but %s for %s, which differs by %s alone.", address, e.ID, e.URL, difference(e.URL, address))
 		same = similar[:1]
 	case len(same) == 0:
-		say(EndpointFound, stripe.Fail, "make it with: tillhook endpoint create",
+		say(health.Endpoint, health.Fail, "make it with: tillhook endpoint create",
 			"Stripe has no %s mode endpoint for %s (it has %s of other URLs): it sends nothing here.", ledger.ModeName(livemode), address, ledger.Plural(len(all), "endpoint"))
 		count(all, say)
 		return a
 	default:
-		say(EndpointFound, stripe.OK, "", "Stripe has the endpoint %s for %s%s.", same[0].ID, address, queries(same, address))
+		say(health.Endpoint, health.OK, "", "Stripe has the endpoint %s for %s%s.", same[0].ID, address, queries(same, address))
 	}
 	e := same[0]
 	a.Endpoint, a.Missing = &e, lacking(same)
 	if a.Disabled = disabled(same); len(a.Disabled) == 0 {
-		say(EndpointEnabled, stripe.OK, "", "The endpoint %s is enabled.", e.ID)
+		say(health.EndpointEnabled, health.OK, "", "The endpoint %s is enabled.", e.ID)
 	} else {
 		d := a.Disabled[0]
-		say(EndpointEnabled, stripe.Fail, "find out why it failed, then: tillhook endpoint enable "+d.ID+"; what was made meanwhile comes by reconciling only",
+		say(health.EndpointEnabled, health.Fail, "find out why it failed, then: tillhook endpoint enable "+d.ID+"; what was made meanwhile comes by reconciling only",
 			"The endpoint %s is %s at Stripe: nothing that happens now is ever sent here, of %s.", d.ID, d.Status, whose(d))
 	}
 	if e.Livemode == livemode {
-		say(EndpointMode, stripe.OK, "", "The endpoint is of %s mode, as this receiver is.", ledger.ModeName(livemode))
+		say(health.EndpointMode, health.OK, "", "The endpoint is of %s mode, as this receiver is.", ledger.ModeName(livemode))
 	} else {
-		say(EndpointMode, stripe.Fail, "use a key and a signing secret of "+ledger.ModeName(livemode)+" mode, or give this receiver another STRIPE_MODE and data folder",
+		say(health.EndpointMode, health.Fail, "use a key and a signing secret of "+ledger.ModeName(livemode)+" mode, or give this receiver another STRIPE_MODE and data folder",
 			"The endpoint is of %s mode, this receiver of %s mode.", ledger.ModeName(e.Livemode), ledger.ModeName(livemode))
 	}
 	if len(a.Missing) == 0 {
-		say(EndpointTypes, stripe.OK, "", "The endpoint is sent every event type that moves money.")
+		say(health.EndpointTypes, health.OK, "", "The endpoint is sent every event type that moves money.")
 	} else {
-		say(EndpointTypes, stripe.Fail, "add them with: tillhook endpoint update", "The endpoint is not sent %s that move money: %s", ledger.Plural(len(a.Missing), "event type"), strings.Join(a.Missing, ","))
+		say(health.EndpointTypes, health.Fail, "add them with: tillhook endpoint update", "The endpoint is not sent %s that move money: %s", ledger.Plural(len(a.Missing), "event type"), strings.Join(a.Missing, ","))
 	}
 	version(same, say)
-	say(EndpointScope, stripe.OK, "", "%s", scope(same))
+	say(health.EndpointScope, health.OK, "", "%s", scope(same))
 	switch twice := duplicates(same); {
 	case len(twice) > 0:
-		say(EndpointDuplicates, stripe.Warn, "delete all but one in the Dashboard, or have every one's secret in STRIPE_WEBHOOK_SECRET",
+		say(health.EndpointDuplicates, health.Warn, "delete all but one in the Dashboard, or have every one's secret in STRIPE_WEBHOOK_SECRET",
 			"%d endpoints have this URL (%s): each event comes once for each, under different secrets.", len(twice), ids(twice))
 	case len(same) == 1:
-		say(EndpointDuplicates, stripe.OK, "", "No other endpoint has this URL.")
+		say(health.EndpointDuplicates, health.OK, "", "No other endpoint has this URL.")
 	default:
-		say(EndpointDuplicates, stripe.OK, "", "The endpoints %s have this URL, with different queries or for different accounts: each has a secret of its own.", ids(same))
+		say(health.EndpointDuplicates, health.OK, "", "The endpoints %s have this URL, with different queries or for different accounts: each has a secret of its own.", ids(same))
 	}
-	if len(similar) > 0 && a.Findings[0].Name != EndpointSimilar {
-		say(EndpointSimilar, stripe.Warn, "delete the one that is not used", "The endpoint %s for %s differs from ours by %s alone.", similar[0].ID, similar[0].URL, difference(similar[0].URL, address))
+	if len(similar) > 0 && a.Findings[0].Code != health.EndpointSimilar {
+		say(health.EndpointSimilar, health.Warn, "delete the one that is not used", "The endpoint %s for %s differs from ours by %s alone.", similar[0].ID, similar[0].URL, difference(similar[0].URL, address))
 	}
 	if u, err := url.Parse(e.URL); err == nil && u.Scheme == "http" {
-		say(EndpointScheme, stripe.Fail, "put TLS in front (TILLHOOK_TLS_DOMAIN, or a proxy) and change the endpoint's URL to https",
+		say(health.EndpointScheme, health.Fail, "put TLS in front (TILLHOOK_TLS_DOMAIN, or a proxy) and change the endpoint's URL to https",
 			"The endpoint's URL is http: payments travel in the open, and Stripe takes no such URL in live mode.")
 	}
 	count(all, say)
 	return a
 }
 
-type sayer func(name, verdict, next, format string, args ...any)
+type sayer func(code health.Code, severity health.Severity, next, format string, args ...any)
 
 func count(all []stripe.Endpoint, say sayer) {
 	if len(all) >= maxEndpoints {
-		say(EndpointCount, stripe.Warn, "delete those that nobody uses", "The account has %d endpoints, and Stripe allows %d: no further one can be made.", len(all), maxEndpoints)
+		say(health.EndpointCount, health.Warn, "delete those that nobody uses", "The account has %d endpoints, and Stripe allows %d: no further one can be made.", len(all), maxEndpoints)
 		return
 	}
-	say(EndpointCount, stripe.OK, "", "The account has %s of the %d that Stripe allows.", ledger.Plural(len(all), "endpoint"), maxEndpoints)
+	say(health.EndpointCount, health.OK, "", "The account has %s of the %d that Stripe allows.", ledger.Plural(len(all), "endpoint"), maxEndpoints)
 }
 
 // lacking are the types that no endpoint of ours is sent. An endpoint for connected accounts makes
@@ -232,11 +218,11 @@ func version(same []stripe.Endpoint, say sayer) {
 	const next = "make another endpoint with a pinned version (tillhook endpoint create), have both secrets in STRIPE_WEBHOOK_SECRET meanwhile, then delete the old one"
 	switch {
 	case e.APIVersion == "":
-		say(EndpointVersion, stripe.Warn, next, "The endpoint has no API version of its own: its events change form whenever the account's default does.")
+		say(health.EndpointVersion, health.Warn, next, "The endpoint has no API version of its own: its events change form whenever the account's default does.")
 	case !stripe.ExpectedVersion(e.APIVersion):
-		say(EndpointVersion, stripe.Warn, next, "The endpoint is sent events of API version %s, which this version of tillhook was not tested with; it reads what it can.", e.APIVersion)
+		say(health.EndpointVersion, health.Warn, next, "The endpoint is sent events of API version %s, which this version of tillhook was not tested with; it reads what it can.", e.APIVersion)
 	default:
-		say(EndpointVersion, stripe.OK, "", "The endpoint is sent events of API version %s.", e.APIVersion)
+		say(health.EndpointVersion, health.OK, "", "The endpoint is sent events of API version %s.", e.APIVersion)
 	}
 }
 
@@ -325,7 +311,7 @@ func difference(one, other string) string {
 }
 
 // Payload says whether an endpoint is sent thin events, as the API v2 lists destinations.
-func Payload(all []stripe.Destination, address string) stripe.Finding {
+func Payload(all []stripe.Destination, address string) health.Finding {
 	thin, snapshot := 0, 0
 	var hear []string
 	for _, d := range all {
@@ -341,19 +327,19 @@ func Payload(all []stripe.Destination, address string) stripe.Finding {
 			hear = append(hear, "The destination "+d.ID+" hears "+strings.Join(d.EventsFrom, ", ")+".")
 		}
 	}
-	f := stripe.Finding{Name: EndpointPayload, Verdict: stripe.OK, Sentence: "The endpoint is sent whole events (snapshot payloads)."}
+	f := health.Finding{Code: health.EndpointPayload, Severity: health.OK, Message: "The endpoint is sent whole events (snapshot payloads)."}
 	switch {
 	case thin > 0 && snapshot == 0:
-		f.Verdict, f.Sentence = stripe.Fail, "The endpoint is sent thin events alone, which name an object and do not hold it: each must be fetched, with a key."
+		f.Severity, f.Message = health.Fail, "The endpoint is sent thin events alone, which name an object and do not hold it: each must be fetched, with a key."
 		f.Next = "make an endpoint with snapshot payloads: tillhook endpoint create"
 	case thin > 0:
-		f.Verdict, f.Sentence = stripe.Warn, "Beside whole events this URL is sent thin ones, which lie in quarantine until what they name is fetched."
+		f.Severity, f.Message = health.Warn, "Beside whole events this URL is sent thin ones, which lie in quarantine until what they name is fetched."
 		f.Next = "delete the endpoint of thin payloads, unless something else needs it"
 	case snapshot == 0:
-		f.Verdict, f.Sentence = stripe.Unknown, "Stripe does not list this URL among its enabled event destinations."
+		f.Severity, f.Message = health.Unknown, "Stripe does not list this URL among its enabled event destinations."
 		f.Next = "see the finding on the endpoint"
 	}
-	f.Sentence = strings.Join(append([]string{f.Sentence}, hear...), " ")
+	f.Message = strings.Join(append([]string{f.Message}, hear...), " ")
 	return f
 }
 

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"tillhook/receiver/health"
 	"tillhook/receiver/reconcile"
 	"tillhook/receiver/stripe"
 	"tillhook/receiver/stripe/stripetest"
@@ -73,13 +74,13 @@ func (s *shop) healed(when string) {
 	if day := s.mark("reconcile-day"); day != now/86400 {
 		s.t.Errorf("%s: the calls are counted for day %d, it is %d", when, day, now/86400)
 	}
-	if f := s.finding("reconcile_gap"); f.Name != "" {
-		s.t.Errorf("%s: it is told of a gap: %s", when, f.Sentence)
+	if f := s.finding(health.ReconcileGap); f.Code != "" {
+		s.t.Errorf("%s: it is told of a gap: %s", when, f.Message)
 	}
-	for _, name := range []string{"clock", "reconcile", "reconcile_accounts", "reconcile_budget"} {
+	for _, code := range []health.Code{health.Clock, health.Reconcile, health.ReconcileAccounts, health.ReconcileBudget} {
 		// What a round recovered is told for a day.
-		if f := s.finding(name); f.Verdict != stripe.OK && f.Name != "" && !strings.Contains(f.Sentence, "had been missed") {
-			s.t.Errorf("%s: it is told: %s", when, f.Sentence)
+		if f := s.finding(code); f.Severity != health.OK && f.Code != "" && !strings.Contains(f.Message, "had been missed") {
+			s.t.Errorf("%s: it is told: %s", when, f.Message)
 		}
 	}
 }
@@ -126,7 +127,7 @@ func (s *shop) surviveClock(which string, by time.Duration, restarts bool) {
 		}
 		calls := len(s.account.Calls())
 		rounds(long)
-		if f := s.finding("clock"); f.Verdict != stripe.Fail {
+		if f := s.finding(health.Clock); f.Severity != health.Fail {
 			t.Errorf("while it was wrong it was told as %+v", f)
 		}
 		if n := int(s.events()) - 1; n < made-1 {
@@ -275,7 +276,7 @@ func TestAGapBehindAWrongDate(t *testing.T) {
 				w.set(0, 0)
 				time.Sleep(15 * time.Minute)
 				s.round(reconcile.Request{})
-				if f := s.finding("reconcile_gap"); !strings.Contains(f.Sentence, "(20 days)") {
+				if f := s.finding(health.ReconcileGap); !strings.Contains(f.Message, "(20 days)") {
 					t.Errorf("after a Date wrong by %s it is told as %+v", by, f)
 				}
 			})
@@ -300,7 +301,7 @@ func TestARefusalAndAClockOfAnotherYear(t *testing.T) {
 				w.set(0, 0)
 				s.restart(w)
 				s.run(2*time.Hour, nil)
-				if f := s.finding("reconcile_accounts"); f.Verdict != stripe.Warn || strings.Contains(f.Sentence, "count as disconnected") || !strings.Contains(f.Sentence, ids[1]) {
+				if f := s.finding(health.ReconcileAccounts); f.Severity != health.Warn || strings.Contains(f.Message, "count as disconnected") || !strings.Contains(f.Message, ids[1]) {
 					t.Errorf("it is told as %+v", f)
 				}
 				if at, now := s.mark("refused-since/"+ids[1]), time.Now().Unix(); at > now || now-at > 6*3600 {
@@ -339,8 +340,8 @@ func TestTheBudgetAndClocksThatJump(t *testing.T) {
 		if calls < before+20 {
 			t.Errorf("the next day had %d calls", calls-before)
 		}
-		if f := s.finding("reconcile"); strings.Contains(f.Sentence, "at 203") {
-			t.Errorf("a success of the future is told: %s", f.Sentence)
+		if f := s.finding(health.Reconcile); strings.Contains(f.Message, "at 203") {
+			t.Errorf("a success of the future is told: %s", f.Message)
 		}
 	})
 }

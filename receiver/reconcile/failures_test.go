@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"tillhook/receiver/health"
 	"tillhook/receiver/reconcile"
-	"tillhook/receiver/stripe"
 	"tillhook/receiver/stripe/stripetest"
 )
 
@@ -125,7 +125,7 @@ func TestOneOfFewLeft(t *testing.T) {
 				s.run(3*time.Hour, nil)
 				s.account.Refuse(ids[n-1])
 				s.run(20*time.Hour, nil)
-				if f := s.finding("reconcile_accounts"); f.Verdict != stripe.Warn || strings.Contains(f.Next, "permission") {
+				if f := s.finding(health.ReconcileAccounts); f.Severity != health.Warn || strings.Contains(f.Next, "permission") {
 					t.Errorf("it is told as %+v", f)
 				}
 				if age := time.Now().Unix() - s.mark("reconcile-success"); age > 3600 {
@@ -143,7 +143,7 @@ func TestAKeyThatLacksAPermission(t *testing.T) {
 		s.run(2*time.Hour, nil)
 		s.options.API.Transport = unpermitted{s.account}
 		s.run(2*time.Hour, nil)
-		if f := s.finding("reconcile_accounts"); f.Verdict != stripe.Fail || !strings.Contains(f.Next, "Connect permission Events: Read") {
+		if f := s.finding(health.ReconcileAccounts); f.Severity != health.Fail || !strings.Contains(f.Next, "Connect permission Events: Read") {
 			t.Errorf("it is told as %+v", f)
 		}
 		if s.mark("refused-since/"+ids[0]) == 0 {
@@ -187,7 +187,7 @@ func TestAPermissionThatComesBack(t *testing.T) {
 		if got := s.metric("reconcile_accounts"); !slices.Contains(got, `{state="compared"} 21`) || !slices.Contains(got, `{state="refused"} 1`) {
 			t.Errorf("the metric is %v", got)
 		}
-		if f := s.finding("reconcile_accounts"); strings.Contains(f.Sentence, "count as disconnected") {
+		if f := s.finding(health.ReconcileAccounts); strings.Contains(f.Message, "count as disconnected") {
 			t.Errorf("it is told as %+v", f)
 		}
 	})
@@ -232,7 +232,7 @@ func TestARestartOnAUsedUpDay(t *testing.T) {
 		s.account.Before(func(int, *http.Request) { shows("during the first round") })
 		s.run(10*time.Minute, nil)
 		shows("after it")
-		if f := s.finding("reconcile_budget"); !strings.Contains(f.Sentence, "of 301 accounts wait until then") {
+		if f := s.finding(health.ReconcileBudget); !strings.Contains(f.Message, "of 301 accounts wait until then") {
 			t.Errorf("it is told as %+v", f)
 		}
 	})
@@ -375,7 +375,7 @@ func TestAKeyThatComesAfterFortyDays(t *testing.T) {
 				if wrong := last.To - last.From - 10*86400; wrong < -3600 || wrong > 3600 || (len(report.Gaps) == 2) != (what == "own") {
 					t.Errorf("the gaps are %+v", report.Gaps)
 				}
-				if f := s.finding("reconcile_gap"); !strings.Contains(f.Sentence, "(10 days)") {
+				if f := s.finding(health.ReconcileGap); !strings.Contains(f.Message, "(10 days)") {
 					t.Errorf("it is told as %+v", f)
 				}
 				if report := s.round(reconcile.Request{}); len(report.Gaps) != 0 {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"tillhook/ledger"
+	"tillhook/receiver/health"
 	"tillhook/receiver/stripe"
 )
 
@@ -15,15 +16,15 @@ import (
 const maxSkew = 30 * time.Second
 
 // Findings tell how things stand between Stripe and the ledger, as of the last round: what is wrong, or that all is well.
-func (r *Reconciler) Findings() []stripe.Finding {
+func (r *Reconciler) Findings() []health.Finding {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := r.corrected()
-	list := []stripe.Finding{r.comparison(time.Now())}
-	if f := r.census.finding(now); f.Verdict != stripe.OK {
+	list := []health.Finding{r.comparison(time.Now())}
+	if f := r.census.finding(now); f.Severity != health.OK {
 		list = append(list, f)
 	}
-	if f := r.budgetFinding(); f.Verdict != stripe.OK {
+	if f := r.budgetFinding(); f.Severity != health.OK {
 		list = append(list, f)
 	}
 	if r.gap.shown(now.Unix()) {
@@ -35,12 +36,12 @@ func (r *Reconciler) Findings() []stripe.Finding {
 	if r.audit != nil {
 		bad := false
 		for _, f := range r.audit.Findings {
-			if f.Verdict != stripe.OK {
+			if f.Severity != health.OK {
 				list, bad = append(list, f), true
 			}
 		}
 		if !bad {
-			list = append(list, stripe.Finding{Name: EndpointFound, Verdict: stripe.OK, Sentence: "The endpoint at Stripe is enabled and is sent every event type that moves money."})
+			list = append(list, health.Finding{Code: health.Endpoint, Severity: health.OK, Message: "The endpoint at Stripe is enabled and is sent every event type that moves money."})
 		}
 	}
 	if skew, ok := r.API.Skew(); ok {
@@ -66,31 +67,31 @@ func Deliveries(page []*ledger.EventRecord, now time.Time) (some []*ledger.Event
 }
 
 // Acquainted says what it means that the key's account knows one of so many events that were delivered, or none.
-func Acquainted(known bool, asked int) stripe.Finding {
-	f := stripe.Finding{Name: "api_account", Verdict: stripe.OK, Sentence: "The API key's account knows what was delivered here."}
+func Acquainted(known bool, asked int) health.Finding {
+	f := health.Finding{Code: health.APIAccount, Severity: health.OK, Message: "The API key's account knows what was delivered here."}
 	switch {
 	case asked == 0:
-		f.Sentence = "Nothing was delivered of late by which the API key's account could be told."
+		f.Message = "Nothing was delivered of late by which the API key's account could be told."
 	case !known:
-		f.Verdict = stripe.Warn
-		f.Sentence = "The API key's account does not know the last events that were delivered here: the key may be of another account or sandbox than the endpoint, and then brings that one's payments into these books."
+		f.Severity = health.Warn
+		f.Message = "The API key's account does not know the last events that were delivered here: the key may be of another account or sandbox than the endpoint, and then brings that one's payments into these books."
 		f.Next = "compare the account of the key with that of the endpoint in the Dashboard; where they differ, stop the receiver and use a key of the endpoint's. Events that were made up (tillhook send) are not known either"
 	}
 	return f
 }
 
 // Clock says what a skew means.
-func Clock(skew time.Duration) stripe.Finding {
-	f := stripe.Finding{Name: "clock", Verdict: stripe.OK, Sentence: fmt.Sprintf("This machine's clock agrees with Stripe's (%s).", ahead(skew))}
+func Clock(skew time.Duration) health.Finding {
+	f := health.Finding{Code: health.Clock, Severity: health.OK, Message: fmt.Sprintf("This machine's clock agrees with Stripe's (%s).", ahead(skew))}
 	if skew.Abs() > maxSkew {
-		f.Verdict, f.Next = stripe.Warn, "have the clock set: timedatectl set-ntp true"
-		f.Sentence = fmt.Sprintf("This machine's clock is %s Stripe's: at 300 s every signature is refused.", ahead(skew))
+		f.Severity, f.Next = health.Warn, "have the clock set: timedatectl set-ntp true"
+		f.Message = fmt.Sprintf("This machine's clock is %s Stripe's: at 300 s every signature is refused.", ahead(skew))
 	}
 	if skew.Abs() >= 290*time.Second {
-		f.Verdict = stripe.Fail
+		f.Severity = health.Fail
 	}
 	if skew.Abs() > stripe.MaxDisagreement {
-		f.Sentence = fmt.Sprintf("This machine's clock is %s Stripe's: one of the two is wrong. If it is this one every signature is "+
+		f.Message = fmt.Sprintf("This machine's clock is %s Stripe's: one of the two is wrong. If it is this one every signature is "+
 			"refused. Events are still fetched, and what is kept is dated by the clock that past events do not disprove.", ahead(skew))
 		f.Next += "; if this machine's clock is right, see what changes the Date header of Stripe's answers (a proxy, a cache)"
 	}
@@ -114,36 +115,36 @@ func ahead(skew time.Duration) string {
 }
 
 // finding says which accounts are not compared.
-func (c *census) finding(now time.Time) stripe.Finding {
-	f := stripe.Finding{Name: "reconcile_accounts", Verdict: stripe.OK}
+func (c *census) finding(now time.Time) health.Finding {
+	f := health.Finding{Code: health.ReconcileAccounts, Severity: health.OK}
 	recent := slices.DeleteFunc(slices.Clone(c.left), func(a *account) bool {
 		return now.Sub(time.Unix(a.refused, 0)) > leftShown+leftAfter
 	})
 	switch {
 	case c.blamesKey():
-		f.Verdict = stripe.Fail
-		f.Sentence = fmt.Sprintf("%d of %s are not compared with Stripe: it refuses calls that name them (%s). "+
+		f.Severity = health.Fail
+		f.Message = fmt.Sprintf("%d of %s are not compared with Stripe: it refuses calls that name them (%s). "+
 			"What they miss is not fetched.", len(c.refused), ledger.Plural(c.connected, "connected account"), some(c.refused))
 		f.Next = c.advice() + "; correct that, then: tillhook reconcile. Accounts that have disconnected count as such after 30 days"
 	case len(c.refused) > 0 && len(c.suspects) == len(c.refused):
-		f.Verdict = stripe.Warn
-		f.Sentence = fmt.Sprintf("Stripe refuses calls that name %s (%s).", ledger.Plural(len(c.refused), "connected account"), some(c.refused))
+		f.Severity = health.Warn
+		f.Message = fmt.Sprintf("Stripe refuses calls that name %s (%s).", ledger.Plural(len(c.refused), "connected account"), some(c.refused))
 		f.Next = "see in the Dashboard (Connect) whether it has disconnected from the platform; it is asked ever more rarely. " +
 			"It counts as disconnected once Stripe has answered for another account for 24 hours, or after 30 days"
 	case len(c.refused) > 0:
-		f.Verdict = stripe.Warn
-		f.Sentence = fmt.Sprintf("Stripe refuses calls that name %s (%s), and answers for the others.",
+		f.Severity = health.Warn
+		f.Message = fmt.Sprintf("Stripe refuses calls that name %s (%s), and answers for the others.",
 			ledger.Plural(len(c.refused), "connected account"), some(c.refused))
 		f.Next = "see in the Dashboard (Connect) whether it has disconnected from the platform; " +
 			"it is asked ever more rarely, and after 24 hours it counts as disconnected"
 	case c.waiting > 0 && !c.exhausted:
-		f.Verdict = stripe.Warn
-		f.Sentence = fmt.Sprintf("%d of %s wait to be compared with Stripe: they could not be read, "+
+		f.Severity = health.Warn
+		f.Message = fmt.Sprintf("%d of %s wait to be compared with Stripe: they could not be read, "+
 			"or their turn has not come for over two hours.", c.waiting, ledger.Plural(c.connected+1, "account"))
 		f.Next = "it is tried again by itself; the log says why"
 	case len(recent) > 0:
-		f.Verdict = stripe.Warn
-		f.Sentence = fmt.Sprintf("Stripe has refused calls that name %s (%s) for over a day: "+
+		f.Severity = health.Warn
+		f.Message = fmt.Sprintf("Stripe has refused calls that name %s (%s) for over a day: "+
 			"they count as disconnected from the platform and are asked for once a day.",
 			ledger.Plural(len(recent), "connected account"), some(recent))
 		f.Next = "nothing, if they have disconnected; this is shown for a week"
@@ -165,16 +166,16 @@ func some(list []*account) string {
 }
 
 // budgetFinding says that no more calls are made today. It is called with the lock held.
-func (r *Reconciler) budgetFinding() stripe.Finding {
-	f := stripe.Finding{Name: "reconcile_budget", Verdict: stripe.OK}
+func (r *Reconciler) budgetFinding() health.Finding {
+	f := health.Finding{Code: health.ReconcileBudget, Severity: health.OK}
 	if r.used.day != r.today() || r.used.calls < r.available(r.census.connected > 0) {
 		return f
 	}
-	f.Verdict = stripe.Warn
-	f.Sentence = fmt.Sprintf("The %d calls to Stripe's API that a day may have are used up until %s.",
+	f.Severity = health.Warn
+	f.Message = fmt.Sprintf("The %d calls to Stripe's API that a day may have are used up until %s.",
 		r.Calls, r.midnight().Format("2006-01-02 15:04 UTC"))
 	if n := r.census.waiting; n > 0 {
-		f.Sentence += fmt.Sprintf(" %d of %s wait until then.", n, ledger.Plural(r.census.connected+1, "account"))
+		f.Message += fmt.Sprintf(" %d of %s wait until then.", n, ledger.Plural(r.census.connected+1, "account"))
 	}
 	f.Next = "it goes on by itself, with the account that was compared longest ago; " +
 		"if this happens every day, a longer TILLHOOK_RECONCILE_EVERY needs fewer calls"
@@ -182,10 +183,10 @@ func (r *Reconciler) budgetFinding() stripe.Finding {
 }
 
 // comparison says how the last rounds went. It is called with the lock held.
-func (r *Reconciler) comparison(now time.Time) stripe.Finding {
-	f := stripe.Finding{Name: "reconcile", Verdict: stripe.OK, Sentence: "Stripe's list of events has not been compared with the ledger yet."}
+func (r *Reconciler) comparison(now time.Time) health.Finding {
+	f := health.Finding{Code: health.Reconcile, Severity: health.OK, Message: "Stripe's list of events has not been compared with the ledger yet."}
 	if !r.ended.IsZero() {
-		f.Sentence = fmt.Sprintf("Stripe's list of events was last compared with the ledger at %s.", r.ended.UTC().Format("2006-01-02 15:04:05 UTC"))
+		f.Message = fmt.Sprintf("Stripe's list of events was last compared with the ledger at %s.", r.ended.UTC().Format("2006-01-02 15:04:05 UTC"))
 	}
 	var recent []miss
 	missed := 0
@@ -195,15 +196,15 @@ func (r *Reconciler) comparison(now time.Time) stripe.Finding {
 		}
 	}
 	if missed > 0 {
-		f.Sentence += fmt.Sprintf(" In the last day %s had been missed and %s fetched.", ledger.Plural(missed, "event"), ledger.Verb(missed, "was", "were"))
+		f.Message += fmt.Sprintf(" In the last day %s had been missed and %s fetched.", ledger.Plural(missed, "event"), ledger.Verb(missed, "was", "were"))
 	}
 	told := errors.Is(r.failed, errPartly) || errors.Is(r.failed, errBudget) // by findings of their own
 	switch {
 	case r.failed != nil && !told:
-		f.Verdict, f.Sentence = stripe.Warn, fmt.Sprintf("Stripe's list of events could not be compared with the ledger: %v.", r.failed)
+		f.Severity, f.Message = health.Warn, fmt.Sprintf("Stripe's list of events could not be compared with the ledger: %v.", r.failed)
 		f.Next = "it is tried again by itself; tillhook doctor tells whether Stripe answers here and accepts the key"
 	case missed > 0 && !r.overcome(recent, now):
-		f.Verdict = stripe.Warn
+		f.Severity = health.Warn
 		f.Next = "they are booked; find out why Stripe could not deliver them: tillhook doctor, and the endpoint's deliveries in the Dashboard"
 	}
 	return f

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"tillhook/ledger"
+	"tillhook/receiver/health"
 	"tillhook/receiver/stripe"
 )
 
@@ -77,9 +78,9 @@ func (g gap) shown(now int64) bool {
 }
 
 // finding says which days cannot be compared.
-func (g gap) finding() stripe.Finding {
-	return stripe.Finding{Name: "reconcile_gap", Verdict: stripe.Warn,
-		Sentence: fmt.Sprintf("Events from %s to %s (%s) could not be compared with the ledger: "+
+func (g gap) finding() health.Finding {
+	return health.Finding{Code: health.ReconcileGap, Severity: health.Warn,
+		Message: fmt.Sprintf("Events from %s to %s (%s) could not be compared with the ledger: "+
 			"reconciling was interrupted for longer than the 30 days that Stripe lists events.",
 			stamp(g.from), stamp(g.to), ledger.Plural(max(1, int((g.to-g.from+secondsADay/2)/secondsADay)), "day")),
 		Next: fmt.Sprintf("compare the payments, refunds and disputes of these days with the Dashboard; charges, refunds "+

@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"tillhook/receiver/health"
 	"tillhook/receiver/reconcile"
-	"tillhook/receiver/stripe"
 	"tillhook/receiver/stripe/stripetest"
 )
 
@@ -56,7 +56,7 @@ func TestEndlessListsAndTheBudget(t *testing.T) {
 					e := &endless{base: s.account, path: path, circle: circle}
 					s.options.API.Transport = e
 					s.run(12*time.Hour, nil)
-					told := s.finding("reconcile").Sentence
+					told := s.finding(health.Reconcile).Message
 					if path == "/v1/charges" {
 						told = fmt.Sprint(s.round(reconcile.Request{}).Problems, e.calls > 0)
 					}
@@ -170,7 +170,7 @@ func TestAnUnreadableEndpoint(t *testing.T) {
 			t.Errorf("it said %+v", report)
 		}
 		for _, f := range s.Findings() {
-			if f.Verdict == stripe.Fail {
+			if f.Severity == health.Fail {
 				t.Errorf("ours is told as %+v", f)
 			}
 		}

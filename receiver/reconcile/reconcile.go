@@ -24,6 +24,7 @@ import (
 
 	"tillhook/ledger"
 	"tillhook/metrics"
+	"tillhook/receiver/health"
 	"tillhook/receiver/stripe"
 )
 
@@ -477,8 +478,8 @@ func (w *round) examine(ctx context.Context) error {
 	all, skipped, err := w.API.Endpoints(ctx)
 	var refused *stripe.APIError
 	if errors.As(err, &refused) && refused.Forbidden() {
-		w.setAudit(&Audit{Findings: []stripe.Finding{{Name: EndpointFound, Verdict: stripe.Unknown,
-			Sentence: "The API key may not see the webhook endpoints, so whether ours is enabled is not known.", Next: "give the restricted key the permission Webhook Endpoints: Read"}}})
+		w.setAudit(&Audit{Findings: []health.Finding{{Code: health.Endpoint, Severity: health.Unknown,
+			Message: "The API key may not see the webhook endpoints, so whether ours is enabled is not known.", Next: "give the restricted key the permission Webhook Endpoints: Read"}}})
 		return nil
 	}
 	if err != nil {
@@ -510,15 +511,15 @@ func (r *Reconciler) setAudit(a *Audit) {
 }
 
 // log logs what is wrong, unless it did of late.
-func (r *Reconciler) log(f stripe.Finding) {
-	if f.Verdict == stripe.OK || !r.news(f.Name+"/"+f.Verdict+"/"+changing.ReplaceAllString(f.Sentence, "#")) {
+func (r *Reconciler) log(f health.Finding) {
+	if f.Severity == health.OK || !r.news(string(f.Code+"/")+string(f.Severity)+"/"+changing.ReplaceAllString(f.Message, "#")) {
 		return
 	}
 	level := slog.LevelWarn
-	if f.Verdict == stripe.Fail {
+	if f.Severity == health.Fail {
 		level = slog.LevelError
 	}
-	r.Log.Log(context.Background(), level, f.Sentence, "check", f.Name, "next", f.Next)
+	r.Log.Log(context.Background(), level, f.Message, "check", f.Code, "next", f.Next)
 }
 
 // recognise asks Stripe for some of what was delivered of late, until it knows one: a key of another account would bring that one's
@@ -555,7 +556,7 @@ func (w *round) recognise(ctx context.Context) error {
 	f := Acquainted(w.known, len(some))
 	w.log(f)
 	w.mu.Lock()
-	w.stranger = f.Verdict != stripe.OK
+	w.stranger = f.Severity != health.OK
 	w.mu.Unlock()
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 	"tillhook/ledger"
 	"tillhook/ledger/ledgertest"
 	"tillhook/metrics"
+	"tillhook/receiver/health"
 	"tillhook/receiver/reconcile"
 	"tillhook/receiver/stripe"
 	"tillhook/receiver/stripe/stripetest"
@@ -206,7 +207,7 @@ func TestTheMark(t *testing.T) {
 	if stopped <= old || stopped >= now.Add(-20*time.Hour).Unix() {
 		t.Errorf("the mark is %d after a failure, want between %d and the event that was not read", stopped, old)
 	}
-	if f := s.Findings()[0]; f.Verdict != stripe.Warn || !strings.Contains(f.Sentence, "Stripe answered 402") {
+	if f := s.Findings()[0]; f.Severity != health.Warn || !strings.Contains(f.Message, "Stripe answered 402") {
 		t.Errorf("it is told as %+v", f)
 	}
 	booked := report.Recovered
@@ -308,7 +309,7 @@ func TestABadDayOfStripes(t *testing.T) {
 	if _, err := s.Round(ctx, reconcile.Request{}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a round that was broken off: %v", err)
 	}
-	if f := s.Findings()[0]; f.Verdict != stripe.Warn || strings.Contains(f.Sentence, "could not be compared") {
+	if f := s.Findings()[0]; f.Severity != health.Warn || strings.Contains(f.Message, "could not be compared") {
 		t.Errorf("what was broken off is told as %+v", f)
 	}
 	s.round(reconcile.Request{}) // the turn was given back
@@ -319,11 +320,11 @@ func TestAPartOfTheList(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	s.round(reconcile.Request{Since: time.Hour})
-	if f := s.Findings()[0]; f.Verdict != stripe.OK || !strings.Contains(f.Sentence, "has not been compared") {
+	if f := s.Findings()[0]; f.Severity != health.OK || !strings.Contains(f.Message, "has not been compared") {
 		t.Errorf("after a part: %+v", f)
 	}
 	s.round(reconcile.Request{})
-	if f := s.Findings()[0]; f.Verdict != stripe.OK || !strings.Contains(f.Sentence, "was last compared") {
+	if f := s.Findings()[0]; f.Severity != health.OK || !strings.Contains(f.Message, "was last compared") {
 		t.Errorf("after the whole: %+v", f)
 	}
 }
@@ -375,13 +376,13 @@ func TestAKeyOfAnotherAccount(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	now := time.Now().Unix()
-	told := func() (verdict string) {
+	told := func() (severity health.Severity) {
 		for _, f := range s.Findings() {
-			if f.Name == "api_account" {
-				verdict = f.Verdict
+			if f.Code == "api_account" {
+				severity = f.Severity
 			}
 		}
-		return verdict
+		return severity
 	}
 	if s.round(reconcile.Request{}); told() != "" {
 		t.Errorf("of an empty ledger it says %s", told())
@@ -389,7 +390,7 @@ func TestAKeyOfAnotherAccount(t *testing.T) {
 	for i := range 5 {
 		s.deliver(payment(i, "payment_intent.succeeded", now-100))
 	}
-	if s.round(reconcile.Request{}); told() != stripe.Warn {
+	if s.round(reconcile.Request{}); told() != health.Warn {
 		t.Errorf("of events that the account does not know it says %q", told())
 	}
 	s.account.AddEvent(payment(4, "payment_intent.succeeded", now-100), "")
@@ -409,7 +410,7 @@ func TestAKeyOfAnotherAccount(t *testing.T) {
 	for i := range 5 {
 		s.deliver(payment(10+i, "payment_intent.succeeded", now-50))
 	}
-	if s.round(reconcile.Request{}); told() != stripe.Warn {
+	if s.round(reconcile.Request{}); told() != health.Warn {
 		t.Errorf("of a key that took the place of the first it says %q", told())
 	}
 }

@@ -16,6 +16,7 @@ import (
 
 	"tillhook/ledger"
 	"tillhook/ledger/ledgertest"
+	"tillhook/receiver/health"
 	"tillhook/receiver/reconcile"
 	"tillhook/receiver/stripe"
 	"tillhook/receiver/stripe/stripetest"
@@ -47,7 +48,7 @@ func TestARoundAfterTheLedgerCameBack(t *testing.T) {
 		}
 		defer s.running()()
 		time.Sleep(3 * time.Second)
-		if f := s.finding("reconcile"); f.Verdict != stripe.Warn || !strings.Contains(f.Sentence, "the ledger is not available") {
+		if f := s.finding(health.Reconcile); f.Severity != health.Warn || !strings.Contains(f.Message, "the ledger is not available") {
 			t.Errorf("while there is no ledger: %+v", f)
 		}
 		calls := len(s.account.Calls())
@@ -59,7 +60,7 @@ func TestARoundAfterTheLedgerCameBack(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(30 * time.Second)
-		if f := s.finding("reconcile"); strings.Contains(f.Sentence, "could not be compared") || s.events() != 1 {
+		if f := s.finding(health.Reconcile); strings.Contains(f.Message, "could not be compared") || s.events() != 1 {
 			t.Errorf("half a minute after it came back: %+v, %d events", f, s.events())
 		}
 	})
@@ -74,7 +75,7 @@ func TestADateThatIsRightAgain(t *testing.T) {
 		s.account.SetNow(func() time.Time { return time.Now().Add(year) })
 		defer s.running()()
 		time.Sleep(3 * time.Minute)
-		if f := s.finding("clock"); f.Verdict != stripe.Fail {
+		if f := s.finding(health.Clock); f.Severity != health.Fail {
 			t.Errorf("while it is wrong: %+v", f)
 		}
 		if n := s.mark("reconcile-calls"); n < 5 || n > 40 { // those of a round, and of four or more looks
@@ -82,7 +83,7 @@ func TestADateThatIsRightAgain(t *testing.T) {
 		}
 		s.account.SetNow(time.Now)
 		time.Sleep(45 * time.Second)
-		if f := s.finding("clock"); f.Verdict != stripe.OK {
+		if f := s.finding(health.Clock); f.Severity != health.OK {
 			t.Errorf("when it is right again: %+v", f)
 		}
 		calls := len(s.account.Calls())
@@ -104,9 +105,9 @@ func TestMissesThatAreOver(t *testing.T) {
 			n++
 			return payment(n, "payment_intent.succeeded", time.Now().Unix())
 		}
-		expect := func(when, verdict string) {
+		expect := func(when string, severity health.Severity) {
 			t.Helper()
-			if f := s.finding("reconcile"); f.Verdict != verdict || !strings.Contains(f.Sentence, "had been missed") {
+			if f := s.finding(health.Reconcile); f.Severity != severity || !strings.Contains(f.Message, "had been missed") {
 				t.Errorf("%s: %+v", when, f)
 			}
 		}
@@ -121,22 +122,22 @@ func TestMissesThatAreOver(t *testing.T) {
 		}
 		s.deliver(event())
 		miss()
-		expect("nothing came since", stripe.Warn)
+		expect("nothing came since", health.Warn)
 		s.deliver(event())
-		expect("Stripe has delivered since", stripe.OK)
+		expect("Stripe has delivered since", health.OK)
 		time.Sleep(10 * time.Minute)
 		miss()
-		expect("once more", stripe.Warn)
+		expect("once more", health.Warn)
 		s.deliver(event())
-		expect("Stripe has delivered once more", stripe.OK)
+		expect("Stripe has delivered once more", health.OK)
 		time.Sleep(time.Hour)
 		miss()
 		s.deliver(event())
-		expect("it goes on", stripe.Warn)
+		expect("it goes on", health.Warn)
 		time.Sleep(22 * time.Hour)
-		expect("hours later", stripe.Warn)
+		expect("hours later", health.Warn)
 		time.Sleep(3 * time.Hour)
-		if f := s.finding("reconcile"); f.Verdict != stripe.OK {
+		if f := s.finding(health.Reconcile); f.Severity != health.OK {
 			t.Errorf("a day later: %+v", f)
 		}
 	})

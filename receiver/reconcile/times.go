@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"tillhook/receiver/health"
 	"tillhook/receiver/stripe"
 )
 
@@ -31,7 +32,7 @@ const clockAgain = 30 * time.Second
 func (r *Reconciler) lookAtClock(ctx context.Context) {
 	skew, ok := r.API.Skew()
 	at, _ := r.API.Answered()
-	if !ok || Clock(skew).Verdict == stripe.OK || time.Since(at) < clockAgain || time.Now().Before(r.nextLook) {
+	if !ok || Clock(skew).Severity == health.OK || time.Since(at) < clockAgain || time.Now().Before(r.nextLook) {
 		return
 	}
 	select {

@@ -54,19 +54,3 @@ func ExpectedVersion(version string) bool {
 // PinnedVersion is the API version of API calls and of new endpoints: the newest in
 // testdata/events.
 const PinnedVersion = "2026-08-26.dahlia"
-
-// Verdicts of findings.
-const (
-	OK      = "ok"
-	Warn    = "warn"    // an operator should look at it
-	Fail    = "fail"    // money is lost, or will be
-	Unknown = "unknown" // not known
-)
-
-// Finding is the result of one check of the connection between Stripe and this receiver.
-type Finding struct {
-	Name     string // of the check
-	Verdict  string
-	Sentence string
-	Next     string // the next step, if any
-}

@@ -181,7 +181,7 @@ systemd-run --quiet --unit=exporter --socket-property=ListenStream=127.0.0.1:946
 systemctl start tillhook
 stream 8000 10
 journalctl -u tillhook -o cat -p warning | grep -q 'level=WARN msg="the port for metrics.*another program listens on .*TILLHOOK_OPERATOR_LISTEN'
-curl -s --unix-socket /run/tillhook/operator.sock http://localhost/api/summary | grep -q '"operator_port","verdict":"warn"'
+curl -s --unix-socket /run/tillhook/operator.sock http://localhost/api/summary | grep -q '"operator_port","severity":"warn"'
 systemctl stop exporter.socket
 systemctl restart tillhook
 until_is curl -sf http://127.0.0.1:9464/readyz

@@ -1,0 +1,115 @@
+// Package health is the vocabulary in which every part of the receiver reports its state: a
+// [Finding] is one statement about one thing, with a severity and the next step. The operator API,
+// the doctor command and the metrics show the same findings.
+//
+// The package knows nothing of what it describes and imports none of the other packages.
+package health
+
+import (
+	"bytes"
+	"encoding/json"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Severity grades a finding.
+type Severity string
+
+// The severities. Only examinations from outside (tillhook doctor, the comparison with Stripe) use
+// [Unknown]; it does not make a status worse.
+const (
+	OK      Severity = "ok"
+	Warn    Severity = "warn"    // needs attention, but no event is being lost
+	Fail    Severity = "fail"    // events are being lost or refused, or will be
+	Unknown Severity = "unknown" // could not be determined
+)
+
+// Finding describes the state of one thing.
+type Finding struct {
+	Code     Code
+	Severity Severity
+	Message  string // one or more complete sentences
+	Next     string // the next step; empty if there is nothing to do
+	Since    int64  // the time since which the finding has stood, in Unix seconds; 0 if unknown
+}
+
+// MarshalJSON writes an empty Next and an unknown Since as null.
+func (f Finding) MarshalJSON() ([]byte, error) {
+	out := struct {
+		Code     Code     `json:"code"`
+		Severity Severity `json:"severity"`
+		Message  string   `json:"message"`
+		Next     *string  `json:"next"`
+		Since    *int64   `json:"since"`
+	}{Code: f.Code, Severity: f.Severity, Message: f.Message}
+	if f.Next != "" {
+		out.Next = &f.Next
+	}
+	if f.Since != 0 {
+		out.Since = &f.Since
+	}
+	var text bytes.Buffer
+	enc := json.NewEncoder(&text)
+	enc.SetEscapeHTML(false) // the outer encoder escapes if it should
+	err := enc.Encode(out)
+	return text.Bytes(), err
+}
+
+// Report is a list of findings with the worst severity among them.
+type Report struct {
+	Status   Severity  `json:"status"` // ok, warn or fail
+	Findings []Finding `json:"findings"`
+}
+
+// NewReport returns a report of findings, whose severity is set to their worst.
+func NewReport(findings []Finding) Report {
+	return Report{Status: Worst(findings), Findings: findings}
+}
+
+// Worst returns the worst severity of findings: fail, warn or ok. It ignores [Unknown].
+func Worst(findings []Finding) Severity {
+	for _, s := range []Severity{Fail, Warn} {
+		if slices.ContainsFunc(findings, func(f Finding) bool { return f.Severity == s }) {
+			return s
+		}
+	}
+	return OK
+}
+
+// Board remembers since when each finding has stood. It learns of findings only through Date, so a
+// time can be late by the interval between two calls, and a restart forgets all times. The zero
+// Board is ready to use.
+type Board struct {
+	mu    sync.Mutex // guards since
+	since map[standing]int64
+}
+
+// standing identifies a finding between two calls of [Board.Date].
+type standing struct {
+	code     Code
+	severity Severity
+}
+
+// Date sets Since of each finding whose Since is 0 to the time of the first call, in an unbroken
+// series of calls up to this one, that contained the code with the same severity. Each call must
+// contain all findings of the moment.
+func (b *Board) Date(findings []Finding) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := time.Now().Unix()
+	next := make(map[standing]int64, len(findings))
+	for i := range findings {
+		f := &findings[i]
+		key := standing{f.Code, f.Severity}
+		at, ok := b.since[key]
+		if !ok {
+			at = now
+		}
+		next[key] = at
+		if f.Since == 0 {
+			f.Since = at
+		}
+	}
+	b.since = next
+}
