@@ -17,6 +17,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -32,6 +33,7 @@ import (
 	"tillhook/receiver/health"
 	"tillhook/receiver/operator"
 	"tillhook/receiver/reconcile"
+	"tillhook/receiver/server"
 	"tillhook/receiver/stripe"
 	"tillhook/systemd"
 )
@@ -44,6 +46,9 @@ var version string
 
 // portRetry is how often the port for metrics is tried again where another program has it.
 const portRetry = 30 * time.Second
+
+// portAdvice is the next step where another program uses that port.
+const portAdvice = "set TILLHOOK_OPERATOR_LISTEN to another address, or to off, and restart"
 
 func main() {
 	receiver.TuneCollector()
@@ -114,7 +119,7 @@ func (p *process) heed(hangups <-chan os.Signal, stop func()) {
 func (p *process) turnAway(ctx context.Context, fault error) {
 	log := slog.New(slog.NewTextHandler(p.stderr, nil))
 	all := p.sockets.All()
-	waiting, tell := receiver.CallersWait(all), systemd.Status
+	waiting, tell := server.CallersWait(all), systemd.Status
 	if waiting { // one of them had this process started
 		tell = systemd.Failing
 	}
@@ -124,7 +129,7 @@ func (p *process) turnAway(ctx context.Context, fault error) {
 	if !waiting {
 		return
 	}
-	if err := receiver.TurnAway(ctx, all, "The receiver is not configured; its log says what is wrong.", log); err != nil {
+	if err := server.RejectAll(ctx, all, "The receiver is not configured; its log says what is wrong.", log); err != nil {
 		log.Warn("not everybody who waited could be told that the receiver is not configured", "error", err)
 	}
 }
@@ -242,13 +247,13 @@ type rooms struct {
 
 	public       *receiver.Receiver
 	webhooks     atomic.Pointer[string] // where it listens, once it does
-	port         *receiver.Port         // nil where it is off
+	port         *server.Port           // nil where it is off
 	verifier     *stripe.Verifier
-	certificates *receiver.Certificates // nil where the public door speaks no TLS
-	api          *stripe.API            // nil where there is no API key
-	reconciler   *reconcile.Reconciler  // likewise
-	files        *config.Config         // as a reload last read it; only reload touches it
-	notReloaded  atomic.Pointer[error]  // why the last reload was refused; nil if it was not
+	certificates *server.Certificates  // nil where the public door speaks no TLS
+	api          *stripe.API           // nil where there is no API key
+	reconciler   *reconcile.Reconciler // likewise
+	files        *config.Config        // as a reload last read it; only reload touches it
+	notReloaded  atomic.Pointer[error] // why the last reload was refused; nil if it was not
 	phase        receiver.Phase
 }
 
@@ -390,8 +395,8 @@ func (r *rooms) line() string {
 		line += ", none came yet"
 	}
 	if r.certificates != nil {
-		if trouble := r.certificates.Trouble(); trouble != "" {
-			line += ". " + trouble
+		if problem := r.certificates.Problem(); problem != "" {
+			line += ". " + problem
 		}
 	}
 	return line
@@ -419,7 +424,7 @@ func (r *rooms) open(ctx context.Context) (doors cli.Doors, err error) {
 		return doors, err
 	}
 	if c.OperatorListen != "" {
-		r.port = &receiver.Port{Address: c.OperatorListen, Handler: receiver.Private(private.TCP()), Every: portRetry, Log: r.log}
+		r.port = &server.Port{Address: c.OperatorListen, Handler: server.Private(private.TCP()), Every: portRetry, Advice: portAdvice, Log: r.log}
 		doors.Operator = r.port.Open()
 		r.group.Runs("operator's port", r.port.Run)
 	}
@@ -430,7 +435,7 @@ func (r *rooms) open(ctx context.Context) (doors cli.Doors, err error) {
 	secure := false
 	listeners := r.sockets.Public
 	if len(listeners) == 0 {
-		l, err := receiver.Listen(c.Listen)
+		l, err := server.Listen(c.Listen)
 		if err != nil {
 			return doors, fmt.Errorf("open the public door (TILLHOOK_LISTEN): %w", err)
 		}
@@ -439,9 +444,9 @@ func (r *rooms) open(ctx context.Context) (doors cli.Doors, err error) {
 		r.log.Info("the public door is the service manager's socket; TILLHOOK_LISTEN does not count", "address", listeners[0].Addr().String())
 	}
 	for _, l := range listeners {
-		door := receiver.NewDoor(l, r.public, r.log)
+		door := server.New(l, r.public, r.log)
 		if r.certificates != nil {
-			door.Secure(r.certificates.Config())
+			door.UseTLS(r.certificates.Config())
 			secure = true
 		}
 		r.group.Serves("public door", door)
@@ -514,11 +519,11 @@ func (c comparer) Progress() any { return c.Reconciler.Progress() }
 // openSocket opens the operator's unix socket, or takes the one that the service manager opened.
 func (r *rooms) openSocket(private *operator.Operator) (path string, err error) {
 	if len(r.sockets.Operator) == 0 {
-		l, err := receiver.ListenUnix(r.config.OperatorSocket)
+		l, err := server.ListenUnix(r.config.OperatorSocket)
 		if err != nil {
 			return "", fmt.Errorf("open the operator's socket: %w", err)
 		}
-		r.group.Serves("operator's socket", receiver.NewDoor(l, receiver.Private(private.Socket()), r.log))
+		r.group.Serves("operator's socket", server.New(l, server.Private(private.Socket()), r.log))
 		return r.config.OperatorSocket, nil
 	}
 	for _, l := range r.sockets.Operator {
@@ -526,15 +531,15 @@ func (r *rooms) openSocket(private *operator.Operator) (path string, err error) 
 		if l.Addr().Network() == "unix" {
 			handler = private.Socket()
 		}
-		r.group.Serves("operator's socket", receiver.NewDoor(l, receiver.Private(handler), r.log))
+		r.group.Serves("operator's socket", server.New(l, server.Private(handler), r.log))
 	}
 	return r.sockets.Operator[0].Addr().String(), nil
 }
 
 // newCertificates makes the certificates of the public door, and starts nothing.
-func (r *rooms) newCertificates() *receiver.Certificates {
+func (r *rooms) newCertificates() *server.Certificates {
 	c := &r.config.TLS
-	certificates := receiver.NewCertificates(r.log, r.metrics.CertificateExpiry)
+	certificates := server.NewCertificates(r.log, r.metrics.CertificateExpiry)
 	if c.On() {
 		r.certificates = certificates
 	}
@@ -542,14 +547,15 @@ func (r *rooms) newCertificates() *receiver.Certificates {
 	case c.Certificate != nil:
 		certificates.Use(c.Certificate)
 	case c.On():
-		certificates.Get(receiver.ACME{Domains: c.Domains, Directory: c.Directory, Roots: c.Roots, Store: ledger.NewFiles(r.config.DataDir, "acme")})
+		certificates.Obtain(server.ACME{Domains: c.Domains, Directory: c.Directory, Roots: c.Roots,
+			Dir: filepath.Join(r.config.DataDir, "acme"), Explain: stripe.Plainly})
 	}
 	return certificates
 }
 
 // certify keeps the certificates of the public door up to date, if it speaks TLS, and answers the
 // challenges for them.
-func (r *rooms) certify(certificates *receiver.Certificates) {
+func (r *rooms) certify(certificates *server.Certificates) {
 	c := &r.config.TLS
 	if c.Certificate != nil {
 		r.group.Runs("certificate's files", func(ctx context.Context) error {
@@ -560,7 +566,7 @@ func (r *rooms) certify(certificates *receiver.Certificates) {
 		if len(c.Domains) == 0 {
 			r.log.Warn("the service manager passed a socket for ACME's challenges, and TILLHOOK_TLS_DOMAIN is not set: it answers 404", "address", l.Addr().String())
 		}
-		r.group.Serves("door for challenges", receiver.NewDoor(l, certificates.Challenges(), r.log))
+		r.group.Serves("door for challenges", server.New(l, certificates.Challenges(), r.log))
 	}
 	if len(c.Domains) > 0 { // once challenges are answered
 		r.group.Runs("certificates", certificates.Run)
@@ -632,8 +638,9 @@ func (r *rooms) allow(c *config.Config) error {
 // findings returns the state of everything but the ledger.
 func (r *rooms) findings() []health.Finding {
 	list := slices.Concat(r.upkeep.Findings(), r.public.Findings(), r.lines.Findings())
-	if r.port != nil {
-		list = append(list, r.port.Findings()...)
+	if r.port != nil && r.port.Problem() != "" {
+		list = append(list, health.Finding{Code: health.OperatorPort, Severity: health.Warn, Next: portAdvice,
+			Message: fmt.Sprintf("The port for metrics and health cannot be opened: %s.", r.port.Problem())})
 	}
 	if r.reconciler != nil {
 		list = append(list, r.reconciler.Findings()...)
@@ -643,5 +650,12 @@ func (r *rooms) findings() []health.Finding {
 			Message: fmt.Sprintf("The last reload was refused, and the configuration before it is in use: %v", *why),
 			Next:    "correct it and reload again: systemctl reload tillhook, or SIGHUP"})
 	}
-	return append(list, r.certificates.Findings()...)
+	if r.certificates != nil {
+		f := health.Finding{Code: health.Certificate, Severity: health.OK, Message: "The certificate of the webhook listener is valid and not due for renewal."}
+		if problem := r.certificates.Problem(); problem != "" {
+			f.Severity, f.Message, f.Next = health.Warn, problem, "see the log; Stripe delivers nothing to an endpoint without a valid certificate"
+		}
+		list = append(list, f)
+	}
+	return list
 }

@@ -2,18 +2,11 @@ package receiver_test
 
 import (
 	"bytes"
-	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -27,41 +20,9 @@ import (
 	"time"
 
 	"tillhook/receiver/operator"
+	"tillhook/receiver/server/servertest"
 	"tillhook/receiver/stripe"
 )
-
-// selfSigned makes a certificate for a name, and writes it and its key, PEM.
-func selfSigned(t *testing.T, dir, name string, from, to time.Time) (certFile, keyFile string, cert *x509.Certificate) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	serial, err := rand.Int(rand.Reader, big.NewInt(1<<62))
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: serial, Subject: pkix.Name{CommonName: name}, DNSNames: []string{name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: from, NotAfter: to, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if cert, err = x509.ParseCertificate(der); err != nil {
-		t.Fatal(err)
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	certFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	for path, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: der}, keyFile: {Type: "PRIVATE KEY", Bytes: private}} {
-		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return certFile, keyFile, cert
-}
 
 func portOf(t *testing.T, address string) (port int) {
 	t.Helper()
@@ -114,7 +75,7 @@ func newAuthority(t *testing.T, tlsPort, httpPort int, life time.Duration) *auth
 	t.Helper()
 	needs(t, "pebble", "pebble-challtestsrv")
 	dir := t.TempDir()
-	cert, key, root := selfSigned(t, dir, "localhost", time.Now().Add(-time.Hour), time.Now().Add(time.Hour))
+	cert, key, root := servertest.SelfSigned(t, dir, "localhost", time.Now().Add(-time.Hour), time.Now().Add(time.Hour))
 	pool := x509.NewCertPool()
 	pool.AddCert(root)
 	port, manage := freePort(t), freePort(t)
@@ -183,20 +144,6 @@ func (a *authority) pool(t *testing.T, of string) *x509.CertPool {
 	return pool
 }
 
-// shown is the certificate that a door shows whoever calls it by a name; nil where the handshake fails.
-func shown(address, name string, proto ...string) (*x509.Certificate, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	// Who it is from is looked at by the caller.
-	d := tls.Dialer{Config: &tls.Config{ServerName: name, InsecureSkipVerify: true, NextProtos: proto}}
-	conn, err := d.DialContext(ctx, "tcp", address)
-	if err != nil {
-		return nil, err
-	}
-	defer conn.Close()
-	return conn.(*tls.Conn).ConnectionState().PeerCertificates[0], nil
-}
-
 // A certificate is got, kept over a restart, renewed under traffic, and, when the authority is gone, shown as long as
 // it lives, with a word about it in good time.
 func TestCertificatesByACME(t *testing.T) {
@@ -209,14 +156,14 @@ func TestCertificatesByACME(t *testing.T) {
 	var first *x509.Certificate
 	var err error
 	comes(t, "a certificate is shown", func() bool {
-		first, err = shown(p.public, domain)
+		first, err = servertest.Shown(p.public, domain)
 		return err == nil
 	})
 	roots := a.pool(t, "roots")
 	if _, err := first.Verify(x509.VerifyOptions{DNSName: domain, Roots: roots, Intermediates: a.pool(t, "intermediates")}); err != nil {
 		t.Errorf("the certificate does not verify: %v", err)
 	}
-	if other, err := shown(p.public, "other.haderer.example"); err == nil {
+	if other, err := servertest.Shown(p.public, "other.haderer.example"); err == nil {
 		t.Errorf("somebody else's name was shown %s", other.Subject)
 	}
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{ServerName: domain, InsecureSkipVerify: true}, DisableKeepAlives: true}}
@@ -243,17 +190,17 @@ func TestCertificatesByACME(t *testing.T) {
 
 	p.kill(t)
 	p.start(t)
-	if again, err := shown(p.public, domain); err != nil || !again.Equal(first) {
+	if again, err := servertest.Shown(p.public, domain); err != nil || !again.Equal(first) {
 		t.Errorf("after a restart another certificate was shown: %v", err)
 	}
 	comesIn(t, 30*time.Second, "the certificate is renewed", func() bool {
 		post()
-		now, err := shown(p.public, domain)
+		now, err := servertest.Shown(p.public, domain)
 		return err == nil && now.NotAfter.After(first.NotAfter)
 	})
 
 	a.stop()
-	last, err := shown(p.public, domain)
+	last, err := servertest.Shown(p.public, domain)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -266,7 +213,7 @@ func TestCertificatesByACME(t *testing.T) {
 		t.Errorf("that was told %s before its end", left)
 	}
 	post()
-	if now, err := shown(p.public, domain); err != nil || !now.Equal(last) {
+	if now, err := servertest.Shown(p.public, domain); err != nil || !now.Equal(last) {
 		t.Errorf("without the authority another certificate was shown: %v", err)
 	}
 	t.Logf("%d events were delivered", posted)
@@ -281,7 +228,7 @@ func TestACertificateByHTTP(t *testing.T) {
 	a := newAuthority(t, 1, portOf(t, challenges), time.Hour)
 	m.run(t, p, "STRIPE_WEBHOOK_SECRET="+secret, "TILLHOOK_TLS_DOMAIN="+domain, "TILLHOOK_ACME_DIRECTORY="+a.directory, "TILLHOOK_ACME_CA="+a.root)
 	comesIn(t, 30*time.Second, "a certificate is shown", func() bool {
-		_, err := shown(public, domain)
+		_, err := servertest.Shown(public, domain)
 		return err == nil
 	})
 	client := &http.Client{Timeout: 10 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"tillhook/receiver"
+	"tillhook/receiver/server"
 	"tillhook/receiver/stripe"
 )
 
@@ -77,11 +78,11 @@ func TestStripesAddressesBehindAUnixSocket(t *testing.T) {
 	s := openShop(t, false)
 	s.receiver.Allow([]netip.Prefix{netip.MustParsePrefix("3.18.12.63/32")})
 	path := filepath.Join(t.TempDir(), "public.sock")
-	l, err := receiver.ListenUnix(path)
+	l, err := server.ListenUnix(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	door := receiver.NewDoor(l, s.receiver, slog.New(slog.DiscardHandler))
+	door := server.New(l, s.receiver, slog.New(slog.DiscardHandler))
 	ended := make(chan error, 1)
 	go func() { ended <- door.Serve() }()
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {

@@ -9,6 +9,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"tillhook/receiver/server"
 )
 
 const (
@@ -20,7 +22,7 @@ const (
 	bodyStep = 64 << 10
 	// bodySmall is what a body may hold without ever being stopped for another: events of the
 	// common size are smaller. All unverified connections together hold half of bodyMemory so.
-	bodySmall = bodyMemory / 2 / maxUnverified
+	bodySmall = bodyMemory / 2 / server.MaxUnverified
 	// bodyFirst is what a body gets before anything of it was read.
 	bodyFirst = 4 << 10
 )
@@ -53,9 +55,9 @@ type intake struct {
 	held    int64
 	at      *list.Element // in budget.reading; nil while it is small, and once it is read
 	cut     func()        // has its reading end at once
-	conn    *connection   // may be nil
-	stopped bool          // for others
-	next    int           // at how many bytes it has made progress again; used by its reader
+	req     *http.Request
+	stopped bool // for others
+	next    int  // at how many bytes it has made progress again; used by its reader
 }
 
 // begin registers a body that is about to be read. cut must have its reading fail from then on.
@@ -93,9 +95,7 @@ func (in *intake) take(n int64) bool {
 
 // progressed is called when another bodyStep has come.
 func (in *intake) progressed() {
-	if in.conn != nil {
-		in.conn.progressed()
-	}
+	server.Progressed(in.req)
 	in.budget.mu.Lock()
 	defer in.budget.mu.Unlock()
 	if in.at != nil {
@@ -139,11 +139,11 @@ func (in *intake) release() {
 // read takes a body in, in time and within the limits. release gives its memory back; refusal is set if it was not read.
 func (r *Receiver) read(w http.ResponseWriter, req *http.Request, start time.Time) (body []byte, release func(), refusal *answer) {
 	c := http.NewResponseController(w)
-	if err := c.SetReadDeadline(start.Add(bodyTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+	if err := c.SetReadDeadline(start.Add(server.BodyTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return nil, func() {}, refuse(http.StatusBadRequest, bodyIncomplete, "The body ended early.")
 	}
 	in := r.memory.begin(func() { _ = c.SetReadDeadline(time.Unix(1, 0)) }) // where it fails, the connection has ended
-	in.conn = connectionOf(req)
+	in.req = req
 	overloaded := func() *answer {
 		a := refuse(http.StatusServiceUnavailable, "overloaded", "Too much at once. Try again.")
 		a.outcome = Failed
@@ -191,26 +191,6 @@ func (in *intake) fill(body *[]byte, from io.Reader) error {
 		}
 	}
 	return nil
-}
-
-const (
-	lingerTime  = 500 * time.Millisecond
-	lingerBytes = 2 << 20
-)
-
-// linger sends the answer and then throws away some of a body that nobody wanted, so that the sender
-// gets to read why: closing a connection with bytes unread resets it, answer and all. net/http does
-// the like, but waits as long as a body may take, and not at all for a request that asked for the
-// close itself, as nginx's do.
-func linger(w http.ResponseWriter, req *http.Request) {
-	if req.ContentLength == 0 {
-		return
-	}
-	c := http.NewResponseController(w)
-	if err := errors.Join(c.Flush(), c.SetReadDeadline(time.Now().Add(lingerTime))); err != nil {
-		return // the sender is gone
-	}
-	_, _ = io.CopyN(io.Discard, req.Body, lingerBytes) // whatever ends it, the connection is closed next
 }
 
 func refuse(status int, code, message string) *answer {

@@ -24,6 +24,7 @@ import (
 	"tillhook/ledger/ledgertest"
 	"tillhook/receiver/health"
 	"tillhook/receiver/operator"
+	"tillhook/receiver/server/servertest"
 	"tillhook/receiver/stripe"
 	"tillhook/receiver/stripe/stripetest"
 )
@@ -73,7 +74,7 @@ func (c *clinic) behind(t *testing.T, handler http.Handler, certificate func(now
 	if certificate != nil {
 		from, to = certificate(time.Now())
 	}
-	certFile, keyFile, _ := selfSigned(t, t.TempDir(), "localhost", from, to)
+	certFile, keyFile, _ := servertest.SelfSigned(t, t.TempDir(), "localhost", from, to)
 	pair, err := tlsPair(certFile, keyFile)
 	if err != nil {
 		t.Fatal(err)

@@ -27,6 +27,7 @@ import (
 	"tillhook/ledger"
 	"tillhook/receiver/health"
 	"tillhook/receiver/operator"
+	"tillhook/receiver/server/servertest"
 	"tillhook/receiver/stripe"
 )
 
@@ -347,7 +348,7 @@ func (s *storm) secured(t *testing.T) {
 	t.Helper()
 	dir := t.TempDir()
 	from := time.Now().Add(-time.Hour)
-	certFile, keyFile, cert := selfSigned(t, dir, "hooks.example.com", from, from.Add(24*time.Hour))
+	certFile, keyFile, cert := servertest.SelfSigned(t, dir, "hooks.example.com", from, from.Add(24*time.Hour))
 	s.roots.AddCert(cert)
 	scheme := "https://"
 	s.secure, s.env = true, append(s.env, "TILLHOOK_TLS_CERT="+certFile, "TILLHOOK_TLS_KEY="+keyFile)

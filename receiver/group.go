@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"slices"
 	"time"
+
+	"tillhook/receiver/server"
 )
 
 // Stopping is bounded as a whole; the doors get less of it, so that the ledger always has time of its own.
@@ -59,7 +61,7 @@ func (g *Group) Runs(name string, run func(ctx context.Context) error) {
 }
 
 // Serves starts a door, and shuts it at the end.
-func (g *Group) Serves(name string, door *Door) {
+func (g *Group) Serves(name string, door *server.Server) {
 	done := make(chan error, 1)
 	go func() {
 		err := door.Serve()

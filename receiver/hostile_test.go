@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"tillhook/receiver/server/servertest"
 	"tillhook/receiver/stripe"
 )
 
@@ -179,7 +180,7 @@ func TestHostileConnections(t *testing.T) {
 	for _, secure := range []bool{false, true} {
 		t.Run(map[bool]string{false: "plain", true: "TLS"}[secure], func(t *testing.T) {
 			dir := t.TempDir()
-			certFile, keyFile, cert := selfSigned(t, dir, "hooks.example.com", time.Now().Add(-time.Hour), time.Now().Add(time.Hour))
+			certFile, keyFile, cert := servertest.SelfSigned(t, dir, "hooks.example.com", time.Now().Add(-time.Hour), time.Now().Add(time.Hour))
 			roots := x509.NewCertPool()
 			roots.AddCert(cert)
 			p := build(t)

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"tillhook/receiver/server/servertest"
 	"tillhook/receiver/stripe"
 )
 
@@ -78,7 +79,7 @@ func TestBehindProxies(t *testing.T) {
 			p := build(t)
 			p.env = []string{"TILLHOOK_ALLOW_STRIPE_IPS=" + list, "TILLHOOK_TRUSTED_PROXIES=127.0.0.1"}
 			p.start(t)
-			cert, key, root := selfSigned(t, dir, "hooks.example.com", time.Now().Add(-time.Hour), time.Now().Add(time.Hour))
+			cert, key, root := servertest.SelfSigned(t, dir, "hooks.example.com", time.Now().Add(-time.Hour), time.Now().Add(time.Hour))
 			port := freePort(t)
 			server := proxy.command(t, dir, p.public, port, cert, key)
 			if err := server.Start(); err != nil {

@@ -26,17 +26,14 @@ import (
 
 	"tillhook/ledger"
 	"tillhook/metrics"
+	"tillhook/receiver/server"
 	"tillhook/receiver/stripe"
 )
 
 const (
-	// bodyTimeout is how long a body may take to come, from its header on.
-	bodyTimeout = 4 * time.Second
 	// answerTimeout is when a request is answered at the latest, on disk or not. Stripe does not publish how
 	// long it waits; nobody has seen less than 5 s.
 	answerTimeout = 4800 * time.Millisecond
-	// retryAfter is what a sender is told to wait when we are to blame, in seconds. Stripe keeps its own schedule.
-	retryAfter = "5"
 )
 
 // The outcomes of a request that brought no event to the ledger, beside those of [ledger.Outcome].
@@ -140,7 +137,7 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	case http.StatusMethodNotAllowed:
 		h.Set("Allow", http.MethodPost)
 	case http.StatusServiceUnavailable:
-		h.Set("Retry-After", retryAfter)
+		h.Set("Retry-After", server.RetryAfter)
 	}
 	text := a.text()
 	h.Set("Content-Length", strconv.Itoa(len(text)))
@@ -152,7 +149,7 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	if a.unread {
-		linger(w, req)
+		server.Drain(w, req)
 	}
 }
 
@@ -165,7 +162,7 @@ func serveHealth(w http.ResponseWriter, req *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	if req.ContentLength != 0 { // nobody waits for a body here
 		w.Header().Set("Connection", "close")
-		defer linger(w, req)
+		defer server.Drain(w, req)
 	}
 	if req.Method != http.MethodGet && req.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
@@ -210,7 +207,7 @@ func (r *Receiver) handle(w http.ResponseWriter, req *http.Request, start time.T
 	if nonce := stripe.ProbeNonce(body); nonce != "" && r.probes.take(nonce, now) {
 		return answer{status: http.StatusOK, outcome: Probed, result: &result{status: Probed, sum: sha256.Sum256(body)}}
 	}
-	verified(req)
+	server.Verified(req)
 	r.diagnosis.verified.Add(1)
 	r.diagnosis.last.Store(now.Unix())
 	r.Metrics.LastEvent(now)

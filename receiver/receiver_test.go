@@ -19,6 +19,7 @@ import (
 
 	"tillhook/ledger"
 	"tillhook/receiver"
+	"tillhook/receiver/server"
 	"tillhook/receiver/stripe"
 )
 
@@ -136,7 +137,7 @@ func TestLiveness(t *testing.T) {
 // raw sends bytes on a connection of its own and returns the status line, "" if the door closed without one.
 func (s *shop) raw(t *testing.T, text string) (conn net.Conn, status func() string) {
 	t.Helper()
-	conn, err := net.Dial("tcp", s.door.Address().String())
+	conn, err := net.Dial("tcp", s.server.Address().String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -416,10 +417,10 @@ func TestShutdownAnswersWhatWasRead(t *testing.T) {
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		closed <- s.door.Shutdown(ctx)
+		closed <- s.server.Shutdown(ctx)
 	}()
 	for { // until it takes no more connections
-		c, err := net.Dial("tcp", s.door.Address().String())
+		c, err := net.Dial("tcp", s.server.Address().String())
 		if err != nil {
 			break
 		}
@@ -443,14 +444,14 @@ func TestShutdownAnswersWhatWasRead(t *testing.T) {
 
 func TestUnixSockets(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "operator.sock")
-	first, err := receiver.ListenUnix(path)
+	first, err := server.ListenUnix(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o660 {
 		t.Errorf("the socket's mode is %v, %v", info.Mode(), err)
 	}
-	if _, err := receiver.ListenUnix(path); err == nil {
+	if _, err := server.ListenUnix(path); err == nil {
 		t.Error("a second listener took a socket that is in use")
 	}
 	// A process that was killed leaves its socket behind.
@@ -459,7 +460,7 @@ func TestUnixSockets(t *testing.T) {
 	if err := unix.Close(); err != nil {
 		t.Fatal(err)
 	}
-	again, err := receiver.ListenUnix(path)
+	again, err := server.ListenUnix(path)
 	if err != nil {
 		t.Fatalf("a socket that was left behind: %v", err)
 	}
@@ -469,7 +470,7 @@ func TestUnixSockets(t *testing.T) {
 	if err := os.WriteFile(path, []byte("mine"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := receiver.ListenUnix(path); err == nil || !strings.Contains(err.Error(), "is not a socket") {
+	if _, err := server.ListenUnix(path); err == nil || !strings.Contains(err.Error(), "is not a socket") {
 		t.Errorf("a file in the socket's place gave %v", err)
 	}
 }

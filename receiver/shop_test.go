@@ -21,6 +21,7 @@ import (
 	"tillhook/metrics"
 	"tillhook/receiver"
 	"tillhook/receiver/operator"
+	"tillhook/receiver/server"
 	"tillhook/receiver/stripe"
 )
 
@@ -34,7 +35,7 @@ type shop struct {
 	books    *ledger.Ledger
 	metrics  *metrics.Metrics
 	client   *operator.Client
-	door     *receiver.Door
+	server   *server.Server
 	receiver *receiver.Receiver
 	now      time.Time
 	log      *lockedBuffer
@@ -63,13 +64,13 @@ func openShop(t *testing.T, livemode bool) *shop {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.door = receiver.NewDoor(l, r, log)
+	s.server = server.New(l, r, log)
 	ended := make(chan error, 1)
-	go func() { ended <- s.door.Serve() }()
+	go func() { ended <- s.server.Serve() }()
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		if err := s.door.Shutdown(ctx); err != nil {
+		if err := s.server.Shutdown(ctx); err != nil {
 			t.Error(err)
 		}
 		if err := <-ended; err != nil {
@@ -114,7 +115,7 @@ type answer struct {
 // word is the code or status of the answer.
 func (a answer) word() string { return a.Result.Status + a.Error.Code }
 
-func (s *shop) url(path string) string { return "http://" + s.door.Address().String() + path }
+func (s *shop) url(path string) string { return "http://" + s.server.Address().String() + path }
 
 // do sends a request on a connection of its own and reads the answer.
 func (s *shop) do(t *testing.T, r *http.Request) answer {

@@ -8,13 +8,13 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"sync/atomic"
 	"syscall"
 	"time"
 
 	"tillhook/ledger"
+	"tillhook/receiver/server"
 )
 
 // A ledger that cannot be opened is tried again after firstRetry, then after twice as long each
@@ -88,51 +88,37 @@ func (w *Waiting) Failed(err error) {
 
 // serve begins to answer on every listener.
 func (w *Waiting) serve(doors *Group) error {
-	public := unavailable("storage_unavailable", "The receiver cannot open its ledger; its log says why.")
+	public := server.Unavailable("storage_unavailable", "The receiver cannot open its ledger; its log says why.")
 	private := http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/healthz" {
 			rw.Header().Set("Content-Type", "text/plain; charset=utf-8")
 			_, _ = rw.Write([]byte("ok")) // the caller may have gone
 			return
 		}
-		unavailable("storage_unavailable", w.Status()).ServeHTTP(rw, r)
+		server.Unavailable("storage_unavailable", w.Status()).ServeHTTP(rw, r)
 	})
 	for name, side := range map[string]struct {
 		listeners []net.Listener
 		handler   http.Handler
 	}{"public": {w.Public, public}, "operator's": {w.Operator, private}} {
 		for _, l := range side.listeners {
-			own, err := duplicateListener(l)
+			own, err := server.Duplicate(l)
 			if err != nil {
 				return fmt.Errorf("answer on the %s socket: %w", name, err)
 			}
-			doors.Serves(name+" socket", NewDoor(own, side.handler, w.Log))
+			doors.Serves(name+" socket", server.New(own, side.handler, w.Log))
 		}
 	}
 	if w.Listen == "" {
 		return nil
 	}
-	l, err := Listen(w.Listen)
+	l, err := server.Listen(w.Listen)
 	if err != nil {
 		w.Log.Warn("the operator's port cannot be opened (TILLHOOK_OPERATOR_LISTEN)", "error", err)
 		return nil
 	}
-	doors.Serves("operator's port", NewDoor(l, private, w.Log))
+	doors.Serves("operator's port", server.New(l, private, w.Log))
 	return nil
-}
-
-// duplicateListener returns another listener of the same socket: closing the one leaves the other
-// open.
-func duplicateListener(l net.Listener) (net.Listener, error) {
-	socket, ok := l.(interface{ File() (*os.File, error) })
-	if !ok {
-		return nil, fmt.Errorf("a listener of type %T cannot be duplicated", l)
-	}
-	f, err := socket.File()
-	if err != nil {
-		return nil, err
-	}
-	return ListenFile(f)
 }
 
 // advice returns the next step for a ledger that cannot be opened.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -17,7 +16,6 @@ import (
 	"time"
 
 	"tillhook/ledger"
-	"tillhook/receiver"
 	"tillhook/receiver/operator"
 )
 
@@ -166,37 +164,6 @@ func TestThePortForMetricsIsTaken(t *testing.T) {
 	}
 	if log := p.log.String(); strings.Count(log, "level=WARN msg=\"the port for metrics and health cannot be opened") != 1 {
 		t.Errorf("the log does not name the port:\n%s", log)
-	}
-}
-
-// A port that could not be opened is opened once it is free, and the finding goes away.
-func TestAPortIsOpenedLater(t *testing.T) {
-	t.Parallel()
-	other, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	port := &receiver.Port{Address: other.Addr().String(), Every: 10 * time.Millisecond, Log: slog.New(slog.DiscardHandler),
-		Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})}
-	if address := port.Open(); address != "" || len(port.Findings()) != 1 {
-		t.Errorf("a port in use was opened as %q, %v", address, port.Findings())
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- port.Run(ctx) }()
-	if err := other.Close(); err != nil {
-		t.Fatal(err)
-	}
-	comes(t, "the port answers", func() bool { return status(t, http.DefaultClient, "http://"+port.Address) == 200 })
-	if found := port.Findings(); len(found) != 0 {
-		t.Errorf("it says %v", found)
-	}
-	cancel()
-	if err := <-ended; err != nil {
-		t.Error(err)
-	}
-	if got := status(t, http.DefaultClient, "http://"+port.Address); got != 0 {
-		t.Errorf("after the end it answered %d", got)
 	}
 }
 

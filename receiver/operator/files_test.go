@@ -25,8 +25,8 @@ import (
 
 	"tillhook/ledger"
 	"tillhook/ledger/ledgertest"
-	"tillhook/receiver"
 	"tillhook/receiver/operator"
+	"tillhook/receiver/server"
 )
 
 // journal is a log that is written and read at once.
@@ -69,7 +69,7 @@ func heavy(t *testing.T) *ledger.Ledger {
 // serve puts a handler behind a door with the settings of the real one, and shuts it when the test ends.
 func serve(t *testing.T, l net.Listener, h http.Handler, log *slog.Logger) {
 	t.Helper()
-	door := receiver.NewDoor(l, h, log)
+	door := server.New(l, h, log)
 	served := make(chan error, 1)
 	go func() { served <- door.Serve() }()
 	t.Cleanup(func() {

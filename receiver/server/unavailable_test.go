@@ -1,4 +1,4 @@
-package receiver_test
+package server_test
 
 import (
 	"io"
@@ -10,11 +10,11 @@ import (
 	"testing"
 	"time"
 
-	"tillhook/receiver"
+	"tillhook/receiver/server"
 )
 
-// Everybody who waits is answered, and who says nothing keeps nobody.
-func TestWhoWaitsIsTurnedAway(t *testing.T) {
+// Every waiting caller gets an answer, and a silent connection does not delay the end.
+func TestWaitingCallersAreRejected(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -28,7 +28,7 @@ func TestWhoWaitsIsTurnedAway(t *testing.T) {
 	for range 20 {
 		callers.Go(func() {
 			client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
-			resp, err := client.Post("http://"+l.Addr().String()+hook, "application/json", strings.NewReader(`{"id":"evt_1"}`))
+			resp, err := client.Post("http://"+l.Addr().String()+"/webhooks/stripe", "application/json", strings.NewReader(`{"id":"evt_1"}`))
 			if err != nil {
 				t.Error(err)
 				return
@@ -43,7 +43,7 @@ func TestWhoWaitsIsTurnedAway(t *testing.T) {
 		})
 	}
 	begun := time.Now()
-	if err := receiver.TurnAway(t.Context(), []net.Listener{l}, "Not yet.", slog.New(slog.DiscardHandler)); err != nil {
+	if err := server.RejectAll(t.Context(), []net.Listener{l}, "Not yet.", slog.New(slog.DiscardHandler)); err != nil {
 		t.Error(err)
 	}
 	callers.Wait()

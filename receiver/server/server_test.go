@@ -1,4 +1,4 @@
-package receiver_test
+package server_test
 
 import (
 	"context"
@@ -9,23 +9,23 @@ import (
 	"testing"
 	"time"
 
-	"tillhook/receiver"
+	"tillhook/receiver/server"
 )
 
-// An answer that is given while the door closes says that it is the last one of its connection, however long ago the request came.
+// An answer that is given while the server shuts down says that it is the last one of its connection, however long ago the request came.
 func TestTheLastAnswerSaysSo(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	came, goOn := make(chan struct{}), make(chan struct{})
-	door := receiver.NewDoor(l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	s := server.New(l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		close(came)
 		<-goOn
 		_, _ = io.WriteString(w, "ok")
 	}), slog.New(slog.DiscardHandler))
 	ended, shut := make(chan error, 1), make(chan error, 1)
-	go func() { ended <- door.Serve() }()
+	go func() { ended <- s.Serve() }()
 	type result struct {
 		last bool
 		err  error
@@ -44,9 +44,9 @@ func TestTheLastAnswerSaysSo(t *testing.T) {
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		shut <- door.Shutdown(ctx)
+		shut <- s.Shutdown(ctx)
 	}()
-	comes(t, "the door takes nobody any more", func() bool {
+	eventually(t, "the server accepts no connection", func() bool {
 		conn, err := net.Dial("tcp", l.Addr().String())
 		return err != nil || conn.Close() != nil
 	})
@@ -57,6 +57,16 @@ func TestTheLastAnswerSaysSo(t *testing.T) {
 	for _, done := range []chan error{ended, shut} {
 		if err := <-done; err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// eventually waits until a condition holds.
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for end := time.Now().Add(15 * time.Second); !holds(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("within 15 s this did not become true: %s", what)
 		}
 	}
 }

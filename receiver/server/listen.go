@@ -1,4 +1,4 @@
-package receiver
+package server
 
 import (
 	"errors"
@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// Listen listens on a TCP address, host:port. 0.0.0.0 is every IPv4 address and no other; an empty host is every address.
+// Listen listens on a TCP address, host:port. 0.0.0.0 is every IPv4 address and no other; an empty
+// host is every address.
 func Listen(address string) (net.Listener, error) {
 	network := "tcp"
 	if a, err := netip.ParseAddrPort(address); err == nil && a.Addr().Is4() {
@@ -22,14 +23,14 @@ func Listen(address string) (net.Listener, error) {
 	case errors.Is(err, syscall.EADDRINUSE):
 		err = &listenError{"another program listens on " + address + " (ss -ltnp shows which): end it, or set another address", err}
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		err = &listenError{"no address of this machine is " + address + ": write one that is, or 0.0.0.0 for all of them", err}
+		err = &listenError{"this machine has no address " + address + ": set one that it has, or 0.0.0.0 for all of them", err}
 	case errors.Is(err, fs.ErrPermission):
 		err = &listenError{"this user may not listen on " + address + ": choose a port from 1024 on, or have a socket unit open it", err}
 	}
 	return l, err
 }
 
-// listenError says why an address cannot be listened on, and what to do.
+// listenError says why a program cannot listen on an address, and what to do.
 type listenError struct {
 	text string
 	err  error
@@ -38,14 +39,22 @@ type listenError struct {
 func (e *listenError) Error() string { return e.text }
 func (e *listenError) Unwrap() error { return e.err }
 
-// ListenFile listens on a socket that was opened by somebody else, who keeps it. The file is closed.
-func ListenFile(f *os.File) (net.Listener, error) {
-	l, err := net.FileListener(f)
+// Duplicate returns another listener of the same socket. Closing one leaves the other open.
+func Duplicate(l net.Listener) (net.Listener, error) {
+	socket, ok := l.(interface{ File() (*os.File, error) })
+	if !ok {
+		return nil, fmt.Errorf("a listener of type %T cannot be duplicated", l)
+	}
+	f, err := socket.File()
+	if err != nil {
+		return nil, err
+	}
+	l, err = net.FileListener(f)
 	return l, errors.Join(err, f.Close())
 }
 
-// ListenUnix listens on a unix socket that its group may use (mode 0660). A socket that a process
-// left behind is replaced; one that answers is another receiver's, and an error.
+// ListenUnix listens on a unix socket that its group may use (mode 0660). It replaces a socket that
+// an ended process left, and returns an error for one that answers.
 func ListenUnix(path string) (net.Listener, error) {
 	conn, err := net.DialTimeout("unix", path, time.Second)
 	switch {
@@ -56,7 +65,7 @@ func ListenUnix(path string) (net.Listener, error) {
 	}
 	if info, err := os.Lstat(path); err == nil {
 		if info.Mode().Type() != fs.ModeSocket {
-			return nil, fmt.Errorf("%s is there and is not a socket; set TILLHOOK_OPERATOR_SOCKET to another path", path)
+			return nil, fmt.Errorf("%s exists and is not a socket; set TILLHOOK_OPERATOR_SOCKET to another path", path)
 		}
 		if err := os.Remove(path); err != nil {
 			return nil, fmt.Errorf("replace the socket of an earlier run: %w", err)
