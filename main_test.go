@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -26,11 +25,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tillhook/ledger"
-	"tillhook/receiver/cli"
-	"tillhook/receiver/config"
-	"tillhook/receiver/operator"
 	"tillhook/receiver/stripe"
-	"tillhook/systemd"
 )
 
 // asProgram in the environment makes the test binary be tillhook.
@@ -430,69 +425,6 @@ func (p *program) fault(t *testing.T, breakIt, mend func()) {
 	holds(t, p.dir, acked)
 }
 
-// lookingListener calls look when its address is first asked for.
-type lookingListener struct {
-	net.Listener
-	once *sync.Once
-	look func()
-}
-
-func (l lookingListener) Addr() net.Addr {
-	l.once.Do(l.look)
-	return l.Listener.Addr()
-}
-
-// As soon as the operator's socket answers, what it shows is complete, and /readyz is 503 until the
-// public door is open.
-func TestTheOperatorsSocketWhileItStarts(t *testing.T) {
-	dir, err := os.MkdirTemp("", "tillhook-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) }) // autocert may still write to it
-	cfg, err := config.Load([]string{"STRIPE_WEBHOOK_SECRET=" + testSecret, "STRIPE_MODE=test", "TILLHOOK_LISTEN=127.0.0.1:0",
-		"TILLHOOK_OPERATOR_LISTEN=off", "TILLHOOK_DATA_DIR=" + filepath.Join(dir, "data"),
-		"TILLHOOK_TLS_DOMAIN=hooks.example.com", "TILLHOOK_ACME_DIRECTORY=https://127.0.0.1:1/"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	first, err := net.Listen("unix", filepath.Join(dir, "first"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	second, err := net.Listen("unix", filepath.Join(dir, "second"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	public, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	client := operator.Dial(filepath.Join(dir, "first"))
-	looked := false
-	look := func() { // the first socket is served then, and the public door not yet open
-		looked = true
-		summary, err := client.Get(t.Context(), "/api/summary", nil)
-		if err != nil || !bytes.Contains(summary, []byte(`"name":"certificate"`)) {
-			t.Errorf("the summary is not complete: %v %s", err, summary)
-		}
-		if _, err := client.Get(t.Context(), "/readyz", nil); err == nil || !strings.Contains(err.Error(), "503") {
-			t.Errorf("/readyz before the public door is open: %v", err)
-		}
-	}
-	p := &process{sockets: &systemd.Listeners{Public: []net.Listener{public}, Operator: []net.Listener{first, lookingListener{second, new(sync.Once), look}}}}
-	ctx, stop := context.WithCancel(t.Context())
-	err = p.serve(ctx, cfg, io.Discard, func(cli.Doors) {
-		if _, err := client.Get(t.Context(), "/readyz", nil); err != nil {
-			t.Errorf("/readyz when it serves: %v", err)
-		}
-		stop()
-	})
-	if err != nil || !looked {
-		t.Errorf("the socket was asked: %t, %v", looked, err)
-	}
-}
-
 func (p *program) ready(t *testing.T) int {
 	t.Helper()
 	resp, err := http.Get("http://" + p.operator + "/readyz")
@@ -695,16 +627,4 @@ func tool(t *testing.T, name string) string {
 		t.Skipf("%s is not installed", name)
 	}
 	return path
-}
-
-// The address of the webhook is one that can be put into a browser or into nginx.
-func TestTheAddressOfTheWebhook(t *testing.T) {
-	for want, door := range map[string]net.Addr{
-		"http://127.0.0.1:8080/webhooks/stripe":                       &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 8080},
-		"http://unix:/run/tillhook/live/public.sock:/webhooks/stripe": &net.UnixAddr{Name: "/run/tillhook/live/public.sock", Net: "unix"},
-	} {
-		if got := webhookURL(door, false, "/webhooks/stripe"); got != want {
-			t.Errorf("%s, want %s", got, want)
-		}
-	}
 }

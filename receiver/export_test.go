@@ -23,6 +23,3 @@ func (r *Receiver) BodiesHold() (used, limit int64) {
 	defer r.memory.mu.Unlock()
 	return r.memory.used, r.memory.limit
 }
-
-// GroupMemory is groupMemory.
-func GroupMemory(self, root string) int64 { return groupMemory(self, root) }

@@ -33,8 +33,8 @@ const (
 	exitConfig = 78 // EX_CONFIG of sysexits.h: starting again without another configuration is no use
 )
 
-// Doors are where a started receiver listens.
-type Doors struct {
+// Addresses are where a started receiver listens.
+type Addresses struct {
 	Public   string // the URL of the webhook, with the address that it listens on
 	Operator string // host:port; empty if it is off
 	Socket   string // path
@@ -46,7 +46,7 @@ type Program struct {
 	// Samples holds event bodies, each named for its type: "payment_intent.succeeded.json".
 	Samples fs.FS
 	// Serve runs a receiver until ctx ends and logs to log. It calls ready once all doors are open.
-	Serve func(ctx context.Context, c *config.Config, log io.Writer, ready func(Doors)) error
+	Serve func(ctx context.Context, c *config.Config, log io.Writer, ready func(Addresses)) error
 	// Refused is called where serve does not start for something that only another configuration mends.
 	Refused func(ctx context.Context, fault error)
 	// Ledger tells how a receiver of that configuration opens its ledger.

@@ -46,9 +46,9 @@ on a bad day, and tell what happens. It needs no configuration and leaves nothin
 				return err
 			}
 			var log bytes.Buffer // read only once Serve has returned
-			ready := make(chan Doors, 1)
+			ready := make(chan Addresses, 1)
 			ended := make(chan error, 1)
-			go func() { ended <- p.Serve(ctx, cfg, &log, func(d Doors) { ready <- d }) }()
+			go func() { ended <- p.Serve(ctx, cfg, &log, func(d Addresses) { ready <- d }) }()
 			select {
 			case err := <-ended:
 				if err == nil { // it was stopped meanwhile
@@ -76,7 +76,7 @@ on a bad day, and tell what happens. It needs no configuration and leaves nothin
 type demo struct {
 	program *Program
 	out     io.Writer
-	doors   Doors
+	doors   Addresses
 	sender  *sender
 }
 

@@ -24,7 +24,7 @@ reported at once, and the exit status is 78; what may pass (a port in use, a ful
 func (p *Program) serve(c *cobra.Command, _ []string) error {
 	cfg, err := config.Load(p.Environ)
 	if err == nil {
-		err = p.Serve(c.Context(), cfg, p.Stderr, func(Doors) {})
+		err = p.Serve(c.Context(), cfg, p.Stderr, func(Addresses) {})
 	}
 	if err != nil && isConfiguration(err) {
 		return refusal{err}

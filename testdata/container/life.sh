@@ -31,7 +31,7 @@ echo "$secret" | bash -eux /ct/install.sh
 until_is systemctl is-active tillhook
 [[ $(systemctl is-enabled tillhook.service tillhook.socket tillhook-operator.socket | sort -u) == enabled ]]
 [[ $(stat -c '%a %U' /etc/tillhook/stripe_webhook_secret) == '600 root' ]]
-[[ $(show tillhook StatusText) == 'test mode: 0 events, 0 payments, none came yet' ]]
+[[ $(show tillhook StatusText) == 'test mode: 0 events, 0 payments, no event yet' ]]
 stream 0 100
 [[ $(events) == 100 ]]
 until_is bash -c "systemctl show tillhook -p StatusText | grep -q '100 events, 100 payments, last event'"

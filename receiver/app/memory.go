@@ -1,4 +1,4 @@
-package receiver
+package app
 
 import (
 	"bufio"
@@ -11,33 +11,31 @@ import (
 )
 
 const (
-	// heapGrowth is how much the heap may grow before it is collected, in percent of what is in
-	// use: that is a few megabytes, and collecting at twice as much, as Go does, would take a tenth
-	// of the time under load.
+	// heapGrowth is the growth of the heap between two collections, in percent. The live heap is a
+	// few megabytes, and Go's default of 100 would spend a tenth of the processor time under load.
 	heapGrowth = 400
-	// memoryLimit is what the heap and the stacks of a receiver may take before they are collected
-	// however little they have grown, in bytes. What is bounded before a signature (connections.go,
-	// body.go) and what the ledger has in memory are well below it.
+	// memoryLimit is the size of heap and stacks above which memory is collected however little it
+	// has grown, in bytes. The limits on unverified requests and the ledger's memory are well below.
 	memoryLimit = 192 << 20
 )
 
-// TuneCollector sets how often garbage is collected. GOGC in the environment wins.
-func TuneCollector() {
+// tuneCollector sets how often memory is collected, unless GOGC is set.
+func tuneCollector() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(heapGrowth)
 	}
 }
 
-// BoundMemory sets the memory limit of a process that receives, or three quarters of what its
-// control group may have if that is less. GOMEMLIMIT in the environment wins.
-func BoundMemory() {
+// limitMemory sets the memory limit of a process that receives, or three quarters of its control
+// group's limit if that is less, unless GOMEMLIMIT is set.
+func limitMemory() {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(min(memoryLimit, groupMemory("/proc/self/cgroup", "/sys/fs/cgroup")/4*3))
 	}
 }
 
-// groupMemory returns the least memory.max of this process's control group and those around it, or
-// math.MaxInt64 where there is none or it cannot be read. cgroups(7), version 2.
+// groupMemory returns the least memory.max of this process's control group and its parents, or
+// math.MaxInt64 if there is none or it cannot be read. See cgroups(7), version 2.
 func groupMemory(self, root string) int64 {
 	least := int64(math.MaxInt64)
 	f, err := os.Open(self)

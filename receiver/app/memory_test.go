@@ -1,4 +1,4 @@
-package receiver_test
+package app_test
 
 import (
 	"math"
@@ -7,7 +7,7 @@ import (
 	"runtime/debug"
 	"testing"
 
-	"tillhook/receiver"
+	"tillhook/receiver/app"
 )
 
 func TestTheControlGroupsMemory(t *testing.T) {
@@ -23,10 +23,10 @@ func TestTheControlGroupsMemory(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if n := receiver.GroupMemory(self, root); n != 1000 {
+	if n := app.GroupMemory(self, root); n != 1000 {
 		t.Errorf("the least limit is %d, want 1000", n)
 	}
-	if n := receiver.GroupMemory(self, filepath.Join(root, "nothing")); n != math.MaxInt64 {
+	if n := app.GroupMemory(self, filepath.Join(root, "nothing")); n != math.MaxInt64 {
 		t.Errorf("without a control group the limit is %d", n)
 	}
 }
@@ -35,12 +35,12 @@ func TestMemoryIsBounded(t *testing.T) {
 	before := debug.SetMemoryLimit(-1)
 	defer debug.SetMemoryLimit(before)
 	t.Setenv("GOMEMLIMIT", "")
-	if receiver.BoundMemory(); debug.SetMemoryLimit(-1) > 200<<20 {
+	if app.LimitMemory(); debug.SetMemoryLimit(-1) > 200<<20 {
 		t.Errorf("the limit is %d", debug.SetMemoryLimit(-1))
 	}
 	debug.SetMemoryLimit(before)
 	t.Setenv("GOMEMLIMIT", "1GiB") // the runtime has read it at its start
-	if receiver.BoundMemory(); debug.SetMemoryLimit(-1) != before {
+	if app.LimitMemory(); debug.SetMemoryLimit(-1) != before {
 		t.Errorf("a limit that was set is overridden: %d", debug.SetMemoryLimit(-1))
 	}
 }

@@ -1,4 +1,4 @@
-package receiver_test
+package app_test
 
 import (
 	"context"
@@ -10,24 +10,24 @@ import (
 	"testing/synctest"
 	"time"
 
-	"tillhook/receiver"
+	"tillhook/receiver/app"
 )
 
-// However many parts end at once, with an error or without one, stopping waits for none of them and
+// However many parts end by themselves, with an error or without one, Stop waits for none of them and
 // reports each once.
 func TestPartsThatEndTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := receiver.NewGroup(slog.New(slog.DiscardHandler))
+		g := app.NewGroup(slog.New(slog.DiscardHandler))
 		const parts = 30
 		for i := range parts {
-			g.Runs(fmt.Sprintf("part %02d", i), func(context.Context) error {
+			g.Go(fmt.Sprintf("part %02d", i), func(context.Context) error {
 				if i%2 == 0 {
 					return nil
 				}
 				return errors.New("broken")
 			})
 		}
-		g.Runs("part that goes on", func(ctx context.Context) error {
+		g.Go("part that goes on", func(ctx context.Context) error {
 			<-ctx.Done()
 			return nil
 		})
@@ -41,7 +41,7 @@ func TestPartsThatEndTogether(t *testing.T) {
 		for i := range parts {
 			words := fmt.Sprintf("the part %02d ended: broken", i)
 			if i%2 == 0 {
-				words = fmt.Sprintf("the part %02d ended without being told to", i)
+				words = fmt.Sprintf("the part %02d ended by itself", i)
 			}
 			if n := strings.Count(err.Error(), words); n != 1 {
 				t.Errorf("%q is reported %d times", words, n)
@@ -51,21 +51,4 @@ func TestPartsThatEndTogether(t *testing.T) {
 			t.Errorf("reported: %v", err)
 		}
 	})
-}
-
-func TestPhases(t *testing.T) {
-	var p receiver.Phase
-	for _, want := range []string{"starting", "", "stopping", "stopping"} {
-		if why := p.NotServing(); (why == "") != (want == "") || !strings.Contains(why, want) {
-			t.Errorf("it says %q, want %q", why, want)
-		}
-		switch want {
-		case "starting":
-			p.Serve()
-		case "":
-			p.Stop()
-		default:
-			p.Serve() // too late
-		}
-	}
 }

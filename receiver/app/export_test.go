@@ -1,0 +1,8 @@
+package app
+
+// The functions of those names.
+var (
+	GroupMemory = groupMemory
+	LimitMemory = limitMemory
+	WebhookURL  = webhookURL
+)
