@@ -167,7 +167,7 @@ func TestADoctorOnAGoodDay(t *testing.T) {
 	e := c.examine(t)
 	for code, words := range map[health.Code]string{"environment": "complete, for test mode", "signing_secret": "1 signing secret", "api_key": "a restricted key of test mode", "receiver": "is up since",
 		"data_dir": "belongs to", "disk": "are free", "public_port": "answers at", "storage": "can be written", "signatures": "1 delivery verified", "deliveries": "The last event came",
-		"inside": "accepted at the receiver's own door", "public_url": "https://localhost:", "dns": "127.0.0.1", "tls": "TLS 1.3", "outside_in": "arrives whole", "outside_in_large": "arrives whole",
+		"inside": "accepted at the receiver's own listener", "public_url": "https://localhost:", "dns": "127.0.0.1", "tls": "TLS 1.3", "outside_in": "arrives whole", "outside_in_large": "arrives whole",
 		"api": "accepts the key", "clock": "agrees with Stripe's", "api_permissions": "may read", "endpoint": "has the endpoint we_1Ours", "endpoint_enabled": "is enabled", "endpoint_mode": "of test mode",
 		"endpoint_types": "every event type", "endpoint_api_version": stripe.PinnedVersion, "endpoint_duplicates": "No other", "endpoint_count": "1 endpoint of the 16", "endpoint_payload": "whole events"} {
 		e.says(code, health.OK, words)
@@ -181,7 +181,7 @@ func TestADoctorOnAGoodDay(t *testing.T) {
 		t.Errorf("the examination left events: %s, %v", answer, err)
 	}
 	offline := c.examine(t, "--offline")
-	offline.says("api", health.Unknown, "to stay offline")
+	offline.says("api", health.Unknown, "--offline was given")
 	offline.says("outside_in", health.Unknown, "not tried")
 	offline.alone()
 	delete(c.env, "STRIPE_SECRET_KEY")
@@ -298,7 +298,7 @@ func TestWhatADoctorFinds(t *testing.T) {
 		{"a certificate that ends", func(t *testing.T, c *clinic) {
 			c.behindAnew(t, passOn(p), func(now time.Time) (time.Time, time.Time) { return now.Add(-48 * time.Hour), now.Add(24 * time.Hour) })
 		}, "tls", health.Warn, "ends on", nil, 0},
-		{"a certificate nobody knows", func(_ *testing.T, c *clinic) { c.roots = "/dev/null" }, "tls", health.Fail, "made by nobody this machine knows", nil, 1},
+		{"a certificate nobody knows", func(_ *testing.T, c *clinic) { c.roots = "/dev/null" }, "tls", health.Fail, "does not know who issued it", nil, 1},
 		{"a proxy that redirects", func(t *testing.T, c *clinic) { c.behindAnew(t, answer(301, ""), nil) }, "outside_in", health.Fail, "redirects (301) to https://www.haderer.example/", nil, 1},
 		{"a proxy that forbids", func(t *testing.T, c *clinic) { c.behindAnew(t, answer(403, "<html>"), nil) }, "outside_in", health.Fail, "refuses the request (403, by something that is not tillhook (wall/1.0))", nil, 1},
 		{"another path", func(t *testing.T, c *clinic) { c.behindAnew(t, answer(404, "<html>"), nil) }, "outside_in", health.Fail, "There is nothing at this path (404", nil, 1},
@@ -439,7 +439,7 @@ func TestADoctorWithoutAReceiver(t *testing.T) {
 		t.Fatal(err)
 	}
 	e = c.examine(t)
-	e.says("ledger", health.Fail, fmt.Sprintf("process %d holds the ledger and answers at no socket", os.Getpid()))
+	e.says("ledger", health.Fail, fmt.Sprintf("process %d holds the ledger and answers at none of the known sockets", os.Getpid()))
 	other := t.TempDir()
 	if err := l.CopyTo(newFile(t, filepath.Join(other, "ledger.db"))); err != nil {
 		t.Fatal(err)
@@ -530,7 +530,7 @@ func TestADoctorAndTheDisk(t *testing.T) {
 	}
 	c.env["TILLHOOK_DATA_DIR"] = filepath.Join(closed, "data")
 	e = c.examine(t, "--offline")
-	e.says("data_dir", health.Unknown, "cannot be looked at by this user")
+	e.says("data_dir", health.Unknown, "This user may not examine the data folder")
 }
 
 func newFile(t *testing.T, path string) *os.File {

@@ -43,7 +43,7 @@ func TestADoctorOfAUnixSocket(t *testing.T) {
 	m.run(t, p, "STRIPE_WEBHOOK_SECRET="+secret)
 	comes(t, "it is ready", func() bool { return m.has("READY=1") > 0 })
 	said, status := p.diagnosed(t, "TILLHOOK_OPERATOR_SOCKET="+filepath.Join(folder, "operator"))
-	for _, want := range []string{"The public door answers at " + filepath.Join(folder, "public") + ".\n", "A signed request is accepted at the receiver's own door.\n"} {
+	for _, want := range []string{"The webhook listener answers at " + filepath.Join(folder, "public") + ".\n", "A signed request is accepted at the receiver's own listener.\n"} {
 		if !strings.Contains(said, want) || status != 0 {
 			t.Errorf("status %d; it does not say %q:\n%s", status, want, said)
 		}
@@ -113,7 +113,7 @@ func TestADoctorSeesWhatWasLost(t *testing.T) {
 		"The ledger tillhook-data/ledger.db was lost while a receiver ran: no receiver starts without it.",
 		"-> put it back, or restore a backup (tillhook restore FILE); to begin with an empty ledger delete tillhook-data/ledger.db.missing\n",
 		saved + " is a ledger that was deleted while a receiver ran",
-		"-> prove it sound: tillhook verify " + saved,
+		"-> verify it: tillhook verify " + saved,
 	} {
 		if !strings.Contains(said, want) {
 			t.Errorf("it does not say %q:\n%s", want, said)

@@ -22,8 +22,9 @@ var rooms = map[string][]string{
 	"systemd":                    {},
 	"receiver":                   {"ledger", "metrics", "receiver/health", "receiver/server", "receiver/stripe"},
 	"receiver/bench":             {},
-	"receiver/cli":               {"ledger", "receiver/bench", "receiver/config", "receiver/health", "receiver/operator", "receiver/reconcile", "receiver/stripe"},
+	"receiver/cli":               {"ledger", "receiver/bench", "receiver/config", "receiver/doctor", "receiver/health", "receiver/operator", "receiver/reconcile", "receiver/stripe"},
 	"receiver/config":            {},
+	"receiver/doctor":            {"ledger", "receiver/config", "receiver/health", "receiver/operator", "receiver/reconcile", "receiver/stripe"},
 	"receiver/health":            {},
 	"receiver/operator":          {"ledger", "receiver/health"},
 	"receiver/reconcile":         {"ledger", "metrics", "receiver/health", "receiver/stripe"},
@@ -48,7 +49,7 @@ var bound = []struct {
 	{"github.com/coreos/go-systemd", []string{"systemd"}, "one room talks to the service manager"},
 	{"github.com/caarlos0/env", []string{"receiver/config"}, "the environment is read in one place"},
 	{"github.com/spf13/cobra", []string{"receiver/cli"}, "commands are a matter of the command line"},
-	{"net/http", []string{"receiver", "receiver/bench", "receiver/cli", "receiver/operator", "receiver/server", "receiver/stripe", "receiver/stripe/stripetest", "metrics", "receiver/app"}, "only the receiver uses the network; metrics returns a handler"},
+	{"net/http", []string{"receiver", "receiver/bench", "receiver/cli", "receiver/doctor", "receiver/operator", "receiver/server", "receiver/stripe", "receiver/stripe/stripetest", "metrics", "receiver/app"}, "only the receiver uses the network; metrics returns a handler"},
 }
 
 // The sources are parsed here: a test that asks the go command keeps passing from its cache.

@@ -166,7 +166,7 @@ func TestPassedSockets(t *testing.T) {
 	if _, err := os.Stat(path); err != nil {
 		t.Errorf("the operator's socket is gone: %v", err)
 	}
-	if !strings.Contains(p.log.String(), "TILLHOOK_LISTEN does not count") {
+	if !strings.Contains(p.log.String(), "TILLHOOK_LISTEN is not used") {
 		t.Error("the log does not tell that the passed socket counts")
 	}
 }
@@ -350,7 +350,7 @@ func TestReloadOfTheAPIKey(t *testing.T) {
 			t.Errorf("with %d characters in the file: %v", len(step.file), err)
 		}
 		summary, err := client.Get(t.Context(), "/api/summary", nil)
-		if err != nil || bytes.Contains(summary, []byte(`"name":"reload"`)) != step.refused {
+		if err != nil || bytes.Contains(summary, []byte(`"code":"reload"`)) != step.refused {
 			t.Errorf("with %d characters in the file the health is %s, %v", len(step.file), summary, err)
 		}
 	}

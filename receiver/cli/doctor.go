@@ -10,10 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"tillhook/receiver/config"
+	"tillhook/receiver/doctor"
 	"tillhook/receiver/health"
-	"tillhook/receiver/operator"
-	"tillhook/receiver/stripe"
 )
 
 // doctorTime bounds an examination as a whole.
@@ -24,10 +22,10 @@ func (p *Program) doctorCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "doctor",
 		Short: "Check everything between Stripe and the ledger",
-		Long: `Check everything between Stripe and the ledger, and say of each thing how it stands and what to do about it.
+		Long: `Check everything between Stripe and the ledger, and report the state of each thing and what to do about it.
 
-It reads the settings of the installed service (as root), and those of the environment that it is started in, which win. It changes
-nothing: at Stripe it only reads, and the requests that it sends to the public door are no events.
+It reads the settings of the installed service (as root) and those of its own environment, which take precedence. It changes
+nothing: at Stripe it only reads, and its requests to the webhook listener are not events.
 
 The exit status is 0 if nothing fails (a warning is no failure), 78 if the configuration is wrong, else 1.`,
 		Example: `  tillhook doctor
@@ -40,15 +38,25 @@ The exit status is 0 if nothing fails (a warning is no failure), 78 if the confi
 			}
 			ctx, cancel := context.WithTimeout(c.Context(), doctorTime)
 			defer cancel()
-			d := &doctor{Program: p, offline: offline, settings: settings}
-			d.examine(ctx)
+			result := doctor.Examine(ctx, doctor.Options{Settings: settings, Instance: p.instance, Version: p.Version, Offline: offline,
+				FindReceiver: p.receiver, Get: patiently, UnitStates: unitStates, StartAdvice: startIt(settings)})
 			if err := c.Context().Err(); err != nil {
 				return err
 			}
-			if err := d.print(asJSON); err != nil {
+			for i := range result.Findings {
+				f := &result.Findings[i]
+				f.Message, f.Next = clean(f.Message), p.forInstance(f.Next)
+			}
+			if err := p.printExamination(result.Findings, asJSON); err != nil {
 				return err
 			}
-			return d.outcome()
+			switch {
+			case health.Worst(result.Findings) != health.Fail:
+				return nil
+			case result.Misconfigured:
+				return ended{exitConfig}
+			}
+			return ended{exitFailed}
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print the findings as JSON")
@@ -56,111 +64,38 @@ The exit status is 0 if nothing fails (a warning is no failure), 78 if the confi
 	return c
 }
 
-// doctor is one examination.
-type doctor struct {
-	*Program
-	offline  bool
-	settings *config.Settings
-
-	config *config.Config // nil while it has faults
-	faulty bool
-	client *operator.Client // of the running receiver; nil if there is none
-	status *operator.DoorStatus
-	// waiting: a receiver runs that cannot open its ledger.
-	waiting  bool
-	api      *stripe.API // nil without a key, or offline
-	findings []health.Finding
-}
-
-func (d *doctor) say(code health.Code, severity health.Severity, next, format string, args ...any) {
-	d.found(health.Finding{Code: code, Severity: severity, Message: fmt.Sprintf(format, args...), Next: next})
-}
-
-func (d *doctor) ok(code health.Code, format string, args ...any) {
-	d.say(code, health.OK, "", format, args...)
-}
-
-func (d *doctor) warn(code health.Code, next, format string, args ...any) {
-	d.say(code, health.Warn, next, format, args...)
-}
-
-func (d *doctor) fail(code health.Code, next, format string, args ...any) {
-	d.say(code, health.Fail, next, format, args...)
-}
-
-func (d *doctor) unknown(code health.Code, next, format string, args ...any) {
-	d.say(code, health.Unknown, next, format, args...)
-}
-
-// found adds findings, with texts that fit the terminal and this instance of the service.
-func (d *doctor) found(list ...health.Finding) {
-	for _, f := range list {
-		// An error's text can end in a full stop, too.
-		if rest, ok := strings.CutSuffix(f.Message, ".."); ok && !strings.HasSuffix(rest, ".") {
-			f.Message = rest + "."
-		}
-		f.Message, f.Next = clean(f.Message), d.forInstance(f.Next)
-		d.findings = append(d.findings, f)
-	}
-}
-
-// examine looks at everything, what is nearest first.
-func (d *doctor) examine(ctx context.Context) {
-	d.readEnvironment()
-	d.readSecrets()
-	if d.config != nil && d.config.SecretKey != "" && !d.offline {
-		d.api = stripe.NewAPI(d.config.SecretKey, d.config.StripeAPIBase, d.Version)
-		d.api.Backoff = 200 * time.Millisecond // somebody waits
-	}
-	d.findReceiver(ctx)
-	d.lookAtLedger()
-	d.lookAtPorts(ctx)
-	d.lookAtStripe(ctx)
-	d.lookFromOutside(ctx)
-}
-
-// outcome returns the error that the command ends with.
-func (d *doctor) outcome() error {
-	switch {
-	case health.Worst(d.findings) != health.Fail:
-		return nil
-	case d.faulty:
-		return ended{exitConfig}
-	}
-	return ended{exitFailed}
-}
-
-// ended is an exit status about which everything has been said.
+// ended is the exit status of a command that has reported everything itself.
 type ended struct{ status int }
 
 func (e ended) Error() string { return fmt.Sprintf("exit status %d", e.status) }
 
-func (d *doctor) print(asJSON bool) error {
+// printExamination prints findings for people, one a line, or as JSON.
+func (p *Program) printExamination(findings []health.Finding, asJSON bool) error {
 	if asJSON {
-		enc := json.NewEncoder(d.Stdout)
+		enc := json.NewEncoder(p.Stdout)
 		enc.SetEscapeHTML(false)
 		return enc.Encode(struct {
 			Object string `json:"object"`
 			health.Report
-		}{"examination", health.NewReport(d.findings)})
+		}{"examination", health.NewReport(findings)})
 	}
 	same := func(a, b health.Finding) bool {
 		return a.Next != "" && a.Severity == b.Severity && a.Message == b.Message && a.Next == b.Next
 	}
 	width := 0
-	for _, f := range d.findings {
+	for _, f := range findings {
 		width = max(width, len(f.Code))
 	}
 	counts := map[health.Severity]int{}
-	columns, indent := terminalWidth(d.raw.stdout), len("unknown")+columnGap+width+columnGap
+	columns, indent := terminalWidth(p.raw.stdout), len("unknown")+columnGap+width+columnGap
 	var errs []error
-	for i, f := range d.findings {
+	for i, f := range findings {
 		counts[f.Severity]++
-		if i > 0 && same(f, d.findings[i-1]) {
+		if i > 0 && same(f, findings[i-1]) {
 			continue // it is part of the line above
 		}
 		var also []string
-		for _, next := range d.findings[i+1:] {
+		for _, next := range findings[i+1:] {
 			if !same(f, next) {
 				break
 			}
@@ -169,9 +104,9 @@ func (d *doctor) print(asJSON bool) error {
 		if len(also) > 0 {
 			f.Message += " The same applies to " + strings.Join(also, ", ") + "."
 		}
-		_, err := fmt.Fprintf(d.Stdout, "%-7s  %-*s  %s\n", f.Severity, width, f.Code, hang(f.Message, indent, columns))
+		_, err := fmt.Fprintf(p.Stdout, "%-7s  %-*s  %s\n", f.Severity, width, f.Code, hang(f.Message, indent, columns))
 		if f.Next != "" && err == nil {
-			_, err = fmt.Fprintf(d.Stdout, "%-7s  %-*s  -> %s\n", "", width, "", hang(f.Next, indent+len("-> "), columns))
+			_, err = fmt.Fprintf(p.Stdout, "%-7s  %-*s  -> %s\n", "", width, "", hang(f.Next, indent+len("-> "), columns))
 		}
 		errs = append(errs, err)
 	}
@@ -181,6 +116,6 @@ func (d *doctor) print(asJSON bool) error {
 			parts = append(parts, fmt.Sprintf("%d %s", n, severity))
 		}
 	}
-	_, err := fmt.Fprintf(d.Stdout, "\n%s\n", strings.Join(parts, ", "))
+	_, err := fmt.Fprintf(p.Stdout, "\n%s\n", strings.Join(parts, ", "))
 	return errors.Join(append(errs, err)...)
 }
