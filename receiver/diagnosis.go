@@ -15,38 +15,39 @@ import (
 )
 
 const (
-	// causeEvery is how often the cause of refusals of one kind is looked for and logged: what a stranger sends must cost next to nothing.
+	// causeEvery is the time between two searches for the cause of refusals of one kind. The requests
+	// of strangers must cost next to nothing.
 	causeEvery = time.Minute
-	// recent is how long a refusal is worth a word.
+	// recent is how long a refusal is reported.
 	recent = time.Hour
-	// settled is how long one is once deliveries have disproved its cause, or where it is not of
-	// Stripe's: else strangers could keep the health from being ok.
-	settled = 30 * time.Second
-	// retireAfter is how long a secret is not used before it is said that it can go: Stripe signs with an old one for a day at most.
-	// https://docs.stripe.com/webhooks#roll-endpoint-secrets
+	// disproved is how long a refusal is reported if later deliveries verified, or if it did not come
+	// from Stripe: otherwise strangers could keep the health from being ok.
+	disproved = 30 * time.Second
+	// retireAfter is how long a secret must be unused to be reported as removable. Stripe signs with
+	// an old one for a day at most. See https://docs.stripe.com/webhooks#roll-endpoint-secrets.
 	retireAfter = 24 * time.Hour
-	// silence is how long no event may come before it is said.
+	// silence is the time without an event after which that is reported.
 	silence = 3 * 24 * time.Hour
 )
 
 // bodyIncomplete is the code of a body that ended before its Content-Length.
 const bodyIncomplete = "body_incomplete"
 
-// diagnosis remembers what was refused, and why, as far as it can be worked out here.
+// diagnosis counts what was refused and keeps the likely causes.
 type diagnosis struct {
 	started  time.Time
 	verified atomic.Uint64       // deliveries since the start
 	last     atomic.Int64        // when the last one came, Unix seconds
-	refused  map[string]*refusal // by code; filled at the beginning
+	refused  map[string]*refusal // by code; the keys never change
 }
 
-// refusal counts those of one kind. Its times have monotonic readings: what is refused while this
-// machine's clock is ahead must not be of the future once that is set right.
+// refusal counts refusals of one kind. Its times have monotonic readings, so that a correction of
+// this machine's clock does not move them into the future.
 type refusal struct {
 	count    atomic.Uint64
 	last     atomic.Pointer[time.Time]
-	stripe   atomic.Pointer[time.Time] // of a request that named Stripe as its sender; nil for none
-	verified atomic.Uint64             // deliveries before the last one
+	stripe   atomic.Pointer[time.Time] // of the last one with Stripe's User-Agent; nil for none
+	verified atomic.Uint64             // number of verified deliveries before the last one
 	cause    atomic.Pointer[string]
 }
 
@@ -60,7 +61,7 @@ func newDiagnosis(now time.Time) *diagnosis {
 
 func (d *diagnosis) note(code string, req *http.Request, now time.Time) {
 	if req.UserAgent() == stripe.ProbeAgent {
-		return // whoever tries the way knows the answer
+		return // the doctor reports the answer itself
 	}
 	if r := d.refused[code]; r != nil {
 		r.verified.Store(d.verified.Load())
@@ -68,34 +69,34 @@ func (d *diagnosis) note(code string, req *http.Request, now time.Time) {
 		if strings.HasPrefix(req.UserAgent(), stripeAgent) {
 			r.stripe.Store(&now)
 		}
-		r.count.Add(1) // the last: who sees it finds the others
+		r.count.Add(1) // last, so that a reader who sees the count finds the other values
 	}
 }
 
 // stripeAgent begins the User-Agent of Stripe's deliveries.
 const stripeAgent = "Stripe/"
 
-// Status is how the public door has fared since the start.
+// Status counts deliveries since the start.
 type Status struct {
 	Started  time.Time
-	Verified uint64 // deliveries, repeats included
+	Verified uint64 // deliveries, including repeats
 	Refused  []Refused
 	Secrets  []stripe.SecretUse
 }
 
-// Refused are requests of one kind.
+// Refused counts refused requests of one kind.
 type Refused struct {
 	Code  string
 	Count uint64
 	Last  time.Time
-	// LastStripe is when one last came that named Stripe as its sender; zero for none.
+	// LastStripe is the time of the last one with Stripe's User-Agent; zero for none.
 	LastStripe time.Time
-	// Verified are the deliveries that verified after the last one.
+	// Verified is the number of deliveries that verified after the last one.
 	Verified uint64
-	Cause    string // the likely one; empty where none was looked for
+	Cause    string // the likely cause; empty if it was not searched for
 }
 
-// Status tells how the door has fared.
+// Status returns the counts since the start.
 func (r *Receiver) Status() Status {
 	s := Status{Started: r.diagnosis.started, Verified: r.diagnosis.verified.Load(), Secrets: r.Verifier.SecretUses()}
 	codes := []string{bodyIncomplete}
@@ -118,34 +119,34 @@ func (r *Receiver) Status() Status {
 	return s
 }
 
-// Findings say how deliveries fare: whether signatures verify, which secrets are in use, whether anything comes at all.
+// Findings reports whether signatures verify, which secrets are in use, and whether events arrive.
 func (r *Receiver) Findings() []health.Finding {
 	now, s := r.Now(), r.Status()
 	list := []health.Finding{s.signatures(now)}
 	if len(s.Secrets) > 1 {
 		list = append(list, s.rotation(now))
 	}
-	f := health.Finding{Code: health.Deliveries, Severity: health.OK, Message: "No event has come yet."}
+	f := health.Finding{Code: health.Deliveries, Severity: health.OK, Message: "No event has arrived yet."}
 	at, ok := r.Ledger.LastEvent()
 	if last := r.diagnosis.last.Load(); last != 0 && time.Unix(last, 0).After(at) { // a repeat
 		at = time.Unix(last, 0)
 	}
 	if ok {
-		f.Message = fmt.Sprintf("The last event came %s ago.", span(max(0, now.Sub(at))))
+		f.Message = fmt.Sprintf("The last event arrived %s ago.", span(max(0, now.Sub(at))))
 		if now.Sub(at) > silence {
 			f.Severity = health.Warn
-			f.Message = fmt.Sprintf("No event has come for %s, since %s.", span(now.Sub(at)), at.UTC().Format("2006-01-02 15:04 UTC"))
-			f.Next = "see whether the endpoint is enabled and reached: tillhook doctor"
+			f.Message = fmt.Sprintf("No event has arrived for %s, since %s.", span(now.Sub(at)), at.UTC().Format("2006-01-02 15:04 UTC"))
+			f.Next = "check whether the endpoint is enabled and can be reached: tillhook doctor"
 		}
 	}
 	return append(list, f)
 }
 
-// signatures tells of refusals that are not a stranger's noise.
+// signatures reports refused signatures, except for requests of strangers that do not matter.
 func (s *Status) signatures(now time.Time) health.Finding {
-	f := health.Finding{Code: health.Signatures, Severity: health.OK, Message: ledger.Plural(s.Verified, "delivery") + " verified since the start; none was refused of late."}
+	f := health.Finding{Code: health.Signatures, Severity: health.OK, Message: ledger.Plural(s.Verified, "delivery") + " verified since the start; none was refused recently."}
 	if s.Verified == 0 {
-		f.Message = "Nothing was delivered since the start."
+		f.Message = "No delivery has arrived since the start."
 	}
 	var worst *Refused
 	for i := range s.Refused {
@@ -174,12 +175,12 @@ func (s *Status) signatures(now time.Time) health.Finding {
 	return f
 }
 
-// matters reports whether refusals of a kind are still worth a word. A clock that was wrong is
-// right again once a delivery has verified. Of the other kinds a stranger can send any number, so
-// where deliveries verify only those that name Stripe as their sender count for longer.
+// matters reports whether refusals of a kind are still reported. Once a delivery has verified, a
+// wrong clock is right again. A stranger can cause any number of the other kinds, so once deliveries
+// verify, only requests with Stripe's User-Agent count for longer.
 func (one *Refused) matters(now time.Time) bool {
 	switch age := now.Sub(one.Last); {
-	case age >= 0 && age <= settled:
+	case age >= 0 && age <= disproved:
 		return true
 	case one.Verified == 0:
 		return age <= recent
@@ -189,7 +190,7 @@ func (one *Refused) matters(now time.Time) bool {
 	return now.Sub(one.LastStripe) <= recent
 }
 
-// rotation tells which of several secrets is in use.
+// rotation reports which of several secrets are in use.
 func (s *Status) rotation(now time.Time) health.Finding {
 	f := health.Finding{Code: health.Rotation, Severity: health.OK}
 	var parts, idle []string
@@ -198,7 +199,7 @@ func (s *Status) rotation(now time.Time) health.Finding {
 		since := use.Last
 		if since.IsZero() {
 			since = use.Since
-			parts = append(parts, fmt.Sprintf("secret %d has verified nothing in the %s that it is known", i+1, span(now.Sub(since))))
+			parts = append(parts, fmt.Sprintf("secret %d has verified nothing in the %s since it was configured", i+1, span(now.Sub(since))))
 		} else {
 			parts = append(parts, fmt.Sprintf("secret %d verified an event %s ago", i+1, span(now.Sub(since))))
 		}
@@ -211,13 +212,13 @@ func (s *Status) rotation(now time.Time) health.Finding {
 	f.Message = fmt.Sprintf("Of %d signing secrets, %s.", len(s.Secrets), strings.Join(parts, ", "))
 	if inUse && len(idle) > 0 {
 		f.Severity = health.Warn
-		f.Message += fmt.Sprintf(" No event was signed with secret %s alone for more than %s: it can go.", strings.Join(idle, ", "), span(retireAfter))
-		f.Next = "take it out of STRIPE_WEBHOOK_SECRET, unless another endpoint that is seldom sent anything has it"
+		f.Message += fmt.Sprintf(" No event was signed only with secret %s for more than %s: it can be removed.", strings.Join(idle, ", "), span(retireAfter))
+		f.Next = "remove it from STRIPE_WEBHOOK_SECRET, unless it belongs to another endpoint that rarely gets events"
 	}
 	return f
 }
 
-// span is a duration in the one unit that tells it best.
+// span returns a duration as text, in its largest suitable unit.
 func span(d time.Duration) string {
 	n, unit := int64(d/time.Second), "second"
 	switch {
@@ -231,7 +232,8 @@ func span(d time.Duration) string {
 	return ledger.Plural(n, unit)
 }
 
-// likelyCause says in plain words what is probably wrong with a signature and where to look. body is nil where it was not read.
+// likelyCause returns in plain words what is probably wrong with a signature and where to look. body
+// is nil if it was not read.
 func (r *Receiver) likelyCause(rejection *stripe.Rejection, sig stripe.Signature, body []byte, req *http.Request) string {
 	switch rejection.Code {
 	case stripe.MissingSignature:
@@ -239,12 +241,12 @@ func (r *Receiver) likelyCause(rejection *stripe.Rejection, sig stripe.Signature
 	case stripe.MalformedSignature:
 		return "the sender is not Stripe, or a proxy in front rewrites the Stripe-Signature header"
 	case stripe.TimestampTooOld:
-		return rejection.Error() + ": this machine's clock is ahead by that much (timedatectl status), or somebody replays an old delivery"
+		return rejection.Error() + ": this machine's clock is ahead by that much (timedatectl status), or an old delivery is being replayed"
 	case stripe.TimestampInFuture:
 		return rejection.Error() + ": this machine's clock is behind by that much (timedatectl status)"
 	}
 	if at, ok := r.Verifier.SignedByRetired(sig, body); ok {
-		return "it is signed with a secret that was taken out of STRIPE_WEBHOOK_SECRET " + span(time.Since(at)) + " ago: put it back until Stripe has ceased to use it"
+		return "it is signed with a secret that was removed from STRIPE_WEBHOOK_SECRET " + span(time.Since(at)) + " ago: put it back until Stripe has stopped using it"
 	}
 	var said struct {
 		Object   string `json:"object"`
@@ -252,20 +254,20 @@ func (r *Receiver) likelyCause(rejection *stripe.Rejection, sig stripe.Signature
 	}
 	var wrong *json.UnmarshalTypeError
 	if err := json.Unmarshal(body, &said); err != nil && !errors.As(err, &wrong) {
-		return "the body is no JSON: the sender is not Stripe, or a proxy in front changes or cuts the body"
+		return "the body is not JSON: the sender is not Stripe, or a proxy in front changes or cuts the body"
 	}
 	switch {
 	case said.Object == "v2.core.event":
-		return "the body is a thin event: an event destination of thin payloads sends here, whose secret is not in STRIPE_WEBHOOK_SECRET; delete it, or make it one of snapshot payloads"
+		return "the body is a thin event: an event destination with thin payloads sends here, and its secret is not in STRIPE_WEBHOOK_SECRET; delete it, or use snapshot payloads"
 	case said.Livemode != nil && *said.Livemode != r.Livemode:
-		return "the body is of " + ledger.ModeName(*said.Livemode) + " mode and this receiver of " + ledger.ModeName(r.Livemode) + " mode: each mode has endpoints and secrets of its own; have that endpoint send to the receiver of its mode"
+		return "the body is of " + ledger.ModeName(*said.Livemode) + " mode and this receiver of " + ledger.ModeName(r.Livemode) + " mode: each mode has its own endpoints and secrets; make that endpoint send to the receiver of its mode"
 	case r.diagnosis.verified.Load() > 0:
 		return "other events verify: the sender is not Stripe, or a second endpoint sends here, or the secret was rolled; add its secret to STRIPE_WEBHOOK_SECRET, separated by a comma"
 	case r.Verifier.SecretsFromCLI():
-		return "STRIPE_WEBHOOK_SECRET holds the secret of stripe listen, and what comes was signed by an endpoint, which has its own (Dashboard, Workbench, Webhooks, your endpoint)"
+		return "STRIPE_WEBHOOK_SECRET holds the secret of stripe listen, and the request was signed by an endpoint, which has its own (Dashboard, Workbench, Webhooks, your endpoint)"
 	case strings.HasPrefix(req.UserAgent(), stripeAgent) && !strings.Contains(string(body[:min(len(body), 16)]), "\n"):
 		return "STRIPE_WEBHOOK_SECRET is probably not that of the endpoint that sends here (each has its own, and so has stripe listen); " +
-			"or else a proxy in front rewrites the body, which is not indented as Stripe's usually is: have it pass the body on byte for byte"
+			"or else a proxy in front rewrites the body, which is not indented as Stripe's usually is: make it pass the body on byte for byte"
 	}
 	return "no event has verified since the start: STRIPE_WEBHOOK_SECRET is probably that of another endpoint (each has its own, and so has stripe listen), or a proxy in front changes the body"
 }

@@ -45,9 +45,9 @@ func TestWhySignaturesFail(t *testing.T) {
 		{name: "a wrong secret", body: body, secret: "whsec_other", code: "signature_mismatch", says: "no event has verified since the start: STRIPE_WEBHOOK_SECRET is probably that of another endpoint", fails: true},
 		{name: "some are right", before: func(s *shop) { s.post(t, body) }, body: body, secret: "whsec_other", code: "signature_mismatch", says: "a second endpoint sends here, or the secret was rolled"},
 		{name: "a secret that was taken out", before: func(s *shop) { s.receiver.Verifier.Replace([]string{"whsec_new"}) }, body: body, secret: secret, code: "signature_mismatch",
-			says: "signed with a secret that was taken out of STRIPE_WEBHOOK_SECRET", fails: true},
+			says: "signed with a secret that was removed from STRIPE_WEBHOOK_SECRET", fails: true},
 		{name: "the secret of stripe listen", before: func(s *shop) { s.receiver.Verifier.Replace([]string{"whsec_" + strings.Repeat("0a", 32)}) }, body: body, secret: "whsec_other", code: "signature_mismatch",
-			says: "the secret of stripe listen, and what comes was signed by an endpoint", fails: true},
+			says: "the secret of stripe listen, and the request was signed by an endpoint", fails: true},
 		{name: "a clock that is ahead", body: body, secret: secret, age: 10 * time.Minute, code: "timestamp_too_old", says: "the signature is valid and 10m0s old: this machine's clock is ahead by that much", fails: true},
 		{name: "a clock that is behind", body: body, secret: secret, age: -10 * time.Minute, code: "timestamp_in_future", says: "10m0s in the future: this machine's clock is behind by that much", fails: true},
 		{name: "the other mode", body: bytes.Replace(body, []byte(`"livemode": false`), []byte(`"livemode": true`), -1), secret: "whsec_other", code: "signature_mismatch",
@@ -128,7 +128,7 @@ func TestRotation(t *testing.T) {
 		}
 	}
 	f := s.finding(t, health.Rotation)
-	if f.Severity != health.Warn || !strings.Contains(f.Message, "with secret 1 alone for more than 24 hours: it can go") || !strings.Contains(f.Message, "secret 2 verified an event 0 seconds ago") {
+	if f.Severity != health.Warn || !strings.Contains(f.Message, "only with secret 1 for more than 24 hours: it can be removed") || !strings.Contains(f.Message, "secret 2 verified an event 0 seconds ago") {
 		t.Errorf("after 30 hours: %+v", f)
 	}
 	s.receiver.Verifier.Replace([]string{secret})
@@ -144,7 +144,7 @@ func TestRotation(t *testing.T) {
 
 func TestSilenceIsTold(t *testing.T) {
 	s := openShop(t, false)
-	if f := s.finding(t, health.Deliveries); f.Severity != health.OK || !strings.Contains(f.Message, "No event has come yet") {
+	if f := s.finding(t, health.Deliveries); f.Severity != health.OK || !strings.Contains(f.Message, "No event has arrived yet") {
 		t.Errorf("at first: %+v", f)
 	}
 	s.post(t, sample(t, "payment_intent.succeeded"))
@@ -153,7 +153,7 @@ func TestSilenceIsTold(t *testing.T) {
 		t.Errorf("after two days: %+v", f)
 	}
 	s.now = s.now.Add(3 * 24 * time.Hour)
-	if f := s.finding(t, health.Deliveries); f.Severity != health.Warn || !strings.Contains(f.Message, "No event has come for 5 days, since 2026-11-01 12:00 UTC") {
+	if f := s.finding(t, health.Deliveries); f.Severity != health.Warn || !strings.Contains(f.Message, "No event has arrived for 5 days, since 2026-11-01 12:00 UTC") {
 		t.Errorf("after five: %+v", f)
 	}
 }

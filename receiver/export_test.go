@@ -6,18 +6,18 @@ import (
 	"time"
 )
 
-// Deadline is when a request that began at some time is answered at the latest.
+// Deadline returns the deadline of a request that began at start.
 func (r *Receiver) Deadline(start time.Time) time.Time {
-	d, _ := r.wave(start).Deadline()
+	d, _ := r.sharedDeadline(start).Deadline()
 	return d
 }
 
-// Caller is caller of a request with that other end and those lines.
-func Caller(remote string, forwarded []string, trusted []netip.Prefix) string {
-	return caller(&http.Request{RemoteAddr: remote, Header: http.Header{"X-Forwarded-For": forwarded}}, trusted).String()
+// ClientAddr calls clientAddr for a request with that other end and X-Forwarded-For.
+func ClientAddr(remote string, forwarded []string, trusted []netip.Prefix) string {
+	return clientAddr(&http.Request{RemoteAddr: remote, Header: http.Header{"X-Forwarded-For": forwarded}}, trusted).String()
 }
 
-// BodiesHold is what bodies that are not answered yet hold, and how much that may be.
+// BodiesHold returns the memory of the bodies without an answer, and its limit.
 func (r *Receiver) BodiesHold() (used, limit int64) {
 	r.memory.mu.Lock()
 	defer r.memory.mu.Unlock()

@@ -7,48 +7,49 @@ import (
 )
 
 const (
-	// probeTime is how long a nonce is good, once.
+	// probeTime is how long a nonce is valid, once.
 	probeTime = 30 * time.Second
-	// maxProbes can be under way at once.
+	// maxProbes bounds the nonces that are valid at the same time.
 	maxProbes = 16
 )
 
-// Probed is the outcome of a request that only asks whether the door is reached. It is no event, and nothing is written.
+// Probed is the outcome of a request that tests the way to the webhook listener. It is not an event,
+// and nothing is stored.
 const Probed = "probe"
 
-// probes are the nonces that were given out and have not come back.
+// probes are the nonces that are valid now.
 type probes struct {
-	mu  sync.Mutex // guards out
-	out map[string]time.Time
+	mu     sync.Mutex // guards nonces
+	nonces map[string]time.Time
 }
 
-// Probe gives out a nonce; empty if too many are under way. A signed body of [stripe.ProbeBody] with it that comes to the public door is answered as
-// a probe.
+// Probe returns a nonce, "" if too many are valid. A signed body of [stripe.ProbeBody] with this
+// nonce is answered as a probe.
 func (r *Receiver) Probe() (nonce string) {
 	p, now := &r.probes, r.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for nonce, end := range p.out {
+	for nonce, end := range p.nonces {
 		if now.After(end) {
-			delete(p.out, nonce)
+			delete(p.nonces, nonce)
 		}
 	}
-	if len(p.out) >= maxProbes {
+	if len(p.nonces) >= maxProbes {
 		return ""
 	}
-	if p.out == nil {
-		p.out = map[string]time.Time{}
+	if p.nonces == nil {
+		p.nonces = map[string]time.Time{}
 	}
 	nonce = rand.Text()
-	p.out[nonce] = now.Add(probeTime)
+	p.nonces[nonce] = now.Add(probeTime)
 	return nonce
 }
 
-// take accepts a nonce once, in its time.
-func (p *probes) take(nonce string, now time.Time) bool {
+// use reports whether a nonce is valid, and makes it invalid.
+func (p *probes) use(nonce string, now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	end, ok := p.out[nonce]
-	delete(p.out, nonce)
+	end, ok := p.nonces[nonce]
+	delete(p.nonces, nonce)
 	return ok && !now.After(end)
 }

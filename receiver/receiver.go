@@ -1,13 +1,14 @@
-// Package receiver is the public door: it takes Stripe's webhooks, proves that they are Stripe's,
-// has the ledger write them down, and answers when they are on disk.
+// Package receiver is the handler of Stripe's webhooks: it verifies each delivery, stores the event in
+// the ledger, and answers once the event is on disk.
 //
-// Its nouns: a [Receiver] is the handler, a [Door] the listening server around it with its limits.
-// Every request goes the same way, cheapest refusal first: path, method, length, form of the
-// signature header, body, signature, age, decode, [ledger.Ledger.Append], answer. What costs memory or
-// disk comes after what a stranger cannot pass.
+// [Receiver] is the handler; package server provides the server around it. Each request passes the
+// checks in the same order, the cheapest first: path, method, address, length, form of the signature
+// header, body, signature and its age. Then the body is decoded, [ledger.Ledger.Append] stores the
+// event, and the answer follows. Everything that costs memory or disk comes after a check that a
+// stranger cannot pass, or has a bound (body.go).
 //
-// What can hurt here: an answer before the commit (the event is lost with the next power cut), a
-// redirect (Stripe counts it as a failure), a body that never ends, and a log that fills the disk.
+// The dangers: an answer before the commit (a power failure loses the event), a redirect (Stripe
+// counts it as a failure), a body that never ends, and a log that fills the disk.
 package receiver
 
 import (
@@ -31,40 +32,41 @@ import (
 )
 
 const (
-	// answerTimeout is when a request is answered at the latest, on disk or not. Stripe does not publish how
-	// long it waits; nobody has seen less than 5 s.
+	// answerTimeout bounds the time from a request's header to its answer, whether the event is on
+	// disk or not. Stripe does not publish how long it waits; less than 5 s has not been reported.
 	answerTimeout = 4800 * time.Millisecond
 )
 
-// The outcomes of a request that brought no event to the ledger, beside those of [ledger.Outcome].
+// The outcomes of a request whose event did not reach the ledger. The others are of
+// [ledger.Outcome].
 const (
-	Rejected = "rejected" // the sender is to blame: 4xx
-	Failed   = "failed"   // we are: 5xx
+	Rejected = "rejected" // a fault of the sender: 4xx
+	Failed   = "failed"   // a fault of the receiver: 5xx
 )
 
-// Options are what a receiver works with. All but Proxies and Now are required.
+// Options configure a receiver. Proxies and Now are optional.
 type Options struct {
-	Path     string // of the webhook, without a slash at its end
-	Livemode bool   // events of the other mode go into quarantine
+	Path     string // of the webhook, without a trailing slash
+	Livemode bool   // events of the other mode are quarantined
 	MaxBody  int64  // bytes
 	Verifier *stripe.Verifier
 	Ledger   *ledger.Ledger
 	Metrics  *metrics.Metrics
 	Log      *slog.Logger
-	Proxies  []netip.Prefix   // whose word on who called is taken
-	Now      func() time.Time // nil for time.Now; judges signatures and dates events
+	Proxies  []netip.Prefix   // trusted to name their client in X-Forwarded-For
+	Now      func() time.Time // for the age of signatures and the time of events; nil for time.Now
 }
 
-// Receiver answers requests on the public door. It holds no goroutine.
+// Receiver is the HTTP handler of webhooks. It starts no goroutine.
 type Receiver struct {
 	Options
 	memory    *budget
-	rejects   throttle // of the log
-	causes    throttle // likewise, of what is refused
+	rejects   throttle // of log lines about refused and failed requests
+	causes    throttle // of log lines with the cause of a refusal
 	diagnosis *diagnosis
 	probes    probes
-	newest    atomic.Pointer[wave]
-	allowed   atomic.Pointer[[]netip.Prefix] // see Allow
+	deadline  atomic.Pointer[deadline]       // the newest shared one
+	allowed   atomic.Pointer[[]netip.Prefix] // set by Allow
 }
 
 // New checks the options and returns the handler.
@@ -73,7 +75,7 @@ func New(o Options) (*Receiver, error) {
 		return nil, errors.New("receiver: verifier, ledger, metrics and log are required")
 	}
 	if !strings.HasPrefix(o.Path, "/") || o.MaxBody <= 0 {
-		return nil, fmt.Errorf("receiver: path %q or body limit %d cannot be", o.Path, o.MaxBody)
+		return nil, fmt.Errorf("receiver: invalid path %q or body limit %d", o.Path, o.MaxBody)
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -81,12 +83,12 @@ func New(o Options) (*Receiver, error) {
 	return &Receiver{Options: o, memory: newBudget(o.MaxBody), rejects: throttle{every: 10 * time.Second}, causes: throttle{every: causeEvery}, diagnosis: newDiagnosis(o.Now())}, nil
 }
 
-// answer is what a request is told, and how it is counted.
+// answer is the answer to a request, and how it is counted.
 type answer struct {
 	status  int
 	outcome string
-	unread  bool    // the body was left where it was
-	result  *result // of an authentic event
+	unread  bool    // the body was not read
+	result  *result // of a verified request; nil for an error
 	code    string  // of an error
 	message string
 }
@@ -99,8 +101,8 @@ type result struct {
 	sum       [sha256.Size]byte // of a probe's body
 }
 
-// text is the answer as it is sent. All that stands in it is plain ASCII without quotes: words of ours, and ids,
-// which were checked to be no more than that.
+// text returns the body of the answer. All values are plain ASCII without quotes: constants, and ids
+// that were checked to be that.
 func (a *answer) text() []byte {
 	b := make([]byte, 0, 256)
 	if a.result == nil {
@@ -122,8 +124,7 @@ func (a *answer) text() []byte {
 	return append(append(append(b, `","payment_id":"`...), a.result.paymentID...), `"}}`...)
 }
 
-// ServeHTTP answers one request. Nothing here redirects, and nothing but the path decides whether a
-// request is meant for us: a mux would clean paths by redirecting.
+// ServeHTTP answers one request. It uses no http.ServeMux, which would clean paths by redirecting.
 func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	start := time.Now()
 	if req.URL.Path == "/healthz" {
@@ -141,7 +142,7 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	text := a.text()
 	h.Set("Content-Length", strconv.Itoa(len(text)))
-	// Counted before it is sent: who has read the answer finds it in the next scrape.
+	// Counted before it is sent, so that the next scrape after the answer includes it.
 	r.Metrics.Request(a.status, a.outcome, time.Since(start))
 	w.WriteHeader(a.status)
 	if _, err := w.Write(text); err != nil {
@@ -153,14 +154,14 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 }
 
-// Headers that every answer has. Nobody writes to them.
+// Headers of every answer. They are shared and never modified.
 var contentType, cacheControl = []string{"application/json"}, []string{"no-store"}
 
-// serveHealth is for load balancers and uptime checks, and tells nothing.
+// serveHealth answers load balancers and uptime checks, and reveals nothing.
 func serveHealth(w http.ResponseWriter, req *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	if req.ContentLength != 0 { // nobody waits for a body here
+	if req.ContentLength != 0 { // a body is not read
 		w.Header().Set("Connection", "close")
 		defer server.Drain(w, req)
 	}
@@ -169,17 +170,17 @@ func serveHealth(w http.ResponseWriter, req *http.Request) {
 		w.WriteHeader(http.StatusMethodNotAllowed)
 		return
 	}
-	_, _ = w.Write([]byte("ok")) // nobody is there to be told of a failure
+	_, _ = w.Write([]byte("ok")) // the client may be gone
 }
 
-// handle takes a request as far as it gets.
+// handle takes a request through the checks and to the ledger.
 func (r *Receiver) handle(w http.ResponseWriter, req *http.Request, start time.Time) answer {
-	// RawPath is set for a path that was written in an unusual way, as /webhooks%2fstripe.
+	// RawPath is set for a path with unusual escapes, such as /webhooks%2fstripe.
 	if req.URL.RawPath != "" || strings.TrimSuffix(req.URL.Path, "/") != strings.TrimSuffix(r.Path, "/") {
 		return r.refuseUnread(w, http.StatusNotFound, "not_found", "There is nothing here.")
 	}
 	if req.Method != http.MethodPost {
-		return r.refuseUnread(w, http.StatusMethodNotAllowed, "method_not_allowed", "Webhooks are posted.")
+		return r.refuseUnread(w, http.StatusMethodNotAllowed, "method_not_allowed", "Use POST.")
 	}
 	if refusal := r.refuseAddress(w, req); refusal != nil {
 		return *refusal
@@ -191,12 +192,12 @@ func (r *Receiver) handle(w http.ResponseWriter, req *http.Request, start time.T
 	if err != nil {
 		return r.refuseSignature(w, req, sig, nil, err)
 	}
-	body, release, refusal := r.read(w, req, start)
+	body, release, refusal := r.readBody(w, req, start)
 	defer release()
 	if refusal != nil {
 		w.Header().Set("Connection", "close")
 		refusal.unread = refusal.status != http.StatusRequestTimeout
-		r.notice(refusal.code, "the body ended before its Content-Length: the connection broke, or a proxy in front cuts bodies or gives another length than it sends", req)
+		r.noteIncomplete(refusal.code, "the body ended before its Content-Length: the connection broke, or a proxy in front cuts bodies or announces another length than it sends", req)
 		return *refusal
 	}
 	now := r.Now()
@@ -204,7 +205,7 @@ func (r *Receiver) handle(w http.ResponseWriter, req *http.Request, start time.T
 	if err != nil {
 		return r.refuseSignature(w, req, sig, body, err)
 	}
-	if nonce := stripe.ProbeNonce(body); nonce != "" && r.probes.take(nonce, now) {
+	if nonce := stripe.ProbeNonce(body); nonce != "" && r.probes.use(nonce, now) {
 		return answer{status: http.StatusOK, outcome: Probed, result: &result{status: Probed, sum: sha256.Sum256(body)}}
 	}
 	server.Verified(req)
@@ -219,15 +220,15 @@ func (r *Receiver) handle(w http.ResponseWriter, req *http.Request, start time.T
 	return r.append(e, start)
 }
 
-// append has the event written down and reports what came of it.
+// append stores the event and returns the answer.
 func (r *Receiver) append(e *ledger.Event, start time.Time) answer {
-	// Not the request's context: a sender that hangs up does not unsign the event.
-	res, err := r.Ledger.Append(r.wave(start), e)
+	// Not the request's context: the event is valid even if its sender hangs up.
+	res, err := r.Ledger.Append(r.sharedDeadline(start), e)
 	took := time.Since(start)
 	if err != nil {
 		code, message := "storage_unavailable", "The event could not be stored. Try again."
 		if errors.Is(err, ledger.ErrOverloaded) {
-			code, message = "overloaded", "Too much at once. Try again."
+			code, message = "overloaded", "Too many requests at once. Try again."
 		}
 		if ok, more := r.rejects.allow(code, r.Now()); ok {
 			r.Log.Error("event not stored; Stripe will deliver it again", "id", e.ID, "type", clip(e.Type), "code", code, "error", err,
@@ -242,27 +243,29 @@ func (r *Receiver) append(e *ledger.Event, start time.Time) answer {
 		result: &result{status: res.Status, reason: res.Reason, eventID: e.ID, paymentID: res.PaymentID}}
 }
 
-// wave is a context for all requests that begin within a moment: each of its own would cost a timer.
-type wave struct {
+// deadline is a context that many requests share.
+type deadline struct {
 	context.Context
 	began time.Time
 }
 
-// waveTime is that moment. The last ones have so much less time, and who began a little before it so much more.
-const waveTime = 100 * time.Millisecond
+// deadlineGrain is the time between the first and the last request of a shared deadline. By as much,
+// the deadline of a request can differ from its own.
+const deadlineGrain = 100 * time.Millisecond
 
-// wave ends when a request that began then is to be answered at the latest.
-func (r *Receiver) wave(start time.Time) context.Context {
-	w := r.newest.Load()
-	if w != nil && w.began.Sub(start).Abs() < waveTime {
-		return w
+// sharedDeadline returns a context that ends answerTimeout after start. All requests that start
+// within deadlineGrain share one, because a context per request costs a timer.
+func (r *Receiver) sharedDeadline(start time.Time) context.Context {
+	d := r.deadline.Load()
+	if d != nil && d.began.Sub(start).Abs() < deadlineGrain {
+		return d
 	}
-	next := &wave{began: start}
+	next := &deadline{began: start}
 	var cancel context.CancelFunc
 	next.Context, cancel = context.WithDeadline(context.Background(), start.Add(answerTimeout))
-	context.AfterFunc(next, cancel)       // nobody ends it before its time
-	if w == nil || start.After(w.began) { // else its body took long
-		r.newest.CompareAndSwap(w, next)
+	context.AfterFunc(next, cancel)       // it always ends by its deadline
+	if d == nil || start.After(d.began) { // else reading its body took long
+		r.deadline.CompareAndSwap(d, next)
 	}
 	return next
 }
@@ -292,9 +295,9 @@ func (r *Receiver) count(e *ledger.Event, res ledger.Result) {
 	}
 }
 
-// clip bounds what somebody else wrote before it is logged.
+// clip bounds foreign text for the log.
 func clip(s string) string {
-	const most = 200
+	const most = 200 // bytes
 	if len(s) <= most {
 		return s
 	}
@@ -303,22 +306,22 @@ func clip(s string) string {
 
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1e3 }
 
-// refuseUnread answers a request whose body is not read. The connection is closed: what is still
-// coming on it is not worth waiting for.
+// refuseUnread returns the answer for a request whose body is not read. The connection closes, so
+// that the rest of the body is not waited for.
 func (r *Receiver) refuseUnread(w http.ResponseWriter, status int, code, message string) answer {
 	w.Header().Set("Connection", "close")
 	return answer{status: status, outcome: Rejected, unread: true, code: code, message: message}
 }
 
-// refuseSignature counts and answers a signature that was not accepted. The sender learns the code;
-// the log gets what helps to find the cause. body is nil where it was not read.
+// refuseSignature counts a refused signature and returns the answer. The sender gets the code; the
+// log gets the likely cause. body is nil if it was not read.
 func (r *Receiver) refuseSignature(w http.ResponseWriter, req *http.Request, sig stripe.Signature, body []byte, err error) answer {
 	rejection := &stripe.Rejection{Code: stripe.MalformedSignature}
-	_ = errors.As(err, &rejection) // it is one
+	_ = errors.As(err, &rejection) // it always is one
 	code := rejection.Code
 	r.diagnosis.note(string(code), req, r.Now())
 	r.Metrics.SignatureFailure(string(code))
-	r.standBack()
+	r.yieldToCommit()
 	if ok, more := r.causes.allow(string(code), r.Now()); ok {
 		cause := r.likelyCause(rejection, sig, body, req)
 		r.diagnosis.refused[string(code)].cause.Store(&cause)
@@ -338,35 +341,37 @@ func (r *Receiver) refuseSignature(w http.ResponseWriter, req *http.Request, sig
 }
 
 const (
-	standBackTime  = 20 * time.Millisecond
-	standBackPause = 200 * time.Microsecond
+	yieldTime  = 20 * time.Millisecond
+	yieldPause = 200 * time.Microsecond
 )
 
-// standBack waits for the commit under way to end, for a moment at most. A commit gives its processor away with each call to the
-// disk and gets it back only after all who can run: many forged requests would make it, and all who wait for it, slow.
-func (r *Receiver) standBack() {
-	for end := time.Now().Add(standBackTime); r.Ledger.Committing() && time.Now().Before(end); {
-		time.Sleep(standBackPause)
+// yieldToCommit waits up to yieldTime for the commit in progress. Each fsync makes the committer give
+// up its processor, and it gets that back only after all runnable goroutines: a flood of forged
+// requests would slow every honest delivery. Polling was measured to be better than a channel that
+// closes when the commit ends.
+func (r *Receiver) yieldToCommit() {
+	for end := time.Now().Add(yieldTime); r.Ledger.Committing() && time.Now().Before(end); {
+		time.Sleep(yieldPause)
 	}
 }
 
-// signatureMessages tell the sender nothing it could use.
+// signatureMessages reveal nothing that a forger could use.
 var signatureMessages = map[stripe.Code]string{
 	stripe.MissingSignature:   "The request is not signed.",
-	stripe.MalformedSignature: "The signature header is not of Stripe's form.",
+	stripe.MalformedSignature: "The signature header does not have Stripe's form.",
 	stripe.SignatureMismatch:  "The signature does not match.",
 	stripe.TimestampTooOld:    "The signature is too old.",
-	stripe.TimestampInFuture:  "The signature is from the future.",
+	stripe.TimestampInFuture:  "The timestamp of the signature is in the future.",
 }
 
-// notice counts and logs a body that was not read for a reason that somebody should mend.
-func (r *Receiver) notice(code, cause string, req *http.Request) {
+// noteIncomplete counts and logs a body that ended early: a proxy in front may need a correction.
+func (r *Receiver) noteIncomplete(code, cause string, req *http.Request) {
 	if code != bodyIncomplete {
 		return
 	}
 	r.diagnosis.note(code, req, r.Now())
 	if ok, more := r.causes.allow(code, r.Now()); ok {
 		r.diagnosis.refused[code].cause.Store(&cause)
-		r.Log.Warn("body not whole", "code", code, "cause", cause, "remote", r.remote(req), "content_length", req.ContentLength, "not_logged", more)
+		r.Log.Warn("incomplete body", "code", code, "cause", cause, "remote", r.remote(req), "content_length", req.ContentLength, "not_logged", more)
 	}
 }

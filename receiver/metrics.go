@@ -10,7 +10,8 @@ import (
 	"tillhook/receiver/stripe"
 )
 
-// NewMetrics makes the instruments of a receiver of a version, with the words that it and the other rooms use.
+// NewMetrics returns the metrics of a receiver of a version, with the label values that it and the
+// other packages use.
 func NewMetrics(version string) *metrics.Metrics {
 	outcomes := texts(ledger.Outcomes[:])
 	return metrics.New(metrics.Names{
@@ -20,7 +21,7 @@ func NewMetrics(version string) *metrics.Metrics {
 	})
 }
 
-// Quarantine are the events in quarantine by reason and state, as metrics name them.
+// Quarantine returns the number of events in quarantine by reason and state, in the form of metrics.
 func Quarantine(s ledger.Stats) map[string]map[string]uint64 {
 	all := map[string]map[string]uint64{}
 	for reason, states := range s.States {
@@ -40,24 +41,24 @@ func texts[T ~string](words []T) []string {
 	return list
 }
 
-// Observer measures commits, and logs when they begin to fail and when they work again. What
-// happened to the ledger's file is logged each time that there is more to say of it. The ledger's
-// committer is its only caller.
+// Observer returns a function that measures commits and logs when they begin to fail and when they
+// work again. It logs a fault of the ledger's file again when there is more to say about it. Only
+// the ledger's committer may call it.
 func Observer(m *metrics.Metrics, log *slog.Logger) func(ledger.CommitStats) {
-	failing, said := false, ""
+	failing, logged := false, ""
 	return func(c ledger.CommitStats) {
 		m.Commit(c.Duration, c.Events)
 		var fault *ledger.FileFault
 		switch {
 		case errors.As(c.Err, &fault):
-			if said != fault.Error() {
-				said = fault.Error()
+			if logged != fault.Error() {
+				logged = fault.Error()
 				log.Error(fault.What+"; every event is answered 503", "next", fault.Next)
 			}
 		case c.Err != nil && !failing:
 			log.Error("the ledger cannot be written: every event is answered 503 until it can; look at the disk (space, mount, dmesg)", "error", c.Err)
 		case c.Err == nil && failing:
-			said = ""
+			logged = ""
 			log.Info("the ledger can be written again")
 		}
 		failing = c.Err != nil

@@ -7,16 +7,16 @@ import (
 	"strings"
 )
 
-// maxHops is how many entries of X-Forwarded-For are looked at.
+// maxHops bounds the entries of X-Forwarded-For that are read.
 const maxHops = 32
 
-// caller returns the address that a request came from: the other end of the connection or, where
+// clientAddr returns the address that a request came from: the other end of the connection or, if
 // that is a trusted proxy, the address that the proxy names in X-Forwarded-For. Proxies append the
-// address that called them, so the list is read from its end; entries before the first address that
+// address of their client, so the list is read from its end; entries before the first address that
 // is not trusted could be invented. The other end of a unix socket is a trusted proxy without an
-// address: only a process that the socket's permissions admit can connect. The zero address means
-// that such a proxy named none.
-func caller(req *http.Request, trusted []netip.Prefix) netip.Addr {
+// address, because only a process that the socket's permissions admit can connect. The result is the
+// zero Addr if such a proxy named none.
+func clientAddr(req *http.Request, trusted []netip.Prefix) netip.Addr {
 	var at netip.Addr
 	end, err := netip.ParseAddrPort(req.RemoteAddr)
 	proxy := err != nil // a unix socket
@@ -49,13 +49,12 @@ func caller(req *http.Request, trusted []netip.Prefix) netip.Addr {
 	return at
 }
 
-// remote returns the sender of a request for the log, with its port where no proxy can have named
-// it.
+// remote returns the sender of a request for the log, with its port if no proxy can be between.
 func (r *Receiver) remote(req *http.Request) string {
 	if _, err := netip.ParseAddrPort(req.RemoteAddr); err == nil && len(r.Proxies) == 0 {
 		return req.RemoteAddr
 	}
-	return addressText(caller(req, r.Proxies))
+	return addressText(clientAddr(req, r.Proxies))
 }
 
 func addressText(addr netip.Addr) string {
@@ -69,29 +68,29 @@ func isIn(addr netip.Addr, list []netip.Prefix) bool {
 	return slices.ContainsFunc(list, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
-// Allow sets the addresses that may deliver, from the next request on; none lets everybody.
+// Allow sets the addresses that may deliver, from the next request on. An empty list allows all.
 func (r *Receiver) Allow(list []netip.Prefix) { r.allowed.Store(&list) }
 
-// refuseAddress answers who does not call from an address that may deliver; nil lets the request go on.
+// refuseAddress returns the answer for a request from an address that may not deliver, or nil.
 func (r *Receiver) refuseAddress(w http.ResponseWriter, req *http.Request) *answer {
 	list := r.allowed.Load()
 	if list == nil || len(*list) == 0 {
 		return nil
 	}
-	from := caller(req, r.Proxies)
+	from := clientAddr(req, r.Proxies)
 	if isIn(from, *list) {
 		return nil
 	}
 	if ok, more := r.rejects.allow("address_not_allowed", r.Now()); ok {
-		cause := "somebody else called; or Stripe has new addresses: compare https://docs.stripe.com/ips, and name a newer list in TILLHOOK_ALLOW_STRIPE_IPS"
+		cause := "the sender is not Stripe, or Stripe has new addresses: compare https://docs.stripe.com/ips, and name a newer list in TILLHOOK_ALLOW_STRIPE_IPS"
 		switch {
 		case !from.IsValid():
-			cause = "the proxy at the unix socket does not name the address that called it: have it send X-Forwarded-For"
+			cause = "the proxy at the unix socket does not name its client's address: make it send X-Forwarded-For"
 		case from.IsLoopback() || from.IsPrivate():
-			cause = "a proxy stands before this receiver: name its address in TILLHOOK_TRUSTED_PROXIES, and have it send X-Forwarded-For"
+			cause = "there is a proxy in front of this receiver: name its address in TILLHOOK_TRUSTED_PROXIES, and make it send X-Forwarded-For"
 		}
 		r.Log.Warn("address refused", "address", addressText(from), "cause", cause, "not_logged", more)
 	}
-	a := r.refuseUnread(w, http.StatusForbidden, "address_not_allowed", "Not from here.")
+	a := r.refuseUnread(w, http.StatusForbidden, "address_not_allowed", "This address may not deliver webhooks.")
 	return &a
 }

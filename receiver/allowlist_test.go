@@ -44,7 +44,7 @@ func TestWhoCalled(t *testing.T) {
 		{"@", []string{"unix:"}, "invalid IP"},                                                 // one that was called at a unix socket itself
 		{"127.0.0.1:4711", []string{strings.Repeat("10.0.0.1,", 40) + "10.0.0.1"}, "10.0.0.1"}, // without end
 	} {
-		s := receiver.Caller(c.remote, c.forwarded, trusted)
+		s := receiver.ClientAddr(c.remote, c.forwarded, trusted)
 		if s != c.want {
 			t.Errorf("%s with %q: %s, want %s", c.remote, c.forwarded, s, c.want)
 		}
@@ -107,7 +107,7 @@ func TestStripesAddressesBehindAUnixSocket(t *testing.T) {
 		}
 		s.now = s.now.Add(time.Minute) // so that each refusal is logged
 	}
-	for _, want := range []string{"address=198.51.100.9 cause=\"somebody else called", "address=\"none (a unix socket)\" cause=\"the proxy at the unix socket does not name"} {
+	for _, want := range []string{"address=198.51.100.9 cause=\"the sender is not Stripe", "address=\"none (a unix socket)\" cause=\"the proxy at the unix socket does not name"} {
 		if !strings.Contains(s.log.String(), want) {
 			t.Errorf("the log does not say %s:\n%s", want, s.log)
 		}
