@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"tillhook/ledger/store"
 	"time"
 )
 
@@ -130,7 +131,7 @@ func (b *Backups) Others() (n int) {
 // Run makes copies until ctx ends: the first one when the newest there is old enough.
 func (b *Backups) Run(ctx context.Context) error {
 	// Copies that a process was making when it ended: who runs holds the ledger, so they are nobody else's.
-	removeMatching(b.Dir, b.copies().prefix+"*.db.new-*")
+	store.RemoveMatching(b.Dir, b.copies().prefix+"*.db.new-*")
 	wait := time.Duration(0)
 	if at, ok := b.Newest(); ok {
 		wait = time.Until(at.Add(b.Every))
@@ -165,7 +166,7 @@ func (b *Backups) once(ctx context.Context, now time.Time) (path string, err err
 		return "", err
 	}
 	path = b.copies().path(now)
-	fill := func(w io.Writer) error { return b.Ledger.copyInto(ctx, b.Dir, w) }
+	fill := func(w io.Writer) error { return b.Ledger.store.CopyInto(ctx, b.Dir, w) }
 	if err := Save(path, fill, func(made string) error { return b.Verify(ctx, made) }); err != nil {
 		return "", err
 	}
@@ -173,7 +174,7 @@ func (b *Backups) once(ctx context.Context, now time.Time) (path string, err err
 }
 
 func makeBackupDir(dir string) error {
-	if err := makeDir(dir); err != nil {
+	if err := store.MakeDir(dir); err != nil {
 		return fmt.Errorf("make the folder for backups (TILLHOOK_BACKUP_DIR): %w", err)
 	}
 	return nil
@@ -189,13 +190,13 @@ func (r *rebuild) backup(ctx context.Context) (string, error) {
 	// made.
 	now := time.Now().Add(copiesAhead)
 	c := beforeMigrations(r.opts.BackupDir, r.livemode, r.id)
-	removeMatching(c.dir, c.prefix+"*.db.new-*")
+	store.RemoveMatching(c.dir, c.prefix+"*.db.new-*")
 	made, err := c.made(now)
 	if err != nil {
 		return "", err
 	}
 	for _, path := range made {
-		if r.source.copiedAs(ctx, path) {
+		if copiedAs(ctx, r.source, path) {
 			return path, nil
 		}
 	}
@@ -210,7 +211,7 @@ func (r *rebuild) backup(ctx context.Context) (string, error) {
 		at = newest.Add(time.Second)
 	}
 	path := c.path(at)
-	err = Save(path, func(w io.Writer) error { return r.source.copyFile(ContextWriter(ctx, w)) }, func(made string) error { return lieStill(ctx, made) })
+	err = Save(path, func(w io.Writer) error { return r.source.CopyFile(ContextWriter(ctx, w)) }, func(made string) error { _, err := store.VerifyPages(ctx, made); return err })
 	if err == nil && r.opts.BackupKeep > 0 {
 		err = c.prune(now, r.opts.BackupKeep)
 	}
@@ -222,7 +223,7 @@ const copiesAhead = time.Minute
 
 // copiedAs reports whether a file is a copy of the ledger as it is, byte for byte. (Meta pages can
 // be the same in two states.)
-func (l *Ledger) copiedAs(ctx context.Context, path string) bool {
+func copiedAs(ctx context.Context, s *store.Store, path string) bool {
 	f, err := os.Open(path)
 	if err != nil {
 		return false
@@ -239,7 +240,7 @@ func (l *Ledger) copiedAs(ctx context.Context, path string) bool {
 		}
 		return copied.Discard(len(p))
 	}
-	if err := l.copyFile(ContextWriter(ctx, writeFunc(same))); err != nil {
+	if err := s.CopyFile(ContextWriter(ctx, writeFunc(same))); err != nil {
 		return false
 	}
 	_, err = copied.ReadByte()

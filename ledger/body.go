@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"sync"
+	"tillhook/ledger/store"
 
 	"github.com/klauspost/compress/s2"
 )
@@ -58,7 +59,7 @@ func (c *bodyCodec) encode(raw []byte) []byte {
 	if len(content) >= len(raw) {
 		kind, content = bodyPlain, raw
 	}
-	out := append(make([]byte, 0, 1+len(content)+checksumSize), kind)
+	out := append(make([]byte, 0, 1+len(content)+store.ChecksumSize), kind)
 	out = append(out, content...)
 	if cap(*scratch) <= maxScratch {
 		c.scratch.Put(scratch)
@@ -108,10 +109,10 @@ func rowOfBody(stored []byte) uint64 {
 
 // readBody reads the stored body of a row and follows a reference to another row. It returns nil if
 // the row has no body.
-func readBody(tx *txn, seq uint64) ([]byte, error) {
-	stored, err := get(tx, bucketBodies, seqKey(seq))
+func readBody(tx *store.Tx, seq uint64) ([]byte, error) {
+	stored, err := tx.Get(bucketBodies, seqKey(seq))
 	if other := rowOfBody(stored); err == nil && other != 0 {
-		if stored, err = get(tx, bucketBodies, seqKey(other)); err == nil && stored == nil {
+		if stored, err = tx.Get(bucketBodies, seqKey(other)); err == nil && stored == nil {
 			err = fmt.Errorf("%w: event row %d has the body of row %d, which is missing", ErrCorrupt, seq, other)
 		}
 	}

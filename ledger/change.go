@@ -3,6 +3,7 @@ package ledger
 import (
 	"maps"
 	"slices"
+	"tillhook/ledger/store"
 )
 
 // change is one payment before and after an event; nil where it is not there.
@@ -19,7 +20,7 @@ type change struct {
 
 // changes computes what a new row does to payments: to its own, and to those of charges that it links
 // to a PaymentIntent for the first time. It writes nothing. The first change is the row's own.
-func (b *booking) changes(r *row, seq uint64) ([]*change, error) {
+func (b *posting) changes(r *row, seq uint64) ([]*change, error) {
 	id, err := paymentOf(b.tx, &r.facts)
 	if err != nil {
 		return nil, err
@@ -62,7 +63,7 @@ func (b *booking) changes(r *row, seq uint64) ([]*change, error) {
 }
 
 // rowsBefore returns the rows that the payment was folded from before the change.
-func (c *change) rowsBefore(tx *txn) ([]*row, error) {
+func (c *change) rowsBefore(tx *store.Tx) ([]*row, error) {
 	if c.had != nil {
 		return c.had, nil
 	}
@@ -70,7 +71,7 @@ func (c *change) rowsBefore(tx *txn) ([]*row, error) {
 }
 
 // before begins a change with a payment as it is.
-func (b *booking) before(id string) (*change, error) {
+func (b *posting) before(id string) (*change, error) {
 	if hot := b.hot.find(id); hot != nil {
 		return &change{id: id, before: hot.state, events: hot.state.rows, had: hot.rows}, nil
 	}
@@ -86,7 +87,7 @@ func (b *booking) before(id string) (*change, error) {
 
 // claimed are the charges that the row links to its PaymentIntent for the first time, by the payment they belong to
 // as yet: the one that bears the charge's own id, or, should two PaymentIntents claim a charge, the greater of them.
-func (b *booking) claimed(r *row, intent string) (map[string][]string, error) {
+func (b *posting) claimed(r *row, intent string) (map[string][]string, error) {
 	var claimed map[string][]string // mostly none
 	for _, charge := range r.facts.LinkedCharges() {
 		present, err := paymentOf(b.tx, &Facts{Charge: charge})
@@ -105,7 +106,7 @@ func (b *booking) claimed(r *row, intent string) (map[string][]string, error) {
 
 // leave takes from a payment the rows that name one of the charges, which ascend, and no
 // PaymentIntent. It returns nil if there are none.
-func (b *booking) leave(payment string, charges []string) (*change, []*row, error) {
+func (b *posting) leave(payment string, charges []string) (*change, []*row, error) {
 	c, err := b.before(payment)
 	if err != nil || c.before == nil {
 		return nil, nil, err
@@ -132,7 +133,7 @@ func (b *booking) leave(payment string, charges []string) (*change, []*row, erro
 }
 
 // rowsOf reads the rows of a payment.
-func rowsOf(tx *txn, seqs []uint64) (rows []*row, err error) {
+func rowsOf(tx *store.Tx, seqs []uint64) (rows []*row, err error) {
 	for _, seq := range seqs {
 		r, err := readRow(tx, seq)
 		if err != nil {
@@ -153,14 +154,14 @@ func outcome(changes []*change) Outcome {
 }
 
 // write puts a changed payment and everything that hangs on it into the transaction.
-func (b *booking) write(c *change) error {
+func (b *posting) write(c *change) error {
 	if c.before != nil && (c.after == nil || c.after.created() != c.before.created()) {
-		if err := remove(b.tx, bucketPaymentsTime, timeKey(c.before.created(), c.id)); err != nil {
+		if err := b.tx.Delete(bucketPaymentsTime, timeKey(c.before.created(), c.id)); err != nil {
 			return err
 		}
 	}
 	if c.after != nil && (c.before == nil || c.after.created() != c.before.created()) {
-		if err := put(b.tx, bucketPaymentsTime, timeKey(c.after.created(), c.id), nil); err != nil {
+		if err := b.tx.Put(bucketPaymentsTime, timeKey(c.after.created(), c.id), nil); err != nil {
 			return err
 		}
 	}
@@ -181,9 +182,9 @@ func (b *booking) write(c *change) error {
 		return err
 	}
 	if c.after == nil {
-		return remove(b.tx, bucketPayments, []byte(c.id))
+		return b.tx.Delete(bucketPayments, []byte(c.id))
 	}
-	return put(b.tx, bucketPayments, []byte(c.id), c.after.encode())
+	return b.tx.Put(bucketPayments, []byte(c.id), c.after.encode())
 }
 
 // sequences are those of the rows that the payment is folded from after the change.
@@ -197,7 +198,7 @@ func (c *change) sequences() []uint64 {
 }
 
 // newLinks are the ids by which an event is to be found, with all links of each that gets one more.
-func (b *booking) newLinks(f *Facts) (map[string][]link, error) {
+func (b *posting) newLinks(f *Facts) (map[string][]link, error) {
 	var changed map[string][]link
 	var err error
 	f.EachOtherID(func(id string, charge bool) {
@@ -222,10 +223,10 @@ func (b *booking) newLinks(f *Facts) (map[string][]link, error) {
 	return changed, err
 }
 
-// link writes what newLinks computed.
-func (b *booking) link(links map[string][]link) error {
+// writeLinks writes what newLinks computed.
+func (b *posting) writeLinks(links map[string][]link) error {
 	for id, list := range links {
-		if err := put(b.tx, bucketLinks, []byte(id), encodeLinks(id, list)); err != nil {
+		if err := b.tx.Put(bucketLinks, []byte(id), encodeLinks(id, list)); err != nil {
 			return err
 		}
 	}

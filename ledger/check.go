@@ -10,7 +10,7 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"syscall"
+	"tillhook/ledger/store"
 	"time"
 )
 
@@ -45,7 +45,14 @@ type Report struct {
 // a recount, and each payment equal to a fresh fold of the facts of its events. It returns every
 // fault it found, joined, or nil. It reads the whole file.
 func (l *Ledger) Check() error {
-	_, err := l.prove(context.Background())
+	err := l.store.View(func(tx *store.Tx) error {
+		_, err := tx.VerifyPages(context.Background())
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("pages: %w", err)
+	}
+	_, err = l.prove(context.Background())
 	return err
 }
 
@@ -55,10 +62,11 @@ func Verify(path string) (*Report, error) { return verify(context.Background(), 
 
 // verify is Verify until ctx ends.
 func verify(ctx context.Context, path string) (*Report, error) {
-	if err := mustExist(path, "there is no file"); err != nil {
+	if err := store.MustExist(path, "there is no file"); err != nil {
 		return nil, err
 	}
-	if err := lieStill(ctx, path); errors.Is(err, ErrLocked) {
+	free, err := store.VerifyPages(ctx, path)
+	if errors.Is(err, ErrLocked) {
 		return nil, err
 	} else if err != nil {
 		return unusableProof(path, err)
@@ -75,6 +83,7 @@ func verify(ctx context.Context, path string) (*Report, error) {
 		return nil, err
 	}
 	proof, err := l.prove(ctx)
+	proof.FreePages = free
 	return proof, errors.Join(err, l.Close())
 }
 
@@ -87,64 +96,14 @@ func unusableProof(path string, err error) (*Report, error) {
 	return p, err
 }
 
-// lieStill looks at a file that nobody writes to before bbolt does: at both meta pages and at every page there is.
-func lieStill(ctx context.Context, path string) (err error) {
-	err = inspect(path)
-	var u *unusable
-	if errors.As(err, &u) {
-		return fmt.Errorf("%w: %s %s: it is of no use as a copy", ErrSchema, u.path, u.problem)
-	}
-	if err != nil {
-		return err
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return opening(path, err)
-	}
-	defer func() { _ = unlockAndClose(f) }() // it was only read
-	if err := lockFile(f, syscall.LOCK_SH); errors.Is(err, ErrLocked) {
-		return fmt.Errorf("%w: tillhook verify without a file has the receiver copy it first", err)
-	} else if err != nil {
-		return err
-	}
-	newest, err := readMetaPage(f, 0)
-	if err != nil {
-		return err
-	}
-	if newest == nil {
-		newest = &meta{pageSize: uint64(os.Getpagesize())}
-	}
-	second, err := readMetaPage(f, int64(newest.pageSize))
-	if err != nil {
-		return err
-	}
-	if newest.pages == 0 || second == nil { // bbolt goes by the other one, and says nothing
-		return fmt.Errorf("%w: %s: one of its two meta pages: the last transaction may be missing", ErrCorrupt, path)
-	}
-	if second.tx > newest.tx {
-		newest = second
-	}
-	if err := walkPages(untilAt{ctx, f}, newest); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	return nil
-}
-
 func (l *Ledger) prove(ctx context.Context) (*Report, error) {
 	c := &checker{ctx: ctx, l: l, totals: map[string]amounts{}}
-	proof := &Report{Object: "proof", Path: l.path, Mode: ModeName(l.livemode), Schema: schemaVersion, Faults: []string{}}
-	err := l.view(func(tx *txn) error {
+	proof := &Report{Object: "proof", Path: l.Path(), Mode: ModeName(l.livemode), Schema: schemaVersion, Faults: []string{}}
+	err := l.store.View(func(tx *store.Tx) error {
 		c.tx = tx
-		proof.Used, proof.Pages = tx.Size(), tx.Size()/int64(l.db.Info().PageSize)
-		if info, err := l.file.Stat(); err == nil {
-			proof.Bytes = info.Size()
+		if sizes, err := l.store.Sizes(tx); err == nil {
+			proof.Bytes, proof.Used, proof.Pages = sizes.Bytes, sizes.Used, sizes.Pages
 		}
-		for err := range tx.Check() { // to its end: bbolt's own goroutine sends it
-			if len(c.faults) < maxFaults {
-				c.fault("pages: %w", err)
-			}
-		}
-		proof.FreePages = int64(l.db.Stats().FreePageN)
 		for _, step := range []func() error{c.id, c.events, c.ids, c.quarantine, c.meta, c.bodies, c.payments, c.sumsOfDays, c.sums} {
 			if err := step(); err != nil {
 				return err
@@ -171,7 +130,7 @@ var errTooMany = errors.New("too many faults")
 type checker struct {
 	ctx     context.Context
 	l       *Ledger
-	tx      *txn
+	tx      *store.Tx
 	faults  []error
 	values  uint64 // checksums that are right
 	rows    uint64
@@ -191,18 +150,18 @@ func (c *checker) fault(format string, args ...any) {
 }
 
 // walk hands every entry of a bucket to visit, its checksum verified.
-func (c *checker) walk(bucket []byte, visit func(key, value []byte) error) error {
-	for key, stored := range c.tx.ascend(bucket, nil) {
+func (c *checker) walk(bucket store.Bucket, visit func(key, value []byte) error) error {
+	for e := range c.tx.Ascend(bucket, nil) {
 		if err := c.ctx.Err(); err != nil {
 			return err
 		}
 		if len(c.faults) >= maxFaults {
 			return errTooMany
 		}
-		value, err := unseal(bucket, key, stored)
+		value, err := e.Value()
 		if err == nil {
 			c.values++
-			err = visit(key, value)
+			err = visit(e.Key, value)
 		}
 		if err != nil {
 			c.faults = append(c.faults, err)
@@ -212,17 +171,13 @@ func (c *checker) walk(bucket []byte, visit func(key, value []byte) error) error
 }
 
 // has tells whether a bucket holds a sound entry under a key.
-func (c *checker) has(bucket, key []byte) bool {
-	stored := c.tx.stored(bucket, key)
-	if stored == nil {
-		return false
-	}
-	_, err := unseal(bucket, key, stored)
-	return err == nil
+func (c *checker) has(bucket store.Bucket, key []byte) bool {
+	value, err := c.tx.Get(bucket, key)
+	return err == nil && value != nil
 }
 
 func (c *checker) id() error {
-	if id, err := get(c.tx, bucketMeta, metaID); err != nil || len(id) != len(noID) {
+	if id, err := c.tx.Get(bucketMeta, metaID); err != nil || len(id) != len(noID) {
 		c.fault("the id of the ledger: %w", cmp.Or(err, ErrCorrupt))
 	}
 	return nil
@@ -292,7 +247,7 @@ func (c *checker) events() error {
 
 // released compares the row of an event that left quarantine with the row in which it was booked.
 func (c *checker) released(seq uint64, r *row, as uint64) {
-	if c.tx.stored(bucketQuarantine, seqKey(seq)) != nil {
+	if c.tx.Has(bucketQuarantine, seqKey(seq)) {
 		c.fault("event row %d (%.80s): it lies in quarantine and was booked as row %d", seq, r.id, as)
 	}
 	later, err := readRow(c.tx, as)
@@ -323,7 +278,7 @@ func (c *checker) ofQuarantine(seq uint64, r *row) error {
 		}
 		if h.awaits != "" {
 			c.awaits++
-			if !c.has(bucketMeta, awaitsKey(c.tx, r.livemode, h.awaits, seq)) {
+			if !c.has(bucketMeta, awaitsKey(r.livemode, h.awaits, seq)) {
 				c.fault("event row %d (%.80s): it waits for the event %.80s, and would not be found when that comes", seq, r.id, h.awaits)
 			}
 			if at, found, err := lookupID(c.tx, r.livemode, h.awaits); found || err != nil {
@@ -403,7 +358,7 @@ func (c *checker) bodies() error {
 				c.fault("body of event row %d: it refers to row %d, the row to row %d", seqOf(key), other, r.released)
 				return nil
 			}
-			if value, err = get(c.tx, bucketBodies, seqKey(other)); err != nil || value == nil {
+			if value, err = c.tx.Get(bucketBodies, seqKey(other)); err != nil || value == nil {
 				c.fault("body of event row %d: that of row %d, to which it refers, is missing or damaged", seqOf(key), other)
 				return nil
 			}
@@ -437,7 +392,7 @@ func (c *checker) payments() error {
 	}
 	one := func(_, _ []byte) (int, error) { return 1, nil }
 	for _, index := range []struct {
-		bucket []byte
+		bucket store.Bucket
 		want   uint64
 		what   string
 		count  func(key, value []byte) (int, error)
@@ -496,7 +451,7 @@ func (c *checker) payment(id string, value []byte) error {
 	}
 	again.eachListed(func(key, value []byte) {
 		c.listed++
-		if have, err := get(c.tx, bucketLists, key); err != nil || !bytes.Equal(have, value) {
+		if have, err := c.tx.Get(bucketLists, key); err != nil || !bytes.Equal(have, value) {
 			c.fault("payment %.80s: its lists differ from a fresh fold of its events at %.80q", id, key)
 		}
 	})
@@ -517,7 +472,7 @@ func (c *checker) payment(id string, value []byte) error {
 func (c *checker) index(id string, want map[int64][]byte) {
 	for second, value := range want {
 		c.seconds++
-		if have, err := get(c.tx, bucketEntries, timeKey(second, id)); err != nil || !bytes.Equal(have, value) {
+		if have, err := c.tx.Get(bucketEntries, timeKey(second, id)); err != nil || !bytes.Equal(have, value) {
 			c.fault("payment %.80s: the index of entries at %d differs from its entries", id, second)
 		}
 	}

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"tillhook/ledger/store"
 	"time"
 )
 
@@ -42,7 +43,7 @@ func (l *Ledger) wall() time.Time {
 }
 
 // begin says where a ledger that is opened stands.
-func (t *retentionTime) begin(tx *txn, wall time.Time) {
+func (t *retentionTime) begin(tx *store.Tx, wall time.Time) {
 	t.at, t.looked = timeSeen(tx, wall), time.Now()
 }
 
@@ -50,7 +51,7 @@ func (t *retentionTime) begin(tx *txn, wall time.Time) {
 func (t *retentionTime) now(ctx context.Context, l *Ledger) (time.Time, error) {
 	wall, looked := l.wall().Round(0), time.Now()
 	made := time.Time{}
-	if err := l.view(func(tx *txn) error { made = newestMade(tx, wall); return nil }); err != nil {
+	if err := l.store.View(func(tx *store.Tx) error { made = newestMade(tx, wall); return nil }); err != nil {
 		return time.Time{}, err
 	}
 	t.at, t.looked = t.at.Add(retentionPace*looked.Sub(t.looked)), looked
@@ -86,7 +87,7 @@ func (l *Ledger) RetentionLag() time.Duration {
 
 // newestMade returns when the newest of the last rows was made at Stripe, but for those of the
 // future.
-func newestMade(tx *txn, wall time.Time) time.Time {
+func newestMade(tx *store.Tx, wall time.Time) time.Time {
 	newest := int64(0)
 	last := lastRow(tx)
 	for seq := last; seq > 0 && seq+madeRows > last; seq-- {
@@ -99,7 +100,7 @@ func newestMade(tx *txn, wall time.Time) time.Time {
 
 // timeSeen returns the time to delete by that the ledger keeps or, where it keeps none, when its
 // newest row came that is not of the future.
-func timeSeen(tx *txn, wall time.Time) time.Time {
+func timeSeen(tx *store.Tx, wall time.Time) time.Time {
 	if ms, err := readMark(tx, retentionMark); err == nil && ms != 0 {
 		return time.UnixMilli(ms)
 	}

@@ -28,7 +28,7 @@ type wrongClock struct {
 func (w *wrongClock) now() time.Time { return time.Now().Add(time.Duration(w.by.Load())).Round(0) }
 
 func (w *wrongClock) options(dir string) ledger.Options {
-	return ledger.Options{Dir: dir, Now: w.now, ClockJumped: func(time.Duration) { w.jumped.Add(1) }, LookEvery: time.Hour}
+	return ledger.Options{Dir: dir, Now: w.now, ClockJumped: func(time.Duration) { w.jumped.Add(1) }, CheckEvery: time.Hour}
 }
 
 // came appends an event that is made now at Stripe and dated by the clock.

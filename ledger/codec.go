@@ -2,36 +2,8 @@ package ledger
 
 import (
 	"encoding/binary"
-	"fmt"
-	"hash/crc32"
 	"slices"
 )
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-// checksumSize is the number of bytes that seal adds to a value.
-const checksumSize = 4
-
-// seal appends a checksum to a value. The checksum covers the bucket's name and the key as well, so
-// that it detects a value in the wrong place as well as a changed one.
-func seal(bucket, key, value []byte) []byte {
-	return binary.BigEndian.AppendUint32(value, checksum(bucket, key, value))
-}
-
-// unseal verifies a stored value and returns it without its checksum. The returned bytes are only
-// valid during the transaction.
-func unseal(bucket, key, stored []byte) ([]byte, error) {
-	if n := len(stored) - checksumSize; n >= 0 {
-		if value := stored[:n]; checksum(bucket, key, value) == binary.BigEndian.Uint32(stored[n:]) {
-			return value, nil
-		}
-	}
-	return nil, fmt.Errorf("%w: bucket %s, key %.80q", ErrCorrupt, bucket, key)
-}
-
-func checksum(bucket, key, value []byte) uint32 {
-	return crc32.Update(crc32.Update(crc32.Checksum(bucket, castagnoli), castagnoli, key), castagnoli, value)
-}
 
 // encoder appends the fields of a value to buf: numbers as varints, texts as described in words.go.
 type encoder struct {

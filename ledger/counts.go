@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"tillhook/ledger/fold"
+	"tillhook/ledger/store"
 )
 
 // counts are kept in the transaction that changes them, so that nobody has to walk the ledger for them.
@@ -132,8 +133,8 @@ func (c *counts) encode() []byte {
 	return e.buf
 }
 
-func readCounts(tx *txn) (*counts, error) {
-	value, err := get(tx, bucketMeta, metaCounts)
+func readCounts(tx *store.Tx) (*counts, error) {
+	value, err := tx.Get(bucketMeta, metaCounts)
 	if err != nil {
 		return nil, err
 	}
@@ -166,7 +167,7 @@ type Stats struct {
 
 // Stats walks nothing: it costs a stat of the file.
 func (l *Ledger) Stats() (Stats, error) {
-	c := l.counts.Load()
+	c := &l.published.Load().counts
 	s := Stats{Outcomes: map[Outcome]uint64{}, Quarantined: map[Reason]uint64{}, States: map[Reason]map[QuarantineState]uint64{}, Payments: map[string]uint64{}, Flagged: map[string]uint64{},
 		Unknown: c.unknown, LastMoney: timeOf(c.money), LastSilent: timeOf(c.silent)}
 	for i, n := range c.flags {
@@ -192,13 +193,9 @@ func (l *Ledger) Stats() (Stats, error) {
 			s.Payments[StatusOther] = n
 		}
 	}
-	info, err := l.file.Stat()
-	if err != nil {
-		return s, err
-	}
-	s.FileBytes = info.Size()
-	s.FreeBytes = int64(l.db.Stats().FreeAlloc)
-	return s, nil
+	sizes, err := l.store.Sizes(nil)
+	s.FileBytes, s.FreeBytes = sizes.Bytes, sizes.FreeBytes
+	return s, err
 }
 
 // timeOf returns a time in Unix milliseconds, of which 0 is none.

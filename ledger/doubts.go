@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"tillhook/ledger/fold"
+	"tillhook/ledger/store"
 )
 
 // StalePayment is a payment that may stand otherwise at Stripe than here.
@@ -39,7 +40,7 @@ const (
 // StalePayments lists payments that were created since, and whose word is not to be taken at a time, newest first; most at most.
 func (l *Ledger) StalePayments(ctx context.Context, since, now time.Time, most int) (list []StalePayment, err error) {
 	s := scan{bucket: bucketPaymentsTime, floor: timeKey(since.Unix(), "")}
-	err = l.scanDown(ctx, &s, func(tx *txn, key []byte) (stop bool, err error) {
+	err = l.scanDown(ctx, &s, func(tx *store.Tx, key []byte) (stop bool, err error) {
 		if len(list) >= most {
 			return true, nil
 		}
@@ -78,12 +79,12 @@ func (s *state) doubts(now time.Time) (list []StalePayment) {
 // UnknownReceived returns how many of the payments created from one time to another Checkout calls
 // paid although no event says what was received. It looks at the newest 2,000 payments.
 func (l *Ledger) UnknownReceived(ctx context.Context, from, to time.Time) (n int, err error) {
-	if l.counts.Load().unknown == 0 {
+	if l.published.Load().counts.unknown == 0 {
 		return 0, nil
 	}
 	newest := scan{bucket: bucketPaymentsTime, rows: scanSlice, reached: timeKey(to.Unix(), ""),
 		floor: timeKey(from.Unix(), "")}
-	err = l.scanDown(ctx, &newest, func(tx *txn, key []byte) (stop bool, err error) {
+	err = l.scanDown(ctx, &newest, func(tx *store.Tx, key []byte) (stop bool, err error) {
 		s, err := readState(tx, string(key[8:]))
 		if err == nil && s != nil && s.silent() {
 			n++
@@ -102,13 +103,13 @@ func (l *Ledger) WouldChange(e *Event) (tells bool, err error) {
 	if e.Quarantine != "" || e.Facts.PaymentID() == "" {
 		return false, nil
 	}
-	err = l.view(func(tx *txn) (err error) {
-		defer damaged(&err)
-		b := &booking{tx: tx, livemode: l.livemode}
+	err = l.store.View(func(tx *store.Tx) (err error) {
+		defer store.CatchDamage(&err)
+		b := &posting{tx: tx, livemode: l.livemode}
 		// The outcome does not matter, but a row of a payment with many events is encoded, which
 		// takes one.
 		r := &row{outcome: Applied, id: e.ID, typ: e.Type, account: e.Account, context: e.Context, livemode: e.Livemode, created: e.Created, apiVersion: e.APIVersion, source: e.Source, facts: e.Facts}
-		changes, err := b.changes(r, l.durableSeq.Load()+1)
+		changes, err := b.changes(r, l.published.Load().last+1)
 		if err == nil {
 			tells = outcome(changes) == Applied
 		}
@@ -120,16 +121,18 @@ func (l *Ledger) WouldChange(e *Event) (tells bool, err error) {
 // QuarantinedFor lists the ids of events that lie in quarantine for a reason and need attention, the
 // oldest first, behind a row; most at most. It returns the row that it got to, too.
 func (l *Ledger) QuarantinedFor(reason Reason, after uint64, most int) (ids []string, until uint64, err error) {
-	if l.counts.Load().quarantine[slices.Index(Reasons[:], reason)][slices.Index(QuarantineStates[:], Attention)] == 0 {
+	if l.published.Load().counts.quarantine[slices.Index(Reasons[:], reason)][slices.Index(QuarantineStates[:], Attention)] == 0 {
 		return nil, after, nil
 	}
 	for len(ids) < most {
 		var last uint64
-		err := l.view(func(tx *txn) error {
+		err := l.store.View(func(tx *store.Tx) error {
 			n := 0
-			c := tx.Bucket(bucketQuarantine).Cursor()
-			for key, _ := c.Seek(seqKey(after + 1)); key != nil && n < scanSlice && len(ids) < most; key, _ = c.Next() {
-				last = seqOf(key)
+			for e := range tx.Ascend(bucketQuarantine, seqKey(after+1)) {
+				if n == scanSlice || len(ids) == most {
+					break
+				}
+				last = seqOf(e.Key)
 				r, err := readRow(tx, last)
 				if err != nil {
 					return err

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"tillhook/ledger/store"
 	"time"
 )
 
@@ -106,7 +107,7 @@ func decodeMoved(value []byte) (account string, list []moved, err error) {
 
 // writeIndex puts the keys of a changed payment into the index and removes those that it no longer
 // has.
-func (b *booking) writeIndex(c *change) error {
+func (b *posting) writeIndex(c *change) error {
 	var seconds []int64
 	before, after := c.entriesChanged()
 	for _, list := range [][]Entry{before, after} {
@@ -120,9 +121,9 @@ func (b *booking) writeIndex(c *change) error {
 		var err error
 		switch key := timeKey(second, c.id); {
 		case has == nil:
-			err = remove(b.tx, bucketEntries, key)
+			err = b.tx.Delete(bucketEntries, key)
 		case !bytes.Equal(had, has):
-			err = put(b.tx, bucketEntries, key, has)
+			err = b.tx.Put(bucketEntries, key, has)
 		}
 		if err != nil {
 			return err
@@ -141,7 +142,7 @@ func readTimeKey(key []byte) (at int64, id string, err error) {
 
 // walkIndex visits the index from one time on and before another (nil sets no bound), in order, in
 // as many transactions as it takes for none to stay open for long. Payments can change in between.
-func (l *Ledger) walkIndex(ctx context.Context, from, to *int64, visit func(tx *txn, at int64, id string, value []byte) error) error {
+func (l *Ledger) walkIndex(ctx context.Context, from, to *int64, visit func(tx *store.Tx, at int64, id string, value []byte) error) error {
 	next := []byte{}
 	if from != nil {
 		next = timeKey(*from, "")
@@ -150,7 +151,7 @@ func (l *Ledger) walkIndex(ctx context.Context, from, to *int64, visit func(tx *
 	if to != nil {
 		end = timeKey(*to, "")
 	}
-	return l.walkSlices(ctx, bucketEntries, next, end, func(tx *txn, key, value []byte) error {
+	return l.walkSlices(ctx, bucketEntries, next, end, func(tx *store.Tx, key, value []byte) error {
 		at, id, err := readTimeKey(key)
 		if err != nil {
 			return err

@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	bolt "go.etcd.io/bbolt"
 )
 
 // Outcome is what came of an event. It belongs to the event's arrival: another order of arrival may
@@ -95,58 +93,17 @@ func (l *Ledger) Append(ctx context.Context, e *Event) (Result, error) {
 	if err := e.check(l.livemode); err != nil {
 		return Result{}, err
 	}
-	if f := l.failure.Load(); f != nil {
+	if f := l.failure(); f != nil {
 		return Result{}, f.err
 	}
 	p := newPending(e, l.bodies.encode(e.Raw))
-	if err := l.wait(ctx, p); err != nil {
+	if err := l.queue.wait(ctx, p); err != nil {
 		l.noteDamage(e, err)
 		return Result{}, err // p may still be under way
 	}
 	l.noteDamage(e, nil)
 	return p.result, nil
 }
-
-// wait hands something to the committer and waits until it is durable, or ctx ends.
-func (l *Ledger) wait(ctx context.Context, p *pending) error {
-	if l.queuedBytes.Add(p.weight) > maxQueuedBytes {
-		l.queuedBytes.Add(-p.weight)
-		return ErrOverloaded
-	}
-	select {
-	case l.queue <- p:
-	case <-l.stopped:
-		l.queuedBytes.Add(-p.weight)
-		return ErrClosed
-	default:
-		l.queuedBytes.Add(-p.weight)
-		return ErrOverloaded
-	}
-	select {
-	case <-p.done:
-		return p.err
-	case <-l.stopped:
-		// The committer drains the queue before it stops; what it did not take never got in.
-		select {
-		case <-p.done:
-			return p.err
-		default:
-			return ErrClosed
-		}
-	case <-ctx.Done():
-		return late(ctx)
-	}
-}
-
-func late(ctx context.Context) error {
-	return &lateError{ctx.Err()}
-}
-
-// lateError wraps [ErrUnavailable] and the error of the context that ended.
-type lateError struct{ cause error }
-
-func (e *lateError) Error() string   { return ErrUnavailable.Error() + " in time" }
-func (e *lateError) Unwrap() []error { return []error{ErrUnavailable, e.cause} }
 
 // check refuses what could be written and never read again.
 func (e *Event) check(livemode bool) error {
@@ -160,71 +117,6 @@ func (e *Event) check(livemode bool) error {
 		return fmt.Errorf("the event %.40q: %w", e.ID, err)
 	}
 	return nil
-}
-
-// answerKnown answers the repeats of events that are written down, and returns what is to be booked. The committer
-// does so between two commits, when all that is in the file, and all that is fresh, is on disk.
-func (l *Ledger) answerKnown(batch []*pending) []*pending {
-	if l.failure.Load() != nil || !slices.ContainsFunc(batch, (*pending).isDelivery) {
-		return batch
-	}
-	l.began.Store(time.Now().UnixNano()) // a page may have to come from the disk
-	defer l.began.Store(0)
-	var left []*pending
-	looked := 0
-	err := l.viewFile(func(file *bolt.Tx) error {
-		if err := l.ours(uint64(file.ID())); err != nil {
-			return err
-		}
-		tx := &txn{Tx: file, fresh: &l.fresh}
-		for _, p := range batch {
-			looked++
-			if !p.isDelivery() {
-				left = append(left, p)
-				continue
-			}
-			switch known, err := l.known(tx, p); {
-			case err != nil:
-				p.answer(fmt.Errorf("%w: %w", ErrUnavailable, err))
-			case known:
-				p.answer(nil)
-			default:
-				left = append(left, p)
-			}
-		}
-		return nil
-	})
-	if err != nil { // the commit meets it, too
-		return append(left, batch[looked:]...)
-	}
-	return left
-}
-
-// known tells whether a delivery is a repeat, counts it and has its answer. One that lies in quarantine and has come
-// in a usable form is none: it is booked.
-func (l *Ledger) known(tx *txn, p *pending) (known bool, err error) {
-	defer damaged(&err)
-	seq, found, err := lookupID(tx, p.event.Livemode, p.event.ID)
-	if err != nil || !found {
-		p.absent = err == nil
-		return false, err
-	}
-	r, err := readRow(tx, seq)
-	if err != nil || r.outcome == Quarantined && p.event.Quarantine == "" {
-		return false, err
-	}
-	payment, err := paymentOf(tx, &r.facts)
-	if err != nil {
-		return false, err
-	}
-	p.result = r.repeat(seq, payment)
-	l.mu.Lock()
-	l.repeats[seq]++
-	l.mu.Unlock()
-	if l.flushAt.IsZero() {
-		l.flushAt = time.Now().Add(flushRepeats)
-	}
-	return true, nil
 }
 
 // Health is the state of the ledger's writing side.
@@ -289,17 +181,15 @@ func (l *Ledger) Health() Health {
 			h.Err = fmt.Errorf("%w: the disk has been asked for something for %s", ErrUnavailable, took.Round(time.Second))
 		}
 	}
-	if ns := l.lastCommit.Load(); ns != 0 {
-		h.LastCommit = time.Unix(0, ns)
-	}
+	h.LastCommit = l.published.Load().lastCommit
 	if d := l.damage.Load(); d != nil && d.events >= maxDamaged {
 		h.Fault = &FileFault{
-			What: fmt.Sprintf("the ledger %s is damaged (%s)", l.path, strings.TrimPrefix(d.err.Error(), ErrUnavailable.Error()+": ")),
+			What: fmt.Sprintf("the ledger %s is damaged (%s)", l.Path(), strings.TrimPrefix(d.err.Error(), ErrUnavailable.Error()+": ")),
 			Next: "run tillhook verify, which says more; restore a backup, and fetch what came after it: tillhook reconcile",
 		}
 		h.Err = fmt.Errorf("%w: %w", ErrUnavailable, h.Fault)
 	}
-	if f := l.failure.Load(); f != nil {
+	if f := l.failure(); f != nil {
 		h.Err, h.Fault = f.err, nil
 		errors.As(f.err, &h.Fault)
 	}
@@ -311,6 +201,6 @@ func (l *Ledger) Committing() bool { return l.began.Load() != 0 }
 
 // LastEvent is when the newest event was delivered by itself, not fetched; ok is false where none was.
 func (l *Ledger) LastEvent() (t time.Time, ok bool) {
-	ms := l.lastEvent.Load().at(l.wall())
+	ms := l.published.Load().lastEvent.at(l.wall())
 	return time.UnixMilli(ms), ms != 0
 }

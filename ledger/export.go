@@ -7,9 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"strings"
+	"tillhook/ledger/store"
 	"time"
 )
 
@@ -58,7 +57,7 @@ type Export struct {
 // the ledger has not reached.
 func (l *Ledger) NewExport(q ExportQuery) (*Export, error) {
 	q.Zone = cmp.Or(q.Zone, time.UTC)
-	x := &Export{l: l, query: q, now: l.durableSeq.Load()}
+	x := &Export{l: l, query: q, now: l.published.Load().last}
 	x.lines = newLineFormat(&x.query)
 	x.Sequence = x.now
 	if q.AsOf != nil {
@@ -71,7 +70,7 @@ func (l *Ledger) NewExport(q ExportQuery) (*Export, error) {
 	if ahead := max(begin, x.Sequence); ahead > x.now {
 		return nil, fmt.Errorf("%w: its last sequence is %d, and %d was asked for; leave it out for the ledger as it is now", ErrAhead, x.now, ahead)
 	}
-	err := l.view(func(tx *txn) error {
+	err := l.store.View(func(tx *store.Tx) error {
 		decoded, err := readDecoded(tx)
 		if begin <= decoded && (q.AsOf != nil || q.Since != nil) {
 			x.Decoded = decoded
@@ -133,7 +132,7 @@ func (x *Export) entries(ctx context.Context, w io.Writer) (err error) {
 		return err
 	}
 	again := map[string]bool{}
-	err = x.l.touched(ctx, x.now, end, func(tx *txn, id string) error {
+	err = x.l.touched(ctx, x.now, end, func(tx *store.Tx, id string) error {
 		if again[id] {
 			return nil
 		}
@@ -160,18 +159,18 @@ func (x *Export) entries(ctx context.Context, w io.Writer) (err error) {
 // entries it has: the index names those that moved money between the bounds.
 func (x *Export) present(ctx context.Context, s *sorter) error {
 	ids := x.l.newSorter()
-	err := x.l.walkIndex(ctx, x.query.From, x.query.To, func(_ *txn, at int64, id string, _ []byte) error {
+	err := x.l.walkIndex(ctx, x.query.From, x.query.To, func(_ *store.Tx, at int64, id string, _ []byte) error {
 		return ids.add([]byte(id), timeKey(at, id))
 	})
 	if err == nil {
-		err = x.eachOf(ctx, ids, func(tx *txn, r record) error {
+		err = x.eachOf(ctx, ids, func(tx *store.Tx, r record) error {
 			id := string(r.key)
 			f, err := readState(tx, id)
 			if err != nil {
 				return err
 			}
 			if f == nil { // it has become part of another payment meanwhile, or the ledger is damaged
-				listed, err := get(tx, bucketEntries, r.line)
+				listed, err := tx.Get(bucketEntries, r.line)
 				if err == nil && listed != nil {
 					err = fmt.Errorf("%w: payment %.80s is missing and has entries", ErrCorrupt, id)
 				}
@@ -185,7 +184,7 @@ func (x *Export) present(ctx context.Context, s *sorter) error {
 
 // asOf adds the entries of the payments as they were.
 func (x *Export) asOf(ctx context.Context, s *sorter) error {
-	return x.l.walkSlices(ctx, bucketPayments, []byte{}, nil, func(tx *txn, key, _ []byte) error {
+	return x.l.walkSlices(ctx, bucketPayments, []byte{}, nil, func(tx *store.Tx, key, _ []byte) error {
 		p := x.l.past(tx, x.Sequence)
 		ids, err := p.candidates(string(key))
 		if err != nil {
@@ -228,9 +227,9 @@ func (x *Export) asked(e *Entry) bool {
 // instead.
 func (x *Export) differences(ctx context.Context, s *sorter, since uint64) error {
 	ids := x.l.newSorter()
-	err := x.l.touched(ctx, since, x.now, func(_ *txn, id string) error { return ids.add([]byte(id), nil) })
+	err := x.l.touched(ctx, since, x.now, func(_ *store.Tx, id string) error { return ids.add([]byte(id), nil) })
 	if err == nil {
-		err = x.eachOf(ctx, ids, func(tx *txn, r record) error {
+		err = x.eachOf(ctx, ids, func(tx *store.Tx, r record) error {
 			id := string(r.key)
 			before, err := x.l.past(tx, since).payment(id)
 			if err != nil {
@@ -247,11 +246,11 @@ func (x *Export) differences(ctx context.Context, s *sorter, since uint64) error
 }
 
 // eachOf visits the first record of each key, in transactions that are short.
-func (x *Export) eachOf(ctx context.Context, ids *sorter, visit func(tx *txn, r record) error) error {
+func (x *Export) eachOf(ctx context.Context, ids *sorter, visit func(tx *store.Tx, r record) error) error {
 	var page []record
 	flush := func() error {
 		for len(page) > 0 {
-			err := x.l.slice(ctx, func(tx *txn) error {
+			err := x.l.slice(ctx, func(tx *store.Tx) error {
 				began := time.Now()
 				for len(page) > 0 {
 					if err := ctx.Err(); err != nil {
@@ -350,26 +349,5 @@ func readLineKey(key []byte) (pass byte, payment string) {
 
 // newSorter returns a sorter whose file leaves free what is reserved for events.
 func (l *Ledger) newSorter() *sorter {
-	return &sorter{open: l.tempFile, guard: func(w io.Writer) io.Writer { return l.keep(l.tempDir(), w) }}
-}
-
-// tempDir returns the folder for files without a name. A receiver's lie beside the ledger, where
-// there is known to be room for much; a reader of a backup may not be allowed to write there.
-func (l *Ledger) tempDir() string {
-	if l.readOnly {
-		return os.TempDir()
-	}
-	return filepath.Dir(l.path)
-}
-
-// tempFile opens a file without a name, which ends when it is closed.
-func (l *Ledger) tempFile() (*os.File, error) {
-	f, err := os.CreateTemp(l.tempDir(), newPattern)
-	if err != nil {
-		return nil, fmt.Errorf("make a temporary file: %w", noRoom(err, l.tempDir()))
-	}
-	if err := os.Remove(f.Name()); err != nil {
-		return nil, errors.Join(fmt.Errorf("make a temporary file: %w", err), f.Close())
-	}
-	return f, nil
+	return &sorter{open: l.store.TempFile, guard: func(w io.Writer) io.Writer { return l.store.Reserved(l.store.TempDir(), w) }}
 }

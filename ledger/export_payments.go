@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"tillhook/ledger/store"
 	"time"
 )
 
@@ -23,7 +24,7 @@ func (l *Ledger) eachPayment(ctx context.Context, from, to *int64, visit func(*s
 		return visit(f)
 	}
 	if l.readOnly {
-		err = l.view(func(tx *txn) error {
+		err = l.store.View(func(tx *store.Tx) error {
 			last = lastRow(tx)
 			return walkPayments(tx, from, to, decode)
 		})
@@ -31,7 +32,7 @@ func (l *Ledger) eachPayment(ctx context.Context, from, to *int64, visit func(*s
 	}
 	f, err := l.Spool(func(w io.Writer) error {
 		w = ContextWriter(ctx, w)
-		return l.view(func(tx *txn) error {
+		return l.store.View(func(tx *store.Tx) error {
 			last = lastRow(tx)
 			return walkPayments(tx, from, to, func(id string, value []byte) error {
 				var e encoder
@@ -53,7 +54,7 @@ func (l *Ledger) eachPayment(ctx context.Context, from, to *int64, visit func(*s
 }
 
 // walkPayments hands out payments as they are stored, their checksums verified.
-func walkPayments(tx *txn, from, to *int64, visit func(id string, value []byte) error) error {
+func walkPayments(tx *store.Tx, from, to *int64, visit func(id string, value []byte) error) error {
 	var first, end []byte
 	if from != nil {
 		first = timeKey(*from, "")
@@ -61,12 +62,12 @@ func walkPayments(tx *txn, from, to *int64, visit func(id string, value []byte) 
 	if to != nil {
 		end = timeKey(*to, "")
 	}
-	for key := range tx.ascend(bucketPaymentsTime, first) {
-		if end != nil && bytes.Compare(key, end) >= 0 {
+	for e := range tx.Ascend(bucketPaymentsTime, first) {
+		if end != nil && bytes.Compare(e.Key, end) >= 0 {
 			return nil
 		}
-		id := string(key[8:])
-		value, err := get(tx, bucketPayments, []byte(id))
+		id := string(e.Key[8:])
+		value, err := tx.Get(bucketPayments, []byte(id))
 		if err != nil {
 			return err
 		}

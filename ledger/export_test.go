@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"tillhook/ledger/store"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -15,7 +16,7 @@ import (
 
 // Seal makes a stored value for tests that write one behind the ledger's back.
 func Seal(bucket, key, value string) []byte {
-	return seal([]byte(bucket), []byte(key), []byte(value))
+	return store.Seal(bucket, []byte(key), []byte(value))
 }
 
 // BuiltInDictionary returns the dictionary that bodies are compressed against.
@@ -38,26 +39,25 @@ func init() {
 
 // MakeOlder turns a file of the present schema into one of OlderSchema.
 func MakeOlder(tx *bolt.Tx) error {
-	events := tx.Bucket(bucketEvents)
+	events := tx.Bucket([]byte("events"))
 	rows := map[string][]byte{}
-	err := events.ForEach(func(key, stored []byte) error {
-		value, err := unseal(bucketEvents, key, stored)
-		rows[string(key)] = append([]byte{olderMark}, value...)
-		return err
+	err := events.ForEach(func(key, sealed []byte) error {
+		rows[string(key)] = append([]byte{olderMark}, sealed[:len(sealed)-store.ChecksumSize]...)
+		return nil
 	})
 	for key, value := range rows {
-		err = errors.Join(err, events.Put([]byte(key), seal(bucketEvents, []byte(key), value)))
+		err = errors.Join(err, events.Put([]byte(key), store.Seal("events", []byte(key), value)))
 	}
 	return errors.Join(err, SetSchema(tx, OlderSchema))
 }
 
 // SetSchema gives a file the number of another schema.
 func SetSchema(tx *bolt.Tx, version uint64) error {
-	return put(inPlace(tx), bucketMeta, metaSchema, binary.AppendUvarint(nil, version))
+	return tx.Bucket([]byte("meta")).Put(metaSchema, store.Seal("meta", metaSchema, binary.AppendUvarint(nil, version)))
 }
 
 // SmallGenerations has what is fresh settled after a few entries. It is called before Run.
-func (l *Ledger) SmallGenerations(entries int) { l.fresh.limit = entries }
+func (l *Ledger) SmallGenerations(entries int) { l.store.LimitBuffer(entries) }
 
 // BoundReads has a request examine so many rows and bytes, list so many bytes, and read so many
 // rows in a transaction.
@@ -67,20 +67,26 @@ func (l *Ledger) BoundReads(rows, bytes, page, slice int) {
 
 // Slice runs read as a slice of a long read.
 func (l *Ledger) Slice(ctx context.Context, read func()) error {
-	return l.slice(ctx, func(*txn) error { read(); return nil })
+	return l.slice(ctx, func(*store.Tx) error { read(); return nil })
 }
 
 // Committed has the ledger take it that events were committed at a time.
-func (l *Ledger) Committed(at time.Time) { l.lastCommit.Store(at.UnixNano()) }
+func (l *Ledger) Committed(at time.Time) {
+	now := *l.published.Load()
+	now.lastCommit = at
+	l.published.Store(&now)
+}
 
 // Fresh is how many entries are not in their places, and how many records tell of them. Run must have ended.
-func (l *Ledger) Fresh() (entries, records int) { return l.fresh.size(), l.fresh.records }
+func (l *Ledger) Fresh() (entries, records int) {
+	entries, records, _ = l.store.BufferSizes()
+	return entries, records
+}
 
 // Write is a commit of one value, during which something else happens.
 func (l *Ledger) Write(ctx context.Context, during func() error) error {
-	return l.do(ctx, func(b *booking) error {
-		b.writing = true
-		return errors.Join(put(b.tx, bucketMeta, metaDecoder, []byte("one")), during())
+	return l.do(ctx, func(b *posting) (func() error, error) {
+		return func() error { return errors.Join(b.tx.Put(bucketMeta, metaDecoder, []byte("one")), during()) }, nil
 	})
 }
 
@@ -89,18 +95,21 @@ func (l *Ledger) ID() string { return l.id }
 
 // CopyInto copies the ledger to a file in a folder, with the reserve left free.
 func (l *Ledger) CopyInto(ctx context.Context, dir string, w io.Writer) error {
-	return l.copyInto(ctx, dir, w)
+	return l.store.CopyInto(ctx, dir, w)
 }
 
 // LookAtFile is what the committer does before each batch. Run must not be running.
-func (l *Ledger) LookAtFile() bool { return l.inPlace(false) }
+func (l *Ledger) LookAtFile() bool { return l.store.CheckFile(false) == nil }
 
-// MendAfter is a commit that failed, and one try to mend. Run must have ended.
-func (l *Ledger) MendAfter(err error) error {
-	l.fresh.wary = false
-	l.fail(err, nil, nil)
-	l.tryToMend()
-	if f := l.failure.Load(); f != nil {
+// MendAfter is a commit that failed, and one try to recover. Run must have ended.
+func (l *Ledger) MendAfter(failure error) error {
+	err := l.store.Write(func(*store.Tx) error { return failure })
+	if !errors.Is(err, failure) {
+		return err
+	}
+	l.committer.refuse(err)
+	l.committer.tryRecover()
+	if f := l.failure(); f != nil {
 		return f.err
 	}
 	return nil
@@ -120,10 +129,10 @@ func Sorted(dir string, limit int, lines []string) (sorted []string, runs int, e
 }
 
 // Queued is how many events wait for the committer.
-func (l *Ledger) Queued() int { return len(l.queue) }
+func (l *Ledger) Queued() int { return len(l.queue.waiting) }
 
 // WaitingRepeats is how many rows have counts that are not written yet.
-func (l *Ledger) WaitingRepeats() int { return l.waitingRepeats() }
+func (l *Ledger) WaitingRepeats() int { return l.repeats.rows() }
 
 // Trial is what a ledger would hold.
 type Trial struct {
@@ -134,76 +143,63 @@ type Trial struct {
 	Folded      string // every byte of the payments, their indexes, the links and the totals
 }
 
-// Try books events one after the other, as the committer does, into one transaction that is thrown away.
-func (l *Ledger) Try(events []*Event) (*Trial, error) {
-	file, err := l.db.Begin(true)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Rollback()
-	tx := inPlace(file)
-	b := &booking{tx: tx, last: l.durableSeq.Load(), counts: *l.counts.Load(), livemode: l.livemode}
-	for _, e := range events {
-		p := newPending(e, []byte{bodyPlain})
-		if err := b.book(p); err != nil || p.err != nil {
-			return nil, fmt.Errorf("%s: %w %w", e.ID, err, p.err)
+// Try posts events one after the other, as the committer does, into one transaction that is thrown
+// away.
+func (l *Ledger) Try(events []*Event) (t *Trial, err error) {
+	err = l.store.Try(func(tx *store.Tx) error {
+		now := l.published.Load()
+		b := &posting{tx: tx, last: now.last, counts: now.counts, livemode: l.livemode}
+		for _, e := range events {
+			p := newPending(e, []byte{bodyPlain})
+			if err := b.post(p); err != nil || p.err != nil {
+				return fmt.Errorf("%s: %w %w", e.ID, err, p.err)
+			}
 		}
-	}
-	if err := b.writeSums(); err != nil {
-		return nil, err
-	}
-	return l.contents(tx, b)
+		if err := b.writeSums(); err != nil {
+			return err
+		}
+		t, err = l.contents(tx, b)
+		return err
+	})
+	return t, err
 }
 
-func (l *Ledger) contents(tx *txn, b *booking) (*Trial, error) {
+func (l *Ledger) contents(tx *store.Tx, b *posting) (*Trial, error) {
 	t := &Trial{Totals: []Total{}, Entries: map[string][]Entry{}, Unexplained: map[string][]string{}}
 	var folded strings.Builder
 	fmt.Fprintln(&folded, b.counts.statuses, b.counts.flags, b.counts.unknown)
-	for _, bucket := range [][]byte{bucketPayments, bucketPaymentsTime, bucketLinks, bucketEntries, bucketLists, bucketTotals} {
-		err := tx.Bucket(bucket).ForEach(func(key, stored []byte) error {
-			value, err := unseal(bucket, key, stored)
-			if err == nil && string(bucket) == string(bucketPayments) { // without what belongs to the arrival
+	for _, bucket := range []store.Bucket{bucketPayments, bucketPaymentsTime, bucketLinks, bucketEntries, bucketLists, bucketTotals} {
+		for e := range tx.Ascend(bucket, nil) {
+			key := e.Key
+			value, err := e.Value()
+			if err == nil && bucket == bucketPayments { // without what belongs to the arrival
 				var s *state
 				if s, err = decodeState(tx, string(key), value); err == nil {
+					t.Payments = append(t.Payments, s.view)
+					t.Entries[s.view.ID] = s.entries
+					t.Unexplained[s.view.ID] = s.unexplained
 					s.rows = nil
 					value = s.encode()
 				}
 			}
-			if id, rest, _ := strings.Cut(string(key), "\x00"); string(bucket) == string(bucketLists) && rest[0] == listRows {
+			if id, rest, _ := strings.Cut(string(key), "\x00"); bucket == bucketLists && rest[0] == listRows {
 				key, value = []byte(id), nil // there are so many, whichever they are
 			}
-			fmt.Fprintf(&folded, "%s %q %q\n", bucket, key, value)
-			return err
-		})
-		if err != nil {
-			return nil, err
+			if err == nil && bucket == bucketTotals {
+				var total Total
+				// The sums over all days are among what is folded.
+				if total, err = readTotal(key, value); err == nil && total.Day != "" {
+					t.Totals = append(t.Totals, total)
+				}
+			}
+			if err != nil {
+				return nil, err
+			}
+			fmt.Fprintf(&folded, "%s %q %q\n", layout[bucket].Name, key, value)
 		}
 	}
 	t.Folded = folded.String()
-	err := tx.Bucket(bucketPayments).ForEach(func(key, _ []byte) error {
-		s, err := readState(tx, string(key))
-		if err == nil {
-			t.Payments = append(t.Payments, s.view)
-			t.Entries[s.view.ID] = s.entries
-			t.Unexplained[s.view.ID] = s.unexplained
-		}
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	err = tx.Bucket(bucketTotals).ForEach(func(key, stored []byte) error {
-		value, err := unseal(bucketTotals, key, stored)
-		if err != nil {
-			return err
-		}
-		total, err := readTotal(key, value)
-		if total.Day != "" { // the sums over all days are among what is folded
-			t.Totals = append(t.Totals, total)
-		}
-		return err
-	})
-	return t, err
+	return t, nil
 }
 
 // Row is an event as it is stored, and Folded what events fold to.
@@ -238,16 +234,19 @@ func (l *Ledger) Expire(ctx context.Context, before time.Time) error {
 }
 
 // Expired is the row that retention has got to.
-func (l *Ledger) Expired() uint64 { return l.counts.Load().expired }
+func (l *Ledger) Expired() uint64 { return l.published.Load().counts.expired }
 
 // FreshBytes is what is fresh in the newer generation. The committer must have come round, with nothing to do since.
-func (l *Ledger) FreshBytes() int { return l.fresh.bytes }
+func (l *Ledger) FreshBytes() int {
+	_, _, bytes := l.store.BufferSizes()
+	return bytes
+}
 
 // Settling tells that a generation is on its way to its places, as far as FreshBytes may be asked.
-func (l *Ledger) Settling() bool { return l.fresh.settled < len(l.fresh.settling) }
+func (l *Ledger) Settling() bool { return l.store.Flushing() }
 
 // Waiting is how many events wait for the committer.
-func (l *Ledger) Waiting() int { return len(l.queue) }
+func (l *Ledger) Waiting() int { return len(l.queue.waiting) }
 
 // CommitAtOnce books events in one transaction and returns how many bytes of pages it wrote, and
 // how many pages are in use behind it. Run must not be running.
@@ -256,29 +255,32 @@ func (l *Ledger) CommitAtOnce(events []*Event) (written int64, pages int, err er
 	for i, e := range events {
 		batch[i] = newPending(e, l.bodies.encode(e.Raw))
 	}
-	before := l.db.Stats().TxStats
-	l.commit(batch)
+	before, err := l.store.Sizes(nil)
+	if err != nil {
+		return 0, 0, err
+	}
+	l.committer.commit(batch)
 	for _, p := range batch {
 		if p.err != nil {
 			return 0, 0, p.err
 		}
 	}
-	after := l.db.Stats()
-	err = l.db.View(func(tx *bolt.Tx) error {
-		pages = int(tx.Size())/l.db.Info().PageSize - after.FreePageN - after.PendingPageN
-		return nil
+	err = l.store.View(func(tx *store.Tx) error {
+		after, err := l.store.Sizes(tx)
+		written, pages = after.PageBytes-before.PageBytes, int(after.Pages-after.FreePages)
+		return err
 	})
-	return after.TxStats.GetPageAlloc() - before.GetPageAlloc(), pages, err
+	return written, pages, err
 }
 
 // SmallMemory has no more of payments remembered than about so many events. It is called before
 // Run.
-func (l *Ledger) SmallMemory(events int) { l.hot.limit = events * (&row{}).memory() }
+func (l *Ledger) SmallMemory(events int) { l.committer.hot.limit = events * (&row{}).memory() }
 
 // Hot is how many payments are remembered, and how much of them, of how much at most. Run must not
 // be running.
 func (l *Ledger) Hot() (payments, size, limit int) {
-	return len(l.hot.payments), l.hot.size, l.hot.limit
+	return len(l.committer.hot.payments), l.committer.hot.size, l.committer.hot.limit
 }
 
 // GiveUp books events in a transaction that is rolled back, and mends the file.
@@ -288,11 +290,10 @@ func (l *Ledger) GiveUp(events []*Event) error {
 		batch = append(batch, newPending(e, l.bodies.encode(e.Raw)))
 	}
 	failure := errors.New("given up")
-	batch = append(batch, &pending{job: func(b *booking) error {
-		b.writing = true
-		return failure
+	batch = append(batch, &pending{job: func(*posting) (func() error, error) {
+		return func() error { return failure }, nil
 	}})
-	if _, err := l.write(batch, nil, 0); !errors.Is(err, failure) {
+	if _, err := l.committer.write(batch, nil); !errors.Is(err, failure) {
 		return err
 	}
 	return l.MendAfter(failure)

@@ -226,7 +226,7 @@ func TestADamagedRecordOfWhatIsFresh(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	edit(t, dir, func(tx *bolt.Tx) error { return tx.Bucket([]byte("fresh")).Put(seq(1), []byte("noise")) })
+	edit(t, dir, func(tx *bolt.Tx) error { return tx.Bucket([]byte("buffer")).Put(seq(1), []byte("noise")) })
 	if _, err := ledger.Open(ledger.Options{Dir: dir}); !errors.Is(err, ledger.ErrCorrupt) || !strings.Contains(err.Error(), "tillhook rebuild") {
 		t.Fatalf("opening gave %v", err)
 	}

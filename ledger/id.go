@@ -3,6 +3,7 @@ package ledger
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"tillhook/ledger/store"
 )
 
 // noID stands for the id of a ledger whose own is damaged.
@@ -17,8 +18,8 @@ func newID() string {
 }
 
 // readID returns the id of a ledger.
-func readID(tx *txn) string {
-	value, err := get(tx, bucketMeta, metaID)
+func readID(tx *store.Tx) string {
+	value, err := tx.Get(bucketMeta, metaID)
 	if err != nil || len(value) != len(noID) {
 		return noID
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"tillhook/ledger/fold"
+	"tillhook/ledger/store"
 )
 
 // A payment's state is written anew with each of its events. Were its lists part of it however long
@@ -110,13 +111,14 @@ func (l *list[T]) outline(d *decoder) (elements []T, length uint64) {
 }
 
 // read returns the elements of a list of a payment that is stored apart.
-func (l *list[T]) read(tx *txn, id string, length uint64) (elements []T, err error) {
+func (l *list[T]) read(tx *store.Tx, id string, length uint64) (elements []T, err error) {
 	if length == 0 {
 		return nil, nil
 	}
 	prefix := append(listsOf(id), l.number)
-	for key, stored := range tx.within(bucketLists, prefix) {
-		value, err := unseal(bucketLists, key, stored)
+	for e := range tx.Prefix(bucketLists, prefix) {
+		key := e.Key
+		value, err := e.Value()
 		if err != nil {
 			return nil, err
 		}
@@ -137,7 +139,7 @@ func (l *list[T]) read(tx *txn, id string, length uint64) (elements []T, err err
 }
 
 // write stores the elements that differ between two states of a list.
-func (l *list[T]) write(tx *txn, id string, before, after []T) error {
+func (l *list[T]) write(tx *store.Tx, id string, before, after []T) error {
 	before, after = apart(before), apart(after)
 	for len(before) > 0 && len(after) > 0 && l.equal(&before[0], &after[0]) {
 		before, after = before[1:], after[1:]
@@ -158,9 +160,9 @@ func (l *list[T]) write(tx *txn, id string, before, after []T) error {
 		var err error
 		switch {
 		case order < 0:
-			err = remove(tx, bucketLists, l.keyOf(id, &before[0]))
+			err = tx.Delete(bucketLists, l.keyOf(id, &before[0]))
 		case order > 0 || !l.equal(&before[0], &after[0]):
-			err = put(tx, bucketLists, l.keyOf(id, &after[0]), l.valueOf(id, &after[0]))
+			err = tx.Put(bucketLists, l.keyOf(id, &after[0]), l.valueOf(id, &after[0]))
 		}
 		if err != nil {
 			return err
@@ -184,7 +186,7 @@ func (l *list[T]) each(id string, elements []T, visit func(key, value []byte)) {
 }
 
 // readLists reads the lists of a state that are stored apart, whose lengths it is given.
-func (s *state) readLists(tx *txn, lengths [listKinds]uint64) (err error) {
+func (s *state) readLists(tx *store.Tx, lengths [listKinds]uint64) (err error) {
 	id := s.view.ID
 	if lengths[listRows] > 0 {
 		if s.rows, err = rowList.read(tx, id, lengths[listRows]); err != nil {
@@ -214,7 +216,7 @@ func (s *state) readLists(tx *txn, lengths [listKinds]uint64) (err error) {
 
 // writeLists stores what differs between the lists of a payment before and after a change; nil has
 // none.
-func writeLists(tx *txn, id string, before, after *state) error {
+func writeLists(tx *store.Tx, id string, before, after *state) error {
 	none := &state{view: &Payment{}}
 	if before == nil {
 		before = none
@@ -249,8 +251,8 @@ func (s *state) eachListed(visit func(key, value []byte)) {
 }
 
 // listsRow reports whether a row is among those of a payment. It reads no list.
-func listsRow(tx *txn, id string, seq uint64) (bool, error) {
-	value, err := get(tx, bucketPayments, []byte(id))
+func listsRow(tx *store.Tx, id string, seq uint64) (bool, error) {
+	value, err := tx.Get(bucketPayments, []byte(id))
 	if err != nil || value == nil {
 		return false, err
 	}
@@ -261,7 +263,7 @@ func listsRow(tx *txn, id string, seq uint64) (bool, error) {
 	if lengths[listRows] == 0 {
 		return slices.Contains(s.rows, seq), nil
 	}
-	value, err = get(tx, bucketLists, rowList.keyOf(id, &seq))
+	value, err = tx.Get(bucketLists, rowList.keyOf(id, &seq))
 	return value != nil, err
 }
 

@@ -1,13 +1,12 @@
 package ledger
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
+	"tillhook/ledger/store"
 )
 
 // A mark is a number that whoever brings events keeps here under a name, as how far it has come. A
@@ -20,7 +19,7 @@ const (
 
 // Checkpoint reads a mark; 0 if there is none.
 func (l *Ledger) Checkpoint(name string) (n int64, err error) {
-	err = l.view(func(tx *txn) (err error) {
+	err = l.store.View(func(tx *store.Tx) (err error) {
 		n, err = readMark(tx, name)
 		return err
 	})
@@ -30,8 +29,8 @@ func (l *Ledger) Checkpoint(name string) (n int64, err error) {
 	return n, nil
 }
 
-func readMark(tx *txn, name string) (int64, error) {
-	value, err := get(tx, bucketMeta, []byte(markPrefix+name))
+func readMark(tx *store.Tx, name string) (int64, error) {
+	value, err := tx.Get(bucketMeta, []byte(markPrefix+name))
 	if err != nil || value == nil {
 		return 0, err
 	}
@@ -43,21 +42,25 @@ func readMark(tx *txn, name string) (int64, error) {
 // SetCheckpoints writes marks, all or none, and returns when they are on disk. An error means as little as that of [Ledger.Append].
 func (l *Ledger) SetCheckpoints(ctx context.Context, marks map[string]int64) error {
 	values := maps.Clone(marks) // the job may be under way when ctx has ended
-	return l.do(ctx, func(b *booking) error {
-		b.writing = true
-		for _, name := range slices.Sorted(maps.Keys(values)) {
-			if err := putMark(b.tx, name, values[name]); err != nil {
-				return err
-			}
-		}
-		return nil
+	return l.do(ctx, func(b *posting) (func() error, error) {
+		return func() error { return putCheckpoints(b.tx, values) }, nil
 	})
 }
 
-func putMark(tx *txn, name string, n int64) error {
+// putCheckpoints writes checkpoints in the order of their names.
+func putCheckpoints(tx *store.Tx, values map[string]int64) error {
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		if err := putMark(tx, name, values[name]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func putMark(tx *store.Tx, name string, n int64) error {
 	var e encoder
 	e.int(n)
-	return put(tx, bucketMeta, []byte(markPrefix+name), e.buf)
+	return tx.Put(bucketMeta, []byte(markPrefix+name), e.buf)
 }
 
 // Account is a connected account, or one of an organisation.
@@ -66,39 +69,34 @@ type Account struct {
 	Context string // the path that Stripe-Context takes; empty for a connected account
 }
 
-// addAccount remembers the account that an event came from.
-func (b *booking) addAccount(account, context string) error {
+// newAccount returns the key under which the account of an event becomes known, or gets the context
+// that it lacked; nil if nothing changes. Damage here is found by Check: an event must not fail for
+// it.
+func (b *posting) newAccount(account, context string) (key []byte) {
 	if account == "" {
 		return nil
 	}
-	key := []byte(accountPrefix + account)
-	if b.tx.stored(bucketMeta, key) == nil {
-		return put(b.tx, bucketMeta, key, []byte(context))
+	key = []byte(accountPrefix + account)
+	if !b.tx.Has(bucketMeta, key) {
+		return key
 	}
-	if context == "" {
+	known, err := b.tx.Get(bucketMeta, key)
+	if context == "" || err != nil || string(known) == context {
 		return nil
 	}
-	known, err := get(b.tx, bucketMeta, key)
-	if errors.Is(err, ErrCorrupt) {
-		return nil // the check names it; an event must not fail for it
-	}
-	if err != nil || string(known) == context {
-		return err
-	}
-	return put(b.tx, bucketMeta, key, []byte(context))
+	return key
 }
 
 // Accounts lists the accounts that events came from, by id; not those that have only events of the
 // other mode.
 func (l *Ledger) Accounts() (list []Account, err error) {
-	err = l.view(func(tx *txn) error {
-		c := tx.Bucket(bucketMeta).Cursor()
-		for key, stored := c.Seek([]byte(accountPrefix)); bytes.HasPrefix(key, []byte(accountPrefix)); key, stored = c.Next() {
-			context, err := unseal(bucketMeta, key, stored)
+	err = l.store.View(func(tx *store.Tx) error {
+		for e := range tx.Prefix(bucketMeta, []byte(accountPrefix)) {
+			context, err := e.Value()
 			if err != nil {
 				return err
 			}
-			list = append(list, Account{strings.TrimPrefix(string(key), accountPrefix), string(context)})
+			list = append(list, Account{strings.TrimPrefix(string(e.Key), accountPrefix), string(context)})
 		}
 		return nil
 	})
@@ -119,7 +117,7 @@ const (
 func (l *Ledger) Lookup(ids []string) ([]IDStatus, error) {
 	list := make([]IDStatus, 0, len(ids))
 	for part := range slices.Chunk(ids, scanSlice) {
-		err := l.view(func(tx *txn) error {
+		err := l.store.View(func(tx *store.Tx) error {
 			for _, id := range part {
 				seq, found, err := lookupID(tx, l.livemode, id)
 				if err != nil {

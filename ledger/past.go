@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"tillhook/ledger/store"
 )
 
 // past reads payments as they were when the journal ended at a row. Rows do not change and are not
@@ -12,7 +13,7 @@ import (
 // PaymentIntent that any row links to the charge, or else to a payment of the charge's own. So a
 // row up to there can belong to another payment now, and past finds it there.
 type past struct {
-	tx       *txn
+	tx       *store.Tx
 	livemode bool
 	last     uint64                 // the row at which the journal ends
 	read     map[string]*presentOne // payments as they are now
@@ -24,7 +25,7 @@ type presentOne struct {
 	charges map[string]bool // those that the rows link to its PaymentIntent
 }
 
-func (l *Ledger) past(tx *txn, last uint64) *past {
+func (l *Ledger) past(tx *store.Tx, last uint64) *past {
 	return &past{tx: tx, livemode: l.livemode, last: last, read: map[string]*presentOne{}}
 }
 
@@ -147,8 +148,8 @@ func (p *past) candidates(id string) ([]string, error) {
 // touched visits the ids of all payments that rows behind one and up to another can have changed:
 // those they are about, and those that gained or lost rows because a charge was linked, whichever
 // PaymentIntents the charge is linked to. An id can come more than once.
-func (l *Ledger) touched(ctx context.Context, after, last uint64, visit func(tx *txn, id string) error) error {
-	return l.walkSlices(ctx, bucketEvents, seqKey(after+1), seqKey(last+1), func(tx *txn, _, value []byte) error {
+func (l *Ledger) touched(ctx context.Context, after, last uint64, visit func(tx *store.Tx, id string) error) error {
+	return l.walkSlices(ctx, bucketEvents, seqKey(after+1), seqKey(last+1), func(tx *store.Tx, _, value []byte) error {
 		r, err := decodeRow(value)
 		if err != nil {
 			return err
@@ -181,7 +182,7 @@ func (l *Ledger) touched(ctx context.Context, after, last uint64, visit func(tx 
 
 // lastSeen returns the last row that readers see, be it on disk yet or not.
 func (l *Ledger) lastSeen() (last uint64, err error) {
-	err = l.view(func(tx *txn) error {
+	err = l.store.View(func(tx *store.Tx) error {
 		last = lastRow(tx)
 		return nil
 	})

@@ -1,12 +1,12 @@
 package ledger
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strconv"
+	"tillhook/ledger/store"
 )
 
 // What lies in quarantine has a row like any other event, whose outcome is Quarantined, and an
@@ -61,8 +61,8 @@ func decodeQuarantineEntry(value []byte) (*quarantineEntry, error) {
 }
 
 // readQuarantineEntry reads the entry of a row in quarantine, nil where there is none.
-func readQuarantineEntry(tx *txn, seq uint64) (*quarantineEntry, error) {
-	value, err := get(tx, bucketQuarantine, seqKey(seq))
+func readQuarantineEntry(tx *store.Tx, seq uint64) (*quarantineEntry, error) {
+	value, err := tx.Get(bucketQuarantine, seqKey(seq))
 	if err != nil || value == nil {
 		return nil, err
 	}
@@ -79,12 +79,12 @@ const awaitsPrefix = "awaits/"
 
 // awaitsKey is the prefix, the snapshot event's key in the id index, a slash, and the thin event's
 // sequence.
-func awaitsKey(tx *txn, livemode bool, snapshot string, seq uint64) []byte {
-	return slices.Concat([]byte(awaitsPrefix), tx.idKey(livemode, snapshot), []byte("/"), seqKey(seq))
+func awaitsKey(livemode bool, snapshot string, seq uint64) []byte {
+	return slices.Concat([]byte(awaitsPrefix), idKey(livemode, snapshot), []byte("/"), seqKey(seq))
 }
 
 // newQuarantineEntry makes the entry of an event that is to lie in quarantine.
-func newQuarantineEntry(tx *txn, id string, livemode, expected bool, snapshot string) (*quarantineEntry, error) {
+func newQuarantineEntry(tx *store.Tx, id string, livemode, expected bool, snapshot string) (*quarantineEntry, error) {
 	if expected {
 		return &quarantineEntry{state: Expected}, nil
 	}
@@ -102,15 +102,16 @@ func newQuarantineEntry(tx *txn, id string, livemode, expected bool, snapshot st
 }
 
 // awaiting lists the rows of thin events in quarantine whose snapshot event has that id.
-func (b *booking) awaiting(livemode bool, id string) (seqs []uint64, err error) {
+func (b *posting) awaiting(livemode bool, id string) (seqs []uint64, err error) {
 	if b.counts.notExpected() == 0 {
 		return nil, nil // nearly always: what is expected waits for nothing
 	}
-	prefix := awaitsKey(b.tx, livemode, id, 0)
+	prefix := awaitsKey(livemode, id, 0)
 	prefix = prefix[:len(prefix)-8]
-	c := b.tx.Bucket(bucketMeta).Cursor()
-	for key, _ := c.Seek(prefix); bytes.HasPrefix(key, prefix) && len(key) == len(prefix)+8; key, _ = c.Next() {
-		seqs = append(seqs, seqOf(key))
+	for e := range b.tx.Prefix(bucketMeta, prefix) {
+		if len(e.Key) == len(prefix)+8 {
+			seqs = append(seqs, seqOf(e.Key))
+		}
 	}
 	return seqs, nil
 }
@@ -132,7 +133,7 @@ type waiting struct {
 
 // planQuarantine reads what a new row changes in the quarantine. entry is nil unless the row lies
 // there itself.
-func (b *booking) planQuarantine(r *row, old *row, entry *quarantineEntry) (a quarantinePlan, err error) {
+func (b *posting) planQuarantine(r *row, old *row, entry *quarantineEntry) (a quarantinePlan, err error) {
 	a.entry = entry
 	if old != nil {
 		if a.leave, err = readQuarantineEntry(b.tx, r.released); err != nil {
@@ -164,10 +165,11 @@ func (b *booking) planQuarantine(r *row, old *row, entry *quarantineEntry) (a qu
 	return a, nil
 }
 
-// quarantine writes what a row changes in the quarantine.
-func (b *booking) quarantine(r *row, seq uint64, old *row, a *quarantinePlan) error {
+// writeQuarantine writes what a row changes in the quarantine.
+func (b *posting) writeQuarantine(n *newRow) error {
+	r, old, a := &n.row, n.old, &n.quarantine
 	if a.entry != nil {
-		if err := b.addEntry(seq, r.livemode, a.entry); err != nil {
+		if err := b.addEntry(n.seq, r.livemode, a.entry); err != nil {
 			return err
 		}
 		b.counts.quarantined(r.reason, a.entry.state, +1)
@@ -198,27 +200,27 @@ func stateOnceKnown(before QuarantineState) QuarantineState {
 }
 
 // addEntry writes an entry in quarantine.
-func (b *booking) addEntry(seq uint64, livemode bool, h *quarantineEntry) error {
+func (b *posting) addEntry(seq uint64, livemode bool, h *quarantineEntry) error {
 	if h.awaits != "" {
-		if err := put(b.tx, bucketMeta, awaitsKey(b.tx, livemode, h.awaits, seq), nil); err != nil {
+		if err := b.tx.Put(bucketMeta, awaitsKey(livemode, h.awaits, seq), nil); err != nil {
 			return err
 		}
 	}
-	return put(b.tx, bucketQuarantine, seqKey(seq), h.encode())
+	return b.tx.Put(bucketQuarantine, seqKey(seq), h.encode())
 }
 
 // removeEntry removes an entry from quarantine.
-func (b *booking) removeEntry(seq uint64, livemode bool, h *quarantineEntry) error {
+func (b *posting) removeEntry(seq uint64, livemode bool, h *quarantineEntry) error {
 	if h.awaits != "" {
-		if err := remove(b.tx, bucketMeta, awaitsKey(b.tx, livemode, h.awaits, seq)); err != nil {
+		if err := b.tx.Delete(bucketMeta, awaitsKey(livemode, h.awaits, seq)); err != nil {
 			return err
 		}
 	}
-	return remove(b.tx, bucketQuarantine, seqKey(seq))
+	return b.tx.Delete(bucketQuarantine, seqKey(seq))
 }
 
 // replaceEntry replaces an entry in quarantine.
-func (b *booking) replaceEntry(seq uint64, livemode bool, reason Reason, from, to *quarantineEntry) error {
+func (b *posting) replaceEntry(seq uint64, livemode bool, reason Reason, from, to *quarantineEntry) error {
 	if err := b.removeEntry(seq, livemode, from); err != nil {
 		return err
 	}
@@ -231,7 +233,7 @@ func (b *booking) replaceEntry(seq uint64, livemode bool, reason Reason, from, t
 // alarm any more. It returns [ErrNotFound] for an unknown id and [ErrNotQuarantined] for an event
 // that does not lie there.
 func (l *Ledger) Dismiss(ctx context.Context, id string) error {
-	return l.change(ctx, id, func(_ *booking, _ *row, h *quarantineEntry) (*quarantineEntry, error) {
+	return l.change(ctx, id, func(_ *posting, _ *row, h *quarantineEntry) (*quarantineEntry, error) {
 		return &quarantineEntry{state: Dismissed, awaits: h.awaits}, nil
 	})
 }
@@ -239,7 +241,7 @@ func (l *Ledger) Dismiss(ctx context.Context, id string) error {
 // reclassify decides again whether an event that stays in quarantine is expected there: another
 // decoder may know better.
 func (l *Ledger) reclassify(ctx context.Context, e *Event) error {
-	return l.change(ctx, e.ID, func(b *booking, r *row, h *quarantineEntry) (*quarantineEntry, error) {
+	return l.change(ctx, e.ID, func(b *posting, r *row, h *quarantineEntry) (*quarantineEntry, error) {
 		to, err := newQuarantineEntry(b.tx, r.id, r.livemode, e.Expected, e.Snapshot)
 		if err == nil && h.state == Dismissed {
 			to.state = Dismissed
@@ -250,8 +252,8 @@ func (l *Ledger) reclassify(ctx context.Context, e *Event) error {
 
 // change replaces the entry of an event in quarantine. It costs no commit where nothing changes.
 func (l *Ledger) change(ctx context.Context, id string,
-	decide func(b *booking, r *row, h *quarantineEntry) (*quarantineEntry, error)) error {
-	find := func(b *booking) (seq uint64, r *row, from, to *quarantineEntry, err error) {
+	decide func(b *posting, r *row, h *quarantineEntry) (*quarantineEntry, error)) error {
+	find := func(b *posting) (seq uint64, r *row, from, to *quarantineEntry, err error) {
 		if seq, err = l.find(b.tx, id); err != nil {
 			return seq, nil, nil, nil, err
 		}
@@ -268,21 +270,20 @@ func (l *Ledger) change(ctx context.Context, id string,
 		return seq, r, from, to, err
 	}
 	same := false
-	err := l.view(func(tx *txn) error {
-		_, _, from, to, err := find(&booking{tx: tx})
+	err := l.store.View(func(tx *store.Tx) error {
+		_, _, from, to, err := find(&posting{tx: tx})
 		same = err == nil && *from == *to
 		return err
 	})
 	if err != nil || same {
 		return err
 	}
-	return l.do(ctx, func(b *booking) error {
+	return l.do(ctx, func(b *posting) (func() error, error) {
 		seq, r, from, to, err := find(b)
 		if err != nil || *from == *to {
-			return err
+			return nil, err
 		}
-		b.writing = true
-		return b.replaceEntry(seq, r.livemode, r.reason, from, to)
+		return func() error { return b.replaceEntry(seq, r.livemode, r.reason, from, to) }, nil
 	})
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"tillhook/ledger/store"
 	"time"
 )
 
@@ -55,7 +56,7 @@ func (l *Ledger) Payments(ctx context.Context, q PaymentQuery) (page Page[*Payme
 		s.floor = timeKey(*q.CreatedGTE, "")
 	}
 	size, more := 0, false
-	err = l.scanDown(ctx, &s, func(tx *txn, key []byte) (stop bool, err error) {
+	err = l.scanDown(ctx, &s, func(tx *store.Tx, key []byte) (stop bool, err error) {
 		f, n, err := readSized(tx, string(key[8:]))
 		if err != nil {
 			return true, err
@@ -106,7 +107,7 @@ func (l *Ledger) beginPayments(q PaymentQuery) (below []byte, err error) {
 
 // keyOf returns the key of a payment in the list by time.
 func (l *Ledger) keyOf(id string) (key []byte, err error) {
-	err = l.view(func(tx *txn) error {
+	err = l.store.View(func(tx *store.Tx) error {
 		present, err := resolve(tx, id)
 		if err != nil {
 			return err
@@ -126,7 +127,7 @@ func (l *Ledger) keyOf(id string) (key []byte, err error) {
 
 // Payment finds a payment by any id seen for it. It returns [ErrNotFound] for an id never seen.
 func (l *Ledger) Payment(id string) (p *Payment, err error) {
-	err = l.view(func(tx *txn) error {
+	err = l.store.View(func(tx *store.Tx) error {
 		s, err := paymentBy(tx, id)
 		if err == nil {
 			p = s.view
@@ -137,7 +138,7 @@ func (l *Ledger) Payment(id string) (p *Payment, err error) {
 }
 
 // paymentBy reads a payment by any id seen for it, or returns [ErrNotFound].
-func paymentBy(tx *txn, id string) (*state, error) {
+func paymentBy(tx *store.Tx, id string) (*state, error) {
 	present, err := resolve(tx, id)
 	if err != nil {
 		return nil, err
@@ -173,14 +174,12 @@ type EventRecord struct {
 	ReleasedAs   OrNullSequence `json:"released_as"`   // the row in which the event was booked after it lay in quarantine in this one
 }
 
-func (l *Ledger) record(tx *txn, seq uint64, r *row) (*EventRecord, error) {
+func (l *Ledger) record(tx *store.Tx, seq uint64, r *row) (*EventRecord, error) {
 	payment, err := paymentOf(tx, &r.facts)
 	if err != nil {
 		return nil, err
 	}
-	l.mu.Lock()
-	waiting := l.repeats[seq]
-	l.mu.Unlock()
+	waiting := l.repeats.of(seq)
 	rec := &EventRecord{
 		Object: "event_record", ID: r.id, Type: OrNull(r.typ), Account: OrNull(r.account), Context: OrNull(r.context), Livemode: r.livemode,
 		Created: OrNullTime(r.created), Received: OrNullTime(time.UnixMilli(r.received).Unix()), APIVersion: OrNull(r.apiVersion),
@@ -228,7 +227,7 @@ func (l *Ledger) Events(ctx context.Context, q EventQuery) (Page[*EventRecord], 
 		s.reached = seqKey(below)
 	}
 	f := eventPage{l: l, query: q}
-	err = l.scanDown(ctx, &s, func(tx *txn, key []byte) (stop bool, err error) {
+	err = l.scanDown(ctx, &s, func(tx *store.Tx, key []byte) (stop bool, err error) {
 		n, err := f.add(tx, seqOf(key))
 		s.bytes += n
 		return f.more, err
@@ -246,7 +245,7 @@ func (l *Ledger) PaymentEvents(ctx context.Context, id string, q EventQuery) (Pa
 	below = cmp.Or(below, math.MaxUint64)
 	f := eventPage{l: l, query: q}
 	examined, size, bounded := 0, 0, false
-	step := func(tx *txn) (done bool, err error) {
+	step := func(tx *store.Tx) (done bool, err error) {
 		p, err := paymentBy(tx, id) // again in each transaction: it may get another id meanwhile
 		if err != nil {
 			return true, err
@@ -272,7 +271,7 @@ func (l *Ledger) PaymentEvents(ctx context.Context, id string, q EventQuery) (Pa
 		return true, nil
 	}
 	for done := false; !done && err == nil; {
-		err = l.slice(ctx, func(tx *txn) (err error) {
+		err = l.slice(ctx, func(tx *store.Tx) (err error) {
 			done, err = step(tx)
 			return err
 		})
@@ -291,7 +290,7 @@ type eventPage struct {
 }
 
 // add adds a row if it is one that was asked for, and returns how much it read.
-func (f *eventPage) add(tx *txn, seq uint64) (size int, err error) {
+func (f *eventPage) add(tx *store.Tx, seq uint64) (size int, err error) {
 	r, size, err := readSizedRow(tx, seq)
 	if err != nil {
 		return 0, err
@@ -340,7 +339,7 @@ func (l *Ledger) beginEvents(q EventQuery) (below uint64, err error) {
 	if q.After == "" {
 		return q.Below, nil
 	}
-	err = l.view(func(tx *txn) error {
+	err = l.store.View(func(tx *store.Tx) error {
 		below, err = l.find(tx, q.After)
 		if errors.Is(err, ErrNotFound) {
 			return fmt.Errorf("%w: starting_after %.80q is the id of no event", ErrCursor, q.After)
@@ -351,7 +350,7 @@ func (l *Ledger) beginEvents(q EventQuery) (below uint64, err error) {
 }
 
 // find looks an event up in the ledger's own mode, then in the other: what came from there is in quarantine.
-func (l *Ledger) find(tx *txn, id string) (uint64, error) {
+func (l *Ledger) find(tx *store.Tx, id string) (uint64, error) {
 	for _, livemode := range []bool{l.livemode, !l.livemode} {
 		if seq, found, err := lookupID(tx, livemode, id); found || err != nil {
 			return seq, err
@@ -362,7 +361,7 @@ func (l *Ledger) find(tx *txn, id string) (uint64, error) {
 
 // Event finds one event, or returns [ErrNotFound].
 func (l *Ledger) Event(id string) (rec *EventRecord, err error) {
-	err = l.view(func(tx *txn) error {
+	err = l.store.View(func(tx *store.Tx) error {
 		seq, err := l.find(tx, id)
 		if err != nil {
 			return err
@@ -380,7 +379,7 @@ func (l *Ledger) Event(id string) (rec *EventRecord, err error) {
 // Body returns an event's body byte for byte; the caller owns it. It returns [ErrNotFound] for an
 // unknown id and [ErrGone] where the body is no longer kept.
 func (l *Ledger) Body(id string) (raw []byte, err error) {
-	err = l.view(func(tx *txn) error {
+	err = l.store.View(func(tx *store.Tx) error {
 		seq, err := l.find(tx, id)
 		if err != nil {
 			return err
@@ -393,7 +392,7 @@ func (l *Ledger) Body(id string) (raw []byte, err error) {
 	return raw, err
 }
 
-func (l *Ledger) readBody(tx *txn, seq uint64) ([]byte, error) {
+func (l *Ledger) readBody(tx *store.Tx, seq uint64) ([]byte, error) {
 	stored, err := readBody(tx, seq)
 	if err != nil {
 		return nil, err

@@ -6,16 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
+	"tillhook/ledger/store"
 	"time"
-
-	bolt "go.etcd.io/bbolt"
 )
 
 // RebuildResult tells what a rebuild did.
@@ -36,9 +32,6 @@ type RebuildResult struct {
 	NewBytes int64  // size of the new one
 }
 
-// oldTime is the time in the name of a file that was the ledger until then, in UTC.
-const oldTime = "20060102T150405.000Z"
-
 // rebuildStep rows are written in one transaction.
 const rebuildStep = 2000
 
@@ -48,33 +41,33 @@ const rebuildStep = 2000
 // fails, or ctx ends, the old file is as it was and nothing else is left. With decode, bodies that
 // are still there are read again by opts.Decode; what is not there keeps its stored facts.
 func Rebuild(ctx context.Context, opts Options, decode bool) (*RebuildResult, error) {
-	path := filepath.Join(opts.Dir, fileName)
-	if err := mustExist(path, "no ledger at"); err != nil {
+	path := Path(opts.Dir)
+	if err := store.MustExist(path, "no ledger at"); err != nil {
 		return nil, err
 	}
-	folder, err := lockFolder(opts.Dir)
+	lock, err := store.LockDir(path)
 	if err != nil {
 		return nil, err
 	}
-	defer unlockFolder(folder)
+	defer lock.Release()
 	return rebuildLocked(ctx, opts, decode)
 }
 
 // rebuildLocked is Rebuild for a caller that holds the folder's lock.
 func rebuildLocked(ctx context.Context, opts Options, decode bool) (_ *RebuildResult, err error) {
-	path := filepath.Join(opts.Dir, fileName)
-	// For reading: bbolt's lock keeps every receiver out all the same, and damage to what only writers need is no obstacle.
-	source, err := openFile(path, true)
+	path := Path(opts.Dir)
+	// It is opened for reading: damage to what only writers need is no obstacle. The lock is exclusive,
+	// because where directories cannot be locked two rebuilds would replace each other's files.
+	source, err := store.Open(path, store.Options{Layout: layout, ReadOnly: true, Exclusive: true, Unbuffered: true})
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, source.Close()) }()
-	// Where folders cannot be locked, two rebuilds would otherwise put their files in each other's
-	// place.
-	if err := lockFile(source.file, syscall.LOCK_EX); err != nil {
+	bodies, err := newBodyCodec()
+	if err != nil {
 		return nil, err
 	}
-	r := &rebuild{source: source, opts: opts, decode: decode, usable: map[uint64]bool{}, done: RebuildResult{Path: path}}
+	r := &rebuild{source: source, bodies: bodies, opts: opts, decode: decode, usable: map[uint64]bool{}, done: RebuildResult{Path: path}}
 	made, err := r.write(ctx)
 	if made != "" {
 		defer func() { _ = os.Remove(made) }() // it has another name by then, or is of no use
@@ -90,79 +83,26 @@ func rebuildLocked(ctx context.Context, opts Options, decode bool) (_ *RebuildRe
 	} else if err != nil {
 		return nil, fmt.Errorf("the rebuilt ledger is not sound, and the old one was left as it is: %w", err)
 	}
-	if err := r.takeOver(made); err != nil {
+	if r.done.OldBytes, r.done.NewBytes, err = source.CopyOwner(made); err != nil {
 		return nil, fmt.Errorf("give the rebuilt ledger the old one's owner and mode: %w", err)
 	}
-	if err := source.isAt(path); err != nil {
+	if err := source.StillAt(); err != nil {
 		return nil, err
 	}
-	r.done.Kept = filepath.Join(opts.Dir, "ledger-"+time.Now().UTC().Format(oldTime)+".db.old")
-	if err := source.keepAs(r.done.Kept); err != nil {
+	r.done.Kept = store.KeptName(path, time.Now())
+	if err := source.KeepAs(r.done.Kept); err != nil {
 		return nil, fmt.Errorf("keep the old ledger: %w", err)
 	}
 	if err := os.Rename(made, path); err != nil {
 		return nil, errors.Join(fmt.Errorf("put the rebuilt ledger in its place: %w", err), os.Remove(r.done.Kept))
 	}
-	return &r.done, syncDir(opts.Dir)
-}
-
-// takeOver gives the new file the owner and the mode of the old one: root rebuilds the ledger of a
-// service that is not root. It notes how large both are.
-func (r *rebuild) takeOver(made string) error {
-	old, err := r.source.file.Stat()
-	if err != nil {
-		return err
-	}
-	info, err := os.Stat(made)
-	if err != nil {
-		return err
-	}
-	r.done.OldBytes, r.done.NewBytes = old.Size(), info.Size()
-	if err := os.Chmod(made, old.Mode().Perm()); err != nil {
-		return err
-	}
-	if stat, ok := old.Sys().(*syscall.Stat_t); ok && os.Geteuid() == 0 {
-		return os.Chown(made, int(stat.Uid), int(stat.Gid))
-	}
-	return nil
-}
-
-// keepAs gives the ledger's file another name, too. Where the file system has no hard links it is
-// copied: a rename would leave a moment without a ledger, and a process that starts then makes an
-// empty one.
-func (l *Ledger) keepAs(name string) error {
-	err := os.Link(l.path, name)
-	if err == nil || !errors.Is(err, errors.ErrUnsupported) && !errors.Is(err, syscall.EPERM) {
-		return err
-	}
-	return Save(name, l.copyFile, nil)
-}
-
-// copyFile copies the file byte for byte, without the space behind its last page. Nobody may be
-// writing to it.
-func (l *Ledger) copyFile(w io.Writer) error {
-	size, err := l.used()
-	if err == nil {
-		_, err = io.Copy(w, io.NewSectionReader(l.file, 0, size))
-	}
-	return err
-}
-
-// used returns how many bytes of the file its pages take.
-func (l *Ledger) used() (int64, error) {
-	newest, err := l.newestMeta()
-	if err == nil && newest == nil {
-		err = fmt.Errorf("%w: neither of its meta pages is sound", ErrCorrupt)
-	}
-	if err != nil {
-		return 0, err
-	}
-	return int64(newest.pages * newest.pageSize), nil
+	return &r.done, store.SyncDir(opts.Dir)
 }
 
 // rebuild is one under way.
 type rebuild struct {
-	source   *Ledger
+	source   *store.Store
+	bodies   *bodyCodec
 	opts     Options
 	decode   bool
 	livemode bool
@@ -178,95 +118,86 @@ type rebuild struct {
 
 // write makes the new file and returns its name.
 func (r *rebuild) write(ctx context.Context) (made string, err error) {
-	err = r.source.viewFile(func(file *bolt.Tx) error {
-		from := inPlace(file) // nothing is read of it that could be fresh
-		if r.done.Schema, err = readVersion(from); err != nil {
+	err = r.source.View(func(from *store.Tx) (err error) {
+		if err := r.check(from); err != nil {
 			return err
-		}
-		if r.livemode, err = readMode(from); err != nil {
-			return err
-		}
-		r.id = readID(from)
-		if r.done.Schema < schemaVersion {
-			if r.opts.Decode == nil {
-				return errOlder
-			}
-			r.decode = true // the decoder of an older schema may have stored less of what bodies state
-		}
-		if r.livemode != r.opts.Livemode {
-			return otherMode(r.done.Path, r.livemode)
 		}
 		if r.done.Schema < schemaVersion && r.opts.BackupDir != "" {
 			if r.done.Backup, err = r.backup(ctx); err != nil {
 				return err
 			}
 		}
-		draft, err := makeEmpty(r.opts.Dir, r.livemode)
-		if err != nil {
-			return err
-		}
-		defer os.Remove(draft)
-		// Nobody has seen the file yet, and it is not kept.
-		db, err := bolt.Open(draft, 0o600, &bolt.Options{Timeout: time.Millisecond, NoSync: true, NoGrowSync: true, NoFreelistSync: true, InitialMmapSize: mapSize})
-		if err != nil {
-			return err
-		}
 		seen, wall := r.retentionTime(from)
 		r.due = due{before: seen.Add(-r.opts.Retention).UnixMilli(), wall: wall.UnixMilli()}
-		err = db.Update(func(tx *bolt.Tx) error {
-			to := inPlace(tx)
-			if r.id != noID { // else the id that the new file was made with stands
-				if err := put(to, bucketMeta, metaID, []byte(r.id)); err != nil {
-					return err
-				}
-			}
-			if ms, e := readMark(from, retentionMark); e == nil && ms != 0 {
-				return putMark(to, retentionMark, ms)
-			}
-			return nil
-		})
-		if err == nil {
-			err = r.rows(ctx, from, db)
+		draft, err := store.CreateDraft(r.done.Path, layout, func(to *store.Tx) error { return r.initialise(to, from) })
+		if err != nil {
+			return err
 		}
-		if err == nil {
-			made, err = compact(ctx, db, r.opts.Dir)
+		defer func() { err = errors.Join(err, draft.Discard()) }()
+		if err := r.rows(ctx, from, draft); err != nil {
+			return err
 		}
-		return errors.Join(err, db.Close())
+		made, err = draft.Compact(ctx, r.done.Path)
+		return err
 	})
 	return made, err
 }
 
-// rows writes every row of the old file to the new one, in order.
-func (r *rebuild) rows(ctx context.Context, from *txn, to *bolt.DB) error {
-	bucket := from.Bucket(bucketEvents)
-	if bucket == nil || from.Bucket(bucketBodies) == nil {
+// check reads what the old file says of itself, and refuses one that cannot be rebuilt.
+func (r *rebuild) check(from *store.Tx) (err error) {
+	if r.done.Schema, err = readVersion(from); err != nil {
+		return err
+	}
+	if r.livemode, err = readMode(from); err != nil {
+		return err
+	}
+	r.id = readID(from)
+	if r.done.Schema < schemaVersion {
+		if r.opts.Decode == nil {
+			return errOlder
+		}
+		r.decode = true // the decoder of an older schema may have stored less of what bodies state
+	}
+	if r.livemode != r.opts.Livemode {
+		return otherMode(r.done.Path, r.livemode)
+	}
+	if !from.Exists(bucketEvents) || !from.Exists(bucketBodies) {
 		return fmt.Errorf("%w: its events are missing", ErrSchema)
 	}
-	cursor := bucket.Cursor()
-	newest, _ := cursor.Last()
-	key, stored := cursor.First()
+	return nil
+}
+
+// initialise makes the new file an empty ledger with the id and the retention time of the old one.
+func (r *rebuild) initialise(to, from *store.Tx) error {
+	if err := initialise(to, r.livemode); err != nil {
+		return err
+	}
+	if r.id != noID { // else the new file keeps the id that it was made with
+		if err := to.Put(bucketMeta, metaID, []byte(r.id)); err != nil {
+			return err
+		}
+	}
+	if ms, err := readMark(from, retentionMark); err == nil && ms != 0 {
+		return putMark(to, retentionMark, ms)
+	}
+	return nil
+}
+
+// rows writes every row of the old file to the new one, in order.
+func (r *rebuild) rows(ctx context.Context, from *store.Tx, draft *store.Store) error {
+	newest := lastRow(from)
 	sum, next := counts{}, uint64(1)
 	for whole := false; !whole; {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		err := to.Update(func(tx *bolt.Tx) error {
-			b := r.booking(tx, sum, next-1)
-			for range rebuildStep {
-				if whole = key == nil; whole {
-					break
-				}
-				if len(key) != 8 || seqOf(key) != next {
-					return fmt.Errorf("%w: event row %d is missing", ErrCorrupt, next)
-				}
-				if err := r.row(b, from, next, stored); err != nil {
-					return fmt.Errorf("event row %d: %w", next, err)
-				}
-				key, stored = cursor.Next()
-				next++
+		err := draft.Fill(func(tx *store.Tx) error {
+			b := r.posting(tx, sum, next-1)
+			if err := r.someRows(b, from, &next); err != nil {
+				return err
 			}
 			sum = b.counts
-			if whole {
+			if whole = next > newest; whole {
 				if err := r.keepDecoded(b.tx, from, next-1); err != nil {
 					return err
 				}
@@ -276,14 +207,14 @@ func (r *rebuild) rows(ctx context.Context, from *txn, to *bolt.DB) error {
 		if err != nil {
 			return err
 		}
-		if r.opts.Rebuilding != nil && len(newest) == 8 {
-			r.opts.Rebuilding(next-1, seqOf(newest))
+		if r.opts.Rebuilding != nil && newest > 0 {
+			r.opts.Rebuilding(next-1, newest)
 		}
 	}
 	last := next - 1
 	for seqs := range slices.Chunk(slices.Sorted(maps.Keys(r.usable)), rebuildStep) {
-		err := to.Update(func(tx *bolt.Tx) error {
-			b := r.booking(tx, sum, last)
+		err := draft.Fill(func(tx *store.Tx) error {
+			b := r.posting(tx, sum, last)
 			for _, seq := range seqs {
 				if err := r.release(b, from, seq); err != nil {
 					return fmt.Errorf("event row %d: %w", seq, err)
@@ -303,15 +234,33 @@ func (r *rebuild) rows(ctx context.Context, from *txn, to *bolt.DB) error {
 	return nil
 }
 
-// booking begins a transaction on the new file, behind its last row.
-func (r *rebuild) booking(tx *bolt.Tx, sum counts, last uint64) *booking {
-	tx.Bucket(bucketEvents).FillPercent, tx.Bucket(bucketBodies).FillPercent = 1, 1 // they are only ever appended to
-	return &booking{tx: inPlace(tx), counts: sum, last: last, livemode: r.livemode, bodies: r.source.bodies, hot: &r.hot}
+// someRows writes at most rebuildStep rows from next on, and moves next behind them.
+func (r *rebuild) someRows(b *posting, from *store.Tx, next *uint64) error {
+	n := 0
+	for e := range from.Ascend(bucketEvents, seqKey(*next)) {
+		if n == rebuildStep {
+			return nil
+		}
+		n++
+		if len(e.Key) != 8 || seqOf(e.Key) != *next {
+			return fmt.Errorf("%w: event row %d is missing", ErrCorrupt, *next)
+		}
+		if err := r.row(b, from, *next, e); err != nil {
+			return fmt.Errorf("event row %d: %w", *next, err)
+		}
+		*next++
+	}
+	return nil
+}
+
+// posting begins a transaction on the new file, behind its last row.
+func (r *rebuild) posting(tx *store.Tx, sum counts, last uint64) *posting {
+	return &posting{tx: tx, counts: sum, last: last, livemode: r.livemode, bodies: r.bodies, hot: &r.hot}
 }
 
 // keepDecoded stores up to which row a rebuild last decoded bodies and read something else in them:
 // exports of the past say so.
-func (r *rebuild) keepDecoded(to, from *txn, last uint64) error {
+func (r *rebuild) keepDecoded(to, from *store.Tx, last uint64) error {
 	decoded, err := readDecoded(from)
 	if err != nil {
 		return err
@@ -326,9 +275,9 @@ func (r *rebuild) keepDecoded(to, from *txn, last uint64) error {
 }
 
 // row writes one row.
-func (r *rebuild) row(b *booking, from *txn, seq uint64, stored []byte) error {
-	old, err := r.read(seq, stored)
-	kept, bodyErr := get(from, bucketBodies, seqKey(seq))
+func (r *rebuild) row(b *posting, from *store.Tx, seq uint64, e store.Entry) error {
+	old, err := r.read(e)
+	kept, bodyErr := from.Get(bucketBodies, seqKey(seq))
 	body := kept
 	if bodyErr == nil {
 		body, bodyErr = readBody(from, seq)
@@ -337,7 +286,7 @@ func (r *rebuild) row(b *booking, from *txn, seq uint64, stored []byte) error {
 	case err != nil && (bodyErr != nil || body == nil || r.opts.Decode == nil):
 		return fmt.Errorf("%w; nor is there a sound body to make it from again: restore a copy of the ledger", err)
 	case err != nil:
-		raw, rawErr := r.source.bodies.decode(body)
+		raw, rawErr := r.bodies.decode(body)
 		if rawErr != nil {
 			return fmt.Errorf("%w; its body: %w", err, rawErr)
 		}
@@ -352,7 +301,7 @@ func (r *rebuild) row(b *booking, from *txn, seq uint64, stored []byte) error {
 			r.done.Gone++
 		}
 	case body != nil && r.decode:
-		raw, err := r.source.bodies.decode(body)
+		raw, err := r.bodies.decode(body)
 		if err != nil {
 			return fmt.Errorf("its body: %w", err)
 		}
@@ -374,7 +323,7 @@ func (r *rebuild) row(b *booking, from *txn, seq uint64, stored []byte) error {
 
 // retentionTime returns the time by which bodies are deleted, and this machine's: see
 // [retentionTime].
-func (r *rebuild) retentionTime(from *txn) (seen, wall time.Time) {
+func (r *rebuild) retentionTime(from *store.Tx) (seen, wall time.Time) {
 	wall = time.Now()
 	if r.opts.Now != nil {
 		wall = r.opts.Now()
@@ -386,12 +335,12 @@ func (r *rebuild) retentionTime(from *txn) (seen, wall time.Time) {
 }
 
 // put writes a row to the new file, without its body if that is older than bodies are kept.
-func (r *rebuild) put(b *booking, row *row, seq uint64, body []byte, entry *quarantineEntry) error {
+func (r *rebuild) put(b *posting, row *row, seq uint64, body []byte, entry *quarantineEntry) error {
 	if r.opts.Retention > 0 && body != nil && row.expires() && r.due.has(row) {
 		body = nil
 		r.done.Expired++
 		if row.released != 0 {
-			if err := remove(b.tx, bucketBodies, seqKey(row.released)); err != nil {
+			if err := b.tx.Delete(bucketBodies, seqKey(row.released)); err != nil {
 				return err
 			}
 		}
@@ -400,12 +349,12 @@ func (r *rebuild) put(b *booking, row *row, seq uint64, body []byte, entry *quar
 }
 
 // entry makes the entry in quarantine of a row that lies there, or did until a later row.
-func (r *rebuild) entry(b *booking, from *txn, seq uint64, row *row, body []byte) (*quarantineEntry, error) {
+func (r *rebuild) entry(b *posting, from *store.Tx, seq uint64, row *row, body []byte) (*quarantineEntry, error) {
 	had, _ := readQuarantineEntry(from, seq) // a damaged one is made anew
 	expected, snapshot := false, ""
 	switch {
 	case r.opts.Decode != nil && body != nil && (had == nil || r.decode):
-		raw, err := r.source.bodies.decode(body)
+		raw, err := r.bodies.decode(body)
 		if err != nil {
 			return nil, fmt.Errorf("its body: %w", err)
 		}
@@ -422,7 +371,7 @@ func (r *rebuild) entry(b *booking, from *txn, seq uint64, row *row, body []byte
 }
 
 // release books an event in quarantine, which the decoder can use, in a new row behind all others.
-func (r *rebuild) release(b *booking, from *txn, seq uint64) error {
+func (r *rebuild) release(b *posting, from *store.Tx, seq uint64) error {
 	old, err := readRow(b.tx, seq)
 	if err != nil {
 		return err
@@ -431,7 +380,7 @@ func (r *rebuild) release(b *booking, from *txn, seq uint64) error {
 	if err != nil {
 		return err
 	}
-	raw, err := r.source.bodies.decode(body)
+	raw, err := r.bodies.decode(body)
 	if err != nil {
 		return err
 	}
@@ -450,8 +399,8 @@ func (r *row) restates(e *Event) {
 }
 
 // read decodes a row of the old file.
-func (r *rebuild) read(seq uint64, stored []byte) (*row, error) {
-	value, err := unseal(bucketEvents, seqKey(seq), stored)
+func (r *rebuild) read(e store.Entry) (*row, error) {
+	value, err := e.Value()
 	if err != nil {
 		return nil, err
 	}
@@ -487,7 +436,7 @@ func (r *rebuild) reread(old *row, seq uint64, raw []byte) {
 
 // again makes a row that is lost from its body, which it has from the row other if that is not 0.
 // When it came is not in there: no earlier than the row before.
-func (r *rebuild) again(b *booking, from *txn, seq uint64, raw []byte, other uint64) (*row, error) {
+func (r *rebuild) again(b *posting, from *store.Tx, seq uint64, raw []byte, other uint64) (*row, error) {
 	e := r.opts.Decode(raw)
 	source := Webhook
 	if strings.HasPrefix(e.ID, FetchedPrefix) {
@@ -524,45 +473,39 @@ func (r *rebuild) again(b *booking, from *txn, seq uint64, raw []byte, other uin
 
 // releasedLater reports whether a row of the old file refers to that one as the one in which its
 // event lay in quarantine.
-func (r *rebuild) releasedLater(from *txn, seq uint64) bool {
-	c := from.Bucket(bucketEvents).Cursor()
-	for key, stored := c.Seek(seqKey(seq + 1)); key != nil; key, stored = c.Next() {
-		if len(key) != 8 {
-			continue
-		}
-		if later, err := r.read(seqOf(key), stored); err == nil && later.released == seq {
+func (r *rebuild) releasedLater(from *store.Tx, seq uint64) bool {
+	for e := range from.Ascend(bucketEvents, seqKey(seq+1)) {
+		if later, err := r.read(e); err == nil && later.released == seq {
 			return true
 		}
 	}
 	return false
 }
 
-// restore writes a row that has been in a ledger before. What came of it when it arrived stands, unless it is
-// about a payment only now, or no longer. entry is nil unless it lies in quarantine.
-func (b *booking) restore(r *row, seq uint64, body []byte, entry *quarantineEntry) (err error) {
-	var c consequences
-	var old *row
+// restore writes a row that has been in a ledger before. Its outcome when it arrived stands, unless
+// it is about a payment only now, or no longer. entry is nil unless it is in quarantine.
+func (b *posting) restore(r *row, seq uint64, body []byte, entry *quarantineEntry) (err error) {
+	n := &newRow{row: *r, seq: seq, body: body}
 	if r.released != 0 {
-		if old, err = readRow(b.tx, r.released); err != nil {
+		if n.old, err = readRow(b.tx, r.released); err != nil {
 			return err
 		}
-		if old.outcome != Quarantined || old.id != r.id || old.livemode != r.livemode {
+		if n.old.outcome != Quarantined || n.old.id != r.id || n.old.livemode != r.livemode {
 			return fmt.Errorf("%w: it refers to row %d, which is not the same event in quarantine", ErrCorrupt, r.released)
 		}
 	}
 	if r.outcome != Quarantined && r.facts.PaymentID() != "" {
-		if c, err = b.follow(r, seq); err != nil {
+		if err := b.planPayments(n); err != nil {
 			return err
 		}
-		if r.outcome == Recorded {
-			r.outcome = outcome(c.changes)
+		if n.outcome == Recorded {
+			n.outcome = outcome(n.changes)
 		}
 	} else if r.outcome != Quarantined {
-		r.outcome = Recorded
+		n.outcome = Recorded
 	}
-	a, err := b.planQuarantine(r, old, entry)
-	if err != nil {
+	if err := b.planRest(n, entry); err != nil {
 		return err
 	}
-	return b.record(r, seq, body, old, &a, &c)
+	return b.writeRow(n)
 }

@@ -19,7 +19,7 @@ func TestABackupOnceThereIsRoom(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
-		l := ledgertest.Start(t, ledger.Options{Dir: dir, LookEvery: time.Hour})
+		l := ledgertest.Start(t, ledger.Options{Dir: dir, CheckEvery: time.Hour})
 		info, err := os.Stat(l.Path())
 		if err != nil {
 			t.Fatal(err)

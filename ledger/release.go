@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"tillhook/ledger/store"
 	"time"
 )
 
@@ -20,7 +21,7 @@ func (l *Ledger) Release(ctx context.Context, id string) (Result, error) {
 	var seq uint64
 	var raw []byte
 	var payment string
-	err := l.view(func(tx *txn) (err error) {
+	err := l.store.View(func(tx *store.Tx) (err error) {
 		if seq, err = l.find(tx, id); err != nil {
 			return err
 		}
@@ -58,10 +59,10 @@ func (l *Ledger) Release(ctx context.Context, id string) (Result, error) {
 	}
 	p := newPending(e, l.bodies.encode(raw))
 	p.release = true
-	if err := l.wait(ctx, p); err != nil {
+	if err := l.queue.wait(ctx, p); err != nil {
 		return Result{}, err
 	}
-	if l.opts.Released != nil && p.booked {
+	if l.opts.Released != nil && p.left {
 		l.opts.Released(e, p.result)
 	}
 	return p.result, nil
@@ -104,10 +105,12 @@ func (l *Ledger) ReleaseAll(ctx context.Context) (ReleaseResult, error) {
 // held lists ids of events in quarantine behind a row, and what is wrong with rows that cannot be read. last is the
 // row it got to, 0 if there is none.
 func (l *Ledger) held(after uint64) (page []string, damaged []error, last uint64, err error) {
-	err = l.view(func(tx *txn) error {
-		c := tx.Bucket(bucketQuarantine).Cursor()
-		for key, _ := c.Seek(seqKey(after + 1)); key != nil && len(page)+len(damaged) < 100; key, _ = c.Next() {
-			last = seqOf(key)
+	err = l.store.View(func(tx *store.Tx) error {
+		for e := range tx.Ascend(bucketQuarantine, seqKey(after+1)) {
+			if len(page)+len(damaged) == 100 {
+				break
+			}
+			last = seqOf(e.Key)
 			r, err := readRow(tx, last)
 			switch {
 			case errors.Is(err, ErrCorrupt):
@@ -127,8 +130,8 @@ func (l *Ledger) held(after uint64) (page []string, damaged []error, last uint64
 func (l *Ledger) ReleaseOnce(ctx context.Context) (ReleaseResult, error) {
 	present := []byte(l.opts.Decoder)
 	same := false
-	err := l.view(func(tx *txn) error {
-		last, err := get(tx, bucketMeta, metaDecoder)
+	err := l.store.View(func(tx *store.Tx) error {
+		last, err := tx.Get(bucketMeta, metaDecoder)
 		same = bytes.Equal(last, present)
 		return err
 	})
@@ -139,8 +142,7 @@ func (l *Ledger) ReleaseOnce(ctx context.Context) (ReleaseResult, error) {
 	if err != nil {
 		return sum, err
 	}
-	return sum, l.do(ctx, func(b *booking) error {
-		b.writing = true
-		return put(b.tx, bucketMeta, metaDecoder, present)
+	return sum, l.do(ctx, func(b *posting) (func() error, error) {
+		return func() error { return b.tx.Put(bucketMeta, metaDecoder, present) }, nil
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"tillhook/ledger/store"
 	"time"
 )
 
@@ -42,7 +43,7 @@ func (l *Ledger) RunRetention(ctx context.Context, keep time.Duration) error {
 		case <-time.After(pause):
 		}
 		pause = expirePause
-		if l.db.Stats().FreePageN < maxFreePages {
+		if l.store.FreePages() < maxFreePages {
 			n, more := 0, false
 			now, err := l.retention.now(ctx, l)
 			if err == nil {
@@ -70,37 +71,38 @@ func (l *Ledger) RunRetention(ctx context.Context, keep time.Duration) error {
 // expire does one step: it deletes bodies received before a time, and tells how many, and whether more may be due.
 func (l *Ledger) expire(ctx context.Context, before time.Time) (deleted int, more bool, err error) {
 	var s overdue
-	err = l.view(func(tx *txn) error {
-		s, err = findOverdue(tx, l.counts.Load().expired, due{before: before.UnixMilli(), wall: l.wall().UnixMilli()})
+	err = l.store.View(func(tx *store.Tx) error {
+		s, err = findOverdue(tx, l.published.Load().counts.expired, due{before: before.UnixMilli(), wall: l.wall().UnixMilli()})
 		return err
 	})
 	if err != nil || len(s.rows) == 0 && s.to-s.from < scanSlice {
 		return 0, s.more, err // nothing that is worth a commit
 	}
 	gone := 0
-	err = l.do(ctx, func(b *booking) error {
+	err = l.do(ctx, func(b *posting) (func() error, error) {
 		var keys, old [][]byte
 		for _, seq := range s.rows {
 			r, err := readRow(b.tx, seq)
 			if err != nil {
-				return err
+				return nil, err
 			}
-			if r.expires() && b.tx.Bucket(bucketBodies).Get(seqKey(seq)) != nil {
+			if r.expires() && b.tx.Has(bucketBodies, seqKey(seq)) {
 				keys = append(keys, seqKey(seq))
 				if r.released != 0 {
 					old = append(old, seqKey(r.released))
 				}
 			}
 		}
-		b.writing = true
-		for _, key := range slices.Concat(keys, old) {
-			if err := remove(b.tx, bucketBodies, key); err != nil {
-				return err
+		return func() error {
+			for _, key := range slices.Concat(keys, old) {
+				if err := b.tx.Delete(bucketBodies, key); err != nil {
+					return err
+				}
 			}
-		}
-		b.counts.expired = max(b.counts.expired, s.to)
-		gone = len(keys)
-		return nil
+			b.counts.expired = max(b.counts.expired, s.to)
+			gone = len(keys)
+			return nil
+		}, nil
 	})
 	if err != nil {
 		return 0, false, err // the job may still be under way
@@ -149,19 +151,19 @@ func (d due) behind(r *row) bool { return r.released == 0 && d.age(r) < d.floor-
 // findOverdue looks at the oldest bodies, some at a time: what lies in quarantine stays, however
 // much it is. Rows are in the order of arrival. One that is not due ends the search, unless its
 // date is wrong: see lastOverdue.
-func findOverdue(tx *txn, from uint64, d due) (overdue, error) {
+func findOverdue(tx *store.Tx, from uint64, d due) (overdue, error) {
 	s := overdue{from: from, to: from}
 	if r, err := readRow(tx, from); err == nil {
 		d.pass(r)
 	}
 	through := uint64(0) // rows up to here are due
-	c := tx.Bucket(bucketBodies).Cursor()
-	key, _ := c.Seek(seqKey(from + 1))
-	for looked := 0; key != nil; looked++ {
+	looked := 0
+	for e := range tx.Ascend(bucketBodies, seqKey(from+1)) {
 		if s.more = looked == scanSlice || len(s.rows) == expireStep; s.more {
 			return s, nil
 		}
-		seq := seqOf(key)
+		looked++
+		seq := seqOf(e.Key)
 		r, err := readRow(tx, seq)
 		switch {
 		case err != nil:
@@ -180,7 +182,6 @@ func findOverdue(tx *txn, from uint64, d due) (overdue, error) {
 			s.rows = append(s.rows, seq)
 		}
 		s.to = seq
-		key, _ = c.Next()
 	}
 	return s, nil
 }
@@ -192,7 +193,7 @@ const samples = 15
 // before it, is dated as if it were not: a clock that was ahead has dated that one. It returns 0
 // where there is none. So that one row which a clock that was behind has dated does not count, most
 // of the rows between the two must be due as well, unless the row at seq is of the future.
-func (d due) lastOverdue(tx *txn, seq uint64, r *row) (found uint64) {
+func (d due) lastOverdue(tx *store.Tx, seq uint64, r *row) (found uint64) {
 	isDue := func(seq uint64) bool {
 		r, err := readRow(tx, seq)
 		return err == nil && d.has(r) && !d.behind(r) && r.created*1000 <= r.received+dateSlack

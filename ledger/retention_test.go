@@ -161,7 +161,7 @@ func TestRetentionComesBackForWhatWasReleased(t *testing.T) {
 func TestRetentionOfZeroKeepsAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var commits atomic.Int64
-		l := ledgertest.Start(t, ledger.Options{Dir: ledgertest.Dir(t), LookEvery: time.Hour, Observe: func(ledger.CommitStats) { commits.Add(1) }})
+		l := ledgertest.Start(t, ledger.Options{Dir: ledgertest.Dir(t), CheckEvery: time.Hour, Observe: func(ledger.CommitStats) { commits.Add(1) }})
 		mustAppend(t, l, cameAgo("old", 10000*time.Hour))
 		stop := keeping(t, l, 0)
 		time.Sleep(1000 * time.Hour)

@@ -199,7 +199,7 @@ func (e *encoder) charge(c *Charge) {
 	e.texts(c.Metadata)
 	e.text(c.FailureCode)
 	e.int(c.Created)
-	e.booking(c.BalanceTransaction)
+	e.posting(c.BalanceTransaction)
 }
 
 func (d *decoder) charge() Charge {
@@ -217,11 +217,11 @@ func (d *decoder) charge() Charge {
 	c.Metadata = d.texts()
 	c.FailureCode = d.text()
 	c.Created = d.int()
-	c.BalanceTransaction = d.booking(booked)
+	c.BalanceTransaction = d.posting(booked)
 	return c
 }
 
-func (e *encoder) booking(b *Booking) {
+func (e *encoder) posting(b *Booking) {
 	if b != nil {
 		e.int(b.Fee)
 		e.text(b.Currency)
@@ -230,7 +230,7 @@ func (e *encoder) booking(b *Booking) {
 	}
 }
 
-func (d *decoder) booking(known bool) *Booking {
+func (d *decoder) posting(known bool) *Booking {
 	if !known {
 		return nil
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
+	"tillhook/ledger/store"
 	"time"
 )
 
@@ -34,7 +35,7 @@ var usualBounds = readBounds{rows: 20_000, bytes: 64 << 20, page: 1 << 20, slice
 
 // slice runs one transaction of a long read when it is its turn. It returns the context's error if
 // that ends before. read must not run another slice.
-func (l *Ledger) slice(ctx context.Context, read func(tx *txn) error) error {
+func (l *Ledger) slice(ctx context.Context, read func(tx *store.Tx) error) error {
 	var notBefore time.Time
 	select {
 	case notBefore = <-l.turn:
@@ -55,7 +56,7 @@ func (l *Ledger) slice(ctx context.Context, read func(tx *txn) error) error {
 		}
 	}
 	began := time.Now()
-	err := l.view(read)
+	err := l.store.View(read)
 	took := time.Since(began)
 	notBefore = began.Add(2 * took)
 	return err
@@ -63,30 +64,30 @@ func (l *Ledger) slice(ctx context.Context, read func(tx *txn) error) error {
 
 // busy reports whether events arrive.
 func (l *Ledger) busy() bool {
-	return !l.readOnly && (len(l.queue) > 0 || time.Since(time.Unix(0, l.lastCommit.Load())) < idleTime)
+	return !l.readOnly && (len(l.queue.waiting) > 0 || time.Since(l.published.Load().lastCommit) < idleTime)
 }
 
 // walkSlices visits the entries of a bucket from a key on and before another (nil: to the last
 // one), in order, in slices. It returns the context's error once that has ended.
-func (l *Ledger) walkSlices(ctx context.Context, bucket, next, end []byte,
-	visit func(tx *txn, key, value []byte) error) error {
+func (l *Ledger) walkSlices(ctx context.Context, bucket store.Bucket, next, end []byte,
+	visit func(tx *store.Tx, key, value []byte) error) error {
 	for next != nil {
-		err := l.slice(ctx, func(tx *txn) error {
+		err := l.slice(ctx, func(tx *store.Tx) error {
 			began, n := time.Now(), 0
-			for key, stored := range tx.ascend(bucket, next) {
-				if end != nil && bytes.Compare(key, end) >= 0 {
+			for e := range tx.Ascend(bucket, next) {
+				if end != nil && bytes.Compare(e.Key, end) >= 0 {
 					break
 				}
 				if err := ctx.Err(); err != nil {
 					return err
 				}
 				if n++; n > l.bounds.slice || n > 1 && time.Since(began) > sliceTime {
-					next = bytes.Clone(key)
+					next = bytes.Clone(e.Key)
 					return nil
 				}
-				value, err := unseal(bucket, key, stored)
+				value, err := e.Value()
 				if err == nil {
-					err = visit(tx, key, value)
+					err = visit(tx, e.Key, value)
 				}
 				if err != nil {
 					return err
@@ -104,7 +105,7 @@ func (l *Ledger) walkSlices(ctx context.Context, bucket, next, end []byte,
 
 // A scan walks down a bucket: a search that shows the newest first.
 type scan struct {
-	bucket  []byte
+	bucket  store.Bucket
 	reached []byte // every key from here on was visited; nil: none was
 	floor   []byte // keys below this one are not visited
 	rows    int    // how many may be visited; 0 for any number
@@ -115,11 +116,12 @@ type scan struct {
 // scanDown visits the keys of a bucket, the greatest first, in slices, until visit stops it, it
 // reaches its floor or it has read as much as it may. A key that visit stops at does not count as
 // visited. The key belongs to the transaction.
-func (l *Ledger) scanDown(ctx context.Context, s *scan, visit func(tx *txn, key []byte) (stop bool, err error)) error {
+func (l *Ledger) scanDown(ctx context.Context, s *scan, visit func(tx *store.Tx, key []byte) (stop bool, err error)) error {
 	visited := 0
-	step := func(tx *txn) (done bool, err error) {
+	step := func(tx *store.Tx) (done bool, err error) {
 		began, n := time.Now(), 0
-		for key := range tx.descend(s.bucket, s.reached) {
+		for e := range tx.Descend(s.bucket, s.reached) {
+			key := e.Key
 			if bytes.Compare(key, s.floor) < 0 {
 				return true, nil
 			}
@@ -142,7 +144,7 @@ func (l *Ledger) scanDown(ctx context.Context, s *scan, visit func(tx *txn, key 
 		return true, nil
 	}
 	for done := false; !done; {
-		err := l.slice(ctx, func(tx *txn) (err error) {
+		err := l.slice(ctx, func(tx *store.Tx) (err error) {
 			done, err = step(tx)
 			return err
 		})

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"strings"
+	"tillhook/ledger/store"
 	"time"
 )
 
@@ -19,23 +20,36 @@ var rowDecoders = map[uint64]func(value []byte) (*row, error){
 	schemaVersion: decodeRow,
 }
 
+// The buckets by their numbers in the layout. Numbers of buffered ones are part of the file format.
+const (
+	bucketMeta store.Bucket = iota
+	bucketEvents
+	bucketBodies
+	bucketIDs
+	bucketPayments
+	bucketPaymentsTime
+	bucketLinks
+	bucketEntries
+	bucketLists
+	bucketTotals
+	bucketQuarantine
+)
+
+var layout = store.Layout{
+	bucketMeta:         {Name: "meta"},
+	bucketEvents:       {Name: "events", Append: true},
+	bucketBodies:       {Name: "bodies", Append: true},
+	bucketIDs:          {Name: "ids", Buffered: true},
+	bucketPayments:     {Name: "payments", Buffered: true},
+	bucketPaymentsTime: {Name: "payments_time", Buffered: true},
+	bucketLinks:        {Name: "links", Buffered: true},
+	bucketEntries:      {Name: "entries", Buffered: true},
+	bucketLists:        {Name: "lists", Buffered: true},
+	bucketTotals:       {Name: "totals"},
+	bucketQuarantine:   {Name: "quarantine"},
+}
+
 var (
-	bucketMeta         = []byte("meta")
-	bucketEvents       = []byte("events")
-	bucketBodies       = []byte("bodies")
-	bucketIDs          = []byte("ids")
-	bucketPayments     = []byte("payments")
-	bucketPaymentsTime = []byte("payments_time")
-	bucketLinks        = []byte("links")
-	bucketEntries      = []byte("entries")
-	bucketLists        = []byte("lists")
-	bucketTotals       = []byte("totals")
-	bucketQuarantine   = []byte("quarantine")
-	bucketFresh        = []byte("fresh")
-
-	buckets = [][]byte{bucketMeta, bucketEvents, bucketBodies, bucketIDs, bucketPayments,
-		bucketPaymentsTime, bucketLinks, bucketEntries, bucketLists, bucketTotals, bucketQuarantine, bucketFresh}
-
 	metaSchema  = []byte("schema")
 	metaMode    = []byte("mode")
 	metaID      = []byte("id")
@@ -45,31 +59,26 @@ var (
 )
 
 // initialise creates the buckets and the metadata of an empty ledger.
-func initialise(tx *txn, livemode bool) error {
-	for _, name := range buckets {
-		if _, err := tx.CreateBucket(name); err != nil {
-			return err
-		}
-	}
+func initialise(tx *store.Tx, livemode bool) error {
 	var version encoder
 	version.uint(schemaVersion)
-	if err := put(tx, bucketMeta, metaSchema, version.buf); err != nil {
+	if err := tx.Put(bucketMeta, metaSchema, version.buf); err != nil {
 		return err
 	}
-	if err := put(tx, bucketMeta, metaMode, []byte(ModeName(livemode))); err != nil {
+	if err := tx.Put(bucketMeta, metaMode, []byte(ModeName(livemode))); err != nil {
 		return err
 	}
-	if err := put(tx, bucketMeta, metaID, []byte(newID())); err != nil {
+	if err := tx.Put(bucketMeta, metaID, []byte(newID())); err != nil {
 		return err
 	}
-	return put(tx, bucketMeta, metaCounts, (&counts{}).encode())
+	return tx.Put(bucketMeta, metaCounts, (&counts{}).encode())
 }
 
 // errOlder means that the file has an older schema, which Open can bring up to date.
 var errOlder = fmt.Errorf("%w: it was written by an older version; start the receiver once (tillhook serve), which brings it up to date", ErrSchema)
 
 // readMeta checks that the file is a ledger of the present schema and returns its mode.
-func readMeta(tx *txn) (livemode bool, err error) {
+func readMeta(tx *store.Tx) (livemode bool, err error) {
 	version, err := readVersion(tx)
 	if err != nil {
 		return false, err
@@ -77,20 +86,15 @@ func readMeta(tx *txn) (livemode bool, err error) {
 	if version < schemaVersion {
 		return false, errOlder
 	}
-	for _, name := range buckets {
-		if tx.Bucket(name) == nil {
-			return false, fmt.Errorf("%w: bucket %s is missing", ErrSchema, name)
-		}
-	}
 	return readMode(tx)
 }
 
 // readVersion returns the number of the file's schema, which is one that can be read.
-func readVersion(tx *txn) (uint64, error) {
-	if tx.Bucket(bucketMeta) == nil {
+func readVersion(tx *store.Tx) (uint64, error) {
+	if !tx.Exists(bucketMeta) {
 		return 0, fmt.Errorf("%w: it was written by another program", ErrSchema)
 	}
-	value, err := get(tx, bucketMeta, metaSchema)
+	value, err := tx.Get(bucketMeta, metaSchema)
 	if err != nil {
 		return 0, err
 	}
@@ -108,8 +112,8 @@ func readVersion(tx *txn) (uint64, error) {
 	return version, nil
 }
 
-func readMode(tx *txn) (livemode bool, err error) {
-	mode, err := get(tx, bucketMeta, metaMode)
+func readMode(tx *store.Tx) (livemode bool, err error) {
+	mode, err := tx.Get(bucketMeta, metaMode)
 	if err != nil {
 		return false, err
 	}
@@ -122,8 +126,8 @@ func readMode(tx *txn) (livemode bool, err error) {
 
 // readDecoded returns the last row at the time of the latest rebuild that decoded a body
 // differently than before, or 0 if no rebuild did.
-func readDecoded(tx *txn) (uint64, error) {
-	value, err := get(tx, bucketMeta, metaDecoded)
+func readDecoded(tx *store.Tx) (uint64, error) {
+	value, err := tx.Get(bucketMeta, metaDecoded)
 	if err != nil || value == nil {
 		return 0, err
 	}
@@ -132,21 +136,20 @@ func readDecoded(tx *txn) (uint64, error) {
 	return seq, d.end()
 }
 
-func writeDecoded(tx *txn, seq uint64) error {
-	return put(tx, bucketMeta, metaDecoded, binary.AppendUvarint(nil, seq))
+func writeDecoded(tx *store.Tx, seq uint64) error {
+	return tx.Put(bucketMeta, metaDecoded, binary.AppendUvarint(nil, seq))
 }
 
 // seqKey returns the key of a row. Numbers in keys are big-endian, so that keys sort as numbers do.
 func seqKey(seq uint64) []byte { return binary.BigEndian.AppendUint64(nil, seq) }
 
-// idKey returns the key of an event id. It is only valid until the next call.
-func (t *txn) idKey(livemode bool, id string) []byte {
+// idKey returns the key of an event's id.
+func idKey(livemode bool, id string) []byte {
 	mode := byte('t')
 	if livemode {
 		mode = 'l'
 	}
-	t.key = append(append(t.key[:0], mode), id...)
-	return t.key
+	return append(append(make([]byte, 0, 1+len(id)), mode), id...)
 }
 
 // timeKey returns a key that sorts payments by created and then id. The sign bit is flipped so that
@@ -157,8 +160,8 @@ func timeKey(created int64, id string) []byte {
 }
 
 // lookupID returns the row of an event id.
-func lookupID(tx *txn, livemode bool, id string) (seq uint64, found bool, err error) {
-	value, err := get(tx, bucketIDs, tx.idKey(livemode, id))
+func lookupID(tx *store.Tx, livemode bool, id string) (seq uint64, found bool, err error) {
+	value, err := tx.Get(bucketIDs, idKey(livemode, id))
 	if err != nil || value == nil {
 		return 0, false, err
 	}
@@ -171,14 +174,14 @@ func lookupID(tx *txn, livemode bool, id string) (seq uint64, found bool, err er
 }
 
 // readRow reads a row. It returns an error if the row does not exist.
-func readRow(tx *txn, seq uint64) (*row, error) {
+func readRow(tx *store.Tx, seq uint64) (*row, error) {
 	r, _, err := readSizedRow(tx, seq)
 	return r, err
 }
 
 // readSizedRow is readRow and also returns the row's size in bytes.
-func readSizedRow(tx *txn, seq uint64) (*row, int, error) {
-	value, err := get(tx, bucketEvents, seqKey(seq))
+func readSizedRow(tx *store.Tx, seq uint64) (*row, int, error) {
+	value, err := tx.Get(bucketEvents, seqKey(seq))
 	if err != nil {
 		return nil, 0, err
 	}
@@ -193,12 +196,11 @@ func readSizedRow(tx *txn, seq uint64) (*row, int, error) {
 }
 
 // lastRow returns the newest row's sequence, or 0 if the ledger is empty.
-func lastRow(tx *txn) uint64 {
-	key, _ := tx.Bucket(bucketEvents).Cursor().Last()
-	if key == nil {
-		return 0
+func lastRow(tx *store.Tx) uint64 {
+	if key := tx.Last(bucketEvents); key != nil {
+		return seqOf(key)
 	}
-	return seqOf(key)
+	return 0
 }
 
 // delivery holds the times at which an event was delivered here and created at Stripe, in Unix
@@ -223,21 +225,19 @@ func (d *delivery) at(now time.Time) int64 {
 
 // lastDelivery returns the newest webhook delivery, or nil if there is none among the last
 // maxLooked rows. It skips damaged rows, so that they do not prevent a start; Check reports them.
-func lastDelivery(tx *txn) *delivery {
-	c := tx.Bucket(bucketEvents).Cursor()
-	key, _ := c.Last()
-	for n := 0; key != nil && n < maxLooked; n++ {
-		if r, err := readRow(tx, seqOf(key)); err == nil && r.source == Webhook && r.delivered(tx) {
+func lastDelivery(tx *store.Tx) *delivery {
+	last := lastRow(tx)
+	for seq := last; seq > 0 && seq+maxLooked > last; seq-- {
+		if r, err := readRow(tx, seq); err == nil && r.source == Webhook && r.delivered(tx) {
 			return &delivery{r.received, r.created * 1000}
 		}
-		key, _ = c.Prev()
 	}
 	return nil
 }
 
 // delivered reports whether the row was made by a delivery. The row of an event that was released
 // from quarantine was not: it has the time of the delivery that put the event there.
-func (r *row) delivered(tx *txn) bool {
+func (r *row) delivered(tx *store.Tx) bool {
 	if r.released == 0 {
 		return true
 	}
@@ -249,14 +249,14 @@ func (r *row) delivered(tx *txn) bool {
 const maxLooked = 10000
 
 // readState reads a payment's state. It returns nil if there is no such payment.
-func readState(tx *txn, id string) (*state, error) {
+func readState(tx *store.Tx, id string) (*state, error) {
 	s, _, err := readSized(tx, id)
 	return s, err
 }
 
 // readSized is readState and also returns the state's size in bytes.
-func readSized(tx *txn, id string) (*state, int, error) {
-	value, err := get(tx, bucketPayments, []byte(id))
+func readSized(tx *store.Tx, id string) (*state, int, error) {
+	value, err := tx.Get(bucketPayments, []byte(id))
 	if err != nil || value == nil {
 		return nil, 0, err
 	}
@@ -302,8 +302,8 @@ func (k link) compare(other link) int {
 }
 
 // readLinks returns the links of an id in order.
-func readLinks(tx *txn, id string) ([]link, error) {
-	value, err := get(tx, bucketLinks, []byte(id))
+func readLinks(tx *store.Tx, id string) ([]link, error) {
+	value, err := tx.Get(bucketLinks, []byte(id))
 	if err != nil || value == nil {
 		return nil, err
 	}
@@ -331,7 +331,7 @@ func decodeLinks(id string, value []byte) (links []link, err error) {
 }
 
 // linked returns the least target among an id's links of a kind, or "" if there is none.
-func linked(tx *txn, id string, kind byte) (string, error) {
+func linked(tx *store.Tx, id string, kind byte) (string, error) {
 	links, err := readLinks(tx, id)
 	for _, k := range links {
 		if k.kind == kind {
@@ -343,7 +343,7 @@ func linked(tx *txn, id string, kind byte) (string, error) {
 
 // paymentOf returns the current id of the payment that facts are about, or "" if they are about
 // none.
-func paymentOf(tx *txn, f *Facts) (string, error) {
+func paymentOf(tx *store.Tx, f *Facts) (string, error) {
 	if f.PaymentIntent != "" || f.Charge == "" {
 		return f.PaymentIntent, nil
 	}
@@ -353,8 +353,8 @@ func paymentOf(tx *txn, f *Facts) (string, error) {
 
 // resolve returns the current id of the payment that has an id or is linked from it. It returns ""
 // if the id was never seen.
-func resolve(tx *txn, id string) (string, error) {
-	if tx.stored(bucketPayments, []byte(id)) != nil {
+func resolve(tx *store.Tx, id string) (string, error) {
+	if tx.Has(bucketPayments, []byte(id)) {
 		return id, nil
 	}
 	for _, kind := range []byte{linkToIntent, linkOfOther} {

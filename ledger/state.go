@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"tillhook/ledger/fold"
+	"tillhook/ledger/store"
 )
 
 // state is a payment as it is stored: what its events fold to, and which they are.
@@ -86,7 +87,7 @@ func (s *state) encode() []byte {
 }
 
 // decodeState returns a payment from its stored form and from its lists.
-func decodeState(tx *txn, id string, value []byte) (*state, error) {
+func decodeState(tx *store.Tx, id string, value []byte) (*state, error) {
 	s, lengths, err := decodeHead(id, value)
 	if err != nil {
 		return nil, err

@@ -18,7 +18,6 @@ const (
 	storedCounts
 	storedAmounts
 	storedLinks
-	storedRecord
 	storedTotalKey
 	storedMoved
 	storedBody
@@ -73,9 +72,6 @@ func Restore(kind byte, value []byte) ([]byte, error) {
 	case storedLinks:
 		links, err := decodeLinks(stripesCharge, value)
 		return encodeLinks(stripesCharge, links), err
-	case storedRecord:
-		l, err := readRecord(value)
-		return l.record(), err
 	case storedTotalKey:
 		_, _, _, err := readTotalKey(value)
 		return value, err
@@ -110,8 +106,6 @@ func StoredSamples() []Sample {
 		source: Webhook, outcome: Applied, size: 2100, repeats: 3, facts: facts}
 	held := &row{id: "evt_2", livemode: true, released: 7, source: Reconcile, outcome: Quarantined, reason: WrongMode}
 	c := counts{outcomes: [len(Outcomes)]uint64{5, 1}, money: 1776163490123, expired: 7}
-	key := "\x01tevt_1"
-	l := layer{{key: key, stored: []byte("stored")}, {key: key + "2"}}
 	codec, err := newBodyCodec()
 	if err != nil {
 		panic(err)
@@ -122,7 +116,7 @@ func StoredSamples() []Sample {
 	return []Sample{
 		{storedRow, r.encode()}, {storedRow, held.encode()}, {storedState, state.encode()}, {storedCounts, c.encode()}, {storedAmounts, money.encode()},
 		{storedLinks, encodeLinks(stripesCharge, []link{{linkToIntent, "pi_3wBTwEKvHadernBl4gdrfNcd"}, {linkToCharge, "ch_1"}})},
-		{storedRecord, l.record()}, {storedTotalKey, totalKey(1776163468, "eur", "acct_1")},
+		{storedTotalKey, totalKey(1776163468, "eur", "acct_1")},
 		{storedMoved, encodeMoved("acct_1", []moved{{"eur", money}, {"usd", amounts{}}})},
 		{storedBody, codec.encode(slices.Concat(builtinText[:900], []byte("and more")))},
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"tillhook/ledger/fold"
+	"tillhook/ledger/store"
 )
 
 // TimelineEntry is one event of a payment with a sentence that says what it meant.
@@ -37,7 +38,7 @@ func (l *Ledger) Timeline(ctx context.Context, id string) (story []TimelineEntry
 	var rows []*row
 	var seqs []uint64
 	var payment string
-	err = l.slice(ctx, func(tx *txn) error {
+	err = l.slice(ctx, func(tx *store.Tx) error {
 		s, err := paymentBy(tx, id)
 		if err != nil {
 			return err
@@ -58,9 +59,7 @@ func (l *Ledger) Timeline(ctx context.Context, id string) (story []TimelineEntry
 	after := laterBefore(rows, order)
 	for n, i := range order {
 		r := rows[i]
-		l.mu.Lock()
-		waiting := l.repeats[seqs[i]]
-		l.mu.Unlock()
+		waiting := l.repeats.of(seqs[i])
 		story = append(story, TimelineEntry{
 			Object: "moment", Happened: OrNullTime(r.created), Received: OrNullTime(time.UnixMilli(r.received).Unix()), What: sentences[n],
 			Event: r.id, Type: OrNull(r.typ), Outcome: r.outcome, After: after[i], Repeats: r.repeats + waiting, Source: r.source,

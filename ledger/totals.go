@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"tillhook/ledger/fold"
+	"tillhook/ledger/store"
 )
 
 // Totals are kept by day, currency and account in the transaction that moves them, and by currency
@@ -112,7 +113,7 @@ func decodeAmounts(value []byte) (a amounts, err error) {
 }
 
 // newTotals computes the totals after changes, those that become others. It writes nothing.
-func (b *booking) newTotals(changes []*change) (map[string]amounts, error) {
+func (b *posting) newTotals(changes []*change) (map[string]amounts, error) {
 	var moved map[string]amounts
 	for _, c := range changes {
 		before, after := c.entriesChanged() // of most events none
@@ -155,11 +156,11 @@ func (s *state) totalKeys(e *Entry) [2]string {
 }
 
 // total is what a total has come to in this transaction.
-func (b *booking) total(key string) (total amounts, err error) {
+func (b *posting) total(key string) (total amounts, err error) {
 	if total, ok := b.totals[key]; ok {
 		return total, nil
 	}
-	value, err := get(b.tx, bucketTotals, []byte(key))
+	value, err := b.tx.Get(bucketTotals, []byte(key))
 	if value != nil {
 		if total, err = decodeAmounts(value); err != nil {
 			err = fmt.Errorf("the total under %.80q: %w", key, err)
@@ -175,12 +176,12 @@ func (b *booking) total(key string) (total amounts, err error) {
 // sumOfDays computes a total over all days from those of the days. What the transaction has still
 // to write does not change it: a total over all days is among what moved, unless what moved comes
 // to nothing.
-func sumOfDays(tx *txn, allDays []byte) (sum amounts, err error) {
-	for key, stored := range tx.ascend(bucketTotals, firstDay) {
-		if len(key) < 8 || !bytes.Equal(key[8:], allDays[8:]) {
+func sumOfDays(tx *store.Tx, allDays []byte) (sum amounts, err error) {
+	for e := range tx.Ascend(bucketTotals, firstDay) {
+		if len(e.Key) < 8 || !bytes.Equal(e.Key[8:], allDays[8:]) {
 			continue
 		}
-		value, err := unseal(bucketTotals, key, stored)
+		value, err := e.Value()
 		if err != nil {
 			return sum, err
 		}
@@ -194,7 +195,7 @@ func sumOfDays(tx *txn, allDays []byte) (sum amounts, err error) {
 }
 
 // keepTotals takes over what newTotals computed. Many events of a transaction move the same ones, which are written once.
-func (b *booking) keepTotals(totals map[string]amounts) {
+func (b *posting) keepTotals(totals map[string]amounts) {
 	if b.totals == nil && len(totals) > 0 {
 		b.totals = map[string]amounts{}
 	}
@@ -202,13 +203,13 @@ func (b *booking) keepTotals(totals map[string]amounts) {
 }
 
 // writeTotals writes those that became others.
-func (b *booking) writeTotals() error {
+func (b *posting) writeTotals() error {
 	for key, total := range b.totals {
 		var err error
 		if total == (amounts{}) {
-			err = remove(b.tx, bucketTotals, []byte(key))
+			err = b.tx.Delete(bucketTotals, []byte(key))
 		} else {
-			err = put(b.tx, bucketTotals, []byte(key), total.encode())
+			err = b.tx.Put(bucketTotals, []byte(key), total.encode())
 		}
 		if err != nil {
 			return err
@@ -291,7 +292,7 @@ func (l *Ledger) keptTotals(ctx context.Context, first, end, after []byte, limit
 	}
 	page.Data = []Total{}
 	var last []byte
-	err = l.walkSlices(ctx, bucketTotals, first, end, func(_ *txn, key, value []byte) error {
+	err = l.walkSlices(ctx, bucketTotals, first, end, func(_ *store.Tx, key, value []byte) error {
 		if len(page.Data) == limit {
 			page.Next = encodeCursor(totalCursor, last)
 			return errEnough
@@ -342,7 +343,7 @@ func (l *Ledger) totalsIn(ctx context.Context, q TotalsQuery, after []byte) (pag
 		clear(sums)
 		return nil
 	}
-	err = l.walkIndex(ctx, &from, &to, func(_ *txn, at int64, _ string, value []byte) error {
+	err = l.walkIndex(ctx, &from, &to, func(_ *store.Tx, at int64, _ string, value []byte) error {
 		if at >= next {
 			if err := endDay(); err != nil {
 				return err
@@ -406,17 +407,17 @@ func (l *Ledger) entryTimes(from, to *int64) (first, last int64, err error) {
 		high = timeKey(*to, "")
 	}
 	first, last = 1, 0
-	err = l.view(func(tx *txn) error {
-		for key := range tx.ascend(bucketEntries, low) {
-			if high != nil && bytes.Compare(key, high) >= 0 {
+	err = l.store.View(func(tx *store.Tx) error {
+		for e := range tx.Ascend(bucketEntries, low) {
+			if high != nil && bytes.Compare(e.Key, high) >= 0 {
 				return nil
 			}
-			first, _, err = readTimeKey(key)
+			first, _, err = readTimeKey(e.Key)
 			break
 		}
-		for key := range tx.descend(bucketEntries, high) {
-			if err == nil && bytes.Compare(key, low) >= 0 {
-				last, _, err = readTimeKey(key)
+		for e := range tx.Descend(bucketEntries, high) {
+			if err == nil && bytes.Compare(e.Key, low) >= 0 {
+				last, _, err = readTimeKey(e.Key)
 			}
 			break
 		}

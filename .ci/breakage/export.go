@@ -4,7 +4,6 @@ const (
 	exportGo        = "ledger/export.go"
 	exportedGo      = "ledger/export_payments.go"
 	entriesGo       = "ledger/entries.go"
-	roomGo          = "ledger/room.go"
 	lineGo          = "ledger/line.go"
 	pastGo          = "ledger/past.go"
 	sorterGo        = "ledger/sorter.go"
@@ -29,8 +28,8 @@ var exporting = []broken{
 	{"export: nothing in a table that a terminal obeys", lineGo, "noFormula(Escape(string(c)))", "noFormula(string(c))", "./ledger", "TestExportHasNoFormulas"},
 	{"export: nothing in JSON that a terminal obeys", lineGo, "escape(strings.TrimSuffix(b.String(), \"\\n\"), \"\\t\")", "strings.TrimSuffix(b.String(), \"\\n\")", "./ledger", "TestExportHasNoFormulas"},
 	{"export: lines end as RFC 4180 says", lineGo, "f.csv.UseCRLF = true", "f.csv.UseCRLF = false", "./ledger", "TestExportAsATable"},
-	{"export: sorting leaves the reserve", exportGo, "return l.keep(l.tempDir(), w) }}", "return w }}", "./ledger", "TestAnExportLeavesTheReserve"},
-	{"export: an answer leaves the reserve", roomGo, "free < reserve+more {", "free < more {", "./receiver/operator", "TestAnExportWithoutRoom"},
+	{"export: sorting leaves the reserve", exportGo, "return l.store.Reserved(l.store.TempDir(), w) }}", "return w }}", "./ledger", "TestAnExportLeavesTheReserve"},
+	{"export: an answer leaves the reserve", reserveGo, "free < reserve+more {", "free < more {", "./receiver/operator", "TestAnExportWithoutRoom"},
 	{"export: metadata has a parameter for each key", operatorExport, "	q := parseQuery(r, \"metadata\")\n", "	q := parseQuery(r)\n", "./receiver/operator", "TestExportOfAKeyWithAComma"},
 	{"export: no key twice", exportCommandGo, "slices.Contains(f.metadata[:i], key)", "slices.Contains(f.metadata[:i*0], key)", ".", "TestScripts/export"},
 	{"export: a walk ends with its context", scanGo, "				if err := ctx.Err(); err != nil {", "				if err := error(nil); err != nil {", "./ledger", "TestAnExportEndsWithItsContext"},

@@ -46,9 +46,9 @@ func newMetrics() *metrics.Metrics { return metrics.New(metrics.Names{Types: str
 func open(t *testing.T, account *stripetest.Account) *shop {
 	t.Helper()
 	return openOn(t, account, ledgertest.Start(t, ledger.Options{
-		Dir:       ledgertest.Dir(t),
-		LookEvery: 100 * year, // each of the years that some tests let pass would be millions of looks at the file
-		Decode:    func(raw []byte) *ledger.Event { return stripe.Decode(raw, false) },
+		Dir:        ledgertest.Dir(t),
+		CheckEvery: 100 * year, // each of the years that some tests let pass would be millions of looks at the file
+		Decode:     func(raw []byte) *ledger.Event { return stripe.Decode(raw, false) },
 	}))
 }
 

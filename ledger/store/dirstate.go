@@ -1,4 +1,4 @@
-package ledger
+package store
 
 import (
 	"bufio"
@@ -15,19 +15,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// DirState is where a ledger lies or will lie, as it looks from outside. Looking opens no ledger and writes nothing.
+// DirState is the state of a data directory as it looks from outside.
 type DirState struct {
 	Dir      string
-	There    bool        // the folder exists
+	There    bool        // the directory exists
 	Mode     fs.FileMode // its permissions
-	Owner    string      // its owner's name, or number
-	Writable bool        // by this process; of a folder that does not exist, that it can be made
+	Owner    string      // the name of its owner, or the number
+	Writable bool        // by this process; of a directory that does not exist, that it can be created
 
 	File      bool // the ledger exists
 	FileMode  fs.FileMode
 	FileBytes int64
 	Holder    int // the process that holds it; 0 for none, or one that cannot be seen
-	// Missing is the note of a receiver that lost the ledger while it ran; empty for none.
+	// Missing is the path of the note of a receiver that lost the ledger while it ran; empty for none.
 	Missing string
 	// Deleted are the ledgers that were deleted while a receiver ran, and that it saved beside
 	// another file that had taken their place.
@@ -37,8 +37,10 @@ type DirState struct {
 	TotalBytes uint64
 }
 
-// InspectDir looks at a place.
-func InspectDir(dir string) (DirState, error) {
+// InspectDir returns the state of the directory of the file at path. It opens no store and writes
+// nothing.
+func InspectDir(path string) (DirState, error) {
+	dir := filepath.Dir(path)
 	p := DirState{Dir: dir}
 	info, err := os.Stat(dir)
 	switch {
@@ -67,15 +69,15 @@ func InspectDir(dir string) (DirState, error) {
 		return p, fmt.Errorf("look at the file system of %s: %w", nearest, err)
 	}
 	p.FreeBytes, p.TotalBytes = space.Bavail*uint64(space.Bsize), space.Blocks*uint64(space.Bsize)
-	note := Path(dir) + missingSuffix
+	note := path + missingSuffix
 	if there, err := exists(note); there && err == nil {
 		p.Missing = note
 	}
 	p.Deleted = matching(dir, "ledger-*"+deletedSuffix)
-	file, err := os.Stat(Path(dir))
+	file, err := os.Stat(path)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
-			err = nil // the folder's permissions tell
+			err = nil // the permissions of the directory say it
 		}
 		return p, err
 	}
@@ -94,7 +96,7 @@ func userName(id uint32) string {
 	return number
 }
 
-// holder finds the process with a lock on a file, as bbolt takes one. proc_locks(5)
+// holder returns the process that has bbolt's lock on a file, 0 if it cannot be seen. proc_locks(5)
 func holder(file *syscall.Stat_t) int {
 	locks, err := os.Open("/proc/locks")
 	if err != nil {
@@ -133,13 +135,13 @@ func readLock(line string) (pid int, device, inode uint64, ok bool) {
 	return pid, unix.Mkdev(uint32(major), uint32(minor)), inode, true
 }
 
-// opens reports whether a process has a file open. Some file systems (btrfs, overlays) tell stat(2)
-// another device than the one in /proc/locks.
+// opens reports whether a process has a file open. On some file systems (btrfs, overlays) stat(2)
+// returns another device than the one in /proc/locks.
 func opens(pid int, file *syscall.Stat_t) bool {
 	dir := fmt.Sprintf("/proc/%d/fd", pid)
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return false // it is not ours to look into
+		return false // of another user
 	}
 	for _, e := range entries {
 		var open syscall.Stat_t

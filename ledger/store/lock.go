@@ -1,4 +1,4 @@
-package ledger
+package store
 
 import (
 	"errors"
@@ -22,8 +22,13 @@ const (
 	lockStep  = 50 * time.Millisecond
 )
 
-// whileHeld calls try again as long as it returns [ErrLocked], lockTries times at most.
-func whileHeld(try func() error) (err error) {
+const (
+	shared    = syscall.LOCK_SH
+	exclusive = syscall.LOCK_EX
+)
+
+// retryLocked calls try again as long as it returns [ErrLocked], lockTries times at most.
+func retryLocked(try func() error) (err error) {
 	for n := range lockTries {
 		if n > 0 {
 			time.Sleep(lockStep)
@@ -35,10 +40,10 @@ func whileHeld(try func() error) (err error) {
 	return err
 }
 
-// lockFile takes or converts the lock on a file, syscall.LOCK_SH or LOCK_EX. It returns [ErrLocked]
-// if another process holds it for longer than an instant.
+// lockFile takes or converts the lock on a file. It returns [ErrLocked] if another process holds it
+// for longer than an instant.
 func lockFile(f *os.File, how int) error {
-	return whileHeld(func() error {
+	return retryLocked(func() error {
 		err := syscall.Flock(int(f.Fd()), how|syscall.LOCK_NB)
 		if errors.Is(err, syscall.EWOULDBLOCK) {
 			return fmt.Errorf("%w: %s", ErrLocked, f.Name())
@@ -54,15 +59,12 @@ func lockFile(f *os.File, how int) error {
 // forked meanwhile keeps the lock until it has called exec, and the next opening would be refused.
 // A file that is closed already stays so.
 func unlockAndClose(f *os.File) error {
-	_ = unlock(f) // closing reports what is wrong with the file
+	_ = syscall.Flock(int(f.Fd()), syscall.LOCK_UN) // closing reports what is wrong with the file
 	if err := f.Close(); !errors.Is(err, os.ErrClosed) {
 		return err
 	}
 	return nil
 }
-
-// unlock releases the lock on a file for every copy of its descriptor.
-func unlock(f *os.File) error { return syscall.Flock(int(f.Fd()), syscall.LOCK_UN) }
 
 // duplicate returns another descriptor of an open file, which shares its lock.
 func duplicate(f *os.File) (*os.File, error) {
@@ -71,4 +73,23 @@ func duplicate(f *os.File) (*os.File, error) {
 		return nil, fmt.Errorf("duplicate the descriptor of %s: %w", f.Name(), err)
 	}
 	return os.NewFile(uintptr(fd), f.Name()), nil
+}
+
+// IsLocked reports whether another process holds the file at path. A path that names nothing is not
+// locked.
+func IsLocked(path string) (bool, error) {
+	// Opening a pipe that has the path would wait for the pipe's other end.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look at the ledger: %w", err)
+	}
+	defer func() { _ = unlockAndClose(f) }() // it was only read
+	err = lockFile(f, shared)
+	if errors.Is(err, ErrLocked) {
+		return true, nil
+	}
+	return false, err
 }

@@ -1,4 +1,4 @@
-package ledger
+package store
 
 import (
 	"encoding/binary"
@@ -10,24 +10,24 @@ import (
 	"os"
 )
 
-// unusable is a file that no ledger can be in. It is an [ErrSchema].
-type unusable struct {
+// badFile is a file that no store can be in. It is an [ErrFormat].
+type badFile struct {
 	path, problem string
-	mend          string // what to do where it stands in a ledger's place
+	next          string // what to do where it has a ledger's place
 }
 
-func (u *unusable) Error() string {
-	return fmt.Sprintf("%v: %s %s; %s", ErrSchema, u.path, u.problem, u.mend)
+func (b *badFile) Error() string {
+	return fmt.Sprintf("%v: %s %s; %s", ErrFormat, b.path, b.problem, b.next)
 }
-func (u *unusable) Unwrap() error { return ErrSchema }
+func (b *badFile) Unwrap() error { return ErrFormat }
 
-// inspect looks at a file before bbolt maps it into memory: reading behind the end of a mapped file is a
-// fault that ends the process, and an empty file would be laid out anew. It writes nothing.
+// inspect checks a file before bbolt maps it into memory: reading behind the end of a mapped file is
+// a fault that ends the process, and bbolt would initialise an empty file. It writes nothing.
 //
-// Of a bbolt file it reads what each of the two first pages begins with, after a page header of 16
-// bytes: magic, version, page size and flags in 4 bytes each; the root bucket in 16, then the free list,
-// the number of pages in use and the transaction in 8 each; FNV-1a over that. Numbers are in the
-// machine's order. https://pkg.go.dev/go.etcd.io/bbolt/internal/common#Meta
+// Of a bbolt file it reads what each of the first two pages begins with, after a page header of 16
+// bytes: magic, version, page size and flags in 4 bytes each; the root bucket in 16, then the
+// freelist, the number of pages in use and the transaction in 8 each; FNV-1a over that. Numbers are
+// in the machine's byte order. https://pkg.go.dev/go.etcd.io/bbolt/internal/common#Meta
 func inspect(path string) error {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -35,13 +35,13 @@ func inspect(path string) error {
 	}
 	switch {
 	case !info.Mode().IsRegular():
-		return &unusable{path, "is not a regular file", "set TILLHOOK_DATA_DIR to another folder"}
+		return &badFile{path, "is not a regular file", "set TILLHOOK_DATA_DIR to another folder"}
 	case info.Size() == 0:
-		return &unusable{path, "is empty", "remove it, and the next start makes a new one"}
+		return &badFile{path, "is empty", "remove it, and the next start makes a new one"}
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		return opening(path, err)
+		return openError(path, err)
 	}
 	defer f.Close()
 	needed, sound := uint64(0), false
@@ -65,9 +65,9 @@ func inspect(path string) error {
 	}
 	switch {
 	case !sound:
-		return &unusable{path, "was written by another program, or its beginning is damaged", "move it away, or restore a copy"}
+		return &badFile{path, "was written by another program, or its beginning is damaged", "move it away, or restore a copy"}
 	case uint64(info.Size()) < needed:
-		return &unusable{path, fmt.Sprintf("is cut short: it has %d bytes of %d", info.Size(), needed), "restore a copy"}
+		return &badFile{path, fmt.Sprintf("is cut short: it has %d bytes of %d", info.Size(), needed), "restore a copy"}
 	}
 	return nil
 }
@@ -75,7 +75,7 @@ func inspect(path string) error {
 // meta is what is needed of a bbolt meta page.
 type meta struct{ pageSize, root, freelist, pages, tx uint64 }
 
-// readMetaPage reads the meta page at an offset, nil where there is none that is sound.
+// readMetaPage reads the meta page at an offset, nil if it is not sound.
 func readMetaPage(f io.ReaderAt, at int64) (*meta, error) {
 	const header, size, magic = 16, 64, 0xED0CDAED
 	b := make([]byte, header+size)
@@ -96,7 +96,7 @@ func readMetaPage(f io.ReaderAt, at int64) (*meta, error) {
 	return m, nil
 }
 
-// exists tells whether there is something under a name, if only a link to nowhere.
+// exists reports whether a path names something, if only a symbolic link to nothing.
 func exists(path string) (bool, error) {
 	_, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -105,42 +105,41 @@ func exists(path string) (bool, error) {
 	return err == nil, err
 }
 
-// mustExist returns [ErrNotFound] if there is nothing under a name, in the words given, or why that
+// MustExist returns [ErrNotFound] with the words of problem if a path names nothing, or why that
 // cannot be seen.
-func mustExist(path, none string) error {
+func MustExist(path, problem string) error {
 	there, err := exists(path)
 	switch {
 	case err != nil:
 		return fmt.Errorf("look for %s: %w", path, err)
 	case !there:
-		return fmt.Errorf("%w: %s %s", ErrNotFound, none, path)
+		return fmt.Errorf("%w: %s %s", ErrNotFound, problem, path)
 	}
 	return nil
 }
 
-// mustNotExist returns an [fs.ErrExist] if there is something under a name, or why that cannot be
-// seen.
-func mustNotExist(path string) error {
+// MustNotExist returns an [fs.ErrExist] if a path names something, or why that cannot be seen.
+func MustNotExist(path string) error {
 	there, err := exists(path)
 	switch {
 	case err != nil:
 		return fmt.Errorf("look whether there is a file %s: %w", path, err)
 	case there:
-		return &taken{path}
+		return &existsError{path}
 	}
 	return nil
 }
 
-// taken is the error about a name that another file has. It is an [fs.ErrExist].
-type taken struct{ path string }
+// existsError says that another file has a path. It is an [fs.ErrExist].
+type existsError struct{ path string }
 
-func (t *taken) Error() string {
-	return t.path + " is there already: name another file, or move it away"
+func (e *existsError) Error() string {
+	return e.path + " is there already: name another file, or move it away"
 }
-func (t *taken) Unwrap() error { return fs.ErrExist }
+func (e *existsError) Unwrap() error { return fs.ErrExist }
 
-// opening is the error of a file that cannot be opened. The system's own names the file already.
-func opening(path string, err error) error {
+// openError returns the error of a file that cannot be opened, with its path once.
+func openError(path string, err error) error {
 	var p *fs.PathError
 	if errors.As(err, &p) && p.Path == path {
 		return err

@@ -1,0 +1,51 @@
+package ledger
+
+import (
+	"context"
+	"io"
+	"os"
+
+	"tillhook/ledger/store"
+)
+
+// DirState is the state of a data directory as it looks from outside.
+type DirState = store.DirState
+
+// InspectDir returns the state of a data directory. It opens no ledger and writes nothing.
+func InspectDir(dir string) (DirState, error) { return store.InspectDir(Path(dir)) }
+
+// IsLocked reports whether another process holds the ledger in a directory.
+func IsLocked(dir string) (bool, error) { return store.IsLocked(Path(dir)) }
+
+// CopyTo writes the ledger as it is at one moment: a whole file that opens by itself. w should be a
+// file: pages are not reused before it has taken everything.
+func (l *Ledger) CopyTo(w io.Writer) error { return l.store.CopyTo(w) }
+
+// WithCopy calls use with the path of a copy of the ledger, and removes the copy afterwards. It
+// returns [ErrNoRoom] if the copy would take what is reserved for events.
+func (l *Ledger) WithCopy(ctx context.Context, use func(path string) error) error {
+	return l.store.WithCopy(ctx, use)
+}
+
+// Spool runs fill into an unlinked temporary file in the data directory and returns it rewound, so
+// that a slow reader holds a file open and not a read transaction. It returns [ErrNoRoom] before it
+// takes what is reserved for events.
+func (l *Ledger) Spool(fill func(w io.Writer) error) (*os.File, error) { return l.store.Spool(fill) }
+
+// SpoolCopy is Spool of a copy of the ledger.
+func (l *Ledger) SpoolCopy(ctx context.Context) (*os.File, error) { return l.store.SpoolCopy(ctx) }
+
+// Save writes a copy of a ledger to a new file of mode 0600, synced, and checked by check unless that
+// is nil. It never replaces a file.
+func Save(path string, fill func(w io.Writer) error, check func(made string) error) error {
+	return store.Save(path, fill, check)
+}
+
+// ContextWriter returns a writer to w that fails once ctx has ended.
+func ContextWriter(ctx context.Context, w io.Writer) io.Writer { return store.ContextWriter(ctx, w) }
+
+// KeepReserve returns a writer to w, a file in the directory dir, that returns [ErrNoRoom] before it
+// takes what is reserved for the events of a receiver with that data directory.
+func KeepReserve(dataDir, dir string, w io.Writer) io.Writer {
+	return store.NewReserve(Path(dataDir)).Writer(dir, w)
+}

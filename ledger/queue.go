@@ -1,0 +1,121 @@
+package ledger
+
+import (
+	"context"
+	"sync/atomic"
+)
+
+const (
+	// maxQueued events may wait for the committer; a further one is refused.
+	maxQueued = 8192
+	// maxQueuedBytes bounds what they hold in memory.
+	maxQueuedBytes = 64 << 20
+	// queuedOverhead is what a waiting event takes at least, in bytes.
+	queuedOverhead = 512
+	// heavyObjects in an event's facts make it heavy: each commit posts one heavy event at most, so
+	// that no other event waits for several. Stripe's own events have a few dozen.
+	heavyObjects = 256
+)
+
+// queue hands events and jobs to the committer. It may be used from any goroutine.
+type queue struct {
+	waiting chan *pending
+	bytes   atomic.Int64  // weight of what waits
+	stopped chan struct{} // closed when the committer has returned
+}
+
+func newQueue() queue {
+	return queue{waiting: make(chan *pending, maxQueued), stopped: make(chan struct{})}
+}
+
+// pending is an event that waits for its commit, or a job.
+type pending struct {
+	event   Event  // without its raw body
+	body    []byte // compressed
+	size    uint64 // of the raw body
+	absent  bool   // the event's id had no row when the batch was looked up
+	weight  int64  // what it counts for in maxQueuedBytes: the facts keep the raw body in memory
+	release bool   // not a delivery: the event was read from its own row
+	left    bool   // the event left quarantine
+	job     job
+	result  Result
+	err     error
+	done    chan struct{} // closed when result and err are set
+}
+
+// A job is a change to the ledger other than an event. It reads what it needs and may fail for
+// itself; the function that it returns, which may be nil, writes, and fails only with the store, for
+// the whole transaction.
+type job func(p *posting) (apply func() error, err error)
+
+func newPending(e *Event, body []byte) *pending {
+	p := &pending{event: *e, body: body, size: uint64(len(e.Raw)), weight: int64(len(e.Raw) + queuedOverhead), done: make(chan struct{})}
+	p.event.Raw = nil
+	return p
+}
+
+// isDelivery reports whether an event was delivered or fetched.
+func (p *pending) isDelivery() bool { return p.job == nil && !p.release }
+
+// isHeavy reports whether posting the event takes much longer than others.
+func (p *pending) isHeavy() bool {
+	f := &p.event.Facts
+	n := len(f.Intents) + len(f.Charges) + len(f.Refunds) + len(f.Disputes) + len(f.Sessions)
+	for i := range f.Disputes {
+		n += len(f.Disputes[i].Transactions)
+	}
+	return n > heavyObjects
+}
+
+func (p *pending) answer(err error) {
+	if p.err == nil {
+		p.err = err
+	}
+	close(p.done)
+}
+
+// do runs a job in the committer's next transaction and returns when that is durable. If it returns
+// an error, the job may still be under way.
+func (l *Ledger) do(ctx context.Context, job job) error {
+	if l.readOnly {
+		return ErrReadOnly
+	}
+	return l.queue.wait(ctx, &pending{job: job, weight: queuedOverhead, done: make(chan struct{})})
+}
+
+// wait hands p to the committer and returns when it is durable, or ctx ends.
+func (q *queue) wait(ctx context.Context, p *pending) error {
+	if q.bytes.Add(p.weight) > maxQueuedBytes {
+		q.bytes.Add(-p.weight)
+		return ErrOverloaded
+	}
+	select {
+	case q.waiting <- p:
+	case <-q.stopped:
+		q.bytes.Add(-p.weight)
+		return ErrClosed
+	default:
+		q.bytes.Add(-p.weight)
+		return ErrOverloaded
+	}
+	select {
+	case <-p.done:
+		return p.err
+	case <-q.stopped:
+		// The committer drains the queue before it stops; what it did not take was never written.
+		select {
+		case <-p.done:
+			return p.err
+		default:
+			return ErrClosed
+		}
+	case <-ctx.Done():
+		return &lateError{ctx.Err()}
+	}
+}
+
+// lateError wraps [ErrUnavailable] and the error of the context that ended.
+type lateError struct{ cause error }
+
+func (e *lateError) Error() string   { return ErrUnavailable.Error() + " in time" }
+func (e *lateError) Unwrap() []error { return []error{ErrUnavailable, e.cause} }

@@ -1,0 +1,114 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+// Replace puts a copy of the file from at path, with the owner and the permissions of the file that
+// is there, or else of the directory. The old file is kept beside it, under the name that is
+// returned, "" if there was none. It returns [ErrLocked] if another process holds that file. The
+// caller has verified the copy. If it fails, the file at path is as it was.
+func Replace(path, from string) (kept string, err error) {
+	dir := filepath.Dir(path)
+	if err := makeDir(dir); err != nil {
+		return "", fmt.Errorf("make the data folder: %w", err)
+	}
+	switch same, err := isSame(from, path); {
+	case err != nil:
+		return "", fmt.Errorf("look at the copy: %w", err)
+	case same:
+		return "", fmt.Errorf("%s is the ledger itself, and not a copy of it", from)
+	}
+	like, err := os.Stat(dir)
+	if err != nil {
+		return "", fmt.Errorf("look at the data folder: %w", err)
+	}
+	mode := fs.FileMode(0o600)
+	old, err := os.Open(path)
+	switch {
+	case err == nil:
+		defer func() { _ = unlockAndClose(old) }() // it was only read
+		if err := lockFile(old, exclusive); err != nil {
+			return "", err
+		}
+		if like, err = old.Stat(); err != nil {
+			return "", fmt.Errorf("look at the ledger: %w", err)
+		}
+		mode = like.Mode().Perm()
+	case !errors.Is(err, fs.ErrNotExist):
+		return "", fmt.Errorf("open the ledger: %w", err)
+	}
+	made, err := copyBeside(path, from, like, mode)
+	if made != "" {
+		defer os.Remove(made) // it has another name by then, or is of no use
+	}
+	if err != nil {
+		return "", fmt.Errorf("copy %s to %s: %w", from, dir, err)
+	}
+	if old != nil {
+		kept = KeptName(path, time.Now())
+		if err := rename(path, kept); err != nil {
+			return "", fmt.Errorf("keep the old ledger: %w", err)
+		}
+	}
+	if err := os.Rename(made, path); err != nil {
+		err = fmt.Errorf("put the copy in the ledger's place: %w", err)
+		if kept != "" { // without hard links it has that name only
+			err = errors.Join(err, os.Rename(kept, path))
+		}
+		return "", err
+	}
+	return kept, syncDir(dir)
+}
+
+// KeptName returns the path under which the file at path is kept when another one replaces it.
+func KeptName(path string, now time.Time) string {
+	return filepath.Join(filepath.Dir(path), "ledger-"+now.UTC().Format(timeInName)+".db.old")
+}
+
+// copyBeside copies a file into the folder of path, synced, and returns its name there.
+func copyBeside(path, from string, like fs.FileInfo, mode fs.FileMode) (made string, err error) {
+	source, err := os.Open(from)
+	if err != nil {
+		return "", err
+	}
+	defer source.Close() // it was only read
+	f, err := os.CreateTemp(filepath.Dir(path), newPattern(path))
+	if err != nil {
+		return "", err
+	}
+	made = f.Name()
+	if _, err = io.Copy(f, source); err == nil {
+		err = f.Chmod(mode)
+	}
+	if stat, ok := like.Sys().(*syscall.Stat_t); ok && err == nil && os.Geteuid() == 0 {
+		err = f.Chown(int(stat.Uid), int(stat.Gid))
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = inspect(made)
+	}
+	return made, err
+}
+
+// isSame reports whether two paths name one file. The second need not exist.
+func isSame(a, b string) (bool, error) {
+	infoA, err := os.Stat(a)
+	if err != nil {
+		return false, err
+	}
+	infoB, err := os.Stat(b)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil && os.SameFile(infoA, infoB), err
+}
