@@ -194,9 +194,9 @@ func TestAPassedSocketAndNoConfiguration(t *testing.T) {
 			t.Errorf("it ended with %d", status)
 		}
 	}
-	want := []string{"READY=1", `STOPPING=1|STATUS=Not configured: the configuration has a fault: STRIPE_WEBHOOK_SECRET starts with "we_"`}
+	want := []string{"READY=1", `STOPPING=1|STATUS=Not configured: the configuration has an error: STRIPE_WEBHOOK_SECRET starts with "we_"`}
 	comes(t, "the service manager is told", func() bool {
-		return m.has(`STATUS=Not configured: the configuration has a fault: STRIPE_WEBHOOK_SECRET starts with "we_"`) == 2
+		return m.has(`STATUS=Not configured: the configuration has an error: STRIPE_WEBHOOK_SECRET starts with "we_"`) == 2
 	})
 	if m.told[0] != want[0] || !strings.HasPrefix(strings.ReplaceAll(m.told[1], "\n", "|"), want[1]) {
 		t.Errorf("the service manager was told %q", m.told)
@@ -213,7 +213,7 @@ func TestNoConfigurationAndNobodyWaits(t *testing.T) {
 		t.Errorf("it ended with %d", status)
 	}
 	comes(t, "the faults are told, apart", func() bool {
-		return m.has("STATUS=Not configured: the configuration has 2 faults: ") == 1 && m.has("Reveal); STRIPE_MODE ") == 1
+		return m.has("STATUS=Not configured: the configuration has 2 errors: ") == 1 && m.has("Reveal); STRIPE_MODE ") == 1
 	})
 	if m.has("READY=1") != 0 {
 		t.Errorf("the service manager was told %q", m.told)

@@ -62,36 +62,6 @@ func TestTheServiceIsConfined(t *testing.T) {
 	}
 }
 
-// The man page names every setting and every command.
-func TestManPageIsComplete(t *testing.T) {
-	manual, err := os.ReadFile("deb/tillhook.8")
-	if err != nil {
-		t.Fatal(err)
-	}
-	found := 0
-	for file, pattern := range map[string]string{"../receiver/config/config.go": `env:"((?:STRIPE|TILLHOOK)_[A-Z_]+)"`, "../receiver/cli/*.go": `Use: +"([a-z]+)[" ]`} {
-		files, err := filepath.Glob(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, file := range files {
-			source, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, m := range regexp.MustCompile(pattern).FindAllStringSubmatch(string(source), -1) {
-				found++
-				if !strings.Contains(string(manual), m[1]) {
-					t.Errorf("the man page does not name %s", m[1])
-				}
-			}
-		}
-	}
-	if found < 40 {
-		t.Errorf("%d settings and commands were found", found)
-	}
-}
-
 // buildPackages builds the packages of a version and returns their directory.
 func buildPackages(t *testing.T, version, architectures string, env ...string) (dir string) {
 	t.Helper()

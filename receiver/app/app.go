@@ -35,8 +35,6 @@ type Options struct {
 	Log     io.Writer
 	Journal bool               // Log is systemd's journal, whose lines have a time and a priority of their own
 	Sockets *systemd.Listeners // passed by a service manager; nil for none
-	// Reread reads the configuration again, for Reload; nil refuses every reload.
-	Reread func() (*config.Config, error)
 	// Verify checks a copy of the ledger, for backups and for the API; nil for [cli.Verify].
 	Verify func(ctx context.Context, path string) (*ledger.Report, error)
 }
@@ -45,7 +43,6 @@ type Options struct {
 type App struct {
 	config  *config.Config
 	version string
-	reread  func() (*config.Config, error)
 	sockets *systemd.Listeners
 	lines   *LogWriter
 	log     *slog.Logger
@@ -79,15 +76,12 @@ func New(o Options) (*App, error) {
 		o.Sockets = &systemd.Listeners{}
 	}
 	if fault := o.Sockets.Check(o.Config.Listen); fault != nil {
-		return nil, config.Faults{{Name: fault.Name, Problem: fault.Problem, Mend: fault.Fix}}
+		return nil, config.Faults{{Name: fault.Name, Problem: fault.Problem, Fix: fault.Fix}}
 	}
 	if o.Verify == nil {
 		o.Verify = cli.Verify
 	}
-	if o.Reread == nil {
-		o.Reread = func() (*config.Config, error) { return nil, errors.New("this receiver cannot reload") }
-	}
-	a := &App{config: o.Config, version: o.Version, reread: o.Reread, sockets: o.Sockets, lines: NewLogWriter(o.Log),
+	a := &App{config: o.Config, version: o.Version, sockets: o.Sockets, lines: NewLogWriter(o.Log),
 		metrics: receiver.NewMetrics(o.Version), upkeep: &operator.Upkeep{Prove: o.Verify}, serving: make(chan struct{}), reloaded: o.Config}
 	a.log = o.Config.Logger(a.lines)
 	if o.Journal {

@@ -74,8 +74,7 @@ func (p *process) handleHangups(ctx context.Context, hangups <-chan os.Signal, s
 
 // serve runs a receiver until ctx ends.
 func (p *process) serve(ctx context.Context, c *config.Config, log io.Writer, ready func(cli.Addresses)) error {
-	a, err := New(Options{Config: c, Version: p.version, Log: log, Journal: p.journal, Sockets: p.sockets,
-		Reread: func() (*config.Config, error) { return config.Load(os.Environ()) }})
+	a, err := New(Options{Config: c, Version: p.version, Log: log, Journal: p.journal, Sockets: p.sockets})
 	if err != nil {
 		return err
 	}

@@ -29,7 +29,7 @@ func (a *App) Reload(ctx context.Context) {
 }
 
 func (a *App) applyFiles() error {
-	c, err := a.reread()
+	c, err := a.config.Reload()
 	if err != nil {
 		return err
 	}
@@ -68,7 +68,7 @@ func (a *App) setAllowlist(c *config.Config) error {
 	list, asOf, err := stripe.Addresses(c.StripeIPs)
 	if err != nil {
 		return config.Faults{{Name: "TILLHOOK_ALLOW_STRIPE_IPS", Problem: "names a file that cannot be used (" + err.Error() + ")",
-			Mend: "make it a copy of https://stripe.com/files/ips/ips_webhooks.txt"}}
+			Fix: "make it a copy of https://stripe.com/files/ips/ips_webhooks.txt"}}
 	}
 	a.handler.Allow(list)
 	a.log.Info("only Stripe's addresses may deliver", "addresses", len(list), "as_of", asOf)

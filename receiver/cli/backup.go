@@ -74,7 +74,7 @@ With --decode the bodies are read again, where they are still kept, in place of 
 			if err != nil {
 				return err
 			}
-			cfg, err := s.LoadUpkeep()
+			cfg, err := s.Maintenance()
 			if err != nil {
 				return err
 			}
@@ -126,7 +126,7 @@ func (p *Program) rebuild(ctx context.Context, cfg *config.Config, decode bool, 
 
 // howToStop says how the receiver is stopped that keeps the ledger, for the end of a sentence. Its
 // sockets would start it again.
-func howToStop(s *config.Settings) string {
+func howToStop(s *config.Environment) string {
 	if keeper := s.Keeper(); keeper != nil {
 		return ": systemctl stop " + strings.Join(keeper.Units(), " ")
 	}

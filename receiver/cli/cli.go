@@ -60,8 +60,8 @@ type Program struct {
 	Stdout io.Writer
 	Stderr io.Writer
 
-	instance string           // of the service; empty for the one that is no instance
-	found    *config.Settings // see settings
+	instance string              // of the service; empty for the one that is no instance
+	found    *config.Environment // see settings
 
 	// raw are Stdout and Stderr as they were given. Run has everything that is written to the two
 	// above escaped.
@@ -248,7 +248,7 @@ func (p *Program) machineRoot() string { return cmp.Or(p.Root, "/") }
 
 // settings returns what this command works with: the service's settings, merged with the caller's
 // environment.
-func (p *Program) settings() (*config.Settings, error) {
+func (p *Program) settings() (*config.Environment, error) {
 	if p.found != nil {
 		return p.found, nil
 	}

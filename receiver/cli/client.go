@@ -45,7 +45,7 @@ func (p *Program) client(ctx context.Context) (client *operator.Client, closeCli
 	return operator.Local(l), l.Close, nil
 }
 
-func (p *Program) nothingThere(looked []string, s *config.Settings) error {
+func (p *Program) nothingThere(looked []string, s *config.Environment) error {
 	more := ""
 	if known := config.Instances(p.machineRoot()); s.Service != nil && p.instance == "" && len(known) > 0 {
 		more = "; for another receiver of this machine give --instance: " + strings.Join(known, ", ")
@@ -55,13 +55,13 @@ func (p *Program) nothingThere(looked []string, s *config.Settings) error {
 }
 
 // hidden is the error where no receiver answers and this user may not look into the data folder.
-func hidden(looked []string, s *config.Settings) error {
+func hidden(looked []string, s *config.Environment) error {
 	return fmt.Errorf("no receiver answers at %s, and this user may not look into %s: %s, or run this as root",
 		strings.Join(looked, " or "), s.DataDir(), startIt(s))
 }
 
 // startIt says how a receiver is started.
-func startIt(s *config.Settings) string {
+func startIt(s *config.Environment) string {
 	if keeper := s.Keeper(); keeper != nil {
 		return "start it with systemctl start " + unitName(keeper.Unit)
 	}

@@ -92,7 +92,7 @@ func (e *endpoints) open(ctx context.Context) error {
 		return err
 	}
 	if e.address == "" {
-		return config.Faults{{Name: "TILLHOOK_PUBLIC_URL", Problem: "is not set", Mend: "set it to the URL by which Stripe is to reach this receiver, or give it with --url"}}
+		return config.Faults{{Name: "TILLHOOK_PUBLIC_URL", Problem: "is not set", Fix: "set it to the URL by which Stripe is to reach this receiver, or give it with --url"}}
 	}
 	return e.fetch(ctx)
 }
@@ -103,7 +103,7 @@ func (e *endpoints) configure() error {
 	if err != nil {
 		return err
 	}
-	if e.account, err = s.LoadAccount(); err != nil {
+	if e.account, err = s.Account(); err != nil {
 		return err
 	}
 	if e.address == "" {

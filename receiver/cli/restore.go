@@ -21,7 +21,7 @@ type restore struct {
 	*Program
 	file     string
 	yes      bool
-	settings *config.Settings
+	settings *config.Environment
 	dir      string
 	units    []string // of the service that keeps the ledger
 	running  []string // of them
@@ -144,7 +144,7 @@ func (r *restore) sameMode() error {
 		}
 		return nil
 	}
-	if cfg, err := r.settings.Load(); err == nil && cfg.Livemode != r.livemode {
+	if cfg, err := r.settings.Receiver(); err == nil && cfg.Livemode != r.livemode {
 		return fmt.Errorf("%s holds %s mode payments, and the settings say %s: no receiver could start with it",
 			r.file, ledger.ModeName(r.livemode), ledger.ModeName(cfg.Livemode))
 	}

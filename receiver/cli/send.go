@@ -91,7 +91,7 @@ answered every delivery with 2xx.`,
 
 // deliver sends each body a number of times and prints the answers. It returns an error if a delivery was not received, or
 // if another program answered.
-func (p *Program) deliver(ctx context.Context, settings *config.Settings, target *config.Target, bodies [][]byte, times int,
+func (p *Program) deliver(ctx context.Context, settings *config.Environment, target *config.Target, bodies [][]byte, times int,
 	age time.Duration, asJSON bool) error {
 	s := newSender(target)
 	failed, foreign, refused := 0, 0, ""
@@ -190,7 +190,7 @@ func newSender(t *config.Target) *sender {
 			return (&net.Dialer{}).DialContext(ctx, "unix", t.Socket)
 		}
 	}
-	if t.Near { // the way does not leave this machine
+	if t.Local { // the way does not leave this machine
 		transport.TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
 	}
 	return &sender{target: t.URL, secret: t.Secret, client: http.Client{Transport: transport,
@@ -225,7 +225,7 @@ func (d *delivery) ours() bool {
 }
 
 // stranger is the error of an answer by another program.
-func (d *delivery) stranger(s *sender, settings *config.Settings) error {
+func (d *delivery) stranger(s *sender, settings *config.Environment) error {
 	who := ""
 	if d.server != "" {
 		who = fmt.Sprintf(" (%.60s)", clean(d.server))

@@ -15,9 +15,8 @@ const (
 )
 
 // duration reads a Go duration ("90s", "1h30m") or a number of days or weeks ("90d", "90 days",
-// "2w"). A negative duration is a fault, and so are months and years, which have no fixed length.
+// "2w"). A negative duration is an error, and so are months and years, which have no fixed length.
 func (r *reader) duration(name, value string) (time.Duration, bool) {
-	value = r.plain(name, value)
 	d, err := parseDuration(value)
 	switch {
 	case err != nil:
@@ -50,8 +49,8 @@ func parseDuration(value string) (time.Duration, error) {
 	return time.Duration(n) * day, err
 }
 
-// suggestDays returns what to write in place of a number of months or years, "" for any other
-// value. It repeats nothing of a value that could be a secret.
+// suggestDays returns what to write instead of a number of months or years, or "" for any other
+// value. It repeats no part of a value that could be a secret.
 func suggestDays(value string) string {
 	match := calendar.FindStringSubmatch(strings.ToLower(value))
 	if match == nil {
@@ -68,27 +67,26 @@ func suggestDays(value string) string {
 	return fmt.Sprintf("; months and years are written in days: %dd", n*length)
 }
 
-// confirmed is the end of a retention below a day that is meant.
+// confirmed ends a retention below a day that is intended.
 const confirmed = "!"
 
-// retention reads how long bodies are kept. Below a day it must be confirmed, because 3m reads like
-// three months, and what is deleted then cannot be restored.
-func (r *reader) retention(name, value string) time.Duration {
-	length, sure := strings.CutSuffix(r.plain(name, value), confirmed)
+// retention reads how long bodies are kept. Less than a day must be confirmed, because 3m looks like
+// three months, and bodies that were deleted too early cannot be restored.
+func (r *reader) retention(name, value string) {
+	length, sure := strings.CutSuffix(value, confirmed)
 	d, ok := r.duration(name, length)
-	if !ok || d == 0 || d >= day || sure {
-		return d
+	if ok && d != 0 && d < day && !sure {
+		meant := "write days, such as 90d"
+		if minutes := d / time.Minute; minutes*time.Minute == d && minutes <= 60 { // the usual mistake
+			meant = fmt.Sprintf("%dm is minutes; for months write days: %dd", minutes, 30*minutes)
+		}
+		r.fault(name, fmt.Sprintf("is %s: the body of every event would be deleted that soon after it arrived", span(d)),
+			meant+"; if so short a time is intended, write "+length+confirmed)
 	}
-	meant := "write days, such as 90d"
-	if minutes := d / time.Minute; minutes*time.Minute == d && minutes <= 60 { // the usual mistake
-		meant = fmt.Sprintf("%dm is minutes; for months write days: %dd", minutes, 30*minutes)
-	}
-	r.fault(name, fmt.Sprintf("is %s: the body of every event would be deleted that soon after it came", span(d)),
-		meant+"; if so short a time is meant, write "+length+confirmed)
-	return d
+	r.config.Retention = d
 }
 
-// span writes a duration below a day in whole words, rounded down.
+// span returns a duration below a day in words, rounded down.
 func span(d time.Duration) string {
 	n, unit := int64(d/time.Second), "second"
 	switch {

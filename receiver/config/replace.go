@@ -14,7 +14,7 @@ const wholeSecret = 32
 // file that is being written is read in part, and a receiver that took a part of a secret would
 // refuse every delivery.
 func (c *Config) Replaces(inUse *Config) error {
-	const problem, mend = "holds a part of a secret, as it seems: it was probably read while it was being written",
+	const problem, fix = "holds a part of a secret, as it seems: it was probably read while it was being written",
 		"write a new file beside it, rename that over it (mv), and reload again; where the secret is really this short, restart"
 	var faults Faults
 	if c.WebhookSecretFrom == FromFile {
@@ -24,12 +24,12 @@ func (c *Config) Replaces(inUse *Config) error {
 				if n := len(c.WebhookSecrets); n > 1 {
 					name += fmt.Sprintf(", entry %d of %d,", i+1, n)
 				}
-				faults = append(faults, Fault{name, problem, mend})
+				faults = append(faults, Fault{name, problem, fix})
 			}
 		}
 	}
 	if c.SecretKeyFrom == FromFile && c.SecretKey != inUse.SecretKey && looksCut(c.SecretKey, "", 0, []string{inUse.SecretKey}) {
-		faults = append(faults, Fault{secretKeyName + "_FILE", problem, mend})
+		faults = append(faults, Fault{secretKeyName + "_FILE", problem, fix})
 	}
 	if len(faults) > 0 {
 		return faults

@@ -245,11 +245,11 @@ func (s *Service) Units() (units []string) {
 // places finds the folder of the ledger and the operator's socket. A socket that is passed counts
 // before one that is set.
 func (s *Service) places(root string, u *unit) {
-	vars := variables{DataDir: s.environ["TILLHOOK_DATA_DIR"], OperatorSocket: s.environ["TILLHOOK_OPERATOR_SOCKET"]}
+	var state, runtime string
 	for _, folder := range []struct {
 		setting, below string
 		to             *string
-	}{{"StateDirectory", "var/lib", &vars.StateDir}, {"RuntimeDirectory", "run", &vars.RuntimeDir}} {
+	}{{"StateDirectory", "var/lib", &state}, {"RuntimeDirectory", "run", &runtime}} {
 		for _, line := range u.all("Service", folder.setting) {
 			for _, word := range words(line) {
 				name, _, _ := strings.Cut(u.expand(word), ":") // NAME:LINK
@@ -259,7 +259,7 @@ func (s *Service) places(root string, u *unit) {
 			}
 		}
 	}
-	s.DataDir, s.Socket = places(&vars)
+	s.DataDir, s.Socket = places(s.environ, state, runtime)
 	if working := u.expand(strings.TrimPrefix(u.last("Service", "WorkingDirectory"), "-")); !filepath.IsAbs(s.DataDir) {
 		s.DataDir = filepath.Join(cmp.Or(working, "/"), s.DataDir)
 		if !filepath.IsAbs(s.Socket) {

@@ -59,7 +59,7 @@ func (m *machine) install() {
 	}
 }
 
-func (m *machine) find(instance string, environ ...string) *config.Settings {
+func (m *machine) find(instance string, environ ...string) *config.Environment {
 	m.t.Helper()
 	s, err := config.Find(environ, m.root, instance)
 	if err != nil {
@@ -68,9 +68,9 @@ func (m *machine) find(instance string, environ ...string) *config.Settings {
 	return s
 }
 
-func (m *machine) load(s *config.Settings) *config.Config {
+func (m *machine) load(s *config.Environment) *config.Config {
 	m.t.Helper()
-	c, err := s.Load()
+	c, err := s.Receiver()
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -122,7 +122,7 @@ func TestTheServicesSettings(t *testing.T) {
 	if !strings.Contains(s.From(), "with STRIPE_SECRET_KEY, TILLHOOK_RETENTION of this one") || strings.Contains(s.From(), goodKey) {
 		t.Error(s.From())
 	}
-	if a, err := m.find("", "STRIPE_SECRET_KEY="+goodKey).LoadAccount(); err != nil || a.Key != goodKey || a.Endpoint != "https://pay.haderer.example/" {
+	if a, err := m.find("", "STRIPE_SECRET_KEY="+goodKey).Account(); err != nil || a.Key != goodKey || a.Endpoint != "https://pay.haderer.example/" {
 		t.Errorf("%+v, %v", a, err)
 	}
 }
@@ -144,7 +144,7 @@ func TestACallersSecretReplacesTheServices(t *testing.T) {
 			if service == "" {
 				m.write("etc/tillhook/stripe_webhook_secret", goodSecret)
 			}
-			if c, err := m.find("", given).Load(); err != nil || c.WebhookSecrets[0] != "whsec_ofTheCaller" {
+			if c, err := m.find("", given).Receiver(); err != nil || c.WebhookSecrets[0] != "whsec_ofTheCaller" {
 				t.Errorf("%q beside %q: %v", given, service, err)
 			}
 		}
@@ -176,7 +176,7 @@ func TestUnitsAndDropIns(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 	m.write("etc/systemd/system/tillhook.service.d/80.conf", "[Service]\nEnvironmentFile=/etc/gone\n")
-	if _, err := m.find("").Load(); err == nil || !strings.Contains(err.Error(), "/etc/gone") {
+	if _, err := m.find("").Receiver(); err == nil || !strings.Contains(err.Error(), "/etc/gone") {
 		t.Errorf("a missing file: %v", err)
 	}
 	if err := os.Symlink("/dev/null", filepath.Join(m.root, "etc/systemd/system/tillhook.service")); err != nil {
@@ -230,12 +230,12 @@ func TestEncryptedCredentials(t *testing.T) {
 		m.write("etc/tillhook/secret.cred", "c2VhbGVk\n")
 		m.write("etc/credstore.encrypted/stripe_webhook_secret", "c2VhbGVk\n")
 		m.write("etc/systemd/system/tillhook.service.d/encrypted.conf", "[Service]\n"+text)
-		if c, err := m.find("").Load(); err != nil || c.WebhookSecrets[0] != "whsec_unsealed" || c.WebhookSecretFrom != config.FromCredential {
+		if c, err := m.find("").Receiver(); err != nil || c.WebhookSecrets[0] != "whsec_unsealed" || c.WebhookSecretFrom != config.FromCredential {
 			t.Errorf("in %s: %v", name, err)
 		}
 		m.write("etc/tillhook/secret.cred", "garbled")
 		m.write("etc/credstore.encrypted/stripe_webhook_secret", "garbled")
-		if _, err := m.find("").Load(); name != "the unit" && (err == nil || !strings.Contains(err.Error(), "Bad message")) {
+		if _, err := m.find("").Receiver(); name != "the unit" && (err == nil || !strings.Contains(err.Error(), "Bad message")) {
 			t.Errorf("garbled, in %s: %v", name, err)
 		}
 	}
@@ -272,7 +272,7 @@ func TestImportedCredentials(t *testing.T) {
 		for file, text := range c.files {
 			m.write(file, text+"\n")
 		}
-		loaded, err := m.find("").Load()
+		loaded, err := m.find("").Receiver()
 		if got := ""; c.want != "" {
 			if err == nil {
 				got = loaded.WebhookSecrets[0]
@@ -405,10 +405,10 @@ func TestSecretsOfAnotherUser(t *testing.T) {
 	}
 	asNobody(t, func() {
 		s := m.find("")
-		if _, err := s.Load(); !errors.Is(err, os.ErrPermission) || !strings.Contains(err.Error(), "run this as root") {
+		if _, err := s.Receiver(); !errors.Is(err, os.ErrPermission) || !strings.Contains(err.Error(), "run this as root") {
 			t.Errorf("%v", err)
 		}
-		if a, err := m.find("", "STRIPE_SECRET_KEY="+goodKey).LoadAccount(); err != nil || a.Endpoint != "https://pay.haderer.example/" {
+		if a, err := m.find("", "STRIPE_SECRET_KEY="+goodKey).Account(); err != nil || a.Endpoint != "https://pay.haderer.example/" {
 			t.Errorf("with a key of one's own: %+v, %v", a, err)
 		}
 		if s.DataDir() != filepath.Join(m.root, "var/lib/tillhook") {
@@ -420,7 +420,7 @@ func TestSecretsOfAnotherUser(t *testing.T) {
 	}
 	asNobody(t, func() { // who may not read all of the unit still finds its socket
 		s := m.find("", "STRIPE_SECRET_KEY="+goodKey)
-		if _, err := s.LoadAccount(); !errors.Is(err, os.ErrPermission) || s.SocketPaths()[0].Path != filepath.Join(m.root, "run/tillhook/operator.sock") {
+		if _, err := s.Account(); !errors.Is(err, os.ErrPermission) || s.SocketPaths()[0].Path != filepath.Join(m.root, "run/tillhook/operator.sock") {
 			t.Errorf("%v, %v", err, s.SocketPaths())
 		}
 	})
@@ -447,13 +447,13 @@ func TestUpkeepNeedsNoSecret(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c, err := s.LoadUpkeep(); err != nil || c.DataDir != "/d" || c.Retention.Hours() != 120 || c.BackupDir != "/b" {
+	if c, err := s.Maintenance(); err != nil || c.DataDir != "/d" || c.Retention.Hours() != 120 || c.BackupDir != "/b" {
 		t.Errorf("%+v, %v", c, err)
 	}
 	if s, err = config.Find([]string{"TILLHOOK_RETENTION=x"}, t.TempDir(), ""); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.LoadUpkeep(); err == nil || !strings.Contains(err.Error(), "TILLHOOK_RETENTION") {
+	if _, err := s.Maintenance(); err == nil || !strings.Contains(err.Error(), "TILLHOOK_RETENTION") {
 		t.Errorf("a wrong retention: %v", err)
 	}
 }
@@ -464,7 +464,7 @@ func TestAnAccountNeedsNoSigningSecret(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return s.LoadAccount()
+		return s.Account()
 	}
 	a, err := account("STRIPE_SECRET_KEY="+goodKey, "TILLHOOK_TLS_DOMAIN=pay.haderer.example", "TILLHOOK_WEBHOOK_PATH=/hooks", "STRIPE_API_BASE=http://127.0.0.1:1")
 	if err != nil || a.Key != goodKey || a.Livemode || a.Endpoint != "https://pay.haderer.example/hooks" || a.APIBase.Host != "127.0.0.1:1" {
@@ -482,10 +482,10 @@ func TestWhereAMissingSecretGoes(t *testing.T) {
 	m := newMachine(t)
 	m.install()
 	m.write("etc/tillhook/live/tillhook.env", "STRIPE_MODE=live\n")
-	if _, err := m.find("live").Load(); err == nil || !strings.Contains(err.Error(), "put it into "+filepath.Join(m.root, "etc/tillhook/live/stripe_webhook_secret")+", of mode 600") {
+	if _, err := m.find("live").Receiver(); err == nil || !strings.Contains(err.Error(), "put it into "+filepath.Join(m.root, "etc/tillhook/live/stripe_webhook_secret")+", with mode 600") {
 		t.Errorf("to a command: %v", err)
 	}
-	if _, err := newMachine(t).find("", "STRIPE_MODE=live", "CREDENTIALS_DIRECTORY="+t.TempDir()).Load(); err == nil || !strings.Contains(err.Error(), "put it into /etc/tillhook/stripe_webhook_secret, of mode 600") {
+	if _, err := newMachine(t).find("", "STRIPE_MODE=live", "CREDENTIALS_DIRECTORY="+t.TempDir()).Receiver(); err == nil || !strings.Contains(err.Error(), "put it into /etc/tillhook/stripe_webhook_secret, with mode 600") {
 		t.Errorf("to the service: %v", err)
 	}
 }

@@ -1,414 +1,129 @@
 package config
 
-import (
-	"cmp"
-	"errors"
-	"fmt"
-	"io/fs"
-	"net"
-	"net/url"
-	"os"
-	"path/filepath"
-	"slices"
-	"strings"
+import "iter"
 
-	"github.com/caarlos0/env/v10"
+// setting declares one environment variable. Loading, the reference, the manual page and the
+// command "tillhook config" all come from this declaration.
+type setting struct {
+	name   string
+	preset string // the value that applies while the variable is not set
+	unset  string // if there is no such value: what applies instead, in Markdown
+	help   string // in Markdown, one line
+	secret bool   // may also come from NAME_FILE or a systemd credential, and is never printed
+	// read parses the value into the reader's Config, or adds errors. A secret has no value here:
+	// its function finds the source.
+	read func(r *reader, name, value string)
+}
+
+// group is a part of the table under its heading in the reference.
+type group struct {
+	title    string
+	settings []setting
+}
+
+// Names of variables that are mentioned in more than one place.
+const (
+	webhookSecretName  = "STRIPE_WEBHOOK_SECRET"
+	secretKeyName      = "STRIPE_SECRET_KEY"
+	modeName           = "STRIPE_MODE"
+	apiBaseName        = "STRIPE_API_BASE"
+	publicURLName      = "TILLHOOK_PUBLIC_URL"
+	listenName         = "TILLHOOK_LISTEN"
+	pathName           = "TILLHOOK_WEBHOOK_PATH"
+	operatorListenName = "TILLHOOK_OPERATOR_LISTEN"
+	operatorSocketName = "TILLHOOK_OPERATOR_SOCKET"
+	dataDirName        = "TILLHOOK_DATA_DIR"
+	retentionName      = "TILLHOOK_RETENTION"
+	backupDirName      = "TILLHOOK_BACKUP_DIR"
+	backupEveryName    = "TILLHOOK_BACKUP_EVERY"
+	backupKeepName     = "TILLHOOK_BACKUP_KEEP"
+	domainName         = "TILLHOOK_TLS_DOMAIN"
+	certName           = "TILLHOOK_TLS_CERT"
+	keyName            = "TILLHOOK_TLS_KEY"
+	directoryName      = "TILLHOOK_ACME_DIRECTORY"
+	caName             = "TILLHOOK_ACME_CA"
 )
 
-// Settings are what a command works with: the settings of the installed service, merged with the
-// environment of the caller, whose variables win one by one.
-type Settings struct {
-	Service *Service // nil where none is installed
-
-	root     string
-	own      map[string]string // the caller's environment, without what is empty
-	values   map[string]string // merged
-	replaced []string          // secrets that the caller gives, in whatever form
+// table declares every setting. Settings are read, and their errors reported, in this order; one
+// that is checked against another comes after it.
+var table = []group{
+	{"Stripe", []setting{
+		{name: webhookSecretName, unset: "required", secret: true, read: (*reader).webhookSecrets,
+			help: "signing secret of the endpoint, `whsec_…`; several, separated by commas, while one is being rolled"},
+		{name: secretKeyName, unset: "this or `STRIPE_MODE`", secret: true, read: (*reader).secretKey,
+			help: "API key, `sk_…` or, better, `rk_…`. It sets the mode. With it, missed events are fetched and the endpoint is watched"},
+		{name: modeName, unset: "from the key", read: (*reader).mode,
+			help: "`test` or `live`. A ledger is bound to the mode in which it was created; events of the other mode are quarantined"},
+		{name: apiBaseName, unset: "Stripe's", read: (*reader).apiBase,
+			help: "another address of Stripe's API: https, or on this machine"},
+		{name: publicURLName, unset: "from `TILLHOOK_TLS_DOMAIN`", read: (*reader).publicURL,
+			help: "URL of the endpoint at Stripe"},
+		{name: "TILLHOOK_RECONCILE_EVERY", preset: "15m", read: (*reader).reconcileEvery,
+			help: "how often the ledger is compared with Stripe's list of events; `0` for never. It needs the API key"},
+	}},
+	{"Webhook listener", []setting{
+		{name: listenName, preset: "127.0.0.1:8080", read: func(r *reader, name, value string) { r.config.Listen = r.address(name, value) },
+			help: "address of the webhook listener. The packaged service gets its sockets from systemd, where this only says where commands find it"},
+		{name: pathName, preset: "/webhooks/stripe", read: (*reader).path,
+			help: "path of the endpoint, with or without a slash at its end"},
+		{name: "TILLHOOK_TOLERANCE", preset: "5m", read: (*reader).tolerance,
+			help: "largest difference between a signature's time and this machine's clock, in either direction"},
+		{name: "TILLHOOK_MAX_BODY", preset: "1048576", read: (*reader).maxBody,
+			help: "largest body in bytes"},
+		{name: "TILLHOOK_ALLOW_STRIPE_IPS", preset: "off", read: (*reader).stripeIPs,
+			help: "`on` accepts deliveries only from Stripe's published addresses of 2026-05-15; a path names a newer " +
+				"[list](https://stripe.com/files/ips/ips_webhooks.txt), which a reload reads again"},
+		{name: "TILLHOOK_TRUSTED_PROXIES", unset: "none", read: (*reader).trustedProxies,
+			help: "addresses and networks whose `X-Forwarded-For` is believed. A proxy that connects to a unix socket is always believed"},
+	}},
+	{"TLS", []setting{
+		{name: domainName, unset: "off", read: (*reader).domains,
+			help: "obtain and renew a certificate for this name, or several separated by commas, by ACME"},
+		{name: directoryName, unset: "Let's Encrypt", read: (*reader).directory,
+			help: "URL of another ACME server's directory"},
+		{name: caName, unset: "system roots", read: (*reader).roots,
+			help: "PEM file with the root certificate of that ACME server"},
+		{name: certName, unset: "off", read: func(r *reader, _, value string) { r.config.TLS.CertFile = value },
+			help: "PEM file with a certificate and its chain, instead of ACME; read again when it changes"},
+		{name: keyName, unset: "off", read: (*reader).certificate,
+			help: "PEM file with that certificate's private key"},
+	}},
+	{"Operator", []setting{
+		{name: operatorListenName, preset: "127.0.0.1:9464", read: (*reader).operatorListen,
+			help: "address of `/metrics`, `/healthz` and `/readyz`; everything else there is answered 401. `off` closes it"},
+		{name: operatorSocketName, unset: "`$RUNTIME_DIRECTORY/operator.sock`, else in the data folder", read: (*reader).operatorSocket,
+			help: "unix socket of mode 0660 with the JSON API, without a login; commands look for a receiver there"},
+	}},
+	{"Ledger", []setting{
+		{name: dataDirName, unset: "`$STATE_DIRECTORY`, else `./tillhook-data`", read: func(*reader, string, string) {}, // see places
+			help: "folder with `ledger.db`; the packaged service's is `/var/lib/tillhook`"},
+		{name: retentionName, preset: "90d", read: (*reader).retention,
+			help: "how long raw bodies are kept, in days (`90d`, `90 days`, `2w`); ids and what the bodies said are kept permanently. " +
+				"`0` keeps everything. Less than a day needs an exclamation mark (`12h!`), because `3m` is three minutes"},
+		{name: backupDirName, unset: "off", read: (*reader).backupDir,
+			help: "folder for scheduled, verified copies of the ledger. Receivers can share it: each deletes only copies of its own ledger"},
+		{name: backupEveryName, preset: "24h", read: (*reader).backupEvery,
+			help: "how often a copy is made"},
+		{name: backupKeepName, preset: "7", read: (*reader).backupKeep,
+			help: "how many of the newest copies are kept"},
+	}},
+	{"Log", []setting{
+		{name: "TILLHOOK_LOG_FORMAT", preset: "text", read: (*reader).logFormat,
+			help: "`text` or `json`, to standard error. In the journal each line has its priority, and a text line has no time of its own"},
+		{name: "TILLHOOK_LOG_LEVEL", preset: "info", read: (*reader).logLevel,
+			help: "`debug`, `info`, `warn` or `error`; `debug` says which secret matched"},
+	}},
 }
 
-// secretNames are the variables that can also be given as NAME_FILE or as a credential.
-var secretNames = [...]string{webhookSecretName, secretKeyName}
-
-// Find reads the settings of the installed service, or of one of its instances, from the folders
-// below root, and merges them with the caller's environment. It fails only where units cannot be
-// read ([UnknownInstance], and errors of the file system); values that are wrong or unreadable are
-// reported when they are needed.
-func Find(environ []string, root, instance string) (*Settings, error) {
-	s := &Settings{root: cmp.Or(root, "/"), own: env.ToMap(environ)}
-	for name, value := range s.own {
-		if value == "" { // empty is unset
-			delete(s.own, name)
-		}
-	}
-	var err error
-	if s.Service, err = findService(s.root, instance); err != nil {
-		return nil, err
-	}
-	s.merge()
-	return s, nil
-}
-
-// merge lets each variable of the caller replace that of the service, and a secret in any form
-// replace its other forms.
-func (s *Settings) merge() {
-	s.values = map[string]string{}
-	for name, value := range s.own {
-		s.values[name] = value
-	}
-	if s.Service == nil {
-		return
-	}
-	// They say something of the calling unit, if it has any: a job that makes backups has folders
-	// of its own.
-	delete(s.values, "STATE_DIRECTORY")
-	delete(s.values, "RUNTIME_DIRECTORY")
-	for _, name := range secretNames {
-		_, passed := (&reader{vars: variables{CredentialsDir: s.own["CREDENTIALS_DIRECTORY"]}}).credential(name)
-		if passed || s.own[name] != "" || s.own[name+"_FILE"] != "" {
-			s.replaced = append(s.replaced, name)
-		}
-	}
-	for name, value := range s.Service.environ {
-		if !strings.HasPrefix(name, "TILLHOOK_") && !strings.HasPrefix(name, "STRIPE_") ||
-			value == "" || s.own[name] != "" || slices.Contains(s.replaced, strings.TrimSuffix(name, "_FILE")) {
-			continue
-		}
-		s.values[name] = value
-	}
-	if s.own["TILLHOOK_DATA_DIR"] == "" {
-		s.values["TILLHOOK_DATA_DIR"] = s.Service.DataDir
-	}
-	if s.own["TILLHOOK_OPERATOR_SOCKET"] == "" {
-		s.values["TILLHOOK_OPERATOR_SOCKET"] = s.Service.Socket
-	}
-}
-
-// Exposed lists the secrets that stand in files of the service's settings that everybody can read.
-func (s *Settings) Exposed() []Exposed {
-	if s.Service == nil {
-		return nil
-	}
-	return s.Service.exposed
-}
-
-// From says where the settings come from, for people: the service's files and the caller's
-// variables.
-func (s *Settings) From() string {
-	if s.Service == nil {
-		return "The environment"
-	}
-	where := s.Service.Unit
-	if len(s.Service.files) > 0 {
-		where = strings.Join(s.Service.files, ", ")
-	}
-	where = "The service's environment (" + where + ")"
-	if names := s.given(); len(names) > 0 {
-		where += ", with " + strings.Join(names, ", ") + " of this one,"
-	}
-	return where
-}
-
-// given lists the variables of ours that the caller gives.
-func (s *Settings) given() (names []string) {
-	for name := range s.own {
-		if strings.HasPrefix(name, "TILLHOOK_") || strings.HasPrefix(name, "STRIPE_") {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	return names
-}
-
-// read parses the merged variables. An error is one of the service's files.
-func (s *Settings) read() (*reader, error) {
-	if s.Service != nil && s.Service.fault != nil {
-		return nil, s.Service.fault
-	}
-	r := &reader{set: s.values}
-	if s.Service != nil {
-		r.service, r.replaced = s.Service.credentials, s.replaced
-	}
-	if err := env.ParseWithOptions(&r.vars, env.Options{Environment: s.values}); err != nil {
-		return nil, fmt.Errorf("the table of variables is wrong: %T", err) // its text would print values
-	}
-	return r, nil
-}
-
-// Load reads all of the settings, as serve does. The error is a [Faults], or one of the service's
-// files.
-func (s *Settings) Load() (*Config, error) {
-	r, err := s.read()
-	if err != nil {
-		return nil, err
-	}
-	return r.all()
-}
-
-// LoadAccount reads what it takes to ask Stripe's API. The error is that of [Settings.Load].
-func (s *Settings) LoadAccount() (*Account, error) {
-	r, err := s.read()
-	if err != nil {
-		return nil, err
-	}
-	return r.account()
-}
-
-// LoadUpkeep reads only what the upkeep of a ledger needs: where it lies, how long bodies are kept,
-// and where backups go. It needs no secret and no mode. The error is that of [Settings.Load].
-func (s *Settings) LoadUpkeep() (*Config, error) {
-	r, err := s.read()
-	if err != nil {
-		return nil, err
-	}
-	r.config.DataDir, r.config.OperatorSocket = places(&r.vars)
-	r.limits()
-	r.backups()
-	r.faults = slices.DeleteFunc(r.faults, func(f Fault) bool {
-		return f.Name != "TILLHOOK_RETENTION" && !strings.HasPrefix(f.Name, "TILLHOOK_BACKUP_")
-	})
-	return &r.config, r.err()
-}
-
-// DataDir returns the folder of the ledger.
-func (s *Settings) DataDir() string {
-	dir, _ := s.places()
-	return dir
-}
-
-func (s *Settings) places() (dir, socket string) {
-	return places(&variables{DataDir: s.values["TILLHOOK_DATA_DIR"], OperatorSocket: s.values["TILLHOOK_OPERATOR_SOCKET"],
-		StateDir: s.values["STATE_DIRECTORY"], RuntimeDir: s.values["RUNTIME_DIRECTORY"]})
-}
-
-// SocketPath is where a receiver may answer.
-type SocketPath struct {
-	Path string
-	// Ask says that the receiver there may hold another ledger than that in [Settings.DataDir].
-	Ask bool
-}
-
-// SocketPaths lists where the receiver that holds the ledger in [Settings.DataDir] may answer.
-// Where the caller names that folder, a service counts only if the folder is its own.
-func (s *Settings) SocketPaths() (list []SocketPath) {
-	dir, socket := s.places()
-	add := func(path string, ask bool) {
-		if !slices.ContainsFunc(list, func(known SocketPath) bool { return known.Path == path }) {
-			list = append(list, SocketPath{path, ask})
-		}
-	}
-	inside := filepath.Join(dir, "operator.sock")
-	ownDir := s.own["TILLHOOK_DATA_DIR"] != ""
-	if s.own["TILLHOOK_OPERATOR_SOCKET"] != "" {
-		add(socket, ownDir && socket != inside)
-		add(inside, false)
-		return list
-	}
-	if !ownDir {
-		add(socket, false)
-		if s.Service == nil { // it can be reached where its units cannot be seen, as in a container
-			add("/run/tillhook/operator.sock", false)
-		}
-		add(inside, false)
-		return list
-	}
-	add(inside, false)
-	for _, service := range s.services() {
-		if sameFolder(service.DataDir, dir) {
-			add(service.Socket, true)
-		}
-	}
-	return list
-}
-
-// services lists the service and all of its instances. What cannot be read is left out.
-func (s *Settings) services() (list []*Service) {
-	for _, instance := range append([]string{""}, Instances(s.root)...) {
-		if service, err := findService(s.root, instance); err == nil && service != nil {
-			list = append(list, service)
-		}
-	}
-	return list
-}
-
-// Keeper returns the service whose ledger lies in [Settings.DataDir]; nil if that is no service's.
-func (s *Settings) Keeper() *Service {
-	dir := s.DataDir()
-	if s.Service != nil && sameFolder(s.Service.DataDir, dir) {
-		return s.Service
-	}
-	for _, service := range s.services() {
-		if sameFolder(service.DataDir, dir) {
-			return service
-		}
-	}
-	return nil
-}
-
-// sameFolder reports whether two paths lead to one folder. A folder that cannot be looked at is
-// compared by its name.
-func sameFolder(a, b string) bool {
-	infoA, errA := os.Stat(a)
-	infoB, errB := os.Stat(b)
-	if errA == nil && errB == nil {
-		return os.SameFile(infoA, infoB)
-	}
-	return plainPath(a) == plainPath(b)
-}
-
-// plainPath is a path as people write it: systemd keeps the folders of a service with DynamicUser=
-// in /var/lib/private, where only root can look, and has links lead there.
-func plainPath(path string) string {
-	if absolute, err := filepath.Abs(path); err == nil {
-		path = absolute
-	}
-	return strings.Replace(path, "/var/lib/private/", "/var/lib/", 1)
-}
-
-// SameLedger reports whether a receiver that says that it holds the ledger of that path holds the
-// one in a folder.
-func SameLedger(path, dir string) bool {
-	return path != "" && sameFolder(filepath.Dir(path), dir)
-}
-
-// Target is where an event is posted to, and what it is signed with.
-type Target struct {
-	URL    string
-	Socket string // of the unix socket that the URL is asked for at; empty for TCP
-	Near   bool   // the address is this machine's, which no certificate is for
-	Secret string
-}
-
-// Sender finds where the receiver listens, and the first of its signing secrets. A secretFile
-// replaces every form of the secret. The error is that of [Settings.Load].
-func (s *Settings) Sender(secretFile string) (*Target, error) {
-	if secretFile != "" {
-		own := *s
-		own.values = map[string]string{}
-		for name, value := range s.values {
-			if name != webhookSecretName {
-				own.values[name] = value
+// settings yields the settings of all groups.
+func settings() iter.Seq[*setting] {
+	return func(yield func(*setting) bool) {
+		for _, g := range table {
+			for i := range g.settings {
+				if !yield(&g.settings[i]) {
+					return
+				}
 			}
 		}
-		own.values[webhookSecretName+"_FILE"] = secretFile
-		own.replaced = append(slices.Clone(s.replaced), webhookSecretName)
-		delete(own.values, "CREDENTIALS_DIRECTORY")
-		s = &own
 	}
-	r, err := s.read()
-	if err != nil {
-		return nil, err
-	}
-	r.signing()
-	r.path()
-	if r.vars.TLSCert == "" {
-		r.acme(&r.config.TLS)
-	}
-	t := &Target{URL: "http://"}
-	listen := ""
-	if s.Service != nil && s.own["TILLHOOK_LISTEN"] == "" {
-		listen, _ = s.Listens()
-	}
-	switch {
-	case isUnix(listen):
-		t.Socket = listen
-		t.URL += "localhost"
-	case listen != "":
-		t.URL += reachable(listen)
-	default:
-		t.URL += reachable(r.address("TILLHOOK_LISTEN", r.vars.Listen))
-	}
-	if err := r.err(); err != nil {
-		return nil, err
-	}
-	switch domains := r.config.TLS.Domains; {
-	case len(domains) > 0: // where Stripe finds it, too
-		t.URL, t.Socket = "https://"+domains[0], ""
-	case r.vars.TLSCert != "":
-		t.URL, t.Near = strings.Replace(t.URL, "http:", "https:", 1), true
-	}
-	t.URL += r.config.WebhookPath
-	t.Secret = r.config.WebhookSecrets[0]
-	return t, nil
-}
-
-// streamAddress turns an address of ListenStream= into host:port. systemd.socket(5)
-func streamAddress(listen string) string {
-	if !strings.Contains(listen, ":") { // a port alone is on every address
-		return net.JoinHostPort("", listen)
-	}
-	return strings.Replace(listen, "*:", ":", 1)
-}
-
-// Listens returns where the public socket unit listens, as host:port or the path of a unix socket,
-// and the unit's name; empty where there is none.
-func (s *Settings) Listens() (address, unit string) {
-	if s.Service == nil {
-		return "", ""
-	}
-	if address, unit = s.Service.listens(publicSocket); address != "" && !isUnix(address) {
-		address = streamAddress(address)
-	}
-	return address, unit
-}
-
-func isUnix(address string) bool {
-	return strings.HasPrefix(address, "/") || strings.HasPrefix(address, "@")
-}
-
-// Account is what it takes to ask Stripe's API.
-type Account struct {
-	Key      string
-	Livemode bool
-	APIBase  *url.URL // nil for Stripe's own
-	Endpoint string   // the URL that the endpoint has, or is to have, at Stripe; empty if that is not known
-}
-
-// account reads what it takes to ask Stripe's API: there may be no signing secret yet.
-func (r *reader) account() (*Account, error) {
-	r.mode()
-	r.doors()
-	r.tls()
-	if r.config.SecretKey == "" && !r.hasFault(secretKeyName) {
-		r.fault(secretKeyName, "is not set", "Stripe can only be asked with a key; "+keyKind)
-	}
-	if err := r.err(); err != nil {
-		return nil, err
-	}
-	return &Account{r.config.SecretKey, r.config.Livemode, r.config.StripeAPIBase, r.config.Endpoint()}, nil
-}
-
-// err returns what was found wrong; first what only another user can read.
-func (r *reader) err() error {
-	switch {
-	case r.barred != nil:
-		return fmt.Errorf("read the secrets of the service: %w; run this as root", r.barred)
-	case len(r.faults) > 0:
-		return r.faults
-	}
-	return nil
-}
-
-// credential finds a secret that the service manager passes to this process, or would pass to the
-// service.
-func (r *reader) credential(name string) (c credential, ok bool) {
-	id := strings.ToLower(name)
-	if r.vars.CredentialsDir != "" {
-		path := filepath.Join(r.vars.CredentialsDir, id)
-		if _, err := os.Lstat(path); err == nil && !isBlank(path) {
-			return credential{path: path}, true
-		}
-	}
-	if c, ok = r.service[id]; !ok || slices.Contains(r.replaced, name) {
-		return credential{}, false
-	}
-	text, err := c.read(id)
-	switch {
-	case errors.Is(err, fs.ErrPermission):
-		r.barred = err
-		return credential{}, false
-	case err != nil:
-		r.fault(name+" (credential)", "cannot be read: "+reason(err), "look at the unit's settings: systemctl cat tillhook")
-		return credential{}, false
-	}
-	return credential{text: text}, strings.TrimSpace(text) != ""
 }

@@ -11,53 +11,72 @@ import (
 	"time"
 )
 
-// maxSocketPath is what a unix address holds on Linux: sun_path less the NUL at its end (unix(7)).
-const maxSocketPath = 107
+const (
+	// maxSocketPath is the length of a unix address on Linux: sun_path without its NUL (unix(7)).
+	maxSocketPath = 107
+	// maxMaxBody keeps one body far below the limit of all bodies together.
+	maxMaxBody = 32 << 20
+)
 
-// maxMaxBody keeps one body far below what all bodies together may take.
-const maxMaxBody = 32 << 20
-
-// plain trims a value that is no secret, and says so.
-func (r *reader) plain(name, value string) string {
-	trimmed := trim(value)
-	if trimmed != value {
-		r.warn("%s had white space or quotes around it; they were left out", name)
+// mode checks the mode against that of the key.
+func (r *reader) mode(name, value string) {
+	switch {
+	case value != "" && value != "test" && value != "live":
+		r.fault(name, "is neither test nor live", "set it to the mode of the endpoint whose secret you use")
+	case value == "" && r.config.SecretKey == "" && !r.hasFault(secretKeyName):
+		r.fault(name, "is not set, and neither is "+secretKeyName,
+			"set one of them, so that no test payment gets into a live ledger: STRIPE_MODE to test or live, or the key")
+	case value != "" && r.keyMode != "" && value != r.keyMode:
+		r.fault(name, "says "+value+" and "+secretKeyName+" is a "+r.keyMode+" mode key", "use a key of the same mode, or unset STRIPE_MODE")
 	}
-	return trimmed
+	r.config.Livemode = r.keyMode == "live" || r.keyMode == "" && value == "live"
 }
 
-// doors reads where to listen.
-func (r *reader) doors() {
-	c := &r.config
-	c.Listen = r.address("TILLHOOK_LISTEN", r.vars.Listen)
-	if operator := r.plain("TILLHOOK_OPERATOR_LISTEN", r.vars.OperatorListen); operator != "off" {
-		c.OperatorListen = r.address("TILLHOOK_OPERATOR_LISTEN", operator)
+// apiBase reads another address of Stripe's API. The key is sent there, so the connection must be
+// encrypted or stay on this machine.
+func (r *reader) apiBase(name, value string) {
+	if value == "" {
+		return
 	}
-	if _, port, _ := net.SplitHostPort(c.Listen); c.Listen != "" && c.Listen == c.OperatorListen && port != "0" {
-		r.fault("TILLHOOK_OPERATOR_LISTEN", "is the same as TILLHOOK_LISTEN", "give the operator's door a port of its own, or set it to off")
+	u, err := url.Parse(value)
+	if err != nil || u.Host == "" || u.User != nil {
+		r.fault(name, "is not a URL", "write it like https://api.stripe.com, or unset it")
+		return
 	}
-	r.path()
-	if c.OperatorSocket == "off" {
-		r.fault("TILLHOOK_OPERATOR_SOCKET", "cannot be off", "the commands reach the receiver through it; set it to a path, or unset it")
+	host, err := netip.ParseAddr(u.Hostname())
+	loopback := u.Hostname() == "localhost" || err == nil && host.IsLoopback()
+	if u.Scheme != "https" && (u.Scheme != "http" || !loopback) {
+		r.fault(name, "is neither https nor on this machine", "the API key would be sent unencrypted; use https, or unset it")
+		return
 	}
-	if len(c.OperatorSocket) > maxSocketPath {
-		r.fault("TILLHOOK_OPERATOR_SOCKET", "is longer than 107 bytes, which is what a unix socket's address holds", "set it to a shorter path (by default it lies in the data folder)")
-	}
-	if s := r.plain("TILLHOOK_PUBLIC_URL", r.vars.PublicURL); s != "" {
-		u, err := url.Parse(s)
-		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-			r.fault("TILLHOOK_PUBLIC_URL", "is not the address of a web endpoint", "write it as Stripe has it: https://host/path")
-		} else {
-			c.PublicURL = u
-		}
-	}
-	if s := r.plain("STRIPE_API_BASE", r.vars.APIBase); s != "" {
-		c.StripeAPIBase = r.apiBase(s)
-	}
+	r.config.StripeAPIBase = u
 }
 
+func (r *reader) publicURL(name, value string) {
+	if value == "" {
+		return
+	}
+	u, err := url.Parse(value)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		r.fault(name, "is not the URL of a webhook endpoint", "write it as it is at Stripe: https://host/path")
+		return
+	}
+	r.config.PublicURL = u
+}
+
+func (r *reader) reconcileEvery(name, value string) {
+	d, ok := r.duration(name, value)
+	switch {
+	case ok && d != 0 && d < time.Minute:
+		r.fault(name, "is shorter than a minute", "15m is the default, 0 turns it off")
+	case d != 0 && r.values[name] != "" && r.config.SecretKey == "":
+		r.warn("%s has no effect without STRIPE_SECRET_KEY: events that Stripe could not deliver are not fetched", name)
+	}
+	r.config.ReconcileEvery = d
+}
+
+// address checks an address to listen on and returns it, or "" after an error.
 func (r *reader) address(name, value string) string {
-	value = r.plain(name, value)
 	host, port, err := net.SplitHostPort(value)
 	if err != nil {
 		r.fault(name, "is not host:port", "write it like 127.0.0.1:8080, or :8080 for every address of this machine")
@@ -68,114 +87,153 @@ func (r *reader) address(name, value string) string {
 		return ""
 	}
 	if strings.ContainsAny(host, " /@%") {
-		r.fault(name, "has a host that is no name and no address", "write it like 127.0.0.1:8080")
+		r.fault(name, "has a host that is neither a name nor an address", "write it like 127.0.0.1:8080")
 		return ""
 	}
 	return value
 }
 
-func (r *reader) path() {
-	const name, mend = "TILLHOOK_WEBHOOK_PATH", "write it like /webhooks/stripe, as the endpoint's URL at Stripe has it"
-	p := r.plain(name, r.vars.WebhookPath)
+// reachable turns an address to listen on into one to connect to.
+func reachable(listen string) string {
+	host, port, _ := net.SplitHostPort(listen)
+	if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, port)
+}
+
+func (r *reader) path(name, value string) {
+	const fix = "write it like /webhooks/stripe, as in the endpoint's URL at Stripe"
 	switch {
-	case !strings.HasPrefix(p, "/"):
-		r.fault(name, "does not start with a slash", mend)
-	case strings.ContainsAny(p, "?#% ") || !printable(p):
-		r.fault(name, "has a character that a path of ours cannot have", mend)
-	case strings.Contains(p, "//") || strings.Contains(p+"/", "/./") || strings.Contains(p+"/", "/../"):
-		r.fault(name, "has an empty or a dotted part", mend)
-	case strings.TrimSuffix(p, "/") == "/healthz":
-		r.fault(name, "is the path of the liveness check", mend)
+	case !strings.HasPrefix(value, "/"):
+		r.fault(name, "does not start with a slash", fix)
+	case strings.ContainsAny(value, "?#% ") || !printable(value):
+		r.fault(name, "has a character that is not allowed in it", fix)
+	case strings.Contains(value, "//") || strings.Contains(value+"/", "/./") || strings.Contains(value+"/", "/../"):
+		r.fault(name, "has an empty or a dotted part", fix)
+	case strings.TrimSuffix(value, "/") == "/healthz":
+		r.fault(name, "is the path of the liveness check", fix)
+	case value == "/":
+		r.config.WebhookPath = value
 	default:
-		if r.config.WebhookPath = strings.TrimSuffix(p, "/"); p == "/" {
-			r.config.WebhookPath = "/"
+		r.config.WebhookPath = strings.TrimSuffix(value, "/")
+	}
+}
+
+func (r *reader) tolerance(name, value string) {
+	const fix = "Stripe's own is 5m; a signature's time must be checked, or an old delivery can be replayed"
+	d, ok := r.duration(name, value)
+	switch {
+	case !ok:
+	case d == 0:
+		r.fault(name, "is 0", fix)
+	case d < time.Second:
+		r.fault(name, "is less than a second, the unit of signature times", fix)
+	case d > day:
+		r.fault(name, "is longer than a day", fix)
+	}
+	r.config.Tolerance = d
+}
+
+func (r *reader) maxBody(name, value string) {
+	n, err := strconv.ParseInt(value, 10, 64)
+	switch {
+	case err != nil || n < 1 || n > maxMaxBody:
+		r.fault(name, "is not a number of bytes in range",
+			"write a number from 1 to 33554432; Stripe's events can have 300000 bytes, 1048576 is the default")
+	case n < 512<<10:
+		r.warn("%s is below 524288: Stripe's events can have 300000 bytes, and Stripe repeats a refused one for three days", name)
+	}
+	r.config.MaxBody = n
+}
+
+func (r *reader) stripeIPs(name, value string) {
+	if value != "on" && value != "off" && !strings.HasPrefix(value, "/") {
+		r.fault(name, "is neither on nor off nor a path that begins with a slash",
+			"write on for the addresses built into this version, or the path of a copy of https://stripe.com/files/ips/ips_webhooks.txt")
+	}
+	r.config.StripeIPs = value
+}
+
+// list splits a list at commas and spaces.
+func list(value string) []string {
+	return strings.FieldsFunc(value, func(c rune) bool { return c == ',' || c == ' ' })
+}
+
+func (r *reader) trustedProxies(name, value string) {
+	for _, entry := range list(value) {
+		prefix, err := netip.ParsePrefix(entry)
+		if addr, addrErr := netip.ParseAddr(entry); addrErr == nil {
+			prefix, err = netip.PrefixFrom(addr, addr.BitLen()), nil
 		}
-	}
-}
-
-// apiBase reads another place for Stripe's API. The key goes there, so it leaves this machine encrypted or not at all.
-func (r *reader) apiBase(s string) *url.URL {
-	const name = "STRIPE_API_BASE"
-	u, err := url.Parse(s)
-	if err != nil || u.Host == "" || u.User != nil {
-		r.fault(name, "is not a URL", "write it like https://api.stripe.com, or unset it")
-		return nil
-	}
-	host, ipErr := netip.ParseAddr(u.Hostname())
-	loopback := u.Hostname() == "localhost" || ipErr == nil && host.IsLoopback()
-	if u.Scheme != "https" && (u.Scheme != "http" || !loopback) {
-		r.fault(name, "is neither https nor on this machine", "the API key would travel in the open; use https, or unset it")
-		return nil
-	}
-	return u
-}
-
-// limits reads the numbers.
-func (r *reader) limits() {
-	c := &r.config
-	const toleranceMend = "Stripe's own is 5m; the time of a signature must be checked, or an old delivery can be replayed"
-	if d, ok := r.duration("TILLHOOK_TOLERANCE", r.vars.Tolerance); ok {
 		switch {
-		case d == 0:
-			r.fault("TILLHOOK_TOLERANCE", "is 0", toleranceMend)
-		case d < time.Second:
-			r.fault("TILLHOOK_TOLERANCE", "is less than a second, which is what signatures count in", toleranceMend)
-		case d > 24*time.Hour:
-			r.fault("TILLHOOK_TOLERANCE", "is longer than a day", toleranceMend)
+		case err != nil:
+			r.fault(name, "has an entry that is neither an address nor a network", "write it like 127.0.0.1,10.0.0.0/8")
+			return
+		case prefix.Bits() == 0:
+			r.fault(name, "trusts every address", "name the proxy's own address: a trusted client can claim any address")
+			return
 		}
-		c.Tolerance = d
-	}
-	const bodyMend = "write a number of bytes from 1 to 33554432; Stripe's events can have 300000, 1048576 is the default"
-	if n, err := strconv.ParseInt(r.plain("TILLHOOK_MAX_BODY", r.vars.MaxBody), 10, 64); err != nil || n < 1 || n > maxMaxBody {
-		r.fault("TILLHOOK_MAX_BODY", "is not a number of bytes that can be", bodyMend)
-	} else {
-		if c.MaxBody = n; n < 512<<10 {
-			r.warn("TILLHOOK_MAX_BODY is below 524288: Stripe's events can have 300000 bytes, and one that is refused is tried again for three days")
-		}
-	}
-	c.Retention = r.retention("TILLHOOK_RETENTION", r.vars.Retention)
-	if c.ReconcileEvery, _ = r.duration("TILLHOOK_RECONCILE_EVERY", r.vars.ReconcileEvery); c.ReconcileEvery != 0 && c.ReconcileEvery < time.Minute {
-		r.fault("TILLHOOK_RECONCILE_EVERY", "is shorter than a minute", "15m is the default, 0 switches it off")
+		r.config.TrustedProxies = append(r.config.TrustedProxies, prefix.Masked())
 	}
 }
 
-func (r *reader) logging() {
-	c := &r.config
-	switch c.LogFormat = r.plain("TILLHOOK_LOG_FORMAT", r.vars.LogFormat); c.LogFormat {
-	case "text", "json":
-	default:
-		r.fault("TILLHOOK_LOG_FORMAT", "is neither text nor json", "write one of the two")
+func (r *reader) operatorListen(name, value string) {
+	if value == "off" {
+		return
 	}
+	c := &r.config
+	c.OperatorListen = r.address(name, value)
+	if _, port, _ := net.SplitHostPort(c.Listen); c.Listen != "" && c.Listen == c.OperatorListen && port != "0" {
+		r.fault(name, "is the same as "+listenName, "give the operator listener a port of its own, or set it to off")
+	}
+}
+
+// operatorSocket checks the path, whether it was set or follows from the folders.
+func (r *reader) operatorSocket(name, _ string) {
+	switch path := r.config.OperatorSocket; {
+	case path == "off":
+		r.fault(name, "cannot be off", "commands reach the receiver through it; set it to a path, or unset it")
+	case len(path) > maxSocketPath:
+		r.fault(name, "is longer than 107 bytes, the limit of a unix socket's address", "set it to a shorter path (by default it is in the data folder)")
+	}
+}
+
+func (r *reader) backupDir(name, value string) {
+	if info, err := os.Stat(value); err == nil && !info.IsDir() {
+		r.fault(name, "is a file", "name a folder; it is created if it does not exist")
+	}
+	r.config.BackupDir = value
+}
+
+func (r *reader) backupEvery(name, value string) {
+	d, ok := r.duration(name, value)
+	if ok && d < time.Minute {
+		r.fault(name, "is shorter than a minute", "24h is the default")
+	}
+	r.config.BackupEvery = d
+}
+
+func (r *reader) backupKeep(name, value string) {
+	n, err := strconv.ParseUint(value, 10, 16)
+	if err != nil || n == 0 {
+		r.fault(name, "is not a number from 1 to 65535", "7 is the default")
+	}
+	r.config.BackupKeep = int(n)
+}
+
+func (r *reader) logFormat(name, value string) {
+	if value != "text" && value != "json" {
+		r.fault(name, "is neither text nor json", "write one of the two")
+	}
+	r.config.LogFormat = value
+}
+
+func (r *reader) logLevel(name, value string) {
 	levels := map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
-	level, ok := levels[r.plain("TILLHOOK_LOG_LEVEL", r.vars.LogLevel)]
+	level, ok := levels[value]
 	if !ok {
-		r.fault("TILLHOOK_LOG_LEVEL", "is none of debug, info, warn, error", "write one of the four")
+		r.fault(name, "is none of debug, info, warn, error", "write one of the four")
 	}
-	c.LogLevel = level
-}
-
-// backups reads where and how often the ledger is copied.
-func (r *reader) backups() {
-	c := &r.config
-	c.BackupDir = r.plain("TILLHOOK_BACKUP_DIR", r.vars.BackupDir)
-	if info, err := os.Stat(c.BackupDir); err == nil && !info.IsDir() {
-		r.fault("TILLHOOK_BACKUP_DIR", "is a file", "name a folder, which is made where there is none")
-	}
-	if d, ok := r.duration("TILLHOOK_BACKUP_EVERY", r.vars.BackupEvery); ok && d < time.Minute {
-		r.fault("TILLHOOK_BACKUP_EVERY", "is shorter than a minute", "24h is the default")
-	} else {
-		c.BackupEvery = d
-	}
-	if n, err := strconv.ParseUint(r.plain("TILLHOOK_BACKUP_KEEP", r.vars.BackupKeep), 10, 16); err != nil || n == 0 {
-		r.fault("TILLHOOK_BACKUP_KEEP", "is not a number from 1 to 65535", "7 is the default")
-	} else {
-		c.BackupKeep = int(n)
-	}
-}
-
-// reconciling says of what can have no effect that it has none.
-func (r *reader) reconciling() {
-	if r.set["TILLHOOK_RECONCILE_EVERY"] != "" && r.config.ReconcileEvery != 0 && r.config.SecretKey == "" {
-		r.warn("TILLHOOK_RECONCILE_EVERY has no effect without STRIPE_SECRET_KEY: events that Stripe could not deliver are not fetched")
-	}
+	r.config.LogLevel = level
 }

@@ -23,7 +23,7 @@ import (
 
 // Options are what an examination works with. All functions are required.
 type Options struct {
-	Settings *config.Settings
+	Settings *config.Environment
 	Instance string // of the service; empty for the one without a name
 	Version  string // of this program
 	Offline  bool   // leaves out whatever needs the network

@@ -53,7 +53,7 @@ type examination struct {
 
 // lookUp collects what the checks need.
 func (x *examination) lookUp(ctx context.Context) {
-	x.config, x.configErr = x.Settings.Load()
+	x.config, x.configErr = x.Settings.Receiver()
 	x.lookUpReceiver(ctx)
 	x.dir, x.dirErr = ledger.InspectDir(x.Settings.DataDir())
 	if x.config != nil && x.config.SecretKey != "" && !x.Offline {

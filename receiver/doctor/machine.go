@@ -41,7 +41,7 @@ func checkEnvironment(_ context.Context, x *examination) (list []health.Finding)
 	case errors.As(err, &faults):
 		x.misconfigured = true
 		for _, f := range faults {
-			list = append(list, fail(health.Environment, f.Mend, "%s %s.", f.Name, f.Problem)...)
+			list = append(list, fail(health.Environment, f.Fix, "%s %s.", f.Name, f.Problem)...)
 		}
 		return list
 	case err != nil:
