@@ -89,6 +89,7 @@ const (
 	progressGo    = "receiver/operator/progress.go"
 	configGo      = "receiver/config/config.go"
 	environmentGo = "receiver/config/environment.go"
+	effectiveGo   = "receiver/config/effective.go"
 	placesGo      = "receiver/config/places.go"
 	readerGo      = "receiver/config/reader.go"
 	serviceGo     = "receiver/config/service.go"

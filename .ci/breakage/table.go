@@ -335,9 +335,12 @@ var keeping = []broken{
 
 	// The configuration.
 	{"unknown names", readerGo, "		r.refuseUnknown()\n", "", "./receiver/config", "TestFaults"},
+	{"a secret is masked", effectiveGo, "			v.Value = mask(c.WebhookSecrets...)\n", "			v.Value = strings.Join(c.WebhookSecrets, \",\")\n", "./receiver/config", "TestSecretsAreMasked"},
+	{"a secret in the wrong variable is masked", effectiveGo, "		if !s.secret { // it", "		if false { // it", "./receiver/config", "TestEffectiveValues"},
+	{"an invalid value is not shown", effectiveGo, "		if !v.Valid {\n", "		if false {\n", "./receiver/config", "TestValuesOfAnInvalidConfiguration"},
 	{"one source a secret", secretsGo, "	if len(sources) > 1 {", "	if false {", "./receiver/config", "TestSecretsFromFilesAndCredentials"},
 	{"no tolerance of 0", valuesGo, "	case !ok:\n	case d == 0:", "	case !ok:\n	case false:", "./receiver/config", "TestFaults"},
-	{"a retention below a day is confirmed", durationsGo, " && d < day && !sure", " && false", "./receiver/config", "TestFaults"},
+	{"a retention below a day is confirmed", durationsGo, " && d < day && !sure", " && d < 0 && !sure", "./receiver/config", "TestFaults"},
 	{"months are not guessed", durationsGo, "+suggestDays(value)", "", "./receiver/config", "TestFaults"},
 	{"key and mode agree", valuesGo, "r.keyMode != \"\" && value != r.keyMode", "false", "./receiver/config", "TestFaults"},
 	{"a blank credential is none", secretsGo, " && !isBlank(path)", "", "./receiver/config", "TestSecretsFromFilesAndCredentials"},

@@ -185,7 +185,7 @@ and keeps from them a ledger of payments that is right whatever order they came 
 	root.AddGroup(&cobra.Group{ID: "run", Title: "Run it:"}, &cobra.Group{ID: "look", Title: "Look into it:"}, &cobra.Group{ID: "keep", Title: "Keep it:"})
 	for group, commands := range map[string][]*cobra.Command{
 		"run":  {p.serveCommand(), p.doctorCommand(), p.sendCommand(), p.demoCommand()},
-		"look": {p.statusCommand(), p.summaryCommand(), p.paymentsCommand(), p.eventsCommand(), p.exportCommand(), p.reconcileCommand(), p.endpointCommand()},
+		"look": {p.statusCommand(), p.configCommand(), p.summaryCommand(), p.paymentsCommand(), p.eventsCommand(), p.exportCommand(), p.reconcileCommand(), p.endpointCommand()},
 		"keep": {p.backupCommand(), p.verifyCommand(), p.restoreCommand(), p.rebuildCommand(), p.benchCommand()},
 	} {
 		for _, c := range commands {
@@ -262,7 +262,7 @@ func (p *Program) settings() (*config.Environment, error) {
 }
 
 var (
-	ownCommand = regexp.MustCompile(`\btillhook (payments|events|export|status|summary|reconcile|endpoint|backup|verify|rebuild|restore|doctor)( (show|release|dismiss|create|update|enable|list))?\b`)
+	ownCommand = regexp.MustCompile(`\btillhook (config|payments|events|export|status|summary|reconcile|endpoint|backup|verify|rebuild|restore|doctor)( (show|release|dismiss|create|update|enable|list))?\b`)
 	ownUnit    = regexp.MustCompile(`\b(systemctl [a-z-]+|journalctl -u) tillhook([^-@.\w]|$)`)
 )
 

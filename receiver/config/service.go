@@ -20,6 +20,7 @@ type Service struct {
 
 	files       []string // its environment files that exist
 	environ     map[string]string
+	origins     map[string]string // the file or unit that sets each variable
 	credentials map[string]credential
 	exposed     []Exposed
 	// fault is why the environment is not known; what the units themselves say is.
@@ -119,7 +120,7 @@ func findService(root, instance string) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Service{Unit: name, environ: map[string]string{}, fault: u.fault}
+	s := &Service{Unit: name, environ: map[string]string{}, origins: map[string]string{}, fault: u.fault}
 	s.readEnvironment(root, u)
 	s.readCredentials(root, u)
 	if s.Sockets, err = socketsOf(root, name); err != nil {
@@ -131,14 +132,14 @@ func findService(root, instance string) (*Service, error) {
 
 // readEnvironment reads the variables that the unit sets.
 func (s *Service) readEnvironment(root string, u *unit) {
-	set := func(variable string) {
+	set := func(variable, origin string) {
 		if name, value, ok := strings.Cut(variable, "="); ok && isName(name) {
-			s.environ[name] = value
+			s.environ[name], s.origins[name] = value, origin
 		}
 	}
 	for _, line := range u.all("Service", "Environment") {
 		for _, word := range words(line) {
-			set(u.expand(word))
+			set(u.expand(word), s.Unit)
 		}
 	}
 	for _, file := range u.all("Service", "EnvironmentFile") {
@@ -156,7 +157,7 @@ func (s *Service) readEnvironment(root string, u *unit) {
 				info, err := os.Stat(path)
 				open := err == nil && info.Mode()&0o004 != 0
 				for _, variable := range parseEnvFile(string(text)) {
-					set(variable)
+					set(variable, path)
 					name, value, _ := strings.Cut(variable, "=")
 					if open && value != "" && (name == webhookSecretName || name == secretKeyName) {
 						s.exposed = append(s.exposed, Exposed{name, path})
