@@ -86,7 +86,7 @@ func (p *Program) showConfig(values []config.Value) error {
 	for _, v := range values {
 		value, source := v.Value, string(v.Source)
 		switch {
-		case !v.Valid && v.Source == config.SourceUnset:
+		case !v.Valid && v.Source == config.FromNowhere:
 			value = "(missing)"
 		case !v.Valid:
 			value = "(invalid)"
@@ -94,11 +94,11 @@ func (p *Program) showConfig(values []config.Value) error {
 			value = "-"
 		}
 		switch v.Source {
-		case config.SourceUnset:
+		case config.FromNowhere:
 			source = "-"
-		case config.SourceService, config.SourceDerived:
+		case config.FromService, config.FromSetting:
 			source = v.From
-		case config.SourceFile, config.SourceCredential:
+		case config.FromFile, config.FromCredential:
 			source += " " + v.From
 		}
 		rows = append(rows, []string{v.Name, value, source})

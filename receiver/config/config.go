@@ -48,8 +48,8 @@ type Config struct {
 	PublicURL      *url.URL      // nil if not set
 	StripeAPIBase  *url.URL      // nil for Stripe's own
 
-	WebhookSecretFrom Origin
-	SecretKeyFrom     Origin
+	WebhookSecretFrom Source
+	SecretKeyFrom     Source
 
 	TLS TLS // of the webhook listener
 
@@ -76,29 +76,6 @@ type TLS struct {
 
 // On reports whether the webhook listener serves TLS.
 func (t *TLS) On() bool { return t.Certificate != nil || len(t.Domains) > 0 }
-
-// Origin is where a secret came from. Only one from a file can be read again while the receiver
-// runs.
-type Origin string
-
-// Origins of secrets.
-const (
-	FromNowhere    Origin = ""
-	FromVariable   Origin = "the environment"
-	FromFile       Origin = "a file"
-	FromCredential Origin = "a credential"
-)
-
-// Reread says what a reload did with a secret of this origin.
-func (o Origin) Reread() string {
-	switch o {
-	case FromFile:
-		return "read again"
-	case FromNowhere:
-		return "none"
-	}
-	return "from " + string(o) + ": a change needs a restart"
-}
 
 // Reload reads the configuration again from the same environment, so that only the content of
 // files can differ. The error is that of [Environment.Receiver].

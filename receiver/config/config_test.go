@@ -35,7 +35,7 @@ func TestDefaults(t *testing.T) {
 		OperatorListen: "127.0.0.1:9464", OperatorSocket: "tillhook-data/operator.sock", DataDir: "tillhook-data",
 		Tolerance: 5 * time.Minute, MaxBody: 1 << 20, Retention: 90 * 24 * time.Hour, ReconcileEvery: 15 * time.Minute,
 		BackupEvery: 24 * time.Hour, BackupKeep: 7,
-		WebhookSecretFrom: config.FromVariable, SecretKeyFrom: config.FromVariable, StripeIPs: "off",
+		WebhookSecretFrom: config.FromEnvironment, SecretKeyFrom: config.FromEnvironment, StripeIPs: "off",
 		LogFormat: "text", LogLevel: slog.LevelInfo,
 	}
 	if c = config.Fields(c); !reflect.DeepEqual(c, want) {
@@ -127,7 +127,7 @@ func TestFaults(t *testing.T) {
 		{with(secretName + "=Qm9va2Jp"), `STRIPE_WEBHOOK_SECRET does not start with "whsec_"`},
 		{with(secretName + "=WHSEC_Qm9va2Jp"), `STRIPE_WEBHOOK_SECRET does not start with "whsec_"`},
 		{with(secretName + "=whsec_"), `STRIPE_WEBHOOK_SECRET is "whsec_" without the rest`},
-		{with(secretName + "= \" "), "STRIPE_WEBHOOK_SECRET contains only white space and quotes"},
+		{with(secretName + "= \" "), "STRIPE_WEBHOOK_SECRET contains no secret"},
 		{with(secretName + "=whsec_Qm9va 2Jp"), "STRIPE_WEBHOOK_SECRET has white space or a character in it"},
 		{with(secretName + "=whsec_Qm9va\nwhsec_2Jp"), "STRIPE_WEBHOOK_SECRET has white space or a character in it"},
 		{with(secretName + "=whsec_a;whsec_b"), "STRIPE_WEBHOOK_SECRET has white space or a character in it"},
@@ -296,11 +296,11 @@ func TestSecretsFromFilesAndCredentials(t *testing.T) {
 		{"file and credential", []string{"STRIPE_WEBHOOK_SECRET_FILE=" + file, "CREDENTIALS_DIRECTORY=" + credentials}, 0,
 			"STRIPE_WEBHOOK_SECRET comes from STRIPE_WEBHOOK_SECRET_FILE and the credential stripe_webhook_secret"},
 		{"no such file", []string{mode, "STRIPE_WEBHOOK_SECRET_FILE=" + dir + "/none"}, 0,
-			"STRIPE_WEBHOOK_SECRET_FILE names a file that cannot be opened (no such file or directory)"},
-		{"a pipe", []string{mode, "STRIPE_WEBHOOK_SECRET_FILE=" + pipe}, 0, "STRIPE_WEBHOOK_SECRET_FILE names something other than a file"},
-		{"a folder", []string{mode, "STRIPE_WEBHOOK_SECRET_FILE=" + dir}, 0, "STRIPE_WEBHOOK_SECRET_FILE names something other than a file"},
-		{"an empty file", []string{mode, "STRIPE_WEBHOOK_SECRET_FILE=" + empty}, 0, "STRIPE_WEBHOOK_SECRET_FILE names an empty file"},
-		{"a large file", []string{mode, "STRIPE_WEBHOOK_SECRET_FILE=" + large}, 0, "STRIPE_WEBHOOK_SECRET_FILE names a file far too large"},
+			"STRIPE_WEBHOOK_SECRET_FILE names a file that cannot be used (no such file or directory)"},
+		{"a pipe", []string{mode, "STRIPE_WEBHOOK_SECRET_FILE=" + pipe}, 0, "STRIPE_WEBHOOK_SECRET_FILE names a file that cannot be used (not a regular file)"},
+		{"a folder", []string{mode, "STRIPE_WEBHOOK_SECRET_FILE=" + dir}, 0, "STRIPE_WEBHOOK_SECRET_FILE names a file that cannot be used (not a regular file)"},
+		{"an empty file", []string{mode, "STRIPE_WEBHOOK_SECRET_FILE=" + empty}, 0, "STRIPE_WEBHOOK_SECRET_FILE contains no secret"},
+		{"a large file", []string{mode, "STRIPE_WEBHOOK_SECRET_FILE=" + large}, 0, "STRIPE_WEBHOOK_SECRET_FILE names a file that cannot be used (too large for a secret)"},
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			got, err := config.Load(c.env)

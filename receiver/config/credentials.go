@@ -14,49 +14,40 @@ import (
 	"time"
 )
 
-// credential is a secret that the service manager passes, or would pass.
+// credential is a secret that systemd passes, or would pass, to the service.
 type credential struct {
-	path      string // of the file that holds it; empty for one that the unit itself holds
-	text      string // what the unit itself holds: the credential, or the default where there is no file
-	encrypted bool   // what the file holds
+	path      string // of the file that holds it; empty if the unit itself does
+	text      string // in the unit itself: the credential, or the default if there is no file
+	encrypted bool   // the file is encrypted
 	sealed    bool   // the text is encrypted
 }
 
-// decryptTime is how long systemd-creds may take: it can ask a TPM.
+// decryptTime bounds systemd-creds, which may have to ask a TPM.
 const decryptTime = 20 * time.Second
 
-// readCredentials reads which credentials the unit has, by their ids. systemd.exec(5),
-// "Credentials"
+// readCredentials reads the credentials of the unit, by id. systemd.exec(5), "Credentials"
 func (s *Service) readCredentials(root string, u *unit) {
 	s.credentials = map[string]credential{}
 	files, texts := map[string]credential{}, map[string]credential{}
-	for _, a := range u.settings { // in their order: the later one of an id counts, encrypted or not
-		if a.section != "Service" {
-			continue
-		}
-		into, encrypted := files, strings.HasSuffix(a.key, "Encrypted")
-		switch a.key {
-		case "LoadCredential", "LoadCredentialEncrypted":
-		case "SetCredential", "SetCredentialEncrypted":
-			into = texts
-		default:
+	for _, a := range u.settings { // in their order: the last one of an id counts, encrypted or not
+		kind, encrypted := strings.CutSuffix(a.key, "Encrypted")
+		into := map[string]map[string]credential{"LoadCredential": files, "SetCredential": texts}[kind]
+		if a.section != "Service" || into == nil {
 			continue
 		}
 		if a.value == "" {
 			clear(into)
 			continue
 		}
-		id, value, given := strings.Cut(a.value, ":")
+		id, value, _ := strings.Cut(a.value, ":")
 		id = u.expand(id)
 		switch {
-		case a.key == "SetCredential":
-			into[id] = credential{text: unescapeAll(value)}
-		case a.key == "SetCredentialEncrypted":
+		case kind == "LoadCredential":
+			into[id] = credential{path: inStore(root, cmp.Or(u.expand(value), id), encrypted), encrypted: encrypted}
+		case encrypted:
 			into[id] = credential{text: strings.Join(strings.Fields(value), ""), sealed: true}
-		case given:
-			into[id] = credential{path: inStore(root, u.expand(value), encrypted), encrypted: encrypted}
 		default:
-			into[id] = credential{path: inStore(root, id, encrypted), encrypted: encrypted}
+			into[id] = credential{text: unescapeAll(value)}
 		}
 	}
 	for _, value := range u.all("Service", "ImportCredential") {
@@ -72,21 +63,21 @@ func (s *Service) readCredentials(root string, u *unit) {
 	s.readableCertificates(u)
 }
 
-// imported adds the credentials that ImportCredential= finds, "NAME" or "BEGINNING*", and ":" with
-// the name or the beginning that they get instead. What was found before stays.
+// imported adds the credentials that ImportCredential= finds: "NAME" or "PREFIX*", optionally with
+// ":" and the name or prefix that they get instead. A credential that exists already stays.
 func (s *Service) imported(root, value string, into map[string]credential) {
 	name, renamed, rename := strings.Cut(value, ":")
-	begins, many := strings.CutSuffix(name, "*")
+	prefix, many := strings.CutSuffix(name, "*")
 	if !rename {
-		renamed = begins
+		renamed = prefix
 	}
 	add := func(file, path string, encrypted bool) {
-		rest, fits := strings.CutPrefix(file, begins)
-		if !fits || !many && rest != "" {
+		rest, matches := strings.CutPrefix(file, prefix)
+		if !matches || !many && rest != "" {
 			return
 		}
-		before, there := into[renamed+rest]
-		if _, err := os.Lstat(before.path); !there || errors.Is(err, fs.ErrNotExist) {
+		before, exists := into[renamed+rest]
+		if _, err := os.Lstat(before.path); !exists || errors.Is(err, fs.ErrNotExist) {
 			into[renamed+rest] = credential{path: path, encrypted: encrypted}
 		}
 	}
@@ -99,7 +90,7 @@ func (s *Service) imported(root, value string, into map[string]credential) {
 			case many:
 				s.fault = errors.Join(s.fault, fmt.Errorf("look for the credentials of %s: %w; run this as root", s.Unit, err))
 			default:
-				add(name, filepath.Join(folder, name), encrypted) // reading it says that it may not be read
+				add(name, filepath.Join(folder, name), encrypted) // reading it returns the error
 			}
 			for _, e := range entries {
 				add(e.Name(), filepath.Join(folder, e.Name()), encrypted)
@@ -108,22 +99,22 @@ func (s *Service) imported(root, value string, into map[string]credential) {
 	}
 }
 
-// inStore returns the file of a credential that is named without its folder.
+// inStore returns the path of a credential's file, which may be named without its folder.
 func inStore(root, path string, encrypted bool) string {
 	if filepath.IsAbs(path) {
 		return filepath.Join(root, path)
 	}
 	stores := credentialStores(encrypted)
 	for _, folder := range stores {
-		if there := filepath.Join(root, folder, path); isThere(there) {
-			return there
+		if found := filepath.Join(root, folder, path); exists(found) {
+			return found
 		}
 	}
 	return filepath.Join(root, stores[1], path)
 }
 
-// credentialStores returns the folders in which systemd looks for a credential, in their order:
-// those that it was passed itself come first.
+// credentialStores returns the folders in which systemd looks for a credential, in order. First are
+// the credentials that were passed to systemd itself.
 func credentialStores(encrypted bool) []string {
 	passed, kind := "run/credentials/@system", ""
 	if encrypted {
@@ -136,42 +127,36 @@ func credentialStores(encrypted bool) []string {
 	return folders
 }
 
-func isThere(path string) bool {
+func exists(path string) bool {
 	_, err := os.Lstat(path)
 	return err == nil
 }
 
-// readableCertificates has variables that name a file among the credentials, as %d/ID, name the
-// file that it is made from: the credentials are there only while the service runs.
+// readableCertificates replaces the path of a credential in a variable (%d/ID) by the file that it
+// is made from, because credentials exist only while the service runs.
 func (s *Service) readableCertificates(u *unit) {
 	for name, value := range s.environ {
 		id, ok := strings.CutPrefix(value, u.credentialsDir()+"/")
 		if !ok {
 			continue
 		}
-		if c := s.credentials[id]; c.path != "" && !c.encrypted && isThere(c.path) {
+		if c := s.credentials[id]; c.path != "" && !c.encrypted && exists(c.path) {
 			s.environ[name] = c.path
 		}
 	}
 }
 
-// read returns the credential, "" where there is none. An error that is an [fs.ErrPermission] needs
-// another user.
+// read returns the credential, or "" if there is none. An error that is an [fs.ErrPermission]
+// needs another user.
 func (c credential) read(id string) (string, error) {
 	content, sealed := []byte(c.text), c.sealed
 	if c.path != "" {
-		info, err := os.Stat(c.path) // before it is opened: opening a pipe waits for its other end
+		inFile, _, err := readSecretFile(c.path)
 		switch {
-		case errors.Is(err, fs.ErrNotExist):
-		case err != nil:
+		case err == nil:
+			content, sealed = inFile, c.encrypted
+		case !errors.Is(err, fs.ErrNotExist):
 			return "", err
-		case !info.Mode().IsRegular() || info.Size() > maxSecretFile:
-			return "", errors.New("it is not a file that holds a secret")
-		default:
-			if content, err = os.ReadFile(c.path); err != nil {
-				return "", err
-			}
-			sealed = c.encrypted
 		}
 	}
 	if sealed && len(content) > 0 {
@@ -180,7 +165,7 @@ func (c credential) read(id string) (string, error) {
 	return string(content), nil
 }
 
-// decrypt has systemd decrypt a credential, which only root may ask for.
+// decrypt asks systemd to decrypt a credential, which only root may do.
 func decrypt(id string, sealed []byte) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), decryptTime)
 	defer cancel()
@@ -188,12 +173,12 @@ func decrypt(id string, sealed []byte) (string, error) {
 	cmd := exec.CommandContext(ctx, "systemd-creds", "decrypt", "--name="+id, "-", "-")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(sealed), &stdout, &stderr
 	err := cmd.Run()
-	said, _, _ := strings.Cut(strings.TrimSpace(stderr.String()), "\n")
+	message, _, _ := strings.Cut(strings.TrimSpace(stderr.String()), "\n")
 	switch {
 	case err == nil:
 		return stdout.String(), nil
 	case os.Geteuid() != 0:
-		return "", fmt.Errorf("decrypt the credential %s (%.200s): %w", id, cmp.Or(said, fmt.Sprint(err)), fs.ErrPermission)
+		return "", fmt.Errorf("decrypt the credential %s (%.200s): %w", id, cmp.Or(message, fmt.Sprint(err)), fs.ErrPermission)
 	}
-	return "", fmt.Errorf("systemd-creds cannot decrypt it (%w: %.200s)", err, said)
+	return "", fmt.Errorf("systemd-creds cannot decrypt it (%w: %.200s)", err, message)
 }

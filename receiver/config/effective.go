@@ -22,27 +22,39 @@ type Source string
 
 // Sources of values.
 const (
-	SourceUnset       Source = "unset"
-	SourceDefault     Source = "default"
-	SourceEnvironment Source = "environment" // of the caller
-	SourceService     Source = "service"     // a file or unit of the service
-	SourceFile        Source = "file"        // NAME_FILE
-	SourceCredential  Source = "credential"
-	SourceDerived     Source = "derived" // from another setting
+	FromNowhere     Source = "unset"
+	FromDefault     Source = "default"
+	FromEnvironment Source = "environment"
+	FromService     Source = "service"    // a file or unit of the service, for a command
+	FromFile        Source = "file"       // NAME_FILE
+	FromCredential  Source = "credential" // of systemd
+	FromSetting     Source = "derived"    // from another setting
 )
+
+// Reread says what a reload did with a secret from this source.
+func (s Source) Reread() string {
+	switch s {
+	case FromFile:
+		return "read again"
+	case FromNowhere:
+		return "none"
+	case FromCredential:
+		return "from a credential: a change needs a restart"
+	}
+	return "from the environment: a change needs a restart"
+}
 
 // Values returns the effective value of every setting, in the order of the table. The error is that
 // of [Environment.Receiver]; the values are nil only if the service's settings are unknown.
 func (e *Environment) Values() ([]Value, error) {
-	r, err := e.reader()
+	r, err := e.read()
 	if err != nil {
 		return nil, err
 	}
-	r.read()
 	c := &r.config
 	var values []Value
 	for s := range settings() {
-		v := Value{Name: s.name, Value: trim(r.values[s.name]), Source: SourceUnset, Secret: s.secret, Valid: !r.hasFault(s.name)}
+		v := Value{Name: s.name, Value: trim(r.values[s.name]), Source: FromNowhere, Secret: s.secret, Valid: !r.hasFault(s.name)}
 		switch {
 		case s.name == webhookSecretName:
 			v.Source, v.From = e.secretSource(s.name, c.WebhookSecretFrom)
@@ -53,18 +65,18 @@ func (e *Environment) Values() ([]Value, error) {
 		case v.Value != "":
 			v.Source, v.From = e.source(s.name)
 		case s.preset != "":
-			v.Source, v.Value = SourceDefault, s.preset
+			v.Source, v.Value = FromDefault, s.preset
 		case s.name == modeName && r.keyMode != "":
-			v.Source, v.From, v.Value = SourceDerived, secretKeyName, r.keyMode
+			v.Source, v.From, v.Value = FromSetting, secretKeyName, r.keyMode
 		case s.name == publicURLName && c.Endpoint() != "":
-			v.Source, v.From, v.Value = SourceDerived, domainName, c.Endpoint()
+			v.Source, v.From, v.Value = FromSetting, domainName, c.Endpoint()
 		case s.name == dataDirName:
 			v.Source, v.From, v.Value = folderSource(e.systemd.State, "STATE_DIRECTORY", c.DataDir)
 		case s.name == operatorSocketName:
 			v.Source, v.From, v.Value = folderSource(e.systemd.Runtime, "RUNTIME_DIRECTORY", c.OperatorSocket)
 		}
 		if listen, unit := e.Listens(); s.name == listenName && unit != "" && e.own[listenName] == "" {
-			v.Source, v.From, v.Value = SourceService, unit, listen
+			v.Source, v.From, v.Value = FromService, unit, listen
 		}
 		if !v.Valid {
 			v.Value = ""
@@ -80,32 +92,32 @@ func (e *Environment) Values() ([]Value, error) {
 // source returns where the value of a variable comes from.
 func (e *Environment) source(name string) (Source, string) {
 	if e.Service == nil || e.own[name] != "" {
-		return SourceEnvironment, ""
+		return FromEnvironment, ""
 	}
-	return SourceService, cmp.Or(e.Service.origins[name], e.Service.Unit)
+	return FromService, cmp.Or(e.Service.origins[name], e.Service.Unit)
 }
 
 func folderSource(passed []string, variable, path string) (source Source, from, value string) {
 	if len(passed) > 0 {
-		return SourceDerived, variable, path
+		return FromSetting, variable, path
 	}
-	return SourceDefault, "", path
+	return FromDefault, "", path
 }
 
 // secretSource returns where a secret comes from, valid or not.
-func (e *Environment) secretSource(name string, origin Origin) (Source, string) {
+func (e *Environment) secretSource(name string, origin Source) (Source, string) {
 	id := strings.ToLower(name)
 	switch file := e.values[name+"_FILE"]; {
 	case file != "":
-		return SourceFile, file
+		return FromFile, file
 	case e.values[name] != "":
 		return e.source(name)
 	case origin != FromCredential:
-		return SourceUnset, ""
+		return FromNowhere, ""
 	case e.Service == nil || slices.Contains(e.replaced, name):
-		return SourceCredential, id
+		return FromCredential, id
 	}
-	return SourceCredential, cmp.Or(e.Service.credentials[id].path, e.Service.Unit)
+	return FromCredential, cmp.Or(e.Service.credentials[id].path, e.Service.Unit)
 }
 
 // secretPattern matches the public prefix of a secret and the rest of it.

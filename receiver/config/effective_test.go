@@ -35,18 +35,18 @@ func TestEffectiveValues(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []config.Value{
-		{"STRIPE_WEBHOOK_SECRET", "whsec_… (of the usual length)", config.SourceCredential, secret, true, true},
-		{"STRIPE_SECRET_KEY", "rk_test_… (shorter than usual)", config.SourceFile, key, true, true},
-		{"STRIPE_MODE", "test", config.SourceDerived, "STRIPE_SECRET_KEY", false, true},
-		{"STRIPE_API_BASE", "", config.SourceUnset, "", false, true},
-		{"TILLHOOK_PUBLIC_URL", "https://hooks.haderer.example/webhooks/stripe", config.SourceDerived, "TILLHOOK_TLS_DOMAIN", false, true},
-		{"TILLHOOK_LISTEN", "127.0.0.1:8080", config.SourceService, "tillhook.socket", false, true},
-		{"TILLHOOK_RETENTION", "30d", config.SourceService, file, false, true},
-		{"TILLHOOK_MAX_BODY", "700000", config.SourceEnvironment, "", false, true},
-		{"TILLHOOK_BACKUP_DIR", "/b/whsec_…", config.SourceEnvironment, "", false, true},
-		{"TILLHOOK_BACKUP_KEEP", "3", config.SourceService, "tillhook.service", false, true},
-		{"TILLHOOK_DATA_DIR", filepath.Join(m.root, "var/lib/tillhook"), config.SourceService, "tillhook.service", false, true},
-		{"TILLHOOK_TOLERANCE", "5m", config.SourceDefault, "", false, true},
+		{"STRIPE_WEBHOOK_SECRET", "whsec_… (of the usual length)", config.FromCredential, secret, true, true},
+		{"STRIPE_SECRET_KEY", "rk_test_… (shorter than usual)", config.FromFile, key, true, true},
+		{"STRIPE_MODE", "test", config.FromSetting, "STRIPE_SECRET_KEY", false, true},
+		{"STRIPE_API_BASE", "", config.FromNowhere, "", false, true},
+		{"TILLHOOK_PUBLIC_URL", "https://hooks.haderer.example/webhooks/stripe", config.FromSetting, "TILLHOOK_TLS_DOMAIN", false, true},
+		{"TILLHOOK_LISTEN", "127.0.0.1:8080", config.FromService, "tillhook.socket", false, true},
+		{"TILLHOOK_RETENTION", "30d", config.FromService, file, false, true},
+		{"TILLHOOK_MAX_BODY", "700000", config.FromEnvironment, "", false, true},
+		{"TILLHOOK_BACKUP_DIR", "/b/whsec_…", config.FromEnvironment, "", false, true},
+		{"TILLHOOK_BACKUP_KEEP", "3", config.FromService, "tillhook.service", false, true},
+		{"TILLHOOK_DATA_DIR", filepath.Join(m.root, "var/lib/tillhook"), config.FromService, "tillhook.service", false, true},
+		{"TILLHOOK_TOLERANCE", "5m", config.FromDefault, "", false, true},
 	} {
 		if got[want.Name] != want {
 			t.Errorf("got  %+v\nwant %+v", got[want.Name], want)
@@ -66,10 +66,10 @@ func TestValuesOfAnInvalidConfiguration(t *testing.T) {
 		t.Errorf("it has the errors %v", err)
 	}
 	for _, want := range []config.Value{
-		{"STRIPE_WEBHOOK_SECRET", "", config.SourceEnvironment, "", true, false},
-		{"STRIPE_MODE", "", config.SourceEnvironment, "", false, false},
-		{"TILLHOOK_TOLERANCE", "10m", config.SourceEnvironment, "", false, true},
-		{"TILLHOOK_DATA_DIR", "/s", config.SourceDerived, "STATE_DIRECTORY", false, true},
+		{"STRIPE_WEBHOOK_SECRET", "", config.FromEnvironment, "", true, false},
+		{"STRIPE_MODE", "", config.FromEnvironment, "", false, false},
+		{"TILLHOOK_TOLERANCE", "10m", config.FromEnvironment, "", false, true},
+		{"TILLHOOK_DATA_DIR", "/s", config.FromSetting, "STATE_DIRECTORY", false, true},
 	} {
 		if got[want.Name] != want {
 			t.Errorf("got  %+v\nwant %+v", got[want.Name], want)

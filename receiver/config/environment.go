@@ -113,9 +113,9 @@ func (e *Environment) From() string {
 	return where
 }
 
-// reader returns a reader of this environment. The error says why the service's settings are
-// unknown.
-func (e *Environment) reader() (*reader, error) {
+// read reads the settings of these names, or all of them. The error says why the service's settings
+// are unknown; errors of values are in the reader.
+func (e *Environment) read(names ...string) (*reader, error) {
 	r := &reader{values: e.values, systemd: e.systemd, replaced: e.replaced, config: Config{environment: e}}
 	if e.Service != nil {
 		if e.Service.fault != nil {
@@ -124,16 +124,16 @@ func (e *Environment) reader() (*reader, error) {
 		r.service = e.Service.credentials
 	}
 	r.config.DataDir, r.config.OperatorSocket = e.places()
+	r.read(names...)
 	return r, nil
 }
 
-// read reads the settings of these names, or all of them.
-func (e *Environment) read(names ...string) (*Config, error) {
-	r, err := e.reader()
+// load returns a Config with the settings of these names, or all of them.
+func (e *Environment) load(names ...string) (*Config, error) {
+	r, err := e.read(names...)
 	if err != nil {
 		return nil, err
 	}
-	r.read(names...)
 	if err := r.err(); err != nil {
 		return nil, err
 	}
@@ -142,12 +142,12 @@ func (e *Environment) read(names ...string) (*Config, error) {
 
 // Receiver reads all settings. The error is a [Faults], or says which file of the service cannot be
 // read.
-func (e *Environment) Receiver() (*Config, error) { return e.read() }
+func (e *Environment) Receiver() (*Config, error) { return e.load() }
 
 // Maintenance reads what maintaining a ledger needs: where it lies, how long bodies are kept, and
 // where backups go. It needs no secret and no mode. The error is that of [Environment.Receiver].
 func (e *Environment) Maintenance() (*Config, error) {
-	return e.read(dataDirName, retentionName, backupDirName, backupEveryName, backupKeepName)
+	return e.load(dataDirName, retentionName, backupDirName, backupEveryName, backupKeepName)
 }
 
 // Account is what is needed to call Stripe's API.
@@ -161,11 +161,10 @@ type Account struct {
 // Account reads what is needed to call Stripe's API; there may be no signing secret yet. The error
 // is that of [Environment.Receiver].
 func (e *Environment) Account() (*Account, error) {
-	r, err := e.reader()
+	r, err := e.read(secretKeyName, modeName, apiBaseName, publicURLName, pathName, domainName)
 	if err != nil {
 		return nil, err
 	}
-	r.read(secretKeyName, modeName, apiBaseName, publicURLName, pathName, domainName)
 	if r.config.SecretKey == "" && !r.hasFault(secretKeyName) {
 		r.fault(secretKeyName, "is not set", "Stripe's API needs a key; "+keyKind)
 	}
@@ -206,7 +205,7 @@ func (e *Environment) Sender(secretFile string) (*Target, error) {
 	if e.values[certName] == "" {
 		names = append(names, domainName)
 	}
-	c, err := e.read(names...)
+	c, err := e.load(names...)
 	if err != nil {
 		return nil, err
 	}

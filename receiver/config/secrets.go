@@ -3,7 +3,6 @@ package config
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -119,119 +118,88 @@ func (r *reader) secretKey(name, _ string) {
 
 // secret finds a secret, which must have exactly one source. ok is false if there is none, or after
 // an error.
-func (r *reader) secret(name string) (secret string, from Origin, ok bool) {
+func (r *reader) secret(name string) (secret string, from Source, ok bool) {
 	value, file := r.values[name], r.values[name+"_FILE"]
+	passed, isPassed := r.credential(name)
 	var sources []string
+	source := name
 	if value != "" {
-		sources = append(sources, name)
+		sources, from = append(sources, name), FromEnvironment
 	}
 	if file != "" {
-		sources = append(sources, name+"_FILE")
+		source, from = name+"_FILE", FromFile
+		sources = append(sources, source)
 	}
-	passed, isPassed := r.credential(name)
 	if isPassed {
-		sources = append(sources, "the credential "+strings.ToLower(name))
+		sources, from, value = append(sources, "the credential "+strings.ToLower(name)), FromCredential, passed
 	}
-	if len(sources) > 1 {
+	switch {
+	case len(sources) == 0:
+		return "", FromNowhere, false
+	case len(sources) > 1:
 		r.fault(name, "comes from "+strings.Join(sources, " and "), "keep one of them, so that it is clear which one applies")
 		return "", FromNowhere, false
-	}
-	source := name
-	switch {
 	case file != "":
-		source, from = name+"_FILE", FromFile
-		value, ok = r.secretFile(source, file, true)
-	case passed.path != "":
-		from = FromCredential
-		value, ok = r.secretFile(name+" (credential)", passed.path, false)
-	case isPassed:
-		from, value, ok = FromCredential, passed.text, true
-		value = strings.TrimSuffix(strings.TrimSuffix(value, "\n"), "\r") // as files end
-	default:
-		from, ok = FromVariable, value != ""
+		content, mode, err := readSecretFile(file)
+		if err != nil {
+			r.fault(source, "names a file that cannot be used ("+reason(err)+")", "name a file that holds only the secret, and check its permissions")
+			return "", FromNowhere, false
+		}
+		if mode&0o004 != 0 {
+			r.warn("the file that %s names can be read by every user of this machine; chmod 600 it", source)
+		}
+		value = string(content)
 	}
-	if !ok {
-		return "", FromNowhere, false
-	}
+	value = strings.TrimSuffix(strings.TrimSuffix(value, "\n"), "\r") // as files end
 	if value = r.trim(source, value); value == "" {
-		r.fault(source, "contains only white space and quotes", "put the secret in")
+		r.fault(source, "contains no secret", "put the secret in")
 		return "", FromNowhere, false
 	}
 	return value, from, true
 }
 
-// credential finds a secret that systemd passes to this process, or would pass to the service.
-func (r *reader) credential(name string) (c credential, ok bool) {
+// credential returns a secret that systemd passes to this process, or would pass to the service. A
+// blank one counts as absent: a unit that names a credential cannot omit it in another way.
+func (r *reader) credential(name string) (text string, ok bool) {
 	id := strings.ToLower(name)
 	if r.systemd.Credentials != "" {
-		path := filepath.Join(r.systemd.Credentials, id)
-		if _, err := os.Lstat(path); err == nil && !isBlank(path) {
-			return credential{path: path}, true
+		if text, ok := r.readCredential(name, credential{path: filepath.Join(r.systemd.Credentials, id)}); ok {
+			return text, true
 		}
 	}
-	if c, ok = r.service[id]; !ok || slices.Contains(r.replaced, name) {
-		return credential{}, false
+	c, ok := r.service[id]
+	if !ok || slices.Contains(r.replaced, name) {
+		return "", false
 	}
-	text, err := c.read(id)
+	return r.readCredential(name, c)
+}
+
+func (r *reader) readCredential(name string, c credential) (text string, ok bool) {
+	text, err := c.read(strings.ToLower(name))
 	switch {
-	case errors.Is(err, fs.ErrPermission):
+	case errors.Is(err, fs.ErrPermission) && r.service != nil:
 		r.denied = err
-		return credential{}, false
 	case err != nil:
 		r.fault(name+" (credential)", "cannot be read: "+reason(err), "look at the unit's settings: systemctl cat tillhook")
-		return credential{}, false
 	}
-	return credential{text: text}, strings.TrimSpace(text) != ""
+	return text, err == nil && strings.TrimSpace(text) != ""
 }
 
-// isBlank reports whether a file contains only white space. Such a credential counts as absent: a
-// unit that names one cannot omit it in another way.
-func isBlank(path string) bool {
+// readSecretFile returns the content of a file that holds a secret. It opens only small regular
+// files, because the path may be wrong, and opening a pipe waits for its other end.
+func readSecretFile(path string) (content []byte, mode fs.FileMode, err error) {
+	const maxSize = 64 << 10 // more than any list of secrets needs
 	info, err := os.Stat(path)
-	if err != nil || !info.Mode().IsRegular() || info.Size() > 16 {
-		return false
-	}
-	content, err := os.ReadFile(path)
-	return err == nil && strings.TrimSpace(string(content)) == ""
-}
-
-// maxSecretFile is more than any list of secrets needs. It bounds how much of a wrong file is read.
-const maxSecretFile = 64 << 10
-
-// secretFile reads a file that variable name names. own is false for a credential, whose mode
-// systemd chooses.
-func (r *reader) secretFile(name, path string, own bool) (value string, ok bool) {
-	info, err := os.Stat(path) // before it is opened: opening a pipe waits for its other end
-	if err == nil && !info.Mode().IsRegular() {
-		r.fault(name, "names something other than a file", "name the file that holds the secret")
-		return "", false
-	}
-	var f *os.File
-	if err == nil {
-		f, err = os.Open(path)
-	}
-	if err != nil {
-		r.fault(name, "names a file that cannot be opened ("+reason(err)+")", "check the path and its permissions")
-		return "", false
-	}
-	defer f.Close()
-	content, err := io.ReadAll(io.LimitReader(f, maxSecretFile+1))
 	switch {
 	case err != nil:
-		r.fault(name, "names a file that cannot be read ("+reason(err)+")", "check the path and its permissions")
-		return "", false
-	case len(content) > maxSecretFile:
-		r.fault(name, "names a file far too large for a secret", "name a file that holds only the secret")
-		return "", false
-	case len(content) == 0:
-		r.fault(name, "names an empty file", "put the secret in it")
-		return "", false
+		return nil, 0, err
+	case !info.Mode().IsRegular():
+		return nil, 0, errors.New("not a regular file")
+	case info.Size() > maxSize:
+		return nil, 0, errors.New("too large for a secret")
 	}
-	if own && info.Mode().Perm()&0o004 != 0 {
-		r.warn("the file that %s names can be read by every user of this machine; chmod 600 it", name)
-	}
-	// One newline at the end is how files end.
-	return strings.TrimSuffix(strings.TrimSuffix(string(content), "\n"), "\r"), true
+	content, err = os.ReadFile(path)
+	return content, info.Mode(), err
 }
 
 // reason returns why a file could not be used, without its path.
