@@ -10,9 +10,9 @@
 // caller, merged with what the units of the installed service set ([Find]).
 //
 // A configuration is accepted or refused as a whole. Every error is reported at once, with the
-// variable's name, what is wrong, and how to fix it, and never with the value: errors are written to
-// logs, and the value may be a secret in the wrong variable. The package opens no files but those
-// that hold secrets, certificates or settings.
+// variable's name, what is wrong, and how to fix it, and never with the value: errors are written
+// to logs, and the value may be a secret in the wrong variable. The package opens no files but
+// those that hold secrets, certificates or settings.
 package config
 
 import (

@@ -218,7 +218,8 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// silent demands that a message holds no secret-looking value of the environment, nor a part of one.
+// silent demands that a message holds no secret-looking value of the environment, nor a part of
+// one.
 func silent(t *testing.T, env []string, message string) {
 	t.Helper()
 	for _, pair := range env {

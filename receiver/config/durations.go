@@ -10,7 +10,7 @@ import (
 
 const (
 	day = 24 * time.Hour
-	// maxDays keeps durations far from an overflow.
+	// maxDays is far below an overflow of a duration.
 	maxDays = 1<<16 - 1
 )
 
@@ -70,8 +70,8 @@ func suggestDays(value string) string {
 // confirmed ends a retention below a day that is intended.
 const confirmed = "!"
 
-// retention reads how long bodies are kept. Less than a day must be confirmed, because 3m looks like
-// three months, and bodies that were deleted too early cannot be restored.
+// retention reads how long bodies are kept. Less than a day must be confirmed, because 3m looks
+// like three months, and bodies that were deleted too early cannot be restored.
 func (r *reader) retention(name, value string) {
 	length, sure := strings.CutSuffix(value, confirmed)
 	d, ok := r.duration(name, length)

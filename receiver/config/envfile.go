@@ -2,9 +2,8 @@ package config
 
 import "strings"
 
-// parseEnvFile reads the syntax of a file that EnvironmentFile= names, byte for byte as systemd
-// does, so that a command works with the values that the service has. systemd.exec(5),
-// "EnvironmentFile="
+// parseEnvFile parses a file of EnvironmentFile= byte for byte as systemd does, so that a command
+// has the values of the service. systemd.exec(5), "EnvironmentFile="
 func parseEnvFile(text string) (list []string) {
 	p := envParser{text: text}
 	for p.at < len(p.text) {
@@ -31,7 +30,7 @@ type envParser struct {
 	at   int
 }
 
-// next returns the next byte, and a line feed at the end.
+// next returns the next byte, or a line feed at the end.
 func (p *envParser) next() byte {
 	p.at++
 	if p.at > len(p.text) {
@@ -40,16 +39,16 @@ func (p *envParser) next() byte {
 	return p.text[p.at-1]
 }
 
-// comment skips the rest of the line. A backslash does not make it longer: systemd before 254 let
-// it do that, and the shipped files have none.
+// comment skips the rest of the line. A backslash does not continue a comment; it did before
+// systemd 254, but the shipped files have none.
 func (p *envParser) comment() {
 	for c := byte(0); c != '\n' && c != '\r'; {
 		c = p.next()
 	}
 }
 
-// name reads up to an equals sign. A line without one is none of ours.
-func (p *envParser) name() (string, bool) {
+// name reads up to an equals sign. ok is false for a line without one.
+func (p *envParser) name() (name string, ok bool) {
 	from := p.at
 	for {
 		switch p.next() {
@@ -64,8 +63,8 @@ func (p *envParser) name() (string, bool) {
 // value reads to the end of the line outside of quotes.
 func (p *envParser) value() string {
 	var b strings.Builder
-	kept := 0      // bytes that white space at the end does not count to
-	begun := false // outside of quotes; white space before that is left out
+	kept := 0      // length without white space at the end
+	begun := false // whether there was a character outside of quotes; white space before it is dropped
 	for {
 		switch c := p.next(); {
 		case c == '\n' || c == '\r':
@@ -94,8 +93,8 @@ func (p *envParser) value() string {
 	}
 }
 
-// quoted reads up to the closing quote. Only in double quotes a backslash escapes, and only what a
-// shell would escape there.
+// quoted reads up to the closing quote. A backslash escapes only in double quotes, and only what it
+// escapes there in a shell.
 func (p *envParser) quoted(b *strings.Builder, quote byte) {
 	for p.at < len(p.text) {
 		c := p.next()
@@ -117,7 +116,7 @@ func (p *envParser) quoted(b *strings.Builder, quote byte) {
 	}
 }
 
-// isName reports whether a variable can have this name.
+// isName reports whether s is a valid name of a variable.
 func isName(s string) bool {
 	for i := range len(s) {
 		c := s[i]

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// Exposed lists the secrets that stand in files of the service's settings that everybody can read.
+// Exposed lists the secrets in the service's environment files that every user can read.
 func (e *Environment) Exposed() []Exposed {
 	if e.Service == nil {
 		return nil
@@ -16,15 +16,15 @@ func (e *Environment) Exposed() []Exposed {
 	return e.Service.exposed
 }
 
-// SocketPath is where a receiver may answer.
+// SocketPath is where a receiver may listen.
 type SocketPath struct {
 	Path string
-	// Ask says that the receiver there may hold another ledger than that in [Environment.DataDir].
+	// Ask means that the receiver there may hold another ledger than that in [Environment.DataDir].
 	Ask bool
 }
 
-// SocketPaths lists where the receiver that holds the ledger in [Environment.DataDir] may answer.
-// Where the caller names that folder, a service counts only if the folder is its own.
+// SocketPaths lists where the receiver that holds the ledger in [Environment.DataDir] may listen.
+// If the caller sets that folder, a service is listed only if the folder is its own.
 func (e *Environment) SocketPaths() (list []SocketPath) {
 	dir, socket := e.places()
 	add := func(path string, ask bool) {
@@ -41,7 +41,7 @@ func (e *Environment) SocketPaths() (list []SocketPath) {
 	}
 	if !ownDir {
 		add(socket, false)
-		if e.Service == nil { // it can be reached where its units cannot be seen, as in a container
+		if e.Service == nil { // in a container its socket may be visible, but not its units
 			add("/run/tillhook/operator.sock", false)
 		}
 		add(inside, false)
@@ -56,7 +56,7 @@ func (e *Environment) SocketPaths() (list []SocketPath) {
 	return list
 }
 
-// services lists the service and all of its instances. What cannot be read is left out.
+// services lists the packaged service and its instances, without those that cannot be read.
 func (e *Environment) services() (list []*Service) {
 	for _, instance := range append([]string{""}, Instances(e.root)...) {
 		if service, err := findService(e.root, instance); err == nil && service != nil {
@@ -66,22 +66,19 @@ func (e *Environment) services() (list []*Service) {
 	return list
 }
 
-// Keeper returns the service whose ledger lies in [Environment.DataDir]; nil if that is no service's.
+// Keeper returns the service whose ledger is in [Environment.DataDir], or nil if there is none.
 func (e *Environment) Keeper() *Service {
 	dir := e.DataDir()
-	if e.Service != nil && sameFolder(e.Service.DataDir, dir) {
-		return e.Service
-	}
-	for _, service := range e.services() {
-		if sameFolder(service.DataDir, dir) {
+	for _, service := range append([]*Service{e.Service}, e.services()...) {
+		if service != nil && sameFolder(service.DataDir, dir) {
 			return service
 		}
 	}
 	return nil
 }
 
-// sameFolder reports whether two paths lead to one folder. A folder that cannot be looked at is
-// compared by its name.
+// sameFolder reports whether two paths lead to the same folder. It compares the paths themselves if
+// one of the folders is not accessible.
 func sameFolder(a, b string) bool {
 	infoA, errA := os.Stat(a)
 	infoB, errB := os.Stat(b)
@@ -91,8 +88,8 @@ func sameFolder(a, b string) bool {
 	return plainPath(a) == plainPath(b)
 }
 
-// plainPath is a path as people write it: systemd keeps the folders of a service with DynamicUser=
-// in /var/lib/private, where only root can look, and has links lead there.
+// plainPath returns a path as people write it. systemd keeps the folders of a service with
+// DynamicUser= in /var/lib/private, which only root can read, behind symbolic links.
 func plainPath(path string) string {
 	if absolute, err := filepath.Abs(path); err == nil {
 		path = absolute
@@ -100,22 +97,21 @@ func plainPath(path string) string {
 	return strings.Replace(path, "/var/lib/private/", "/var/lib/", 1)
 }
 
-// SameLedger reports whether a receiver that says that it holds the ledger of that path holds the
-// one in a folder.
+// SameLedger reports whether path, the file of a receiver's ledger, is the ledger in folder dir.
 func SameLedger(path, dir string) bool {
 	return path != "" && sameFolder(filepath.Dir(path), dir)
 }
 
 // streamAddress turns an address of ListenStream= into host:port. systemd.socket(5)
 func streamAddress(listen string) string {
-	if !strings.Contains(listen, ":") { // a port alone is on every address
+	if !strings.Contains(listen, ":") { // only a port means every address
 		return net.JoinHostPort("", listen)
 	}
 	return strings.Replace(listen, "*:", ":", 1)
 }
 
-// Listens returns where the public socket unit listens, as host:port or the path of a unix socket,
-// and the unit's name; empty where there is none.
+// Listens returns where the socket unit of the webhook listener listens, as host:port or as the
+// path of a unix socket, and the unit's name; both are empty if there is none.
 func (e *Environment) Listens() (address, unit string) {
 	if e.Service == nil {
 		return "", ""

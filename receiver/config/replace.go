@@ -6,16 +6,16 @@ import (
 	"strings"
 )
 
-// wholeSecret is how many characters Stripe's signing secrets of endpoints have behind "whsec_";
+// wholeSecret is the number of characters behind "whsec_" in Stripe's signing secrets of endpoints;
 // those of stripe listen have more.
 const wholeSecret = 32
 
-// Replaces reports, as [Faults], the secrets in files that look cut short beside those in use: a
-// file that is being written is read in part, and a receiver that took a part of a secret would
-// refuse every delivery.
+// Replaces returns, as [Faults], the secrets from files that look truncated beside those in use. A
+// file may be read while it is being written, and a receiver with a part of a secret would refuse
+// every delivery.
 func (c *Config) Replaces(inUse *Config) error {
-	const problem, fix = "holds a part of a secret, as it seems: it was probably read while it was being written",
-		"write a new file beside it, rename that over it (mv), and reload again; where the secret is really this short, restart"
+	const problem, fix = "holds a part of a secret: it was probably read while it was being written",
+		"write a new file beside it, rename that over it (mv), and reload again; if the secret is really this short, restart"
 	var faults Faults
 	if c.WebhookSecretFrom == FromFile {
 		for i, secret := range c.WebhookSecrets {
@@ -37,9 +37,9 @@ func (c *Config) Replaces(inUse *Config) error {
 	return nil
 }
 
-// looksCut reports whether a secret is the beginning of one in use, or shorter than all of them by
-// half or, where they have at least the length of a whole one, than that. One that has just that
-// length is whole: the one in use was pasted with something behind it.
+// looksCut reports whether a secret is the beginning of one in use, or too short: shorter than half
+// of each of them or, if they have at least the length of a whole secret, shorter than that. A
+// secret of exactly that length is whole: the one in use was pasted with something behind it.
 func looksCut(secret, prefix string, whole int, inUse []string) bool {
 	shortest := -1
 	for _, other := range inUse {

@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// Service is a receiver that systemd runs, as its units describe it.
+// Service is a receiver that systemd runs, as described by its units.
 type Service struct {
 	Unit    string   // tillhook.service, or tillhook@NAME.service
 	Sockets []Socket // units that open its sockets
@@ -23,11 +23,12 @@ type Service struct {
 	origins     map[string]string // the file or unit that sets each variable
 	credentials map[string]credential
 	exposed     []Exposed
-	// fault is why the environment is not known; what the units themselves say is.
+	// fault is why the environment is unknown. What the units say about folders and sockets is
+	// known nevertheless.
 	fault error
 }
 
-// Exposed is a secret in a file of settings that everybody on the machine can read.
+// Exposed is a secret in an environment file that every user of the machine can read.
 type Exposed struct{ Variable, File string }
 
 // Socket is a socket unit of a service.
@@ -43,7 +44,7 @@ const (
 	operatorSocket = "operator"
 )
 
-// UnknownInstance is the error of an instance that is not set up.
+// UnknownInstance is the error for an instance that is not set up.
 type UnknownInstance struct {
 	Name  string
 	Known []string
@@ -56,8 +57,8 @@ func (u *UnknownInstance) Error() string {
 	return fmt.Sprintf("there is no instance %q; there are: %s", u.Name, strings.Join(u.Known, ", "))
 }
 
-// Instances lists the instances of the template unit that anything on this machine is made for:
-// settings, a ledger, units, or links that have them started.
+// Instances lists the instances of the template unit for which this machine has settings, a ledger,
+// units, or links that start them.
 func Instances(root string) []string {
 	var names []string
 	add := func(pattern, before, after string) {
@@ -100,7 +101,7 @@ func isInstance(name string) bool {
 }
 
 // findService reads the units of the packaged service, or of one of its instances. It returns nil
-// where there is no such service.
+// if the packaged service is not installed.
 func findService(root, instance string) (*Service, error) {
 	name := "tillhook.service"
 	if instance != "" {
@@ -223,8 +224,8 @@ func socketsOf(root, service string) (list []Socket, err error) {
 	return list, nil
 }
 
-// listens returns the first address of the socket unit that a receiver takes under a name; empty
-// where there is none.
+// listens returns the first address of the socket unit with this FileDescriptorName=, and the unit;
+// both are empty if there is none.
 func (s *Service) listens(name string) (address string, unit string) {
 	for _, socket := range s.Sockets {
 		if socket.Name == name && len(socket.Listen) > 0 {
@@ -234,8 +235,7 @@ func (s *Service) listens(name string) (address string, unit string) {
 	return "", ""
 }
 
-// Units lists what belongs to the service: the units of its sockets, which start it, and then its
-// own.
+// Units lists the units of the service: first those of its sockets, which start it, then its own.
 func (s *Service) Units() (units []string) {
 	for _, socket := range s.Sockets {
 		units = append(units, socket.Unit)
@@ -243,8 +243,8 @@ func (s *Service) Units() (units []string) {
 	return append(units, s.Unit)
 }
 
-// places finds the folder of the ledger and the operator's socket. A socket that is passed counts
-// before one that is set.
+// places finds the folder of the ledger and the operator's socket. A socket that systemd passes
+// takes precedence over the variable.
 func (s *Service) places(root string, u *unit) {
 	var state, runtime string
 	for _, folder := range []struct {

@@ -490,7 +490,8 @@ func TestWhereAMissingSecretGoes(t *testing.T) {
 	}
 }
 
-// A secret in settings that everybody can read is told of; what is not set, or not readable, is not.
+// A secret in settings that everybody can read is told of; what is not set, or not readable, is
+// not.
 func TestExposedSecrets(t *testing.T) {
 	m := newMachine(t)
 	m.install()

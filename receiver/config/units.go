@@ -12,7 +12,7 @@ import (
 	"strings"
 )
 
-// unitFolders are where systemd looks for units, below the root, the first found first.
+// unitFolders are where systemd looks for units, below the root; the first match counts.
 // systemd.unit(5), "Unit File Load Path"
 var unitFolders = [...]string{
 	"etc/systemd/system.control", "run/systemd/system.control", "run/systemd/transient", "run/systemd/generator.early",
@@ -20,11 +20,11 @@ var unitFolders = [...]string{
 	"usr/local/lib/systemd/system", "usr/lib/systemd/system", "lib/systemd/system", "run/systemd/generator.late",
 }
 
-// unit is what the files of one unit say.
+// unit is the content of a unit's files.
 type unit struct {
 	name     string
 	settings []assignment // in the order in which systemd reads them
-	fault    error        // why a part of them is not known to this user
+	fault    error        // why this user cannot read some of them
 }
 
 type assignment struct{ section, key, value string }
@@ -65,7 +65,7 @@ func (u *unit) fragment(root string) (string, error) {
 			case errors.Is(err, fs.ErrNotExist):
 			case err != nil:
 				return "", fmt.Errorf("read the unit %s: %w", name, err)
-			case len(text) == 0: // a link to /dev/null
+			case len(text) == 0: // a symbolic link to /dev/null
 				return "", fmt.Errorf("the unit %s is masked: %w", name, fs.ErrNotExist)
 			default:
 				return string(text), nil
@@ -75,8 +75,8 @@ func (u *unit) fragment(root string) (string, error) {
 	return "", fmt.Errorf("there is no unit %s: %w", u.name, fs.ErrNotExist)
 }
 
-// dropIns lists the files that add to the unit's own, in the order of their names, wherever they
-// lie. Of two with one name that of the more specific folder counts.
+// dropIns lists the unit's drop-in files, ordered by name across all folders. Of two with the same
+// name, the one in the more specific folder counts.
 func (u *unit) dropIns(root string) ([]string, error) {
 	kind := filepath.Ext(u.name)
 	stem, _, _ := strings.Cut(strings.TrimSuffix(u.name, kind), "@")
@@ -108,7 +108,7 @@ func (u *unit) dropIns(root string) ([]string, error) {
 	return paths, nil
 }
 
-// template returns the name of the template of an instance, and any other name as it is.
+// template returns the name of an instance's template, or any other name unchanged.
 func template(name string) string {
 	prefix, rest, ok := strings.Cut(name, "@")
 	if !ok {
@@ -117,13 +117,13 @@ func template(name string) string {
 	return prefix + "@" + filepath.Ext(rest)
 }
 
-// parseUnit reads the syntax of systemd.syntax(7).
+// parseUnit parses the syntax of systemd.syntax(7).
 func parseUnit(text string) (list []assignment) {
 	section, begun := "", ""
 	for line := range strings.Lines(text) {
 		line = strings.TrimRight(line, "\r\n")
 		if first := strings.TrimLeft(line, " \t"); strings.HasPrefix(first, "#") || strings.HasPrefix(first, ";") {
-			continue // also where a line goes on
+			continue // also within a continued line
 		}
 		if backslashes := len(line) - len(strings.TrimRight(line, `\`)); backslashes%2 == 1 {
 			begun += line[:len(line)-1] + " "
@@ -141,7 +141,7 @@ func parseUnit(text string) (list []assignment) {
 	return list
 }
 
-// all returns the values of a setting that may be given several times; an empty one takes back
+// all returns the values of a setting that may be given several times; an empty value discards
 // those before it.
 func (u *unit) all(section, key string) (values []string) {
 	for _, s := range u.settings {
@@ -156,7 +156,7 @@ func (u *unit) all(section, key string) (values []string) {
 	return values
 }
 
-// last returns the value of a setting of which the last one counts; empty for none.
+// last returns the last value of a setting, or "".
 func (u *unit) last(section, key string) string {
 	values := u.all(section, key)
 	if len(values) == 0 {
@@ -165,25 +165,24 @@ func (u *unit) last(section, key string) string {
 	return values[len(values)-1]
 }
 
-// credentialsDir is where a running unit finds its credentials.
+// credentialsDir returns the folder of a running unit's credentials.
 func (u *unit) credentialsDir() string { return "/run/credentials/" + u.name }
 
-// expand replaces specifiers. One that is not in this list stays as it is. systemd.unit(5),
-// "Specifiers"
+// expand replaces specifiers; unknown ones stay. systemd.unit(5), "Specifiers"
 func (u *unit) expand(value string) string {
 	if !strings.Contains(value, "%") {
 		return value
 	}
 	full := strings.TrimSuffix(u.name, filepath.Ext(u.name))
 	prefix, instance, _ := strings.Cut(full, "@")
-	host, _ := os.Hostname() // without one %H is empty
+	host, _ := os.Hostname() // on an error %H is empty
 	pairs := []string{"%%", "%", "%i", instance, "%I", unescapePath(instance), "%n", u.name, "%N", full, "%p", prefix, "%P", unescapePath(prefix),
 		"%j", prefix[strings.LastIndexByte(prefix, '-')+1:], "%d", u.credentialsDir(), "%t", "/run", "%S", "/var/lib", "%C", "/var/cache",
 		"%L", "/var/log", "%E", "/etc", "%T", "/tmp", "%V", "/var/tmp", "%h", "/root", "%u", "root", "%U", "0", "%H", host}
 	return strings.NewReplacer(pairs...).Replace(value)
 }
 
-// unescapePath undoes systemd-escape(1): a dash stands for a slash.
+// unescapePath reverses systemd-escape(1): a dash becomes a slash.
 func unescapePath(s string) string {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
@@ -203,7 +202,7 @@ func unescapePath(s string) string {
 	return b.String()
 }
 
-// words splits a value as systemd does: at white space outside of quotes, with C's escapes.
+// words splits a value as systemd does: at white space outside of quotes, with C escapes.
 // systemd.syntax(7), "Quoting"
 func words(s string) (list []string) {
 	var word strings.Builder
@@ -235,7 +234,7 @@ func words(s string) (list []string) {
 	return list
 }
 
-// unescapeAll replaces C's escapes in a whole text.
+// unescapeAll replaces all C escapes in s.
 func unescapeAll(s string) string {
 	var b strings.Builder
 	for i := 0; i < len(s); {
@@ -251,8 +250,8 @@ func unescapeAll(s string) string {
 	return b.String()
 }
 
-// unescape reads the escape at the beginning of s, and returns how many bytes it has. What is none
-// stays as it is.
+// unescape decodes the escape at the beginning of s and returns its length in bytes. An unknown
+// escape stays unchanged.
 func unescape(s string) (char string, length int) {
 	if len(s) < 2 {
 		return s, len(s)
