@@ -53,7 +53,11 @@ synced. It is a ledger itself: put it in a data folder as ledger.db to go back t
 				_, err := io.Copy(ledger.KeepReserve(s.DataDir(), filepath.Dir(args[0]), w), &m)
 				return err
 			}, nil)
-			return errors.Join(err, answer.Close())
+			if err := errors.Join(err, answer.Close()); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(p.Stdout, "Wrote %s: %d bytes.\n", args[0], m.read.Load())
+			return err
 		},
 	}
 }

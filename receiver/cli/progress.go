@@ -98,9 +98,11 @@ func (m *meter) Read(b []byte) (int, error) {
 	return n, err
 }
 
+// mega is the unit of sizes in lines of progress.
+const mega = 1e6
+
 // far returns how much was read, of how much.
 func (m *meter) far(context.Context) string {
-	const mega = 1e6
 	read, whole := float64(m.read.Load())/mega, float64(m.whole.Load())/mega
 	switch {
 	case read == 0:

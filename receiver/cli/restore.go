@@ -112,7 +112,7 @@ func (r *restore) run(ctx context.Context) (err error) {
 
 // verified looks through the backup, and demands that it is of the mode of what it replaces.
 func (r *restore) verified(ctx context.Context) (*state, error) {
-	end := r.progress(ctx, "Verifying "+r.file, nil)
+	end := r.progress(ctx, r.verifying([]string{r.file}), nil)
 	proof, err := Verify(ctx, r.file) // in a process of its own, which damage may end
 	end()
 	if err != nil && (proof == nil || !proof.Older) {

@@ -46,7 +46,7 @@ The exit status is 1 if there is any fault.`,
 			if here {
 				return p.verifyHere(args[0])
 			}
-			end := p.progress(c.Context(), "Verifying "+append(args, "the ledger")[0], nil)
+			end := p.progress(c.Context(), p.verifying(args), nil)
 			proof, err := p.proof(c.Context(), args)
 			end()
 			if proof == nil {
@@ -66,6 +66,22 @@ The exit status is 1 if there is any fault.`,
 		c.Long += "\n" + err.Error()
 	}
 	return c
+}
+
+// verifying names what is verified, with its size, for a line of progress. A ledger that this user
+// cannot look at is named without its size.
+func (p *Program) verifying(args []string) string {
+	name, path := "the ledger", ""
+	if len(args) == 1 {
+		name, path = args[0], args[0]
+	} else if s, err := p.settings(); err == nil {
+		path = ledger.Path(s.DataDir())
+	}
+	text := "Verifying " + name
+	if info, err := os.Stat(path); err == nil {
+		text += fmt.Sprintf(" (%.1f MB)", float64(info.Size())/mega)
+	}
+	return text
 }
 
 // proof has a file looked through: the one that is named, or the ledger.

@@ -2,7 +2,9 @@ package cli
 
 import (
 	"errors"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"testing"
 	"time"
 )
@@ -19,5 +21,24 @@ func TestAChildThatHangs(t *testing.T) {
 	}
 	if err := runWatched(exec.Command("true"), time.Millisecond, time.Minute); err != nil {
 		t.Errorf("one that is done: %v", err)
+	}
+}
+
+// A line of progress has the size of what is verified, if this user can see it.
+func TestVerifyingNamesTheSize(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "ledger.db")
+	if err := os.WriteFile(file, make([]byte, 1_500_000), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := &Program{Environ: []string{"TILLHOOK_DATA_DIR=" + dir}, Root: dir}
+	if got, want := p.verifying([]string{file}), "Verifying "+file+" (1.5 MB)"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got, want := p.verifying(nil), "Verifying the ledger (1.5 MB)"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got, want := p.verifying([]string{"nowhere"}), "Verifying nowhere"; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
