@@ -39,7 +39,7 @@ synced. It is a ledger itself: put it in a data folder as ledger.db to go back t
 			}
 			defer func() { err = errors.Join(err, closeClient()) }()
 			var m meter
-			defer p.progress(c.Context(), "Copying the ledger", m.far)()
+			defer p.progress(c.Context(), "Copying the ledger", m.status)()
 			answer, err := client.Open(c.Context(), "/api/backup", nil)
 			if err != nil {
 				return err
@@ -82,10 +82,10 @@ With --decode the bodies are read again, where they are still kept, in place of 
 			if err != nil {
 				return err
 			}
-			var far note
-			end := p.progress(c.Context(), "Rebuilding "+ledger.Path(cfg.DataDir), far.far)
+			var written statusText
+			end := p.progress(c.Context(), "Rebuilding "+ledger.Path(cfg.DataDir), written.status)
 			done, err := p.rebuild(c.Context(), cfg, decode, func(rows, of uint64) {
-				far.set("%d of %d events%s", rows, of, map[bool]string{true: ", checking the new file"}[rows == of])
+				written.set("%d of %d events%s", rows, of, map[bool]string{true: ", checking the new file"}[rows == of])
 			})
 			end()
 			if errors.Is(err, ledger.ErrLocked) {

@@ -114,7 +114,7 @@ func (p *Program) run(ctx context.Context, args []string) int {
 	if errors.As(err, &answered) && answered.Code == "not_configured" {
 		fmt.Fprintln(p.Stderr, "See what is wrong: "+p.forInstance("tillhook doctor"))
 	}
-	var refused refusal
+	var refused configError
 	if errors.As(err, &refused) && p.Refused != nil {
 		p.Refused(ctx, refused.error)
 	}
@@ -202,7 +202,7 @@ and keeps from them a ledger of payments that is right whatever order they came 
 	}
 	for _, c := range root.Commands() {
 		if !slices.Contains([]string{"serve", "demo", "bench"}, c.Name()) {
-			p.takeInstance(c)
+			p.addInstanceFlag(c)
 		}
 	}
 	root.AddCommand(p.versionCommand())
@@ -233,8 +233,8 @@ func helpCommand() *cobra.Command {
 	}
 }
 
-// takeInstance adds the flag that picks one of several services.
-func (p *Program) takeInstance(c *cobra.Command) {
+// addInstanceFlag adds the flag that picks one of several services.
+func (p *Program) addInstanceFlag(c *cobra.Command) {
 	c.PersistentFlags().StringVar(&p.instance, "instance", "", "work with the receiver of the service tillhook@`NAME`")
 	err := c.RegisterFlagCompletionFunc("instance", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return config.Instances(p.machineRoot()), cobra.ShellCompDirectiveNoFileComp
@@ -275,8 +275,8 @@ func (p *Program) forInstance(advice string) string {
 	return ownUnit.ReplaceAllString(advice, "$1 tillhook@"+strings.ReplaceAll(p.instance, "$", "$$")+"$2")
 }
 
-// agreed asks whether to go on.
-func (p *Program) agreed(yes bool, format string, args ...any) error {
+// confirm asks whether to go on.
+func (p *Program) confirm(yes bool, format string, args ...any) error {
 	if yes {
 		return nil
 	}

@@ -34,18 +34,18 @@ func (p *Program) client(ctx context.Context) (client *operator.Client, closeCli
 	l, err := ledger.OpenReadOnly(s.DataDir())
 	switch {
 	case errors.Is(err, ledger.ErrNotFound):
-		return nil, nil, p.nothingThere(looked, s)
+		return nil, nil, p.noLedger(looked, s)
 	case errors.Is(err, ledger.ErrLocked):
 		return nil, nil, fmt.Errorf("%w, which does not answer at %s: name its socket in TILLHOOK_OPERATOR_SOCKET", err, strings.Join(looked, " or "))
 	case errors.Is(err, fs.ErrPermission):
-		return nil, nil, hidden(looked, s)
+		return nil, nil, inaccessible(looked, s)
 	case err != nil:
 		return nil, nil, err
 	}
 	return operator.Local(l), l.Close, nil
 }
 
-func (p *Program) nothingThere(looked []string, s *config.Environment) error {
+func (p *Program) noLedger(looked []string, s *config.Environment) error {
 	more := ""
 	if known := config.Instances(p.machineRoot()); s.Service != nil && p.instance == "" && len(known) > 0 {
 		more = "; for another receiver of this machine give --instance: " + strings.Join(known, ", ")
@@ -54,8 +54,8 @@ func (p *Program) nothingThere(looked []string, s *config.Environment) error {
 		strings.Join(looked, " or "), s.DataDir(), startIt(s), more)
 }
 
-// hidden is the error where no receiver answers and this user may not look into the data folder.
-func hidden(looked []string, s *config.Environment) error {
+// inaccessible is the error where no receiver answers and this user may not look into the data folder.
+func inaccessible(looked []string, s *config.Environment) error {
 	return fmt.Errorf("no receiver answers at %s, and this user may not look into %s: %s, or run this as root",
 		strings.Join(looked, " or "), s.DataDir(), startIt(s))
 }
@@ -114,7 +114,7 @@ func (p *Program) receiver(ctx context.Context) (client *operator.Client, looked
 		looked = append(looked, at.Path)
 	}
 	if barred == nil && inDark {
-		barred = hidden(looked, s)
+		barred = inaccessible(looked, s)
 	}
 	return nil, looked, barred
 }

@@ -55,12 +55,12 @@ on a bad day, and tell what happens. It needs no configuration and leaves nothin
 					return ctx.Err()
 				}
 				return fmt.Errorf("the demo's receiver did not start: %w", err)
-			case doors := <-ready:
-				d := &demo{program: p, out: p.Stdout, doors: doors, sender: newSender(&config.Target{URL: doors.Public, Secret: secret})}
+			case addresses := <-ready:
+				d := &demo{program: p, out: p.Stdout, addresses: addresses, sender: newSender(&config.Target{URL: addresses.Public, Secret: secret})}
 				err = d.run(ctx)
 				if err == nil && keep {
 					fmt.Fprintf(p.Stdout, "\nThe receiver stays until Ctrl-C. Post to it:\n  STRIPE_WEBHOOK_SECRET=%s tillhook send --type payment_intent.canceled --to %s\nAsk it:\n  TILLHOOK_OPERATOR_SOCKET=%s tillhook payments\n  curl http://%s/metrics\n",
-						secret, d.sender.target, doors.Socket, doors.Operator)
+						secret, d.sender.target, addresses.Socket, addresses.Operator)
 					<-ctx.Done()
 				}
 			}
@@ -74,10 +74,10 @@ on a bad day, and tell what happens. It needs no configuration and leaves nothin
 
 // demo tells a story and checks that it is true: an answer that is not the promised one ends it.
 type demo struct {
-	program *Program
-	out     io.Writer
-	doors   Addresses
-	sender  *sender
+	program   *Program
+	out       io.Writer
+	addresses Addresses
+	sender    *sender
 }
 
 func (d *demo) run(ctx context.Context) error {
@@ -121,13 +121,13 @@ func (d *demo) run(ctx context.Context) error {
 // conclude shows what the ledger holds now, by the command anybody would use.
 func (d *demo) conclude(ctx context.Context) error {
 	look := *d.program
-	look.Environ = []string{"TILLHOOK_OPERATOR_SOCKET=" + d.doors.Socket}
+	look.Environ = []string{"TILLHOOK_OPERATOR_SOCKET=" + d.addresses.Socket}
 	fmt.Fprintf(d.out, "\n$ tillhook payments\n")
 	if status := look.Run(ctx, []string{"payments"}); status != exitDone {
 		return errors.New("the demo's ledger could not be read")
 	}
-	fmt.Fprintf(d.out, "\n$ curl -s http://%s/metrics | grep …\n", d.doors.Operator)
-	metrics, err := operator.Dial(d.doors.Socket).Get(ctx, "/metrics", nil)
+	fmt.Fprintf(d.out, "\n$ curl -s http://%s/metrics | grep …\n", d.addresses.Operator)
+	metrics, err := operator.Dial(d.addresses.Socket).Get(ctx, "/metrics", nil)
 	if err != nil {
 		return err
 	}

@@ -37,8 +37,8 @@ func inTime(ctx context.Context, ask func(ctx context.Context) error) error {
 	return err
 }
 
-// orAlready adds to the error of a change that may have been made all the same.
-func orAlready(err error) error {
+// explainChange adds to the error of a change that may have been made all the same.
+func explainChange(err error) error {
 	if errors.Is(err, errStripeSilent) {
 		return fmt.Errorf("%w; whether it was changed is not known: see the Dashboard (Developers, Webhooks) before you try again", err)
 	}
@@ -140,8 +140,8 @@ func explainKey(err error) error {
 	return err
 }
 
-// own is the endpoint that was named, or the only one of the address.
-func (e *endpoints) own(named []string) (*stripe.Endpoint, error) {
+// find is the endpoint that was named, or the only one of the address.
+func (e *endpoints) find(named []string) (*stripe.Endpoint, error) {
 	var same, queried []stripe.Endpoint
 	for _, it := range e.all {
 		if len(named) == 1 && it.ID == named[0] {
@@ -167,7 +167,7 @@ func (e *endpoints) own(named []string) (*stripe.Endpoint, error) {
 		for _, it := range same {
 			names = append(names, clean(it.ID)+" ("+clean(it.Status)+")")
 		}
-		return nil, &severalEndpoints{clean(same[0].ID),
+		return nil, &ambiguousEndpoint{clean(same[0].ID),
 			fmt.Sprintf("%d endpoints have the URL %s: name one of them: %s", len(same), e.address, strings.Join(names, ", "))}
 	}
 	for _, f := range reconcile.Examine(e.all, e.address, e.account.Livemode).Findings {
@@ -178,10 +178,10 @@ func (e *endpoints) own(named []string) (*stripe.Endpoint, error) {
 	return nil, fmt.Errorf("no endpoint at Stripe has the URL %s: make one with tillhook endpoint create", e.address)
 }
 
-// severalEndpoints is the error of a command that would have to choose.
-type severalEndpoints struct{ first, text string }
+// ambiguousEndpoint is the error of a command that would have to choose.
+type ambiguousEndpoint struct{ first, text string }
 
-func (s *severalEndpoints) Error() string { return s.text }
+func (s *ambiguousEndpoint) Error() string { return s.text }
 
 func atMostOneID(_ *cobra.Command, args []string) error {
 	if len(args) > 1 || len(args) == 1 && args[0] == "" {
@@ -220,7 +220,7 @@ is told once, here, and never again: it is printed, or written to a new file tha
 				return fmt.Errorf("there is an endpoint for %s already, at most with another query: %s (%s); tillhook endpoint update adds what it lacks, --another makes a second one, under a secret of its own",
 					e.address, clean(e.all[at].ID), clean(e.all[at].Status))
 			}
-			if err := e.agreed(e.yes, "Make a %s mode endpoint for %s, with %d event types, of API version %s?", ledger.ModeName(e.account.Livemode), e.address, len(stripe.Types), version); err != nil {
+			if err := e.confirm(e.yes, "Make a %s mode endpoint for %s, with %d event types, of API version %s?", ledger.ModeName(e.account.Livemode), e.address, len(stripe.Types), version); err != nil {
 				return err
 			}
 			return e.create(c.Context(), version, secretFile)
@@ -250,7 +250,7 @@ func (e *endpoints) create(ctx context.Context, version, secretFile string) (err
 		if file != nil {
 			err = errors.Join(err, file.Close(), os.Remove(secretFile))
 		}
-		return orAlready(err)
+		return explainChange(err)
 	}
 	secret := made.Secret
 	if made.Secret = ""; !e.asJSON || file != nil {
@@ -284,8 +284,8 @@ func (e *endpoints) change(c *cobra.Command, named []string, do func(ctx context
 	if err := e.open(c.Context()); err != nil {
 		return err
 	}
-	own, err := e.own(named)
-	var several *severalEndpoints
+	own, err := e.find(named)
+	var several *ambiguousEndpoint
 	if errors.As(err, &several) {
 		return fmt.Errorf("%w; for the first: %s", err, e.forInstance(c.CommandPath()+" "+several.first))
 	}
@@ -294,7 +294,7 @@ func (e *endpoints) change(c *cobra.Command, named []string, do func(ctx context
 	}
 	changed, done, err := do(c.Context(), own)
 	if err != nil {
-		return orAlready(err)
+		return explainChange(err)
 	}
 	return e.show(changed, done)
 }
@@ -306,7 +306,7 @@ func (p *Program) endpointUpdate() *cobra.Command {
 		if len(missing) == 0 {
 			return own, "It lacks nothing", nil
 		}
-		if err := e.agreed(e.yes, "Add to the endpoint %s: %s?", clean(own.ID), strings.Join(missing, ", ")); err != nil {
+		if err := e.confirm(e.yes, "Add to the endpoint %s: %s?", clean(own.ID), strings.Join(missing, ", ")); err != nil {
 			return nil, "", err
 		}
 		err := inTime(ctx, func(ctx context.Context) (err error) {
@@ -329,7 +329,7 @@ func (p *Program) endpointEnable() *cobra.Command {
 		if own.Enabled() {
 			return own, "It is enabled", nil
 		}
-		if err := e.agreed(e.yes, "Enable the endpoint %s for %s?", clean(own.ID), own.URL); err != nil {
+		if err := e.confirm(e.yes, "Enable the endpoint %s for %s?", clean(own.ID), own.URL); err != nil {
 			return nil, "", err
 		}
 		err := inTime(ctx, func(ctx context.Context) (err error) {

@@ -18,7 +18,7 @@ import (
 )
 
 func (p *Program) eventsCommand() *cobra.Command {
-	var f page
+	var f pageFlags
 	var typ, outcome string
 	var followed bool
 	c := &cobra.Command{
@@ -110,7 +110,7 @@ func (p *Program) showEvents(answer []byte) error {
 		return err
 	}
 	if slices.ContainsFunc(list.Data, func(e ledger.EventRecord) bool { return e.Quarantine != nil }) {
-		p.note(p.forInstance("Look at a body with: tillhook events show ID --body. " +
+		p.hint(p.forInstance("Look at a body with: tillhook events show ID --body. " +
 			"Try again whether it can be used with: tillhook events release ID. " +
 			"If nothing is missing because of it: tillhook events dismiss ID."))
 	}

@@ -118,7 +118,7 @@ func (p *Program) export(c *cobra.Command, params url.Values) (err error) {
 	}
 	defer func() { err = errors.Join(err, closeClient()) }()
 	var m meter
-	end := p.progress(c.Context(), "Exporting", m.far)
+	end := p.progress(c.Context(), "Exporting", m.status)
 	defer end()
 	header, answer, err := client.Export(c.Context(), params)
 	if err != nil {
@@ -135,12 +135,12 @@ func (p *Program) export(c *cobra.Command, params url.Values) (err error) {
 	if err := answer.Close(); err != nil {
 		return err
 	}
-	p.sayWhen(params, header)
+	p.printSequence(params, header)
 	return nil
 }
 
-// sayWhen says of which moment an export is, and how to get it again.
-func (p *Program) sayWhen(params url.Values, header http.Header) {
+// printSequence says of which moment an export is, and how to get it again.
+func (p *Program) printSequence(params url.Values, header http.Header) {
 	sequence, decoded := header.Get(operator.HeaderSequence), header.Get(operator.HeaderDecoded)
 	base := params.Get("as_of")
 	switch {

@@ -25,22 +25,22 @@ const maxListed = 10_000
 // perRequest is how many rows the API lists at most in one answer.
 const perRequest = 100
 
-// page is what every listing command takes.
-type page struct {
+// pageFlags is what every listing command takes.
+type pageFlags struct {
 	limit  int
 	after  string
 	cursor string
 	asJSON bool
 }
 
-func (f *page) register(c *cobra.Command) {
+func (f *pageFlags) register(c *cobra.Command) {
 	c.Flags().IntVar(&f.limit, "limit", 20, fmt.Sprintf("list this `number`, 1 to %d", maxListed))
 	c.Flags().StringVar(&f.after, "starting-after", "", "list what comes after this `id`")
 	c.Flags().StringVar(&f.cursor, "page", "", "go on where a list ended: its `next_page`")
 	c.Flags().BoolVar(&f.asJSON, "json", false, "print the API's answer")
 }
 
-func (f *page) params() (url.Values, error) {
+func (f *pageFlags) params() (url.Values, error) {
 	if f.limit < 1 || f.limit > maxListed {
 		return nil, usagef("--limit %d is not from 1 to %d", f.limit, maxListed)
 	}
@@ -55,7 +55,7 @@ func (f *page) params() (url.Values, error) {
 
 // list asks for pages until it has as many rows as are asked for, lets show print them, and says
 // how to go on. A search that is stopped prints what it has found.
-func (p *Program) list(c *cobra.Command, f *page, path string, params url.Values,
+func (p *Program) list(c *cobra.Command, f *pageFlags, path string, params url.Values,
 	show func(answer []byte) error) error {
 	var list operator.List[json.RawMessage]
 	var stopped bool
@@ -106,8 +106,8 @@ func unknownValue(params url.Values, err error, nothing bool) error {
 // ctx ended before it was done, if by then there was an answer.
 func (p *Program) follow(ctx context.Context, client *operator.Client, path string, params url.Values,
 	limit int) (list operator.List[json.RawMessage], stopped bool, err error) {
-	var found note
-	defer p.progress(ctx, "Searching", found.far)()
+	var found statusText
+	defer p.progress(ctx, "Searching", found.status)()
 	list = operator.List[json.RawMessage]{Object: "list", Data: []json.RawMessage{}}
 	for {
 		params.Set("limit", strconv.Itoa(min(perRequest, limit-len(list.Data))))

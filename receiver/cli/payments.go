@@ -16,7 +16,7 @@ import (
 )
 
 func (p *Program) paymentsCommand() *cobra.Command {
-	var f page
+	var f pageFlags
 	var status, currency, customer, account, flag string
 	var days period
 	var metadata map[string]string

@@ -13,9 +13,9 @@ const progressEvery = 500 * time.Millisecond
 
 // progress shows on a terminal what is being done and for how long, and how far it has come, in one
 // line of standard error, until the function that it returns is called: that wipes the line and may
-// be called twice. far returns "" while nothing is known, and may be nil. Where standard error is no
+// be called twice. status returns "" while nothing is known, and may be nil. Where standard error is no
 // terminal nothing is shown.
-func (p *Program) progress(ctx context.Context, what string, far func(ctx context.Context) string) (end func()) {
+func (p *Program) progress(ctx context.Context, what string, status func(ctx context.Context) string) (end func()) {
 	terminal := p.raw.stderr
 	if !isTerminal(terminal) {
 		return func() {}
@@ -38,8 +38,8 @@ func (p *Program) progress(ctx context.Context, what string, far func(ctx contex
 			case <-ticker.C:
 			}
 			line := what + ": " + elapsed(time.Since(begun))
-			if far != nil {
-				if text := far(ctx); text != "" {
+			if status != nil {
+				if text := status(ctx); text != "" {
 					line += ", " + text
 				}
 			}
@@ -64,15 +64,15 @@ func elapsed(d time.Duration) string {
 	return fmt.Sprintf("%d min %02d s", int(d.Minutes()), int(d.Seconds())%60)
 }
 
-// note is how far something has come, as it says itself from time to time.
-type note struct{ text atomic.Pointer[string] }
+// statusText is how far something has come, as it says itself from time to time.
+type statusText struct{ text atomic.Pointer[string] }
 
-func (n *note) set(format string, args ...any) {
+func (n *statusText) set(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	n.text.Store(&text)
 }
 
-func (n *note) far(context.Context) string {
+func (n *statusText) status(context.Context) string {
 	if text := n.text.Load(); text != nil {
 		return *text
 	}
@@ -101,8 +101,8 @@ func (m *meter) Read(b []byte) (int, error) {
 // mega is the unit of sizes in lines of progress.
 const mega = 1e6
 
-// far returns how much was read, of how much.
-func (m *meter) far(context.Context) string {
+// status returns how much was read, of how much.
+func (m *meter) status(context.Context) string {
 	read, whole := float64(m.read.Load())/mega, float64(m.whole.Load())/mega
 	switch {
 	case read == 0:

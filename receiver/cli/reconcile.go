@@ -43,14 +43,14 @@ Without --since it looks back as far as was not compared yet. Stripe keeps event
 				params.Set("dry_run", "true")
 			}
 			err := p.ask(c, func(ctx context.Context, client *operator.Client) ([]byte, error) {
-				defer p.progress(ctx, "Comparing with Stripe", func(ctx context.Context) string { return howFar(ctx, client) })()
+				defer p.progress(ctx, "Comparing with Stripe", func(ctx context.Context) string { return reconcileProgress(ctx, client) })()
 				return client.Post(ctx, "/api/reconcile", params)
 			}, asJSON, p.showReport)
 			var silent *operator.Silent
 			if errors.As(err, &silent) && silent.Began {
 				err = fmt.Errorf("%w. Stripe does not answer the receiver, or has asked it to wait; what was booked stays booked, and the receiver compares again by itself", err)
 			}
-			return p.showWhatWasDone(err, asJSON)
+			return p.showPartialReport(err, asJSON)
 		},
 	}
 	c.Flags().StringVar(&since, "since", "", "how far to look back, as `72h` or 30d")
@@ -73,8 +73,8 @@ func span(s string) (time.Duration, error) {
 	return d, nil
 }
 
-// howFar asks the receiver how far a comparison has come.
-func howFar(ctx context.Context, client *operator.Client) string {
+// reconcileProgress asks the receiver how far a comparison has come.
+func reconcileProgress(ctx context.Context, client *operator.Client) string {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	answer, err := client.Get(ctx, "/api/reconcile", nil)
@@ -82,11 +82,11 @@ func howFar(ctx context.Context, client *operator.Client) string {
 	if err != nil || json.Unmarshal(answer, &at) != nil || !at.Running {
 		return ""
 	}
-	return bar(at)
+	return progressBar(at)
 }
 
-// bar is how far a round has come, in one line.
-func bar(at reconcile.Progress) string {
+// progressBar is how far a round has come, in one line.
+func progressBar(at reconcile.Progress) string {
 	const width = 30
 	part := 0
 	if whole := at.To - at.From; whole > 0 {
@@ -100,9 +100,9 @@ func bar(at reconcile.Progress) string {
 	return line
 }
 
-// showWhatWasDone prints the report of a comparison that failed: what was booked before it did
+// showPartialReport prints the report of a comparison that failed: what was booked before it did
 // stays booked.
-func (p *Program) showWhatWasDone(err error, asJSON bool) error {
+func (p *Program) showPartialReport(err error, asJSON bool) error {
 	var failed *operator.Partial
 	if !errors.As(err, &failed) {
 		return err

@@ -23,20 +23,20 @@ type restore struct {
 	yes      bool
 	settings *config.Environment
 	dir      string
-	units    []string // of the service that keeps the ledger
-	running  []string // of them
-	livemode bool     // of the backup
-	before   state    // of the ledger that is replaced
+	units    []string    // of the service that keeps the ledger
+	running  []string    // of them
+	livemode bool        // of the backup
+	before   ledgerState // of the ledger that is replaced
 }
 
-// state is how far a ledger has come.
-type state struct {
+// ledgerState is how far a ledger has come.
+type ledgerState struct {
 	known  bool
 	events uint64
 	last   time.Time // when the last event was received; zero if there is none
 }
 
-func (s state) String() string {
+func (s ledgerState) String() string {
 	switch {
 	case !s.known:
 		return "how far it had come cannot be read"
@@ -73,18 +73,18 @@ func (r *restore) run(ctx context.Context) (err error) {
 		return err
 	}
 	r.dir = r.settings.DataDir()
-	copied, err := r.verified(ctx)
+	copied, err := r.verifyBackup(ctx)
 	if err != nil {
 		return err
 	}
-	if err := r.lookAtUnits(ctx); err != nil {
+	if err := r.findRunningUnits(ctx); err != nil {
 		return err
 	}
 	what := fmt.Sprintf("Replace %s with %s (%s)?", ledger.Path(r.dir), r.file, copied)
 	if len(r.running) > 0 {
 		what += " It stops " + strings.Join(r.units, ", ") + " meanwhile."
 	}
-	if err := r.agreed(r.yes, "%s", what); err != nil {
+	if err := r.confirm(r.yes, "%s", what); err != nil {
 		return err
 	}
 	if len(r.running) > 0 {
@@ -102,7 +102,7 @@ func (r *restore) run(ctx context.Context) (err error) {
 	r.before = readState(r.dir)
 	done, err := ledger.RestoreFrom(r.dir, r.file)
 	if errors.Is(err, ledger.ErrLocked) {
-		return r.held(err)
+		return r.lockedError(err)
 	}
 	if err != nil {
 		return err
@@ -110,8 +110,8 @@ func (r *restore) run(ctx context.Context) (err error) {
 	return r.report(done)
 }
 
-// verified looks through the backup, and demands that it is of the mode of what it replaces.
-func (r *restore) verified(ctx context.Context) (*state, error) {
+// verifyBackup looks through the backup, and demands that it is of the mode of what it replaces.
+func (r *restore) verifyBackup(ctx context.Context) (*ledgerState, error) {
 	end := r.progress(ctx, r.verifying([]string{r.file}), nil)
 	proof, err := Verify(ctx, r.file) // in a process of its own, which damage may end
 	end()
@@ -128,9 +128,9 @@ func (r *restore) verified(ctx context.Context) (*state, error) {
 	}
 	if proof.Older {
 		fmt.Fprintf(r.Stderr, "%s was made by an older version: its pages are sound, and the receiver brings it up to date when it starts.\n", r.file)
-		return &state{}, nil
+		return &ledgerState{}, nil
 	}
-	return &state{known: true, events: proof.Events}, nil
+	return &ledgerState{known: true, events: proof.Events}, nil
 }
 
 // sameMode compares the mode of the backup with that of the present ledger, or else of the
@@ -151,8 +151,8 @@ func (r *restore) sameMode() error {
 	return nil
 }
 
-// lookAtUnits finds which units of the service that keeps the ledger run.
-func (r *restore) lookAtUnits(ctx context.Context) error {
+// findRunningUnits finds which units of the service that keeps the ledger run.
+func (r *restore) findRunningUnits(ctx context.Context) error {
 	keeper := r.settings.Keeper()
 	if keeper == nil {
 		return nil
@@ -186,7 +186,7 @@ func (r *restore) start(ctx context.Context) error {
 	return nil
 }
 
-func (r *restore) held(err error) error {
+func (r *restore) lockedError(err error) error {
 	who := ""
 	if place, err := ledger.InspectDir(r.dir); err == nil && place.Holder != 0 {
 		who = fmt.Sprintf(" (process %d)", place.Holder)
@@ -195,7 +195,7 @@ func (r *restore) held(err error) error {
 }
 
 // readState reads how far a ledger has come that no receiver holds.
-func readState(dir string) (s state) {
+func readState(dir string) (s ledgerState) {
 	l, err := ledger.OpenReadOnly(dir)
 	if err != nil {
 		return s

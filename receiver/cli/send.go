@@ -95,7 +95,7 @@ func (p *Program) deliver(ctx context.Context, settings *config.Environment, tar
 	age time.Duration, asJSON bool) error {
 	s := newSender(target)
 	failed, foreign, refused := 0, 0, ""
-	var stranger error
+	var otherProgram error
 	for _, body := range bodies {
 		for range times {
 			d, err := s.send(ctx, body, age)
@@ -105,7 +105,7 @@ func (p *Program) deliver(ctx context.Context, settings *config.Environment, tar
 			switch {
 			case !d.ours():
 				foreign++
-				stranger = d.stranger(s, settings)
+				otherProgram = d.otherProgram(s, settings)
 			case !d.received():
 				failed++
 				refused = d.Error.Code
@@ -117,11 +117,11 @@ func (p *Program) deliver(ctx context.Context, settings *config.Environment, tar
 	}
 	switch all := len(bodies) * times; {
 	case foreign == all:
-		return stranger
+		return otherProgram
 	case foreign > 0:
-		return fmt.Errorf("%d of %s: %w", foreign, ledger.Plural(all, "delivery"), stranger)
+		return fmt.Errorf("%d of %s: %w", foreign, ledger.Plural(all, "delivery"), otherProgram)
 	case failed == 1 && all == 1:
-		return errors.New("the delivery was not received; Stripe would try it again" + p.forInstance(reasons[refused]))
+		return errors.New("the delivery was not received; Stripe would try it again" + p.forInstance(refusalHints[refused]))
 	case failed > 0:
 		return fmt.Errorf("%d of %s %s not received; Stripe would try %s again", failed, ledger.Plural(all, "delivery"), ledger.Verb(failed, "was", "were"), ledger.Verb(failed, "it", "them"))
 	}
@@ -140,8 +140,8 @@ func (p *Program) sampleTypes() []string {
 	return names
 }
 
-// reasons say of a refusal what its answer does not tell strangers.
-var reasons = map[string]string{
+// refusalHints say of a configError what its answer does not tell strangers.
+var refusalHints = map[string]string{
 	"not_configured":      ". See what is wrong: tillhook doctor",
 	"storage_unavailable": ". See what is wrong: tillhook doctor",
 	"address_not_allowed": ". TILLHOOK_ALLOW_STRIPE_IPS has it take deliveries from Stripe's addresses alone, and this machine has none of them",
@@ -224,8 +224,8 @@ func (d *delivery) ours() bool {
 	return d.Received != nil && (d.Result.Status != "" && d.Result.EventID != "" || d.Error.Code != "")
 }
 
-// stranger is the error of an answer by another program.
-func (d *delivery) stranger(s *sender, settings *config.Environment) error {
+// otherProgram is the error of an answer by another program.
+func (d *delivery) otherProgram(s *sender, settings *config.Environment) error {
 	who := ""
 	if d.server != "" {
 		who = fmt.Sprintf(" (%.60s)", clean(d.server))
@@ -268,7 +268,7 @@ func (s *sender) post(ctx context.Context, body []byte, signature string) (*deli
 	start := time.Now()
 	resp, err := s.client.Do(r)
 	if err != nil {
-		return nil, s.undelivered(ctx, err)
+		return nil, s.explainFailure(ctx, err)
 	}
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
 	if err := errors.Join(err, resp.Body.Close()); err != nil {
@@ -281,8 +281,8 @@ func (s *sender) post(ctx context.Context, body []byte, signature string) (*deli
 	return d, nil
 }
 
-// undelivered explains why there is no answer.
-func (s *sender) undelivered(ctx context.Context, err error) error {
+// explainFailure explains why there is no answer.
+func (s *sender) explainFailure(ctx context.Context, err error) error {
 	err = stripe.Plainly(err) // the address stands in front
 	switch {
 	case errors.Is(context.Cause(ctx), context.DeadlineExceeded):

@@ -27,12 +27,12 @@ func (p *Program) serve(c *cobra.Command, _ []string) error {
 		err = p.Serve(c.Context(), cfg, p.Stderr, func(Addresses) {})
 	}
 	if err != nil && isConfiguration(err) {
-		return refusal{err}
+		return configError{err}
 	}
 	return err
 }
 
-// refusal is why serve does not start before its configuration is another one.
-type refusal struct{ error }
+// configError is why serve does not start before its configuration is another one.
+type configError struct{ error }
 
-func (r refusal) Unwrap() error { return r.error }
+func (r configError) Unwrap() error { return r.error }

@@ -68,7 +68,7 @@ func (p *Program) showSummary(answer []byte, zone *time.Location) error {
 		rows = append(rows, row)
 	}
 	if len(rows) == 0 {
-		p.note("No money moved in this time. Without --from it is the last 7 days; money stands on the day it moved, whenever the event came.")
+		p.hint("No money moved in this time. Without --from it is the last 7 days; money stands on the day it moved, whenever the event came.")
 	} else if err := p.table(columns, rows); err != nil {
 		return err
 	}

@@ -39,7 +39,7 @@ func (p *Program) table(columns []column, rows [][]string) error {
 			row[i] = clean(row[i])
 		}
 	}
-	widths := fit(columns, cellWidths(rows), terminalWidth(p.raw.stdout))
+	widths := fitColumns(columns, cellWidths(rows), terminalWidth(p.raw.stdout))
 	for _, row := range rows {
 		var line strings.Builder
 		for i, cell := range row {
@@ -75,8 +75,8 @@ func cellWidths(rows [][]string) []int {
 	return widths
 }
 
-// fit makes columns fit a width, 0 for any: a column that is left out has the width -1.
-func fit(columns []column, widths []int, width int) []int {
+// fitColumns makes columns fit a width, 0 for any: a column that is left out has the width -1.
+func fitColumns(columns []column, widths []int, width int) []int {
 	over := func() int {
 		sum := -columnGap
 		for _, w := range widths {
@@ -153,8 +153,8 @@ func hang(text string, indent, columns int) string {
 	return b.String()
 }
 
-// note prints a sentence beside what was asked for.
-func (p *Program) note(text string) {
+// hint prints a sentence beside what was asked for.
+func (p *Program) hint(text string) {
 	fmt.Fprintln(p.Stderr, hang(text, 0, terminalWidth(p.raw.stderr)))
 }
 

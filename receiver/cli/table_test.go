@@ -45,7 +45,7 @@ func TestATableFitsTheTerminal(t *testing.T) {
 		{20, []int{10, -1, 8, -1}},
 		{5, []int{10, -1, 8, -1}},
 	} {
-		if got := fit(columns, []int{10, 20, 30, 5}, c.width); !slices.Equal(got, c.want) {
+		if got := fitColumns(columns, []int{10, 20, 30, 5}, c.width); !slices.Equal(got, c.want) {
 			t.Errorf("at %d columns the widths are %v, want %v", c.width, got, c.want)
 		}
 	}

@@ -117,9 +117,9 @@ func (p *Program) proofOfLedger(ctx context.Context) (*ledger.Report, error) {
 	path := ledger.Path(s.DataDir())
 	switch _, err := os.Lstat(path); {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, p.nothingThere(looked, s)
+		return nil, p.noLedger(looked, s)
 	case errors.Is(err, fs.ErrPermission):
-		return nil, hidden(looked, s)
+		return nil, inaccessible(looked, s)
 	}
 	return Verify(ctx, path)
 }
