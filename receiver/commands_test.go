@@ -173,7 +173,7 @@ func TestSendKnowsAStranger(t *testing.T) {
 			defer other.Close()
 			address := strings.TrimPrefix(other.URL, "http://")
 			status, said := p.typed(t, []string{"TILLHOOK_LISTEN=" + address}, "send", "--type", "payment_intent.succeeded").ends(t)
-			if status != 1 || !strings.Contains(said, "is not Tillhook (shop/1.0): nothing was delivered; TILLHOOK_LISTEN says where the receiver listens, and --to posts elsewhere") {
+			if status != 1 || !strings.Contains(said, "is not Tillhook (shop/1.0): nothing was delivered; TILLHOOK_LISTEN is where the receiver listens, and --to sends elsewhere") {
 				t.Errorf("%d %s", status, said)
 			}
 		})
@@ -203,7 +203,7 @@ func TestASilentStripe(t *testing.T) {
 	}
 	for want, args := range map[string][]string{
 		"made no progress for 20s":                   {"reconcile"},
-		"no answer from Stripe's API for 15s: look":  {"endpoint", "create", "--url", "https://pay.haderer.example/x", "--yes"},
+		"no answer from Stripe's API for 15s: check": {"endpoint", "create", "--url", "https://pay.haderer.example/x", "--yes"},
 		"asked: no answer from Stripe's API for 15s": {"doctor"},
 	} {
 		t.Run(args[0], func(t *testing.T) {

@@ -59,18 +59,18 @@ func TestTheEndpointCommands(t *testing.T) {
 	}
 	for _, answer := range []string{"", "n\n", "no\n", "\n"} {
 		out, said, status := c.typed(t, answer, "endpoint", "create")
-		if status != 1 || made() != 0 || out != "" || !strings.Contains(said, "Make a test mode endpoint for "+c.env["TILLHOOK_PUBLIC_URL"]+", with 28 event types, of API version 2026-08-26.dahlia? [y/N]") || !strings.Contains(said, "nothing was changed") {
+		if status != 1 || made() != 0 || out != "" || !strings.Contains(said, "Create a test mode endpoint for "+c.env["TILLHOOK_PUBLIC_URL"]+", with 28 event types of API version 2026-08-26.dahlia? [y/N]") || !strings.Contains(said, "nothing was changed") {
 			t.Errorf("answered %q: %d calls, status %d, %s%s", answer, made(), status, out, said)
 		}
 	}
 	out, said, status := c.typed(t, "y\n", "endpoint", "create")
-	if status != 0 || made() != 1 || !strings.Contains(out, "STRIPE_WEBHOOK_SECRET=whsec_theSecretOfMade1\n") || strings.Count(out, "whsec_") != 1 || !strings.Contains(said, "Stripe tells it once") {
+	if status != 0 || made() != 1 || !strings.Contains(out, "STRIPE_WEBHOOK_SECRET=whsec_theSecretOfMade1\n") || strings.Count(out, "whsec_") != 1 || !strings.Contains(said, "Stripe shows it only once") {
 		t.Fatalf("status %d, %s%s", status, out, said)
 	}
 	if e := c.account.Endpoint("we_1Made1"); len(e["enabled_events"].([]any)) != len(stripe.Types) || e["api_version"] != stripe.PinnedVersion {
 		t.Errorf("made %v", e)
 	}
-	if _, said, status = c.typed(t, "y\n", "endpoint", "create"); status != 1 || made() != 1 || !strings.Contains(said, "there is an endpoint") || !strings.Contains(said, "--another") {
+	if _, said, status = c.typed(t, "y\n", "endpoint", "create"); status != 1 || made() != 1 || !strings.Contains(said, "exists already") || !strings.Contains(said, "--another") {
 		t.Errorf("a second one: status %d, %s", status, said)
 	}
 	file := filepath.Join(t.TempDir(), "secret")
@@ -99,7 +99,7 @@ func TestTheEndpointCommands(t *testing.T) {
 	if types := c.account.Endpoint("we_1Made1")["enabled_events"].([]any); len(types) != 29 || !slices.Contains(types, "customer.created") {
 		t.Errorf("it is sent %v", types)
 	}
-	if out, _, status = c.typed(t, "", "endpoint", "update", "we_1Made1"); status != 0 || !strings.Contains(out, "It lacks nothing") {
+	if out, _, status = c.typed(t, "", "endpoint", "update", "we_1Made1"); status != 0 || !strings.Contains(out, "No event type is missing") {
 		t.Errorf("update again: status %d, %s", status, out)
 	}
 	c.account.Endpoint("we_1Made1")["status"], c.account.Endpoint("we_1Made2")["status"] = "disabled", "disabled"

@@ -19,19 +19,19 @@ import (
 func (p *Program) backupCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "backup FILE",
-		Short: "Copy the ledger to a file while the receiver goes on",
-		Long: `Copy the ledger, as it is at one moment, to a new file. The file appears under its name when it is whole and
-synced. It is a ledger itself: put it in a data folder as ledger.db to go back to it.`,
+		Short: "Copy the ledger to a file while the receiver runs",
+		Long: `Copy the ledger, as it is at one moment, to a new file. The file appears under its name once it is
+complete and synced. It is a ledger itself: tillhook restore puts it back.`,
 		Example: `  tillhook backup /var/backups/tillhook-$(date +%F).db
   tillhook verify /var/backups/tillhook-2026-11-23.db`,
 		Args: oneFile,
 		RunE: func(c *cobra.Command, args []string) (err error) {
-			// Before the receiver has made a copy for it.
+			// Check the file name before the receiver makes a copy.
 			if _, err := os.Lstat(args[0]); err == nil {
-				return fmt.Errorf("%s is there already: name another file, or move it away", args[0])
+				return fmt.Errorf("%s exists already: name another file, or move it away", args[0])
 			}
 			if folder, err := os.Stat(filepath.Dir(args[0])); err != nil || !folder.IsDir() {
-				return fmt.Errorf("there is no folder %s to put the copy in: make it first", filepath.Dir(args[0]))
+				return fmt.Errorf("the folder %s does not exist: create it first", filepath.Dir(args[0]))
 			}
 			client, closeClient, err := p.client(c.Context())
 			if err != nil {
@@ -66,12 +66,12 @@ func (p *Program) rebuildCommand() *cobra.Command {
 	var decode bool
 	c := &cobra.Command{
 		Use:   "rebuild",
-		Short: "Write the ledger anew from what its events said (receiver stopped)",
-		Long: `Fold all payments, totals and indexes again from the facts of the stored events, into a new, compact file. It is
-checked before it takes the place of the ledger, and the old file is kept beside it. The receiver must be stopped.
-No secret is needed; the mode is that of the ledger.
+		Short: "Rebuild the ledger from its stored events (receiver stopped)",
+		Long: `Compute all payments, totals and indexes again from the facts of the stored events, into a new,
+compact file. The new file is checked before it replaces the ledger, and the old file is kept beside
+it. The receiver must be stopped. No secret is needed; the mode is that of the ledger.
 
-With --decode the bodies are read again, where they are still kept, in place of the facts that were stored.`,
+With --decode the facts are decoded again from the bodies that are still stored.`,
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			s, err := p.settings()
@@ -99,24 +99,24 @@ With --decode the bodies are read again, where they are still kept, in place of 
 			}
 			fmt.Fprintf(p.Stdout, "Rebuilt %s from %s: %s. It has %d bytes, the old one %d.\n", done.Path, ledger.Plural(done.Events, "event"), ledger.Plural(done.Payments, "payment"), done.NewBytes, done.OldBytes)
 			if decode {
-				fmt.Fprintf(p.Stdout, "Bodies read again: %d. No longer there: %d. Of no use: %d. What was stored of the last two was kept. Left quarantine: %d.\n",
+				fmt.Fprintf(p.Stdout, "Bodies decoded again: %d. No longer stored: %d. Not decodable: %d. The stored facts of the last two were kept. Released from quarantine: %d.\n",
 					done.Decoded, done.Gone, done.Unusable, done.Released)
 			}
 			if done.Mended > 0 {
-				fmt.Fprintf(p.Stdout, "Damaged rows made from their bodies again: %d. When those events came is not known exactly.\n", done.Mended)
+				fmt.Fprintf(p.Stdout, "Damaged rows rebuilt from their bodies: %d. The receive times of those events are not known exactly.\n", done.Mended)
 			}
 			if done.Expired > 0 {
-				fmt.Fprintf(p.Stdout, "Bodies left out because they are past TILLHOOK_RETENTION: %d.\n", done.Expired)
+				fmt.Fprintf(p.Stdout, "Bodies omitted because they are older than TILLHOOK_RETENTION: %d.\n", done.Expired)
 			}
 			_, err = fmt.Fprintf(p.Stdout, "The old file is %s. Delete it once you are satisfied: it still contains all event bodies.\n", done.Kept)
 			return err
 		},
 	}
-	c.Flags().BoolVar(&decode, "decode", false, "read the bodies again")
+	c.Flags().BoolVar(&decode, "decode", false, "decode the stored bodies again")
 	return c
 }
 
-// rebuild rebuilds the ledger in the mode that it is bound to.
+// rebuild rebuilds the ledger in its own mode.
 func (p *Program) rebuild(ctx context.Context, cfg *config.Config, decode bool, progress func(rows, of uint64)) (*ledger.RebuildResult, error) {
 	header, err := ledger.ReadHeader(ledger.Path(cfg.DataDir))
 	if err != nil {
@@ -128,8 +128,8 @@ func (p *Program) rebuild(ctx context.Context, cfg *config.Config, decode bool, 
 	return ledger.Rebuild(ctx, options, decode)
 }
 
-// howToStop says how the receiver is stopped that keeps the ledger, for the end of a sentence. Its
-// sockets would start it again.
+// howToStop returns how to stop the service that keeps the ledger, for the end of a sentence. Its
+// sockets must be stopped too, because they would start it again.
 func howToStop(s *config.Environment) string {
 	if keeper := s.Keeper(); keeper != nil {
 		return ": systemctl stop " + strings.Join(keeper.Units(), " ")

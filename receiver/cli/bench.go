@@ -24,10 +24,10 @@ func (p *Program) benchCommand() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "bench",
-		Short: "Measure how many events this machine takes, and how fast",
-		Long: `Run a receiver on a temporary ledger and, in turn with it, a bare net/http handler that stores nothing; load both
-with signed events and tell how they compare. The client shares the machine with them. It takes some minutes, and
-leaves nothing behind; the folder should lie on the disk that is to be measured.`,
+		Short: "Measure the throughput and latency on this machine",
+		Long: `Run a receiver on a temporary ledger and, alternating with it, a bare net/http handler that stores
+nothing; send signed events to both and compare them. The client runs on the same machine. It takes
+some minutes and leaves nothing behind. The folder should be on the disk that you want to measure.`,
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) (err error) {
 			self, err := os.Executable()
@@ -36,7 +36,7 @@ leaves nothing behind; the folder should lie on the disk that is to be measured.
 			}
 			work, err := os.MkdirTemp(dir, "tillhook-bench-")
 			if err != nil {
-				return fmt.Errorf("make a folder for the benchmark: %w", err)
+				return fmt.Errorf("create a folder for the benchmark: %w", err)
 			}
 			defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
 			secret := "whsec_" + rand.Text()
@@ -59,7 +59,7 @@ leaves nothing behind; the folder should lie on the disk that is to be measured.
 			return printReport(p.Stdout, report)
 		},
 	}
-	c.Flags().StringVar(&dir, "dir", "", "make the temporary ledgers in this `folder` (default: the system's folder for temporary files)")
+	c.Flags().StringVar(&dir, "dir", "", "create the temporary ledgers in this `folder` (default: the system's folder for temporary files)")
 	c.Flags().IntVar(&events, "events", 100_000, "send this `number` of events in each run")
 	c.Flags().IntVar(&rounds, "rounds", 3, "run each server this `number` of times, in turn")
 	c.Flags().BoolVar(&asJSON, "json", false, "print every round as JSON")
@@ -73,7 +73,8 @@ leaves nothing behind; the folder should lie on the disk that is to be measured.
 	return c
 }
 
-// subject is a receiver with nothing but its defaults, logging to a file as a service logs to its journal.
+// subject returns a receiver with default settings that logs to a file, as a service logs to its
+// journal.
 func (p *Program) subject(self, secret, address, dir string) *exec.Cmd {
 	cmd := exec.Command(self, "serve")
 	cmd.Env = append([]string{
@@ -83,7 +84,7 @@ func (p *Program) subject(self, secret, address, dir string) *exec.Cmd {
 	if log, err := os.Create(filepath.Join(dir, "receiver.log")); err == nil {
 		cmd.Stderr = log
 	} else {
-		cmd.Err = err // Start tells
+		cmd.Err = err // Start returns it
 	}
 	return cmd
 }
@@ -113,7 +114,7 @@ func printReport(w io.Writer, r *bench.Report) error {
 	return err
 }
 
-// withoutSettings is an environment without what configures a receiver.
+// withoutSettings returns an environment without the variables that configure a receiver.
 func withoutSettings(environ []string) []string {
 	return slices.DeleteFunc(slices.Clone(environ), func(v string) bool {
 		for _, prefix := range []string{"STRIPE_", "TILLHOOK_", "CREDENTIALS_DIRECTORY=", "STATE_DIRECTORY=", "RUNTIME_DIRECTORY=", "NOTIFY_SOCKET="} {

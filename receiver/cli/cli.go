@@ -1,6 +1,6 @@
-// Package cli is the command line: a file a command. It prints for people, or with --json what the
-// operator's API answers; it knows how to find a running receiver and what a command's end means to
-// a shell. What serve is made of is handed in by main.
+// Package cli is the command line, with one file for each command. Commands print text for people,
+// or with --json the answers of the operator API. The package knows how to find a running receiver
+// and which exit status a result has. main passes in what serve runs.
 package cli
 
 import (
@@ -30,10 +30,10 @@ const (
 	exitDone   = 0
 	exitFailed = 1  // or not found
 	exitUsage  = 2  // an unknown command, flag or argument
-	exitConfig = 78 // EX_CONFIG of sysexits.h: starting again without another configuration is no use
+	exitConfig = 78 // EX_CONFIG of sysexits.h: only a change of the configuration helps
 )
 
-// Addresses are where a started receiver listens.
+// Addresses are where a running receiver listens.
 type Addresses struct {
 	Public   string // the URL of the webhook, with the address that it listens on
 	Operator string // host:port; empty if it is off
@@ -45,11 +45,13 @@ type Program struct {
 	Version string
 	// Samples holds event bodies, each named for its type: "payment_intent.succeeded.json".
 	Samples fs.FS
-	// Serve runs a receiver until ctx ends and logs to log. It calls ready once all doors are open.
+	// Serve runs a receiver until ctx ends and logs to log. It calls ready once all listeners are
+	// open.
 	Serve func(ctx context.Context, c *config.Config, log io.Writer, ready func(Addresses)) error
-	// Refused is called where serve does not start for something that only another configuration mends.
+	// Refused is called if serve does not start because of an error that only a change of the
+	// configuration fixes.
 	Refused func(ctx context.Context, fault error)
-	// Ledger tells how a receiver of that configuration opens its ledger.
+	// Ledger returns how a receiver of that configuration opens its ledger.
 	Ledger func(c *config.Config) ledger.Options
 
 	Environ []string // as os.Environ
@@ -63,8 +65,8 @@ type Program struct {
 	instance string              // of the service; empty for the one that is no instance
 	found    *config.Environment // see settings
 
-	// raw are Stdout and Stderr as they were given. Run has everything that is written to the two
-	// above escaped.
+	// raw are Stdout and Stderr as they were given. Run escapes everything that is written to the
+	// two above.
 	raw struct{ stdout, stderr io.Writer }
 }
 
@@ -72,7 +74,7 @@ type Program struct {
 func (p *Program) Run(ctx context.Context, args []string) int {
 	escaped := *p
 	escaped.raw.stdout, escaped.raw.stderr = p.Stdout, p.Stderr
-	// Texts of customers must not command a terminal, whichever command prints them.
+	// Texts of customers must not control a terminal, whichever command prints them.
 	escaped.Stdout, escaped.Stderr = ledger.EscapeWriter(p.Stdout), ledger.EscapeWriter(p.Stderr)
 	escaped.Stdin = interruptible{ctx, p.Stdin}
 	return escaped.run(ctx, args)
@@ -97,7 +99,7 @@ func (p *Program) run(ctx context.Context, args []string) int {
 		err = errors.New("stopped before it was done")
 	}
 	var network *net.OpError
-	if errors.Is(err, syscall.EPIPE) && !errors.As(err, &network) { // whoever read what we print has enough
+	if errors.Is(err, syscall.EPIPE) && !errors.As(err, &network) { // the reader of our output closed it
 		return exitFailed
 	}
 	var over ended
@@ -134,7 +136,7 @@ func (s Signaled) Error() string {
 	return "stopped by a signal (" + unix.SignalName(s.Signal) + ")"
 }
 
-// interruptible is a standard input from which reading ends when a signal comes.
+// interruptible is a standard input from which a read ends when a signal arrives.
 type interruptible struct {
 	ctx context.Context
 	r   io.Reader
@@ -145,7 +147,7 @@ func (i interruptible) Read(p []byte) (int, error) {
 		n   int
 		err error
 	}
-	buf := make([]byte, len(p)) // p is the caller's again once this returns
+	buf := make([]byte, len(p)) // p belongs to the caller again once this returns
 	done := make(chan result, 1)
 	go func() {
 		n, err := i.r.Read(buf)
@@ -159,7 +161,7 @@ func (i interruptible) Read(p []byte) (int, error) {
 	}
 }
 
-// isConfiguration tells errors that only a change of the configuration mends.
+// isConfiguration reports whether only a change of the configuration fixes an error.
 func isConfiguration(err error) bool {
 	var faults config.Faults
 	return errors.As(err, &faults) || errors.Is(err, ledger.ErrOtherMode) || errors.Is(err, ledger.ErrSchema)
@@ -168,11 +170,11 @@ func isConfiguration(err error) bool {
 func (p *Program) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "tillhook",
-		Short: "Receive Stripe's webhooks on your own machine, once each, into a ledger of payments",
-		Long: `Tillhook receives Stripe's webhooks: it verifies each one, writes it down exactly once,
-and keeps from them a ledger of payments that is right whatever order they came in.
+		Short: "Receive Stripe's webhooks, each exactly once, into a ledger of payments",
+		Long: `Tillhook receives Stripe's webhooks: it verifies each one, records it exactly once,
+and maintains a ledger of payments that is right in whatever order they arrive.
 
-"tillhook" alone is "tillhook serve". To see it work without any configuration:
+"tillhook" without a command is "tillhook serve". To see it work without any configuration:
 
   tillhook demo`,
 		Args:          noArguments,
@@ -182,11 +184,11 @@ and keeps from them a ledger of payments that is right whatever order they came 
 		SilenceErrors: true,
 	}
 	setUp(root)
-	root.AddGroup(&cobra.Group{ID: "run", Title: "Run it:"}, &cobra.Group{ID: "look", Title: "Look into it:"}, &cobra.Group{ID: "keep", Title: "Keep it:"})
+	root.AddGroup(&cobra.Group{ID: "run", Title: "Run:"}, &cobra.Group{ID: "inspect", Title: "Inspect:"}, &cobra.Group{ID: "maintain", Title: "Maintain:"})
 	for group, commands := range map[string][]*cobra.Command{
-		"run":  {p.serveCommand(), p.doctorCommand(), p.sendCommand(), p.demoCommand()},
-		"look": {p.statusCommand(), p.configCommand(), p.summaryCommand(), p.paymentsCommand(), p.eventsCommand(), p.exportCommand(), p.reconcileCommand(), p.endpointCommand()},
-		"keep": {p.backupCommand(), p.verifyCommand(), p.restoreCommand(), p.rebuildCommand(), p.benchCommand()},
+		"run":      {p.serveCommand(), p.doctorCommand(), p.sendCommand(), p.demoCommand()},
+		"inspect":  {p.statusCommand(), p.configCommand(), p.summaryCommand(), p.paymentsCommand(), p.eventsCommand(), p.exportCommand(), p.reconcileCommand(), p.endpointCommand()},
+		"maintain": {p.backupCommand(), p.verifyCommand(), p.restoreCommand(), p.rebuildCommand(), p.benchCommand()},
 	} {
 		for _, c := range commands {
 			c.GroupID = group
@@ -218,7 +220,7 @@ and keeps from them a ledger of payments that is right whatever order they came 
 	return root
 }
 
-// helpCommand is cobra's, but that it does not know every word.
+// helpCommand is like that of cobra, but an unknown command is an error.
 func helpCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "help [COMMAND]",
@@ -233,7 +235,7 @@ func helpCommand() *cobra.Command {
 	}
 }
 
-// addInstanceFlag adds the flag that picks one of several services.
+// addInstanceFlag adds the flag that selects one of several services.
 func (p *Program) addInstanceFlag(c *cobra.Command) {
 	c.PersistentFlags().StringVar(&p.instance, "instance", "", "work with the receiver of the service tillhook@`NAME`")
 	err := c.RegisterFlagCompletionFunc("instance", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
@@ -246,8 +248,7 @@ func (p *Program) addInstanceFlag(c *cobra.Command) {
 
 func (p *Program) machineRoot() string { return cmp.Or(p.Root, "/") }
 
-// settings returns what this command works with: the service's settings, merged with the caller's
-// environment.
+// settings returns the environment of this command: that of the service, merged with the caller's.
 func (p *Program) settings() (*config.Environment, error) {
 	if p.found != nil {
 		return p.found, nil
@@ -266,7 +267,7 @@ var (
 	ownUnit    = regexp.MustCompile(`\b(systemctl [a-z-]+|journalctl -u) tillhook([^-@.\w]|$)`)
 )
 
-// forInstance has the commands that an advice names work with the instance that this one works with.
+// forInstance adds this command's --instance to the commands that an advice names.
 func (p *Program) forInstance(advice string) string {
 	if p.instance == "" || strings.Contains(advice, "--instance") {
 		return advice
@@ -275,7 +276,7 @@ func (p *Program) forInstance(advice string) string {
 	return ownUnit.ReplaceAllString(advice, "$1 tillhook@"+strings.ReplaceAll(p.instance, "$", "$$")+"$2")
 }
 
-// confirm asks whether to go on.
+// confirm asks for confirmation.
 func (p *Program) confirm(yes bool, format string, args ...any) error {
 	if yes {
 		return nil
@@ -287,12 +288,13 @@ func (p *Program) confirm(yes bool, format string, args ...any) error {
 	}
 	if err != nil {
 		fmt.Fprintln(p.Stderr)
-		return errors.New("nothing was changed: there was no answer; --yes does not ask")
+		return errors.New("nothing was changed: there was no answer; with --yes the command does not ask")
 	}
 	return errors.New("nothing was changed")
 }
 
-// ask gets an API answer and prints it as it is, or lets show print it for people.
+// ask requests an answer of the API and prints it unchanged, or passes it to show, which prints it
+// for people.
 func (p *Program) ask(c *cobra.Command, request func(ctx context.Context, client *operator.Client) ([]byte, error), asJSON bool, show func(answer []byte) error) (err error) {
 	client, closeClient, err := p.client(c.Context())
 	if err != nil {

@@ -10,17 +10,17 @@ import (
 	"tillhook/ledger"
 )
 
-// period is the time between two bounds, as people write them.
+// period is a time range as the user wrote it.
 type period struct{ from, to, timezone string }
 
-// register adds the flags. what is bounded, such as "payments created".
+// register adds the flags for a range of what, such as "payments created".
 func (s *period) register(c *cobra.Command, what string) {
 	c.Flags().StringVar(&s.from, "from", "", "only "+what+" at this `time` or later: 2026-04-01, RFC 3339, or Unix seconds")
 	c.Flags().StringVar(&s.to, "to", "", "only "+what+" before this `time`")
 	c.Flags().StringVar(&s.timezone, "timezone", "", "the time zone that days begin in and times are shown in, by its IANA `name` such as Europe/Berlin (default UTC)")
 }
 
-// set reads the bounds, and sets them as two parameters of a request, in Unix seconds.
+// set parses the bounds and sets them as two parameters of a request, in Unix seconds.
 func (s *period) set(params url.Values, fromName, toName string) (zone *time.Location, err error) {
 	if zone, err = ledger.Timezone(s.timezone); err != nil {
 		return nil, usagef("--timezone %w", err)

@@ -26,13 +26,13 @@ func (p *Program) demoCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "demo",
 		Short: "See it work, with made-up payments and no configuration",
-		Long: `Run a receiver on a temporary ledger with a made-up secret, send it sample payments the way Stripe does
-on a bad day, and tell what happens. It needs no configuration and leaves nothing behind.`,
+		Long: `Run a receiver on a temporary ledger with a made-up secret, send it sample events as Stripe does on a
+bad day, and print what happens. It needs no configuration and leaves nothing behind.`,
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) (err error) {
 			dir, err := os.MkdirTemp("", "tillhook-demo-")
 			if err != nil {
-				return fmt.Errorf("make a folder for the demo's ledger: %w", err)
+				return fmt.Errorf("create a folder for the demo's ledger: %w", err)
 			}
 			defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 			ctx, stop := context.WithCancel(c.Context())
@@ -59,7 +59,7 @@ on a bad day, and tell what happens. It needs no configuration and leaves nothin
 				d := &demo{program: p, out: p.Stdout, addresses: addresses, sender: newSender(&config.Target{URL: addresses.Public, Secret: secret})}
 				err = d.run(ctx)
 				if err == nil && keep {
-					fmt.Fprintf(p.Stdout, "\nThe receiver stays until Ctrl-C. Post to it:\n  STRIPE_WEBHOOK_SECRET=%s tillhook send --type payment_intent.canceled --to %s\nAsk it:\n  TILLHOOK_OPERATOR_SOCKET=%s tillhook payments\n  curl http://%s/metrics\n",
+					fmt.Fprintf(p.Stdout, "\nThe receiver runs until Ctrl-C. Send to it:\n  STRIPE_WEBHOOK_SECRET=%s tillhook send --type payment_intent.canceled --to %s\nQuery it:\n  TILLHOOK_OPERATOR_SOCKET=%s tillhook payments\n  curl http://%s/metrics\n",
 						secret, d.sender.target, addresses.Socket, addresses.Operator)
 					<-ctx.Done()
 				}
@@ -72,7 +72,7 @@ on a bad day, and tell what happens. It needs no configuration and leaves nothin
 	return c
 }
 
-// demo tells a story and checks that it is true: an answer that is not the promised one ends it.
+// demo sends events step by step and ends at an answer that is not the expected one.
 type demo struct {
 	program   *Program
 	out       io.Writer
@@ -87,18 +87,18 @@ func (d *demo) run(ctx context.Context) error {
 		says, typ, want string
 		send            func(body []byte) (*delivery, error)
 	}{
-		{"A customer orders notebooks: Stripe says so, signed", created, "applied", d.signed(ctx)},
-		{"The bank debit has gone through", succeeded, "applied", d.signed(ctx)},
-		{"Stripe is not sure we got it, and sends it twenty times at once", succeeded, "already_processed", d.atOnce(ctx, 20)},
-		{"\"The debit is under way\" comes after its success", processing, "unchanged", d.signed(ctx)},
-		{"Somebody makes a payment up, with a secret of their own", "payment_intent.amount_capturable_updated", "signature_mismatch", d.forged(ctx)},
-		{"Somebody doubles an amount on the way", succeeded, "signature_mismatch", d.tampered(ctx)},
-		{"Somebody replays a delivery of ten minutes ago", succeeded, "timestamp_too_old", d.aged(ctx, 10*time.Minute)},
+		{"A customer orders notebooks: Stripe sends a signed event", created, "applied", d.signed(ctx)},
+		{"The bank debit succeeds", succeeded, "applied", d.signed(ctx)},
+		{"Stripe is not sure it arrived, and sends it twenty times at once", succeeded, "already_processed", d.atOnce(ctx, 20)},
+		{"\"The debit is processing\" arrives after its success", processing, "unchanged", d.signed(ctx)},
+		{"An attacker forges a payment, with another secret", "payment_intent.amount_capturable_updated", "signature_mismatch", d.forged(ctx)},
+		{"An attacker doubles an amount in transit", succeeded, "signature_mismatch", d.tampered(ctx)},
+		{"An attacker replays a delivery of ten minutes ago", succeeded, "timestamp_too_old", d.aged(ctx, 10*time.Minute)},
 		{"A card is declined, in dollars", "payment_intent.payment_failed", "applied", d.signed(ctx)},
-		{"A workshop is paid in yen, which have no cents, and given up", "payment_intent.canceled", "applied", d.signed(ctx)},
+		{"A workshop is booked in yen, which have no cents, and canceled", "payment_intent.canceled", "applied", d.signed(ctx)},
 		{"A calligraphy set is paid in dinars, in another API version", "payment_intent.succeeded@2026-08-26.dahlia", "applied", d.signed(ctx)},
-		{"A live mode event comes to this test mode receiver", processing, "quarantined: wrong_mode", d.live(ctx)},
-		{"An event names its payment but does not hold it", "v1.payment_intent.succeeded", "quarantined: thin_event", d.signed(ctx)},
+		{"A live mode event arrives at this test mode receiver", processing, "quarantined: wrong_mode", d.live(ctx)},
+		{"An event names its payment but does not contain it", "v1.payment_intent.succeeded", "quarantined: thin_event", d.signed(ctx)},
 		{"An event that is about no payment", "customer.created", "recorded", d.signed(ctx)},
 	}
 	for i, step := range steps {
@@ -112,13 +112,13 @@ func (d *demo) run(ctx context.Context) error {
 		}
 		fmt.Fprintf(d.out, "%3d. %-66s %d %s\n", i+1, step.says, answer.status, answer.outcome())
 		if answer.outcome() != step.want {
-			return fmt.Errorf("the demo expected %q here: this is a fault of tillhook's", step.want)
+			return fmt.Errorf("the demo expected %q here: this is a bug in tillhook", step.want)
 		}
 	}
 	return d.conclude(ctx)
 }
 
-// conclude shows what the ledger holds now, by the command anybody would use.
+// conclude shows the content of the ledger with the usual command.
 func (d *demo) conclude(ctx context.Context) error {
 	look := *d.program
 	look.Environ = []string{"TILLHOOK_OPERATOR_SOCKET=" + d.addresses.Socket}
@@ -138,7 +138,7 @@ func (d *demo) conclude(ctx context.Context) error {
 			fmt.Fprintf(d.out, "%s %s\n", name, value)
 		}
 	}
-	_, err = fmt.Fprintf(d.out, "\nEach payment is booked once; nothing that was late, repeated, forged or of the other mode counts.\n")
+	_, err = fmt.Fprintf(d.out, "\nEach payment is booked exactly once. Late and repeated events change no sum, and forged ones and those of the other mode do not count.\n")
 	return err
 }
 
@@ -156,7 +156,7 @@ func (d *demo) forged(ctx context.Context) func([]byte) (*delivery, error) {
 	}
 }
 
-// tampered signs the body and posts another one under that signature.
+// tampered signs the body and sends another one with that signature.
 func (d *demo) tampered(ctx context.Context) func([]byte) (*delivery, error) {
 	return func(body []byte) (*delivery, error) {
 		changed := bytes.ReplaceAll(body, []byte(": 6480"), []byte(": 12960"))
@@ -164,7 +164,7 @@ func (d *demo) tampered(ctx context.Context) func([]byte) (*delivery, error) {
 	}
 }
 
-// live turns the sample into an event of live mode, with an id of its own.
+// live turns the sample into an event of live mode.
 func (d *demo) live(ctx context.Context) func([]byte) (*delivery, error) {
 	return func(body []byte) (*delivery, error) {
 		body = bytes.ReplaceAll(body, []byte(`"livemode": false`), []byte(`"livemode": true`))
@@ -172,7 +172,8 @@ func (d *demo) live(ctx context.Context) func([]byte) (*delivery, error) {
 	}
 }
 
-// atOnce sends the same delivery many times in parallel and returns the last answer, if all are the same.
+// atOnce sends the same delivery n times in parallel and returns the answer, which must be the same
+// for all.
 func (d *demo) atOnce(ctx context.Context, n int) func([]byte) (*delivery, error) {
 	return func(body []byte) (*delivery, error) {
 		answers := make([]*delivery, n)

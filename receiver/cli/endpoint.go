@@ -20,13 +20,13 @@ import (
 	"tillhook/receiver/stripe"
 )
 
-// endpointTime bounds each thing that the endpoint commands ask of Stripe, retries included.
+// endpointTime bounds each request of the endpoint commands to Stripe, including retries.
 const endpointTime = 15 * time.Second
 
-// errStripeSilent is the error of a question that Stripe did not answer in time.
-var errStripeSilent = fmt.Errorf("no answer from Stripe's API for %s: look at this machine's network, and at a firewall for what goes out", endpointTime)
+// errStripeSilent is the error for a request that Stripe did not answer in time.
+var errStripeSilent = fmt.Errorf("no answer from Stripe's API for %s: check this machine's network, and a firewall for outgoing connections", endpointTime)
 
-// inTime asks something of Stripe, and waits a bounded time for the answer.
+// inTime calls ask with a context that bounds it to endpointTime.
 func inTime(ctx context.Context, ask func(ctx context.Context) error) error {
 	bounded, cancel := context.WithTimeout(ctx, endpointTime)
 	defer cancel()
@@ -37,15 +37,15 @@ func inTime(ctx context.Context, ask func(ctx context.Context) error) error {
 	return err
 }
 
-// explainChange adds to the error of a change that may have been made all the same.
+// explainChange adds to an error that the change may have been made nevertheless.
 func explainChange(err error) error {
 	if errors.Is(err, errStripeSilent) {
-		return fmt.Errorf("%w; whether it was changed is not known: see the Dashboard (Developers, Webhooks) before you try again", err)
+		return fmt.Errorf("%w; it is unknown whether the change was made: see the Dashboard (Developers, Webhooks) before you try again", err)
 	}
 	return explainKey(err)
 }
 
-// endpoints is what the endpoint commands work with.
+// endpoints is the state of an endpoint command.
 type endpoints struct {
 	*Program
 	address string // --url
@@ -60,15 +60,15 @@ type endpoints struct {
 func (p *Program) endpointCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "endpoint",
-		Short: "Make, complete, enable or list the endpoints at Stripe",
-		Long: `Make, complete or enable the webhook endpoint at Stripe that sends to this receiver, or list all that the account has.
-Each asks before it changes anything.
+		Short: "Create, update, enable or list the endpoints at Stripe",
+		Long: `Create, update or enable the webhook endpoint at Stripe that sends to this receiver, or list all
+endpoints of the account. Each command asks before it changes anything.
 
-They need STRIPE_SECRET_KEY, which must be allowed to write webhook endpoints (to list them, to read them); a key for
-that alone can be given for one call.`,
+They need STRIPE_SECRET_KEY with the permission to write webhook endpoints (for list, to read them).
+It can be set for one call only.`,
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return usagef("say what to do: list, create, update or enable")
+			return usagef("name a command: list, create, update or enable")
 		},
 	}
 	c.AddCommand(p.endpointList(), p.endpointCreate(), p.endpointUpdate(), p.endpointEnable())
@@ -77,7 +77,7 @@ that alone can be given for one call.`,
 
 func (e *endpoints) register(c *cobra.Command) *cobra.Command {
 	e.registerURL(c)
-	c.Flags().BoolVar(&e.yes, "yes", false, "do not ask")
+	c.Flags().BoolVar(&e.yes, "yes", false, "do not ask for confirmation")
 	c.Flags().BoolVar(&e.asJSON, "json", false, "print the endpoint as JSON")
 	return c
 }
@@ -86,13 +86,13 @@ func (e *endpoints) registerURL(c *cobra.Command) {
 	c.Flags().StringVar(&e.address, "url", "", "the endpoint's `url` (default: TILLHOOK_PUBLIC_URL, or https:// and TILLHOOK_TLS_DOMAIN)")
 }
 
-// open reads the configuration, in which the URL must be, and lists what there is.
+// open reads the configuration, which must have the URL, and lists the endpoints.
 func (e *endpoints) open(ctx context.Context) error {
 	if err := e.configure(); err != nil {
 		return err
 	}
 	if e.address == "" {
-		return config.Faults{{Name: "TILLHOOK_PUBLIC_URL", Problem: "is not set", Fix: "set it to the URL by which Stripe is to reach this receiver, or give it with --url"}}
+		return config.Faults{{Name: "TILLHOOK_PUBLIC_URL", Problem: "is not set", Fix: "set it to the URL at which Stripe reaches this receiver, or give it with --url"}}
 	}
 	return e.fetch(ctx)
 }
@@ -115,7 +115,7 @@ func (e *endpoints) configure() error {
 // fetch lists the account's endpoints.
 func (e *endpoints) fetch(ctx context.Context) error {
 	e.api = stripe.NewAPI(e.account.Key, e.account.APIBase, e.Version)
-	e.api.Backoff = 200 * time.Millisecond // somebody waits
+	e.api.Backoff = 200 * time.Millisecond // the user waits
 	return explainKey(inTime(ctx, func(ctx context.Context) (err error) {
 		var skipped []error
 		e.all, skipped, err = e.api.Endpoints(ctx)
@@ -126,21 +126,21 @@ func (e *endpoints) fetch(ctx context.Context) error {
 	}))
 }
 
-// explainKey adds what a key that was refused needs.
+// explainKey adds to an error what a refused key needs.
 func explainKey(err error) error {
 	var refused *stripe.APIError
 	switch {
 	case !errors.As(err, &refused):
 		return err
 	case refused.Forbidden():
-		return fmt.Errorf("%w; give it that for now, or use one that has it", err)
+		return fmt.Errorf("%w; give the key that permission for now, or use one that has it", err)
 	case refused.Refused():
-		return fmt.Errorf("%w; use a key that is in the Dashboard (Developers, API keys)", err)
+		return fmt.Errorf("%w; use a key from the Dashboard (Developers, API keys)", err)
 	}
 	return err
 }
 
-// find is the endpoint that was named, or the only one of the address.
+// find returns the endpoint that was named, or the only one with this receiver's URL.
 func (e *endpoints) find(named []string) (*stripe.Endpoint, error) {
 	var same, queried []stripe.Endpoint
 	for _, it := range e.all {
@@ -159,7 +159,7 @@ func (e *endpoints) find(named []string) (*stripe.Endpoint, error) {
 	}
 	switch {
 	case len(named) == 1:
-		return nil, fmt.Errorf("no endpoint of this account, in %s mode, has the id %q", ledger.ModeName(e.account.Livemode), named[0])
+		return nil, fmt.Errorf("no endpoint of this account in %s mode has the id %q", ledger.ModeName(e.account.Livemode), named[0])
 	case len(same) == 1:
 		return &same[0], nil
 	case len(same) > 1:
@@ -175,17 +175,17 @@ func (e *endpoints) find(named []string) (*stripe.Endpoint, error) {
 			return nil, fmt.Errorf("%s %s", f.Message, f.Next)
 		}
 	}
-	return nil, fmt.Errorf("no endpoint at Stripe has the URL %s: make one with tillhook endpoint create", e.address)
+	return nil, fmt.Errorf("no endpoint at Stripe has the URL %s: create one with tillhook endpoint create", e.address)
 }
 
-// ambiguousEndpoint is the error of a command that would have to choose.
+// ambiguousEndpoint is the error if several endpoints match.
 type ambiguousEndpoint struct{ first, text string }
 
 func (s *ambiguousEndpoint) Error() string { return s.text }
 
 func atMostOneID(_ *cobra.Command, args []string) error {
 	if len(args) > 1 || len(args) == 1 && args[0] == "" {
-		return usagef("name one endpoint, or none for the one of this receiver's URL, and not %q", args)
+		return usagef("name one endpoint, or none for the one with this receiver's URL, but not %q", args)
 	}
 	return nil
 }
@@ -207,9 +207,10 @@ func (p *Program) endpointCreate() *cobra.Command {
 	c := e.register(&cobra.Command{
 		Use:   "create",
 		Args:  noArguments,
-		Short: "Make an endpoint that is sent every event type that moves money",
-		Long: `Make an endpoint at Stripe that is sent every event type that moves money, in bodies of one API version. Its signing secret
-is told once, here, and never again: it is printed, or written to a new file that its owner alone can read.`,
+		Short: "Create an endpoint for every event type that moves money",
+		Long: `Create an endpoint at Stripe for every event type that moves money, with bodies of one API version.
+Stripe shows its signing secret only once: it is printed here, or written to a new file that only its
+owner can read.`,
 		Example: `  tillhook endpoint create --secret-file /etc/tillhook/stripe_webhook_secret`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := e.open(c.Context()); err != nil {
@@ -217,33 +218,34 @@ is told once, here, and never again: it is printed, or written to a new file tha
 			}
 			at := slices.IndexFunc(e.all, func(it stripe.Endpoint) bool { return reconcile.SameURL(it.URL, e.address) })
 			if at >= 0 && !another {
-				return fmt.Errorf("there is an endpoint for %s already, at most with another query: %s (%s); tillhook endpoint update adds what it lacks, --another makes a second one, under a secret of its own",
+				return fmt.Errorf("an endpoint for %s exists already, perhaps with another query: %s (%s); tillhook endpoint update adds missing event types, --another creates a second one with its own secret",
 					e.address, clean(e.all[at].ID), clean(e.all[at].Status))
 			}
-			if err := e.confirm(e.yes, "Make a %s mode endpoint for %s, with %d event types, of API version %s?", ledger.ModeName(e.account.Livemode), e.address, len(stripe.Types), version); err != nil {
+			if err := e.confirm(e.yes, "Create a %s mode endpoint for %s, with %d event types of API version %s?", ledger.ModeName(e.account.Livemode), e.address, len(stripe.Types), version); err != nil {
 				return err
 			}
 			return e.create(c.Context(), version, secretFile)
 		},
 	})
-	c.Flags().StringVar(&version, "api-version", stripe.PinnedVersion, "the API `version` of the bodies it is sent")
+	c.Flags().StringVar(&version, "api-version", stripe.PinnedVersion, "the API `version` of the bodies")
 	c.Flags().StringVar(&secretFile, "secret-file", "", "write the signing secret to this new `file` instead of printing it")
-	c.Flags().BoolVar(&another, "another", false, "make it beside one that has the same URL")
+	c.Flags().BoolVar(&another, "another", false, "create it beside one with the same URL")
 	return c
 }
 
-// create has the endpoint made. The file for its secret is there first: what could not be kept would be lost.
+// create creates the endpoint. It creates the file for the secret first, because Stripe shows the
+// secret only once.
 func (e *endpoints) create(ctx context.Context, version, secretFile string) (err error) {
 	var file *os.File
 	if secretFile != "" {
 		file, err = os.OpenFile(secretFile, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 		if err != nil {
-			return fmt.Errorf("make the file for the secret: %w; name one that does not exist yet", err)
+			return fmt.Errorf("create the file for the secret: %w; name one that does not exist yet", err)
 		}
 	}
-	var made *stripe.Endpoint
+	var created *stripe.Endpoint
 	err = inTime(ctx, func(ctx context.Context) (err error) {
-		made, err = e.api.CreateEndpoint(ctx, e.address, version, "Tillhook")
+		created, err = e.api.CreateEndpoint(ctx, e.address, version, "Tillhook")
 		return err
 	})
 	if err != nil {
@@ -252,34 +254,34 @@ func (e *endpoints) create(ctx context.Context, version, secretFile string) (err
 		}
 		return explainChange(err)
 	}
-	secret := made.Secret
-	if made.Secret = ""; !e.asJSON || file != nil {
-		if err := e.show(made, "Made"); err != nil {
+	secret := created.Secret
+	if created.Secret = ""; !e.asJSON || file != nil {
+		if err := e.show(created, "Created"); err != nil {
 			return err
 		}
 	}
 	if file != nil {
 		_, err = file.WriteString(secret + "\n")
 		if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
-			return fmt.Errorf("keep the secret: %w; roll it in the Dashboard to get another one", err)
+			return fmt.Errorf("store the secret: %w; roll it in the Dashboard to get another one", err)
 		}
 		fmt.Fprintf(e.Stderr, "The signing secret is in %s; start or restart the receiver.\n", secretFile)
 		return nil
 	}
 	if e.asJSON {
-		made.Secret = secret
-		return e.show(made, "")
+		created.Secret = secret
+		return e.show(created, "")
 	}
 	where := ""
 	if settings, err := e.settings(); err == nil && settings.Service != nil {
-		where = " (the part behind = into " + filepath.Join("/etc/tillhook", e.instance, "stripe_webhook_secret") + ")"
+		where = " (the part behind = belongs in " + filepath.Join("/etc/tillhook", e.instance, "stripe_webhook_secret") + ")"
 	}
-	fmt.Fprintln(e.Stderr, "This is its signing secret. Stripe tells it once; put it into the receiver's configuration now"+where+":")
+	fmt.Fprintln(e.Stderr, "This is its signing secret. Stripe shows it only once; put it into the receiver's configuration now"+where+":")
 	_, err = fmt.Fprintf(e.Stdout, "STRIPE_WEBHOOK_SECRET=%s\n", secret)
 	return err
 }
 
-// change has something done to the endpoint that was named, and tells what became of it.
+// change makes a change to the endpoint that was named, and prints the result.
 func (e *endpoints) change(c *cobra.Command, named []string, do func(ctx context.Context, own *stripe.Endpoint) (changed *stripe.Endpoint, done string, err error)) error {
 	if err := e.open(c.Context()); err != nil {
 		return err
@@ -304,7 +306,7 @@ func (p *Program) endpointUpdate() *cobra.Command {
 	update := func(ctx context.Context, own *stripe.Endpoint) (*stripe.Endpoint, string, error) {
 		missing := own.MissingTypes()
 		if len(missing) == 0 {
-			return own, "It lacks nothing", nil
+			return own, "No event type is missing", nil
 		}
 		if err := e.confirm(e.yes, "Add to the endpoint %s: %s?", clean(own.ID), strings.Join(missing, ", ")); err != nil {
 			return nil, "", err
@@ -318,7 +320,7 @@ func (p *Program) endpointUpdate() *cobra.Command {
 	return e.register(&cobra.Command{
 		Use:   "update [ID]",
 		Args:  atMostOneID,
-		Short: "Have the endpoint be sent the event types that it lacks",
+		Short: "Add the missing event types to the endpoint",
 		RunE:  func(c *cobra.Command, args []string) error { return e.change(c, args, update) },
 	})
 }
@@ -327,7 +329,7 @@ func (p *Program) endpointEnable() *cobra.Command {
 	e := &endpoints{Program: p}
 	enable := func(ctx context.Context, own *stripe.Endpoint) (*stripe.Endpoint, string, error) {
 		if own.Enabled() {
-			return own, "It is enabled", nil
+			return own, "Enabled already", nil
 		}
 		if err := e.confirm(e.yes, "Enable the endpoint %s for %s?", clean(own.ID), own.URL); err != nil {
 			return nil, "", err
@@ -341,9 +343,9 @@ func (p *Program) endpointEnable() *cobra.Command {
 	return e.register(&cobra.Command{
 		Use:   "enable [ID]",
 		Args:  atMostOneID,
-		Short: "Have Stripe send to the endpoint again",
-		Long: `Have Stripe send to the endpoint again. What was made while it was disabled is never sent; the receiver fetches it when it
-compares the ledger with Stripe's list of events (tillhook reconcile).`,
+		Short: "Enable the endpoint again",
+		Long: `Enable the endpoint again. Stripe never sends the events that happened while it was disabled; the
+receiver fetches them when it compares the ledger with Stripe's list (tillhook reconcile).`,
 		RunE: func(c *cobra.Command, args []string) error { return e.change(c, args, enable) },
 	})
 }

@@ -17,7 +17,7 @@ import (
 // listedEndpoint is an endpoint in a list.
 type listedEndpoint struct {
 	stripe.Endpoint
-	Own *bool `json:"own"` // it has this receiver's URL; nil where that is not known
+	Own *bool `json:"own"` // whether it has this receiver's URL; nil if that is unknown
 }
 
 func (p *Program) endpointList() *cobra.Command {
@@ -25,9 +25,9 @@ func (p *Program) endpointList() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "list",
 		Args:  noArguments,
-		Short: "List the endpoints that the account has at Stripe",
-		Long: `List the webhook endpoints that the account has at Stripe, in the mode of the key, newest first. OWN says which have the
-URL of this receiver.`,
+		Short: "List the account's endpoints at Stripe",
+		Long: `List the account's webhook endpoints at Stripe in the mode of the key, newest first. OWN shows which
+ones have the URL of this receiver.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := e.configure(); err != nil {
 				return err
@@ -59,7 +59,7 @@ URL of this receiver.`,
 
 func (e *endpoints) showList(list []listedEndpoint) error {
 	if len(list) == 0 {
-		fmt.Fprintf(e.Stderr, "The account has no endpoints in %s mode; tillhook endpoint create makes one.\n", ledger.ModeName(e.account.Livemode))
+		fmt.Fprintf(e.Stderr, "The account has no endpoints in %s mode; tillhook endpoint create creates one.\n", ledger.ModeName(e.account.Livemode))
 		return nil
 	}
 	var rows [][]string
@@ -79,7 +79,7 @@ func (e *endpoints) showList(list []listedEndpoint) error {
 		return err
 	}
 	if e.address == "" {
-		fmt.Fprintln(e.Stderr, "Which of them is this receiver's is not known: set TILLHOOK_PUBLIC_URL, or give its URL with --url.")
+		fmt.Fprintln(e.Stderr, "It is unknown which of them is this receiver's: set TILLHOOK_PUBLIC_URL, or give its URL with --url.")
 	}
 	return nil
 }

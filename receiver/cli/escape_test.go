@@ -24,7 +24,7 @@ func TestOutputIsEscaped(t *testing.T) {
 	if got := out.String(); strings.Count(got, `v1\u202e`) != 2 || strings.Contains(got, "\u202e") || strings.Contains(got, "\x9b") {
 		t.Errorf("on standard output stands %q", got)
 	}
-	if got := errs.String(); !strings.Contains(got, `/\u001b[2J\u202ex is there already`) || strings.ContainsAny(got, "\x1b\u202e") {
+	if got := errs.String(); !strings.Contains(got, `/\u001b[2J\u202ex exists already`) || strings.ContainsAny(got, "\x1b\u202e") {
 		t.Errorf("on standard error stands %q", got)
 	}
 }

@@ -24,11 +24,11 @@ func (p *Program) eventsCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "events",
 		Short: "List events, or show one",
-		Long: `List the events that were received, newest first, those in quarantine included. An event that left quarantine is listed twice:
-as it lay there, and as it was booked.
+		Long: `List received events, newest first, including those in quarantine. An event that was released from
+quarantine is listed twice: as it was quarantined, and as it was booked.
 
-There is no index of types and outcomes but quarantined: a search that finds little reads through the ledger, about
-100,000 events a second. Ctrl-C stops it and shows what it has found.`,
+Types and outcomes other than quarantined are not indexed: a search with few results reads the whole
+ledger, about 100,000 events per second. Ctrl-C stops it and shows what it has found.`,
 		Example: `  tillhook events --follow
   tillhook events --outcome quarantined
   tillhook events show evt_3wBTwEKvHadernBlBPBleRA0 --body
@@ -47,7 +47,7 @@ There is no index of types and outcomes but quarantined: a search that finds lit
 			set(params, "outcome", outcome)
 			if followed {
 				if f.cursor != "" || f.after != "" || c.Flags().Changed("limit") {
-					return usagef("--follow shows what arrives; it takes no --limit, --page or --starting-after")
+					return usagef("--follow shows arriving events; it takes no --limit, --page or --starting-after")
 				}
 				shown := func(e *ledger.EventRecord) bool {
 					return (typ == "" || typ == string(e.Type)) && (outcome == "" || outcome == string(e.Outcome))
@@ -110,9 +110,9 @@ func (p *Program) showEvents(answer []byte) error {
 		return err
 	}
 	if slices.ContainsFunc(list.Data, func(e ledger.EventRecord) bool { return e.Quarantine != nil }) {
-		p.hint(p.forInstance("Look at a body with: tillhook events show ID --body. " +
-			"Try again whether it can be used with: tillhook events release ID. " +
-			"If nothing is missing because of it: tillhook events dismiss ID."))
+		p.hint(p.forInstance("To see a body: tillhook events show ID --body. " +
+			"To decode and book it again: tillhook events release ID. " +
+			"If no payment needs it: tillhook events dismiss ID."))
 	}
 	return nil
 }
@@ -120,13 +120,14 @@ func (p *Program) showEvents(answer []byte) error {
 func (p *Program) releaseCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "release [ID]",
-		Short: "Decode events in quarantine again, and book what can be used",
-		Long: `Decode an event in quarantine again, or all of them, and book what can be used now. A receiver must run.
+		Short: "Decode quarantined events again, and book the usable ones",
+		Long: `Decode one quarantined event or all of them again, and book those that are usable now. A receiver
+must run.
 
-A receiver does so itself when it starts for the first time with a decoder that differs from that of the start before.`,
+A receiver does this by itself at its first start with a new decoder.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 1 || len(args) == 1 && args[0] == "" {
-				return usagef("release takes one id, or none for all, and got %d: %s", len(args), strings.Join(args, " "))
+				return usagef("release takes one id, or none for all, but got %d: %s", len(args), strings.Join(args, " "))
 			}
 			return nil
 		},
@@ -151,7 +152,7 @@ A receiver does so itself when it starts for the first time with a decoder that 
 				if e.Outcome == ledger.Quarantined {
 					left++
 				}
-				if !all || e.Outcome != ledger.Quarantined { // of many that stay, the number is enough
+				if !all || e.Outcome != ledger.Quarantined { // those that stay are only counted
 					rows = append(rows, []string{e.ID, orDash(e.Type), outcomeOf(e), orDash(e.PaymentID)})
 				}
 			})
@@ -172,10 +173,12 @@ func (p *Program) dismissCommand() *cobra.Command {
 	var all bool
 	c := &cobra.Command{
 		Use:   "dismiss ID...",
-		Short: "Note that you have looked at events in quarantine",
-		Long: `Note that you have looked at events in quarantine: they stay there, and raise no alarm any more. A receiver must run.
+		Short: "Mark quarantined events as examined",
+		Long: `Mark quarantined events as examined: they stay in quarantine, but no longer raise an alarm. A
+receiver must run.
 
-What is dismissed is still booked if it comes again in a form that can be used, or if a newer version can decode it.`,
+A dismissed event is still booked if it arrives again in a usable form, or if a newer version can
+decode it.`,
 		Example: `  tillhook events dismiss evt_3wBTwEKvHadernBlBPBleRA0
   tillhook events dismiss --all`,
 		Args: func(_ *cobra.Command, args []string) error {
@@ -211,7 +214,7 @@ What is dismissed is still booked if it comes again in a form that can be used, 
 	return c
 }
 
-// running returns a client of the running receiver: only that can change the ledger.
+// running returns a client of the running receiver, the only process that can change the ledger.
 func (p *Program) running(ctx context.Context) (*operator.Client, error) {
 	client, looked, err := p.receiver(ctx)
 	if err != nil || client != nil {
@@ -221,11 +224,11 @@ func (p *Program) running(ctx context.Context) (*operator.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return nil, fmt.Errorf("no receiver is running (none answers at %s), and only one can change the ledger: %s", strings.Join(looked, " or "), startIt(s))
+	return nil, fmt.Errorf("no receiver is running (none answers at %s), and only a receiver can change the ledger: %s", strings.Join(looked, " or "), startIt(s))
 }
 
-// eachEvent has something done with each event, and hands out the answers. Of errors that say the
-// same the first is returned.
+// eachEvent sends a request for each event and passes the answers to visit. It returns each
+// different error once.
 func eachEvent(ctx context.Context, client *operator.Client, ids []string, what string,
 	visit func(e ledger.EventRecord)) error {
 	var failed []error
@@ -246,13 +249,13 @@ func eachEvent(ctx context.Context, client *operator.Client, ids []string, what 
 		}
 		var answered *operator.Error
 		if err != nil && !errors.As(err, &answered) {
-			break // nobody answers any more
+			break // the receiver no longer answers
 		}
 	}
 	return errors.Join(failed...)
 }
 
-// inQuarantine demands that an event lies there.
+// inQuarantine returns an error if an event is not in quarantine.
 func inQuarantine(ctx context.Context, client *operator.Client, id string) error {
 	answer, err := client.Get(ctx, operator.EventPath(id), nil)
 	if err != nil {
@@ -268,8 +271,8 @@ func inQuarantine(ctx context.Context, client *operator.Client, id string) error
 	return nil
 }
 
-// quarantined lists the ids of the events in quarantine, the oldest first; only those that are
-// chosen, where choose is not nil.
+// quarantined lists the ids of the events in quarantine for which choose returns true, or all if it
+// is nil, the oldest first.
 func quarantined(ctx context.Context, client *operator.Client, choose func(e ledger.EventRecord) bool) (ids []string, err error) {
 	params := url.Values{"outcome": {string(ledger.Quarantined)}, "limit": {"100"}}
 	for {
@@ -298,7 +301,7 @@ func (p *Program) eventCommand() *cobra.Command {
 	var asJSON, body bool
 	c := &cobra.Command{
 		Use:   "show ID",
-		Short: "Show one event, or its body as it came",
+		Short: "Show one event, or its body as received",
 		Args:  oneArgument, ValidArgsFunction: noFiles,
 		RunE: func(c *cobra.Command, args []string) error {
 			if asJSON && body {
@@ -316,7 +319,7 @@ func (p *Program) eventCommand() *cobra.Command {
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print the API's answer")
-	c.Flags().BoolVar(&body, "body", false, "print the event's body, to a file or a pipe byte for byte; it can hold personal data and a client_secret")
+	c.Flags().BoolVar(&body, "body", false, "print the event's body, to a file or pipe byte for byte; it can contain personal data and a client_secret")
 	return c
 }
 
@@ -325,7 +328,7 @@ func (p *Program) showEvent(answer []byte) error {
 	if err := json.Unmarshal(answer, &e); err != nil {
 		return fmt.Errorf("read the receiver's answer: %w", err)
 	}
-	released := "" // nothing, which is not shown
+	released := "" // not shown
 	if e.ReleasedFrom != 0 {
 		released = fmt.Sprintf("from row %d", e.ReleasedFrom)
 	}

@@ -16,7 +16,7 @@ import (
 	"tillhook/receiver/operator"
 )
 
-// exportFlags are what the user asked for.
+// exportFlags are the flags of export.
 type exportFlags struct {
 	days        period
 	format      string
@@ -29,19 +29,21 @@ func (p *Program) exportCommand() *cobra.Command {
 	var f exportFlags
 	c := &cobra.Command{
 		Use:   "export [entries|payments]",
-		Short: "Write the ledger for the accountant",
+		Short: "Export the ledger for accounting",
 		Long: `Write a table to standard output, as CSV (RFC 4180) or JSON lines.
 
-"export" or "export entries" writes a line for each time that money moved, by the day on which it moved: received,
-refunded, a refund that came back, withdrawn or reinstated in a dispute. The entries of a month add up to the summary
-of its days. "export payments" writes a line for each payment as it is now, by when it was created.
+"export" or "export entries" writes a line for each movement of money, by the day on which it moved:
+received, refunded, a refund that was returned, withdrawn or reinstated in a dispute. The entries of a
+month add up to the summary of its days. "export payments" writes a line for each payment in its
+present state, by the time of its creation.
 
-Each amount stands twice, in the currency's minor unit and in its decimals. What is not known is empty. In CSV, a text
-that a spreadsheet would take for a formula has an apostrophe before it.
+Each amount is written twice, in the currency's minor unit and with its decimals. An unknown value is
+empty. In CSV, text that a spreadsheet would interpret as a formula has an apostrophe before it.
 
-What Stripe tells later can change what is known of a day that has been exported. The sequence that an export was made
-at is printed to standard error: --as-of makes the same export again, byte for byte, and --since writes what has
-changed after it, with late=removed (amounts negative) for what no longer holds and late=added for what holds instead.`,
+Events that arrive later can change a day that was exported. The ledger sequence of an export is
+printed to standard error: --as-of repeats that export, byte for byte, and --since writes what has
+changed after it, with late=removed (negative amounts) for an entry that no longer exists and
+late=added for a new one.`,
 		Example: `  tillhook export --from 2026-01-01 --to 2026-02-01 > january.csv
   tillhook export --from 2026-01-01 --to 2026-02-01 --timezone Europe/Berlin
   tillhook export --since 51207 > corrections.csv
@@ -50,7 +52,7 @@ changed after it, with late=removed (amounts negative) for what no longer holds 
 		ValidArgs: []string{ledger.ExportEntries, ledger.ExportPayments},
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) > 1 || len(args) == 1 && !slices.Contains(c.ValidArgs, args[0]) {
-				return usagef("%s takes entries or payments, and got %s; write to a file with > FILE", c.CommandPath(), strings.Join(args, " "))
+				return usagef("%s takes entries or payments, but got %s; write to a file with > FILE", c.CommandPath(), strings.Join(args, " "))
 			}
 			return nil
 		},
@@ -68,11 +70,11 @@ changed after it, with late=removed (amounts negative) for what no longer holds 
 	c.Flags().Uint64Var(&f.since, "since", 0, "only what has changed since this `sequence` of the ledger")
 	c.Flags().StringSliceVar(&f.metadata, "metadata", nil, "a column for each of these `keys` of the payment's metadata, separated by commas; repeat it for more, and put a key that holds a comma in \"double quotes\"")
 	complete(c, "format", ledger.Formats[:])
-	c.Flags().BoolVar(&f.excel, "excel", false, "begin with the mark by which Excel knows UTF-8")
+	c.Flags().BoolVar(&f.excel, "excel", false, "begin with a byte order mark, by which Excel recognizes UTF-8")
 	return c
 }
 
-// params are those of the API.
+// params returns the parameters of the API request.
 func (f *exportFlags) params(c *cobra.Command, table string) (url.Values, error) {
 	if err := oneOf("format", f.format, ledger.Formats[:]); err != nil {
 		return nil, err
@@ -80,9 +82,9 @@ func (f *exportFlags) params(c *cobra.Command, table string) (url.Values, error)
 	asOf, since := c.Flags().Changed("as-of"), c.Flags().Changed("since")
 	switch {
 	case asOf && since:
-		return nil, usagef("--as-of and --since exclude each other: --as-of writes what the table was, --since what has changed")
+		return nil, usagef("--as-of and --since exclude each other: --as-of writes the table as it was, --since what has changed")
 	case table == ledger.ExportPayments && (asOf || since):
-		return nil, usagef("export payments writes the payments as they are now; --as-of and --since are for tillhook export")
+		return nil, usagef("export payments writes the present state; --as-of and --since are for the export of entries")
 	case f.excel && f.format != "csv":
 		return nil, usagef("--excel is for --format csv")
 	}
@@ -93,7 +95,7 @@ func (f *exportFlags) params(c *cobra.Command, table string) (url.Values, error)
 	set(params, "timezone", f.days.timezone)
 	for i, key := range f.metadata {
 		if key == "" || slices.Contains(f.metadata[:i], key) {
-			return nil, usagef("--metadata %q is empty or given twice; name each key once", key)
+			return nil, usagef("--metadata %q is empty or repeated; name each key once", key)
 		}
 		params.Add("metadata", key)
 	}
@@ -109,8 +111,7 @@ func (f *exportFlags) params(c *cobra.Command, table string) (url.Values, error)
 	return params, nil
 }
 
-// export copies the answer to standard output, and says to which sequence it belongs once it is
-// there as a whole.
+// export copies the answer to standard output and, once it is complete, prints its sequence.
 func (p *Program) export(c *cobra.Command, params url.Values) (err error) {
 	client, closeClient, err := p.client(c.Context())
 	if err != nil {
@@ -125,11 +126,11 @@ func (p *Program) export(c *cobra.Command, params url.Values) (err error) {
 		return err
 	}
 	m.begin(answer)
-	if isTerminal(p.raw.stdout) { // the lines would be written into each other
+	if isTerminal(p.raw.stdout) { // the line of progress would mix with the output
 		end()
 	}
-	if _, err := io.Copy(p.raw.stdout, &m); err != nil { // it is escaped already, and its lines end in CRLF
-		return errors.Join(fmt.Errorf("the export is not whole: %w", err), answer.Close())
+	if _, err := io.Copy(p.raw.stdout, &m); err != nil { // it is escaped, and its lines end in CRLF
+		return errors.Join(fmt.Errorf("the export is incomplete: %w", err), answer.Close())
 	}
 	end()
 	if err := answer.Close(); err != nil {
@@ -139,21 +140,21 @@ func (p *Program) export(c *cobra.Command, params url.Values) (err error) {
 	return nil
 }
 
-// printSequence says of which moment an export is, and how to get it again.
+// printSequence prints the ledger sequence of an export, and how to repeat it.
 func (p *Program) printSequence(params url.Values, header http.Header) {
 	sequence, decoded := header.Get(operator.HeaderSequence), header.Get(operator.HeaderDecoded)
 	base := params.Get("as_of")
 	switch {
 	case params.Get("since") != "":
 		base = params.Get("since")
-		fmt.Fprintf(p.Stderr, "changes from ledger sequence %s to %s; go on with --since %s\n", base, sequence, sequence)
+		fmt.Fprintf(p.Stderr, "changes from ledger sequence %s to %s; continue with --since %s\n", base, sequence, sequence)
 	case params.Get("kind") == ledger.ExportPayments:
 		fmt.Fprintf(p.Stderr, "as of ledger sequence %s\n", sequence)
 	default:
 		fmt.Fprintf(p.Stderr, "as of ledger sequence %s; repeat with --as-of %s\n", sequence, sequence)
 	}
 	if decoded != "" {
-		fmt.Fprintf(p.Stderr, "After sequence %s, events up to sequence %s were decoded to something else than before (tillhook rebuild --decode, or a newer version): "+
-			"an export that was made before that can differ. Compare it with the file that was made then.\n", base, decoded)
+		fmt.Fprintf(p.Stderr, "After sequence %s, events up to sequence %s were decoded differently (tillhook rebuild --decode, or a newer version): "+
+			"an export made before that can differ. Compare this one with the file made then.\n", base, decoded)
 	}
 }

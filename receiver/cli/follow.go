@@ -17,24 +17,24 @@ import (
 )
 
 const (
-	followEvery = time.Second // how often new events are asked for
-	followPage  = 100         // how many are asked for at once
-	followAt    = 10          // how many older events are shown first
+	followEvery = time.Second // between requests
+	followPage  = 100         // events in a request
+	followAt    = 10          // older events that are shown first
 )
 
 // follow prints events as they arrive, until the command is stopped.
 type follow struct {
 	*Program
-	shown  func(e *ledger.EventRecord) bool
-	typ    string // that shown asks for; empty for any
+	shown  func(e *ledger.EventRecord) bool // the filter
+	typ    string                           // that the filter wants; empty for any
 	asJSON bool
 	begun  bool
 	last   uint64 // the sequence of the newest event that was seen
 	lost   bool   // the receiver does not answer
 }
 
-// run prints the newest events, then those that arrive. While the receiver does not answer it
-// waits.
+// run prints the newest events, then those that arrive. It waits while the receiver does not
+// answer.
 func (f *follow) run(c *cobra.Command) error {
 	ctx := c.Context()
 	for {
@@ -61,7 +61,7 @@ func (f *follow) run(c *cobra.Command) error {
 	}
 }
 
-// step prints what has arrived since the last step, the oldest first.
+// step prints the events that arrived since the last step, the oldest first.
 func (f *follow) step(ctx context.Context) error {
 	client, err := f.running(ctx)
 	if err != nil {
@@ -87,7 +87,7 @@ func (f *follow) step(ctx context.Context) error {
 			return fmt.Errorf("read the receiver's answer: %w", err)
 		}
 		if newest == 0 && f.last > 0 && (len(list.Data) == 0 || list.Data[0].Sequence < f.last) {
-			fmt.Fprintln(f.Stderr, "The ledger was replaced by another one; its newest events follow.")
+			fmt.Fprintln(f.Stderr, "The ledger was replaced by another one. Its newest events:")
 			f.last, anew = 0, true
 		}
 		for _, e := range list.Data {

@@ -18,14 +18,13 @@ import (
 	"tillhook/receiver/operator"
 )
 
-// maxListed is how many rows a command lists at most. The tables that tillhook export writes have
-// no such limit.
+// maxListed limits the rows of a listing. tillhook export has no such limit.
 const maxListed = 10_000
 
-// perRequest is how many rows the API lists at most in one answer.
+// perRequest is the largest number of rows in an answer of the API.
 const perRequest = 100
 
-// pageFlags is what every listing command takes.
+// pageFlags are the flags of every listing command.
 type pageFlags struct {
 	limit  int
 	after  string
@@ -35,8 +34,8 @@ type pageFlags struct {
 
 func (f *pageFlags) register(c *cobra.Command) {
 	c.Flags().IntVar(&f.limit, "limit", 20, fmt.Sprintf("list this `number`, 1 to %d", maxListed))
-	c.Flags().StringVar(&f.after, "starting-after", "", "list what comes after this `id`")
-	c.Flags().StringVar(&f.cursor, "page", "", "go on where a list ended: its `next_page`")
+	c.Flags().StringVar(&f.after, "starting-after", "", "list what follows this `id`")
+	c.Flags().StringVar(&f.cursor, "page", "", "continue where a list ended: its `next_page`")
 	c.Flags().BoolVar(&f.asJSON, "json", false, "print the API's answer")
 }
 
@@ -53,15 +52,15 @@ func (f *pageFlags) params() (url.Values, error) {
 	return v, nil
 }
 
-// list asks for pages until it has as many rows as are asked for, lets show print them, and says
-// how to go on. A search that is stopped prints what it has found.
+// list requests pages until it has as many rows as the user wants, passes them to show, and prints
+// how to continue. A search that is stopped prints what it has found.
 func (p *Program) list(c *cobra.Command, f *pageFlags, path string, params url.Values,
 	show func(answer []byte) error) error {
 	var list operator.List[json.RawMessage]
 	var stopped bool
 	err := p.ask(c, func(ctx context.Context, client *operator.Client) (answer []byte, err error) {
 		list, stopped, err = p.follow(ctx, client, path, params, f.limit)
-		// The receiver lets an unknown value pass where it did not look through the whole ledger.
+		// The receiver accepts an unknown value if it did not search the whole ledger.
 		nothing := len(list.Data) == 0 && !list.HasMore && f.after == "" && f.cursor == ""
 		if err = unknownValue(params, err, nothing && !stopped); err != nil {
 			return nil, err
@@ -80,7 +79,7 @@ func (p *Program) list(c *cobra.Command, f *pageFlags, path string, params url.V
 		if list.ScannedTo != 0 {
 			found += " back to " + moment(list.ScannedTo) + " UTC"
 		}
-		fmt.Fprintf(p.Stderr, "Stopped: %s. Go on with: %s\n", found, nextCommand(c, string(list.NextPage)))
+		fmt.Fprintf(p.Stderr, "Stopped: %s. Continue with: %s\n", found, nextCommand(c, string(list.NextPage)))
 		return ended{exitFailed}
 	case list.HasMore && !f.asJSON:
 		fmt.Fprintf(p.Stderr, "There are more: %s\n", nextCommand(c, string(list.NextPage)))
@@ -88,8 +87,8 @@ func (p *Program) list(c *cobra.Command, f *pageFlags, path string, params url.V
 	return nil
 }
 
-// unknownValue returns the error for a search that was refused, or that found nothing, where it was
-// for a value that Stripe does not document; else err.
+// unknownValue returns a usage error if a search was refused, or found nothing, and was for a value
+// that Stripe does not document. Otherwise it returns err.
 func unknownValue(params url.Values, err error, nothing bool) error {
 	var refused *operator.Error
 	if nothing && err == nil || errors.As(err, &refused) && refused.Status == http.StatusBadRequest {
@@ -102,8 +101,8 @@ func unknownValue(params url.Values, err error, nothing bool) error {
 	return err
 }
 
-// follow asks for page after page. On a terminal it shows how far it has come. It reports whether
-// ctx ended before it was done, if by then there was an answer.
+// follow requests page after page and shows its progress on a terminal. stopped reports whether ctx
+// ended before it was done, but after the first answer.
 func (p *Program) follow(ctx context.Context, client *operator.Client, path string, params url.Values,
 	limit int) (list operator.List[json.RawMessage], stopped bool, err error) {
 	var found statusText
@@ -140,12 +139,13 @@ func (p *Program) follow(ctx context.Context, client *operator.Client, path stri
 	}
 }
 
-// Where a receiver has as many requests as it takes, a command tries again a few times.
+// A command repeats a request a few times while the receiver is overloaded.
 const (
 	tries     = 10
 	tryPeriod = 2 * time.Second
 )
 
+// patiently requests an answer, and repeats the request while the receiver is overloaded.
 func patiently(ctx context.Context, client *operator.Client, path string,
 	params url.Values) (answer []byte, err error) {
 	for n := 1; ; n++ {
@@ -170,7 +170,7 @@ func set(v url.Values, name, value string) {
 	}
 }
 
-// nextCommand returns the command line that goes on with the same filters.
+// nextCommand returns the command line for the next page with the same filters.
 func nextCommand(c *cobra.Command, next string) string {
 	line := c.CommandPath()
 	c.Flags().Visit(func(f *pflag.Flag) {
@@ -185,7 +185,7 @@ func nextCommand(c *cobra.Command, next string) string {
 	return line + " --page " + next
 }
 
-// quote makes a text one word of a shell.
+// quote quotes a text as one word for a shell.
 func quote(s string) string {
 	if s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.:=/") == "" {
 		return s

@@ -93,7 +93,7 @@ func TestAStoppedSearchSaysHowToGoOn(t *testing.T) {
 	var out, errs bytes.Buffer
 	p := &cli.Program{Environ: environ, Stdout: &out, Stderr: &errs}
 	status := p.Run(ctx, []string{"payments", "--status", "canceled"})
-	if want := "Stopped: 1 found back to 2026-01-01 00:00:00 UTC. Go on with: tillhook payments --status canceled --page A\n"; status != 1 || errs.String() != want || !strings.Contains(out.String(), "pi_1") {
+	if want := "Stopped: 1 found back to 2026-01-01 00:00:00 UTC. Continue with: tillhook payments --status canceled --page A\n"; status != 1 || errs.String() != want || !strings.Contains(out.String(), "pi_1") {
 		t.Errorf("status %d, it said %q:\n%s", status, errs.String(), out.String())
 	}
 	errs.Reset()

@@ -23,12 +23,13 @@ func (p *Program) paymentsCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "payments",
 		Short: "List payments, or show one",
-		Long: `List the ledger's payments, newest first. Ask the running receiver, or read the ledger where none runs.
+		Long: `List the ledger's payments, newest first, from the running receiver or, if none runs, from the file.
 
-There is no index of customers, metadata and the like: a search that finds little reads through the ledger, about
-100,000 payments a second. --from makes it shorter; Ctrl-C stops it and shows what it has found.
+Customers, metadata and the like are not indexed: a search with few results reads the whole ledger,
+about 100,000 payments per second. --from makes it shorter; Ctrl-C stops it and shows what it has
+found.
 
-Amounts are in the currency's own decimals; --json has them in the minor unit, as Stripe does.`,
+Amounts have the decimals of their currency; with --json they are in the minor unit, as at Stripe.`,
 		Example: `  tillhook payments --status succeeded --from 2026-04-01 --to 2026-05-01
   tillhook payments --metadata order_id=2417
   tillhook payments show pi_3wBTwEKvHadernBl4gdrfNcd`,
@@ -101,7 +102,7 @@ func (p *Program) paymentCommand() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "show ID",
-		Short: "Show one payment and its timeline, by any id seen for it",
+		Short: "Show one payment and its timeline, by any of its ids",
 		Args:  oneArgument, ValidArgsFunction: noFiles,
 		RunE: func(c *cobra.Command, args []string) error {
 			var timeline []byte
@@ -161,12 +162,12 @@ func (p *Program) showPayment(answer, timelineAnswer []byte) error {
 	for _, m := range timeline.Data {
 		rows = append(rows, []string{moment(m.Happened), clean(m.What), orDash(m.Type), m.Event, remarks(m)})
 	}
-	return p.table([]column{{head: "HAPPENED (UTC)"}, {head: "WHAT"}, {head: "TOLD BY", spare: true}, {head: "EVENT", spare: true},
+	return p.table([]column{{head: "HAPPENED (UTC)"}, {head: "WHAT"}, {head: "FROM", spare: true}, {head: "EVENT", spare: true},
 		{head: "REMARKS", cut: true}}, rows)
 }
 
-// statusOf is the state of a payment: its PaymentIntent's, and while only a charge was seen the
-// charge's.
+// statusOf returns the status of a payment: that of its PaymentIntent or, as long as only a charge
+// is known, that of the charge.
 func statusOf(pay *ledger.Payment) string {
 	if pay.Status == "" && pay.ChargeStatus != "" {
 		return "charge " + clean(string(pay.ChargeStatus))
@@ -174,11 +175,11 @@ func statusOf(pay *ledger.Payment) string {
 	return orDash(pay.Status)
 }
 
-// remarks say what was not as it should be with a moment's event: late, out of order, repeated.
+// remarks describes what was unusual about an entry's event: late, out of order, repeated.
 func remarks(m ledger.TimelineEntry) string {
 	var list []string
 	if delay := time.Duration(m.Received-m.Happened) * time.Second; m.Happened != 0 && delay > lateAfter {
-		list = append(list, "came "+roughly(delay)+" later")
+		list = append(list, "arrived "+roughly(delay)+" later")
 	}
 	switch {
 	case m.After == 1:
@@ -188,9 +189,9 @@ func remarks(m ledger.TimelineEntry) string {
 	}
 	switch {
 	case m.Repeats == 1:
-		list = append(list, "came twice")
+		list = append(list, "arrived twice")
 	case m.Repeats > 1:
-		list = append(list, fmt.Sprintf("came %d times", m.Repeats+1))
+		list = append(list, fmt.Sprintf("arrived %d times", m.Repeats+1))
 	}
 	if m.Source != ledger.Webhook {
 		list = append(list, "by "+string(m.Source))
@@ -198,10 +199,10 @@ func remarks(m ledger.TimelineEntry) string {
 	return strings.Join(list, ", ")
 }
 
-// lateAfter: Stripe delivers within seconds, as a rule.
+// lateAfter is when a delivery counts as late. Stripe usually delivers within seconds.
 const lateAfter = 5 * time.Minute
 
-// roughly writes a time as people say it.
+// roughly returns a duration in words.
 func roughly(d time.Duration) string {
 	switch {
 	case d >= 48*time.Hour:

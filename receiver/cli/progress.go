@@ -8,13 +8,13 @@ import (
 	"time"
 )
 
-// progressEvery is how often a line of progress is written anew. Work that takes less shows none.
+// progressEvery is the interval between updates of the line of progress. Shorter work shows none.
 const progressEvery = 500 * time.Millisecond
 
-// progress shows on a terminal what is being done and for how long, and how far it has come, in one
-// line of standard error, until the function that it returns is called: that wipes the line and may
-// be called twice. status returns "" while nothing is known, and may be nil. Where standard error is no
-// terminal nothing is shown.
+// progress shows one line on standard error with what is being done, for how long, and how far it
+// is, until the returned function is called, which erases the line and may be called twice. status
+// returns how far it is, or "" while that is unknown; it may be nil. Nothing is shown if standard
+// error is no terminal.
 func (p *Program) progress(ctx context.Context, what string, status func(ctx context.Context) string) (end func()) {
 	terminal := p.raw.stderr
 	if !isTerminal(terminal) {
@@ -44,7 +44,7 @@ func (p *Program) progress(ctx context.Context, what string, status func(ctx con
 				}
 			}
 			line = clean(line)
-			if width := terminalWidth(terminal); width > 1 { // a longer line would be left there
+			if width := terminalWidth(terminal); width > 1 { // a longer line would not be erased completely
 				line = shorten(line, width-1)
 			}
 			if ctx.Err() == nil {
@@ -56,7 +56,7 @@ func (p *Program) progress(ctx context.Context, what string, status func(ctx con
 	return func() { cancel(); <-done }
 }
 
-// elapsed writes how long something has taken.
+// elapsed formats the time that something has taken.
 func elapsed(d time.Duration) string {
 	if d < time.Minute {
 		return fmt.Sprintf("%d s", int(d.Seconds()))
@@ -64,7 +64,7 @@ func elapsed(d time.Duration) string {
 	return fmt.Sprintf("%d min %02d s", int(d.Minutes()), int(d.Seconds())%60)
 }
 
-// statusText is how far something has come, as it says itself from time to time.
+// statusText is a text for a line of progress that another goroutine updates.
 type statusText struct{ text atomic.Pointer[string] }
 
 func (n *statusText) set(format string, args ...any) {
@@ -79,10 +79,10 @@ func (n *statusText) status(context.Context) string {
 	return ""
 }
 
-// meter counts what is read of an answer.
+// meter counts the bytes that are read from an answer.
 type meter struct {
 	answer      io.Reader
-	read, whole atomic.Int64 // bytes; whole is 0 where it is not known
+	read, whole atomic.Int64 // bytes; whole is 0 if it is unknown
 }
 
 func (m *meter) begin(answer io.Reader) {
@@ -101,7 +101,7 @@ func (m *meter) Read(b []byte) (int, error) {
 // mega is the unit of sizes in lines of progress.
 const mega = 1e6
 
-// status returns how much was read, of how much.
+// status returns how much of the answer was read.
 func (m *meter) status(context.Context) string {
 	read, whole := float64(m.read.Load())/mega, float64(m.whole.Load())/mega
 	switch {

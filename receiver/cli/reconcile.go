@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"tillhook/ledger"
+	"tillhook/receiver/config"
 	"tillhook/receiver/operator"
 	"tillhook/receiver/reconcile"
 )
@@ -23,17 +24,17 @@ func (p *Program) reconcileCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "reconcile",
 		Short: "Fetch from Stripe the events that were missed",
-		Long: `Compare the ledger with Stripe's list of events now, and fetch what was missed. The running receiver does it, with its
-API key; it does so by itself, too, as often as TILLHOOK_RECONCILE_EVERY says.
+		Long: `Compare the ledger with Stripe's list of events now, and fetch missed events. The running receiver
+does this with its API key, and also by itself, every TILLHOOK_RECONCILE_EVERY.
 
-Without --since it looks back as far as was not compared yet. Stripe keeps events for 30 days.`,
+Without --since it continues where the last comparison ended. Stripe keeps events for 30 days.`,
 		Example: `  tillhook reconcile --since 72h
   tillhook reconcile --since 30d --dry-run`,
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			params := url.Values{}
 			if since != "" {
-				d, err := span(since)
+				d, err := parseSince(since)
 				if err != nil {
 					return err
 				}
@@ -48,32 +49,27 @@ Without --since it looks back as far as was not compared yet. Stripe keeps event
 			}, asJSON, p.showReport)
 			var silent *operator.Silent
 			if errors.As(err, &silent) && silent.Began {
-				err = fmt.Errorf("%w. Stripe does not answer the receiver, or has asked it to wait; what was booked stays booked, and the receiver compares again by itself", err)
+				err = fmt.Errorf("%w. Stripe does not answer the receiver, or asked it to wait; booked events stay booked, and the receiver compares again by itself", err)
 			}
 			return p.showPartialReport(err, asJSON)
 		},
 	}
 	c.Flags().StringVar(&since, "since", "", "how far to look back, as `72h` or 30d")
-	c.Flags().BoolVar(&dryRun, "dry-run", false, "say what was missed and write nothing")
+	c.Flags().BoolVar(&dryRun, "dry-run", false, "report missed events without booking them")
 	c.Flags().BoolVar(&asJSON, "json", false, "print the API's answer")
 	return c
 }
 
-// span reads a duration as configuration writes it.
-func span(s string) (time.Duration, error) {
-	d, err := time.ParseDuration(s)
-	if days, ok := strings.CutSuffix(s, "d"); ok {
-		var n uint64
-		n, err = strconv.ParseUint(days, 10, 16)
-		d = time.Duration(n) * 24 * time.Hour
-	}
-	if err != nil || d < time.Second || d > 30*24*time.Hour {
-		return 0, usagef("--since %q is no span of time up to 30 days: write 72h or 30d", s)
+// parseSince parses the value of --since, in the form of durations in the configuration.
+func parseSince(s string) (time.Duration, error) {
+	d, err := config.ParseDuration(s)
+	if err != nil || d < time.Second || d > longestReconcile*24*time.Hour {
+		return 0, usagef("--since %q is not a duration of up to %d days: write 72h or 30d", s, longestReconcile)
 	}
 	return d, nil
 }
 
-// reconcileProgress asks the receiver how far a comparison has come.
+// reconcileProgress asks the receiver for the progress of its comparison.
 func reconcileProgress(ctx context.Context, client *operator.Client) string {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
@@ -85,7 +81,7 @@ func reconcileProgress(ctx context.Context, client *operator.Client) string {
 	return progressBar(at)
 }
 
-// progressBar is how far a round has come, in one line.
+// progressBar shows the progress of a comparison in one line.
 func progressBar(at reconcile.Progress) string {
 	const width = 30
 	part := 0
@@ -100,8 +96,8 @@ func progressBar(at reconcile.Progress) string {
 	return line
 }
 
-// showPartialReport prints the report of a comparison that failed: what was booked before it did
-// stays booked.
+// showPartialReport prints the report of a comparison that failed. Events that it booked before
+// stay booked.
 func (p *Program) showPartialReport(err error, asJSON bool) error {
 	var failed *operator.Partial
 	if !errors.As(err, &failed) {
@@ -123,7 +119,7 @@ func (p *Program) showReport(answer []byte) error {
 		return fmt.Errorf("read the receiver's answer: %w", err)
 	}
 	when := func(at int64) string {
-		if at == 0 { // it failed before it knew
+		if at == 0 { // it failed before that was known
 			return ""
 		}
 		return time.Unix(at, 0).UTC().Format("2006-01-02 15:04:05 UTC")
@@ -158,7 +154,7 @@ func (p *Program) showReport(answer []byte) error {
 			account, when(g.From), when(g.To))
 	}
 	for _, problem := range r.Problems {
-		fmt.Fprintln(p.Stderr, "Left out:", clean(problem))
+		fmt.Fprintln(p.Stderr, "Skipped:", clean(problem))
 	}
 	return nil
 }

@@ -16,7 +16,7 @@ import (
 	"tillhook/receiver/config"
 )
 
-// restore is one under way.
+// restore is the state of one restore.
 type restore struct {
 	*Program
 	file     string
@@ -29,17 +29,17 @@ type restore struct {
 	before   ledgerState // of the ledger that is replaced
 }
 
-// ledgerState is how far a ledger has come.
+// ledgerState is how many events a ledger holds, and up to when.
 type ledgerState struct {
 	known  bool
 	events uint64
-	last   time.Time // when the last event was received; zero if there is none
+	last   time.Time // receive time of the last event; zero if none exists
 }
 
 func (s ledgerState) String() string {
 	switch {
 	case !s.known:
-		return "how far it had come cannot be read"
+		return "its number of events is unknown"
 	case s.last.IsZero():
 		return ledger.Plural(s.events, "event")
 	}
@@ -50,13 +50,13 @@ func (p *Program) restoreCommand() *cobra.Command {
 	r := &restore{Program: p}
 	c := &cobra.Command{
 		Use:   "restore FILE",
-		Short: "Put a backup in the ledger's place",
-		Long: `Put a backup in the ledger's place. The file is verified first. The units of the service are stopped
-meanwhile, and those that ran are started again; a receiver that is no service must be stopped first. The ledger that
-was there is kept beside it under another name.
+		Short: "Replace the ledger by a backup",
+		Long: `Replace the ledger by a backup, which is verified first. The units of the service are stopped during
+that, and those that ran are started again; a receiver that is not a service must be stopped first.
+The old ledger is kept beside the new one under another name.
 
-Events that came after the backup are missing then: Stripe delivers again only what was not acknowledged. Fetch
-them with tillhook reconcile.`,
+Events that arrived after the backup are missing then: Stripe delivers again only what was not
+acknowledged. Fetch them with tillhook reconcile.`,
 		Example: `  tillhook restore /var/backups/till.db`,
 		Args:    oneFile,
 		RunE: func(c *cobra.Command, args []string) (err error) {
@@ -64,7 +64,7 @@ them with tillhook reconcile.`,
 			return r.run(c.Context())
 		},
 	}
-	c.Flags().BoolVar(&r.yes, "yes", false, "do not ask")
+	c.Flags().BoolVar(&r.yes, "yes", false, "do not ask for confirmation")
 	return c
 }
 
@@ -82,7 +82,7 @@ func (r *restore) run(ctx context.Context) (err error) {
 	}
 	what := fmt.Sprintf("Replace %s with %s (%s)?", ledger.Path(r.dir), r.file, copied)
 	if len(r.running) > 0 {
-		what += " It stops " + strings.Join(r.units, ", ") + " meanwhile."
+		what += " This stops " + strings.Join(r.units, ", ") + " in the meantime."
 	}
 	if err := r.confirm(r.yes, "%s", what); err != nil {
 		return err
@@ -96,7 +96,7 @@ func (r *restore) run(ctx context.Context) (err error) {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := r.sameMode(); err != nil { // the ledger may have been held before
+	if err := r.sameMode(); err != nil { // only now it cannot change any more
 		return err
 	}
 	r.before = readState(r.dir)
@@ -110,10 +110,10 @@ func (r *restore) run(ctx context.Context) (err error) {
 	return r.report(done)
 }
 
-// verifyBackup looks through the backup, and demands that it is of the mode of what it replaces.
+// verifyBackup verifies the backup, and checks that it has the mode of the ledger that it replaces.
 func (r *restore) verifyBackup(ctx context.Context) (*ledgerState, error) {
 	end := r.progress(ctx, r.verifying([]string{r.file}), nil)
-	proof, err := Verify(ctx, r.file) // in a process of its own, which damage may end
+	proof, err := Verify(ctx, r.file)
 	end()
 	if err != nil && (proof == nil || !proof.Older) {
 		return nil, fmt.Errorf("%w; nothing was changed", err)
@@ -127,19 +127,19 @@ func (r *restore) verifyBackup(ctx context.Context) (*ledgerState, error) {
 		return nil, err
 	}
 	if proof.Older {
-		fmt.Fprintf(r.Stderr, "%s was made by an older version: its pages are sound, and the receiver brings it up to date when it starts.\n", r.file)
+		fmt.Fprintf(r.Stderr, "%s was made by an older version: its pages are intact, and the receiver upgrades it when it starts.\n", r.file)
 		return &ledgerState{}, nil
 	}
 	return &ledgerState{known: true, events: proof.Events}, nil
 }
 
-// sameMode compares the mode of the backup with that of the present ledger, or else of the
-// settings.
+// sameMode returns an error if the backup has another mode than the present ledger or, without one,
+// than the settings.
 func (r *restore) sameMode() error {
 	path := ledger.Path(r.dir)
 	if present, err := ledger.ReadHeader(path); err == nil {
 		if present.Livemode != r.livemode {
-			return fmt.Errorf("%s holds %s mode payments, and the ledger %s those of %s mode: name the other ledger's folder in TILLHOOK_DATA_DIR, or its instance with --instance",
+			return fmt.Errorf("%s holds %s mode payments, and the ledger %s those of %s mode: set TILLHOOK_DATA_DIR to the folder of the other ledger, or name its instance with --instance",
 				r.file, ledger.ModeName(r.livemode), path, ledger.ModeName(present.Livemode))
 		}
 		return nil
@@ -151,7 +151,7 @@ func (r *restore) sameMode() error {
 	return nil
 }
 
-// findRunningUnits finds which units of the service that keeps the ledger run.
+// findRunningUnits finds which units of the service that keeps the ledger are running.
 func (r *restore) findRunningUnits(ctx context.Context) error {
 	keeper := r.settings.Keeper()
 	if keeper == nil {
@@ -172,15 +172,15 @@ func (r *restore) findRunningUnits(ctx context.Context) error {
 		}
 	}
 	if len(r.running) > 0 && os.Geteuid() != 0 {
-		return fmt.Errorf("%s must be stopped meanwhile: run this as root", strings.Join(r.running, ", "))
+		return fmt.Errorf("%s must be stopped for that: run this as root", strings.Join(r.running, ", "))
 	}
 	return nil
 }
 
-// start has what ran run again, also after a signal.
+// start starts the units that ran before, even after a signal.
 func (r *restore) start(ctx context.Context) error {
 	if err := changeUnits(context.WithoutCancel(ctx), "start", r.running...); err != nil {
-		return fmt.Errorf("start again what ran before: %w", err)
+		return fmt.Errorf("start the units again: %w", err)
 	}
 	fmt.Fprintf(r.Stderr, "Started again: %s.\n", strings.Join(r.running, ", "))
 	return nil
@@ -194,7 +194,7 @@ func (r *restore) lockedError(err error) error {
 	return fmt.Errorf("%w%s: stop the receiver first%s; nothing was changed", err, who, howToStop(r.settings))
 }
 
-// readState reads how far a ledger has come that no receiver holds.
+// readState reads the state of a ledger that no receiver holds.
 func readState(dir string) (s ledgerState) {
 	l, err := ledger.OpenReadOnly(dir)
 	if err != nil {
@@ -212,7 +212,7 @@ func readState(dir string) (s ledgerState) {
 	return s
 }
 
-// longestReconcile is how many days back Stripe lists events.
+// longestReconcile is for how many days Stripe lists events.
 // https://docs.stripe.com/api/events/list
 const longestReconcile = 30
 
@@ -220,9 +220,9 @@ func (r *restore) report(done *ledger.RestoreResult) error {
 	now := readState(r.dir)
 	lines := []string{fmt.Sprintf("Restored %s from %s: %s.", done.Path, r.file, now)}
 	if done.Kept != "" {
-		line := "The ledger that was there is now " + done.Kept + ": " + r.before.String() + "."
+		line := "The old ledger is now " + done.Kept + ": " + r.before.String() + "."
 		if r.before.known && now.known && r.before.events > now.events {
-			line += fmt.Sprintf(" %s of it %s missing now.", ledger.Plural(r.before.events-now.events, "event"), ledger.Verb(r.before.events-now.events, "is", "are"))
+			line += fmt.Sprintf(" %s of it %s missing in the new one.", ledger.Plural(r.before.events-now.events, "event"), ledger.Verb(r.before.events-now.events, "is", "are"))
 		}
 		lines = append(lines, line)
 	}
@@ -234,10 +234,10 @@ func (r *restore) report(done *ledger.RestoreResult) error {
 	if r.instance != "" {
 		command += " --instance " + quote(r.instance)
 	}
-	lines = append(lines, "Stripe delivers again only what was not acknowledged. With an API key, fetch what came after the backup, once the receiver runs:",
+	lines = append(lines, "Stripe delivers again only what was not acknowledged. With an API key, fetch the events after the backup, once the receiver runs:",
 		fmt.Sprintf("  %s --since %dd", command, days))
 	if time.Since(now.last) > longestReconcile*24*time.Hour && !now.last.IsZero() {
-		lines = append(lines, fmt.Sprintf("Stripe lists the events of %d days; older ones are only in the file that was kept.", longestReconcile))
+		lines = append(lines, fmt.Sprintf("Stripe lists the events of %d days; older ones are only in the old ledger.", longestReconcile))
 	}
 	_, err := fmt.Fprintln(r.Stdout, strings.Join(lines, "\n"))
 	return err

@@ -24,8 +24,7 @@ import (
 	"tillhook/receiver/stripe"
 )
 
-// sendTime is how long a delivery may take: Tillhook answers within 5 s, and a service that starts
-// first needs another moment.
+// sendTime bounds a delivery. Tillhook answers within 5 s, but a service may have to start first.
 const sendTime = 15 * time.Second
 
 func (p *Program) sendCommand() *cobra.Command {
@@ -35,10 +34,10 @@ func (p *Program) sendCommand() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "send FILE… | --type TYPE",
-		Short: "Sign an event and post it, as Stripe would",
-		Long: `Sign the body in each FILE ("-" is standard input) as it is and post it, or one of the sample events.
-The secret is STRIPE_WEBHOOK_SECRET, the first of several, and the address that of the receiver: both come
-from the environment, or else from the installed service (as root). The exit status is 0 if a Tillhook
+		Short: "Sign an event and send it as Stripe would",
+		Long: `Sign the body in each FILE ("-" is standard input) or a sample event, and POST it to the receiver. The
+body is sent unchanged. The secret is the first of STRIPE_WEBHOOK_SECRET. Secret and address come
+from the environment, or else from the installed service (as root). The exit status is 0 if Tillhook
 answered every delivery with 2xx.`,
 		Example: `  tillhook send --type payment_intent.succeeded
   tillhook send event.json --times 3
@@ -54,10 +53,10 @@ answered every delivery with 2xx.`,
 		},
 		RunE: func(c *cobra.Command, args []string) error {
 			if times < 1 {
-				return usagef("--times %d: send it once at least", times)
+				return usagef("--times %d is less than 1", times)
 			}
 			if u, err := url.Parse(to); to != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
-				return usagef("--to %q is not an address to post to: write it like https://shop.example/webhooks/stripe", to)
+				return usagef("--to %q is not a URL to send to: write it like https://shop.example/webhooks/stripe", to)
 			}
 			bodies, err := p.bodies(typ, args)
 			if err != nil {
@@ -81,16 +80,16 @@ answered every delivery with 2xx.`,
 	completeBy(c, "type", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return p.sampleTypes(), cobra.ShellCompDirectiveNoFileComp
 	})
-	c.Flags().StringVar(&to, "to", "", "post to this `url` (default: where the service, or TILLHOOK_LISTEN, says)")
+	c.Flags().StringVar(&to, "to", "", "send to this `url` (default: that of the service, or of TILLHOOK_LISTEN)")
 	c.Flags().StringVar(&secretFile, "secret-file", "", "sign with the secret in this `file`")
 	c.Flags().IntVar(&times, "times", 1, "send each body this `number` of times")
-	c.Flags().DurationVar(&age, "age", 0, "sign it as if this long ago; a negative age is the future")
-	c.Flags().BoolVar(&asJSON, "json", false, "print the answers as they are, one a line")
+	c.Flags().DurationVar(&age, "age", 0, "sign with a time this long ago; a negative age is in the future")
+	c.Flags().BoolVar(&asJSON, "json", false, "print the answers unchanged, one on each line")
 	return c
 }
 
-// deliver sends each body a number of times and prints the answers. It returns an error if a delivery was not received, or
-// if another program answered.
+// deliver sends each body a number of times and prints the answers. It returns an error if a
+// delivery was not received, or if another program answered.
 func (p *Program) deliver(ctx context.Context, settings *config.Environment, target *config.Target, bodies [][]byte, times int,
 	age time.Duration, asJSON bool) error {
 	s := newSender(target)
@@ -121,14 +120,14 @@ func (p *Program) deliver(ctx context.Context, settings *config.Environment, tar
 	case foreign > 0:
 		return fmt.Errorf("%d of %s: %w", foreign, ledger.Plural(all, "delivery"), otherProgram)
 	case failed == 1 && all == 1:
-		return errors.New("the delivery was not received; Stripe would try it again" + p.forInstance(refusalHints[refused]))
+		return errors.New("the delivery was not received; Stripe would send it again" + p.forInstance(refusalHints[refused]))
 	case failed > 0:
-		return fmt.Errorf("%d of %s %s not received; Stripe would try %s again", failed, ledger.Plural(all, "delivery"), ledger.Verb(failed, "was", "were"), ledger.Verb(failed, "it", "them"))
+		return fmt.Errorf("%d of %s %s not received; Stripe would send %s again", failed, ledger.Plural(all, "delivery"), ledger.Verb(failed, "was", "were"), ledger.Verb(failed, "it", "them"))
 	}
 	return nil
 }
 
-// sampleTypes are the names --type knows.
+// sampleTypes lists the types of the sample events.
 func (p *Program) sampleTypes() []string {
 	names, err := fs.Glob(p.Samples, "*.json")
 	if err != nil {
@@ -140,17 +139,17 @@ func (p *Program) sampleTypes() []string {
 	return names
 }
 
-// refusalHints say of a configError what its answer does not tell strangers.
+// refusalHints explain refusals, by code, beyond what the answer says to an unknown sender.
 var refusalHints = map[string]string{
 	"not_configured":      ". See what is wrong: tillhook doctor",
 	"storage_unavailable": ". See what is wrong: tillhook doctor",
-	"address_not_allowed": ". TILLHOOK_ALLOW_STRIPE_IPS has it take deliveries from Stripe's addresses alone, and this machine has none of them",
+	"address_not_allowed": ". TILLHOOK_ALLOW_STRIPE_IPS allows only deliveries from Stripe's addresses, and this machine has none of them",
 }
 
 func (p *Program) sample(typ string) ([]byte, error) {
 	body, err := fs.ReadFile(p.Samples, typ+".json")
 	if err != nil {
-		return nil, usagef("there is no sample of type %q; there are: %s", typ, strings.Join(p.sampleTypes(), ", "))
+		return nil, usagef("there is no sample of type %q; the types are: %s", typ, strings.Join(p.sampleTypes(), ", "))
 	}
 	return body, nil
 }
@@ -177,7 +176,7 @@ func (p *Program) bodies(typ string, files []string) ([][]byte, error) {
 	return bodies, nil
 }
 
-// sender posts as Stripe does: signed, and following no redirect.
+// sender sends as Stripe does: signed, and without following redirects.
 type sender struct {
 	target, secret string
 	client         http.Client
@@ -190,18 +189,18 @@ func newSender(t *config.Target) *sender {
 			return (&net.Dialer{}).DialContext(ctx, "unix", t.Socket)
 		}
 	}
-	if t.Local { // the way does not leave this machine
+	if t.Local { // the connection does not leave this machine
 		transport.TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
 	}
 	return &sender{target: t.URL, secret: t.Secret, client: http.Client{Transport: transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
 }
 
-// delivery is how one was answered.
+// delivery is the answer to a delivery.
 type delivery struct {
 	status   int
 	body     []byte
-	server   string // as the answer names it
+	server   string // the answer's Server header
 	took     time.Duration
 	Received *bool `json:"received"`
 	Result   struct {
@@ -218,27 +217,27 @@ type delivery struct {
 
 func (d *delivery) received() bool { return d.status >= 200 && d.status <= 299 }
 
-// ours reports whether a Tillhook answered. {"received":true} alone is what Stripe's examples of
-// handlers answer.
+// ours reports whether Tillhook answered. Only {"received":true} is what Stripe's example handlers
+// answer.
 func (d *delivery) ours() bool {
 	return d.Received != nil && (d.Result.Status != "" && d.Result.EventID != "" || d.Error.Code != "")
 }
 
-// otherProgram is the error of an answer by another program.
+// otherProgram returns the error for an answer by another program.
 func (d *delivery) otherProgram(s *sender, settings *config.Environment) error {
 	who := ""
 	if d.server != "" {
 		who = fmt.Sprintf(" (%.60s)", clean(d.server))
 	}
-	find := "TILLHOOK_LISTEN says where the receiver listens"
+	find := "TILLHOOK_LISTEN is where the receiver listens"
 	if address, unit := settings.Listens(); unit != "" {
-		find = fmt.Sprintf("%s says ListenStream=%s; systemctl status %s says whether it could be opened", unit, address, unit)
+		find = fmt.Sprintf("%s has ListenStream=%s; systemctl status %s shows whether it could be opened", unit, address, unit)
 	}
-	return fmt.Errorf("what answered %d at %s is not Tillhook%s: nothing was delivered; %s, and --to posts elsewhere",
+	return fmt.Errorf("the server that answered %d at %s is not Tillhook%s: nothing was delivered; %s, and --to sends elsewhere",
 		d.status, s.target, who, find)
 }
 
-// outcome is the answer in a word or two.
+// outcome returns the answer in one or two words.
 func (d *delivery) outcome() string {
 	switch {
 	case d.Result.Reason != "":
@@ -248,7 +247,7 @@ func (d *delivery) outcome() string {
 	case d.Error.Code != "":
 		return d.Error.Code
 	}
-	return "not an answer of Tillhook"
+	return "not an answer from Tillhook"
 }
 
 func (s *sender) send(ctx context.Context, body []byte, age time.Duration) (*delivery, error) {
@@ -260,7 +259,7 @@ func (s *sender) post(ctx context.Context, body []byte, signature string) (*deli
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, s.target, bytes.NewReader(body))
 	if err != nil {
-		return nil, usagef("the address to post to cannot be used: %v", err)
+		return nil, usagef("the URL to send to cannot be used: %v", err)
 	}
 	r.Header.Set("Content-Type", "application/json; charset=utf-8")
 	r.Header.Set("Stripe-Signature", signature)
@@ -281,16 +280,16 @@ func (s *sender) post(ctx context.Context, body []byte, signature string) (*deli
 	return d, nil
 }
 
-// explainFailure explains why there is no answer.
+// explainFailure returns the error for a delivery without an answer.
 func (s *sender) explainFailure(ctx context.Context, err error) error {
-	err = stripe.Plainly(err) // the address stands in front
+	err = stripe.Plainly(err) // the message names the address itself
 	switch {
 	case errors.Is(context.Cause(ctx), context.DeadlineExceeded):
-		return fmt.Errorf("%s has not answered for %s: the receiver may be restarting or failing to start (systemctl status tillhook); whether the event was stored is not known", s.target, sendTime)
+		return fmt.Errorf("%s has not answered for %s: the receiver may be restarting or failing to start (systemctl status tillhook); it is unknown whether the event was stored", s.target, sendTime)
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
-		return fmt.Errorf("%s ended the connection before it answered: the receiver may be restarting (systemctl status tillhook)", s.target)
+		return fmt.Errorf("%s closed the connection before it answered: the receiver may be restarting (systemctl status tillhook)", s.target)
 	}
 	return fmt.Errorf("nothing was delivered to %s: %w; is a receiver running there (systemctl status tillhook, or tillhook serve)?", s.target, err)
 }

@@ -10,12 +10,13 @@ func (p *Program) serveCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "serve",
 		Short: "Run the receiver",
-		Long: `Run the receiver until it is told to stop (SIGTERM, SIGINT). SIGHUP has it read again what it is
-told by files: secrets from NAME_FILE, certificates, addresses.
+		Long: `Run the receiver until SIGTERM or SIGINT. On SIGHUP it reads files again: secrets from NAME_FILE,
+certificates, lists of addresses.
 
-It is configured by environment variables alone. Required are STRIPE_WEBHOOK_SECRET (the endpoint's
-signing secret, whsec_…) and one of STRIPE_SECRET_KEY and STRIPE_MODE (test or live). Every fault is
-reported at once, and the exit status is 78; what may pass (a port in use, a full disk) is 1.`,
+It is configured only by environment variables. Required are STRIPE_WEBHOOK_SECRET (the endpoint's
+signing secret, whsec_…) and one of STRIPE_SECRET_KEY and STRIPE_MODE (test or live). All errors are
+reported at once, with exit status 78; for what can pass by itself (a port in use, a full disk) it
+is 1.`,
 		Args: noArguments,
 		RunE: p.serve,
 	}
@@ -32,7 +33,7 @@ func (p *Program) serve(c *cobra.Command, _ []string) error {
 	return err
 }
 
-// configError is why serve does not start before its configuration is another one.
+// configError is an error of serve that only a change of the configuration fixes.
 type configError struct{ error }
 
 func (r configError) Unwrap() error { return r.error }

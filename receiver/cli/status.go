@@ -20,11 +20,11 @@ func (p *Program) statusCommand() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "status",
-		Short: "Show how the running receiver fares",
-		Long: `Show how the running receiver fares: since when it runs, where it listens, what it took and refused, and
-what needs attention. For an examination of everything around it use tillhook doctor.
+		Short: "Show the state of the running receiver",
+		Long: `Show the state of the running receiver: since when it runs, where it listens, what it accepted and
+refused, and what needs attention. To check everything around it use tillhook doctor.
 
-The exit status is 1 if no receiver runs or something fails.`,
+The exit status is 1 if no receiver runs or a check fails.`,
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			client, looked, err := p.receiver(c.Context())
@@ -59,13 +59,13 @@ The exit status is 1 if no receiver runs or something fails.`,
 	return c
 }
 
-// statusAnswer is what status prints as JSON.
+// statusAnswer is the JSON output of status.
 type statusAnswer struct {
 	Receiver operator.DoorStatus `json:"receiver"`
 	Health   health.Report       `json:"health"`
 }
 
-// getInto asks for JSON and reads it.
+// getInto requests an answer and decodes it.
 func getInto[T any](ctx context.Context, client *operator.Client, path string, params url.Values) (v T, err error) {
 	answer, err := client.Get(ctx, path, params)
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 	"tillhook/receiver/operator"
 )
 
-// summaryDays is how many days a summary shows unless told otherwise, today among them.
+// summaryDays is the default number of days in a summary, including today.
 const summaryDays = 7
 
 func (p *Program) summaryCommand() *cobra.Command {
@@ -26,8 +26,8 @@ func (p *Program) summaryCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "summary",
 		Short: "Show what was received and refunded by day",
-		Long: fmt.Sprintf(`Show what money moved on each day, how many payments and events the ledger holds, and what needs
-attention. Without --from it shows the last %d days.`, summaryDays),
+		Long: fmt.Sprintf(`Show the money that moved on each day, the number of payments and events in the ledger, and what
+needs attention. Without --from it shows the last %d days.`, summaryDays),
 		Example: `  tillhook summary
   tillhook summary --from 2026-04-01 --to 2026-05-01 --timezone Europe/Berlin`,
 		Args: noArguments,
@@ -68,7 +68,7 @@ func (p *Program) showSummary(answer []byte, zone *time.Location) error {
 		rows = append(rows, row)
 	}
 	if len(rows) == 0 {
-		p.hint("No money moved in this time. Without --from it is the last 7 days; money stands on the day it moved, whenever the event came.")
+		p.hint("No money moved in this time. Without --from it is the last 7 days; money counts on the day it moved, whenever the event arrived.")
 	} else if err := p.table(columns, rows); err != nil {
 		return err
 	}
@@ -79,7 +79,7 @@ func (p *Program) showSummary(answer []byte, zone *time.Location) error {
 	return p.showHealth(s.Health)
 }
 
-// showHealth prints what is not as it should be, or that all is well.
+// showHealth prints the findings that need attention, or that there are none.
 func (p *Program) showHealth(h health.Report) error {
 	fmt.Fprintln(p.Stdout)
 	for _, s := range h.Findings {
@@ -100,7 +100,7 @@ func (p *Program) showHealth(h health.Report) error {
 	return nil
 }
 
-// counted lists numbers that are not 0 by their names.
+// counted lists the numbers other than 0 with their names.
 func counted[K ~string](numbers map[K]uint64) string {
 	text := ""
 	for _, name := range slices.Sorted(maps.Keys(numbers)) {

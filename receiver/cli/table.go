@@ -13,21 +13,21 @@ import (
 	"tillhook/ledger"
 )
 
-// column is one of a table.
+// column is a column of a table.
 type column struct {
 	head  string
-	right bool // its cells stand right, as numbers do
-	spare bool // left out where the terminal is too narrow; of several the last first
-	cut   bool // cut short where the terminal is too narrow without those
+	right bool // right-aligned, as numbers are
+	spare bool // omitted if the terminal is too narrow; of several the last first
+	cut   bool // truncated if the terminal is still too narrow
 }
 
 const (
 	columnGap = 2 // between two columns
-	minCell   = 8 // a cell that is cut keeps so many characters
+	minCell   = 8 // characters that a truncated cell keeps
 )
 
-// table prints rows under headings, each column as wide as its widest cell, on a terminal as much
-// as fits its width.
+// table prints rows under headings. Each column is as wide as its widest cell; on a terminal,
+// columns are omitted or truncated to fit its width.
 func (p *Program) table(columns []column, rows [][]string) error {
 	heads := make([]string, len(columns))
 	for i, c := range columns {
@@ -64,7 +64,7 @@ func (p *Program) table(columns []column, rows [][]string) error {
 	return nil
 }
 
-// cellWidths returns the width of each column's widest cell.
+// cellWidths returns the width of the widest cell of each column.
 func cellWidths(rows [][]string) []int {
 	widths := make([]int, len(rows[0]))
 	for _, row := range rows {
@@ -75,7 +75,8 @@ func cellWidths(rows [][]string) []int {
 	return widths
 }
 
-// fitColumns makes columns fit a width, 0 for any: a column that is left out has the width -1.
+// fitColumns returns the widths that make the columns fit a width, 0 for any width. An omitted
+// column has the width -1.
 func fitColumns(columns []column, widths []int, width int) []int {
 	over := func() int {
 		sum := -columnGap
@@ -99,7 +100,7 @@ func fitColumns(columns []column, widths []int, width int) []int {
 	return widths
 }
 
-// shorten cuts a text that has more characters than a width.
+// shorten truncates a text to a width in characters.
 func shorten(s string, width int) string {
 	if runes := []rune(s); len(runes) > width {
 		return string(runes[:width-1]) + "…"
@@ -107,10 +108,10 @@ func shorten(s string, width int) string {
 	return s
 }
 
-// fields prints names and values, one pair a line; pairs without a value are left out.
+// fields prints a line for each pair of a name and a value. Pairs without a value are omitted.
 func fields(w io.Writer, pairs [][2]string) error { return fieldsWithin(w, 0, pairs) }
 
-// fieldsWithin is [fields] on a terminal of that many columns.
+// fieldsWithin is [fields] on a terminal with that many columns.
 func fieldsWithin(w io.Writer, columns int, pairs [][2]string) error {
 	width := 0
 	for _, pair := range pairs {
@@ -127,8 +128,8 @@ func fieldsWithin(w io.Writer, columns int, pairs [][2]string) error {
 	return nil
 }
 
-// hang breaks a text at blanks where a terminal ends, each further line behind so many blanks. What
-// is no terminal (0 columns), or too narrow, gets it as it is.
+// hang breaks a text at spaces to fit a terminal, and indents each further line. It returns the
+// text unchanged for no terminal (0 columns) or one that is too narrow.
 func hang(text string, indent, columns int) string {
 	const least = 24 // columns of text
 	if columns < indent+least {
@@ -153,15 +154,15 @@ func hang(text string, indent, columns int) string {
 	return b.String()
 }
 
-// hint prints a sentence beside what was asked for.
+// hint prints a sentence to standard error.
 func (p *Program) hint(text string) {
 	fmt.Fprintln(p.Stderr, hang(text, 0, terminalWidth(p.raw.stderr)))
 }
 
-// clean makes a text of somebody else's safe to print within a line: see [ledger.Escape].
+// clean makes a foreign text safe to print within a line; see [ledger.Escape].
 func clean(s string) string { return ledger.Escape(s) }
 
-// isTerminal reports whether what is written is shown to a person at once.
+// isTerminal reports whether w is a terminal.
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	if !ok {
@@ -171,8 +172,7 @@ func isTerminal(w io.Writer) bool {
 	return err == nil
 }
 
-// terminalWidth returns how many columns the terminal has that a text is written to, 0 if it is
-// none.
+// terminalWidth returns the number of columns of the terminal w, or 0 if it is none.
 func terminalWidth(w io.Writer) int {
 	f, ok := w.(*os.File)
 	if !ok {
@@ -185,10 +185,10 @@ func terminalWidth(w io.Writer) int {
 	return int(size.Col)
 }
 
-// moment writes a time for people, in UTC as in Stripe's Dashboard exports.
+// moment formats a time for people, in UTC as in exports of Stripe's Dashboard.
 func moment(t ledger.OrNullTime) string { return momentIn(t, time.UTC) }
 
-// momentUTC is [moment], and says the time zone.
+// momentUTC is [moment] with the time zone.
 func momentUTC(t ledger.OrNullTime) string {
 	if t == 0 {
 		return "-"
@@ -196,7 +196,7 @@ func momentUTC(t ledger.OrNullTime) string {
 	return moment(t) + " UTC"
 }
 
-// momentIn writes a time for people in a time zone.
+// momentIn formats a time for people in a time zone.
 func momentIn(t ledger.OrNullTime, zone *time.Location) string {
 	if t == 0 {
 		return "-"
@@ -204,14 +204,14 @@ func momentIn(t ledger.OrNullTime, zone *time.Location) string {
 	return time.Unix(int64(t), 0).In(zone).Format("2006-01-02 15:04:05")
 }
 
-// money writes an amount with the decimals of its currency.
+// money formats an amount with the decimals of its currency.
 func money(amount int64, currency ledger.OrNull) string {
 	return moneySum(ledger.SumOf(amount), currency)
 }
 
 // moneySum is [money] of a sum, which need not fit 64 bits.
 func moneySum(sum ledger.Sum, currency ledger.OrNull) string {
-	if currency == "" { // how many decimals it has is not known
+	if currency == "" { // its number of decimals is unknown
 		if sum == (ledger.Sum{}) {
 			return "-"
 		}
@@ -220,7 +220,7 @@ func moneySum(sum ledger.Sum, currency ledger.OrNull) string {
 	return strings.TrimSpace(sum.Decimal(string(currency)) + " " + strings.ToUpper(clean(string(currency))))
 }
 
-// knownMoney writes an amount, or says that it is unknown.
+// knownMoney formats an amount that may be unknown.
 func knownMoney(amount *int64, currency ledger.OrNull) string {
 	if amount == nil {
 		return "unknown"
@@ -236,7 +236,7 @@ func someMoney(amount *int64, currency ledger.OrNull) string {
 	return knownMoney(amount, currency)
 }
 
-// maxCell is how many characters of somebody else's text a table shows.
+// maxCell is the largest length of a foreign text in a table.
 const maxCell = 60
 
 func orDash(s ledger.OrNull) string {

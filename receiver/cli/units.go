@@ -10,15 +10,13 @@ import (
 )
 
 const (
-	// stateTime is how long the service manager may take to tell the state of units.
+	// stateTime bounds a query of the states of units.
 	stateTime = 10 * time.Second
-	// changeTime is how long it may take to stop or start them: a stop is bounded by the unit
-	// itself.
+	// changeTime bounds stopping or starting units; the unit itself bounds its stop.
 	changeTime = 2 * time.Minute
 )
 
-// unitStates asks the service manager for the states of units: active, inactive, failed, activating
-// …
+// unitStates returns the states of units: active, inactive, failed, activating and others.
 func unitStates(ctx context.Context, units ...string) (map[string]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, stateTime)
 	defer cancel()
@@ -37,7 +35,7 @@ func unitStates(ctx context.Context, units ...string) (map[string]string, error)
 	return states, nil
 }
 
-// changeUnits has the service manager start or stop units, and waits for it.
+// changeUnits starts or stops units, as verb says, and waits until that is done.
 func changeUnits(ctx context.Context, verb string, units ...string) error {
 	ctx, cancel := context.WithTimeout(ctx, changeTime)
 	defer cancel()

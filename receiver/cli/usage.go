@@ -13,15 +13,15 @@ import (
 	"tillhook/receiver/operator"
 )
 
-// usageError is a command line that is wrong.
+// usageError is an error in the command line.
 type usageError struct{ error }
 
 func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
-// helpWidth is how many columns a help text takes at most.
+// helpWidth is the largest width of a help text in columns.
 const helpWidth = 80
 
-// setUp gives a command and those below it help texts and error messages of one form.
+// setUp gives a command and its subcommands the same form of help texts and error messages.
 func setUp(root *cobra.Command) {
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usageError{flagError(c, err)} })
 	cobra.AddTemplateFunc("wrap", wrap)
@@ -34,8 +34,7 @@ func setUp(root *cobra.Command) {
 	root.SetHelpTemplate("{{with (or .Long .Short)}}{{wrap .}}\n\n{{end}}{{.UsageString}}")
 }
 
-// wrap breaks the lines of a text anew, each paragraph by itself. Lines that are indented stay as
-// they are.
+// wrap breaks each paragraph of a text into lines of the help width. Indented lines stay unchanged.
 func wrap(text string) string {
 	var out []string
 	line := ""
@@ -63,7 +62,7 @@ func wrap(text string) string {
 	return strings.Join(out, "\n")
 }
 
-// flagError says what is wrong with the value of a flag, in words.
+// flagError describes in words what is wrong with the value of a flag.
 func flagError(c *cobra.Command, err error) error {
 	var value *pflag.InvalidValueError
 	if !errors.As(err, &value) {
@@ -76,7 +75,7 @@ func flagError(c *cobra.Command, err error) error {
 	case strings.HasPrefix(kind, "int"):
 		return fmt.Errorf("--%s %q is not a whole number", flag.Name, value.GetValue())
 	case strings.HasPrefix(kind, "uint"):
-		return fmt.Errorf("--%s %q is not a whole number from 0 on", flag.Name, value.GetValue())
+		return fmt.Errorf("--%s %q is not a whole number from 0 up", flag.Name, value.GetValue())
 	case kind == "bool":
 		return fmt.Errorf("--%s %q is neither true nor false", flag.Name, value.GetValue())
 	case kind == "stringToString":
@@ -85,7 +84,7 @@ func flagError(c *cobra.Command, err error) error {
 	return err
 }
 
-// unknownCommand names a command that may have been meant.
+// unknownCommand returns the error for an unknown command, with commands of similar names.
 func unknownCommand(c *cobra.Command, name string) error {
 	near := ""
 	if c.SuggestionsMinimumDistance <= 0 {
@@ -97,7 +96,7 @@ func unknownCommand(c *cobra.Command, name string) error {
 	return usagef("unknown command %q%s", c.CommandPath()+" "+name, near)
 }
 
-// noArguments and oneArgument refuse anything else as a matter of usage.
+// noArguments returns a usage error if there are arguments.
 func noArguments(c *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
@@ -105,7 +104,7 @@ func noArguments(c *cobra.Command, args []string) error {
 	if c.HasAvailableSubCommands() {
 		return unknownCommand(c, args[0])
 	}
-	return usagef("%s takes no arguments, and got %q", c.CommandPath(), args[0])
+	return usagef("%s takes no arguments, but got %q", c.CommandPath(), args[0])
 }
 
 func oneArgument(c *cobra.Command, args []string) error { return one(c, args, "id") }
@@ -115,14 +114,14 @@ func oneFile(c *cobra.Command, args []string) error { return one(c, args, "file 
 func one(c *cobra.Command, args []string, what string) error {
 	switch {
 	case len(args) == 0 || len(args) == 1 && args[0] == "":
-		return usagef("%s needs the %s it is about", c.CommandPath(), what)
+		return usagef("%s needs the %s as its argument", c.CommandPath(), what)
 	case len(args) > 1:
-		return usagef("%s takes one %s, and got %d: %s", c.CommandPath(), what, len(args), strings.Join(args, " "))
+		return usagef("%s takes one %s, but got %d: %s", c.CommandPath(), what, len(args), strings.Join(args, " "))
 	}
 	return nil
 }
 
-// oneOf refuses a value of a flag that is none of its words.
+// oneOf returns a usage error if the value of a flag is none of words. An empty value is valid.
 func oneOf[T ~string](flag, value string, words []T) error {
 	if value == "" || slices.Contains(words, T(value)) {
 		return nil
@@ -130,12 +129,12 @@ func oneOf[T ~string](flag, value string, words []T) error {
 	return usagef("--%s %q is not %s", flag, value, operator.OrList(words))
 }
 
-// noFiles keeps the shell from offering names of files where none is meant.
+// noFiles keeps shell completion from offering file names.
 func noFiles(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 	return nil, cobra.ShellCompDirectiveNoFileComp
 }
 
-// complete offers the words of a flag to the shell.
+// complete adds shell completion for the words of a flag.
 func complete[T ~string](c *cobra.Command, flag string, words []T) {
 	var list []string
 	for _, w := range words {

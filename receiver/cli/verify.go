@@ -20,20 +20,20 @@ import (
 	"tillhook/receiver/operator"
 )
 
-// A file was looked through, and faults were found.
+// Errors of a verification that found faults.
 var (
-	errUnsound       = errors.New("the copy is not sound: make another one")
-	errLedgerUnsound = errors.New("the ledger is not sound: stop the receiver, keep the file, and restore a copy that verifies, or try tillhook rebuild")
+	errUnsound       = errors.New("the copy is damaged: make another one")
+	errLedgerUnsound = errors.New("the ledger is damaged: stop the receiver, keep the file, and restore a copy that verifies, or try tillhook rebuild")
 )
 
 func (p *Program) verifyCommand() *cobra.Command {
 	var asJSON, here bool
 	c := &cobra.Command{
 		Use:   "verify [FILE]",
-		Short: "Prove a copy, or the ledger itself, sound",
-		Long: `Look through a whole ledger: its pages, every checksum, sequences without gaps, every index with its rows, each
-payment equal to a fresh fold of its events, the totals equal to their sums. Without a file it is the ledger
-itself that is looked through; a running receiver makes a copy for it and goes on.
+		Short: "Verify a backup or the ledger itself",
+		Long: `Check a whole ledger: its pages, every checksum, sequences without gaps, every index against its
+rows, each payment against its events, and the totals against their sums. Without a file it checks
+the ledger itself; a running receiver makes a copy for that and goes on.
 
 The exit status is 1 if there is any fault.`,
 		Args: func(c *cobra.Command, args []string) error {
@@ -60,8 +60,8 @@ The exit status is 1 if there is any fault.`,
 			return errors.Join(p.showProof(proof), err)
 		},
 	}
-	c.Flags().BoolVar(&asJSON, "json", false, "print the proof as JSON")
-	c.Flags().BoolVar(&here, "here", false, "look through the file in this process, which damage can end")
+	c.Flags().BoolVar(&asJSON, "json", false, "print the report as JSON")
+	c.Flags().BoolVar(&here, "here", false, "check the file in this process, which damage can crash")
 	if err := c.Flags().MarkHidden("here"); err != nil {
 		c.Long += "\n" + err.Error()
 	}
@@ -84,7 +84,7 @@ func (p *Program) verifying(args []string) string {
 	return text
 }
 
-// proof has a file looked through: the one that is named, or the ledger.
+// proof verifies the file that is named, or the ledger.
 func (p *Program) proof(ctx context.Context, args []string) (*ledger.Report, error) {
 	if len(args) == 1 {
 		return Verify(ctx, args[0])
@@ -96,8 +96,8 @@ func (p *Program) proof(ctx context.Context, args []string) (*ledger.Report, err
 	return proof, err
 }
 
-// proofOfLedger has the receiver that holds the ledger prove it; where none does, the file is
-// looked through here.
+// proofOfLedger asks the receiver that holds the ledger to verify it. If none does, it verifies the
+// file here.
 func (p *Program) proofOfLedger(ctx context.Context) (*ledger.Report, error) {
 	client, looked, err := p.receiver(ctx)
 	if err != nil {
@@ -127,13 +127,13 @@ func (p *Program) proofOfLedger(ctx context.Context) (*ledger.Report, error) {
 func readProof(answer []byte) (*ledger.Report, error) {
 	var proof ledger.Report
 	if err := json.Unmarshal(answer, &proof); err != nil {
-		return nil, fmt.Errorf("the answer is no proof: %w", err)
+		return nil, fmt.Errorf("the answer is not a report of a verification: %w", err)
 	}
 	if proof.Object != "proof" {
-		return nil, fmt.Errorf("the answer is no proof: its object is %.40q", proof.Object)
+		return nil, fmt.Errorf("the answer is not a report of a verification: its object is %.40q", proof.Object)
 	}
 	if !proof.Sound {
-		return &proof, fmt.Errorf("%w (%s, the first: %.300s)", errUnsound, ledger.Plural(len(proof.Faults), "fault"), clean(slices.Concat(proof.Faults, []string{"none told"})[0]))
+		return &proof, fmt.Errorf("%w (%s, the first: %.300s)", errUnsound, ledger.Plural(len(proof.Faults), "fault"), clean(slices.Concat(proof.Faults, []string{"none named"})[0]))
 	}
 	return &proof, nil
 }
@@ -152,7 +152,7 @@ func (p *Program) showProof(proof *ledger.Report) error {
 			{"Events", fmt.Sprintf("%d in a sequence without gaps, each id once", proof.Events)},
 			{"Bodies", n(proof.Bodies, "unpacks to the size it came with", "unpack to the size they came with")},
 			{"Quarantine", quarantine},
-			{"Payments", n(proof.Payments, "equal to a fresh fold of its events", "equal to a fresh fold of their events")},
+			{"Payments", n(proof.Payments, "equal to what its events say", "equal to what their events say")},
 			{"Other ids", n(proof.Links, "finds its payment", "find their payment")},
 			{"Totals", n(proof.Totals, "equal to the sum of the payments", "equal to the sums of the payments")},
 			{"Verdict", "sound"},
@@ -169,7 +169,7 @@ func (p *Program) showProof(proof *ledger.Report) error {
 	return err
 }
 
-// size tells how long the file is, and how much of it is looked at: bbolt makes it longer than it must be.
+// size returns the length of the file and how much of it is in use; bbolt allocates in advance.
 func size(proof *ledger.Report) string {
 	if proof.Used == 0 {
 		return fmt.Sprintf("%d bytes", proof.Bytes)
@@ -177,7 +177,7 @@ func size(proof *ledger.Report) string {
 	return fmt.Sprintf("%d bytes, %d of them in use, schema %d", proof.Bytes, proof.Used, proof.Schema)
 }
 
-// verifyHere prints the proof as JSON, whatever it found.
+// verifyHere prints the report as JSON, with or without faults.
 func (p *Program) verifyHere(path string) error {
 	proof, err := ledger.Verify(path)
 	if proof == nil {
@@ -186,10 +186,11 @@ func (p *Program) verifyHere(path string) error {
 	return json.NewEncoder(p.Stdout).Encode(proof)
 }
 
-// Verify looks through a file in a process of its own: bbolt follows pages blindly, and on damaged ones that
-// process may end. It returns a proof with the faults in it and an error, or an error alone where the file cannot be opened.
+// Verify verifies a file in a child process, because bbolt trusts the pages, and damaged ones can
+// crash the process. If there are faults it returns a report that lists them, and an error; if the
+// file cannot be opened, only an error.
 func Verify(ctx context.Context, path string) (*ledger.Report, error) {
-	if errors.Is(unix.Access(path, unix.R_OK), fs.ErrPermission) { // which says nothing of what is in it
+	if errors.Is(unix.Access(path, unix.R_OK), fs.ErrPermission) { // this says nothing about its content
 		return nil, fmt.Errorf("%s cannot be read by this user: run this as root, or as its owner", path)
 	}
 	self, err := os.Executable()
@@ -204,7 +205,7 @@ func Verify(ctx context.Context, path string) (*ledger.Report, error) {
 		return nil, context.Cause(ctx)
 	}
 	if errors.Is(err, errNoProgress) {
-		return nil, fmt.Errorf("look through %s: %w", path, err)
+		return nil, fmt.Errorf("verify %s: %w", path, err)
 	}
 	if err == nil {
 		return readProof(stdout.Bytes())
@@ -216,14 +217,13 @@ func Verify(ctx context.Context, path string) (*ledger.Report, error) {
 	return nil, fmt.Errorf("%s is damaged so badly that reading it ended the process (%w: %.200s): restore a copy", path, err, clean(words))
 }
 
-// stuckAfter is how long a proof may make no progress.
+// stuckAfter is how long a verification may go without progress.
 const stuckAfter = 30 * time.Second
 
-var errNoProgress = fmt.Errorf("no progress for %s: the disk that it lies on may hang", stuckAfter)
+var errNoProgress = fmt.Errorf("no progress for %s: its disk may hang", stuckAfter)
 
-// runWatched runs a child until it ends, or has used neither the processor nor new memory for as
-// long as stuck says: it waits for a disk that does not answer then, and so would its caller, for
-// any time.
+// runWatched runs a child until it ends, or has used neither the processor nor new memory for the
+// duration stuck: then it waits for a disk that does not answer, and its caller would wait forever.
 func runWatched(child *exec.Cmd, every, stuck time.Duration) error {
 	if err := child.Start(); err != nil {
 		return err
@@ -243,7 +243,7 @@ func runWatched(child *exec.Cmd, every, stuck time.Duration) error {
 			last, since = now, time.Now()
 		}
 		if time.Since(since) > stuck {
-			_ = child.Process.Kill() // while the disk hangs it does not even end
+			_ = child.Process.Kill() // it ends only once the disk answers
 			return errNoProgress
 		}
 	}

@@ -146,7 +146,7 @@ func (s *Service) readableCertificates(u *unit) {
 	}
 }
 
-// read returns the credential, or "" if there is none. An error that is an [fs.ErrPermission]
+// read returns the credential, or "" if none exists. An error that is an [fs.ErrPermission]
 // needs another user.
 func (c credential) read(id string) (string, error) {
 	content, sealed := []byte(c.text), c.sealed

@@ -17,7 +17,7 @@ const (
 // duration reads a Go duration ("90s", "1h30m") or a number of days or weeks ("90d", "90 days",
 // "2w"). A negative duration is an error, and so are months and years, which have no fixed length.
 func (r *reader) duration(name, value string) (time.Duration, bool) {
-	d, err := parseDuration(value)
+	d, err := ParseDuration(value)
 	switch {
 	case err != nil:
 		r.fault(name, "is not a duration", "write a number and its unit: 90s, 15m, 24h, 90d, or 0"+suggestDays(value))
@@ -34,7 +34,8 @@ var (
 	calendar  = regexp.MustCompile(`^([0-9]+) *(mo|mon|mons|mth|mths|months?|y|yr|yrs|years?)$`)
 )
 
-func parseDuration(value string) (time.Duration, error) {
+// ParseDuration parses a Go duration, or a number of days or weeks.
+func ParseDuration(value string) (time.Duration, error) {
 	match := wholeDays.FindStringSubmatch(strings.ToLower(value))
 	if match == nil {
 		return time.ParseDuration(value)

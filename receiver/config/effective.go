@@ -31,6 +31,19 @@ const (
 	FromSetting     Source = "derived"    // from another setting
 )
 
+// String returns the source in words, for "from %s".
+func (s Source) String() string {
+	switch s {
+	case FromFile:
+		return "a file"
+	case FromCredential:
+		return "a credential"
+	case FromEnvironment, FromService:
+		return "the environment"
+	}
+	return string(s)
+}
+
 // Reread says what a reload did with a secret from this source.
 func (s Source) Reread() string {
 	switch s {
@@ -38,10 +51,8 @@ func (s Source) Reread() string {
 		return "read again"
 	case FromNowhere:
 		return "none"
-	case FromCredential:
-		return "from a credential: a change needs a restart"
 	}
-	return "from the environment: a change needs a restart"
+	return "from " + s.String() + ": a change needs a restart"
 }
 
 // Values returns the effective value of every setting, in the order of the table. The error is that

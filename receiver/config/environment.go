@@ -15,7 +15,7 @@ import (
 // Environment is a parsed environment: that of a receiver, or that of a command merged with the
 // environment of the installed service.
 type Environment struct {
-	Service *Service // the installed service, for a command; nil if there is none
+	Service *Service // the installed service, for a command; nil if none exists
 
 	root     string
 	own      map[string]string // variables of this process, without empty ones

@@ -66,7 +66,7 @@ func (e *Environment) services() (list []*Service) {
 	return list
 }
 
-// Keeper returns the service whose ledger is in [Environment.DataDir], or nil if there is none.
+// Keeper returns the service whose ledger is in [Environment.DataDir], or nil if none exists.
 func (e *Environment) Keeper() *Service {
 	dir := e.DataDir()
 	for _, service := range append([]*Service{e.Service}, e.services()...) {
@@ -111,7 +111,7 @@ func streamAddress(listen string) string {
 }
 
 // Listens returns where the socket unit of the webhook listener listens, as host:port or as the
-// path of a unix socket, and the unit's name; both are empty if there is none.
+// path of a unix socket, and the unit's name; both are empty if none exists.
 func (e *Environment) Listens() (address, unit string) {
 	if e.Service == nil {
 		return "", ""

@@ -116,7 +116,7 @@ func (r *reader) secretKey(name, _ string) {
 	}
 }
 
-// secret finds a secret, which must have exactly one source. ok is false if there is none, or after
+// secret finds a secret, which must have exactly one source. ok is false if none exists, or after
 // an error.
 func (r *reader) secret(name string) (secret string, from Source, ok bool) {
 	value, file := r.values[name], r.values[name+"_FILE"]

@@ -225,7 +225,7 @@ func socketsOf(root, service string) (list []Socket, err error) {
 }
 
 // listens returns the first address of the socket unit with this FileDescriptorName=, and the unit;
-// both are empty if there is none.
+// both are empty if none exists.
 func (s *Service) listens(name string) (address string, unit string) {
 	for _, socket := range s.Sockets {
 		if socket.Name == name && len(socket.Listen) > 0 {
