@@ -319,7 +319,7 @@ var keeping = []broken{
 	{"imported secrets are found", credsGo, "	for _, value := range u.all(\"Service\", \"ImportCredential\") {", "	for _, value := range u.all(\"Service\", \"\") {", "./receiver/config", "TestImportedCredentials"},
 	{"a secret that is loaded comes before one that is imported", credsGo, "!exists || errors.Is(err, fs.ErrNotExist) {", "err == nil || !exists || errors.Is(err, fs.ErrNotExist) {", "./receiver/config", "TestImportedCredentials"},
 	{"who may not read is told to be root", secretsGo, "		r.denied = err\n", "", "./receiver/config", "TestSecretsOfAnotherUser"},
-	{"upkeep needs no secret", environmentGo, "	return e.load(dataDirName, retentionName, backupDirName, backupEveryName, backupKeepName)", "	return e.Receiver()", "./receiver/config", "TestUpkeepNeedsNoSecret"},
+	{"upkeep needs no secret", environmentGo, "	return e.load(dataDirName, retentionName, backupDirName, backupEveryName, backupKeepName)", "	return e.Receiver()", "./receiver/config", "TestMaintenanceNeedsNoSecret"},
 	{"a rebuild takes the ledger's mode", backupGo, "	cfg.Livemode = header.Livemode\n", "	cfg.Livemode = !header.Livemode\n", ".", "TestScripts/rebuild"},
 	{"a stranger's 200 is no success", sendGo, "	return d.Received != nil && (", "	return d.received() || (", "./receiver", "TestSendKnowsAStranger"},
 	{"an interrupted command says so", cliGo, "	if errors.As(context.Cause(ctx), &signaled) {", "	if false {", "./receiver", "TestAnInterruptedCommandSaysSo"},

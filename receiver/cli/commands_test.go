@@ -26,7 +26,7 @@ func commands(c *cobra.Command, prefix string) (list []string) {
 	return list
 }
 
-// Every command is in the manual page, and is typed in a script of testdata/script.
+// Every command is in the manual page, and a script in testdata/script runs it.
 func TestEveryCommandIsDocumentedAndTyped(t *testing.T) {
 	manual, err := os.ReadFile("../../systemd/deb/tillhook.8")
 	if err != nil {

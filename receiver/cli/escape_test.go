@@ -10,7 +10,7 @@ import (
 	"tillhook/receiver/cli"
 )
 
-// Whatever a command prints, nothing of it commands a terminal, be it an answer or an error.
+// Nothing that a command prints, neither answers nor errors, controls a terminal.
 func TestOutputIsEscaped(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "\x1b[2J\u202ex")
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
@@ -22,9 +22,9 @@ func TestOutputIsEscaped(t *testing.T) {
 		p.Run(t.Context(), args)
 	}
 	if got := out.String(); strings.Count(got, `v1\u202e`) != 2 || strings.Contains(got, "\u202e") || strings.Contains(got, "\x9b") {
-		t.Errorf("on standard output stands %q", got)
+		t.Errorf("standard output has %q", got)
 	}
 	if got := errs.String(); !strings.Contains(got, `/\u001b[2J\u202ex exists already`) || strings.ContainsAny(got, "\x1b\u202e") {
-		t.Errorf("on standard error stands %q", got)
+		t.Errorf("standard error has %q", got)
 	}
 }

@@ -13,7 +13,7 @@ import (
 	"tillhook/receiver/cli"
 )
 
-// answering is a receiver that answers every request for a list with what answer returns.
+// answering starts a receiver that answers every request with the result of answer.
 func answering(t *testing.T, answer func(r *http.Request) (status int, body string)) (environ []string) {
 	return serving(t, func(w http.ResponseWriter, r *http.Request) {
 		status, body := answer(r)
@@ -22,7 +22,7 @@ func answering(t *testing.T, answer func(r *http.Request) (status int, body stri
 	})
 }
 
-// serving is a receiver whose socket is served by answer.
+// serving starts a receiver whose socket is served by answer.
 func serving(t *testing.T, answer http.HandlerFunc) (environ []string) {
 	t.Helper()
 	socket := filepath.Join(t.TempDir(), "s")
@@ -43,8 +43,8 @@ func serving(t *testing.T, answer http.HandlerFunc) (environ []string) {
 	return []string{"TILLHOOK_OPERATOR_SOCKET=" + socket}
 }
 
-// A command asks for page after page until it has as many rows as it should list, whatever the
-// pages hold.
+// A command requests page after page until it has as many rows as it should list, whatever the size
+// of the pages.
 func TestACommandFollowsPages(t *testing.T) {
 	var asked []string
 	environ := answering(t, func(r *http.Request) (int, string) {
@@ -80,7 +80,7 @@ func TestACommandFollowsPages(t *testing.T) {
 	}
 }
 
-// A search that is stopped shows what it has found, and says how to go on.
+// A search that is stopped shows what it has found, and how to continue.
 func TestAStoppedSearchSaysHowToGoOn(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	environ := answering(t, func(r *http.Request) (int, string) {
@@ -102,7 +102,7 @@ func TestAStoppedSearchSaysHowToGoOn(t *testing.T) {
 	}
 }
 
-// An error whose text ends in a full stop gives a sentence that ends in one.
+// A sentence ends in one full stop, even after an error whose text ends in one.
 func TestADoctorsSentencesEndOnce(t *testing.T) {
 	environ := answering(t, func(*http.Request) (int, string) {
 		return 503, `{"error":{"code":"not_configured","message":"The receiver is not configured; its log says what is wrong."}}`
@@ -117,7 +117,7 @@ func TestADoctorsSentencesEndOnce(t *testing.T) {
 }
 
 // A search that came to the end of the ledger without finding anything is an error if the value
-// that it looked for is none that Stripe documents: the receiver let it pass after the first page.
+// that it searched for is not documented by Stripe: the receiver accepted it after the first page.
 func TestASearchForAnUnknownValue(t *testing.T) {
 	environ := answering(t, func(r *http.Request) (int, string) {
 		if r.URL.Query().Get("page") == "" {

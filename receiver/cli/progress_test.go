@@ -21,7 +21,7 @@ import (
 	"tillhook/receiver/config"
 )
 
-// screen is a terminal, and what was written to it.
+// screen is a terminal with the text that was written to it.
 type screen struct {
 	*os.File
 	mu   sync.Mutex
@@ -59,7 +59,7 @@ func newScreen(t *testing.T) *screen {
 			case s.grew <- struct{}{}:
 			default:
 			}
-			if err != nil { // EIO: nobody has it open any more
+			if err != nil { // EIO: no process has it open any more
 				return
 			}
 		}
@@ -78,7 +78,7 @@ func (s *screen) shown() string {
 	return string(s.text)
 }
 
-// waitFor returns once something was shown.
+// waitFor returns once the text matches a pattern.
 func (s *screen) waitFor(t *testing.T, pattern string) {
 	late := time.NewTimer(time.Minute)
 	defer late.Stop()
@@ -92,7 +92,7 @@ func (s *screen) waitFor(t *testing.T, pattern string) {
 	}
 }
 
-// Long work shows on a terminal how long it has taken and how far it is, and wipes that at the end.
+// Long work shows its duration and progress on a terminal, and erases that at the end.
 func TestProgressOnATerminal(t *testing.T) {
 	var show func()
 	environ := answering(t, func(r *http.Request) (int, string) {
@@ -128,7 +128,7 @@ func TestProgressOnATerminal(t *testing.T) {
 	}
 }
 
-// What is transferred is counted, and so are the rows of a rebuild.
+// Transferred bytes and the rows of a rebuild are counted.
 func TestProgressSaysHowFar(t *testing.T) {
 	terminal := newScreen(t)
 	environ := serving(t, func(w http.ResponseWriter, _ *http.Request) {

@@ -79,7 +79,7 @@ func (p *Program) showSummary(answer []byte, zone *time.Location) error {
 	return p.showHealth(s.Health)
 }
 
-// showHealth prints the findings that need attention, or that there are none.
+// showHealth prints the findings that need attention, or that nothing does.
 func (p *Program) showHealth(h health.Report) error {
 	fmt.Fprintln(p.Stdout)
 	for _, s := range h.Findings {

@@ -172,7 +172,7 @@ func isTerminal(w io.Writer) bool {
 	return err == nil
 }
 
-// terminalWidth returns the number of columns of the terminal w, or 0 if it is none.
+// terminalWidth returns the number of columns of the terminal w, or 0 if w is not a terminal.
 func terminalWidth(w io.Writer) int {
 	f, ok := w.(*os.File)
 	if !ok {

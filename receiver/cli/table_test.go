@@ -28,7 +28,7 @@ func TestMoney(t *testing.T) {
 	}
 }
 
-// A table leaves out what it can spare before it cuts what is left.
+// A table omits spare columns before it truncates others.
 func TestATableFitsTheTerminal(t *testing.T) {
 	columns := []column{{head: "A"}, {head: "B", spare: true}, {head: "C", cut: true}, {head: "D", spare: true}}
 	for _, c := range []struct {
@@ -54,7 +54,7 @@ func TestATableFitsTheTerminal(t *testing.T) {
 	}
 }
 
-// A sentence is broken at blanks where the terminal ends, and hangs behind what stands before it.
+// A sentence is broken at spaces to fit the terminal, and its further lines are indented.
 func TestASentenceFitsTheTerminal(t *testing.T) {
 	const text = "The größeres one is not configured, and its log says what is wrong."
 	for _, c := range []struct {
@@ -77,7 +77,7 @@ func TestASentenceFitsTheTerminal(t *testing.T) {
 	}
 }
 
-// What a command advises is for the instance that it looked at.
+// The commands in an advice have the instance of the command that gives it.
 func TestAdviceForAnInstance(t *testing.T) {
 	for advice, want := range map[string]string{
 		"look at them (tillhook events --outcome quarantined), then: tillhook events release ID": "look at them (tillhook events --instance live --outcome quarantined), then: tillhook events release --instance live ID",

@@ -121,7 +121,7 @@ func one(c *cobra.Command, args []string, what string) error {
 	return nil
 }
 
-// oneOf returns a usage error if the value of a flag is none of words. An empty value is valid.
+// oneOf returns a usage error if the value of a flag is not one of words. An empty value is valid.
 func oneOf[T ~string](flag, value string, words []T) error {
 	if value == "" || slices.Contains(words, T(value)) {
 		return nil

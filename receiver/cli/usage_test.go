@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// run runs a command line and returns its exit status and what it printed.
+// run runs a command line and returns its exit status and output.
 func run(t *testing.T, args ...string) (status int, stdout, stderr string) {
 	t.Helper()
 	var out, errs bytes.Buffer
@@ -42,7 +42,7 @@ func TestHelp(t *testing.T) {
 	visit((&Program{}).root())
 }
 
-// Errors of usage name what was wrong and what may have been meant, in words.
+// Usage errors say in words what was wrong, with names that are similar.
 func TestUsageErrors(t *testing.T) {
 	for _, c := range []struct {
 		args []string

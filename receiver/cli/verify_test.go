@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// A child that waits without working is ended; one that ends by itself is waited for.
+// A child process that makes no progress is killed; one that works is waited for.
 func TestAChildThatHangs(t *testing.T) {
 	t.Parallel()
 	if err := runWatched(exec.Command("sleep", "60"), 10*time.Millisecond, time.Second); !errors.Is(err, errNoProgress) {

@@ -15,7 +15,7 @@ import (
 	"tillhook/receiver/config"
 )
 
-// The one good environment the tests bend. No value of it may ever be printed.
+// Secrets of a valid environment, which the tests change. None of them may be printed.
 const (
 	goodSecret = "whsec_Qm9va2JpbmRlcnNBbmRJbms"
 	goodKey    = "rk_test_51QbD7sKvHadernBlz9w"
@@ -76,7 +76,7 @@ func TestWhatIsAccepted(t *testing.T) {
 		{"folders of one's own before systemd's", with("STATE_DIRECTORY=/var/lib/tillhook", "TILLHOOK_DATA_DIR=/d", "RUNTIME_DIRECTORY=/run/t", "TILLHOOK_OPERATOR_SOCKET=/s"), func(c *config.Config) bool {
 			return c.DataDir == "/d" && c.OperatorSocket == "/s"
 		}},
-		{"the operator's door off", with("TILLHOOK_OPERATOR_LISTEN=off"), func(c *config.Config) bool { return c.OperatorListen == "" }},
+		{"the operator listener off", with("TILLHOOK_OPERATOR_LISTEN=off"), func(c *config.Config) bool { return c.OperatorListen == "" }},
 		{"a path with a slash at its end", with("TILLHOOK_WEBHOOK_PATH=/hooks/"), func(c *config.Config) bool { return c.WebhookPath == "/hooks" }},
 		{"the root path", with("TILLHOOK_WEBHOOK_PATH=/"), func(c *config.Config) bool { return c.WebhookPath == "/" }},
 		{"days", with("TILLHOOK_RETENTION=30d"), func(c *config.Config) bool { return c.Retention == 720*time.Hour && len(c.Warnings) == 0 }},
@@ -112,7 +112,7 @@ func TestWhatIsAccepted(t *testing.T) {
 	}
 }
 
-// Each entry is an environment and what its one fault must say.
+// Each entry is an environment and the text that its only error must contain.
 func TestFaults(t *testing.T) {
 	const keyName, secretName = "STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET"
 	for _, c := range []struct {
@@ -162,7 +162,7 @@ func TestFaults(t *testing.T) {
 		{with("TILLHOOK_OPERATOR_SOCKET=/" + strings.Repeat("s", 107)), "TILLHOOK_OPERATOR_SOCKET is longer than 107 bytes"},
 		{with("TILLHOOK_DATA_DIR=/" + strings.Repeat("d", 107)), "TILLHOOK_OPERATOR_SOCKET is longer than 107 bytes"},
 		{with("TILLHOOK_LOG_FORMAT=xml"), "TILLHOOK_LOG_FORMAT is neither text nor json"},
-		{with("TILLHOOK_LOG_LEVEL=loud"), "TILLHOOK_LOG_LEVEL is none of debug, info, warn, error"},
+		{with("TILLHOOK_LOG_LEVEL=loud"), "TILLHOOK_LOG_LEVEL is not debug, info, warn or error"},
 		{with("TILLHOOK_PUBLIC_URL=pay.haderer.example"), "TILLHOOK_PUBLIC_URL is not the URL of a webhook endpoint"},
 		{with("STRIPE_API_BASE=http://api.haderer.example"), "STRIPE_API_BASE is neither https nor on this machine"},
 		{with("TILLHOOK_RETENTION=forever"), "TILLHOOK_RETENTION is not a duration"},
@@ -218,8 +218,7 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// silent demands that a message holds no secret-looking value of the environment, nor a part of
-// one.
+// silent checks that a message contains no secret of the environment, nor a part of one.
 func silent(t *testing.T, env []string, message string) {
 	t.Helper()
 	for _, pair := range env {
@@ -293,7 +292,7 @@ func TestSecretsFromFilesAndCredentials(t *testing.T) {
 		{"no credential of that name", []string{mode, "STRIPE_WEBHOOK_SECRET=" + goodSecret, "CREDENTIALS_DIRECTORY=" + dir}, 0, ""},
 		{"value and file", []string{mode, "STRIPE_WEBHOOK_SECRET=" + goodSecret, "STRIPE_WEBHOOK_SECRET_FILE=" + file}, 0,
 			"STRIPE_WEBHOOK_SECRET comes from STRIPE_WEBHOOK_SECRET and STRIPE_WEBHOOK_SECRET_FILE"},
-		{"a blank credential is none", []string{mode, "STRIPE_WEBHOOK_SECRET=" + goodSecret, "CREDENTIALS_DIRECTORY=" + hollow}, 0, ""},
+		{"a blank credential counts as absent", []string{mode, "STRIPE_WEBHOOK_SECRET=" + goodSecret, "CREDENTIALS_DIRECTORY=" + hollow}, 0, ""},
 		{"file and credential", []string{"STRIPE_WEBHOOK_SECRET_FILE=" + file, "CREDENTIALS_DIRECTORY=" + credentials}, 0,
 			"STRIPE_WEBHOOK_SECRET comes from STRIPE_WEBHOOK_SECRET_FILE and the credential stripe_webhook_secret"},
 		{"no such file", []string{mode, "STRIPE_WEBHOOK_SECRET_FILE=" + dir + "/none"}, 0,
@@ -332,8 +331,8 @@ func TestPlacesNeedNoConfiguration(t *testing.T) {
 	}
 }
 
-// Where the log notes the time of each line itself, text has none, and JSON has it for whoever
-// reads that.
+// For a log that records the time of each line itself, a text line has no time, and a JSON record
+// has it for the programs that read it.
 func TestUndatedLines(t *testing.T) {
 	for format, want := range map[string]string{"text": "level=INFO msg=hello time=noon\n", "json": `{"time":"`} {
 		c, err := config.Load([]string{"STRIPE_WEBHOOK_SECRET=" + goodSecret, "STRIPE_MODE=test", "TILLHOOK_LOG_FORMAT=" + format})

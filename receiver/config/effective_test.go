@@ -9,7 +9,7 @@ import (
 	"tillhook/receiver/config"
 )
 
-// values returns the effective values by name, and demands that all settings are among them.
+// values returns the effective values by name, and checks that all settings are among them.
 func values(t *testing.T, e *config.Environment) (map[string]config.Value, error) {
 	t.Helper()
 	list, err := e.Values()
@@ -54,7 +54,7 @@ func TestEffectiveValues(t *testing.T) {
 	}
 }
 
-// An invalid configuration has values, too, but none of what is invalid.
+// An invalid configuration has values too, but not those of invalid settings.
 func TestValuesOfAnInvalidConfiguration(t *testing.T) {
 	e, err := config.Read([]string{"STRIPE_WEBHOOK_SECRET=" + goodSecret + ",Qm9va2JpbmRlcnNBbmRJbms", "STRIPE_MODE=" + goodKey, "STATE_DIRECTORY=/s:/t", "TILLHOOK_TOLERANCE=10m"})
 	if err != nil {
@@ -77,7 +77,7 @@ func TestValuesOfAnInvalidConfiguration(t *testing.T) {
 	}
 }
 
-// Of a secret only its kind and a class of its length are shown, whatever it contains.
+// Only the kind of a secret and a class of its length are shown.
 func TestSecretsAreMasked(t *testing.T) {
 	for secret, want := range map[string]string{
 		"whsec_" + strings.Repeat("a", 31):              "whsec_… (shorter than usual)",

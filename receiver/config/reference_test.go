@@ -37,8 +37,8 @@ func TestReference(t *testing.T) {
 	}
 }
 
-// Each setting has a name of ours, a help text that fits in a table, and a default or a note what
-// applies instead.
+// Each setting has a help text that fits in a table, and a default or a note of what applies
+// instead.
 func TestEverySettingIsDescribed(t *testing.T) {
 	names := config.Names()
 	if len(names) < 25 {

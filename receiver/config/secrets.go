@@ -48,7 +48,7 @@ func (r *reader) webhookSecrets(name, _ string) {
 }
 
 // whereToPut names the file from which the installed service takes a secret, for the end of a
-// sentence, so that nobody puts the secret into a file that everybody can read.
+// sentence, so that the secret is not put into a file that every user can read.
 func (r *reader) whereToPut(name string) string {
 	id := strings.ToLower(name)
 	switch c := r.service[id]; {

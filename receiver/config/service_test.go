@@ -12,7 +12,7 @@ import (
 	"tillhook/receiver/config"
 )
 
-// machine is a folder that stands for the root of one.
+// machine is a folder that represents the root of a machine.
 type machine struct {
 	t    *testing.T
 	root string
@@ -39,7 +39,7 @@ func (m *machine) write(name, text string) string {
 	return path
 }
 
-// install lays out the shipped units, and their templates as the package makes them.
+// install writes the shipped units, and their templates as the package has them.
 func (m *machine) install() {
 	m.t.Helper()
 	for _, name := range []string{"tillhook.service", "tillhook.socket", "tillhook-operator.socket", "tillhook-http.socket"} {
@@ -77,7 +77,7 @@ func (m *machine) load(s *config.Environment) *config.Config {
 	return c
 }
 
-// systemdCreds puts a program of that name in front of all others: its text is the key.
+// systemdCreds puts a program of that name first in PATH.
 func systemdCreds(t *testing.T, script string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -87,8 +87,8 @@ func systemdCreds(t *testing.T, script string) {
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 }
 
-// A command has the settings of the service, and each variable of its caller instead of the
-// service's.
+// A command has the settings of the service; each variable of its caller replaces that of the
+// service.
 func TestTheServicesSettings(t *testing.T) {
 	m := newMachine(t)
 	shell := []string{"PATH=/bin", "STRIPE_MODE="}
@@ -127,7 +127,7 @@ func TestTheServicesSettings(t *testing.T) {
 	}
 }
 
-// A secret of the caller's replaces the service's, in whatever form the two are given.
+// A secret of the caller replaces that of the service, in any combination of forms.
 func TestACallersSecretReplacesTheServices(t *testing.T) {
 	own := filepath.Join(t.TempDir(), "own")
 	passed := t.TempDir()
@@ -151,7 +151,7 @@ func TestACallersSecretReplacesTheServices(t *testing.T) {
 	}
 }
 
-// What the units say is read as systemd reads it.
+// Units and drop-ins are read as systemd reads them.
 func TestUnitsAndDropIns(t *testing.T) {
 	m := newMachine(t)
 	m.install()
@@ -187,7 +187,7 @@ func TestUnitsAndDropIns(t *testing.T) {
 	}
 }
 
-// Lines of environment files, each with what systemd 252 makes of it.
+// Lines of environment files, each with the value that systemd 252 gives them.
 func TestEnvironmentFiles(t *testing.T) {
 	for text, want := range map[string]string{
 		"TILLHOOK_PUBLIC_URL=https://a.example/x":               "https://a.example/x",
@@ -322,8 +322,7 @@ func TestInstances(t *testing.T) {
 	}
 }
 
-// A folder that the caller names is that folder: only a service whose own it is may be asked about
-// it.
+// If the caller sets the folder, only a service that owns this folder is asked about it.
 func TestTheCallersFolder(t *testing.T) {
 	m := newMachine(t)
 	m.install()
@@ -353,7 +352,7 @@ func TestTheCallersFolder(t *testing.T) {
 	}
 }
 
-// Where events are sent: the socket unit says it, unless the caller does.
+// Events are sent to the address of the socket unit, unless the caller sets one.
 func TestWhereEventsAreSent(t *testing.T) {
 	m := newMachine(t)
 	m.install()
@@ -389,7 +388,7 @@ func TestWhereEventsAreSent(t *testing.T) {
 	}
 }
 
-// Who may not read the service's secrets is told so, unless they are not needed.
+// A user who may not read the service's secrets gets an error that says so, if they are needed.
 func TestSecretsOfAnotherUser(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can be another user")
@@ -403,7 +402,7 @@ func TestSecretsOfAnotherUser(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	asNobody(t, func() {
+	asOtherUser(t, func() {
 		s := m.find("")
 		if _, err := s.Receiver(); !errors.Is(err, os.ErrPermission) || !strings.Contains(err.Error(), "run this as root") {
 			t.Errorf("%v", err)
@@ -418,7 +417,7 @@ func TestSecretsOfAnotherUser(t *testing.T) {
 	if err := os.Chmod(m.write("etc/systemd/system/tillhook.service.d/own.conf", "[Service]\nStateDirectory=else\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	asNobody(t, func() { // who may not read all of the unit still finds its socket
+	asOtherUser(t, func() { // who may not read all of the unit still finds its socket
 		s := m.find("", "STRIPE_SECRET_KEY="+goodKey)
 		if _, err := s.Account(); !errors.Is(err, os.ErrPermission) || s.SocketPaths()[0].Path != filepath.Join(m.root, "run/tillhook/operator.sock") {
 			t.Errorf("%v, %v", err, s.SocketPaths())
@@ -426,11 +425,11 @@ func TestSecretsOfAnotherUser(t *testing.T) {
 	})
 }
 
-// asNobody runs a function with the rights of nobody, on one thread.
-func asNobody(t *testing.T, do func()) {
+// asOtherUser runs a function with the rights of another user, on one thread.
+func asOtherUser(t *testing.T, do func()) {
 	t.Helper()
-	const nobody = 65534
-	if err := syscall.Setresuid(-1, nobody, -1); err != nil {
+	const other = 65534 // of the group and the user without rights
+	if err := syscall.Setresuid(-1, other, -1); err != nil {
 		t.Fatal(err)
 	}
 	defer func() {
@@ -441,8 +440,8 @@ func asNobody(t *testing.T, do func()) {
 	do()
 }
 
-// Upkeep needs neither a secret nor a mode, and minds only its own variables.
-func TestUpkeepNeedsNoSecret(t *testing.T) {
+// Maintenance needs neither a secret nor a mode, and checks only its own variables.
+func TestMaintenanceNeedsNoSecret(t *testing.T) {
 	s, err := config.Find([]string{"TILLHOOK_DATA_DIR=/d", "TILLHOOK_RETENTION=5d", "TILLHOOK_TOLERANCE=x", "TILLHOOK_BACKUP_DIR=/b"}, t.TempDir(), "")
 	if err != nil {
 		t.Fatal(err)
@@ -477,7 +476,7 @@ func TestAnAccountNeedsNoSigningSecret(t *testing.T) {
 	}
 }
 
-// What is missing is told with the file that the service takes it from.
+// The error for a missing secret names the file that the service reads it from.
 func TestWhereAMissingSecretGoes(t *testing.T) {
 	m := newMachine(t)
 	m.install()
@@ -490,8 +489,8 @@ func TestWhereAMissingSecretGoes(t *testing.T) {
 	}
 }
 
-// A secret in settings that everybody can read is told of; what is not set, or not readable, is
-// not.
+// A secret in an environment file that every user can read is listed; one that is not set, or not
+// readable, is not.
 func TestExposedSecrets(t *testing.T) {
 	m := newMachine(t)
 	m.install()

@@ -233,7 +233,7 @@ func (r *reader) logLevel(name, value string) {
 	levels := map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
 	level, ok := levels[value]
 	if !ok {
-		r.fault(name, "is none of debug, info, warn, error", "write one of the four")
+		r.fault(name, "is not debug, info, warn or error", "write one of the four")
 	}
 	r.config.LogLevel = level
 }
