@@ -5,115 +5,83 @@ import "strings"
 // parseEnvFile parses a file of EnvironmentFile= byte for byte as systemd does, so that a command
 // has the values of the service. systemd.exec(5), "EnvironmentFile="
 func parseEnvFile(text string) (list []string) {
-	p := envParser{text: text}
-	for p.at < len(p.text) {
-		c := p.next()
-		switch {
+	in := &envReader{text}
+	for in.rest != "" {
+		switch c := in.next(); {
 		case strings.IndexByte(" \t\r\n", c) >= 0:
-		case c == '#' || c == ';':
-			p.comment()
+		case c == '#' || c == ';': // a backslash does not continue a comment; before systemd 254 it did
+			for c != '\n' && c != '\r' {
+				c = in.next()
+			}
 		default:
-			p.at--
-			if name, ok := p.name(); ok {
-				value := p.value()
-				if isName(name) {
-					list = append(list, name+"="+value)
-				}
+			name := []byte{c}
+			for c != '=' && c != '\n' && c != '\r' {
+				c = in.next()
+				name = append(name, c)
+			}
+			if c != '=' {
+				continue
+			}
+			value := in.value()
+			if name := strings.TrimRight(string(name[:len(name)-1]), " \t"); isName(name) {
+				list = append(list, name+"="+value)
 			}
 		}
 	}
 	return list
 }
 
-type envParser struct {
-	text string
-	at   int
-}
+type envReader struct{ rest string }
 
 // next returns the next byte, or a line feed at the end.
-func (p *envParser) next() byte {
-	p.at++
-	if p.at > len(p.text) {
+func (in *envReader) next() byte {
+	if in.rest == "" {
 		return '\n'
 	}
-	return p.text[p.at-1]
+	c := in.rest[0]
+	in.rest = in.rest[1:]
+	return c
 }
 
-// comment skips the rest of the line. A backslash does not continue a comment; it did before
-// systemd 254, but the shipped files have none.
-func (p *envParser) comment() {
-	for c := byte(0); c != '\n' && c != '\r'; {
-		c = p.next()
-	}
-}
-
-// name reads up to an equals sign. ok is false for a line without one.
-func (p *envParser) name() (name string, ok bool) {
-	from := p.at
-	for {
-		switch p.next() {
-		case '=':
-			return strings.TrimRight(p.text[from:p.at-1], " \t"), true
-		case '\n', '\r':
-			return "", false
-		}
-	}
-}
-
-// value reads to the end of the line outside of quotes.
-func (p *envParser) value() string {
+// value reads to the end of the line that is outside of quotes.
+func (in *envReader) value() string {
 	var b strings.Builder
+	quote := byte(0)
 	kept := 0      // length without white space at the end
 	begun := false // whether there was a character outside of quotes; white space before it is dropped
-	for {
-		switch c := p.next(); {
+	for in.rest != "" || quote == 0 {
+		switch c := in.next(); {
+		case quote != 0 && c == quote:
+			quote = 0
+		case quote == '"' && c == '\\': // escapes only what it escapes there in a shell
+			if c = in.next(); strings.IndexByte("\"\\`$\n", c) < 0 {
+				b.WriteByte('\\')
+			}
+			if c != '\n' {
+				b.WriteByte(c)
+			}
+		case quote != 0:
+			b.WriteByte(c)
 		case c == '\n' || c == '\r':
-			if !begun {
-				return b.String()
-			}
-			return b.String()[:kept]
-		case !begun && c == '\'':
-			p.quoted(&b, c)
-		case !begun && c == '"':
-			p.quoted(&b, c)
-		case c == '\\':
-			begun = true
-			if c = p.next(); c != '\n' && c != '\r' {
-				b.WriteByte(c)
-			}
-			kept = b.Len()
-		case c == ' ' || c == '\t':
 			if begun {
+				return b.String()[:kept]
+			}
+			return b.String()
+		case !begun && (c == '\'' || c == '"'):
+			quote = c
+		case c == '\\':
+			if c = in.next(); c != '\n' && c != '\r' {
 				b.WriteByte(c)
 			}
-		default:
+			begun, kept = true, b.Len()
+		case c != ' ' && c != '\t':
 			b.WriteByte(c)
 			begun, kept = true, b.Len()
-		}
-	}
-}
-
-// quoted reads up to the closing quote. A backslash escapes only in double quotes, and only what it
-// escapes there in a shell.
-func (p *envParser) quoted(b *strings.Builder, quote byte) {
-	for p.at < len(p.text) {
-		c := p.next()
-		switch {
-		case c == quote:
-			return
-		case c == '\\' && quote == '"':
-			switch escaped := p.next(); escaped {
-			case '"', '\\', '`', '$':
-				b.WriteByte(escaped)
-			case '\n':
-			default:
-				b.WriteByte('\\')
-				b.WriteByte(escaped)
-			}
-		default:
+		case begun:
 			b.WriteByte(c)
 		}
 	}
+	return b.String()
 }
 
 // isName reports whether s is a valid name of a variable.
