@@ -166,11 +166,11 @@ func TestFaults(t *testing.T) {
 		{with("TILLHOOK_PUBLIC_URL=pay.haderer.example"), "TILLHOOK_PUBLIC_URL is not the URL of a webhook endpoint"},
 		{with("STRIPE_API_BASE=http://api.haderer.example"), "STRIPE_API_BASE is neither https nor on this machine"},
 		{with("TILLHOOK_RETENTION=forever"), "TILLHOOK_RETENTION is not a duration"},
-		{with("TILLHOOK_RETENTION=3m"), "TILLHOOK_RETENTION is 3 minutes: the body of every event would be deleted that soon after it arrived: " +
+		{with("TILLHOOK_RETENTION=3m"), "TILLHOOK_RETENTION is 3m: the body of every event would be deleted that soon after it arrived: " +
 			"3m is minutes; for months write days: 90d; if so short a time is intended, write 3m!"},
-		{with("TILLHOOK_RETENTION=12h"), "TILLHOOK_RETENTION is 12 hours: the body of every event would be deleted that soon after it arrived: " +
+		{with("TILLHOOK_RETENTION=12h"), "TILLHOOK_RETENTION is 12h: the body of every event would be deleted that soon after it arrived: " +
 			"write days, such as 90d; if so short a time is intended, write 12h!"},
-		{with("TILLHOOK_RETENTION=1s"), "TILLHOOK_RETENTION is 1 second"},
+		{with("TILLHOOK_RETENTION=1s"), "TILLHOOK_RETENTION is 1s: the body"},
 		{with("TILLHOOK_RETENTION=3mo"), "TILLHOOK_RETENTION is not a duration: write a number and its unit: 90s, 15m, 24h, 90d, or 0; months and years are written in days: 90d"},
 		{with("TILLHOOK_RETENTION=3 months"), "months and years are written in days: 90d"},
 		{with("TILLHOOK_RETENTION=3 Months!"), "months and years are written in days: 90d"},

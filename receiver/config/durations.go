@@ -81,23 +81,8 @@ func (r *reader) retention(name, value string) {
 		if minutes := d / time.Minute; minutes*time.Minute == d && minutes <= 60 { // the usual mistake
 			meant = fmt.Sprintf("%dm is minutes; for months write days: %dd", minutes, 30*minutes)
 		}
-		r.fault(name, fmt.Sprintf("is %s: the body of every event would be deleted that soon after it arrived", span(d)),
+		r.fault(name, "is "+length+": the body of every event would be deleted that soon after it arrived",
 			meant+"; if so short a time is intended, write "+length+confirmed)
 	}
 	r.config.Retention = d
-}
-
-// span returns a duration below a day in words, rounded down.
-func span(d time.Duration) string {
-	n, unit := int64(d/time.Second), "second"
-	switch {
-	case d >= time.Hour:
-		n, unit = int64(d/time.Hour), "hour"
-	case d >= time.Minute:
-		n, unit = int64(d/time.Minute), "minute"
-	}
-	if n == 1 {
-		return "1 " + unit
-	}
-	return fmt.Sprintf("%d %ss", n, unit)
 }

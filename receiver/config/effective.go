@@ -33,15 +33,8 @@ const (
 
 // String returns the source in words, for "from %s".
 func (s Source) String() string {
-	switch s {
-	case FromFile:
-		return "a file"
-	case FromCredential:
-		return "a credential"
-	case FromEnvironment, FromService:
-		return "the environment"
-	}
-	return string(s)
+	words := map[Source]string{FromFile: "a file", FromCredential: "a credential", FromEnvironment: "the environment", FromService: "the environment"}
+	return cmp.Or(words[s], string(s))
 }
 
 // Reread says what a reload did with a secret from this source.

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -89,6 +90,9 @@ func webhookSecretProblem(secret string) (problem, fix string) {
 	return "", ""
 }
 
+// keyPattern matches an API key: its mode, and the part behind the prefix.
+var keyPattern = regexp.MustCompile(`(?s)^[sr]k_(test|live)_(.*)$`)
+
 // secretKey reads the API key and its mode.
 func (r *reader) secretKey(name, _ string) {
 	key, from, ok := r.secret(name)
@@ -96,17 +100,11 @@ func (r *reader) secretKey(name, _ string) {
 		return
 	}
 	r.config.SecretKeyFrom = from
-	for prefix, mode := range map[string]string{"sk_test_": "test", "rk_test_": "test", "sk_live_": "live", "rk_live_": "live"} {
-		if rest, ok := strings.CutPrefix(key, prefix); ok {
-			if rest == "" || !plausible(rest) {
-				r.fault(name, "is not a whole key", "copy it again; "+keyHint)
-				return
-			}
-			r.config.SecretKey, r.keyMode = key, mode
-			return
-		}
-	}
-	switch {
+	switch match := keyPattern.FindStringSubmatch(key); {
+	case match != nil && match[2] != "" && plausible(match[2]):
+		r.config.SecretKey, r.keyMode = key, match[1]
+	case match != nil:
+		r.fault(name, "is not a whole key", "copy it again; "+keyHint)
 	case strings.HasPrefix(key, "pk_"):
 		r.fault(name, `starts with "pk_"`, "that is a publishable key, which cannot read events; "+keyHint)
 	case strings.HasPrefix(key, "whsec_"):

@@ -246,25 +246,20 @@ func (s *Service) Units() (units []string) {
 // places finds the folder of the ledger and the operator's socket. A socket that systemd passes
 // takes precedence over the variable.
 func (s *Service) places(root string, u *unit) {
-	var state, runtime string
-	for _, folder := range []struct {
-		setting, below string
-		to             *string
-	}{{"StateDirectory", "var/lib", &state}, {"RuntimeDirectory", "run", &runtime}} {
-		for _, line := range u.all("Service", folder.setting) {
+	first := func(setting, below string) string {
+		for _, line := range u.all("Service", setting) {
 			for _, word := range words(line) {
 				name, _, _ := strings.Cut(u.expand(word), ":") // NAME:LINK
-				if *folder.to == "" {
-					*folder.to = filepath.Join(root, folder.below, name)
-				}
+				return filepath.Join(root, below, name)
 			}
 		}
+		return ""
 	}
-	s.DataDir, s.Socket = places(s.environ, state, runtime)
-	if working := u.expand(strings.TrimPrefix(u.last("Service", "WorkingDirectory"), "-")); !filepath.IsAbs(s.DataDir) {
-		s.DataDir = filepath.Join(cmp.Or(working, "/"), s.DataDir)
-		if !filepath.IsAbs(s.Socket) {
-			s.Socket = filepath.Join(cmp.Or(working, "/"), s.Socket)
+	s.DataDir, s.Socket = places(s.environ, first("StateDirectory", "var/lib"), first("RuntimeDirectory", "run"))
+	working := cmp.Or(u.expand(strings.TrimPrefix(u.last("Service", "WorkingDirectory"), "-")), "/")
+	for _, path := range []*string{&s.DataDir, &s.Socket} {
+		if !filepath.IsAbs(*path) {
+			*path = filepath.Join(working, *path)
 		}
 	}
 	if passed, _ := s.listens(operatorSocket); strings.HasPrefix(passed, "/") {
