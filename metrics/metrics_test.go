@@ -184,6 +184,23 @@ func TestLedgerFigures(t *testing.T) {
 	}
 }
 
+func TestHealthFindings(t *testing.T) {
+	m := newMetrics()
+	var severities map[string]string
+	m.WatchHealth(func() map[string]string { return severities })
+	if whole, _ := scrape(t, m); strings.Contains(whole, "tillhook_health_finding") {
+		t.Error("there is a finding before any is known")
+	}
+	severities = map[string]string{"storage": "fail", "endpoint": "unknown"}
+	_, own := scrape(t, m)
+	for _, want := range []string{`tillhook_health_finding{code="storage",severity="fail"} 1`, `tillhook_health_finding{code="storage",severity="ok"} 0`,
+		`tillhook_health_finding{code="endpoint",severity="warn"} 0`} {
+		if !slices.Contains(own, want) {
+			t.Errorf("%s is missing in %v", want, own)
+		}
+	}
+}
+
 func TestPromtool(t *testing.T) {
 	promtool, err := exec.LookPath("promtool")
 	if err != nil {
@@ -197,6 +214,7 @@ func TestPromtool(t *testing.T) {
 	m.WatchLedger(func() (metrics.Ledger, error) {
 		return metrics.Ledger{Payments: map[string]uint64{"none": 1}, Quarantine: map[string]map[string]uint64{"thin_event": {"attention": 0}}, Flagged: map[string]uint64{"conflict": 0}}, nil
 	})
+	m.WatchHealth(func() map[string]string { return map[string]string{"storage": "ok"} })
 	whole, _ := scrape(t, m)
 	cmd := exec.Command(promtool, "check", "metrics")
 	cmd.Stdin = strings.NewReader(whole)

@@ -131,6 +131,7 @@ func (a *App) Run(ctx context.Context, ready func(cli.Addresses)) (err error) {
 	a.log.Info("ready", "version", a.version, "mode", ledger.ModeName(a.config.Livemode), "webhooks", at.Public,
 		"operator", at.Operator, "socket", at.Socket, "ledger", a.ledger.Path(), "secrets", len(a.config.WebhookSecrets))
 	a.warn(systemd.Ready(a.statusLine()), "the receiver is ready")
+	a.group.Go("health check", a.checkHealth)
 	a.group.Go("systemd notifier", func(ctx context.Context) error { return systemd.RunNotifier(ctx, a.ledger.WaitIdle, a.statusLine) })
 	ready(at)
 
@@ -201,6 +202,7 @@ func (a *App) openLedger(ctx context.Context) error {
 			Quarantine: receiver.Quarantine(s)}, err
 	})
 	m.WatchLog(a.lines.Dropped)
+	m.WatchHealth(a.board.Severities)
 	a.group.Go("ledger's committer", l.Run)
 	return nil
 }

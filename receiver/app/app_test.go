@@ -73,6 +73,15 @@ func TestRun(t *testing.T) {
 	if err != nil || !bytes.Contains(events, []byte(`"type":"payment_intent.succeeded"`)) {
 		t.Errorf("the events are %s, %v", events, err)
 	}
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		metrics, err := operator.Dial(at.Socket).Get(ctx, "/metrics", nil)
+		if err == nil && bytes.Contains(metrics, []byte(`tillhook_health_finding{code="storage",severity="ok"} 1`)) {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("the metrics do not show the health: %v\n%s", err, metrics)
+		}
+	}
 	http.DefaultClient.CloseIdleConnections()
 }
 

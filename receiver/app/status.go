@@ -1,8 +1,10 @@
 package app
 
 import (
+	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"tillhook/ledger"
 	"tillhook/receiver/health"
@@ -70,6 +72,21 @@ func (a *App) findings() []health.Finding {
 		list = append(list, f)
 	}
 	return list
+}
+
+// healthInterval is the time between two health checks without a request. They keep the metrics, and the
+// times since which findings stand, current.
+const healthInterval = time.Minute
+
+func (a *App) checkHealth(ctx context.Context) error {
+	for {
+		a.operator.Health(ctx)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(healthInterval):
+		}
+	}
 }
 
 // Probe returns a nonce for a probe of the webhook listener.

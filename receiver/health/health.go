@@ -77,12 +77,13 @@ func Worst(findings []Finding) Severity {
 	return OK
 }
 
-// Board remembers since when each finding has stood. It learns of findings only through Date, so a
-// time can be late by the interval between two calls, and a restart forgets all times. The zero
-// Board is ready to use.
+// Board remembers the present findings and since when each has stood. It learns of findings only
+// through Date, so a time can be late by the interval between two calls, and a restart forgets all
+// times. The zero Board is ready to use.
 type Board struct {
-	mu    sync.Mutex // guards since
+	mu    sync.Mutex // guards what follows
 	since map[standing]int64
+	worst map[string]string // see Severities
 }
 
 // standing identifies a finding between two calls of [Board.Date].
@@ -99,6 +100,7 @@ func (b *Board) Date(findings []Finding) {
 	defer b.mu.Unlock()
 	now := time.Now().Unix()
 	next := make(map[standing]int64, len(findings))
+	byCode := map[string][]Finding{}
 	for i := range findings {
 		f := &findings[i]
 		key := standing{f.Code, f.Severity}
@@ -107,9 +109,21 @@ func (b *Board) Date(findings []Finding) {
 			at = now
 		}
 		next[key] = at
+		byCode[string(f.Code)] = append(byCode[string(f.Code)], *f)
 		if f.Since == 0 {
 			f.Since = at
 		}
 	}
-	b.since = next
+	b.since, b.worst = next, map[string]string{}
+	for code, list := range byCode {
+		b.worst[code] = string(Worst(list))
+	}
+}
+
+// Severities returns the worst severity of each code in the last call of Date. The caller must not
+// modify the map.
+func (b *Board) Severities() map[string]string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.worst
 }

@@ -63,6 +63,10 @@ func TestSinceIsTheBeginningOfAnUnbrokenSeries(t *testing.T) {
 		if got := since(health.Fail); !got.Equal(time.Now()) {
 			t.Errorf("after a break: since %v", got)
 		}
+		board.Date([]health.Finding{{Code: health.Log, Severity: health.OK}, {Code: health.Endpoint, Severity: health.Fail}, {Code: health.Endpoint, Severity: health.Warn}})
+		if got := board.Severities(); len(got) != 2 || got["log"] != "ok" || got["endpoint"] != "fail" {
+			t.Errorf("the severities are %v", got)
+		}
 		known := []health.Finding{{Code: health.Log, Since: 5}}
 		if board.Date(known); known[0].Since != 5 {
 			t.Errorf("a known time was overwritten: %d", known[0].Since)

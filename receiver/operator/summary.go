@@ -80,6 +80,12 @@ func (q *query) time(name string, zone *time.Location) *int64 {
 	return &at
 }
 
+// Health returns the findings of the moment.
+func (op *Operator) Health(ctx context.Context) health.Report {
+	stats, _ := op.Ledger.Stats() // if it fails, the finding of the storage says why
+	return op.health(ctx, stats)
+}
+
 // health returns the findings of the ledger and of [Options.Findings].
 func (op *Operator) health(ctx context.Context, stats ledger.Stats) health.Report {
 	var list []health.Finding
