@@ -78,7 +78,7 @@ const (
 	postrm        = "systemd/deb/postrm"
 	operatorGo    = "receiver/operator/operator.go"
 	apiGo         = "receiver/operator/api.go"
-	filesGo       = "receiver/operator/files.go"
+	downloadGo    = "receiver/operator/download.go"
 	summaryGo     = "receiver/operator/summary.go"
 	verifyGo      = "receiver/cli/verify.go"
 	backupGo      = "receiver/cli/backup.go"

@@ -41,17 +41,17 @@ type Options struct {
 
 // App is a receiver.
 type App struct {
-	config  *config.Config
-	version string
-	sockets *systemd.Listeners
-	lines   *LogWriter
-	log     *slog.Logger
-	group   *Group
-	metrics *metrics.Metrics
-	ledger  *ledger.Ledger
-	upkeep  *operator.Upkeep
-	board   health.Board
-	phase   atomic.Int32 // see phaseServing
+	config      *config.Config
+	version     string
+	sockets     *systemd.Listeners
+	lines       *LogWriter
+	log         *slog.Logger
+	group       *Group
+	metrics     *metrics.Metrics
+	ledger      *ledger.Ledger
+	maintenance *operator.Maintenance
+	board       health.Board
+	phase       atomic.Int32 // see phaseServing
 
 	// Built by build, before anything serves.
 	handler      *receiver.Receiver
@@ -82,7 +82,7 @@ func New(o Options) (*App, error) {
 		o.Verify = cli.Verify
 	}
 	a := &App{config: o.Config, version: o.Version, sockets: o.Sockets, lines: NewLogWriter(o.Log),
-		metrics: receiver.NewMetrics(o.Version), upkeep: &operator.Upkeep{Prove: o.Verify}, serving: make(chan struct{}), reloaded: o.Config}
+		metrics: receiver.NewMetrics(o.Version), maintenance: &operator.Maintenance{VerifyFile: o.Verify}, serving: make(chan struct{}), reloaded: o.Config}
 	a.log = o.Config.Logger(a.lines)
 	if o.Journal {
 		a.log = slog.New(systemd.JournalHandler(a.lines, o.Config.UndatedHandler))
@@ -125,7 +125,7 @@ func (a *App) Run(ctx context.Context, ready func(cli.Addresses)) (err error) {
 	if err := a.build(ctx); err != nil {
 		return err
 	}
-	a.startUpkeep()
+	a.startMaintenance()
 	a.serve()
 	at := a.listeners.addresses
 	a.log.Info("ready", "version", a.version, "mode", ledger.ModeName(a.config.Livemode), "webhooks", at.Public,
@@ -230,9 +230,9 @@ func (a *App) build(ctx context.Context) (err error) {
 	}
 	a.certificates = a.newCertificates()
 	options := operator.Options{Ledger: a.ledger, Metrics: a.metrics.Handler(), Listen: c.OperatorListen, Log: a.log, Stopping: ctx,
-		Verify: a.upkeep.Verify, NotServing: a.notServing, Findings: a.findings, Board: &a.board, Public: a}
+		Verify: a.maintenance.Verify, NotServing: a.notServing, Findings: a.findings, Board: &a.board, Receiver: a}
 	if a.reconciler != nil {
-		options.Comparer = comparer{a.reconciler}
+		options.Reconciler = comparer{a.reconciler}
 	}
 	a.operator = operator.New(options)
 	return a.listen()
@@ -247,8 +247,8 @@ func (c comparer) Reconcile(ctx context.Context, since time.Duration, dryRun boo
 
 func (c comparer) Progress() any { return c.Reconciler.Progress() }
 
-// startUpkeep starts the maintenance of the ledger.
-func (a *App) startUpkeep() {
+// startMaintenance starts the maintenance of the ledger.
+func (a *App) startMaintenance() {
 	g, c, l, log := a.group, a.config, a.ledger, a.log
 	g.Go("release of the quarantine", func(ctx context.Context) error {
 		sum, err := l.ReleaseOnce(ctx)
@@ -268,9 +268,9 @@ func (a *App) startUpkeep() {
 	}
 	backups := ledger.Backups{
 		Ledger: l, Dir: c.BackupDir, Every: c.BackupEvery, Keep: c.BackupKeep,
-		Verify: func(ctx context.Context, path string) error { _, err := a.upkeep.Verify(ctx, path); return err },
+		Verify: func(ctx context.Context, path string) error { _, err := a.maintenance.Verify(ctx, path); return err },
 		Tell: func(path string, took time.Duration, err error) {
-			a.upkeep.BackedUp(err)
+			a.maintenance.BackedUp(err)
 			if err != nil {
 				a.metrics.BackupFailure()
 				log.Error("no backup was made; trying again. Look at the folder TILLHOOK_BACKUP_DIR; if the copy is damaged, the ledger probably is, too (tillhook verify)",

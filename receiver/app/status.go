@@ -55,7 +55,7 @@ func (a *App) statusLine() string {
 
 // findings returns the state of everything but the ledger.
 func (a *App) findings() []health.Finding {
-	list := slices.Concat(a.upkeep.Findings(), a.handler.Findings(), a.lines.Findings())
+	list := slices.Concat(a.maintenance.Findings(), a.handler.Findings(), a.lines.Findings())
 	if port := a.listeners.port; port != nil && port.Problem() != "" {
 		list = append(list, health.Finding{Code: health.OperatorPort, Severity: health.Warn, Next: portAdvice,
 			Message: fmt.Sprintf("The port for metrics and health cannot be opened: %s.", port.Problem())})
@@ -93,18 +93,18 @@ func (a *App) checkHealth(ctx context.Context) error {
 func (a *App) Probe() string { return a.handler.Probe() }
 
 // Status returns how deliveries have fared since the start.
-func (a *App) Status() operator.DoorStatus {
+func (a *App) Status() operator.ReceiverStatus {
 	c, status := a.config, a.handler.Status()
-	s := operator.DoorStatus{Version: a.version, Mode: ledger.ModeName(c.Livemode), Started: status.Started.Unix(),
-		Webhooks: a.listeners.addresses.Public, Endpoint: ledger.OrNull(c.Endpoint()), Verified: status.Verified, Refused: []operator.DoorRefusals{}}
+	s := operator.ReceiverStatus{Version: a.version, Mode: ledger.ModeName(c.Livemode), Started: status.Started.Unix(),
+		Webhooks: a.listeners.addresses.Public, Endpoint: ledger.OrNull(c.Endpoint()), Verified: status.Verified, Refused: []operator.Refusals{}}
 	if at, ok := a.ledger.LastEvent(); ok {
 		s.LastEvent = ledger.OrNullTime(at.Unix())
 	}
 	for _, f := range status.Refused {
-		s.Refused = append(s.Refused, operator.DoorRefusals{Code: f.Code, Count: f.Count, Last: f.Last.Unix(), Cause: ledger.OrNull(f.Cause)})
+		s.Refused = append(s.Refused, operator.Refusals{Code: f.Code, Count: f.Count, Last: f.Last.Unix(), Cause: ledger.OrNull(f.Cause)})
 	}
 	for i, use := range status.Secrets {
-		secret := operator.DoorSecret{Position: i + 1, Since: use.Since.Unix()}
+		secret := operator.SecretUse{Position: i + 1, Since: use.Since.Unix()}
 		if !use.Last.IsZero() {
 			secret.LastUsed = ledger.OrNullTime(use.Last.Unix())
 		}

@@ -122,7 +122,7 @@ func (p *Program) receiver(ctx context.Context) (client *operator.Client, looked
 // holdsLedger asks a receiver whether it holds the ledger in folder dir.
 func holdsLedger(ctx context.Context, client *operator.Client, dir string) (bool, error) {
 	answer, err := client.Get(ctx, "/api/receiver", nil)
-	var status operator.DoorStatus
+	var status operator.ReceiverStatus
 	if err == nil {
 		err = json.Unmarshal(answer, &status)
 	}

@@ -35,7 +35,7 @@ The exit status is 1 if no receiver runs or a check fails.`,
 				return err
 			}
 			var s statusAnswer
-			if s.Receiver, err = getInto[operator.DoorStatus](c.Context(), client, "/api/receiver", nil); err != nil {
+			if s.Receiver, err = getInto[operator.ReceiverStatus](c.Context(), client, "/api/receiver", nil); err != nil {
 				return err
 			}
 			today := url.Values{"from": {strconv.FormatInt(time.Now().Unix(), 10)}}
@@ -61,8 +61,8 @@ The exit status is 1 if no receiver runs or a check fails.`,
 
 // statusAnswer is the JSON output of status.
 type statusAnswer struct {
-	Receiver operator.DoorStatus `json:"receiver"`
-	Health   health.Report       `json:"health"`
+	Receiver operator.ReceiverStatus `json:"receiver"`
+	Health   health.Report           `json:"health"`
 }
 
 // getInto requests an answer and decodes it.

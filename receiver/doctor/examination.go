@@ -33,7 +33,7 @@ type examination struct {
 	tried       []string         // the sockets where none answered
 	receiverErr error
 	waiting     bool // the receiver waits for its ledger
-	status      *operator.DoorStatus
+	status      *operator.ReceiverStatus
 
 	dir    ledger.DirState
 	dirErr error
@@ -73,7 +73,7 @@ func (x *examination) lookUpReceiver(ctx context.Context) {
 		x.waiting = isWaiting(x.receiverErr)
 		return
 	}
-	var status operator.DoorStatus
+	var status operator.ReceiverStatus
 	answer, err := client.Get(ctx, "/api/receiver", nil)
 	if err == nil {
 		err = json.Unmarshal(answer, &status)

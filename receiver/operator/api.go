@@ -25,15 +25,15 @@ type List[T any] struct {
 	ListEnd
 }
 
-// ListEnd says what follows a page.
+// ListEnd describes what follows a page.
 type ListEnd struct {
-	// HasMore says that there may be more. A search ends early when it has examined as many rows as
-	// one request may: then a page can be empty, and there can still be more.
+	// HasMore reports that there may be more. A search ends early when it has examined as many rows
+	// as one request may: then a page can be empty although there is more.
 	HasMore bool `json:"has_more"`
-	// NextPage is what the parameter page takes for the next page; empty at the end, and in lists
+	// NextPage is the value of the parameter page for the next page; empty at the end, and in lists
 	// that have one page.
 	NextPage ledger.OrNull `json:"next_page"`
-	// ScannedTo is the time that a search came to which ended early.
+	// ScannedTo is the time up to which a search that ended early has come.
 	ScannedTo ledger.OrNullTime `json:"scanned_to"`
 }
 
@@ -78,8 +78,8 @@ const (
 	maxLimit     = 100
 )
 
-// query reads the parameters of a request. Each may come once; one that nobody asked for is an error:
-// a filter that is misspelt would otherwise list everything.
+// query reads the parameters of a request and keeps the first error. Each parameter may be given
+// once. An unknown one is an error, because a misspelt filter would otherwise list everything.
 type query struct {
 	values url.Values
 	err    error
@@ -105,8 +105,8 @@ func (q *query) fail(format string, args ...any) {
 	}
 }
 
-// unless fails if a parameter has a value that is none of the words.
-func unless[T ~string](q *query, name string, value T, words []T) {
+// mustBeOneOf fails if a parameter has a value that is not one of the words.
+func mustBeOneOf[T ~string](q *query, name string, value T, words []T) {
 	if value != "" && !slices.Contains(words, value) {
 		q.fail("%s %.80q is not %s", name, value, OrList(words))
 	}
@@ -118,7 +118,7 @@ func (q *query) text(name string) string {
 	return v
 }
 
-// limit reads how many rows a page may have.
+// limit reads the size of a page.
 func (q *query) limit(usual, most int) int {
 	s := q.text("limit")
 	if s == "" {
@@ -132,7 +132,7 @@ func (q *query) limit(usual, most int) int {
 	return n
 }
 
-// place reads where a page begins: after an id, or where the page before ended.
+// place reads where a page begins: after an id, or at the end of the previous page.
 func (q *query) place() (after, page string) {
 	after, page = q.text("starting_after"), q.text("page")
 	if after != "" && page != "" {
@@ -165,7 +165,7 @@ func (q *query) pairs(name string) map[string]string {
 	return m
 }
 
-// end tells the first fault, an unknown parameter included.
+// end returns the first error. A parameter that was not read is one.
 func (q *query) end() error {
 	for name := range q.values {
 		q.fail("unknown parameter %q", name)
@@ -181,11 +181,11 @@ func (op *Operator) payments(w http.ResponseWriter, r *http.Request) error {
 	}
 	find.CreatedGTE, find.CreatedLT = q.between("created_gte", "created_lt", time.UTC)
 	find.After, find.Page = q.place()
-	unless(q, "flag", find.Flag, ledger.Flags[:])
+	mustBeOneOf(q, "flag", find.Flag, ledger.Flags[:])
 	if err := q.end(); err != nil {
 		return err
 	}
-	if find.After == "" && find.Page == "" { // the pages that follow found it known
+	if find.After == "" && find.Page == "" { // later pages need no check
 		if err := cmp.Or(op.knownStatus(r.Context(), find.Status), op.knownCurrency(r.Context(), find.Currency)); err != nil {
 			return err
 		}
@@ -219,7 +219,7 @@ func (op *Operator) timeline(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	writeList(op, w, r, moments, ListEnd{HasMore: !whole}) // there is no page for what is left out
+	writeList(op, w, r, moments, ListEnd{HasMore: !whole}) // entries that are left out have no page
 	return nil
 }
 
@@ -238,7 +238,7 @@ func (op *Operator) listEvents(w http.ResponseWriter, r *http.Request,
 	q := parseQuery(r)
 	find := ledger.EventQuery{Type: q.text("type"), Outcome: ledger.Outcome(q.text("outcome")), Limit: q.limit(defaultLimit, maxLimit)}
 	find.After, find.Page = q.place()
-	unless(q, "outcome", find.Outcome, ledger.Outcomes[:])
+	mustBeOneOf(q, "outcome", find.Outcome, ledger.Outcomes[:])
 	if err := q.end(); err != nil {
 		return err
 	}
@@ -267,7 +267,7 @@ func (op *Operator) event(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// body answers with the bytes as they were signed. They are JSON as far as Stripe sent JSON.
+// body answers with the bytes as they were signed. They are JSON if Stripe sent JSON.
 func (op *Operator) body(w http.ResponseWriter, r *http.Request) error {
 	if err := parseQuery(r).end(); err != nil {
 		return err
@@ -284,7 +284,7 @@ func (op *Operator) body(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// dismiss notes that a person has looked at an event in quarantine.
+// dismiss records that a person has examined an event in quarantine.
 func (op *Operator) dismiss(w http.ResponseWriter, r *http.Request) error {
 	if err := parseQuery(r).end(); err != nil {
 		return err

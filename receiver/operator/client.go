@@ -16,17 +16,16 @@ import (
 	"tillhook/ledger"
 )
 
-// Client asks the private door: a running receiver's through its socket, or one in this process around
-// a ledger that no receiver holds. What it asks is the same either way.
+// Client calls the operator's API: that of a running receiver through its socket, or one in this
+// process for a ledger that no receiver holds.
 type Client struct {
-	// AnswerTime is how long a receiver may take until an answer begins, or the first sign of work
-	// on it; 0 for any time. A socket that the service manager opened accepts connections also
-	// while no receiver answers them.
+	// AnswerTime bounds the time until an answer, or the first sign of work on it, begins; 0 for any
+	// time. A socket that the service manager opened accepts connections even while no receiver
+	// runs.
 	AnswerTime time.Duration
-	// StallTime is how long it may take from one sign of progress, or one piece of an answer, to
-	// the next.
+	// StallTime bounds the time from one sign of progress, or one piece of an answer, to the next.
 	StallTime time.Duration
-	// Hint says where to look if the receiver does not answer, for people.
+	// Hint is the next step if the receiver does not answer.
 	Hint string
 
 	http   http.Client
@@ -46,18 +45,19 @@ func Dial(socket string) *Client {
 
 // Local returns a client of an open ledger. The caller closes the ledger.
 func Local(l *ledger.Ledger) *Client {
-	door := New(Options{Ledger: l, Log: slog.New(slog.DiscardHandler)}).Socket()
-	return &Client{http: http.Client{CheckRedirect: refuseRedirect, Transport: inProcess{door}}}
+	handler := New(Options{Ledger: l, Log: slog.New(slog.DiscardHandler)}).Socket()
+	return &Client{http: http.Client{CheckRedirect: refuseRedirect, Transport: inProcess{handler}}}
 }
 
-// inProcess hands requests to a handler without a network. An answer begins when its header is written.
+// inProcess passes requests to a handler without a network. An answer begins when its header is
+// written.
 type inProcess struct{ handler http.Handler }
 
 func (p inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 	out, in := io.Pipe()
 	w := &recorder{header: http.Header{}, body: in, begun: make(chan struct{})}
 	go func() {
-		defer func() { // a handler panics to break its answer off
+		defer func() { // a handler panics to abort its answer
 			switch broken := recover(); broken {
 			case nil:
 			case http.ErrAbortHandler:
@@ -96,13 +96,13 @@ func (w *recorder) Write(b []byte) (int, error) {
 	return w.body.Write(b)
 }
 
-// Get asks for an escaped path and returns the answer as it came, for the caller to keep. An error
-// that the door answered is an *[Error].
+// Get requests an escaped path and returns the answer, which the caller owns. An error answer is an
+// *[Error] or a *[Partial].
 func (c *Client) Get(ctx context.Context, path string, params url.Values) ([]byte, error) {
 	return c.whole(ctx, http.MethodGet, path, params)
 }
 
-// Post has something done, and returns the answer as Get does.
+// Post sends a POST request, and is otherwise like Get.
 func (c *Client) Post(ctx context.Context, path string, params url.Values) ([]byte, error) {
 	return c.whole(ctx, http.MethodPost, path, params)
 }
@@ -116,14 +116,14 @@ func (c *Client) whole(ctx context.Context, method, path string, params url.Valu
 	return answer, errors.Join(err, body.Close())
 }
 
-// Open asks for an answer of any length; the caller reads it to its end, or closes it. One that is cut
-// short ends in an error. It has a method Size.
+// Open requests an answer of any length. The caller closes it. An answer that is cut short ends in an
+// error. The result has a method Size.
 func (c *Client) Open(ctx context.Context, path string, params url.Values) (io.ReadCloser, error) {
 	_, body, err := c.open(ctx, http.MethodGet, path, params)
 	return body, err
 }
 
-// Export asks for an export as Open does, and returns the answer's header, too.
+// Export requests an export as Open does, and also returns the answer's header.
 func (c *Client) Export(ctx context.Context, params url.Values) (http.Header, io.ReadCloser, error) {
 	return c.open(ctx, http.MethodGet, "/api/export", params)
 }
@@ -151,7 +151,7 @@ func (c *Client) open(ctx context.Context, method, path string, params url.Value
 		Report json.RawMessage
 	}
 	if err := json.NewDecoder(io.LimitReader(body, 1<<20)).Decode(&answer); err != nil || answer.Error == nil {
-		return nil, nil, fmt.Errorf("the receiver answered %d with what is no answer of tillhook", resp.StatusCode)
+		return nil, nil, fmt.Errorf("the receiver answered %d, and not in the form of tillhook", resp.StatusCode)
 	}
 	answer.Error.Status = resp.StatusCode
 	if answer.Report != nil {
@@ -160,13 +160,13 @@ func (c *Client) open(ctx context.Context, method, path string, params url.Value
 	return nil, nil, answer.Error
 }
 
-// EventPath is where one event is read; the id may hold anything.
+// EventPath returns the path of an event. The id may hold anything.
 func EventPath(id string) string { return "/api/events/" + escape(id) }
 
-// PaymentPath is where one payment is read; the id may hold anything.
+// PaymentPath returns the path of a payment. The id may hold anything.
 func PaymentPath(id string) string { return "/api/payments/" + escape(id) }
 
-// escape makes an id one part of a path: "." and ".." can be ids, too.
+// escape makes an id one element of a path, even "." and "..".
 func escape(id string) string {
 	if id == "." || id == ".." {
 		return strings.ReplaceAll(id, ".", "%2E")

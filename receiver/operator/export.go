@@ -12,14 +12,14 @@ import (
 
 // Headers of an export.
 const (
-	// HeaderSequence is the last row of the journal that the export takes into account.
+	// HeaderSequence is the last row of the journal that the export includes.
 	HeaderSequence = "Tillhook-Ledger-Sequence"
-	// HeaderDecoded is the last row that was decoded again since the row that as_of or since names;
-	// absent if none was.
+	// HeaderDecoded is the last row that was decoded again since the row of as_of or since; absent if
+	// there is none.
 	HeaderDecoded = "Tillhook-Ledger-Decoded"
 )
 
-// maxMetadata columns can be asked for: Stripe keeps at most so many keys for one payment.
+// maxMetadata bounds the columns of metadata: Stripe stores at most 50 keys of a payment. See
 // https://docs.stripe.com/metadata
 const maxMetadata = 50
 
@@ -46,7 +46,7 @@ func (op *Operator) export(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	begin := func() { // a receiver's export is whole by then
+	begin := func() { // a receiver's export is complete by then
 		w.Header().Set(HeaderSequence, strconv.FormatUint(x.Sequence, 10))
 		if x.Decoded > 0 {
 			w.Header().Set(HeaderDecoded, strconv.FormatUint(x.Decoded, 10))
@@ -56,17 +56,17 @@ func (op *Operator) export(w http.ResponseWriter, r *http.Request) error {
 	return op.spoolExport(w, r, kind, begin, func(ctx context.Context, w io.Writer) error { return x.Write(ctx, w) })
 }
 
-// oneOf reads a word from a list, whose first one is the default.
+// oneOf reads a word of a list. The first one is the default.
 func (q *query) oneOf(name string, words ...string) string {
 	s := q.text(name)
 	if s == "" {
 		return words[0]
 	}
-	unless(q, name, s, words)
+	mustBeOneOf(q, name, s, words)
 	return s
 }
 
-// sequence reads a row's number.
+// sequence reads the number of a row.
 func (q *query) sequence(name string) *uint64 {
 	s := q.text(name)
 	if s == "" {
@@ -79,8 +79,8 @@ func (q *query) sequence(name string) *uint64 {
 	return &n
 }
 
-// list reads a parameter that is repeated for each of its words, which may hold anything and come
-// once each.
+// list reads a parameter that is given once for each of its words. A word may hold anything and may
+// not be repeated.
 func (q *query) list(name string) []string {
 	words := q.values[name]
 	q.values.Del(name)
@@ -91,7 +91,7 @@ func (q *query) list(name string) []string {
 	return words
 }
 
-// isSet reads 1 or true, 0 or false, which is the default.
+// isSet reads 1 or true, or 0 or false. The default is false.
 func (q *query) isSet(name string) bool {
 	s := q.text(name)
 	set, err := strconv.ParseBool(s)

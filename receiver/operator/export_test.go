@@ -306,7 +306,7 @@ func TestACanceledExport(t *testing.T) {
 			t.Errorf("%s: %d %s", path, w.Code, w.Body)
 		}
 	}
-	if text := log.String(); strings.Contains(text, "level=ERROR") || strings.Count(text, `level=INFO msg="an answer was broken off" path=`) != 4 {
+	if text := log.String(); strings.Contains(text, "level=ERROR") || strings.Count(text, `level=INFO msg="an answer was canceled" path=`) != 4 {
 		t.Errorf("the log is\n%s", text)
 	}
 	if w := get(door, "/api/export", nil); w.Code != 200 {

@@ -1,10 +1,10 @@
-// Package operator is the private door: what the ledger holds, as JSON in Stripe's own list form, and
-// the receiver's metrics and health. It has the client that the commands use, too.
+// Package operator is the operator's API: the contents of the ledger as JSON in Stripe's own list
+// form, and the receiver's metrics and health. It also has the client that the commands use.
 //
-// It is served twice. On the unix socket the file's permissions are the guard, and everything
-// answers. On TCP only metrics and health do, and everything else is 401: there is no login.
-// Both refuse what a web page could send through a browser that reaches them (ssh -L puts the
-// door on the operator's own machine): a foreign Host, a foreign Origin, a cross-site fetch.
+// The API is served twice. On the unix socket, whose permissions are the login, it is complete. On
+// TCP there is no login, so only metrics and health answer, and everything else gets 401. Both refuse
+// what a web page could send through a browser that reaches them (ssh -L brings the port to the
+// operator's own machine): a foreign Host, a foreign Origin, a cross-site fetch.
 package operator
 
 import (
@@ -27,39 +27,39 @@ import (
 	"tillhook/receiver/health"
 )
 
-// Options are what the door shows.
+// Options configure the API. Only Ledger and Log are required.
 type Options struct {
 	Ledger  *ledger.Ledger
-	Metrics http.Handler // nil where nothing is measured
-	Listen  string       // host:port of the TCP door, by whose host it may be called, beside localhost; empty if it is off
+	Metrics http.Handler // nil for none
+	Listen  string       // host:port of the TCP listener, whose host may be a request's Host beside localhost; empty if it is off
 	Log     *slog.Logger
-	// Stopping ends when the receiver begins to stop: answers that are files are broken off then.
+	// Stopping ends when the receiver begins to stop. Downloads are aborted then.
 	Stopping context.Context
-	// NotServing returns why the public listeners take no events, "" while they do; nil where there
-	// are none.
+	// NotServing returns why the webhook listener accepts no events, "" while it does; nil if there
+	// is none.
 	NotServing func() string
-	// Findings returns the state of everything but the ledger, for the summary; nil for none.
+	// Findings returns the state of everything but the ledger; nil for none.
 	Findings func() []health.Finding
-	// Board dates the findings of the summary; nil where each request is the only one.
+	// Board dates the findings; nil leaves their times unknown.
 	Board *health.Board
-	// Public is the receiver's public door; nil where there is none.
-	Public PublicDoor
-	// Comparer compares the ledger with Stripe; nil where nothing does.
-	Comparer Comparer
-	// Verify proves a file sound; nil where nothing does. It may tell a proof and an error.
+	// Receiver is the running receiver; nil if there is none.
+	Receiver Receiver
+	// Reconciler compares the ledger with Stripe; nil if nothing does.
+	Reconciler Reconciler
+	// Verify checks a ledger's file; nil if nothing does. It may return a report and an error.
 	Verify func(ctx context.Context, path string) (*ledger.Report, error)
 }
 
-// Operator makes the handlers of both doors.
+// Operator serves the API.
 type Operator struct {
 	Options
 	api  *http.ServeMux
-	name string // of the host that the TCP door listens on
-	// Places of requests that make files, and of those that read much.
+	name string // of the host that the TCP listener has
+	// Semaphores of requests that make files, and of those that read much.
 	spools, searches chan struct{}
 }
 
-// New lays out the paths.
+// New returns the API. It starts nothing.
 func New(o Options) *Operator {
 	if o.Stopping == nil {
 		o.Stopping = context.Background()
@@ -84,7 +84,7 @@ func New(o Options) *Operator {
 	} {
 		op.handle(pattern, serve, http.MethodGet, http.MethodHead)
 	}
-	op.handle("/api/export", op.export, http.MethodGet) // not HEAD: it would be made to be thrown away
+	op.handle("/api/export", op.export, http.MethodGet) // not HEAD, which would make an export and discard it
 	op.handle("/api/backup", op.backup, http.MethodGet)
 	op.handle("/api/verify", op.verify, http.MethodPost)
 	op.handle("/api/probe", op.probe, http.MethodPost)
@@ -94,14 +94,14 @@ func New(o Options) *Operator {
 	return op
 }
 
-// handler answers, or returns what is to be answered.
+// handler answers a request, or returns an error to answer with.
 type handler func(http.ResponseWriter, *http.Request) error
 
 func (op *Operator) handle(pattern string, serve handler, methods ...string) {
 	op.api.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 		if !slices.Contains(methods, r.Method) {
 			w.Header().Set("Allow", strings.Join(methods, ", "))
-			op.fail(w, r, &Error{http.StatusMethodNotAllowed, "invalid_request", "this path is asked with " + methods[0]})
+			op.fail(w, r, &Error{http.StatusMethodNotAllowed, "invalid_request", "use " + methods[0] + " for this path"})
 			return
 		}
 		if err := serve(w, r); err != nil {
@@ -110,10 +110,10 @@ func (op *Operator) handle(pattern string, serve handler, methods ...string) {
 	})
 }
 
-// Socket serves everything to whoever may open the unix socket.
+// Socket returns the handler of the unix socket: the complete API.
 func (op *Operator) Socket() http.Handler { return op.guard(http.HandlerFunc(op.everything)) }
 
-// TCP serves metrics and health to whoever reaches the port, and nothing else.
+// TCP returns the handler of the TCP listener: metrics and health, and nothing else.
 func (op *Operator) TCP() http.Handler {
 	return op.guard(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
@@ -125,7 +125,7 @@ func (op *Operator) TCP() http.Handler {
 	}))
 }
 
-// guard refuses what another site's page may have made a browser send.
+// guard refuses requests that another site's page may have made a browser send. See
 // https://developer.mozilla.org/en-US/docs/Web/HTTP/Reference/Headers/Sec-Fetch-Site
 func (op *Operator) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -140,10 +140,10 @@ func (op *Operator) guard(next http.Handler) http.Handler {
 	})
 }
 
-// errNoPath answers a path that leads nowhere.
+// errNoPath is the answer for an unknown path.
 var errNoPath = &Error{http.StatusNotFound, "not_found", "there is nothing at this path"}
 
-// everything serves the whole API. The mux alone would answer an unclean path with a redirect.
+// everything serves the complete API. For an unclean path the mux itself would redirect.
 func (op *Operator) everything(w http.ResponseWriter, r *http.Request) {
 	if p := r.URL.EscapedPath(); p != path.Clean(p) {
 		op.fail(w, r, errNoPath)
@@ -170,8 +170,8 @@ func (op *Operator) foreign(r *http.Request) string {
 	return ""
 }
 
-// isOwnHost tells whether the Host is one that only this machine has: a page that had its own name
-// point to us (DNS rebinding) still sends its own name.
+// isOwnHost reports whether the Host belongs to this machine only. A page whose name was made to
+// point here (DNS rebinding) still sends its own name.
 func (op *Operator) isOwnHost(r *http.Request) bool {
 	host := r.Host
 	if h, _, err := net.SplitHostPort(host); err == nil {
@@ -192,7 +192,7 @@ func (op *Operator) isOwnHost(r *http.Request) bool {
 	return local != nil && local.AddrPort().Addr().Unmap() == ip.Unmap()
 }
 
-// Error is what the door answers when it cannot do what was asked.
+// Error is an error answer.
 type Error struct {
 	Status  int    `json:"-"` // HTTP
 	Code    string `json:"code"`
@@ -201,7 +201,7 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Message }
 
-// fail answers with an error. What is not the caller's fault is logged.
+// fail answers with an error, and logs it if it is not the caller's.
 func (op *Operator) fail(w http.ResponseWriter, r *http.Request, err error) {
 	var e *Error
 	switch {
@@ -250,18 +250,18 @@ func (op *Operator) untilStopping(parent context.Context) (ctx context.Context, 
 	return ctx, func() { stop(); end() }
 }
 
-// canceled returns what answers a request that was broken off. A client that has hung up does not
+// canceled returns the answer for a request that was canceled. A client that has hung up does not
 // read it.
 func (op *Operator) canceled(r *http.Request) *Error {
 	why := "the client canceled the request"
 	if r.Context().Err() == nil && op.Stopping.Err() != nil {
 		why = "the receiver is stopping; ask again when it runs"
 	}
-	op.Log.Info("an answer was broken off", "path", r.URL.Path, "reason", why)
+	op.Log.Info("an answer was canceled", "path", r.URL.Path, "reason", why)
 	return &Error{http.StatusServiceUnavailable, "canceled", why}
 }
 
-// sendTime is how long a client may take for an answer that is made.
+// sendTime is how long a client may take to read an answer.
 const sendTime = 10 * time.Second
 
 func (op *Operator) write(w http.ResponseWriter, r *http.Request, status int, v any) {
@@ -272,32 +272,32 @@ func (op *Operator) write(w http.ResponseWriter, r *http.Request, status int, v 
 	})
 }
 
-// answer answers with JSON that encode writes.
+// answer sends JSON that encode writes.
 func (op *Operator) answer(w http.ResponseWriter, r *http.Request, status int, encode func(w io.Writer) error) {
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(sendTime)) // in one process there is none
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(sendTime)) // without a network there is none
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	if err := encode(ledger.EscapeWriter(w)); err != nil { // a person may look at it with curl
+	if err := encode(ledger.EscapeWriter(w)); err != nil { // a person may read it with curl
 		op.Log.Debug("the answer could not be sent", "path", r.URL.Path, "error", err)
 	}
 }
 
 func (op *Operator) metrics(w http.ResponseWriter, r *http.Request) error {
 	if op.Metrics == nil {
-		return &Error{http.StatusNotFound, "not_found", "nothing is measured here: no receiver is running"}
+		return &Error{http.StatusNotFound, "not_found", "there are no metrics: no receiver is running"}
 	}
 	op.Metrics.ServeHTTP(w, r)
 	return nil
 }
 
-// healthz: the process is alive and answers.
+// healthz reports that the process answers.
 func (op *Operator) healthz(w http.ResponseWriter, _ *http.Request) error {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	_, err := w.Write([]byte("ok"))
 	return err
 }
 
-// readiness is the answer of /readyz: whether events can be stored now.
+// readiness is the answer of /readyz, which reports whether events can be stored now.
 type readiness struct {
 	Object     string            `json:"object"`
 	Status     string            `json:"status"` // ready, unavailable

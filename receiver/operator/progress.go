@@ -19,16 +19,16 @@ import (
 	"time"
 )
 
-// progressHeader is set by a client that wants to be told that long work goes on: by interim
-// answers (102, RFC 2518 section 10.1), which not every HTTP client can read.
+// progressHeader is set by a client that accepts reports of progress, as interim answers (102, see
+// RFC 2518, section 10.1), which not every HTTP client can read.
 const progressHeader = "Tillhook-Progress"
 
-// progressEvery is how often a client is told, if there was progress.
+// progressEvery is the time between two reports of progress.
 const progressEvery = time.Second
 
-// during does work that can take long before the answer begins. It reports progress to a client
-// that asked for that: once at the beginning, and then whenever figure has changed. Meanwhile work
-// must leave the answer's header alone.
+// during runs work that can take long before the answer begins. It reports progress to a client that
+// accepts that: once at the beginning, and then whenever figure has changed. work must not modify the
+// answer's header.
 func during(w http.ResponseWriter, r *http.Request, figure func() string, work func() error) error {
 	if r.Header.Get(progressHeader) == "" {
 		return work()
@@ -56,8 +56,8 @@ func during(w http.ResponseWriter, r *http.Request, figure func() string, work f
 	}
 }
 
-// effort is the work of one goroutine on this machine: it gets on as long as its thread uses the
-// processor, or is given pages. A thread that waits for a disk that hangs does neither.
+// effort measures whether a goroutine makes progress: its thread uses the processor or gets pages. A
+// thread that waits for a hanging disk does neither.
 type effort struct{ thread atomic.Int64 }
 
 // begin binds the calling goroutine to its thread until end is called.
@@ -67,27 +67,26 @@ func (e *effort) begin() (end func()) {
 	return runtime.UnlockOSThread
 }
 
-// figure returns what the thread has used so far.
+// figure returns what the thread has used.
 func (e *effort) figure() string {
 	return Effort(fmt.Sprintf("/proc/self/task/%d/stat", e.thread.Load()))
 }
 
-// Effort returns what a process or a thread has used so far, by its file stat below /proc: page
-// faults and time of the processor. It is empty before the beginning and after the end.
-// proc_pid_stat(5)
+// Effort returns the page faults and the processor time of a process or a thread, from its file stat
+// below /proc. It is empty before the beginning and after the end. See proc_pid_stat(5).
 func Effort(file string) string {
 	stat, err := os.ReadFile(file)
 	if err != nil {
 		return ""
 	}
-	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:])) // behind the name, from the third field on
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:])) // after the name, from the third field on
 	if len(fields) < 13 {
 		return ""
 	}
 	return strings.Join(fields[7:13], " ")
 }
 
-// Silent is the error of a receiver that accepted a request and then was silent for too long.
+// Silent is the error of a receiver that accepted a request and did not answer in time.
 type Silent struct {
 	Socket string
 	For    time.Duration
@@ -97,19 +96,19 @@ type Silent struct {
 
 func (s *Silent) Error() string {
 	if s.Began {
-		return fmt.Sprintf("the receiver at %s made no progress for %s, and the request was given up: %s", s.Socket, s.For, s.Hint)
+		return fmt.Sprintf("the receiver at %s made no progress for %s, and the request was canceled: %s", s.Socket, s.For, s.Hint)
 	}
 	return fmt.Sprintf("the receiver at %s has not answered for %s: it may be restarting, or fail to start; %s", s.Socket, s.For, s.Hint)
 }
 
-// watch is the patience of a client with one request.
+// watch bounds the time of one request of a client.
 type watch struct {
 	client *Client
 	caller context.Context
 	ctx    context.Context
 	cancel context.CancelCauseFunc
-	timer  *time.Timer            // nil where the client waits for any time
-	silent atomic.Pointer[Silent] // what the timer ends the request with
+	timer  *time.Timer            // nil if the client waits for any time
+	silent atomic.Pointer[Silent] // the error with which the timer ends the request
 }
 
 func (c *Client) watch(ctx context.Context) *watch {
@@ -126,7 +125,7 @@ func (c *Client) watch(ctx context.Context) *watch {
 	return w
 }
 
-// progressed gives the receiver time until its next sign of progress.
+// progressed extends the time to the next sign of progress.
 func (w *watch) progressed() {
 	if w.timer != nil {
 		w.silent.Store(&Silent{Socket: w.client.socket, For: w.client.StallTime, Began: true, Hint: w.client.Hint})
@@ -145,7 +144,7 @@ func (w *watch) end() {
 	w.cancel(nil)
 }
 
-// explain says why there is no answer, or no whole one, in words for people.
+// explain returns in plain words why there is no complete answer.
 func (w *watch) explain(err error) error {
 	var silent *Silent
 	var request *url.Error
@@ -163,19 +162,19 @@ func (w *watch) explain(err error) error {
 	case errors.As(err, &dial) && dial.Op == "dial":
 		return fmt.Errorf("no receiver answers at %s (%w): %s", w.client.socket, dial.Err, w.client.Hint)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
-		return fmt.Errorf("the receiver at %s ended the connection before its answer was whole: it was stopped, or failed; %s", w.client.socket, w.client.Hint)
+		return fmt.Errorf("the receiver at %s ended the connection before its answer was complete: it was stopped, or failed; %s", w.client.socket, w.client.Hint)
 	}
 	return fmt.Errorf("ask the receiver at %s: %w", w.client.socket, err)
 }
 
-// watchedBody is an answer whose pieces come in time. Who reads it may take any time between them.
+// watchedBody is an answer whose pieces must arrive in time. The reader may take any time between them.
 type watchedBody struct {
 	io.ReadCloser
 	watch *watch
 	size  int64
 }
 
-// Size returns how many bytes the answer has, or less than 1 where that is not known.
+// Size returns the length of the answer in bytes, or less than 1 if it is not known.
 func (b *watchedBody) Size() int64 { return b.size }
 
 func (b *watchedBody) Read(p []byte) (int, error) {

@@ -59,7 +59,7 @@ func clientOf(t *testing.T, o operator.Options) *operator.Client {
 func TestProgressIsWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &comparer{goods: 2 * time.Hour}
-		client := clientOf(t, operator.Options{Ledger: ledgertest.Open(t, false), Comparer: c})
+		client := clientOf(t, operator.Options{Ledger: ledgertest.Open(t, false), Reconciler: c})
 		if answer, err := client.Post(t.Context(), "/api/reconcile", nil); err != nil || !strings.Contains(string(answer), "report") {
 			t.Errorf("%s, %v", answer, err)
 		}
@@ -111,11 +111,11 @@ func TestASilentReceiver(t *testing.T) {
 	}{
 		"nothing":               {"", false, "the receiver at a socket has not answered for 10s: it may be restarting, or fail to start; look at its log"},
 		"a part of a header":    {"HTTP/1.1 200 OK\r\n", false, "has not answered for 10s"},
-		"a part of a body":      {"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{", false, "the receiver at a socket made no progress for 20s, and the request was given up: look at its log"},
+		"a part of a body":      {"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{", false, "the receiver at a socket made no progress for 20s, and the request was canceled: look at its log"},
 		"a sign of work":        {"HTTP/1.1 102 Processing\r\n\r\n", false, "made no progress for 20s"},
-		"an end":                {"", true, "the receiver at a socket ended the connection before its answer was whole: it was stopped, or failed; look at its log"},
-		"an end within":         {"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{", true, "ended the connection before its answer was whole"},
-		"an end within a piece": {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{", true, "ended the connection before its answer was whole"},
+		"an end":                {"", true, "the receiver at a socket ended the connection before its answer was complete: it was stopped, or failed; look at its log"},
+		"an end within":         {"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{", true, "ended the connection before its answer was complete"},
+		"an end within a piece": {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{", true, "ended the connection before its answer was complete"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -168,7 +168,7 @@ func TestSignsOfProgressAreAskedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newPipes()
 		log := slog.New(slog.DiscardHandler)
-		serve(t, l, operator.New(operator.Options{Ledger: ledgertest.Open(t, false), Log: log, Comparer: &comparer{goods: time.Hour}}).Socket(), log)
+		serve(t, l, operator.New(operator.Options{Ledger: ledgertest.Open(t, false), Log: log, Reconciler: &comparer{goods: time.Hour}}).Socket(), log)
 		resp := begin(t, l.dial(), "POST", "/api/reconcile")
 		if resp.StatusCode != http.StatusOK {
 			t.Errorf("the first answer is %d", resp.StatusCode)

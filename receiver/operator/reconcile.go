@@ -11,19 +11,19 @@ import (
 	"tillhook/ledger"
 )
 
-// Comparer compares the ledger with what Stripe has.
-type Comparer interface {
-	// Reconcile looks so far back, 0 for as far as nothing was compared yet, and reports what it
-	// did, also where it returns an error. A dry run writes nothing.
+// Reconciler compares the ledger with Stripe.
+type Reconciler interface {
+	// Reconcile compares the time since, or with 0 the time that was not compared yet. It returns a
+	// report with and without an error. A dry run writes nothing.
 	Reconcile(ctx context.Context, since time.Duration, dryRun bool) (report any, err error)
-	// Progress tells how far one has come that is under way.
+	// Progress returns how far the comparison in progress has come.
 	Progress() any
 }
 
-var errNoComparer = &Error{http.StatusConflict, "invalid_request", "there is nothing to compare with: a receiver must run, and have an API key (STRIPE_SECRET_KEY)"}
+var errNoReconciler = &Error{http.StatusConflict, "invalid_request", "nothing can be compared: a receiver must run, and have an API key (STRIPE_SECRET_KEY)"}
 
-// Partial is an error of something that did a part of what it was to do. The answer holds both, and
-// so does the error that a [Client] returns: there Report is a json.RawMessage.
+// Partial is the error of a request that was carried out in part. The answer holds the error and the
+// report, and so does the error that a [Client] returns: there Report is a json.RawMessage.
 type Partial struct {
 	Err    error
 	Report any
@@ -31,36 +31,36 @@ type Partial struct {
 
 func (p *Partial) Error() string { return p.Err.Error() }
 
-// Unwrap returns the error alone.
+// Unwrap returns the error without the report.
 func (p *Partial) Unwrap() error { return p.Err }
 
-// reconcile compares now (POST), or tells how far that has come (GET).
+// reconcile compares now (POST), or answers with the progress (GET).
 func (op *Operator) reconcile(w http.ResponseWriter, r *http.Request) error {
 	q := parseQuery(r)
 	if r.Method != http.MethodPost {
 		if err := q.end(); err != nil {
 			return err
 		}
-		if op.Comparer == nil {
-			return errNoComparer
+		if op.Reconciler == nil {
+			return errNoReconciler
 		}
-		op.write(w, r, http.StatusOK, op.Comparer.Progress())
+		op.write(w, r, http.StatusOK, op.Reconciler.Progress())
 		return nil
 	}
 	since, dryRun := q.seconds("since"), q.flag("dry_run")
 	if err := q.end(); err != nil {
 		return err
 	}
-	if op.Comparer == nil {
-		return errNoComparer
+	if op.Reconciler == nil {
+		return errNoReconciler
 	}
 	unhurried(w)
 	ctx, cancel := op.untilStopping(r.Context())
 	defer cancel()
 	var report any
-	figure := func() string { return fmt.Sprintf("%+v", op.Comparer.Progress()) }
+	figure := func() string { return fmt.Sprintf("%+v", op.Reconciler.Progress()) }
 	err := during(w, r, figure, func() (err error) {
-		report, err = op.Comparer.Reconcile(ctx, since, dryRun)
+		report, err = op.Reconciler.Reconcile(ctx, since, dryRun)
 		return err
 	})
 	if err != nil {
@@ -75,7 +75,8 @@ func (op *Operator) reconcile(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// seconds reads a span of time as a number of seconds from 0 to 30 days, which is what Stripe keeps.
+// seconds reads a duration in seconds, up to the 30 days for which Stripe keeps events. The default is
+// 0.
 func (q *query) seconds(name string) time.Duration {
 	s := q.text(name)
 	if s == "" {

@@ -7,15 +7,15 @@ import (
 	"time"
 )
 
-// maxSearches requests may read lists, timelines and totals at once: what each reads and answers
-// takes memory.
+// maxSearches bounds the requests that read lists, timelines and totals at the same time, because
+// each takes memory.
 const maxSearches = 8
 
-// placeTime is how long a request waits for one of few places.
+// placeTime is how long a request waits for a semaphore.
 const placeTime = 2 * time.Second
 
-// enter takes one of few places, or says that all are taken.
-func enter(ctx context.Context, places chan struct{}, taken string) (leave func(), err error) {
+// enter acquires a semaphore, or returns an error with the message full.
+func enter(ctx context.Context, places chan struct{}, full string) (leave func(), err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -28,12 +28,12 @@ func enter(ctx context.Context, places chan struct{}, taken string) (leave func(
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		return nil, &Error{http.StatusServiceUnavailable, "overloaded", taken}
+		return nil, &Error{http.StatusServiceUnavailable, "overloaded", full}
 	}
 }
 
-// search serves what reads much of the ledger. It takes one of few places, and the request's
-// context ends when the client hangs up or the receiver stops.
+// search wraps a handler that reads much of the ledger: it acquires a semaphore, and makes the
+// request's context end when the client hangs up or the receiver stops.
 func (op *Operator) search(serve handler) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		ctx, cancel := op.untilStopping(r.Context())

@@ -13,21 +13,21 @@ import (
 	"tillhook/receiver/health"
 )
 
-// Summary is what came and went, how many payments and events there are, and what somebody should
-// look at.
+// Summary holds the totals of received and refunded money, the number of payments and events, and the
+// health.
 type Summary struct {
 	Object    string                    `json:"object"`
 	Mode      string                    `json:"mode"`
 	Generated int64                     `json:"generated"`
 	Totals    []ledger.Total            `json:"totals"`    // by day if days were asked for, else over all days
 	HasMore   bool                      `json:"has_more"`  // there are more totals
-	NextPage  ledger.OrNull             `json:"next_page"` // what the parameter page takes for them
+	NextPage  ledger.OrNull             `json:"next_page"` // the value of the parameter page for them
 	Payments  map[string]uint64         `json:"payments"`  // by status
 	Events    map[ledger.Outcome]uint64 `json:"events"`    // by outcome
 	Health    health.Report             `json:"health"`
 }
 
-// maxTotals is how many totals a summary has at most: 1,000 lines are about 170 kB.
+// maxTotals bounds the totals of a summary: 1,000 lines are about 170 kB.
 const maxTotals = 1000
 
 func (op *Operator) summary(w http.ResponseWriter, r *http.Request) error {
@@ -56,7 +56,7 @@ func (op *Operator) summary(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// zone reads the time zone of days and times; UTC is the default.
+// zone reads the time zone of days and times. The default is UTC.
 func (q *query) zone() *time.Location {
 	zone, err := ledger.Timezone(q.text("timezone"))
 	if err != nil {
@@ -104,21 +104,21 @@ func (op *Operator) health(ctx context.Context, stats ledger.Stats) health.Repor
 	}
 	say(health.Storage, storage.Err != nil, health.Fail, "The ledger can be written.", sentence, next)
 	attention, others := quarantined(stats)
-	good := "Nothing lies in quarantine."
+	good := "The quarantine is empty."
 	if others > 0 {
-		good = fmt.Sprintf("Nothing in quarantine needs attention; %s %s there that %s expected or %s dismissed.", ledger.Plural(others, "event"),
-			ledger.Verb(others, "lies", "lie"), ledger.Verb(others, "is", "are"), ledger.Verb(others, "was", "were"))
+		good = fmt.Sprintf("Nothing in quarantine needs attention; it holds %s that %s expected or %s dismissed.", ledger.Plural(others, "event"),
+			ledger.Verb(others, "is", "are"), ledger.Verb(others, "was", "were"))
 	}
 	say(health.Quarantine, len(attention) > 0, health.Warn, good,
-		fmt.Sprintf("Events that could not be used lie in quarantine: %s.", strings.Join(attention, ", ")),
+		fmt.Sprintf("Events that could not be used are in quarantine: %s.", strings.Join(attention, ", ")),
 		"look at them (tillhook events --outcome quarantined), then: tillhook events release ID, or tillhook events dismiss ID")
 	flagged := flaggedPayments(stats)
-	say(health.Conflicts, len(flagged) > 0, health.Warn, "No payment contradicts itself.",
+	say(health.Conflicts, len(flagged) > 0, health.Warn, "No payment has contradictory figures.",
 		fmt.Sprintf("Payments whose figures need a look, by flag: %s.", strings.Join(flagged, ", ")),
 		"find them in tillhook payments and compare them with Stripe's Dashboard")
 	silent := op.silentPayments(ctx, stats)
-	say(health.ReceivedUnknown, silent != "", health.Warn, "The events that arrive say what was received.", silent,
-		"have the endpoint sent the payment_intent.* and charge.* events too: tillhook endpoint update, or Stripe's Dashboard")
+	say(health.ReceivedUnknown, silent != "", health.Warn, "The events that state received amounts arrive.", silent,
+		"add the payment_intent.* and charge.* events to the endpoint: tillhook endpoint update, or Stripe's Dashboard")
 	if lag := op.Ledger.RetentionLag(); lag > 24*time.Hour {
 		say(health.Retention, true, health.Warn, "", fmt.Sprintf("This machine's clock is %s ahead of the time that has passed while the receiver ran: "+
 			"bodies past TILLHOOK_RETENTION are deleted slowly until that has caught up, at most those of a day within an hour.", ledger.Plural(int64((lag+12*time.Hour)/(24*time.Hour)), "day")),
@@ -133,7 +133,7 @@ func (op *Operator) health(ctx context.Context, stats ledger.Stats) health.Repor
 	return health.NewReport(list)
 }
 
-// quarantined counts the events in quarantine: by reason those that need attention, and all others.
+// quarantined counts the events in quarantine: those that need attention by reason, and all others.
 func quarantined(stats ledger.Stats) (attention []string, others uint64) {
 	for _, reason := range ledger.Reasons {
 		for state, n := range stats.States[reason] {
@@ -147,7 +147,7 @@ func quarantined(stats ledger.Stats) (attention []string, others uint64) {
 	return attention, others
 }
 
-// flaggedPayments counts the payments by flag, for those flags that need a look.
+// flaggedPayments counts payments by flag, for the flags that need attention.
 func flaggedPayments(stats ledger.Stats) (list []string) {
 	for _, flag := range slices.Sorted(maps.Keys(stats.Flagged)) {
 		if n := stats.Flagged[flag]; n > 0 && ledger.NeedsAttention(flag) {
@@ -157,22 +157,22 @@ func flaggedPayments(stats ledger.Stats) (list []string) {
 	return list
 }
 
-// The times within which the events that say what was received must come.
+// The times within which the events that state received amounts must arrive.
 const (
 	silentTime = 10 * time.Minute   // after Checkout's
-	silentWeek = 7 * 24 * time.Hour // before an invoice: a shop may sell little, and invoices of nothing are paid, too
+	silentWeek = 7 * 24 * time.Hour // before an invoice: a shop may sell little, and an invoice over nothing counts as paid
 )
 
-// silentPayments says that invoices or Checkout Sessions arrive without the events that say what
-// was received; "" if that is not so.
+// silentPayments returns a message if invoices or Checkout Sessions arrive without the events that
+// state the received amounts, else "".
 func (op *Operator) silentPayments(ctx context.Context, stats ledger.Stats) string {
 	if stats.LastSilent.Sub(stats.LastMoney) > silentWeek && time.Since(stats.LastSilent) < silentWeek {
-		return "Events of invoices or of Checkout arrive, and none of a PaymentIntent or a charge: they do not say what was received."
+		return "Events of invoices or of Checkout arrive, and none of a PaymentIntent or a charge: they do not state the received amount."
 	}
 	now := time.Now()
 	n, err := op.Ledger.UnknownReceived(ctx, now.Add(-silentWeek), now.Add(-silentTime))
-	if err != nil || n == 0 { // an error is the finding of the storage
+	if err != nil || n == 0 { // the finding of the storage reports an error
 		return ""
 	}
-	return fmt.Sprintf("Of payments of the last days (%d) only Checkout Sessions arrived, which do not say what was received: it is shown as unknown.", n)
+	return fmt.Sprintf("Of payments of the last days (%d) only Checkout Sessions arrived, which do not state the received amount: it is shown as unknown.", n)
 }

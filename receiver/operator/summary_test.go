@@ -83,9 +83,9 @@ func TestTheFormOfASummary(t *testing.T) {
 		"payments":  `{"canceled":0,"none":0,"other":0,"processing":0,"requires_action":0,"requires_capture":0,"requires_confirmation":0,"requires_payment_method":0,"succeeded":1}`,
 		"events":    `{"applied":1,"quarantined":0,"recorded":0,"unchanged":0}`,
 		"health": `{"status":"ok","findings":[{"code":"storage","severity":"ok","message":"The ledger can be written.","next":null,"since":null},` +
-			`{"code":"quarantine","severity":"ok","message":"Nothing lies in quarantine.","next":null,"since":null},` +
-			`{"code":"conflicts","severity":"ok","message":"No payment contradicts itself.","next":null,"since":null},` +
-			`{"code":"received_unknown","severity":"ok","message":"The events that arrive say what was received.","next":null,"since":null}]}`,
+			`{"code":"quarantine","severity":"ok","message":"The quarantine is empty.","next":null,"since":null},` +
+			`{"code":"conflicts","severity":"ok","message":"No payment has contradictory figures.","next":null,"since":null},` +
+			`{"code":"received_unknown","severity":"ok","message":"The events that state received amounts arrive.","next":null,"since":null}]}`,
 	} {
 		if got := string(s[name]); got != want {
 			t.Errorf("%s is %s, want %s", name, got, want)
@@ -259,16 +259,16 @@ func TestHealthIsSaidInSentences(t *testing.T) {
 		want   health.Finding
 	}{
 		{"in quarantine", []*ledger.Event{held("evt_1", ledger.Undecodable), held("evt_2", ledger.WrongMode), held("evt_3", ledger.WrongMode)}, "warn", "quarantine",
-			health.Finding{Severity: health.Warn, Message: "Events that could not be used lie in quarantine: 2 wrong_mode, 1 undecodable.",
+			health.Finding{Severity: health.Warn, Message: "Events that could not be used are in quarantine: 2 wrong_mode, 1 undecodable.",
 				Next: "look at them (tillhook events --outcome quarantined), then: tillhook events release ID, or tillhook events dismiss ID"}},
 		{"some expected in quarantine", []*ledger.Event{held("evt_1", ledger.Undecodable), expected("evt_2"), expected("evt_3")}, "warn", "quarantine",
-			health.Finding{Severity: health.Warn, Message: "Events that could not be used lie in quarantine: 1 undecodable.",
+			health.Finding{Severity: health.Warn, Message: "Events that could not be used are in quarantine: 1 undecodable.",
 				Next: "look at them (tillhook events --outcome quarantined), then: tillhook events release ID, or tillhook events dismiss ID"}},
 		{"expected in quarantine", []*ledger.Event{expected("evt_2"), expected("evt_3")}, "ok", "quarantine",
-			health.Finding{Severity: health.OK, Message: "Nothing in quarantine needs attention; 2 events lie there that are expected or were dismissed."}},
+			health.Finding{Severity: health.OK, Message: "Nothing in quarantine needs attention; it holds 2 events that are expected or were dismissed."}},
 		{"a conflict", []*ledger.Event{twice, statusOf(twice, "canceled")}, "warn", "conflicts",
 			health.Finding{Severity: health.Warn, Message: "Payments whose figures need a look, by flag: 1 conflict.", Next: "find them in tillhook payments and compare them with Stripe's Dashboard"}},
-		{"nothing", []*ledger.Event{twice, statusOf(twice, "processing")}, "ok", "conflicts", health.Finding{Severity: health.OK, Message: "No payment contradicts itself."}},
+		{"nothing", []*ledger.Event{twice, statusOf(twice, "processing")}, "ok", "conflicts", health.Finding{Severity: health.OK, Message: "No payment has contradictory figures."}},
 	} {
 		l := ledgertest.Open(t, false)
 		for _, e := range c.events {

@@ -15,8 +15,8 @@ import (
 //go:embed event_types.txt
 var eventTypes string
 
-// currencies are the codes of ISO 4217, and those that Stripe lists although they are no longer in
-// use. https://docs.stripe.com/currencies
+// currencies are the codes of ISO 4217, and older ones that Stripe still lists. See
+// https://docs.stripe.com/currencies.
 const currencies = `aed afn all amd ang aoa ars aud awg azn bam bbd bdt bgn bhd bif bmd bnd bob brl bsd btn bwp byn bzd
 	cad cdf chf clp cny cop crc cup cve czk djf dkk dop dzd eek egp ern etb eur fjd fkp gbp gel ghs gip gmd gnf gtq gyd
 	hkd hnl hrk htg huf idr ils inr iqd irr isk jmd jod jpy kes kgs khr kmf kpw krw kwd kyd kzt lak lbp lkr lrd lsl ltl
@@ -26,20 +26,20 @@ const currencies = `aed afn all amd ang aoa ars aud awg azn bam bbd bdt bgn bhd 
 
 var statuses = slices.Concat(ledger.Statuses[:], []string{ledger.StatusNone})
 
-// documented are the values of filters that Stripe documents, by the filter's parameter. Stripe
-// adds to them at any time, so one that the ledger holds is known, too.
+// documented holds the values that Stripe documents for each filter. Stripe can add some at any time,
+// so a value that the ledger holds is valid, too.
 var documented = map[string]struct {
 	words []string
-	none  string // says that a value is none of them
-	next  string // what to write instead, where no word is like it
+	none  string // describes a value that is none of them
+	next  string // the next step if no word is similar
 }{
 	"status":   {statuses, "not a status of a PaymentIntent", "write " + OrList(statuses)},
 	"currency": {strings.Fields(currencies), "not the code of a currency", "write its three letters, such as eur"},
 	"type":     {readTypes(), "not a type of Stripe's events", "https://docs.stripe.com/api/events/types lists them"},
 }
 
-// thinType matches the types of thin events, which lie in quarantine. Stripe lists those of each
-// version of its API apart. https://docs.stripe.com/api/v2/core/events/event-types
+// thinType matches the types of thin events, which are quarantined. Stripe lists them separately for
+// each version of its API. See https://docs.stripe.com/api/v2/core/events/event-types.
 var thinType = regexp.MustCompile(`^v[1-9][0-9]?(\.[a-z0-9_]+)+$`)
 
 func readTypes() (types []string) {
@@ -51,9 +51,9 @@ func readTypes() (types []string) {
 	return types
 }
 
-// Undocumented returns the error for a filter whose value Stripe does not document, for where
-// nothing was found with that value either. It is nil for a value that Stripe documents, for an
-// empty one, and for a parameter that takes any value.
+// Undocumented returns the error for a filter whose value Stripe does not document, to use if nothing
+// was found with it. It is nil for a documented value, an empty one, and a parameter that takes any
+// value.
 func Undocumented(param, value string) error {
 	about, ok := documented[param]
 	if !ok || value == "" || slices.Contains(about.words, value) || param == "type" && thinType.MatchString(value) {
@@ -67,8 +67,8 @@ func Undocumented(param, value string) error {
 		fmt.Sprintf("%s %.80q is %s, and nothing was found with it: %s", param, value, about.none, next)}
 }
 
-// nearest returns the word that has the longest beginning and end in common with another, or "" if
-// that is less than half of either.
+// nearest returns the word with the longest common prefix and suffix, or "" if that is less than half
+// of either.
 func nearest(to string, words []string) (best string) {
 	most := 0
 	for _, word := range words {
@@ -87,9 +87,9 @@ func nearest(to string, words []string) (best string) {
 	return best
 }
 
-// knownStatus refuses a status that neither Stripe documents nor a payment has, and knownCurrency
-// and knownType likewise. A documented value costs nothing; for any other the ledger is searched,
-// and where that search reaches its bound the value is let through.
+// knownStatus returns an error for a status that neither Stripe documents nor a payment has; so do
+// knownCurrency and knownType for theirs. For a value that is not documented they search the ledger,
+// and accept it if the search reaches its limit.
 func (op *Operator) knownStatus(ctx context.Context, status string) error {
 	return known("status", status, func() (bool, error) {
 		if stats, err := op.Ledger.Stats(); err != nil || stats.Payments[ledger.StatusOther] == 0 {
@@ -126,7 +126,7 @@ func mayHold[T any](page ledger.Page[T], err error) (bool, error) {
 	return len(page.Data) > 0 || page.Next != "", err
 }
 
-// OrList joins words: "a", "a or b", "a, b or c".
+// OrList joins words as "a", "a or b" or "a, b or c".
 func OrList[T ~string](words []T) string {
 	var b strings.Builder
 	for i, word := range words {

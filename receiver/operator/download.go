@@ -14,13 +14,13 @@ import (
 	"tillhook/ledger"
 )
 
-// maxSpools answers that are files may be on their way at once: each has a copy of its own on the disk.
+// maxSpools bounds the downloads at the same time, because each has its own copy on the disk.
 const maxSpools = 2
 
-// transferTime is how long a file may take in all: as long it has room on the disk.
+// transferTime bounds a download, whose copy takes disk space meanwhile.
 const transferTime = 12 * time.Hour
 
-// stallTime is how long a client may take for the next piece of a file.
+// stallTime is how long a client may take to read the next piece of a file.
 const stallTime = 2 * time.Minute
 
 func (op *Operator) backup(w http.ResponseWriter, r *http.Request) error {
@@ -37,29 +37,29 @@ func (op *Operator) backup(w http.ResponseWriter, r *http.Request) error {
 	return op.spool(w, r, "application/octet-stream", func() {}, copyTo, op.Ledger.SpoolCopy)
 }
 
-// spoolExport is spool of what fill writes, of a size that is not known before.
+// spoolExport calls spool for a file whose size is not known before.
 func (op *Operator) spoolExport(w http.ResponseWriter, r *http.Request, kind string, begin func(), fill func(context.Context, io.Writer) error) error {
 	return op.spool(w, r, kind, begin, fill, func(ctx context.Context) (*os.File, error) {
 		return op.Ledger.Spool(func(w io.Writer) error { return fill(ctx, w) })
 	})
 }
 
-// spool answers with what fill writes: to the file of spooled first, so that a client that is slow,
-// or stops, holds up nothing but its own connection. The context that fill gets ends when the
-// client hangs up or the receiver stops. The answer's header is completed by begin, between the
-// last of fill and the first piece of the answer.
+// spool answers with what fill writes. In a receiver, spooled first writes it to a file, so that a
+// client that is slow, or stops, holds up only its own connection. The context of fill ends when the
+// client hangs up or the receiver stops. begin completes the answer's header, after fill and before
+// the answer begins.
 func (op *Operator) spool(w http.ResponseWriter, r *http.Request, kind string, begin func(), fill func(context.Context, io.Writer) error,
 	spooled func(context.Context) (*os.File, error)) error {
 	ctx, cancel := op.untilStopping(r.Context())
 	defer cancel()
 	unhurried(w)
-	if op.Ledger.ReadOnly() { // there is nobody to hold up
+	if op.Ledger.ReadOnly() { // no receiver can be held up
 		out := &counted{w: w}
 		w.Header().Set("Content-Type", kind)
 		begin()
 		err := fill(ctx, out)
 		if err != nil && out.n > 0 {
-			op.Log.Warn("a file was not written to its end", "path", r.URL.Path, "error", err)
+			op.Log.Warn("a download was not written completely", "path", r.URL.Path, "error", err)
 			panic(http.ErrAbortHandler)
 		}
 		return err
@@ -82,13 +82,13 @@ func (op *Operator) spool(w http.ResponseWriter, r *http.Request, kind string, b
 	defer f.Close()
 	begin()
 	if err := sendFile(op.Stopping, w, f, kind); err != nil {
-		op.Log.Warn("a file was not taken to its end", "path", r.URL.Path, "error", err)
-		panic(http.ErrAbortHandler) // closing the connection is the only way left to say so
+		op.Log.Warn("a client did not read a download completely", "path", r.URL.Path, "error", err)
+		panic(http.ErrAbortHandler) // closing the connection is the only way left to report it
 	}
 	return nil
 }
 
-// counted counts what is written: an answer that has not begun can still be an error.
+// counted counts the written bytes: an answer that has not begun can still be an error.
 type counted struct {
 	w io.Writer
 	n int64
@@ -100,9 +100,9 @@ func (c *counted) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// unhurried lifts the bound in time that the server sets for reading a request, which would end one
-// that takes long to answer. That of writing begins anew when the answer is ready. In one process
-// there are none.
+// unhurried removes the server's deadline for reading a request, which would end one whose answer
+// takes long. The deadline for writing is set again when the answer is ready. Without a network there
+// are none.
 func unhurried(w http.ResponseWriter) {
 	c := http.NewResponseController(w)
 	_ = c.SetReadDeadline(time.Time{})
@@ -127,7 +127,7 @@ func sendFile(stopping context.Context, w http.ResponseWriter, f *os.File, kind 
 		if err := c.SetWriteDeadline(next); err != nil && !errors.Is(err, http.ErrNotSupported) {
 			return err
 		}
-		// After the deadline is set: the end of stopping sets one, too.
+		// Checked after the deadline is set, because the end of stopping sets one, too.
 		if err := context.Cause(stopping); err != nil {
 			return fmt.Errorf("the receiver is stopping: after about %d bytes: %w", sent, err)
 		}
@@ -142,7 +142,7 @@ func sendFile(stopping context.Context, w http.ResponseWriter, f *os.File, kind 
 	}
 }
 
-// verify proves a copy of the ledger, so that proving it, which takes long, keeps nothing.
+// verify checks a copy of the ledger, so that the check, which takes long, does not hold up the ledger.
 func (op *Operator) verify(w http.ResponseWriter, r *http.Request) error {
 	if err := parseQuery(r).end(); err != nil {
 		return err
@@ -158,9 +158,9 @@ func (op *Operator) verify(w http.ResponseWriter, r *http.Request) error {
 	defer leave()
 	var proof *ledger.Report
 	var effort effort
-	var proving atomic.Bool
+	var checking atomic.Bool
 	figure := func() string {
-		if proving.Load() { // a proof that does not get on ends by itself
+		if checking.Load() { // a check that makes no progress ends by itself
 			return time.Now().String()
 		}
 		return effort.figure()
@@ -168,7 +168,7 @@ func (op *Operator) verify(w http.ResponseWriter, r *http.Request) error {
 	err = during(w, r, figure, func() error {
 		defer effort.begin()()
 		return op.Ledger.WithCopy(r.Context(), func(path string) (err error) {
-			proving.Store(true)
+			checking.Store(true)
 			proof, err = op.Verify(r.Context(), path)
 			return err
 		})
@@ -181,7 +181,7 @@ func (op *Operator) verify(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// release tries an event in quarantine again and answers with its record.
+// release decodes a quarantined event again and answers with its record.
 func (op *Operator) release(w http.ResponseWriter, r *http.Request) error {
 	if err := parseQuery(r).end(); err != nil {
 		return err

@@ -22,8 +22,8 @@ type stub struct {
 	err    error
 }
 
-func (s *stub) Status() operator.DoorStatus {
-	return operator.DoorStatus{Version: "v1", Mode: "test", Verified: 3, Refused: []operator.DoorRefusals{{Code: "signature_mismatch", Count: 2, Last: 7}}}
+func (s *stub) Status() operator.ReceiverStatus {
+	return operator.ReceiverStatus{Version: "v1", Mode: "test", Verified: 3, Refused: []operator.Refusals{{Code: "signature_mismatch", Count: 2, Last: 7}}}
 }
 
 func (s *stub) Probe() string {
@@ -43,7 +43,7 @@ func (s *stub) Progress() any { return map[string]bool{"running": true} }
 func TestTheDoorsOfAReceiver(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	s := &stub{}
-	op := operator.New(operator.Options{Ledger: l, Log: slog.New(slog.DiscardHandler), Public: s, Comparer: s})
+	op := operator.New(operator.Options{Ledger: l, Log: slog.New(slog.DiscardHandler), Receiver: s, Reconciler: s})
 	for _, c := range []struct {
 		method, path string
 		status       int

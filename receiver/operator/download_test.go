@@ -226,7 +226,7 @@ func TestStalledClientsStopNobody(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			eventually(t, "both places are free again", func() bool { return strings.Count(log.String(), "a file was not taken to its end") == 2 })
+			eventually(t, "both places are free again", func() bool { return strings.Count(log.String(), "a client did not read a download completely") == 2 })
 			resp := begin(t, dial(t, listener), "GET", "/api/backup")
 			if n, err := io.Copy(io.Discard, resp.Body); resp.StatusCode != 200 || n != resp.ContentLength || err != nil {
 				t.Errorf("a copy afterwards: %d, %d bytes of %d, %v", resp.StatusCode, n, resp.ContentLength, err)
@@ -251,7 +251,7 @@ func TestStoppingBreaksCopiesOff(t *testing.T) {
 	conn := dial(t, listener)
 	begin(t, conn, "GET", "/api/backup")
 	stop()
-	eventually(t, "the copy was broken off", func() bool { return strings.Contains(log.String(), "a file was not taken to its end") })
+	eventually(t, "the copy was broken off", func() bool { return strings.Contains(log.String(), "a client did not read a download completely") })
 }
 
 // full is a client to whom nothing more can be sent after some bytes.
@@ -288,7 +288,7 @@ func TestWhatIsNotTakenToItsEndIsBrokenOff(t *testing.T) {
 			t.Errorf("it began with %d and %d bytes", w.Code, w.Body.Len())
 		}
 	}
-	if text := log.String(); strings.Count(text, "level=WARN msg=\"a file was not taken to its end\"") != 5 || strings.Count(text, "level=") != 5 {
+	if text := log.String(); strings.Count(text, "level=WARN msg=\"a client did not read a download completely\"") != 5 || strings.Count(text, "level=") != 5 {
 		t.Errorf("the log is\n%s", text)
 	}
 }

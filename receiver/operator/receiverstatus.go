@@ -7,59 +7,59 @@ import (
 	"tillhook/ledger"
 )
 
-// PublicDoor is the receiver's other door.
-type PublicDoor interface {
-	Status() DoorStatus
-	// Probe gives out a nonce that is good once, for a short time; empty if too many are out.
+// Receiver is a running receiver.
+type Receiver interface {
+	Status() ReceiverStatus
+	// Probe returns a nonce that is valid once, for a short time; "" if too many are.
 	Probe() string
 }
 
-// DoorStatus is how the public door has fared since the receiver started.
-type DoorStatus struct {
+// ReceiverStatus describes a receiver and its deliveries since the start.
+type ReceiverStatus struct {
 	Object    string            `json:"object"` // receiver
 	Version   string            `json:"version"`
 	Mode      string            `json:"mode"`
 	Started   int64             `json:"started"`
 	Ledger    string            `json:"ledger"`   // path of its file
-	Webhooks  string            `json:"webhooks"` // the URL of the webhook, with the address that the door listens on (unix:PATH: is a unix socket)
-	Endpoint  ledger.OrNull     `json:"endpoint"` // the URL that it has at Stripe
+	Webhooks  string            `json:"webhooks"` // the URL of the webhook, with the listener's address (unix:PATH: for a unix socket)
+	Endpoint  ledger.OrNull     `json:"endpoint"` // its URL at Stripe
 	LastEvent ledger.OrNullTime `json:"last_event"`
-	Verified  uint64            `json:"verified"` // deliveries since the start, repeats included
-	Refused   []DoorRefusals    `json:"refused"`
-	Secrets   []DoorSecret      `json:"secrets"`
+	Verified  uint64            `json:"verified"` // deliveries since the start, including repeats
+	Refused   []Refusals        `json:"refused"`
+	Secrets   []SecretUse       `json:"secrets"`
 }
 
-// DoorRefusals are requests that were refused for one reason.
-type DoorRefusals struct {
+// Refusals counts requests that were refused for one reason.
+type Refusals struct {
 	Code  string        `json:"code"`
 	Count uint64        `json:"count"`
 	Last  int64         `json:"last"`
 	Cause ledger.OrNull `json:"cause"`
 }
 
-// DoorSecret is a signing secret, by its position in the configuration.
-type DoorSecret struct {
+// SecretUse describes a signing secret by its position in the configuration.
+type SecretUse struct {
 	Position int               `json:"position"` // from 1
 	Since    int64             `json:"since"`
 	LastUsed ledger.OrNullTime `json:"last_used"`
 }
 
-// Nonce is what a probe of the public door needs.
+// Nonce is the answer to a request for a probe of the webhook listener.
 type Nonce struct {
 	Object string `json:"object"` // probe
 	Nonce  string `json:"nonce"`
 }
 
-var errNoDoor = &Error{http.StatusConflict, "invalid_request", "no receiver is running: start it (tillhook serve)"}
+var errNoReceiver = &Error{http.StatusConflict, "invalid_request", "no receiver is running: start it (tillhook serve)"}
 
 func (op *Operator) receiver(w http.ResponseWriter, r *http.Request) error {
 	if err := parseQuery(r).end(); err != nil {
 		return err
 	}
-	if op.Public == nil {
-		return errNoDoor
+	if op.Receiver == nil {
+		return errNoReceiver
 	}
-	s := op.Public.Status()
+	s := op.Receiver.Status()
 	s.Object = "receiver"
 	path, err := filepath.Abs(op.Ledger.Path())
 	if err != nil {
@@ -74,10 +74,10 @@ func (op *Operator) probe(w http.ResponseWriter, r *http.Request) error {
 	if err := parseQuery(r).end(); err != nil {
 		return err
 	}
-	if op.Public == nil {
-		return errNoDoor
+	if op.Receiver == nil {
+		return errNoReceiver
 	}
-	nonce := op.Public.Probe()
+	nonce := op.Receiver.Probe()
 	if nonce == "" {
 		return &Error{http.StatusServiceUnavailable, "overloaded", "too many probes are under way; try again in half a minute"}
 	}

@@ -13,10 +13,10 @@ import (
 // A backup folder that the service may not write to is told apart from other troubles.
 func TestAFailedBackup(t *testing.T) {
 	for want, err := range map[string]error{
-		"look at the folder":  errors.New("no such folder"),
-		"to a folder in that": fmt.Errorf("save a copy: %w", syscall.EROFS),
+		"look at the folder": errors.New("no such folder"),
+		"to a folder in it":  fmt.Errorf("save a copy: %w", syscall.EROFS),
 	} {
-		var u operator.Upkeep
+		var u operator.Maintenance
 		u.BackedUp(err)
 		if s := u.Findings()[0]; s.Severity != "warn" || !strings.Contains(s.Next, want) || !strings.HasSuffix(s.Message, ".") {
 			t.Errorf("%v: %+v", err, s)
