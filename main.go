@@ -1,5 +1,6 @@
-// Command tillhook receives Stripe's webhooks on its owner's machine: it verifies each event, stores
-// it exactly once, and keeps a ledger of payments that is right in whatever order events arrive.
+// Command tillhook receives Stripe's webhooks on its owner's machine: it verifies each event,
+// stores it exactly once, and keeps a ledger of payments that is right in whatever order events
+// arrive.
 //
 // Package tillhook/receiver/app assembles it.
 package main

@@ -36,8 +36,9 @@ func portOf(t *testing.T, address string) (port int) {
 	return port
 }
 
-// freePort is a port for a program that is started with it. It is none of those that the system hands out (ip_local_port_range): until
-// the program listens, such a one could become somebody else's.
+// freePort is a port for a program that is started with it. It is none of those that the system
+// hands out (ip_local_port_range): until the program listens, such a one could become somebody
+// else's.
 func freePort(t *testing.T) int {
 	t.Helper()
 	for range 1000 {
@@ -60,7 +61,8 @@ var lastPort = func() *atomic.Int64 {
 	return &at
 }()
 
-// authority is Pebble, the ACME server that Let's Encrypt made for tests, and the DNS it asks. https://github.com/letsencrypt/pebble
+// authority is Pebble, the ACME server that Let's Encrypt made for tests, and the DNS it asks.
+// https://github.com/letsencrypt/pebble
 type authority struct {
 	config, dns     string
 	directory, root string // the URL, and the file of what its own certificate is checked against
@@ -70,7 +72,8 @@ type authority struct {
 	log             bytes.Buffer // read only while it does not run
 }
 
-// newAuthority starts one that proves domains on ports of this machine, by TLS or by HTTP, and whose certificates live that long.
+// newAuthority starts one that proves domains on ports of this machine, by TLS or by HTTP, and
+// whose certificates live that long.
 func newAuthority(t *testing.T, tlsPort, httpPort int, life time.Duration) *authority {
 	t.Helper()
 	needs(t, "pebble", "pebble-challtestsrv")
@@ -144,8 +147,8 @@ func (a *authority) pool(t *testing.T, of string) *x509.CertPool {
 	return pool
 }
 
-// A certificate is got, kept over a restart, renewed under traffic, and, when the authority is gone, shown as long as
-// it lives, with a word about it in good time.
+// A certificate is got, kept over a restart, renewed under traffic, and, when the authority is
+// gone, shown as long as it lives, with a word about it in good time.
 func TestCertificatesByACME(t *testing.T) {
 	t.Parallel()
 	const domain = "hooks.haderer.example"
@@ -219,7 +222,8 @@ func TestCertificatesByACME(t *testing.T) {
 	t.Logf("%d events were delivered", posted)
 }
 
-// Where port 443 is not reached, the door for challenges gets the certificate, and answers nothing else.
+// Where port 443 is not reached, the door for challenges gets the certificate, and answers nothing
+// else.
 func TestACertificateByHTTP(t *testing.T) {
 	t.Parallel()
 	const domain = "hooks.haderer.example"

@@ -14,8 +14,8 @@ const maxHops = 32
 // that is a trusted proxy, the address that the proxy names in X-Forwarded-For. Proxies append the
 // address of their client, so the list is read from its end; entries before the first address that
 // is not trusted could be invented. The other end of a unix socket is a trusted proxy without an
-// address, because only a process that the socket's permissions admit can connect. The result is the
-// zero Addr if such a proxy named none.
+// address, because only a process that the socket's permissions admit can connect. The result is
+// the zero Addr if such a proxy named none.
 func clientAddr(req *http.Request, trusted []netip.Prefix) netip.Addr {
 	var at netip.Addr
 	end, err := netip.ParseAddrPort(req.RemoteAddr)
@@ -82,12 +82,14 @@ func (r *Receiver) refuseAddress(w http.ResponseWriter, req *http.Request) *answ
 		return nil
 	}
 	if ok, more := r.rejects.allow("address_not_allowed", r.Now()); ok {
-		cause := "the sender is not Stripe, or Stripe has new addresses: compare https://docs.stripe.com/ips, and name a newer list in TILLHOOK_ALLOW_STRIPE_IPS"
+		cause := "the sender is not Stripe, or Stripe has new addresses: compare https://docs.stripe.com/ips, and " +
+			"name a newer list in TILLHOOK_ALLOW_STRIPE_IPS"
 		switch {
 		case !from.IsValid():
 			cause = "the proxy at the unix socket does not name its client's address: make it send X-Forwarded-For"
 		case from.IsLoopback() || from.IsPrivate():
-			cause = "there is a proxy in front of this receiver: name its address in TILLHOOK_TRUSTED_PROXIES, and make it send X-Forwarded-For"
+			cause = "there is a proxy in front of this receiver: name its address in TILLHOOK_TRUSTED_PROXIES, and " +
+				"make it send X-Forwarded-For"
 		}
 		r.Log.Warn("address refused", "address", addressText(from), "cause", cause, "not_logged", more)
 	}

@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	// bodyMemory bounds the memory of all bodies without an answer, in bytes. If four of the largest
-	// bodies need more, they may have that.
+	// bodyMemory bounds the memory of all bodies without an answer, in bytes. If four of the
+	// largest bodies need more, they may have that.
 	bodyMemory = 32 << 20
 	// bodyStep is how much more of a body must arrive for it to count as progress, in bytes.
 	bodyStep = 64 << 10
@@ -28,9 +28,9 @@ const (
 
 // budget bounds the memory of bodies, from their first byte to their answer. It counts allocated
 // bytes and not a promised Content-Length. When no memory is left, the body without progress for
-// longest gives up its memory, if it has more than bodySmall. So slow or stalled bodies of strangers
-// keep out no honest sender: a body stays if it begins, or gets another bodyStep, within the time in
-// which all others together fill the memory.
+// longest gives up its memory, if it has more than bodySmall. So slow or stalled bodies of
+// strangers keep out no honest sender: a body stays if it begins, or gets another bodyStep, within
+// the time in which all others together fill the memory.
 type budget struct {
 	limit int64
 
@@ -135,7 +135,8 @@ func (in *intake) release() {
 
 // readBody reads a body within the limits of time and memory. The caller calls release after the
 // answer. refusal is the answer for a body that was not read.
-func (r *Receiver) readBody(w http.ResponseWriter, req *http.Request, start time.Time) (body []byte, release func(), refusal *answer) {
+func (r *Receiver) readBody(w http.ResponseWriter, req *http.Request, start time.Time) (body []byte, release func(),
+	refusal *answer) {
 	c := http.NewResponseController(w)
 	if err := c.SetReadDeadline(start.Add(server.BodyTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return nil, func() {}, refuse(http.StatusBadRequest, bodyIncomplete, "The body ended early.")
@@ -161,10 +162,12 @@ func (r *Receiver) readBody(w http.ResponseWriter, req *http.Request, start time
 			return nil, in.release, refuse(http.StatusRequestEntityTooLarge, "body_too_large", "The body is too large.")
 		case err == io.EOF && in.finish():
 			return body, in.release, nil
-		case err != nil && (!in.finish() || errors.Is(err, net.ErrClosed)): // the body, or its connection, was closed for another
+		// the body, or its connection, was closed for another
+		case err != nil && (!in.finish() || errors.Is(err, net.ErrClosed)):
 			return nil, in.release, overloaded()
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			return nil, in.release, refuse(http.StatusRequestTimeout, "body_timeout", "The body did not arrive in time.")
+			return nil, in.release, refuse(http.StatusRequestTimeout, "body_timeout",
+				"The body did not arrive in time.")
 		case err != nil:
 			return nil, in.release, refuse(http.StatusBadRequest, bodyIncomplete, "The body ended early.")
 		}

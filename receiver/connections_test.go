@@ -71,8 +71,8 @@ func TestASlowSenderIsKept(t *testing.T) {
 	}
 }
 
-// A body that ends early because its connection was closed for others is no sign of a proxy that cuts
-// bodies.
+// A body that ends early because its connection was closed for others is no sign of a proxy that
+// cuts bodies.
 func TestAClosedSenderIsNoFault(t *testing.T) {
 	s := openShop(t, false)
 	dial := func() net.Conn {

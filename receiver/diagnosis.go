@@ -15,16 +15,17 @@ import (
 )
 
 const (
-	// causeEvery is the time between two searches for the cause of refusals of one kind. The requests
-	// of strangers must cost next to nothing.
+	// causeEvery is the time between two searches for the cause of refusals of one kind. The
+	// requests of strangers must cost next to nothing.
 	causeEvery = time.Minute
 	// recent is how long a refusal is reported.
 	recent = time.Hour
-	// disproved is how long a refusal is reported if later deliveries verified, or if it did not come
-	// from Stripe: otherwise strangers could keep the health from being ok.
+	// disproved is how long a refusal is reported if later deliveries verified, or if it did not
+	// come from Stripe: otherwise strangers could keep the health from being ok.
 	disproved = 30 * time.Second
-	// retireAfter is how long a secret must be unused to be reported as removable. Stripe signs with
-	// an old one for a day at most. See https://docs.stripe.com/webhooks#roll-endpoint-secrets.
+	// retireAfter is how long a secret must be unused to be reported as removable. Stripe signs
+	// with an old one for a day at most. See
+	// https://docs.stripe.com/webhooks#roll-endpoint-secrets.
 	retireAfter = 24 * time.Hour
 	// silence is the time without an event after which that is reported.
 	silence = 3 * 24 * time.Hour
@@ -106,7 +107,8 @@ func (r *Receiver) Status() Status {
 	for _, code := range codes {
 		f := r.diagnosis.refused[code]
 		if n := f.count.Load(); n > 0 {
-			refused := Refused{Code: code, Count: n, Last: *f.last.Load(), Verified: s.Verified - min(s.Verified, f.verified.Load())}
+			refused := Refused{Code: code, Count: n, Last: *f.last.Load(),
+				Verified: s.Verified - min(s.Verified, f.verified.Load())}
 			if last := f.stripe.Load(); last != nil {
 				refused.LastStripe = *last
 			}
@@ -135,7 +137,8 @@ func (r *Receiver) Findings() []health.Finding {
 		f.Message = fmt.Sprintf("The last event arrived %s ago.", span(max(0, now.Sub(at))))
 		if now.Sub(at) > silence {
 			f.Severity = health.Warn
-			f.Message = fmt.Sprintf("No event has arrived for %s, since %s.", span(now.Sub(at)), at.UTC().Format("2006-01-02 15:04 UTC"))
+			f.Message = fmt.Sprintf("No event has arrived for %s, since %s.", span(now.Sub(at)),
+				at.UTC().Format("2006-01-02 15:04 UTC"))
 			f.Next = "check whether the endpoint is enabled and can be reached: tillhook doctor"
 		}
 	}
@@ -144,7 +147,8 @@ func (r *Receiver) Findings() []health.Finding {
 
 // signatures reports refused signatures, except for requests of strangers that do not matter.
 func (s *Status) signatures(now time.Time) health.Finding {
-	f := health.Finding{Code: health.Signatures, Severity: health.OK, Message: ledger.Plural(s.Verified, "delivery") + " verified since the start; none was refused recently."}
+	f := health.Finding{Code: health.Signatures, Severity: health.OK,
+		Message: ledger.Plural(s.Verified, "delivery") + " verified since the start; none was refused recently."}
 	if s.Verified == 0 {
 		f.Message = "No delivery has arrived since the start."
 	}
@@ -163,11 +167,13 @@ func (s *Status) signatures(now time.Time) health.Finding {
 		return f
 	}
 	f.Severity, f.Next = health.Warn, "see the log for when and from where: journalctl -u tillhook"
-	f.Message = fmt.Sprintf("%d of %s %s refused as %s, the last one %s ago: %s.", worst.Count, ledger.Plural(worst.Count+s.Verified, "request"),
+	f.Message = fmt.Sprintf("%d of %s %s refused as %s, the last one %s ago: %s.", worst.Count,
+		ledger.Plural(worst.Count+s.Verified, "request"),
 		ledger.Verb(worst.Count, "was", "were"), worst.Code, span(now.Sub(worst.Last)), worst.Cause)
 	if s.Verified == 0 {
 		f.Severity = health.Fail
-		f.Message = fmt.Sprintf("Every one of %s since the start was refused as %s: %s.", ledger.Plural(worst.Count, "request"), worst.Code, worst.Cause)
+		f.Message = fmt.Sprintf("Every one of %s since the start was refused as %s: %s.",
+			ledger.Plural(worst.Count, "request"), worst.Code, worst.Cause)
 		if worst.Count == 1 {
 			f.Message = fmt.Sprintf("The only request since the start was refused as %s: %s.", worst.Code, worst.Cause)
 		}
@@ -176,8 +182,8 @@ func (s *Status) signatures(now time.Time) health.Finding {
 }
 
 // matters reports whether refusals of a kind are still reported. Once a delivery has verified, a
-// wrong clock is right again. A stranger can cause any number of the other kinds, so once deliveries
-// verify, only requests with Stripe's User-Agent count for longer.
+// wrong clock is right again. A stranger can cause any number of the other kinds, so once
+// deliveries verify, only requests with Stripe's User-Agent count for longer.
 func (one *Refused) matters(now time.Time) bool {
 	switch age := now.Sub(one.Last); {
 	case age >= 0 && age <= disproved:
@@ -199,7 +205,8 @@ func (s *Status) rotation(now time.Time) health.Finding {
 		since := use.Last
 		if since.IsZero() {
 			since = use.Since
-			parts = append(parts, fmt.Sprintf("secret %d has verified nothing in the %s since it was configured", i+1, span(now.Sub(since))))
+			parts = append(parts, fmt.Sprintf("secret %d has verified nothing in the %s since it was configured", i+1,
+				span(now.Sub(since))))
 		} else {
 			parts = append(parts, fmt.Sprintf("secret %d verified an event %s ago", i+1, span(now.Sub(since))))
 		}
@@ -212,7 +219,8 @@ func (s *Status) rotation(now time.Time) health.Finding {
 	f.Message = fmt.Sprintf("Of %d signing secrets, %s.", len(s.Secrets), strings.Join(parts, ", "))
 	if inUse && len(idle) > 0 {
 		f.Severity = health.Warn
-		f.Message += fmt.Sprintf(" No event was signed only with secret %s for more than %s: it can be removed.", strings.Join(idle, ", "), span(retireAfter))
+		f.Message += fmt.Sprintf(" No event was signed only with secret %s for more than %s: it can be removed.",
+			strings.Join(idle, ", "), span(retireAfter))
 		f.Next = "remove it from STRIPE_WEBHOOK_SECRET, unless it belongs to another endpoint that rarely gets events"
 	}
 	return f
@@ -232,21 +240,24 @@ func span(d time.Duration) string {
 	return ledger.Plural(n, unit)
 }
 
-// likelyCause returns in plain words what is probably wrong with a signature and where to look. body
-// is nil if it was not read.
-func (r *Receiver) likelyCause(rejection *stripe.Rejection, sig stripe.Signature, body []byte, req *http.Request) string {
+// likelyCause returns in plain words what is probably wrong with a signature and where to look.
+// body is nil if it was not read.
+func (r *Receiver) likelyCause(rejection *stripe.Rejection, sig stripe.Signature, body []byte,
+	req *http.Request) string {
 	switch rejection.Code {
 	case stripe.MissingSignature:
 		return "the sender is not Stripe, or a proxy in front drops the Stripe-Signature header"
 	case stripe.MalformedSignature:
 		return "the sender is not Stripe, or a proxy in front rewrites the Stripe-Signature header"
 	case stripe.TimestampTooOld:
-		return rejection.Error() + ": this machine's clock is ahead by that much (timedatectl status), or an old delivery is being replayed"
+		return rejection.Error() + ": this machine's clock is ahead by that much (timedatectl status), or an old " +
+			"delivery is being replayed"
 	case stripe.TimestampInFuture:
 		return rejection.Error() + ": this machine's clock is behind by that much (timedatectl status)"
 	}
 	if at, ok := r.Verifier.SignedByRetired(sig, body); ok {
-		return "it is signed with a secret that was removed from STRIPE_WEBHOOK_SECRET " + span(time.Since(at)) + " ago: put it back until Stripe has stopped using it"
+		return "it is signed with a secret that was removed from STRIPE_WEBHOOK_SECRET " + span(time.Since(at)) +
+			" ago: put it back until Stripe has stopped using it"
 	}
 	var said struct {
 		Object   string `json:"object"`
@@ -258,16 +269,24 @@ func (r *Receiver) likelyCause(rejection *stripe.Rejection, sig stripe.Signature
 	}
 	switch {
 	case said.Object == "v2.core.event":
-		return "the body is a thin event: an event destination with thin payloads sends here, and its secret is not in STRIPE_WEBHOOK_SECRET; delete it, or use snapshot payloads"
+		return "the body is a thin event: an event destination with thin payloads sends here, and its secret is not " +
+			"in STRIPE_WEBHOOK_SECRET; delete it, or use snapshot payloads"
 	case said.Livemode != nil && *said.Livemode != r.Livemode:
-		return "the body is of " + ledger.ModeName(*said.Livemode) + " mode and this receiver of " + ledger.ModeName(r.Livemode) + " mode: each mode has its own endpoints and secrets; make that endpoint send to the receiver of its mode"
+		return "the body is of " + ledger.ModeName(*said.Livemode) + " mode and this receiver of " +
+			ledger.ModeName(r.Livemode) +
+			" mode: each mode has its own endpoints and secrets; make that endpoint send to the receiver of its mode"
 	case r.diagnosis.verified.Load() > 0:
-		return "other events verify: the sender is not Stripe, or a second endpoint sends here, or the secret was rolled; add its secret to STRIPE_WEBHOOK_SECRET, separated by a comma"
+		return "other events verify: the sender is not Stripe, or a second endpoint sends here, or the secret was " +
+			"rolled; add its secret to STRIPE_WEBHOOK_SECRET, separated by a comma"
 	case r.Verifier.SecretsFromCLI():
-		return "STRIPE_WEBHOOK_SECRET holds the secret of stripe listen, and the request was signed by an endpoint, which has its own (Dashboard, Workbench, Webhooks, your endpoint)"
+		return "STRIPE_WEBHOOK_SECRET holds the secret of stripe listen, and the request was signed by an endpoint, " +
+			"which has its own (Dashboard, Workbench, Webhooks, your endpoint)"
 	case strings.HasPrefix(req.UserAgent(), stripeAgent) && !strings.Contains(string(body[:min(len(body), 16)]), "\n"):
-		return "STRIPE_WEBHOOK_SECRET is probably not that of the endpoint that sends here (each has its own, and so has stripe listen); " +
-			"or else a proxy in front rewrites the body, which is not indented as Stripe's usually is: make it pass the body on byte for byte"
+		return "STRIPE_WEBHOOK_SECRET is probably not that of the endpoint that sends here (each has its own, and so " +
+			"has stripe listen); " +
+			"or else a proxy in front rewrites the body, which is not indented as Stripe's usually is: make it pass " +
+			"the body on byte for byte"
 	}
-	return "no event has verified since the start: STRIPE_WEBHOOK_SECRET is probably that of another endpoint (each has its own, and so has stripe listen), or a proxy in front changes the body"
+	return "no event has verified since the start: STRIPE_WEBHOOK_SECRET is probably that of another endpoint (each " +
+		"has its own, and so has stripe listen), or a proxy in front changes the body"
 }

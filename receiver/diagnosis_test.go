@@ -26,7 +26,8 @@ func (s *shop) finding(t *testing.T, code health.Code) health.Finding {
 	return health.Finding{}
 }
 
-// Each way in which signatures fail is told in its own words: in the log, and where findings are read.
+// Each way in which signatures fail is told in its own words: in the log, and where findings are
+// read.
 func TestWhySignaturesFail(t *testing.T) {
 	body := sample(t, "payment_intent.succeeded")
 	compact := bytes.ReplaceAll(body, []byte("\n"), nil)
@@ -158,7 +159,8 @@ func TestSilenceIsTold(t *testing.T) {
 	}
 }
 
-// A probe is answered once, in its time, and is no event; without its nonce the same body is what any such body is.
+// A probe is answered once, in its time, and is no event; without its nonce the same body is what
+// any such body is.
 func TestProbes(t *testing.T) {
 	s := openShop(t, false)
 	nonce := s.receiver.Probe()

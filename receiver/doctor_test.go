@@ -29,7 +29,8 @@ import (
 	"tillhook/receiver/stripe/stripetest"
 )
 
-// clinic is a receiver with all that is around it: a proxy that speaks TLS in front, and the shop's account at Stripe.
+// clinic is a receiver with all that is around it: a proxy that speaks TLS in front, and the shop's
+// account at Stripe.
 type clinic struct {
 	*program
 	account *stripetest.Account
@@ -127,7 +128,8 @@ func (c *clinic) examine(t *testing.T, args ...string) *examination {
 	return e
 }
 
-// says demands a finding of that code and severity whose message contains words and, unless all is well, what to do next.
+// says demands a finding of that code and severity whose message contains words and, unless all is
+// well, what to do next.
 func (e *examination) says(code health.Code, severity health.Severity, words string) {
 	e.t.Helper()
 	for _, c := range e.Findings {
@@ -431,7 +433,8 @@ func TestADoctorWithoutAReceiver(t *testing.T) {
 		t.Errorf("the examination made %s: %v", p.dir, err)
 	}
 
-	// A ledger in which nothing has come for days, of the other mode than the configuration says, held by somebody else.
+	// A ledger in which nothing has come for days, of the other mode than the configuration says,
+	// held by somebody else.
 	l := ledgertest.Start(t, ledger.Options{Dir: p.dir})
 	old := stripe.Decode(sample(t, "payment_intent.succeeded"), false)
 	old.Source, old.Received = ledger.Webhook, time.Now().Add(-5*24*time.Hour)

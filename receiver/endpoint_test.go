@@ -40,7 +40,8 @@ func (c *clinic) typed(t *testing.T, answer string, args ...string) (out, said s
 	return stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()
 }
 
-// An endpoint is made, completed and enabled; nothing is changed that was not agreed to, and the secret is told once.
+// An endpoint is made, completed and enabled; nothing is changed that was not agreed to, and the
+// secret is told once.
 func TestTheEndpointCommands(t *testing.T) {
 	t.Parallel()
 	p := build(t)
@@ -139,8 +140,8 @@ func TestTheEndpointCommands(t *testing.T) {
 	}
 }
 
-// Killed for an hour of traffic, whose retries are withheld, then started: within a round everything is booked once, however late retries
-// come in between.
+// Killed for an hour of traffic, whose retries are withheld, then started: within a round
+// everything is booked once, however late retries come in between.
 func TestAnHourWithoutAReceiver(t *testing.T) {
 	t.Parallel()
 	p := build(t)

@@ -377,10 +377,10 @@ func (s *storm) killed(t *testing.T, tls bool) {
 const maxPeak = 250 << 20
 
 // Nothing that was acknowledged is lost, honest deliveries are answered in 5 s and correctly for
-// the fault, memory stays bounded, and after the last fault the health is ok again by itself. The long
-// form takes ten minutes, kills the receiver twice, and makes its own clock wrong, too. The short
-// one waits for no finding that stands for 30 s by design: dropped lines, refused signatures, and a
-// Date that was wrong.
+// the fault, memory stays bounded, and after the last fault the health is ok again by itself. The
+// long form takes ten minutes, kills the receiver twice, and makes its own clock wrong, too. The
+// short one waits for no finding that stands for 30 s by design: dropped lines, refused signatures,
+// and a Date that was wrong.
 func TestEverythingAtOnce(t *testing.T) {
 	t.Parallel()
 	length, heals := 9*time.Second, 30*time.Second

@@ -27,10 +27,12 @@ import (
 	"tillhook/receiver/stripe"
 )
 
-// Faults of a whole machine, on the real binary: a disk that loses power, is full or does not answer, and a process that
-// gets no more files or memory. They need root, and say so where they are skipped.
+// Faults of a whole machine, on the real binary: a disk that loses power, is full or does not
+// answer, and a process that gets no more files or memory. They need root, and say so where they
+// are skipped.
 
-// lacks skips a test that this machine cannot make; where everything is to be tested, that is a failure.
+// lacks skips a test that this machine cannot make; where everything is to be tested, that is a
+// failure.
 func lacks(t *testing.T, why any) {
 	t.Helper()
 	if os.Getenv("CI") == "true" {
@@ -88,8 +90,9 @@ func (d *disk) mount(t *testing.T) {
 	command(t, "mount", "-o", "loop", d.image, d.dir)
 }
 
-// cutPower ends the file system without writing what it still has in memory, its journal included. What it had said
-// to be synced is there when it is mounted again. EXT4_IOC_SHUTDOWN, https://docs.kernel.org/filesystems/ext4/
+// cutPower ends the file system without writing what it still has in memory, its journal included.
+// What it had said to be synced is there when it is mounted again. EXT4_IOC_SHUTDOWN,
+// https://docs.kernel.org/filesystems/ext4/
 func (d *disk) cutPower(t *testing.T) {
 	t.Helper()
 	dir, err := os.Open(d.dir)
@@ -205,7 +208,8 @@ func comesIn(t *testing.T, most time.Duration, what string, is func() bool) {
 	}
 }
 
-// kept demands of a ledger that nobody runs that it is sound and holds every acknowledged event, once.
+// kept demands of a ledger that nobody runs that it is sound and holds every acknowledged event,
+// once.
 func kept(t *testing.T, dir string, acked []string) {
 	t.Helper()
 	if proof, err := ledger.Verify(ledger.Path(dir)); err != nil {
@@ -260,7 +264,8 @@ func TestPowerLoss(t *testing.T) {
 	t.Logf("%d power cuts, %d acknowledged events, 0 lost", cycles, len(acked))
 }
 
-// A disk without room: events are refused and nothing ends; as soon as there is room, they are taken.
+// A disk without room: events are refused and nothing ends; as soon as there is room, they are
+// taken.
 func TestNoRoomOnTheDisk(t *testing.T) {
 	t.Parallel()
 	d := newDisk(t, 64)
@@ -298,7 +303,8 @@ func TestNoRoomOnTheDisk(t *testing.T) {
 	kept(t, p.dir, c.acked)
 }
 
-// A disk that does not answer any more: everybody is told within 5 s, nothing piles up, and it goes on when the disk does.
+// A disk that does not answer any more: everybody is told within 5 s, nothing piles up, and it goes
+// on when the disk does.
 func TestAFrozenDisk(t *testing.T) {
 	t.Parallel()
 	needsRoot(t, "fsfreeze")
@@ -370,7 +376,8 @@ func (p *program) memory(t *testing.T) int64 {
 	return n << 10
 }
 
-// No file descriptors are left: whoever is connected is served, and the others when there are some again.
+// No file descriptors are left: whoever is connected is served, and the others when there are some
+// again.
 func TestNoFileDescriptors(t *testing.T) {
 	p := build(t)
 	p.start(t)

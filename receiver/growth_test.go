@@ -21,8 +21,9 @@ import (
 	"tillhook/receiver/stripe"
 )
 
-// What a ledger costs when it has grown, and what a receiver does in the long run. The figures stand in the log: the machine is not
-// quiet enough for a test to judge them, but for those that must not grow at all.
+// What a ledger costs when it has grown, and what a receiver does in the long run. The figures
+// stand in the log: the machine is not quiet enough for a test to judge them, but for those that
+// must not grow at all.
 
 // grown is a receiver whose ledger grows.
 type grown struct {
@@ -172,7 +173,8 @@ func (g *grown) search(t *testing.T) {
 	}
 }
 
-// A ledger grows: intake beside that of an empty one, and again when retention has deleted half of the bodies.
+// A ledger grows: intake beside that of an empty one, and again when retention has deleted half of
+// the bodies.
 func TestGrowth(t *testing.T) {
 	events, chunk, step := 3000, 1000, 500
 	if *long {
@@ -194,7 +196,8 @@ func TestGrowth(t *testing.T) {
 	g.beside(t, fmt.Sprintf("%d events", g.sent), step)
 	t.Logf("memory of its own under load %d MB", g.memory(t)>>20)
 
-	// What is older than half of the time goes, as fast as new events need the space. That time is in whole seconds.
+	// What is older than half of the time goes, as fast as new events need the space. That time is
+	// in whole seconds.
 	time.Sleep(time.Until(begun.Add(4 * time.Second)))
 	g.take(t, 2) // the time to delete by begins at the newest event, and is looked at once a minute
 	g.kill(t)
@@ -227,7 +230,8 @@ func (g *grown) idle(t *testing.T) {
 	t.Logf("empty: started and answering after %v; memory of its own, idle, %d MB", time.Since(begun).Round(time.Millisecond), g.memory(t)>>20)
 }
 
-// Minutes of everything at once: new events, repeats, forged ones, large ones. Neither memory nor goroutines grow.
+// Minutes of everything at once: new events, repeats, forged ones, large ones. Neither memory nor
+// goroutines grow.
 func TestManyMinutes(t *testing.T) {
 	minutes, minute := 5, 600*time.Millisecond
 	if *long {

@@ -63,8 +63,8 @@ func hostileHead(length int, more string) string {
 	return fmt.Sprintf("POST %s HTTP/1.1\r\nHost: shop\r\nX: %s\r\nStripe-Signature: t=1,v1=00\r\nContent-Length: %d\r\n\r\n", hook, more, length)
 }
 
-// strangers makes that many attempts to connect, with a pause between two, and holds each connection
-// until the door closes it or ctx ends.
+// strangers makes that many attempts to connect, with a pause between two, and holds each
+// connection until the door closes it or ctx ends.
 func (p *program) strangers(ctx context.Context, attempts int, pause time.Duration) (connected *atomic.Int64, wait func()) {
 	var group sync.WaitGroup
 	connected = new(atomic.Int64)

@@ -12,8 +12,8 @@ import (
 	"testing"
 )
 
-// allowed lists the packages of this module, and which others of it each may import. Tests may import
-// any package.
+// allowed lists the packages of this module, and which others of it each may import. Tests may
+// import any package.
 var allowed = map[string][]string{
 	"ledger":                     {"ledger/fold", "ledger/store"},
 	"ledger/fold":                {},
@@ -53,8 +53,8 @@ var bound = []struct {
 	{"net/http", []string{"receiver", "receiver/bench", "receiver/cli", "receiver/doctor", "receiver/operator", "receiver/server", "receiver/stripe", "receiver/stripe/stripetest", "metrics", "receiver/app"}, "only the receiver uses the network; metrics returns a handler"},
 }
 
-// The test parses the sources itself: if it asked the go command, its cached result would not notice a
-// change of a package that it does not import.
+// The test parses the sources itself: if it asked the go command, its cached result would not
+// notice a change of a package that it does not import.
 func TestImports(t *testing.T) {
 	const root, module = "..", "tillhook"
 	seen := map[string]bool{}

@@ -21,7 +21,8 @@ func NewMetrics(version string) *metrics.Metrics {
 	})
 }
 
-// Quarantine returns the number of events in quarantine by reason and state, in the form of metrics.
+// Quarantine returns the number of events in quarantine by reason and state, in the form of
+// metrics.
 func Quarantine(s ledger.Stats) map[string]map[string]uint64 {
 	all := map[string]map[string]uint64{}
 	for reason, states := range s.States {
@@ -56,7 +57,8 @@ func Observer(m *metrics.Metrics, log *slog.Logger) func(ledger.CommitStats) {
 				log.Error(fault.What+"; every event is answered 503", "next", fault.Next)
 			}
 		case c.Err != nil && !failing:
-			log.Error("the ledger cannot be written: every event is answered 503 until it can; look at the disk (space, mount, dmesg)", "error", c.Err)
+			log.Error("the ledger cannot be written: every event is answered 503 until it can; look at the disk "+
+				"(space, mount, dmesg)", "error", c.Err)
 		case c.Err == nil && failing:
 			logged = ""
 			log.Info("the ledger can be written again")

@@ -13,8 +13,8 @@ const (
 	maxProbes = 16
 )
 
-// Probed is the outcome of a request that tests the way to the webhook listener. It is not an event,
-// and nothing is stored.
+// Probed is the outcome of a request that tests the way to the webhook listener. It is not an
+// event, and nothing is stored.
 const Probed = "probe"
 
 // probes are the nonces that are valid now.

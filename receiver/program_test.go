@@ -135,7 +135,8 @@ type life struct {
 	}
 }
 
-// lives reads every scenario n times. What is constant in the shop's ids, and in its connected account's, becomes another word each time.
+// lives reads every scenario n times. What is constant in the shop's ids, and in its connected
+// account's, becomes another word each time.
 func lives(t *testing.T, n int) (all []*life) {
 	t.Helper()
 	dirs, err := filepath.Glob("../testdata/scenarios/*")
@@ -169,7 +170,8 @@ func lives(t *testing.T, n int) (all []*life) {
 	return all
 }
 
-// deliveries are all bodies of all lives, each life in an order of its own with repeats, and the lives among each other.
+// deliveries are all bodies of all lives, each life in an order of its own with repeats, and the
+// lives among each other.
 func deliveries(rng *rand.Rand, all []*life) (queue [][]byte) {
 	for at := range all {
 		other := at + rng.IntN(len(all)-at)
@@ -219,7 +221,8 @@ func (p *program) deliver(ctx context.Context, client *http.Client, body []byte)
 	}
 }
 
-// Every scenario in many orders with repeats, from eight senders at once, with a kill -9 in the middle, ends in its expected.json.
+// Every scenario in many orders with repeats, from eight senders at once, with a kill -9 in the
+// middle, ends in its expected.json.
 func TestScenariosOverHTTPWithAKill(t *testing.T) {
 	n := 8
 	if *long {

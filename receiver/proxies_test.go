@@ -17,7 +17,8 @@ import (
 	"tillhook/receiver/stripe"
 )
 
-// example is one of the configurations that are installed with the program, with this test's addresses in it.
+// example is one of the configurations that are installed with the program, with this test's
+// addresses in it.
 func example(t *testing.T, name string, replace ...string) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("../systemd/deb/examples", name))
@@ -32,7 +33,8 @@ func example(t *testing.T, name string, replace ...string) string {
 	return strings.NewReplacer(replace...).Replace(string(text))
 }
 
-// proxy is a server that does TLS before a receiver: its command for a folder of its own, the receiver's address and a port.
+// proxy is a server that does TLS before a receiver: its command for a folder of its own, the
+// receiver's address and a port.
 type proxy struct {
 	name    string
 	command func(t *testing.T, dir, receiver string, port int, cert, key string) *exec.Cmd
@@ -65,7 +67,8 @@ var proxies = []proxy{
 	}},
 }
 
-// Behind each proxy as the examples have it, signed bodies verify, and the caller is who called the proxy.
+// Behind each proxy as the examples have it, signed bodies verify, and the caller is who called the
+// proxy.
 func TestBehindProxies(t *testing.T) {
 	for _, proxy := range proxies {
 		t.Run(proxy.name, func(t *testing.T) {

@@ -1,11 +1,11 @@
-// Package receiver is the handler of Stripe's webhooks: it verifies each delivery, stores the event in
-// the ledger, and answers once the event is on disk.
+// Package receiver is the handler of Stripe's webhooks: it verifies each delivery, stores the event
+// in the ledger, and answers once the event is on disk.
 //
 // [Receiver] is the handler; package server provides the server around it. Each request passes the
-// checks in the same order, the cheapest first: path, method, address, length, form of the signature
-// header, body, signature and its age. Then the body is decoded, [ledger.Ledger.Append] stores the
-// event, and the answer follows. Everything that costs memory or disk comes after a check that a
-// stranger cannot pass, or has a bound (body.go).
+// checks in the same order, the cheapest first: path, method, address, length, form of the
+// signature header, body, signature and its age. Then the body is decoded, [ledger.Ledger.Append]
+// stores the event, and the answer follows. Everything that costs memory or disk comes after a
+// check that a stranger cannot pass, or has a bound (body.go).
 //
 // The dangers: an answer before the commit (a power failure loses the event), a redirect (Stripe
 // counts it as a failure), a body that never ends, and a log that fills the disk.
@@ -80,7 +80,8 @@ func New(o Options) (*Receiver, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Receiver{Options: o, memory: newBudget(o.MaxBody), rejects: throttle{every: 10 * time.Second}, causes: throttle{every: causeEvery}, diagnosis: newDiagnosis(o.Now())}, nil
+	return &Receiver{Options: o, memory: newBudget(o.MaxBody), rejects: throttle{every: 10 * time.Second},
+		causes: throttle{every: causeEvery}, diagnosis: newDiagnosis(o.Now())}, nil
 }
 
 // answer is the answer to a request, and how it is counted.
@@ -101,8 +102,8 @@ type result struct {
 	sum       [sha256.Size]byte // of a probe's body
 }
 
-// text returns the body of the answer. All values are plain ASCII without quotes: constants, and ids
-// that were checked to be that.
+// text returns the body of the answer. All values are plain ASCII without quotes: constants, and
+// ids that were checked to be that.
 func (a *answer) text() []byte {
 	b := make([]byte, 0, 256)
 	if a.result == nil {
@@ -197,7 +198,8 @@ func (r *Receiver) handle(w http.ResponseWriter, req *http.Request, start time.T
 	if refusal != nil {
 		w.Header().Set("Connection", "close")
 		refusal.unread = refusal.status != http.StatusRequestTimeout
-		r.noteIncomplete(refusal.code, "the body ended before its Content-Length: the connection broke, or a proxy in front cuts bodies or announces another length than it sends", req)
+		r.noteIncomplete(refusal.code, "the body ended before its Content-Length: the connection broke, or a proxy "+
+			"in front cuts bodies or announces another length than it sends", req)
 		return *refusal
 	}
 	now := r.Now()
@@ -231,14 +233,17 @@ func (r *Receiver) append(e *ledger.Event, start time.Time) answer {
 			code, message = "overloaded", "Too many requests at once. Try again."
 		}
 		if ok, more := r.rejects.allow(code, r.Now()); ok {
-			r.Log.Error("event not stored; Stripe will deliver it again", "id", e.ID, "type", clip(e.Type), "code", code, "error", err,
+			r.Log.Error("event not stored; Stripe will deliver it again", "id", e.ID, "type", clip(e.Type), "code",
+				code, "error", err,
 				"ms", milliseconds(took), "not_logged", more)
 		}
 		return answer{status: http.StatusServiceUnavailable, outcome: Failed, code: code, message: message}
 	}
 	r.count(e, res)
-	r.Log.LogAttrs(context.Background(), slog.LevelInfo, "event", slog.String("id", e.ID), slog.String("type", clip(e.Type)),
-		slog.String("payment", res.PaymentID), slog.String("outcome", string(res.Status)+reasonSuffix(res)), slog.Float64("ms", milliseconds(took)))
+	r.Log.LogAttrs(context.Background(), slog.LevelInfo, "event", slog.String("id", e.ID),
+		slog.String("type", clip(e.Type)),
+		slog.String("payment", res.PaymentID), slog.String("outcome",
+			string(res.Status)+reasonSuffix(res)), slog.Float64("ms", milliseconds(took)))
 	return answer{status: http.StatusOK, outcome: string(res.Status),
 		result: &result{status: res.Status, reason: res.Reason, eventID: e.ID, paymentID: res.PaymentID}}
 }
@@ -249,8 +254,8 @@ type deadline struct {
 	began time.Time
 }
 
-// deadlineGrain is the time between the first and the last request of a shared deadline. By as much,
-// the deadline of a request can differ from its own.
+// deadlineGrain is the time between the first and the last request of a shared deadline. By as
+// much, the deadline of a request can differ from its own.
 const deadlineGrain = 100 * time.Millisecond
 
 // sharedDeadline returns a context that ends answerTimeout after start. All requests that start
@@ -315,7 +320,8 @@ func (r *Receiver) refuseUnread(w http.ResponseWriter, status int, code, message
 
 // refuseSignature counts a refused signature and returns the answer. The sender gets the code; the
 // log gets the likely cause. body is nil if it was not read.
-func (r *Receiver) refuseSignature(w http.ResponseWriter, req *http.Request, sig stripe.Signature, body []byte, err error) answer {
+func (r *Receiver) refuseSignature(w http.ResponseWriter, req *http.Request, sig stripe.Signature, body []byte,
+	err error) answer {
 	rejection := &stripe.Rejection{Code: stripe.MalformedSignature}
 	_ = errors.As(err, &rejection) // it always is one
 	code := rejection.Code
@@ -337,7 +343,8 @@ func (r *Receiver) refuseSignature(w http.ResponseWriter, req *http.Request, sig
 	if body == nil {
 		return r.refuseUnread(w, http.StatusBadRequest, string(code), signatureMessages[code])
 	}
-	return answer{status: http.StatusBadRequest, outcome: Rejected, code: string(code), message: signatureMessages[code]}
+	return answer{status: http.StatusBadRequest, outcome: Rejected, code: string(code),
+		message: signatureMessages[code]}
 }
 
 const (
@@ -345,10 +352,10 @@ const (
 	yieldPause = 200 * time.Microsecond
 )
 
-// yieldToCommit waits up to yieldTime for the commit in progress. Each fsync makes the committer give
-// up its processor, and it gets that back only after all runnable goroutines: a flood of forged
-// requests would slow every honest delivery. Polling was measured to be better than a channel that
-// closes when the commit ends.
+// yieldToCommit waits up to yieldTime for the commit in progress. Each fsync makes the committer
+// give up its processor, and it gets that back only after all runnable goroutines: a flood of
+// forged requests would slow every honest delivery. Polling was measured to be better than a
+// channel that closes when the commit ends.
 func (r *Receiver) yieldToCommit() {
 	for end := time.Now().Add(yieldTime); r.Ledger.Committing() && time.Now().Before(end); {
 		time.Sleep(yieldPause)
@@ -372,6 +379,7 @@ func (r *Receiver) noteIncomplete(code, cause string, req *http.Request) {
 	r.diagnosis.note(code, req, r.Now())
 	if ok, more := r.causes.allow(code, r.Now()); ok {
 		r.diagnosis.refused[code].cause.Store(&cause)
-		r.Log.Warn("incomplete body", "code", code, "cause", cause, "remote", r.remote(req), "content_length", req.ContentLength, "not_logged", more)
+		r.Log.Warn("incomplete body", "code", code, "cause", cause, "remote", r.remote(req), "content_length",
+			req.ContentLength, "not_logged", more)
 	}
 }

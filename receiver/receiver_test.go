@@ -134,7 +134,8 @@ func TestLiveness(t *testing.T) {
 	}
 }
 
-// raw sends bytes on a connection of its own and returns the status line, "" if the door closed without one.
+// raw sends bytes on a connection of its own and returns the status line, "" if the door closed
+// without one.
 func (s *shop) raw(t *testing.T, text string) (conn net.Conn, status func() string) {
 	t.Helper()
 	conn, err := net.Dial("tcp", s.server.Address().String())
@@ -221,7 +222,8 @@ func TestNothingHangs(t *testing.T) {
 	})
 }
 
-// Connections that are kept alive for nothing, and some that say nothing, do not keep an honest delivery out.
+// Connections that are kept alive for nothing, and some that say nothing, do not keep an honest
+// delivery out.
 func TestACrowdOfIdleConnections(t *testing.T) {
 	var files syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
@@ -263,7 +265,8 @@ func TestALargeEventIsFine(t *testing.T) {
 	}
 }
 
-// What many senders hold together is bounded; those who hold little are not kept out by those who hold much.
+// What many senders hold together is bounded; those who hold little are not kept out by those who
+// hold much.
 func TestBodiesShareTheirMemory(t *testing.T) {
 	t.Parallel()
 	s := openShop(t, false)
@@ -304,7 +307,8 @@ func TestBodiesShareTheirMemory(t *testing.T) {
 	}
 }
 
-// Requests share their deadlines with those that began about then, however long each body takes to come.
+// Requests share their deadlines with those that began about then, however long each body takes to
+// come.
 func TestDeadlines(t *testing.T) {
 	var r receiver.Receiver
 	now := time.Now()
@@ -396,7 +400,8 @@ func TestTheLog(t *testing.T) {
 	}
 }
 
-// A door that closes answers everything it has read, and whatever came on a connection that was kept alive.
+// A door that closes answers everything it has read, and whatever came on a connection that was
+// kept alive.
 func TestShutdownAnswersWhatWasRead(t *testing.T) {
 	s := openShop(t, false)
 	body := sample(t, "payment_intent.succeeded")

@@ -16,8 +16,8 @@ import (
 	"tillhook/receiver/stripe"
 )
 
-// Neither the signing secret, nor the API key, nor a payment's client_secret is anywhere but where it must be, whatever
-// goes wrong; and nobody else may read the ledger.
+// Neither the signing secret, nor the API key, nor a payment's client_secret is anywhere but where
+// it must be, whatever goes wrong; and nobody else may read the ledger.
 func TestSecretsStaySecret(t *testing.T) {
 	const apiKey = "rk_test_51SecretKeyOfThisTest"
 	p := build(t)
@@ -65,7 +65,8 @@ func TestSecretsStaySecret(t *testing.T) {
 		}
 		told.Write(text)
 	}
-	// On the public door there is the webhook's path and a word for load balancers, and nothing else.
+	// On the public door there is the webhook's path and a word for load balancers, and nothing
+	// else.
 	for _, path := range []string{"/", "/metrics", "/readyz", "/api/payments", "/api/events", "/api/backup", "/debug/pprof/", "/debug/vars"} {
 		resp, err := client.Get("http://" + p.public + path)
 		if err != nil {
@@ -103,7 +104,8 @@ func TestSecretsStaySecret(t *testing.T) {
 	}
 }
 
-// ownersOnly demands that a folder and all in it are its owner's alone, but for the socket, which is the group's too.
+// ownersOnly demands that a folder and all in it are its owner's alone, but for the socket, which
+// is the group's too.
 func ownersOnly(t *testing.T, dir string) {
 	t.Helper()
 	files := 0

@@ -21,7 +21,8 @@ import (
 	"tillhook/receiver/stripe/stripetest"
 )
 
-// manager is a service manager as a program sees it: sockets it was passed, and somebody who listens to what it tells.
+// manager is a service manager as a program sees it: sockets it was passed, and somebody who
+// listens to what it tells.
 type manager struct {
 	sockets []*os.File
 	names   []string
@@ -127,7 +128,8 @@ func (p *program) ends(t *testing.T, sig os.Signal) int {
 	return status
 }
 
-// Sockets that were passed are served in place of the configured ones, and whoever calls while no receiver runs is answered by the next.
+// Sockets that were passed are served in place of the configured ones, and whoever calls while no
+// receiver runs is answered by the next.
 func TestPassedSockets(t *testing.T) {
 	t.Parallel()
 	m, p := newManager(t), build(t)

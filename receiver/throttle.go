@@ -14,7 +14,8 @@ type throttle struct {
 	skipped map[string]int
 }
 
-// allow reports whether a line of a kind may be logged now, and how many were not since the last one.
+// allow reports whether a line of a kind may be logged now, and how many were not since the last
+// one.
 func (t *throttle) allow(kind string, now time.Time) (ok bool, skipped int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -13,8 +13,8 @@ import (
 	"tillhook/receiver/operator"
 )
 
-// Windows of faults, opened and closed while events come: a disk that is broken for a moment, again and again, is not worse than one
-// that is broken for good.
+// Windows of faults, opened and closed while events come: a disk that is broken for a moment, again
+// and again, is not worse than one that is broken for good.
 
 // window breaks the program's disk until the returned function mends it.
 type window func(t *testing.T, p *program) (mend func())
@@ -54,8 +54,8 @@ func traced(t *testing.T, p *program) bool {
 	return true
 }
 
-// In each window events are refused, /readyz tells, and nothing that was acknowledged is lost; after it they are taken again,
-// without a restart.
+// In each window events are refused, /readyz tells, and nothing that was acknowledged is lost;
+// after it they are taken again, without a restart.
 func TestFaultsInWindows(t *testing.T) {
 	t.Parallel()
 	needsRoot(t, "strace")

@@ -95,12 +95,14 @@ func New(o Options) (*App, error) {
 // the addresses once everything serves. Call it once.
 func (a *App) Run(ctx context.Context, ready func(cli.Addresses)) (err error) {
 	defer a.lines.Start(func(dropped uint64) {
-		a.log.Warn("log lines were dropped here because the log was not read, or could not be written", "lines", dropped)
+		a.log.Warn("log lines were dropped here because the log was not read, or could not be written", "lines",
+			dropped)
 	})()
 	limitMemory()
 	// A core would hold bodies and secrets. See setrlimit(2).
 	if err := syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{}); err != nil {
-		a.log.Warn("core dumps cannot be switched off: if this process crashes, one that holds secrets may be written", "error", err)
+		a.log.Warn("core dumps cannot be switched off: if this process crashes, one that holds secrets may be written",
+			"error", err)
 	}
 	for _, warning := range a.config.Warnings {
 		a.log.Warn(warning)
@@ -116,7 +118,8 @@ func (a *App) Run(ctx context.Context, ready func(cli.Addresses)) (err error) {
 		err = a.waitForLedger(ctx, err)
 	}
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
-		a.log.Info("stopped while the ledger was migrated; the old file is unchanged, and the next start begins again", "error", err)
+		a.log.Info("stopped while the ledger was migrated; the old file is unchanged, and the next start begins again",
+			"error", err)
 		return nil
 	}
 	if err != nil || ctx.Err() != nil {
@@ -132,7 +135,10 @@ func (a *App) Run(ctx context.Context, ready func(cli.Addresses)) (err error) {
 		"operator", at.Operator, "socket", at.Socket, "ledger", a.ledger.Path(), "secrets", len(a.config.WebhookSecrets))
 	a.warn(systemd.Ready(a.statusLine()), "the receiver is ready")
 	a.group.Go("health check", a.checkHealth)
-	a.group.Go("systemd notifier", func(ctx context.Context) error { return systemd.RunNotifier(ctx, a.ledger.WaitIdle, a.statusLine) })
+	a.group.Go("systemd notifier", func(ctx context.Context) error {
+		return systemd.RunNotifier(ctx, a.ledger.WaitIdle,
+			a.statusLine)
+	})
 	ready(at)
 
 	select {
@@ -172,7 +178,8 @@ func (a *App) openLedger(ctx context.Context) error {
 		log.Info("bodies older than TILLHOOK_RETENTION were deleted", "bodies", bodies)
 	}
 	options.ClockJumped = func(ahead time.Duration) {
-		log.Warn("this machine's clock is far ahead of the time that has passed while the receiver ran: bodies are deleted slowly until that has caught up. "+
+		log.Warn("this machine's clock is far ahead of the time that has passed while the receiver ran: bodies are "+
+			"deleted slowly until that has caught up. "+
 			"If the receiver was not off for that long, have the clock set (timedatectl set-ntp true)", "ahead", ahead.Round(time.Minute))
 	}
 	options.Released = func(e *ledger.Event, res ledger.Result) { m.Event(e.Type, string(res.Status), "", -1) }
@@ -184,7 +191,8 @@ func (a *App) openLedger(ctx context.Context) error {
 		log.Info("there was no ledger; an empty one was created", "path", l.Path())
 	}
 	if done := l.Migrated; done != nil {
-		log.Info("the ledger was brought up to date", "from_schema", done.Schema, "events", done.Events, "payments", done.Payments,
+		log.Info("the ledger was brought up to date", "from_schema", done.Schema, "events", done.Events, "payments",
+			done.Payments,
 			"decoded", done.Decoded, "bodies_gone", done.Gone, "old_file", done.Kept, "backup", done.Backup)
 	}
 	a.ledger = l
@@ -198,7 +206,8 @@ func (a *App) openLedger(ctx context.Context) error {
 	}
 	m.WatchLedger(func() (metrics.Ledger, error) {
 		s, err := l.Stats()
-		return metrics.Ledger{SizeBytes: s.FileBytes, FreeBytes: s.FreeBytes, Events: s.Events, Flagged: s.Flagged, Payments: s.Payments,
+		return metrics.Ledger{SizeBytes: s.FileBytes, FreeBytes: s.FreeBytes, Events: s.Events, Flagged: s.Flagged,
+			Payments:   s.Payments,
 			Quarantine: receiver.Quarantine(s)}, err
 	})
 	m.WatchLog(a.lines.Dropped)
@@ -222,15 +231,18 @@ func (a *App) build(ctx context.Context) (err error) {
 		return err
 	}
 	if c.SecretKey == "" {
-		a.log.Info("there is no STRIPE_SECRET_KEY: the ledger is not compared with Stripe's list of events, and events that Stripe cannot deliver stay missing")
+		a.log.Info("there is no STRIPE_SECRET_KEY: the ledger is not compared with Stripe's list of events, and " +
+			"events that Stripe cannot deliver stay missing")
 	} else {
 		a.api = stripe.NewAPI(c.SecretKey, c.StripeAPIBase, a.version)
 		a.api.Failed = a.metrics.APIError
-		a.reconciler = reconcile.New(reconcile.Options{API: a.api, Ledger: a.ledger, Metrics: a.metrics, Log: a.log, Livemode: c.Livemode, URL: c.Endpoint()})
+		a.reconciler = reconcile.New(reconcile.Options{API: a.api, Ledger: a.ledger, Metrics: a.metrics, Log: a.log,
+			Livemode: c.Livemode, URL: c.Endpoint()})
 	}
 	a.certificates = a.newCertificates()
-	options := operator.Options{Ledger: a.ledger, Metrics: a.metrics.Handler(), Listen: c.OperatorListen, Log: a.log, Stopping: ctx,
-		Verify: a.maintenance.Verify, NotServing: a.notServing, Findings: a.findings, Board: &a.board, Receiver: a}
+	options := operator.Options{Ledger: a.ledger, Metrics: a.metrics.Handler(), Listen: c.OperatorListen, Log: a.log,
+		Stopping: ctx,
+		Verify:   a.maintenance.Verify, NotServing: a.notServing, Findings: a.findings, Board: &a.board, Receiver: a}
 	if a.reconciler != nil {
 		options.Reconciler = comparer{a.reconciler}
 	}
@@ -273,7 +285,8 @@ func (a *App) startMaintenance() {
 			a.maintenance.BackedUp(err)
 			if err != nil {
 				a.metrics.BackupFailure()
-				log.Error("no backup was made; trying again. Look at the folder TILLHOOK_BACKUP_DIR; if the copy is damaged, the ledger probably is, too (tillhook verify)",
+				log.Error("no backup was made; trying again. Look at the folder TILLHOOK_BACKUP_DIR; if the copy is "+
+					"damaged, the ledger probably is, too (tillhook verify)",
 					"folder", c.BackupDir, "error", err)
 				return
 			}
@@ -285,7 +298,8 @@ func (a *App) startMaintenance() {
 		a.metrics.BackupSuccess(at)
 	}
 	if n := backups.Others(); n > 0 {
-		log.Info("the folder for backups also holds copies of other ledgers, which are left as they are", "folder", c.BackupDir, "copies", n)
+		log.Info("the folder for backups also holds copies of other ledgers, which are left as they are", "folder",
+			c.BackupDir, "copies", n)
 	}
 	g.Go("scheduled backups", backups.Run)
 }

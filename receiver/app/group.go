@@ -11,8 +11,8 @@ import (
 	"tillhook/receiver/server"
 )
 
-// Stopping is bounded as a whole. The servers get a part of that time, so that the ledger always has
-// some of its own.
+// Stopping is bounded as a whole. The servers get a part of that time, so that the ledger always
+// has some of its own.
 const (
 	stopTime    = 9 * time.Second
 	serversTime = 7 * time.Second

@@ -13,8 +13,8 @@ import (
 	"tillhook/receiver/app"
 )
 
-// However many parts end by themselves, with an error or without one, Stop waits for none of them and
-// reports each once.
+// However many parts end by themselves, with an error or without one, Stop waits for none of them
+// and reports each once.
 func TestPartsThatEndTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := app.NewGroup(slog.New(slog.DiscardHandler))

@@ -115,7 +115,8 @@ func (l *LogWriter) Findings() []health.Finding {
 	}
 	return []health.Finding{{Code: health.Log, Severity: health.Warn,
 		Message: fmt.Sprintf("The log is not read fast enough, or cannot be written. Lines dropped since the start: %d.", l.Dropped()),
-		Next:    "see whether its reader works: systemctl status systemd-journald, the disk of the log, or the other end of the pipe"}}
+		Next: "see whether its reader works: systemctl status systemd-journald, the disk of the log, or the other " +
+			"end of the pipe"}}
 }
 
 // Start starts Run and returns a function that ends it, after the last lines are written or

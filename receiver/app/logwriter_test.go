@@ -28,7 +28,8 @@ func (s *slowLog) Write(p []byte) (int, error) {
 	return s.Buffer.Write(p)
 }
 
-// Lines that come while others are being written go together, and none is lost or torn, before, during and after a run.
+// Lines that come while others are being written go together, and none is lost or torn, before,
+// during and after a run.
 func TestLinesAreWrittenTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := &slowLog{take: make(chan struct{}, 1000)}

@@ -98,7 +98,8 @@ func (p *process) reject(ctx context.Context, fault error) {
 	if !waiting {
 		return
 	}
-	if err := server.RejectAll(ctx, all, "The receiver is not configured; its log says what is wrong.", log); err != nil {
+	if err := server.RejectAll(ctx, all, "The receiver is not configured; its log says what is wrong.",
+		log); err != nil {
 		log.Warn("not every waiting caller could be told that the receiver is not configured", "error", err)
 	}
 }

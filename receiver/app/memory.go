@@ -15,7 +15,8 @@ const (
 	// few megabytes, and Go's default of 100 would spend a tenth of the processor time under load.
 	heapGrowth = 400
 	// memoryLimit is the size of heap and stacks above which memory is collected however little it
-	// has grown, in bytes. The limits on unverified requests and the ledger's memory are well below.
+	// has grown, in bytes. The limits on unverified requests and the ledger's memory are well
+	// below.
 	memoryLimit = 192 << 20
 )
 

@@ -55,7 +55,8 @@ func (a *App) applyFiles() error {
 	if c.TLS.Certificate != nil {
 		a.certificates.Use(c.TLS.Certificate)
 	}
-	a.log.Info("reloaded the values that files hold; those from the environment and from credentials need a restart", "secrets", len(c.WebhookSecrets),
+	a.log.Info("reloaded the values that files hold; those from the environment and from credentials need a restart",
+		"secrets", len(c.WebhookSecrets),
 		"signing_secrets", c.WebhookSecretFrom.Reread(), "api_key", c.SecretKeyFrom.Reread())
 	return nil
 }
@@ -67,8 +68,9 @@ func (a *App) setAllowlist(c *config.Config) error {
 	}
 	list, asOf, err := stripe.Addresses(c.StripeIPs)
 	if err != nil {
-		return config.Faults{{Name: "TILLHOOK_ALLOW_STRIPE_IPS", Problem: "names a file that cannot be used (" + err.Error() + ")",
-			Fix: "make it a copy of https://stripe.com/files/ips/ips_webhooks.txt"}}
+		return config.Faults{{Name: "TILLHOOK_ALLOW_STRIPE_IPS",
+			Problem: "names a file that cannot be used (" + err.Error() + ")",
+			Fix:     "make it a copy of https://stripe.com/files/ips/ips_webhooks.txt"}}
 	}
 	a.handler.Allow(list)
 	a.log.Info("only Stripe's addresses may deliver", "addresses", len(list), "as_of", asOf)

@@ -48,11 +48,13 @@ func (a *App) listen() (err error) {
 		}
 		ls.public = []net.Listener{l}
 	} else if at := ls.public[0].Addr().String(); at != c.Listen {
-		a.log.Info("the service manager passed the webhook listener's socket; TILLHOOK_LISTEN is not used", "address", at)
+		a.log.Info("the service manager passed the webhook listener's socket; TILLHOOK_LISTEN is not used", "address",
+			at)
 	}
 	ls.addresses.Public = webhookURL(ls.public[0].Addr(), c.TLS.On(), c.WebhookPath)
 	if c.OperatorListen != "" {
-		ls.port = &server.Port{Address: c.OperatorListen, Handler: server.Private(a.operator.TCP()), Every: portRetry, Advice: portAdvice, Log: a.log}
+		ls.port = &server.Port{Address: c.OperatorListen, Handler: server.Private(a.operator.TCP()), Every: portRetry,
+			Advice: portAdvice, Log: a.log}
 		ls.addresses.Operator = ls.port.Open()
 	}
 	return nil

@@ -41,7 +41,8 @@ func (a *App) statusLine() string {
 	for _, n := range stats.Payments {
 		payments += n
 	}
-	line := ledger.ModeName(a.config.Livemode) + " mode: " + ledger.Plural(stats.Events, "event") + ", " + ledger.Plural(payments, "payment")
+	line := ledger.ModeName(a.config.Livemode) + " mode: " + ledger.Plural(stats.Events, "event") + ", " +
+		ledger.Plural(payments, "payment")
 	if at, ok := a.ledger.LastEvent(); ok {
 		line += ", last event " + at.UTC().Format("2006-01-02 15:04:05 UTC")
 	} else {
@@ -74,8 +75,8 @@ func (a *App) findings() []health.Finding {
 	return list
 }
 
-// healthInterval is the time between two health checks without a request. They keep the metrics, and the
-// times since which findings stand, current.
+// healthInterval is the time between two health checks without a request. They keep the metrics,
+// and the times since which findings stand, current.
 const healthInterval = time.Minute
 
 func (a *App) checkHealth(ctx context.Context) error {
@@ -101,7 +102,8 @@ func (a *App) Status() operator.ReceiverStatus {
 		s.LastEvent = ledger.OrNullTime(at.Unix())
 	}
 	for _, f := range status.Refused {
-		s.Refused = append(s.Refused, operator.Refusals{Code: f.Code, Count: f.Count, Last: f.Last.Unix(), Cause: ledger.OrNull(f.Cause)})
+		s.Refused = append(s.Refused, operator.Refusals{Code: f.Code, Count: f.Count, Last: f.Last.Unix(),
+			Cause: ledger.OrNull(f.Cause)})
 	}
 	for i, use := range status.Secrets {
 		secret := operator.SecretUse{Position: i + 1, Since: use.Since.Unix()}

@@ -31,12 +31,14 @@ func (a *App) serveCertificates() {
 	c := &a.config.TLS
 	if c.Certificate != nil {
 		a.group.Go("watcher of the certificate's files", func(ctx context.Context) error {
-			return a.certificates.Follow(ctx, []string{c.CertFile, c.KeyFile}, func() (*tls.Certificate, error) { return config.LoadPair(c.CertFile, c.KeyFile) })
+			return a.certificates.Follow(ctx, []string{c.CertFile, c.KeyFile},
+				func() (*tls.Certificate, error) { return config.LoadPair(c.CertFile, c.KeyFile) })
 		})
 	}
 	for _, l := range a.sockets.Challenges {
 		if len(c.Domains) == 0 {
-			a.log.Warn("the service manager passed a socket for ACME challenges, and TILLHOOK_TLS_DOMAIN is not set: it answers 404", "address", l.Addr().String())
+			a.log.Warn("the service manager passed a socket for ACME challenges, and TILLHOOK_TLS_DOMAIN is not set: "+
+				"it answers 404", "address", l.Addr().String())
 		}
 		a.group.Serve("ACME HTTP listener", server.New(l, a.certificates.Challenges(), a.log))
 	}

@@ -85,12 +85,14 @@ func (w *waiter) retry(ctx context.Context, g *Group) error {
 // before. (The error's text may differ each time: it can name a temporary file.)
 func (w *waiter) failed(err error) {
 	next := openAdvice(w.path, err)
-	w.status.Store(fmt.Sprintf("FAULT: every event is answered 503: the ledger cannot be opened: %v. Next step: %s", err, next))
+	w.status.Store(fmt.Sprintf("FAULT: every event is answered 503: the ledger cannot be opened: %v. Next step: %s",
+		err, next))
 	if next == w.logged && time.Since(w.at) < repeatAfter {
 		return
 	}
 	w.logged, w.at = next, time.Now()
-	w.log.Error("the ledger cannot be opened: senders are answered 503, and it is tried again by itself", "error", err, "next", next)
+	w.log.Error("the ledger cannot be opened: senders are answered 503, and it is tried again by itself", "error", err,
+		"next", next)
 }
 
 // serve starts servers on duplicates of the passed sockets, and on the operator's port. Stripe's
@@ -108,7 +110,10 @@ func (w *waiter) serve(g *Group) error {
 	for name, side := range map[string]struct {
 		listeners []net.Listener
 		handler   http.Handler
-	}{"public": {slices.Concat(w.sockets.Public, w.sockets.Challenges), public}, "operator's": {w.sockets.Operator, private}} {
+	}{
+		"public":     {slices.Concat(w.sockets.Public, w.sockets.Challenges), public},
+		"operator's": {w.sockets.Operator, private},
+	} {
 		for _, l := range side.listeners {
 			own, err := server.Duplicate(l)
 			if err != nil {
@@ -138,11 +143,13 @@ func openAdvice(path string, err error) string {
 	case is(ledger.ErrLocked):
 		return "end the other program that has the file open: fuser -v " + path
 	case is(fs.ErrPermission):
-		return fmt.Sprintf("give it to the user that the receiver runs as, who owns the data folder: chown --reference=%s %s", filepath.Dir(path), path)
+		return fmt.Sprintf("give it to the user that the receiver runs as, who owns the data folder: chown "+
+			"--reference=%s %s", filepath.Dir(path), path)
 	case is(ledger.ErrNoRoom, syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG):
 		return "make room on the disk"
 	case is(syscall.ENOTDIR, fs.ErrExist):
-		return "move away what is in the place of the data folder, or set TILLHOOK_DATA_DIR to another folder and restart"
+		return "move away what is in the place of the data folder, or set TILLHOOK_DATA_DIR to another folder and " +
+			"restart"
 	case is(syscall.EROFS):
 		return "mount the disk writable"
 	case is(ledger.ErrMissing):

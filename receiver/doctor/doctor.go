@@ -3,8 +3,8 @@
 //
 // An examination first looks up what several checks need (lookUp), and then runs the table of
 // [checks] in order. A check is a function from the examination to findings; the table says what it
-// needs, and what is reported where that is missing. To add a check, add its code to package health,
-// a function, and a row.
+// needs, and what is reported where that is missing. To add a check, add its code to package
+// health, a function, and a row.
 //
 // Nothing is changed: at Stripe it only reads, and the requests to the webhook listener are probes,
 // which are no events.
@@ -128,7 +128,8 @@ func stripeAPI(x *examination) (met bool, message, next string) {
 	case x.Offline:
 		return false, "Stripe was not asked: --offline was given.", "leave out --offline to ask it"
 	case x.config == nil:
-		return false, "Stripe was not asked: the configuration is wrong, or cannot be read.", "see the finding on the environment"
+		return false, "Stripe was not asked: the configuration is wrong, or cannot be read.", "see the finding on " +
+			"the environment"
 	}
 	return false, "Stripe was not asked: there is no API key.", "see the finding on the API key"
 }
@@ -148,7 +149,8 @@ func aWayOut(x *examination) (met bool, message, next string) {
 }
 
 // accepted limits a check to a key that Stripe accepts.
-func accepted(run func(context.Context, *examination) []health.Finding) func(context.Context, *examination) []health.Finding {
+func accepted(run func(context.Context, *examination) []health.Finding) func(context.Context,
+	*examination) []health.Finding {
 	return func(ctx context.Context, x *examination) []health.Finding {
 		if x.api == nil || !x.keyAccepted() {
 			return nil

@@ -91,8 +91,8 @@ type unanswered struct{ err error }
 func (u *unanswered) Error() string { return u.err.Error() }
 func (u *unanswered) Unwrap() error { return u.err }
 
-// findWaiting looks for a receiver that waits for its ledger, where a receiver is recognised only by
-// the ledger that it holds. It returns the receiver's answer, or nil if there is none.
+// findWaiting looks for a receiver that waits for its ledger, where a receiver is recognised only
+// by the ledger that it holds. It returns the receiver's answer, or nil if there is none.
 func (x *examination) findWaiting(ctx context.Context) error {
 	for _, at := range x.Settings.SocketPaths() {
 		if !at.Ask {
@@ -118,7 +118,8 @@ func (x *examination) lookUpEndpoints(ctx context.Context) {
 	defer cancel()
 	x.endpoints, x.skipped, x.listErr = x.api.Endpoints(bounded)
 	if x.listErr != nil && bounded.Err() != nil && ctx.Err() == nil {
-		x.listErr = fmt.Errorf("no answer from Stripe's API for %s: look at this machine's network, and at a firewall for what goes out", listTime)
+		x.listErr = fmt.Errorf("no answer from Stripe's API for %s: look at this machine's network, and at a "+
+			"firewall for what goes out", listTime)
 	}
 }
 

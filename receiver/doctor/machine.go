@@ -49,14 +49,18 @@ func checkEnvironment(_ context.Context, x *examination) (list []health.Finding)
 		return fail(health.Environment, "correct the unit (systemctl edit "+x.unit()+")", "%v.", err)
 	}
 	for _, warning := range x.config.Warnings {
-		list = append(list, warn(health.Environment, "see the manual: man tillhook", "%s.", strings.TrimSuffix(warning, "."))...)
+		list = append(list, warn(health.Environment, "see the manual: man tillhook", "%s.",
+			strings.TrimSuffix(warning, "."))...)
 	}
 	for _, secret := range x.Settings.Exposed() {
-		list = append(list, warn(health.Environment, fmt.Sprintf("move it to %s/%s (chmod 600), without the name before it, and restart the service; then roll it at Stripe if others use this machine",
-			filepath.Dir(secret.File), strings.ToLower(secret.Variable)), "%s is set in %s, which every user of this machine can read.", secret.Variable, secret.File)...)
+		next := fmt.Sprintf("move it to %s/%s (chmod 600), without the name before it, and restart the service; "+
+			"then roll it at Stripe if others use this machine", filepath.Dir(secret.File), strings.ToLower(secret.Variable))
+		list = append(list, warn(health.Environment, next,
+			"%s is set in %s, which every user of this machine can read.", secret.Variable, secret.File)...)
 	}
 	if len(list) == 0 {
-		return ok(health.Environment, "%s is complete, for %s mode.", x.Settings.From(), ledger.ModeName(x.config.Livemode))
+		return ok(health.Environment, "%s is complete, for %s mode.", x.Settings.From(),
+			ledger.ModeName(x.config.Livemode))
 	}
 	return list
 }
@@ -72,11 +76,14 @@ func checkSigningSecret(_ context.Context, x *examination) []health.Finding {
 	const next = "use the secret of the endpoint: Dashboard, Workbench, Webhooks, your endpoint, Reveal"
 	switch {
 	case listens > 0 && x.config.Livemode:
-		return fail(health.SigningSecret, next, "A signing secret is that of stripe listen, which signs nothing in live mode.")
+		return fail(health.SigningSecret, next,
+			"A signing secret is that of stripe listen, which signs nothing in live mode.")
 	case listens == len(x.config.WebhookSecrets):
-		return warn(health.SigningSecret, next, "The signing secret is that of stripe listen: it serves for tests, not for an endpoint.")
+		return warn(health.SigningSecret, next,
+			"The signing secret is that of stripe listen: it serves for tests, not for an endpoint.")
 	}
-	return ok(health.SigningSecret, "%s, from %s.", ledger.Plural(len(x.config.WebhookSecrets), "signing secret"), x.config.WebhookSecretFrom)
+	return ok(health.SigningSecret, "%s, from %s.", ledger.Plural(len(x.config.WebhookSecrets), "signing secret"),
+		x.config.WebhookSecretFrom)
 }
 
 // checkAPIKey reports the kind of the API key.
@@ -86,9 +93,11 @@ func checkAPIKey(_ context.Context, x *examination) []health.Finding {
 	case key == "":
 		how := "set STRIPE_SECRET_KEY to a restricted key"
 		if x.Settings.Service != nil {
-			how = "put a restricted key into " + filepath.Join("/etc/tillhook", x.Instance, "stripe_secret_key") + ", of mode 600, and restart the service; one"
+			how = "put a restricted key into " + filepath.Join("/etc/tillhook", x.Instance, "stripe_secret_key") +
+				", of mode 600, and restart the service; one"
 		}
-		return unknown(health.APIKey, how+" "+rights, "There is no API key: Stripe's side cannot be examined, and events that Stripe cannot deliver stay missing.")
+		return unknown(health.APIKey, how+" "+rights,
+			"There is no API key: Stripe's side cannot be examined, and events that Stripe cannot deliver stay missing.")
 	case strings.HasPrefix(key, "sk_live_"):
 		return warn(health.APIKey, "use a restricted key (Dashboard, Developers, API keys) "+rights,
 			"The API key is an unrestricted secret key of live mode: with it anyone can move money.")
@@ -108,17 +117,21 @@ func checkReceiver(_ context.Context, x *examination) (list []health.Finding) {
 	switch err := x.receiverErr; {
 	case x.waiting:
 		what, next, _ := strings.Cut(strings.TrimPrefix(err.Error(), "FAULT: "), ". Next step: ")
-		return fail(health.Receiver, cmp.Or(next, "see why: journalctl -u "+x.unit()), "The receiver runs and waits for its ledger: %s. It goes on by itself once it can open it.", what)
+		return fail(health.Receiver, cmp.Or(next, "see why: journalctl -u "+x.unit()),
+			"The receiver runs and waits for its ledger: %s. It goes on by itself once it can open it.", what)
 	case errors.As(err, &silent), errors.As(err, &failed):
-		return fail(health.Receiver, "see why: systemctl status "+x.unit()+", journalctl -u "+x.unit(), "The receiver does not report its state: %v.", err)
+		return fail(health.Receiver, "see why: systemctl status "+x.unit()+", journalctl -u "+x.unit(),
+			"The receiver does not report its state: %v.", err)
 	case err != nil:
 		return unknown(health.Receiver, "run this as root, or join the group that owns the socket", "%v.", err)
 	case x.client == nil:
 		return fail(health.Receiver, x.StartAdvice, "No receiver answers at %s.", strings.Join(x.tried, " or "))
 	case x.status.Version != x.Version:
-		list = warn(health.Receiver, "restart it: systemctl restart tillhook", "The receiver runs version %s, this is %s.", x.status.Version, x.Version)
+		list = warn(health.Receiver, "restart it: systemctl restart tillhook",
+			"The receiver runs version %s, this is %s.", x.status.Version, x.Version)
 	default:
-		list = ok(health.Receiver, "The receiver (%s) is up since %s, in %s mode.", x.status.Version, utc(x.status.Started), x.status.Mode)
+		list = ok(health.Receiver, "The receiver (%s) is up since %s, in %s mode.", x.status.Version,
+			utc(x.status.Started), x.status.Mode)
 	}
 	if x.config != nil && x.status.Mode != ledger.ModeName(x.config.Livemode) {
 		list = append(list, fail(health.ReceiverMode, "restart it, or look for another receiver on this machine",
@@ -136,7 +149,8 @@ func checkSummary(ctx context.Context, x *examination) (list []health.Finding) {
 		err = json.Unmarshal(answer, &summary)
 	}
 	if err != nil {
-		return fail(health.Storage, "look at the log: journalctl -u tillhook", "The receiver cannot read its ledger: %v.", err)
+		return fail(health.Storage, "look at the log: journalctl -u tillhook",
+			"The receiver cannot read its ledger: %v.", err)
 	}
 	for _, f := range summary.Health.Findings {
 		if !strings.HasPrefix(string(f.Code), string(health.Endpoint)) && f.Code != health.Clock {
@@ -162,31 +176,38 @@ func checkRefusals(_ context.Context, x *examination) []health.Finding {
 func checkDataDir(_ context.Context, x *examination) []health.Finding {
 	dir, state, me := x.Settings.DataDir(), x.dir, fmt.Sprint(os.Getuid())
 	if errors.Is(x.dirErr, fs.ErrPermission) {
-		return unknown(health.DataDir, "run this as root to see it", "This user may not examine the data folder %s.", dir)
+		return unknown(health.DataDir, "run this as root to see it", "This user may not examine the data folder %s.",
+			dir)
 	}
 	if x.dirErr != nil {
 		return fail(health.DataDir, "set another folder in TILLHOOK_DATA_DIR, or repair this one", "%v.", x.dirErr)
 	}
 	switch {
 	case !state.File && !state.Writable && (x.client != nil || x.Settings.Keeper() != nil && os.Geteuid() != 0):
-		return unknown(health.DataDir, "run this as root to see it", "This user may not examine the data folder %s.", dir)
+		return unknown(health.DataDir, "run this as root to see it", "This user may not examine the data folder %s.",
+			dir)
 	case !state.There && state.Writable:
 		return ok(health.DataDir, "The data folder %s does not exist yet, and can be made.", dir)
 	case !state.There:
-		return fail(health.DataDir, "make it, or set another one in TILLHOOK_DATA_DIR", "The data folder %s does not exist, and this user (%s) cannot make it.", dir, me)
+		return fail(health.DataDir, "make it, or set another one in TILLHOOK_DATA_DIR",
+			"The data folder %s does not exist, and this user (%s) cannot make it.", dir, me)
 	case !state.Writable && x.client == nil:
-		return fail(health.DataDir, "chown -R it to the user that the receiver runs as, or run this as that user", "The data folder %s belongs to %s, and this user (%s) cannot write to it.", dir, state.Owner, me)
+		return fail(health.DataDir, "chown -R it to the user that the receiver runs as, or run this as that user",
+			"The data folder %s belongs to %s, and this user (%s) cannot write to it.", dir, state.Owner, me)
 	case state.Mode&0o077 != 0:
-		return warn(health.DataDir, "chmod 700 "+dir, "Other users may open the data folder %s (mode %o): the ledger holds customers' data.", dir, state.Mode)
+		return warn(health.DataDir, "chmod 700 "+dir,
+			"Other users may open the data folder %s (mode %o): the ledger holds customers' data.", dir, state.Mode)
 	case state.File && state.FileMode&0o077 != 0:
-		return warn(health.DataDir, "chmod 600 "+ledger.Path(dir), "Other users may open the ledger (mode %o): it holds customers' data.", state.FileMode)
+		return warn(health.DataDir, "chmod 600 "+ledger.Path(dir),
+			"Other users may open the ledger (mode %o): it holds customers' data.", state.FileMode)
 	}
 	return ok(health.DataDir, "The data folder %s belongs to %s, and no other user can open it.", dir, state.Owner)
 }
 
 // checkDisk reports the free space for the ledger.
 func checkDisk(_ context.Context, x *examination) []health.Finding {
-	free := fmt.Sprintf("%d MB of %d MB are free for %s", x.dir.FreeBytes>>20, x.dir.TotalBytes>>20, x.Settings.DataDir())
+	free := fmt.Sprintf("%d MB of %d MB are free for %s", x.dir.FreeBytes>>20, x.dir.TotalBytes>>20,
+		x.Settings.DataDir())
 	switch {
 	case x.dir.FreeBytes < noSpace:
 		return fail(health.Disk, "make room: events are answered 503 once it is full", "The disk is full: %s.", free)
@@ -199,12 +220,16 @@ func checkDisk(_ context.Context, x *examination) []health.Finding {
 // checkLeftovers reports what a receiver left whose ledger was lost while it ran.
 func checkLeftovers(_ context.Context, x *examination) (list []health.Finding) {
 	if x.dir.Missing != "" && !x.dir.File {
-		list = fail(health.Ledger, fmt.Sprintf("put it back, or restore a backup (tillhook restore FILE); to begin with an empty ledger delete %s", x.dir.Missing),
+		list = fail(health.Ledger, fmt.Sprintf("put it back, or restore a backup (tillhook restore FILE); to begin "+
+			"with an empty ledger delete %s", x.dir.Missing),
 			"The ledger %s was lost while a receiver ran: no receiver starts without it.", ledger.Path(x.Settings.DataDir()))
 	}
 	for _, file := range x.dir.Deleted {
-		list = append(list, warn(health.DeletedLedger, fmt.Sprintf("verify it: tillhook verify %s. If the present ledger lacks events of that time, fetch them (tillhook reconcile --since 30d) or put the file in its place (tillhook restore %[1]s); then move it away", file),
-			"%s is a ledger that was deleted while a receiver ran, which saved it: events that it had acknowledged until then may be in no other file.", file)...)
+		list = append(list, warn(health.DeletedLedger,
+			fmt.Sprintf("verify it: tillhook verify %s. If the present ledger lacks events of that time, fetch them "+
+				"(tillhook reconcile --since 30d) or put the file in its place (tillhook restore %[1]s); then move it away", file),
+			"%s is a ledger that was deleted while a receiver ran, which saved it: events that it had acknowledged "+
+				"until then may be in no other file.", file)...)
 	}
 	return list
 }
@@ -217,25 +242,30 @@ func checkLedger(_ context.Context, x *examination) []health.Finding {
 		if x.dir.Holder != 0 {
 			who = fmt.Sprintf("process %d", x.dir.Holder)
 		}
-		return fail(health.Ledger, "end that process if it is a second receiver, or name its socket in TILLHOOK_OPERATOR_SOCKET",
+		return fail(health.Ledger, "end that process if it is a second receiver, or name its socket in "+
+			"TILLHOOK_OPERATOR_SOCKET",
 			"%s holds the ledger and answers at none of the known sockets: no receiver can start beside it.", who)
 	}
 	if err != nil {
-		return fail(health.Ledger, "tillhook verify tells more; restore a copy, or try tillhook rebuild", "The ledger cannot be opened: %v.", err)
+		return fail(health.Ledger, "tillhook verify tells more; restore a copy, or try tillhook rebuild",
+			"The ledger cannot be opened: %v.", err)
 	}
 	defer l.Close() // it was only read
 	if x.config != nil && l.Livemode() != x.config.Livemode {
 		x.misconfigured = true
-		return fail(health.Ledger, "set TILLHOOK_DATA_DIR to another folder, or use a key and a secret of the ledger's mode",
+		return fail(health.Ledger, "set TILLHOOK_DATA_DIR to another folder, or use a key and a secret of the "+
+			"ledger's mode",
 			"The ledger holds %s mode payments, the configuration says %s.", ledger.ModeName(l.Livemode()), ledger.ModeName(x.config.Livemode))
 	}
 	stats, err := l.Stats()
 	if err != nil {
 		return fail(health.Ledger, "tillhook verify tells more", "The ledger cannot be read: %v.", err)
 	}
-	list := ok(health.Ledger, "The ledger opens: %s (tillhook verify reads all of it).", ledger.Plural(stats.Events, "event"))
+	list := ok(health.Ledger, "The ledger opens: %s (tillhook verify reads all of it).",
+		ledger.Plural(stats.Events, "event"))
 	if at, known := l.LastEvent(); known && time.Since(at) > silence {
-		list = append(list, warn(health.Deliveries, "see whether the endpoint is enabled and reached", "No event has come since %s.", utc(at.Unix()))...)
+		list = append(list, warn(health.Deliveries, "see whether the endpoint is enabled and reached",
+			"No event has come since %s.", utc(at.Unix()))...)
 	}
 	return list
 }
@@ -253,7 +283,8 @@ func checkPorts(ctx context.Context, x *examination) []health.Finding {
 		code                       health.Code
 		variable, instead, address string
 	}{
-		{health.PublicPort, "TILLHOOK_LISTEN", "; of the packaged service ListenStream= of tillhook.socket (systemctl edit tillhook.socket)", x.config.Listen},
+		{health.PublicPort, "TILLHOOK_LISTEN",
+			"; of the packaged service ListenStream= of tillhook.socket (systemctl edit tillhook.socket)", x.config.Listen},
 		{health.OperatorPort, "TILLHOOK_OPERATOR_LISTEN", " and restart", x.config.OperatorListen},
 	} {
 		if _, passed := x.Settings.Listens(); port.address == "" || passed != "" && port.variable == "TILLHOOK_LISTEN" {
@@ -265,9 +296,11 @@ func checkPorts(ctx context.Context, x *examination) []health.Finding {
 			_ = l.Close() // it was only tried
 			list = append(list, ok(port.code, "%s is free for %s.", port.address, port.variable)...)
 		case errors.Is(err, syscall.EADDRINUSE):
-			list = append(list, fail(port.code, "see which: ss -ltnp; end it, or change "+port.variable+port.instead, "Another program listens on %s.", port.address)...)
+			list = append(list, fail(port.code, "see which: ss -ltnp; end it, or change "+port.variable+port.instead,
+				"Another program listens on %s.", port.address)...)
 		default:
-			list = append(list, fail(port.code, "change "+port.variable+"; a port below 1024 needs the socket unit", "A receiver cannot listen on %s: %v.", port.address, stripe.Plainly(err))...)
+			list = append(list, fail(port.code, "change "+port.variable+"; a port below 1024 needs the socket unit",
+				"A receiver cannot listen on %s: %v.", port.address, stripe.Plainly(err))...)
 		}
 	}
 	return list
@@ -290,11 +323,13 @@ func checkListener(ctx context.Context, x *examination) []health.Finding {
 	const next = "restart the receiver and look at its log"
 	resp, err := client.Do(r)
 	if err != nil {
-		return fail(health.PublicPort, next, "The webhook listener at %s does not answer: %v.", place, stripe.Plainly(err))
+		return fail(health.PublicPort, next, "The webhook listener at %s does not answer: %v.", place,
+			stripe.Plainly(err))
 	}
 	_ = resp.Body.Close() // only the status is needed
 	if resp.StatusCode != http.StatusOK {
-		return fail(health.PublicPort, next, "The webhook listener at %s answers %d to /healthz.", place, resp.StatusCode)
+		return fail(health.PublicPort, next, "The webhook listener at %s answers %d to /healthz.", place,
+			resp.StatusCode)
 	}
 	return ok(health.PublicPort, "The webhook listener answers at %s.", place)
 }
@@ -308,12 +343,15 @@ func checkSocketUnits(ctx context.Context, x *examination) []health.Finding {
 	}
 	states, err := x.UnitStates(ctx, unit)
 	if err != nil {
-		return unknown(health.PublicPort, "look at it: systemctl status "+unit, "Whether %s is open is unknown: %v.", unit, err)
+		return unknown(health.PublicPort, "look at it: systemctl status "+unit, "Whether %s is open is unknown: %v.",
+			unit, err)
 	}
-	change := "systemctl edit " + unit + ", with the lines [Socket], ListenStream= and ListenStream=127.0.0.1:8081, then systemctl restart " + unit
+	change := "systemctl edit " + unit + ", with the lines [Socket], ListenStream= and ListenStream=127.0.0.1:8081, " +
+		"then systemctl restart " + unit
 	switch {
 	case states[unit] == "active":
-		return ok(health.PublicPort, "%s listens on %s; deliveries wait there while the receiver does not run.", unit, address)
+		return ok(health.PublicPort, "%s listens on %s; deliveries wait there while the receiver does not run.", unit,
+			address)
 	case strings.HasPrefix(address, "/"), strings.HasPrefix(address, "@"):
 		return fail(health.PublicPort, "systemctl start "+unit, "%s does not listen on %s.", unit, address)
 	case isInUse(address):

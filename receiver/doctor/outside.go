@@ -64,33 +64,42 @@ func checkInside(ctx context.Context, x *examination) []health.Finding {
 	a, err := x.probe(ctx, client, webhooks, 0)
 	switch {
 	case err != nil:
-		return fail(health.Inside, "restart the receiver and look at its log", "The receiver's own listener does not answer: %v.", stripe.Plainly(err))
+		return fail(health.Inside, "restart the receiver and look at its log",
+			"The receiver's own listener does not answer: %v.", stripe.Plainly(err))
 	case a.result == "probe":
 		x.inside = true
 		return ok(health.Inside, "A signed request is accepted at the receiver's own listener.")
 	case a.code == "signature_mismatch":
-		return fail(health.Inside, "restart the receiver (systemctl restart tillhook), so that it has this environment's secrets", "The running receiver does not know the signing secret of this environment.")
+		return fail(health.Inside, "restart the receiver (systemctl restart tillhook), so that it has this "+
+			"environment's secrets", "The running receiver does not know the signing secret of this environment.")
 	case a.code == "timestamp_too_old" || a.code == "timestamp_in_future":
-		return fail(health.Inside, "look at both clocks", "The receiver refuses a signature that was made now for its time.")
+		return fail(health.Inside, "look at both clocks",
+			"The receiver refuses a signature that was made now for its time.")
 	case a.code == "address_not_allowed":
-		return unknown(health.Inside, "", "The receiver accepts deliveries only from Stripe's addresses (TILLHOOK_ALLOW_STRIPE_IPS), so this way cannot be tried from here.")
+		return unknown(health.Inside, "",
+			"The receiver accepts deliveries only from Stripe's addresses (TILLHOOK_ALLOW_STRIPE_IPS), so this way "+
+				"cannot be tried from here.")
 	}
-	return fail(health.Inside, "look at the receiver's log", "A signed request at the receiver's own listener is answered %d %s.", a.status, a.code+a.result)
+	return fail(health.Inside, "look at the receiver's log",
+		"A signed request at the receiver's own listener is answered %d %s.", a.status, a.code+a.result)
 }
 
 // checkPublicURL reports the URL that Stripe delivers to.
 func checkPublicURL(_ context.Context, x *examination) []health.Finding {
 	address := x.config.Endpoint()
 	if address == "" {
-		return unknown(health.PublicURL, "set TILLHOOK_PUBLIC_URL to the URL that the endpoint has at Stripe", "The URL at which Stripe reaches this receiver is not known.")
+		return unknown(health.PublicURL, "set TILLHOOK_PUBLIC_URL to the URL that the endpoint has at Stripe",
+			"The URL at which Stripe reaches this receiver is not known.")
 	}
 	u, err := url.Parse(address)
 	if err != nil {
-		return fail(health.PublicURL, "write it as Stripe has it: https://host/path", "TILLHOOK_PUBLIC_URL is not a URL.")
+		return fail(health.PublicURL, "write it as Stripe has it: https://host/path",
+			"TILLHOOK_PUBLIC_URL is not a URL.")
 	}
 	x.publicURL = u
 	if u.Scheme == "http" {
-		return fail(health.PublicURL, "put TLS in front (TILLHOOK_TLS_DOMAIN, or a proxy), and write https in TILLHOOK_PUBLIC_URL and in the endpoint's URL",
+		return fail(health.PublicURL, "put TLS in front (TILLHOOK_TLS_DOMAIN, or a proxy), and write https in "+
+			"TILLHOOK_PUBLIC_URL and in the endpoint's URL",
 			"%s is http: payments travel in the open, and in live mode Stripe delivers only to https.", address)
 	}
 	return ok(health.PublicURL, "Stripe is to reach this receiver at %s.", address)
@@ -109,9 +118,11 @@ func checkDNS(ctx context.Context, x *examination) []health.Finding {
 	var dns *net.DNSError
 	switch {
 	case errors.As(err, &dns) && dns.IsNotFound:
-		return fail(health.DNS, "make an A or AAAA record for it that leads to this machine", "There is no address for %s.", host)
+		return fail(health.DNS, "make an A or AAAA record for it that leads to this machine",
+			"There is no address for %s.", host)
 	case err != nil:
-		return unknown(health.DNS, "look at this machine's resolver: resolvectl query "+host, "%s could not be looked up: %v.", host, stripe.Plainly(err))
+		return unknown(health.DNS, "look at this machine's resolver: resolvectl query "+host,
+			"%s could not be looked up: %v.", host, stripe.Plainly(err))
 	}
 	x.reachable = true
 	return ok(health.DNS, "%s is at %s.", host, strings.Join(addresses, ", "))
@@ -139,19 +150,24 @@ func checkTLS(ctx context.Context, x *examination) []health.Finding {
 	switch {
 	case err == nil:
 	case errors.As(err, &invalid):
-		return fail(health.TLS, "renew or correct the certificate; a proxy must send the whole chain", "The certificate of %s is not accepted: %s.", address, certificateFault(invalid))
+		return fail(health.TLS, "renew or correct the certificate; a proxy must send the whole chain",
+			"The certificate of %s is not accepted: %s.", address, certificateFault(invalid))
 	case errors.As(err, &network) && network.Op == "dial":
-		return warn(health.TLS, "try from another machine: curl -v "+u.String(), "This machine cannot connect to %s (%v). It may still be open to others: many routers do not lead back in.", address, stripe.Plainly(err))
+		return warn(health.TLS, "try from another machine: curl -v "+u.String(),
+			"This machine cannot connect to %s (%v). It may still be open to others: many routers do not lead back in.", address, stripe.Plainly(err))
 	default:
-		return fail(health.TLS, "make the program that answers at "+address+" speak TLS 1.2 or 1.3", "No TLS 1.2 or 1.3 is spoken at %s: %v.", address, stripe.Plainly(err))
+		return fail(health.TLS, "make the program that answers at "+address+" speak TLS 1.2 or 1.3",
+			"No TLS 1.2 or 1.3 is spoken at %s: %v.", address, stripe.Plainly(err))
 	}
 	defer conn.Close() // only the certificate was needed
 	state := conn.(*tls.Conn).ConnectionState()
 	end := state.PeerCertificates[0].NotAfter
 	if time.Until(end) < renewTime {
-		return warn(health.TLS, "renew it: Stripe delivers nothing to an endpoint with an expired one", "The certificate of %s ends on %s.", address, end.UTC().Format("2006-01-02 15:04 UTC"))
+		return warn(health.TLS, "renew it: Stripe delivers nothing to an endpoint with an expired one",
+			"The certificate of %s ends on %s.", address, end.UTC().Format("2006-01-02 15:04 UTC"))
 	}
-	return ok(health.TLS, "The certificate of %s is good until %s (%s).", address, end.UTC().Format("2006-01-02"), tls.VersionName(state.Version))
+	return ok(health.TLS, "The certificate of %s is good until %s (%s).", address, end.UTC().Format("2006-01-02"),
+		tls.VersionName(state.Version))
 }
 
 // certificateFault returns what is wrong with a certificate.
@@ -164,11 +180,13 @@ func certificateFault(err *tls.CertificateVerificationError) string {
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && time.Now().After(leaf.NotAfter):
 		return "it expired on " + leaf.NotAfter.UTC().Format("2006-01-02 15:04 UTC")
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return "it is valid from " + leaf.NotBefore.UTC().Format("2006-01-02 15:04 UTC") + ", or this machine's clock is behind"
+		return "it is valid from " + leaf.NotBefore.UTC().Format("2006-01-02 15:04 UTC") +
+			", or this machine's clock is behind"
 	case errors.As(err, &host):
 		return "it is for " + strings.Join(leaf.DNSNames, ", ")
 	case errors.As(err, &authority) && len(err.UnverifiedCertificates) == 1:
-		return "this machine does not know who issued it (" + leaf.Issuer.CommonName + "): it is self-signed, or the intermediate certificates are not sent along"
+		return "this machine does not know who issued it (" + leaf.Issuer.CommonName +
+			"): it is self-signed, or the intermediate certificates are not sent along"
 	}
 	return err.Err.Error()
 }
@@ -181,12 +199,14 @@ func checkOutside(ctx context.Context, x *examination) []health.Finding {
 		if x.waiting {
 			next = "see the finding on the receiver"
 		}
-		return unknown(code, next, "Whether a signed request gets through from outside cannot be tried without a running receiver.")
+		return unknown(code, next, "Whether a signed request gets through from outside cannot be tried without a "+
+			"running receiver.")
 	}
 	address := x.config.Endpoint()
 	a, err := x.probe(ctx, publicClient(), address, 0)
 	if err != nil {
-		return warn(code, "try from another machine: curl -v "+address, "This machine got no answer from %s (%v). It may still be open to others: many routers do not lead back in.", address, stripe.Plainly(err))
+		return warn(code, "try from another machine: curl -v "+address,
+			"This machine got no answer from %s (%v). It may still be open to others: many routers do not lead back in.", address, stripe.Plainly(err))
 	}
 	list := x.interpret(code, address, a)
 	if a.result != "probe" {
@@ -194,7 +214,9 @@ func checkOutside(ctx context.Context, x *examination) []health.Finding {
 	}
 	size := int(min(largeProbe, x.config.MaxBody*9/10))
 	if a, err = x.probe(ctx, publicClient(), address, size); err != nil {
-		return append(list, fail(health.OutsideInLarge, "make the proxy in front accept bodies of 1 MB, and wait for them", "A body of %d kB does not get through: %v.", size>>10, stripe.Plainly(err))...)
+		return append(list, fail(health.OutsideInLarge,
+			"make the proxy in front accept bodies of 1 MB, and wait for them", "A body of %d kB does not get "+
+				"through: %v.", size>>10, stripe.Plainly(err))...)
 	}
 	return append(list, x.interpret(health.OutsideInLarge, address, a)...)
 }
@@ -265,19 +287,25 @@ func (x *examination) interpret(code health.Code, address string, a *probeAnswer
 	case a.status == http.StatusRequestEntityTooLarge:
 		return tooLarge(code)
 	case a.status >= 300 && a.status < 400:
-		return fail(code, "use the address that it leads to as the endpoint's URL, or make the proxy not redirect this path", "%s redirects (%d) to %s: Stripe follows no redirect and counts it as a failure.", address, a.status, a.location)
-	case a.status == http.StatusForbidden || a.status == http.StatusUnauthorized || a.status == http.StatusNotAcceptable || a.status == http.StatusTooManyRequests:
-		return fail(code, "let Stripe's requests to this path through: no login, no bot check; its addresses: https://docs.stripe.com/ips", "A firewall, a proxy or a login refuses the request (%d, by %s).", a.status, who)
+		return fail(code, "use the address that it leads to as the endpoint's URL, or make the proxy not redirect "+
+			"this path", "%s redirects (%d) to %s: Stripe follows no redirect and counts it as a failure.", address, a.status, a.location)
+	case a.status == http.StatusForbidden || a.status == http.StatusUnauthorized ||
+		a.status == http.StatusNotAcceptable || a.status == http.StatusTooManyRequests:
+		return fail(code, "let Stripe's requests to this path through: no login, no bot check; its addresses: "+
+			"https://docs.stripe.com/ips", "A firewall, a proxy or a login refuses the request (%d, by %s).", a.status, who)
 	case a.status == http.StatusNotFound || a.status == http.StatusMethodNotAllowed:
-		return fail(code, "make the proxy pass this path on to "+x.config.Listen+", or correct TILLHOOK_PUBLIC_URL", "There is nothing at this path (%d, by %s): the request does not reach the receiver.", a.status, who)
+		return fail(code, "make the proxy pass this path on to "+x.config.Listen+", or correct TILLHOOK_PUBLIC_URL",
+			"There is nothing at this path (%d, by %s): the request does not reach the receiver.", a.status, who)
 	case a.status >= 502 && a.status <= 504:
-		return fail(code, "make it connect to the address where the receiver listens ("+x.status.Webhooks+")", "The proxy in front does not reach the receiver (%d, by %s).", a.status, who)
+		return fail(code, "make it connect to the address where the receiver listens ("+x.status.Webhooks+")",
+			"The proxy in front does not reach the receiver (%d, by %s).", a.status, who)
 	}
 	return fail(code, "make "+address+" lead to this receiver", "The wrong program answers: %d, by %s.", a.status, who)
 }
 
 func tooLarge(code health.Code) []health.Finding {
-	return fail(code, "raise its limit to 1 MB or more: client_max_body_size 1m in nginx, TILLHOOK_MAX_BODY here", "A body of this size is refused on the way (413): Stripe's events can have 300 kB.")
+	return fail(code, "raise its limit to 1 MB or more: client_max_body_size 1m in nginx, TILLHOOK_MAX_BODY here",
+		"A body of this size is refused on the way (413): Stripe's events can have 300 kB.")
 }
 
 // interpretOurs returns what the answer of a tillhook means.
@@ -286,16 +314,23 @@ func (x *examination) interpretOurs(code health.Code, address string, a *probeAn
 	case a.result == "probe":
 		return ok(code, "A signed request to %s arrives whole.", address)
 	case a.result == "quarantined":
-		return fail(code, "make "+address+" lead to this receiver, or run doctor on that one", "Another tillhook answers at %s, with the same secret.", address)
+		return fail(code, "make "+address+" lead to this receiver, or run doctor on that one",
+			"Another tillhook answers at %s, with the same secret.", address)
 	case a.code == "signature_mismatch" && x.inside:
-		return fail(code, "make the proxy in front pass bodies on byte for byte (no rewriting, no compression, no change of encoding)",
-			"The body is rewritten on the way: a signature that is right at the receiver's own listener is wrong when it comes by %s.", address)
+		return fail(code, "make the proxy in front pass bodies on byte for byte (no rewriting, no compression, no "+
+			"change of encoding)",
+			"The body is rewritten on the way: a signature that is right at the receiver's own listener is wrong "+
+				"when it comes by %s.", address)
 	case a.code == "signature_mismatch":
-		return fail(code, "see the finding on the receiver's own listener", "The signature is not accepted at %s.", address)
+		return fail(code, "see the finding on the receiver's own listener", "The signature is not accepted at %s.",
+			address)
 	case a.code == "missing_signature", a.code == "malformed_signature":
-		return fail(code, "make the proxy in front pass the Stripe-Signature header on as it is", "The Stripe-Signature header is dropped or changed on the way.")
+		return fail(code, "make the proxy in front pass the Stripe-Signature header on as it is",
+			"The Stripe-Signature header is dropped or changed on the way.")
 	case a.code == "address_not_allowed":
-		return unknown(code, "see that TILLHOOK_TRUSTED_PROXIES names the proxy in front", "The receiver accepts deliveries only from Stripe's addresses (TILLHOOK_ALLOW_STRIPE_IPS), so this way cannot be tried from here.")
+		return unknown(code, "see that TILLHOOK_TRUSTED_PROXIES names the proxy in front",
+			"The receiver accepts deliveries only from Stripe's addresses (TILLHOOK_ALLOW_STRIPE_IPS), so this way "+
+				"cannot be tried from here.")
 	case a.code == "body_too_large", a.status == http.StatusRequestEntityTooLarge:
 		return tooLarge(code)
 	case a.code == "not_found":

@@ -21,9 +21,11 @@ func checkAPI(_ context.Context, x *examination) []health.Finding {
 	case x.keyAccepted():
 		return ok(health.API, "Stripe accepts the key.")
 	case isRefused(x.listErr):
-		return fail(health.API, "use a key that is in the Dashboard (Developers, API keys); it may have been rolled or deleted", "Stripe does not accept the API key: %v.", x.listErr)
+		return fail(health.API, "use a key that is in the Dashboard (Developers, API keys); it may have been rolled "+
+			"or deleted", "Stripe does not accept the API key: %v.", x.listErr)
 	}
-	return unknown(health.API, "see whether this machine gets out: curl -v https://api.stripe.com/healthcheck", "Stripe's API could not be asked: %v.", x.listErr)
+	return unknown(health.API, "see whether this machine gets out: curl -v https://api.stripe.com/healthcheck",
+		"Stripe's API could not be asked: %v.", x.listErr)
 }
 
 func isRefused(err error) bool {
@@ -41,7 +43,8 @@ func checkClock(_ context.Context, x *examination) []health.Finding {
 	if skew, known := x.api.Skew(); known {
 		return []health.Finding{reconcile.Clock(skew)}
 	}
-	return unknown(health.Clock, "see whether it is set: timedatectl status", "This machine's clock could not be compared with Stripe's.")
+	return unknown(health.Clock, "see whether it is set: timedatectl status",
+		"This machine's clock could not be compared with Stripe's.")
 }
 
 // checkPermissions tries the requests of a reconciliation.
@@ -63,17 +66,20 @@ func checkPermissions(ctx context.Context, x *examination) []health.Finding {
 		case refused != nil && refused.Forbidden():
 			p := refused.Permission()
 			if p == "" {
-				return fail(health.APIPermissions, "use a key of the account whose payments these are", "The API key may not read what reconciling needs: %v.", refused)
+				return fail(health.APIPermissions, "use a key of the account whose payments these are",
+					"The API key may not read what reconciling needs: %v.", refused)
 			}
 			if !slices.Contains(lacking, p) {
 				lacking = append(lacking, p)
 			}
 		default:
-			return unknown(health.APIPermissions, "try again", "The permissions of the key could not be tried: %v.", err)
+			return unknown(health.APIPermissions, "try again", "The permissions of the key could not be tried: %v.",
+				err)
 		}
 	}
 	if len(lacking) > 0 {
-		return fail(health.APIPermissions, "give the restricted key these permissions (Dashboard, Developers, API keys)",
+		return fail(health.APIPermissions,
+			"give the restricted key these permissions (Dashboard, Developers, API keys)",
 			"The API key lacks the permissions %s: missed events cannot be fetched.", strings.Join(lacking, ", "))
 	}
 	return ok(health.APIPermissions, "The API key may read what reconciling needs.")
@@ -94,7 +100,8 @@ func checkConnect(ctx context.Context, x *examination) []health.Finding {
 		case errors.As(err, &refused) && (refused.Forbidden() || refused.Refused() || refused.Missing()):
 			names = append(names, a.ID)
 		default:
-			return unknown(health.APIConnect, "try again", "Whether the API key may read connected accounts is unknown: %v.", err)
+			return unknown(health.APIConnect, "try again",
+				"Whether the API key may read connected accounts is unknown: %v.", err)
 		}
 	}
 	if len(names) == 0 {
@@ -102,7 +109,8 @@ func checkConnect(ctx context.Context, x *examination) []health.Finding {
 	}
 	x.connect = false
 	return fail(health.APIConnect, reconcile.ConnectAdvice,
-		"The API key may not read connected accounts (%s): their missed events cannot be fetched.", strings.Join(names, ", "))
+		"The API key may not read connected accounts (%s): their missed events cannot be fetched.", strings.Join(names,
+			", "))
 }
 
 // knownAccounts returns a few connected accounts of which the receiver has events.
@@ -147,7 +155,8 @@ func checkAccount(ctx context.Context, x *examination) []health.Finding {
 	case isForbidden(err): // checkPermissions reports that
 		return nil
 	case err != nil:
-		return unknown(health.APIAccount, "try again", "Whether the key belongs to the endpoint's account is unknown: %v.", err)
+		return unknown(health.APIAccount, "try again",
+			"Whether the key belongs to the endpoint's account is unknown: %v.", err)
 	}
 	return []health.Finding{reconcile.Acquainted(known, len(sample))}
 }
@@ -155,7 +164,8 @@ func checkAccount(ctx context.Context, x *examination) []health.Finding {
 // checkEndpoint examines the endpoint of this receiver at Stripe.
 func checkEndpoint(_ context.Context, x *examination) (list []health.Finding) {
 	if isForbidden(x.listErr) {
-		list = unknown(health.Endpoint, "give the restricted key the permission Webhook Endpoints: Read", "The API key may not see the webhook endpoints: %v.", x.listErr)
+		list = unknown(health.Endpoint, "give the restricted key the permission Webhook Endpoints: Read",
+			"The API key may not see the webhook endpoints: %v.", x.listErr)
 	}
 	list = append(list, unjudged(health.Endpoint, x.skipped)...)
 	if x.listErr == nil {
@@ -167,7 +177,8 @@ func checkEndpoint(_ context.Context, x *examination) (list []health.Finding) {
 // unjudged reports endpoints that could not be read.
 func unjudged(code health.Code, skipped []error) (list []health.Finding) {
 	for _, err := range skipped {
-		list = append(list, unknown(code, "look at the endpoints in the Dashboard (Workbench, Webhooks)", "One of the endpoints could not be examined: %v.", err)...)
+		list = append(list, unknown(code, "look at the endpoints in the Dashboard (Workbench, Webhooks)",
+			"One of the endpoints could not be examined: %v.", err)...)
 	}
 	return list
 }
@@ -180,7 +191,9 @@ func checkPayload(ctx context.Context, x *examination) []health.Finding {
 	}
 	destinations, skipped, err := x.api.Destinations(ctx)
 	if err != nil {
-		return unknown(health.EndpointPayload, "give the restricted key the permission Event Destinations: Read, or look in the Dashboard (Workbench, Webhooks)",
+		return unknown(health.EndpointPayload,
+			"give the restricted key the permission Event Destinations: Read, or look in the Dashboard (Workbench, "+
+				"Webhooks)",
 			"Whether the endpoint is sent snapshot or thin events is unknown: %v.", err)
 	}
 	return append(unjudged(health.EndpointPayload, skipped), reconcile.Payload(destinations, address))

@@ -186,7 +186,8 @@ func (op *Operator) payments(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if find.After == "" && find.Page == "" { // later pages need no check
-		if err := cmp.Or(op.knownStatus(r.Context(), find.Status), op.knownCurrency(r.Context(), find.Currency)); err != nil {
+		if err := cmp.Or(op.knownStatus(r.Context(), find.Status),
+			op.knownCurrency(r.Context(), find.Currency)); err != nil {
 			return err
 		}
 	}
@@ -224,7 +225,7 @@ func (op *Operator) timeline(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (op *Operator) paymentEvents(w http.ResponseWriter, r *http.Request) error {
-	return op.listEvents(w, r, func(ctx context.Context, find ledger.EventQuery) (ledger.Page[*ledger.EventRecord], error) {
+	return op.listEvents(w, r, func(ctx context.Context, find ledger.EventQuery) (eventPage, error) {
 		return op.Ledger.PaymentEvents(ctx, r.PathValue("id"), find)
 	})
 }
@@ -233,10 +234,14 @@ func (op *Operator) events(w http.ResponseWriter, r *http.Request) error {
 	return op.listEvents(w, r, op.Ledger.Events)
 }
 
+// eventPage is a page of events.
+type eventPage = ledger.Page[*ledger.EventRecord]
+
 func (op *Operator) listEvents(w http.ResponseWriter, r *http.Request,
-	list func(context.Context, ledger.EventQuery) (ledger.Page[*ledger.EventRecord], error)) error {
+	list func(context.Context, ledger.EventQuery) (eventPage, error)) error {
 	q := parseQuery(r)
-	find := ledger.EventQuery{Type: q.text("type"), Outcome: ledger.Outcome(q.text("outcome")), Limit: q.limit(defaultLimit, maxLimit)}
+	find := ledger.EventQuery{Type: q.text("type"), Outcome: ledger.Outcome(q.text("outcome")),
+		Limit: q.limit(defaultLimit, maxLimit)}
 	find.After, find.Page = q.place()
 	mustBeOneOf(q, "outcome", find.Outcome, ledger.Outcomes[:])
 	if err := q.end(); err != nil {

@@ -19,8 +19,8 @@ import (
 // Client calls the operator's API: that of a running receiver through its socket, or one in this
 // process for a ledger that no receiver holds.
 type Client struct {
-	// AnswerTime bounds the time until an answer, or the first sign of work on it, begins; 0 for any
-	// time. A socket that the service manager opened accepts connections even while no receiver
+	// AnswerTime bounds the time until an answer, or the first sign of work on it, begins; 0 for
+	// any time. A socket that the service manager opened accepts connections even while no receiver
 	// runs.
 	AnswerTime time.Duration
 	// StallTime bounds the time from one sign of progress, or one piece of an answer, to the next.
@@ -32,7 +32,8 @@ type Client struct {
 	socket string
 }
 
-// Dial returns a client of the receiver that listens on a unix socket. It connects with the first request.
+// Dial returns a client of the receiver that listens on a unix socket. It connects with the first
+// request.
 func Dial(socket string) *Client {
 	return &Client{AnswerTime: 10 * time.Second, StallTime: 20 * time.Second, Hint: "look at its log", socket: socket,
 		http: http.Client{CheckRedirect: refuseRedirect, Transport: &http.Transport{
@@ -116,8 +117,8 @@ func (c *Client) whole(ctx context.Context, method, path string, params url.Valu
 	return answer, errors.Join(err, body.Close())
 }
 
-// Open requests an answer of any length. The caller closes it. An answer that is cut short ends in an
-// error. The result has a method Size.
+// Open requests an answer of any length. The caller closes it. An answer that is cut short ends in
+// an error. The result has a method Size.
 func (c *Client) Open(ctx context.Context, path string, params url.Values) (io.ReadCloser, error) {
 	_, body, err := c.open(ctx, http.MethodGet, path, params)
 	return body, err

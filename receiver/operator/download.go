@@ -38,17 +38,19 @@ func (op *Operator) backup(w http.ResponseWriter, r *http.Request) error {
 }
 
 // spoolExport calls spool for a file whose size is not known before.
-func (op *Operator) spoolExport(w http.ResponseWriter, r *http.Request, kind string, begin func(), fill func(context.Context, io.Writer) error) error {
+func (op *Operator) spoolExport(w http.ResponseWriter, r *http.Request, kind string, begin func(),
+	fill func(context.Context, io.Writer) error) error {
 	return op.spool(w, r, kind, begin, fill, func(ctx context.Context) (*os.File, error) {
 		return op.Ledger.Spool(func(w io.Writer) error { return fill(ctx, w) })
 	})
 }
 
 // spool answers with what fill writes. In a receiver, spooled first writes it to a file, so that a
-// client that is slow, or stops, holds up only its own connection. The context of fill ends when the
-// client hangs up or the receiver stops. begin completes the answer's header, after fill and before
-// the answer begins.
-func (op *Operator) spool(w http.ResponseWriter, r *http.Request, kind string, begin func(), fill func(context.Context, io.Writer) error,
+// client that is slow, or stops, holds up only its own connection. The context of fill ends when
+// the client hangs up or the receiver stops. begin completes the answer's header, after fill and
+// before the answer begins.
+func (op *Operator) spool(w http.ResponseWriter, r *http.Request, kind string, begin func(),
+	fill func(context.Context, io.Writer) error,
 	spooled func(context.Context) (*os.File, error)) error {
 	ctx, cancel := op.untilStopping(r.Context())
 	defer cancel()
@@ -64,7 +66,8 @@ func (op *Operator) spool(w http.ResponseWriter, r *http.Request, kind string, b
 		}
 		return err
 	}
-	leave, err := enter(ctx, op.spools, fmt.Sprintf("%d exports or copies of the ledger are being made or sent already; try again when one is done", maxSpools))
+	leave, err := enter(ctx, op.spools, fmt.Sprintf("%d exports or copies of the ledger are being made or sent "+
+		"already; try again when one is done", maxSpools))
 	if err != nil {
 		return err
 	}
@@ -101,8 +104,8 @@ func (c *counted) Write(p []byte) (int, error) {
 }
 
 // unhurried removes the server's deadline for reading a request, which would end one whose answer
-// takes long. The deadline for writing is set again when the answer is ready. Without a network there
-// are none.
+// takes long. The deadline for writing is set again when the answer is ready. Without a network
+// there are none.
 func unhurried(w http.ResponseWriter) {
 	c := http.NewResponseController(w)
 	_ = c.SetReadDeadline(time.Time{})
@@ -142,16 +145,20 @@ func sendFile(stopping context.Context, w http.ResponseWriter, f *os.File, kind 
 	}
 }
 
-// verify checks a copy of the ledger, so that the check, which takes long, does not hold up the ledger.
+// verify checks a copy of the ledger, so that the check, which takes long, does not hold up the
+// ledger.
 func (op *Operator) verify(w http.ResponseWriter, r *http.Request) error {
 	if err := parseQuery(r).end(); err != nil {
 		return err
 	}
 	if op.Verify == nil {
-		return &Error{http.StatusNotFound, "not_found", "no receiver is running; tillhook verify reads the ledger itself"}
+		return &Error{http.StatusNotFound, "not_found",
+			"no receiver is running; tillhook verify reads the ledger itself"}
 	}
 	unhurried(w)
-	leave, err := enter(r.Context(), op.spools, fmt.Sprintf("%d exports or copies of the ledger are being made or sent already; try again when one is done", maxSpools))
+	leave, err := enter(r.Context(), op.spools,
+		fmt.Sprintf("%d exports or copies of the ledger are being made or sent already; try again when one is done",
+			maxSpools))
 	if err != nil {
 		return err
 	}

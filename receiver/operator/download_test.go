@@ -51,7 +51,8 @@ func (j *journal) logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(j, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
-// heavy is a ledger of more bytes than a connection takes while nobody reads: 6 MiB that do not compress.
+// heavy is a ledger of more bytes than a connection takes while nobody reads: 6 MiB that do not
+// compress.
 func heavy(t *testing.T) *ledger.Ledger {
 	t.Helper()
 	l := ledgertest.Open(t, false)
@@ -66,7 +67,8 @@ func heavy(t *testing.T) *ledger.Ledger {
 	return l
 }
 
-// serve puts a handler behind a door with the settings of the real one, and shuts it when the test ends.
+// serve puts a handler behind a door with the settings of the real one, and shuts it when the test
+// ends.
 func serve(t *testing.T, l net.Listener, h http.Handler, log *slog.Logger) {
 	t.Helper()
 	door := server.New(l, h, log)
@@ -81,8 +83,8 @@ func serve(t *testing.T, l net.Listener, h http.Handler, log *slog.Logger) {
 	})
 }
 
-// begin sends a request on a connection of its own and returns the answer once its header is there. The
-// rest is read when the test reads it.
+// begin sends a request on a connection of its own and returns the answer once its header is there.
+// The rest is read when the test reads it.
 func begin(t *testing.T, conn net.Conn, method, path string) *http.Response {
 	t.Helper()
 	t.Cleanup(func() { conn.Close() })
@@ -169,8 +171,8 @@ func TestABackupIsALedger(t *testing.T) {
 	}
 }
 
-// Two clients ask for a copy and do not read it. Events are written and questions answered all the same; a third
-// copy is refused with the reason, and there is room again when the two are gone.
+// Two clients ask for a copy and do not read it. Events are written and questions answered all the
+// same; a third copy is refused with the reason, and there is room again when the two are gone.
 func TestStalledClientsStopNobody(t *testing.T) {
 	for _, network := range []string{"unix", "tcp"} {
 		t.Run(network, func(t *testing.T) {
@@ -270,7 +272,8 @@ func (f *full) Write(b []byte) (int, error) {
 	return n, nil
 }
 
-// What cannot be sent to its end is broken off, so that nobody takes a part for the whole. Each time the place is given back.
+// What cannot be sent to its end is broken off, so that nobody takes a part for the whole. Each
+// time the place is given back.
 func TestWhatIsNotTakenToItsEndIsBrokenOff(t *testing.T) {
 	var log journal
 	door := operator.New(operator.Options{Ledger: filled(t).Ledger, Log: log.logger()}).Socket()

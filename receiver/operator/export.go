@@ -14,8 +14,8 @@ import (
 const (
 	// HeaderSequence is the last row of the journal that the export includes.
 	HeaderSequence = "Tillhook-Ledger-Sequence"
-	// HeaderDecoded is the last row that was decoded again since the row of as_of or since; absent if
-	// there is none.
+	// HeaderDecoded is the last row that was decoded again since the row of as_of or since; absent
+	// if there is none.
 	HeaderDecoded = "Tillhook-Ledger-Decoded"
 )
 
@@ -27,13 +27,15 @@ func (op *Operator) export(w http.ResponseWriter, r *http.Request) error {
 	q := parseQuery(r, "metadata")
 	zone := q.zone()
 	find := ledger.ExportQuery{
-		Table: q.oneOf("kind", ledger.ExportEntries, ledger.ExportPayments), Format: q.oneOf("format", ledger.Formats[:]...), Zone: zone,
+		Table:  q.oneOf("kind", ledger.ExportEntries, ledger.ExportPayments),
+		Format: q.oneOf("format", ledger.Formats[:]...), Zone: zone,
 		AsOf: q.sequence("as_of"), Since: q.sequence("since"), Metadata: q.list("metadata"), Excel: q.isSet("excel"),
 	}
 	find.From, find.To = q.between("from", "to", zone)
 	switch {
 	case find.AsOf != nil && find.Since != nil:
-		q.fail("as_of and since exclude each other: ask with as_of for what the table was, or with since for what has changed")
+		q.fail("as_of and since exclude each other: ask with as_of for what the table was, or with since for what " +
+			"has changed")
 	case find.Table == ledger.ExportPayments && (find.AsOf != nil || find.Since != nil):
 		q.fail("the table of payments is the present one: as_of and since are for kind=entries")
 	case find.Excel && find.Format != "csv":

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// FuzzQueries asks whatever can be asked. The answer is a page, or it says that there is no such thing or no such
-// question: never that something is wrong with the ledger, and never nothing.
+// FuzzQueries asks whatever can be asked. The answer is a page, or it says that there is no such
+// thing or no such question: never that something is wrong with the ledger, and never nothing.
 func FuzzQueries(f *testing.F) {
 	for _, s := range []struct{ path, query string }{
 		{"/api/payments", "limit=3&starting_after=pi_09&status=processing"},

@@ -45,15 +45,19 @@ func (m *Maintenance) Findings() []health.Finding {
 	defer m.mu.Unlock()
 	backups := health.Finding{Code: health.Backups, Severity: health.OK, Message: "No scheduled backup has failed."}
 	if m.backup != nil {
-		backups = health.Finding{Code: health.Backups, Severity: health.Warn, Message: fmt.Sprintf("The last scheduled backup failed: %v.", m.backup),
-			Next: "look at the folder TILLHOOK_BACKUP_DIR"}
+		backups = health.Finding{Code: health.Backups, Severity: health.Warn,
+			Message: fmt.Sprintf("The last scheduled backup failed: %v.", m.backup),
+			Next:    "look at the folder TILLHOOK_BACKUP_DIR"}
 		if errors.Is(m.backup, syscall.EROFS) { // as all is for the packaged service, but for its folder
 			backups.Next = "a service may write only below its data folder: set TILLHOOK_BACKUP_DIR to a folder in it"
 		}
 	}
-	proof := health.Finding{Code: health.Proof, Severity: health.OK, Message: "No copy of the ledger was found to be damaged."}
+	proof := health.Finding{Code: health.Proof, Severity: health.OK,
+		Message: "No copy of the ledger was found to be damaged."}
 	if m.unsound != nil {
-		proof = health.Finding{Code: health.Proof, Severity: health.Fail, Message: fmt.Sprintf("The last copy of the ledger that was verified had faults, so the ledger probably has them, too: %v", m.unsound),
+		proof = health.Finding{Code: health.Proof, Severity: health.Fail,
+			Message: fmt.Sprintf("The last copy of the ledger that was verified had faults, so the ledger probably "+
+				"has them, too: %v", m.unsound),
 			Next: "stop the receiver, keep the file, and run tillhook rebuild or restore a copy that verifies"}
 	}
 	return []health.Finding{backups, proof}

@@ -2,9 +2,9 @@
 // form, and the receiver's metrics and health. It also has the client that the commands use.
 //
 // The API is served twice. On the unix socket, whose permissions are the login, it is complete. On
-// TCP there is no login, so only metrics and health answer, and everything else gets 401. Both refuse
-// what a web page could send through a browser that reaches them (ssh -L brings the port to the
-// operator's own machine): a foreign Host, a foreign Origin, a cross-site fetch.
+// TCP there is no login, so only metrics and health answer, and everything else gets 401. Both
+// refuse what a web page could send through a browser that reaches them (ssh -L brings the port to
+// the operator's own machine): a foreign Host, a foreign Origin, a cross-site fetch.
 package operator
 
 import (
@@ -31,8 +31,10 @@ import (
 type Options struct {
 	Ledger  *ledger.Ledger
 	Metrics http.Handler // nil for none
-	Listen  string       // host:port of the TCP listener, whose host may be a request's Host beside localhost; empty if it is off
-	Log     *slog.Logger
+	// Listen is host:port of the TCP listener, whose host may be a request's Host beside localhost;
+	// empty if it is off.
+	Listen string
+	Log    *slog.Logger
 	// Stopping ends when the receiver begins to stop. Downloads are aborted then.
 	Stopping context.Context
 	// NotServing returns why the webhook listener accepts no events, "" while it does; nil if there
@@ -101,7 +103,8 @@ func (op *Operator) handle(pattern string, serve handler, methods ...string) {
 	op.api.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 		if !slices.Contains(methods, r.Method) {
 			w.Header().Set("Allow", strings.Join(methods, ", "))
-			op.fail(w, r, &Error{http.StatusMethodNotAllowed, "invalid_request", "use " + methods[0] + " for this path"})
+			op.fail(w, r, &Error{http.StatusMethodNotAllowed, "invalid_request",
+				"use " + methods[0] + " for this path"})
 			return
 		}
 		if err := serve(w, r); err != nil {
@@ -120,7 +123,8 @@ func (op *Operator) TCP() http.Handler {
 		case "/metrics", "/healthz", "/readyz":
 			op.everything(w, r)
 		default:
-			op.fail(w, r, &Error{http.StatusUnauthorized, "unauthorized", "there is no login on this port; use the unix socket (tillhook payments, tillhook events)"})
+			op.fail(w, r, &Error{http.StatusUnauthorized, "unauthorized",
+				"there is no login on this port; use the unix socket (tillhook payments, tillhook events)"})
 		}
 	}))
 }
@@ -217,7 +221,8 @@ func (op *Operator) fail(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.Is(err, ledger.ErrOtherID), errors.Is(err, ledger.ErrNotQuarantined):
 		e = &Error{http.StatusConflict, "invalid_request", err.Error()}
 	case errors.Is(err, ledger.ErrReadOnly):
-		e = &Error{http.StatusConflict, "invalid_request", "no receiver is running, and only one can change the ledger: start it (tillhook serve)"}
+		e = &Error{http.StatusConflict, "invalid_request",
+			"no receiver is running, and only one can change the ledger: start it (tillhook serve)"}
 	case errors.Is(err, ledger.ErrAhead), errors.Is(err, ledger.ErrTooManyDays):
 		e = &Error{http.StatusBadRequest, "invalid_request", err.Error()}
 	case errors.Is(err, ledger.ErrCursor):

@@ -26,9 +26,9 @@ const progressHeader = "Tillhook-Progress"
 // progressEvery is the time between two reports of progress.
 const progressEvery = time.Second
 
-// during runs work that can take long before the answer begins. It reports progress to a client that
-// accepts that: once at the beginning, and then whenever figure has changed. work must not modify the
-// answer's header.
+// during runs work that can take long before the answer begins. It reports progress to a client
+// that accepts that: once at the beginning, and then whenever figure has changed. work must not
+// modify the answer's header.
 func during(w http.ResponseWriter, r *http.Request, figure func() string, work func() error) error {
 	if r.Header.Get(progressHeader) == "" {
 		return work()
@@ -56,8 +56,8 @@ func during(w http.ResponseWriter, r *http.Request, figure func() string, work f
 	}
 }
 
-// effort measures whether a goroutine makes progress: its thread uses the processor or gets pages. A
-// thread that waits for a hanging disk does neither.
+// effort measures whether a goroutine makes progress: its thread uses the processor or gets pages.
+// A thread that waits for a hanging disk does neither.
 type effort struct{ thread atomic.Int64 }
 
 // begin binds the calling goroutine to its thread until end is called.
@@ -72,8 +72,8 @@ func (e *effort) figure() string {
 	return Effort(fmt.Sprintf("/proc/self/task/%d/stat", e.thread.Load()))
 }
 
-// Effort returns the page faults and the processor time of a process or a thread, from its file stat
-// below /proc. It is empty before the beginning and after the end. See proc_pid_stat(5).
+// Effort returns the page faults and the processor time of a process or a thread, from its file
+// stat below /proc. It is empty before the beginning and after the end. See proc_pid_stat(5).
 func Effort(file string) string {
 	stat, err := os.ReadFile(file)
 	if err != nil {
@@ -96,9 +96,11 @@ type Silent struct {
 
 func (s *Silent) Error() string {
 	if s.Began {
-		return fmt.Sprintf("the receiver at %s made no progress for %s, and the request was canceled: %s", s.Socket, s.For, s.Hint)
+		return fmt.Sprintf("the receiver at %s made no progress for %s, and the request was canceled: %s", s.Socket,
+			s.For, s.Hint)
 	}
-	return fmt.Sprintf("the receiver at %s has not answered for %s: it may be restarting, or fail to start; %s", s.Socket, s.For, s.Hint)
+	return fmt.Sprintf("the receiver at %s has not answered for %s: it may be restarting, or fail to start; %s",
+		s.Socket, s.For, s.Hint)
 }
 
 // watch bounds the time of one request of a client.
@@ -161,13 +163,16 @@ func (w *watch) explain(err error) error {
 		return err
 	case errors.As(err, &dial) && dial.Op == "dial":
 		return fmt.Errorf("no receiver answers at %s (%w): %s", w.client.socket, dial.Err, w.client.Hint)
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
-		return fmt.Errorf("the receiver at %s ended the connection before its answer was complete: it was stopped, or failed; %s", w.client.socket, w.client.Hint)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
+		errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return fmt.Errorf("the receiver at %s ended the connection before its answer was complete: it was stopped, "+
+			"or failed; %s", w.client.socket, w.client.Hint)
 	}
 	return fmt.Errorf("ask the receiver at %s: %w", w.client.socket, err)
 }
 
-// watchedBody is an answer whose pieces must arrive in time. The reader may take any time between them.
+// watchedBody is an answer whose pieces must arrive in time. The reader may take any time between
+// them.
 type watchedBody struct {
 	io.ReadCloser
 	watch *watch

@@ -16,12 +16,13 @@ type Receiver interface {
 
 // ReceiverStatus describes a receiver and its deliveries since the start.
 type ReceiverStatus struct {
-	Object    string            `json:"object"` // receiver
-	Version   string            `json:"version"`
-	Mode      string            `json:"mode"`
-	Started   int64             `json:"started"`
-	Ledger    string            `json:"ledger"`   // path of its file
-	Webhooks  string            `json:"webhooks"` // the URL of the webhook, with the listener's address (unix:PATH: for a unix socket)
+	Object  string `json:"object"` // receiver
+	Version string `json:"version"`
+	Mode    string `json:"mode"`
+	Started int64  `json:"started"`
+	Ledger  string `json:"ledger"` // path of its file
+	// Webhooks is the URL of the webhook, with the listener's address (unix:PATH: for a unix socket).
+	Webhooks  string            `json:"webhooks"`
 	Endpoint  ledger.OrNull     `json:"endpoint"` // its URL at Stripe
 	LastEvent ledger.OrNullTime `json:"last_event"`
 	Verified  uint64            `json:"verified"` // deliveries since the start, including repeats
@@ -79,7 +80,8 @@ func (op *Operator) probe(w http.ResponseWriter, r *http.Request) error {
 	}
 	nonce := op.Receiver.Probe()
 	if nonce == "" {
-		return &Error{http.StatusServiceUnavailable, "overloaded", "too many probes are under way; try again in half a minute"}
+		return &Error{http.StatusServiceUnavailable, "overloaded",
+			"too many probes are under way; try again in half a minute"}
 	}
 	op.write(w, r, http.StatusOK, Nonce{"probe", nonce})
 	return nil

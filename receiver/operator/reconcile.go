@@ -20,10 +20,11 @@ type Reconciler interface {
 	Progress() any
 }
 
-var errNoReconciler = &Error{http.StatusConflict, "invalid_request", "nothing can be compared: a receiver must run, and have an API key (STRIPE_SECRET_KEY)"}
+var errNoReconciler = &Error{http.StatusConflict, "invalid_request",
+	"nothing can be compared: a receiver must run, and have an API key (STRIPE_SECRET_KEY)"}
 
-// Partial is the error of a request that was carried out in part. The answer holds the error and the
-// report, and so does the error that a [Client] returns: there Report is a json.RawMessage.
+// Partial is the error of a request that was carried out in part. The answer holds the error and
+// the report, and so does the error that a [Client] returns: there Report is a json.RawMessage.
 type Partial struct {
 	Err    error
 	Report any
@@ -75,8 +76,8 @@ func (op *Operator) reconcile(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// seconds reads a duration in seconds, up to the 30 days for which Stripe keeps events. The default is
-// 0.
+// seconds reads a duration in seconds, up to the 30 days for which Stripe keeps events. The default
+// is 0.
 func (q *query) seconds(name string) time.Duration {
 	s := q.text(name)
 	if s == "" {

@@ -39,7 +39,8 @@ func (op *Operator) search(serve handler) handler {
 		ctx, cancel := op.untilStopping(r.Context())
 		defer cancel()
 		unhurried(w)
-		leave, err := enter(ctx, op.searches, fmt.Sprintf("%d searches are running already; try again in a moment", maxSearches))
+		leave, err := enter(ctx, op.searches,
+			fmt.Sprintf("%d searches are running already; try again in a moment", maxSearches))
 		if err != nil {
 			return err
 		}

@@ -13,8 +13,8 @@ import (
 	"tillhook/receiver/health"
 )
 
-// Summary holds the totals of received and refunded money, the number of payments and events, and the
-// health.
+// Summary holds the totals of received and refunded money, the number of payments and events, and
+// the health.
 type Summary struct {
 	Object    string                    `json:"object"`
 	Mode      string                    `json:"mode"`
@@ -106,12 +106,14 @@ func (op *Operator) health(ctx context.Context, stats ledger.Stats) health.Repor
 	attention, others := quarantined(stats)
 	good := "The quarantine is empty."
 	if others > 0 {
-		good = fmt.Sprintf("Nothing in quarantine needs attention; it holds %s that %s expected or %s dismissed.", ledger.Plural(others, "event"),
+		good = fmt.Sprintf("Nothing in quarantine needs attention; it holds %s that %s expected or %s dismissed.",
+			ledger.Plural(others, "event"),
 			ledger.Verb(others, "is", "are"), ledger.Verb(others, "was", "were"))
 	}
 	say(health.Quarantine, len(attention) > 0, health.Warn, good,
 		fmt.Sprintf("Events that could not be used are in quarantine: %s.", strings.Join(attention, ", ")),
-		"look at them (tillhook events --outcome quarantined), then: tillhook events release ID, or tillhook events dismiss ID")
+		"look at them (tillhook events --outcome quarantined), then: tillhook events release ID, or tillhook events "+
+			"dismiss ID")
 	flagged := flaggedPayments(stats)
 	say(health.Conflicts, len(flagged) > 0, health.Warn, "No payment has contradictory figures.",
 		fmt.Sprintf("Payments whose figures need a look, by flag: %s.", strings.Join(flagged, ", ")),
@@ -120,8 +122,10 @@ func (op *Operator) health(ctx context.Context, stats ledger.Stats) health.Repor
 	say(health.ReceivedUnknown, silent != "", health.Warn, "The events that state received amounts arrive.", silent,
 		"add the payment_intent.* and charge.* events to the endpoint: tillhook endpoint update, or Stripe's Dashboard")
 	if lag := op.Ledger.RetentionLag(); lag > 24*time.Hour {
-		say(health.Retention, true, health.Warn, "", fmt.Sprintf("This machine's clock is %s ahead of the time that has passed while the receiver ran: "+
-			"bodies past TILLHOOK_RETENTION are deleted slowly until that has caught up, at most those of a day within an hour.", ledger.Plural(int64((lag+12*time.Hour)/(24*time.Hour)), "day")),
+		say(health.Retention, true, health.Warn, "",
+			fmt.Sprintf("This machine's clock is %s ahead of the time that has passed while the receiver ran: "+
+				"bodies past TILLHOOK_RETENTION are deleted slowly until that has caught up, at most those of a day "+
+				"within an hour.", ledger.Plural(int64((lag+12*time.Hour)/(24*time.Hour)), "day")),
 			"nothing, if the receiver was off for that long; else have the clock set: timedatectl set-ntp true")
 	}
 	if op.Findings != nil {
@@ -159,20 +163,23 @@ func flaggedPayments(stats ledger.Stats) (list []string) {
 
 // The times within which the events that state received amounts must arrive.
 const (
-	silentTime = 10 * time.Minute   // after Checkout's
-	silentWeek = 7 * 24 * time.Hour // before an invoice: a shop may sell little, and an invoice over nothing counts as paid
+	silentTime = 10 * time.Minute // after Checkout's
+	// before an invoice: a shop may sell little, and an invoice over nothing counts as paid
+	silentWeek = 7 * 24 * time.Hour
 )
 
 // silentPayments returns a message if invoices or Checkout Sessions arrive without the events that
 // state the received amounts, else "".
 func (op *Operator) silentPayments(ctx context.Context, stats ledger.Stats) string {
 	if stats.LastSilent.Sub(stats.LastMoney) > silentWeek && time.Since(stats.LastSilent) < silentWeek {
-		return "Events of invoices or of Checkout arrive, and none of a PaymentIntent or a charge: they do not state the received amount."
+		return "Events of invoices or of Checkout arrive, and none of a PaymentIntent or a charge: they do not state " +
+			"the received amount."
 	}
 	now := time.Now()
 	n, err := op.Ledger.UnknownReceived(ctx, now.Add(-silentWeek), now.Add(-silentTime))
 	if err != nil || n == 0 { // the finding of the storage reports an error
 		return ""
 	}
-	return fmt.Sprintf("Of payments of the last days (%d) only Checkout Sessions arrived, which do not state the received amount: it is shown as unknown.", n)
+	return fmt.Sprintf("Of payments of the last days (%d) only Checkout Sessions arrived, which do not state the "+
+		"received amount: it is shown as unknown.", n)
 }

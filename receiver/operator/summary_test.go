@@ -170,7 +170,8 @@ func told(t *testing.T) *ledger.Ledger {
 	return l
 }
 
-// The totals are what all payments come to, by currency and account; and so are the lines that the accountant gets.
+// The totals are what all payments come to, by currency and account; and so are the lines that the
+// accountant gets.
 func TestTotalsArePaymentsSums(t *testing.T) {
 	type books struct{ currency, account ledger.OrNull }
 	type sums struct{ received, refunded, withdrawn, reinstated, net int64 }

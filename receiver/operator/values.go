@@ -26,8 +26,8 @@ const currencies = `aed afn all amd ang aoa ars aud awg azn bam bbd bdt bgn bhd 
 
 var statuses = slices.Concat(ledger.Statuses[:], []string{ledger.StatusNone})
 
-// documented holds the values that Stripe documents for each filter. Stripe can add some at any time,
-// so a value that the ledger holds is valid, too.
+// documented holds the values that Stripe documents for each filter. Stripe can add some at any
+// time, so a value that the ledger holds is valid, too.
 var documented = map[string]struct {
 	words []string
 	none  string // describes a value that is none of them
@@ -38,8 +38,8 @@ var documented = map[string]struct {
 	"type":     {readTypes(), "not a type of Stripe's events", "https://docs.stripe.com/api/events/types lists them"},
 }
 
-// thinType matches the types of thin events, which are quarantined. Stripe lists them separately for
-// each version of its API. See https://docs.stripe.com/api/v2/core/events/event-types.
+// thinType matches the types of thin events, which are quarantined. Stripe lists them separately
+// for each version of its API. See https://docs.stripe.com/api/v2/core/events/event-types.
 var thinType = regexp.MustCompile(`^v[1-9][0-9]?(\.[a-z0-9_]+)+$`)
 
 func readTypes() (types []string) {
@@ -51,9 +51,9 @@ func readTypes() (types []string) {
 	return types
 }
 
-// Undocumented returns the error for a filter whose value Stripe does not document, to use if nothing
-// was found with it. It is nil for a documented value, an empty one, and a parameter that takes any
-// value.
+// Undocumented returns the error for a filter whose value Stripe does not document, to use if
+// nothing was found with it. It is nil for a documented value, an empty one, and a parameter that
+// takes any value.
 func Undocumented(param, value string) error {
 	about, ok := documented[param]
 	if !ok || value == "" || slices.Contains(about.words, value) || param == "type" && thinType.MatchString(value) {
@@ -67,8 +67,8 @@ func Undocumented(param, value string) error {
 		fmt.Sprintf("%s %.80q is %s, and nothing was found with it: %s", param, value, about.none, next)}
 }
 
-// nearest returns the word with the longest common prefix and suffix, or "" if that is less than half
-// of either.
+// nearest returns the word with the longest common prefix and suffix, or "" if that is less than
+// half of either.
 func nearest(to string, words []string) (best string) {
 	most := 0
 	for _, word := range words {
@@ -88,8 +88,8 @@ func nearest(to string, words []string) (best string) {
 }
 
 // knownStatus returns an error for a status that neither Stripe documents nor a payment has; so do
-// knownCurrency and knownType for theirs. For a value that is not documented they search the ledger,
-// and accept it if the search reaches its limit.
+// knownCurrency and knownType for theirs. For a value that is not documented they search the
+// ledger, and accept it if the search reaches its limit.
 func (op *Operator) knownStatus(ctx context.Context, status string) error {
 	return known("status", status, func() (bool, error) {
 		if stats, err := op.Ledger.Stats(); err != nil || stats.Payments[ledger.StatusOther] == 0 {

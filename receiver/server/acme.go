@@ -68,7 +68,8 @@ func (c *Certificates) Obtain(a ACME) {
 	store := diskCache{autocert.DirCache(a.Dir)}
 	c.manager = &autocert.Manager{
 		Prompt: autocert.AcceptTOS, Cache: store, HostPolicy: allowHosts(a.Domains),
-		Client: &acme.Client{DirectoryURL: a.Directory, HTTPClient: &http.Client{Transport: c.errors, Timeout: time.Minute}, UserAgent: "tillhook"},
+		Client: &acme.Client{DirectoryURL: a.Directory,
+			HTTPClient: &http.Client{Transport: c.errors, Timeout: time.Minute}, UserAgent: "tillhook"},
 	}
 	if a.Directory == "" {
 		c.manager.Client.DirectoryURL = autocert.DefaultACMEDirectory
@@ -122,8 +123,8 @@ const (
 	// acmeCheck is the time between two checks of the certificates, or a fiftieth of their lifetime
 	// if that is less.
 	acmeCheck = time.Minute
-	// acmeRetry and acmeRetryMost are the first and the longest pause after a failure. Let's Encrypt
-	// allows five failures an hour.
+	// acmeRetry and acmeRetryMost are the first and the longest pause after a failure. Let's
+	// Encrypt allows five failures an hour.
 	acmeRetry     = time.Minute
 	acmeRetryMost = time.Hour
 	// acmeRepeat is the time after which a continuing problem is logged again.
@@ -131,7 +132,8 @@ const (
 )
 
 // acmeAdvice is the next step where no certificate can be obtained.
-const acmeAdvice = "the domain must lead to this machine, and port 443 (or 80, with tillhook-http.socket) must be open to everybody"
+const acmeAdvice = "the domain must lead to this machine, and port 443 (or 80, with tillhook-http.socket) must be " +
+	"open to everybody"
 
 // Run obtains and renews the certificates of Obtain, and reports problems, until ctx ends.
 func (c *Certificates) Run(ctx context.Context) error {
@@ -173,13 +175,15 @@ func (c *Certificates) check(ctx context.Context) (problem string, pause time.Du
 			return "", 0, false
 		}
 		if err != nil {
-			problem, missing = fmt.Sprintf("There is no certificate of %s: %s.", name, strings.TrimSuffix(c.describe(err), ".")), true
+			problem, missing = fmt.Sprintf("There is no certificate of %s: %s.", name,
+				strings.TrimSuffix(c.describe(err), ".")), true
 			continue
 		}
 		pause = min(pause, max(cert.Leaf.NotAfter.Sub(cert.Leaf.NotBefore)/50, time.Second))
 		if old := c.current(name); old == nil || !bytes.Equal(old.Certificate[0], cert.Certificate[0]) {
 			c.set(name, cert)
-			c.log.Info("certificate", "domain", name, "ends", cert.Leaf.NotAfter.UTC().Format(time.RFC3339), "issuer", cert.Leaf.Issuer.CommonName)
+			c.log.Info("certificate", "domain", name, "ends", cert.Leaf.NotAfter.UTC().Format(time.RFC3339), "issuer",
+				cert.Leaf.Issuer.CommonName)
 		}
 		if overdue(cert, time.Now()) {
 			problem = fmt.Sprintf("The certificate of %s ends on %s and could not be renewed: %s.", name,
@@ -207,8 +211,9 @@ func (c *Certificates) obtain(ctx context.Context, name string) (*tls.Certificat
 	}
 	done := make(chan result, 1)
 	go func() {
-		cert, err := c.manager.GetCertificate(&tls.ClientHelloInfo{ServerName: name, SupportedVersions: []uint16{tls.VersionTLS13},
-			SignatureSchemes: []tls.SignatureScheme{tls.ECDSAWithP256AndSHA256}, SupportedCurves: []tls.CurveID{tls.CurveP256},
+		cert, err := c.manager.GetCertificate(&tls.ClientHelloInfo{ServerName: name,
+			SupportedVersions: []uint16{tls.VersionTLS13},
+			SignatureSchemes:  []tls.SignatureScheme{tls.ECDSAWithP256AndSHA256}, SupportedCurves: []tls.CurveID{tls.CurveP256},
 			CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256}})
 		done <- result{cert, err}
 	}()

@@ -19,8 +19,8 @@ import (
 // Certificates holds the TLS certificates of a server. They come from files (Use and Follow) or by
 // ACME (Obtain and Run).
 //
-// A handshake never requests a certificate: it gets the current one or fails. So a client that calls
-// by a foreign name, or before there is a certificate, causes no request to the ACME server.
+// A handshake never requests a certificate: it gets the current one or fails. So a client that
+// calls by a foreign name, or before there is a certificate, causes no request to the ACME server.
 type Certificates struct {
 	domains   []string
 	manager   *autocert.Manager // nil without ACME
@@ -44,14 +44,15 @@ const followInterval = 5 * time.Second
 // NewCertificates returns an empty set. It calls notifyEnd with the earliest expiry of the
 // certificates whenever one is set.
 func NewCertificates(log *slog.Logger, notifyEnd func(end time.Time)) *Certificates {
-	return &Certificates{log: log, notifyEnd: notifyEnd, interval: followInterval, byName: map[string]*tls.Certificate{}}
+	return &Certificates{log: log, notifyEnd: notifyEnd, interval: followInterval,
+		byName: map[string]*tls.Certificate{}}
 }
 
 // Use sets the certificate of all names, from the next handshake on.
 func (c *Certificates) Use(cert *tls.Certificate) { c.set(anyName, cert) }
 
-// Follow loads the certificate and uses it whenever one of its files has changed, until ctx ends. If
-// it cannot be loaded, Follow logs that and keeps the old one.
+// Follow loads the certificate and uses it whenever one of its files has changed, until ctx ends.
+// If it cannot be loaded, Follow logs that and keeps the old one.
 func (c *Certificates) Follow(ctx context.Context, files []string, load func() (*tls.Certificate, error)) error {
 	stamps := func() (list []time.Time) {
 		for _, path := range files {
@@ -76,18 +77,21 @@ func (c *Certificates) Follow(ctx context.Context, files []string, load func() (
 		last = now
 		cert, err := load()
 		if err != nil {
-			c.log.Error("the certificate's files have changed and cannot be used; the old certificate is kept", "error", err)
+			c.log.Error("the certificate's files have changed and cannot be used; the old certificate is kept", "error",
+				err)
 			continue
 		}
 		c.Use(cert)
-		c.log.Info("the certificate's files have changed; the new certificate is used", "ends", cert.Leaf.NotAfter.UTC().Format(time.RFC3339))
+		c.log.Info("the certificate's files have changed; the new certificate is used", "ends",
+			cert.Leaf.NotAfter.UTC().Format(time.RFC3339))
 	}
 }
 
 // Config returns the TLS configuration of a server. It offers HTTP/1.1 only, because the limits of
 // [Server] are those of HTTP/1.1.
 func (c *Certificates) Config() *tls.Config {
-	return &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1", acme.ALPNProto}, GetCertificate: c.forHandshake}
+	return &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1", acme.ALPNProto},
+		GetCertificate: c.forHandshake}
 }
 
 func (c *Certificates) forHandshake(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
@@ -133,7 +137,8 @@ func (c *Certificates) Problem() string {
 			if name != anyName {
 				of = " of " + name
 			}
-			return fmt.Sprintf("The certificate%s ends on %s and has not been renewed.", of, cert.Leaf.NotAfter.UTC().Format(time.RFC3339))
+			return fmt.Sprintf("The certificate%s ends on %s and has not been renewed.", of,
+				cert.Leaf.NotAfter.UTC().Format(time.RFC3339))
 		}
 	}
 	return c.problem

@@ -286,7 +286,8 @@ func (c *connection) Read(p []byte) (int, error) {
 		return 0, errHeaderLines
 	}
 	var record tls.RecordHeaderError
-	if err != nil && errors.As(err, &record) && record.Conn != nil && bytes.Contains([]byte("GET POST HEAD PUT OPTI"), record.RecordHeader[:4]) {
+	if err != nil && errors.As(err, &record) && record.Conn != nil &&
+		bytes.Contains([]byte("GET POST HEAD PUT OPTI"), record.RecordHeader[:4]) {
 		_, _ = io.WriteString(record.Conn, "HTTP/1.0 400 Bad Request\r\n\r\nUse https.\n")
 	}
 	return n, err

@@ -198,8 +198,8 @@ func TestProgressKeepsAConnection(t *testing.T) {
 	})
 }
 
-// When there are as many connections as may be, the one that has been idle for longest is closed for
-// the next; where none is idle, the next is closed.
+// When there are as many connections as may be, the one that has been idle for longest is closed
+// for the next; where none is idle, the next is closed.
 func TestTheLongestIdleMakesRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		calls := make(pipes, 1)

@@ -21,11 +21,14 @@ func Listen(address string) (net.Listener, error) {
 	l, err := net.Listen(network, address)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		err = &listenError{"another program listens on " + address + " (ss -ltnp shows which): end it, or set another address", err}
+		err = &listenError{"another program listens on " + address +
+			" (ss -ltnp shows which): end it, or set another address", err}
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		err = &listenError{"this machine has no address " + address + ": set one that it has, or 0.0.0.0 for all of them", err}
+		err = &listenError{"this machine has no address " + address +
+			": set one that it has, or 0.0.0.0 for all of them", err}
 	case errors.Is(err, fs.ErrPermission):
-		err = &listenError{"this user may not listen on " + address + ": choose a port from 1024 on, or have a socket unit open it", err}
+		err = &listenError{"this user may not listen on " + address +
+			": choose a port from 1024 on, or have a socket unit open it", err}
 	}
 	return l, err
 }

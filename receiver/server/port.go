@@ -28,7 +28,8 @@ func (p *Port) Open() (address string) {
 	l, err := Listen(p.Address)
 	if err != nil {
 		if problem := err.Error(); p.problem.Swap(&problem) == nil {
-			p.Log.Warn("the port for metrics and health cannot be opened; events are received without it, and it is tried again",
+			p.Log.Warn("the port for metrics and health cannot be opened; events are received without it, and it is "+
+				"tried again",
 				"error", err, "every", p.Every.String(), "next", p.Advice)
 		}
 		return ""

@@ -1,5 +1,5 @@
-// Package server provides the HTTP servers of a receiver: listeners, limits on connections, TLS with
-// certificates from files or by ACME, and answers for the time in which no handler can run.
+// Package server provides the HTTP servers of a receiver: listeners, limits on connections, TLS
+// with certificates from files or by ACME, and answers for the time in which no handler can run.
 //
 // A [Server] serves one listener. It bounds what a connection costs before the handler has verified
 // a request on it (see [Verified]), and it shuts down without losing a request whose header it has
@@ -58,7 +58,8 @@ type Server struct {
 // New returns a server of a handler. The server owns the listener.
 func New(l net.Listener, h http.Handler, log *slog.Logger) *Server {
 	conns := newConnections()
-	s := &Server{listener: &limitedListener{Listener: l, conns: conns}, served: make(chan struct{}), log: log, conns: conns}
+	s := &Server{listener: &limitedListener{Listener: l, conns: conns}, served: make(chan struct{}), log: log,
+		conns: conns}
 	s.server = http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			h.ServeHTTP(&closeNotifier{ResponseWriter: w, server: s}, r)
@@ -79,8 +80,8 @@ func New(l net.Listener, h http.Handler, log *slog.Logger) *Server {
 }
 
 // closeNotifier adds "Connection: close" to an answer that is the last one of its connection,
-// judged when the answer begins and not when the request arrived. Without it a client could send its
-// next request into a connection that closes.
+// judged when the answer begins and not when the request arrived. Without it a client could send
+// its next request into a connection that closes.
 type closeNotifier struct {
 	http.ResponseWriter
 	server *Server
@@ -140,8 +141,9 @@ func (s *Server) Serve() error {
 }
 
 // Shutdown stops accepting, waits until Serve has returned, and returns when every request whose
-// header was read has its answer. When ctx ends first it closes the remaining connections. Those can
-// only be of clients that do not read their answers, because every handler answers in less time.
+// header was read has its answer. When ctx ends first it closes the remaining connections. Those
+// can only be of clients that do not read their answers, because every handler answers in less
+// time.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.closing.Store(true)
 	if err := s.listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {

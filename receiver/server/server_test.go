@@ -12,7 +12,8 @@ import (
 	"tillhook/receiver/server"
 )
 
-// An answer that is given while the server shuts down says that it is the last one of its connection, however long ago the request came.
+// An answer that is given while the server shuts down says that it is the last one of its
+// connection, however long ago the request came.
 func TestTheLastAnswerSaysSo(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

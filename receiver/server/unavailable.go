@@ -22,7 +22,8 @@ const (
 
 // RejectAll answers the callers of listeners with 503 not_configured. It closes the listeners and
 // returns once no further request comes, or after some seconds. A program that exits instead, with
-// connections waiting in a socket that systemd holds, is started again for each of them without end.
+// connections waiting in a socket that systemd holds, is started again for each of them without
+// end.
 func RejectAll(ctx context.Context, listeners []net.Listener, message string, log *slog.Logger) error {
 	var last atomic.Int64
 	last.Store(time.Now().UnixNano())
