@@ -188,8 +188,8 @@ var template = func() []byte {
 	return body
 }()
 
-// numbered is the sample event with an id, a payment and a charge of its own: one charge of all payments would
-// be a list that each event makes longer.
+// numbered is the sample event with an id, a payment and a charge of its own: one charge of all
+// payments would be a list that each event makes longer.
 func numbered(n int64) (id string, body []byte) {
 	id = fmt.Sprintf("evt_load_%06d", n)
 	body = bytes.Replace(template, []byte("evt_3wBTwEKvHadernBlBPBleRA0"), []byte(id), 1)
@@ -242,8 +242,9 @@ type load struct {
 	wait       func()
 }
 
-// load sends new events on 16 connections that are kept alive, until the receiver says that one closes
-// or closes it. Nothing is sent twice: each connection is ours, and no client tries again behind our back.
+// load sends new events on 16 connections that are kept alive, until the receiver says that one
+// closes or closes it. Nothing is sent twice: each connection is ours, and no client tries again
+// behind our back.
 func (p *program) load(t *testing.T, from int64) *load {
 	t.Helper()
 	l := &load{}
@@ -304,7 +305,7 @@ func (l *load) until(t *testing.T, n int) {
 	}
 }
 
-// holds demands that a ledger nobody has open is sound and has every acknowledged event, once.
+// holds demands that a ledger without a receiver is sound and has every acknowledged event, once.
 func holds(t *testing.T, dir string, acked []string) {
 	t.Helper()
 	l, err := ledger.OpenReadOnly(dir)
@@ -373,7 +374,7 @@ func TestKillUnderLoad(t *testing.T) {
 	t.Logf("%d kills, %d acknowledged events", cycles, len(acked))
 }
 
-// What a disk without room does: every write behind the limit fails with EFBIG, and later it does not.
+// What a full disk does: every write past the limit fails with EFBIG, and later it does not.
 func TestFullDisk(t *testing.T) {
 	p := start(t, t.TempDir())
 	limit := func(size uint64) {
@@ -385,8 +386,9 @@ func TestFullDisk(t *testing.T) {
 	p.fault(t, func() { limit(4096) }, func() { limit(unix.RLIM_INFINITY) })
 }
 
-// fault breaks the disk for a while: new events are 503 during, and none is lost or booked twice after.
-func (p *program) fault(t *testing.T, breakIt, mend func()) {
+// fault breaks the disk for a while: new events are 503 during, and none is lost or booked twice
+// after.
+func (p *program) fault(t *testing.T, breakIt, repair func()) {
 	t.Helper()
 	client := &http.Client{}
 	var acked []string
@@ -407,7 +409,7 @@ func (p *program) fault(t *testing.T, breakIt, mend func()) {
 	if status := p.ready(t); status != 503 {
 		t.Errorf("during: /readyz says %d", status)
 	}
-	mend()
+	repair()
 	if err := answers("http://" + p.operator + "/readyz"); err != nil {
 		t.Error(err)
 	}
@@ -437,7 +439,8 @@ func (p *program) ready(t *testing.T) int {
 	return resp.StatusCode
 }
 
-// inject has strace tamper with a system call of the running program until the returned function is called.
+// inject has strace tamper with a system call of the running program until the returned function is
+// called.
 func (p *program) inject(t *testing.T, calls, fault string) (stop func()) {
 	t.Helper()
 	tracer := exec.Command(tool(t, "strace"), "-f", "-qq", "-o", "/dev/null", "-p", fmt.Sprint(p.cmd.Process.Pid),
@@ -480,7 +483,8 @@ func TestFailingSync(t *testing.T) {
 	p.fault(t, func() { stop = p.inject(t, "fdatasync,fsync", "error=EIO") }, func() { stop() })
 }
 
-// A disk that takes 7 s for a write: nobody waits that long for an answer, not even for what is known, and readiness tells.
+// A disk that takes 7 s for a write: no answer waits that long, not even for a known event, and
+// /readyz reports it.
 func TestHangingDisk(t *testing.T) {
 	tool(t, "strace")
 	p := start(t, t.TempDir())
@@ -553,21 +557,22 @@ func TestStopWithSlowSenders(t *testing.T) {
 	if !<-unready {
 		t.Error("/readyz was not 503 while it stopped")
 	}
-	// The longest it may wait for is the body of a delivery, 4 s; what is answered already is not waited for.
+	// The longest it may wait for is the body of a delivery, 4 s; what is answered already is not
+	// waited for.
 	if took := time.Since(begun); took > 6*time.Second {
 		t.Errorf("it took %s to stop", took)
 	}
 }
 
-// bbolt shows a commit to readers before its second sync returns. On a disk that takes 300 ms a sync,
-// a repeat must not be told 200 in that time: the first delivery has not been told either.
+// bbolt shows a commit to readers before its second sync returns. On a disk that takes 300 ms a
+// sync, a repeat must not be told 200 in that time: the first delivery has not been told either.
 func TestARepeatWaitsForTheSync(t *testing.T) {
 	tool(t, "strace")
 	_, fresh := numbered(1)
-	_, mended := numbered(2)
+	_, usable := numbered(2)
 	for what, c := range map[string]struct{ before, body []byte }{
 		"a new event":                   {nil, fresh},
-		"one that was of no use before": {bytes.Replace(mended, []byte(`"amount": 6480`), []byte(`"amount": "?"`), 1), mended},
+		"one that was of no use before": {bytes.Replace(usable, []byte(`"amount": 6480`), []byte(`"amount": "?"`), 1), usable},
 	} {
 		t.Run(what, func(t *testing.T) {
 			p := start(t, t.TempDir())
@@ -616,7 +621,8 @@ func TestARepeatWaitsForTheSync(t *testing.T) {
 	}
 }
 
-// tool finds a program that not every machine has; where everything is installed, lacking it is a failure.
+// tool finds a program that not every machine has; where everything is installed, lacking it is a
+// failure.
 func tool(t *testing.T, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)

@@ -2,9 +2,9 @@ package metrics
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// WatchHealth makes every scrape report the health findings that read returns: the severity (ok, warn,
-// fail, or another one) of each code. A code that read does not return is absent. read must be cheap
-// and may be called from several goroutines.
+// WatchHealth makes every scrape report the health findings that read returns: the severity (ok,
+// warn, fail, or another one) of each code. A code that read does not return is absent. read must
+// be cheap and may be called from several goroutines.
 func (m *Metrics) WatchHealth(read func() map[string]string) {
 	m.registry.MustRegister(healthCollector{read})
 }

@@ -36,9 +36,9 @@ func portOf(t *testing.T, address string) (port int) {
 	return port
 }
 
-// freePort is a port for a program that is started with it. It is none of those that the system
-// hands out (ip_local_port_range): until the program listens, such a one could become somebody
-// else's.
+// freePort is a port for a program that is started with it. It is not one of those that the system
+// hands out (ip_local_port_range): until the program listens, such a one could become another
+// program's.
 func freePort(t *testing.T) int {
 	t.Helper()
 	for range 1000 {
@@ -167,7 +167,7 @@ func TestCertificatesByACME(t *testing.T) {
 		t.Errorf("the certificate does not verify: %v", err)
 	}
 	if other, err := servertest.Shown(p.public, "other.haderer.example"); err == nil {
-		t.Errorf("somebody else's name was shown %s", other.Subject)
+		t.Errorf("another name was shown %s", other.Subject)
 	}
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{ServerName: domain, InsecureSkipVerify: true}, DisableKeepAlives: true}}
 	posted := int64(0)
@@ -208,7 +208,7 @@ func TestCertificatesByACME(t *testing.T) {
 		t.Fatal(err)
 	}
 	operators := operator.Dial(filepath.Join(p.dir, "operator.sock"))
-	comesIn(t, 30*time.Second, "the summary tells that the certificate could not be renewed", func() bool {
+	comesIn(t, 30*time.Second, "the summary reports that the certificate could not be renewed", func() bool {
 		answer, err := operators.Get(t.Context(), "/api/summary", nil)
 		return err == nil && strings.Contains(string(answer), "could not be renewed")
 	})
@@ -222,7 +222,7 @@ func TestCertificatesByACME(t *testing.T) {
 	t.Logf("%d events were delivered", posted)
 }
 
-// Where port 443 is not reached, the door for challenges gets the certificate, and answers nothing
+// Where port 443 is not reached, the ACME HTTP listener gets the certificate, and answers nothing
 // else.
 func TestACertificateByHTTP(t *testing.T) {
 	t.Parallel()

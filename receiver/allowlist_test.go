@@ -26,7 +26,7 @@ func TestWhoCalled(t *testing.T) {
 	}{
 		{"192.0.2.1:4711", nil, "192.0.2.1"},
 		{"192.0.2.1:4711", []string{"3.18.12.63"}, "192.0.2.1"},                                // anybody can write that
-		{"127.0.0.1:4711", nil, "127.0.0.1"},                                                   // a proxy that tells nothing
+		{"127.0.0.1:4711", nil, "127.0.0.1"},                                                   // a proxy that adds nothing
 		{"127.0.0.1:4711", []string{"3.18.12.63"}, "3.18.12.63"},                               // a proxy's word
 		{"127.0.0.1:4711", []string{"3.18.12.63, 198.51.100.9"}, "198.51.100.9"},               // the proxy appended its caller to an invention
 		{"127.0.0.1:4711", []string{"3.18.12.63", "198.51.100.9"}, "198.51.100.9"},             // in a line of its own
@@ -56,7 +56,7 @@ func TestOnlyStripesAddressesDeliver(t *testing.T) {
 	s.receiver.Allow([]netip.Prefix{netip.MustParsePrefix("3.18.12.63/32")})
 	body := sample(t, "payment_intent.succeeded")
 	if a := s.post(t, body); a.status != 403 || a.word() != "address_not_allowed" {
-		t.Errorf("somebody else was answered %d %s", a.status, a.word())
+		t.Errorf("another address was answered %d %s", a.status, a.word())
 	}
 	if !strings.Contains(s.log.String(), "TILLHOOK_TRUSTED_PROXIES") {
 		t.Errorf("the log does not name the likely cause:\n%s", s.log)
@@ -82,9 +82,9 @@ func TestStripesAddressesBehindAUnixSocket(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	door := server.New(l, s.receiver, slog.New(slog.DiscardHandler))
+	srv := server.New(l, s.receiver, slog.New(slog.DiscardHandler))
 	ended := make(chan error, 1)
-	go func() { ended <- door.Serve() }()
+	go func() { ended <- srv.Serve() }()
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", path)
 	}
@@ -112,7 +112,7 @@ func TestStripesAddressesBehindAUnixSocket(t *testing.T) {
 			t.Errorf("the log does not say %s:\n%s", want, s.log)
 		}
 	}
-	if err := door.Shutdown(t.Context()); err != nil {
+	if err := srv.Shutdown(t.Context()); err != nil {
 		t.Error(err)
 	}
 	if err := <-ended; err != nil {

@@ -28,9 +28,9 @@ const (
 
 // budget bounds the memory of bodies, from their first byte to their answer. It counts allocated
 // bytes and not a promised Content-Length. When no memory is left, the body without progress for
-// longest gives up its memory, if it has more than bodySmall. So slow or stalled bodies of
-// strangers keep out no honest sender: a body stays if it begins, or gets another bodyStep, within
-// the time in which all others together fill the memory.
+// longest gives up its memory, if it has more than bodySmall. So slow or stalled bodies keep out no
+// honest sender: a body stays if it begins, or gets another bodyStep, within the time in which all
+// others together fill the memory.
 type budget struct {
 	limit int64
 

@@ -216,8 +216,8 @@ func TestASilentStripe(t *testing.T) {
 	}
 }
 
-// Where nobody holds the ledger of a folder, it is read, whatever another receiver does.
-func TestAFolderThatNobodyHolds(t *testing.T) {
+// A ledger that no receiver holds is read, whatever another receiver does.
+func TestAFolderWithoutAReceiver(t *testing.T) {
 	t.Parallel()
 	p := build(t)
 	p.start(t)
@@ -236,14 +236,14 @@ func TestAFolderThatNobodyHolds(t *testing.T) {
 func TestFilesOfAnotherUser(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
-		t.Skip("only root can make a file that it then may not read as somebody else")
+		t.Skip("only root can make a file that it then may not read as another user")
 	}
 	p := build(t)
 	content, err := os.ReadFile(p.binary)
 	if err != nil {
 		t.Fatal(err)
 	}
-	open, err := os.MkdirTemp("", "tillhook") // a test's own folder is in one that root alone may enter
+	open, err := os.MkdirTemp("", "tillhook") // a test's own folder is in one that only root may enter
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,7 +25,7 @@ func isOpen(c net.Conn) bool {
 	return err == nil || errors.Is(err, os.ErrDeadlineExceeded)
 }
 
-// A sender whose body comes slowly, and comes, is not closed for strangers that came after it.
+// A sender whose body comes slowly, and comes, is not closed for connections that came after it.
 func TestASlowSenderIsKept(t *testing.T) {
 	s := openShop(t, false)
 	body := append([]byte(`{"padding":"`+strings.Repeat("0123456789abcdef", 20<<10)+`",`), sample(t, "payment_intent.succeeded")[1:]...)
@@ -41,23 +41,23 @@ func TestASlowSenderIsKept(t *testing.T) {
 		}
 		time.Sleep(200 * time.Millisecond) // what was sent is read, and others are old enough to be closed
 	}
-	strangers := func(n int) {
+	others := func(n int) {
 		t.Helper()
 		for range n {
-			stranger, err := net.Dial("tcp", s.server.Address().String())
+			other, err := net.Dial("tcp", s.server.Address().String())
 			if err != nil {
 				t.Fatal(err)
 			}
-			t.Cleanup(func() { _ = stranger.Close() })
+			t.Cleanup(func() { _ = other.Close() })
 		}
 		time.Sleep(200 * time.Millisecond)
 	}
 	send([]byte("POST " + hook + " HTTP/1.1\r\nHost: shop\r\n"))
-	strangers(server.MaxUnverified / 2)
+	others(server.MaxUnverified / 2)
 	send(fmt.Appendf(nil, "Content-Length: %d\r\nStripe-Signature: %s\r\n\r\n", len(body), stripe.Sign(body, secret, s.now)))
-	strangers(server.MaxUnverified/2 + 100)
+	others(server.MaxUnverified/2 + 100)
 	send(body[:100<<10])
-	strangers(server.MaxUnverified - 100)
+	others(server.MaxUnverified - 100)
 	send(body[100<<10:])
 	if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
 		t.Fatal(err)
@@ -118,8 +118,8 @@ func asks(t *testing.T, conn net.Conn, r *bufio.Reader, request string) int {
 	return resp.StatusCode
 }
 
-// Bodies that hold all the memory there is, and then stop, make room for one that comes.
-func TestBodiesThatStopMakeRoom(t *testing.T) {
+// Bodies that hold all the memory there is, and then stall, give way to one that arrives.
+func TestStalledBodiesGiveWay(t *testing.T) {
 	t.Parallel()
 	s := openShop(t, false)
 	head := "POST " + hook + " HTTP/1.1\r\nHost: shop\r\nStripe-Signature: t=1,v1=00\r\nContent-Length: 1048576\r\n\r\n"
@@ -159,7 +159,7 @@ func TestBodiesCountFromTheFirstByte(t *testing.T) {
 	})
 }
 
-// A connection on which a delivery was verified is kept however many strangers come, and one that
+// A connection on which a delivery was verified is kept however many others come, and one that
 // never had one is not.
 func TestAnHonestConnectionIsKept(t *testing.T) {
 	s := openShop(t, false)
@@ -180,7 +180,7 @@ func TestAnHonestConnectionIsKept(t *testing.T) {
 		}
 		defer c.Close()
 	}
-	comes(t, "the oldest stranger is closed", func() bool { return !isOpen(silent) })
+	comes(t, "the oldest unverified connection is closed", func() bool { return !isOpen(silent) })
 	if status := asks(t, conn, r, request); status != 200 {
 		t.Errorf("afterwards answered %d", status)
 	}

@@ -15,13 +15,13 @@ import (
 )
 
 const (
-	// causeEvery is the time between two searches for the cause of refusals of one kind. The
-	// requests of strangers must cost next to nothing.
+	// causeEvery is the time between two searches for the cause of refusals of one kind. Forged
+	// requests must cost next to nothing.
 	causeEvery = time.Minute
 	// recent is how long a refusal is reported.
 	recent = time.Hour
 	// disproved is how long a refusal is reported if later deliveries verified, or if it did not
-	// come from Stripe: otherwise strangers could keep the health from being ok.
+	// come from Stripe: otherwise anyone could keep the health from being ok.
 	disproved = 30 * time.Second
 	// retireAfter is how long a secret must be unused to be reported as removable. Stripe signs
 	// with an old one for a day at most. See
@@ -145,7 +145,7 @@ func (r *Receiver) Findings() []health.Finding {
 	return append(list, f)
 }
 
-// signatures reports refused signatures, except for requests of strangers that do not matter.
+// signatures reports refused signatures, except for forged requests that do not matter.
 func (s *Status) signatures(now time.Time) health.Finding {
 	f := health.Finding{Code: health.Signatures, Severity: health.OK,
 		Message: ledger.Plural(s.Verified, "delivery") + " verified since the start; none was refused recently."}
@@ -182,7 +182,7 @@ func (s *Status) signatures(now time.Time) health.Finding {
 }
 
 // matters reports whether refusals of a kind are still reported. Once a delivery has verified, a
-// wrong clock is right again. A stranger can cause any number of the other kinds, so once
+// wrong clock is right again. Anyone can cause any number of the other kinds, so once
 // deliveries verify, only requests with Stripe's User-Agent count for longer.
 func (one *Refused) matters(now time.Time) bool {
 	switch age := now.Sub(one.Last); {

@@ -96,7 +96,7 @@ func TestWhySignaturesFail(t *testing.T) {
 	}
 }
 
-// A stranger's noise beside good deliveries is none of the operator's business.
+// Forged requests beside good deliveries are not reported.
 func TestNoise(t *testing.T) {
 	s := openShop(t, false)
 	body := sample(t, "payment_intent.succeeded")
@@ -218,7 +218,7 @@ func TestRefusalsThatAreOver(t *testing.T) {
 		{"a clock that was wrong", agent, secret, time.Hour, true, true},
 		{"a clock that was behind", agent, secret, -time.Hour, true, true},
 		{"a clock that is wrong", agent, secret, time.Hour, false, false},
-		{"a stranger's forgery", "curl/8.5.0", "whsec_forged", 0, true, true},
+		{"a forgery", "curl/8.5.0", "whsec_forged", 0, true, true},
 		{"another endpoint's secret", agent, "whsec_other", 0, true, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {

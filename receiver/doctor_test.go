@@ -143,8 +143,8 @@ func (e *examination) says(code health.Code, severity health.Severity, words str
 	e.t.Errorf("no finding %s is %s and says %q in\n%s", code, severity, words, e.text)
 }
 
-// alone demands that nothing else is wrong but what is named.
-func (e *examination) alone(codes ...health.Code) {
+// only demands that nothing is wrong but the named findings.
+func (e *examination) only(codes ...health.Code) {
 	e.t.Helper()
 	for _, c := range e.Findings {
 		known := false
@@ -174,7 +174,7 @@ func TestADoctorOnAGoodDay(t *testing.T) {
 		"endpoint_types": "every event type", "endpoint_api_version": stripe.PinnedVersion, "endpoint_duplicates": "No other", "endpoint_count": "1 endpoint of the 16", "endpoint_payload": "whole events"} {
 		e.says(code, health.OK, words)
 	}
-	e.alone()
+	e.only()
 	if e.Status != health.OK || e.status != 0 {
 		t.Errorf("it is %s, exit status %d", e.Status, e.status)
 	}
@@ -185,14 +185,14 @@ func TestADoctorOnAGoodDay(t *testing.T) {
 	offline := c.examine(t, "--offline")
 	offline.says("api", health.Unknown, "--offline was given")
 	offline.says("outside_in", health.Unknown, "not tried")
-	offline.alone()
+	offline.only()
 	delete(c.env, "STRIPE_SECRET_KEY")
 	c.env["STRIPE_MODE"] = "test"
 	keyless := c.examine(t)
 	keyless.says("api_key", health.Unknown, "There is no API key")
 	keyless.says("endpoint", health.Unknown, "there is no API key")
 	keyless.says("outside_in", health.OK, "arrives whole")
-	keyless.alone()
+	keyless.only()
 	out, err := exec.Command(c.binary, "doctor", "--help").CombinedOutput()
 	if err != nil || !strings.Contains(strings.Join(strings.Fields(string(out)), " "), "it only reads") {
 		t.Errorf("%v: %s", err, out)
@@ -213,7 +213,7 @@ func connectWithoutPermission(t *testing.T, c *clinic) {
 	refused := c.examine(t)
 	refused.says("api_connect", health.Fail, "may not read connected accounts (acct_1Papier)")
 	refused.says("api_permissions", health.OK, "may read")
-	refused.alone("api_connect")
+	refused.only("api_connect")
 	c.account.Accept()
 }
 
@@ -293,21 +293,21 @@ func TestWhatADoctorFinds(t *testing.T) {
 			c.env["TILLHOOK_PUBLIC_URL"] = "https://nowhere.invalid" + hook
 			c.account.Endpoint("we_1Ours")["url"] = c.env["TILLHOOK_PUBLIC_URL"]
 		}, "dns", "", "nowhere.invalid", nil, -1},
-		{"nobody at the address", func(_ *testing.T, c *clinic) { c.proxy.Close() }, "tls", health.Warn, "cannot connect", nil, 0},
+		{"no server at the address", func(_ *testing.T, c *clinic) { c.proxy.Close() }, "tls", health.Warn, "cannot connect", nil, 0},
 		{"an expired certificate", func(t *testing.T, c *clinic) {
 			c.behindAnew(t, passOn(p), func(now time.Time) (time.Time, time.Time) { return now.Add(-48 * time.Hour), now.Add(-24 * time.Hour) })
 		}, "tls", health.Fail, "it expired on", nil, 1},
 		{"a certificate that ends", func(t *testing.T, c *clinic) {
 			c.behindAnew(t, passOn(p), func(now time.Time) (time.Time, time.Time) { return now.Add(-48 * time.Hour), now.Add(24 * time.Hour) })
 		}, "tls", health.Warn, "ends on", nil, 0},
-		{"a certificate nobody knows", func(_ *testing.T, c *clinic) { c.roots = "/dev/null" }, "tls", health.Fail, "does not know who issued it", nil, 1},
+		{"a certificate of an unknown authority", func(_ *testing.T, c *clinic) { c.roots = "/dev/null" }, "tls", health.Fail, "does not know who issued it", nil, 1},
 		{"a proxy that redirects", func(t *testing.T, c *clinic) { c.behindAnew(t, answer(301, ""), nil) }, "outside_in", health.Fail, "redirects (301) to https://www.haderer.example/", nil, 1},
 		{"a proxy that forbids", func(t *testing.T, c *clinic) { c.behindAnew(t, answer(403, "<html>"), nil) }, "outside_in", health.Fail, "refuses the request (403, by something that is not tillhook (wall/1.0))", nil, 1},
 		{"another path", func(t *testing.T, c *clinic) { c.behindAnew(t, answer(404, "<html>"), nil) }, "outside_in", health.Fail, "There is nothing at this path (404", nil, 1},
 		{"another path of ours", func(t *testing.T, c *clinic) {
 			c.behindAnew(t, bent(func(r *http.Request, body []byte) []byte { r.URL.Path = "/hooks"; return body }), nil)
 		}, "outside_in", health.Fail, "under another path (404)", nil, 1},
-		{"a proxy that finds nobody", func(t *testing.T, c *clinic) { c.behindAnew(t, answer(502, "<html>"), nil) }, "outside_in", health.Fail, "does not reach the receiver (502", nil, 1},
+		{"a proxy without its target", func(t *testing.T, c *clinic) { c.behindAnew(t, answer(502, "<html>"), nil) }, "outside_in", health.Fail, "does not reach the receiver (502", nil, 1},
 		{"the wrong program", func(t *testing.T, c *clinic) { c.behindAnew(t, answer(200, "<html>"), nil) }, "outside_in", health.Fail, "The wrong program answers: 200", nil, 1},
 		{"a proxy that rewrites bodies", func(t *testing.T, c *clinic) {
 			c.behindAnew(t, bent(func(_ *http.Request, body []byte) []byte {
@@ -347,7 +347,7 @@ func TestWhatADoctorFinds(t *testing.T) {
 				return
 			}
 			e.says(c.code, c.severity, c.says)
-			e.alone(append(c.also, c.code, "signatures")...)
+			e.only(append(c.also, c.code, "signatures")...)
 			if e.status != c.status {
 				t.Errorf("exit status %d, want %d", e.status, c.status)
 			}
@@ -355,7 +355,7 @@ func TestWhatADoctorFinds(t *testing.T) {
 	}
 }
 
-// behindAnew puts another proxy in front and tells Stripe of its address.
+// behindAnew puts another proxy in front and gives Stripe its address.
 func (c *clinic) behindAnew(t *testing.T, handler http.Handler, certificate func(now time.Time) (from, to time.Time)) {
 	t.Helper()
 	c.behind(t, handler, certificate)
@@ -394,7 +394,7 @@ func TestWhatAReceiverSawItself(t *testing.T) {
 			e := k.examine(t)
 			e.says("signatures", c.fail, c.says)
 			e.says("refusals", health.OK, "Refused since the start: 1 ")
-			e.alone("signatures")
+			e.only("signatures")
 			p.kill(t)
 			if !strings.Contains(p.log.String(), c.says) {
 				t.Errorf("it is not in the log: %s", &p.log)
@@ -428,13 +428,13 @@ func TestADoctorWithoutAReceiver(t *testing.T) {
 	e.says("data_dir", health.OK, "does not exist yet, and can be made")
 	e.says("public_port", health.OK, "is free")
 	e.says("outside_in", health.Unknown, "without a running receiver")
-	e.alone("receiver")
+	e.only("receiver")
 	if _, err := os.Stat(p.dir); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the examination made %s: %v", p.dir, err)
 	}
 
 	// A ledger in which nothing has come for days, of the other mode than the configuration says,
-	// held by somebody else.
+	// held by another process.
 	l := ledgertest.Start(t, ledger.Options{Dir: p.dir})
 	old := stripe.Decode(sample(t, "payment_intent.succeeded"), false)
 	old.Source, old.Received = ledger.Webhook, time.Now().Add(-5*24*time.Hour)
@@ -488,7 +488,7 @@ func TestADoctorAndTheDisk(t *testing.T) {
 	c := newClinic(t, p)
 	p.start(t)
 	filler := make([]byte, 4<<20)
-	_ = os.WriteFile(filepath.Join(small, "filler"), filler, 0o600) // as much as there is room for
+	_ = os.WriteFile(filepath.Join(small, "filler"), filler, 0o600) // as much as fits
 	n := int64(0)
 	comes(t, "the ledger cannot be written", func() bool {
 		n++
@@ -507,7 +507,7 @@ func TestADoctorAndTheDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.env["TILLHOOK_DATA_DIR"] = theirs
-	c.env["TILLHOOK_OPERATOR_SOCKET"] = filepath.Join(small, "nobody.sock")
+	c.env["TILLHOOK_OPERATOR_SOCKET"] = filepath.Join(small, "none.sock")
 	open := t.TempDir()
 	for dir := open; len(dir) > len(os.TempDir()); dir = filepath.Dir(dir) {
 		if err := os.Chmod(dir, 0o755); err != nil {
@@ -542,7 +542,7 @@ func newFile(t *testing.T, path string) *os.File {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = f.Close() }) // it was synced by nobody, and nobody needs it for long
+	t.Cleanup(func() { _ = f.Close() }) // it was not synced, and is not needed for long
 	return f
 }
 

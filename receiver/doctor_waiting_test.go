@@ -27,7 +27,7 @@ func (p *program) diagnosed(t *testing.T, env ...string) (said string, status in
 	return string(out), cmd.ProcessState.ExitCode()
 }
 
-// A public door that is a unix socket is tried as any other.
+// A webhook listener on a unix socket is tried like any other.
 func TestADoctorOfAUnixSocket(t *testing.T) {
 	t.Parallel()
 	m, p := newManager(t), build(t)

@@ -46,7 +46,7 @@ func TestTheEndpointCommands(t *testing.T) {
 	t.Parallel()
 	p := build(t)
 	c := newClinic(t, p)
-	delete(c.env, "STRIPE_WEBHOOK_SECRET") // there is none before the endpoint
+	delete(c.env, "STRIPE_WEBHOOK_SECRET") // it exists only after the endpoint
 	c.account = stripetest.New(t)
 	c.env["STRIPE_API_BASE"] = c.account.URL
 	made := func() int {
@@ -110,14 +110,14 @@ func TestTheEndpointCommands(t *testing.T) {
 	if _, said, status = c.typed(t, "", "endpoint", "enable", "--yes"); status != 1 || !strings.Contains(said, "name one of them: we_1Made2 (disabled), we_1Made1 (enabled); for the first: tillhook endpoint enable we_1Made2\n") {
 		t.Errorf("enable one of two: status %d, %s", status, said)
 	}
-	if _, said, status = c.typed(t, "", "endpoint", "enable", "--url", "https://nobody.example/"); status != 1 || !strings.Contains(said, "tillhook endpoint create") {
+	if _, said, status = c.typed(t, "", "endpoint", "enable", "--url", "https://unknown.example/"); status != 1 || !strings.Contains(said, "tillhook endpoint create") {
 		t.Errorf("enable nothing: status %d, %s", status, said)
 	}
 	out, said, status = c.typed(t, "", "endpoint", "list")
 	if want := regexp.MustCompile(`(?m)^we_1Made2 +yes +disabled +2025-03-31.basil +28 +` + regexp.QuoteMeta(c.env["TILLHOOK_PUBLIC_URL"]) + `$`); status != 0 || !want.MatchString(out) || said != "" {
 		t.Errorf("list: status %d, %s%s", status, out, said)
 	}
-	out, _, status = c.typed(t, "", "endpoint", "list", "--json", "--url", "https://nobody.example/")
+	out, _, status = c.typed(t, "", "endpoint", "list", "--json", "--url", "https://unknown.example/")
 	if status != 0 || !strings.HasPrefix(out, `{"object":"list","data":[{"id":"we_`) || !strings.Contains(out, `"own":false`) || strings.Contains(out, `"own":true`) || strings.Contains(out, "whsec_") {
 		t.Errorf("list of another receiver's: status %d, %s", status, out)
 	}

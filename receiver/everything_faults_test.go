@@ -48,7 +48,7 @@ func newSmallDisk(t *testing.T) string {
 	return dir
 }
 
-// fillsDisk leaves no room on the disk, in windows.
+// fillsDisk fills the disk, in windows.
 func (s *storm) fillsDisk(ctx context.Context, t *testing.T) {
 	filler := filepath.Join(s.disk, "filler")
 	for wait(ctx, 12*time.Second) {
@@ -60,7 +60,7 @@ func (s *storm) fillsDisk(ctx context.Context, t *testing.T) {
 				return
 			}
 			for open := true; open; open = wait(ctx, 5*time.Second) && rand.IntN(3) > 0 {
-				// Again and again: what others delete meanwhile is room.
+				// Again and again: others delete files meanwhile.
 				for block := make([]byte, 64<<10); err == nil; {
 					_, err = f.Write(block)
 				}
@@ -249,15 +249,15 @@ func (s *storm) changesClock(ctx context.Context, t *testing.T) {
 	}
 }
 
-// sendsStrangers has hostile connections come and go.
-func (s *storm) sendsStrangers(ctx context.Context, t *testing.T) {
+// floods has hostile connections come and go.
+func (s *storm) floods(ctx context.Context, t *testing.T) {
 	for wait(ctx, 6*time.Second) {
-		s.while(strangers, func() {
+		s.while(flood, func() {
 			s.steady.Lock() // not while it restarts: who connects then has other troubles
 			crowd := *s.program
 			s.steady.Unlock()
 			wave, end := context.WithCancel(ctx)
-			_, gone := crowd.strangers(wave, 1500, 3*time.Millisecond)
+			_, gone := crowd.flood(wave, 1500, 3*time.Millisecond)
 			wait(ctx, 8*time.Second)
 			end()
 			gone()
@@ -295,8 +295,8 @@ const (
 )
 
 // wrongClockBinary builds the program with a package time whose clock can be made wrong while it
-// runs; what elapses is not. (Nothing outside of a program can change what the kernel's vDSO tells
-// it.)
+// runs; what elapses is not. (Nothing outside of a program can change what the kernel's vDSO
+// returns it.)
 func wrongClockBinary(t *testing.T) string {
 	t.Helper()
 	root, err := exec.Command("go", "env", "GOROOT").Output()

@@ -41,7 +41,7 @@ const (
 	logStuck   = "log stuck"
 	dateWrong  = "Stripe's Date wrong"
 	clockWrong = "own clock wrong"
-	strangers  = "strangers"
+	flood      = "flood"
 	restart    = "restart"
 )
 
@@ -114,7 +114,7 @@ func (n *notes) justifies(answer string, from, to time.Time) bool {
 	case "503 storage_unavailable":
 		return n.overlaps(diskFull, from, to, grace) || n.overlaps(restart, from, to, 0)
 	case "503 overloaded":
-		return n.overlaps(strangers, from, to, grace)
+		return n.overlaps(flood, from, to, grace)
 	case "400": // the signature is of another time
 		return n.overlaps(clockWrong, from, to, 0)
 	case "none":
@@ -128,7 +128,7 @@ func (n *notes) note(d delivery, want, answer, text string, from, to time.Time) 
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	var open []string
-	for _, kind := range []string{restart, diskFull, clockWrong, strangers, logStuck, dateWrong} {
+	for _, kind := range []string{restart, diskFull, clockWrong, flood, logStuck, dateWrong} {
 		if n.overlaps(kind, from, to, 0) {
 			open = append(open, kind)
 		}
@@ -355,7 +355,7 @@ func (s *storm) secured(t *testing.T) {
 	s.scheme.Store(&scheme)
 }
 
-// killed kills the receiver and starts it again, while the disk has room.
+// killed kills the receiver and starts it again, while the disk has space.
 func (s *storm) killed(t *testing.T, tls bool) {
 	t.Helper()
 	s.steady.Lock()
@@ -406,7 +406,7 @@ func TestEverythingAtOnce(t *testing.T) {
 		senders.Go(func() { s.sender(ctx, &next, template) })
 	}
 	for _, fault := range []func(context.Context, *testing.T){
-		s.fillsDisk, s.stopsReading, s.changesDate, s.changesClock, s.sendsStrangers, s.reloads, s.reconciles,
+		s.fillsDisk, s.stopsReading, s.changesDate, s.changesClock, s.floods, s.reloads, s.reconciles,
 	} {
 		enemies.Go(func() { fault(faults, t) })
 	}

@@ -146,7 +146,7 @@ func ownEvent(template []byte, n int64) (id string, body []byte) {
 	return id, bytes.ReplaceAll(body, []byte("pi_3wBTwEKvHadernBl4gdrfNcd"), fmt.Appendf(nil, "pi_%019d", n))
 }
 
-// once posts a body once and tells the answer's status and code; "none" if there was none.
+// once posts a body once and returns the answer's status and code; "none" if no answer came.
 func (p *program) once(ctx context.Context, client *http.Client, body []byte) string {
 	return p.onceSigned(ctx, client, body, stripe.Sign(body, secret, time.Now()))
 }
@@ -208,7 +208,7 @@ func comesIn(t *testing.T, most time.Duration, what string, is func() bool) {
 	}
 }
 
-// kept demands of a ledger that nobody runs that it is sound and holds every acknowledged event,
+// kept demands that a ledger without a receiver is sound and holds every acknowledged event,
 // once.
 func kept(t *testing.T, dir string, acked []string) {
 	t.Helper()
@@ -264,9 +264,9 @@ func TestPowerLoss(t *testing.T) {
 	t.Logf("%d power cuts, %d acknowledged events, 0 lost", cycles, len(acked))
 }
 
-// A disk without room: events are refused and nothing ends; as soon as there is room, they are
+// A full disk: events are refused and nothing ends; as soon as there is space, they are
 // taken.
-func TestNoRoomOnTheDisk(t *testing.T) {
+func TestAFullDisk(t *testing.T) {
 	t.Parallel()
 	d := newDisk(t, 64)
 	p := build(t)
@@ -376,7 +376,7 @@ func (p *program) memory(t *testing.T) int64 {
 	return n << 10
 }
 
-// No file descriptors are left: whoever is connected is served, and the others when there are some
+// No file descriptors are left: connected clients are served, and the others when there are some
 // again.
 func TestNoFileDescriptors(t *testing.T) {
 	p := build(t)

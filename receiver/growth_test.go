@@ -42,7 +42,7 @@ func newGrown(t *testing.T) *grown {
 	return g
 }
 
-// take has it take some new events from 64 connections, and tells how many a second.
+// take has it take some new events from 64 connections, and returns how many a second.
 func (g *grown) take(t *testing.T, events int) float64 {
 	t.Helper()
 	load, err := bench.Send(t.Context(), g.public, g.maker.NewEvents(events), 64, http.StatusOK)
@@ -92,7 +92,7 @@ func (g *grown) beside(t *testing.T, what string, events int) {
 	t.Logf("%s: median ratio %.2f", what, ratios[len(ratios)/2])
 }
 
-// look starts it once more and tells what it costs to open, to look into, and to hold.
+// look starts it once more and returns what it costs to open, to look into, and to hold.
 func (g *grown) look(t *testing.T, what string) {
 	t.Helper()
 	timed := func(f func()) time.Duration {
@@ -221,7 +221,7 @@ func TestGrowth(t *testing.T) {
 	t.Logf("the proof: %d events, %d payments, %d bodies", proof.Events, proof.Payments, proof.Bodies)
 }
 
-// idle tells what a receiver costs that has nothing to do.
+// idle returns what an idle receiver costs.
 func (g *grown) idle(t *testing.T) {
 	t.Helper()
 	g.kill(t)

@@ -24,7 +24,7 @@ import (
 	"tillhook/receiver/stripe"
 )
 
-// hostile are what strangers send on a connection, and then nothing more.
+// hostile are what attackers send on a connection, and then nothing more.
 var hostile = []struct {
 	name string
 	send func(w io.Writer) error
@@ -63,9 +63,9 @@ func hostileHead(length int, more string) string {
 	return fmt.Sprintf("POST %s HTTP/1.1\r\nHost: shop\r\nX: %s\r\nStripe-Signature: t=1,v1=00\r\nContent-Length: %d\r\n\r\n", hook, more, length)
 }
 
-// strangers makes that many attempts to connect, with a pause between two, and holds each
-// connection until the door closes it or ctx ends.
-func (p *program) strangers(ctx context.Context, attempts int, pause time.Duration) (connected *atomic.Int64, wait func()) {
+// flood makes that many attempts to connect, with a pause between two, and holds each
+// connection until the server closes it or ctx ends.
+func (p *program) flood(ctx context.Context, attempts int, pause time.Duration) (connected *atomic.Int64, wait func()) {
 	var group sync.WaitGroup
 	connected = new(atomic.Int64)
 	dialing := make(chan struct{}, 200)
@@ -87,7 +87,7 @@ func (p *program) strangers(ctx context.Context, attempts int, pause time.Durati
 				stop := context.AfterFunc(ctx, func() { conn.Close() })
 				defer stop()
 				connected.Add(1)
-				_ = p.offend(ctx, conn, i) // what becomes of it is up to the door
+				_ = p.offend(ctx, conn, i) // what becomes of it is up to the server
 				<-dialing
 				_, _ = io.Copy(io.Discard, conn)
 			})
@@ -96,8 +96,8 @@ func (p *program) strangers(ctx context.Context, attempts int, pause time.Durati
 	return connected, group.Wait
 }
 
-// offend sends what the i-th stranger sends. In the short form most of it is cheap for the
-// strangers, too.
+// offend sends what the i-th attacker sends. In the short form most of it is cheap for the
+// attackers, too.
 func (p *program) offend(ctx context.Context, conn net.Conn, i int) error {
 	bad := hostile[i%3]
 	if i%8 == 7 || *long {
@@ -163,7 +163,7 @@ func (p *program) peak(t *testing.T) int64 {
 	return n << 10
 }
 
-// Thousands of strangers with everything that is slow and large take little memory, and keep out no
+// Thousands of attackers with everything that is slow and large take little memory, and keep out no
 // honest event, whatever its size.
 func TestHostileConnections(t *testing.T) {
 	if testing.Short() {
@@ -190,7 +190,7 @@ func TestHostileConnections(t *testing.T) {
 			p.env = append(p.env, "TILLHOOK_OPERATOR_SOCKET="+filepath.Join(dir, "o.sock"))
 			p.start(t)
 			ctx, end := context.WithTimeout(t.Context(), 5*time.Minute)
-			connected, wait := p.strangers(ctx, attempts, 0)
+			connected, wait := p.flood(ctx, attempts, 0)
 			var n, failed, during, failedDuring atomic.Int64
 			var senders sync.WaitGroup
 			crowdEnd := make(chan struct{})
@@ -215,13 +215,13 @@ func TestHostileConnections(t *testing.T) {
 							if growing {
 								failedDuring.Add(1)
 							}
-							t.Logf("event %d of %d bytes, after %d strangers: %v", i, sizes[i%4], connected.Load(), err)
+							t.Logf("event %d of %d bytes, after %d attackers: %v", i, sizes[i%4], connected.Load(), err)
 						}
 					}
 				})
 			}
 			begun := time.Now()
-			comesIn(t, 4*time.Minute, "all strangers have tried", func() bool { return connected.Load() == attempts })
+			comesIn(t, 4*time.Minute, "all attackers have tried", func() bool { return connected.Load() == attempts })
 			t.Logf("all tried after %s", time.Since(begun))
 			time.Sleep(2 * time.Second)
 			close(crowdEnd)
@@ -232,7 +232,7 @@ func TestHostileConnections(t *testing.T) {
 			}
 			// While they come, this machine's processors are as busy with them as the program's.
 			if late, early := failed.Load()-failedDuring.Load(), failedDuring.Load(); late > 0 || early > during.Load()/4 {
-				t.Errorf("%d honest events failed while the strangers came, and %d afterwards", early, late)
+				t.Errorf("%d honest events failed while the attackers came, and %d afterwards", early, late)
 			}
 			end()
 			wait()

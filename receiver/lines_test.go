@@ -15,7 +15,7 @@ import (
 	"tillhook/receiver/stripe"
 )
 
-// The program takes events, says so and stops in time while nobody reads its log, from its first
+// The program takes events, says so and stops in time while its log is not read, from its first
 // line on.
 func TestTheProgramAndALogThatIsNotRead(t *testing.T) {
 	t.Parallel()

@@ -30,7 +30,7 @@ var long = flag.Bool("long", false, "send every scenario in hundreds of orders")
 type program struct {
 	binary, dir, public string
 	env                 []string // beside what every one needs
-	secure              bool     // its public door speaks TLS
+	secure              bool     // its webhook listener speaks TLS
 	cmd                 *exec.Cmd
 	log                 bytes.Buffer // read only while it does not run
 	logTo               *os.File     // where it logs instead, if not nil

@@ -134,7 +134,7 @@ func TestLiveness(t *testing.T) {
 	}
 }
 
-// raw sends bytes on a connection of its own and returns the status line, "" if the door closed
+// raw sends bytes on a connection of its own and returns the status line, "" if the server closed
 // without one.
 func (s *shop) raw(t *testing.T, text string) (conn net.Conn, status func() string) {
 	t.Helper()
@@ -169,9 +169,9 @@ func TestNothingHangs(t *testing.T) {
 	for _, c := range []struct{ what, send, want string }{
 		{"a body that does not come", head + fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(body), body[:100]), "HTTP/1.1 408 Request Timeout"},
 		{"chunks that stop", head + "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", "HTTP/1.1 408 Request Timeout"},
-		{"chunks that are none", head + "Transfer-Encoding: chunked\r\n\r\nzz\r\n", "HTTP/1.1 400 Bad Request"},
+		{"invalid chunks", head + "Transfer-Encoding: chunked\r\n\r\nzz\r\n", "HTTP/1.1 400 Bad Request"},
 		{"a header that does not end", "POST " + hook + " HTTP/1.1\r\nHost: sho", ""},
-		{"nothing for a path nobody has", "POST /nowhere HTTP/1.1\r\nHost: shop\r\nContent-Length: 10\r\n\r\n", "HTTP/1.1 404 Not Found"},
+		{"nothing for an unknown path", "POST /nowhere HTTP/1.1\r\nHost: shop\r\nContent-Length: 10\r\n\r\n", "HTTP/1.1 404 Not Found"},
 		{"a huge header", "POST " + hook + " HTTP/1.1\r\nHost: shop\r\nX: " + strings.Repeat("x", 1<<17) + "\r\n\r\n", "HTTP/1.1 431 Request Header Fields Too Large"},
 		{"a header over 16 KiB", "POST " + hook + " HTTP/1.1\r\nHost: shop\r\nX: " + strings.Repeat("x", 16<<10) + "\r\n\r\n", "HTTP/1.1 431 Request Header Fields Too Large"},
 		{"a header of many lines", "GET /healthz HTTP/1.1\r\nHost: shop\r\n" + strings.Repeat("x:\r\n", 127) + "\r\n", "HTTP/1.1 400 Bad Request"},
@@ -400,8 +400,8 @@ func TestTheLog(t *testing.T) {
 	}
 }
 
-// A door that closes answers everything it has read, and whatever came on a connection that was
-// kept alive.
+// A server that shuts down answers everything it has read, and whatever came on a connection that
+// was kept alive.
 func TestShutdownAnswersWhatWasRead(t *testing.T) {
 	s := openShop(t, false)
 	body := sample(t, "payment_intent.succeeded")
@@ -410,7 +410,7 @@ func TestShutdownAnswersWhatWasRead(t *testing.T) {
 		fmt.Sprintf("\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n", len(body)))
 	r := bufio.NewReader(conn)
 	if line, err := r.ReadString('\n'); err != nil || !strings.Contains(line, "100 Continue") {
-		t.Fatalf("the door said %q, %v", line, err)
+		t.Fatalf("the server said %q, %v", line, err)
 	}
 	if _, err := r.ReadString('\n'); err != nil {
 		t.Fatal(err)
@@ -431,7 +431,7 @@ func TestShutdownAnswersWhatWasRead(t *testing.T) {
 		}
 		c.Close()
 	}
-	time.Sleep(500 * time.Millisecond) // the sender takes longer than a closing door waits for idle ones
+	time.Sleep(500 * time.Millisecond) // the sender takes longer than a closing server waits for idle ones
 	if _, err := conn.Write(body[half:]); err != nil {
 		t.Fatal(err)
 	}

@@ -17,7 +17,7 @@ import (
 )
 
 // Neither the signing secret, nor the API key, nor a payment's client_secret is anywhere but where
-// it must be, whatever goes wrong; and nobody else may read the ledger.
+// it must be, whatever goes wrong; and no other user may read the ledger.
 func TestSecretsStaySecret(t *testing.T) {
 	const apiKey = "rk_test_51SecretKeyOfThisTest"
 	p := build(t)
@@ -43,17 +43,17 @@ func TestSecretsStaySecret(t *testing.T) {
 		}
 		return answer.String()
 	}
-	var told strings.Builder // to anybody
+	var output strings.Builder // of any kind
 	body := sample(t, "payment_intent.succeeded")
 	if !bytes.Contains(body, []byte("_secret_")) {
-		t.Fatal("the sample has no client_secret: it tells nothing")
+		t.Fatal("the sample has no client_secret: it proves nothing")
 	}
 	broken := bytes.Replace(body, []byte(`"amount": 6480`), []byte(`"amount": "?"`), 1)
 	for _, b := range [][]byte{body, body, broken, body[:len(body)/2], sample(t, "payment_intent.payment_failed"), sample(t, "v1.payment_intent.succeeded")} {
-		told.WriteString(deliver(b, stripe.Sign(b, secret, time.Now())))
-		told.WriteString(deliver(b, stripe.Sign(b, secret, time.Now().Add(-time.Hour))))
-		told.WriteString(deliver(b, stripe.Sign(b, "whsec_another", time.Now())))
-		told.WriteString(deliver(b, secret))
+		output.WriteString(deliver(b, stripe.Sign(b, secret, time.Now())))
+		output.WriteString(deliver(b, stripe.Sign(b, secret, time.Now().Add(-time.Hour))))
+		output.WriteString(deliver(b, stripe.Sign(b, "whsec_another", time.Now())))
+		output.WriteString(deliver(b, secret))
 	}
 	asks := operator.Dial(socket)
 	for _, path := range []string{"/metrics", "/readyz", "/healthz", "/api/payments", "/api/events", "/api/summary", "/api/export",
@@ -63,9 +63,9 @@ func TestSecretsStaySecret(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-		told.Write(text)
+		output.Write(text)
 	}
-	// On the public door there is the webhook's path and a word for load balancers, and nothing
+	// The webhook listener has the webhook's path and one for load balancers, and nothing
 	// else.
 	for _, path := range []string{"/", "/metrics", "/readyz", "/api/payments", "/api/events", "/api/backup", "/debug/pprof/", "/debug/vars"} {
 		resp, err := client.Get("http://" + p.public + path)
@@ -73,11 +73,11 @@ func TestSecretsStaySecret(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err := resp.Body.Close(); err != nil || resp.StatusCode != http.StatusNotFound {
-			t.Errorf("%s on the public door: %d, %v", path, resp.StatusCode, err)
+			t.Errorf("%s on the webhook listener: %d, %v", path, resp.StatusCode, err)
 		}
 	}
 	if resp, err := client.Get("http://" + p.public + "/healthz"); err != nil || resp.StatusCode != http.StatusOK {
-		t.Errorf("/healthz on the public door: %v", err)
+		t.Errorf("/healthz on the webhook listener: %v", err)
 	}
 	ownersOnly(t, p.dir)
 	limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", p.cmd.Process.Pid))
@@ -93,18 +93,18 @@ func TestSecretsStaySecret(t *testing.T) {
 	}
 	_ = p.cmd.Wait() // it crashed
 	p.cmd = nil
-	told.Write(p.log.Bytes())
-	if !strings.Contains(told.String(), "goroutine 1 ") || !strings.Contains(told.String(), "signature rejected") {
-		t.Error("there is no trace of the crash, or of a rejection: it tells nothing")
+	output.Write(p.log.Bytes())
+	if !strings.Contains(output.String(), "goroutine 1 ") || !strings.Contains(output.String(), "signature rejected") {
+		t.Error("there is no trace of the crash, or of a rejection: it proves nothing")
 	}
 	for what, text := range map[string]string{"signing secret": strings.TrimPrefix(secret, "whsec_"), "API key": strings.TrimPrefix(apiKey, "rk_test_"), "client_secret": "_secret_"} {
-		if at := strings.Index(told.String(), text); at >= 0 {
-			t.Errorf("the %s is told: …%s…", what, told.String()[max(0, at-200):min(told.Len(), at+50)])
+		if at := strings.Index(output.String(), text); at >= 0 {
+			t.Errorf("the %s is shown: …%s…", what, output.String()[max(0, at-200):min(output.Len(), at+50)])
 		}
 	}
 }
 
-// ownersOnly demands that a folder and all in it are its owner's alone, but for the socket, which
+// ownersOnly demands that a folder and all in it are only its owner's, but for the socket, which
 // is the group's too.
 func ownersOnly(t *testing.T, dir string) {
 	t.Helper()

@@ -21,15 +21,15 @@ import (
 	"tillhook/receiver/stripe/stripetest"
 )
 
-// manager is a service manager as a program sees it: sockets it was passed, and somebody who
-// listens to what it tells.
+// manager is a service manager as a program sees it: sockets it was passed, and a reader
+// of its messages.
 type manager struct {
 	sockets []*os.File
 	names   []string
 	notify  string
 
-	mu   sync.Mutex // guards told
-	told []string
+	mu       sync.Mutex // guards told
+	messages []string
 }
 
 func newManager(t *testing.T) *manager {
@@ -48,7 +48,7 @@ func newManager(t *testing.T) *manager {
 				return
 			}
 			m.mu.Lock()
-			m.told = append(m.told, string(buf[:n]))
+			m.messages = append(m.messages, string(buf[:n]))
 			m.mu.Unlock()
 		}
 	}()
@@ -101,7 +101,7 @@ func (m *manager) run(t *testing.T, p *program, env ...string) {
 func (m *manager) has(text string) (n int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, message := range m.told {
+	for _, message := range m.messages {
 		if strings.Contains(message, text) {
 			n++
 		}
@@ -109,7 +109,7 @@ func (m *manager) has(text string) (n int) {
 	return n
 }
 
-// ends asks the program to stop, if asked to, and tells its exit status.
+// ends asks the program to stop, if asked to, and returns its exit status.
 func (p *program) ends(t *testing.T, sig os.Signal) int {
 	t.Helper()
 	if sig != nil {
@@ -121,20 +121,20 @@ func (p *program) ends(t *testing.T, sig os.Signal) int {
 		t.Error("it does not end")
 		_ = p.cmd.Process.Kill() // it may have ended meanwhile
 	})
-	_ = p.cmd.Wait() // its status tells
+	_ = p.cmd.Wait() // its status matters
 	late.Stop()
 	status := p.cmd.ProcessState.ExitCode()
 	p.cmd = nil
 	return status
 }
 
-// Sockets that were passed are served in place of the configured ones, and whoever calls while no
-// receiver runs is answered by the next.
+// Sockets that were passed are served in place of the configured ones, and a caller that comes
+// while no receiver runs is answered by the next.
 func TestPassedSockets(t *testing.T) {
 	t.Parallel()
 	m, p := newManager(t), build(t)
 	public := m.passTCP(t, "public")
-	m.passTCP(t, "http") // for challenges that nobody asks for: the public door speaks no TLS for that
+	m.passTCP(t, "http") // for challenges that no server asks for: the webhook listener speaks no TLS for that
 	path := filepath.Join(t.TempDir(), "operator.sock")
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
@@ -200,13 +200,13 @@ func TestAPassedSocketAndNoConfiguration(t *testing.T) {
 	comes(t, "the service manager is told", func() bool {
 		return m.has(`STATUS=Not configured: the configuration has an error: STRIPE_WEBHOOK_SECRET starts with "we_"`) == 2
 	})
-	if m.told[0] != want[0] || !strings.HasPrefix(strings.ReplaceAll(m.told[1], "\n", "|"), want[1]) {
-		t.Errorf("the service manager was told %q", m.told)
+	if m.messages[0] != want[0] || !strings.HasPrefix(strings.ReplaceAll(m.messages[1], "\n", "|"), want[1]) {
+		t.Errorf("the service manager was told %q", m.messages)
 	}
 }
 
-// Where nobody waits, a start that fails is told as one.
-func TestNoConfigurationAndNobodyWaits(t *testing.T) {
+// Without a waiting caller, a start that fails is told as one.
+func TestNoConfigurationAndNoCaller(t *testing.T) {
 	t.Parallel()
 	m, p := newManager(t), build(t)
 	m.passTCP(t, "public")
@@ -218,11 +218,11 @@ func TestNoConfigurationAndNobodyWaits(t *testing.T) {
 		return m.has("STATUS=Not configured: the configuration has 2 errors: ") == 1 && m.has("Reveal); STRIPE_MODE ") == 1
 	})
 	if m.has("READY=1") != 0 {
-		t.Errorf("the service manager was told %q", m.told)
+		t.Errorf("the service manager was told %q", m.messages)
 	}
 }
 
-// A socket under a name that means nothing is served by nobody, and said.
+// A socket under a name that means nothing is not served, and reported.
 func TestAPassedSocketOfAnotherName(t *testing.T) {
 	t.Parallel()
 	m, p := newManager(t), build(t)

@@ -30,7 +30,7 @@ const (
 	hook   = "/webhooks/stripe"
 )
 
-// shop is a receiver behind a real door, with a clock that stands.
+// shop is a receiver behind a real server, with a clock that stands.
 type shop struct {
 	books    *ledger.Ledger
 	metrics  *metrics.Metrics

@@ -113,7 +113,7 @@ func stalled(t *testing.T, socket string) {
 	}
 }
 
-// Intake goes on while the ledger is copied, exported, copied to somebody who does not read, and
+// Intake goes on while the ledger is copied, exported, copied to a client that does not read, and
 // deleted from. How much slower it is then stands in the log, beside the intake right before and
 // after.
 func TestIntakeGoesOn(t *testing.T) {

@@ -56,7 +56,7 @@ func TestALedgerThatCannotBeOpened(t *testing.T) {
 				t.Fatal(err)
 			}
 			return func() error { return os.Remove(filler) }
-		}, "no space left on device", "make room"},
+		}, "no space left on device", "free some space"},
 		"not a directory": {func(t *testing.T, dir string) func() error {
 			if err := os.WriteFile(dir, nil, 0o600); err != nil {
 				t.Fatal(err)
@@ -93,7 +93,7 @@ func TestALedgerThatCannotBeOpened(t *testing.T) {
 				t.Errorf("/healthz answered %d", got)
 			}
 			if m.has("READY=1\nSTATUS=FAULT: every event is answered 503: the ledger cannot be opened: ") != 1 || m.has(c.reason) == 0 || m.has("Next step: ") == 0 {
-				t.Errorf("the service manager was told %q", m.told)
+				t.Errorf("the service manager was told %q", m.messages)
 			}
 			if err := repair(); err != nil {
 				t.Fatal(err)

@@ -14,10 +14,10 @@ import (
 )
 
 // Windows of faults, opened and closed while events come: a disk that is broken for a moment, again
-// and again, is not worse than one that is broken for good.
+// and again, is not worse than one that stays broken.
 
-// window breaks the program's disk until the returned function mends it.
-type window func(t *testing.T, p *program) (mend func())
+// window breaks the program's disk until the returned function repairs it.
+type window func(t *testing.T, p *program) (repair func())
 
 // calls has strace make system calls on the ledger's file fail. strace(1)
 func calls(names, errno string) window {
@@ -38,7 +38,7 @@ func calls(names, errno string) window {
 	}
 }
 
-// traced tells whether every thread of the program has a tracer. proc_pid_status(5)
+// traced reports whether every thread of the program has a tracer. proc_pid_status(5)
 func traced(t *testing.T, p *program) bool {
 	t.Helper()
 	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", p.cmd.Process.Pid))
@@ -54,7 +54,7 @@ func traced(t *testing.T, p *program) bool {
 	return true
 }
 
-// In each window events are refused, /readyz tells, and nothing that was acknowledged is lost;
+// In each window events are refused, /readyz reports, and nothing that was acknowledged is lost;
 // after it they are taken again, without a restart.
 func TestFaultsInWindows(t *testing.T) {
 	t.Parallel()
@@ -83,7 +83,7 @@ func TestFaultsInWindows(t *testing.T) {
 			before := c.acknowledged()
 			comes(t, "events are acknowledged before "+what, func() bool { return c.acknowledged() >= before+20 })
 			already := refused()
-			mend := open(t, p)
+			repair := open(t, p)
 			comes(t, "events are refused while "+what, func() bool { return refused() >= already+10 })
 			if _, err := asks.Get(t.Context(), "/readyz", nil); err == nil {
 				t.Errorf("%s, and /readyz does not tell", what)
@@ -94,10 +94,10 @@ func TestFaultsInWindows(t *testing.T) {
 			if now := c.acknowledged(); now != during {
 				t.Errorf("%d events were acknowledged while %s", now-during, what)
 			}
-			mend()
+			repair()
 			after := c.acknowledged()
 			comes(t, "events are acknowledged after "+what, func() bool { return c.acknowledged() >= after+20 })
-			comes(t, "/readyz tells that it is over", func() bool { _, err := asks.Get(t.Context(), "/readyz", nil); return err == nil })
+			comes(t, "/readyz reports that it is over", func() bool { _, err := asks.Get(t.Context(), "/readyz", nil); return err == nil })
 		}
 	}
 	c.end()

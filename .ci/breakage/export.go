@@ -29,7 +29,7 @@ var exporting = []broken{
 	{"export: nothing in JSON that a terminal obeys", lineGo, "escape(strings.TrimSuffix(b.String(), \"\\n\"), \"\\t\")", "strings.TrimSuffix(b.String(), \"\\n\")", "./ledger", "TestExportHasNoFormulas"},
 	{"export: lines end as RFC 4180 says", lineGo, "f.csv.UseCRLF = true", "f.csv.UseCRLF = false", "./ledger", "TestExportAsATable"},
 	{"export: sorting leaves the reserve", exportGo, "return l.store.Reserved(l.store.TempDir(), w) }}", "return w }}", "./ledger", "TestAnExportLeavesTheReserve"},
-	{"export: an answer leaves the reserve", reserveGo, "free < reserve+more {", "free < more {", "./receiver/operator", "TestAnExportWithoutRoom"},
+	{"export: an answer leaves the reserve", reserveGo, "free < reserve+more {", "free < more {", "./receiver/operator", "TestAnExportOnAFullDiskIsRefused"},
 	{"export: metadata has a parameter for each key", operatorExport, "	q := parseQuery(r, \"metadata\")\n", "	q := parseQuery(r)\n", "./receiver/operator", "TestExportOfAKeyWithAComma"},
 	{"export: no key twice", exportCommandGo, "slices.Contains(f.metadata[:i], key)", "slices.Contains(f.metadata[:i*0], key)", ".", "TestScripts/export"},
 	{"export: a walk ends with its context", scanGo, "				if err := ctx.Err(); err != nil {", "				if err := error(nil); err != nil {", "./ledger", "TestAnExportEndsWithItsContext"},

@@ -244,20 +244,20 @@ func (a *App) build(ctx context.Context) (err error) {
 		Stopping: ctx,
 		Verify:   a.maintenance.Verify, NotServing: a.notServing, Findings: a.findings, Board: &a.board, Receiver: a}
 	if a.reconciler != nil {
-		options.Reconciler = comparer{a.reconciler}
+		options.Reconciler = reconcileAPI{a.reconciler}
 	}
 	a.operator = operator.New(options)
 	return a.listen()
 }
 
-// comparer adapts a reconciler to the operator API.
-type comparer struct{ *reconcile.Reconciler }
+// reconcileAPI adapts a reconciler to the operator API.
+type reconcileAPI struct{ *reconcile.Reconciler }
 
-func (c comparer) Reconcile(ctx context.Context, since time.Duration, dryRun bool) (any, error) {
+func (c reconcileAPI) Reconcile(ctx context.Context, since time.Duration, dryRun bool) (any, error) {
 	return c.Round(ctx, reconcile.Request{Since: since, DryRun: dryRun})
 }
 
-func (c comparer) Progress() any { return c.Reconciler.Progress() }
+func (c reconcileAPI) Progress() any { return c.Reconciler.Progress() }
 
 // startMaintenance starts the maintenance of the ledger.
 func (a *App) startMaintenance() {

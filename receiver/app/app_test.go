@@ -159,11 +159,11 @@ func TestTheOperatorsSocketWhileItStarts(t *testing.T) {
 
 // The address of the webhook can be put into a browser or into nginx.
 func TestTheAddressOfTheWebhook(t *testing.T) {
-	for want, door := range map[string]net.Addr{
+	for want, address := range map[string]net.Addr{
 		"http://127.0.0.1:8080/webhooks/stripe":                       &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 8080},
 		"http://unix:/run/tillhook/live/public.sock:/webhooks/stripe": &net.UnixAddr{Name: "/run/tillhook/live/public.sock", Net: "unix"},
 	} {
-		if got := app.WebhookURL(door, false, "/webhooks/stripe"); got != want {
+		if got := app.WebhookURL(address, false, "/webhooks/stripe"); got != want {
 			t.Errorf("%s, want %s", got, want)
 		}
 	}

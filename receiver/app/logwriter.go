@@ -27,17 +27,17 @@ const (
 // LogWriter writes a log. While Run runs, Run writes all lines that wait together, and Write does
 // not wait for that; before and after, Write writes each line itself. A log that is not read loses
 // lines and never stops the program: once maxBuffered bytes wait, Write waits for maxWait in total
-// and then drops lines until there is room. A crash loses the lines that wait.
+// and then drops lines until there is space. A crash loses the lines that wait.
 type LogWriter struct {
 	to    io.Writer
 	more  chan struct{} // receives when a line waits
 	start time.Time
 
 	mu        sync.Mutex    // guards what follows
-	room      chan struct{} // closed, and replaced, when there is room again
+	space     chan struct{} // closed, and replaced, when there is space again
 	waiting   bytes.Buffer
 	running   bool
-	fullSince time.Time // when Write began to wait for room; zero while there is room
+	fullSince time.Time // when Write began to wait for space; zero while there is some
 	lost      uint64    // dropped lines that Run has not reported yet
 
 	dropped  atomic.Uint64 // lines, since the start
@@ -47,7 +47,7 @@ type LogWriter struct {
 // NewLogWriter returns a LogWriter. It counts lines that to fails to write as dropped, because an
 // error of the log cannot be logged.
 func NewLogWriter(to io.Writer) *LogWriter {
-	return &LogWriter{to: to, more: make(chan struct{}, 1), room: make(chan struct{}), start: time.Now()}
+	return &LogWriter{to: to, more: make(chan struct{}, 1), space: make(chan struct{}), start: time.Now()}
 }
 
 // Write takes one or more lines. It never fails.
@@ -55,7 +55,7 @@ func (l *LogWriter) Write(line []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.running && l.full(line) {
-		l.awaitRoom(line)
+		l.awaitSpace(line)
 	}
 	switch {
 	case !l.running:
@@ -76,9 +76,9 @@ func (l *LogWriter) full(line []byte) bool {
 	return l.waiting.Len() > 0 && l.waiting.Len()+len(line) > maxBuffered
 }
 
-// awaitRoom waits until there is room for a line, or there was none for maxWait. It releases the
+// awaitSpace waits until there is space for a line, or there was none for maxWait. It releases the
 // lock meanwhile.
-func (l *LogWriter) awaitRoom(line []byte) {
+func (l *LogWriter) awaitSpace(line []byte) {
 	if l.fullSince.IsZero() {
 		l.fullSince = time.Now()
 	}
@@ -87,10 +87,10 @@ func (l *LogWriter) awaitRoom(line []byte) {
 		if wait <= 0 {
 			return
 		}
-		room := l.room
+		space := l.space
 		l.mu.Unlock()
 		select {
-		case <-room:
+		case <-space:
 		case <-time.After(wait):
 		}
 		l.mu.Lock()
@@ -156,13 +156,13 @@ func (l *LogWriter) Run(ctx context.Context, report func(dropped uint64)) error 
 		}
 		if ctx.Err() != nil && l.waiting.Len() == 0 && lost == 0 {
 			l.running = false
-			l.makeRoom()
+			l.wakeWriters()
 			l.mu.Unlock()
 			return nil
 		}
 		writing, l.waiting = l.waiting, writing
 		l.lost -= lost
-		l.makeRoom()
+		l.wakeWriters()
 		l.mu.Unlock()
 		if lost > 0 {
 			report(lost) // its line follows those being written now, which is where lines are missing
@@ -178,9 +178,9 @@ func (l *LogWriter) Run(ctx context.Context, report func(dropped uint64)) error 
 	}
 }
 
-// makeRoom wakes the calls that wait for room. The caller holds the lock.
-func (l *LogWriter) makeRoom() {
+// wakeWriters wakes the calls that wait for space. The caller holds the lock.
+func (l *LogWriter) wakeWriters() {
 	l.fullSince = time.Time{}
-	close(l.room)
-	l.room = make(chan struct{})
+	close(l.space)
+	l.space = make(chan struct{})
 }

@@ -47,7 +47,7 @@ func TestLinesAreWrittenTogether(t *testing.T) {
 		for i := range 100 {
 			group.Go(func() { fmt.Fprintf(lines, "line %02d\n", i) })
 		}
-		group.Wait() // nobody waits for the log
+		group.Wait() // no writer waits for the log
 		synctest.Wait()
 		for range 10 {
 			log.take <- struct{}{}

@@ -36,7 +36,7 @@ func limitMemory() {
 }
 
 // groupMemory returns the least memory.max of this process's control group and its parents, or
-// math.MaxInt64 if there is none or it cannot be read. See cgroups(7), version 2.
+// math.MaxInt64 if no limit is set or it cannot be read. See cgroups(7), version 2.
 func groupMemory(self, root string) int64 {
 	least := int64(math.MaxInt64)
 	f, err := os.Open(self)

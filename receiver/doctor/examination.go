@@ -29,7 +29,7 @@ type examination struct {
 	config    *config.Config // nil while it has faults
 	configErr error
 
-	client      *operator.Client // of the running receiver; nil if there is none, or it cannot be asked
+	client      *operator.Client // of the running receiver; nil if none runs, or it cannot be asked
 	tried       []string         // the sockets where none answered
 	receiverErr error
 	waiting     bool // the receiver waits for its ledger
@@ -92,7 +92,7 @@ func (u *unanswered) Error() string { return u.err.Error() }
 func (u *unanswered) Unwrap() error { return u.err }
 
 // findWaiting looks for a receiver that waits for its ledger, where a receiver is recognised only
-// by the ledger that it holds. It returns the receiver's answer, or nil if there is none.
+// by the ledger that it holds. It returns the receiver's answer, or nil if none waits.
 func (x *examination) findWaiting(ctx context.Context) error {
 	for _, at := range x.Settings.SocketPaths() {
 		if !at.Ask {

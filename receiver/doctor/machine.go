@@ -210,9 +210,10 @@ func checkDisk(_ context.Context, x *examination) []health.Finding {
 		x.Settings.DataDir())
 	switch {
 	case x.dir.FreeBytes < noSpace:
-		return fail(health.Disk, "make room: events are answered 503 once it is full", "The disk is full: %s.", free)
+		return fail(health.Disk, "free some space: events are answered 503 once it is full", "The disk is full: %s.",
+			free)
 	case x.dir.FreeBytes < lowSpace:
-		return warn(health.Disk, "make room, or shorten TILLHOOK_RETENTION", "The disk is nearly full: %s.", free)
+		return warn(health.Disk, "free some space, or shorten TILLHOOK_RETENTION", "The disk is nearly full: %s.", free)
 	}
 	return ok(health.Disk, "%s.", free)
 }
@@ -227,7 +228,8 @@ func checkLeftovers(_ context.Context, x *examination) (list []health.Finding) {
 	for _, file := range x.dir.Deleted {
 		list = append(list, warn(health.DeletedLedger,
 			fmt.Sprintf("verify it: tillhook verify %s. If the present ledger lacks events of that time, fetch them "+
-				"(tillhook reconcile --since 30d) or put the file in its place (tillhook restore %[1]s); then move it away", file),
+				"(tillhook reconcile --since 30d) or put the file in its place (tillhook restore %[1]s); then move "+
+				"it away", file),
 			"%s is a ledger that was deleted while a receiver ran, which saved it: events that it had acknowledged "+
 				"until then may be in no other file.", file)...)
 	}
@@ -247,7 +249,7 @@ func checkLedger(_ context.Context, x *examination) []health.Finding {
 			"%s holds the ledger and answers at none of the known sockets: no receiver can start beside it.", who)
 	}
 	if err != nil {
-		return fail(health.Ledger, "tillhook verify tells more; restore a copy, or try tillhook rebuild",
+		return fail(health.Ledger, "tillhook verify reports more; restore a copy, or try tillhook rebuild",
 			"The ledger cannot be opened: %v.", err)
 	}
 	defer l.Close() // it was only read
@@ -259,7 +261,7 @@ func checkLedger(_ context.Context, x *examination) []health.Finding {
 	}
 	stats, err := l.Stats()
 	if err != nil {
-		return fail(health.Ledger, "tillhook verify tells more", "The ledger cannot be read: %v.", err)
+		return fail(health.Ledger, "tillhook verify reports more", "The ledger cannot be read: %v.", err)
 	}
 	list := ok(health.Ledger, "The ledger opens: %s (tillhook verify reads all of it).",
 		ledger.Plural(stats.Events, "event"))

@@ -13,11 +13,11 @@ func TestReportAsJSON(t *testing.T) {
 	got, err := json.Marshal(health.NewReport([]health.Finding{
 		{Code: health.Log, Severity: health.OK, Message: "The log is read."},
 		{Code: health.Clock, Severity: health.Unknown, Message: "Unknown."},
-		{Code: health.Storage, Severity: health.Warn, Message: "Full.", Next: "make room", Since: 7},
+		{Code: health.Storage, Severity: health.Warn, Message: "Full.", Next: "free some space", Since: 7},
 	}))
 	want := `{"status":"warn","findings":[{"code":"log","severity":"ok","message":"The log is read.","next":null,"since":null},` +
 		`{"code":"clock","severity":"unknown","message":"Unknown.","next":null,"since":null},` +
-		`{"code":"storage","severity":"warn","message":"Full.","next":"make room","since":7}]}`
+		`{"code":"storage","severity":"warn","message":"Full.","next":"free some space","since":7}]}`
 	if err != nil || string(got) != want {
 		t.Errorf("got %s %v\nwant %s", got, err, want)
 	}

@@ -104,8 +104,8 @@ func (c *counted) Write(p []byte) (int, error) {
 }
 
 // unhurried removes the server's deadline for reading a request, which would end one whose answer
-// takes long. The deadline for writing is set again when the answer is ready. Without a network
-// there are none.
+// takes long. The deadline for writing is set again when the answer is ready. Without a network it
+// does nothing.
 func unhurried(w http.ResponseWriter) {
 	c := http.NewResponseController(w)
 	_ = c.SetReadDeadline(time.Time{})

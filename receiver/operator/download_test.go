@@ -51,8 +51,8 @@ func (j *journal) logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(j, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
-// heavy is a ledger of more bytes than a connection takes while nobody reads: 6 MiB that do not
-// compress.
+// heavy is a ledger of more bytes than a connection takes while its client does not read: 6 MiB
+// that do not compress.
 func heavy(t *testing.T) *ledger.Ledger {
 	t.Helper()
 	l := ledgertest.Open(t, false)
@@ -67,17 +67,16 @@ func heavy(t *testing.T) *ledger.Ledger {
 	return l
 }
 
-// serve puts a handler behind a door with the settings of the real one, and shuts it when the test
-// ends.
+// serve serves a handler with the settings of the real server, until the test ends.
 func serve(t *testing.T, l net.Listener, h http.Handler, log *slog.Logger) {
 	t.Helper()
-	door := server.New(l, h, log)
+	s := server.New(l, h, log)
 	served := make(chan error, 1)
-	go func() { served <- door.Serve() }()
+	go func() { served <- s.Serve() }()
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		if err := errors.Join(door.Shutdown(ctx), <-served); err != nil {
+		if err := errors.Join(s.Shutdown(ctx), <-served); err != nil {
 			t.Error(err)
 		}
 	})
@@ -172,8 +171,8 @@ func TestABackupIsALedger(t *testing.T) {
 }
 
 // Two clients ask for a copy and do not read it. Events are written and questions answered all the
-// same; a third copy is refused with the reason, and there is room again when the two are gone.
-func TestStalledClientsStopNobody(t *testing.T) {
+// same; a third copy is refused with the reason, and there is space again when the two are gone.
+func TestStalledClientsHoldUpNothing(t *testing.T) {
 	for _, network := range []string{"unix", "tcp"} {
 		t.Run(network, func(t *testing.T) {
 			var log journal
@@ -240,7 +239,7 @@ func TestStalledClientsStopNobody(t *testing.T) {
 	}
 }
 
-// A copy that is under way to somebody who does not read is broken off when the receiver stops.
+// A copy that is under way to a client that does not read is aborted when the receiver stops.
 func TestStoppingBreaksCopiesOff(t *testing.T) {
 	var log journal
 	stopping, stop := context.WithCancel(t.Context())
@@ -259,24 +258,24 @@ func TestStoppingBreaksCopiesOff(t *testing.T) {
 // full is a client to whom nothing more can be sent after some bytes.
 type full struct {
 	*httptest.ResponseRecorder
-	room int
+	space int
 }
 
 func (f *full) Write(b []byte) (int, error) {
-	n := min(len(b), f.room)
-	f.room -= n
+	n := min(len(b), f.space)
+	f.space -= n
 	_, _ = f.ResponseRecorder.Write(b[:n])
 	if n < len(b) {
-		return n, errors.New("nobody is there")
+		return n, errors.New("the client is gone")
 	}
 	return n, nil
 }
 
-// What cannot be sent to its end is broken off, so that nobody takes a part for the whole. Each
-// time the place is given back.
+// A download that cannot be sent completely is aborted, so that no client takes a part for the
+// whole. Each time its semaphore is released.
 func TestWhatIsNotTakenToItsEndIsBrokenOff(t *testing.T) {
 	var log journal
-	door := operator.New(operator.Options{Ledger: filled(t).Ledger, Log: log.logger()}).Socket()
+	handler := operator.New(operator.Options{Ledger: filled(t).Ledger, Log: log.logger()}).Socket()
 	for i := range 5 {
 		w := &full{httptest.NewRecorder(), 1000}
 		func() {
@@ -285,7 +284,7 @@ func TestWhatIsNotTakenToItsEndIsBrokenOff(t *testing.T) {
 					t.Errorf("the answer ended with %v", got)
 				}
 			}()
-			door.ServeHTTP(w, httptest.NewRequest("GET", "http://localhost"+[]string{"/api/backup", "/api/export?kind=payments"}[i%2], nil))
+			handler.ServeHTTP(w, httptest.NewRequest("GET", "http://localhost"+[]string{"/api/backup", "/api/export?kind=payments"}[i%2], nil))
 		}()
 		if w.Code != 200 || w.Body.Len() != 1000 {
 			t.Errorf("it began with %d and %d bytes", w.Code, w.Body.Len())
@@ -376,7 +375,7 @@ func TestVerify(t *testing.T) {
 			return &ledger.Report{Object: "proof", Path: path, Faults: []string{"</b>"}}, errors.New("the ledger is not sound")
 		}, 200, `{"object":"proof","sound":false,"path":"` + l.Path() + `","mode":"",`},
 		{"a copy that does not open", func(context.Context, string) (*ledger.Report, error) { return nil, errors.New("it does not open") }, 500, `{"error":{"code":"storage_unavailable","message":"it does not open"}}`},
-		{"nobody to prove it", nil, 404, `{"error":{"code":"not_found","message":"no receiver is running; tillhook verify reads the ledger itself"}}`},
+		{"no receiver", nil, 404, `{"error":{"code":"not_found","message":"no receiver is running; tillhook verify reads the ledger itself"}}`},
 	} {
 		var looked string
 		verify := c.verify
@@ -386,9 +385,9 @@ func TestVerify(t *testing.T) {
 				return c.verify(ctx, path)
 			}
 		}
-		door := operator.New(operator.Options{Ledger: l, Log: slog.New(slog.DiscardHandler), Verify: verify}).Socket()
+		handler := operator.New(operator.Options{Ledger: l, Log: slog.New(slog.DiscardHandler), Verify: verify}).Socket()
 		for range 3 { // the place is given back
-			w := ask(door, "POST", "/api/verify", nil)
+			w := ask(handler, "POST", "/api/verify", nil)
 			if w.Code != c.status || !strings.HasPrefix(w.Body.String(), c.want) {
 				t.Errorf("%s: got %d %s, want %d %s", c.what, w.Code, w.Body, c.status, c.want)
 			}
@@ -400,13 +399,13 @@ func TestVerify(t *testing.T) {
 			t.Errorf("%s: its copy is left behind: %v", c.what, err)
 		}
 	}
-	door := operator.New(operator.Options{Ledger: l, Verify: func(context.Context, string) (*ledger.Report, error) { panic("looked through") }}).Socket()
-	if w := ask(door, "POST", "/api/verify?path=/etc/passwd", nil); w.Code != 400 {
+	handler := operator.New(operator.Options{Ledger: l, Verify: func(context.Context, string) (*ledger.Report, error) { panic("looked through") }}).Socket()
+	if w := ask(handler, "POST", "/api/verify?path=/etc/passwd", nil); w.Code != 400 {
 		t.Errorf("a path of the caller's choice gave %d %s", w.Code, w.Body)
 	}
 }
 
-// A proof takes as long as it takes, and ends when nobody waits for it any more.
+// A proof takes as long as it takes, and ends when no client waits for it any more.
 func TestAProofTakesItsTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log journal
@@ -439,7 +438,7 @@ func TestAProofTakesItsTime(t *testing.T) {
 			synctest.Wait()
 		}
 		if n := brokenOff.Load(); n != 3 {
-			t.Errorf("%d of 3 proofs that nobody waits for were broken off", n)
+			t.Errorf("%d of 3 proofs without a waiting client were canceled", n)
 		}
 	})
 }

@@ -15,7 +15,7 @@ const (
 	// HeaderSequence is the last row of the journal that the export includes.
 	HeaderSequence = "Tillhook-Ledger-Sequence"
 	// HeaderDecoded is the last row that was decoded again since the row of as_of or since; absent
-	// if there is none.
+	// if no row was.
 	HeaderDecoded = "Tillhook-Ledger-Decoded"
 )
 

@@ -24,7 +24,7 @@ import (
 )
 
 func TestExport(t *testing.T) {
-	door := filled(t).Socket()
+	handler := filled(t).Socket()
 	const all = "pi_00 pi_01 pi_02 pi_03 pi_04 pi_05 pi_06 pi_07 pi_08 pi_09 pi_10 pi_11"
 	for _, c := range []struct {
 		query  string
@@ -65,7 +65,7 @@ func TestExport(t *testing.T) {
 		{"?as_of=0", 200, "text/csv; charset=utf-8", ""},
 		{"?since=13&format=jsonl", 200, "application/jsonl", ""},
 	} {
-		w := get(door, "/api/export"+c.query, nil)
+		w := get(handler, "/api/export"+c.query, nil)
 		if got := exported(t, w); w.Code != c.status || got != c.want && (c.status == 200 || !strings.Contains(got, c.want)) {
 			t.Errorf("%s: got %d %s, want %d %s", c.query, w.Code, got, c.status, c.want)
 		}
@@ -153,7 +153,7 @@ func TestAMonthsExportIsItsSummary(t *testing.T) {
 				e.Source, e.Received = ledger.Webhook, time.Unix(1793000000, 0)
 				appendEvent(t, l, e)
 			}
-			h := door(l)
+			h := handlerOf(l)
 			for _, zone := range []string{"UTC", "America/New_York", "Pacific/Auckland"} {
 				if lines := monthsAgree(t, h, zone); lines != len(entryLines(t, h, url.Values{})) {
 					t.Errorf("%s: the months have %d entries", zone, lines)
@@ -235,7 +235,7 @@ func monthsAgree(t *testing.T, h http.Handler, zone string) (entries int) {
 	return entries
 }
 
-// A text that a terminal obeys reaches nobody as it is, and means the same to programs.
+// A text that a terminal obeys reaches no terminal as it is, and means the same to programs.
 func TestAnswersCanBeShown(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	const text = "\u202egnp.exe\u2066\u009b2J\x7f"
@@ -243,7 +243,7 @@ func TestAnswersCanBeShown(t *testing.T) {
 	e.Facts.Intents[0].Description = text
 	appendEvent(t, l, e)
 	for _, path := range []string{"/api/payments/pi_1", "/api/payments", "/api/export", "/api/export?kind=payments", "/api/export?format=jsonl", "/api/payments/" + url.PathEscape(text)} {
-		answer := get(door(l), path, nil).Body.String()
+		answer := get(handlerOf(l), path, nil).Body.String()
 		if n := strings.Count(answer, `\u202egnp.exe\u2066\u009b2J\u007f`) + strings.Count(answer, `\\u202egnp.exe\\u2066\\u009b2J\\x7f`); n != 1 {
 			t.Errorf("%s: the text is there %d times: %s", path, n, answer)
 		}
@@ -254,7 +254,7 @@ func TestAnswersCanBeShown(t *testing.T) {
 		}
 	}
 	var p ledger.Payment
-	if err := json.Unmarshal(get(door(l), "/api/payments/pi_1", nil).Body.Bytes(), &p); err != nil || string(p.Description) != text {
+	if err := json.Unmarshal(get(handlerOf(l), "/api/payments/pi_1", nil).Body.Bytes(), &p); err != nil || string(p.Description) != text {
 		t.Errorf("the description reads as %q, %v", p.Description, err)
 	}
 }
@@ -284,7 +284,7 @@ func TestAnExportsHeaders(t *testing.T) {
 	l = ledgertest.Start(t, opts)
 	appendEvent(t, l, paid("2", "2026-11-24T10:00:00Z", 500))
 	for query, want := range map[string]string{"": "2", "?as_of=2": "2", "?as_of=1": "1 1", "?since=1": "2 1", "?since=0": "2 1", "?since=2": "2", "?kind=payments": "2"} {
-		h := get(door(l), "/api/export"+query, nil).Header()
+		h := get(handlerOf(l), "/api/export"+query, nil).Header()
 		if got := strings.TrimSpace(fmt.Sprint(h.Get("Tillhook-Ledger-Sequence"), " ", h.Get("Tillhook-Ledger-Decoded"))); got != want {
 			t.Errorf("%q: got %q, want %q", query, got, want)
 		}
@@ -295,9 +295,9 @@ func TestAnExportsHeaders(t *testing.T) {
 func TestACanceledExport(t *testing.T) {
 	var log journal
 	l := ledgertest.Open(t, false)
-	door := operator.New(operator.Options{Ledger: l, Log: log.logger()}).Socket()
+	handler := operator.New(operator.Options{Ledger: l, Log: log.logger()}).Socket()
 	for _, path := range []string{"/api/export", "/api/export?as_of=0", "/api/export?kind=payments", "/api/backup"} {
-		w := get(door, path, func(r *http.Request) {
+		w := get(handler, path, func(r *http.Request) {
 			ctx, cancel := context.WithCancel(r.Context())
 			cancel()
 			*r = *r.WithContext(ctx)
@@ -309,7 +309,7 @@ func TestACanceledExport(t *testing.T) {
 	if text := log.String(); strings.Contains(text, "level=ERROR") || strings.Count(text, `level=INFO msg="an answer was canceled" path=`) != 4 {
 		t.Errorf("the log is\n%s", text)
 	}
-	if w := get(door, "/api/export", nil); w.Code != 200 {
+	if w := get(handler, "/api/export", nil); w.Code != 200 {
 		t.Errorf("an export afterwards: %d %s", w.Code, w.Body)
 	}
 }
@@ -325,8 +325,8 @@ func TestAnExportEndsWhenTheReceiverStops(t *testing.T) {
 		appendEvent(t, l, &ledger.Event{ID: "evt_" + id, Type: "payment_intent.succeeded", Created: 1000, Source: ledger.Webhook, Received: time.Unix(5000, 0),
 			Raw: []byte("{}"), Facts: ledger.Facts{PaymentIntent: id, Intents: []ledger.Intent{{ID: id, Status: "succeeded", Currency: "eur", Amount: 500, HasAmount: true, HasReceived: true, Created: 1000}}}})
 	}
-	door := operator.New(operator.Options{Ledger: l, Log: log.logger(), Stopping: stopping}).Socket()
-	w := get(door, "/api/export?since=0", nil)
+	handler := operator.New(operator.Options{Ledger: l, Log: log.logger(), Stopping: stopping}).Socket()
+	w := get(handler, "/api/export?since=0", nil)
 	if w.Code != 503 || !strings.Contains(w.Body.String(), "the receiver is stopping") || strings.Contains(log.String(), "level=ERROR") {
 		t.Errorf("%d %s, and the log is\n%s", w.Code, w.Body, log.String())
 	}
@@ -334,15 +334,15 @@ func TestAnExportEndsWhenTheReceiverStops(t *testing.T) {
 
 // An export that would take what is reserved for events is refused with a next step, whatever is
 // exported.
-func TestAnExportWithoutRoom(t *testing.T) {
+func TestAnExportOnAFullDiskIsRefused(t *testing.T) {
 	var log journal
 	l := ledgertest.Open(t, false)
-	door := operator.New(operator.Options{Ledger: l, Log: log.logger()}).Socket()
+	handler := operator.New(operator.Options{Ledger: l, Log: log.logger()}).Socket()
 	ledgertest.TakeRoom(t, l)
 	for path, next := range map[string]string{
 		"/api/export": "make room there; an export of fewer days needs less", "/api/export?kind=payments": "make room there; an export of fewer days needs less", "/api/backup": "make room there",
 	} {
-		w := get(door, path, nil)
+		w := get(handler, path, nil)
 		if w.Code != 507 || !strings.Contains(w.Body.String(), "not enough room on the disk") || !strings.Contains(w.Body.String(), next) || log.String() != "" {
 			t.Errorf("%s: %d %s, and the log is %s", path, w.Code, w.Body, log.String())
 		}

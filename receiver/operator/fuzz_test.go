@@ -22,7 +22,7 @@ func FuzzQueries(f *testing.F) {
 	} {
 		f.Add(s.path, s.query)
 	}
-	door := filled(f).Socket()
+	handler := filled(f).Socket()
 	f.Fuzz(func(t *testing.T, path, query string) {
 		target := url.URL{Scheme: "http", Host: "localhost", Path: path, RawQuery: query}
 		r, err := http.NewRequest(http.MethodGet, target.String(), nil)
@@ -30,7 +30,7 @@ func FuzzQueries(f *testing.F) {
 			return // no client can ask this
 		}
 		w := httptest.NewRecorder()
-		door.ServeHTTP(w, r)
+		handler.ServeHTTP(w, r)
 		switch w.Code {
 		case http.StatusOK, http.StatusMovedPermanently, http.StatusTemporaryRedirect:
 		case http.StatusBadRequest, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusForbidden:

@@ -37,14 +37,14 @@ type Options struct {
 	Log    *slog.Logger
 	// Stopping ends when the receiver begins to stop. Downloads are aborted then.
 	Stopping context.Context
-	// NotServing returns why the webhook listener accepts no events, "" while it does; nil if there
-	// is none.
+	// NotServing returns why the webhook listener accepts no events, "" while it does; nil without
+	// a receiver.
 	NotServing func() string
 	// Findings returns the state of everything but the ledger; nil for none.
 	Findings func() []health.Finding
 	// Board dates the findings; nil leaves their times unknown.
 	Board *health.Board
-	// Receiver is the running receiver; nil if there is none.
+	// Receiver is the running receiver; nil if none runs.
 	Receiver Receiver
 	// Reconciler compares the ledger with Stripe; nil if nothing does.
 	Reconciler Reconciler
@@ -279,7 +279,7 @@ func (op *Operator) write(w http.ResponseWriter, r *http.Request, status int, v 
 
 // answer sends JSON that encode writes.
 func (op *Operator) answer(w http.ResponseWriter, r *http.Request, status int, encode func(w io.Writer) error) {
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(sendTime)) // without a network there is none
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(sendTime)) // not supported without a network
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	if err := encode(ledger.EscapeWriter(w)); err != nil { // a person may read it with curl

@@ -17,7 +17,8 @@ import (
 	"tillhook/receiver/operator"
 )
 
-// filled is a door to a ledger of twelve payments, each of one event, and one event in quarantine.
+// filled returns the API of a ledger of twelve payments, each of one event, and one event in
+// quarantine.
 func filled(t testing.TB) *operator.Operator {
 	t.Helper()
 	l := ledgertest.Open(t, false)
@@ -58,7 +59,7 @@ func get(h http.Handler, target string, change func(r *http.Request)) *httptest.
 }
 
 func TestQueries(t *testing.T) {
-	door := filled(t).Socket()
+	handler := filled(t).Socket()
 	for _, c := range []struct {
 		path   string
 		status int
@@ -116,7 +117,7 @@ func TestQueries(t *testing.T) {
 		{"/api/payments/", 404, "not_found"},
 		{"/api/events/%2e%2e", 404, "not_found"},
 	} {
-		w := get(door, c.path, nil)
+		w := get(handler, c.path, nil)
 		var answer struct {
 			Object  string
 			Data    []struct{ ID string }
@@ -150,7 +151,7 @@ func TestQueries(t *testing.T) {
 }
 
 func TestOneOfEach(t *testing.T) {
-	door := filled(t).Socket()
+	handler := filled(t).Socket()
 	for path, want := range map[string]string{
 		"/api/payments/pi_03":       `"object":"payment","id":"pi_03"`,
 		"/api/events/evt_03":        `"object":"event_record","id":"evt_03"`,
@@ -160,24 +161,24 @@ func TestOneOfEach(t *testing.T) {
 		"/healthz":                  "ok",
 		"/readyz":                   `{"object":"readiness","status":"ready","last_commit":`,
 	} {
-		if w := get(door, path, nil); w.Code != 200 || !strings.Contains(w.Body.String(), want) {
+		if w := get(handler, path, nil); w.Code != 200 || !strings.Contains(w.Body.String(), want) {
 			t.Errorf("%s: got %d %s, want %s", path, w.Code, w.Body, want)
 		}
 	}
-	if w := get(door, "/api/payments/pi_03", nil); !strings.Contains(w.Body.String(), `"html":"</script>&"`) {
+	if w := get(handler, "/api/payments/pi_03", nil); !strings.Contains(w.Body.String(), `"html":"</script>&"`) {
 		t.Errorf("metadata is not shown as it is: %s", w.Body)
 	}
-	w := get(door, "/api/events", func(r *http.Request) { r.Method = "DELETE" })
+	w := get(handler, "/api/events", func(r *http.Request) { r.Method = "DELETE" })
 	if w.Code != 405 || w.Header().Get("Allow") != "GET, HEAD" {
 		t.Errorf("DELETE gave %d %v", w.Code, w.Header())
 	}
 }
 
 func TestOnTCPOnlyMetricsAndHealthAnswer(t *testing.T) {
-	door := filled(t).TCP()
+	handler := filled(t).TCP()
 	for path, want := range map[string]int{"/metrics": 200, "/healthz": 200, "/readyz": 200,
 		"/": 401, "/api/payments": 401, "/api/payments/pi_03": 401, "/api/events/evt_03/body": 401, "/nowhere": 401, "/metrics/": 401, "//metrics": 401} {
-		w := get(door, path, nil)
+		w := get(handler, path, nil)
 		if w.Code != want || want == 401 && !strings.Contains(w.Body.String(), `"code":"unauthorized"`) {
 			t.Errorf("%s: got %d %s, want %d", path, w.Code, w.Body, want)
 		}
@@ -208,8 +209,8 @@ func TestAnotherSitesPageIsRefused(t *testing.T) {
 		{"a link on another site", func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "cross-site") }, 403},
 		{"a sister site", func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "same-site") }, 403},
 	} {
-		for name, door := range map[string]http.Handler{"socket": op.Socket(), "tcp": op.TCP()} {
-			w := get(door, "/metrics", c.change)
+		for name, handler := range map[string]http.Handler{"socket": op.Socket(), "tcp": op.TCP()} {
+			w := get(handler, "/metrics", c.change)
 			if w.Code != c.want || c.want == 403 && !strings.Contains(w.Body.String(), `"code":"forbidden_origin"`) {
 				t.Errorf("%s at the %s: got %d %s, want %d", c.what, name, w.Code, w.Body, c.want)
 			}
@@ -237,12 +238,12 @@ func TestLocalClient(t *testing.T) {
 
 func TestReadyzSaysWhyNoEventsAreTaken(t *testing.T) {
 	why := "the receiver is stopping"
-	door := operator.New(operator.Options{Ledger: filled(t).Ledger, Log: slog.New(slog.DiscardHandler), NotServing: func() string { return why }}).TCP()
-	if w := get(door, "/readyz", nil); w.Code != 503 || !strings.Contains(w.Body.String(), `"status":"unavailable"`) || !strings.Contains(w.Body.String(), why) {
+	handler := operator.New(operator.Options{Ledger: filled(t).Ledger, Log: slog.New(slog.DiscardHandler), NotServing: func() string { return why }}).TCP()
+	if w := get(handler, "/readyz", nil); w.Code != 503 || !strings.Contains(w.Body.String(), `"status":"unavailable"`) || !strings.Contains(w.Body.String(), why) {
 		t.Errorf("while it stops: %d %s", w.Code, w.Body)
 	}
 	why = ""
-	if w := get(door, "/readyz", nil); w.Code != 200 {
+	if w := get(handler, "/readyz", nil); w.Code != 200 {
 		t.Errorf("while it serves: %d %s", w.Code, w.Body)
 	}
 }

@@ -39,7 +39,7 @@ func during(w http.ResponseWriter, r *http.Request, figure func() string, work f
 	defer ticker.Stop()
 	last := figure()
 	progressed := func() {
-		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(sendTime)) // in one process there is none
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(sendTime)) // not supported without a network
 		w.WriteHeader(http.StatusProcessing)
 	}
 	progressed()

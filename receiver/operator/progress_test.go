@@ -21,13 +21,13 @@ import (
 	"tillhook/receiver/operator"
 )
 
-// comparer takes an hour, and gets on for as long as that says.
-type comparer struct {
+// slowReconciler takes an hour, and gets on for as long as that says.
+type slowReconciler struct {
 	begun atomic.Pointer[time.Time]
 	goods time.Duration
 }
 
-func (c *comparer) Reconcile(ctx context.Context, _ time.Duration, _ bool) (any, error) {
+func (c *slowReconciler) Reconcile(ctx context.Context, _ time.Duration, _ bool) (any, error) {
 	now := time.Now()
 	c.begun.Store(&now)
 	select {
@@ -38,7 +38,7 @@ func (c *comparer) Reconcile(ctx context.Context, _ time.Duration, _ bool) (any,
 	}
 }
 
-func (c *comparer) Progress() any {
+func (c *slowReconciler) Progress() any {
 	begun := c.begun.Load()
 	if begun == nil {
 		return 0
@@ -46,7 +46,7 @@ func (c *comparer) Progress() any {
 	return min(time.Since(*begun), c.goods)
 }
 
-// clientOf is a client of a receiver's door, in a bubble of fake time.
+// clientOf returns a client of a receiver's API, in a bubble of fake time.
 func clientOf(t *testing.T, o operator.Options) *operator.Client {
 	t.Helper()
 	l := newPipes()
@@ -58,7 +58,7 @@ func clientOf(t *testing.T, o operator.Options) *operator.Client {
 // Long work is waited for as long as it gets on, and no longer.
 func TestProgressIsWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := &comparer{goods: 2 * time.Hour}
+		c := &slowReconciler{goods: 2 * time.Hour}
 		client := clientOf(t, operator.Options{Ledger: ledgertest.Open(t, false), Reconciler: c})
 		if answer, err := client.Post(t.Context(), "/api/reconcile", nil); err != nil || !strings.Contains(string(answer), "report") {
 			t.Errorf("%s, %v", answer, err)
@@ -102,7 +102,7 @@ func TestAProofIsWaitedFor(t *testing.T) {
 	})
 }
 
-// Where nobody answers, or no longer, a request ends with words for people.
+// A request without an answer, or with half of one, ends in an error in plain words.
 func TestASilentReceiver(t *testing.T) {
 	for name, c := range map[string]struct {
 		said  string // by the receiver
@@ -156,7 +156,7 @@ func TestACallerEndsARequest(t *testing.T) {
 	}
 }
 
-func TestNobodyListens(t *testing.T) {
+func TestNoListener(t *testing.T) {
 	_, err := operator.Dial(filepath.Join(t.TempDir(), "none.sock")).Get(t.Context(), "/api/payments", nil)
 	if err == nil || !strings.HasPrefix(err.Error(), "no receiver answers at /") || strings.Contains(err.Error(), "dial") {
 		t.Errorf("%v", err)
@@ -168,7 +168,7 @@ func TestSignsOfProgressAreAskedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newPipes()
 		log := slog.New(slog.DiscardHandler)
-		serve(t, l, operator.New(operator.Options{Ledger: ledgertest.Open(t, false), Log: log, Reconciler: &comparer{goods: time.Hour}}).Socket(), log)
+		serve(t, l, operator.New(operator.Options{Ledger: ledgertest.Open(t, false), Log: log, Reconciler: &slowReconciler{goods: time.Hour}}).Socket(), log)
 		resp := begin(t, l.dial(), "POST", "/api/reconcile")
 		if resp.StatusCode != http.StatusOK {
 			t.Errorf("the first answer is %d", resp.StatusCode)

@@ -21,7 +21,8 @@ type ReceiverStatus struct {
 	Mode    string `json:"mode"`
 	Started int64  `json:"started"`
 	Ledger  string `json:"ledger"` // path of its file
-	// Webhooks is the URL of the webhook, with the listener's address (unix:PATH: for a unix socket).
+	// Webhooks is the URL of the webhook, with the listener's address (unix:PATH: for a unix
+	// socket).
 	Webhooks  string            `json:"webhooks"`
 	Endpoint  ledger.OrNull     `json:"endpoint"` // its URL at Stripe
 	LastEvent ledger.OrNullTime `json:"last_event"`

@@ -15,7 +15,7 @@ import (
 	"tillhook/receiver/operator"
 )
 
-// stub is a public door and a comparison with Stripe that say what they were asked.
+// stub is a receiver and a comparison with Stripe that record what they were asked.
 type stub struct {
 	asked  []string
 	nonces int
@@ -40,7 +40,7 @@ func (s *stub) Reconcile(ctx context.Context, since time.Duration, dryRun bool) 
 
 func (s *stub) Progress() any { return map[string]bool{"running": true} }
 
-func TestTheDoorsOfAReceiver(t *testing.T) {
+func TestReceiverStatus(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	s := &stub{}
 	op := operator.New(operator.Options{Ledger: l, Log: slog.New(slog.DiscardHandler), Receiver: s, Reconciler: s})

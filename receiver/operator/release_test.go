@@ -58,26 +58,26 @@ func TestWhatIsAskedOfTheNewPaths(t *testing.T) {
 	}
 }
 
-// mendable is a ledger whose decoder cannot use what lies in quarantine until it is mended.
-func mendable(t *testing.T) (l *ledger.Ledger, mend func()) {
+// repairable is a ledger whose decoder cannot use the quarantined events until it is repaired.
+func repairable(t *testing.T) (l *ledger.Ledger, repair func()) {
 	t.Helper()
-	var mended atomic.Bool
+	var repaired atomic.Bool
 	l = ledgertest.Start(t, ledger.Options{Dir: ledgertest.Dir(t), Decode: func(raw []byte) *ledger.Event {
 		e := paid("held", "2026-11-23T10:00:00Z", 500)
 		e.Raw = raw
-		if !mended.Load() {
+		if !repaired.Load() {
 			e.Quarantine = ledger.Undecodable
 		}
 		return e
 	}})
 	appendEvent(t, l, &ledger.Event{ID: "evt_held", Type: "x", Source: ledger.Webhook, Received: time.Unix(1, 0), Quarantine: ledger.Undecodable, Raw: []byte("}")})
 	appendEvent(t, l, paid("1", "2026-11-23T10:00:00Z", 7))
-	return l, func() { mended.Store(true) }
+	return l, func() { repaired.Store(true) }
 }
 
 func TestRelease(t *testing.T) {
-	l, mend := mendable(t)
-	h := door(l)
+	l, repair := repairable(t)
+	h := handlerOf(l)
 	for _, c := range []struct {
 		what, path string
 		before     func()
@@ -88,11 +88,11 @@ func TestRelease(t *testing.T) {
 		{"it is dismissed", "/api/events/evt_held/dismiss", nil, 200, []string{`"id":"evt_held"`, `"quarantine":{"reason":"undecodable","state":"dismissed"}`}},
 		{"and once more", "/api/events/evt_held/dismiss", nil, 200, []string{`"quarantine":{"reason":"undecodable","state":"dismissed"}`}},
 		{"what is not there cannot be dismissed", "/api/events/evt_1/dismiss", nil, 409, []string{`"code":"invalid_request"`, `the event is not in quarantine: evt_1 is applied`}},
-		{"nor what nobody knows", "/api/events/evt_99/dismiss", nil, 404, []string{`"code":"not_found"`}},
+		{"nor an unknown one", "/api/events/evt_99/dismiss", nil, 404, []string{`"code":"not_found"`}},
 		{"nor with a parameter", "/api/events/evt_held/dismiss?force=1", nil, 400, []string{`"code":"invalid_request"`}},
-		{"nobody knows it", "/api/events/evt_99/release", nil, 404, []string{`"code":"not_found"`, `no event has the id \"evt_99\"`}},
+		{"an unknown one", "/api/events/evt_99/release", nil, 404, []string{`"code":"not_found"`, `no event has the id \"evt_99\"`}},
 		{"a parameter", "/api/events/evt_held/release?force=1", nil, 400, []string{`"code":"invalid_request"`}},
-		{"one that can be used now", "/api/events/evt_held/release", mend, 200, []string{`"id":"evt_held"`, `"outcome":"applied","reason":null,"payment_id":"pi_held"`, `"quarantine":null,"released_from":1,"released_as":null`}},
+		{"one that can be used now", "/api/events/evt_held/release", repair, 200, []string{`"id":"evt_held"`, `"outcome":"applied","reason":null,"payment_id":"pi_held"`, `"quarantine":null,"released_from":1,"released_as":null`}},
 		{"it once more", "/api/events/evt_held/release", nil, 200, []string{`"id":"evt_held"`, `"outcome":"applied","reason":null,"payment_id":"pi_held"`}},
 		{"one that never was there", "/api/events/evt_1/release", nil, 200, []string{`"id":"evt_1"`, `"outcome":"applied","reason":null,"payment_id":"pi_1"`}},
 	} {
@@ -145,7 +145,7 @@ func TestAReadOnlyLedgerReleasesNothing(t *testing.T) {
 	if e, err := l.Event("evt_held"); err != nil || e.Outcome != ledger.Quarantined {
 		t.Errorf("it is %+v, %v", e, err)
 	}
-	// Whoever stops reading a file there holds up nobody, either.
+	// A client that stops reading a download holds up nothing, either.
 	local := operator.Local(l)
 	for range 5 {
 		var answer io.ReadCloser

@@ -57,7 +57,7 @@ func TestASearchGoesOnWithItsNextPage(t *testing.T) {
 	const n = 20_100
 	l := ledgertest.Open(t, false)
 	sell(t, l, 0, n)
-	h := door(l)
+	h := handlerOf(l)
 	for _, search := range []string{"/api/payments?customer=cus_none", "/api/payments?metadata[order_id]=00000003", "/api/events?type=none", "/api/payments?flag=conflict"} {
 		var list operator.List[json.RawMessage]
 		found, pages := 0, 0
@@ -157,7 +157,7 @@ func TestTheLargestAnswers(t *testing.T) {
 		})
 	}
 	sellers.Wait()
-	h := door(l)
+	h := handlerOf(l)
 	for path, most := range map[string]int{"/api/payments?limit=100&metadata[shop]=web&created_lt=1767226000": 16 << 20, "/api/summary": 256 << 10, "/api/summary?from=2026-01-01&to=2026-02-01": 256 << 10,
 		"/api/summary?from=2026-01-01&to=2026-02-01&timezone=Europe/Berlin": 256 << 10} {
 		w := get(h, path, nil)
@@ -198,7 +198,7 @@ func (d *dropped) Header() http.Header         { return d.header }
 func (d *dropped) WriteHeader(int)             {}
 func (d *dropped) Write(b []byte) (int, error) { return len(b), nil }
 
-// BenchmarkIntakeBesideSearches appends events alone and beside searches of which many are
+// BenchmarkIntakeBesideSearches appends events without and beside searches of which many are
 // abandoned, in turn.
 func BenchmarkIntakeBesideSearches(b *testing.B) {
 	const payments, searching, abandoned = 100_000, 8, 60
@@ -208,7 +208,7 @@ func BenchmarkIntakeBesideSearches(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	server := &http.Server{Handler: door(l)}
+	server := &http.Server{Handler: handlerOf(l)}
 	go server.Serve(listener)
 	defer server.Close()
 	ask := func(ctx context.Context, path string) {
@@ -250,11 +250,11 @@ func BenchmarkIntakeBesideSearches(b *testing.B) {
 		slices.Sort(took)
 		return events / time.Since(began).Seconds(), took[len(took)*99/100]
 	}
-	var alone, beside, slow, slower []float64
+	var undisturbed, beside, slow, slower []float64
 	intake()
 	for b.Loop() {
 		n, p99 := intake()
-		alone, slow = append(alone, n), append(slow, p99.Seconds()*1000)
+		undisturbed, slow = append(undisturbed, n), append(slow, p99.Seconds()*1000)
 		ctx, stop := context.WithCancel(b.Context())
 		var searches sync.WaitGroup
 		for i := range searching {
@@ -277,9 +277,9 @@ func BenchmarkIntakeBesideSearches(b *testing.B) {
 		searches.Wait()
 	}
 	median := func(list []float64) float64 { slices.Sort(list); return list[len(list)/2] }
-	b.ReportMetric(median(alone), "alone/s")
+	b.ReportMetric(median(undisturbed), "undisturbed/s")
 	b.ReportMetric(median(beside), "beside/s")
-	b.ReportMetric(median(beside)/median(alone), "ratio")
-	b.ReportMetric(median(slow), "p99-alone-ms")
+	b.ReportMetric(median(beside)/median(undisturbed), "ratio")
+	b.ReportMetric(median(slow), "p99-undisturbed-ms")
 	b.ReportMetric(median(slower), "p99-beside-ms")
 }

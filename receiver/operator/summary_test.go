@@ -44,7 +44,7 @@ func statusOf(e *ledger.Event, status string) *ledger.Event {
 	return &other
 }
 
-func door(l *ledger.Ledger) http.Handler {
+func handlerOf(l *ledger.Ledger) http.Handler {
 	return operator.New(operator.Options{Ledger: l, Log: slog.New(slog.DiscardHandler)}).Socket()
 }
 
@@ -65,7 +65,7 @@ func TestTheFormOfASummary(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	appendEvent(t, l, paid("1", "2026-11-23T10:00:00Z", 2099))
 	before := time.Now().Unix()
-	w := get(door(l), "/api/summary", nil)
+	w := get(handlerOf(l), "/api/summary", nil)
 	var s map[string]json.RawMessage
 	if err := json.Unmarshal(w.Body.Bytes(), &s); err != nil || w.Code != 200 {
 		t.Fatalf("%d %s %v", w.Code, w.Body, err)
@@ -94,7 +94,7 @@ func TestTheFormOfASummary(t *testing.T) {
 	if len(s) != 9 {
 		t.Errorf("it has %d fields: %s", len(s), w.Body)
 	}
-	if s := summaryOf(t, door(ledgertest.Open(t, true)), ""); s.Mode != "live" || s.Totals == nil || len(s.Totals) != 0 {
+	if s := summaryOf(t, handlerOf(ledgertest.Open(t, true)), ""); s.Mode != "live" || s.Totals == nil || len(s.Totals) != 0 {
 		t.Errorf("of an empty ledger of live mode it is %+v", s)
 	}
 }
@@ -104,7 +104,7 @@ func TestASummarysDays(t *testing.T) {
 	for i, at := range []string{"2026-03-31T23:59:59Z", "2026-04-01T00:00:00Z", "2026-04-01T23:59:59Z", "2026-04-02T00:00:00Z"} {
 		appendEvent(t, l, paid(string(rune('a'+i)), at, 1<<i))
 	}
-	h := door(l)
+	h := handlerOf(l)
 	for _, c := range []struct{ query, want string }{
 		{"", ":15"},
 		{"?limit=1", ":15"},
@@ -151,7 +151,7 @@ func TestASummarysDays(t *testing.T) {
 }
 
 // told is a ledger that was told every payment's life in testdata/scenarios.
-func told(t *testing.T) *ledger.Ledger {
+func booked(t *testing.T) *ledger.Ledger {
 	t.Helper()
 	files, err := filepath.Glob("../../testdata/scenarios/*/[0-9]*.json")
 	if err != nil || len(files) == 0 {
@@ -175,7 +175,7 @@ func told(t *testing.T) *ledger.Ledger {
 func TestTotalsArePaymentsSums(t *testing.T) {
 	type books struct{ currency, account ledger.OrNull }
 	type sums struct{ received, refunded, withdrawn, reinstated, net int64 }
-	h := door(told(t))
+	h := handlerOf(booked(t))
 	totals, payments, lines := map[books]sums{}, map[books]sums{}, map[books]sums{}
 	add := func(to map[books]sums, b books, s sums) {
 		was := to[b]
@@ -275,15 +275,15 @@ func TestHealthIsSaidInSentences(t *testing.T) {
 		for _, e := range c.events {
 			appendEvent(t, l, e)
 		}
-		h := summaryOf(t, door(l), "").Health
+		h := summaryOf(t, handlerOf(l), "").Health
 		if c.want.Code = c.code; h.Status != c.status || !slices.Contains(h.Findings, c.want) {
 			t.Errorf("%s: got %+v, want %s and %+v", c.what, h, c.status, c.want)
 		}
 	}
 }
 
-// A disk without room: every write behind the limit fails with EFBIG, and later it does not.
-func TestASummaryTellsThatTheDiskFails(t *testing.T) {
+// A full disk: every write past the limit fails with EFBIG, and later it does not.
+func TestASummaryOfAFullDisk(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	limit := func(size uint64) {
 		if err := unix.Prlimit(0, unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: size, Max: unix.RLIM_INFINITY}, nil); err != nil {
@@ -301,33 +301,33 @@ func TestASummaryTellsThatTheDiskFails(t *testing.T) {
 	if _, err := l.Append(t.Context(), large); !errors.Is(err, ledger.ErrUnavailable) {
 		t.Fatalf("an event was taken by a full disk: %v", err)
 	}
-	h := summaryOf(t, door(l), "").Health
+	h := summaryOf(t, handlerOf(l), "").Health
 	limit(unix.RLIM_INFINITY)
 	if s := h.Findings[0]; h.Status != "fail" || s.Code != health.Storage || s.Severity != "fail" || s.Next == "" || !strings.Contains(s.Message, "every event is answered 503") ||
 		!strings.Contains(s.Message, "file too large") {
 		t.Errorf("got %+v", h)
 	}
-	eventually(t, "the disk is good again, and the summary says so", func() bool { return summaryOf(t, door(l), "").Health.Status == "ok" })
+	eventually(t, "the disk is good again, and the summary says so", func() bool { return summaryOf(t, handlerOf(l), "").Health.Status == "ok" })
 }
 
-// Invoices and Checkout Sessions alone do not say what was received, and that is said. It is not
-// where the events that say it arrive, too.
+// Invoices and Checkout Sessions without other events do not state received amounts, and that is
+// reported. It is not where the events that say it arrive, too.
 func TestSilentPaymentsAreSaid(t *testing.T) {
 	now := time.Now()
-	told := func(id, typ string, received time.Time, facts ledger.Facts) *ledger.Event {
+	event := func(id, typ string, received time.Time, facts ledger.Facts) *ledger.Event {
 		return &ledger.Event{ID: id, Type: typ, Created: received.Unix(), Source: ledger.Webhook, Received: received, Facts: facts, Raw: []byte("{}")}
 	}
 	hour := now.Add(-time.Hour)
 	charge := func(received time.Time) *ledger.Event {
-		return told("evt_ch", "charge.succeeded", received, ledger.Facts{Charge: "ch_1", Charges: []ledger.Charge{{ID: "ch_1", Status: "succeeded", Currency: "eur",
+		return event("evt_ch", "charge.succeeded", received, ledger.Facts{Charge: "ch_1", Charges: []ledger.Charge{{ID: "ch_1", Status: "succeeded", Currency: "eur",
 			Amount: 100, AmountCaptured: 100, Captured: true, Created: received.Unix()}}})
 	}
 	session := func(intent string, received time.Time) *ledger.Event {
-		return told("evt_cs", "checkout.session.completed", received, ledger.Facts{PaymentIntent: intent, Sessions: []ledger.Session{{ID: "cs_1", PaymentStatus: "paid"}}})
+		return event("evt_cs", "checkout.session.completed", received, ledger.Facts{PaymentIntent: intent, Sessions: []ledger.Session{{ID: "cs_1", PaymentStatus: "paid"}}})
 	}
-	intent := told("evt_pi", "payment_intent.succeeded", hour, ledger.Facts{PaymentIntent: "pi_1", Intents: []ledger.Intent{{ID: "pi_1", Status: "succeeded",
+	intent := event("evt_pi", "payment_intent.succeeded", hour, ledger.Facts{PaymentIntent: "pi_1", Intents: []ledger.Intent{{ID: "pi_1", Status: "succeeded",
 		Currency: "eur", Amount: 100, HasAmount: true, AmountReceived: 100, HasReceived: true, Created: hour.Unix()}}})
-	begun := told("evt_pc", "payment_intent.created", hour, ledger.Facts{PaymentIntent: "pi_1", Intents: []ledger.Intent{{ID: "pi_1", Status: "requires_payment_method",
+	begun := event("evt_pc", "payment_intent.created", hour, ledger.Facts{PaymentIntent: "pi_1", Intents: []ledger.Intent{{ID: "pi_1", Status: "requires_payment_method",
 		Currency: "eur", Amount: 100, HasAmount: true, HasReceived: true, Created: hour.Unix()}}})
 	madeAgo := func(e *ledger.Event) *ledger.Event { e.Created = now.AddDate(0, -5, 0).Unix(); return e }
 	for _, c := range []struct {
@@ -335,26 +335,26 @@ func TestSilentPaymentsAreSaid(t *testing.T) {
 		events []*ledger.Event
 		says   string
 	}{
-		{"invoices alone", []*ledger.Event{told("evt_in", "invoice.paid", hour, ledger.Facts{})}, "Events of invoices or of Checkout arrive"},
-		{"payments of invoices alone", []*ledger.Event{told("evt_ip", "invoice_payment.paid", hour, ledger.Facts{})}, "Events of invoices or of Checkout arrive"},
-		{"a subscription's sessions alone", []*ledger.Event{session("", hour)}, "Events of invoices or of Checkout arrive"},
-		{"a charge of long ago", []*ledger.Event{charge(now.AddDate(-2, 0, 0)), told("evt_in", "invoice.paid", hour, ledger.Facts{})}, "Events of invoices or of Checkout arrive"},
-		{"invoices of long ago", []*ledger.Event{told("evt_in", "invoice.paid", now.AddDate(0, -2, 0), ledger.Facts{})}, ""},
-		{"invoices and charges", []*ledger.Event{charge(hour), told("evt_in", "invoice.paid", hour, ledger.Facts{})}, ""},
-		{"a payment's session alone", []*ledger.Event{charge(hour), session("pi_1", hour)}, "Of payments of the last days (1) only Checkout Sessions"},
+		{"only invoices", []*ledger.Event{event("evt_in", "invoice.paid", hour, ledger.Facts{})}, "Events of invoices or of Checkout arrive"},
+		{"only payments of invoices", []*ledger.Event{event("evt_ip", "invoice_payment.paid", hour, ledger.Facts{})}, "Events of invoices or of Checkout arrive"},
+		{"a subscription's sessions only", []*ledger.Event{session("", hour)}, "Events of invoices or of Checkout arrive"},
+		{"a charge of long ago", []*ledger.Event{charge(now.AddDate(-2, 0, 0)), event("evt_in", "invoice.paid", hour, ledger.Facts{})}, "Events of invoices or of Checkout arrive"},
+		{"invoices of long ago", []*ledger.Event{event("evt_in", "invoice.paid", now.AddDate(0, -2, 0), ledger.Facts{})}, ""},
+		{"invoices and charges", []*ledger.Event{charge(hour), event("evt_in", "invoice.paid", hour, ledger.Facts{})}, ""},
+		{"a payment's session only", []*ledger.Event{charge(hour), session("pi_1", hour)}, "Of payments of the last days (1) only Checkout Sessions"},
 		{"a session of a moment ago", []*ledger.Event{charge(hour), session("pi_1", now)}, ""},
 		{"a session of before the types were selected", []*ledger.Event{charge(hour), session("pi_1", now.AddDate(0, 0, -20))}, ""},
-		{"a payment's session of a moment ago, alone", []*ledger.Event{session("pi_1", now)}, "Events of invoices or of Checkout arrive"},
+		{"a payment's session of a moment ago, only", []*ledger.Event{session("pi_1", now)}, "Events of invoices or of Checkout arrive"},
 		{"a payment's session that was made long ago", []*ledger.Event{madeAgo(session("pi_1", now))}, "Events of invoices or of Checkout arrive"},
 		{"a session and the beginning of its payment", []*ledger.Event{session("pi_1", hour), begun}, "Of payments of the last days (1) only Checkout Sessions"},
 		{"a session and its payment", []*ledger.Event{session("pi_1", hour), intent}, ""},
-		{"other events alone", []*ledger.Event{told("evt_cu", "customer.created", hour, ledger.Facts{})}, ""},
+		{"only other events", []*ledger.Event{event("evt_cu", "customer.created", hour, ledger.Facts{})}, ""},
 	} {
 		l := ledgertest.Open(t, false)
 		for _, e := range c.events {
 			appendEvent(t, l, e)
 		}
-		h := summaryOf(t, door(l), "").Health
+		h := summaryOf(t, handlerOf(l), "").Health
 		at := slices.IndexFunc(h.Findings, func(s health.Finding) bool { return s.Code == health.ReceivedUnknown })
 		if at < 0 || (h.Findings[at].Severity != "ok") != (c.says != "") || !strings.HasPrefix(h.Findings[at].Message, c.says) || c.says != "" && h.Findings[at].Next == "" {
 			t.Errorf("%s: health is %+v, want %q", c.name, h, c.says)

@@ -30,7 +30,7 @@ var statuses = slices.Concat(ledger.Statuses[:], []string{ledger.StatusNone})
 // time, so a value that the ledger holds is valid, too.
 var documented = map[string]struct {
 	words []string
-	none  string // describes a value that is none of them
+	none  string // describes a value that is not documented
 	next  string // the next step if no word is similar
 }{
 	"status":   {statuses, "not a status of a PaymentIntent", "write " + OrList(statuses)},

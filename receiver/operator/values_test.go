@@ -16,7 +16,7 @@ import (
 // list.
 func TestUnknownValues(t *testing.T) {
 	l := ledgertest.Open(t, false)
-	h := door(l)
+	h := handlerOf(l)
 	refused := func(path, want string) {
 		t.Helper()
 		if w := get(h, path, nil); w.Code != 400 || !strings.Contains(w.Body.String(), want) {

@@ -82,7 +82,7 @@ func (c *Certificates) Obtain(a ACME) {
 }
 
 // storedCertificate returns the certificate that autocert stored for a domain, its key and chain in
-// one PEM file, or nil if there is none that can be used now. Run reports the reason.
+// one PEM file, or nil if it cannot be used now. Run reports the reason.
 func storedCertificate(store autocert.Cache, name string) *tls.Certificate {
 	data, err := store.Get(context.Background(), name)
 	if err != nil {

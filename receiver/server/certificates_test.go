@@ -121,7 +121,7 @@ func TestACertificateFromFiles(t *testing.T) {
 	_, _, third := servertest.SelfSigned(t, dir, "hooks.haderer.example", now.Add(-90*24*time.Hour), now.Add(10*24*time.Hour))
 	eventually(t, "the third certificate is shown", func() bool { return isShown(third) })
 	if problem := c.Problem(); !strings.Contains(problem, "has not been renewed") {
-		t.Errorf("of one that should have been renewed it tells %q", problem)
+		t.Errorf("of one that should have been renewed it reports %q", problem)
 	}
 	cancel()
 	if err := <-ended; err != nil {

@@ -22,12 +22,12 @@ const (
 	// MaxUnverified is the number of open connections on which no request was verified. For each
 	// further one the server closes the one without progress for longest. Progress is the beginning
 	// of a connection, the end of a header, and each call of [Progressed]. So an honest client is
-	// served if it takes each of these steps within the time in which strangers open that many
+	// served if it takes each of these steps within the time in which others open that many
 	// connections.
 	MaxUnverified = 1024
 	// minAge is the time without progress after which a connection may be closed for another one.
-	// If there is none, the new connection waits: otherwise no connection would live long enough to
-	// be answered in a flood.
+	// Without such a one, the new connection waits: otherwise no connection would live long enough
+	// to be answered in a flood.
 	minAge = 100 * time.Millisecond
 	// maxClosing is the number of connections closed for others that may still hold memory. At
 	// that number the server accepts no further one.
@@ -50,10 +50,10 @@ type connections struct {
 	open atomic.Int64 // all that net/http has not closed
 
 	mu         sync.Mutex // guards what follows
-	room       sync.Cond  // signaled when another connection may be admitted
+	space      sync.Cond  // signaled when another connection may be admitted
 	closed     bool       // no further connection is admitted
 	unverified int        // open and not verified, including those closed for others a moment ago
-	strangers  list.List  // the unverified ones, the one without progress for longest first
+	pending    list.List  // the unverified ones, the one without progress for longest first
 	idle       list.List  // the verified ones between two requests, if tracked, the longest idle first
 }
 
@@ -69,7 +69,7 @@ type connection struct {
 	listed   atomic.Bool // it is in all.idle; changed under all.mu
 
 	// Guarded by all.mu.
-	at       *list.Element // in strangers or idle
+	at       *list.Element // in pending or idle
 	progress time.Time     // the last, of an unverified connection
 	released bool
 }
@@ -110,7 +110,7 @@ func (l *limitedListener) Close() error {
 
 func newConnections() *connections {
 	all := &connections{}
-	all.room.L = &all.mu
+	all.space.L = &all.mu
 	return all
 }
 
@@ -124,11 +124,11 @@ func (all *connections) admit(c *connection) bool {
 			return false
 		}
 		timer := time.AfterFunc(wait, all.wake)
-		all.room.Wait()
+		all.space.Wait()
 		timer.Stop()
 	}
-	if all.strangers.Len() >= MaxUnverified {
-		all.strangers.Front().Value.(*connection).evict(&all.strangers)
+	if all.pending.Len() >= MaxUnverified {
+		all.pending.Front().Value.(*connection).evict(&all.pending)
 	}
 	if all.open.Load() >= maxConnections {
 		longest := all.idle.Front()
@@ -141,7 +141,7 @@ func (all *connections) admit(c *connection) bool {
 	all.unverified++
 	c.progress = time.Now()
 	c.silent.Store(true)
-	c.at = all.strangers.PushBack(c)
+	c.at = all.pending.PushBack(c)
 	return true
 }
 
@@ -151,8 +151,8 @@ func (all *connections) delay() time.Duration {
 	switch {
 	case all.unverified >= MaxUnverified+maxClosing:
 		return time.Hour // until a connection is closed
-	case all.strangers.Len() >= MaxUnverified:
-		oldest := all.strangers.Front().Value.(*connection)
+	case all.pending.Len() >= MaxUnverified:
+		oldest := all.pending.Front().Value.(*connection)
 		return max(minAge-time.Since(oldest.progress), 0)
 	}
 	return 0
@@ -162,7 +162,7 @@ func (all *connections) delay() time.Duration {
 func (all *connections) wake() {
 	all.mu.Lock() // a call that has asked waits by now
 	defer all.mu.Unlock()
-	all.room.Broadcast()
+	all.space.Broadcast()
 }
 
 // evict closes a connection that is in a list. net/http notices. The caller holds the lock.
@@ -181,7 +181,7 @@ func (c *connection) progressed() {
 	c.all.mu.Lock()
 	defer c.all.mu.Unlock()
 	if c.at != nil && !c.verified.Load() {
-		c.all.strangers.MoveToBack(c.at)
+		c.all.pending.MoveToBack(c.at)
 		c.progress = time.Now()
 	}
 }
@@ -199,13 +199,13 @@ func (c *connection) verify() {
 	c.verified.Store(true)
 	c.all.unverified--
 	if c.at != nil {
-		c.all.strangers.Remove(c.at)
+		c.all.pending.Remove(c.at)
 		c.at = nil
 	}
-	c.all.room.Signal()
+	c.all.space.Signal()
 }
 
-// Close closes the connection and makes room for another one.
+// Close closes the connection and lets another one be admitted.
 func (c *connection) Close() error {
 	err := c.Conn.Close()
 	c.all.mu.Lock()
@@ -221,7 +221,7 @@ func (c *connection) Close() error {
 	if c.at != nil {
 		c.unlist()
 	}
-	c.all.room.Signal()
+	c.all.space.Signal()
 	return err
 }
 
@@ -230,7 +230,7 @@ func (c *connection) unlist() {
 	if c.verified.Load() {
 		c.all.idle.Remove(c.at)
 	} else {
-		c.all.strangers.Remove(c.at)
+		c.all.pending.Remove(c.at)
 	}
 	c.at = nil
 	c.listed.Store(false)
@@ -270,7 +270,7 @@ func (all *connections) crowded() bool { return all.open.Load() > evictFrom }
 func (all *connections) closeSilent() {
 	all.mu.Lock()
 	defer all.mu.Unlock()
-	for at := all.strangers.Front(); at != nil; at = at.Next() {
+	for at := all.pending.Front(); at != nil; at = at.Next() {
 		if c := at.Value.(*connection); c.silent.Load() {
 			_ = c.raw.Close() // net/http notices
 		}

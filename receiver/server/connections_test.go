@@ -43,9 +43,9 @@ func isOpen(c net.Conn) bool {
 	return err == nil || errors.Is(err, os.ErrDeadlineExceeded)
 }
 
-// For each connection too many the oldest stranger is closed. Accepting waits where all are young,
-// and where those that were closed are not let go.
-func TestStrangersMakeRoom(t *testing.T) {
+// For each connection too many the oldest unverified connection is closed. Accepting waits where
+// all are young, and where those that were closed are not let go.
+func TestUnverifiedConnectionsAreEvicted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		calls := make(pipes, 1)
 		listener := server.Limit(calls)
@@ -94,7 +94,7 @@ func TestStrangersMakeRoom(t *testing.T) {
 		if len(admitted) != before {
 			t.Error("one was admitted before any that was closed was let go")
 		}
-		if err := (<-admitted).Close(); err != nil { // the oldest stranger's
+		if err := (<-admitted).Close(); err != nil { // the oldest unverified connection's
 			t.Error(err)
 		}
 		synctest.Wait()
@@ -162,7 +162,7 @@ func TestTheLastConnectionIsAdmitted(t *testing.T) {
 	}
 }
 
-// A stranger that makes progress makes no room before others that do not.
+// An unverified connection with progress is not closed before others without.
 func TestProgressKeepsAConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		calls := make(pipes, 1)
@@ -200,7 +200,7 @@ func TestProgressKeepsAConnection(t *testing.T) {
 
 // When there are as many connections as may be, the one that has been idle for longest is closed
 // for the next; where none is idle, the next is closed.
-func TestTheLongestIdleMakesRoom(t *testing.T) {
+func TestLongestIdleIsEvicted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		calls := make(pipes, 1)
 		listener := server.Limit(calls)
@@ -267,7 +267,7 @@ func asks(t *testing.T, conn net.Conn, r *bufio.Reader, request string) int {
 	return resp.StatusCode
 }
 
-// A connection of the operator's is kept however many strangers come.
+// A connection of the operator's is kept however many others come.
 func TestPrivateConnectionsAreKept(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -300,7 +300,7 @@ func TestPrivateConnectionsAreKept(t *testing.T) {
 		}
 		defer c.Close()
 	}
-	eventually(t, "the oldest stranger is closed", func() bool { return !isOpen(silent) })
+	eventually(t, "the oldest unverified connection is closed", func() bool { return !isOpen(silent) })
 	if status := asks(t, conn, r, request); status != 200 {
 		t.Errorf("afterwards answered %d", status)
 	}

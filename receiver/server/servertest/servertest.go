@@ -18,7 +18,8 @@ import (
 	"time"
 )
 
-// SelfSigned writes a self-signed certificate for a name, and its key, as PEM files into a directory.
+// SelfSigned writes a self-signed certificate for a name, and its key, as PEM files into a
+// directory.
 func SelfSigned(t *testing.T, dir, name string, from, to time.Time) (certFile, keyFile string, cert *x509.Certificate) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -29,8 +30,9 @@ func SelfSigned(t *testing.T, dir, name string, from, to time.Time) (certFile, k
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: serial, Subject: pkix.Name{CommonName: name}, DNSNames: []string{name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: from, NotAfter: to, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign}
+	template := &x509.Certificate{SerialNumber: serial, Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore:   from, NotAfter: to, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)
@@ -43,7 +45,8 @@ func SelfSigned(t *testing.T, dir, name string, from, to time.Time) (certFile, k
 		t.Fatal(err)
 	}
 	certFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	for path, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: der}, keyFile: {Type: "PRIVATE KEY", Bytes: private}} {
+	for path, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: der},
+		keyFile: {Type: "PRIVATE KEY", Bytes: private}} {
 		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -51,8 +54,8 @@ func SelfSigned(t *testing.T, dir, name string, from, to time.Time) (certFile, k
 	return certFile, keyFile, cert
 }
 
-// Shown returns the certificate that a server shows to a client that calls it by a name. It does not
-// verify it.
+// Shown returns the certificate that a server shows to a client that calls it by a name. It does
+// not verify it.
 func Shown(address, name string, proto ...string) (*x509.Certificate, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
