@@ -269,7 +269,7 @@ func TestWhatADoctorFinds(t *testing.T) {
 			c.account.Deny("/v1/disputes", "rak_dispute_read")
 		}, "api_permissions", health.Fail, "Charges and Refunds: Read, Disputes: Read", nil, 1},
 		{"a key without the right to endpoints", func(_ *testing.T, c *clinic) { c.account.Deny("/v1/webhook_endpoints", "rak_webhook_read") }, "endpoint", health.Unknown, "Webhook Endpoints: Read", nil, 0},
-		{"no way out", func(_ *testing.T, c *clinic) { c.env["STRIPE_API_BASE"] = "http://127.0.0.1:1" }, "api", health.Unknown, "cannot be reached", nil, 0},
+		{"no way out", func(_ *testing.T, c *clinic) { c.env["STRIPE_API_BASE"] = "http://127.0.0.1:1" }, "api", health.Unknown, "no answer from Stripe's API", nil, 0},
 		{"a clock that is ten minutes off", func(_ *testing.T, c *clinic) {
 			c.account.SetNow(func() time.Time { return time.Now().Add(-10 * time.Minute) })
 		}, "clock", health.Fail, "600 s ahead of Stripe's", nil, 1},
