@@ -564,63 +564,6 @@ func TestStopWithSlowSenders(t *testing.T) {
 	}
 }
 
-// bbolt shows a commit to readers before its second sync returns. On a disk that takes 300 ms a
-// sync, a repeat must not be told 200 in that time: the first delivery has not been told either.
-func TestARepeatWaitsForTheSync(t *testing.T) {
-	tool(t, "strace")
-	_, fresh := numbered(1)
-	_, usable := numbered(2)
-	for what, c := range map[string]struct{ before, body []byte }{
-		"a new event":                   {nil, fresh},
-		"one that was of no use before": {bytes.Replace(usable, []byte(`"amount": 6480`), []byte(`"amount": "?"`), 1), usable},
-	} {
-		t.Run(what, func(t *testing.T) {
-			p := start(t, t.TempDir())
-			client := &http.Client{}
-			if c.before != nil {
-				if status, outcome, err := p.post(client, c.before); status != 200 || outcome != "quarantined" || err != nil {
-					t.Fatal(status, outcome, err)
-				}
-			}
-			defer p.inject(t, "fdatasync", "delay_enter=300000")()
-			var first atomic.Int64 // when the first delivery had its answer, Unix milliseconds
-			var mu sync.Mutex      // guards repeats
-			var repeats []int64    // when they had theirs
-			var group sync.WaitGroup
-			group.Go(func() {
-				status, outcome, err := p.post(client, c.body)
-				first.Store(time.Now().UnixMilli())
-				if status != 200 || outcome != "applied" || err != nil {
-					t.Error(status, outcome, err)
-				}
-			})
-			// One repeat after the other, all through the commit of 600 ms.
-			for pause := 100 * time.Millisecond; first.Load() == 0; pause = 20 * time.Millisecond {
-				time.Sleep(pause)
-				group.Go(func() {
-					status, outcome, err := p.post(client, c.body)
-					mu.Lock()
-					repeats = append(repeats, time.Now().UnixMilli())
-					mu.Unlock()
-					if status != 200 || outcome != "already_processed" && outcome != "applied" || err != nil {
-						t.Error(status, outcome, err)
-					}
-				})
-			}
-			group.Wait()
-			early := 0
-			for _, at := range repeats {
-				if at < first.Load()-100 { // what is answered at the same time can be read in any order
-					early++
-				}
-			}
-			if early > 0 || len(repeats) < 10 {
-				t.Errorf("%d of %d repeats were answered before the first delivery", early, len(repeats))
-			}
-		})
-	}
-}
-
 // tool finds a program that not every machine has; where everything is installed, lacking it is a
 // failure.
 func tool(t *testing.T, name string) string {

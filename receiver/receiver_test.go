@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -19,7 +18,6 @@ import (
 
 	"tillhook/ledger"
 	"tillhook/receiver"
-	"tillhook/receiver/server"
 	"tillhook/receiver/stripe"
 )
 
@@ -444,38 +442,5 @@ func TestShutdownAnswersWhatWasRead(t *testing.T) {
 	}
 	if err := <-closed; err != nil {
 		t.Error(err)
-	}
-}
-
-func TestUnixSockets(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "operator.sock")
-	first, err := server.ListenUnix(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o660 {
-		t.Errorf("the socket's mode is %v, %v", info.Mode(), err)
-	}
-	if _, err := server.ListenUnix(path); err == nil {
-		t.Error("a second listener took a socket that is in use")
-	}
-	// A process that was killed leaves its socket behind.
-	unix := first.(*net.UnixListener)
-	unix.SetUnlinkOnClose(false)
-	if err := unix.Close(); err != nil {
-		t.Fatal(err)
-	}
-	again, err := server.ListenUnix(path)
-	if err != nil {
-		t.Fatalf("a socket that was left behind: %v", err)
-	}
-	if err := again.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path, []byte("mine"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := server.ListenUnix(path); err == nil || !strings.Contains(err.Error(), "is not a socket") {
-		t.Errorf("a file in the socket's place gave %v", err)
 	}
 }

@@ -19,12 +19,15 @@ import (
 // window breaks the program's disk until the returned function repairs it.
 type window func(t *testing.T, p *program) (repair func())
 
-// calls has strace make system calls on the ledger's file fail. strace(1)
-func calls(names, errno string) window {
+// calls makes system calls on the ledger's file fail.
+func calls(names, errno string) window { return tampered(names, "error="+errno) }
+
+// tampered has strace tamper with system calls on the ledger's file. See strace(1).
+func tampered(names, fault string) window {
 	return func(t *testing.T, p *program) func() {
 		t.Helper()
 		tracer := exec.Command("strace", "-f", "-qq", "-o", "/dev/null", "-p", fmt.Sprint(p.cmd.Process.Pid), "-P", filepath.Join(p.dir, "ledger.db"),
-			"-e", "trace="+names, "--inject="+names+":error="+errno)
+			"-e", "trace="+names, "--inject="+names+":"+fault)
 		if err := tracer.Start(); err != nil {
 			t.Fatal(err)
 		}
