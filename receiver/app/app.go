@@ -28,7 +28,7 @@ import (
 	"tillhook/systemd"
 )
 
-// Options are what a receiver is made of. Config and Log are required.
+// Options configure a receiver. Config and Log are required.
 type Options struct {
 	Config  *config.Config
 	Version string
@@ -180,7 +180,7 @@ func (a *App) openLedger(ctx context.Context) error {
 	options.ClockJumped = func(ahead time.Duration) {
 		log.Warn("this machine's clock is far ahead of the time that has passed while the receiver ran: bodies are "+
 			"deleted slowly until that has caught up. "+
-			"If the receiver was not off for that long, have the clock set (timedatectl set-ntp true)", "ahead", ahead.Round(time.Minute))
+			"If the receiver was not off for that long, set the clock (timedatectl set-ntp true)", "ahead", ahead.Round(time.Minute))
 	}
 	options.Released = func(e *ledger.Event, res ledger.Result) { m.Event(e.Type, string(res.Status), "", -1) }
 	l, err := ledger.OpenContext(ctx, options)

@@ -126,7 +126,7 @@ func (op *Operator) health(ctx context.Context, stats ledger.Stats) health.Repor
 			fmt.Sprintf("This machine's clock is %s ahead of the time that has passed while the receiver ran: "+
 				"bodies past TILLHOOK_RETENTION are deleted slowly until that has caught up, at most those of a day "+
 				"within an hour.", ledger.Plural(int64((lag+12*time.Hour)/(24*time.Hour)), "day")),
-			"nothing, if the receiver was off for that long; else have the clock set: timedatectl set-ntp true")
+			"nothing, if the receiver was off for that long; else set the clock: timedatectl set-ntp true")
 	}
 	if op.Findings != nil {
 		list = append(list, op.Findings()...)

@@ -4,6 +4,8 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"golang.org/x/crypto/acme/autocert"
 )
 
 // SetInterval sets the time between two looks at a certificate's files.
@@ -29,3 +31,6 @@ func Progress(c net.Conn) { c.(*connection).progressed() }
 
 // SetIdle makes an accepted connection idle.
 func SetIdle(c net.Conn) { c.(*connection).setState(http.StateIdle) }
+
+// NewStore returns the store of certificates in a directory.
+func NewStore(dir string) autocert.Cache { return diskCache{autocert.DirCache(dir)} }
