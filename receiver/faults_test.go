@@ -266,7 +266,7 @@ func TestPowerLoss(t *testing.T) {
 
 // A full disk: events are refused and nothing ends; as soon as there is space, they are
 // taken.
-func TestAFullDisk(t *testing.T) {
+func TestEventsOnAFullDisk(t *testing.T) {
 	t.Parallel()
 	d := newDisk(t, 64)
 	p := build(t)

@@ -10,7 +10,7 @@ var keeping = []broken{
 	// On disk before the answer.
 	{"sync", storeGo, "InitialMmapSize: mapSize,", "InitialMmapSize: mapSize, NoSync: true,", ".", "TestFailingSync"},
 	{"sync, when the power goes", storeGo, "InitialMmapSize: mapSize,", "InitialMmapSize: mapSize, NoSync: true,", "./receiver", "TestPowerLoss"},
-	{"mend when there is room again", committerGo, "		c.publish(p, nil)\n", "		_ = p\n", "./receiver", "TestAFullDisk"},
+	{"mend when there is room again", committerGo, "		c.publish(p, nil)\n", "		_ = p\n", "./receiver", "TestEventsOnAFullDisk"},
 	{"a failed commit is not a success, in windows", storeGo, "		return fmt.Errorf(\"commit: %w\", err)", "		return nil", "./receiver", "TestFaultsInWindows"},
 	{"no cores", appGo, "syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{})", "error(nil)", "./receiver", "TestSecretsStaySecret"},
 	{"the ledger's folder is its owner's alone", directoryGo, "os.Mkdir(dir, 0o700)", "os.Mkdir(dir, 0o755)", "./receiver", "TestSecretsStaySecret"},
