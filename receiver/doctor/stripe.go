@@ -41,7 +41,7 @@ func isForbidden(err error) bool {
 // checkClock compares this machine's clock with that of Stripe's answers.
 func checkClock(_ context.Context, x *examination) []health.Finding {
 	if skew, known := x.api.Skew(); known {
-		return []health.Finding{reconcile.Clock(skew)}
+		return []health.Finding{reconcile.ClockFinding(skew)}
 	}
 	return unknown(health.Clock, "see whether it is set: timedatectl status",
 		"This machine's clock could not be compared with Stripe's.")
@@ -158,7 +158,7 @@ func checkAccount(ctx context.Context, x *examination) []health.Finding {
 		return unknown(health.APIAccount, "try again",
 			"Whether the key belongs to the endpoint's account is unknown: %v.", err)
 	}
-	return []health.Finding{reconcile.Acquainted(known, len(sample))}
+	return []health.Finding{reconcile.AccountFinding(known, len(sample))}
 }
 
 // checkEndpoint examines the endpoint of this receiver at Stripe.

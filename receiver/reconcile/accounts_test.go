@@ -186,7 +186,7 @@ func TestAKeyWithoutConnect(t *testing.T) {
 		s.run(40*time.Hour, nil)
 		f := s.finding(health.ReconcileAccounts)
 		if f.Severity != health.Fail || !strings.Contains(f.Message, "3 of 3 connected accounts are not compared") || !strings.Contains(f.Next, "Connect permission Events: Read") {
-			t.Errorf("it is told as %+v", f)
+			t.Errorf("it is reported as %+v", f)
 		}
 		if got := s.metric("reconcile_accounts"); !slices.Equal(got, []string{`{state="compared"} 1`, `{state="refused"} 3`, `{state="waiting"} 0`}) {
 			t.Errorf("the metric is %v", got)
@@ -205,7 +205,7 @@ func TestAKeyWithoutConnect(t *testing.T) {
 		s.account.Accept()
 		s.run(75*time.Minute, nil)
 		if f := s.finding(health.ReconcileAccounts); f.Severity != "" {
-			t.Errorf("with the permission it is told as %+v", f)
+			t.Errorf("with the permission it is reported as %+v", f)
 		}
 	})
 }
@@ -225,12 +225,12 @@ func TestAnAccountThatLeft(t *testing.T) {
 		})
 		s.run(3*time.Hour, nil)
 		if f := s.finding(health.ReconcileAccounts); f.Severity != health.Warn || !strings.Contains(f.Message, ids[1]) || !strings.Contains(f.Next, "after 24 hours it counts as disconnected") {
-			t.Errorf("at first it is told as %+v", f)
+			t.Errorf("at first it is reported as %+v", f)
 		}
 		s.Reconciler = reconcile.New(s.options) // a restart forgets nothing of it
 		s.run(45*time.Hour, nil)
 		if f := s.finding(health.ReconcileAccounts); f.Severity != health.Warn || !strings.Contains(f.Message, "count as disconnected") {
-			t.Errorf("after two days it is told as %+v", f)
+			t.Errorf("after two days it is reported as %+v", f)
 		}
 		if age := time.Now().Unix() - s.mark("reconcile-success"); age > 3600 {
 			t.Errorf("the last success was %d s ago", age)
@@ -241,7 +241,7 @@ func TestAnAccountThatLeft(t *testing.T) {
 			t.Errorf("in 20 days it was asked %d times", calls)
 		}
 		if f := s.finding(health.ReconcileAccounts); f.Severity != "" {
-			t.Errorf("after 20 days it is told as %+v", f)
+			t.Errorf("after 20 days it is reported as %+v", f)
 		}
 		if got := s.metric("reconcile_accounts"); !slices.Contains(got, `{state="refused"} 1`) {
 			t.Errorf("the metric is %v", got)
@@ -331,7 +331,7 @@ func TestAUsedUpDay(t *testing.T) {
 		for range 2 {
 			f := s.finding(health.ReconcileBudget)
 			if f.Severity != health.Warn || !strings.Contains(f.Message, "The 200 calls to Stripe's API that a day may have are used up until 2000-01-02 00:00 UTC.") {
-				t.Errorf("it is told as %+v", f)
+				t.Errorf("it is reported as %+v", f)
 			}
 			s.Reconciler = reconcile.New(s.options)
 			if _, err := s.Round(t.Context(), reconcile.Request{}); err == nil {
@@ -340,7 +340,7 @@ func TestAUsedUpDay(t *testing.T) {
 		}
 		s.run(5*time.Hour, nil)
 		if f := s.finding(health.ReconcileBudget); f.Severity != "" {
-			t.Errorf("on the next day it is told as %+v", f)
+			t.Errorf("on the next day it is reported as %+v", f)
 		}
 	})
 }
@@ -362,16 +362,16 @@ func TestAPauseLongerThanStripeRemembers(t *testing.T) {
 		report = s.round(reconcile.Request{})
 		f := s.finding(health.ReconcileGap)
 		if f.Severity != health.Warn || !strings.Contains(f.Message, "Events from 1999-12-31 23:50 UTC to 2000-01-11 00:00 UTC (10 days)") || len(report.Gaps) != 0 {
-			t.Errorf("it is told as %+v; the round said %+v", f, report)
+			t.Errorf("it is reported as %+v; the round said %+v", f, report)
 		}
 		s.every = 6 * time.Hour
 		s.run(29*24*time.Hour, nil)
 		if f := s.finding(health.ReconcileGap); f.Severity == "" {
-			t.Error("after 29 days it is not told")
+			t.Error("after 29 days it is not reported")
 		}
 		s.run(2*24*time.Hour, nil)
 		if f := s.finding(health.ReconcileGap); f.Severity != "" {
-			t.Errorf("after 31 days it is told as %+v", f)
+			t.Errorf("after 31 days it is reported as %+v", f)
 		}
 	})
 }
@@ -403,7 +403,7 @@ func TestTheAlertThatGoesQuiet(t *testing.T) {
 			t.Errorf("after a restart the last audit is %q", got)
 		}
 		if f := s.Findings()[0]; f.Severity != health.Warn || !strings.Contains(f.Message, "401") {
-			t.Errorf("it is told as %+v", f)
+			t.Errorf("it is reported as %+v", f)
 		}
 	})
 }

@@ -36,7 +36,7 @@ func Examine(all []stripe.Endpoint, address string, livemode bool) Audit {
 	switch {
 	case address == "":
 		say(health.Endpoint, health.Unknown, "set TILLHOOK_PUBLIC_URL to the URL that the endpoint has at Stripe",
-			"Which of the %s at Stripe is this receiver's cannot be told: TILLHOOK_PUBLIC_URL is not set.", ledger.Plural(len(all), "endpoint"))
+			"Which of the %s at Stripe is this receiver's cannot be reported: TILLHOOK_PUBLIC_URL is not set.", ledger.Plural(len(all), "endpoint"))
 		return a
 	case len(same) == 0 && len(similar) > 0:
 		e := similar[0]

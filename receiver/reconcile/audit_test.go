@@ -82,7 +82,7 @@ func TestWhatAnAuditSays(t *testing.T) {
 		{"a dot behind the host", []stripe.Endpoint{at("https://pay.haderer.example./webhooks/stripe")}, "", health.OK, ""},
 		{"another path", []stripe.Endpoint{at("https://pay.haderer.example/webhooks/Stripe")}, health.Endpoint, health.Fail, "it sends nothing here"},
 		{"http", []stripe.Endpoint{at("http://pay.haderer.example/webhooks/stripe")}, health.EndpointSimilar, health.Fail, "differs by http instead of https alone"},
-		{"http, told too", []stripe.Endpoint{at("http://pay.haderer.example/webhooks/stripe")}, health.EndpointScheme, health.Fail, "payments travel in the open"},
+		{"http is reported", []stripe.Endpoint{at("http://pay.haderer.example/webhooks/stripe")}, health.EndpointScheme, health.Fail, "payments travel in the open"},
 		{"a default port", []stripe.Endpoint{at("https://pay.haderer.example:443/webhooks/stripe")}, "", health.OK, ""},
 		{"a port", []stripe.Endpoint{at("https://pay.haderer.example:8443/webhooks/stripe")}, health.Endpoint, health.Fail, "it sends nothing here"},
 		{"ours and a similar one", []stripe.Endpoint{at("https://www.pay.haderer.example/webhooks/stripe"), endpoint(nil)}, health.EndpointSimilar, health.Warn,
@@ -162,7 +162,7 @@ func TestThinPayloads(t *testing.T) {
 	}
 }
 
-// An audit is part of each round: it is measured, told, and logged once.
+// An audit is part of each round: it is measured, reported, and logged once.
 func TestARoundAudits(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)

@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// budget is how many of a day's calls were made. It is kept in the ledger, so that a service that
-// starts again and again does not begin anew each time.
+// budget counts the calls of a day. It is saved in the ledger, so that a service that restarts
+// again and again does not start with a full budget.
 type budget struct {
-	day   int64 // since 1970, in UTC
+	day   int64 // days since 1970 in UTC
 	calls int64
 }
 
@@ -21,33 +21,32 @@ const (
 )
 
 const (
-	// reservedCalls is the share of a day's calls, one in so many, that is kept for the key's own
-	// account.
+	// reservedCalls: one in this many calls of a day is reserved for the key's own account.
 	reservedCalls = 20
-	// keptAhead is how many calls are counted in the ledger before they are made: a crash forgets
-	// none, and costs so many at most.
-	keptAhead = 20
-	// leastShare of the calls is what an account may use in a round however few are left.
-	leastShare = 16
-	// keepTime bounds the wait for what is kept when a round ends.
-	keepTime = 2 * time.Second
+	// reserveAhead is how many calls are counted in the ledger before they are made. A crash loses
+	// no count and wastes at most this many.
+	reserveAhead = 20
+	// minShare is how many calls an account may use in a round even if few are left.
+	minShare = 16
+	// saveTimeout bounds the save at the end of a round.
+	saveTimeout = 2 * time.Second
 )
 
 var (
 	errBudget = errors.New("the calls to Stripe's API for today are used up")
-	// errShare ends the comparison of an account that would use up what others need.
+	// errShare ends the comparison of an account that would use the calls of others.
 	errShare = errors.New("one account may use half of the calls that are left for today")
 )
 
 const secondsADay = 24 * 60 * 60
 
-// today is the day in UTC, counted from 1970.
+// today returns the day in UTC, counted from 1970.
 func (r *Reconciler) today() int64 { return r.corrected().Unix() / secondsADay }
 
-// midnight is when the next day's calls begin.
+// midnight returns when the next day's budget starts.
 func (r *Reconciler) midnight() time.Time { return time.Unix((r.today()+1)*secondsADay, 0).UTC() }
 
-// untilMidnight is at most a day, however wrong the clock is.
+// untilMidnight returns the time until midnight, at most a day whatever the clock says.
 func (r *Reconciler) untilMidnight() time.Duration { return r.midnight().Sub(r.corrected()) }
 
 func (r *Reconciler) loadBudget() (err error) {
@@ -57,7 +56,7 @@ func (r *Reconciler) loadBudget() (err error) {
 	return err
 }
 
-// available is how many calls a day may have made: all, or those that connected accounts may use.
+// available returns the calls of a day: all, or those that connected accounts may use.
 func (r *Reconciler) available(connected bool) int64 {
 	if connected {
 		return int64(r.Calls - r.Calls/reservedCalls)
@@ -65,33 +64,33 @@ func (r *Reconciler) available(connected bool) int64 {
 	return int64(r.Calls)
 }
 
-// share lets the account that is compared next use half of the calls that are left for today.
-func (w *round) share(connected bool) {
-	w.most = w.available(connected)
-	w.until = w.most
+// limitToShare limits the next account to half of the calls left today.
+func (w *round) limitToShare(connected bool) {
+	w.callLimit = w.available(connected)
+	w.shareLimit = w.callLimit
 	if len(w.accounts) > 1 {
 		spent := w.spentToday()
-		w.until = min(w.most, spent+max(leastShare, (w.most-spent)/2))
+		w.shareLimit = min(w.callLimit, spent+max(minShare, (w.callLimit-spent)/2))
 	}
 }
 
-// unshared takes the bound of one account away.
-func (w *round) unshared(connected bool) {
-	w.most = w.available(connected)
-	w.until = w.most
+// limitToDay removes the limit of one account.
+func (w *round) limitToDay(connected bool) {
+	w.callLimit = w.available(connected)
+	w.shareLimit = w.callLimit
 }
 
-// beyond sets the bound for what no list of events tells. Of the reserve of the key's own account
-// it leaves half to the comparison of events.
-func (w *round) beyond(connected bool) {
-	w.unshared(true)
+// limitForObjects sets the limit for single objects. Half of the calls reserved for the key's own
+// account remain for the comparison of events.
+func (w *round) limitForObjects(connected bool) {
+	w.limitToDay(true)
 	if !connected {
-		w.most += (w.available(false) - w.most) / 2
-		w.until = w.most
+		w.callLimit += (w.available(false) - w.callLimit) / 2
+		w.shareLimit = w.callLimit
 	}
 }
 
-// exhausted reports whether not even the key's own account can be compared today.
+// exhausted reports whether no call is left today, even for the key's own account.
 func (r *Reconciler) exhausted() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -101,39 +100,39 @@ func (r *Reconciler) exhausted() bool {
 func (r *Reconciler) spentToday() int64 {
 	switch day := r.today(); {
 	case day > r.spent.day:
-		r.left, r.spent, r.kept = r.spent, budget{day: day}, 0
-	case day < r.spent.day: // the clock was ahead: going back does not renew the calls
+		r.previous, r.spent, r.reserved = r.spent, budget{day: day}, 0
+	case day < r.spent.day: // the clock was ahead: setting it back does not renew the budget
 		calls := r.spent.calls
-		if r.left.day == day {
-			calls += r.left.calls
+		if r.previous.day == day {
+			calls += r.previous.calls
 		}
-		r.left, r.spent, r.kept = budget{}, budget{day, calls}, 0
+		r.previous, r.spent, r.reserved = budget{}, budget{day, calls}, 0
 	}
 	return r.spent.calls
 }
 
-// spare reports whether fewer calls were made today than half of an even pace through the day's
-// calls allows.
-func (r *Reconciler) spare() bool {
+// hasSpareCalls reports whether today's calls are less than half of what an even use of the budget
+// would be by now.
+func (r *Reconciler) hasSpareCalls() bool {
 	elapsed := r.corrected().Unix() % secondsADay
 	return r.spentToday()*2*secondsADay < int64(r.Calls)*elapsed
 }
 
-// spendError is why a call was not made, in contrast to one that failed.
+// spendError is the error of a call that was not made.
 type spendError struct{ error }
 
 func (e *spendError) Unwrap() error { return e.error }
 
-// spend takes one call from the budget, before it is made.
+// spend takes one call from the budget before it is made.
 func (w *round) spend(ctx context.Context) error {
 	switch spent := w.spentToday(); {
-	case spent >= w.most:
-		return &spendError{fmt.Errorf("%w (%d of %d); the rest follows after midnight UTC", errBudget, spent, w.Calls)}
-	case spent >= w.until:
+	case spent >= w.callLimit:
+		return &spendError{fmt.Errorf("%w (%d of %d); the next day starts at midnight UTC", errBudget, spent, w.Calls)}
+	case spent >= w.shareLimit:
 		return &spendError{errShare}
 	}
-	if w.spent.calls >= w.kept {
-		if err := w.keep(ctx, keptAhead); err != nil {
+	if w.spent.calls >= w.reserved {
+		if err := w.save(ctx, reserveAhead); err != nil {
 			return &spendError{err}
 		}
 	}
@@ -142,40 +141,40 @@ func (w *round) spend(ctx context.Context) error {
 	return nil
 }
 
-// note has what changed of an account written down with the next [round.keep].
-func (w *round) note(a *account) {
+// noteAccount marks the changed checkpoints of an account for the next save.
+func (w *round) noteAccount(a *account) {
 	for name, value := range a.fields() {
 		if a.kept[name] != *value {
 			a.kept[name] = *value
-			w.noteMark(name, *value)
+			w.noteCheckpoint(name, *value)
 		}
 	}
 }
 
-func (w *round) noteMark(name string, value int64) {
+func (w *round) noteCheckpoint(name string, value int64) {
 	if !w.request.DryRun {
 		w.pending[name] = value
 	}
 }
 
-// keep writes down what was noted, and the calls of today with so many more.
-func (w *round) keep(ctx context.Context, ahead int64) error {
-	w.kept = min(w.spentToday()+ahead, int64(w.Calls))
+// save writes the noted checkpoints and the calls of today plus ahead to the ledger.
+func (w *round) save(ctx context.Context, ahead int64) error {
+	w.reserved = min(w.spentToday()+ahead, int64(w.Calls))
 	marks := maps.Clone(w.pending)
-	marks[budgetDay], marks[budgetCalls] = w.spent.day, w.kept
+	marks[budgetDay], marks[budgetCalls] = w.spent.day, w.reserved
 	if err := w.Ledger.SetCheckpoints(ctx, marks); err != nil {
-		w.kept = 0
+		w.reserved = 0
 		return err
 	}
 	clear(w.pending)
 	return nil
 }
 
-// keepAtEnd writes down what a round leaves behind, also one that failed or was stopped.
-func (w *round) keepAtEnd(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keepTime)
+// saveAtEnd saves at the end of a round, also of a failed or stopped one.
+func (w *round) saveAtEnd(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
 	defer cancel()
-	err := w.keep(ctx, 0)
-	w.kept = 0 // the next round reserves anew
+	err := w.save(ctx, 0)
+	w.reserved = 0 // the next round reserves anew
 	return err
 }

@@ -75,12 +75,12 @@ func (s *shop) healed(when string) {
 		s.t.Errorf("%s: the calls are counted for day %d, it is %d", when, day, now/86400)
 	}
 	if f := s.finding(health.ReconcileGap); f.Code != "" {
-		s.t.Errorf("%s: it is told of a gap: %s", when, f.Message)
+		s.t.Errorf("%s: it is reported of a gap: %s", when, f.Message)
 	}
 	for _, code := range []health.Code{health.Clock, health.Reconcile, health.ReconcileAccounts, health.ReconcileBudget} {
-		// What a round recovered is told for a day.
+		// What a round recovered is reported for a day.
 		if f := s.finding(code); f.Severity != health.OK && f.Code != "" && !strings.Contains(f.Message, "had been missed") {
-			s.t.Errorf("%s: it is told: %s", when, f.Message)
+			s.t.Errorf("%s: it is reported: %s", when, f.Message)
 		}
 	}
 }
@@ -128,7 +128,7 @@ func (s *shop) surviveClock(which string, by time.Duration, restarts bool) {
 		calls := len(s.account.Calls())
 		rounds(long)
 		if f := s.finding(health.Clock); f.Severity != health.Fail {
-			t.Errorf("while it was wrong it was told as %+v", f)
+			t.Errorf("while it was wrong it was reported as %+v", f)
 		}
 		if n := int(s.events()) - 1; n < made-1 {
 			t.Errorf("while it was wrong for %d rounds %d of %d events were fetched", long, n, made)
@@ -154,7 +154,7 @@ func (s *shop) surviveClock(which string, by time.Duration, restarts bool) {
 }
 
 // Both clocks go wrong and right again at random, with restarts and pauses: in the end every event
-// is there, and nothing is told that was not so.
+// is there, and nothing is reported that was not so.
 func TestClocksAtRandom(t *testing.T) {
 	seeds := uint64(6)
 	if *long {
@@ -217,7 +217,7 @@ func (u undatedHTTP) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 // Without a Date, or with one that is as wrong as this machine's clock, nothing contradicts the
-// clock: what it leaves heals all the same, and a gap is told only once both clocks say so.
+// clock: what it leaves heals all the same, and a gap is reported only once both clocks say so.
 func TestNothingContradictsTheClock(t *testing.T) {
 	for _, by := range []time.Duration{-30 * year, -40 * 24 * time.Hour, 40 * 24 * time.Hour, 10 * year} {
 		for _, date := range []string{"none", "wrong"} {
@@ -256,7 +256,7 @@ func TestNothingContradictsTheClock(t *testing.T) {
 	}
 }
 
-// A real gap is told although the first round after it has a wrong clock.
+// A real gap is reported although the first round after it has a wrong clock.
 func TestAGapBehindAWrongDate(t *testing.T) {
 	for _, by := range []time.Duration{-10 * year, 10 * year} {
 		t.Run(by.String(), func(t *testing.T) {
@@ -277,7 +277,7 @@ func TestAGapBehindAWrongDate(t *testing.T) {
 				time.Sleep(15 * time.Minute)
 				s.round(reconcile.Request{})
 				if f := s.finding(health.ReconcileGap); !strings.Contains(f.Message, "(20 days)") {
-					t.Errorf("after a Date wrong by %s it is told as %+v", by, f)
+					t.Errorf("after a Date wrong by %s it is reported as %+v", by, f)
 				}
 			})
 		})
@@ -302,7 +302,7 @@ func TestARefusalAndAClockOfAnotherYear(t *testing.T) {
 				s.restart(w)
 				s.run(2*time.Hour, nil)
 				if f := s.finding(health.ReconcileAccounts); f.Severity != health.Warn || strings.Contains(f.Message, "count as disconnected") || !strings.Contains(f.Message, ids[1]) {
-					t.Errorf("it is told as %+v", f)
+					t.Errorf("it is reported as %+v", f)
 				}
 				if at, now := s.mark("refused-since/"+ids[1]), time.Now().Unix(); at > now || now-at > 6*3600 {
 					t.Errorf("it is refused since %s", time.Unix(at, 0))
@@ -341,7 +341,7 @@ func TestTheBudgetAndClocksThatJump(t *testing.T) {
 			t.Errorf("the next day had %d calls", calls-before)
 		}
 		if f := s.finding(health.Reconcile); strings.Contains(f.Message, "at 203") {
-			t.Errorf("a success of the future is told: %s", f.Message)
+			t.Errorf("a success of the future is reported: %s", f.Message)
 		}
 	})
 }

@@ -13,39 +13,39 @@ import (
 	"tillhook/receiver/stripe"
 )
 
-// callError is a call for an account that failed, in contrast to what fails here.
+// callError is the error of a call for an account, in contrast to an error of this machine.
 type callError struct{ error }
 
 func (e *callError) Unwrap() error { return e.error }
 
-// ownError is a failure of the key's own account while another account is compared.
+// ownError is an error of the key's own account while another account is compared.
 type ownError struct{ error }
 
 func (e *ownError) Unwrap() error { return e.error }
 
-// ownBetween compares the key's own account while another is compared, if that takes so long that
-// the own account's turn has come again.
-func (w *round) ownBetween(ctx context.Context, other *account) error {
+// compareOwnIfDue compares the key's own account if it has become due while another account is
+// compared.
+func (w *round) compareOwnIfDue(ctx context.Context, other *account) error {
 	if other.own() || w.request.Every == 0 || time.Since(w.ownAt) < w.request.Every {
 		return nil
 	}
-	most, left := w.most, w.until-w.spentToday()
-	w.share(false)
-	err := w.events(ctx, w.accounts[0])
+	most, left := w.callLimit, w.shareLimit-w.spentToday()
+	w.limitToShare(false)
+	err := w.compareAccount(ctx, w.accounts[0])
 	w.ownAt = time.Now()
-	w.most, w.until = most, w.spentToday()+left
+	w.callLimit, w.shareLimit = most, w.spentToday()+left
 	if err != nil && !errors.Is(err, errShare) {
 		return &ownError{err}
 	}
 	return nil
 }
 
-// beginAt returns from when on events of an account are compared, and reports a time that cannot be.
-func (w *round) beginAt(ctx context.Context, a *account, checkpoint int64, now time.Time, clocks stripe.Clocks) (time.Time, error) {
-	from := now.Add(-reach)
+// spanStart returns where the comparison of an account starts, and reports a gap before that.
+func (w *round) spanStart(ctx context.Context, a *account, checkpoint int64, now time.Time, clocks stripe.Clocks) (time.Time, error) {
+	from := now.Add(-eventHistory)
 	switch {
 	case w.request.Since > 0:
-		return now.Add(-min(w.request.Since, reach)), nil
+		return now.Add(-min(w.request.Since, eventHistory)), nil
 	case checkpoint != 0:
 		back := overlap
 		if now.Unix()-a.daily >= secondsADay || a.daily > now.Unix() {
@@ -63,50 +63,49 @@ func (w *round) beginAt(ctx context.Context, a *account, checkpoint int64, now t
 	return from, err
 }
 
-// events compares the events of one account.
-func (w *round) events(ctx context.Context, a *account) error {
+// compareAccount compares the events of one account.
+func (w *round) compareAccount(ctx context.Context, a *account) error {
 	clocks := w.API.Clocks()
 	now, sure := clocks.Believed()
 	keeps := datable(clocks, a.checkpoint)
 	w.undated = w.undated || !keeps
 	checkpoint := a.checkpoint
 	if checkpoint > now.Unix() || !sure {
-		checkpoint = 0 // a wrong clock has left it
+		checkpoint = 0 // left by a wrong clock
 		a.misdated = true
 	}
 	a.answered = false
-	from, err := w.beginAt(ctx, a, checkpoint, now, clocks)
+	from, err := w.spanStart(ctx, a, checkpoint, now, clocks)
 	if err != nil {
 		return err
 	}
-	// Where one clock is behind, what happened since is listed, too.
+	// If one clock is behind, this includes events that are later than it.
 	to := clocks.Later()
 	span := Progress{Running: true, Account: a.ID, From: from.Unix(), At: from.Unix(), To: to.Unix() + 1}
 	if a.own() {
 		w.report.From, w.report.To = span.From, span.To
 	}
-	w.tell(span)
+	w.setProgress(span)
 	begin, deep := checkpoint, span.From <= now.Add(-dailyOverlap).Unix()
-	slice := span.To - span.At // where little happens one call reads it all
+	slice := span.To - span.At // with few events one call reads everything
 	typed := false
-	var damaged error // the first event that could not be booked for damage of the ledger
+	var damaged error // the first error about an event that damage of the ledger keeps out
 	for span.At < span.To {
-		if err := w.ownBetween(ctx, a); err != nil {
+		if err := w.compareOwnIfDue(ctx, a); err != nil {
 			return err
 		}
 		end := min(span.At+slice, span.To)
-		s, err := w.slice(ctx, a, span.At, end, typed)
+		s, err := w.readSlice(ctx, a, span.At, end, typed)
 		if err != nil {
 			return err
 		}
 		typed = s.typed
 		if !s.whole {
-			// Half of the time that the pages read came from is about as much as can be read at
-			// once.
+			// The pages covered this time, so half of it is about as much as can be read at once.
 			slice = max(1, min((end-span.At)/2, (s.newest-s.oldest)/2))
 			continue
 		}
-		switch err := w.book(ctx, s.events); {
+		switch err := w.store(ctx, s.events); {
 		case errors.Is(err, ledger.ErrCorrupt):
 			damaged = cmp.Or(damaged, err)
 		case err != nil:
@@ -116,25 +115,24 @@ func (w *round) events(ctx context.Context, a *account) error {
 			slice *= 2
 		}
 		span.At = end
-		w.tell(span)
+		w.setProgress(span)
 		a.newest = max(a.newest, s.newest)
 		w.API.SawEvent(s.newest)
 		if !keeps || damaged != nil {
-			w.note(a) // what was listed is evidence of the time
+			w.noteAccount(a) // saves a.newest, which is evidence of the time
 			continue
 		}
-		// A round that was told where to begin leaves no gap before the checkpoint only if it began
-		// at or before it.
-		reached := min(end, now.Add(-unsettled).Unix())
+		// With Since, the checkpoint may move only if the round started at or before it.
+		reached := min(end, now.Add(-lateWindow).Unix())
 		if reached > checkpoint && (w.request.Since == 0 || checkpoint != 0 && span.From <= checkpoint) {
 			checkpoint, a.checkpoint = reached, reached
 		}
-		// Not only at the end: a round that is cut short must not read the large overlap again and
-		// again.
+		// Saved before the end, so that a round that is stopped does not read the large overlap
+		// again and again.
 		if deep && end >= min(begin, span.To) {
 			a.daily = now.Unix()
 		}
-		w.note(a)
+		w.noteAccount(a)
 	}
 	a.undated = !keeps
 	return damaged
@@ -147,33 +145,32 @@ func latest(a, b time.Time) time.Time {
 	return b
 }
 
-func (w *round) tell(p Progress) {
+func (w *round) setProgress(p Progress) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	p.Recovered = w.report.Recovered
 	w.progress = p
 }
 
-// slice is what Stripe lists of a span of time.
-type slice struct {
-	events []*ledger.Event // of the types that are booked, the oldest first
-	whole  bool            // false where there are too many pages; then events is empty
-	typed  bool            // each group of types was listed by itself
+// timeSlice is what Stripe lists of a span of time.
+type timeSlice struct {
+	events []*ledger.Event // of types about payments, oldest first
+	whole  bool            // false with too many pages; then events is empty
+	typed  bool            // each group of types was listed separately
 	pages  int
-	oldest int64 // when the oldest event that was read was created, of any type; 0 where there was none
-	newest int64 // likewise
-	bytes  int   // of the bodies of events
+	oldest int64 // creation time of the oldest event of any type; 0 without events
+	newest int64 // creation time of the newest event of any type
+	bytes  int   // size of the bodies of events
 }
 
-// errLarge ends the reading of a slice whose events take more memory than they may.
+// errLarge means that the events of a slice use too much memory.
 var errLarge = errors.New("too many bytes")
 
-// maxSliceBytes bounds the bodies that are held until all of a slice is read.
+// maxSliceBytes bounds the bodies that are held until a slice is read completely.
 const maxSliceBytes = 16 << 20
 
-// add takes the events of a page of [from, to). Only a date within that says when an event was
-// made.
-func (s *slice) add(events []*ledger.Event, from, to int64) {
+// add adds the events of a page of [from, to). The dates of events outside of that are not trusted.
+func (s *timeSlice) add(events []*ledger.Event, from, to int64) {
 	for _, e := range events {
 		if from <= e.Created && e.Created < to {
 			s.newest = max(s.newest, e.Created)
@@ -188,17 +185,16 @@ func (s *slice) add(events []*ledger.Event, from, to int64) {
 	}
 }
 
-// slice reads all events of [from, to). One page of events of all types is read first, because it
-// mostly is the only one; where it is not, each group of types that a call can name is listed by
-// itself.
-func (w *round) slice(ctx context.Context, a *account, from, to int64, typed bool) (s slice, err error) {
+// readSlice reads all events of [from, to). It first reads one page of all types, because that is
+// mostly everything. If there are more pages, it lists each group of types separately.
+func (w *round) readSlice(ctx context.Context, a *account, from, to int64, typed bool) (s timeSlice, err error) {
 	groups := [][]string{nil}
 	if typed {
 		groups = stripe.TypeGroups()
 	}
 	most := maxPages
 	if to-from == 1 {
-		most = longestSecond // it cannot be halved
+		most = maxSecondPages // a second cannot be halved
 	}
 	for _, types := range groups {
 		left := most - s.pages
@@ -219,13 +215,13 @@ func (w *round) slice(ctx context.Context, a *account, from, to int64, typed boo
 			s.add(page.Events, from, to)
 			for _, e := range page.Events {
 				if e.Quarantine == ledger.Undecodable && !slices.Contains(stripe.Types[:], e.Type) {
-					w.problem("event/"+a.ID, "%s in the list of events of %s cannot be read and was skipped", e.ID, a)
+					w.reportProblem("event/"+a.ID, "%s in the list of events of %s cannot be read and was skipped", e.ID, a)
 				}
 			}
-			if to-from == 1 && types != nil { // it cannot be halved
+			if to-from == 1 && types != nil { // a second cannot be halved, so it is stored page by page
 				events := s.events
 				s.events, s.bytes = nil, 0
-				return w.book(ctx, events)
+				return w.store(ctx, events)
 			}
 			if s.bytes > maxSliceBytes {
 				return errLarge
@@ -238,18 +234,18 @@ func (w *round) slice(ctx context.Context, a *account, from, to int64, typed boo
 		}
 		switch {
 		case types == nil && (errors.Is(err, stripe.ErrNotStripe) || errors.Is(err, stripe.ErrCut)):
-			// What makes the page unreadable can be of a type that is not booked.
-			return w.slice(ctx, a, from, to, true)
+			// The page may be unreadable because of an event of a type not about payments.
+			return w.readSlice(ctx, a, from, to, true)
 		case err != nil:
 			return s, err
 		case !whole && types == nil:
-			return w.slice(ctx, a, from, to, true)
+			return w.readSlice(ctx, a, from, to, true)
 		case !whole && to-from == 1:
 			w.report.endless = true
 			return s, fmt.Errorf("more than %d pages of events of one second are listed by Stripe: %w",
-				longestSecond, stripe.ErrEndless)
+				maxSecondPages, stripe.ErrEndless)
 		case !whole:
-			return slice{typed: true, pages: s.pages, oldest: s.oldest, newest: s.newest}, nil
+			return timeSlice{typed: true, pages: s.pages, oldest: s.oldest, newest: s.newest}, nil
 		}
 	}
 	slices.SortFunc(s.events, func(a, b *ledger.Event) int {
@@ -260,8 +256,8 @@ func (w *round) slice(ctx context.Context, a *account, from, to int64, typed boo
 	return s, nil
 }
 
-// pages reads a list page by page, at most so many pages; whole is false where there are more. A
-// cursor that comes twice is an error, because such a list does not end.
+// pages reads a list page by page, at most most pages. whole is false if there are more. A repeated
+// cursor is an error, because the list does not end then.
 func (w *round) pages(ctx context.Context, most int, read func(after string) (stripe.Page, error),
 	visit func(stripe.Page) error) (pages int, whole bool, err error) {
 	seen := map[string]bool{}
@@ -279,7 +275,7 @@ func (w *round) pages(ctx context.Context, most int, read func(after string) (st
 		}
 		if seen[after] {
 			w.report.endless = true
-			return pages, false, fmt.Errorf("the list from Stripe leads back to %s and does not end: %w",
+			return pages, false, fmt.Errorf("the list from Stripe returns to %s and does not end: %w",
 				after, stripe.ErrEndless)
 		}
 		seen[after] = true
@@ -287,9 +283,10 @@ func (w *round) pages(ctx context.Context, most int, read func(after string) (st
 	return pages, false, nil
 }
 
-// book appends the events that the ledger does not know. What is damaged in the ledger hinders only
-// the events that need it: the error, which is a [ledger.ErrCorrupt], is returned after the others.
-func (w *round) book(ctx context.Context, events []*ledger.Event) error {
+// store appends the events that the ledger does not have. Damage of the ledger stops only the
+// events that it affects: the error, a [ledger.ErrCorrupt], is returned after the other events are
+// stored.
+func (w *round) store(ctx context.Context, events []*ledger.Event) error {
 	w.report.Listed += len(events)
 	names := make([]string, len(events))
 	for i, e := range events {
@@ -306,7 +303,7 @@ func (w *round) book(ctx context.Context, events []*ledger.Event) error {
 		}
 		if !w.request.DryRun {
 			e.Source, e.Received = ledger.Reconcile, w.corrected()
-			recovered, err := w.append(ctx, e)
+			recovered, err := w.appendEvent(ctx, e)
 			if errors.Is(err, ledger.ErrCorrupt) {
 				damaged = cmp.Or(damaged, err)
 				continue
@@ -315,29 +312,29 @@ func (w *round) book(ctx context.Context, events []*ledger.Event) error {
 				return err
 			}
 			if !recovered {
-				continue // Stripe delivered it meanwhile
+				continue // delivered meanwhile
 			}
 			w.Metrics.Recovered()
 		}
 		w.report.Recovered++
-		if len(w.report.Events) < maxTold {
+		if len(w.report.Events) < maxReportedEvents {
 			w.report.Events = append(w.report.Events, e.ID)
 		}
 	}
 	return damaged
 }
 
-// appendTime bounds the wait for one event's commit.
+// appendTime bounds the wait for the commit of one event.
 const appendTime = 30 * time.Second
 
-// append appends an event and counts it as the webhook handler does. fresh is false for one that
-// was known after all.
-func (w *round) append(ctx context.Context, e *ledger.Event) (fresh bool, err error) {
+// appendEvent appends an event and counts it as the webhook handler does. added is false if the
+// ledger has the event already.
+func (w *round) appendEvent(ctx context.Context, e *ledger.Event) (added bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, appendTime)
 	defer cancel()
 	res, err := w.Ledger.Append(ctx, e)
 	if err != nil {
-		return false, fmt.Errorf("write down %s: %w", e.ID, err)
+		return false, fmt.Errorf("store %s: %w", e.ID, err)
 	}
 	if res.Status == ledger.AlreadyProcessed {
 		return false, nil

@@ -126,7 +126,7 @@ func TestOneOfFewLeft(t *testing.T) {
 				s.account.Refuse(ids[n-1])
 				s.run(20*time.Hour, nil)
 				if f := s.finding(health.ReconcileAccounts); f.Severity != health.Warn || strings.Contains(f.Next, "permission") {
-					t.Errorf("it is told as %+v", f)
+					t.Errorf("it is reported as %+v", f)
 				}
 				if age := time.Now().Unix() - s.mark("reconcile-success"); age > 3600 {
 					t.Errorf("the last success was %d s ago", age)
@@ -144,7 +144,7 @@ func TestAKeyThatLacksAPermission(t *testing.T) {
 		s.options.API.Transport = unpermitted{s.account}
 		s.run(2*time.Hour, nil)
 		if f := s.finding(health.ReconcileAccounts); f.Severity != health.Fail || !strings.Contains(f.Next, "Connect permission Events: Read") {
-			t.Errorf("it is told as %+v", f)
+			t.Errorf("it is reported as %+v", f)
 		}
 		if s.mark("refused-since/"+ids[0]) == 0 {
 			t.Error("the account does not count as refused")
@@ -188,7 +188,7 @@ func TestAPermissionThatComesBack(t *testing.T) {
 			t.Errorf("the metric is %v", got)
 		}
 		if f := s.finding(health.ReconcileAccounts); strings.Contains(f.Message, "count as disconnected") {
-			t.Errorf("it is told as %+v", f)
+			t.Errorf("it is reported as %+v", f)
 		}
 	})
 }
@@ -233,7 +233,7 @@ func TestARestartOnAUsedUpDay(t *testing.T) {
 		s.run(10*time.Minute, nil)
 		shows("after it")
 		if f := s.finding(health.ReconcileBudget); !strings.Contains(f.Message, "of 301 accounts wait until then") {
-			t.Errorf("it is told as %+v", f)
+			t.Errorf("it is reported as %+v", f)
 		}
 	})
 }
@@ -376,7 +376,7 @@ func TestAKeyThatComesAfterFortyDays(t *testing.T) {
 					t.Errorf("the gaps are %+v", report.Gaps)
 				}
 				if f := s.finding(health.ReconcileGap); !strings.Contains(f.Message, "(10 days)") {
-					t.Errorf("it is told as %+v", f)
+					t.Errorf("it is reported as %+v", f)
 				}
 				if report := s.round(reconcile.Request{}); len(report.Gaps) != 0 {
 					t.Errorf("the next round has the gaps %+v", report.Gaps)

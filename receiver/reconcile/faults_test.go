@@ -92,8 +92,8 @@ func TestListsThatDoNotEnd(t *testing.T) {
 		c := &circle{base: s.account, path: path}
 		s.options.API.Transport = c
 		report, err := s.Round(t.Context(), reconcile.Request{})
-		if told := fmt.Sprint(err, report.Problems); !strings.Contains(told, "does not end") || c.calls > 10 {
-			t.Errorf("%s was asked for %d times: %s", path, c.calls, told)
+		if reported := fmt.Sprint(err, report.Problems); !strings.Contains(reported, "does not end") || c.calls > 10 {
+			t.Errorf("%s was asked for %d times: %s", path, c.calls, reported)
 		}
 	}
 }
@@ -111,8 +111,8 @@ func TestAnObjectThatCannotBeRead(t *testing.T) {
 	if p := s.payment("pi_good"); *p.AmountReceived != 1500 || len(p.Disputes) != 1 || report.Fetched != 2 {
 		t.Errorf("booked as %+v; it said %+v", p, report)
 	}
-	if told := fmt.Sprint(report.Problems); !strings.Contains(told, "ch_odd") || !strings.Contains(told, "refunds of the account are not listed") {
-		t.Errorf("the problems are %s", told)
+	if reported := fmt.Sprint(report.Problems); !strings.Contains(reported, "ch_odd") || !strings.Contains(reported, "refunds of the account are not listed") {
+		t.Errorf("the problems are %s", reported)
 	}
 }
 

@@ -47,7 +47,7 @@ func (e *endless) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 // A list that does not end, in a circle of any length or in none, costs a small part of a day's
-// calls, and is told.
+// calls, and is reported.
 func TestEndlessListsAndTheBudget(t *testing.T) {
 	for _, path := range []string{"/v1/events", "/v1/charges", "/v1/webhook_endpoints"} {
 		for _, circle := range []int{2, 50, 0} {
@@ -56,12 +56,12 @@ func TestEndlessListsAndTheBudget(t *testing.T) {
 					e := &endless{base: s.account, path: path, circle: circle}
 					s.options.API.Transport = e
 					s.run(12*time.Hour, nil)
-					told := s.finding(health.Reconcile).Message
+					reported := s.finding(health.Reconcile).Message
 					if path == "/v1/charges" {
-						told = fmt.Sprint(s.round(reconcile.Request{}).Problems, e.calls > 0)
+						reported = fmt.Sprint(s.round(reconcile.Request{}).Problems, e.calls > 0)
 					}
-					if !strings.Contains(told, "does not end") && path != "/v1/charges" {
-						t.Errorf("it is told as %s", told)
+					if !strings.Contains(reported, "does not end") && path != "/v1/charges" {
+						t.Errorf("it is reported as %s", reported)
 					}
 					if calls := s.mark("reconcile-calls"); calls > 6000 || calls < int64(e.calls)/2 {
 						t.Errorf("%d of its pages were read, %d calls are counted", e.calls, calls)
@@ -121,7 +121,7 @@ func (s *shop) readLargeEvents(apart int64) {
 	}
 }
 
-// An event in a list that is none is told, what is beside it is booked, and its date moves nothing.
+// An event in a list that is none is reported, what is beside it is booked, and its date moves nothing.
 func TestAnEventThatIsNone(t *testing.T) {
 	inDays(t, func(t *testing.T, s *shop) {
 		now := time.Now().Unix()
@@ -160,7 +160,7 @@ func (s spoiled) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// An endpoint that cannot be read is told, and ours beside it is judged.
+// An endpoint that cannot be read is reported, and ours beside it is judged.
 func TestAnUnreadableEndpoint(t *testing.T) {
 	inDays(t, func(t *testing.T, s *shop) {
 		s.account.AddEndpoint(map[string]any{"id": "we_odd", "url": 7})
@@ -171,7 +171,7 @@ func TestAnUnreadableEndpoint(t *testing.T) {
 		}
 		for _, f := range s.Findings() {
 			if f.Severity == health.Fail {
-				t.Errorf("ours is told as %+v", f)
+				t.Errorf("ours is reported as %+v", f)
 			}
 		}
 	})

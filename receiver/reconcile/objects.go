@@ -11,37 +11,38 @@ import (
 	"tillhook/receiver/stripe"
 )
 
-// What no event tells. Stripe can fail to make an event at all, so that no list of events has it; and a payment can stand still
-// here because the one that would move it is missing. https://docs.stripe.com/webhooks/handle-irrecoverable-events
+// Changes that no event reports. Stripe can fail to generate an event, so that no list has it, and a
+// payment can be stuck here because an event is missing.
+// https://docs.stripe.com/webhooks/handle-irrecoverable-events
 
 const (
-	// nightlyReach is how far back charges, refunds and disputes are listed once a day, at least:
-	// where they were last listed before that, it is since then, up to longestReach.
-	nightlyReach = 3 * 24 * time.Hour
-	longestReach = 90 * 24 * time.Hour
-	// doubtsReach is how far back payments are doubted, and maxDoubts how many at once.
-	doubtsReach = 90 * 24 * time.Hour
-	maxDoubts   = 500
-	// maxThin events are resolved in a round, and each thinEvery between two of them. As many, and
-	// as many doubts, are kept for the next round.
+	// minListHistory is how far back charges, refunds and disputes are listed once a day. If they
+	// were last listed before that, they are listed from then on, up to maxListHistory.
+	minListHistory = 3 * 24 * time.Hour
+	maxListHistory = 90 * 24 * time.Hour
+	// staleHistory is how far back stale payments are refreshed, maxStale how many at once.
+	staleHistory = 90 * 24 * time.Hour
+	maxStale     = 500
+	// maxThin is how many thin events are resolved in a round, and every thinEvery between rounds.
+	// As many of them, and as many stale payments, are kept for the next round.
 	maxThin   = 200
 	thinEvery = 10 * time.Second
 )
 
 const (
-	dailyDoubts     = "doubts-day" // of the key's own account
-	dailyDoubtsElse = "doubts-day-connected"
+	staleDay          = "stale-day" // day of the last refresh, of the key's own account
+	staleConnectedDay = "stale-day-connected"
 )
 
-// beyondEvents resolves thin events, and once a day doubts payments and lists objects. What fails
-// in one of these keeps no other from being done.
-func (w *round) beyondEvents(ctx context.Context) error {
+// reconcileObjects resolves thin events, and once a day refreshes stale payments and lists objects.
+// An error in one of these does not stop the others.
+func (w *round) reconcileObjects(ctx context.Context) error {
 	var errs []error
 	for _, do := range []func(context.Context) error{
-		w.thin,
-		func(ctx context.Context) error { return w.daily(ctx, dailyDoubts, w.doubts(false)) },
-		w.lists,
-		w.doubtsElse,
+		w.resolveThinEvents,
+		func(ctx context.Context) error { return w.daily(ctx, staleDay, w.refreshStale(false)) },
+		w.listAllObjects,
+		w.refreshConnected,
 	} {
 		if ctx.Err() != nil {
 			errs = append(errs, ctx.Err())
@@ -52,7 +53,7 @@ func (w *round) beyondEvents(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// daily does what is due once a day, unless it was done to its end today.
+// daily runs do once a day, until it succeeds.
 func (w *round) daily(ctx context.Context, mark string, do func(ctx context.Context) error) error {
 	last, err := w.Ledger.Checkpoint(mark)
 	if err != nil || last == w.today() {
@@ -64,31 +65,31 @@ func (w *round) daily(ctx context.Context, mark string, do func(ctx context.Cont
 	return w.Ledger.SetCheckpoints(ctx, map[string]int64{mark: w.today()})
 }
 
-// lists reads the objects of the accounts for which that is due. A kind that cannot be listed does
-// not keep the others from it.
-func (w *round) lists(ctx context.Context) error {
+// listAllObjects lists the objects of the accounts that are due. An error with one kind of objects
+// does not stop the others.
+func (w *round) listAllObjects(ctx context.Context) error {
 	var errs []error
-	failures := 0 // of connected accounts that Stripe gave no answer for
+	failures := 0 // connected accounts in a row without an answer
 	for _, a := range w.accounts {
-		if !a.listing(w.corrected()) {
+		if !a.objectsDue(w.corrected()) {
 			continue
 		}
-		w.beyond(!a.own())
+		w.limitForObjects(!a.own())
 		now := w.now()
-		since := now.Add(-nightlyReach)
+		since := now.Add(-minListHistory)
 		if last := time.Unix(a.objects, 0).Add(-overlap); a.objects != 0 && last.Before(since) {
-			since = latest(last, now.Add(-longestReach))
+			since = latest(last, now.Add(-maxListHistory))
 		}
 		whole := true
 	kinds:
 		for _, kind := range stripe.ListedKinds {
-			err := w.list(ctx, a, kind, since)
+			err := w.listObjects(ctx, a, kind, since)
 			var refused *stripe.APIError
 			var call *callError
 			switch {
 			case err == nil:
 			case errors.As(err, &refused) && (refused.Forbidden() || !a.own()) || errors.Is(err, stripe.ErrNotStripe):
-				w.problem("list/"+a.ID+"/"+kind+"/"+keyOf(err), "%ss of %s are not listed: %v", kind, a, err)
+				w.reportProblem("list/"+a.ID+"/"+kind+"/"+problemKey(err), "%ss of %s are not listed: %v", kind, a, err)
 			case refused != nil:
 				errs, whole = append(errs, err), false
 			case !a.own() && errors.As(err, &call) && !errors.Is(err, stripe.ErrPaused) && ctx.Err() == nil:
@@ -103,15 +104,15 @@ func (w *round) lists(ctx context.Context) error {
 		}
 		if whole {
 			a.objects = w.corrected().Unix()
-			w.note(a)
+			w.noteAccount(a)
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// listing reports whether the account's objects are due: once a day, those of a connected account
-// only if something happened in it since they were last listed.
-func (a *account) listing(now time.Time) bool {
+// objectsDue reports whether the account's objects are due: once a day, and for a connected account
+// only if it has had events since they were last listed.
+func (a *account) objectsDue(now time.Time) bool {
 	switch {
 	case a.refused != 0 || a.objects/secondsADay == now.Unix()/secondsADay:
 		return false
@@ -120,24 +121,24 @@ func (a *account) listing(now time.Time) bool {
 	}
 	last := time.Unix(a.objects, 0).Add(-overlap)
 	if a.objects == 0 {
-		last = now.Add(-nightlyReach)
+		last = now.Add(-minListHistory)
 	}
 	return a.newest >= last.Unix()
 }
 
-// resolveThin resolves the thin events that came since the last round: until then their payments
-// lack what they say. Each is asked for once: what failed is left to the next round.
-func (r *Reconciler) resolveThin(ctx context.Context) error {
+// resolveNewThin resolves thin events that arrived since the last round, because their payments are
+// incomplete until then. Each is tried once; failures are left to the next round.
+func (r *Reconciler) resolveNewThin(ctx context.Context) error {
 	select {
-	case <-r.turn:
+	case <-r.token:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	defer func() { r.turn <- struct{}{} }()
+	defer func() { r.token <- struct{}{} }()
 	if !r.thinReady {
 		return nil
 	}
-	held, _, err := r.Ledger.QuarantinedFor(ledger.ThinEvent, r.tried, 1)
+	held, _, err := r.Ledger.QuarantinedFor(ledger.ThinEvent, r.thinTried, 1)
 	if err != nil || len(held) == 0 {
 		r.thinReady = err == nil
 		return err
@@ -149,44 +150,44 @@ func (r *Reconciler) resolveThin(ctx context.Context) error {
 		return err
 	}
 	p := w.pass()
-	ended := p.newThin(ctx)
+	ended := p.resolveUntried(ctx)
 	r.thinReady = ended == nil
-	err = errors.Join(p.err(ended), w.keepAtEnd(ctx))
+	err = errors.Join(p.err(ended), w.saveAtEnd(ctx))
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.used = r.spent
 	return err
 }
 
-// thin fetches what thin events name, and has them leave quarantine. What Stripe does not have, or
-// refuses, is tried again the next day: it may never be there. What failed otherwise is tried again
-// with the next round.
-func (w *round) thin(ctx context.Context) error {
+// resolveThinEvents fetches the objects of thin events and releases the events from quarantine. An
+// object that Stripe does not have or refuses is tried again the next day. Other failures are tried
+// again in the next round.
+func (w *round) resolveThinEvents(ctx context.Context) error {
 	if today := w.today(); w.thinDay != today {
-		w.tried, w.thinLater, w.thinDay = 0, nil, today
+		w.thinTried, w.thinLater, w.thinDay = 0, nil, today
 	}
 	later := w.thinLater
 	w.thinLater = nil
 	p := w.pass()
-	ended := p.newThin(ctx)
+	ended := p.resolveUntried(ctx)
 	for _, id := range later {
 		if ended != nil {
-			p.keepThin(id, leftOut)
+			p.retryThin(id, skipped)
 			continue
 		}
 		if ended = p.resolve(ctx, id); ended != nil {
-			p.keepThin(id, failed)
+			p.retryThin(id, failed)
 		}
 	}
 	w.thinReady = ended == nil
 	return p.err(ended)
 }
 
-// newThin resolves thin events that were not tried yet. An error ends it before the event that it
-// is about.
-func (p *pass) newThin(ctx context.Context) error {
+// resolveUntried resolves thin events that were not tried yet. An error ends it before the event
+// that it concerns.
+func (p *pass) resolveUntried(ctx context.Context) error {
 	for range maxThin {
-		held, until, err := p.Ledger.QuarantinedFor(ledger.ThinEvent, p.tried, 1)
+		held, until, err := p.Ledger.QuarantinedFor(ledger.ThinEvent, p.thinTried, 1)
 		if err != nil {
 			return err
 		}
@@ -195,22 +196,22 @@ func (p *pass) newThin(ctx context.Context) error {
 				return err
 			}
 		}
-		if p.tried = until; len(held) == 0 {
+		if p.thinTried = until; len(held) == 0 {
 			break
 		}
 	}
 	return nil
 }
 
-// keepThin keeps an event for the next round, which asks first for what this one left out: three
-// events whose calls always fail must not keep those behind them waiting. One that finds no room
-// waits for the next day.
-func (w *round) keepThin(id string, r result) {
+// retryThin keeps an event for the next round. Skipped events come before failed ones, so that
+// events whose calls always fail do not block the others. If too many are kept, the event waits for
+// the next day.
+func (w *round) retryThin(id string, r result) {
 	switch {
 	case len(w.thinLater) >= maxThin:
 	case r == failed:
 		w.thinLater = append(w.thinLater, id)
-	case r == leftOut:
+	case r == skipped:
 		w.thinLater = slices.Insert(w.thinLater, w.thinLeftOut, id)
 		w.thinLeftOut++
 	}
@@ -223,15 +224,15 @@ func (p *pass) resolve(ctx context.Context, id string) error {
 		return err
 	}
 	if record.Quarantine == nil || record.Quarantine.State != ledger.Attention {
-		return nil // it needs nothing any more
+		return nil // resolved or dismissed meanwhile
 	}
 	body, err := p.Ledger.Body(id)
 	if err != nil {
 		return err
 	}
-	r, err := p.ask(ctx, string(record.Account), "thin event "+id, func() error { return p.resolveRecord(ctx, record, body) })
+	r, err := p.do(ctx, string(record.Account), "thin event "+id, func() error { return p.resolveRecord(ctx, record, body) })
 	if err == nil {
-		p.keepThin(id, r)
+		p.retryThin(id, r)
 	}
 	return err
 }
@@ -248,7 +249,7 @@ func (w *round) resolveRecord(ctx context.Context, record *ledger.EventRecord, b
 		}
 	}
 	if related == "" {
-		return nil // it is about nothing that is folded
+		return nil // not about a payment
 	}
 	object, err := w.fetch(ctx, string(record.Account), related)
 	if err != nil {
@@ -258,114 +259,116 @@ func (w *round) resolveRecord(ctx context.Context, record *ledger.EventRecord, b
 	if e.Quarantine != "" {
 		return nil
 	}
-	e.Source, e.Received = record.Source, w.corrected() // it came as it came
-	if _, err := w.append(ctx, e); err != nil {
+	e.Source, e.Received = record.Source, w.corrected() // the source of the delivery stays
+	if _, err := w.appendEvent(ctx, e); err != nil {
 		return err
 	}
 	w.report.Resolved++
 	return nil
 }
 
-// snapshot books the event that a thin event says the same as. That one is then expected in
-// quarantine.
+// snapshot stores the snapshot event that has the content of a thin event. The thin event's
+// quarantine is expected then.
 func (w *round) snapshot(ctx context.Context, account, id string) (booked bool, err error) {
-	e, err := w.API.Event(ctx, w.named(account), w.Livemode, id)
+	e, err := w.API.Event(ctx, w.accountByID(account), w.Livemode, id)
 	if err != nil {
-		return false, calling(err)
+		return false, asCallError(err)
 	}
 	e.Source, e.Received = ledger.Reconcile, w.corrected()
-	if _, err := w.append(ctx, e); err != nil {
+	if _, err := w.appendEvent(ctx, e); err != nil {
 		return false, err
 	}
 	w.report.Resolved++
 	return true, nil
 }
 
-// skippable reports whether a call failed for its object alone: the key may not read it, there is
-// none, or it cannot be read.
+// skippable reports whether a call failed only for its object: the key is not allowed to read it,
+// it does not exist, or it is unreadable.
 func skippable(err error) bool {
 	var refused *stripe.APIError
 	return errors.As(err, &refused) && (refused.Forbidden() || refused.Missing()) || errors.Is(err, stripe.ErrNotStripe) ||
 		errors.Is(err, stripe.ErrNoObject)
 }
 
-// goesOn tells whether a round goes on without what could not be fetched.
-func (w *round) goesOn(err error, what string) bool {
+// skipObject reports whether the round can go on without an object that could not be fetched. If
+// so, it reports the problem.
+func (w *round) skipObject(err error, what string) bool {
 	if !skippable(err) {
 		return false
 	}
-	w.problem("as it is/"+what+"/"+keyOf(err), "%s is left as it is: %v", what, err)
+	w.reportProblem("as it is/"+what+"/"+problemKey(err), "%s is skipped: %v", what, err)
 	return true
 }
 
-// fetch reads an object, and has it written down if it tells what is not known.
+// fetch reads an object and stores it if it has news.
 func (w *round) fetch(ctx context.Context, account, id string) (*ledger.Event, error) {
-	e, err := w.API.Fetch(ctx, w.named(account), w.Livemode, id)
+	e, err := w.API.Fetch(ctx, w.accountByID(account), w.Livemode, id)
 	if err != nil {
-		return nil, calling(err)
+		return nil, asCallError(err)
 	}
-	return e, w.take(ctx, e)
+	return e, w.storeIfNew(ctx, e)
 }
 
-// take writes down an object that tells something. One that tells nothing would only be one more row each night.
-func (w *round) take(ctx context.Context, e *ledger.Event) error {
+// storeIfNew stores an object if it would change its payment. Otherwise it would only add a row
+// every night.
+func (w *round) storeIfNew(ctx context.Context, e *ledger.Event) error {
 	e.Source, e.Received = ledger.Fetch, w.corrected()
 	tells, err := w.Ledger.WouldChange(e)
 	if err != nil || !tells {
 		return err
 	}
-	fresh, err := w.append(ctx, e)
-	if fresh {
+	added, err := w.appendEvent(ctx, e)
+	if added {
 		w.report.Fetched++
 	}
 	return err
 }
 
-// doubts fetches payments that may stand otherwise at Stripe: those of connected accounts, or those
-// of the key's own.
-func (w *round) doubts(connected bool) func(ctx context.Context) error {
+// refreshStale fetches payments that may differ at Stripe, either of connected accounts or of the
+// key's own.
+func (w *round) refreshStale(connected bool) func(ctx context.Context) error {
 	return func(ctx context.Context) error {
 		now := w.now()
-		list, err := w.Ledger.StalePayments(ctx, now.Add(-doubtsReach), now, maxDoubts)
+		list, err := w.Ledger.StalePayments(ctx, now.Add(-staleHistory), now, maxStale)
 		if err != nil {
 			return err
 		}
 		list = slices.DeleteFunc(list, func(d ledger.StalePayment) bool { return (d.Account != "") != connected })
 		if connected {
-			w.doubted = nil
+			w.staleLater = nil
 		}
-		return w.askDoubts(ctx, list)
+		return w.refreshPayments(ctx, list)
 	}
 }
 
-// doubtsElse fetches payments of connected accounts: once a day all that are in doubt, and in the
-// rounds between those for which calls failed.
-func (w *round) doubtsElse(ctx context.Context) error {
-	last, err := w.Ledger.Checkpoint(dailyDoubtsElse)
+// refreshConnected fetches stale payments of connected accounts: once a day all of them, and in the
+// rounds between those whose calls failed.
+func (w *round) refreshConnected(ctx context.Context) error {
+	last, err := w.Ledger.Checkpoint(staleConnectedDay)
 	switch {
 	case err != nil:
 		return err
 	case last != w.today():
-		return w.daily(ctx, dailyDoubtsElse, w.doubts(true))
+		return w.daily(ctx, staleConnectedDay, w.refreshStale(true))
 	}
-	return w.askDoubts(ctx, w.doubted)
+	return w.refreshPayments(ctx, w.staleLater)
 }
 
-// askDoubts fetches payments, all of connected accounts or all of the key's own. Those of connected
-// accounts for which calls failed are kept for the next round, as thin events are.
-func (w *round) askDoubts(ctx context.Context, list []ledger.StalePayment) error {
+// refreshPayments fetches payments, all of connected accounts or all of the key's own. Payments of
+// connected accounts whose calls failed are kept for the next round.
+func (w *round) refreshPayments(ctx context.Context, list []ledger.StalePayment) error {
 	p := w.pass()
 	var ended error
 	var out, again []ledger.StalePayment
 	for i, d := range list {
 		what := fmt.Sprintf("payment %s (%s)", d.Payment, d.Kind)
 		var r result
-		if r, ended = p.ask(ctx, d.Account, what, func() error { return w.doubt(ctx, d) }); ended != nil {
+		if r, ended = p.do(ctx, d.Account, what, func() error { return w.refreshPayment(ctx, d) }); ended != nil {
 			out = append(out, list[i:]...)
 			break
 		}
 		switch r {
-		case leftOut:
+		case skipped:
 			out = append(out, d)
 		case failed:
 			again = append(again, d)
@@ -373,40 +376,39 @@ func (w *round) askDoubts(ctx context.Context, list []ledger.StalePayment) error
 	}
 	if len(list) > 0 && list[0].Account != "" {
 		out = append(out, again...)
-		w.doubted = out[:min(len(out), maxThin)]
+		w.staleLater = out[:min(len(out), maxThin)]
 	}
 	return p.err(ended)
 }
 
-// doubt fetches what shows how a payment stands at Stripe.
-func (w *round) doubt(ctx context.Context, d ledger.StalePayment) error {
+// refreshPayment fetches the object that shows the state of a payment at Stripe.
+func (w *round) refreshPayment(ctx context.Context, d ledger.StalePayment) error {
 	if d.Kind == ledger.StaleRefunds {
-		return w.takeAll(ctx, func(after string) (stripe.Page, error) {
-			page, err := w.API.ListRefunds(ctx, w.named(d.Account), w.Livemode, d.Charge, after)
-			return page, calling(err)
+		return w.storeAll(ctx, func(after string) (stripe.Page, error) {
+			page, err := w.API.ListRefunds(ctx, w.accountByID(d.Account), w.Livemode, d.Charge, after)
+			return page, asCallError(err)
 		})
 	}
 	_, err := w.fetch(ctx, d.Account, d.Payment)
 	return err
 }
 
-// list reads the objects of a kind that were created since.
-func (w *round) list(ctx context.Context, a *account, kind string, since time.Time) error {
-	return w.takeAll(ctx, func(after string) (stripe.Page, error) {
+// listObjects reads the objects of a kind that were created since a time.
+func (w *round) listObjects(ctx context.Context, a *account, kind string, since time.Time) error {
+	return w.storeAll(ctx, func(after string) (stripe.Page, error) {
 		page, err := w.API.ListObjects(ctx, a.Account, w.Livemode, kind, since.Unix(), after)
-		return page, calling(err)
+		return page, asCallError(err)
 	})
 }
 
-// takeAll takes the objects of a list. One that cannot be read is reported, and those behind it are
-// taken.
-func (w *round) takeAll(ctx context.Context, read func(after string) (stripe.Page, error)) error {
-	_, whole, err := w.pages(ctx, longestList, read, func(page stripe.Page) error {
+// storeAll stores the objects of a list. It reports an unreadable object and continues.
+func (w *round) storeAll(ctx context.Context, read func(after string) (stripe.Page, error)) error {
+	_, whole, err := w.pages(ctx, maxListPages, read, func(page stripe.Page) error {
 		for _, err := range page.Skipped {
-			w.problem("skipped/"+keyOf(err), "an object in a list was skipped: %v", err)
+			w.reportProblem("skipped/"+problemKey(err), "an object in a list was skipped: %v", err)
 		}
 		for _, e := range page.Events {
-			if err := w.take(ctx, e); err != nil {
+			if err := w.storeIfNew(ctx, e); err != nil {
 				return err
 			}
 		}
@@ -414,21 +416,21 @@ func (w *round) takeAll(ctx context.Context, read func(after string) (stripe.Pag
 	})
 	if err == nil && !whole {
 		w.report.endless = true
-		err = fmt.Errorf("the list has more than %d pages: %w", longestList, stripe.ErrEndless)
+		err = fmt.Errorf("the list has more than %d pages: %w", maxListPages, stripe.ErrEndless)
 	}
 	return err
 }
 
-// named returns the account of an id, with its context where it is a member of an organization.
-func (w *round) named(id string) stripe.Account {
-	if a := w.find(id); a != nil {
+// accountByID returns an account with its context, if it belongs to an organization.
+func (w *round) accountByID(id string) stripe.Account {
+	if a := w.findAccount(id); a != nil {
 		return a.Account
 	}
 	return stripe.Account{ID: id}
 }
 
-// find returns the account of an id; nil where the ledger knows no event of it that was booked.
-func (w *round) find(id string) *account {
+// findAccount returns the account with an id, or nil if the ledger has stored no event of it.
+func (w *round) findAccount(id string) *account {
 	for _, a := range w.accounts {
 		if a.ID == id {
 			return a

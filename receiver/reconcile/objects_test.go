@@ -135,7 +135,7 @@ func TestRefundsThatDoNotAddUp(t *testing.T) {
 	if p := s.payment("pi_back"); *p.AmountRefunded != 3600 || len(p.Refunds) != 120 || report.Fetched != 120 {
 		t.Errorf("after: %d in %d refunds; it said %+v", p.AmountRefunded, len(p.Refunds), report)
 	}
-	if err := s.books.SetCheckpoints(t.Context(), map[string]int64{"reconciled-objects/": time.Now().Unix() - 86400, "doubts-day": 0}); err != nil {
+	if err := s.books.SetCheckpoints(t.Context(), map[string]int64{"reconciled-objects/": time.Now().Unix() - 86400, "stale-day": 0}); err != nil {
 		t.Fatal(err)
 	}
 	if report := s.round(reconcile.Request{}); report.Fetched != 0 {
@@ -162,7 +162,7 @@ func TestObjectsWithoutEvents(t *testing.T) {
 		t.Errorf("it said %+v, and %d events were written", report, s.events())
 	}
 	s.account.Deny("/v1/disputes", "rak_dispute_read")
-	if err := s.books.SetCheckpoints(t.Context(), map[string]int64{"reconciled-objects/": time.Now().Unix() - 86400, "doubts-day": 0}); err != nil {
+	if err := s.books.SetCheckpoints(t.Context(), map[string]int64{"reconciled-objects/": time.Now().Unix() - 86400, "stale-day": 0}); err != nil {
 		t.Fatal(err)
 	}
 	if report := s.round(reconcile.Request{}); report.Fetched != 0 || s.events() != 3 || len(report.Problems) != 1 || !strings.Contains(report.Problems[0], "disputes of the account are not listed") {

@@ -8,90 +8,90 @@ import (
 	"tillhook/receiver/stripe"
 )
 
-// pass asks Stripe for single objects, one after the other. A connected account for which calls
-// fail keeps no other account's objects from being asked for.
+// pass asks Stripe for single objects, one after the other. Failing calls for one connected account
+// do not stop calls for other accounts.
 type pass struct {
 	*round
-	own       []error         // failures of calls for the key's own account
-	unpaid    error           // why no more calls for connected accounts may be made today
+	own       []error         // errors of calls for the key's own account
+	budgetErr error           // set when connected accounts have no calls left today
 	refused   map[string]bool // connected accounts that Stripe refused in this pass
-	failures  map[bool]int    // calls that failed and may succeed later, by whether they were for a connected account
-	validated bool            // Stripe accepts the key itself
+	failures  map[bool]int    // failed calls that may succeed later; the key is true for connected accounts
+	validated bool            // Stripe was asked whether it accepts the key
 }
 
 func (w *round) pass() *pass {
 	return &pass{round: w, refused: map[string]bool{}, failures: map[bool]int{}}
 }
 
-// result is what became of an object that was to be asked for.
+// result is what became of an object.
 type result int
 
 const (
-	settled result = iota // nothing is left to do today
-	leftOut               // it was not asked for, and is due in the next round
-	failed                // the call failed; it is due in the next round
+	done    result = iota // nothing left to do today
+	skipped               // not called; due in the next round
+	failed                // the call failed; due in the next round
 )
 
-// ask makes the calls of do for an account, unless that account is left out. It returns an error
-// only where the pass has to end; what is then was not asked for, or has to be asked for again.
-func (p *pass) ask(ctx context.Context, account, what string, do func() error) (result, error) {
+// do runs call for an object of an account, unless the pass skips that account. It returns an error
+// only if the pass has to end.
+func (p *pass) do(ctx context.Context, account, what string, call func() error) (result, error) {
 	connected := account != ""
-	if out, r := p.leavesOut(account); out {
+	if out, r := p.skips(account); out {
 		return r, nil
 	}
-	p.beyond(connected)
-	err := do()
+	p.limitForObjects(connected)
+	err := call()
 	if connected && errors.Is(err, errBudget) {
-		p.unpaid = err
-		return settled, nil
+		p.budgetErr = err
+		return done, nil
 	}
-	return p.judge(ctx, err, account, what)
+	return p.classify(ctx, err, account, what)
 }
 
-// leavesOut reports whether nothing is asked for an account in this pass. An account that Stripe
-// refuses is left out until the next day: while it is refused, a call tells nothing new.
-func (p *pass) leavesOut(account string) (bool, result) {
+// skips reports whether the pass makes no calls for an account, and the result for its objects. An
+// account that Stripe refuses is skipped until the next day.
+func (p *pass) skips(account string) (bool, result) {
 	if account == "" {
-		return false, settled
+		return false, done
 	}
-	if p.unpaid != nil || p.refused[account] {
-		return true, settled
+	if p.budgetErr != nil || p.refused[account] {
+		return true, done
 	}
-	a := p.find(account)
-	if a != nil && a.out() {
-		return true, settled
+	a := p.findAccount(account)
+	if a != nil && a.isRefused() {
+		return true, done
 	}
-	return a != nil && a.refused != 0 || p.failures[true] >= maxFailures, leftOut
+	return a != nil && a.refused != 0 || p.failures[true] >= maxFailures, skipped
 }
 
-// judge decides how the pass goes on after a call, and reports what is not asked for again today.
-func (p *pass) judge(ctx context.Context, err error, account, what string) (result, error) {
+// classify returns the result of a call, and reports an object that is not retried today.
+func (p *pass) classify(ctx context.Context, err error, account, what string) (result, error) {
 	connected := account != ""
 	var call *callError
 	var refused *stripe.APIError
 	switch {
 	case err == nil:
-		return settled, nil
+		return done, nil
 	case ctx.Err() != nil, errors.Is(err, stripe.ErrPaused):
-		return settled, err
+		return done, err
 	case connected && refusesAccount(err):
-		if errors.As(err, &refused) && refused.Refused() && !p.validated { // the key may have been revoked
+		if errors.As(err, &refused) && refused.Refused() && !p.validated { // the key itself may have been revoked
 			if err := p.keyValid(ctx); err != nil {
-				return settled, err
+				return done, err
 			}
 			p.validated = true
 		}
 		p.refused[account] = true
-		p.problem("refused call/"+account, "%s of account %s is left as it is until the next day: %v", what, account, err)
-		return settled, nil
-	case p.goesOn(err, what):
-		return settled, nil
+		p.reportProblem("refused call/"+account, "%s of account %s is skipped until the next day: %v", what, account, err)
+		return done, nil
+	case p.skipObject(err, what):
+		return done, nil
 	case !errors.As(err, &call) || errors.As(err, &refused) && refused.Refused():
-		return settled, err // a failure of the ledger, or of the key
+		return done, err // an error of the ledger or of the key
 	}
 	p.failures[connected]++
 	if connected {
-		p.problem("later/"+what+"/"+keyOf(err), "%s of account %s could not be fetched, and is asked for again later: %v",
+		p.reportProblem("later/"+what+"/"+problemKey(err), "%s of account %s could not be fetched; trying again later: %v",
 			what, account, err)
 		return failed, nil
 	}
@@ -102,19 +102,17 @@ func (p *pass) judge(ctx context.Context, err error, account, what string) (resu
 	return failed, nil
 }
 
-// err returns why the pass was no success, where ended is why it ended early.
-func (p *pass) err(ended error) error { return errors.Join(append(p.own, p.unpaid, ended)...) }
+// err returns the errors of the pass. ended is the error that ended it early, if any.
+func (p *pass) err(ended error) error { return errors.Join(append(p.own, p.budgetErr, ended)...) }
 
-// refusesAccount reports whether a call for a connected account was refused because of the account,
-// and not because of what was asked for.
+// refusesAccount reports whether Stripe refused the account of a call and not the object.
 func refusesAccount(err error) bool {
 	var refused *stripe.APIError
 	return errors.As(err, &refused) && (refused.Refused() || refused.NoAccess())
 }
 
-// calling marks the error of a call, in contrast to one of the ledger or of a call that was not
-// made.
-func calling(err error) error {
+// asCallError wraps the error of a call in a callError, unless the call was not made.
+func asCallError(err error) error {
 	if spent := (*spendError)(nil); err == nil || errors.As(err, &spent) {
 		return err
 	}

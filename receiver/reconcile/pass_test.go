@@ -195,7 +195,7 @@ func TestAThinEventOfTheOwnAccountThatFails(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "evt_pi_bad: Stripe answered 500") {
 			t.Errorf("the round ended with %v", err)
 		}
-		if s.held("pi_good") || s.mark("doubts-day") == 0 {
+		if s.held("pi_good") || s.mark("stale-day") == 0 {
 			t.Error("it kept others from being asked for")
 		}
 		if p := s.payment("pi_lost"); *p.AmountReceived != 1500 {
@@ -254,7 +254,7 @@ func TestDoubtsOfAnAccountThatLeft(t *testing.T) {
 					s.deliver([]byte(strings.Replace(string(body), `"type"`, `"account":"`+ids[of]+`","type"`, 1)))
 					s.account.Put(intent(id, "succeeded", 4900, old), ids[of])
 				}
-				if err := s.books.SetCheckpoints(t.Context(), map[string]int64{"doubts-day-connected": 0}); err != nil {
+				if err := s.books.SetCheckpoints(t.Context(), map[string]int64{"stale-day-connected": 0}); err != nil {
 					t.Fatal(err)
 				}
 				s.run(26*time.Hour, nil)
@@ -266,7 +266,7 @@ func TestDoubtsOfAnAccountThatLeft(t *testing.T) {
 				if n := s.asked("pi_1") + s.asked("pi_2"); n > 3*perDay || n < perDay {
 					t.Errorf("the account that left was asked %d times", n)
 				}
-				if day := s.mark("doubts-day-connected"); day != time.Now().Unix()/86400 {
+				if day := s.mark("stale-day-connected"); day != time.Now().Unix()/86400 {
 					t.Errorf("the mark is of day %d", day)
 				}
 				s.succeeded()
@@ -275,7 +275,7 @@ func TestDoubtsOfAnAccountThatLeft(t *testing.T) {
 	}
 }
 
-// A doubted payment of a connected account for which the call failed is asked for again with the
+// A staleLater payment of a connected account for which the call failed is asked for again with the
 // next round, and those that were read are not.
 func TestADoubtThatFails(t *testing.T) {
 	inDays(t, func(t *testing.T, s *shop) {
@@ -314,7 +314,7 @@ func TestAListOfAnotherAccountThatBreaksOff(t *testing.T) {
 		s.account.Put(fmt.Appendf(nil, `{"id":"ch_lost","object":"charge","status":"succeeded","captured":true,"amount":1500,"amount_captured":1500,`+
 			`"amount_refunded":0,"currency":"eur","payment_intent":"pi_lost","created":%d,"livemode":false}`, time.Now().Unix()-3600), ids[1])
 		report, err := s.Round(t.Context(), reconcile.Request{})
-		if err == nil || report.Fetched != 1 || s.mark("doubts-day-connected") == 0 {
+		if err == nil || report.Fetched != 1 || s.mark("stale-day-connected") == 0 {
 			t.Errorf("the round said %+v, %v", report, err)
 		}
 	})

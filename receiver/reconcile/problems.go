@@ -11,27 +11,26 @@ import (
 )
 
 const (
-	// repeatAfter is how long a problem that was logged is not logged again.
+	// repeatAfter is how long a logged problem is not logged again.
 	repeatAfter = 12 * time.Hour
-	// maxProblems a report names.
+	// maxProblems is the maximum number of problems in a report.
 	maxProblems = 100
 )
 
-// problem adds to the report what was left out, and logs it unless the problem of that key was
-// logged recently. The key names the problem whatever words describe it: the words hold request ids
-// and times.
-func (w *round) problem(key, format string, args ...any) {
+// reportProblem adds a problem to the report and logs it, unless a problem with the same key was
+// logged recently. The key identifies the problem; the text can contain request ids and times.
+func (w *round) reportProblem(key, format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	if len(w.report.Problems) < maxProblems {
 		w.report.Problems = append(w.report.Problems, text)
 	}
-	if w.news(key) {
+	if w.shouldLog(key) {
 		w.Log.Warn("reconcile: " + text)
 	}
 }
 
-// news reports whether a key was not logged recently, and remembers that it is now.
-func (r *Reconciler) news(key string) bool {
+// shouldLog reports whether a key was not logged recently, and records that it is logged now.
+func (r *Reconciler) shouldLog(key string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Now()
@@ -43,26 +42,26 @@ func (r *Reconciler) news(key string) bool {
 	return !known
 }
 
-// changing is what differs each time the same error is described: numbers, as in times, ports and
-// request ids, and those ids.
-var changing = regexp.MustCompile(`req_[0-9A-Za-z]+|[0-9]+`)
+// volatile matches what differs each time the same error happens: request ids, and numbers such as
+// times and ports.
+var volatile = regexp.MustCompile(`req_[0-9A-Za-z]+|[0-9]+`)
 
-// keyOf returns a key that is the same for an error each time it happens.
-func keyOf(err error) string {
+// problemKey returns a key that is the same each time an error happens.
+func problemKey(err error) string {
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		key := ""
 		for _, e := range joined.Unwrap() {
-			key += keyOf(e) + "\n"
+			key += problemKey(e) + "\n"
 		}
 		return key
 	}
 	var of *accountError
 	if errors.As(err, &of) {
-		return "account " + of.account + " " + keyOf(of.err)
+		return "account " + of.account + " " + problemKey(of.err)
 	}
 	var refused *stripe.APIError
 	if errors.As(err, &refused) {
 		return fmt.Sprintf("%d %s %s", refused.Status, refused.Path, refused.Code)
 	}
-	return changing.ReplaceAllString(err.Error(), "#")
+	return volatile.ReplaceAllString(err.Error(), "#")
 }

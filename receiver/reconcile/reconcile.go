@@ -1,15 +1,18 @@
-// Package reconcile recovers from Stripe's API what was not delivered, and audits the endpoint
+// Package reconcile fetches from Stripe's API what was not delivered, and checks the endpoint
 // there.
 //
-// A [Reconciler] works in rounds. A round audits the endpoint, then lists the events of a span of
-// time (compare.go) for the key's own account and for every connected account that events came from
-// and whose turn it is (accounts.go), and appends those that the ledger does not know. How far that
-// has come is a checkpoint per account in the ledger: it moves only past what is on disk. Once a
-// day a round looks at what no event reports (objects.go).
+// A [Reconciler] works in rounds. A round checks the endpoint (audit.go). It then lists the events
+// of a span of time (compare.go) for the key's own account and for every connected account that is
+// due (accounts.go), and appends those that the ledger does not have. A checkpoint per account in
+// the ledger records how far its events were compared; it moves only past events that are on disk.
+// Once a day a round looks for changes that no event reports (objects.go). The calls of a day are
+// limited (budget.go).
 //
-// Dangers: a checkpoint that moves past what was not read (those events are lost after 30 days),
-// the last minutes of Stripe's list (an event can appear in it late), a clock that is wrong, and
-// too many calls (Stripe then refuses the shop's own as well).
+// Dangers: a checkpoint that moves past events that were not read (Stripe deletes events after 30
+// days), the last minutes of Stripe's list (an event can appear in it late), a wrong clock
+// (times.go), and too many calls (Stripe then also refuses the shop's own).
+//
+// The package does not know HTTP, signatures or how the receiver stores events.
 package reconcile
 
 import (
@@ -29,146 +32,148 @@ import (
 )
 
 const (
-	// unsettled is the youngest part of Stripe's list, which is read and never counted as read.
-	unsettled = 10 * time.Minute
-	// overlap is how much before the checkpoint a round begins; once a day it is more.
+	// lateWindow is how late Stripe may add an event to its list: a checkpoint never passes now
+	// minus this.
+	lateWindow = 10 * time.Minute
+	// overlap is how far before the checkpoint a round starts, dailyOverlap once a day.
 	overlap      = time.Hour
 	dailyOverlap = 48 * time.Hour
-	// reach is how far back Stripe lists events. https://docs.stripe.com/api/events
-	reach = 30 * 24 * time.Hour
-	// maxPages a slice of time may have; a longer one is halved.
+	// eventHistory is how long Stripe keeps events. https://docs.stripe.com/api/events
+	eventHistory = 30 * 24 * time.Hour
+	// maxPages is the maximum number of pages of a time slice. A larger slice is halved.
 	maxPages = 10
-	// longestList bounds, in pages, a list that cannot be halved.
-	longestList = 1000
-	// longestSecond bounds the list of events of one second.
-	longestSecond = 200
-	// dailyCalls to Stripe's API a day, which is a hundredth of what Stripe allows.
+	// maxListPages bounds a list of objects.
+	maxListPages = 1000
+	// maxSecondPages bounds the list of events of one second, which cannot be halved.
+	maxSecondPages = 200
+	// dailyCalls is the default limit of calls to Stripe's API per day, 1 % of what Stripe allows.
 	dailyCalls = 20000
-	// retryPause is how soon a round that failed is tried again, at most.
+	// retryPause is the maximum pause after a failed round.
 	retryPause = 5 * time.Minute
-	// endlessPause is how soon after a list that does not end.
+	// endlessPause is the minimum pause after a list without an end.
 	endlessPause = time.Hour
 )
 
-// Options are what a reconciler works with. All but URL and Calls are required.
+// Options configures a reconciler. All fields but URL and Calls are required.
 type Options struct {
 	API      *stripe.API
 	Ledger   *ledger.Ledger
 	Metrics  *metrics.Metrics
 	Log      *slog.Logger
 	Livemode bool
-	URL      string // of our endpoint at Stripe; empty if it is not known
-	Calls    int    // a day; 0 for as many as are reasonable
+	URL      string // URL of this receiver's endpoint at Stripe; empty if unknown
+	Calls    int    // per day; 0 for the default
 }
 
-// Reconciler compares the ledger with Stripe. Its methods may be called from any goroutine; rounds run one at a time.
+// Reconciler compares the ledger with Stripe. Its methods are safe for concurrent use; rounds run
+// one at a time.
 type Reconciler struct {
 	Options
-	turn chan struct{} // holds one while nobody reconciles
+	token chan struct{} // holds a value while no round runs
 
-	mu       sync.Mutex // guards all below
-	audit    *Audit
-	failed   error     // of the last round
-	ended    time.Time // the last round that compared everything
-	missed   []miss
-	progress Progress
-	logged   map[string]time.Time // keys of problems, and when
-	stranger bool                 // the key's account does not know the latest deliveries
-	census   census               // of the accounts, as of the last round
-	gap      gap
-	used     budget // as of the last round
+	mu           sync.Mutex // guards the fields up to used
+	audit        *Audit
+	failed       error     // error of the last round
+	completed    time.Time // when a round last compared everything
+	missed       []miss
+	progress     Progress
+	logged       map[string]time.Time // time of the last log line by problem key
+	wrongAccount bool                 // the key's account does not have the latest deliveries
+	summary      accountSummary       // of the accounts, after the last round
+	gap          gap
+	used         budget // as of the last round
 
-	// Only the round that has the turn uses what follows.
-	loaded bool   // what the ledger remembers was read
-	known  bool   // the key's account knows a recent delivery
-	keys   uint64 // of the API, when that was found out
-	spent  budget
-	left   budget // of the day before, or of the one that a clock ahead has left
-	kept   int64  // calls of today that the ledger counts
-	// answeredAt is when Stripe last answered for a connected account, by our clock; 0 for never.
+	// The fields below belong to the round that holds the token.
+	loaded   bool   // the checkpoints in the ledger were read
+	known    bool   // the key's account has a recent delivery
+	keys     uint64 // API.Keys when known was set
+	spent    budget
+	previous budget // of the previous day, or of a day that a wrong clock has left
+	reserved int64  // calls of today that are counted in the ledger
+	// answeredAt is when Stripe last answered for a connected account, by this machine's clock.
 	answeredAt int64
-	tried      uint64 // thin events up to this row were tried since the start, or since the day began
-	thinDay    int64  // the day that tried is of
-	thinReady  bool   // the last pass over thin events was not ended by an error
+	thinTried  uint64 // thin events up to this row were tried today
+	thinDay    int64  // day of thinTried
+	thinReady  bool   // the last pass over thin events did not end with an error
 	thinLater  []string
-	doubted    []ledger.StalePayment // of connected accounts; like thinLater due in the next round
+	staleLater []ledger.StalePayment // of connected accounts, due in the next round like thinLater
 
-	nextLook time.Time // lookAtClock calls Stripe no sooner; only Run uses it
+	nextClockCheck time.Time // earliest next call of refreshClock; only Run uses it
 }
 
-// miss is how many events a round found that had been missed.
+// miss is a round that found missed events.
 type miss struct {
 	at     time.Time
 	events int
 }
 
-// New returns a reconciler that has done nothing yet.
+// New returns a reconciler. It starts nothing.
 func New(o Options) *Reconciler {
 	o.Calls = cmp.Or(o.Calls, dailyCalls)
-	r := &Reconciler{Options: o, turn: make(chan struct{}, 1), logged: map[string]time.Time{}}
-	r.turn <- struct{}{}
+	r := &Reconciler{Options: o, token: make(chan struct{}, 1), logged: map[string]time.Time{}}
+	r.token <- struct{}{}
 	return r
 }
 
-// Report tells what a round did.
+// Report is the result of a round.
 type Report struct {
 	Object    string   `json:"object"` // reconciliation
 	DryRun    bool     `json:"dry_run"`
 	From      int64    `json:"from"` // Unix seconds
 	To        int64    `json:"to"`
-	Accounts  int      `json:"accounts"`  // that were compared, the key's own among them
-	Listed    int      `json:"listed"`    // events that Stripe has
-	Recovered int      `json:"recovered"` // of them those that were missed; in a dry run those that would be fetched
-	Fetched   int      `json:"fetched"`   // objects that told what no event had
+	Accounts  int      `json:"accounts"`  // compared accounts, including the key's own
+	Listed    int      `json:"listed"`    // events in Stripe's list
+	Recovered int      `json:"recovered"` // missed events that were fetched, or would be in a dry run
+	Fetched   int      `json:"fetched"`   // objects with changes that no event reported
 	Resolved  int      `json:"resolved"`  // thin events that left quarantine
 	Calls     int      `json:"calls"`     // to Stripe's API
-	Events    []string `json:"events"`    // the first of the recovered, by id
-	Problems  []string `json:"problems"`  // what was left out, and why
-	Gaps      []Gap    `json:"gaps"`      // times that can no longer be compared
+	Events    []string `json:"events"`    // ids of the first recovered events
+	Problems  []string `json:"problems"`  // what was skipped, and why
+	Gaps      []Gap    `json:"gaps"`      // spans that can no longer be compared
 
-	endless bool // a list of events or objects had no end: each try may cost a thousand calls
+	endless bool // a list had no end: each attempt may cost a thousand calls
 }
 
-// Gap is a time whose events Stripe no longer lists, and that was not compared while it did. Times
-// are Unix seconds.
+// Gap is a span of time that was not compared while Stripe still listed its events. Times are Unix
+// seconds.
 type Gap struct {
-	Account string `json:"account"` // empty for the key's own
+	Account string `json:"account"` // empty for the key's own account
 	From    int64  `json:"from"`
 	To      int64  `json:"to"`
 }
 
-// maxTold of the recovered events are named in a report.
-const maxTold = 100
+// maxReportedEvents is the maximum number of recovered events that a report names.
+const maxReportedEvents = 100
 
-// Progress tells how far a round has come.
+// Progress is the state of a round in progress, and of the accounts after the last round.
 type Progress struct {
 	Object    string `json:"object"` // reconcile_progress
 	Running   bool   `json:"running"`
-	Account   string `json:"account"` // empty for the platform's own
+	Account   string `json:"account"` // empty for the key's own account
 	From      int64  `json:"from"`
-	At        int64  `json:"at"` // up to where events were compared
+	At        int64  `json:"at"` // events before this were compared
 	To        int64  `json:"to"`
 	Recovered int    `json:"recovered"`
-	Answered  int64  `json:"answered"` // when Stripe last answered a call; 0 while it has not
+	Answered  int64  `json:"answered"` // when Stripe last answered a call; 0 if never
 
-	Compared  int              `json:"accounts_compared"` // as of the last round, the key's own among them
+	Compared  int              `json:"accounts_compared"` // after the last round, including the key's own
 	Refused   int              `json:"accounts_refused"`
 	Waiting   int              `json:"accounts_waiting"`
-	Connected []stripe.Account `json:"connected"` // some connected accounts, those with the newest events first
+	Connected []stripe.Account `json:"connected"` // some connected accounts, newest events first
 }
 
-// MaxSample connected accounts are named in a [Progress].
+// MaxSample is the maximum number of connected accounts in a [Progress].
 const MaxSample = 3
 
-// Request is what a round is to do.
+// Request describes a round.
 type Request struct {
-	Since  time.Duration // how far back to look; 0 for as far as the checkpoints say
+	Since  time.Duration // how far back to look; 0 to continue from the checkpoints
 	DryRun bool          // write nothing
-	Every  time.Duration // of rounds that run by themselves, and compare only accounts whose turn it is; 0 for all
+	Every  time.Duration // interval of automatic rounds, which compare only due accounts; 0 for all accounts
 }
 
-// Run works until ctx ends: a round at once and then one every so often, counted from the beginning
-// of the last.
+// Run runs rounds until ctx ends: one at once, then one per interval, counted from the start of the
+// last.
 func (r *Reconciler) Run(ctx context.Context, every time.Duration) error {
 	early, soon := false, thinEvery
 	for {
@@ -178,28 +183,28 @@ func (r *Reconciler) Run(ctx context.Context, every time.Duration) error {
 			return nil
 		}
 		switch {
-		case !byLedger(err):
+		case !isLedgerError(err):
 			soon = thinEvery
-		case early: // what the ledger refuses may be this round's events only: another one costs the same calls
+		case early: // the ledger may refuse only this round's events, and another round costs the same calls
 			soon = min(2*soon, retryPause)
 		}
 		next := begun.Add(every)
 		fetched := report.Recovered + report.Fetched + report.Resolved
 		if fetched > 0 {
-			r.Log.Warn("events had been missed and were fetched from Stripe", "recovered", report.Recovered, "objects", report.Fetched, "thin", report.Resolved, "listed", report.Listed)
+			r.Log.Warn("fetched missed events from Stripe", "recovered", report.Recovered, "objects", report.Fetched, "thin", report.Resolved, "listed", report.Listed)
 		}
 		switch {
 		case err == nil:
 		case errors.Is(err, errBudget):
-			if r.news("budget") {
-				r.Log.Warn("the ledger was compared with a part of Stripe's list of events", "reason", err)
+			if r.shouldLog("budget") {
+				r.Log.Warn("compared the ledger with only a part of Stripe's event list", "reason", err)
 			}
 			if r.exhausted() {
 				next = time.Now().Add(r.untilMidnight())
 			}
 		case errors.Is(err, errPartly) || errors.Is(err, errShare):
-			if r.news(keyOf(err)) {
-				r.Log.Warn("the ledger was compared with a part of Stripe's list of events", "reason", err)
+			if r.shouldLog(problemKey(err)) {
+				r.Log.Warn("compared the ledger with only a part of Stripe's event list", "reason", err)
 			}
 		default:
 			pause := min(every, retryPause)
@@ -207,8 +212,8 @@ func (r *Reconciler) Run(ctx context.Context, every time.Duration) error {
 				pause = max(every, endlessPause)
 			}
 			next = begun.Add(pause)
-			if r.news(keyOf(err)) {
-				r.Log.Error("the ledger could not be compared with Stripe's list of events; trying again",
+			if r.shouldLog(problemKey(err)) {
+				r.Log.Error("could not compare the ledger with Stripe's event list; trying again",
 					"error", err, "every", pause)
 			}
 		}
@@ -218,11 +223,11 @@ func (r *Reconciler) Run(ctx context.Context, every time.Duration) error {
 	}
 }
 
-// pause waits for the next round, or until ctx ends. Meanwhile it resolves the thin events that are
-// delivered. It reports whether it ended early: from soon on where the last round, whoever asked for
-// it, failed by the ledger, and the ledger can be written again.
+// pause waits for the next round, or until ctx ends. Meanwhile it resolves new thin events. It
+// returns early, after soon, if the last round failed because of the ledger and the ledger is
+// writable again.
 func (r *Reconciler) pause(ctx context.Context, next, soon time.Time) (early bool) {
-	next = latest(next, time.Now().Add(leastPause))
+	next = latest(next, time.Now().Add(minPause))
 	for {
 		select {
 		case <-ctx.Done():
@@ -235,40 +240,39 @@ func (r *Reconciler) pause(ctx context.Context, next, soon time.Time) (early boo
 		case !now.Before(soon) && r.storageIsBack():
 			return true
 		}
-		r.lookAtClock(ctx)
-		if err := r.resolveThin(ctx); err != nil && ctx.Err() == nil && r.news("thin/"+keyOf(err)) {
-			r.Log.Warn("not all thin events could be resolved; trying again with the next round that has calls left", "error", err)
+		r.refreshClock(ctx)
+		if err := r.resolveNewThin(ctx); err != nil && ctx.Err() == nil && r.shouldLog("thin/"+problemKey(err)) {
+			r.Log.Warn("some thin events could not be resolved; trying again in the next round with calls left", "error", err)
 		}
 	}
 }
 
-// storageIsBack reports whether the last round failed by a ledger that can be written again.
+// storageIsBack reports whether the last round failed because of a ledger that is writable again.
 func (r *Reconciler) storageIsBack() bool {
 	r.mu.Lock()
 	failed := r.failed
 	r.mu.Unlock()
-	return byLedger(failed) && r.Ledger.Health().Err == nil
+	return isLedgerError(failed) && r.Ledger.Health().Err == nil
 }
 
-// byLedger reports whether a round failed by a ledger that can be writable again by itself.
-func byLedger(err error) bool {
+// isLedgerError reports whether a round failed because of a ledger that can recover by itself.
+func isLedgerError(err error) bool {
 	return (errors.Is(err, ledger.ErrUnavailable) || errors.Is(err, ledger.ErrOverloaded)) && !errors.Is(err, ledger.ErrCorrupt)
 }
 
-// leastPause is between two rounds, however long one took.
-const leastPause = time.Second
+// minPause is the minimum pause between two rounds.
+const minPause = time.Second
 
-// Round compares once, after a round that is under way. The report says what was done even where it
-// returns an error.
+// Round runs one round, after any round in progress. The report is valid even with an error.
 func (r *Reconciler) Round(ctx context.Context, q Request) (report *Report, err error) {
 	report = &Report{Object: "reconciliation", DryRun: q.DryRun}
 	report.Events, report.Problems, report.Gaps = []string{}, []string{}, []Gap{}
 	select {
-	case <-r.turn:
+	case <-r.token:
 	case <-ctx.Done():
 		return report, ctx.Err()
 	}
-	defer func() { r.turn <- struct{}{} }()
+	defer func() { r.token <- struct{}{} }()
 	w := &round{Reconciler: r, request: q, report: report, pending: map[string]int64{}, begun: r.corrected()}
 	if err := w.load(); err != nil {
 		r.conclude(ctx, w, err)
@@ -278,25 +282,25 @@ func (r *Reconciler) Round(ctx context.Context, q Request) (report *Report, err 
 	ctx = stripe.WithBudget(ctx, func() error { return w.spend(ctx) })
 	err = w.run(ctx)
 	if w.undated {
-		w.problem("undated", "%s", undatedSentence)
+		w.reportProblem("undated", "%s", undatedSentence)
 	}
-	if err == nil && !q.DryRun && !w.undated && q.Since == 0 { // a shorter look back may have left out what is older
+	if err == nil && !q.DryRun && !w.undated && q.Since == 0 { // Since may exclude older events
 		w.success = r.now()
-		w.noteMark(lastSuccess, w.success.Unix())
+		w.noteCheckpoint(lastSuccess, w.success.Unix())
 	}
-	err = errors.Join(err, w.keepAtEnd(ctx))
+	err = errors.Join(err, w.saveAtEnd(ctx))
 	r.conclude(ctx, w, err)
 	return report, err
 }
 
-// What the ledger remembers of past rounds.
+// Checkpoints of past rounds in the ledger.
 const (
 	lastSuccess = "reconcile-success" // when a round last compared everything
-	lastAudit   = "audit-success"     // when the endpoint was last looked up
+	lastAudit   = "audit-success"     // when the endpoint was last checked
 	lastAnswer  = "connected-answer"  // when Stripe last answered for a connected account
 )
 
-// load reads what the ledger remembers, once.
+// load reads the checkpoints once.
 func (w *round) load() error {
 	if w.loaded {
 		return nil
@@ -316,7 +320,7 @@ func (w *round) load() error {
 	}
 	for _, at := range []*int64{&success, &audit} {
 		if *at > w.API.Clocks().Later().Unix()+maxDrift {
-			*at = 0 // a wrong clock has left it
+			*at = 0 // left by a wrong clock
 		}
 	}
 	list, err := w.readAccounts()
@@ -325,34 +329,34 @@ func (w *round) load() error {
 	}
 	w.Metrics.Reconciled(time.Unix(success, 0))
 	w.Metrics.Audited(time.Unix(audit, 0))
-	if list[0].checkpoint != 0 { // something was compared before
-		w.setCensus(list)
+	if list[0].checkpoint != 0 { // a round has completed before
+		w.updateSummary(list)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if success != 0 {
-		w.ended = time.Unix(success, 0)
+		w.completed = time.Unix(success, 0)
 	}
 	w.gap, w.used, w.loaded = g, w.spent, true
 	return nil
 }
 
-// conclude remembers how a round ended.
+// conclude records the result of a round.
 func (r *Reconciler) conclude(ctx context.Context, w *round, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.progress.Running = false
 	r.used = r.spent
-	now := time.Now() // compared with other readings of this process only, so that it is monotonic
+	now := time.Now() // monotonic: it is compared only with other readings of this process
 	if report := w.report; !report.DryRun {
 		if report.Recovered > 0 {
 			r.missed = append(slices.DeleteFunc(r.missed, func(m miss) bool { return now.Sub(m.at) > 24*time.Hour }), miss{now, report.Recovered})
 		}
-		if ctx.Err() == nil { // a round that was stopped shows nothing
+		if ctx.Err() == nil { // the error of a stopped round means nothing
 			r.failed = err
 		}
 		if err == nil && !w.success.IsZero() {
-			r.ended = w.success
+			r.completed = w.success
 			r.Metrics.Reconciled(w.success)
 		}
 	}
@@ -361,16 +365,16 @@ func (r *Reconciler) conclude(ctx context.Context, w *round, err error) {
 	}
 }
 
-// Progress reports how far the round under way has come, and how the accounts stood after the last.
+// Progress returns the progress of the current round, and the state of the accounts after the last.
 func (r *Reconciler) Progress() Progress {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	p, c := r.progress, r.census
+	p, c := r.progress, r.summary
 	p.Object = "reconcile_progress"
 	if at, ok := r.API.Answered(); ok {
 		p.Answered = at.Unix()
 	}
-	p.Compared, p.Refused, p.Waiting = c.compared, len(c.refused)+len(c.left), c.waiting
+	p.Compared, p.Refused, p.Waiting = c.compared, len(c.refused)+len(c.disconnected), c.waiting
 	p.Connected = slices.Clone(c.sample)
 	if p.Connected == nil {
 		p.Connected = []stripe.Account{}
@@ -378,21 +382,21 @@ func (r *Reconciler) Progress() Progress {
 	return p
 }
 
-// round is one under way.
+// round is a round in progress.
 type round struct {
 	*Reconciler
-	request  Request
-	report   *Report
-	accounts []*account
-	pending  map[string]int64 // values for the ledger that are not written yet
-	most     int64            // calls that may have been made today
-	until    int64            // calls that may have been made before the account under way has used its share
-	success  time.Time        // when the round had compared everything
-	begun    time.Time
-	ownAt    time.Time // when the key's own account was last compared
-	// thinLeftOut counts the events at the beginning of thinLater that were left out.
+	request    Request
+	report     *Report
+	accounts   []*account
+	pending    map[string]int64 // checkpoints that are not saved yet
+	callLimit  int64            // limit of calls made today
+	shareLimit int64            // the same limit for the current account's share
+	success    time.Time        // when the round had compared everything; zero before
+	begun      time.Time
+	ownAt      time.Time // when the key's own account was last compared
+	// thinLeftOut is the number of events at the beginning of thinLater that were skipped.
 	thinLeftOut int
-	undated     bool // the clocks contradict each other so that it is not kept how far an account was compared
+	undated     bool // contradicting clocks: how far an account was compared is not saved
 }
 
 func (w *round) run(ctx context.Context) (err error) {
@@ -400,29 +404,29 @@ func (w *round) run(ctx context.Context) (err error) {
 		return err
 	}
 	for _, a := range w.accounts {
-		w.note(a) // when it was first seen
+		w.noteAccount(a) // saves when it was first seen
 		w.API.SawEvent(a.newest)
 	}
 	err = w.compare(ctx)
-	partly := w.countAccounts() // also after a failure: it shows which accounts wait
+	partly := w.countAccounts() // also after an error: it counts the waiting accounts
 	return cmp.Or(err, partly)
 }
 
-// compare audits the endpoint and compares the accounts.
+// compare checks the endpoint and compares the accounts.
 func (w *round) compare(ctx context.Context) error {
-	w.unshared(false)
-	// The audit comes first: its answer carries Stripe's time.
-	audit := w.examine(ctx)
+	w.limitToDay(false)
+	// The endpoint check comes first because its answer has Stripe's time.
+	audit := w.auditEndpoint(ctx)
 	var answered *stripe.APIError
 	if audit != nil && !errors.Is(audit, stripe.ErrNotStripe) && (!errors.As(audit, &answered) || answered.Refused()) {
 		return audit
 	}
-	w.share(false)
+	w.limitToShare(false)
 	errs := []error{audit}
-	switch err := w.events(ctx, w.accounts[0]); {
+	switch err := w.compareAccount(ctx, w.accounts[0]); {
 	case errors.Is(err, errShare):
 		errs = append(errs, fmt.Errorf("the account has more events than one round may read: %w; "+
-			"the rest follows with the next round", err))
+			"the next round reads the rest", err))
 	case errors.Is(err, ledger.ErrCorrupt):
 		errs = append(errs, err)
 	case err != nil:
@@ -431,62 +435,63 @@ func (w *round) compare(ctx context.Context) error {
 		w.report.Accounts++
 	}
 	w.ownAt = time.Now()
-	if err := w.connected(ctx, w.accounts[1:]); err != nil {
+	if err := w.compareConnected(ctx, w.accounts[1:]); err != nil {
 		var own *ownError
 		if errs = append(errs, err); ctx.Err() != nil || errors.As(err, &own) {
 			return errors.Join(errs...)
 		}
 	}
-	w.unshared(true)
-	if err := w.recognise(ctx); err != nil {
+	w.limitToDay(true)
+	if err := w.checkAccount(ctx); err != nil {
 		if errs = append(errs, err); !errors.Is(err, errBudget) {
 			return errors.Join(errs...)
 		}
 	}
 	if !w.request.DryRun {
-		errs = append(errs, w.beyondEvents(ctx))
+		errs = append(errs, w.reconcileObjects(ctx))
 	}
 	return errors.Join(errs...)
 }
 
-// countAccounts counts the accounts after they were compared, and returns an error if some are not.
+// countAccounts updates the summary of the accounts, and returns an error if some are not compared.
 func (w *round) countAccounts() error {
 	if w.request.DryRun {
-		return nil // it moves no checkpoint
+		return nil // no checkpoint moves
 	}
-	c := w.setCensus(w.accounts)
+	c := w.updateSummary(w.accounts)
 	if w.request.Since > 0 {
 		return nil
 	}
 	return c.err()
 }
 
-// setCensus counts accounts and remembers the result.
-func (r *Reconciler) setCensus(list []*account) census {
-	c := takeCensus(list, r.answeredAt, r.now(), r.corrected())
+// updateSummary summarizes the accounts for findings and metrics.
+func (r *Reconciler) updateSummary(list []*account) accountSummary {
+	c := summarizeAccounts(list, r.answeredAt, r.now(), r.corrected())
 	c.restricted = r.API.Restricted()
 	c.exhausted = r.spentToday() >= r.available(c.connected > 0)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.census = c
-	r.Metrics.Accounts(c.compared, len(c.refused)+len(c.left), c.waiting)
+	r.summary = c
+	r.Metrics.Accounts(c.compared, len(c.refused)+len(c.disconnected), c.waiting)
 	return c
 }
 
-// examine audits the endpoint. That the key may not see endpoints does not keep a round from its events.
-func (w *round) examine(ctx context.Context) error {
+// auditEndpoint checks the endpoint. A key without permission to list endpoints does not stop the
+// round.
+func (w *round) auditEndpoint(ctx context.Context) error {
 	all, skipped, err := w.API.Endpoints(ctx)
 	var refused *stripe.APIError
 	if errors.As(err, &refused) && refused.Forbidden() {
 		w.setAudit(&Audit{Findings: []health.Finding{{Code: health.Endpoint, Severity: health.Unknown,
-			Message: "The API key may not see the webhook endpoints, so whether ours is enabled is not known.", Next: "give the restricted key the permission Webhook Endpoints: Read"}}})
+			Message: "The API key is not allowed to list webhook endpoints, so it is unknown whether the endpoint is enabled.", Next: "give the restricted key the permission Webhook Endpoints: Read"}}})
 		return nil
 	}
 	if err != nil {
 		return err
 	}
 	for _, err := range skipped {
-		w.problem("endpoint/"+keyOf(err), "%v", err)
+		w.reportProblem("endpoint/"+problemKey(err), "%v", err)
 	}
 	a := Examine(all, w.URL, w.Livemode)
 	if a.Endpoint != nil {
@@ -496,11 +501,11 @@ func (w *round) examine(ctx context.Context) error {
 	}
 	w.setAudit(&a)
 	w.Metrics.Audited(w.now())
-	w.noteMark(lastAudit, w.now().Unix())
+	w.noteCheckpoint(lastAudit, w.now().Unix())
 	return nil
 }
 
-// setAudit keeps an audit, and logs what is wrong.
+// setAudit stores an audit and logs its findings.
 func (r *Reconciler) setAudit(a *Audit) {
 	r.mu.Lock()
 	r.audit = a
@@ -510,9 +515,9 @@ func (r *Reconciler) setAudit(a *Audit) {
 	}
 }
 
-// log logs what is wrong, unless it did of late.
+// log logs a finding that is not OK, unless it was logged recently.
 func (r *Reconciler) log(f health.Finding) {
-	if f.Severity == health.OK || !r.news(string(f.Code+"/")+string(f.Severity)+"/"+changing.ReplaceAllString(f.Message, "#")) {
+	if f.Severity == health.OK || !r.shouldLog(string(f.Code+"/")+string(f.Severity)+"/"+volatile.ReplaceAllString(f.Message, "#")) {
 		return
 	}
 	level := slog.LevelWarn
@@ -522,9 +527,9 @@ func (r *Reconciler) log(f health.Finding) {
 	r.Log.Log(context.Background(), level, f.Message, "check", f.Code, "next", f.Next)
 }
 
-// recognise asks Stripe for some of what was delivered of late, until it knows one: a key of another account would bring that one's
-// payments into these books.
-func (w *round) recognise(ctx context.Context) error {
+// checkAccount asks Stripe for some recent deliveries until it has one of them. A key of another
+// account would bring that account's payments into this ledger.
+func (w *round) checkAccount(ctx context.Context) error {
 	if keys := w.API.Keys(); keys != w.keys {
 		w.keys, w.known = keys, false
 	}
@@ -535,9 +540,9 @@ func (w *round) recognise(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// Of an account that Stripe refuses no event is known, whatever key asks.
+	// Stripe has no event of an account that it refuses, whatever the key.
 	latest := slices.DeleteFunc(page.Data, func(e *ledger.EventRecord) bool {
-		return slices.ContainsFunc(w.accounts, func(a *account) bool { return a.out() && a.ID == string(e.Account) })
+		return slices.ContainsFunc(w.accounts, func(a *account) bool { return a.isRefused() && a.ID == string(e.Account) })
 	})
 	some := Deliveries(latest, w.now())
 	for _, e := range some {
@@ -547,16 +552,16 @@ func (w *round) recognise(ctx context.Context) error {
 			return err
 		}
 		if err != nil {
-			return nil // it is not worth more
+			return nil // the next round tries again
 		}
 		if w.known = known; known {
 			break
 		}
 	}
-	f := Acquainted(w.known, len(some))
+	f := AccountFinding(w.known, len(some))
 	w.log(f)
 	w.mu.Lock()
-	w.stranger = f.Severity != health.OK
+	w.wrongAccount = f.Severity != health.OK
 	w.mu.Unlock()
 	return nil
 }

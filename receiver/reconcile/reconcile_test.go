@@ -208,7 +208,7 @@ func TestTheMark(t *testing.T) {
 		t.Errorf("the mark is %d after a failure, want between %d and the event that was not read", stopped, old)
 	}
 	if f := s.Findings()[0]; f.Severity != health.Warn || !strings.Contains(f.Message, "Stripe answered 402") {
-		t.Errorf("it is told as %+v", f)
+		t.Errorf("it is reported as %+v", f)
 	}
 	booked := report.Recovered
 	if report := s.round(reconcile.Request{}); report.Recovered != 1501-booked || s.mark("reconciled/") < first {
@@ -310,7 +310,7 @@ func TestABadDayOfStripes(t *testing.T) {
 		t.Errorf("a round that was broken off: %v", err)
 	}
 	if f := s.Findings()[0]; f.Severity != health.Warn || strings.Contains(f.Message, "could not be compared") {
-		t.Errorf("what was broken off is told as %+v", f)
+		t.Errorf("what was broken off is reported as %+v", f)
 	}
 	s.round(reconcile.Request{}) // the turn was given back
 }
@@ -371,12 +371,12 @@ func TestAnAccountThatFails(t *testing.T) {
 	}
 }
 
-// A key that knows nothing of what is delivered may be of another account: that is told, in words.
+// A key that knows nothing of what is delivered may be of another account: that is reported, in words.
 func TestAKeyOfAnotherAccount(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	now := time.Now().Unix()
-	told := func() (severity health.Severity) {
+	reported := func() (severity health.Severity) {
 		for _, f := range s.Findings() {
 			if f.Code == "api_account" {
 				severity = f.Severity
@@ -384,18 +384,18 @@ func TestAKeyOfAnotherAccount(t *testing.T) {
 		}
 		return severity
 	}
-	if s.round(reconcile.Request{}); told() != "" {
-		t.Errorf("of an empty ledger it says %s", told())
+	if s.round(reconcile.Request{}); reported() != "" {
+		t.Errorf("of an empty ledger it says %s", reported())
 	}
 	for i := range 5 {
 		s.deliver(payment(i, "payment_intent.succeeded", now-100))
 	}
-	if s.round(reconcile.Request{}); told() != health.Warn {
-		t.Errorf("of events that the account does not know it says %q", told())
+	if s.round(reconcile.Request{}); reported() != health.Warn {
+		t.Errorf("of events that the account does not know it says %q", reported())
 	}
 	s.account.AddEvent(payment(4, "payment_intent.succeeded", now-100), "")
-	if s.round(reconcile.Request{}); told() != "" {
-		t.Errorf("of one that it knows it says %q", told())
+	if s.round(reconcile.Request{}); reported() != "" {
+		t.Errorf("of one that it knows it says %q", reported())
 	}
 	calls := len(s.account.Calls())
 	s.round(reconcile.Request{})
@@ -410,8 +410,8 @@ func TestAKeyOfAnotherAccount(t *testing.T) {
 	for i := range 5 {
 		s.deliver(payment(10+i, "payment_intent.succeeded", now-50))
 	}
-	if s.round(reconcile.Request{}); told() != health.Warn {
-		t.Errorf("of a key that took the place of the first it says %q", told())
+	if s.round(reconcile.Request{}); reported() != health.Warn {
+		t.Errorf("of a key that took the place of the first it says %q", reported())
 	}
 }
 
