@@ -171,7 +171,7 @@ func TestADoctorOnAGoodDay(t *testing.T) {
 		"data_dir": "belongs to", "disk": "are free", "public_port": "answers at", "storage": "can be written", "signatures": "1 delivery verified", "deliveries": "The last event arrived",
 		"inside": "accepted at the receiver's own listener", "public_url": "https://localhost:", "dns": "127.0.0.1", "tls": "TLS 1.3", "outside_in": "arrives whole", "outside_in_large": "arrives whole",
 		"api": "accepts the key", "clock": "agrees with Stripe's", "api_permissions": "may read", "endpoint": "has the endpoint we_1Ours", "endpoint_enabled": "is enabled", "endpoint_mode": "of test mode",
-		"endpoint_types": "every event type", "endpoint_api_version": stripe.PinnedVersion, "endpoint_duplicates": "No other", "endpoint_count": "1 endpoint of the 16", "endpoint_payload": "whole events"} {
+		"endpoint_types": "every event type", "endpoint_api_version": stripe.PinnedVersion, "endpoint_duplicates": "No other", "endpoint_count": "1 endpoint of the 16", "endpoint_payload": "snapshot payloads"} {
 		e.says(code, health.OK, words)
 	}
 	e.only()
@@ -283,12 +283,12 @@ func TestWhatADoctorFinds(t *testing.T) {
 		}, "endpoint_types", health.Fail, "not sent 27 event types that move money: payment_intent.created,", nil, 1},
 		{"a www too many", func(_ *testing.T, c *clinic) {
 			c.account.Endpoint("we_1Ours")["url"] = strings.Replace(c.env["TILLHOOK_PUBLIC_URL"], "//", "//www.", 1)
-		}, "endpoint_similar", health.Fail, "differs by www alone", []health.Code{"endpoint_payload"}, 1},
-		{"a thin endpoint", func(_ *testing.T, c *clinic) { c.account.Endpoint("we_1Ours")["event_payload"] = "thin" }, "endpoint_payload", health.Fail, "thin events alone", nil, 1},
+		}, "endpoint_similar", health.Fail, "differs only in www", []health.Code{"endpoint_payload"}, 1},
+		{"a thin endpoint", func(_ *testing.T, c *clinic) { c.account.Endpoint("we_1Ours")["event_payload"] = "thin" }, "endpoint_payload", health.Fail, "only thin events", nil, 1},
 		{"an http URL", func(_ *testing.T, c *clinic) {
 			c.env["TILLHOOK_PUBLIC_URL"] = "http://" + p.public + hook
 			c.account.Endpoint("we_1Ours")["url"] = c.env["TILLHOOK_PUBLIC_URL"]
-		}, "public_url", health.Fail, "payments travel in the open", []health.Code{"endpoint_scheme"}, 1},
+		}, "public_url", health.Fail, "payments are sent unencrypted", []health.Code{"endpoint_scheme"}, 1},
 		{"a name without an address", func(_ *testing.T, c *clinic) {
 			c.env["TILLHOOK_PUBLIC_URL"] = "https://nowhere.invalid" + hook
 			c.account.Endpoint("we_1Ours")["url"] = c.env["TILLHOOK_PUBLIC_URL"]

@@ -28,10 +28,12 @@ var unconverted = []string{
 	"receiver/app",
 	"receiver/cli",
 	"receiver/doctor",
+	"receiver/health tests",
 	"receiver/operator",
 	"receiver/operator tests",
-	"receiver/reconcile",
-	"receiver/reconcile tests",
+	"receiver/server",
+	"receiver/server/servertest",
+	"receiver/server tests",
 }
 
 // retiredWords are words of a private dialect, for which the field has a name. They are retired in

@@ -13,9 +13,9 @@ import (
 	"tillhook/receiver/stripe"
 )
 
-// A platform can have many connected accounts, and each comparison costs at least one call. So a quiet
-// account is compared once an hour, oldest comparison first, and an account that Stripe refuses is
-// tried with growing pauses.
+// A platform can have many connected accounts, and each comparison costs at least one call. So a
+// quiet account is compared once an hour, oldest comparison first, and an account that Stripe
+// refuses is tried with growing pauses.
 const (
 	// quietEvery is how often an account without new events is compared.
 	quietEvery = time.Hour
@@ -24,8 +24,8 @@ const (
 	// maxRetryPause bounds the pause between two calls for a refused account. The pause starts at
 	// quietEvery and doubles.
 	maxRetryPause = 24 * time.Hour
-	// disconnectedAfter is how long an account is refused, while Stripe answers for others, until it
-	// counts as disconnected.
+	// disconnectedAfter is how long an account is refused, while Stripe answers for others, until
+	// it counts as disconnected.
 	disconnectedAfter = 24 * time.Hour
 	// disconnectedShown is how long a disconnected account is reported.
 	disconnectedShown = 7 * 24 * time.Hour

@@ -16,14 +16,13 @@ import (
 	"tillhook/receiver/stripe/stripetest"
 )
 
-// inDays runs a test whose days take no time.
+// inDays runs a test with fake time.
 func inDays(t *testing.T, test func(t *testing.T, s *shop)) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) { test(t, open(t, stripetest.Offline())) })
 }
 
-// connect has an event delivered for each of so many connected accounts, by which they become
-// known.
+// connect delivers an event of each of n connected accounts, which makes the accounts known.
 func (s *shop) connect(n int) (ids []string) {
 	s.t.Helper()
 	for i := range n {
@@ -38,8 +37,7 @@ func (s *shop) connect(n int) (ids []string) {
 	return ids
 }
 
-// run has the reconciler run by itself for a time; meanwhile, if not nil, is called every ten
-// minutes.
+// run runs the reconciler for a time. meanwhile, if not nil, is called every ten minutes.
 func (s *shop) run(d time.Duration, meanwhile func(now time.Time)) {
 	s.t.Helper()
 	ctx, cancel := context.WithCancel(s.t.Context())
@@ -70,7 +68,7 @@ func (s *shop) metric(name string) (lines []string) {
 	return lines
 }
 
-// finding returns the finding of that code, or the zero Finding.
+// finding returns the finding with a code, or a zero one.
 func (s *shop) finding(code health.Code) (f health.Finding) {
 	for _, f = range s.Findings() {
 		if f.Code == code {
@@ -80,7 +78,7 @@ func (s *shop) finding(code health.Code) (f health.Finding) {
 	return health.Finding{}
 }
 
-// A platform of 300 accounts, in ten of which things happen and are never delivered, on one day.
+// A day of a platform with 300 accounts, ten of which have events that are not delivered.
 func TestThreeHundredAccounts(t *testing.T) {
 	inDays(t, func(t *testing.T, s *shop) {
 		ids := s.connect(300)
@@ -141,7 +139,7 @@ func TestThreeHundredAccounts(t *testing.T) {
 	})
 }
 
-// The first round of an account in which little happened is one call, not one for each day.
+// The first round of an account with few events needs one call, not one per day.
 func TestTheFirstRoundIsShort(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
@@ -153,7 +151,7 @@ func TestTheFirstRoundIsShort(t *testing.T) {
 	}
 }
 
-// Objects are listed once a day, those of a connected account only if something happened in it.
+// Objects are listed once a day, those of a connected account only if it has had events.
 func TestNightlyLists(t *testing.T) {
 	inDays(t, func(t *testing.T, s *shop) {
 		ids := s.connect(5)
@@ -177,8 +175,8 @@ func TestNightlyLists(t *testing.T) {
 	})
 }
 
-// A key that may not read connected accounts is a fault of its own: health and metric say so, and
-// no round counts as a success.
+// A key without permission for connected accounts is reported in health and metrics, and no round
+// counts as a success.
 func TestAKeyWithoutConnect(t *testing.T) {
 	inDays(t, func(t *testing.T, s *shop) {
 		s.connect(3)
@@ -210,8 +208,8 @@ func TestAKeyWithoutConnect(t *testing.T) {
 	})
 }
 
-// One account of many that has disconnected is a warning, is asked ever more rarely, and does not
-// keep rounds from succeeding.
+// One disconnected account of many is a warning, is tried with growing pauses, and does not stop
+// rounds from succeeding.
 func TestAnAccountThatLeft(t *testing.T) {
 	inDays(t, func(t *testing.T, s *shop) {
 		ids := s.connect(4)
@@ -260,8 +258,8 @@ func TestAnAccountThatLeft(t *testing.T) {
 	})
 }
 
-// With too few calls for all accounts the one compared longest ago comes first, and the key's own
-// account is always compared.
+// With too few calls for all accounts the oldest comparison comes first, and the key's own account
+// is always compared.
 func TestNoAccountStarves(t *testing.T) {
 	inDays(t, func(t *testing.T, s *shop) {
 		s.options.Calls, s.every = 200, 6*time.Hour
@@ -292,7 +290,7 @@ func TestNoAccountStarves(t *testing.T) {
 	})
 }
 
-// An account with a large backlog does not use up what the others need, and is done in the end.
+// An account with a large backlog does not use up the calls of the others, and is read in the end.
 func TestALargeBacklog(t *testing.T) {
 	inDays(t, func(t *testing.T, s *shop) {
 		s.options.Calls, s.every = 100, 6*time.Hour
@@ -321,7 +319,7 @@ func TestALargeBacklog(t *testing.T) {
 	})
 }
 
-// The finding of a day whose calls are used up says until when, also after a restart.
+// The finding about a used up budget has its end, also after a restart.
 func TestAUsedUpDay(t *testing.T) {
 	inDays(t, func(t *testing.T, s *shop) {
 		s.options.Calls = 200
@@ -330,7 +328,7 @@ func TestAUsedUpDay(t *testing.T) {
 		s.run(20*time.Hour, nil)
 		for range 2 {
 			f := s.finding(health.ReconcileBudget)
-			if f.Severity != health.Warn || !strings.Contains(f.Message, "The 200 calls to Stripe's API that a day may have are used up until 2000-01-02 00:00 UTC.") {
+			if f.Severity != health.Warn || !strings.Contains(f.Message, "The limit of 200 calls a day to Stripe's API is used up until 2000-01-02 00:00 UTC.") {
 				t.Errorf("it is reported as %+v", f)
 			}
 			s.Reconciler = reconcile.New(s.options)
@@ -345,7 +343,7 @@ func TestAUsedUpDay(t *testing.T) {
 	})
 }
 
-// A pause longer than Stripe's 30 days is reported with its days, after a restart too, for a month.
+// A pause of over 30 days is reported with its days for a month, also after a restart.
 func TestAPauseLongerThanStripeRemembers(t *testing.T) {
 	inDays(t, func(t *testing.T, s *shop) {
 		s.round(reconcile.Request{}) // on 2000-01-01
@@ -376,8 +374,8 @@ func TestAPauseLongerThanStripeRemembers(t *testing.T) {
 	})
 }
 
-// The time of the last success is there after a restart; with a key that never worked it is 0 from
-// the start.
+// The time of the last success survives a restart. With a key that never worked it is 0 from the
+// start.
 func TestTheAlertThatGoesQuiet(t *testing.T) {
 	inDays(t, func(t *testing.T, s *shop) {
 		const success, audit = "reconcile_last_success_timestamp_seconds", "endpoint_audit_last_success_timestamp_seconds"
@@ -408,8 +406,8 @@ func TestTheAlertThatGoesQuiet(t *testing.T) {
 	})
 }
 
-// The same problem is logged twice a day, whatever Stripe calls each of its answers.
-func TestAProblemIsLoggedOnce(t *testing.T) {
+// The same problem is logged twice a day, whatever request ids Stripe's answers have.
+func TestProblemsAreLoggedOnce(t *testing.T) {
 	inDays(t, func(t *testing.T, s *shop) {
 		var log strings.Builder
 		s.options.Log = slog.New(slog.NewTextHandler(&log, nil))
@@ -419,7 +417,7 @@ func TestAProblemIsLoggedOnce(t *testing.T) {
 		for range 3 {
 			s.round(reconcile.Request{})
 		}
-		if n := strings.Count(log.String(), "account acct_001 is left out"); n != 1 {
+		if n := strings.Count(log.String(), "account acct_001 is skipped"); n != 1 {
 			t.Errorf("it was logged %d times:\n%s", n, log.String())
 		}
 		log.Reset()
@@ -431,8 +429,7 @@ func TestAProblemIsLoggedOnce(t *testing.T) {
 	})
 }
 
-// An account in which things happen is compared each round while there are calls to spare, and once
-// an hour otherwise.
+// An account with new events is compared each round while calls are left, otherwise once an hour.
 func TestSpareCalls(t *testing.T) {
 	inDays(t, func(t *testing.T, s *shop) {
 		ids := s.connect(2)
@@ -466,8 +463,8 @@ func TestSpareCalls(t *testing.T) {
 	})
 }
 
-// The members of an organization are asked by the context that their events named, and what is
-// recovered belongs to them.
+// Members of an organization are called with the context of their events, and recovered events
+// belong to them.
 func TestMembersOfAnOrganization(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)

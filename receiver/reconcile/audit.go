@@ -14,19 +14,19 @@ import (
 	"tillhook/receiver/stripe"
 )
 
-// maxEndpoints an account can have. https://docs.stripe.com/webhooks
+// maxEndpoints is the maximum number of endpoints of an account. https://docs.stripe.com/webhooks
 const maxEndpoints = 16
 
-// Audit is what Stripe's list of endpoints says of ours.
+// Audit is the state of this receiver's endpoint in Stripe's list of endpoints.
 type Audit struct {
-	Endpoint *stripe.Endpoint  // ours; nil where there is none
-	Missing  []string          // types that move money and that neither it nor another endpoint of its URL is sent
-	Disabled []stripe.Endpoint // those of ours whose events no enabled one is sent
+	Endpoint *stripe.Endpoint  // this receiver's endpoint, or nil
+	Missing  []string          // types about payments that no endpoint of its URL receives
+	Disabled []stripe.Endpoint // disabled endpoints of its URL without an enabled replacement
 	Findings []health.Finding
 }
 
-// Examine looks for the endpoint of an address among all endpoints of an account, and says how it stands. An empty address
-// is not known: then the only enabled endpoint is taken for ours, where there is one.
+// Examine checks the endpoint with an address among all endpoints of an account. If the address is
+// empty, the endpoint is unknown.
 func Examine(all []stripe.Endpoint, address string, livemode bool) Audit {
 	a := Audit{}
 	say := func(code health.Code, severity health.Severity, next, format string, args ...any) {
@@ -36,16 +36,16 @@ func Examine(all []stripe.Endpoint, address string, livemode bool) Audit {
 	switch {
 	case address == "":
 		say(health.Endpoint, health.Unknown, "set TILLHOOK_PUBLIC_URL to the URL that the endpoint has at Stripe",
-			"Which of the %s at Stripe is this receiver's cannot be reported: TILLHOOK_PUBLIC_URL is not set.", ledger.Plural(len(all), "endpoint"))
+			"It is unknown which of the %s at Stripe is this receiver's: TILLHOOK_PUBLIC_URL is not set.", ledger.Plural(len(all), "endpoint"))
 		return a
 	case len(same) == 0 && len(similar) > 0:
 		e := similar[0]
-		say(health.EndpointSimilar, health.Fail, "change the endpoint's URL in the Dashboard (Workbench, Webhooks) to exactly "+address+", or set TILLHOOK_PUBLIC_URL to what is right",
-			"Stripe has no endpoint for %s, but %s for %s, which differs by %s alone.", address, e.ID, e.URL, difference(e.URL, address))
+		say(health.EndpointSimilar, health.Fail, "change the endpoint's URL in the Dashboard (Workbench, Webhooks) to exactly "+address+", or correct TILLHOOK_PUBLIC_URL",
+			"Stripe has no endpoint for %s, but %s for %s, which differs only in %s.", address, e.ID, e.URL, difference(e.URL, address))
 		same = similar[:1]
 	case len(same) == 0:
-		say(health.Endpoint, health.Fail, "make it with: tillhook endpoint create",
-			"Stripe has no %s mode endpoint for %s (it has %s of other URLs): it sends nothing here.", ledger.ModeName(livemode), address, ledger.Plural(len(all), "endpoint"))
+		say(health.Endpoint, health.Fail, "create it with: tillhook endpoint create",
+			"Stripe has no %s mode endpoint for %s (it has %s with other URLs), so it sends nothing here.", ledger.ModeName(livemode), address, ledger.Plural(len(all), "endpoint"))
 		count(all, say)
 		return a
 	default:
@@ -57,37 +57,37 @@ func Examine(all []stripe.Endpoint, address string, livemode bool) Audit {
 		say(health.EndpointEnabled, health.OK, "", "The endpoint %s is enabled.", e.ID)
 	} else {
 		d := a.Disabled[0]
-		say(health.EndpointEnabled, health.Fail, "find out why it failed, then: tillhook endpoint enable "+d.ID+"; what was made meanwhile comes by reconciling only",
-			"The endpoint %s is %s at Stripe: nothing that happens now is ever sent here, of %s.", d.ID, d.Status, whose(d))
+		say(health.EndpointEnabled, health.Fail, "find out why it failed, then: tillhook endpoint enable "+d.ID+"; events from meanwhile are fetched only by reconciliation",
+			"The endpoint %s is %s at Stripe: it will never receive what happens now (%s).", d.ID, d.Status, whose(d))
 	}
 	if e.Livemode == livemode {
-		say(health.EndpointMode, health.OK, "", "The endpoint is of %s mode, as this receiver is.", ledger.ModeName(livemode))
+		say(health.EndpointMode, health.OK, "", "The endpoint is of %s mode, like this receiver.", ledger.ModeName(livemode))
 	} else {
-		say(health.EndpointMode, health.Fail, "use a key and a signing secret of "+ledger.ModeName(livemode)+" mode, or give this receiver another STRIPE_MODE and data folder",
+		say(health.EndpointMode, health.Fail, "use a key and a signing secret of "+ledger.ModeName(livemode)+" mode, or give this receiver another STRIPE_MODE and data directory",
 			"The endpoint is of %s mode, this receiver of %s mode.", ledger.ModeName(e.Livemode), ledger.ModeName(livemode))
 	}
 	if len(a.Missing) == 0 {
-		say(health.EndpointTypes, health.OK, "", "The endpoint is sent every event type that moves money.")
+		say(health.EndpointTypes, health.OK, "", "The endpoint receives every event type about payments.")
 	} else {
-		say(health.EndpointTypes, health.Fail, "add them with: tillhook endpoint update", "The endpoint is not sent %s that move money: %s", ledger.Plural(len(a.Missing), "event type"), strings.Join(a.Missing, ","))
+		say(health.EndpointTypes, health.Fail, "add them with: tillhook endpoint update", "The endpoint does not receive %s about payments: %s", ledger.Plural(len(a.Missing), "event type"), strings.Join(a.Missing, ","))
 	}
 	version(same, say)
 	say(health.EndpointScope, health.OK, "", "%s", scope(same))
 	switch twice := duplicates(same); {
 	case len(twice) > 0:
-		say(health.EndpointDuplicates, health.Warn, "delete all but one in the Dashboard, or have every one's secret in STRIPE_WEBHOOK_SECRET",
-			"%d endpoints have this URL (%s): each event comes once for each, under different secrets.", len(twice), ids(twice))
+		say(health.EndpointDuplicates, health.Warn, "delete all but one in the Dashboard, or put the secrets of all into STRIPE_WEBHOOK_SECRET",
+			"%d endpoints have this URL (%s): each of them receives every event, signed with its own secret.", len(twice), ids(twice))
 	case len(same) == 1:
 		say(health.EndpointDuplicates, health.OK, "", "No other endpoint has this URL.")
 	default:
-		say(health.EndpointDuplicates, health.OK, "", "The endpoints %s have this URL, with different queries or for different accounts: each has a secret of its own.", ids(same))
+		say(health.EndpointDuplicates, health.OK, "", "The endpoints %s have this URL, with different queries or for different accounts. Each has its own secret.", ids(same))
 	}
 	if len(similar) > 0 && a.Findings[0].Code != health.EndpointSimilar {
-		say(health.EndpointSimilar, health.Warn, "delete the one that is not used", "The endpoint %s for %s differs from ours by %s alone.", similar[0].ID, similar[0].URL, difference(similar[0].URL, address))
+		say(health.EndpointSimilar, health.Warn, "delete the one that is not used", "The endpoint %s for %s differs from this receiver's only in %s.", similar[0].ID, similar[0].URL, difference(similar[0].URL, address))
 	}
 	if u, err := url.Parse(e.URL); err == nil && u.Scheme == "http" {
 		say(health.EndpointScheme, health.Fail, "put TLS in front (TILLHOOK_TLS_DOMAIN, or a proxy) and change the endpoint's URL to https",
-			"The endpoint's URL is http: payments travel in the open, and Stripe takes no such URL in live mode.")
+			"The endpoint's URL is http: payments are sent unencrypted, and Stripe accepts no such URL in live mode.")
 	}
 	count(all, say)
 	return a
@@ -97,14 +97,14 @@ type sayer func(code health.Code, severity health.Severity, next, format string,
 
 func count(all []stripe.Endpoint, say sayer) {
 	if len(all) >= maxEndpoints {
-		say(health.EndpointCount, health.Warn, "delete those that nobody uses", "The account has %d endpoints, and Stripe allows %d: no further one can be made.", len(all), maxEndpoints)
+		say(health.EndpointCount, health.Warn, "delete unused endpoints", "The account has %d endpoints, and Stripe allows %d: no further one can be created.", len(all), maxEndpoints)
 		return
 	}
 	say(health.EndpointCount, health.OK, "", "The account has %s of the %d that Stripe allows.", ledger.Plural(len(all), "endpoint"), maxEndpoints)
 }
 
-// lacking are the types that no endpoint of ours is sent. An endpoint for connected accounts makes
-// up for none of the account's own, and the reverse.
+// lacking returns the types that no endpoint of the URL receives. An endpoint for connected
+// accounts does not replace one for the account's own events, nor the reverse.
 func lacking(same []stripe.Endpoint) (missing []string) {
 	for _, connect := range []bool{false, true} {
 		var of, enabled []stripe.Endpoint
@@ -130,8 +130,8 @@ func lacking(same []stripe.Endpoint) (missing []string) {
 	return missing
 }
 
-// duplicates are endpoints that are sent the same events at the same URL; none if there are not two
-// such.
+// duplicates returns endpoints that receive the same events at the same URL, if there are two or
+// more.
 func duplicates(same []stripe.Endpoint) []stripe.Endpoint {
 	for _, e := range same {
 		twice := slices.DeleteFunc(slices.Clone(same), func(o stripe.Endpoint) bool {
@@ -144,14 +144,14 @@ func duplicates(same []stripe.Endpoint) []stripe.Endpoint {
 	return nil
 }
 
-// query returns the query of an address, "" if it has none.
+// query returns the query of an address, or "".
 func query(address string) string {
 	_, query, _ := strings.Cut(address, "?")
 	return query
 }
 
-// queries says which endpoints have another query than the address; empty if none has. Values of a
-// query can be secret.
+// queries describes the endpoints whose query differs from the address's, or returns "". It does
+// not show values, which can be secret.
 func queries(same []stripe.Endpoint, address string) string {
 	var list []string
 	for _, e := range same {
@@ -160,7 +160,7 @@ func queries(same []stripe.Endpoint, address string) string {
 		}
 		u, err := url.Parse(e.URL)
 		switch {
-		case query(e.URL) == query(address): // only written in another way
+		case query(e.URL) == query(address): // differs only in spelling
 		case err != nil || u.RawQuery == "":
 			list = append(list, e.ID+" without one")
 		default:
@@ -170,11 +170,11 @@ func queries(same []stripe.Endpoint, address string) string {
 	if len(list) == 0 {
 		return ""
 	}
-	return ", of another query: " + strings.Join(list, "; ")
+	return ", with another query: " + strings.Join(list, "; ")
 }
 
-// disabled are the endpoints of a kind, of the account itself or of connected accounts, of which
-// none is enabled.
+// disabled returns the endpoints of each kind (own events, connected accounts) that has no enabled
+// endpoint.
 func disabled(same []stripe.Endpoint) (list []stripe.Endpoint) {
 	for _, e := range same {
 		enabled := slices.ContainsFunc(same, func(o stripe.Endpoint) bool { return o.Connect() == e.Connect() && o.Enabled() })
@@ -185,7 +185,7 @@ func disabled(same []stripe.Endpoint) (list []stripe.Endpoint) {
 	return list
 }
 
-// whose says whose events an endpoint is for.
+// whose names the events that an endpoint is for.
 func whose(e stripe.Endpoint) string {
 	if e.Connect() {
 		return "the events of connected accounts"
@@ -193,12 +193,12 @@ func whose(e stripe.Endpoint) string {
 	return "the account's own events"
 }
 
-// scope says whose events the endpoints hear.
+// scope describes whose events the endpoints receive.
 func scope(same []stripe.Endpoint) string {
 	var list []string
 	for _, e := range same {
 		if e.Enabled() {
-			list = append(list, "The endpoint "+e.ID+" hears "+whose(e)+".")
+			list = append(list, "The endpoint "+e.ID+" receives "+whose(e)+".")
 		} else {
 			list = append(list, "The endpoint "+e.ID+", for "+whose(e)+", is "+e.Status+".")
 		}
@@ -206,7 +206,7 @@ func scope(same []stripe.Endpoint) string {
 	return strings.Join(list, " ")
 }
 
-// version judges the API versions of our endpoints, and speaks of the first that is not right.
+// version checks the API versions of the endpoints and reports the first unexpected one.
 func version(same []stripe.Endpoint, say sayer) {
 	e := &same[0]
 	for i := range same {
@@ -215,22 +215,21 @@ func version(same []stripe.Endpoint, say sayer) {
 			break
 		}
 	}
-	const next = "make another endpoint with a pinned version (tillhook endpoint create), have both secrets in STRIPE_WEBHOOK_SECRET meanwhile, then delete the old one"
+	const next = "create another endpoint with a pinned version (tillhook endpoint create), put both secrets into STRIPE_WEBHOOK_SECRET, then delete the old endpoint"
 	switch {
 	case e.APIVersion == "":
-		say(health.EndpointVersion, health.Warn, next, "The endpoint has no API version of its own: its events change form whenever the account's default does.")
+		say(health.EndpointVersion, health.Warn, next, "The endpoint has no API version of its own: the format of its events changes with the account's default.")
 	case !stripe.ExpectedVersion(e.APIVersion):
-		say(health.EndpointVersion, health.Warn, next, "The endpoint is sent events of API version %s, which this version of tillhook was not tested with; it reads what it can.", e.APIVersion)
+		say(health.EndpointVersion, health.Warn, next, "The endpoint receives events of API version %s, which this version of tillhook was not tested with.", e.APIVersion)
 	default:
-		say(health.EndpointVersion, health.OK, "", "The endpoint is sent events of API version %s.", e.APIVersion)
+		say(health.EndpointVersion, health.OK, "", "The endpoint receives events of API version %s.", e.APIVersion)
 	}
 }
 
-// SameURL reports whether an endpoint is of an address. The query leads to no other place: it can
-// choose an API version, as Stripe's guide to upgrades has it, or hold a key for a firewall. Nor do
-// a slash at the end or one too many, which the receiver accepts, escapes, the case of the host, a
-// dot behind it, or a default port that is written.
-// https://docs.stripe.com/webhooks/versioning
+// SameURL reports whether an endpoint's URL leads to the address. It ignores the query, which may
+// choose an API version or hold a key for a firewall, and differences that the receiver or HTTP
+// ignores: repeated or trailing slashes, escapes, the case of the host, a dot after it, a default
+// port. https://docs.stripe.com/webhooks/versioning
 func SameURL(endpoint, address string) bool {
 	if endpoint == address {
 		return true
@@ -247,8 +246,8 @@ func SameURL(endpoint, address string) bool {
 	return a.Scheme == b.Scheme && host(a) == host(b) && port(a) == port(b) && path.Clean("/"+a.Path) == path.Clean("/"+b.Path)
 }
 
-// matches are the endpoints of an address, whatever their query: those that are enabled first, and
-// of those the ones of exactly the address; and the endpoints that are nearly of it.
+// matches returns the endpoints with an address, whatever their query: enabled ones first, of those
+// the ones with exactly the address. similar are endpoints whose URL is nearly the address.
 func matches(all []stripe.Endpoint, address string) (same, similar []stripe.Endpoint) {
 	for _, e := range all {
 		switch {
@@ -271,8 +270,8 @@ func matches(all []stripe.Endpoint, address string) (same, similar []stripe.Endp
 	return same, similar
 }
 
-// normal is an address without what people get wrong: scheme, case of the host, www, a port that goes without saying, a slash at
-// the end.
+// normal returns an address without the parts that are easily mistaken: scheme, case of the host,
+// www, default ports, a trailing slash.
 func normal(address string) string {
 	u, err := url.Parse(address)
 	if err != nil {
@@ -285,12 +284,12 @@ func normal(address string) string {
 	return host + strings.TrimSuffix(u.EscapedPath(), "/")
 }
 
-// difference names what two addresses that are nearly the same differ by.
+// difference names what two similar addresses differ in.
 func difference(one, other string) string {
 	a, errA := url.Parse(one)
 	b, errB := url.Parse(other)
 	if errA != nil || errB != nil {
-		return "its form"
+		return "its format"
 	}
 	var parts []string
 	differs := func(what string, differ bool) {
@@ -303,14 +302,15 @@ func difference(one, other string) string {
 	differs("www", www(a.Host) != www(b.Host))
 	differs("the case of the host", strings.TrimPrefix(a.Hostname(), "www.") != strings.TrimPrefix(b.Hostname(), "www.") && www(a.Host) == www(b.Host))
 	differs("the port", a.Port() != b.Port())
-	differs("the slash at the end", strings.HasSuffix(a.Path, "/") != strings.HasSuffix(b.Path, "/"))
+	differs("the trailing slash", strings.HasSuffix(a.Path, "/") != strings.HasSuffix(b.Path, "/"))
 	if len(parts) == 0 {
-		return "the way it is written"
+		return "its spelling"
 	}
 	return strings.Join(parts, " and ")
 }
 
-// Payload says whether an endpoint is sent thin events, as the API v2 lists destinations.
+// Payload reports whether an endpoint receives thin events, from the list of destinations of API
+// v2.
 func Payload(all []stripe.Destination, address string) health.Finding {
 	thin, snapshot := 0, 0
 	var hear []string
@@ -324,20 +324,20 @@ func Payload(all []stripe.Destination, address string) health.Finding {
 			snapshot++
 		}
 		if len(d.EventsFrom) > 0 {
-			hear = append(hear, "The destination "+d.ID+" hears "+strings.Join(d.EventsFrom, ", ")+".")
+			hear = append(hear, "The destination "+d.ID+" receives events from "+strings.Join(d.EventsFrom, ", ")+".")
 		}
 	}
-	f := health.Finding{Code: health.EndpointPayload, Severity: health.OK, Message: "The endpoint is sent whole events (snapshot payloads)."}
+	f := health.Finding{Code: health.EndpointPayload, Severity: health.OK, Message: "The endpoint receives snapshot payloads."}
 	switch {
 	case thin > 0 && snapshot == 0:
-		f.Severity, f.Message = health.Fail, "The endpoint is sent thin events alone, which name an object and do not hold it: each must be fetched, with a key."
-		f.Next = "make an endpoint with snapshot payloads: tillhook endpoint create"
+		f.Severity, f.Message = health.Fail, "The endpoint receives only thin events, which name an object without its content: each object must be fetched with an API key."
+		f.Next = "create an endpoint with snapshot payloads: tillhook endpoint create"
 	case thin > 0:
-		f.Severity, f.Message = health.Warn, "Beside whole events this URL is sent thin ones, which lie in quarantine until what they name is fetched."
-		f.Next = "delete the endpoint of thin payloads, unless something else needs it"
+		f.Severity, f.Message = health.Warn, "This URL receives thin events as well as snapshot payloads. Thin events are in quarantine until their objects are fetched."
+		f.Next = "delete the endpoint with thin payloads, unless something else needs it"
 	case snapshot == 0:
 		f.Severity, f.Message = health.Unknown, "Stripe does not list this URL among its enabled event destinations."
-		f.Next = "see the finding on the endpoint"
+		f.Next = "see the finding about the endpoint"
 	}
 	f.Message = strings.Join(append([]string{f.Message}, hear...), " ")
 	return f

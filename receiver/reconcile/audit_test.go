@@ -20,19 +20,19 @@ func endpoint(change func(e *stripe.Endpoint)) stripe.Endpoint {
 	return e
 }
 
-// connect is the endpoint as one for connected accounts.
+// connect returns the endpoint as one for connected accounts.
 func connect(e stripe.Endpoint) stripe.Endpoint {
 	e.ID, e.Application = "we_connect", "ca_1"
 	return e
 }
 
-// disabled is the endpoint after Stripe has disabled it.
+// disabled returns the endpoint as Stripe disables it.
 func disabled(e stripe.Endpoint) stripe.Endpoint {
 	e.Status = "disabled"
 	return e
 }
 
-// halved is the endpoint with one half of the types.
+// halved returns the endpoint with half of the types.
 func halved(e stripe.Endpoint, half int) stripe.Endpoint {
 	e.EnabledEvents = nil
 	for i, typ := range stripe.Types {
@@ -43,7 +43,7 @@ func halved(e stripe.Endpoint, half int) stripe.Endpoint {
 	return e
 }
 
-func TestWhatAnAuditSays(t *testing.T) {
+func TestAudit(t *testing.T) {
 	at := func(url string) stripe.Endpoint {
 		return endpoint(func(e *stripe.Endpoint) { e.ID, e.URL = "we_2", url })
 	}
@@ -58,38 +58,38 @@ func TestWhatAnAuditSays(t *testing.T) {
 		{"another one", []stripe.Endpoint{at("https://stats.haderer.example/hook")}, health.Endpoint, health.Fail, "it has 1 endpoint of other URLs"},
 		{"all is well", []stripe.Endpoint{endpoint(nil)}, "", health.OK, ""},
 		{"all events", []stripe.Endpoint{endpoint(func(e *stripe.Endpoint) { e.EnabledEvents = []string{"*"} })}, "", health.OK, ""},
-		{"disabled", []stripe.Endpoint{endpoint(func(e *stripe.Endpoint) { e.Status = "disabled" })}, health.EndpointEnabled, health.Fail, "is disabled at Stripe: nothing that happens now is ever sent here"},
+		{"disabled", []stripe.Endpoint{endpoint(func(e *stripe.Endpoint) { e.Status = "disabled" })}, health.EndpointEnabled, health.Fail, "is disabled at Stripe: it will never receive what happens now"},
 		{"the other mode", []stripe.Endpoint{endpoint(func(e *stripe.Endpoint) { e.Livemode = true })}, health.EndpointMode, health.Fail, "is of live mode, this receiver of test mode"},
-		{"types missing", []stripe.Endpoint{endpoint(func(e *stripe.Endpoint) { e.EnabledEvents = stripe.Types[2:] })}, health.EndpointTypes, health.Fail, "is not sent 2 event types that move money: payment_intent.created,payment_intent.requires_action"},
+		{"types missing", []stripe.Endpoint{endpoint(func(e *stripe.Endpoint) { e.EnabledEvents = stripe.Types[2:] })}, health.EndpointTypes, health.Fail, "does not receive 2 event types that move money: payment_intent.created,payment_intent.requires_action"},
 		{"no version", []stripe.Endpoint{endpoint(func(e *stripe.Endpoint) { e.APIVersion = "" })}, health.EndpointVersion, health.Warn, "has no API version of its own"},
 		{"an unknown version", []stripe.Endpoint{endpoint(func(e *stripe.Endpoint) { e.APIVersion = "2031-01-01.ginger" })}, health.EndpointVersion, health.Warn, "2031-01-01.ginger"},
 		{"another version of a known train", []stripe.Endpoint{endpoint(func(e *stripe.Endpoint) { e.APIVersion = "2026-09-30.endive" })}, "", health.OK, ""},
-		{"a query", []stripe.Endpoint{at(ours + "?version=2026-08-26&key=whoever-may")}, "", health.OK, ""},
+		{"a query", []stripe.Endpoint{at(ours + "?version=2026-08-26&key=secret-key")}, "", health.OK, ""},
 		{"two queries", []stripe.Endpoint{at(ours + "?version=2026-08-26"), endpoint(nil)}, "", health.OK, ""},
 		{"two queries, each with a half of the types", []stripe.Endpoint{halved(at(ours+"?version=2"), 0), halved(endpoint(nil), 1)}, "", health.OK, ""},
 		{"a half of the types is disabled", []stripe.Endpoint{halved(at(ours+"?version=2"), 0), halved(endpoint(func(e *stripe.Endpoint) { e.Status = "disabled" }), 1)},
-			health.EndpointTypes, health.Fail, "is not sent 14 event types"},
-		{"a half of the types is of connected accounts", []stripe.Endpoint{halved(endpoint(nil), 0), halved(connect(endpoint(nil)), 1)}, health.EndpointTypes, health.Fail, "is not sent 28 event types"},
+			health.EndpointTypes, health.Fail, "does not receive 14 event types"},
+		{"a half of the types is of connected accounts", []stripe.Endpoint{halved(endpoint(nil), 0), halved(connect(endpoint(nil)), 1)}, health.EndpointTypes, health.Fail, "does not receive 28 event types"},
 		{"the account's and the connected accounts'", []stripe.Endpoint{endpoint(nil), connect(endpoint(nil))}, "", health.OK, ""},
 		{"the old version beside the new", []stripe.Endpoint{at(ours + "?version=2"), endpoint(func(e *stripe.Endpoint) { e.APIVersion = "" })}, health.EndpointVersion, health.Warn, "no API version of its own"},
 		{"two of them", []stripe.Endpoint{endpoint(nil), endpoint(func(e *stripe.Endpoint) { e.ID = "we_3" })}, health.EndpointDuplicates, health.Warn, "2 endpoints have this URL (we_1, we_3)"},
 		{"a slash", []stripe.Endpoint{at(ours + "/")}, "", health.OK, ""},
 		{"a slash and a query", []stripe.Endpoint{at(ours + "/?version=2")}, "", health.OK, ""},
-		{"www", []stripe.Endpoint{at("https://www.pay.haderer.example/webhooks/stripe")}, health.EndpointSimilar, health.Fail, "differs by www alone"},
+		{"www", []stripe.Endpoint{at("https://www.pay.haderer.example/webhooks/stripe")}, health.EndpointSimilar, health.Fail, "differs only in www"},
 		{"the case", []stripe.Endpoint{at("https://Pay.Haderer.example/webhooks/stripe")}, "", health.OK, ""},
 		{"a slash too many", []stripe.Endpoint{at("https://pay.haderer.example//webhooks//stripe")}, "", health.OK, ""},
 		{"an escape", []stripe.Endpoint{at("https://pay.haderer.example/webhooks/%73tripe")}, "", health.OK, ""},
 		{"a dot behind the host", []stripe.Endpoint{at("https://pay.haderer.example./webhooks/stripe")}, "", health.OK, ""},
 		{"another path", []stripe.Endpoint{at("https://pay.haderer.example/webhooks/Stripe")}, health.Endpoint, health.Fail, "it sends nothing here"},
-		{"http", []stripe.Endpoint{at("http://pay.haderer.example/webhooks/stripe")}, health.EndpointSimilar, health.Fail, "differs by http instead of https alone"},
-		{"http is reported", []stripe.Endpoint{at("http://pay.haderer.example/webhooks/stripe")}, health.EndpointScheme, health.Fail, "payments travel in the open"},
+		{"http", []stripe.Endpoint{at("http://pay.haderer.example/webhooks/stripe")}, health.EndpointSimilar, health.Fail, "differs only in http instead of https"},
+		{"http is reported", []stripe.Endpoint{at("http://pay.haderer.example/webhooks/stripe")}, health.EndpointScheme, health.Fail, "payments are sent unencrypted"},
 		{"a default port", []stripe.Endpoint{at("https://pay.haderer.example:443/webhooks/stripe")}, "", health.OK, ""},
 		{"a port", []stripe.Endpoint{at("https://pay.haderer.example:8443/webhooks/stripe")}, health.Endpoint, health.Fail, "it sends nothing here"},
 		{"ours and a similar one", []stripe.Endpoint{at("https://www.pay.haderer.example/webhooks/stripe"), endpoint(nil)}, health.EndpointSimilar, health.Warn,
-			"differs from ours by www alone"},
+			"differs from this receiver's only in www"},
 		{"with and without a slash", []stripe.Endpoint{at(ours + "/"), endpoint(nil)}, health.EndpointDuplicates, health.Warn, "2 endpoints have this URL"},
 		{"the connected accounts' is disabled", []stripe.Endpoint{endpoint(nil), disabled(connect(endpoint(nil)))}, health.EndpointEnabled, health.Fail,
-			"of the events of connected accounts"},
+			"(the events of connected accounts)"},
 		{"the account's own is disabled", []stripe.Endpoint{disabled(endpoint(nil)), connect(endpoint(nil))}, health.EndpointEnabled, health.Fail,
 			"of the account's own events"},
 		{"a disabled one is no duplicate", []stripe.Endpoint{endpoint(nil), disabled(at(ours))}, "", health.OK, ""},
@@ -112,11 +112,11 @@ func TestWhatAnAuditSays(t *testing.T) {
 	if a := reconcile.Examine([]stripe.Endpoint{endpoint(nil)}, "", false); a.Endpoint != nil || a.Findings[0].Severity != health.Unknown || !strings.Contains(a.Findings[0].Next, "TILLHOOK_PUBLIC_URL") {
 		t.Errorf("without an address: %+v", a)
 	}
-	two := reconcile.Examine([]stripe.Endpoint{connect(at(ours + "?key=whoever-may")), endpoint(nil)}, ours, false)
+	two := reconcile.Examine([]stripe.Endpoint{connect(at(ours + "?key=secret-key")), endpoint(nil)}, ours, false)
 	for name, want := range map[health.Code]string{
-		health.Endpoint:           "Stripe has the endpoint we_1 for " + ours + ", of another query: we_connect with key.",
-		health.EndpointScope:      "The endpoint we_1 hears the account's own events. The endpoint we_connect hears the events of connected accounts.",
-		health.EndpointDuplicates: "The endpoints we_1, we_connect have this URL, with different queries or for different accounts: each has a secret of its own.",
+		health.Endpoint:           "Stripe has the endpoint we_1 for " + ours + ", with another query: we_connect with key.",
+		health.EndpointScope:      "The endpoint we_1 receives the account's own events. The endpoint we_connect receives the events of connected accounts.",
+		health.EndpointDuplicates: "The endpoints we_1, we_connect have this URL, with different queries or for different accounts. Each has its own secret.",
 	} {
 		if !slices.ContainsFunc(two.Findings, func(f health.Finding) bool { return f.Code == name && f.Message == want }) {
 			t.Errorf("%s is not %q in %+v", name, want, two.Findings)
@@ -152,7 +152,7 @@ func TestThinPayloads(t *testing.T) {
 		{[]stripe.Destination{of(withQuery(to("snapshot")), "@self", "@accounts")}, health.OK},
 	} {
 		if len(c.all[0].EventsFrom) > 0 {
-			if f := reconcile.Payload(c.all, ours); !strings.Contains(f.Message, "The destination ed_1 hears @self, @accounts.") {
+			if f := reconcile.Payload(c.all, ours); !strings.Contains(f.Message, "The destination ed_1 receives events from @self, @accounts.") {
 				t.Errorf("%+v: %+v", c.all, f)
 			}
 		}
@@ -162,7 +162,7 @@ func TestThinPayloads(t *testing.T) {
 	}
 }
 
-// An audit is part of each round: it is measured, reported, and logged once.
+// Each round checks the endpoint, sets the metrics, and logs a fault once.
 func TestARoundAudits(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)

@@ -16,7 +16,7 @@ import (
 	"tillhook/receiver/stripe/stripetest"
 )
 
-// wrong is by how much the clocks are wrong. The time of a test is the true one.
+// wrong is how far the clocks are wrong. The test's own time is the true one.
 type wrong struct{ ours, date atomic.Int64 }
 
 func (w *wrong) wall() time.Time { return time.Now().Add(time.Duration(w.ours.Load())).Round(0) }
@@ -27,7 +27,7 @@ func (w *wrong) set(ours, date time.Duration) {
 	w.date.Store(int64(date))
 }
 
-// dated is a Stripe whose answers carry a Date that something on the way has changed.
+// dated is a Stripe behind a proxy that changes the Date of its answers.
 type dated struct {
 	http.RoundTripper
 	by *wrong
@@ -41,7 +41,7 @@ func (d dated) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// restart forgets what is not in the ledger. The clocks are those of w from then on.
+// restart forgets everything that is not in the ledger. Afterwards the clocks are those of w.
 func (s *shop) restart(w *wrong) {
 	s.t.Helper()
 	base, err := url.Parse(s.account.URL)
@@ -56,7 +56,7 @@ func (s *shop) restart(w *wrong) {
 
 const year = 365 * 24 * time.Hour
 
-// healed demands that nothing is left of clocks that were wrong.
+// healed checks that wrong clocks have left nothing behind.
 func (s *shop) healed(when string) {
 	s.t.Helper()
 	now := time.Now().Unix()
@@ -85,8 +85,8 @@ func (s *shop) healed(when string) {
 	}
 }
 
-// A clock that is wrong, whichever it is, for a round or for days, around a restart or not, leaves
-// no gap, no checkpoint that hides events, and nothing of the future.
+// A wrong clock, for a round or for days, with or without a restart, leaves no gap, no checkpoint
+// that hides events, and no time in the future.
 func TestClocksThatAreWrong(t *testing.T) {
 	for _, by := range []time.Duration{-30 * year, -45 * 24 * time.Hour, -2 * time.Hour, 3 * 24 * time.Hour, 10 * year} {
 		for _, which := range []string{"ours", "date"} {
@@ -153,8 +153,8 @@ func (s *shop) surviveClock(which string, by time.Duration, restarts bool) {
 	}
 }
 
-// Both clocks go wrong and right again at random, with restarts and pauses: in the end every event
-// is there, and nothing is reported that was not so.
+// Both clocks go wrong and right at random, with restarts and pauses. In the end every event is
+// there, and no false report was made.
 func TestClocksAtRandom(t *testing.T) {
 	seeds := uint64(6)
 	if *long {
@@ -205,7 +205,7 @@ func (s *shop) surviveAtRandom(rng *rand.Rand) {
 	}
 }
 
-// undatedHTTP is a Stripe whose answers carry no Date.
+// undatedHTTP is a Stripe whose answers have no Date.
 type undatedHTTP struct{ http.RoundTripper }
 
 func (u undatedHTTP) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -217,7 +217,7 @@ func (u undatedHTTP) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 // Without a Date, or with one that is as wrong as this machine's clock, nothing contradicts the
-// clock: what it leaves heals all the same, and a gap is reported only once both clocks say so.
+// clock. The effects still heal, and a gap is reported only if both clocks show it.
 func TestNothingContradictsTheClock(t *testing.T) {
 	for _, by := range []time.Duration{-30 * year, -40 * 24 * time.Hour, 40 * 24 * time.Hour, 10 * year} {
 		for _, date := range []string{"none", "wrong"} {
@@ -256,7 +256,7 @@ func TestNothingContradictsTheClock(t *testing.T) {
 	}
 }
 
-// A real gap is reported although the first round after it has a wrong clock.
+// A real gap is reported even if the first round after it has a wrong clock.
 func TestAGapBehindAWrongDate(t *testing.T) {
 	for _, by := range []time.Duration{-10 * year, 10 * year} {
 		t.Run(by.String(), func(t *testing.T) {
@@ -284,7 +284,7 @@ func TestAGapBehindAWrongDate(t *testing.T) {
 	}
 }
 
-// The times of refused accounts are dated by the clock that is believed.
+// The times of refused accounts are dated by the believed clock.
 func TestARefusalAndAClockOfAnotherYear(t *testing.T) {
 	for _, by := range []time.Duration{-10 * year, 10 * year} {
 		t.Run(by.String(), func(t *testing.T) {
@@ -315,7 +315,7 @@ func TestARefusalAndAClockOfAnotherYear(t *testing.T) {
 	}
 }
 
-// The calls of a day are renewed neither by a clock that jumps nor kept from the next day by it.
+// A clock that jumps neither renews the calls of a day nor blocks those of the next day.
 func TestTheBudgetAndClocksThatJump(t *testing.T) {
 	inDays(t, func(t *testing.T, s *shop) {
 		w := &wrong{}
@@ -346,7 +346,7 @@ func TestTheBudgetAndClocksThatJump(t *testing.T) {
 	})
 }
 
-// A receiver whose calls were used up by a clock that was ahead does not wait for that clock's
+// A receiver whose calls were used up by a clock ahead of time does not wait for that clock's
 // midnight.
 func TestAMidnightOfAnotherYear(t *testing.T) {
 	inDays(t, func(t *testing.T, s *shop) {

@@ -14,7 +14,7 @@ import (
 	"tillhook/receiver/stripe/stripetest"
 )
 
-// An account that cannot be read keeps no other from being compared.
+// An unreadable account does not stop the others from being compared.
 func TestAnUnreadableAccount(t *testing.T) {
 	for name, fault := range map[string]stripetest.Fault{
 		"cut":         {Cut: true},
@@ -54,7 +54,7 @@ func TestAnUnreadableAccount(t *testing.T) {
 	}
 }
 
-// Where the accounts of a platform fail one after the other, the round ends.
+// If the accounts of a platform fail one after the other, the round ends.
 func TestThreeUnreadableAccounts(t *testing.T) {
 	inDays(t, func(t *testing.T, s *shop) {
 		ids := s.connect(10)
@@ -69,7 +69,7 @@ func TestThreeUnreadableAccounts(t *testing.T) {
 	})
 }
 
-// An untyped page that cannot be read is read by the types that are booked.
+// An unreadable page of all types is read again by types about payments.
 func TestAnUnreadablePage(t *testing.T) {
 	inDays(t, func(t *testing.T, s *shop) {
 		ids := s.connect(1)
@@ -81,7 +81,7 @@ func TestAnUnreadablePage(t *testing.T) {
 	})
 }
 
-// A key that is revoked during a round refuses no account.
+// A key that is revoked during a round marks no account as refused.
 func TestAKeyRevokedDuringARound(t *testing.T) {
 	inDays(t, func(t *testing.T, s *shop) {
 		ids := s.connect(50)
@@ -115,8 +115,8 @@ func TestAKeyRevokedDuringARound(t *testing.T) {
 	})
 }
 
-// One of two accounts that has left is no fault of the key, nor does the only one keep rounds from
-// succeeding.
+// One disconnected account of two is not the key's fault. A single disconnected account does not
+// stop rounds from succeeding.
 func TestOneOfFewLeft(t *testing.T) {
 	for _, n := range []int{1, 2} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
@@ -136,7 +136,7 @@ func TestOneOfFewLeft(t *testing.T) {
 	}
 }
 
-// A refusal for want of a permission is the key's fault, also where there is one account.
+// A refusal for a missing permission is the key's fault, even with one account.
 func TestAKeyThatLacksAPermission(t *testing.T) {
 	inDays(t, func(t *testing.T, s *shop) {
 		ids := s.connect(1)
@@ -152,7 +152,7 @@ func TestAKeyThatLacksAPermission(t *testing.T) {
 	})
 }
 
-// unpermitted is a Stripe whose key lacks the permission to read connected accounts.
+// unpermitted is a Stripe whose key is not allowed to read connected accounts.
 type unpermitted struct{ http.RoundTripper }
 
 func (u unpermitted) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -162,7 +162,7 @@ func (u unpermitted) RoundTrip(r *http.Request) (*http.Response, error) {
 	return answerWith(r, 403, `{"error":{"type":"invalid_request_error","message":"The provided key does not have the required permissions for this endpoint. Having the 'rak_event_read' permission would allow this request to continue."}}`)
 }
 
-// answerWith answers a request in Stripe's place.
+// answerWith answers a request in place of Stripe.
 func answerWith(r *http.Request, status int, body string) (*http.Response, error) {
 	w := httptest.NewRecorder()
 	w.WriteHeader(status)
@@ -172,8 +172,8 @@ func answerWith(r *http.Request, status int, body string) (*http.Response, error
 	return resp, nil
 }
 
-// After an outage of the permission all accounts are asked at once, and none counts as
-// disconnected for the time of the outage.
+// After a missing permission is restored, all accounts are read at once, and none counts as
+// disconnected.
 func TestAPermissionThatComesBack(t *testing.T) {
 	inDays(t, func(t *testing.T, s *shop) {
 		ids := s.connect(20)
@@ -193,7 +193,7 @@ func TestAPermissionThatComesBack(t *testing.T) {
 	})
 }
 
-// An account that comes back with more events than a round may read is no longer refused.
+// An account that returns with more events than a round may read is no longer refused.
 func TestBackWithABacklog(t *testing.T) {
 	inDays(t, func(t *testing.T, s *shop) {
 		s.options.Calls = 140
@@ -214,7 +214,7 @@ func TestBackWithABacklog(t *testing.T) {
 	})
 }
 
-// A restart after the day's calls were used up still shows how the accounts stand.
+// After a restart with a used up budget the state of the accounts is still shown.
 func TestARestartOnAUsedUpDay(t *testing.T) {
 	inDays(t, func(t *testing.T, s *shop) {
 		s.options.Calls = 2000
@@ -249,7 +249,7 @@ func (d delayed) RoundTrip(r *http.Request) (*http.Response, error) {
 	return d.RoundTripper.RoundTrip(r)
 }
 
-// While another account's backlog is read, the key's own account is compared in its turn.
+// While the backlog of another account is read, the key's own account is compared when it is due.
 func TestTheOwnAccountBesideABacklog(t *testing.T) {
 	inDays(t, func(t *testing.T, s *shop) {
 		ids := s.connect(3)
@@ -273,7 +273,7 @@ func TestTheOwnAccountBesideABacklog(t *testing.T) {
 	})
 }
 
-// An account that is refused is asked less and less also where our clock is ahead of Stripe's.
+// A refused account is tried with growing pauses even if this machine's clock is ahead of Stripe's.
 func TestARefusalAndAClockAhead(t *testing.T) {
 	inDays(t, func(t *testing.T, s *shop) {
 		ids := s.connect(3)
@@ -292,8 +292,8 @@ func TestARefusalAndAClockAhead(t *testing.T) {
 	})
 }
 
-// A day whose calls for connected accounts are used up leaves some for what the own account's list
-// of events does not tell.
+// When the calls for connected accounts are used up, some are left for the objects of the own
+// account.
 func TestAThinEventOnAUsedUpDay(t *testing.T) {
 	inDays(t, func(t *testing.T, s *shop) {
 		s.options.Calls = 2000
@@ -319,7 +319,7 @@ func TestAThinEventOnAUsedUpDay(t *testing.T) {
 	})
 }
 
-// A thin event that comes between two rounds does not wait for the next, and is asked for once.
+// A thin event that arrives between two rounds does not wait for the next, and is tried once.
 func TestAThinEventBetweenRounds(t *testing.T) {
 	inDays(t, func(t *testing.T, s *shop) {
 		s.every = time.Hour
@@ -353,7 +353,7 @@ func TestAThinEventBetweenRounds(t *testing.T) {
 	})
 }
 
-// An account that was never compared is missing from the time that it is known.
+// The gap of an account that was never compared starts when the account became known.
 func TestAKeyThatComesAfterFortyDays(t *testing.T) {
 	for _, what := range []string{"own", "connected"} {
 		t.Run(what, func(t *testing.T) {

@@ -13,8 +13,7 @@ import (
 	"tillhook/receiver/stripe/stripetest"
 )
 
-// The calls of a round that failed or was stopped count, and so do those of a process that was
-// killed.
+// The calls of a failed or stopped round count, and those of a killed process.
 func TestCallsAreCountedWhateverHappens(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
@@ -41,8 +40,8 @@ func TestCallsAreCountedWhateverHappens(t *testing.T) {
 	}
 }
 
-// A Date from the future moves no checkpoint past our clock, and a checkpoint that lies there does
-// not count.
+// A Date in the future moves no checkpoint past this machine's clock, and a checkpoint there is
+// ignored.
 func TestAClockFromTheFuture(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
@@ -66,7 +65,7 @@ func TestAClockFromTheFuture(t *testing.T) {
 	}
 }
 
-// circle is a Stripe whose lists lead back to their beginning.
+// circle is a Stripe whose lists return to their beginning.
 type circle struct {
 	base  http.RoundTripper
 	path  string
@@ -98,7 +97,7 @@ func TestListsThatDoNotEnd(t *testing.T) {
 	}
 }
 
-// One object that cannot be read, and one list that cannot, hide nothing else.
+// An unreadable object, or an unreadable list, hides nothing else.
 func TestAnObjectThatCannotBeRead(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
@@ -116,8 +115,8 @@ func TestAnObjectThatCannotBeRead(t *testing.T) {
 	}
 }
 
-// A Stripe whose clock is behind is asked up to its own present, and a checkpoint beyond that does
-// not count.
+// If Stripe's clock is behind, events are listed up to its present, and a later checkpoint is
+// ignored.
 func TestAStripeBehindUs(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)

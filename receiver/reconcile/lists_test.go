@@ -15,7 +15,7 @@ import (
 	"tillhook/receiver/stripe/stripetest"
 )
 
-// endless is a Stripe one of whose lists never ends: each page leads to another one, of so many.
+// endless is a Stripe with one list that never ends: each page leads to another of n.
 type endless struct {
 	base   http.RoundTripper
 	path   string
@@ -46,8 +46,7 @@ func (e *endless) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// A list that does not end, in a circle of any length or in none, costs a small part of a day's
-// calls, and is reported.
+// A list without an end costs a small part of the day's calls and is reported.
 func TestEndlessListsAndTheBudget(t *testing.T) {
 	for _, path := range []string{"/v1/events", "/v1/charges", "/v1/webhook_endpoints"} {
 		for _, circle := range []int{2, 50, 0} {
@@ -72,7 +71,7 @@ func TestEndlessListsAndTheBudget(t *testing.T) {
 	}
 }
 
-// A list of endpoints that does not end costs a few calls: events are compared as often as ever.
+// An endless list of endpoints costs a few calls. Events are compared as usual.
 func TestEndlessEndpoints(t *testing.T) {
 	inDays(t, func(t *testing.T, s *shop) {
 		s.options.API.Transport = &endless{base: s.account, path: "/v1/webhook_endpoints", circle: 2}
@@ -89,15 +88,15 @@ func TestEndlessEndpoints(t *testing.T) {
 	})
 }
 
-// What the pages of a list take together is bounded in memory, also within one second: a part is
-// booked before the next is read.
+// The pages of a list are bounded in memory, also within one second: a part is stored before the
+// next is read.
 func TestLargeEvents(t *testing.T) {
 	for _, apart := range []int64{0, 5} {
 		t.Run(fmt.Sprint(apart), func(t *testing.T) { inDays(t, func(t *testing.T, s *shop) { s.readLargeEvents(apart) }) })
 	}
 }
 
-// readLargeEvents has events fetched that are made so many seconds apart.
+// readLargeEvents fetches large events that are apart seconds from each other.
 func (s *shop) readLargeEvents(apart int64) {
 	const n, size = 250, 100 << 10
 	created := time.Now().Unix() - 3600
@@ -121,7 +120,7 @@ func (s *shop) readLargeEvents(apart int64) {
 	}
 }
 
-// An event in a list that is none is reported, what is beside it is booked, and its date moves nothing.
+// An invalid event in a list is reported and moves nothing; the events around it are stored.
 func TestAnEventThatIsNone(t *testing.T) {
 	inDays(t, func(t *testing.T, s *shop) {
 		now := time.Now().Unix()
@@ -137,7 +136,7 @@ func TestAnEventThatIsNone(t *testing.T) {
 	})
 }
 
-// spoiled is a Stripe in whose list of events stand some that are none.
+// spoiled is a Stripe with invalid entries in its list of events.
 type spoiled struct{ http.RoundTripper }
 
 func (s spoiled) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -160,7 +159,7 @@ func (s spoiled) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// An endpoint that cannot be read is reported, and ours beside it is judged.
+// An unreadable endpoint is reported, and this receiver's endpoint is still checked.
 func TestAnUnreadableEndpoint(t *testing.T) {
 	inDays(t, func(t *testing.T, s *shop) {
 		s.account.AddEndpoint(map[string]any{"id": "we_odd", "url": 7})
@@ -177,7 +176,7 @@ func TestAnUnreadableEndpoint(t *testing.T) {
 	})
 }
 
-// Tries that are made again count as calls.
+// Retries count as calls.
 func TestRetriesAreCounted(t *testing.T) {
 	inDays(t, func(t *testing.T, s *shop) {
 		busy := stripetest.Fault{Status: 429, RetryAfter: "0"}

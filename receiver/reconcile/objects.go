@@ -11,8 +11,8 @@ import (
 	"tillhook/receiver/stripe"
 )
 
-// Changes that no event reports. Stripe can fail to generate an event, so that no list has it, and a
-// payment can be stuck here because an event is missing.
+// Changes that no event reports. Stripe can fail to generate an event, so that no list has it, and
+// a payment can be stuck here because an event is missing.
 // https://docs.stripe.com/webhooks/handle-irrecoverable-events
 
 const (
@@ -313,8 +313,8 @@ func (w *round) fetch(ctx context.Context, account, id string) (*ledger.Event, e
 // every night.
 func (w *round) storeIfNew(ctx context.Context, e *ledger.Event) error {
 	e.Source, e.Received = ledger.Fetch, w.corrected()
-	tells, err := w.Ledger.WouldChange(e)
-	if err != nil || !tells {
+	changes, err := w.Ledger.WouldChange(e)
+	if err != nil || !changes {
 		return err
 	}
 	added, err := w.appendEvent(ctx, e)

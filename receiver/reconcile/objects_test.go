@@ -13,13 +13,13 @@ import (
 	"tillhook/receiver/stripe"
 )
 
-// intent is a PaymentIntent as Stripe has it now.
+// intent returns a PaymentIntent as Stripe has it.
 func intent(id, status string, received int64, created int64) []byte {
 	return fmt.Appendf(nil, `{"id":%q,"object":"payment_intent","status":%q,"amount":4900,"amount_received":%d,"currency":"eur","created":%d,"livemode":false,"latest_charge":null}`,
 		id, status, received, created)
 }
 
-// made is an event about an object.
+// made returns an event about an object.
 func made(id, typ string, created int64, object []byte) []byte {
 	return fmt.Appendf(nil, `{"id":%q,"object":"event","api_version":"2023-10-16","created":%d,"type":%q,"livemode":false,"data":{"object":%s}}`, id, created, typ, object)
 }
@@ -33,8 +33,8 @@ func (s *shop) payment(id string) *ledger.Payment {
 	return p
 }
 
-// What stands still here is asked for by its id, once a day; what says nothing new is not written down.
-func TestDoubtfulPaymentsAreFetched(t *testing.T) {
+// Stale payments are fetched by id once a day. Objects without news are not stored.
+func TestStalePaymentsAreFetched(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	now := time.Now().Unix()
@@ -85,8 +85,8 @@ func TestDoubtfulPaymentsAreFetched(t *testing.T) {
 	}
 }
 
-// A balance transaction has the fee and the day of a payment, which no webhook tells: the nightly
-// lists expand it. A key that may not read it does without.
+// A balance transaction has the fee and the day of a payment, which no webhook reports. The nightly
+// lists expand it. A key without that permission works without.
 func TestBalanceTransactionsAreExpanded(t *testing.T) {
 	t.Parallel()
 	for _, may := range []bool{true, false} {
@@ -115,7 +115,7 @@ func TestBalanceTransactionsAreExpanded(t *testing.T) {
 	}
 }
 
-// More was refunded of a charge than is known: the refunds are asked for, all of them.
+// If more was refunded of a charge than is known, all of its refunds are fetched.
 func TestRefundsThatDoNotAddUp(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
@@ -143,7 +143,7 @@ func TestRefundsThatDoNotAddUp(t *testing.T) {
 	}
 }
 
-// Stripe failed to make any event of these: only the lists of objects have them.
+// Objects for which Stripe failed to generate events are found in the lists of objects.
 func TestObjectsWithoutEvents(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
@@ -170,7 +170,7 @@ func TestObjectsWithoutEvents(t *testing.T) {
 	}
 }
 
-// A thin event names an object: that is fetched, and the event leaves quarantine.
+// The object of a thin event is fetched, and the event leaves quarantine.
 func TestThinEventsAreResolved(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
@@ -208,8 +208,8 @@ func TestThinEventsAreResolved(t *testing.T) {
 	}
 }
 
-// A thin event that names its snapshot event has that fetched and booked, and is expected in
-// quarantine beside it.
+// The snapshot event of a thin event is fetched and stored. The thin event stays in quarantine as
+// expected.
 func TestThinEventsFetchTheirSnapshot(t *testing.T) {
 	t.Parallel()
 	thin, err := os.ReadFile("../../testdata/events/v1.payment_intent.succeeded.json")

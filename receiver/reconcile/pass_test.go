@@ -13,7 +13,7 @@ import (
 	"tillhook/receiver/stripe/stripetest"
 )
 
-// thin is a thin event about a payment; an empty account stands for the key's own.
+// thin returns a thin event about a payment. An empty account is the key's own.
 func thin(payment, account string) []byte {
 	named := "null"
 	if account != "" {
@@ -23,7 +23,7 @@ func thin(payment, account string) []byte {
 		`"created":"2000-01-01T00:00:00.000Z","context":%s,"related_object":{"id":%[1]q,"type":"payment_intent"}}`, payment, named)
 }
 
-// held reports whether the thin event about a payment still lies in quarantine.
+// held reports whether the thin event about a payment is still in quarantine.
 func (s *shop) held(payment string) bool {
 	s.t.Helper()
 	e, err := s.books.Event("evt_" + payment)
@@ -33,12 +33,12 @@ func (s *shop) held(payment string) bool {
 	return e.Quarantine != nil
 }
 
-// always has calls for an account fail with a status from now on.
+// always makes calls for an account fail with a status from now on.
 func (s *shop) always(path, account string, status int) {
 	s.account.Fail(slices.Repeat([]stripetest.Fault{{Path: path, Account: account, Status: status}}, 5000)...)
 }
 
-// asked counts the calls for a payment so far.
+// asked returns the number of calls for a payment.
 func (s *shop) asked(payment string) (n int) {
 	for _, c := range s.account.Calls() {
 		if c.Path == "/v1/payment_intents/"+payment {
@@ -48,7 +48,7 @@ func (s *shop) asked(payment string) (n int) {
 	return n
 }
 
-// succeeded fails the test unless the last success is one of the latest rounds.
+// succeeded fails the test unless one of the latest rounds was a success.
 func (s *shop) succeeded() {
 	s.t.Helper()
 	if age := time.Now().Unix() - s.mark("reconcile-success"); age > 2*int64(s.every/time.Second) {
@@ -56,8 +56,8 @@ func (s *shop) succeeded() {
 	}
 }
 
-// A connected account that Stripe refuses does not keep the thin events behind its own waiting, and
-// is not asked for them again on the same day.
+// A refused account does not block the thin events of others, and its own are not tried again that
+// day.
 func TestAThinEventOfARefusedAccount(t *testing.T) {
 	inDays(t, func(t *testing.T, s *shop) {
 		var log bytes.Buffer
@@ -101,8 +101,7 @@ func TestAThinEventOfARefusedAccount(t *testing.T) {
 	})
 }
 
-// What fails for a connected account and may succeed later is asked for again with the next round,
-// and not before.
+// A call that may succeed later is repeated in the next round, and not before.
 func TestAThinEventOfAnAccountThatFails(t *testing.T) {
 	for name, fault := range map[string]stripetest.Fault{"500": {Status: 500}, "cut": {Cut: true}} {
 		t.Run(name, func(t *testing.T) {
@@ -147,8 +146,8 @@ func TestAThinEventOfAnAccountThatFails(t *testing.T) {
 	}
 }
 
-// Three payments that can never be read do not keep others of connected accounts from being asked
-// for, and end no more than a pass.
+// Three payments that always fail block no other payments of connected accounts. They end one pass
+// at most.
 func TestThinEventsThatAlwaysFail(t *testing.T) {
 	inDays(t, func(t *testing.T, s *shop) {
 		ids := s.connect(2)
@@ -180,7 +179,7 @@ func TestThinEventsThatAlwaysFail(t *testing.T) {
 	})
 }
 
-// A failure of the own account is an error of the round, and keeps nothing else from being done.
+// An error of the own account is an error of the round, but stops nothing else.
 func TestAThinEventOfTheOwnAccountThatFails(t *testing.T) {
 	inDays(t, func(t *testing.T, s *shop) {
 		now := time.Now().Unix()
@@ -208,8 +207,8 @@ func TestAThinEventOfTheOwnAccountThatFails(t *testing.T) {
 	})
 }
 
-// While the key is not accepted, thin events are kept for a round in which it is: none waits for
-// the next day, and none is asked for every few seconds.
+// While the key is not accepted, thin events are kept for a later round of the same day, and not
+// tried every few seconds.
 func TestAThinEventAndARevokedKey(t *testing.T) {
 	inDays(t, func(t *testing.T, s *shop) {
 		s.every = time.Hour
@@ -238,8 +237,8 @@ func TestAThinEventAndARevokedKey(t *testing.T) {
 	})
 }
 
-// Payments of an account that has left are not asked for, and keep no others from it.
-func TestDoubtsOfAnAccountThatLeft(t *testing.T) {
+// Payments of a disconnected account are not fetched and do not block others.
+func TestStalePaymentsOfADisconnectedAccount(t *testing.T) {
 	for path, perDay := range map[string]int{"/v1/": 0, "/v1/payment_intents": 1} {
 		t.Run(path, func(t *testing.T) {
 			inDays(t, func(t *testing.T, s *shop) {
@@ -275,9 +274,9 @@ func TestDoubtsOfAnAccountThatLeft(t *testing.T) {
 	}
 }
 
-// A staleLater payment of a connected account for which the call failed is asked for again with the
-// next round, and those that were read are not.
-func TestADoubtThatFails(t *testing.T) {
+// A stale payment of a connected account whose call failed is tried again in the next round; those
+// that were read are not.
+func TestAStalePaymentWhoseCallFails(t *testing.T) {
 	inDays(t, func(t *testing.T, s *shop) {
 		ids := s.connect(2)
 		old := time.Now().Add(-3 * 24 * time.Hour).Unix()
@@ -306,7 +305,7 @@ func TestADoubtThatFails(t *testing.T) {
 	})
 }
 
-// Lists of one connected account that break off keep those of another from nothing.
+// A list of one connected account that breaks off does not stop those of others.
 func TestAListOfAnotherAccountThatBreaksOff(t *testing.T) {
 	inDays(t, func(t *testing.T, s *shop) {
 		ids := s.connect(2)
@@ -320,8 +319,8 @@ func TestAListOfAnotherAccountThatBreaksOff(t *testing.T) {
 	})
 }
 
-// An account for which all calls fail is not asked for what its thin events name until it has been
-// compared again; then they are resolved on the same day.
+// If all calls for an account fail, its thin events wait until the account is compared again, and
+// are resolved the same day.
 func TestAThinEventOfAnAccountThatIsDown(t *testing.T) {
 	inDays(t, func(t *testing.T, s *shop) {
 		ids := s.connect(2)
@@ -345,7 +344,7 @@ func TestAThinEventOfAnAccountThatIsDown(t *testing.T) {
 	})
 }
 
-// A thin event that names its snapshot event costs one call where the account is refused.
+// A thin event with a snapshot event costs one call if the account is refused.
 func TestASnapshotOfARefusedAccount(t *testing.T) {
 	inDays(t, func(t *testing.T, s *shop) {
 		s.every = time.Hour
@@ -365,11 +364,11 @@ func TestASnapshotOfARefusedAccount(t *testing.T) {
 	})
 }
 
-// A thin event about what has no address is left as it is, once a day.
+// A thin event about an object that cannot be fetched is skipped until the next day.
 func TestAThinEventWithoutAnAddress(t *testing.T) {
 	inDays(t, func(t *testing.T, s *shop) {
 		s.deliver([]byte(strings.Replace(string(thin("pi_odd", "")), `"id":"pi_odd"`, `"id":"pi_../odd"`, 1)))
-		if report := s.round(reconcile.Request{}); len(report.Problems) != 1 || !strings.Contains(report.Problems[0], "left as it is") {
+		if report := s.round(reconcile.Request{}); len(report.Problems) != 1 || !strings.Contains(report.Problems[0], "is skipped") {
 			t.Errorf("the round said %+v", report)
 		}
 		if report := s.round(reconcile.Request{}); len(report.Problems) != 0 {

@@ -23,7 +23,7 @@ import (
 	"tillhook/receiver/stripe/stripetest"
 )
 
-// shop is a ledger, the Stripe account that it belongs to, and what compares them.
+// shop is a ledger, its Stripe account, and a reconciler.
 type shop struct {
 	*reconcile.Reconciler
 	t       *testing.T
@@ -42,7 +42,7 @@ func newShop(t *testing.T) *shop {
 
 func newMetrics() *metrics.Metrics { return metrics.New(metrics.Names{Types: stripe.Types[:]}) }
 
-// open returns a shop whose Stripe is reached without a network.
+// open returns a shop whose Stripe is called without a network.
 func open(t *testing.T, account *stripetest.Account) *shop {
 	t.Helper()
 	return openOn(t, account, ledgertest.Start(t, ledger.Options{
@@ -67,7 +67,7 @@ func openOn(t *testing.T, account *stripetest.Account, books *ledger.Ledger) *sh
 	return s
 }
 
-// payment is an event about a payment of its own, the n-th of the shop.
+// payment returns an event about the n-th payment of the shop.
 func payment(n int, typ string, created int64) []byte {
 	return fmt.Appendf(nil, `{"id":"evt_3QbMissed%07d","object":"event","api_version":"2023-10-16","created":%d,"type":%q,"livemode":false,
 		"data":{"object":{"id":"pi_3QbMissed%07[1]d","object":"payment_intent","status":"succeeded","amount":4900,"amount_received":4900,"currency":"eur","created":%[2]d,"latest_charge":null}}}`,
@@ -83,7 +83,7 @@ func (s *shop) round(q reconcile.Request) *reconcile.Report {
 	return report
 }
 
-// deliver has Stripe post an event, as the public door takes it.
+// deliver delivers an event as the webhook handler stores it.
 func (s *shop) deliver(body []byte) ledger.Result {
 	s.t.Helper()
 	e := stripe.Decode(body, false)
@@ -113,7 +113,8 @@ func (s *shop) mark(name string) int64 {
 	return n
 }
 
-// Nothing came for an hour, and Stripe's late retries come while what was missed is fetched: everything counts once.
+// After an hour without deliveries Stripe's retries arrive while events are fetched. Each counts
+// once.
 func TestAnHourThatWasMissed(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
@@ -163,8 +164,8 @@ func TestAnHourThatWasMissed(t *testing.T) {
 	}
 }
 
-// The mark stands before the last ten minutes, and behind nothing that was not read.
-func TestTheMark(t *testing.T) {
+// The checkpoint stays ten minutes before now, and before everything that was not read.
+func TestTheCheckpoint(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	now := time.Now()
@@ -290,7 +291,7 @@ func number(t *testing.T, text string) (n int64) {
 	return n
 }
 
-// Stripe answers badly for a while; what comes out is the same.
+// Stripe fails for a while; the result is the same.
 func TestABadDayOfStripes(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
@@ -315,7 +316,7 @@ func TestABadDayOfStripes(t *testing.T) {
 	s.round(reconcile.Request{}) // the turn was given back
 }
 
-// A round over a part of what is missing does not say that all was compared.
+// A round over a part of the missing events does not claim that everything was compared.
 func TestAPartOfTheList(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
@@ -329,7 +330,7 @@ func TestAPartOfTheList(t *testing.T) {
 	}
 }
 
-// A connected account's events are asked for by its name, and one that has left is left out.
+// A connected account's events are listed in its name, and a disconnected account is skipped.
 func TestConnectedAccounts(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
@@ -355,7 +356,7 @@ func TestConnectedAccounts(t *testing.T) {
 	}
 }
 
-// A connected account that cannot be read today keeps nobody else from being read, and is no success.
+// A failing connected account stops no other, but the round is no success.
 func TestAnAccountThatFails(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
@@ -371,7 +372,7 @@ func TestAnAccountThatFails(t *testing.T) {
 	}
 }
 
-// A key that knows nothing of what is delivered may be of another account: that is reported, in words.
+// A key whose account has none of the deliveries may be of another account. That is reported.
 func TestAKeyOfAnotherAccount(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
@@ -428,7 +429,7 @@ func TestADryRunWritesNothing(t *testing.T) {
 	}
 }
 
-// The day's calls are bounded, whoever starts the receiver again.
+// The calls of a day are bounded across restarts.
 func TestTheDailyBudget(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)

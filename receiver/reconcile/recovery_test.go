@@ -22,7 +22,7 @@ import (
 	"tillhook/receiver/stripe/stripetest"
 )
 
-// running has the reconciler run by itself until the returned function is called.
+// running runs the reconciler until the returned function is called.
 func (s *shop) running() (stop func()) {
 	ctx, cancel := context.WithCancel(s.t.Context())
 	done := make(chan error, 1)
@@ -35,8 +35,7 @@ func (s *shop) running() (stop func()) {
 	}
 }
 
-// A round that failed by the ledger is made again soon after the ledger can be written again, and
-// not while it cannot.
+// A round that failed because of the ledger is repeated soon after the ledger is writable again.
 func TestARoundAfterTheLedgerCameBack(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -66,8 +65,7 @@ func TestARoundAfterTheLedgerCameBack(t *testing.T) {
 	})
 }
 
-// A Date that was wrong is asked for again, with few calls, so that the finding ends before the
-// next round.
+// A wrong Date is checked again with few calls, so that the finding ends before the next round.
 func TestADateThatIsRightAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -94,8 +92,8 @@ func TestADateThatIsRightAgain(t *testing.T) {
 	})
 }
 
-// Events that were missed for a short time are a warning until Stripe delivers again; where that
-// goes on, deliveries in between end nothing.
+// Events missed within a short time are a warning until Stripe delivers again. If misses continue,
+// deliveries in between do not end the warning.
 func TestMissesThatAreOver(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -143,8 +141,7 @@ func TestMissesThatAreOver(t *testing.T) {
 	})
 }
 
-// A ledger that fails again and again, and can be written in between, does not use the day's calls
-// up.
+// A ledger that fails again and again does not use up the day's calls.
 func TestALedgerThatComesAndGoes(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -170,7 +167,7 @@ func TestALedgerThatComesAndGoes(t *testing.T) {
 	})
 }
 
-// Where each look at Stripe's time takes several calls, it is looked at more rarely.
+// If reading Stripe's time takes several calls, it is read less often.
 func TestADateWithoutAnswer(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -187,8 +184,7 @@ func TestADateWithoutAnswer(t *testing.T) {
 	})
 }
 
-// A payment that is damaged in the ledger hinders its own events only, and nothing counts as
-// compared that could not be booked.
+// A damaged payment stops only its own events, and nothing counts as compared that was not stored.
 func TestADamagedPayment(t *testing.T) {
 	t.Parallel()
 	begun := time.Now().Unix()

@@ -13,10 +13,10 @@ import (
 	"tillhook/receiver/stripe/stripetest"
 )
 
-var long = flag.Bool("long", false, "live through many months")
+var long = flag.Bool("long", false, "simulate many months")
 
-// Months of a shop whose receiver is off for hours and days, whose endpoint is disabled at times, whose API answers badly, and in whose
-// list events appear late: in the end the ledger holds every event that was made, once each.
+// Months of a shop whose receiver stops for hours and days, whose endpoint is disabled at times,
+// whose API fails, and whose event list is late. In the end the ledger has every event once.
 func TestMonthsOfAShop(t *testing.T) {
 	t.Parallel()
 	seeds := 3

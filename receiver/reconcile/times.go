@@ -8,9 +8,9 @@ import (
 	"tillhook/receiver/stripe"
 )
 
-// Either clock can be wrong: this machine's, or the Date of Stripe's answers. Checkpoints in the ledger
-// outlive the fault. So they are dated by the believed time, a checkpoint in the future of both clocks
-// is ignored, and if the believed time is uncertain no checkpoint is saved.
+// Either clock can be wrong: this machine's, or the Date of Stripe's answers. Checkpoints in the
+// ledger outlive the fault. So they are dated by the believed time, a checkpoint in the future of
+// both clocks is ignored, and if the believed time is uncertain no checkpoint is saved.
 
 // now returns the time up to which events can have been compared. A checkpoint that a wrong clock
 // has moved ahead would skip all events until then.
