@@ -151,7 +151,7 @@ func (b *Backups) Run(ctx context.Context) error {
 		b.Tell(path, took, err)
 		wait = b.Every
 		switch {
-		case errors.Is(err, ErrNoRoom), errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		case errors.Is(err, ErrNoSpace), errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 			wait = min(b.Every, max(retryRoom, min(retryTimes*took, retryBackup)))
 		case err != nil:
 			wait = min(b.Every, retryBackup)

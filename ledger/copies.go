@@ -22,13 +22,13 @@ func IsLocked(dir string) (bool, error) { return store.IsLocked(Path(dir)) }
 func (l *Ledger) CopyTo(w io.Writer) error { return l.store.CopyTo(w) }
 
 // WithCopy calls use with the path of a copy of the ledger, and removes the copy afterwards. It
-// returns [ErrNoRoom] if the copy would take what is reserved for events.
+// returns [ErrNoSpace] if the copy would take what is reserved for events.
 func (l *Ledger) WithCopy(ctx context.Context, use func(path string) error) error {
 	return l.store.WithCopy(ctx, use)
 }
 
 // Spool runs fill into an unlinked temporary file in the data directory and returns it rewound, so
-// that a slow reader holds a file open and not a read transaction. It returns [ErrNoRoom] before it
+// that a slow reader holds a file open and not a read transaction. It returns [ErrNoSpace] before it
 // takes what is reserved for events.
 func (l *Ledger) Spool(fill func(w io.Writer) error) (*os.File, error) { return l.store.Spool(fill) }
 
@@ -44,7 +44,7 @@ func Save(path string, fill func(w io.Writer) error, check func(made string) err
 // ContextWriter returns a writer to w that fails once ctx has ended.
 func ContextWriter(ctx context.Context, w io.Writer) io.Writer { return store.ContextWriter(ctx, w) }
 
-// KeepReserve returns a writer to w, a file in the directory dir, that returns [ErrNoRoom] before it
+// KeepReserve returns a writer to w, a file in the directory dir, that returns [ErrNoSpace] before it
 // takes what is reserved for the events of a receiver with that data directory.
 func KeepReserve(dataDir, dir string, w io.Writer) io.Writer {
 	return store.NewReserve(Path(dataDir)).Writer(dir, w)

@@ -500,7 +500,7 @@ func TestTwoCopiesAndRoomForOne(t *testing.T) {
 		second = copyTo(func() {})
 		_, third = l.Spool(func(w io.Writer) error { _, err := w.Write(make([]byte, 12<<20)); return err })
 	}))
-	if !errors.Is(second, ledger.ErrNoRoom) || !errors.Is(third, ledger.ErrNoRoom) {
+	if !errors.Is(second, ledger.ErrNoSpace) || !errors.Is(third, ledger.ErrNoSpace) {
 		t.Errorf("a second copy gave %v, an export %v", second, third)
 	}
 	must(t, copyTo(func() {}))
@@ -508,7 +508,7 @@ func TestTwoCopiesAndRoomForOne(t *testing.T) {
 	must(t, err, f.Close())
 }
 
-// A disk without any room is an [ledger.ErrNoRoom] for an export, too.
+// A disk without any room is an [ledger.ErrNoSpace] for an export, too.
 func TestAnExportOnAFullDisk(t *testing.T) {
 	mount := t.TempDir()
 	if err := syscall.Mount("none", mount, "tmpfs", 0, "size=80m,nr_inodes=3"); err != nil {
@@ -517,10 +517,10 @@ func TestAnExportOnAFullDisk(t *testing.T) {
 	t.Cleanup(func() { _ = syscall.Unmount(mount, syscall.MNT_DETACH) })
 	l := ledgertest.Start(t, ledger.Options{Dir: mount})
 	must(t, os.WriteFile(filepath.Join(mount, "one more"), nil, 0o600))
-	if _, err := l.Spool(func(io.Writer) error { return nil }); !errors.Is(err, ledger.ErrNoRoom) {
+	if _, err := l.Spool(func(io.Writer) error { return nil }); !errors.Is(err, ledger.ErrNoSpace) {
 		t.Errorf("an export gave %v", err)
 	}
-	if err := l.WithCopy(t.Context(), func(string) error { return nil }); !errors.Is(err, ledger.ErrNoRoom) {
+	if err := l.WithCopy(t.Context(), func(string) error { return nil }); !errors.Is(err, ledger.ErrNoSpace) {
 		t.Errorf("a copy gave %v", err)
 	}
 }
@@ -533,7 +533,7 @@ func TestABackupLeavesTheReserve(t *testing.T) {
 		ledgertest.TakeRoom(t, l)
 		stop := backing(t, &ledger.Backups{Ledger: l, Dir: filepath.Join(dir, "backups"), Every: time.Hour, Keep: 2})
 		synctest.Wait()
-		if tries := stop(); len(tries) != 1 || !errors.Is(tries[0].err, ledger.ErrNoRoom) {
+		if tries := stop(); len(tries) != 1 || !errors.Is(tries[0].err, ledger.ErrNoSpace) {
 			t.Errorf("the tries were %+v", tries)
 		}
 	})

@@ -120,7 +120,7 @@ func TestAnExportLeavesTheReserve(t *testing.T) {
 		t.Errorf("with room: %v", err)
 	}
 	ledgertest.TakeRoom(t, l)
-	if err := x.Write(t.Context(), io.Discard); !errors.Is(err, ledger.ErrNoRoom) || !strings.Contains(err.Error(), "make room there; an export of fewer days") {
+	if err := x.Write(t.Context(), io.Discard); !errors.Is(err, ledger.ErrNoSpace) || !strings.Contains(err.Error(), "free some space there; an export of fewer days") {
 		t.Errorf("without room: %v", err)
 	}
 }

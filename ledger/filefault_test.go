@@ -238,7 +238,7 @@ func TestADeletedLedgerWithoutRoom(t *testing.T) {
 	must(t, os.Rename(restored, s.path))
 	s.refused("was deleted")
 	s.goesOn()
-	if next := s.l.Health().Fault.Next; !strings.Contains(next, "do not stop the receiver") || !strings.Contains(next, "make room") {
+	if next := s.l.Health().Fault.Next; !strings.Contains(next, "do not stop the receiver") || !strings.Contains(next, "free ") {
 		t.Errorf("what to do is %q", next)
 	}
 	must(t, os.Remove(filler))

@@ -81,8 +81,8 @@ var (
 	ErrReadOnly = errors.New("the ledger is open for reading only")
 	// ErrCorrupt is returned where a stored value does not match its checksum or cannot be read.
 	ErrCorrupt = store.ErrCorrupt
-	// ErrNoRoom is returned where a copy or an export would take disk space that is reserved for events.
-	ErrNoRoom = store.ErrNoRoom
+	// ErrNoSpace is returned where a copy or an export would take disk space that is reserved for events.
+	ErrNoSpace = store.ErrNoSpace
 	// ErrGone is returned where the event is known and its raw body is no longer kept.
 	ErrGone = errors.New("the body is no longer kept")
 	// ErrOtherID is returned where a body that is decoded again names another event than before.

@@ -33,7 +33,7 @@ func TestABackupOnceThereIsRoom(t *testing.T) {
 		time.Sleep(time.Minute)
 		tries := stop()
 		last := tries[len(tries)-1]
-		if !errors.Is(tries[0].err, ledger.ErrNoRoom) || last.err != nil || len(tries) > 40 {
+		if !errors.Is(tries[0].err, ledger.ErrNoSpace) || last.err != nil || len(tries) > 40 {
 			t.Errorf("the tries were %+v", tries)
 		}
 	})

@@ -451,6 +451,7 @@ var keeping = []broken{
 	{"a start does not renew the day's calls", reconcileGo, "	if err := w.loadBudget(); err != nil {\n		return err\n	}\n", "", "./receiver/reconcile", "TestTheDailyBudget"},
 	{"calls are counted before they are made", budgetGo, "	if w.spent.calls >= w.reserved {", "	if false {", "./receiver/reconcile", "TestCallsAreCounted"},
 	{"a round that is stopped counts its calls", budgetGo, "context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)", "context.WithTimeout(ctx, saveTimeout)", "./receiver/reconcile", "TestCallsAreCounted"},
+	{"only what changes something is stored", objectsGo, "err != nil || !changes", "err != nil || changes && false", "./receiver/reconcile", "TestStalePayments"},
 	{"what was fetched does not end a silence", postingGo, "r.source == Webhook && !e.release", "!e.release", "./ledger", "TestTheLastEventCameByItself"},
 	{"a long Retry-After bars every call", clientGo, "left > maxPause", "false", "./receiver/stripe", "TestRetryAfter"},
 	{"a part of the list is not the whole", reconcileGo, "!w.undated && q.Since == 0 {", "!w.undated {", "./receiver/reconcile", "TestAPartOfTheList"},

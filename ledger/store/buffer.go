@@ -223,7 +223,7 @@ func (b *buffer) end(tx *Tx, flush int) error {
 }
 
 // flush moves n entries of the older generation to their buckets. One whose page cannot be read
-// stays in the buffer: whoever looks finds that damage, and it keeps nothing else from being written.
+// stays in the buffer: a later read finds that damage, and it keeps nothing else from being written.
 func (b *buffer) flush(tx *Tx, n int) error {
 	for ; n > 0 && b.flushed < len(b.flushing); b.flushed++ {
 		e := b.flushing[b.flushed]

@@ -27,7 +27,7 @@ func (s *Store) CopyTo(w io.Writer) error {
 }
 
 // WithCopy calls use with the path of a copy of the file, and removes the copy afterwards. It
-// returns [ErrNoRoom] if the copy would take what is reserved for events.
+// returns [ErrNoSpace] if the copy would take what is reserved for events.
 func (s *Store) WithCopy(ctx context.Context, use func(path string) error) error {
 	f, err := os.CreateTemp(s.dir(), newPattern(s.path))
 	if err != nil {
@@ -63,7 +63,7 @@ func (s *Store) TempDir() string {
 }
 
 // Spool runs fill into an unlinked temporary file and returns it rewound, so that a slow reader
-// holds a file open and not a read transaction. It returns [ErrNoRoom] before it takes what is
+// holds a file open and not a read transaction. It returns [ErrNoSpace] before it takes what is
 // reserved for events.
 func (s *Store) Spool(fill func(w io.Writer) error) (*os.File, error) {
 	return s.spool(func(f *os.File) error {

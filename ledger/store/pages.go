@@ -212,7 +212,7 @@ func (p *pageWalk) freelist(page uint64) {
 		n, list = binary.NativeEndian.Uint64(list), list[8:]
 	}
 	if n > uint64(len(list)/8) {
-		p.fault("the list of free pages has no room for %d", n)
+		p.fault("the list of free pages has no space for %d", n)
 		return
 	}
 	before := uint64(0)
@@ -250,7 +250,7 @@ func (p *pageWalk) tree(page uint64, depth int) {
 // elements reports whether a page has space for so many.
 func (p *pageWalk) elements(page uint64, content []byte, count uint16) bool {
 	if pageHeader+int(count)*elementSize > len(content) {
-		p.fault("page %d has no room for %d elements", page, count)
+		p.fault("page %d has no space for %d elements", page, count)
 		return false
 	}
 	return true

@@ -90,7 +90,7 @@ func (s *Store) writeBack() (string, error) {
 	}
 	var disk syscall.Statfs_t
 	if err := syscall.Statfs(dir, &disk); err == nil && int64(disk.Bavail)*disk.Bsize < size {
-		return "", fmt.Errorf("%w: make room for %d MiB in %s", ErrNoRoom, size>>20+1, dir)
+		return "", fmt.Errorf("%w: free %d MiB in %s", ErrNoSpace, size>>20+1, dir)
 	}
 	path := s.path
 	err = Save(path, s.CopyFile, nil)

@@ -13,9 +13,9 @@ import (
 	"syscall"
 )
 
-// ErrNoRoom is returned where a copy or an export would leave too little space on the disk that
+// ErrNoSpace is returned where a copy or an export would leave too little space on the disk that
 // events are stored on.
-var ErrNoRoom = errors.New("not enough room on the disk")
+var ErrNoSpace = errors.New("not enough disk space")
 
 // Reserve is the free space of a store's disk that is kept for events. Copies and exports may not
 // take it.
@@ -67,8 +67,8 @@ func (r *Reserve) Writer(dir string, w io.Writer) *ReserveWriter {
 	return k
 }
 
-// Promise returns [ErrNoRoom] if so many bytes would take from the reserve, or from what was
-// promised to others. Of two copies at once for which there is room for one, the second is refused,
+// Promise returns [ErrNoSpace] if so many bytes would take from the reserve, or from what was
+// promised to others. Of two copies at once for which there is space for one, the second is refused,
 // instead of both when the disk is full. Close must be called.
 func (k *ReserveWriter) Promise(size int64) error {
 	if k.reserve == nil {
@@ -124,24 +124,24 @@ func (k *ReserveWriter) Write(p []byte) (n int, err error) {
 	return n, k.err
 }
 
-// check returns [ErrNoRoom] if more bytes would take from the reserve.
+// check returns [ErrNoSpace] if more bytes would take from the reserve.
 func (k *ReserveWriter) check(more int64) error {
 	reserve := k.reserve.bytes()
 	var disk syscall.Statfs_t
 	if err := syscall.Statfs(k.dir, &disk); err != nil {
-		return fmt.Errorf("look for room in %s: %w", k.dir, err)
+		return fmt.Errorf("get the free space of %s: %w", k.dir, err)
 	}
 	if free := int64(disk.Bavail) * disk.Bsize; free < reserve+more {
-		return fmt.Errorf("%w: %s has %d MiB free, of which %d MiB are reserved for events, and %d MiB are needed; make room there; an export of fewer days needs less",
-			ErrNoRoom, k.dir, free>>20, reserve>>20, more>>20+1)
+		return fmt.Errorf("%w: %s has %d MiB free, of which %d MiB are reserved for events, and %d MiB are needed; free some space there; an export of fewer days needs less",
+			ErrNoSpace, k.dir, free>>20, reserve>>20, more>>20+1)
 	}
 	return nil
 }
 
-// DiskFull makes an [ErrNoRoom] of a file system's own error; other errors stay as they are.
+// DiskFull makes an [ErrNoSpace] of a file system's own error; other errors stay as they are.
 func DiskFull(err error, dir string) error {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		return fmt.Errorf("%w: %s is full; make room there; an export of fewer days needs less: %w", ErrNoRoom, dir, err)
+		return fmt.Errorf("%w: %s is full; free some space there; an export of fewer days needs less: %w", ErrNoSpace, dir, err)
 	}
 	return err
 }

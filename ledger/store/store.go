@@ -106,7 +106,7 @@ type Options struct {
 	ReadOnly bool
 	// Exclusive keeps other readers out, too. It goes with ReadOnly.
 	Exclusive bool
-	// Unbuffered leaves the write buffer alone: transactions see only what is in the buckets. It goes
+	// Unbuffered does not read the write buffer: transactions see only what is in the buckets. It goes
 	// with ReadOnly, for files whose buffer may be damaged or of another layout.
 	Unbuffered bool
 	// Check, if set, is called before the write buffer is read, with a transaction that sees only
@@ -410,7 +410,7 @@ func (s *Store) Flush() error {
 }
 
 // markWedged records that bbolt panicked inside Begin. It then holds its internal locks permanently
-// and every further call would block, so the writer must end, and Close leaves bbolt alone.
+// and every further call would block, so the writer must end, and Close does not call bbolt.
 func (s *Store) markWedged(begun bool, err error) {
 	if begun || !errors.Is(err, ErrCorrupt) || s.opts.ReadOnly {
 		return

@@ -145,7 +145,7 @@ func openAdvice(path string, err error) string {
 	case is(fs.ErrPermission):
 		return fmt.Sprintf("give it to the user that the receiver runs as, who owns the data folder: chown "+
 			"--reference=%s %s", filepath.Dir(path), path)
-	case is(ledger.ErrNoRoom, syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG):
+	case is(ledger.ErrNoSpace, syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG):
 		return "free some space on the disk"
 	case is(syscall.ENOTDIR, fs.ErrExist):
 		return "move away what is in the place of the data folder, or set TILLHOOK_DATA_DIR to another folder and " +

@@ -340,10 +340,10 @@ func TestAnExportOnAFullDiskIsRefused(t *testing.T) {
 	handler := operator.New(operator.Options{Ledger: l, Log: log.logger()}).Socket()
 	ledgertest.TakeRoom(t, l)
 	for path, next := range map[string]string{
-		"/api/export": "make room there; an export of fewer days needs less", "/api/export?kind=payments": "make room there; an export of fewer days needs less", "/api/backup": "make room there",
+		"/api/export": "free some space there; an export of fewer days needs less", "/api/export?kind=payments": "free some space there; an export of fewer days needs less", "/api/backup": "free some space there",
 	} {
 		w := get(handler, path, nil)
-		if w.Code != 507 || !strings.Contains(w.Body.String(), "not enough room on the disk") || !strings.Contains(w.Body.String(), next) || log.String() != "" {
+		if w.Code != 507 || !strings.Contains(w.Body.String(), "not enough disk space") || !strings.Contains(w.Body.String(), next) || log.String() != "" {
 			t.Errorf("%s: %d %s, and the log is %s", path, w.Code, w.Body, log.String())
 		}
 	}

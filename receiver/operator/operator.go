@@ -216,7 +216,7 @@ func (op *Operator) fail(w http.ResponseWriter, r *http.Request, err error) {
 		e = &Error{http.StatusGone, "gone", err.Error()}
 	case errors.Is(err, ledger.ErrUnavailable), errors.Is(err, ledger.ErrOverloaded), errors.Is(err, ledger.ErrClosed):
 		e = &Error{http.StatusServiceUnavailable, "storage_unavailable", err.Error()}
-	case errors.Is(err, ledger.ErrNoRoom):
+	case errors.Is(err, ledger.ErrNoSpace):
 		e = &Error{http.StatusInsufficientStorage, "storage_unavailable", err.Error()}
 	case errors.Is(err, ledger.ErrOtherID), errors.Is(err, ledger.ErrNotQuarantined):
 		e = &Error{http.StatusConflict, "invalid_request", err.Error()}
