@@ -81,8 +81,11 @@ func New(o Options) (*App, error) {
 	if o.Verify == nil {
 		o.Verify = cli.Verify
 	}
-	a := &App{config: o.Config, version: o.Version, sockets: o.Sockets, lines: NewLogWriter(o.Log),
-		metrics: receiver.NewMetrics(o.Version), maintenance: &operator.Maintenance{VerifyFile: o.Verify}, serving: make(chan struct{}), reloaded: o.Config}
+	a := &App{
+		config: o.Config, version: o.Version, sockets: o.Sockets, lines: NewLogWriter(o.Log),
+		metrics: receiver.NewMetrics(o.Version), maintenance: &operator.Maintenance{VerifyFile: o.Verify},
+		serving: make(chan struct{}), reloaded: o.Config,
+	}
 	a.log = o.Config.Logger(a.lines)
 	if o.Journal {
 		a.log = slog.New(systemd.JournalHandler(a.lines, o.Config.UndatedHandler))
@@ -136,8 +139,7 @@ func (a *App) Run(ctx context.Context, ready func(cli.Addresses)) (err error) {
 	a.warn(systemd.Ready(a.statusLine()), "the receiver is ready")
 	a.group.Go("health check", a.checkHealth)
 	a.group.Go("systemd notifier", func(ctx context.Context) error {
-		return systemd.RunNotifier(ctx, a.ledger.WaitIdle,
-			a.statusLine)
+		return systemd.RunNotifier(ctx, a.ledger.WaitIdle, a.statusLine)
 	})
 	ready(at)
 
@@ -163,7 +165,8 @@ func (a *App) warn(err error, what string) {
 // ledger of a configuration.
 func LedgerOptions(c *config.Config) ledger.Options {
 	return ledger.Options{
-		Dir: c.DataDir, Livemode: c.Livemode, Decoder: stripe.Decoder, Retention: c.Retention, BackupDir: c.BackupDir, BackupKeep: c.BackupKeep,
+		Dir: c.DataDir, Livemode: c.Livemode, Decoder: stripe.Decoder, Retention: c.Retention,
+		BackupDir: c.BackupDir, BackupKeep: c.BackupKeep,
 		Decode: func(raw []byte) *ledger.Event { return stripe.Decode(raw, c.Livemode) },
 	}
 }
