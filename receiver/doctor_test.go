@@ -277,10 +277,10 @@ func TestWhatADoctorFinds(t *testing.T) {
 		{"no endpoint", func(_ *testing.T, c *clinic) { c.account.Endpoint("we_1Ours")["url"] = "https://stats.example/" }, "endpoint", health.Fail, "it sends nothing here", []health.Code{"endpoint_payload"}, 1},
 		{"two endpoints", func(_ *testing.T, c *clinic) {
 			c.account.AddEndpoint(c.endpoint(map[string]any{"id": "we_2Ours"}))
-		}, "endpoint_duplicates", health.Warn, "each event comes once for each, under different secrets", nil, 0},
+		}, "endpoint_duplicates", health.Warn, "each of them receives every event, signed with its own secret", nil, 0},
 		{"types missing", func(_ *testing.T, c *clinic) {
 			c.account.Endpoint("we_1Ours")["enabled_events"] = []any{"charge.succeeded"}
-		}, "endpoint_types", health.Fail, "not sent 27 event types that move money: payment_intent.created,", nil, 1},
+		}, "endpoint_types", health.Fail, "does not receive 27 event types about payments: payment_intent.created,", nil, 1},
 		{"a www too many", func(_ *testing.T, c *clinic) {
 			c.account.Endpoint("we_1Ours")["url"] = strings.Replace(c.env["TILLHOOK_PUBLIC_URL"], "//", "//www.", 1)
 		}, "endpoint_similar", health.Fail, "differs only in www", []health.Code{"endpoint_payload"}, 1},
@@ -288,7 +288,7 @@ func TestWhatADoctorFinds(t *testing.T) {
 		{"an http URL", func(_ *testing.T, c *clinic) {
 			c.env["TILLHOOK_PUBLIC_URL"] = "http://" + p.public + hook
 			c.account.Endpoint("we_1Ours")["url"] = c.env["TILLHOOK_PUBLIC_URL"]
-		}, "public_url", health.Fail, "payments are sent unencrypted", []health.Code{"endpoint_scheme"}, 1},
+		}, "public_url", health.Fail, "payments travel in the open", []health.Code{"endpoint_scheme"}, 1},
 		{"a name without an address", func(_ *testing.T, c *clinic) {
 			c.env["TILLHOOK_PUBLIC_URL"] = "https://nowhere.invalid" + hook
 			c.account.Endpoint("we_1Ours")["url"] = c.env["TILLHOOK_PUBLIC_URL"]

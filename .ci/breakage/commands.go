@@ -21,7 +21,7 @@ var commands = []broken{
 	{"health: a break ends a series", healthGo, "	next := make(map[standing]int64, len(findings))\n", "	next := make(map[standing]int64, len(findings))\n	for k, v := range b.since {\n		next[k] = v\n	}\n", "./receiver/health", "TestSinceIsTheBeginningOfAnUnbrokenSeries"},
 	{"health: it is checked without a request", appGo, "	a.group.Go(\"health check\", a.checkHealth)\n", "", "./receiver/app", "TestRun"},
 	{"doctor: a sentence has one full stop", doctorGo, "strings.CutSuffix(list[i].Message, \"..\"); ok &&", "strings.CutSuffix(list[i].Message, \"..\"); false && ok &&", "./receiver/cli", "TestADoctorsSentencesEndOnce"},
-	{"errors: a network's are in words", "receiver/stripe/network.go", "	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):", "	case false && errors.Is(err, io.EOF):", "./receiver/stripe", "TestPlainly"},
+	{"errors: a network's are in words", "receiver/stripe/network.go", "	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):", "	case false && errors.Is(err, io.EOF):", "./receiver/stripe", "TestPlainError"},
 	{"plural: one of many", "ledger/plural.go", "	if n == 1 {\n		return \"1 \" + noun\n	}\n", "", "./ledger", "TestPlural"},
 	{"doctor: a receiver that waits for its ledger", examinationGo, "refused.Code == \"storage_unavailable\"", "refused.Code == \"\"", "./receiver", "TestADoctorOfAReceiverThatWaits"},
 	{"doctor: a receiver that waits for a ledger in a folder that the caller names", examinationGo, "x.receiverErr = err; err == nil {", "x.receiverErr = err; false {", "./receiver", "TestADoctorOfAReceiverThatWaits"},

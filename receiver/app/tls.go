@@ -20,7 +20,7 @@ func (a *App) newCertificates() *server.Certificates {
 		certificates.Use(c.Certificate)
 	case c.On():
 		certificates.Obtain(server.ACME{Domains: c.Domains, Directory: c.Directory, Roots: c.Roots,
-			Dir: filepath.Join(a.config.DataDir, "acme"), Explain: stripe.Plainly})
+			Dir: filepath.Join(a.config.DataDir, "acme"), Explain: stripe.PlainError})
 	}
 	return certificates
 }

@@ -1,4 +1,4 @@
-// Package bench measures a receiver: throughput, latency, processor time, disk and memory, beside
+// Package bench measures a receiver: throughput, latency, processor time, disk and memory, next to
 // the least that a program can do with a webhook, a net/http handler that reads the body and
 // answers 200.
 //

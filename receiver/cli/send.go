@@ -282,7 +282,7 @@ func (s *sender) post(ctx context.Context, body []byte, signature string) (*deli
 
 // explainFailure returns the error for a delivery without an answer.
 func (s *sender) explainFailure(ctx context.Context, err error) error {
-	err = stripe.Plainly(err) // the message names the address itself
+	err = stripe.PlainError(err) // the message names the address itself
 	switch {
 	case errors.Is(context.Cause(ctx), context.DeadlineExceeded):
 		return fmt.Errorf("%s has not answered for %s: the receiver may be restarting or failing to start (systemctl status tillhook); it is unknown whether the event was stored", s.target, sendTime)

@@ -302,7 +302,7 @@ func checkPorts(ctx context.Context, x *examination) []health.Finding {
 				"Another program listens on %s.", port.address)...)
 		default:
 			list = append(list, fail(port.code, "change "+port.variable+"; a port below 1024 needs the socket unit",
-				"A receiver cannot listen on %s: %v.", port.address, stripe.Plainly(err))...)
+				"A receiver cannot listen on %s: %v.", port.address, stripe.PlainError(err))...)
 		}
 	}
 	return list
@@ -326,7 +326,7 @@ func checkListener(ctx context.Context, x *examination) []health.Finding {
 	resp, err := client.Do(r)
 	if err != nil {
 		return fail(health.PublicPort, next, "The webhook listener at %s does not answer: %v.", place,
-			stripe.Plainly(err))
+			stripe.PlainError(err))
 	}
 	_ = resp.Body.Close() // only the status is needed
 	if resp.StatusCode != http.StatusOK {

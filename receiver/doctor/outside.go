@@ -65,7 +65,7 @@ func checkInside(ctx context.Context, x *examination) []health.Finding {
 	switch {
 	case err != nil:
 		return fail(health.Inside, "restart the receiver and look at its log",
-			"The receiver's own listener does not answer: %v.", stripe.Plainly(err))
+			"The receiver's own listener does not answer: %v.", stripe.PlainError(err))
 	case a.result == "probe":
 		x.inside = true
 		return ok(health.Inside, "A signed request is accepted at the receiver's own listener.")
@@ -122,7 +122,7 @@ func checkDNS(ctx context.Context, x *examination) []health.Finding {
 			"There is no address for %s.", host)
 	case err != nil:
 		return unknown(health.DNS, "look at this machine's resolver: resolvectl query "+host,
-			"%s could not be looked up: %v.", host, stripe.Plainly(err))
+			"%s could not be looked up: %v.", host, stripe.PlainError(err))
 	}
 	x.reachable = true
 	return ok(health.DNS, "%s is at %s.", host, strings.Join(addresses, ", "))
@@ -154,10 +154,10 @@ func checkTLS(ctx context.Context, x *examination) []health.Finding {
 			"The certificate of %s is not accepted: %s.", address, certificateFault(invalid))
 	case errors.As(err, &network) && network.Op == "dial":
 		return warn(health.TLS, "try from another machine: curl -v "+u.String(),
-			"This machine cannot connect to %s (%v). It may still be open to others: many routers do not lead back in.", address, stripe.Plainly(err))
+			"This machine cannot connect to %s (%v). It may still be open to others: many routers do not lead back in.", address, stripe.PlainError(err))
 	default:
 		return fail(health.TLS, "make the program that answers at "+address+" speak TLS 1.2 or 1.3",
-			"No TLS 1.2 or 1.3 is spoken at %s: %v.", address, stripe.Plainly(err))
+			"No TLS 1.2 or 1.3 is spoken at %s: %v.", address, stripe.PlainError(err))
 	}
 	defer conn.Close() // only the certificate was needed
 	state := conn.(*tls.Conn).ConnectionState()
@@ -206,7 +206,7 @@ func checkOutside(ctx context.Context, x *examination) []health.Finding {
 	a, err := x.probe(ctx, publicClient(), address, 0)
 	if err != nil {
 		return warn(code, "try from another machine: curl -v "+address,
-			"This machine got no answer from %s (%v). It may still be open to others: many routers do not lead back in.", address, stripe.Plainly(err))
+			"This machine got no answer from %s (%v). It may still be open to others: many routers do not lead back in.", address, stripe.PlainError(err))
 	}
 	list := x.interpret(code, address, a)
 	if a.result != "probe" {
@@ -216,7 +216,7 @@ func checkOutside(ctx context.Context, x *examination) []health.Finding {
 	if a, err = x.probe(ctx, publicClient(), address, size); err != nil {
 		return append(list, fail(health.OutsideInLarge,
 			"make the proxy in front accept bodies of 1 MB, and wait for them", "A body of %d kB does not get "+
-				"through: %v.", size>>10, stripe.Plainly(err))...)
+				"through: %v.", size>>10, stripe.PlainError(err))...)
 	}
 	return append(list, x.interpret(health.OutsideInLarge, address, a)...)
 }

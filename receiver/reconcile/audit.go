@@ -29,83 +29,83 @@ type Audit struct {
 // empty, the endpoint is unknown.
 func Examine(all []stripe.Endpoint, address string, livemode bool) Audit {
 	a := Audit{}
-	say := func(code health.Code, severity health.Severity, next, format string, args ...any) {
+	add := func(code health.Code, severity health.Severity, next, format string, args ...any) {
 		a.Findings = append(a.Findings, health.Finding{Code: code, Severity: severity, Message: fmt.Sprintf(format, args...), Next: next})
 	}
 	same, similar := matches(all, address)
 	switch {
 	case address == "":
-		say(health.Endpoint, health.Unknown, "set TILLHOOK_PUBLIC_URL to the URL that the endpoint has at Stripe",
+		add(health.Endpoint, health.Unknown, "set TILLHOOK_PUBLIC_URL to the URL that the endpoint has at Stripe",
 			"It is unknown which of the %s at Stripe is this receiver's: TILLHOOK_PUBLIC_URL is not set.", ledger.Plural(len(all), "endpoint"))
 		return a
 	case len(same) == 0 && len(similar) > 0:
 		e := similar[0]
-		say(health.EndpointSimilar, health.Fail, "change the endpoint's URL in the Dashboard (Workbench, Webhooks) to exactly "+address+", or correct TILLHOOK_PUBLIC_URL",
+		add(health.EndpointSimilar, health.Fail, "change the endpoint's URL in the Dashboard (Workbench, Webhooks) to exactly "+address+", or correct TILLHOOK_PUBLIC_URL",
 			"Stripe has no endpoint for %s, but %s for %s, which differs only in %s.", address, e.ID, e.URL, difference(e.URL, address))
 		same = similar[:1]
 	case len(same) == 0:
-		say(health.Endpoint, health.Fail, "create it with: tillhook endpoint create",
+		add(health.Endpoint, health.Fail, "create it with: tillhook endpoint create",
 			"Stripe has no %s mode endpoint for %s (it has %s with other URLs), so it sends nothing here.", ledger.ModeName(livemode), address, ledger.Plural(len(all), "endpoint"))
-		count(all, say)
+		checkCount(all, add)
 		return a
 	default:
-		say(health.Endpoint, health.OK, "", "Stripe has the endpoint %s for %s%s.", same[0].ID, address, queries(same, address))
+		add(health.Endpoint, health.OK, "", "Stripe has the endpoint %s for %s%s.", same[0].ID, address, describeQueries(same, address))
 	}
 	e := same[0]
-	a.Endpoint, a.Missing = &e, lacking(same)
+	a.Endpoint, a.Missing = &e, missingTypes(same)
 	if a.Disabled = disabled(same); len(a.Disabled) == 0 {
-		say(health.EndpointEnabled, health.OK, "", "The endpoint %s is enabled.", e.ID)
+		add(health.EndpointEnabled, health.OK, "", "The endpoint %s is enabled.", e.ID)
 	} else {
 		d := a.Disabled[0]
-		say(health.EndpointEnabled, health.Fail, "find out why it failed, then: tillhook endpoint enable "+d.ID+"; events from meanwhile are fetched only by reconciliation",
-			"The endpoint %s is %s at Stripe: it will never receive what happens now (%s).", d.ID, d.Status, whose(d))
+		add(health.EndpointEnabled, health.Fail, "find out why it failed, then: tillhook endpoint enable "+d.ID+"; events from meanwhile are fetched only by reconciliation",
+			"The endpoint %s is %s at Stripe: it will never receive what happens now (%s).", d.ID, d.Status, eventScope(d))
 	}
 	if e.Livemode == livemode {
-		say(health.EndpointMode, health.OK, "", "The endpoint is of %s mode, like this receiver.", ledger.ModeName(livemode))
+		add(health.EndpointMode, health.OK, "", "The endpoint is of %s mode, like this receiver.", ledger.ModeName(livemode))
 	} else {
-		say(health.EndpointMode, health.Fail, "use a key and a signing secret of "+ledger.ModeName(livemode)+" mode, or give this receiver another STRIPE_MODE and data directory",
+		add(health.EndpointMode, health.Fail, "use a key and a signing secret of "+ledger.ModeName(livemode)+" mode, or give this receiver another STRIPE_MODE and data directory",
 			"The endpoint is of %s mode, this receiver of %s mode.", ledger.ModeName(e.Livemode), ledger.ModeName(livemode))
 	}
 	if len(a.Missing) == 0 {
-		say(health.EndpointTypes, health.OK, "", "The endpoint receives every event type about payments.")
+		add(health.EndpointTypes, health.OK, "", "The endpoint receives every event type about payments.")
 	} else {
-		say(health.EndpointTypes, health.Fail, "add them with: tillhook endpoint update", "The endpoint does not receive %s about payments: %s", ledger.Plural(len(a.Missing), "event type"), strings.Join(a.Missing, ","))
+		add(health.EndpointTypes, health.Fail, "add them with: tillhook endpoint update", "The endpoint does not receive %s about payments: %s", ledger.Plural(len(a.Missing), "event type"), strings.Join(a.Missing, ","))
 	}
-	version(same, say)
-	say(health.EndpointScope, health.OK, "", "%s", scope(same))
+	checkVersion(same, add)
+	add(health.EndpointScope, health.OK, "", "%s", scope(same))
 	switch twice := duplicates(same); {
 	case len(twice) > 0:
-		say(health.EndpointDuplicates, health.Warn, "delete all but one in the Dashboard, or put the secrets of all into STRIPE_WEBHOOK_SECRET",
+		add(health.EndpointDuplicates, health.Warn, "delete all but one in the Dashboard, or put the secrets of all into STRIPE_WEBHOOK_SECRET",
 			"%d endpoints have this URL (%s): each of them receives every event, signed with its own secret.", len(twice), ids(twice))
 	case len(same) == 1:
-		say(health.EndpointDuplicates, health.OK, "", "No other endpoint has this URL.")
+		add(health.EndpointDuplicates, health.OK, "", "No other endpoint has this URL.")
 	default:
-		say(health.EndpointDuplicates, health.OK, "", "The endpoints %s have this URL, with different queries or for different accounts. Each has its own secret.", ids(same))
+		add(health.EndpointDuplicates, health.OK, "", "The endpoints %s have this URL, with different queries or for different accounts. Each has its own secret.", ids(same))
 	}
 	if len(similar) > 0 && a.Findings[0].Code != health.EndpointSimilar {
-		say(health.EndpointSimilar, health.Warn, "delete the one that is not used", "The endpoint %s for %s differs from this receiver's only in %s.", similar[0].ID, similar[0].URL, difference(similar[0].URL, address))
+		add(health.EndpointSimilar, health.Warn, "delete the one that is not used", "The endpoint %s for %s differs from this receiver's only in %s.", similar[0].ID, similar[0].URL, difference(similar[0].URL, address))
 	}
 	if u, err := url.Parse(e.URL); err == nil && u.Scheme == "http" {
-		say(health.EndpointScheme, health.Fail, "put TLS in front (TILLHOOK_TLS_DOMAIN, or a proxy) and change the endpoint's URL to https",
+		add(health.EndpointScheme, health.Fail, "put TLS in front (TILLHOOK_TLS_DOMAIN, or a proxy) and change the endpoint's URL to https",
 			"The endpoint's URL is http: payments are sent unencrypted, and Stripe accepts no such URL in live mode.")
 	}
-	count(all, say)
+	checkCount(all, add)
 	return a
 }
 
-type sayer func(code health.Code, severity health.Severity, next, format string, args ...any)
+type addFinding func(code health.Code, severity health.Severity, next, format string, args ...any)
 
-func count(all []stripe.Endpoint, say sayer) {
+func checkCount(all []stripe.Endpoint, add addFinding) {
 	if len(all) >= maxEndpoints {
-		say(health.EndpointCount, health.Warn, "delete unused endpoints", "The account has %d endpoints, and Stripe allows %d: no further one can be created.", len(all), maxEndpoints)
+		add(health.EndpointCount, health.Warn, "delete unused endpoints", "The account has %d endpoints, and Stripe allows %d: no further one can be created.", len(all), maxEndpoints)
 		return
 	}
-	say(health.EndpointCount, health.OK, "", "The account has %s of the %d that Stripe allows.", ledger.Plural(len(all), "endpoint"), maxEndpoints)
+	add(health.EndpointCount, health.OK, "", "The account has %s of the %d that Stripe allows.", ledger.Plural(len(all), "endpoint"), maxEndpoints)
 }
 
-// lacking returns the types that no endpoint of the URL receives. An endpoint for connected
+// missingTypes returns the types that no endpoint of the URL receives. An endpoint for connected
 // accounts does not replace one for the account's own events, nor the reverse.
-func lacking(same []stripe.Endpoint) (missing []string) {
+func missingTypes(same []stripe.Endpoint) (missing []string) {
 	for _, connect := range []bool{false, true} {
 		var of, enabled []stripe.Endpoint
 		for _, e := range same {
@@ -150,9 +150,9 @@ func query(address string) string {
 	return query
 }
 
-// queries describes the endpoints whose query differs from the address's, or returns "". It does
-// not show values, which can be secret.
-func queries(same []stripe.Endpoint, address string) string {
+// describeQueries describes the endpoints whose query differs from the address's, or returns "". It
+// does not show values, which can be secret.
+func describeQueries(same []stripe.Endpoint, address string) string {
 	var list []string
 	for _, e := range same {
 		if e.URL == address {
@@ -185,8 +185,8 @@ func disabled(same []stripe.Endpoint) (list []stripe.Endpoint) {
 	return list
 }
 
-// whose names the events that an endpoint is for.
-func whose(e stripe.Endpoint) string {
+// eventScope names the events that an endpoint is for.
+func eventScope(e stripe.Endpoint) string {
 	if e.Connect() {
 		return "the events of connected accounts"
 	}
@@ -198,16 +198,16 @@ func scope(same []stripe.Endpoint) string {
 	var list []string
 	for _, e := range same {
 		if e.Enabled() {
-			list = append(list, "The endpoint "+e.ID+" receives "+whose(e)+".")
+			list = append(list, "The endpoint "+e.ID+" receives "+eventScope(e)+".")
 		} else {
-			list = append(list, "The endpoint "+e.ID+", for "+whose(e)+", is "+e.Status+".")
+			list = append(list, "The endpoint "+e.ID+", for "+eventScope(e)+", is "+e.Status+".")
 		}
 	}
 	return strings.Join(list, " ")
 }
 
-// version checks the API versions of the endpoints and reports the first unexpected one.
-func version(same []stripe.Endpoint, say sayer) {
+// checkVersion checks the API versions of the endpoints and reports the first unexpected one.
+func checkVersion(same []stripe.Endpoint, add addFinding) {
 	e := &same[0]
 	for i := range same {
 		if same[i].Enabled() && !stripe.ExpectedVersion(same[i].APIVersion) {
@@ -218,11 +218,11 @@ func version(same []stripe.Endpoint, say sayer) {
 	const next = "create another endpoint with a pinned version (tillhook endpoint create), put both secrets into STRIPE_WEBHOOK_SECRET, then delete the old endpoint"
 	switch {
 	case e.APIVersion == "":
-		say(health.EndpointVersion, health.Warn, next, "The endpoint has no API version of its own: the format of its events changes with the account's default.")
+		add(health.EndpointVersion, health.Warn, next, "The endpoint has no API version of its own: the format of its events changes with the account's default.")
 	case !stripe.ExpectedVersion(e.APIVersion):
-		say(health.EndpointVersion, health.Warn, next, "The endpoint receives events of API version %s, which this version of tillhook was not tested with.", e.APIVersion)
+		add(health.EndpointVersion, health.Warn, next, "The endpoint receives events of API version %s, which this version of tillhook was not tested with.", e.APIVersion)
 	default:
-		say(health.EndpointVersion, health.OK, "", "The endpoint receives events of API version %s.", e.APIVersion)
+		add(health.EndpointVersion, health.OK, "", "The endpoint receives events of API version %s.", e.APIVersion)
 	}
 }
 
@@ -253,7 +253,7 @@ func matches(all []stripe.Endpoint, address string) (same, similar []stripe.Endp
 		switch {
 		case address != "" && SameURL(e.URL, address):
 			same = append(same, e)
-		case address != "" && normal(e.URL) == normal(address):
+		case address != "" && normalize(e.URL) == normalize(address):
 			similar = append(similar, e)
 		}
 	}
@@ -270,9 +270,9 @@ func matches(all []stripe.Endpoint, address string) (same, similar []stripe.Endp
 	return same, similar
 }
 
-// normal returns an address without the parts that are easily mistaken: scheme, case of the host,
-// www, default ports, a trailing slash.
-func normal(address string) string {
+// normalize returns an address without the parts that are easily mistaken: scheme, case of the
+// host, www, default ports, a trailing slash.
+func normalize(address string) string {
 	u, err := url.Parse(address)
 	if err != nil {
 		return address

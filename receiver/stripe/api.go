@@ -407,13 +407,13 @@ func explain(ctx context.Context, path string, try *attempt, err error) error {
 		return &APIError{Path: path, Status: refused.HTTPStatusCode, Code: withoutKeys(string(refused.Code), longestID),
 			Message: withoutKeys(refused.Msg, longestMessage), Request: withoutKeys(refused.RequestID, longestID)}
 	case ctx.Err() != nil:
-		return Plainly(ctx.Err())
+		return PlainError(ctx.Err())
 	case try.long:
 		return fmt.Errorf("the answer to %s from Stripe cannot be read: %w", path, ErrLong)
 	case try.status != 0:
 		return fmt.Errorf("the answer to %s (HTTP %d) %w: a proxy or firewall in between answers for Stripe or cuts answers short", path, try.status, ErrCut)
 	}
-	err = Plainly(err)
+	err = PlainError(err)
 	err = &readableError{err} // it can hold names from the certificate of another server
 	return fmt.Errorf("no answer from Stripe's API to %s: %w; check this machine's network, DNS and outgoing firewall rules", path, err)
 }

@@ -11,9 +11,9 @@ import (
 	"strings"
 )
 
-// Plainly returns the error of a network in words, without the address and the kind of request,
-// which the sentence around it names. It wraps err.
-func Plainly(err error) error {
+// PlainError returns a network error as a readable message without the address and the method,
+// which the message around it names. The result wraps err.
+func PlainError(err error) error {
 	var request *url.Error
 	if errors.As(err, &request) {
 		err = request.Err
@@ -23,30 +23,30 @@ func Plainly(err error) error {
 	var timeout net.Error
 	switch {
 	case errors.As(err, &lookup) && lookup.IsNotFound:
-		return &inWords{"the name " + lookup.Name + " is not known", err}
+		return &plainError{"the name " + lookup.Name + " is unknown", err}
 	case errors.As(err, &lookup):
-		return &inWords{"the name " + lookup.Name + " cannot be looked up: the name servers do not answer as they should", err}
+		return &plainError{"the name " + lookup.Name + " cannot be looked up: the name servers do not answer correctly", err}
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
-		return &inWords{"there was no answer in time", err}
+		return &plainError{"there was no answer in time", err}
 	case errors.Is(err, context.Canceled):
-		return &inWords{"it was stopped before there was an answer", err}
+		return &plainError{"canceled before an answer", err}
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return &inWords{"the connection was ended before the answer", err}
+		return &plainError{"the connection was closed before the answer", err}
 	case errors.Is(err, http.ErrSchemeMismatch):
-		return &inWords{"it speaks http there, and not https", err}
-	case errors.As(err, &network) && network.Op == "remote error" && network.Err != nil: // crypto/tls: an alert
-		return &inWords{"TLS was refused there (" + strings.TrimPrefix(network.Err.Error(), "tls: ") + "), as where there is no certificate for that name", err}
+		return &plainError{"the server speaks http, not https", err}
+	case errors.As(err, &network) && network.Op == "remote error" && network.Err != nil: // a TLS alert
+		return &plainError{"the server refused TLS (" + strings.TrimPrefix(network.Err.Error(), "tls: ") + "): it may have no certificate for that name", err}
 	case errors.As(err, &network) && network.Err != nil:
 		return network.Err
 	}
 	return err
 }
 
-// inWords is an error with a text for people.
-type inWords struct {
+// plainError is an error with a readable message.
+type plainError struct {
 	text string
 	err  error
 }
 
-func (e *inWords) Error() string { return e.text }
-func (e *inWords) Unwrap() error { return e.err }
+func (e *plainError) Error() string { return e.text }
+func (e *plainError) Unwrap() error { return e.err }

@@ -20,8 +20,8 @@ import (
 	"tillhook/receiver/stripe"
 )
 
-// What a network's errors say is for people; what they are can still be asked.
-func TestPlainly(t *testing.T) {
+// Network errors are readable and can still be matched.
+func TestPlainError(t *testing.T) {
 	silent := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
 	defer silent.Close()
 	rude := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
@@ -50,20 +50,20 @@ func TestPlainly(t *testing.T) {
 		return &url.Error{Op: "Get", URL: "https://api.stripe.com/v1", Err: &net.OpError{Op: "dial", Net: "tcp", Err: err}}
 	}
 	for want, c := range map[string]struct{ err, is error }{
-		"connect: connection refused":                                                            {ask("http://" + closed.Addr().String()), syscall.ECONNREFUSED},
-		"there was no answer in time":                                                            {ask(silent.URL), context.DeadlineExceeded},
-		"the connection was ended before the answer":                                             {ask(rude.URL), io.EOF},
-		"it speaks http there, and not https":                                                    {ask("https://" + strings.TrimPrefix(rude.URL, "http://")), nil},
-		"the name api.stripe.com is not known":                                                   {wrap(&net.DNSError{Err: "no such host", Name: "api.stripe.com", IsNotFound: true}), nil},
-		"the name api.stripe.com cannot be looked up":                                            {wrap(&net.DNSError{Err: "server misbehaving", Name: "api.stripe.com"}), nil},
-		"it was stopped before there was an answer":                                              {fmt.Errorf("x: %w", context.Canceled), context.Canceled},
-		"there was no answer in time ":                                                           {wrap(os.ErrDeadlineExceeded), os.ErrDeadlineExceeded},
-		"TLS was refused there (internal error), as where there is no certificate for that name": {ask(bare.URL), nil},
-		"the key lacks the permission, as it said itself":                                        {errors.New("the key lacks the permission, as it said itself"), nil},
+		"connect: connection refused":                                                       {ask("http://" + closed.Addr().String()), syscall.ECONNREFUSED},
+		"there was no answer in time":                                                       {ask(silent.URL), context.DeadlineExceeded},
+		"the connection was closed before the answer":                                       {ask(rude.URL), io.EOF},
+		"the server speaks http, not https":                                                 {ask("https://" + strings.TrimPrefix(rude.URL, "http://")), nil},
+		"the name api.stripe.com is unknown":                                                {wrap(&net.DNSError{Err: "no such host", Name: "api.stripe.com", IsNotFound: true}), nil},
+		"the name api.stripe.com cannot be looked up":                                       {wrap(&net.DNSError{Err: "server misbehaving", Name: "api.stripe.com"}), nil},
+		"canceled before an answer":                                                         {fmt.Errorf("x: %w", context.Canceled), context.Canceled},
+		"there was no answer in time ":                                                      {wrap(os.ErrDeadlineExceeded), os.ErrDeadlineExceeded},
+		"the server refused TLS (internal error): it may have no certificate for that name": {ask(bare.URL), nil},
+		"the key lacks the permission, as it said itself":                                   {errors.New("the key lacks the permission, as it said itself"), nil},
 	} {
-		got := stripe.Plainly(c.err)
+		got := stripe.PlainError(c.err)
 		if !strings.HasPrefix(got.Error(), strings.TrimSpace(want)) || c.is != nil && !errors.Is(got, c.is) {
-			t.Errorf("%v is told as %q, want %q", c.err, got, want)
+			t.Errorf("%v becomes %q, want %q", c.err, got, want)
 		}
 		for _, text := range []string{"dial", "://", "EOF", "deadline", "lookup", "context", "no such host"} {
 			if strings.Contains(got.Error(), text) {
