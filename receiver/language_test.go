@@ -24,16 +24,10 @@ var unconverted = []string{
 	"ledger",
 	"ledger tests",
 	"ledger/ledgertest",
-	"receiver tests",
 	"receiver/app",
 	"receiver/cli",
-	"receiver/doctor",
-	"receiver/health tests",
 	"receiver/operator",
 	"receiver/operator tests",
-	"receiver/server",
-	"receiver/server/servertest",
-	"receiver/server tests",
 }
 
 // retiredWords are words of a private dialect, for which the field has a name. They are retired in
