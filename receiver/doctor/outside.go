@@ -100,7 +100,7 @@ func checkPublicURL(_ context.Context, x *examination) []health.Finding {
 	if u.Scheme == "http" {
 		return fail(health.PublicURL, "put TLS in front (TILLHOOK_TLS_DOMAIN, or a proxy), and write https in "+
 			"TILLHOOK_PUBLIC_URL and in the endpoint's URL",
-			"%s is http: payments travel in the open, and in live mode Stripe delivers only to https.", address)
+			"%s is http: payments are sent unencrypted, and in live mode Stripe delivers only to https.", address)
 	}
 	return ok(health.PublicURL, "Stripe is to reach this receiver at %s.", address)
 }
