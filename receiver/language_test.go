@@ -24,9 +24,7 @@ var unconverted = []string{
 	"ledger",
 	"ledger tests",
 	"ledger/ledgertest",
-	"receiver/app",
 	"receiver/cli",
-	"receiver/operator",
 	"receiver/operator tests",
 }
 
