@@ -54,13 +54,13 @@ func TestAudit(t *testing.T) {
 		severity health.Severity
 		says     string
 	}{
-		{"nothing", nil, health.Endpoint, health.Fail, "Stripe has no test mode endpoint for " + ours + " (it has 0 endpoints of other URLs)"},
-		{"another one", []stripe.Endpoint{at("https://stats.haderer.example/hook")}, health.Endpoint, health.Fail, "it has 1 endpoint of other URLs"},
+		{"nothing", nil, health.Endpoint, health.Fail, "Stripe has no test mode endpoint for " + ours + " (it has 0 endpoints with other URLs)"},
+		{"another one", []stripe.Endpoint{at("https://stats.haderer.example/hook")}, health.Endpoint, health.Fail, "it has 1 endpoint with other URLs"},
 		{"all is well", []stripe.Endpoint{endpoint(nil)}, "", health.OK, ""},
 		{"all events", []stripe.Endpoint{endpoint(func(e *stripe.Endpoint) { e.EnabledEvents = []string{"*"} })}, "", health.OK, ""},
 		{"disabled", []stripe.Endpoint{endpoint(func(e *stripe.Endpoint) { e.Status = "disabled" })}, health.EndpointEnabled, health.Fail, "is disabled at Stripe: it will never receive what happens now"},
 		{"the other mode", []stripe.Endpoint{endpoint(func(e *stripe.Endpoint) { e.Livemode = true })}, health.EndpointMode, health.Fail, "is of live mode, this receiver of test mode"},
-		{"types missing", []stripe.Endpoint{endpoint(func(e *stripe.Endpoint) { e.EnabledEvents = stripe.Types[2:] })}, health.EndpointTypes, health.Fail, "does not receive 2 event types that move money: payment_intent.created,payment_intent.requires_action"},
+		{"types missing", []stripe.Endpoint{endpoint(func(e *stripe.Endpoint) { e.EnabledEvents = stripe.Types[2:] })}, health.EndpointTypes, health.Fail, "does not receive 2 event types about payments: payment_intent.created,payment_intent.requires_action"},
 		{"no version", []stripe.Endpoint{endpoint(func(e *stripe.Endpoint) { e.APIVersion = "" })}, health.EndpointVersion, health.Warn, "has no API version of its own"},
 		{"an unknown version", []stripe.Endpoint{endpoint(func(e *stripe.Endpoint) { e.APIVersion = "2031-01-01.ginger" })}, health.EndpointVersion, health.Warn, "2031-01-01.ginger"},
 		{"another version of a known train", []stripe.Endpoint{endpoint(func(e *stripe.Endpoint) { e.APIVersion = "2026-09-30.endive" })}, "", health.OK, ""},
@@ -91,7 +91,7 @@ func TestAudit(t *testing.T) {
 		{"the connected accounts' is disabled", []stripe.Endpoint{endpoint(nil), disabled(connect(endpoint(nil)))}, health.EndpointEnabled, health.Fail,
 			"(the events of connected accounts)"},
 		{"the account's own is disabled", []stripe.Endpoint{disabled(endpoint(nil)), connect(endpoint(nil))}, health.EndpointEnabled, health.Fail,
-			"of the account's own events"},
+			"(the account's own events)"},
 		{"a disabled one is no duplicate", []stripe.Endpoint{endpoint(nil), disabled(at(ours))}, "", health.OK, ""},
 		{"too many", slices.Repeat([]stripe.Endpoint{at("https://x.example/")}, 16), health.EndpointCount, health.Warn, "The account has 16 endpoints"},
 	} {
