@@ -423,7 +423,7 @@ func TestProblemsAreLoggedOnce(t *testing.T) {
 		log.Reset()
 		s.account.Deny("/v1/events", "rak_event_read")
 		s.run(6*time.Hour, nil)
-		if n := strings.Count(log.String(), "could not be compared"); n != 1 {
+		if n := strings.Count(log.String(), "could not compare"); n != 1 {
 			t.Errorf("a round that failed was logged %d times:\n%s", n, log.String())
 		}
 	})

@@ -232,7 +232,7 @@ func TestARestartOnAUsedUpDay(t *testing.T) {
 		s.account.Before(func(int, *http.Request) { shows("during the first round") })
 		s.run(10*time.Minute, nil)
 		shows("after it")
-		if f := s.finding(health.ReconcileBudget); !strings.Contains(f.Message, "of 301 accounts wait until then") {
+		if f := s.finding(health.ReconcileBudget); !strings.Contains(f.Message, "of 301 accounts are waiting until then") {
 			t.Errorf("it is reported as %+v", f)
 		}
 	})
