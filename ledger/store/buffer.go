@@ -11,13 +11,13 @@ import (
 )
 
 // Keys derived from Stripe's ids are random after a time prefix, so writing them straight into
-// their buckets would dirty about one leaf page per key in every commit. Instead each commit appends
-// its entries of buffered buckets as one record to the log, the bucket "buffer", and keeps them in
-// memory. Later commits flush them to their buckets in key order, many to a page. A transaction
-// reads the buffer first, then the bucket.
+// their buckets would dirty about one leaf page per key in every commit. Instead each commit
+// appends its entries of buffered buckets as one record to the log, the bucket "buffer", and keeps
+// them in memory. Later commits flush them to their buckets in key order, many to a page. A
+// transaction reads the buffer first, then the bucket.
 //
-// Records are deleted from the oldest on, and only once every entry in them is in its bucket. So the
-// records that are left always hold the latest value of every key in them, and opening the file
+// Records are deleted from the oldest on, and only once every entry in them is in its bucket. So
+// the records that are left always hold the latest value of every key in them, and opening the file
 // reads them again and goes on.
 //
 // Measured by writing entries straight to their buckets: 0.76 of the throughput at 64 connections.
@@ -26,11 +26,12 @@ import (
 const bufferBucket = "buffer"
 
 const (
-	// generationEntries are flushed together; generationBytes is how much memory they may take before.
+	// generationEntries are flushed together; generationBytes is how much memory they may take
+	// before.
 	generationEntries = 16 << 10
 	generationBytes   = 16 << 20
-	// flushExtra: a commit flushes one entry in so many more than it writes, so that the buffer stays
-	// bounded.
+	// flushExtra: a commit flushes one entry in so many more than it writes, so that the buffer
+	// stays bounded.
 	flushExtra = 4
 	// flushLeast entries are flushed in every commit.
 	flushLeast = 8
@@ -206,8 +207,8 @@ func (b *buffer) add(e *entry) {
 	b.written = append(b.written, e)
 }
 
-// end flushes some of the older generation and appends what was written as a record to the log. Many
-// small entries of an older generation must not keep large ones of the active one in memory.
+// end flushes some of the older generation and appends what was written as a record to the log.
+// Many small entries of an older generation must not keep large ones of the active one in memory.
 func (b *buffer) end(tx *Tx, flush int) error {
 	if b.bytes > generationBytes {
 		flush = max(flush, flushAtEnd)
@@ -223,7 +224,8 @@ func (b *buffer) end(tx *Tx, flush int) error {
 }
 
 // flush moves n entries of the older generation to their buckets. One whose page cannot be read
-// stays in the buffer: a later read finds that damage, and it keeps nothing else from being written.
+// stays in the buffer: a later read finds that damage, and it keeps nothing else from being
+// written.
 func (b *buffer) flush(tx *Tx, n int) error {
 	for ; n > 0 && b.flushed < len(b.flushing); b.flushed++ {
 		e := b.flushing[b.flushed]

@@ -155,9 +155,9 @@ func rename(made, path string) error {
 	return os.Rename(made, path) // no file was there a moment ago, or the error would be EEXIST
 }
 
-// KeepAs gives the file another name as well. Where the file system has no hard links it is copied: a
-// rename would leave a moment without a file, and a process that starts then would create an empty
-// one.
+// KeepAs gives the file another name as well. Where the file system has no hard links it is copied:
+// a rename would leave a moment without a file, and a process that starts then would create an
+// empty one.
 func (s *Store) KeepAs(name string) error {
 	err := os.Link(s.path, name)
 	if err == nil || !errors.Is(err, errors.ErrUnsupported) && !errors.Is(err, syscall.EPERM) {
@@ -166,8 +166,8 @@ func (s *Store) KeepAs(name string) error {
 	return Save(name, s.CopyFile, nil)
 }
 
-// CopyFile copies the file byte for byte, without the space behind its last page. No transaction may
-// write to it meanwhile.
+// CopyFile copies the file byte for byte, without the space behind its last page. No transaction
+// may write to it meanwhile.
 func (s *Store) CopyFile(w io.Writer) error {
 	size, err := s.usedBytes()
 	if err == nil {

@@ -74,8 +74,8 @@ func Create(path string, layout Layout, fill func(tx *Tx) error) (created bool, 
 		return false, err
 	}
 	defer os.Remove(made) // it has another name by then, or is of no use
-	// Where directories cannot be locked, another process can have created a file meanwhile, and can
-	// have taken ours for a leftover.
+	// Where directories cannot be locked, another process can have created a file meanwhile, and
+	// can have taken ours for a leftover.
 	err = rename(made, path)
 	switch {
 	case errors.Is(err, fs.ErrExist), errors.Is(err, fs.ErrNotExist):
@@ -125,16 +125,16 @@ func initialise(path string, layout Layout, fill func(tx *Tx) error) error {
 	return errors.Join(err, db.Close())
 }
 
-// RemoveMatching deletes the files of a directory whose names match a pattern. What cannot be deleted
-// stays.
+// RemoveMatching deletes the files of a directory whose names match a pattern. What cannot be
+// deleted stays.
 func RemoveMatching(dir, pattern string) {
 	for _, path := range matching(dir, pattern) {
 		_ = os.Remove(path)
 	}
 }
 
-// matching lists the files of a directory whose names match a pattern, none where it cannot be read.
-// (filepath.Glob would read the directory's own name as a pattern.)
+// matching lists the files of a directory whose names match a pattern, none where it cannot be
+// read. (filepath.Glob would read the directory's own name as a pattern.)
 func matching(dir, pattern string) (paths []string) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -165,7 +165,8 @@ func makeDir(dir string) error {
 	return syncDir(parent)
 }
 
-// SyncDir makes the names in a directory durable. (fsync(2): syncing a file does not sync its name.)
+// SyncDir makes the names in a directory durable. (fsync(2): syncing a file does not sync its
+// name.)
 func SyncDir(dir string) error { return syncDir(dir) }
 
 func syncDir(dir string) error {

@@ -27,7 +27,8 @@ type DirState struct {
 	FileMode  fs.FileMode
 	FileBytes int64
 	Holder    int // the process that holds it; 0 for none, or one that cannot be seen
-	// Missing is the path of the note of a receiver that lost the ledger while it ran; empty for none.
+	// Missing is the path of the note of a receiver that lost the ledger while it ran; empty for
+	// none.
 	Missing string
 	// Deleted are the ledgers that were deleted while a receiver ran, and that it saved beside
 	// another file that had taken their place.

@@ -95,8 +95,8 @@ func copyBucket(ctx context.Context, to *bolt.DB, name []byte, from *bolt.Bucket
 	return nil
 }
 
-// CopyOwner gives the file at path the owner and the mode of the store's file, and returns the sizes
-// of both: root rebuilds the file of a service that is not root.
+// CopyOwner gives the file at path the owner and the mode of the store's file, and returns the
+// sizes of both: root rebuilds the file of a service that is not root.
 func (s *Store) CopyOwner(path string) (oldBytes, newBytes int64, err error) {
 	old, err := s.file.Stat()
 	if err != nil {

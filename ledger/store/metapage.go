@@ -21,8 +21,8 @@ func (b *badFile) Error() string {
 }
 func (b *badFile) Unwrap() error { return ErrFormat }
 
-// inspect checks a file before bbolt maps it into memory: reading behind the end of a mapped file is
-// a fault that ends the process, and bbolt would initialise an empty file. It writes nothing.
+// inspect checks a file before bbolt maps it into memory: reading behind the end of a mapped file
+// is a fault that ends the process, and bbolt would initialise an empty file. It writes nothing.
 //
 // Of a bbolt file it reads what each of the first two pages begins with, after a page header of 16
 // bytes: magic, version, page size and flags in 4 bytes each; the root bucket in 16, then the

@@ -13,15 +13,15 @@ import (
 const maxFaults = 50
 
 // bbolt follows pages blindly: a damaged count can make it fill the memory, a page that is its own
-// child keeps it busy forever, and reading behind the end of a page can end the process. So the pages
-// of a file are walked here with bounds, before bbolt reads one that may be damaged.
+// child keeps it busy forever, and reading behind the end of a page can end the process. So the
+// pages of a file are walked here with bounds, before bbolt reads one that may be damaged.
 //
 // A page begins with its number in 8 bytes, flags and count in 2 each, and in 4 how many pages it
 // overflows into. In a branch page follow, for each child, position and size of the key in 4 bytes
 // each and the page in 8; in a leaf page flags, position, key size and value size in 4 each. A
 // position counts from its own element. A value whose flags have the lowest bit is a bucket: the
-// number of its root page in 8 bytes and a sequence in 8, and where that number is 0 the page itself.
-// https://pkg.go.dev/go.etcd.io/bbolt/internal/common#Page
+// number of its root page in 8 bytes and a sequence in 8, and where that number is 0 the page
+// itself. https://pkg.go.dev/go.etcd.io/bbolt/internal/common#Page
 const (
 	pageHeader   = 16
 	elementSize  = 16
@@ -76,9 +76,9 @@ func VerifyPages(ctx context.Context, path string) (free int64, err error) {
 	return free, nil
 }
 
-// VerifyPages is [VerifyPages] for the pages that a transaction sees, of a store that may be written
-// to meanwhile: pages that the transaction can reach are not reused before it ends. It returns how
-// many pages are free.
+// VerifyPages is [VerifyPages] for the pages that a transaction sees, of a store that may be
+// written to meanwhile: pages that the transaction can reach are not reused before it ends. It
+// returns how many pages are free.
 func (tx *Tx) VerifyPages(ctx context.Context) (free int64, err error) {
 	for page := range int64(2) {
 		m, err := readMetaPage(tx.store.file, page*tx.store.pageSize)

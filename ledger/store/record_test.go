@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// FuzzRecord decodes records of the write buffer that may be damaged in a way that no checksum shows:
-// what is accepted is encoded to the same bytes again.
+// FuzzRecord decodes records of the write buffer that may be damaged in a way that no checksum
+// shows: what is accepted is encoded to the same bytes again.
 func FuzzRecord(f *testing.F) {
 	layout := Layout{{Name: "plain"}, {Name: "keys", Buffered: true}}
 	f.Add(run{{key: "\x01evt_1", sealed: []byte("sealed")}, {key: "\x01evt_12"}}.encode())

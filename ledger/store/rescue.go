@@ -104,9 +104,9 @@ func (s *Store) writeBack() (string, error) {
 	return path, nil
 }
 
-// missingSuffix names, behind the path of a file, a note that a process leaves when it lost the file
-// and could not put it back. The next start would otherwise create an empty file and acknowledge
-// events to it.
+// missingSuffix names, behind the path of a file, a note that a process leaves when it lost the
+// file and could not put it back. The next start would otherwise create an empty file and
+// acknowledge events to it.
 const missingSuffix = ".missing"
 
 // refuseIfMissing returns [ErrMissing] if a process left a note that the file at path is missing.

@@ -68,8 +68,8 @@ func (r *Reserve) Writer(dir string, w io.Writer) *ReserveWriter {
 }
 
 // Promise returns [ErrNoSpace] if so many bytes would take from the reserve, or from what was
-// promised to others. Of two copies at once for which there is space for one, the second is refused,
-// instead of both when the disk is full. Close must be called.
+// promised to others. Of two copies at once for which there is space for one, the second is
+// refused, instead of both when the disk is full. Close must be called.
 func (k *ReserveWriter) Promise(size int64) error {
 	if k.reserve == nil {
 		return nil

@@ -6,11 +6,12 @@
 // A [Store] has one writer and any number of readers. These operations are all that a caller uses,
 // and all that another engine would have to offer:
 //
-//   - [Store.View] begins a read transaction. It sees one moment and ends when the function returns.
+//   - [Store.View] begins a read transaction. It sees one moment and ends when the function
+//     returns.
 //   - [Store.Write] begins the write transaction, and commits it when the function returns nil. A
 //     nil result means that the transaction is durable.
-//   - [Tx.Get], [Tx.GetAll] and [Tx.Has] read single keys, [Tx.Ascend], [Tx.Descend] and [Tx.Prefix]
-//     read keys in order, [Tx.Last] reads the greatest key of a bucket.
+//   - [Tx.Get], [Tx.GetAll] and [Tx.Has] read single keys, [Tx.Ascend], [Tx.Descend] and
+//     [Tx.Prefix] read keys in order, [Tx.Last] reads the greatest key of a bucket.
 //   - [Tx.Put] and [Tx.Delete] write, and are visible to the same transaction at once.
 //
 // Keys and values that a transaction returns are valid until it ends. A value is stored with a
@@ -19,8 +20,9 @@
 // # A failed write
 //
 // If Write returns an error, the transaction may be on disk or not, and the store takes no other
-// one before [Store.Recover] has made the file trustworthy: see recovery.go. [Store.CheckFile] finds
-// a file that was deleted, replaced, cut short or overwritten while it was open: see watch.go.
+// one before [Store.Recover] has made the file trustworthy: see recovery.go. [Store.CheckFile]
+// finds a file that was deleted, replaced, cut short or overwritten while it was open: see
+// watch.go.
 //
 // # On disk
 //
@@ -30,8 +32,8 @@
 //
 // # Dangers
 //
-//   - bbolt shows a transaction to readers before its last sync has returned. What a reader sees may
-//     still be lost.
+//   - bbolt shows a transaction to readers before its last sync has returned. What a reader sees
+//     may still be lost.
 //   - A read transaction that stays open stops pages from being reused.
 //   - Damage that bbolt meets is a panic, or a fault of the process. Every transaction here turns
 //     both into [ErrCorrupt].
@@ -63,8 +65,8 @@ var (
 	ErrCorrupt = errors.New("a stored value is damaged")
 	// ErrUnavailable is returned where the file cannot be read or written for the time being.
 	ErrUnavailable = errors.New("the ledger is not available")
-	// ErrMissing is returned where a process lost the file while it ran (see watch.go): an empty one
-	// must not take its place unasked.
+	// ErrMissing is returned where a process lost the file while it ran (see watch.go): an empty
+	// one must not take its place unasked.
 	ErrMissing = errors.New("the ledger is missing")
 )
 
@@ -106,8 +108,8 @@ type Options struct {
 	ReadOnly bool
 	// Exclusive keeps other readers out, too. It goes with ReadOnly.
 	Exclusive bool
-	// Unbuffered does not read the write buffer: transactions see only what is in the buckets. It goes
-	// with ReadOnly, for files whose buffer may be damaged or of another layout.
+	// Unbuffered does not read the write buffer: transactions see only what is in the buckets. It
+	// goes with ReadOnly, for files whose buffer may be damaged or of another layout.
 	Unbuffered bool
 	// Check, if set, is called before the write buffer is read, with a transaction that sees only
 	// what is in the buckets, to verify that the file is one that the caller can read.
@@ -142,9 +144,9 @@ type Store struct {
 	rescue  rescue
 }
 
-// Open opens an existing file. It returns [ErrNotFound], [ErrLocked] if another process holds it for
-// longer than an instant, [ErrFormat] or [ErrCorrupt]. Nothing is written but, where the file is not
-// opened for reading, the two meta pages as they are (see syncMetaPages).
+// Open opens an existing file. It returns [ErrNotFound], [ErrLocked] if another process holds it
+// for longer than an instant, [ErrFormat] or [ErrCorrupt]. Nothing is written but, where the file
+// is not opened for reading, the two meta pages as they are (see syncMetaPages).
 func Open(path string, opts Options) (_ *Store, err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	if err := inspect(path); err != nil {
@@ -318,9 +320,9 @@ func (s *Store) viewFile(read func(tx *bolt.Tx) error) (err error) {
 // on disk or not. After either the caller must call Recover before it writes again.
 func (s *Store) Write(fill func(tx *Tx) error) error { return s.write(fill, 0) }
 
-// write is Write, and flushes at least so many entries of the buffer. Where the page is damaged that
-// a buffered entry belongs to, it runs once more and probes each page first: nothing was on its way
-// to the disk.
+// write is Write, and flushes at least so many entries of the buffer. Where the page is damaged
+// that a buffered entry belongs to, it runs once more and probes each page first: nothing was on
+// its way to the disk.
 func (s *Store) write(fill func(tx *Tx) error, flush int) error {
 	err := s.tryWrite(fill, flush)
 	if errors.Is(err, errBadPage) && !s.buffer.probeFirst {
@@ -436,7 +438,8 @@ func (s *Store) Close() error {
 	return s.closeDB()
 }
 
-// closeDB closes the file and releases its lock: bbolt unlocks only a file that is open for writing.
+// closeDB closes the file and releases its lock: bbolt unlocks only a file that is open for
+// writing.
 func (s *Store) closeDB() error {
 	if s.opts.ReadOnly {
 		lock, err := duplicate(s.file)

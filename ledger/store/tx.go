@@ -171,8 +171,8 @@ func (tx *Tx) Ascend(b Bucket, from []byte) iter.Seq[Entry] {
 	}
 }
 
-// Prefix visits the entries of a bucket whose keys begin with a prefix, in order. The prefix ends in
-// a byte below 255. It costs no more than the entries that it visits.
+// Prefix visits the entries of a bucket whose keys begin with a prefix, in order. The prefix ends
+// in a byte below 255. It costs no more than the entries that it visits.
 func (tx *Tx) Prefix(b Bucket, prefix []byte) iter.Seq[Entry] {
 	return func(yield func(Entry) bool) {
 		from := append([]byte{byte(b)}, prefix...)

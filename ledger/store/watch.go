@@ -11,19 +11,21 @@ import (
 )
 
 // The file can be deleted, moved, replaced, cut short or overwritten while it is open. bbolt would
-// not notice: it goes on with the open file, and what it acknowledges is lost when the process ends.
-// So the writer checks the file before each batch and after each commit, and every few seconds in
-// between. While the file is not in its place, nothing may be written:
+// not notice: it goes on with the open file, and what it acknowledges is lost when the process
+// ends. So the writer checks the file before each batch and after each commit, and every few
+// seconds in between. While the file is not in its place, nothing may be written:
 //
 //   - A file that was deleted exists only as long as it is open, so it is first written back to its
 //     path, or beside the file that has the path by then (rescue.go).
-//   - A file that was moved, or whose file system was unmounted, lost nothing. The writer waits for it.
-//   - The process ends, to start again, only once there is a whole file at the path ([NeedsReopen]).
+//   - A file that was moved, or whose file system was unmounted, lost nothing. The writer waits for
+//     it.
+//   - The process ends, to start again, only once there is a whole file at the path
+//     ([NeedsReopen]).
 //
 // A check costs 3 µs (BenchmarkCheckFile): two system calls that need no disk, beside two syncs.
 
-// deletedSuffix ends the name of a file that was deleted while it was open, and saved beside another
-// file that has its path.
+// deletedSuffix ends the name of a file that was deleted while it was open, and saved beside
+// another file that has its path.
 const deletedSuffix = ".db.deleted"
 
 // FileFault is what happened to the file while it was open.
@@ -128,9 +130,9 @@ func isDeletedName(path string) bool {
 	return strings.HasPrefix(name, ".nfs") || strings.HasPrefix(name, ".fuse_hidden")
 }
 
-// CheckFile returns a [FileFault] if the file is not as the last commit left it, and begins to write
-// it back if it was deleted. That another program wrote to the file is noticed only with inside, or
-// by the transaction that follows.
+// CheckFile returns a [FileFault] if the file is not as the last commit left it, and begins to
+// write it back if it was deleted. That another program wrote to the file is noticed only with
+// inside, or by the transaction that follows.
 func (s *Store) CheckFile(inside bool) error {
 	found := s.stat()
 	if inside || found.size < s.size {
@@ -144,8 +146,9 @@ func (s *Store) CheckFile(inside bool) error {
 	return s.refuse(found)
 }
 
-// checkAfterCommit checks the file before a commit is acknowledged. A file that was cut short during
-// the commit can have grown again by what the commit wrote, but not to the size that it had before.
+// checkAfterCommit checks the file before a commit is acknowledged. A file that was cut short
+// during the commit can have grown again by what the commit wrote, but not to the size that it had
+// before.
 func (s *Store) checkAfterCommit() error {
 	if s.draft {
 		return nil
