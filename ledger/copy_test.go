@@ -530,7 +530,7 @@ func TestABackupLeavesTheReserve(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		l := ledgertest.Start(t, ledger.Options{Dir: dir})
-		ledgertest.TakeRoom(t, l)
+		ledgertest.FillDisk(t, l)
 		stop := backing(t, &ledger.Backups{Ledger: l, Dir: filepath.Join(dir, "backups"), Every: time.Hour, Keep: 2})
 		synctest.Wait()
 		if tries := stop(); len(tries) != 1 || !errors.Is(tries[0].err, ledger.ErrNoSpace) {

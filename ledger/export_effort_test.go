@@ -119,7 +119,7 @@ func TestAnExportLeavesTheReserve(t *testing.T) {
 	if err := x.Write(t.Context(), io.Discard); err != nil {
 		t.Errorf("with room: %v", err)
 	}
-	ledgertest.TakeRoom(t, l)
+	ledgertest.FillDisk(t, l)
 	if err := x.Write(t.Context(), io.Discard); !errors.Is(err, ledger.ErrNoSpace) || !strings.Contains(err.Error(), "free some space there; an export of fewer days") {
 		t.Errorf("without room: %v", err)
 	}

@@ -24,7 +24,7 @@ func TestABackupOnceThereIsRoom(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ledgertest.TakeRoom(t, l)
+		ledgertest.FillDisk(t, l)
 		stop := backing(t, &ledger.Backups{Ledger: l, Dir: filepath.Join(dir, "backups"), Every: 24 * time.Hour, Keep: 2})
 		time.Sleep(12 * time.Minute)
 		if err := os.Truncate(l.Path(), info.Size()); err != nil {

@@ -197,7 +197,7 @@ func TestAnHourWithoutAReceiver(t *testing.T) {
 		t.Errorf("too far back: status %d, %s", status, said)
 	}
 	p.kill(t)
-	if _, said, status = c.typed(t, "", "reconcile"); status != 1 || !strings.Contains(said, "a receiver must run") {
+	if _, said, status = c.typed(t, "", "reconcile"); status != 1 || !strings.Contains(said, "needs a running receiver") {
 		t.Errorf("without a receiver: status %d, %s", status, said)
 	}
 	l, err := ledger.OpenReadOnly(p.dir)

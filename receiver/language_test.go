@@ -25,7 +25,6 @@ var unconverted = []string{
 	"ledger tests",
 	"ledger/ledgertest",
 	"receiver/cli",
-	"receiver/operator tests",
 }
 
 // retiredWords are words of a private dialect, for which the field has a name. They are retired in

@@ -75,9 +75,9 @@ func Run(t testing.TB, l *ledger.Ledger) (stop func()) {
 	}
 }
 
-// TakeRoom makes the ledger's file so large, with a hole, that no disk has free what is reserved
+// FillDisk makes the ledger's file so large, with a hole, that no disk has free what is reserved
 // for events, until the test ends.
-func TakeRoom(t testing.TB, l *ledger.Ledger) {
+func FillDisk(t testing.TB, l *ledger.Ledger) {
 	t.Helper()
 	var disk syscall.Statfs_t
 	err := syscall.Statfs(filepath.Dir(l.Path()), &disk)

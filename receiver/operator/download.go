@@ -66,8 +66,8 @@ func (op *Operator) spool(w http.ResponseWriter, r *http.Request, kind string, b
 		}
 		return err
 	}
-	leave, err := enter(ctx, op.spools, fmt.Sprintf("%d exports or copies of the ledger are being made or sent "+
-		"already; try again when one is done", maxSpools))
+	leave, err := enter(ctx, op.spools, fmt.Sprintf("%d exports or copies of the ledger are in progress; "+
+		"try again when one is finished", maxSpools))
 	if err != nil {
 		return err
 	}
@@ -157,7 +157,7 @@ func (op *Operator) verify(w http.ResponseWriter, r *http.Request) error {
 	}
 	unhurried(w)
 	leave, err := enter(r.Context(), op.spools,
-		fmt.Sprintf("%d exports or copies of the ledger are being made or sent already; try again when one is done",
+		fmt.Sprintf("%d exports or copies of the ledger are in progress; try again when one is finished",
 			maxSpools))
 	if err != nil {
 		return err

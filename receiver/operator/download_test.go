@@ -29,7 +29,7 @@ import (
 	"tillhook/receiver/server"
 )
 
-// journal is a log that is written and read at once.
+// journal is a log that can be read while it is written.
 type journal struct {
 	mu sync.Mutex // guards b
 	b  bytes.Buffer
@@ -110,7 +110,7 @@ func dial(t *testing.T, l net.Listener) net.Conn {
 	return conn
 }
 
-// eventually waits for something that another goroutine is about to do, 10 s at most.
+// eventually waits up to 10 s until is returns true.
 func eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()
 	for end := time.Now().Add(10 * time.Second); !is(); time.Sleep(5 * time.Millisecond) {
@@ -217,7 +217,7 @@ func TestStalledClientsHoldUpNothing(t *testing.T) {
 			}{{"GET", "/api/backup", 503}, {"GET", "/api/export", 503}, {"POST", "/api/verify", 503}, {"GET", "/api/summary", 200}, {"GET", "/api/events", 200}} {
 				resp := begin(t, dial(t, listener), c.method, c.path)
 				text, err := io.ReadAll(resp.Body)
-				if resp.StatusCode != c.status || err != nil || c.status == 503 && !bytes.HasPrefix(text, []byte(`{"error":{"code":"overloaded","message":"2 exports or copies of the ledger are being made or sent already`)) {
+				if resp.StatusCode != c.status || err != nil || c.status == 503 && !bytes.HasPrefix(text, []byte(`{"error":{"code":"overloaded","message":"2 exports or copies of the ledger are in progress`)) {
 					t.Errorf("%s meanwhile: %d %s %v", c.path, resp.StatusCode, text, err)
 				}
 			}
@@ -255,7 +255,7 @@ func TestStoppingBreaksCopiesOff(t *testing.T) {
 	eventually(t, "the copy was broken off", func() bool { return strings.Contains(log.String(), "a client did not read a download completely") })
 }
 
-// full is a client to whom nothing more can be sent after some bytes.
+// full is a client that accepts no more than some bytes.
 type full struct {
 	*httptest.ResponseRecorder
 	space int
@@ -273,7 +273,7 @@ func (f *full) Write(b []byte) (int, error) {
 
 // A download that cannot be sent completely is aborted, so that no client takes a part for the
 // whole. Each time its semaphore is released.
-func TestWhatIsNotTakenToItsEndIsBrokenOff(t *testing.T) {
+func TestIncompleteDownloadsAreAborted(t *testing.T) {
 	var log journal
 	handler := operator.New(operator.Options{Ledger: filled(t).Ledger, Log: log.logger()}).Socket()
 	for i := range 5 {
@@ -295,7 +295,7 @@ func TestWhatIsNotTakenToItsEndIsBrokenOff(t *testing.T) {
 	}
 }
 
-// pipes is a listener in memory, in which time can be another one.
+// pipes is a listener in memory, for tests with fake time.
 type pipes struct {
 	conns  chan net.Conn
 	closed chan struct{}
@@ -322,7 +322,7 @@ func (p *pipes) dial() net.Conn {
 	return ours
 }
 
-// A copy may take a client as long as it likes, if only the next piece never takes it too long.
+// A client may read a copy slowly, but may not stop for too long.
 func TestAClientMayBeSlowButNotStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log journal

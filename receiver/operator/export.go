@@ -37,9 +37,9 @@ func (op *Operator) export(w http.ResponseWriter, r *http.Request) error {
 		q.fail("as_of and since exclude each other: ask with as_of for what the table was, or with since for what " +
 			"has changed")
 	case find.Table == ledger.ExportPayments && (find.AsOf != nil || find.Since != nil):
-		q.fail("the table of payments is the present one: as_of and since are for kind=entries")
+		q.fail("as_of and since are only for kind=entries: the table of payments is always the present one")
 	case find.Excel && find.Format != "csv":
-		q.fail("excel is for format=csv")
+		q.fail("excel is only for format=csv")
 	}
 	if err := q.end(); err != nil {
 		return err
@@ -88,7 +88,7 @@ func (q *query) list(name string) []string {
 	q.values.Del(name)
 	sorted := slices.Sorted(slices.Values(words))
 	if len(words) > maxMetadata || slices.Contains(words, "") || len(slices.Compact(sorted)) < len(words) {
-		q.fail("%s is given for more than %d keys, for the same one twice, or for an empty one", name, maxMetadata)
+		q.fail("%s has more than %d keys, a repeated key or an empty key", name, maxMetadata)
 	}
 	return words
 }
@@ -98,7 +98,7 @@ func (q *query) isSet(name string) bool {
 	s := q.text(name)
 	set, err := strconv.ParseBool(s)
 	if s != "" && err != nil {
-		q.fail("%s is neither 1 nor 0", name)
+		q.fail("%s must be 1 or 0", name)
 	}
 	return set
 }

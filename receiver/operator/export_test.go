@@ -41,17 +41,17 @@ func TestExport(t *testing.T) {
 		{"?to=2026-02-30", 400, "", `to "2026-02-30" is not a time`},
 		{"?timezone=Berlin", 400, "", "write a name of the IANA database, such as Europe/Berlin"},
 		{"?as_of=1&since=1", 400, "", "as_of and since exclude each other"},
-		{"?kind=payments&as_of=1", 400, "", "as_of and since are for kind=entries"},
-		{"?kind=payments&since=1", 400, "", "as_of and since are for kind=entries"},
+		{"?kind=payments&as_of=1", 400, "", "as_of and since are only for kind=entries"},
+		{"?kind=payments&since=1", 400, "", "as_of and since are only for kind=entries"},
 		{"?as_of=14", 400, "", "its last sequence is 13, and 14 was asked for; leave it out"},
 		{"?since=14", 400, "", "its last sequence is 13, and 14 was asked for; leave it out"},
 		{"?as_of=-1", 400, "", "as_of is not a sequence"},
 		{"?since=latest", 400, "", "since is not a sequence"},
-		{"?excel=yes", 400, "", "excel is neither 1 nor 0"},
-		{"?excel=1&format=jsonl", 400, "", "excel is for format=csv"},
-		{"?metadata=a&metadata=", 400, "", "metadata is given for"},
-		{"?metadata=a&metadata=b&metadata=a", 400, "", "metadata is given for"},
-		{"?" + url.Values{"metadata": manyKeys(51)}.Encode(), 400, "", "metadata is given for more than 50 keys"},
+		{"?excel=yes", 400, "", "excel must be 1 or 0"},
+		{"?excel=1&format=jsonl", 400, "", "excel is only for format=csv"},
+		{"?metadata=a&metadata=", 400, "", "metadata has more than 50 keys, a repeated key"},
+		{"?metadata=a&metadata=b&metadata=a", 400, "", "metadata has more than 50 keys, a repeated key"},
+		{"?" + url.Values{"metadata": manyKeys(51)}.Encode(), 400, "", "metadata has more than 50 keys"},
 		{"?" + url.Values{"metadata": manyKeys(50)}.Encode() + "&as_of=0", 200, "text/csv; charset=utf-8", ""},
 		{"?kind=payments&from=1003&to=1006", 200, "text/csv; charset=utf-8", "pi_03 pi_04 pi_05"},
 		{"?kind=payments&format=csv&from=1010", 200, "text/csv; charset=utf-8", "pi_10 pi_11"},
@@ -89,7 +89,7 @@ func manyKeys(n int) (keys []string) {
 	return keys
 }
 
-// A key of the metadata gets one column, whatever it holds.
+// A metadata key gets one column, whatever characters it has.
 func TestExportOfAKeyWithAComma(t *testing.T) {
 	w := get(filled(t).Socket(), "/api/export?"+url.Values{"metadata": {"a b", `c,"d`}}.Encode(), nil)
 	rows, err := csv.NewReader(w.Body).ReadAll()
@@ -98,7 +98,7 @@ func TestExportOfAKeyWithAComma(t *testing.T) {
 	}
 }
 
-// exported lists the payments in an export of any format, or the message of an error.
+// exported returns the payments in an export of any format, or the message of an error.
 func exported(t *testing.T, w *httptest.ResponseRecorder) string {
 	t.Helper()
 	var ids []string
@@ -130,8 +130,7 @@ func exported(t *testing.T, w *httptest.ResponseRecorder) string {
 	return strings.Join(ids, " ")
 }
 
-// The entries of a month come to the summary of its days, for every payment's life and in every
-// time zone.
+// The entries of a month equal the summary of its days, for all scenarios in every time zone.
 func TestAMonthsExportIsItsSummary(t *testing.T) {
 	dirs, err := filepath.Glob("../../testdata/scenarios/*")
 	if err != nil || len(dirs) == 0 {
@@ -163,7 +162,7 @@ func TestAMonthsExportIsItsSummary(t *testing.T) {
 	}
 }
 
-// entryLine is what an export says of money.
+// entryLine is a line of an export of entries.
 type entryLine struct {
 	Date, Time              string
 	Currency, Account       ledger.OrNull
@@ -189,8 +188,8 @@ func entryLines(t *testing.T, h http.Handler, params url.Values) (lines []entryL
 	return lines
 }
 
-// monthsAgree compares the exports of all months with the summaries, and returns how many entries
-// the exports have.
+// monthsAgree compares the exports of all months with the summaries, and returns the number of
+// entries.
 func monthsAgree(t *testing.T, h http.Handler, zone string) (entries int) {
 	t.Helper()
 	all := entryLines(t, h, url.Values{"timezone": {zone}})
@@ -259,7 +258,7 @@ func TestAnswersCanBeShown(t *testing.T) {
 	}
 }
 
-// What a rebuild decoded again is said in a header, and so is the last row.
+// Headers state the last row and what a rebuild decoded again.
 func TestAnExportsHeaders(t *testing.T) {
 	dir := t.TempDir()
 	e := paid("1", "2026-11-23T10:00:00Z", 2099)
@@ -291,7 +290,8 @@ func TestAnExportsHeaders(t *testing.T) {
 	}
 }
 
-// An export whose client has gone ends and leaves its place, and the log does not blame the ledger.
+// An export whose client has gone ends, releases its slot, and is not logged as an error of the
+// ledger.
 func TestACanceledExport(t *testing.T) {
 	var log journal
 	l := ledgertest.Open(t, false)
@@ -314,7 +314,7 @@ func TestACanceledExport(t *testing.T) {
 	}
 }
 
-// An export that is being made does not keep the receiver from stopping.
+// An export in progress does not delay shutdown.
 func TestAnExportEndsWhenTheReceiverStops(t *testing.T) {
 	var log journal
 	stopping, stop := context.WithCancel(t.Context())
@@ -327,7 +327,7 @@ func TestAnExportEndsWhenTheReceiverStops(t *testing.T) {
 	}
 	handler := operator.New(operator.Options{Ledger: l, Log: log.logger(), Stopping: stopping}).Socket()
 	w := get(handler, "/api/export?since=0", nil)
-	if w.Code != 503 || !strings.Contains(w.Body.String(), "the receiver is stopping") || strings.Contains(log.String(), "level=ERROR") {
+	if w.Code != 503 || !strings.Contains(w.Body.String(), "the receiver is shutting down") || strings.Contains(log.String(), "level=ERROR") {
 		t.Errorf("%d %s, and the log is\n%s", w.Code, w.Body, log.String())
 	}
 }
@@ -338,7 +338,7 @@ func TestAnExportOnAFullDiskIsRefused(t *testing.T) {
 	var log journal
 	l := ledgertest.Open(t, false)
 	handler := operator.New(operator.Options{Ledger: l, Log: log.logger()}).Socket()
-	ledgertest.TakeRoom(t, l)
+	ledgertest.FillDisk(t, l)
 	for path, next := range map[string]string{
 		"/api/export": "free some space there; an export of fewer days needs less", "/api/export?kind=payments": "free some space there; an export of fewer days needs less", "/api/backup": "free some space there",
 	} {

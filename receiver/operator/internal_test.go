@@ -6,7 +6,7 @@ import (
 	"net/http"
 )
 
-// DialBy returns a client as [Dial] does, over connections that dial makes.
+// DialBy is [Dial] over connections that dial makes.
 func DialBy(dial func() (net.Conn, error)) *Client {
 	c := Dial("a socket")
 	c.http.Transport.(*http.Transport).DialContext = func(context.Context, string, string) (net.Conn, error) { return dial() }

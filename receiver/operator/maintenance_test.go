@@ -10,7 +10,7 @@ import (
 	"tillhook/receiver/operator"
 )
 
-// A backup folder that the service may not write to is told apart from other troubles.
+// A backup directory that the service cannot write to has a next step of its own.
 func TestAFailedBackup(t *testing.T) {
 	for want, err := range map[string]error{
 		"look at the folder": errors.New("no such folder"),

@@ -260,7 +260,7 @@ func (op *Operator) untilStopping(parent context.Context) (ctx context.Context, 
 func (op *Operator) canceled(r *http.Request) *Error {
 	why := "the client canceled the request"
 	if r.Context().Err() == nil && op.Stopping.Err() != nil {
-		why = "the receiver is stopping; ask again when it runs"
+		why = "the receiver is shutting down; try again when it runs"
 	}
 	op.Log.Info("an answer was canceled", "path", r.URL.Path, "reason", why)
 	return &Error{http.StatusServiceUnavailable, "canceled", why}

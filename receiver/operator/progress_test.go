@@ -55,7 +55,7 @@ func clientOf(t *testing.T, o operator.Options) *operator.Client {
 	return operator.DialBy(func() (net.Conn, error) { return l.dial(), nil })
 }
 
-// Long work is waited for as long as it gets on, and no longer.
+// A client waits for long work while it makes progress, and no longer.
 func TestProgressIsWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &slowReconciler{goods: 2 * time.Hour}
@@ -141,7 +141,7 @@ func TestASilentReceiver(t *testing.T) {
 	}
 }
 
-// A request that its caller ends returns why the caller ended it.
+// A request that its caller cancels returns the caller's cause.
 func TestACallerEndsARequest(t *testing.T) {
 	why := errors.New("enough")
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -163,7 +163,7 @@ func TestNoListener(t *testing.T) {
 	}
 }
 
-// Only who asks for signs of progress is sent any: not every client can read them.
+// Progress is sent only to clients that ask for it, because not every client can read it.
 func TestSignsOfProgressAreAskedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newPipes()

@@ -62,7 +62,7 @@ func TestReceiverStatus(t *testing.T) {
 		{"POST", "/api/reconcile?since=0", 400, "not a number of seconds"},
 		{"POST", "/api/reconcile?since=2592001", 400, "30 days"},
 		{"POST", "/api/reconcile?since=3h", 400, "not a number of seconds"},
-		{"POST", "/api/reconcile?dry_run=yes", 400, "neither true nor false"},
+		{"POST", "/api/reconcile?dry_run=yes", 400, "must be true or false"},
 		{"DELETE", "/api/reconcile", 405, "invalid_request"},
 	} {
 		w := ask(op.Socket(), c.method, c.path, nil)
@@ -96,7 +96,7 @@ func TestReceiverStatus(t *testing.T) {
 		if method == "HEAD" {
 			method = "POST"
 		}
-		if w := ask(none.Socket(), method, path, nil); w.Code != 409 || !strings.Contains(w.Body.String(), "must run") && !strings.Contains(w.Body.String(), "no receiver is running") {
+		if w := ask(none.Socket(), method, path, nil); w.Code != 409 || !strings.Contains(w.Body.String(), "needs a running receiver") && !strings.Contains(w.Body.String(), "no receiver is running") {
 			t.Errorf("%s %s where none runs: %d %s", method, path, w.Code, w.Body)
 		}
 	}

@@ -21,7 +21,7 @@ type Reconciler interface {
 }
 
 var errNoReconciler = &Error{http.StatusConflict, "invalid_request",
-	"nothing can be compared: a receiver must run, and have an API key (STRIPE_SECRET_KEY)"}
+	"reconciling needs a running receiver with an API key (STRIPE_SECRET_KEY)"}
 
 // Partial is the error of a request that was carried out in part. The answer holds the error and
 // the report, and so does the error that a [Client] returns: there Report is a json.RawMessage.
@@ -93,7 +93,7 @@ func (q *query) seconds(name string) time.Duration {
 func (q *query) flag(name string) bool {
 	s := q.text(name)
 	if s != "" && s != "true" && s != "false" {
-		q.fail("%s is neither true nor false", name)
+		q.fail("%s must be true or false", name)
 	}
 	return s == "true"
 }

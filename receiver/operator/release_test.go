@@ -17,8 +17,8 @@ import (
 	"tillhook/receiver/operator"
 )
 
-// Only a request that means it changes anything or copies the ledger: by its method, and from here.
-func TestWhatIsAskedOfTheNewPaths(t *testing.T) {
+// Requests change something or copy the ledger only with the right method and from this host.
+func TestMethodsOfWritingPaths(t *testing.T) {
 	var done atomic.Int64
 	l := ledgertest.Start(t, ledger.Options{Dir: ledgertest.Dir(t), Decode: func([]byte) *ledger.Event { done.Add(1); return paid("held", "2026-11-23T10:00:00Z", 500) }})
 	appendEvent(t, l, &ledger.Event{ID: "evt_held", Type: "x", Source: ledger.Webhook, Received: time.Unix(1, 0), Quarantine: ledger.Undecodable, Raw: []byte("}")})
@@ -117,7 +117,7 @@ func TestRelease(t *testing.T) {
 	}
 }
 
-// Without a receiver the ledger is only read: nothing is released, and the answer says who can.
+// Without a receiver nothing is released, and the answer says why.
 func TestAReadOnlyLedgerReleasesNothing(t *testing.T) {
 	dir := t.TempDir()
 	writing, err := ledger.Open(ledger.Options{Dir: dir})

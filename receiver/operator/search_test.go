@@ -26,7 +26,7 @@ import (
 	"tillhook/receiver/operator"
 )
 
-// sell appends payments of one event each, many at once.
+// sell appends payments of one event each.
 func sell(t testing.TB, l *ledger.Ledger, from, to int) {
 	t.Helper()
 	var sellers sync.WaitGroup
@@ -52,7 +52,7 @@ func sale(i int) *ledger.Event {
 	return e
 }
 
-// A search that finds little ends early, says how far it came, and goes on where it ended.
+// A search that finds little stops early, reports how far it came, and continues there.
 func TestASearchGoesOnWithItsNextPage(t *testing.T) {
 	const n = 20_100
 	l := ledgertest.Open(t, false)
@@ -78,12 +78,12 @@ func TestASearchGoesOnWithItsNextPage(t *testing.T) {
 	}
 }
 
-// A search ends when its caller has left, and when the receiver stops.
+// A search ends when its client has gone and when the receiver stops.
 func TestASearchEndsWithItsCaller(t *testing.T) {
 	stopping, stop := context.WithCancel(t.Context())
 	op := operator.New(operator.Options{Ledger: filled(t).Ledger, Log: slog.New(slog.DiscardHandler), Stopping: stopping}).Socket()
-	gone, leave := context.WithCancel(t.Context())
-	leave()
+	gone, release := context.WithCancel(t.Context())
+	release()
 	paths := []string{"/api/payments", "/api/payments/pi_03/events", "/api/payments/pi_03/timeline", "/api/events", "/api/summary", "/api/summary?from=1970-01-01&timezone=Europe/Berlin"}
 	for _, path := range paths {
 		if w := get(op, path, func(r *http.Request) { *r = *r.WithContext(gone) }); w.Code != 503 || !strings.Contains(w.Body.String(), "the client canceled the request") {
@@ -92,13 +92,13 @@ func TestASearchEndsWithItsCaller(t *testing.T) {
 	}
 	stop()
 	for _, path := range paths {
-		if w := get(op, path, nil); w.Code != 503 || !strings.Contains(w.Body.String(), "the receiver is stopping") {
+		if w := get(op, path, nil); w.Code != 503 || !strings.Contains(w.Body.String(), "the receiver is shutting down") {
 			t.Errorf("%s while the receiver stops: %d %s", path, w.Code, w.Body)
 		}
 	}
 }
 
-// Few searches run at once. Others wait a little, and are then told to come again.
+// Few searches run at once. Others wait a little and are then refused.
 func TestFewSearchesRunAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hold := make(chan struct{})
@@ -135,7 +135,7 @@ func TestFewSearchesRunAtOnce(t *testing.T) {
 	})
 }
 
-// The largest answers are small, so that eight of them at once are.
+// The largest answers use little memory, even eight of them at once.
 func TestTheLargestAnswers(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	long := strings.Repeat("\x01", 500) // six bytes each in JSON
@@ -191,7 +191,7 @@ func TestTheLargestAnswers(t *testing.T) {
 	t.Logf("eight of the largest lists at once: the heap grew from %d to %d MB; %d MB were allocated in all", before.HeapInuse>>20, peak.Load()>>20, (after.TotalAlloc-before.TotalAlloc)>>20)
 }
 
-// dropped is a client that takes an answer without keeping it.
+// dropped is a client that discards its answer.
 type dropped struct{ header http.Header }
 
 func (d *dropped) Header() http.Header         { return d.header }

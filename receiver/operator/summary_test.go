@@ -24,7 +24,7 @@ import (
 	"tillhook/receiver/stripe"
 )
 
-// paid is an event of a payment that was received at a time.
+// paid returns an event of a payment that was received at a time.
 func paid(id, at string, amount int64) *ledger.Event {
 	created, err := time.Parse(time.RFC3339, at)
 	if err != nil {
@@ -35,7 +35,7 @@ func paid(id, at string, amount int64) *ledger.Event {
 			AmountReceived: amount, HasReceived: true, Created: created.Unix()}}}}
 }
 
-// statusOf is another event of that payment, with another status.
+// statusOf returns another event of that payment with another status.
 func statusOf(e *ledger.Event, status string) *ledger.Event {
 	other := *e
 	other.ID, other.Type = e.ID+"_"+status, "payment_intent."+status
@@ -48,7 +48,7 @@ func handlerOf(l *ledger.Ledger) http.Handler {
 	return operator.New(operator.Options{Ledger: l, Log: slog.New(slog.DiscardHandler)}).Socket()
 }
 
-// summaryOf asks and reads strictly: an answer with a field that the design does not name fails.
+// summaryOf requests a summary and fails for fields that are not in the design.
 func summaryOf(t *testing.T, h http.Handler, query string) operator.Summary {
 	t.Helper()
 	w := get(h, "/api/summary"+query, nil)
@@ -195,7 +195,7 @@ func TestTotalsArePaymentsSums(t *testing.T) {
 		}
 		for _, p := range page.Data {
 			count++
-			add(payments, books{p.Currency, p.Account}, sums{known(p.AmountReceived), known(p.AmountRefunded), known(p.DisputeWithdrawn), known(p.DisputeReinstated), known(p.AmountNet)})
+			add(payments, books{p.Currency, p.Account}, sums{orZero(p.AmountReceived), orZero(p.AmountRefunded), orZero(p.DisputeWithdrawn), orZero(p.DisputeReinstated), orZero(p.AmountNet)})
 			params.Set("starting_after", p.ID)
 		}
 		if !page.HasMore {
@@ -234,15 +234,15 @@ func small(t *testing.T, s ledger.Sum) int64 {
 	return n
 }
 
-// known returns an amount, 0 of one that is unknown.
-func known(n *int64) int64 {
+// orZero returns an amount, or 0 if it is unknown.
+func orZero(n *int64) int64 {
 	if n == nil {
 		return 0
 	}
 	return *n
 }
 
-func TestHealthIsSaidInSentences(t *testing.T) {
+func TestHealthMessages(t *testing.T) {
 	held := func(id string, why ledger.Reason) *ledger.Event {
 		return &ledger.Event{ID: id, Type: "x", Source: ledger.Webhook, Received: time.Unix(1, 0), Quarantine: why, Raw: []byte("}")}
 	}
@@ -312,7 +312,7 @@ func TestASummaryOfAFullDisk(t *testing.T) {
 
 // Invoices and Checkout Sessions without other events do not state received amounts, and that is
 // reported. It is not where the events that say it arrive, too.
-func TestSilentPaymentsAreSaid(t *testing.T) {
+func TestUnknownReceivedIsReported(t *testing.T) {
 	now := time.Now()
 	event := func(id, typ string, received time.Time, facts ledger.Facts) *ledger.Event {
 		return &ledger.Event{ID: id, Type: typ, Created: received.Unix(), Source: ledger.Webhook, Received: received, Facts: facts, Raw: []byte("{}")}

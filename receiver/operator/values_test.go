@@ -12,8 +12,7 @@ import (
 	"tillhook/receiver/stripe"
 )
 
-// A filter's value that neither Stripe documents nor the ledger holds is an error, never an empty
-// list.
+// A filter value that neither Stripe documents nor the ledger has is an error, not an empty list.
 func TestUnknownValues(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	h := handlerOf(l)
@@ -64,7 +63,7 @@ func TestUnknownValues(t *testing.T) {
 	refused("/api/payments/"+url.PathEscape(e.Facts.PaymentIntent)+"/events?type=nope", `type \"nope\"`)
 }
 
-// Only what stands in no list costs a search.
+// Only undocumented values are searched in the ledger.
 func TestADocumentedValueCostsNoSearch(t *testing.T) {
 	for param, values := range map[string][]string{
 		"status": append(ledger.Statuses[:], ledger.StatusNone), "currency": {"eur", "jpy", "hrk"}, "type": stripe.Types[:], "customer": {"anything"},
