@@ -119,8 +119,10 @@ func TestThreeHundredAccounts(t *testing.T) {
 				}
 				last = at
 			}
-			if account > ids[9] && len(times) > 24 {
-				t.Errorf("%q, where nothing happens, was asked %d times", account, len(times))
+			// A round may begin at the very instant at which the day ends.
+			within := slices.IndexFunc(append(times, begun.Add(24*time.Hour)), func(at time.Time) bool { return !at.Before(begun.Add(24 * time.Hour)) })
+			if account > ids[9] && within > 24 {
+				t.Errorf("%q, where nothing happens, was asked %d times", account, within)
 			}
 		}
 		if len(asked) != 301 {
