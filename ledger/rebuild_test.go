@@ -354,6 +354,47 @@ func record(t *testing.T, dir string, seq uint64) *ledger.EventRecord {
 	return page.Data[uint64(len(page.Data))-seq]
 }
 
+// An outcome belongs to the arrival of an event: that a body is decoded to something else later does
+// not change it.
+func TestARebuildKeepsOutcomes(t *testing.T) {
+	dir := t.TempDir()
+	l, err := ledger.Open(ledger.Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := ledgertest.Run(t, l)
+	mustAppend(t, l, succeeded("first", "pi_1"))
+	if res := mustAppend(t, l, succeeded("second", "pi_1")); res.Status != ledger.Unchanged {
+		t.Fatalf("the second event is %s", res.Status)
+	}
+	stop()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, err = ledger.Rebuild(t.Context(), ledger.Options{Dir: dir, Decode: func(raw []byte) *ledger.Event {
+		e := succeeded(strings.Split(string(raw), `"`)[3], "pi_1")
+		if e.ID == "second" {
+			e.Facts.Intents[0].Metadata = map[string]string{"order": "2"}
+			e.Created++
+		}
+		return e
+	}}, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l, err = ledger.OpenReadOnly(dir); err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	p, err := l.Payment("pi_1")
+	if err != nil || p.Metadata["order"] != "2" {
+		t.Errorf("the payment has the metadata %v, %v", p.Metadata, err)
+	}
+	if e, err := l.Event("second"); err != nil || e.Outcome != ledger.Unchanged {
+		t.Errorf("the outcome of the second event is %s, %v", e.Outcome, err)
+	}
+}
+
 // With decode, bodies replace stored facts; what a decoder cannot use, or reads as another event, stays as it was.
 func TestARebuildDecodes(t *testing.T) {
 	dir := t.TempDir()
