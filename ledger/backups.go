@@ -16,41 +16,43 @@ import (
 	"time"
 )
 
-// Backups copies a ledger into a folder again and again, and keeps the newest copies. Each is
-// checked before it bears its name, and none is deleted before the next one has. Other ledgers can
-// have their copies in the same folder.
+// Backups makes scheduled copies of a ledger in a directory and keeps the newest ones. Each copy is
+// verified before it gets its final name, and older copies are deleted only after that. The
+// directory may also hold copies of other ledgers.
 type Backups struct {
 	Ledger *Ledger
 	Dir    string
 	Every  time.Duration
-	Keep   int                                              // how many of this ledger
-	Verify func(ctx context.Context, path string) error     // proves a copy sound
-	Tell   func(path string, took time.Duration, err error) // is called after every try
+	Keep   int                                              // the number of copies of this ledger
+	Verify func(ctx context.Context, path string) error     // returns an error for a damaged copy
+	Tell   func(path string, took time.Duration, err error) // is called after each attempt
 }
 
-// backupTime is how a copy's name tells when it was made, in UTC; names sort as times do.
+// backupTime is the layout of the UTC time in the name of a copy. Names sort in the order of their
+// times.
 const backupTime = "20060102T150405Z"
 
-// A failed try waits so long for the next one. One that finds no room mostly costs nothing, and is to
-// be made soon after there is some; one that has filled a disk, or a quota, waits retryTimes as long
-// as that took.
+// Delays after a failed attempt, which never exceed Backups.Every: usually retryBackup. If disk
+// space was short, the delay is retryTimes the duration of the attempt, but at least retryRoom and
+// at most retryBackup. An attempt that found no space at the start was cheap and can be repeated
+// soon after space becomes free. One that filled a disk or a quota was not.
 const (
 	retryBackup = 10 * time.Minute
 	retryRoom   = 30 * time.Second
 	retryTimes  = 20
 )
 
-// copies are those of one ledger and one kind in a folder: their names are the prefix, the time and
-// ".db".
+// copies describes the copies of one ledger and of one kind in a directory. The name of a copy is
+// the prefix, the time and ".db".
 type copies struct{ dir, prefix string }
 
-// backupsOf are the scheduled copies of a ledger.
+// backupsOf returns the scheduled copies of a ledger.
 func backupsOf(dir string, livemode bool, id string) copies {
 	return copies{dir, "tillhook-" + ModeName(livemode) + "-" + id + "-"}
 }
 
-// beforeMigrations are the copies that were made before the ledger was brought up to date. They are
-// apart from the scheduled ones: nothing has proved them sound.
+// beforeMigrations returns the copies that were made before a ledger was migrated to a newer
+// schema. They are kept apart from the scheduled copies, because only their pages were verified.
 func beforeMigrations(dir string, livemode bool, id string) copies {
 	c := backupsOf(dir, livemode, id)
 	c.prefix += "old-"
@@ -61,14 +63,15 @@ func (c copies) path(at time.Time) string {
 	return filepath.Join(c.dir, c.prefix+at.UTC().Format(backupTime)+".db")
 }
 
-// time returns when a copy was made, as its name says.
+// time returns the time in the name of a copy.
 func (c copies) time(path string) (time.Time, error) {
 	name := filepath.Base(path)
 	return time.Parse(backupTime, name[len(c.prefix):len(name)-len(".db")])
 }
 
-// made lists the copies, the oldest first. Other files in the folder are not ours to delete, and
-// one that is named for the future, by a clock that was wrong, says nothing about when it was made.
+// made returns the paths of the copies, oldest first. It leaves out other files, which this program
+// must not delete, and copies whose name is later than now: a clock that was ahead named them, so
+// the name does not say when they were made.
 func (c copies) made(now time.Time) (paths []string, err error) {
 	newest := c.path(now)
 	entries, err := os.ReadDir(c.dir)
@@ -85,7 +88,7 @@ func (c copies) made(now time.Time) (paths []string, err error) {
 	return paths, nil
 }
 
-// prune deletes the oldest copies until so many are left.
+// prune deletes the oldest copies until keep of them are left.
 func (c copies) prune(now time.Time, keep int) error {
 	made, err := c.made(now)
 	if err != nil {
@@ -102,7 +105,8 @@ func (c copies) prune(now time.Time, keep int) error {
 
 func (b *Backups) copies() copies { return backupsOf(b.Dir, b.Ledger.livemode, b.Ledger.id) }
 
-// Newest tells when the newest copy was made; ok is false while there is none.
+// Newest returns when the newest copy was made. ok is false if there is no copy or the directory
+// cannot be read.
 func (b *Backups) Newest() (at time.Time, ok bool) {
 	c := b.copies()
 	made, err := c.made(time.Now())
@@ -113,11 +117,11 @@ func (b *Backups) Newest() (at time.Time, ok bool) {
 	return at, err == nil
 }
 
-// Others returns how many copies of other ledgers are in the folder. They are left alone.
+// Others returns the number of copies of other ledgers in the directory. Run never deletes them.
 func (b *Backups) Others() (n int) {
 	entries, err := os.ReadDir(b.Dir)
 	if err != nil {
-		return 0 // Run says what is wrong
+		return 0 // Run reports the error
 	}
 	for _, e := range entries {
 		ok, _ := filepath.Match("tillhook-*-????????T??????Z.db", e.Name())
@@ -128,9 +132,11 @@ func (b *Backups) Others() (n int) {
 	return n
 }
 
-// Run makes copies until ctx ends: the first one when the newest there is old enough.
+// Run makes copies until ctx ends. It makes the first one at once if there is none, or when the
+// newest copy is b.Every old.
 func (b *Backups) Run(ctx context.Context) error {
-	// Copies that a process was making when it ended: who runs holds the ledger, so they are nobody else's.
+	// Remove the unfinished copies of an earlier process. This process holds the ledger, so no
+	// other process is copying it.
 	store.RemoveMatching(b.Dir, b.copies().prefix+"*.db.new-*")
 	wait := time.Duration(0)
 	if at, ok := b.Newest(); ok {
@@ -159,8 +165,8 @@ func (b *Backups) Run(ctx context.Context) error {
 	}
 }
 
-// once makes one copy and deletes those that are too many. It leaves what is reserved for events on
-// the ledger's disk.
+// once makes one copy and deletes the oldest copies beyond b.Keep. It leaves the reserve for events
+// free on the disk of the ledger.
 func (b *Backups) once(ctx context.Context, now time.Time) (path string, err error) {
 	if err := makeBackupDir(b.Dir); err != nil {
 		return "", err
@@ -180,14 +186,15 @@ func makeBackupDir(dir string) error {
 	return nil
 }
 
-// backup copies the old file as it is: a version that wrote it can go back to it. A migration that
-// fails is tried again at each start, so a copy that is there already is not made again.
+// backup copies the old file byte for byte, so that the version that wrote it can open it again. A
+// failed migration is tried again at each start, so a copy of the same state is not made twice.
 func (r *rebuild) backup(ctx context.Context) (string, error) {
 	if err := makeBackupDir(r.opts.BackupDir); err != nil {
 		return "", err
 	}
-	// A name shows a whole second: states that follow within one take the next ones, and count as
-	// made.
+	// Names have a resolution of one second. If several states are copied within one second, the
+	// later copies are named for the following seconds, so names that are slightly ahead of the
+	// clock count.
 	now := time.Now().Add(copiesAhead)
 	c := beforeMigrations(r.opts.BackupDir, r.livemode, r.id)
 	store.RemoveMatching(c.dir, c.prefix+"*.db.new-*")
@@ -202,8 +209,8 @@ func (r *rebuild) backup(ctx context.Context) (string, error) {
 	}
 	at := time.Now()
 	if n := len(made); n > 0 && c.path(at) <= made[n-1] {
-		// A name that an older copy has left free would make this one the oldest, and the first to
-		// be deleted.
+		// The name for the current time may be free because an older copy was pruned. With that
+		// name, this copy would sort as the oldest, and the oldest is deleted first.
 		newest, err := c.time(made[n-1])
 		if err != nil {
 			return "", fmt.Errorf("read the time in the name of the backup %s: %w", made[n-1], err)
@@ -218,11 +225,11 @@ func (r *rebuild) backup(ctx context.Context) (string, error) {
 	return path, err
 }
 
-// copiesAhead is by how much the names of copies before migrations may be ahead of the clock.
+// copiesAhead is how far the name of a copy made before a migration may be ahead of the clock.
 const copiesAhead = time.Minute
 
-// copiedAs reports whether a file is a copy of the ledger as it is, byte for byte. (Meta pages can
-// be the same in two states.)
+// copiedAs reports whether the file at path is a byte-for-byte copy of the current state of the
+// ledger. It compares the whole file, because the meta pages can be equal in two states.
 func copiedAs(ctx context.Context, s *store.Store, path string) bool {
 	f, err := os.Open(path)
 	if err != nil {
@@ -247,7 +254,7 @@ func copiedAs(ctx context.Context, s *store.Store, path string) bool {
 	return err == io.EOF
 }
 
-// writeFunc is an [io.Writer].
+// writeFunc is a function that implements [io.Writer].
 type writeFunc func([]byte) (int, error)
 
 func (f writeFunc) Write(p []byte) (int, error) { return f(p) }

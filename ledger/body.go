@@ -48,7 +48,7 @@ func newBodyCodec() (*bodyCodec, error) {
 // maxScratch is the size of the largest scratch buffer that is kept for the next body.
 const maxScratch = 256 << 10
 
-// encode returns a body as it is stored, which is at most one byte longer than the body itself. The
+// encode returns the stored form of a body, which is at most one byte longer than the body. The
 // result has the capacity for a checksum.
 func (c *bodyCodec) encode(raw []byte) []byte {
 	scratch := c.scratch.Get().(*[]byte)

@@ -6,20 +6,22 @@ import (
 	"tillhook/ledger/store"
 )
 
-// change is one payment before and after an event; nil where it is not there.
+// change is one payment before and after an event. before is nil if the payment is new, after is
+// nil if no row is left.
 type change struct {
 	id     string
 	before *state
 	after  *state
-	events []uint64 // before
-	gone   []uint64 // rows that belong to another payment now
-	come   []uint64 // rows that belong to this payment now
-	had    []*row   // the rows of events, where they are remembered
-	rows   []*row   // those that it is folded from after the change, where it only got more
+	events []uint64 // the rows before the event
+	gone   []uint64 // rows that move to another payment
+	come   []uint64 // rows that the payment gains
+	had    []*row   // the rows of events, if they are cached
+	rows   []*row   // what after is folded from; nil if rows move between payments
 }
 
-// changes computes what a new row does to payments: to its own, and to those of charges that it links
-// to a PaymentIntent for the first time. It writes nothing. The first change is the row's own.
+// changes computes how a new row changes payments: its own payment, and the payments of charges
+// that it links to a PaymentIntent for the first time. It writes nothing. The first change is that
+// of the row's own payment.
 func (b *posting) changes(r *row, seq uint64) ([]*change, error) {
 	id, err := paymentOf(b.tx, &r.facts)
 	if err != nil {
@@ -70,7 +72,7 @@ func (c *change) rowsBefore(tx *store.Tx) ([]*row, error) {
 	return rowsOf(tx, c.events)
 }
 
-// before begins a change with a payment as it is.
+// before returns a change that starts from the current state of a payment.
 func (b *posting) before(id string) (*change, error) {
 	if hot := b.hot.find(id); hot != nil {
 		return &change{id: id, before: hot.state, events: hot.state.rows, had: hot.rows}, nil
@@ -85,10 +87,12 @@ func (b *posting) before(id string) (*change, error) {
 	return &change{id: id, before: s, events: s.rows}, nil
 }
 
-// claimed are the charges that the row links to its PaymentIntent for the first time, by the payment they belong to
-// as yet: the one that bears the charge's own id, or, should two PaymentIntents claim a charge, the greater of them.
+// claimed returns the charges that the row links to its PaymentIntent for the first time, by the
+// payment that they belong to now. That payment has the id of the charge itself or, if two
+// PaymentIntents name the charge, the greater id of the two: a charge belongs to the least
+// PaymentIntent.
 func (b *posting) claimed(r *row, intent string) (map[string][]string, error) {
-	var claimed map[string][]string // mostly none
+	var claimed map[string][]string // nil in most cases
 	for _, charge := range r.facts.LinkedCharges() {
 		present, err := paymentOf(b.tx, &Facts{Charge: charge})
 		if err != nil {
@@ -104,8 +108,9 @@ func (b *posting) claimed(r *row, intent string) (map[string][]string, error) {
 	return claimed, nil
 }
 
-// leave takes from a payment the rows that name one of the charges, which ascend, and no
-// PaymentIntent. It returns nil if there are none.
+// leave takes from a payment the rows that name one of the charges and no PaymentIntent, and
+// returns the change and those rows. charges must be sorted. If the payment has no such row, leave
+// returns a nil change.
 func (b *posting) leave(payment string, charges []string) (*change, []*row, error) {
 	c, err := b.before(payment)
 	if err != nil || c.before == nil {
@@ -132,7 +137,7 @@ func (b *posting) leave(payment string, charges []string) (*change, []*row, erro
 	return c, leaving, nil
 }
 
-// rowsOf reads the rows of a payment.
+// rowsOf reads the rows of the given sequences.
 func rowsOf(tx *store.Tx, seqs []uint64) (rows []*row, err error) {
 	for _, seq := range seqs {
 		r, err := readRow(tx, seq)
@@ -144,7 +149,7 @@ func rowsOf(tx *store.Tx, seqs []uint64) (rows []*row, err error) {
 	return rows, nil
 }
 
-// outcome of the event that made the changes.
+// outcome returns the outcome of the event that made the changes.
 func outcome(changes []*change) Outcome {
 	own := changes[0]
 	if len(changes) == 1 && own.before != nil && own.after.sameAs(own.before) {
@@ -153,7 +158,8 @@ func outcome(changes []*change) Outcome {
 	return Applied
 }
 
-// write puts a changed payment and everything that hangs on it into the transaction.
+// write writes a changed payment, its index entries and its lists to the transaction, and updates
+// the counts and the cache.
 func (b *posting) write(c *change) error {
 	if c.before != nil && (c.after == nil || c.after.created() != c.before.created()) {
 		if err := b.tx.Delete(bucketPaymentsTime, timeKey(c.before.created(), c.id)); err != nil {
@@ -187,17 +193,18 @@ func (b *posting) write(c *change) error {
 	return b.tx.Put(bucketPayments, []byte(c.id), c.after.encode())
 }
 
-// sequences are those of the rows that the payment is folded from after the change.
+// sequences returns the sequences of the rows that the payment is folded from after the change.
 func (c *change) sequences() []uint64 {
 	seqs := slices.Concat(c.events, c.come)
-	if len(c.gone) > 0 { // ascending, like the events
+	if len(c.gone) > 0 { // sorted, as c.events is
 		seqs = slices.DeleteFunc(seqs, func(seq uint64) bool { _, gone := slices.BinarySearch(c.gone, seq); return gone })
 	}
 	slices.Sort(seqs)
 	return seqs
 }
 
-// newLinks are the ids by which an event is to be found, with all links of each that gets one more.
+// newLinks returns the other ids that the event newly links to its payment, each with all of its
+// links including the new one.
 func (b *posting) newLinks(f *Facts) (map[string][]link, error) {
 	var changed map[string][]link
 	var err error
@@ -223,7 +230,7 @@ func (b *posting) newLinks(f *Facts) (map[string][]link, error) {
 	return changed, err
 }
 
-// writeLinks writes what newLinks computed.
+// writeLinks writes the links that newLinks returned.
 func (b *posting) writeLinks(links map[string][]link) error {
 	for id, list := range links {
 		if err := b.tx.Put(bucketLinks, []byte(id), encodeLinks(id, list)); err != nil {

@@ -14,36 +14,40 @@ import (
 	"time"
 )
 
-// maxFaults ends a check: a file with so many is not read for more.
+// maxFaults is the number of faults after which a check stops.
 const maxFaults = 50
 
-// Report tells what was found to be so in a ledger, each figure a count of what was looked at.
+// Report is the result of a check. Each figure counts items that were checked.
 type Report struct {
-	Object      string   `json:"object"`
-	Sound       bool     `json:"sound"`
-	Path        string   `json:"path"`
-	Mode        string   `json:"mode"`
-	Schema      uint64   `json:"schema"`
-	Older       bool     `json:"older,omitempty"` // only the pages were looked at: the rest is of an older schema
-	Bytes       int64    `json:"bytes"`           // of the file
-	Used        int64    `json:"used"`            // of them in pages
-	Pages       int64    `json:"pages"`           // each in use once, or free
-	FreePages   int64    `json:"free_pages"`
-	Values      uint64   `json:"values"`      // checksums
-	Events      uint64   `json:"events"`      // rows in a sequence without gaps, each id once but for the events that left quarantine
-	Bodies      uint64   `json:"bodies"`      // unpacked to the size they came with
-	Quarantined uint64   `json:"quarantined"` // with their bodies
-	Released    uint64   `json:"released"`    // events that left quarantine, whose old row and new row refer to each other
-	Payments    uint64   `json:"payments"`    // equal to a fresh fold of their events
-	Links       uint64   `json:"links"`       // other ids that find a payment
-	Totals      uint64   `json:"totals"`      // equal to the sums of the payments
-	Faults      []string `json:"faults"`
+	Object string `json:"object"`
+	Sound  bool   `json:"sound"`
+	Path   string `json:"path"`
+	Mode   string `json:"mode"`
+	Schema uint64 `json:"schema"`
+	// Older means that only the pages were checked, because the file has an older schema.
+	Older     bool   `json:"older,omitempty"`
+	Bytes     int64  `json:"bytes"` // size of the file
+	Used      int64  `json:"used"`  // bytes of the file in pages
+	Pages     int64  `json:"pages"` // each is free or in use exactly once
+	FreePages int64  `json:"free_pages"`
+	Values    uint64 `json:"values"` // values with a correct checksum
+	// Events counts the rows. Their sequences have no gaps, and no two rows have the same event id,
+	// except the two rows of an event that left quarantine.
+	Events      uint64 `json:"events"`
+	Bodies      uint64 `json:"bodies"`      // bodies that decompress to their original size
+	Quarantined uint64 `json:"quarantined"` // events in quarantine, with their bodies
+	// Released counts the events that left quarantine. Their old and new rows refer to each other.
+	Released uint64   `json:"released"`
+	Payments uint64   `json:"payments"` // payments equal to a refold of their events
+	Links    uint64   `json:"links"`    // links from other ids to a payment
+	Totals   uint64   `json:"totals"`   // totals equal to the sums over the payments
+	Faults   []string `json:"faults"`
 }
 
-// Check proves the ledger sound, in one transaction: bbolt's pages, every checksum, sequences
-// without gaps, every index entry with its row and every row with its entries, the counts and totals equal to
-// a recount, and each payment equal to a fresh fold of the facts of its events. It returns every
-// fault it found, joined, or nil. It reads the whole file.
+// Check verifies the whole ledger: the pages of bbolt and every checksum; that sequences have no
+// gaps, that every index entry has its row and every row its entries, that the counts and totals
+// equal a recount, and that each payment equals a refold of the facts of its events. It reads the
+// whole file. It returns the faults that it found, joined, or nil, and stops after maxFaults.
 func (l *Ledger) Check() error {
 	err := l.store.View(func(tx *store.Tx) error {
 		_, err := tx.VerifyPages(context.Background())
@@ -56,11 +60,13 @@ func (l *Ledger) Check() error {
 	return err
 }
 
-// Verify proves a file that nobody writes to: a copy, or the ledger of a receiver that does not run ([ErrLocked]). The
-// proof tells how far it got even where there is an error. Damage can end the process: bbolt follows pages blindly.
+// Verify checks a file that no process writes to: a copy, or the ledger of a receiver that is not
+// running. It returns [ErrLocked] if a receiver holds the file. If there are faults, it returns
+// them as an error together with the report. Damaged pages can crash the process, because bbolt
+// follows references between pages without checking them.
 func Verify(path string) (*Report, error) { return verify(context.Background(), path) }
 
-// verify is Verify until ctx ends.
+// verify is [Verify] with a context that can end it.
 func verify(ctx context.Context, path string) (*Report, error) {
 	if err := store.MustExist(path, "there is no file"); err != nil {
 		return nil, err
@@ -87,7 +93,7 @@ func verify(ctx context.Context, path string) (*Report, error) {
 	return proof, errors.Join(err, l.Close())
 }
 
-// unusableProof is the proof of a file that is not even opened.
+// unusableProof returns the report on a file that cannot be opened as a ledger.
 func unusableProof(path string, err error) (*Report, error) {
 	p := &Report{Object: "proof", Path: path, Faults: strings.Split(err.Error(), "\n")}
 	if info, statErr := os.Stat(path); statErr == nil {
@@ -126,30 +132,35 @@ func (l *Ledger) prove(ctx context.Context) (*Report, error) {
 
 var errTooMany = errors.New("too many faults")
 
-// checker walks one transaction and keeps what it needs to compare the buckets with each other.
+// checker walks through one transaction and collects the data for comparing buckets with each
+// other.
 type checker struct {
 	ctx     context.Context
 	l       *Ledger
 	tx      *store.Tx
 	faults  []error
-	values  uint64 // checksums that are right
+	values  uint64 // values with a correct checksum
 	rows    uint64
-	kept    uint64 // bodies
+	kept    uint64 // bodies, without references to other rows
 	held    uint64 // rows in quarantine
-	awaits  uint64 // of them, thin events that wait for their snapshot event
-	ofPay   uint64 // rows that are about a payment
+	awaits  uint64 // of these, thin events that wait for their snapshot event
+	ofPay   uint64 // rows about a payment
 	recount counts
 
-	folded, absorbed, links, lines uint64             // payments, their events, the links those make, totals
-	seconds, listed                uint64             // of payments, in the index of entries; elements of their lists that are stored apart
-	totals                         map[string]amounts // recounted, by key
+	// Payments, the rows in them, the links that follow from these rows, and daily totals.
+	folded, absorbed, links, lines uint64
+	// What follows from the payments: seconds in the index of entries, and list elements that are
+	// stored separately.
+	seconds, listed uint64
+	totals          map[string]amounts // recounted, by key
 }
 
 func (c *checker) fault(format string, args ...any) {
 	c.faults = append(c.faults, fmt.Errorf(format, args...))
 }
 
-// walk hands every entry of a bucket to visit, its checksum verified.
+// walk verifies the checksum of every entry of a bucket and calls visit for it. Errors of single
+// entries become faults and do not end the walk.
 func (c *checker) walk(bucket store.Bucket, visit func(key, value []byte) error) error {
 	for e := range c.tx.Ascend(bucket, nil) {
 		if err := c.ctx.Err(); err != nil {
@@ -170,7 +181,7 @@ func (c *checker) walk(bucket store.Bucket, visit func(key, value []byte) error)
 	return nil
 }
 
-// has tells whether a bucket holds a sound entry under a key.
+// has reports whether a bucket holds a valid entry for a key.
 func (c *checker) has(bucket store.Bucket, key []byte) bool {
 	value, err := c.tx.Get(bucket, key)
 	return err == nil && value != nil
@@ -245,7 +256,8 @@ func (c *checker) events() error {
 	})
 }
 
-// released compares the row of an event that left quarantine with the row in which it was booked.
+// released compares the old row of an event that left quarantine with the row in which the event
+// was then posted.
 func (c *checker) released(seq uint64, r *row, as uint64) {
 	if c.tx.Has(bucketQuarantine, seqKey(seq)) {
 		c.fault("event row %d (%.80s): it lies in quarantine and was booked as row %d", seq, r.id, as)
@@ -259,8 +271,8 @@ func (c *checker) released(seq uint64, r *row, as uint64) {
 	}
 }
 
-// ofQuarantine compares a row with its entry in quarantine, or with the row of its event that had
-// one.
+// ofQuarantine compares a row with its entry in quarantine and, if its event was in quarantine
+// before, with the old row.
 func (c *checker) ofQuarantine(seq uint64, r *row) error {
 	h, err := readQuarantineEntry(c.tx, seq)
 	if err != nil {
@@ -301,8 +313,8 @@ func (c *checker) ofQuarantine(seq uint64, r *row) error {
 	return nil
 }
 
-// meta proves the bucket meta, and that it has as many entries by which thin events are found as
-// wait for their snapshot event.
+// meta checks the bucket meta, including that it has one key of the kind awaitsKey for each thin
+// event in quarantine that waits for its snapshot event.
 func (c *checker) meta() error {
 	var awaits uint64
 	err := c.walk(bucketMeta, func(key, value []byte) error {
@@ -421,7 +433,7 @@ func (c *checker) payments() error {
 	return nil
 }
 
-// payment compares what is kept of one payment with a fresh fold of its events.
+// payment compares the stored state of a payment with a refold of its events.
 func (c *checker) payment(id string, value []byte) error {
 	s, err := decodeState(c.tx, id, value)
 	if err != nil {
@@ -468,7 +480,7 @@ func (c *checker) payment(id string, value []byte) error {
 	return nil
 }
 
-// index compares the index of entries with what follows from a payment.
+// index compares the index of entries with the values that follow from a payment.
 func (c *checker) index(id string, want map[int64][]byte) {
 	for second, value := range want {
 		c.seconds++
@@ -478,7 +490,7 @@ func (c *checker) index(id string, want map[int64][]byte) {
 	}
 }
 
-// totalName names a total as people do.
+// totalName describes a total for a fault.
 func totalName(key []byte) string {
 	day, currency, account, err := readTotalKey(key)
 	if err != nil {
@@ -490,7 +502,7 @@ func totalName(key []byte) string {
 	return fmt.Sprintf("%s %.20q %.80q", time.Unix(day*secondsADay, 0).UTC().Format(time.DateOnly), currency, account)
 }
 
-// sumsOfDays compares the totals with the sums of what all payments moved.
+// sumsOfDays compares the stored totals with the sums over all payments.
 func (c *checker) sumsOfDays() error {
 	maps.DeleteFunc(c.totals, func(_ string, a amounts) bool { return a == amounts{} })
 	err := c.walk(bucketTotals, func(key, value []byte) error {
@@ -518,7 +530,7 @@ func (c *checker) sums() error {
 	if err != nil {
 		return err
 	}
-	c.recount.expired = kept.expired // how far retention went is no count
+	c.recount.expired = kept.expired // a position, which a recount cannot yield
 	if *kept != c.recount {
 		c.fault("the counts %+v differ from a recount %+v", *kept, c.recount)
 	}

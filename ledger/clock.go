@@ -7,34 +7,40 @@ import (
 )
 
 const (
-	// retentionPace bounds how much faster than time passes the time runs by which bodies are
-	// deleted.
+	// retentionPace is how many times faster than real time the retention time may advance.
 	retentionPace = 24
-	// retentionMark is that time as it was last written down, Unix milliseconds.
+	// retentionMark is the name of the checkpoint that stores the retention time, in Unix
+	// milliseconds.
 	retentionMark = "retention-time"
-	// retentionKept is how often it is written down while nothing is deleted.
+	// retentionKept is the interval at which the checkpoint is written.
 	retentionKept = time.Hour
-	// madeRows are looked at for when the newest event was made.
+	// madeRows is the number of newest rows that newestMade examines.
 	madeRows = 4
-	// longJump is by how much the clock must be ahead of it for that to be reported.
+	// longJump is how far the clock must be ahead of the retention time for that to be reported.
 	longJump = 24 * time.Hour
 )
 
-// retentionTime is the time by which bodies are deleted. It is never ahead of this machine's clock,
-// and follows it at most retentionPace times as fast as time passes while the ledger is open, but
-// at once up to when the newest events were made by Stripe's clock. So a clock that is 100 days
-// ahead for a minute deletes what is due in the next 24 minutes, a machine that boots in 1970
-// deletes nothing, and after ten days without a receiver the deletion has caught up with the first
-// event, or within ten hours. The ledger keeps it across restarts.
+// retentionTime is the time by which bodies are deleted. It limits what a wrong system clock can
+// delete. It is never ahead of the system clock. While the ledger is open, it advances at most
+// retentionPace times as fast as real time, but it moves at once to the time at which Stripe
+// created the newest events:
+//
+//   - A system clock that is 100 days ahead for a minute deletes only what is due in the next 24
+//     minutes.
+//   - A machine that boots in 1970 deletes nothing.
+//   - After ten days without a receiver, deletion catches up with the first event, or within ten
+//     hours.
+//
+// The ledger stores the retention time, so that it survives a restart.
 type retentionTime struct {
-	at      time.Time // at the last look, or when the ledger was opened
-	looked  time.Time // when that was; its monotonic reading outlives changes of this machine's clock
-	kept    time.Time // as it was last written down
-	written time.Time // when that was; likewise
-	jumped  bool      // it was reported that the clock is far ahead
+	at      time.Time // at the last call of now, or when the ledger was opened
+	looked  time.Time // when that was; its monotonic reading ignores clock changes
+	kept    time.Time // the value that was last written
+	written time.Time // when it was last written; also with a monotonic reading
+	jumped  bool      // a clock far ahead was reported
 }
 
-// wall returns this machine's time.
+// wall returns the time of the system clock.
 func (l *Ledger) wall() time.Time {
 	if l.opts.Now != nil {
 		return l.opts.Now()
@@ -42,12 +48,12 @@ func (l *Ledger) wall() time.Time {
 	return time.Now()
 }
 
-// begin says where a ledger that is opened stands.
+// begin sets the retention time when the ledger is opened.
 func (t *retentionTime) begin(tx *store.Tx, wall time.Time) {
 	t.at, t.looked = timeSeen(tx, wall), time.Now()
 }
 
-// now returns the time to delete by. Only one goroutine may call it.
+// now advances the retention time and returns it. Only one goroutine may call it.
 func (t *retentionTime) now(ctx context.Context, l *Ledger) (time.Time, error) {
 	wall, looked := l.wall().Round(0), time.Now()
 	made := time.Time{}
@@ -78,15 +84,15 @@ func (t *retentionTime) now(ctx context.Context, l *Ledger) (time.Time, error) {
 	return t.at, nil
 }
 
-// RetentionLag returns how far this machine's clock is ahead of the time by which bodies are
-// deleted. It is more than a minute or two where the clock has jumped, or the receiver was off.
-// Once the clock is right again it is small at once, before the next look.
+// RetentionLag returns how far the system clock is ahead of the retention time. It exceeds a minute
+// or two if the clock jumped ahead or the receiver was not running. It becomes small as soon as the
+// clock is right again, even before the retention time is next computed.
 func (l *Ledger) RetentionLag() time.Duration {
 	return min(time.Duration(l.retentionLag.Load()), l.wall().Sub(time.Unix(0, l.retentionAt.Load())))
 }
 
-// newestMade returns when the newest of the last rows was made at Stripe, but for those of the
-// future.
+// newestMade returns the latest time at which Stripe created one of the last rows. It ignores times
+// after wall.
 func newestMade(tx *store.Tx, wall time.Time) time.Time {
 	newest := int64(0)
 	last := lastRow(tx)
@@ -98,8 +104,8 @@ func newestMade(tx *store.Tx, wall time.Time) time.Time {
 	return time.Unix(newest, 0)
 }
 
-// timeSeen returns the time to delete by that the ledger keeps or, where it keeps none, when its
-// newest row came that is not of the future.
+// timeSeen returns the stored retention time. If there is no stored time, it returns when the
+// newest row was received, leaving out rows received after wall, or wall if the ledger is empty.
 func timeSeen(tx *store.Tx, wall time.Time) time.Time {
 	if ms, err := readMark(tx, retentionMark); err == nil && ms != 0 {
 		return time.UnixMilli(ms)
@@ -113,5 +119,5 @@ func timeSeen(tx *store.Tx, wall time.Time) time.Time {
 	if last == 0 {
 		return wall
 	}
-	return time.UnixMilli(1) // no row says anything: nothing is due before time has passed
+	return time.UnixMilli(1) // no row has a usable time: nothing is due until time has passed
 }

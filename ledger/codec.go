@@ -120,7 +120,7 @@ func (d *decoder) texts() map[string]string {
 	return m
 }
 
-// end returns an error if a field was invalid or if bytes are left.
+// end returns an error if a field was invalid or if there are bytes after the last field.
 func (d *decoder) end() error {
 	if len(d.buf) != 0 {
 		d.fail()

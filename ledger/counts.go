@@ -9,31 +9,38 @@ import (
 	"tillhook/ledger/store"
 )
 
-// counts are kept in the transaction that changes them, so that nobody has to walk the ledger for them.
+// counts are running counts. The transaction that changes them also stores them, so that reading
+// them does not require a walk through the ledger.
 type counts struct {
 	outcomes   [len(Outcomes)]uint64
-	quarantine [len(Reasons)][len(QuarantineStates)]uint64 // the events in quarantine now
-	released   uint64                                      // rows of events that left quarantine, and have another row now
-	statuses   [len(Statuses) + 2]uint64                   // Stripe's seven, none, other
+	quarantine [len(Reasons)][len(QuarantineStates)]uint64 // events in quarantine now
+	released   uint64                                      // old rows of released events
+	statuses   [len(Statuses) + 2]uint64                   // Stripe's, StatusNone, StatusOther
 	flags      [len(fold.Flags)]uint64                     // payments by flag
-	money      uint64                                      // when the newest row of a PaymentIntent or a charge was received, Unix milliseconds
-	silent     uint64                                      // the same of invoices and of paid Checkout Sessions alone: they do not say what was received
-	unknown    uint64                                      // payments that Checkout calls paid, and of which nothing else is known
-	expired    uint64                                      // retention has passed every row up to here
+	// money is when the newest row with a PaymentIntent or a charge was received, in Unix
+	// milliseconds.
+	money uint64
+	// silent is the same for rows with only invoices or paid Checkout Sessions. These do not state
+	// the amount received.
+	silent uint64
+	// unknown counts the payments that Checkout reports as paid although no event states the amount
+	// received.
+	unknown uint64
+	expired uint64 // retention has processed every row up to this one
 }
 
-// The two statuses in which payments are counted beside Stripe's.
+// Statuses of payments in addition to those of Stripe.
 const (
 	StatusNone  = "none"  // no PaymentIntent was seen
-	StatusOther = "other" // one that Stripe did not document when this was written
+	StatusOther = "other" // a status that Stripe did not document when this was written
 )
 
-// event counts an event by its outcome, in (n is 1) or out (n is -1). One that left quarantine is
-// counted by its new row.
+// event adds an event to the counts by outcome (n is 1) or removes it (n is -1). An event that left
+// quarantine is counted by its new row.
 func (c *counts) event(r *row, n int) {
 	c.outcomes[slices.Index(Outcomes[:], r.outcome)] += uint64(n)
 	if n < 0 {
-		return // the newest one stays the newest
+		return // the newest row remains the newest
 	}
 	if len(r.facts.Intents)+len(r.facts.Charges) > 0 {
 		c.money = r.newer(c.money)
@@ -42,8 +49,10 @@ func (c *counts) event(r *row, n int) {
 	}
 }
 
-// newer returns the later of when the row and an earlier one of its kind were received. One that
-// was received more than a day after a row that came later was dated by a clock that was ahead.
+// newer returns when the newest row of a kind was received: than, or the time of r if that is
+// later. If than is more than a day later than r, an earlier row was received while the clock was
+// ahead, and newer returns the time of r. This does not apply to an event that left quarantine,
+// because it keeps its original time.
 func (r *row) newer(than uint64) uint64 {
 	received := uint64(max(0, r.received))
 	if r.released == 0 && than > received+secondsADay*1000 {
@@ -52,19 +61,19 @@ func (r *row) newer(than uint64) uint64 {
 	return max(than, received)
 }
 
-// paidElsewhere reports whether the row is about something that was paid by a payment it does not
-// name.
+// paidElsewhere reports whether the row is about something that was paid by a payment that the row
+// does not name.
 func (r *row) paidElsewhere() bool {
 	paid := slices.ContainsFunc(r.facts.Sessions, func(s Session) bool { return s.PaymentStatus == "paid" })
 	return paid || strings.HasPrefix(r.typ, "invoice.") || strings.HasPrefix(r.typ, "invoice_payment.")
 }
 
-// quarantined counts an entry in quarantine in or out.
+// quarantined adds an entry in quarantine to the counts (n is 1) or removes it (n is -1).
 func (c *counts) quarantined(reason Reason, state QuarantineState, n int) {
 	c.quarantine[slices.Index(Reasons[:], reason)][slices.Index(QuarantineStates[:], state)] += uint64(n)
 }
 
-// inQuarantine is how many events lie in quarantine for a reason.
+// inQuarantine returns the number of events that are in quarantine for a reason.
 func (c *counts) inQuarantine(reason Reason) (n uint64) {
 	for _, of := range c.quarantine[slices.Index(Reasons[:], reason)] {
 		n += of
@@ -72,7 +81,7 @@ func (c *counts) inQuarantine(reason Reason) (n uint64) {
 	return n
 }
 
-// notExpected is how many events lie in quarantine in another state than Expected.
+// notExpected returns the number of events in quarantine whose state is not Expected.
 func (c *counts) notExpected() (n uint64) {
 	for _, of := range c.quarantine {
 		for i, state := range QuarantineStates {
@@ -84,7 +93,7 @@ func (c *counts) notExpected() (n uint64) {
 	return n
 }
 
-// payment counts a payment in (n is 1) or out (n is -1).
+// payment adds a payment to the counts (n is 1) or removes it (n is -1).
 func (c *counts) payment(s *state, n int) {
 	p := s.view
 	i := slices.Index(Statuses[:], string(p.Status))
@@ -103,7 +112,8 @@ func (c *counts) payment(s *state, n int) {
 	}
 }
 
-// silent reports whether Checkout calls the payment paid, and no event says what was received.
+// silent reports whether Checkout reports the payment as paid although no event states the amount
+// received.
 func (s *state) silent() bool {
 	p := s.view
 	unknown := p.AmountReceived == nil && !slices.Contains(p.Flags, fold.FlagOverflow)
@@ -111,7 +121,7 @@ func (s *state) silent() bool {
 	return s.paidSession && (unknown || stale)
 }
 
-// numbers are all counts in the order they are stored in.
+// numbers returns pointers to all counts, in the order in which they are stored.
 func (c *counts) numbers() (all []*uint64) {
 	lists := [][]uint64{c.outcomes[:], c.statuses[:], c.flags[:]}
 	for i := range c.quarantine {
@@ -152,20 +162,27 @@ func decodeCounts(value []byte) (*counts, error) {
 
 // Stats are figures about the ledger as of the last durable commit.
 type Stats struct {
-	Events      uint64                                // each once
-	Outcomes    map[Outcome]uint64                    // events by outcome; Quarantined are those that lie there now
-	Quarantined map[Reason]uint64                     // events in quarantine now by reason
+	Events uint64 // each event once
+	// Outcomes are the events by outcome. Quarantined counts only those in quarantine now.
+	Outcomes    map[Outcome]uint64
+	Quarantined map[Reason]uint64                     // events in quarantine now, by reason
 	States      map[Reason]map[QuarantineState]uint64 // the same by reason and state
-	Payments    map[string]uint64                     // payments by status: Stripe's, StatusNone, StatusOther
-	Flagged     map[string]uint64                     // payments by flag
-	LastMoney   time.Time                             // when the newest event of a PaymentIntent or a charge was received; zero if none was
-	LastSilent  time.Time                             // the same of invoices, and of paid Checkout Sessions that name no payment
-	Unknown     uint64                                // payments that Checkout calls paid, of which no event says what was received
-	FileBytes   int64                                 // size of the file
-	FreeBytes   int64                                 // of it free for use again
+	// Payments are the payments by status: those of Stripe, StatusNone and StatusOther.
+	Payments map[string]uint64
+	Flagged  map[string]uint64 // payments by flag
+	// LastMoney is when the newest event of a PaymentIntent or a charge was received. It is zero if
+	// there was no such event.
+	LastMoney time.Time
+	// LastSilent is the same for invoices and for paid Checkout Sessions that name no payment.
+	LastSilent time.Time
+	// Unknown counts the payments that Checkout reports as paid although no event states the amount
+	// received.
+	Unknown   uint64
+	FileBytes int64 // size of the file
+	FreeBytes int64 // bytes of the file that are free for reuse
 }
 
-// Stats walks nothing: it costs a stat of the file.
+// Stats returns the current figures. It reads no entries and only calls stat on the file.
 func (l *Ledger) Stats() (Stats, error) {
 	c := &l.published.Load().counts
 	s := Stats{Outcomes: map[Outcome]uint64{}, Quarantined: map[Reason]uint64{}, States: map[Reason]map[QuarantineState]uint64{}, Payments: map[string]uint64{}, Flagged: map[string]uint64{},
@@ -198,7 +215,7 @@ func (l *Ledger) Stats() (Stats, error) {
 	return s, err
 }
 
-// timeOf returns a time in Unix milliseconds, of which 0 is none.
+// timeOf returns the time of Unix milliseconds, or the zero time for 0.
 func timeOf(ms uint64) time.Time {
 	if ms == 0 {
 		return time.Time{}

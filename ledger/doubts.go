@@ -9,35 +9,40 @@ import (
 	"tillhook/ledger/store"
 )
 
-// StalePayment is a payment that may stand otherwise at Stripe than here.
+// StalePayment is a payment whose state here may differ from its state at Stripe.
 type StalePayment struct {
 	Payment string
 	Account string
 	Context string
-	Charge  string // whose refunds do not add up; empty for the other kinds
+	Charge  string // the charge whose refunds do not add up; empty for other kinds
 	Kind    StaleReason
 }
 
-// StaleReason is why a payment is in doubt.
+// StaleReason is why a payment may be out of date.
 type StaleReason string
 
-// Kinds of doubts.
+// Reasons why a payment may be out of date.
 const (
-	StaleProcessing StaleReason = "processing"       // for longer than most banks take
-	StaleCapture    StaleReason = "requires_capture" // for longer than an authorisation lasts
-	StaleConflict   StaleReason = "conflict"         // it was seen in both terminal statuses
-	StaleRefunds    StaleReason = "refunds"          // more was refunded of a charge than the known refunds come to
+	StaleProcessing StaleReason = "processing" // processing for longer than most banks take
+	// StaleCapture means that the payment has awaited capture for longer than an authorisation
+	// lasts.
+	StaleCapture  StaleReason = "requires_capture"
+	StaleConflict StaleReason = "conflict" // events report both terminal statuses
+	// StaleRefunds means that more was refunded on a charge than its known refunds add up to.
+	StaleRefunds StaleReason = "refunds"
 )
 
 const (
-	// processingTime is what most payments that are not instant take.
+	// processingTime is how long most payments take if their method does not confirm at once.
 	processingTime = 24 * time.Hour
-	// captureTime is how long an authorisation lasts that nobody extended.
+	// captureTime is how long an authorisation lasts unless it was extended.
 	// https://docs.stripe.com/payments/place-a-hold-on-a-payment-method
 	captureTime = 7 * 24 * time.Hour
 )
 
-// StalePayments lists payments that were created since, and whose word is not to be taken at a time, newest first; most at most.
+// StalePayments lists payments created at since or later whose state may be out of date at now,
+// newest first. A payment appears once for each reason and charge. The list has at most most
+// elements.
 func (l *Ledger) StalePayments(ctx context.Context, since, now time.Time, most int) (list []StalePayment, err error) {
 	s := scan{bucket: bucketPaymentsTime, floor: timeKey(since.Unix(), "")}
 	err = l.scanDown(ctx, &s, func(tx *store.Tx, key []byte) (stop bool, err error) {
@@ -54,6 +59,7 @@ func (l *Ledger) StalePayments(ctx context.Context, since, now time.Time, most i
 	return list[:min(len(list), most)], err
 }
 
+// doubts returns the reasons why the payment may be out of date at now.
 func (s *state) doubts(now time.Time) (list []StalePayment) {
 	p := s.view
 	doubt := func(kind StaleReason, charge string) {
@@ -76,8 +82,9 @@ func (s *state) doubts(now time.Time) (list []StalePayment) {
 	return list
 }
 
-// UnknownReceived returns how many of the payments created from one time to another Checkout calls
-// paid although no event says what was received. It looks at the newest 2,000 payments.
+// UnknownReceived returns the number of payments created at from or later and before to that
+// Checkout reports as paid although no event states the amount received. It examines only the
+// newest 2,000 payments of that period.
 func (l *Ledger) UnknownReceived(ctx context.Context, from, to time.Time) (n int, err error) {
 	if l.published.Load().counts.unknown == 0 {
 		return 0, nil
@@ -94,8 +101,9 @@ func (l *Ledger) UnknownReceived(ctx context.Context, from, to time.Time) (n int
 	return n, err
 }
 
-// WouldChange reports whether an event, were it booked now, would change anything of its payment but how many events it has and
-// when the last one was made. It writes nothing. An event that is about no payment tells nothing.
+// WouldChange reports whether posting an event now would change its payment in more than the number
+// of its events and the time of the last one. It writes nothing. It returns false for an event that
+// is about no payment or cannot be used.
 func (l *Ledger) WouldChange(e *Event) (tells bool, err error) {
 	if err := e.check(l.livemode); err != nil {
 		return false, err
@@ -106,8 +114,8 @@ func (l *Ledger) WouldChange(e *Event) (tells bool, err error) {
 	err = l.store.View(func(tx *store.Tx) (err error) {
 		defer store.CatchDamage(&err)
 		b := &posting{tx: tx, livemode: l.livemode}
-		// The outcome does not matter, but a row of a payment with many events is encoded, which
-		// takes one.
+		// The outcome does not matter, but changes encodes the row if its payment has many events,
+		// and encoding requires a valid outcome.
 		r := &row{outcome: Applied, id: e.ID, typ: e.Type, account: e.Account, context: e.Context, livemode: e.Livemode, created: e.Created, apiVersion: e.APIVersion, source: e.Source, facts: e.Facts}
 		changes, err := b.changes(r, l.published.Load().last+1)
 		if err == nil {
@@ -118,8 +126,9 @@ func (l *Ledger) WouldChange(e *Event) (tells bool, err error) {
 	return tells, err
 }
 
-// QuarantinedFor lists the ids of events that lie in quarantine for a reason and need attention, the
-// oldest first, behind a row; most at most. It returns the row that it got to, too.
+// QuarantinedFor lists the ids of events that are in quarantine for a reason and need attention,
+// oldest first: at most most of them, from the row after the row after. It also returns the last
+// row that it examined.
 func (l *Ledger) QuarantinedFor(reason Reason, after uint64, most int) (ids []string, until uint64, err error) {
 	if l.published.Load().counts.quarantine[slices.Index(Reasons[:], reason)][slices.Index(QuarantineStates[:], Attention)] == 0 {
 		return nil, after, nil

@@ -11,10 +11,11 @@ import (
 	"time"
 )
 
-// The bucket entries is an index of all money by the time it moved: its keys are (time, payment),
-// its values what the payment moved in that second, by currency. The days of any time zone are
-// summed from it, and an export of some days reads only the payments that moved money then. A
-// payment's keys are written in the transaction that writes the payment, and are a function of it.
+// The bucket entries is an index of all money by the time at which it moved. A key is (time,
+// payment), and its value is what the payment moved in that second, by currency. The totals for
+// days in any time zone are computed from this index, and an export of some days reads only the
+// payments that moved money on those days. The index entries of a payment are a function of the
+// payment and are written in the same transaction.
 
 // moved is what a payment moved in one second in one currency.
 type moved struct {
@@ -22,7 +23,7 @@ type moved struct {
 	amounts
 }
 
-// index returns the values of the index for a payment's entries, by their time.
+// index returns the index values of a payment by their time.
 func (s *state) index() map[int64][]byte {
 	index := map[int64][]byte{}
 	for i := range s.entries {
@@ -33,8 +34,9 @@ func (s *state) index() map[int64][]byte {
 	return index
 }
 
-// indexAt returns the value of the index for a payment's entries of one second; nil where it has
-// none. A second whose entries cancel out stays in the index: they are exported all the same.
+// indexAt returns the index value for the entries of one second, or nil if the payment has no entry
+// in that second. A second whose entries cancel out stays in the index, because an export contains
+// those entries.
 func (s *state) indexAt(second int64) []byte {
 	if s == nil {
 		return nil
@@ -55,8 +57,9 @@ func (s *state) indexAt(second int64) []byte {
 	return encodeMoved(string(s.view.Account), list)
 }
 
-// entriesChanged returns the entries of a payment before and after a change, without those at the
-// beginning and at the end that it left as they were. An entry counts for its account.
+// entriesChanged returns the entries of a payment before and after a change, without the unchanged
+// ones at the beginning and at the end. If the account changed, it returns all entries, because the
+// index values contain the account.
 func (c *change) entriesChanged() (before, after []Entry) {
 	if c.before != nil {
 		before = c.before.entries
@@ -105,8 +108,7 @@ func decodeMoved(value []byte) (account string, list []moved, err error) {
 	return account, list, err
 }
 
-// writeIndex puts the keys of a changed payment into the index and removes those that it no longer
-// has.
+// writeIndex writes the changed index entries of a payment and deletes those that it no longer has.
 func (b *posting) writeIndex(c *change) error {
 	var seconds []int64
 	before, after := c.entriesChanged()
@@ -132,7 +134,7 @@ func (b *posting) writeIndex(c *change) error {
 	return nil
 }
 
-// readTimeKey reads what timeKey wrote.
+// readTimeKey decodes a key made by timeKey.
 func readTimeKey(key []byte) (at int64, id string, err error) {
 	if len(key) < 8 {
 		return 0, "", fmt.Errorf("%w: a key of %d bytes that should begin with a time", ErrCorrupt, len(key))
@@ -140,8 +142,8 @@ func readTimeKey(key []byte) (at int64, id string, err error) {
 	return int64(binary.BigEndian.Uint64(key) ^ 1<<63), string(key[8:]), nil
 }
 
-// walkIndex visits the index from one time on and before another (nil sets no bound), in order, in
-// as many transactions as it takes for none to stay open for long. Payments can change in between.
+// walkIndex visits the index entries at from or later and before to, in order. A nil bound means no
+// bound. It uses many short transactions, so that payments can change between them.
 func (l *Ledger) walkIndex(ctx context.Context, from, to *int64, visit func(tx *store.Tx, at int64, id string, value []byte) error) error {
 	next := []byte{}
 	if from != nil {
@@ -160,7 +162,8 @@ func (l *Ledger) walkIndex(ctx context.Context, from, to *int64, visit func(tx *
 	})
 }
 
-// rest gives the processor to a receiver's events for as long as a long read has worked.
+// rest sleeps for as long as a long read has worked since began, so that the read leaves half of a
+// processor to the events of the receiver.
 func (l *Ledger) rest(began time.Time) {
 	if !l.readOnly {
 		time.Sleep(time.Since(began))

@@ -7,13 +7,15 @@ import (
 	"unicode/utf8"
 )
 
-// Texts of customers and of Stripe end up on terminals and in editors and spreadsheets, which obey
-// some characters instead of showing them: control characters move the cursor or change a
-// terminal's settings, and the bidirectional ones reorder the line, so that it reads as something
-// else than it is (CVE-2021-42574). They are written as \u202e.
+// Texts from customers and from Stripe end up on terminals and in editors and spreadsheets, which
+// interpret some characters instead of showing them. Control characters move the cursor or change
+// the settings of a terminal. Bidirectional formatting characters reorder a line, so that it reads
+// differently from what it contains (CVE-2021-42574). Such characters are written as escapes, for
+// example \u202e.
 
-// obeyed reports whether a character is one that programs act on: C0, DEL and C1, the bidirectional
-// marks, embeddings, overrides and isolates, and the separators of lines and paragraphs.
+// obeyed reports whether programs interpret a character instead of showing it: the control
+// characters C0, DEL and C1, the bidirectional marks, embeddings, overrides and isolates, and the
+// line and paragraph separators.
 // https://www.unicode.org/reports/tr9/#Directional_Formatting_Characters
 func obeyed(c rune) bool {
 	switch {
@@ -25,12 +27,12 @@ func obeyed(c rune) bool {
 	return c == 0x61c || c == 0x200e || c == 0x200f || 0x2028 <= c && c <= 0x202e || 0x2066 <= c && c <= 0x2069
 }
 
-// Escape returns a text for one line of output: every character that programs act on is written as
-// an escape, line feeds and tabs too, and bytes that are not UTF-8 as U+FFFD. A text without any is
-// returned as it is.
+// Escape returns a text that can be printed on one line. It writes every character that programs
+// interpret as an escape, including line feeds and tabs, and bytes that are not UTF-8 as U+FFFD. A
+// text without such characters is returned unchanged.
 func Escape(s string) string { return escape(s, "") }
 
-// escape leaves the characters in keep as they are.
+// escape is [Escape], but does not change the characters in keep.
 func escape(s, keep string) string {
 	from := func(s string) int {
 		for i, c := range s {
@@ -66,10 +68,10 @@ func escape(s, keep string) string {
 	return b.String()
 }
 
-// EscapeWriter returns a writer that escapes what is written to w as [Escape] does, but for line
-// feeds and tabs. Each call of Write has to end with a whole character. JSON stays JSON of the same
-// meaning: outside of its strings there are no such characters, and in them \u202e is the same as
-// the character.
+// EscapeWriter returns a writer to w that escapes as [Escape] does, except for line feeds and tabs.
+// Each call of Write must end with a complete character. Escaping does not change the meaning of
+// JSON: outside of its strings there are no such characters, and inside of them an escape such as
+// \u202e means the same as the character.
 func EscapeWriter(w io.Writer) io.Writer { return escapeWriter{w} }
 
 type escapeWriter struct{ w io.Writer }

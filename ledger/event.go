@@ -9,83 +9,93 @@ import (
 	"time"
 )
 
-// Outcome is what came of an event. It belongs to the event's arrival: another order of arrival may
-// give other outcomes, and the same payment.
+// Outcome is the result of posting an event. It depends on the order in which events arrive:
+// another order can give other outcomes, but it gives the same payment.
 type Outcome string
 
 const (
 	Applied     Outcome = "applied"     // it changed its payment
-	Unchanged   Outcome = "unchanged"   // it is about a payment, and told nothing new
-	Recorded    Outcome = "recorded"    // it is not about a payment, or names none
-	Quarantined Outcome = "quarantined" // it is authentic and cannot be used; see Reason
+	Unchanged   Outcome = "unchanged"   // it is about a payment, but added nothing new
+	Recorded    Outcome = "recorded"    // it is about no payment, or names none
+	Quarantined Outcome = "quarantined" // it is authentic, but cannot be used; see Reason
 
-	// AlreadyProcessed answers a repeat of a known event. It is never stored: the row keeps its first outcome.
+	// AlreadyProcessed is the result of a repeat of a known event. It is never stored: the row
+	// keeps its first outcome.
 	AlreadyProcessed Outcome = "already_processed"
 )
 
-// Outcomes are those an event can be stored with, in the order the counts are kept in.
+// Outcomes lists the outcomes with which an event can be stored, in the order of their codes and of
+// the counts.
 var Outcomes = [...]Outcome{Applied, Unchanged, Recorded, Quarantined}
 
-// Reason is why an authentic event lies in quarantine; empty for one that does not.
+// Reason is why an authentic event is in quarantine. It is empty for an event that is not.
 type Reason string
 
 const (
 	WrongMode   Reason = "wrong_mode"  // a test event at a live receiver, or the reverse
-	ThinEvent   Reason = "thin_event"  // it names an object and does not hold it
-	Undecodable Reason = "undecodable" // its body is not what Stripe documents
+	ThinEvent   Reason = "thin_event"  // it names an object, but does not contain it
+	Undecodable Reason = "undecodable" // its body is not as Stripe documents it
 )
 
-// Reasons are all of them, in the order the codes are kept in.
+// Reasons lists all reasons, in the order of their codes.
 var Reasons = [...]Reason{WrongMode, ThinEvent, Undecodable}
 
-// Source is the door an event came by.
+// Source is how an event arrived.
 type Source string
 
 const (
-	Webhook   Source = "webhook"   // Stripe posted it
-	Reconcile Source = "reconcile" // it was missed, and read from Stripe's list of events
-	Fetch     Source = "fetch"     // an object read from Stripe's API, made an event of ours
+	Webhook   Source = "webhook"   // Stripe delivered it
+	Reconcile Source = "reconcile" // it was missed and later read from Stripe's list of events
+	Fetch     Source = "fetch"     // it was made from an object that was read from Stripe's API
 )
 
-// FetchedPrefix begins the ids of events that were made of objects read from Stripe's API, and of no others.
+// FetchedPrefix is the prefix of the ids of events that were made from objects read from Stripe's
+// API. No other ids begin with it.
 const FetchedPrefix = "fetch_"
 
 var sources = [...]Source{Webhook, Reconcile, Fetch}
 
-// Event is one verified event, ready to be written down. Append does not change it; the caller leaves it
-// unchanged for good, Raw too, because an Append whose context has ended may still be under way.
+// Event is one verified event to be stored. Append does not change it. The caller must not change
+// it either, including Raw and even after Append has returned, because an Append whose context has
+// ended may still be in progress.
 type Event struct {
-	ID         string // Stripe's, of the form [A-Za-z0-9_.-]{1,255}; or sha256_<hex of Raw> where it has none
-	Type       string // empty if it has none
-	Account    string // the connected or organisation account; empty for the platform's own
-	Context    string // the path that Stripe-Context takes, as events of organisations name it; else empty
-	Livemode   bool   // of the event; the receiver's own where the body names none
-	Created    int64  // Unix seconds by Stripe's clock; 0 if it has none
-	APIVersion string // the version the body was rendered in; empty if it names none
+	// ID is Stripe's id, of the form [A-Za-z0-9_.-]{1,255}, or sha256_<hex of Raw> if the event has
+	// no id.
+	ID      string
+	Type    string // empty if the event has none
+	Account string // the connected or organisation account; empty for the platform itself
+	// Context is the path for the Stripe-Context header, as events of organisations name it.
+	// Otherwise it is empty.
+	Context    string
+	Livemode   bool   // of the event, or of the receiver if the body has no mode
+	Created    int64  // Unix seconds by Stripe's clock; 0 if unknown
+	APIVersion string // of the body; empty if it names none
 	Source     Source
 	Received   time.Time
-	Quarantine Reason // why it cannot be used; empty if it can
-	Expected   bool   // nothing is missing because it lies in quarantine; see [Expected]
-	Snapshot   string // of a thin event: the id of the event that tells the same with its object; empty if it names none
-	Facts      Facts
-	Raw        []byte // the body as it was signed
+	Quarantine Reason // why the event cannot be used; empty if it can
+	Expected   bool   // nothing is missing because of the quarantine; see [Expected]
+	// Snapshot is, for a thin event, the id of the snapshot event: the one that reports the same
+	// and contains the object. It is empty if the thin event names none.
+	Snapshot string
+	Facts    Facts
+	Raw      []byte // the body that was signed
 }
 
 // Result is what Append did with an event.
 type Result struct {
 	Status    Outcome // AlreadyProcessed for a repeat
 	Reason    Reason  // set if Status is Quarantined
-	PaymentID string  // empty if the event is about none
+	PaymentID string  // empty if the event is about no payment
 	Sequence  uint64  // the event's row
-	Repeat    bool    // the id had a row before
-	Unlinked  bool    // it is about money and names neither a PaymentIntent nor a charge
+	Repeat    bool    // the id already had a row
+	Unlinked  bool    // the event is about money, but names no PaymentIntent and no charge
 }
 
-// Append writes the event down once and folds it into its payment, in one transaction with its id.
-// It returns when that is on disk, or when ctx ends: the event may then still get in, so an error
-// means "unknown" unless it is [ErrOverloaded] or [ErrClosed]. A repeat of a known event is counted
-// and costs no commit. An event that lies in quarantine and can be used now is booked in a new row,
-// which refers to its old one.
+// Append stores the event once and folds it into its payment, in one transaction. It returns when
+// the transaction is durable or when ctx ends. If ctx ends, the event may still be stored, so an
+// error means "unknown" unless it is [ErrOverloaded] or [ErrClosed]. A repeat of a known event is
+// counted and needs no commit. An event that is in quarantine and can be used now is posted in a
+// new row, which refers to its old one.
 func (l *Ledger) Append(ctx context.Context, e *Event) (Result, error) {
 	if l.readOnly {
 		return Result{}, ErrReadOnly
@@ -99,13 +109,13 @@ func (l *Ledger) Append(ctx context.Context, e *Event) (Result, error) {
 	p := newPending(e, l.bodies.encode(e.Raw))
 	if err := l.queue.wait(ctx, p); err != nil {
 		l.noteDamage(e, err)
-		return Result{}, err // p may still be under way
+		return Result{}, err // p may still be in progress
 	}
 	l.noteDamage(e, nil)
 	return p.result, nil
 }
 
-// check refuses what could be written and never read again.
+// check rejects an event that could be written but not read back.
 func (e *Event) check(livemode bool) error {
 	if e.Livemode != livemode && e.Quarantine == "" {
 		return fmt.Errorf("the event %.40q is of %s mode: a ledger of the other one holds it in quarantine or not at all", e.ID, ModeName(e.Livemode))
@@ -119,40 +129,41 @@ func (e *Event) check(livemode bool) error {
 	return nil
 }
 
-// Health is the state of the ledger's writing side.
+// Health is the state of the write path of the ledger.
 type Health struct {
-	LastCommit time.Time // zero if there was none since Open
-	// Err is why the last commit failed, that the one under way hangs, or that the last events met
-	// damage; nil while writing works.
+	LastCommit time.Time // zero if no commit has succeeded since Open
+	// Err is why events may not be stored: the last commit failed, the current one hangs, or the
+	// last events met damage. It is nil while writing works.
 	Err error
-	// Fault is what happened to the file, where that is why; it is in Err, too.
+	// Fault is what happened to the file, if that is the cause. Err wraps it.
 	Fault *FileFault
 }
 
-// hangs is how long a commit may take before the ledger counts as unavailable: soon nobody waits for it any more.
+// hangs is how long the disk may take before the ledger counts as unavailable. Senders give up
+// waiting soon after that.
 const hangs = 4 * time.Second
 
-// maxDamaged events in a row that meet damage make the ledger unavailable: where one payment is
-// damaged, events about others are stored in between.
+// maxDamaged is the number of consecutive events that must meet damage before the ledger counts as
+// unavailable. If only one payment is damaged, events about other payments are stored in between.
 const maxDamaged = 3
 
-// damage is what the last events met.
+// damage describes the damage that the last events met.
 type damage struct {
-	events int // in a row
+	events int // consecutive events
 	last   string
 	err    error
 }
 
-// noteDamage counts events that could not be stored because what the file holds is damaged. One that
-// is delivered again is one; one that is fetched does not count, because those are tried in the order
-// of their payments.
+// noteDamage counts consecutive events that could not be stored because data in the file is
+// damaged. Repeated deliveries of the same event count once. Events that were not delivered do not
+// count, because they are tried in the order of their payments.
 func (l *Ledger) noteDamage(e *Event, err error) {
 	met := errors.Is(err, ErrCorrupt)
 	if met && e.Source != Webhook {
 		return
 	}
 	if err != nil && !met {
-		return // it says nothing about the file
+		return // the error does not concern the data in the file
 	}
 	for {
 		old := l.damage.Load()
@@ -173,7 +184,7 @@ func (l *Ledger) noteDamage(e *Event, err error) {
 	}
 }
 
-// Health tells whether the last commit succeeded. It touches no disk.
+// Health returns the state of the write path. It does not access the disk.
 func (l *Ledger) Health() Health {
 	var h Health
 	if began := l.began.Load(); began != 0 {
@@ -196,10 +207,12 @@ func (l *Ledger) Health() Health {
 	return h
 }
 
-// Committing tells that a commit is under way. It touches no disk.
+// Committing reports whether the committer is using the disk, usually for a commit. It does not
+// access the disk itself.
 func (l *Ledger) Committing() bool { return l.began.Load() != 0 }
 
-// LastEvent is when the newest event was delivered by itself, not fetched; ok is false where none was.
+// LastEvent returns when the newest event was delivered, not counting events that were fetched. ok
+// is false if no event was delivered.
 func (l *Ledger) LastEvent() (t time.Time, ok bool) {
 	ms := l.published.Load().lastEvent.at(l.wall())
 	return time.UnixMilli(ms), ms != 0

@@ -12,49 +12,54 @@ import (
 	"time"
 )
 
-// Formats are those that an export can have.
+// Formats lists the formats of an export.
 var Formats = [...]string{"csv", "jsonl"}
 
 // Tables that can be exported.
 const (
-	ExportEntries  = "entries"  // a line for each time that money moved
-	ExportPayments = "payments" // a line for each payment, as it is now
+	ExportEntries  = "entries"  // one line for each movement of money
+	ExportPayments = "payments" // one line for each payment in its current state
 )
 
-// ErrAhead: a sequence was asked for that the ledger has not reached.
+// ErrAhead is returned for a sequence that the ledger has not reached.
 var ErrAhead = errors.New("the ledger has not come so far")
 
-// ExportQuery says what to export.
+// ExportQuery describes an export.
 type ExportQuery struct {
-	Table    string         // ExportEntries or ExportPayments
-	Format   string         // one of Formats
-	From, To *int64         // Unix seconds: entries at From or later and before To; payments by when they were created. Nil sets no bound
+	Table  string // ExportEntries or ExportPayments
+	Format string // one of Formats
+	// From and To are bounds in Unix seconds: From or later, and before To. They apply to the time
+	// of an entry, or to the creation time of a payment. Nil means no bound.
+	From, To *int64
 	Zone     *time.Location // of dates and times; nil for UTC
-	AsOf     *uint64        // entries as they were when the journal ended at this row; nil for the present ones
-	Since    *uint64        // instead, what has become different since the journal ended at this row
-	Metadata []string       // keys that get a column
-	Excel    bool           // begin with a byte order mark, by which spreadsheets know UTF-8
+	// AsOf selects the entries as they were when the journal ended at this row. Nil means the
+	// current entries.
+	AsOf *uint64
+	// Since selects instead what has changed since the journal ended at this row.
+	Since    *uint64
+	Metadata []string // metadata keys, each of which gets a column
+	Excel    bool     // begin with a byte order mark, by which spreadsheets recognise UTF-8
 }
 
-// Export is an export of one moment.
+// Export is an export of the ledger as of one moment.
 type Export struct {
-	// Sequence is the last row that the export takes into account; of the table of payments it is
-	// known when that is written. The same query as of it gives the same entries, byte for byte, at
+	// Sequence is the last row that the export takes into account. For the table of payments, Write
+	// sets it. The same query with AsOf set to Sequence gives the same entries, byte for byte, at
 	// any later time.
 	Sequence uint64
-	// Decoded is the last row there was when a rebuild decoded bodies to something else than
-	// before, if that came after the row that was asked for, else 0. Up to it, facts can be others
-	// than they were then.
+	// Decoded is the last row at the time of a rebuild that decoded bodies differently than before,
+	// if it is not before the row that was asked for. Otherwise it is 0. The facts of rows up to
+	// Decoded may differ from what they were before that rebuild.
 	Decoded uint64
 
 	l     *Ledger
 	query ExportQuery
-	now   uint64 // the last row on disk when the export began
+	now   uint64 // the last durable row when the export began
 	lines *lineFormat
 }
 
-// NewExport prepares an export; [Export.Write] makes it. It returns [ErrAhead] for a sequence that
-// the ledger has not reached.
+// NewExport prepares an export; [Export.Write] writes it. NewExport returns [ErrAhead] for a
+// sequence that the ledger has not reached.
 func (l *Ledger) NewExport(q ExportQuery) (*Export, error) {
 	q.Zone = cmp.Or(q.Zone, time.UTC)
 	x := &Export{l: l, query: q, now: l.published.Load().last}
@@ -80,8 +85,8 @@ func (l *Ledger) NewExport(q ExportQuery) (*Export, error) {
 	return x, err
 }
 
-// Write writes the export to w, all of it as of one moment although it is read in many short
-// transactions. Once ctx has ended it stops and returns the context's error.
+// Write writes the export to w. The whole export is as of one moment, although Write reads it in
+// many short transactions. If ctx ends, Write stops and returns the error of the context.
 func (x *Export) Write(ctx context.Context, w io.Writer) (err error) {
 	w = ContextWriter(ctx, w)
 	names := paymentColumns
@@ -107,10 +112,10 @@ func (x *Export) Write(ctx context.Context, w io.Writer) (err error) {
 
 // entries writes the table of entries in the order of (time, payment, entry id).
 //
-// A view is made in two passes, neither of which needs one long transaction. The first walks the
-// payments while events go on changing them. The second replaces what it found of all payments that
-// rows which came meanwhile have touched: it reads each of them as of the view's own last row,
-// which no later row can change.
+// It builds a consistent view in two passes, so that it needs no long transaction. The first pass
+// walks through the payments while events keep changing them. The second pass replaces the result
+// for every payment that the rows received since the start have changed. It reads these payments as
+// of the last row of the view, and later rows cannot change that state.
 func (x *Export) entries(ctx context.Context, w io.Writer) (err error) {
 	s := x.l.newSorter()
 	defer func() { err = errors.Join(err, s.close()) }()
@@ -155,8 +160,8 @@ func (x *Export) entries(ctx context.Context, w io.Writer) (err error) {
 	})
 }
 
-// present adds the entries of the payments as they are. It reads each payment once, however many
-// entries it has: the index names those that moved money between the bounds.
+// present adds the current entries of the payments. It reads each payment once, however many
+// entries it has: the index gives the payments that moved money between the bounds.
 func (x *Export) present(ctx context.Context, s *sorter) error {
 	ids := x.l.newSorter()
 	err := x.l.walkIndex(ctx, x.query.From, x.query.To, func(_ *store.Tx, at int64, id string, _ []byte) error {
@@ -169,7 +174,7 @@ func (x *Export) present(ctx context.Context, s *sorter) error {
 			if err != nil {
 				return err
 			}
-			if f == nil { // it has become part of another payment meanwhile, or the ledger is damaged
+			if f == nil { // it was merged into another payment since, or the ledger is damaged
 				listed, err := tx.Get(bucketEntries, r.line)
 				if err == nil && listed != nil {
 					err = fmt.Errorf("%w: payment %.80s is missing and has entries", ErrCorrupt, id)
@@ -182,7 +187,7 @@ func (x *Export) present(ctx context.Context, s *sorter) error {
 	return errors.Join(err, ids.close())
 }
 
-// asOf adds the entries of the payments as they were.
+// asOf adds the entries of the payments as of x.Sequence.
 func (x *Export) asOf(ctx context.Context, s *sorter) error {
 	return x.l.walkSlices(ctx, bucketPayments, []byte{}, nil, func(tx *store.Tx, key, _ []byte) error {
 		p := x.l.past(tx, x.Sequence)
@@ -203,7 +208,7 @@ func (x *Export) asOf(ctx context.Context, s *sorter) error {
 	})
 }
 
-// add adds the entries of a payment that are asked for; a nil payment has none.
+// add adds the entries of a payment that are within the bounds. A nil payment has no entries.
 func (x *Export) add(s *sorter, f *state, pass byte) error {
 	if f == nil {
 		return nil
@@ -218,13 +223,13 @@ func (x *Export) add(s *sorter, f *state, pass byte) error {
 	return nil
 }
 
-// asked reports whether an entry lies between the bounds.
+// asked reports whether an entry is within the bounds.
 func (x *Export) asked(e *Entry) bool {
 	return (x.query.From == nil || e.At >= *x.query.From) && (x.query.To == nil || e.At < *x.query.To)
 }
 
-// differences adds what is no longer as it was when the journal ended at a row, and what is
-// instead.
+// differences adds the entries that have changed since the journal ended at the row since, both as
+// they were and as they are now.
 func (x *Export) differences(ctx context.Context, s *sorter, since uint64) error {
 	ids := x.l.newSorter()
 	err := x.l.touched(ctx, since, x.now, func(_ *store.Tx, id string) error { return ids.add([]byte(id), nil) })
@@ -245,7 +250,7 @@ func (x *Export) differences(ctx context.Context, s *sorter, since uint64) error
 	return errors.Join(err, ids.close())
 }
 
-// eachOf visits the first record of each key, in transactions that are short.
+// eachOf visits the first record of each key, in short transactions.
 func (x *Export) eachOf(ctx context.Context, ids *sorter, visit func(tx *store.Tx, r record) error) error {
 	var page []record
 	flush := func() error {
@@ -288,8 +293,8 @@ func (x *Export) eachOf(ctx context.Context, ids *sorter, visit func(tx *store.T
 	return flush()
 }
 
-// difference adds the entries of a payment whose lines have become others, or are new or gone; nil
-// has none.
+// difference adds the entries of a payment whose lines are changed, new or gone. A nil payment has
+// no entries.
 func (x *Export) difference(s *sorter, before, after *state) error {
 	was, is := x.linesOf(before), x.linesOf(after)
 	for _, side := range []struct {
@@ -315,7 +320,7 @@ func (x *Export) difference(s *sorter, before, after *state) error {
 	return nil
 }
 
-// linesOf returns the lines of a payment's entries that are asked for, by entry id.
+// linesOf returns the lines of the entries of a payment that are within the bounds, by entry id.
 func (x *Export) linesOf(f *state) map[string][]byte {
 	if f == nil {
 		return nil
@@ -329,14 +334,14 @@ func (x *Export) linesOf(f *state) map[string][]byte {
 	return lines
 }
 
-// Lines of the second pass replace those of the first; of two lines about one entry, what was
-// removed comes first.
+// In an export of a view, lines of the second pass replace those of the first. In an export of
+// differences, the passes order two lines about the same entry: the removed line comes first.
 const (
 	firstPass  = 1
 	secondPass = 2
 )
 
-// lineKey orders lines by (time, payment, entry id). No id has a NUL in it.
+// lineKey returns a key that sorts lines by (time, payment, entry id). Ids contain no NUL byte.
 func lineKey(e *Entry, payment string, pass byte) []byte {
 	key := append(timeKey(e.At, payment), 0)
 	return append(append(key, e.ID...), 0, pass)
@@ -347,7 +352,7 @@ func readLineKey(key []byte) (pass byte, payment string) {
 	return key[len(key)-1], payment
 }
 
-// newSorter returns a sorter whose file leaves free what is reserved for events.
+// newSorter returns a sorter whose temporary file leaves the reserve for events free.
 func (l *Ledger) newSorter() *sorter {
 	return &sorter{open: l.store.TempFile, guard: func(w io.Writer) io.Writer { return l.store.Reserved(l.store.TempDir(), w) }}
 }

@@ -12,9 +12,10 @@ import (
 	"time"
 )
 
-// eachPayment visits payments by (created, id), oldest first, as they are at one moment, and
-// returns the last row there was then. They come without their lists. A receiver's are copied out
-// first: making lines of them takes longer than a transaction should.
+// eachPayment visits the payments in the order of (created, id) as of one moment, and returns the
+// last row of that moment. It decodes them without their lists. In the ledger of a receiver it
+// first copies the payments to a temporary file, because formatting their lines takes longer than a
+// transaction should stay open.
 func (l *Ledger) eachPayment(ctx context.Context, from, to *int64, visit func(*state) error) (last uint64, err error) {
 	decode := func(id string, value []byte) error {
 		f, _, err := decodeHead(id, value)
@@ -53,7 +54,7 @@ func (l *Ledger) eachPayment(ctx context.Context, from, to *int64, visit func(*s
 	return last, l.readPayments(bufio.NewReaderSize(f, 1<<20), decode)
 }
 
-// walkPayments hands out payments as they are stored, their checksums verified.
+// walkPayments verifies the checksums of payments and calls visit with each as it is stored.
 func walkPayments(tx *store.Tx, from, to *int64, visit func(id string, value []byte) error) error {
 	var first, end []byte
 	if from != nil {
@@ -81,8 +82,8 @@ func walkPayments(tx *store.Tx, from, to *int64, visit func(id string, value []b
 	return nil
 }
 
-// readPayments reads back what was copied out. It rests as long as it works: a receiver's events
-// need the processor more.
+// readPayments reads the payments that eachPayment copied to a file. It sleeps for as long as it
+// works, because the events of the receiver need the processor more.
 func (l *Ledger) readPayments(r *bufio.Reader, visit func(id string, value []byte) error) error {
 	start := time.Now()
 	for n := 1; ; n++ {

@@ -2,36 +2,36 @@ package ledger
 
 import "cmp"
 
-// An event folds its payment anew from all of its events. Of a payment with thousands, reading and
-// decoding them takes ten times as long as folding them, and such a payment gets its next event
-// soon. So the committer remembers the events of the payments that had many lately. Rows do not
-// change and neither do their facts, so what is remembered is what the file holds for as long as no
-// transaction fails.
+// Each event refolds its payment from all of its events. For a payment with thousands of events,
+// reading and decoding them takes ten times as long as folding them, and such a payment is likely
+// to get another event soon. Therefore the committer caches the rows of recently changed payments
+// that have many events. Rows and their facts never change, so the cache matches the file as long
+// as no transaction fails.
 
 const (
-	// hotLeast events make a payment worth remembering.
+	// hotLeast is the number of events from which on a payment is cached.
 	hotLeast = 32
-	// hotBytes bounds what is remembered, roughly: 15,000 events.
+	// hotBytes is the approximate size limit of the cache, enough for about 15,000 events.
 	hotBytes = 24 << 20
 )
 
-// hotPayments are the committer's own. A nil one remembers nothing.
+// hotPayments is a cache of payments that only the committer uses. A nil cache stores nothing.
 type hotPayments struct {
 	payments map[string]*hotPayment
-	size     int // of all of them
-	limit    int // of size; 0 is hotBytes
+	size     int // of all payments
+	limit    int // of size; 0 means hotBytes
 	uses     uint64
 }
 
-// hotPayment is one as of the last change that was written.
+// hotPayment is a cached payment as of the last change that was written.
 type hotPayment struct {
 	state *state
-	rows  []*row // those of state.rows, in their order
+	rows  []*row // the rows of state.rows, in the same order
 	size  int
-	used  uint64 // greater than that of all that were used before
+	used  uint64 // greater than that of every payment used earlier
 }
 
-// find returns a payment that is remembered, else nil.
+// find returns a cached payment, or nil.
 func (h *hotPayments) find(id string) *hotPayment {
 	if h == nil || h.payments[id] == nil {
 		return nil
@@ -41,8 +41,8 @@ func (h *hotPayments) find(id string) *hotPayment {
 	return h.payments[id]
 }
 
-// keep remembers a payment as it is after a change, if the change has its rows, and forgets what it
-// was before.
+// keep caches a payment as it is after a change, if the change has the rows of the payment. In any
+// case it drops what was cached before the change.
 func (h *hotPayments) keep(c *change) {
 	if h == nil {
 		return
@@ -55,7 +55,7 @@ func (h *hotPayments) keep(c *change) {
 		return
 	}
 	size, added := 0, c.rows
-	if had != nil { // it only gets more
+	if had != nil { // rows were only appended
 		size, added = had.size, c.rows[len(had.rows):]
 	}
 	for _, r := range added {
@@ -91,10 +91,11 @@ func (h *hotPayments) dropOldest() {
 	h.drop(oldest)
 }
 
-// clear forgets all: a transaction failed, and what was remembered of it is not in the file.
+// clear empties the cache. It must be called if a transaction fails, because the cache may contain
+// changes of that transaction that are not in the file.
 func (h *hotPayments) clear() { *h = hotPayments{limit: h.limit} }
 
-// memory is roughly what a row takes in memory.
+// memory returns the approximate memory use of a row in bytes.
 func (r *row) memory() int {
 	f := &r.facts
 	n := 768 + 384*(len(f.Intents)+len(f.Charges)) + 192*(len(f.Refunds)+len(f.Disputes)) + 64*len(f.Sessions)
@@ -110,6 +111,6 @@ func (r *row) memory() int {
 	return n
 }
 
-// compact returns the row as it will be read from the file. The texts of one that just came are
-// parts of its body, all of which they would keep in memory.
+// compact returns the row as it will be read from the file. The strings of a row that just arrived
+// are substrings of its body and would keep the whole body in memory.
 func (r *row) compact() (*row, error) { return decodeRow(r.encode()) }

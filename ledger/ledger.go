@@ -1,44 +1,49 @@
-// Package ledger records what Stripe said, and maintains what follows from it, in one file.
+// Package ledger stores the events that Stripe sends, and the payments that follow from them, in
+// one file.
 //
-// An [Event] is one verified delivery, recorded once; its [Facts] are what it states about a
-// payment; a [Payment] is the fold of all facts about it (package fold). [Ledger.Append] is the only
-// way in, for every source of events. Queries return pages and copies.
+// An [Event] is one verified event, stored once. Its [Facts] are the statements that it makes about
+// a payment, and a [Payment] is the fold of all facts about it (package fold). [Ledger.Append] is
+// the only way to add an event, whatever its source. Queries return pages and copies.
 //
-// # The way of an event
+// # How an event is stored
 //
-// Append compresses the body and queues the event (queue.go). The committer, one goroutine, takes
-// all that waits, answers repeats of durable events, and posts the rest in one transaction of
-// package store (committer.go). Posting an event (posting.go) has two phases: plan reads everything
-// and may fail for that event only, apply writes the row, the body, the indexes, the payment and the
-// totals. When the transaction is durable, the committer publishes the new state and answers.
+// Append compresses the body and queues the event (queue.go). The committer, which is one
+// goroutine, takes all queued events, answers repeats of durable events, and posts the others in
+// one transaction of package store (committer.go). Posting an event (posting.go) has two phases:
+// plan reads everything and can fail for that event only; apply writes the row, the body, the
+// indexes, the payment and the totals. When the transaction is durable, the committer publishes the
+// new state and answers.
 //
 // # On disk
 //
 // One file, ledger.db, mode 0600, in a directory of mode 0700, with these buckets (schema.go holds
 // the keys, row.go and state.go the values):
 //
-//	meta            schema version, mode, id, running counts, accounts, checkpoints; thin events that wait for their snapshot event
+//	meta            schema version, mode, id, running counts, accounts, checkpoints;
+//	                thin events that wait for their snapshot event
 //	events          sequence          -> envelope, outcome and facts of an event, in arrival order
 //	bodies          sequence          -> the raw body, compressed, or the row that has it
-//	ids             livemode, id      -> sequence; of an event that left quarantine, that of its new row
-//	payments        payment id        -> the folded state, and the sequences of the events it was folded from
+//	ids             livemode, id      -> sequence, of the new row if the event left quarantine
+//	payments        payment id        -> the folded state, and the sequences of its events
 //	payments_time   created, id       -> empty: the order in which payments are listed
-//	links           other id          -> targets: an event named both; a target is its PaymentIntent, else its charge
+//	links           other id          -> the PaymentIntent, or else charge, of events that name it
 //	entries         time, payment     -> what the payment moved in that second, by currency
 //	lists           payment, kind, id -> an element of a long list of a payment
-//	totals          day, currency, account -> the money of that day, in UTC; and of all days
+//	totals          day, currency, account -> the money of that day in UTC, and of all days
 //	quarantine      sequence          -> state of an event that is in quarantine now
 //
 // Sequences start at 1 and have no gaps.
 //
 // # Dangers
 //
-//   - A reader sees a transaction before it is durable. Append answers "known" only for what is.
-//   - A failed commit may be on disk or not. No event is taken before the committer has recovered.
-//   - A read transaction that stays open stops pages from being reused. Every query here is short, or
-//     cut into slices (scan.go).
+//   - A reader sees a transaction before it is durable. Append answers that an event is a repeat
+//     only if the event is durable.
+//   - A failed commit may be on disk or not. The committer accepts no event before it has
+//     recovered.
+//   - While a read transaction is open, pages are not reused. Every query is short or divided into
+//     slices (scan.go).
 //
-// The package knows nothing of HTTP, of Stripe's JSON or of metrics, and never logs.
+// The package does not depend on HTTP, on Stripe's JSON or on metrics, and it never logs.
 package ledger
 
 import (
@@ -52,42 +57,44 @@ import (
 	"tillhook/ledger/store"
 )
 
-// Errors of opening.
+// Errors that are returned when a ledger is opened.
 var (
-	// ErrNotFound is returned where the directory holds no ledger and the caller may not create one, or
-	// where no row has an id.
+	// ErrNotFound is returned if the directory contains no ledger and the caller may not create
+	// one, or if no row has an id.
 	ErrNotFound = store.ErrNotFound
-	// ErrLocked is returned where another process has the ledger open.
+	// ErrLocked is returned if another process has the ledger open.
 	ErrLocked = store.ErrLocked
-	// ErrOtherMode is returned where the first start bound the ledger to the other mode.
+	// ErrOtherMode is returned if the ledger was created for the other mode.
 	ErrOtherMode = errors.New("the ledger belongs to the other mode")
-	// ErrMissing is returned where a receiver lost the ledger while it ran, and an empty one must not
-	// take its place unasked.
+	// ErrMissing is returned if a receiver lost the ledger while it was running. An empty ledger
+	// must not replace it unless the operator asks for that.
 	ErrMissing = store.ErrMissing
-	// ErrSchema is returned for a file that a newer version wrote, or that is not a ledger.
+	// ErrSchema is returned for a file that a newer version wrote or that is not a ledger.
 	ErrSchema = store.ErrFormat
 )
 
-// Errors of writing and reading.
+// Errors that are returned when a ledger is written or read.
 var (
-	// ErrUnavailable is returned where the event is not durable; whether it was written is unknown. The
-	// sender should retry: an event that was written is then known.
+	// ErrUnavailable is returned if the event is not known to be durable; it may have been written
+	// or not. The sender should retry. If the event was written, the retry is a repeat.
 	ErrUnavailable = store.ErrUnavailable
-	// ErrOverloaded is returned where too much is waiting for the disk; nothing was written.
+	// ErrOverloaded is returned if too many events are waiting for the disk. Nothing was written.
 	ErrOverloaded = errors.New("too many events are waiting for the disk")
-	// ErrClosed is returned where the ledger is closing; nothing was written.
+	// ErrClosed is returned if the ledger is closing. Nothing was written.
 	ErrClosed = errors.New("the ledger is closed")
-	// ErrReadOnly is returned where the ledger was opened for reading.
+	// ErrReadOnly is returned if the ledger was opened for reading only.
 	ErrReadOnly = errors.New("the ledger is open for reading only")
-	// ErrCorrupt is returned where a stored value does not match its checksum or cannot be read.
+	// ErrCorrupt is returned if a stored value does not match its checksum or cannot be decoded.
 	ErrCorrupt = store.ErrCorrupt
-	// ErrNoSpace is returned where a copy or an export would take disk space that is reserved for events.
+	// ErrNoSpace is returned if a copy or an export would take disk space that is reserved for
+	// events.
 	ErrNoSpace = store.ErrNoSpace
-	// ErrGone is returned where the event is known and its raw body is no longer kept.
+	// ErrGone is returned if the event is known but its raw body is no longer stored.
 	ErrGone = errors.New("the body is no longer kept")
-	// ErrOtherID is returned where a body that is decoded again names another event than before.
+	// ErrOtherID is returned if decoding a body again gives another event id than before.
 	ErrOtherID = errors.New("the body names another event")
-	// ErrCursor is returned for a page after a row that does not exist, or for a cursor of another list.
+	// ErrCursor is returned for a page that starts after a row that does not exist, and for a
+	// cursor of another list.
 	ErrCursor = errors.New("no such place in the list")
 )
 
@@ -99,38 +106,39 @@ const fileName = "ledger.db"
 
 // Ledger is an open ledger. Its methods may be called from any goroutine.
 type Ledger struct {
-	// Migrated is what Open did to bring an older file up to date; nil if it was.
+	// Migrated is the result of migrating an older file to the current schema. It is nil if Open
+	// did not have to.
 	Migrated *RebuildResult
-	// Created reports that Open created an empty ledger.
+	// Created reports whether Open created an empty ledger.
 	Created bool
 
 	*shared
 	opts      Options
 	store     *store.Store
-	lock      *store.DirLock // nil for a reader
+	lock      *store.DirLock // nil if read-only
 	livemode  bool
-	id        string // shared by its copies, and by no other ledger
+	id        string // the same in its copies, and in no other ledger
 	readOnly  bool
 	bodies    *bodyCodec
 	committer committer // its fields belong to Run
 
-	turn   chan time.Time // of slices of long reads; see slice
+	turn   chan time.Time // the right to run the next slice of a long read; see slice
 	bounds readBounds
 
-	damage       atomic.Pointer[damage] // nil where the last event met none
+	damage       atomic.Pointer[damage] // nil if the last event met none
 	retention    retentionTime          // belongs to RunRetention
-	retentionLag atomic.Int64           // see RetentionLag; at the last look
-	retentionAt  atomic.Int64           // the time to delete by at the last look, Unix nanoseconds
+	retentionLag atomic.Int64           // as of the last call of retention.now; see RetentionLag
+	retentionAt  atomic.Int64           // the retention time of that call, in Unix nanoseconds
 }
 
-// Open is [OpenContext] without an end.
+// Open is [OpenContext] with a context that does not end.
 func Open(opts Options) (*Ledger, error) { return OpenContext(context.Background(), opts) }
 
-// OpenContext opens the ledger in opts.Dir for writing and creates an empty one if there is none. It
-// returns [ErrLocked] if another process holds the directory or the file for longer than an instant,
-// and [ErrMissing] if a receiver lost the ledger of that directory. Nothing is written until
-// [Ledger.Run] runs, except that a file of an older schema is rebuilt; ctx ends that and leaves the
-// old file as it is. The caller closes the ledger.
+// OpenContext opens the ledger in opts.Dir for writing, and creates an empty one if the directory
+// contains none. It returns [ErrLocked] if another process holds the directory or the file for
+// longer than a moment, and [ErrMissing] if a receiver lost the ledger of that directory. Nothing
+// is written until [Ledger.Run] runs, except that a file of an older schema is rebuilt. If ctx ends
+// during the rebuild, the old file remains as it is. The caller must close the ledger.
 func OpenContext(ctx context.Context, opts Options) (_ *Ledger, err error) {
 	path := Path(opts.Dir)
 	lock, err := store.LockDir(path)
@@ -168,15 +176,15 @@ func OpenContext(ctx context.Context, opts Options) (_ *Ledger, err error) {
 	return l, nil
 }
 
-// otherMode returns the error of a ledger of the mode that the configuration does not name.
+// otherMode returns the error for a ledger whose mode, livemode, is not the configured one.
 func otherMode(path string, livemode bool) error {
 	have, want := ModeName(livemode), ModeName(!livemode)
 	return fmt.Errorf("%w: %s holds %s mode payments, the configuration says %s; set TILLHOOK_DATA_DIR to another folder for %s mode",
 		ErrOtherMode, path, have, want, want)
 }
 
-// OpenReadOnly opens an existing ledger for reading. It returns [ErrLocked] if a receiver holds it,
-// and [ErrNotFound] if there is none.
+// OpenReadOnly opens an existing ledger for reading. It returns [ErrLocked] if a receiver holds the
+// ledger, and [ErrNotFound] if the directory contains none.
 func OpenReadOnly(dir string) (*Ledger, error) {
 	path := Path(dir)
 	if err := store.MustExist(path, "no ledger at"); err != nil {
@@ -185,7 +193,7 @@ func OpenReadOnly(dir string) (*Ledger, error) {
 	return open(path, true)
 }
 
-// open opens a file of the present schema.
+// open opens a file of the current schema.
 func open(path string, readOnly bool) (*Ledger, error) {
 	l := &Ledger{
 		shared:   &shared{queue: newQueue(), wake: make(chan struct{}, 1), idle: make(chan struct{})},
@@ -216,7 +224,7 @@ func open(path string, readOnly bool) (*Ledger, error) {
 	return l, nil
 }
 
-// Close releases the file. Run must have returned. Appends that come later fail.
+// Close releases the file. Run must have returned. Later calls of Append fail.
 func (l *Ledger) Close() error {
 	if l.running.Load() {
 		select {
@@ -229,20 +237,20 @@ func (l *Ledger) Close() error {
 	return l.store.Close()
 }
 
-// ReadOnly reports that no process writes the ledger while it is open: a read may take as long as it
-// likes.
+// ReadOnly reports whether the ledger was opened for reading. No process writes to it then, so a
+// read may take any time.
 func (l *Ledger) ReadOnly() bool { return l.readOnly }
 
 // Path returns the path of the ledger in a data directory.
 func Path(dir string) string { return filepath.Join(dir, fileName) }
 
-// Livemode reports the mode that the ledger is bound to.
+// Livemode reports whether the ledger is bound to live mode.
 func (l *Ledger) Livemode() bool { return l.livemode }
 
 // Path returns the path of the file.
 func (l *Ledger) Path() string { return l.store.Path() }
 
-// ModeName returns Stripe's word for a mode: "live" or "test".
+// ModeName returns the name that Stripe uses for a mode: "live" or "test".
 func ModeName(livemode bool) string {
 	if livemode {
 		return "live"
