@@ -288,7 +288,7 @@ func TestWhatADoctorFinds(t *testing.T) {
 		{"an http URL", func(_ *testing.T, c *clinic) {
 			c.env["TILLHOOK_PUBLIC_URL"] = "http://" + p.public + hook
 			c.account.Endpoint("we_1Ours")["url"] = c.env["TILLHOOK_PUBLIC_URL"]
-		}, "public_url", health.Fail, "payments travel in the open", []health.Code{"endpoint_scheme"}, 1},
+		}, "public_url", health.Fail, "payments are sent unencrypted", []health.Code{"endpoint_scheme"}, 1},
 		{"a name without an address", func(_ *testing.T, c *clinic) {
 			c.env["TILLHOOK_PUBLIC_URL"] = "https://nowhere.invalid" + hook
 			c.account.Endpoint("we_1Ours")["url"] = c.env["TILLHOOK_PUBLIC_URL"]

@@ -286,7 +286,7 @@ dpkg -i /packages/second/tillhook_0.2.0_amd64.deb
 cp /var/lib/private/tillhook/ledger.db /root/ledger.db
 mkdir /var/lib/private/tillhook/backups
 tillhook backup /var/lib/private/tillhook/backups/kept.db
-dpkg -P tillhook | grep 'deletes no backups'
+dpkg -P tillhook | grep 'purge keeps backups'
 [[ $(find /var/lib/private/tillhook* /var/lib/tillhook/ -type f | sort -u | xargs) == '/var/lib/private/tillhook/backups/kept.db /var/lib/tillhook/backups/kept.db' ]]
 [[ ! -e /etc/tillhook && ! -e /run/tillhook ]]
 not getent group tillhook
