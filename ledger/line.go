@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// The columns of the tables. New ones go behind the last.
+// The columns of the exported tables. New columns are added at the end.
 var (
 	entryColumns = []string{"entry_id", "date", "time", "entry", "payment", "object", "account", "currency", "received", "received_decimal",
 		"refunded", "refunded_decimal", "dispute_withdrawn", "dispute_withdrawn_decimal", "dispute_reinstated", "dispute_reinstated_decimal",
@@ -19,12 +19,12 @@ var (
 		"net", "net_decimal", "fee", "fee_decimal", "customer", "description", "latest_charge", "flags"}
 )
 
-// lineFormat writes the lines of one export. It is used by one goroutine.
+// lineFormat formats the lines of one export. It is not safe for concurrent use.
 type lineFormat struct {
-	csv      *csv.Writer // to text; nil for JSON lines
+	csv      *csv.Writer // writes to text; nil for JSON Lines
 	text     *bytes.Buffer
 	zone     *time.Location
-	metadata []string // keys that have a column
+	metadata []string // the metadata keys that have a column
 }
 
 func newLineFormat(q *ExportQuery) *lineFormat {
@@ -37,22 +37,22 @@ func newLineFormat(q *ExportQuery) *lineFormat {
 	return f
 }
 
-// A cell is one value of a line.
+// cell is one value of a line.
 type cell interface {
 	csv() string
 	json() string
 }
 
-// foreign is a text that is not ours: of Stripe's or of a customer.
+// foreign is text from Stripe or from a customer, which can contain anything.
 type foreign string
 
-// own is a text that holds nothing but digits and words of ours.
+// own is text that this program generates: dates, decimals and fixed words. It needs no escaping.
 type own string
 
-// number is an amount; nil where it is not known.
+// number is an amount. n is nil if the amount is unknown.
 type number struct{ n *int64 }
 
-// flags are words of ours.
+// flags are the flags of a payment.
 type flags []string
 
 func (c foreign) csv() string { return noFormula(Escape(string(c))) }
@@ -81,7 +81,7 @@ func (c number) json() string {
 	return c.csv()
 }
 
-// jsonText writes a text as JSON; the empty one is null.
+// jsonText returns a text as JSON. The empty text becomes null.
 func jsonText(s string) string {
 	if s == "" {
 		return "null"
@@ -89,14 +89,14 @@ func jsonText(s string) string {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
-	_ = enc.Encode(s) // a text can always be written
+	_ = enc.Encode(s) // encoding a string does not fail
 	return escape(strings.TrimSuffix(b.String(), "\n"), "\t")
 }
 
-// noFormula puts an apostrophe before what a spreadsheet would take for a formula: at the beginning
-// of a text, and behind a semicolon, where spreadsheets of many countries split a line, whatever
-// its quotes say. Quotes and spaces before the formula do not make it a text.
-// https://owasp.org/www-community/attacks/CSV_Injection
+// noFormula puts an apostrophe before text that a spreadsheet would interpret as a formula: at the
+// beginning of s and after each semicolon, because in many locales spreadsheets split a line at
+// semicolons, even inside quotes. Quotes and spaces between the semicolon and the formula do not
+// prevent that. See https://owasp.org/www-community/attacks/CSV_Injection
 func noFormula(s string) string {
 	if s != "" && strings.ContainsRune(formula, rune(s[0])) {
 		s = "'" + s
@@ -113,10 +113,11 @@ func noFormula(s string) string {
 	return strings.Join(parts, ";")
 }
 
-// formula are the characters that a formula begins with.
+// formula holds the characters with which a formula begins.
 const formula = "=+-@"
 
-// head returns the first line, of the names of the columns; JSON lines have none.
+// head returns the header line with the names of the columns, or nil for JSON Lines, which have no
+// header.
 func (f *lineFormat) head(columns []string) []byte {
 	if f.csv == nil {
 		return nil
@@ -130,7 +131,7 @@ func (f *lineFormat) head(columns []string) []byte {
 
 const metadataColumn = "metadata_"
 
-// line writes one line: the cells, and behind them the metadata that has columns.
+// line returns one line: the cells, followed by the metadata that has columns.
 func (f *lineFormat) line(columns []string, cells []cell, metadata map[string]string) []byte {
 	if f.csv != nil {
 		texts := make([]string, 0, len(cells)+len(f.metadata))
@@ -158,15 +159,15 @@ func (f *lineFormat) line(columns []string, cells []cell, metadata map[string]st
 	return append(b, '}', '\n')
 }
 
-// csvLine writes a line as RFC 4180 has it.
+// csvLine returns a line in the format of RFC 4180.
 func (f *lineFormat) csvLine(texts []string) []byte {
 	f.text.Reset()
-	_ = f.csv.Write(texts) // to memory
+	_ = f.csv.Write(texts) // a bytes.Buffer returns no errors
 	f.csv.Flush()
 	return bytes.Clone(f.text.Bytes())
 }
 
-// time writes a time with its offset, nothing for an unknown one.
+// time returns a time in RFC 3339 with the offset of the zone, or "" if the time is unknown.
 func (f *lineFormat) time(at OrNullTime) own {
 	if at == 0 {
 		return ""
@@ -174,8 +175,8 @@ func (f *lineFormat) time(at OrNullTime) own {
 	return own(time.Unix(int64(at), 0).In(f.zone).Format(time.RFC3339))
 }
 
-// money writes an amount in the minor unit of its currency and in its decimals, which are empty
-// where the currency is not known.
+// money returns two cells: an amount in the minor unit of its currency, and the same amount as a
+// decimal. The decimal is empty if the amount or the currency is unknown.
 func money(n *int64, currency string) [2]cell {
 	if n == nil || currency == "" {
 		return [2]cell{number{n}, own("")}
@@ -183,14 +184,14 @@ func money(n *int64, currency string) [2]cell {
 	return [2]cell{number{n}, own(Decimal(*n, currency))}
 }
 
-// entryLine writes the line of an entry, its amounts times sign.
+// entryLine returns the line of an entry, with its amounts multiplied by sign.
 func (x *Export) entryLine(f *state, e *Entry, sign int64, late string) []byte {
 	p, at := f.view, time.Unix(e.At, 0).In(x.lines.zone)
 	cells := []cell{foreign(e.ID), own(at.Format(time.DateOnly)), own(at.Format(time.RFC3339)), own(e.Kind), foreign(p.ID), foreign(e.Object),
 		foreign(p.Account), foreign(e.Currency)}
 	a := amountsOf(e)
 	for _, sum := range []Sum{a.received, a.refunded, a.withdrawn, a.reinstated, a.net()} {
-		n, _ := sum.Int64() // of one amount, which is one
+		n, _ := sum.Int64() // the sum of a single amount always fits
 		n *= sign
 		both := money(&n, e.Currency)
 		cells = append(cells, both[:]...)
@@ -199,7 +200,7 @@ func (x *Export) entryLine(f *state, e *Entry, sign int64, late string) []byte {
 	return x.lines.line(entryColumns, cells, p.Metadata)
 }
 
-// paymentCells are the cells of a payment's line.
+// paymentCells returns the cells of a payment's line.
 func (f *lineFormat) paymentCells(s *state) []cell {
 	p, currency := s.view, string(s.view.Currency)
 	cells := []cell{foreign(p.ID), foreign(p.Account), f.time(p.Created), f.time(p.Captured), foreign(p.Status), foreign(currency)}

@@ -9,18 +9,20 @@ import (
 	"tillhook/ledger/store"
 )
 
-// A payment's state is written anew with each of its events. Were its lists part of it however long
-// they are, an event of a payment with thousands would write them all. So a list of more than
-// maxInline elements lies in the bucket lists, each element under a key of its own, and an event
-// writes those that changed. The state has the lengths.
+// A payment's state is rewritten with each of its events. If the state contained all of its lists,
+// each event of a payment with thousands of events would rewrite thousands of elements. So a list
+// of more than maxInline elements is stored in the bucket lists, with each element under a key of
+// its own, and an event writes only the elements that it changes. The state contains the lengths of
+// the lists.
 //
-// A key is the payment's id, a NUL, which no id has in it, the number of the list, and what orders
-// the elements in it.
+// A key consists of the payment's id, a NUL (which no id contains), the number of the list, and the
+// sort key of the element.
 
-// maxInline elements of a list are stored in the state itself: most payments have fewer.
+// maxInline is the maximum number of elements of a list that is stored in the state itself. Most
+// payments have fewer.
 const maxInline = 16
 
-// The lists by their numbers.
+// The numbers of the lists, which are part of their keys.
 const (
 	listRows = iota
 	listRefunds
@@ -30,12 +32,12 @@ const (
 	listKinds
 )
 
-// list says how the elements of one list are stored.
+// list describes how the elements of one list are stored.
 type list[T any] struct {
 	number byte
-	key    func(*T) []byte // orders the elements as the list does, and differs for each
+	key    func(*T) []byte // the sort key, unique in the list; keys are in the order of the list
 	encode func(*encoder, *T)
-	decode func(*decoder) T // of what encode wrote
+	decode func(*decoder) T // reads what encode wrote
 	equal  func(a, b *T) bool
 }
 
@@ -66,7 +68,7 @@ var (
 	}
 )
 
-// listsOf begins the keys of all lists of a payment.
+// listsOf returns the prefix of the keys of all lists of a payment.
 func listsOf(id string) []byte { return append([]byte(id), 0) }
 
 // keyOf returns the key of an element.
@@ -74,14 +76,15 @@ func (l *list[T]) keyOf(id string, element *T) []byte {
 	return append(append(listsOf(id), l.number), l.key(element)...)
 }
 
-// valueOf returns what is stored under the key of an element.
+// valueOf returns the stored value of an element.
 func (l *list[T]) valueOf(id string, element *T) []byte {
 	e := under(id)
 	l.encode(&e, element)
 	return e.buf
 }
 
-// apart returns the elements that are stored under keys of their own.
+// apart returns the elements if they are stored under keys of their own, and nil if they are stored
+// in the state.
 func apart[T any](elements []T) []T {
 	if len(elements) <= maxInline {
 		return nil
@@ -98,7 +101,8 @@ func (l *list[T]) inline(e *encoder, elements []T) {
 	}
 }
 
-// outline reads what inline wrote. It returns the length of a list that is stored apart, else 0.
+// outline reads what inline wrote. It returns the elements or, for a list that is stored apart,
+// only its length. Otherwise length is 0.
 func (l *list[T]) outline(d *decoder) (elements []T, length uint64) {
 	n := d.uint()
 	if n > maxInline {
@@ -110,7 +114,8 @@ func (l *list[T]) outline(d *decoder) (elements []T, length uint64) {
 	return elements, 0
 }
 
-// read returns the elements of a list of a payment that is stored apart.
+// read returns the elements of a payment's list that is stored apart. A length of 0 means that the
+// list is stored in the state.
 func (l *list[T]) read(tx *store.Tx, id string, length uint64) (elements []T, err error) {
 	if length == 0 {
 		return nil, nil
@@ -138,7 +143,8 @@ func (l *list[T]) read(tx *store.Tx, id string, length uint64) (elements []T, er
 	return elements, nil
 }
 
-// write stores the elements that differ between two states of a list.
+// write stores the difference between two states of a list. Elements that are stored in the
+// payment's state are not written here.
 func (l *list[T]) write(tx *store.Tx, id string, before, after []T) error {
 	before, after = apart(before), apart(after)
 	for len(before) > 0 && len(after) > 0 && l.equal(&before[0], &after[0]) {
@@ -177,7 +183,7 @@ func (l *list[T]) write(tx *store.Tx, id string, before, after []T) error {
 	return nil
 }
 
-// each visits the elements that are stored apart, with their keys and values.
+// each calls visit with the key and the value of every element that is stored apart.
 func (l *list[T]) each(id string, elements []T, visit func(key, value []byte)) {
 	elements = apart(elements)
 	for i := range elements {
@@ -185,7 +191,7 @@ func (l *list[T]) each(id string, elements []T, visit func(key, value []byte)) {
 	}
 }
 
-// readLists reads the lists of a state that are stored apart, whose lengths it is given.
+// readLists reads the lists of a state that are stored apart, whose lengths decodeHead returned.
 func (s *state) readLists(tx *store.Tx, lengths [listKinds]uint64) (err error) {
 	id := s.view.ID
 	if lengths[listRows] > 0 {
@@ -214,8 +220,8 @@ func (s *state) readLists(tx *store.Tx, lengths [listKinds]uint64) (err error) {
 	return err
 }
 
-// writeLists stores what differs between the lists of a payment before and after a change; nil has
-// none.
+// writeLists stores the difference between a payment's lists before and after a change. A nil state
+// has no lists.
 func writeLists(tx *store.Tx, id string, before, after *state) error {
 	none := &state{view: &Payment{}}
 	if before == nil {
@@ -239,8 +245,8 @@ func writeLists(tx *store.Tx, id string, before, after *state) error {
 	return unexplainedList.write(tx, id, before.unexplained, after.unexplained)
 }
 
-// eachListed visits all elements of a payment's lists that are stored apart, with their keys and
-// values.
+// eachListed calls visit with the key and the value of every element of the payment's lists that is
+// stored apart.
 func (s *state) eachListed(visit func(key, value []byte)) {
 	id := s.view.ID
 	rowList.each(id, s.rows, visit)
@@ -250,7 +256,8 @@ func (s *state) eachListed(visit func(key, value []byte)) {
 	unexplainedList.each(id, s.unexplained, visit)
 }
 
-// listsRow reports whether a row is among those of a payment. It reads no list.
+// listsRow reports whether a row belongs to a payment. It does not read a list of rows that is
+// stored apart.
 func listsRow(tx *store.Tx, id string, seq uint64) (bool, error) {
 	value, err := tx.Get(bucketPayments, []byte(id))
 	if err != nil || value == nil {

@@ -9,15 +9,15 @@ import (
 	"tillhook/ledger/store"
 )
 
-// A mark is a number that whoever brings events keeps here under a name, as how far it has come. A
-// rebuilt ledger has none but the time of retention: what was done up to it is then done once more.
-// Accounts are kept beside the marks.
+// A checkpoint is a number that a source of events stores under a name, such as how far it has
+// read. A rebuilt ledger has only the checkpoint of the retention time, so the work up to the other
+// checkpoints is done again. Accounts are stored beside the checkpoints.
 const (
 	markPrefix    = "mark/"
 	accountPrefix = "account/"
 )
 
-// Checkpoint reads a mark; 0 if there is none.
+// Checkpoint returns the checkpoint with a name, or 0 if it does not exist.
 func (l *Ledger) Checkpoint(name string) (n int64, err error) {
 	err = l.store.View(func(tx *store.Tx) (err error) {
 		n, err = readMark(tx, name)
@@ -39,9 +39,10 @@ func readMark(tx *store.Tx, name string) (int64, error) {
 	return n, d.end()
 }
 
-// SetCheckpoints writes marks, all or none, and returns when they are on disk. An error means as little as that of [Ledger.Append].
+// SetCheckpoints writes checkpoints, all or none, and returns when they are on disk. As with
+// [Ledger.Append], an error does not mean that they were not written.
 func (l *Ledger) SetCheckpoints(ctx context.Context, marks map[string]int64) error {
-	values := maps.Clone(marks) // the job may be under way when ctx has ended
+	values := maps.Clone(marks) // the job may still run after ctx has ended
 	return l.do(ctx, func(b *posting) (func() error, error) {
 		return func() error { return putCheckpoints(b.tx, values) }, nil
 	})
@@ -63,15 +64,15 @@ func putMark(tx *store.Tx, name string, n int64) error {
 	return tx.Put(bucketMeta, []byte(markPrefix+name), e.buf)
 }
 
-// Account is a connected account, or one of an organisation.
+// Account is a connected account or an account of an organisation.
 type Account struct {
 	ID      string
-	Context string // the path that Stripe-Context takes; empty for a connected account
+	Context string // the path to send in the Stripe-Context header; empty for a connected account
 }
 
-// newAccount returns the key under which the account of an event becomes known, or gets the context
-// that it lacked; nil if nothing changes. Damage here is found by Check: an event must not fail for
-// it.
+// newAccount returns the key to write if the account of an event is new, or if the event has
+// another context than the stored one, and nil if nothing changes. A damaged value is left to
+// Check: it must not make an event fail.
 func (b *posting) newAccount(account, context string) (key []byte) {
 	if account == "" {
 		return nil
@@ -87,8 +88,8 @@ func (b *posting) newAccount(account, context string) (key []byte) {
 	return key
 }
 
-// Accounts lists the accounts that events came from, by id; not those that have only events of the
-// other mode.
+// Accounts returns the accounts that events came from, sorted by id. It omits accounts that have
+// only events of the other mode.
 func (l *Ledger) Accounts() (list []Account, err error) {
 	err = l.store.View(func(tx *store.Tx) error {
 		for e := range tx.Prefix(bucketMeta, []byte(accountPrefix)) {
@@ -103,17 +104,17 @@ func (l *Ledger) Accounts() (list []Account, err error) {
 	return list, err
 }
 
-// IDStatus is what the ledger knows of an event's id.
+// IDStatus says what the ledger knows about the id of an event.
 type IDStatus string
 
-// What the ledger knows of an id.
+// The values of IDStatus.
 const (
-	IDUnknown     IDStatus = ""            // it never came
-	IDQuarantined IDStatus = "quarantined" // it lies in quarantine: in a form that can be used it is booked
-	IDKnown       IDStatus = "known"
+	IDUnknown     IDStatus = ""            // the event never arrived
+	IDQuarantined IDStatus = "quarantined" // the event is in quarantine; it is posted if it arrives in a usable form
+	IDKnown       IDStatus = "known"       // the event is stored and not in quarantine
 )
 
-// Lookup tells what the ledger knows of each id, without counting them as repeats.
+// Lookup returns the status of each id. It does not count the ids as repeats.
 func (l *Ledger) Lookup(ids []string) ([]IDStatus, error) {
 	list := make([]IDStatus, 0, len(ids))
 	for part := range slices.Chunk(ids, scanSlice) {

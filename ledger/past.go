@@ -7,22 +7,23 @@ import (
 	"tillhook/ledger/store"
 )
 
-// past reads payments as they were when the journal ended at a row. Rows do not change and are not
-// removed, so that view is a function of the rows up to there, whatever came since. What changes is
-// only which payment a row belongs to: a row that names only a charge belongs to the least
-// PaymentIntent that any row links to the charge, or else to a payment of the charge's own. So a
-// row up to there can belong to another payment now, and past finds it there.
+// past reads payments as they were when the journal ended at a given row. Rows do not change and
+// are not removed, so that view is a function of the rows up to there, whatever was added later.
+// Only the payment that a row belongs to can change: a row that names a charge but no PaymentIntent
+// belongs to the least PaymentIntent that any row links to the charge or, if no row does, to a
+// payment with the charge's own id. So a row of the view may belong to another payment now, and
+// past looks for it there.
 type past struct {
 	tx       *store.Tx
 	livemode bool
 	last     uint64                 // the row at which the journal ends
-	read     map[string]*presentOne // payments as they are now
+	read     map[string]*presentOne // current payments by id
 }
 
-// presentOne is what there is up to a row of the payment that has an id now.
+// presentOne holds the rows of the view that belong to a given payment now.
 type presentOne struct {
 	rows    []*row
-	charges map[string]bool // those that the rows link to its PaymentIntent
+	charges map[string]bool // charges that the rows link to the PaymentIntent with the payment's id
 }
 
 func (l *Ledger) past(tx *store.Tx, last uint64) *past {
@@ -57,13 +58,14 @@ func (p *past) present(id string) (*presentOne, error) {
 	return one, nil
 }
 
-// owner returns the payment that the rows of a charge belonged to which name no PaymentIntent.
+// owner returns the payment to which the rows that name the charge but no PaymentIntent belonged in
+// the view.
 func (p *past) owner(charge string) (string, error) {
 	links, err := readLinks(p.tx, charge)
 	if err != nil {
 		return "", err
 	}
-	for _, k := range links { // in order
+	for _, k := range links { // sorted, so the least PaymentIntent comes first
 		if k.kind != linkToIntent {
 			continue
 		}
@@ -74,7 +76,7 @@ func (p *past) owner(charge string) (string, error) {
 	return charge, nil
 }
 
-// payment returns a payment as it was, nil if there was none of that id.
+// payment returns a payment as it was, or nil if no payment had the id.
 func (p *past) payment(id string) (*state, error) {
 	one, err := p.present(id)
 	if err != nil {
@@ -110,8 +112,8 @@ func (p *past) payment(id string) (*state, error) {
 	return foldRows(id, p.livemode, rows), nil
 }
 
-// alone returns the rows that name a charge and no PaymentIntent, which all belong to one payment
-// now.
+// alone returns the rows that name the charge but no PaymentIntent. All of them belong to the same
+// payment now.
 func (p *past) alone(charge string) (rows []*row, err error) {
 	id, err := paymentOf(p.tx, &Facts{Charge: charge})
 	if err != nil {
@@ -129,8 +131,8 @@ func (p *past) alone(charge string) (rows []*row, err error) {
 	return rows, nil
 }
 
-// candidates returns the ids under which the rows of a payment may have been payments: its own, and
-// those of the charges that its rows name without a PaymentIntent.
+// candidates returns the ids under which the rows of a payment may have been payments: the
+// payment's own id, and the ids of the charges that its rows name without a PaymentIntent.
 func (p *past) candidates(id string) ([]string, error) {
 	one, err := p.present(id)
 	if err != nil {
@@ -145,9 +147,10 @@ func (p *past) candidates(id string) ([]string, error) {
 	return ids, nil
 }
 
-// touched visits the ids of all payments that rows behind one and up to another can have changed:
-// those they are about, and those that gained or lost rows because a charge was linked, whichever
-// PaymentIntents the charge is linked to. An id can come more than once.
+// touched calls visit with the id of every payment that the rows after one row and up to another
+// can have changed: the payments that the rows are about, and those that gained or lost rows
+// because a charge was linked, whichever PaymentIntents the charge is linked to. It may visit an id
+// more than once.
 func (l *Ledger) touched(ctx context.Context, after, last uint64, visit func(tx *store.Tx, id string) error) error {
 	return l.walkSlices(ctx, bucketEvents, seqKey(after+1), seqKey(last+1), func(tx *store.Tx, _, value []byte) error {
 		r, err := decodeRow(value)
@@ -180,7 +183,7 @@ func (l *Ledger) touched(ctx context.Context, after, last uint64, visit func(tx 
 	})
 }
 
-// lastSeen returns the last row that readers see, be it on disk yet or not.
+// lastSeen returns the last row that readers see, whether or not it is on disk yet.
 func (l *Ledger) lastSeen() (last uint64, err error) {
 	err = l.store.View(func(tx *store.Tx) error {
 		last = lastRow(tx)

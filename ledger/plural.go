@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Plural writes how many there are of something: "1 event", "2 events", "0 deliveries".
+// Plural returns a number with its noun: "1 event", "2 events", "0 deliveries".
 func Plural[N int | int64 | uint64](n N, noun string) string {
 	if n == 1 {
 		return "1 " + noun
@@ -17,7 +17,7 @@ func Plural[N int | int64 | uint64](n N, noun string) string {
 	return fmt.Sprintf("%d %s%s", n, stem, many)
 }
 
-// Verb returns the form of a verb that goes with a number: Verb(n, "was", "were").
+// Verb returns the form of a verb that agrees with a number: Verb(n, "was", "were").
 func Verb[N int | int64 | uint64](n N, one, many string) string {
 	if n == 1 {
 		return one

@@ -9,41 +9,42 @@ import (
 	"tillhook/ledger/store"
 )
 
-// What lies in quarantine has a row like any other event, whose outcome is Quarantined, and an
-// entry in the bucket quarantine. An event that becomes usable is booked in a new row, which refers
-// to the old one. The old row stays as it is, because a view of the journal up to a sequence must
-// never change; only its entry is removed.
+// An event in quarantine has a row like any other event, with the outcome Quarantined, and an entry
+// in the bucket quarantine. When the event becomes usable, it is posted in a new row, which refers
+// to the old one. The old row stays unchanged, because a view of the journal up to a sequence must
+// never change; only its quarantine entry is removed.
 //
-// The new row is the one that the id index finds. It shares the body of the old row if it was made
-// from that.
+// The id index refers to the new row. The new row shares the body of the old row if the bodies are
+// equal.
 
-// ErrNotQuarantined: the event is known and does not lie in quarantine.
+// ErrNotQuarantined is returned if the event is stored but is not in quarantine.
 var ErrNotQuarantined = errors.New("the event is not in quarantine")
 
 // QuarantineState says whether a person has to look at an event in quarantine.
 type QuarantineState string
 
-// States of an event in quarantine.
+// The states of an event in quarantine.
 const (
 	Attention QuarantineState = "attention" // a person should look at it
-	Expected  QuarantineState = "expected"  // it belongs there: nothing is missing because of it
+	Expected  QuarantineState = "expected"  // no data is missing because of it
 	Dismissed QuarantineState = "dismissed" // a person has looked at it
 )
 
-// QuarantineStates are all of them, in the order the codes are kept in.
+// QuarantineStates lists all states. Stored values contain indexes into it, so the order must not
+// change.
 var QuarantineStates = [...]QuarantineState{Attention, Expected, Dismissed}
 
-// Quarantine is shown with an event that lies in quarantine now.
+// Quarantine describes an event that is in quarantine now.
 type Quarantine struct {
 	Reason Reason          `json:"reason"`
 	State  QuarantineState `json:"state"`
 }
 
-// quarantineEntry is the entry of an event in quarantine.
+// quarantineEntry is the stored entry of an event in quarantine.
 type quarantineEntry struct {
 	state QuarantineState
-	// awaits is the id of the snapshot event that a thin event names, while the ledger does not
-	// hold it; empty otherwise.
+	// awaits is the id of the snapshot event that a thin event names, as long as the ledger does
+	// not have that event; empty otherwise.
 	awaits string
 }
 
@@ -60,7 +61,7 @@ func decodeQuarantineEntry(value []byte) (*quarantineEntry, error) {
 	return h, d.end()
 }
 
-// readQuarantineEntry reads the entry of a row in quarantine, nil where there is none.
+// readQuarantineEntry returns the quarantine entry of a row, or nil if the row has no entry.
 func readQuarantineEntry(tx *store.Tx, seq uint64) (*quarantineEntry, error) {
 	value, err := tx.Get(bucketQuarantine, seqKey(seq))
 	if err != nil || value == nil {
@@ -73,17 +74,17 @@ func readQuarantineEntry(tx *store.Tx, seq uint64) (*quarantineEntry, error) {
 	return h, nil
 }
 
-// awaitsPrefix begins the keys in the bucket meta by which a thin event is found when its snapshot
-// event comes.
+// awaitsPrefix is the prefix of the keys in the bucket meta by which a snapshot event finds the
+// thin events that wait for it.
 const awaitsPrefix = "awaits/"
 
-// awaitsKey is the prefix, the snapshot event's key in the id index, a slash, and the thin event's
-// sequence.
+// awaitsKey returns the concatenation of the prefix, the snapshot event's key in the id index, a
+// slash, and the thin event's sequence.
 func awaitsKey(livemode bool, snapshot string, seq uint64) []byte {
 	return slices.Concat([]byte(awaitsPrefix), idKey(livemode, snapshot), []byte("/"), seqKey(seq))
 }
 
-// newQuarantineEntry makes the entry of an event that is to lie in quarantine.
+// newQuarantineEntry returns the entry of an event that goes into quarantine.
 func newQuarantineEntry(tx *store.Tx, id string, livemode, expected bool, snapshot string) (*quarantineEntry, error) {
 	if expected {
 		return &quarantineEntry{state: Expected}, nil
@@ -101,10 +102,11 @@ func newQuarantineEntry(tx *store.Tx, id string, livemode, expected bool, snapsh
 	return &quarantineEntry{state: Attention, awaits: snapshot}, nil
 }
 
-// awaiting lists the rows of thin events in quarantine whose snapshot event has that id.
+// awaiting returns the rows of the thin events in quarantine that wait for the snapshot event with
+// the id.
 func (b *posting) awaiting(livemode bool, id string) (seqs []uint64, err error) {
 	if b.counts.notExpected() == 0 {
-		return nil, nil // nearly always: what is expected waits for nothing
+		return nil, nil // the usual case; an expected event waits for nothing
 	}
 	prefix := awaitsKey(livemode, id, 0)
 	prefix = prefix[:len(prefix)-8]
@@ -116,14 +118,15 @@ func (b *posting) awaiting(livemode bool, id string) (seqs []uint64, err error) 
 	return seqs, nil
 }
 
-// quarantinePlan is what a new row changes in the quarantine, read before anything is written.
+// quarantinePlan is the change that a new row makes to the quarantine, read before anything is
+// written.
 type quarantinePlan struct {
-	entry *quarantineEntry // of the row itself
-	leave *quarantineEntry // of the old row of its event, which leaves quarantine
-	met   []waiting        // thin events whose snapshot event it is
+	entry *quarantineEntry // of the row itself; nil unless it is in quarantine
+	leave *quarantineEntry // of the event's old row, which leaves quarantine; nil without one
+	met   []waiting        // thin events that waited for this event
 }
 
-// waiting is a thin event in quarantine whose snapshot event has come.
+// waiting is a thin event in quarantine whose snapshot event has arrived.
 type waiting struct {
 	seq      uint64
 	livemode bool
@@ -131,8 +134,8 @@ type waiting struct {
 	entry    *quarantineEntry
 }
 
-// planQuarantine reads what a new row changes in the quarantine. entry is nil unless the row lies
-// there itself.
+// planQuarantine returns the change that a new row makes to the quarantine. entry is nil unless the
+// new row is in quarantine itself.
 func (b *posting) planQuarantine(r *row, old *row, entry *quarantineEntry) (a quarantinePlan, err error) {
 	a.entry = entry
 	if old != nil {
@@ -142,7 +145,7 @@ func (b *posting) planQuarantine(r *row, old *row, entry *quarantineEntry) (a qu
 		if a.leave == nil {
 			return a, fmt.Errorf("%w: event row %d has no entry in quarantine", ErrCorrupt, r.released)
 		}
-		return a, nil // its id was known before
+		return a, nil // the id is not new, so no thin event waits for it
 	}
 	seqs, err := b.awaiting(r.livemode, r.id)
 	if err != nil {
@@ -165,7 +168,7 @@ func (b *posting) planQuarantine(r *row, old *row, entry *quarantineEntry) (a qu
 	return a, nil
 }
 
-// writeQuarantine writes what a row changes in the quarantine.
+// writeQuarantine writes the planned change to the quarantine.
 func (b *posting) writeQuarantine(n *newRow) error {
 	r, old, a := &n.row, n.old, &n.quarantine
 	if a.entry != nil {
@@ -191,7 +194,7 @@ func (b *posting) writeQuarantine(n *newRow) error {
 	return nil
 }
 
-// stateOnceKnown is the state of a thin event whose snapshot event has come.
+// stateOnceKnown returns the state of a thin event after its snapshot event has arrived.
 func stateOnceKnown(before QuarantineState) QuarantineState {
 	if before == Dismissed {
 		return Dismissed
@@ -199,7 +202,7 @@ func stateOnceKnown(before QuarantineState) QuarantineState {
 	return Expected
 }
 
-// addEntry writes an entry in quarantine.
+// addEntry adds a quarantine entry, with its key for the awaited snapshot event.
 func (b *posting) addEntry(seq uint64, livemode bool, h *quarantineEntry) error {
 	if h.awaits != "" {
 		if err := b.tx.Put(bucketMeta, awaitsKey(livemode, h.awaits, seq), nil); err != nil {
@@ -209,7 +212,7 @@ func (b *posting) addEntry(seq uint64, livemode bool, h *quarantineEntry) error 
 	return b.tx.Put(bucketQuarantine, seqKey(seq), h.encode())
 }
 
-// removeEntry removes an entry from quarantine.
+// removeEntry removes a quarantine entry, with its key for the awaited snapshot event.
 func (b *posting) removeEntry(seq uint64, livemode bool, h *quarantineEntry) error {
 	if h.awaits != "" {
 		if err := b.tx.Delete(bucketMeta, awaitsKey(livemode, h.awaits, seq)); err != nil {
@@ -219,7 +222,7 @@ func (b *posting) removeEntry(seq uint64, livemode bool, h *quarantineEntry) err
 	return b.tx.Delete(bucketQuarantine, seqKey(seq))
 }
 
-// replaceEntry replaces an entry in quarantine.
+// replaceEntry replaces a quarantine entry and updates the counts.
 func (b *posting) replaceEntry(seq uint64, livemode bool, reason Reason, from, to *quarantineEntry) error {
 	if err := b.removeEntry(seq, livemode, from); err != nil {
 		return err
@@ -229,17 +232,17 @@ func (b *posting) replaceEntry(seq uint64, livemode bool, reason Reason, from, t
 	return b.addEntry(seq, livemode, to)
 }
 
-// Dismiss notes that a person has looked at an event in quarantine. It stays there and raises no
-// alarm any more. It returns [ErrNotFound] for an unknown id and [ErrNotQuarantined] for an event
-// that does not lie there.
+// Dismiss records that a person has looked at an event in quarantine. The event stays in quarantine
+// and no longer raises an alarm. Dismiss returns [ErrNotFound] for an unknown id and
+// [ErrNotQuarantined] for an event that is not in quarantine.
 func (l *Ledger) Dismiss(ctx context.Context, id string) error {
 	return l.change(ctx, id, func(_ *posting, _ *row, h *quarantineEntry) (*quarantineEntry, error) {
 		return &quarantineEntry{state: Dismissed, awaits: h.awaits}, nil
 	})
 }
 
-// reclassify decides again whether an event that stays in quarantine is expected there: another
-// decoder may know better.
+// reclassify decides again whether an event that stays in quarantine is expected there, because
+// another decoder may come to a different result.
 func (l *Ledger) reclassify(ctx context.Context, e *Event) error {
 	return l.change(ctx, e.ID, func(b *posting, r *row, h *quarantineEntry) (*quarantineEntry, error) {
 		to, err := newQuarantineEntry(b.tx, r.id, r.livemode, e.Expected, e.Snapshot)
@@ -250,7 +253,8 @@ func (l *Ledger) reclassify(ctx context.Context, e *Event) error {
 	})
 }
 
-// change replaces the entry of an event in quarantine. It costs no commit where nothing changes.
+// change replaces the entry of an event in quarantine. It makes no commit if the entry stays the
+// same.
 func (l *Ledger) change(ctx context.Context, id string,
 	decide func(b *posting, r *row, h *quarantineEntry) (*quarantineEntry, error)) error {
 	find := func(b *posting) (seq uint64, r *row, from, to *quarantineEntry, err error) {
@@ -287,10 +291,10 @@ func (l *Ledger) change(ctx context.Context, id string,
 	})
 }
 
-// OrNullSequence is the sequence of a row that JSON shows as null where there is none.
+// OrNullSequence is the sequence of a row. In JSON, 0 (no row) is null.
 type OrNullSequence uint64
 
-// MarshalJSON writes null for no row.
+// MarshalJSON returns null for 0.
 func (n OrNullSequence) MarshalJSON() ([]byte, error) {
 	if n == 0 {
 		return []byte("null"), nil

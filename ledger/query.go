@@ -12,21 +12,21 @@ import (
 	"time"
 )
 
-// scanSlice is how many rows a short read looks at in one transaction.
+// scanSlice is the number of rows that a short read examines in one transaction.
 const scanSlice = 2000
 
-// PaymentQuery chooses payments. Empty fields choose all.
+// PaymentQuery selects payments. An empty field selects all.
 type PaymentQuery struct {
 	Status     string
 	Currency   string
 	Customer   string
 	Account    string
 	Flag       string
-	Metadata   map[string]string // each pair must be there
+	Metadata   map[string]string // a payment must have each pair
 	CreatedGTE *int64            // Unix seconds
 	CreatedLT  *int64
-	After      string // any id of the payment before the page
-	Page       string // in place of After, the Next of the page before
+	After      string // any id of the last payment on the previous page
+	Page       string // the Next of the previous page; After is ignored if it is set
 	Limit      int
 }
 
@@ -43,10 +43,10 @@ func (q *PaymentQuery) matches(p *Payment) bool {
 		(q.Flag == "" || slices.Contains(p.Flags, q.Flag))
 }
 
-// Payments lists payments, newest first by (created, id). It examines at most 20,000 of them for
-// one page, which may therefore hold fewer than the limit, or none, although there are more; so may
-// a page of very large payments. It returns [ErrCursor] for a page after a payment that does not
-// exist, and the context's error once that has ended.
+// Payments returns payments, newest first by (created, id). It examines at most 20,000 payments for
+// one page, so a page may contain fewer payments than the limit, or none, although more payments
+// match. The same applies to a page of very large payments. Payments returns [ErrCursor] if After
+// is not the id of a payment or Page is not valid, and the context's error once ctx has ended.
 func (l *Ledger) Payments(ctx context.Context, q PaymentQuery) (page Page[*Payment], err error) {
 	s := scan{bucket: bucketPaymentsTime, rows: l.bounds.rows}
 	if s.reached, err = l.beginPayments(q); err != nil {
@@ -87,7 +87,8 @@ func (l *Ledger) Payments(ctx context.Context, q PaymentQuery) (page Page[*Payme
 	return page, nil
 }
 
-// beginPayments returns the key below which a list of payments begins; nil for the newest.
+// beginPayments returns the key below which a list of payments begins, or nil for the newest
+// payment.
 func (l *Ledger) beginPayments(q PaymentQuery) (below []byte, err error) {
 	if q.CreatedLT != nil {
 		below = timeKey(*q.CreatedLT, "")
@@ -105,7 +106,7 @@ func (l *Ledger) beginPayments(q PaymentQuery) (below []byte, err error) {
 	return below, err
 }
 
-// keyOf returns the key of a payment in the list by time.
+// keyOf returns the key of a payment in the index by time.
 func (l *Ledger) keyOf(id string) (key []byte, err error) {
 	err = l.store.View(func(tx *store.Tx) error {
 		present, err := resolve(tx, id)
@@ -125,7 +126,8 @@ func (l *Ledger) keyOf(id string) (key []byte, err error) {
 	return key, err
 }
 
-// Payment finds a payment by any id seen for it. It returns [ErrNotFound] for an id never seen.
+// Payment returns a payment by any id seen for it. It returns [ErrNotFound] for an id that was
+// never seen.
 func (l *Ledger) Payment(id string) (p *Payment, err error) {
 	err = l.store.View(func(tx *store.Tx) error {
 		s, err := paymentBy(tx, id)
@@ -137,7 +139,7 @@ func (l *Ledger) Payment(id string) (p *Payment, err error) {
 	return p, err
 }
 
-// paymentBy reads a payment by any id seen for it, or returns [ErrNotFound].
+// paymentBy returns a payment by any id seen for it, or [ErrNotFound].
 func paymentBy(tx *store.Tx, id string) (*state, error) {
 	present, err := resolve(tx, id)
 	if err != nil {
@@ -150,7 +152,8 @@ func paymentBy(tx *store.Tx, id string) (*state, error) {
 	return s, err
 }
 
-// EventRecord is an event as it is shown: what came, when, by which door, and what came of it.
+// EventRecord is an event as the API returns it: the event's fields, how and when it arrived, and
+// its outcome.
 type EventRecord struct {
 	Object     string     `json:"object"`
 	ID         string     `json:"id"`
@@ -169,9 +172,9 @@ type EventRecord struct {
 	Size       uint64     `json:"size"`    // bytes of the raw body
 	Repeats    uint64     `json:"repeats"` // deliveries after the first
 
-	Quarantine   *Quarantine    `json:"quarantine"`    // nil unless it lies in quarantine now
-	ReleasedFrom OrNullSequence `json:"released_from"` // the row of the same event that lay in quarantine before
-	ReleasedAs   OrNullSequence `json:"released_as"`   // the row in which the event was booked after it lay in quarantine in this one
+	Quarantine   *Quarantine    `json:"quarantine"`    // nil unless the row is in quarantine now
+	ReleasedFrom OrNullSequence `json:"released_from"` // the event's earlier row, which was in quarantine
+	ReleasedAs   OrNullSequence `json:"released_as"`   // the event's later row, posted when this one left quarantine
 }
 
 func (l *Ledger) record(tx *store.Tx, seq uint64, r *row) (*EventRecord, error) {
@@ -202,22 +205,22 @@ func (l *Ledger) record(tx *store.Tx, seq uint64, r *row) (*EventRecord, error) 
 	return rec, err
 }
 
-// EventQuery chooses events. Empty fields choose all.
+// EventQuery selects events. An empty field selects all.
 type EventQuery struct {
 	Type    string
 	Outcome Outcome
-	After   string // the id of the event before the page; of one that left quarantine, its newest row
-	Page    string // in place of After, the Next of the page before
-	Below   uint64 // in place of both, the sequence of the row before the page; 0 for none
+	After   string // the id of the last event on the previous page; it stands for the newest row of that event
+	Page    string // the Next of the previous page; After is ignored if it is set
+	Below   uint64 // the sequence of the last row on the previous page, used if After and Page are empty; 0 for none
 	Limit   int
 }
 
-// Events lists events, newest first by sequence. Like [Ledger.Payments] it examines at most 20,000
-// rows for one page.
+// Events returns events, newest first by sequence. Like [Ledger.Payments], it examines at most
+// 20,000 rows for one page.
 func (l *Ledger) Events(ctx context.Context, q EventQuery) (Page[*EventRecord], error) {
 	s := scan{bucket: bucketEvents, rows: l.bounds.rows}
 	if q.Outcome == Quarantined {
-		s.bucket = bucketQuarantine // few among many: they have an index
+		s.bucket = bucketQuarantine // an index: only a few rows are in quarantine
 	}
 	below, err := l.beginEvents(q)
 	if err != nil {
@@ -235,8 +238,8 @@ func (l *Ledger) Events(ctx context.Context, q EventQuery) (Page[*EventRecord], 
 	return f.end(s.bounded, err)
 }
 
-// PaymentEvents lists the events a payment was folded from as [Ledger.Events] does. The id may be
-// any seen for the payment.
+// PaymentEvents returns the events from which a payment was folded, in the same way as
+// [Ledger.Events]. id may be any id seen for the payment.
 func (l *Ledger) PaymentEvents(ctx context.Context, id string, q EventQuery) (Page[*EventRecord], error) {
 	below, err := l.beginEvents(q)
 	if err != nil {
@@ -246,7 +249,7 @@ func (l *Ledger) PaymentEvents(ctx context.Context, id string, q EventQuery) (Pa
 	f := eventPage{l: l, query: q}
 	examined, size, bounded := 0, 0, false
 	step := func(tx *store.Tx) (done bool, err error) {
-		p, err := paymentBy(tx, id) // again in each transaction: it may get another id meanwhile
+		p, err := paymentBy(tx, id) // in each transaction, because the payment may get another id meanwhile
 		if err != nil {
 			return true, err
 		}
@@ -284,12 +287,12 @@ type eventPage struct {
 	l     *Ledger
 	query EventQuery
 	page  Page[*EventRecord]
-	last  uint64 // the row that was examined last
-	at    int64  // when it was received, Unix milliseconds
-	more  bool   // another row belongs to the list, and the page is full
+	last  uint64 // the last row examined
+	at    int64  // when that row was received, Unix milliseconds
+	more  bool   // another row matches, and the page is full
 }
 
-// add adds a row if it is one that was asked for, and returns how much it read.
+// add adds a row to the page if the row matches the query. It returns the size of the stored row.
 func (f *eventPage) add(tx *store.Tx, seq uint64) (size int, err error) {
 	r, size, err := readSizedRow(tx, seq)
 	if err != nil {
@@ -310,7 +313,8 @@ func (f *eventPage) add(tx *store.Tx, seq uint64) (size int, err error) {
 	return size, nil
 }
 
-// end returns the page. bounded says that as many rows were examined as one request may.
+// end returns the page. bounded means that the search reached the limit of what one request may
+// read.
 func (f *eventPage) end(bounded bool, err error) (Page[*EventRecord], error) {
 	if err != nil {
 		return Page[*EventRecord]{}, err
@@ -324,7 +328,7 @@ func (f *eventPage) end(bounded bool, err error) (Page[*EventRecord], error) {
 	return f.page, nil
 }
 
-// beginEvents returns the row below which a list of events begins; 0 for the newest.
+// beginEvents returns the sequence below which a list of events begins, or 0 for the newest event.
 func (l *Ledger) beginEvents(q EventQuery) (below uint64, err error) {
 	if q.Page != "" {
 		key, err := decodeCursor(eventCursor, q.Page)
@@ -349,7 +353,8 @@ func (l *Ledger) beginEvents(q EventQuery) (below uint64, err error) {
 	return below, err
 }
 
-// find looks an event up in the ledger's own mode, then in the other: what came from there is in quarantine.
+// find returns the row of an event. It searches the ledger's own mode first and then the other
+// mode, because events of the other mode are in quarantine.
 func (l *Ledger) find(tx *store.Tx, id string) (uint64, error) {
 	for _, livemode := range []bool{l.livemode, !l.livemode} {
 		if seq, found, err := lookupID(tx, livemode, id); found || err != nil {
@@ -359,7 +364,7 @@ func (l *Ledger) find(tx *store.Tx, id string) (uint64, error) {
 	return 0, fmt.Errorf("%w: no event has the id %q", ErrNotFound, id)
 }
 
-// Event finds one event, or returns [ErrNotFound].
+// Event returns an event by its id, or [ErrNotFound].
 func (l *Ledger) Event(id string) (rec *EventRecord, err error) {
 	err = l.store.View(func(tx *store.Tx) error {
 		seq, err := l.find(tx, id)
@@ -376,8 +381,8 @@ func (l *Ledger) Event(id string) (rec *EventRecord, err error) {
 	return rec, err
 }
 
-// Body returns an event's body byte for byte; the caller owns it. It returns [ErrNotFound] for an
-// unknown id and [ErrGone] where the body is no longer kept.
+// Body returns the unchanged body of an event; the caller owns it. It returns [ErrNotFound] for an
+// unknown id and [ErrGone] if the body is no longer kept.
 func (l *Ledger) Body(id string) (raw []byte, err error) {
 	err = l.store.View(func(tx *store.Tx) error {
 		seq, err := l.find(tx, id)

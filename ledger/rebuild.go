@@ -14,32 +14,33 @@ import (
 	"time"
 )
 
-// RebuildResult tells what a rebuild did.
+// RebuildResult describes a rebuild.
 type RebuildResult struct {
 	Schema   uint64 // of the old file
 	Events   uint64
 	Payments uint64
-	Decoded  uint64 // events whose bodies were read again
-	Unusable uint64 // events whose bodies the decoder cannot use, or takes for other events; their stored facts stay
-	Gone     uint64 // events whose bodies are no longer there to be read again
+	Decoded  uint64 // events whose bodies were decoded again
+	Unusable uint64 // events whose bodies the decoder rejects or decodes as other events; they keep their facts
+	Gone     uint64 // events whose bodies were no longer stored, and so not decoded again
 	Released uint64 // events that left quarantine
-	Mended   uint64 // damaged rows that were made from their bodies again
+	Mended   uint64 // damaged rows that were restored from their bodies
 	Path     string // the ledger
 	Kept     string // the old file
-	Backup   string // a copy of it in the folder for backups; empty if none was asked for
-	Expired  uint64 // bodies that were older than they are to be kept
+	Backup   string // a copy of the old file in the backup directory; empty if none was requested
+	Expired  uint64 // bodies that were older than the retention period
 	OldBytes int64  // size of the old file
 	NewBytes int64  // size of the new one
 }
 
-// rebuildStep rows are written in one transaction.
+// rebuildStep is the number of rows that are written in one transaction.
 const rebuildStep = 2000
 
-// Rebuild writes the ledger in opts.Dir anew from its events: into a compact file of the present
-// schema, which takes the old one's place when it has been checked. The old one is kept beside it.
-// No receiver may run ([ErrLocked]). It needs free space for two more files of that size. When it
-// fails, or ctx ends, the old file is as it was and nothing else is left. With decode, bodies that
-// are still there are read again by opts.Decode; what is not there keeps its stored facts.
+// Rebuild writes the ledger in opts.Dir again from its events, into a compact file of the current
+// schema. The new file replaces the old one after it has been verified; the old one is kept beside
+// it. No receiver may be running ([ErrLocked]). Rebuild needs free space for two more files of that
+// size. If it fails or ctx ends, the old file is unchanged and no other file is left, except a
+// backup that was requested. If decode is true, the bodies that are still stored are decoded again
+// by opts.Decode; events without a body keep their stored facts.
 func Rebuild(ctx context.Context, opts Options, decode bool) (*RebuildResult, error) {
 	path := Path(opts.Dir)
 	if err := store.MustExist(path, "no ledger at"); err != nil {
@@ -53,11 +54,12 @@ func Rebuild(ctx context.Context, opts Options, decode bool) (*RebuildResult, er
 	return rebuildLocked(ctx, opts, decode)
 }
 
-// rebuildLocked is Rebuild for a caller that holds the folder's lock.
+// rebuildLocked is Rebuild for a caller that holds the directory's lock.
 func rebuildLocked(ctx context.Context, opts Options, decode bool) (_ *RebuildResult, err error) {
 	path := Path(opts.Dir)
-	// It is opened for reading: damage to what only writers need is no obstacle. The lock is exclusive,
-	// because where directories cannot be locked two rebuilds would replace each other's files.
+	// The source is opened read-only, so damage to data that only writers need does not prevent a
+	// rebuild. The lock is exclusive, because where directories cannot be locked two rebuilds would
+	// replace each other's files.
 	source, err := store.Open(path, store.Options{Layout: layout, ReadOnly: true, Exclusive: true, Unbuffered: true})
 	if err != nil {
 		return nil, err
@@ -70,7 +72,7 @@ func rebuildLocked(ctx context.Context, opts Options, decode bool) (_ *RebuildRe
 	r := &rebuild{source: source, bodies: bodies, opts: opts, decode: decode, usable: map[uint64]bool{}, done: RebuildResult{Path: path}}
 	made, err := r.write(ctx)
 	if made != "" {
-		defer func() { _ = os.Remove(made) }() // it has another name by then, or is of no use
+		defer func() { _ = os.Remove(made) }() // renamed on success, of no use otherwise
 	}
 	if err != nil {
 		if !errors.Is(err, ErrOtherMode) {
@@ -99,7 +101,7 @@ func rebuildLocked(ctx context.Context, opts Options, decode bool) (_ *RebuildRe
 	return &r.done, store.SyncDir(opts.Dir)
 }
 
-// rebuild is one under way.
+// rebuild is the state of a rebuild in progress.
 type rebuild struct {
 	source   *store.Store
 	bodies   *bodyCodec
@@ -107,16 +109,17 @@ type rebuild struct {
 	decode   bool
 	livemode bool
 	id       string // of the ledger
-	received int64  // of the row before
-	// usable are rows in quarantine that the decoder can use and that no row read so far refers to.
+	received int64  // of the previous row, Unix milliseconds
+	// usable holds the rows in quarantine that the decoder can use and that no row read so far
+	// refers to.
 	usable  map[uint64]bool
 	hot     hotPayments
-	due     due  // bodies that are older than they are kept
-	changed bool // a row says something else now that its body was decoded again
+	due     due  // which bodies are too old to be kept
+	changed bool // decoding a body again changed its row
 	done    RebuildResult
 }
 
-// write makes the new file and returns its name.
+// write writes the new file and returns its name.
 func (r *rebuild) write(ctx context.Context) (made string, err error) {
 	err = r.source.View(func(from *store.Tx) (err error) {
 		if err := r.check(from); err != nil {
@@ -143,7 +146,7 @@ func (r *rebuild) write(ctx context.Context) (made string, err error) {
 	return made, err
 }
 
-// check reads what the old file says of itself, and refuses one that cannot be rebuilt.
+// check reads the metadata of the old file and returns an error if the file cannot be rebuilt.
 func (r *rebuild) check(from *store.Tx) (err error) {
 	if r.done.Schema, err = readVersion(from); err != nil {
 		return err
@@ -156,7 +159,7 @@ func (r *rebuild) check(from *store.Tx) (err error) {
 		if r.opts.Decode == nil {
 			return errOlder
 		}
-		r.decode = true // the decoder of an older schema may have stored less of what bodies state
+		r.decode = true // an older version may have stored fewer facts than the bodies contain
 	}
 	if r.livemode != r.opts.Livemode {
 		return otherMode(r.done.Path, r.livemode)
@@ -172,7 +175,7 @@ func (r *rebuild) initialise(to, from *store.Tx) error {
 	if err := initialise(to, r.livemode); err != nil {
 		return err
 	}
-	if r.id != noID { // else the new file keeps the id that it was made with
+	if r.id != noID { // otherwise the new file keeps the id that it was created with
 		if err := to.Put(bucketMeta, metaID, []byte(r.id)); err != nil {
 			return err
 		}
@@ -183,7 +186,8 @@ func (r *rebuild) initialise(to, from *store.Tx) error {
 	return nil
 }
 
-// rows writes every row of the old file to the new one, in order.
+// rows writes every row of the old file to the new one, in order, and then posts the events that
+// can leave quarantine.
 func (r *rebuild) rows(ctx context.Context, from *store.Tx, draft *store.Store) error {
 	newest := lastRow(from)
 	sum, next := counts{}, uint64(1)
@@ -234,7 +238,7 @@ func (r *rebuild) rows(ctx context.Context, from *store.Tx, draft *store.Store) 
 	return nil
 }
 
-// someRows writes at most rebuildStep rows from next on, and moves next behind them.
+// someRows writes at most rebuildStep rows from next on, and advances next past them.
 func (r *rebuild) someRows(b *posting, from *store.Tx, next *uint64) error {
 	n := 0
 	for e := range from.Ascend(bucketEvents, seqKey(*next)) {
@@ -253,13 +257,13 @@ func (r *rebuild) someRows(b *posting, from *store.Tx, next *uint64) error {
 	return nil
 }
 
-// posting begins a transaction on the new file, behind its last row.
+// posting returns a posting for a transaction on the new file, after its last row.
 func (r *rebuild) posting(tx *store.Tx, sum counts, last uint64) *posting {
 	return &posting{tx: tx, counts: sum, last: last, livemode: r.livemode, bodies: r.bodies, hot: &r.hot}
 }
 
-// keepDecoded stores up to which row a rebuild last decoded bodies and read something else in them:
-// exports of the past say so.
+// keepDecoded stores the last row at the time of the latest rebuild that decoded a body differently
+// than before. Exports of past states report it.
 func (r *rebuild) keepDecoded(to, from *store.Tx, last uint64) error {
 	decoded, err := readDecoded(from)
 	if err != nil {
@@ -274,7 +278,7 @@ func (r *rebuild) keepDecoded(to, from *store.Tx, last uint64) error {
 	return writeDecoded(to, decoded)
 }
 
-// row writes one row.
+// row writes one row. It decodes a damaged row again from its body.
 func (r *rebuild) row(b *posting, from *store.Tx, seq uint64, e store.Entry) error {
 	old, err := r.read(e)
 	kept, bodyErr := from.Get(bucketBodies, seqKey(seq))
@@ -297,7 +301,7 @@ func (r *rebuild) row(b *posting, from *store.Tx, seq uint64, e store.Entry) err
 	case bodyErr != nil:
 		return fmt.Errorf("its body: %w", bodyErr)
 	case body == nil && r.decode:
-		if old.outcome != Quarantined { // else it left quarantine, and its new row counts
+		if old.outcome != Quarantined { // otherwise the event left quarantine, and its new row is counted
 			r.done.Gone++
 		}
 	case body != nil && r.decode:
@@ -306,7 +310,7 @@ func (r *rebuild) row(b *posting, from *store.Tx, seq uint64, e store.Entry) err
 			return fmt.Errorf("its body: %w", err)
 		}
 		counted := r.done
-		if r.reread(old, seq, raw); rowOfBody(kept) != 0 { // the body counted with the row that it is stored with
+		if r.reread(old, seq, raw); rowOfBody(kept) != 0 { // the body was counted with the row that stores it
 			r.done = counted
 		}
 	}
@@ -321,7 +325,7 @@ func (r *rebuild) row(b *posting, from *store.Tx, seq uint64, e store.Entry) err
 	return r.put(b, old, seq, bytes.Clone(kept), entry)
 }
 
-// retentionTime returns the time by which bodies are deleted, and this machine's: see
+// retentionTime returns the time by which bodies are deleted, and this machine's time. See the type
 // [retentionTime].
 func (r *rebuild) retentionTime(from *store.Tx) (seen, wall time.Time) {
 	wall = time.Now()
@@ -334,7 +338,8 @@ func (r *rebuild) retentionTime(from *store.Tx) (seen, wall time.Time) {
 	return seen, wall
 }
 
-// put writes a row to the new file, without its body if that is older than bodies are kept.
+// put writes a row to the new file, without its body if the body is older than the retention
+// period.
 func (r *rebuild) put(b *posting, row *row, seq uint64, body []byte, entry *quarantineEntry) error {
 	if r.opts.Retention > 0 && body != nil && row.expires() && r.due.has(row) {
 		body = nil
@@ -348,9 +353,9 @@ func (r *rebuild) put(b *posting, row *row, seq uint64, body []byte, entry *quar
 	return b.restore(row, seq, body, entry)
 }
 
-// entry makes the entry in quarantine of a row that lies there, or did until a later row.
+// entry returns the quarantine entry of a row that is in quarantine, or was until a later row.
 func (r *rebuild) entry(b *posting, from *store.Tx, seq uint64, row *row, body []byte) (*quarantineEntry, error) {
-	had, _ := readQuarantineEntry(from, seq) // a damaged one is made anew
+	had, _ := readQuarantineEntry(from, seq) // a damaged entry is replaced
 	expected, snapshot := false, ""
 	switch {
 	case r.opts.Decode != nil && body != nil && (had == nil || r.decode):
@@ -370,7 +375,7 @@ func (r *rebuild) entry(b *posting, from *store.Tx, seq uint64, row *row, body [
 	return entry, err
 }
 
-// release books an event in quarantine, which the decoder can use, in a new row behind all others.
+// release posts an event in quarantine that the decoder can use. Its new row follows all others.
 func (r *rebuild) release(b *posting, from *store.Tx, seq uint64) error {
 	old, err := readRow(b.tx, seq)
 	if err != nil {
@@ -391,10 +396,10 @@ func (r *rebuild) release(b *posting, from *store.Tx, seq uint64) error {
 	return r.put(b, &made, b.last+1, bodyOf(seq), nil)
 }
 
-// restates replaces what a row says of its body.
+// restates replaces the fields of a row that come from its body.
 func (r *row) restates(e *Event) {
 	r.typ, r.created, r.apiVersion, r.facts = e.Type, e.Created, e.APIVersion, e.Facts
-	// They may have been known by the way the event was read.
+	// If the body does not name them, they keep the values known from how the event was read.
 	r.account, r.context = cmp.Or(e.Account, r.account), cmp.Or(e.Context, r.context)
 }
 
@@ -407,9 +412,9 @@ func (r *rebuild) read(e store.Entry) (*row, error) {
 	return rowDecoders[r.done.Schema](value)
 }
 
-// reread replaces what a row says of its body by what the body says to the present decoder. What
-// that cannot use stays as it was. A row in quarantine stays there; what can be used of those gets
-// a new row at the end.
+// reread decodes a body again and replaces the fields of the row that come from it. A row whose
+// body the decoder cannot use is not changed. A row in quarantine stays there; if the decoder can
+// use its event, the event gets a new row at the end.
 func (r *rebuild) reread(old *row, seq uint64, raw []byte) {
 	if r.opts.Decode == nil {
 		return
@@ -417,7 +422,7 @@ func (r *rebuild) reread(old *row, seq uint64, raw []byte) {
 	e := r.opts.Decode(raw)
 	switch {
 	case e.ID == old.id && e.Livemode == old.livemode && e.Quarantine != "" && old.outcome == Quarantined:
-		r.done.Decoded++ // it stays there
+		r.done.Decoded++ // it stays in quarantine
 		return
 	case e.Quarantine != "" || e.ID != old.id || e.Livemode != old.livemode || e.Facts.Check() != nil:
 		r.done.Unusable++
@@ -434,8 +439,9 @@ func (r *rebuild) reread(old *row, seq uint64, raw []byte) {
 	}
 }
 
-// again makes a row that is lost from its body, which it has from the row other if that is not 0.
-// When it came is not in there: no earlier than the row before.
+// again restores a lost row from its body. other is the row that stores the body, or 0 if that is
+// the lost row itself. The body does not contain the time of receipt, so the new row gets the later
+// of the event's creation time and the time of receipt of the previous row.
 func (r *rebuild) again(b *posting, from *store.Tx, seq uint64, raw []byte, other uint64) (*row, error) {
 	e := r.opts.Decode(raw)
 	source := Webhook
@@ -447,12 +453,12 @@ func (r *rebuild) again(b *posting, from *store.Tx, seq uint64, raw []byte, othe
 		apiVersion: e.APIVersion, source: source, size: uint64(len(raw)), reason: e.Quarantine, facts: e.Facts, outcome: Recorded,
 	}
 	if made.reason == "" && r.releasedLater(from, seq) {
-		made.reason = Undecodable // or another one, which is lost
+		made.reason = Undecodable // or another reason, which is lost
 	}
 	if made.reason != "" {
 		made.outcome, made.facts = Quarantined, Facts{}
 	}
-	if other == 0 { // it may be the usable form of an event that lay in quarantine
+	if other == 0 { // the event may have left quarantine by a delivery with another body
 		had, known, err := lookupID(b.tx, e.Livemode, e.ID)
 		if err != nil {
 			return nil, err
@@ -471,8 +477,8 @@ func (r *rebuild) again(b *posting, from *store.Tx, seq uint64, raw []byte, othe
 	return made, nil
 }
 
-// releasedLater reports whether a row of the old file refers to that one as the one in which its
-// event lay in quarantine.
+// releasedLater reports whether a later row of the old file refers to seq as the row in which its
+// event was in quarantine.
 func (r *rebuild) releasedLater(from *store.Tx, seq uint64) bool {
 	for e := range from.Ascend(bucketEvents, seqKey(seq+1)) {
 		if later, err := r.read(e); err == nil && later.released == seq {
@@ -482,8 +488,9 @@ func (r *rebuild) releasedLater(from *store.Tx, seq uint64) bool {
 	return false
 }
 
-// restore writes a row that has been in a ledger before. Its outcome when it arrived stands, unless
-// it is about a payment only now, or no longer. entry is nil unless it is in quarantine.
+// restore writes a row that has been in a ledger before. It keeps the outcome that the event had
+// when it arrived, unless decoding the body again changed whether the row is about a payment. entry
+// is nil unless the row is in quarantine.
 func (b *posting) restore(r *row, seq uint64, body []byte, entry *quarantineEntry) (err error) {
 	n := &newRow{row: *r, seq: seq, body: body}
 	if r.released != 0 {

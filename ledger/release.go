@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// Release decodes an event that lies in quarantine again, and books it in a new row if it can be
-// used now. That row has the source and the time of receipt of the old one, and shares its body.
-// Release returns what the event is then; for one that is not in quarantine, what it was anyway.
+// Release decodes an event in quarantine again, and posts it in a new row if it can be used now.
+// The new row has the source and the time of receipt of the old one, and shares its body. Release
+// returns the new outcome of the event, or the stored one if the event is not in quarantine.
 func (l *Ledger) Release(ctx context.Context, id string) (Result, error) {
 	if l.opts.Decode == nil {
 		return Result{}, ErrReadOnly
@@ -47,7 +47,7 @@ func (l *Ledger) Release(ctx context.Context, id string) (Result, error) {
 	}
 	if e.Quarantine != "" {
 		err := l.reclassify(ctx, e)
-		if errors.Is(err, ErrNotQuarantined) { // a delivery was faster
+		if errors.Is(err, ErrNotQuarantined) { // a delivery released the event meanwhile
 			err = nil
 		}
 		return Result{Status: Quarantined, Reason: e.Quarantine, Sequence: seq, Repeat: true}, err
@@ -68,13 +68,14 @@ func (l *Ledger) Release(ctx context.Context, id string) (Result, error) {
 	return p.result, nil
 }
 
-// ReleaseResult tells what became of the quarantine.
+// ReleaseResult is the result of [Ledger.ReleaseAll].
 type ReleaseResult struct {
-	Booked int // events that left it
-	Left   int
+	Booked int // events that left quarantine
+	Left   int // events that stay in quarantine
 }
 
-// ReleaseAll tries every event in quarantine once, the oldest first. One that cannot be read or written stays.
+// ReleaseAll tries to release every event in quarantine once, oldest first. An event that cannot be
+// read or written stays in quarantine.
 func (l *Ledger) ReleaseAll(ctx context.Context) (ReleaseResult, error) {
 	var sum ReleaseResult
 	var errs []error
@@ -91,7 +92,7 @@ func (l *Ledger) ReleaseAll(ctx context.Context) (ReleaseResult, error) {
 			case err == nil && res.Status != Quarantined:
 				sum.Booked++
 				continue
-			case errors.Is(err, ErrOtherID): // trying once more is no use
+			case errors.Is(err, ErrOtherID): // another attempt cannot help, so this is not reported
 			case err != nil && len(errs) < maxFaults:
 				errs = append(errs, fmt.Errorf("release event %s: %w", id, err))
 			}
@@ -102,8 +103,8 @@ func (l *Ledger) ReleaseAll(ctx context.Context) (ReleaseResult, error) {
 	return sum, ctx.Err()
 }
 
-// held lists ids of events in quarantine behind a row, and what is wrong with rows that cannot be read. last is the
-// row it got to, 0 if there is none.
+// held returns the ids of up to 100 events in quarantine after a row, and an error for each row
+// that cannot be read. last is the last row that it examined, or 0 if no rows are left.
 func (l *Ledger) held(after uint64) (page []string, damaged []error, last uint64, err error) {
 	err = l.store.View(func(tx *store.Tx) error {
 		for e := range tx.Ascend(bucketQuarantine, seqKey(after+1)) {
@@ -126,7 +127,8 @@ func (l *Ledger) held(after uint64) (page []string, damaged []error, last uint64
 	return page, damaged, last, err
 }
 
-// ReleaseOnce tries every event in quarantine if another decoder than the present one tried them last.
+// ReleaseOnce tries to release every event in quarantine, unless the current decoder was the last
+// to try.
 func (l *Ledger) ReleaseOnce(ctx context.Context) (ReleaseResult, error) {
 	present := []byte(l.opts.Decoder)
 	same := false

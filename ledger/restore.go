@@ -6,14 +6,14 @@ import (
 	"tillhook/ledger/store"
 )
 
-// Header is what a file says of itself.
+// Header is the metadata of a ledger file.
 type Header struct {
-	Livemode bool // the mode that it is bound to
-	Older    bool // it is of an older schema, and is brought up to date when a receiver opens it
+	Livemode bool // the mode that the file is bound to
+	Older    bool // its schema is older than the current one; a receiver migrates the file when it opens it
 }
 
-// ReadHeader reads what a ledger, or a copy of one, says of itself: of any schema, and whatever
-// else may be damaged. No receiver may hold it ([ErrLocked]).
+// ReadHeader reads the metadata of a ledger or of a copy of one. It reads files of older schemas
+// too, and ignores damage elsewhere in the file. No receiver may have the file open ([ErrLocked]).
 func ReadHeader(path string) (h Header, err error) {
 	if err := store.MustExist(path, "no ledger at"); err != nil {
 		return h, err
@@ -37,16 +37,16 @@ func ReadHeader(path string) (h Header, err error) {
 	return h, nil
 }
 
-// RestoreResult says what a restore did.
+// RestoreResult is the result of [RestoreFrom].
 type RestoreResult struct {
 	Path string // the ledger
-	Kept string // the ledger that was there before; empty if there was none
+	Kept string // the previous ledger; empty if the directory had none
 }
 
-// RestoreFrom puts a copy of the file from in the place of the ledger in a folder, under the owner
-// and with the permissions of that ledger, or else of the folder. The old file is kept beside it.
-// No receiver may run ([ErrLocked]). The caller has verified the copy. Where it fails, the ledger is
-// as it was.
+// RestoreFrom replaces the ledger in a directory with a copy of the file from. The copy gets the
+// owner and the permissions of the old ledger or, if there was no ledger, of the directory. The old
+// file is kept beside it. No receiver may be running ([ErrLocked]). RestoreFrom does not verify the
+// file: the caller must have done that. If it fails, the ledger is unchanged.
 func RestoreFrom(dir, from string) (*RestoreResult, error) {
 	kept, err := store.Replace(Path(dir), from)
 	if err != nil {

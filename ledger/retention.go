@@ -8,28 +8,32 @@ import (
 	"time"
 )
 
-// Retention deletes raw bodies that are older than they are to be kept; what they said is kept
-// permanently, and so is a body in quarantine. It goes from the oldest on, in steps that share the
-// transactions of the events that come meanwhile. The body of an event that left quarantine is
-// deleted with that of its new row, when that is due.
+// Retention deletes raw bodies that are older than the retention period. The facts decoded from
+// them are kept permanently, and so are bodies in quarantine. It deletes the oldest bodies first,
+// in steps that share the transactions of the events that arrive meanwhile. The body of an event
+// that left quarantine is deleted together with that of the event's new row, when the new row is
+// due.
 //
-// bbolt writes its whole list of free pages with every commit. So the deleting waits while that is long
-// already: a body may stay a while longer than it should, until intake has used the space.
+// bbolt writes its whole list of free pages with every commit. So retention pauses while that list
+// is long, and a body may be kept longer than the retention period until new events have used the
+// free pages.
 //
-// A clock that is wrong must not cost bodies: see retentionTime.
+// A wrong clock must not delete bodies too early: see retentionTime.
 
 const (
-	// expireStep bodies are deleted in one transaction.
+	// expireStep is the number of bodies that are deleted in one transaction.
 	expireStep = 256
-	// maxFreePages is how many pages may be free before deleting waits: their list takes 32 KiB.
+	// maxFreePages is the number of free pages at which retention pauses: their list takes 32 KiB.
 	maxFreePages = 4096
-	// expireEvery is the pause between two looks for what is due.
+	// expireEvery is the pause between two searches for bodies that are due.
 	expireEvery = time.Minute
-	// expirePause is how long deleting waits for free pages to be used, or for a ledger that cannot be written.
+	// expirePause is how long retention waits for free pages to be used, or for a ledger that
+	// cannot be written.
 	expirePause = time.Second
 )
 
-// RunRetention deletes bodies that were received longer ago than keep, until ctx ends. A keep of 0 keeps all.
+// RunRetention deletes bodies that were received longer ago than keep, until ctx ends. It deletes
+// nothing if keep is 0.
 func (l *Ledger) RunRetention(ctx context.Context, keep time.Duration) error {
 	if keep <= 0 {
 		<-ctx.Done()
@@ -57,7 +61,7 @@ func (l *Ledger) RunRetention(ctx context.Context, keep time.Duration) error {
 				pause = 0
 			case err == nil:
 				pause = expireEvery
-			} // another error is the committer's to tell; try again
+			} // the committer reports any other error; try again
 		}
 		if deleted > 0 && (pause == expireEvery || time.Since(told) > expireEvery) {
 			if l.opts.Expired != nil {
@@ -68,7 +72,8 @@ func (l *Ledger) RunRetention(ctx context.Context, keep time.Duration) error {
 	}
 }
 
-// expire does one step: it deletes bodies received before a time, and tells how many, and whether more may be due.
+// expire does one step: it deletes bodies that were received before a time. It returns how many it
+// deleted, and whether more may be due.
 func (l *Ledger) expire(ctx context.Context, before time.Time) (deleted int, more bool, err error) {
 	var s overdue
 	err = l.store.View(func(tx *store.Tx) error {
@@ -76,7 +81,7 @@ func (l *Ledger) expire(ctx context.Context, before time.Time) (deleted int, mor
 		return err
 	})
 	if err != nil || len(s.rows) == 0 && s.to-s.from < scanSlice {
-		return 0, s.more, err // nothing that is worth a commit
+		return 0, s.more, err // nothing is worth a commit
 	}
 	gone := 0
 	err = l.do(ctx, func(b *posting) (func() error, error) {
@@ -105,30 +110,33 @@ func (l *Ledger) expire(ctx context.Context, before time.Time) (deleted int, mor
 		}, nil
 	})
 	if err != nil {
-		return 0, false, err // the job may still be under way
+		return 0, false, err // the job may still run
 	}
 	return gone, s.more, nil
 }
 
-// expires reports whether the body can be deleted because of its row's age.
+// expires reports whether the row's body may be deleted because of its age: a body in quarantine
+// may not.
 func (r *row) expires() bool { return r.outcome != Quarantined }
 
-// overdue is a stretch of rows that were looked at, and those among them whose bodies are to go.
+// overdue is a range of rows that were examined, and those among them whose bodies are to be
+// deleted.
 type overdue struct {
 	from, to uint64
 	rows     []uint64
 	more     bool
 }
 
-// due says which rows are old enough. Times are Unix milliseconds.
+// due decides which rows are old enough. Times are Unix milliseconds.
 type due struct {
 	before int64
 	wall   int64 // this machine's clock
-	floor  int64 // what comes after the rows that were passed came after this; 0 where it is not known
+	floor  int64 // the rows examined next arrived after this time; 0 if unknown
 }
 
-// age returns when a row came, as far as it is known: not before its event was made at Stripe,
-// whatever this machine's clock said then.
+// age returns when a row arrived, as far as that is known. A row cannot have arrived before its
+// event was created at Stripe, even if this machine's clock said so then. A creation time in the
+// future is ignored.
 func (d due) age(r *row) int64 {
 	if created := r.created * 1000; created <= d.wall {
 		return max(r.received, created)
@@ -138,19 +146,19 @@ func (d due) age(r *row) int64 {
 
 func (d due) has(r *row) bool { return d.age(r) < d.before }
 
-// pass takes what a row says of those that come after it: they came after its event was made.
+// pass raises the floor: the rows that come after r arrived after its event was created.
 func (d *due) pass(r *row) { d.floor = max(d.floor, min(r.created*1000, d.age(r))) }
 
-// dateSlack is by how much the dates of rows may be out of order where the clock is right.
+// dateSlack is how far out of order the dates of rows may be while the clock is right.
 const dateSlack = int64(time.Hour / time.Millisecond)
 
-// behind reports whether a clock that was behind has dated the row: before one that came earlier. A
-// released row has the date of its first delivery.
+// behind reports whether a clock that was behind has dated the row, so that it seems to be older
+// than an earlier row. A released row has the date of its first delivery, so it is exempt.
 func (d due) behind(r *row) bool { return r.released == 0 && d.age(r) < d.floor-dateSlack }
 
-// findOverdue looks at the oldest bodies, some at a time: what lies in quarantine stays, however
-// much it is. Rows are in the order of arrival. One that is not due ends the search, unless its
-// date is wrong: see lastOverdue.
+// findOverdue examines the oldest bodies, a limited number at a time, because any number of them
+// can be in quarantine and stay. Rows are in the order of arrival. A row that is not due ends the
+// search, unless its date is wrong: see lastOverdue.
 func findOverdue(tx *store.Tx, from uint64, d due) (overdue, error) {
 	s := overdue{from: from, to: from}
 	if r, err := readRow(tx, from); err == nil {
@@ -175,7 +183,7 @@ func findOverdue(tx *store.Tx, from uint64, d due) (overdue, error) {
 			}
 		}
 		switch {
-		case errors.Is(err, ErrCorrupt): // its body may be what it can be mended from
+		case errors.Is(err, ErrCorrupt): // a rebuild may restore the row from its body
 		case err != nil:
 			return s, err
 		case r.expires():
@@ -186,13 +194,14 @@ func findOverdue(tx *store.Tx, from uint64, d due) (overdue, error) {
 	return s, nil
 }
 
-// samples are looked at to find which of two rows has the wrong date.
+// samples is the number of rows that are examined to decide which of two rows has the wrong date.
 const samples = 15
 
-// lastOverdue returns the last row that is known to be due although the row at seq, which came
-// before it, is dated as if it were not: a clock that was ahead has dated that one. It returns 0
-// where there is none. So that one row which a clock that was behind has dated does not count, most
-// of the rows between the two must be due as well, unless the row at seq is of the future.
+// lastOverdue returns the last row that is known to be due although the row at seq, which arrived
+// before it, has a date that is not due because a clock that was ahead dated it. It returns 0 if no
+// such row is found. A single later row is not sufficient, because a clock that was behind may have
+// dated it: most of the rows between the two must be due as well, unless the row at seq is dated in
+// the future.
 func (d due) lastOverdue(tx *store.Tx, seq uint64, r *row) (found uint64) {
 	isDue := func(seq uint64) bool {
 		r, err := readRow(tx, seq)

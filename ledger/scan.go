@@ -9,32 +9,33 @@ import (
 	"time"
 )
 
-// A long read takes many short transactions, because bbolt cannot reuse a page that an open
-// transaction may still read, and must not take the processor and the disk from events. So it is
-// cut into slices: one slice runs at a time in the whole ledger, and while events arrive the next
-// one waits for as long as the last one took. However many searches and exports there are, they
-// take at most half of one core.
+// A long read is split into many short transactions, because bbolt cannot reuse a page that an open
+// transaction may still read, and because a long read must not take the processor and the disk from
+// events. Such a transaction is called a slice. Only one slice runs at a time in the whole ledger,
+// and while events arrive the next one waits for as long as the last one took. So all searches and
+// exports together use at most half of one core.
 
 const (
-	// sliceTime bounds one transaction of a long read, as readBounds.slice does.
+	// sliceTime limits the duration of one transaction of a long read, as readBounds.slice limits
+	// its rows.
 	sliceTime = 20 * time.Millisecond
-	// idleTime after the last commit slices no longer wait.
+	// idleTime is the time after the last commit from which slices run without waiting.
 	idleTime = time.Second
 )
 
-// readBounds say how much one request and one transaction may read.
+// readBounds limits how much one request and one transaction may read.
 type readBounds struct {
-	rows  int // that a request examines, whatever it asks for
-	bytes int // of the stored values of those: some payments have thousands of events
-	page  int // bytes of the stored values of what a page lists; their JSON is two to six times as long
-	slice int // rows of a transaction
+	rows  int // that one request examines, whatever its limit
+	bytes int // of the stored values of those rows: some payments have thousands of events
+	page  int // bytes of the stored values on one page; their JSON is two to six times as long
+	slice int // rows of one transaction
 }
 
-// usualBounds: at 5 µs a row a request reads for a tenth of a second.
+// usualBounds are the default limits. At 5 µs a row, a request reads for a tenth of a second.
 var usualBounds = readBounds{rows: 20_000, bytes: 64 << 20, page: 1 << 20, slice: 1000}
 
-// slice runs one transaction of a long read when it is its turn. It returns the context's error if
-// that ends before. read must not run another slice.
+// slice runs one transaction of a long read when its turn comes. It returns the context's error if
+// ctx ends before that. read must not call slice.
 func (l *Ledger) slice(ctx context.Context, read func(tx *store.Tx) error) error {
 	var notBefore time.Time
 	select {
@@ -62,13 +63,14 @@ func (l *Ledger) slice(ctx context.Context, read func(tx *store.Tx) error) error
 	return err
 }
 
-// busy reports whether events arrive.
+// busy reports whether events are arriving.
 func (l *Ledger) busy() bool {
 	return !l.readOnly && (len(l.queue.waiting) > 0 || time.Since(l.published.Load().lastCommit) < idleTime)
 }
 
-// walkSlices visits the entries of a bucket from a key on and before another (nil: to the last
-// one), in order, in slices. It returns the context's error once that has ended.
+// walkSlices visits the entries of a bucket in order and in slices, from the key next up to, but
+// not including, the key end. If end is nil, it continues to the last entry. It returns the
+// context's error once ctx has ended.
 func (l *Ledger) walkSlices(ctx context.Context, bucket store.Bucket, next, end []byte,
 	visit func(tx *store.Tx, key, value []byte) error) error {
 	for next != nil {
@@ -103,19 +105,19 @@ func (l *Ledger) walkSlices(ctx context.Context, bucket store.Bucket, next, end 
 	return nil
 }
 
-// A scan walks down a bucket: a search that shows the newest first.
+// scan is a descending walk of a bucket, for searches that return the newest first.
 type scan struct {
 	bucket  store.Bucket
-	reached []byte // every key from here on was visited; nil: none was
+	reached []byte // every key from this one on was visited; nil if none was
 	floor   []byte // keys below this one are not visited
-	rows    int    // how many may be visited; 0 for any number
-	bytes   int    // how much visit has read, counted by visit
-	bounded bool   // the scan ended because it has read as much as one may
+	rows    int    // how many keys may be visited; 0 for no limit
+	bytes   int    // how much visit has read; visit counts it
+	bounded bool   // the scan ended because it has read as much as one request may
 }
 
-// scanDown visits the keys of a bucket, the greatest first, in slices, until visit stops it, it
-// reaches its floor or it has read as much as it may. A key that visit stops at does not count as
-// visited. The key belongs to the transaction.
+// scanDown visits the keys of a bucket in descending order and in slices, until visit stops it, it
+// reaches the floor, or it has read as much as one request may. A key at which visit stops does not
+// count as visited. The key is valid only during the transaction.
 func (l *Ledger) scanDown(ctx context.Context, s *scan, visit func(tx *store.Tx, key []byte) (stop bool, err error)) error {
 	visited := 0
 	step := func(tx *store.Tx) (done bool, err error) {
@@ -155,19 +157,20 @@ func (l *Ledger) scanDown(ctx context.Context, s *scan, visit func(tx *store.Tx,
 	return nil
 }
 
-// Page is a part of a list. Pages joined are the list: what is there all the while stands on
-// exactly one of them.
+// Page is a part of a list. An element that exists while all pages are read is on exactly one of
+// them.
 type Page[T any] struct {
 	Data []T
-	// Next is what the query's field Page takes for the page that follows; empty if the list ends
-	// here.
+	// Next is the value of the query's field Page for the following page. It is empty if the list
+	// ends here.
 	Next string
-	// ScannedTo is the time of the last row that a search examined before it had read as much as
-	// one request may; 0 if it did not get so far. What follows may be much, little or nothing.
+	// ScannedTo is the time of the last row that a search examined before it reached the limit of
+	// what one request may read. It is 0 if the search did not reach the limit. Any number of
+	// matches may follow, or none.
 	ScannedTo OrNullTime
 }
 
-// Kinds of cursors. A cursor is a place in a list, whatever stands there.
+// The kinds of cursors. A cursor is a position in a list, whether or not an element is still there.
 const (
 	paymentCursor = 'p'
 	eventCursor   = 'e'

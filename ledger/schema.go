@@ -159,7 +159,7 @@ func timeKey(created int64, id string) []byte {
 	return append(key, id...)
 }
 
-// lookupID returns the row of an event id.
+// lookupID returns the sequence of the row of an event id.
 func lookupID(tx *store.Tx, livemode bool, id string) (seq uint64, found bool, err error) {
 	value, err := tx.Get(bucketIDs, idKey(livemode, id))
 	if err != nil || value == nil {
@@ -223,8 +223,8 @@ func (d *delivery) at(now time.Time) int64 {
 	return 0
 }
 
-// lastDelivery returns the newest webhook delivery, or nil if there is none among the last
-// maxLooked rows. It skips damaged rows, so that they do not prevent a start; Check reports them.
+// lastDelivery returns the newest webhook delivery among the last maxLooked rows, or nil if none of
+// them is one. It skips damaged rows, so that they do not prevent a start; Check reports them.
 func lastDelivery(tx *store.Tx) *delivery {
 	last := lastRow(tx)
 	for seq := last; seq > 0 && seq+maxLooked > last; seq-- {
@@ -245,7 +245,7 @@ func (r *row) delivered(tx *store.Tx) bool {
 	return err == nil && old.received != r.received
 }
 
-// maxLooked is the number of rows that lastDelivery examines. More are rarely fetched in a row.
+// maxLooked is the number of rows that lastDelivery examines. A longer run of fetched rows is rare.
 const maxLooked = 10000
 
 // readState reads a payment's state. It returns nil if there is no such payment.
@@ -330,7 +330,7 @@ func decodeLinks(id string, value []byte) (links []link, err error) {
 	return links, nil
 }
 
-// linked returns the least target among an id's links of a kind, or "" if there is none.
+// linked returns the least target among an id's links of a kind, or "" if the id has no such link.
 func linked(tx *store.Tx, id string, kind byte) (string, error) {
 	links, err := readLinks(tx, id)
 	for _, k := range links {

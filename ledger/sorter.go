@@ -13,12 +13,13 @@ import (
 	"slices"
 )
 
-// sorter sorts records by their keys in bounded memory: it writes sorted runs to a file without a
-// name, and merges them. The runs stay in memory if there is only one. It is used by one goroutine.
+// sorter sorts records by their keys in bounded memory. It writes sorted runs to a temporary file
+// and merges them. If all records fit into memory, it writes nothing. It is not safe for concurrent
+// use.
 type sorter struct {
 	open  func() (*os.File, error)  // opens the file for the runs; the sorter closes it
-	guard func(io.Writer) io.Writer // of what is written to it; nil for none
-	limit int                       // bytes of records in memory
+	guard func(io.Writer) io.Writer // wraps the writer to the file; nil for no wrapper
+	limit int                       // bytes of records in memory; 0 for runSize
 	size  int
 	recs  []record
 	file  *os.File
@@ -26,10 +27,10 @@ type sorter struct {
 	runs  []*io.SectionReader
 }
 
-// record is a line with what it is sorted by.
+// record is a line with its sort key.
 type record struct{ key, line []byte }
 
-// runSize is how many bytes of records are sorted in memory.
+// runSize is the default for sorter.limit.
 const runSize = 8 << 20
 
 func (s *sorter) add(key, line []byte) error {
@@ -40,7 +41,7 @@ func (s *sorter) add(key, line []byte) error {
 	return s.spill()
 }
 
-// spill writes what is in memory as a run.
+// spill writes the records in memory to the file as a run.
 func (s *sorter) spill() (err error) {
 	if s.file == nil {
 		if s.file, err = s.open(); err != nil {
@@ -79,8 +80,8 @@ func (s *sorter) sort() {
 	slices.SortStableFunc(s.recs, func(a, b record) int { return bytes.Compare(a.key, b.key) })
 }
 
-// each visits all records in the order of their keys, and those of one key in the order in which
-// they were added.
+// each visits all records in the order of their keys. It visits records with equal keys in the
+// order in which they were added.
 func (s *sorter) each(visit func(record) error) error {
 	if len(s.runs) == 0 {
 		s.sort()
@@ -121,7 +122,7 @@ func (s *sorter) each(visit func(record) error) error {
 	return nil
 }
 
-// close frees the file.
+// close closes the file, if there is one.
 func (s *sorter) close() error {
 	if s.file == nil {
 		return nil
@@ -129,7 +130,7 @@ func (s *sorter) close() error {
 	return s.file.Close()
 }
 
-// cursor is a run that is being read.
+// cursor reads the records of a run.
 type cursor struct {
 	record
 	at int
@@ -157,7 +158,7 @@ func (c *cursor) next() error {
 	return err
 }
 
-// merging is a heap of runs by their next records.
+// merging is a heap of runs, ordered by their next records.
 type merging []*cursor
 
 func (m merging) Len() int { return len(m) }

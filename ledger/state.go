@@ -9,16 +9,17 @@ import (
 	"tillhook/ledger/store"
 )
 
-// state is a payment as it is stored: what its events fold to, and which they are.
+// state is a payment as it is stored: the result of folding its events, and the sequences of those
+// events.
 type state struct {
 	view        *Payment
-	entries     []Entry  // by time and id
-	unexplained []string // charges of which more was refunded than their known refunds add up to
-	paidSession bool     // a Checkout Session of it is paid
-	rows        []uint64 // the sequences of its events, ascending: they belong to the arrival and are not folded
+	entries     []Entry  // sorted by time and id
+	unexplained []string // charges whose refunded amount exceeds the sum of their known refunds
+	paidSession bool     // one of its Checkout Sessions is paid
+	rows        []uint64 // the sequences of its events, ascending; they depend on arrival and are not folded
 }
 
-// event is the row as far as folding needs it.
+// event returns the fields of the row that folding needs.
 func (r *row) event() fold.Event {
 	return fold.Event{
 		ID: r.id, Type: r.typ, Account: r.account, Context: r.context, APIVersion: r.apiVersion, Created: r.created,
@@ -26,7 +27,7 @@ func (r *row) event() fold.Event {
 	}
 }
 
-// foldRows computes a payment from all of its rows, whose sequences are left to the caller.
+// foldRows computes a payment from all of its rows. The caller sets the field rows.
 func foldRows(id string, livemode bool, rows []*row) *state {
 	events := make([]fold.Event, len(rows))
 	for i, r := range rows {
@@ -39,7 +40,8 @@ func foldRows(id string, livemode bool, rows []*row) *state {
 
 func (s *state) created() int64 { return int64(s.view.Created) }
 
-// sameAs reports whether two states differ in nothing but events and updated.
+// sameAs reports whether two states are equal except for the number of their events and the time of
+// the last update.
 func (s *state) sameAs(t *state) bool {
 	p, q := s.view, t.view
 	return p.Account == q.Account && p.Context == q.Context && p.Status == q.Status && p.ChargeStatus == q.ChargeStatus &&
@@ -52,10 +54,10 @@ func (s *state) sameAs(t *state) bool {
 		slices.EqualFunc(p.Refunds, q.Refunds, func(a, b PaymentRefund) bool { return sameRefund(&a, &b) }) && slices.Equal(p.Disputes, q.Disputes) && slices.Equal(s.entries, t.entries)
 }
 
-// equal compares what two pointers point to.
+// equal reports whether two pointers are both nil or point to equal values.
 func equal[T comparable](a, b *T) bool { return a == b || a != nil && b != nil && *a == *b }
 
-// encode returns the stored form. Equal states are equal bytes.
+// encode returns the stored form. Equal states have equal stored forms.
 func (s *state) encode() []byte {
 	p := s.view
 	e := under(p.ID)
@@ -86,7 +88,7 @@ func (s *state) encode() []byte {
 	return e.buf
 }
 
-// decodeState returns a payment from its stored form and from its lists.
+// decodeState decodes a payment and reads its lists that are stored apart.
 func decodeState(tx *store.Tx, id string, value []byte) (*state, error) {
 	s, lengths, err := decodeHead(id, value)
 	if err != nil {
@@ -95,8 +97,7 @@ func decodeState(tx *store.Tx, id string, value []byte) (*state, error) {
 	return s, s.readLists(tx, lengths)
 }
 
-// decodeHead returns a payment without those lists that are stored apart, of which it returns the
-// lengths.
+// decodeHead decodes a payment without the lists that are stored apart. It returns their lengths.
 func decodeHead(id string, value []byte) (_ *state, lengths [listKinds]uint64, err error) {
 	d := readUnder(id, value)
 	p := &Payment{Object: "payment", ID: id, Refunds: []PaymentRefund{}, Disputes: []PaymentDispute{}, Flags: []string{}}
@@ -137,7 +138,8 @@ func decodeHead(id string, value []byte) (_ *state, lengths [listKinds]uint64, e
 	return s, lengths, d.end()
 }
 
-// entry writes an entry. Its id begins with the object it is about, which is written once.
+// entry writes an entry. An entry's id begins with the id of its object, which is written only
+// once.
 func (e *encoder) entry(x *Entry) {
 	suffix, _ := strings.CutPrefix(x.ID, x.Object)
 	e.byte(byte(slices.Index(fold.Kinds[:], x.Kind)))
@@ -157,7 +159,7 @@ func (d *decoder) entry() Entry {
 	return x
 }
 
-// optional writes an integer that may be unknown.
+// optional writes an integer that may be unknown (nil).
 func (e *encoder) optional(n *int64) {
 	if e.flags(n != nil); n != nil {
 		e.int(*n)

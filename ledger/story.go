@@ -9,31 +9,32 @@ import (
 	"tillhook/ledger/store"
 )
 
-// TimelineEntry is one event of a payment with a sentence that says what it meant.
+// TimelineEntry is one event of a payment, with a sentence that explains it.
 type TimelineEntry struct {
 	Object   string     `json:"object"`
 	Happened OrNullTime `json:"happened"` // by Stripe's clock
-	Received OrNullTime `json:"received"` // by ours
+	Received OrNullTime `json:"received"` // by this machine's clock
 	What     string     `json:"what"`
 	Event    string     `json:"event"`
 	Type     OrNull     `json:"type"`
 	Outcome  Outcome    `json:"outcome"`
-	After    int        `json:"after"` // how many later events had come before it
+	After    int        `json:"after"` // how many events that happened later arrived before it
 	Repeats  uint64     `json:"repeats"`
 	Source   Source     `json:"source"`
 }
 
 const (
-	// maxMoments is how many events a story has at most, the last ones.
+	// maxMoments is the maximum number of events of a timeline. The earliest ones are left out.
 	maxMoments = 1000
-	// storyRows is how many events are read for it, those that came last: sentences say what an
-	// event changed.
+	// storyRows is how many events are read for a timeline: those that arrived last. It is greater
+	// than maxMoments because a sentence describes what an event changed, which depends on the
+	// events before it.
 	storyRows = 4 * maxMoments
 )
 
-// Timeline returns the events of a payment in the order in which they happened. The id may be any seen
-// for it. whole is false if the beginning is left out. It returns [ErrNotFound] for an id never
-// seen.
+// Timeline returns the events of a payment in the order in which they happened. id may be any id
+// seen for the payment. whole is false if the beginning is left out. Timeline returns [ErrNotFound]
+// for an id that was never seen.
 func (l *Ledger) Timeline(ctx context.Context, id string) (story []TimelineEntry, whole bool, err error) {
 	var rows []*row
 	var seqs []uint64
@@ -69,11 +70,12 @@ func (l *Ledger) Timeline(ctx context.Context, id string) (story []TimelineEntry
 	return story[cut:], whole && cut == 0, nil
 }
 
-// laterBefore counts for each row, numbered as it came, the rows that came before it and happened
-// in a later second. order has the rows as they happened.
+// laterBefore returns for each row, in the order of arrival, how many rows arrived before it but
+// happened in a later second. order contains the indexes of the rows in the order in which they
+// happened.
 func laterBefore(rows []*row, order []int) []int {
 	after := make([]int, len(order))
-	var later []int // the numbers of those of later seconds, ascending
+	var later []int // the indexes of the rows of later seconds, ascending
 	for end := len(order); end > 0; {
 		begin := end
 		for begin > 0 && rows[order[begin-1]].created == rows[order[end-1]].created {

@@ -16,13 +16,14 @@ import (
 	"tillhook/ledger/store"
 )
 
-// Totals are kept by day, currency and account in the transaction that moves them, and by currency
-// and account over all days, so that no request sums up days. A line that comes to nothing is
-// removed: the totals are a function of the set of events, like everything folded.
+// Totals are stored by day, currency and account, and by currency and account over all days, so
+// that no request has to add up days. They are written in the transaction of the events that change
+// them. A total whose amounts are all 0 is removed, so that totals depend only on the set of
+// events, like everything that is folded.
 
 const secondsADay = 24 * 60 * 60
 
-// amounts are sums of entries. refunded is less what came back, so that it may be negative.
+// amounts are sums of entries. refunded is net of returned refunds, so it may be negative.
 type amounts struct{ received, refunded, withdrawn, reinstated Sum }
 
 func (a amounts) plus(b amounts) amounts {
@@ -33,10 +34,10 @@ func (a amounts) minus(b amounts) amounts {
 	return amounts{a.received.Minus(b.received), a.refunded.Minus(b.refunded), a.withdrawn.Minus(b.withdrawn), a.reinstated.Minus(b.reinstated)}
 }
 
-// net returns what is left of it.
+// net returns the money that remains after refunds and disputes.
 func (a amounts) net() Sum { return a.received.Minus(a.refunded).Minus(a.withdrawn).Plus(a.reinstated) }
 
-// amountsOf returns an entry as amounts.
+// amountsOf returns the amount of an entry as amounts.
 func amountsOf(e *Entry) (a amounts) {
 	switch n := fold.SumOf(e.Amount); e.Kind {
 	case fold.Received:
@@ -53,7 +54,8 @@ func amountsOf(e *Entry) (a amounts) {
 	return a
 }
 
-// dayKey begins the keys of the totals of the day, in UTC, of a time in Unix seconds.
+// dayKey returns the prefix of the keys of the totals of a UTC day. at is any time on that day, in
+// Unix seconds.
 func dayKey(at int64) []byte {
 	day := at / secondsADay
 	if at%secondsADay < 0 {
@@ -62,16 +64,16 @@ func dayKey(at int64) []byte {
 	return binary.BigEndian.AppendUint64(nil, uint64(day)^1<<63)
 }
 
-// totalKey returns the key of a total: day, currency, account. Neither text has a NUL in it.
+// totalKey returns the key of a total: day, currency, account. Neither text contains a NUL.
 func totalKey(at int64, currency, account string) []byte {
 	return append(append(append(dayKey(at), currency...), 0), account...)
 }
 
-// maxDay is the number of the last day that counts.
+// maxDay is the number of the last day whose first second fits into an int64.
 const maxDay = math.MaxInt64 / secondsADay
 
-// allDays stands in a key for the sum over all days. No day has this number: days are counted from
-// seconds.
+// allDays takes the place of the day's number in the key of a total over all days. No day has this
+// number, because a day's number is a time in seconds divided by secondsADay.
 const allDays = math.MinInt64
 
 // allDaysKey returns the key of a total over all days.
@@ -81,7 +83,8 @@ func allDaysKey(currency, account string) []byte {
 
 func isAllDays(key []byte) bool { return bytes.Compare(key, firstDay) < 0 }
 
-// firstDay is less than the key of any day's total.
+// firstDay is less than the key of any day's total, and greater than the key of any total over all
+// days.
 var firstDay = []byte{0, 0, 0, 0, 0, 0, 0, 1}
 
 func readTotalKey(key []byte) (day int64, currency, account string, err error) {
@@ -112,11 +115,11 @@ func decodeAmounts(value []byte) (a amounts, err error) {
 	return a, d.end()
 }
 
-// newTotals computes the totals after changes, those that become others. It writes nothing.
+// newTotals returns the new values of the totals that the changes affect. It writes nothing.
 func (b *posting) newTotals(changes []*change) (map[string]amounts, error) {
 	var moved map[string]amounts
 	for _, c := range changes {
-		before, after := c.entriesChanged() // of most events none
+		before, after := c.entriesChanged() // most events change none
 		if moved == nil && len(before)+len(after) > 0 {
 			moved = map[string]amounts{}
 		}
@@ -148,14 +151,14 @@ func (b *posting) newTotals(changes []*change) (map[string]amounts, error) {
 	return totals, nil
 }
 
-// totalKeys returns the keys of the totals that an entry of the payment is part of: of its day and
-// of all days.
+// totalKeys returns the keys of the totals that include an entry of the payment: the total of its
+// day and the total over all days.
 func (s *state) totalKeys(e *Entry) [2]string {
 	account := string(s.view.Account)
 	return [2]string{string(totalKey(e.At, e.Currency, account)), string(allDaysKey(e.Currency, account))}
 }
 
-// total is what a total has come to in this transaction.
+// total returns the value of a total at this point of the transaction.
 func (b *posting) total(key string) (total amounts, err error) {
 	if total, ok := b.totals[key]; ok {
 		return total, nil
@@ -167,15 +170,16 @@ func (b *posting) total(key string) (total amounts, err error) {
 		}
 	}
 	if err != nil && isAllDays([]byte(key)) {
-		// Every event of the currency would fail, on all days to come.
+		// The total over all days is damaged. It is computed again, because otherwise every later
+		// event of the currency would fail.
 		return sumOfDays(b.tx, []byte(key))
 	}
 	return total, err
 }
 
-// sumOfDays computes a total over all days from those of the days. What the transaction has still
-// to write does not change it: a total over all days is among what moved, unless what moved comes
-// to nothing.
+// sumOfDays computes a total over all days from the totals of the days. It does not need the totals
+// that the transaction has not written yet: if they changed the sum, the total over all days would
+// be among them, and sumOfDays would not be called.
 func sumOfDays(tx *store.Tx, allDays []byte) (sum amounts, err error) {
 	for e := range tx.Ascend(bucketTotals, firstDay) {
 		if len(e.Key) < 8 || !bytes.Equal(e.Key[8:], allDays[8:]) {
@@ -194,7 +198,8 @@ func sumOfDays(tx *store.Tx, allDays []byte) (sum amounts, err error) {
 	return sum, nil
 }
 
-// keepTotals takes over what newTotals computed. Many events of a transaction move the same ones, which are written once.
+// keepTotals keeps the result of newTotals until writeTotals writes it: many events of a
+// transaction change the same totals, which are written once.
 func (b *posting) keepTotals(totals map[string]amounts) {
 	if b.totals == nil && len(totals) > 0 {
 		b.totals = map[string]amounts{}
@@ -202,7 +207,7 @@ func (b *posting) keepTotals(totals map[string]amounts) {
 	maps.Copy(b.totals, totals)
 }
 
-// writeTotals writes those that became others.
+// writeTotals writes the totals that the transaction changed.
 func (b *posting) writeTotals() error {
 	for key, total := range b.totals {
 		var err error
@@ -219,8 +224,8 @@ func (b *posting) writeTotals() error {
 	return nil
 }
 
-// Total is the money of one day, or of all days, in one currency and one account, in the currency's
-// minor unit.
+// Total is the money that moved on one day, or on all days, in one currency and one account.
+// Amounts are in the currency's minor unit.
 type Total struct {
 	Day        OrNull `json:"day"` // 2026-11-23; null for the sum over all days
 	Currency   OrNull `json:"currency"`
@@ -232,29 +237,29 @@ type Total struct {
 	Net        Sum    `json:"net"`
 }
 
-// TotalsQuery chooses totals.
+// TotalsQuery selects totals.
 type TotalsQuery struct {
-	// From and To choose days: those that the time From lies in or that come later, and that begin
-	// before To, in Unix seconds. A nil bound is none. Without both there are no days: each line is
-	// the sum over all of them.
+	// From and To, in Unix seconds, select the days from the one that contains From up to the last
+	// one that begins before To. A nil bound is no limit. If both are nil, each total is the sum
+	// over all days.
 	From, To *int64
-	Zone     *time.Location // in which days begin and end; nil for UTC
-	Page     string         // the Next of the page before
+	Zone     *time.Location // the zone of the days; nil for UTC
+	Page     string         // the Next of the previous page
 	Limit    int
 }
 
-// MaxDays is how many days of another time zone than UTC can be summed at once.
+// MaxDays is the maximum number of days of a time zone other than UTC that one request may sum.
 const MaxDays = 400
 
-// ErrTooManyDays: more than [MaxDays] days were asked for.
+// ErrTooManyDays is returned if more than [MaxDays] days were requested.
 var ErrTooManyDays = errors.New("too many days")
 
-// errEnough ends a walk.
+// errEnough ends a walk early.
 var errEnough = errors.New("enough was read")
 
-// Totals lists totals by day, the oldest first, then by currency and account. The days of UTC are
-// kept. Those of another zone are summed from every entry of those days, and [ErrTooManyDays] is
-// returned if there are more than [MaxDays].
+// Totals returns totals by day, oldest first, then by currency and account. The totals of UTC days
+// are stored. Those of another zone are summed from every entry of the days; Totals returns
+// [ErrTooManyDays] for more than [MaxDays] of them.
 func (l *Ledger) Totals(ctx context.Context, q TotalsQuery) (page Page[Total], err error) {
 	all := q.From == nil && q.To == nil
 	var after []byte
@@ -284,11 +289,11 @@ func (l *Ledger) Totals(ctx context.Context, q TotalsQuery) (page Page[Total], e
 	return l.keptTotals(ctx, first, end, after, q.Limit)
 }
 
-// keptTotals lists the totals that are kept from one key on and before another, behind the key
-// after.
+// keptTotals returns the stored totals with keys from first up to, but not including, end that are
+// greater than the key after.
 func (l *Ledger) keptTotals(ctx context.Context, first, end, after []byte, limit int) (page Page[Total], err error) {
 	if after != nil && bytes.Compare(after, first) >= 0 {
-		first = append(after, 0) // the next key there can be
+		first = append(after, 0) // the least possible key after it
 	}
 	page.Data = []Total{}
 	var last []byte
@@ -307,8 +312,8 @@ func (l *Ledger) keptTotals(ctx context.Context, first, end, after []byte, limit
 	return page, nil
 }
 
-// totalsIn sums the days of a zone, behind the line whose key is after. It reads no more days than
-// the page has.
+// totalsIn sums the days of a zone, starting after the total whose key is after. It reads no more
+// days than the page needs.
 func (l *Ledger) totalsIn(ctx context.Context, q TotalsQuery, after []byte) (page Page[Total], err error) {
 	page.Data = []Total{}
 	from, to, err := l.daysOf(q)
@@ -324,14 +329,14 @@ func (l *Ledger) totalsIn(ctx context.Context, q TotalsQuery, after []byte) (pag
 	}
 	type line struct{ currency, account string }
 	sums := map[line]amounts{}
-	day, next := int64(0), from // the day that is being summed, as UTC counts days, and when it ends
+	day, next := int64(0), from // the day being summed, counted from 1970-01-01, and when it ends
 	var last []byte
 	endDay := func() error {
 		for _, key := range slices.SortedFunc(maps.Keys(sums), func(a, b line) int {
 			return cmp.Or(cmp.Compare(a.currency, b.currency), cmp.Compare(a.account, b.account))
 		}) {
 			stored := totalKey(day*secondsADay, key.currency, key.account)
-			if sums[key] == (amounts{}) || after != nil && bytes.Compare(stored, after) <= 0 { // as with kept totals
+			if sums[key] == (amounts{}) || after != nil && bytes.Compare(stored, after) <= 0 { // as in keptTotals
 				continue
 			}
 			if len(page.Data) == q.Limit {
@@ -367,8 +372,8 @@ func (l *Ledger) totalsIn(ctx context.Context, q TotalsQuery, after []byte) (pag
 	return page, nil
 }
 
-// daysOf returns the first second of the first day that is asked for and of the day after the last
-// one.
+// daysOf returns the first second of the first requested day, and the first second of the day after
+// the last one.
 func (l *Ledger) daysOf(q TotalsQuery) (from, to int64, err error) {
 	first, last, err := l.entryTimes(q.From, q.To)
 	bounded := q.From != nil && q.To != nil
@@ -390,14 +395,14 @@ func (l *Ledger) daysOf(q TotalsQuery) (from, to int64, err error) {
 	return from, to, nil
 }
 
-// dayNumber returns the number of the calendar day that a time lies in, counted from 1970-01-01.
+// dayNumber returns the number of the calendar day that contains a time, counted from 1970-01-01.
 func dayNumber(at int64, zone *time.Location) int64 {
 	year, month, date := time.Unix(at, 0).In(zone).Date()
 	return time.Date(year, month, date, 0, 0, 0, 0, time.UTC).Unix() / secondsADay
 }
 
-// entryTimes returns the first and the last time at which money moved within the bounds; the first
-// is after the last if none did.
+// entryTimes returns the first and the last time at which money moved within the bounds. first is
+// greater than last if no money moved.
 func (l *Ledger) entryTimes(from, to *int64) (first, last int64, err error) {
 	var low, high []byte
 	if from != nil {
@@ -426,7 +431,7 @@ func (l *Ledger) entryTimes(from, to *int64) (first, last int64, err error) {
 	return first, last, err
 }
 
-// total names the sums of a day; of allDays it names none.
+// total returns the amounts as the Total of a day. The Total of allDays has no day.
 func (a amounts) total(day int64, currency, account string) Total {
 	t := Total{
 		Currency: OrNull(currency), Account: OrNull(account),

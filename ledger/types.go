@@ -2,7 +2,7 @@ package ledger
 
 import "tillhook/ledger/fold"
 
-// The facts of an event and the payment that they fold to; see package fold.
+// The facts of an event and the payment that is folded from them; see package fold.
 type (
 	Facts          = fold.Facts
 	Intent         = fold.Intent
@@ -22,13 +22,14 @@ type (
 	OrNullTime     = fold.OrNullTime
 )
 
-// Statuses are those that Stripe documents for a PaymentIntent.
+// Statuses lists the statuses that Stripe documents for a PaymentIntent.
 var Statuses = fold.Statuses
 
-// Flags are all flags that a payment can have.
+// Flags lists all flags that a payment can have.
 var Flags = fold.Flags
 
-// maxID bounds ids, which are keys: sha256_ ids and all of Stripe's fit.
+// maxID is the maximum length of an id, which is part of a key. The sha256_ ids and all of Stripe's
+// ids fit.
 const maxID = fold.MaxID
 
 // Decimal returns an amount in the currency's major unit: Decimal(2099, "usd") is "20.99".
@@ -37,9 +38,9 @@ func Decimal(amount int64, currency string) string { return fold.Decimal(amount,
 // SumOf returns n as a Sum.
 func SumOf(n int64) Sum { return fold.SumOf(n) }
 
-// Decimals returns how many digits of an amount stand behind the decimal point.
+// Decimals returns the number of digits after the decimal point in amounts of a currency.
 func Decimals(currency string) int { return fold.Decimals(currency) }
 
-// NeedsAttention reports whether a person should look at a payment with the flag; the others only
+// NeedsAttention reports whether a person should look at a payment with the flag. Other flags only
 // inform.
 func NeedsAttention(flag string) bool { return fold.NeedsReview(flag) }

@@ -1,5 +1,5 @@
-// Package ledgertest opens ledgers for tests. Each lies in a folder of its own, has its committer
-// running, and is checked from the first page to the last sum when the test ends.
+// Package ledgertest opens ledgers for tests. Each ledger is in a directory of its own, has a
+// running committer, and is checked completely when the test ends.
 package ledgertest
 
 import (
@@ -13,15 +13,16 @@ import (
 	"tillhook/ledger"
 )
 
-// Open opens a ledger in a temporary folder. The test's cleanup stops and checks it.
+// Open opens a ledger in a temporary directory. The test's cleanup stops and checks the ledger.
 func Open(t testing.TB, livemode bool) *ledger.Ledger {
 	t.Helper()
 	return Start(t, ledger.Options{Dir: Dir(t), Livemode: livemode})
 }
 
-// Dir returns a folder for a ledger whose test is not about the disk. It is in memory if there is
-// enough, because a commit there waits for no disk: tests that commit thousands of times are several
-// times as fast. Benchmarks get one on the disk. The test's cleanup removes it.
+// Dir returns a directory for the ledger of a test that does not depend on the disk. The directory
+// is in memory if enough is free, because a commit there does not wait for a disk: tests with
+// thousands of commits run several times as fast. A benchmark gets a directory on disk. The test's
+// cleanup removes the directory.
 func Dir(t testing.TB) string {
 	t.Helper()
 	const memory, enough = "/dev/shm", 1 << 30
@@ -41,7 +42,8 @@ func Dir(t testing.TB) string {
 	return dir
 }
 
-// Start opens a ledger as opts say and runs its committer. The test's cleanup stops and checks it.
+// Start opens a ledger with opts and runs its committer. The test's cleanup stops and checks the
+// ledger.
 func Start(t testing.TB, opts ledger.Options) *ledger.Ledger {
 	t.Helper()
 	l, err := ledger.Open(opts)
@@ -61,7 +63,8 @@ func Start(t testing.TB, opts ledger.Options) *ledger.Ledger {
 	return l
 }
 
-// Run starts a ledger's committer and returns what stops it and waits for its end.
+// Run starts a ledger's committer. The function stop stops the committer and waits until it has
+// ended.
 func Run(t testing.TB, l *ledger.Ledger) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -75,8 +78,8 @@ func Run(t testing.TB, l *ledger.Ledger) (stop func()) {
 	}
 }
 
-// FillDisk makes the ledger's file so large, with a hole, that no disk has free what is reserved
-// for events, until the test ends.
+// FillDisk extends the ledger's file with a hole until the test ends. The reserve for events grows
+// with the file, so the disk has less free space than the reserve.
 func FillDisk(t testing.TB, l *ledger.Ledger) {
 	t.Helper()
 	var disk syscall.Statfs_t
