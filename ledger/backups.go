@@ -33,12 +33,12 @@ type Backups struct {
 const backupTime = "20060102T150405Z"
 
 // Delays after a failed attempt, which never exceed Backups.Every: usually retryBackup. If disk
-// space was short, the delay is retryTimes the duration of the attempt, but at least retryRoom and
+// space was short, the delay is retryTimes the duration of the attempt, but at least retrySpace and
 // at most retryBackup. An attempt that found no space at the start was cheap and can be repeated
 // soon after space becomes free. One that filled a disk or a quota was not.
 const (
 	retryBackup = 10 * time.Minute
-	retryRoom   = 30 * time.Second
+	retrySpace  = 30 * time.Second
 	retryTimes  = 20
 )
 
@@ -132,7 +132,7 @@ func (b *Backups) Others() (n int) {
 	return n
 }
 
-// Run makes copies until ctx ends. It makes the first one at once if there is none, or when the
+// Run makes copies until ctx ends. It makes the first one at once if no copy exists, or when the
 // newest copy is b.Every old.
 func (b *Backups) Run(ctx context.Context) error {
 	// Remove the unfinished copies of an earlier process. This process holds the ledger, so no
@@ -158,7 +158,7 @@ func (b *Backups) Run(ctx context.Context) error {
 		wait = b.Every
 		switch {
 		case errors.Is(err, ErrNoSpace), errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-			wait = min(b.Every, max(retryRoom, min(retryTimes*took, retryBackup)))
+			wait = min(b.Every, max(retrySpace, min(retryTimes*took, retryBackup)))
 		case err != nil:
 			wait = min(b.Every, retryBackup)
 		}

@@ -30,8 +30,8 @@ const (
 	maxYields = 2
 )
 
-// committer owns the writing of a ledger. Its fields belong to the goroutine that runs [Ledger.Run];
-// other goroutines use its queue and read what it publishes.
+// committer owns the writing of a ledger. Its fields belong to the goroutine that runs
+// [Ledger.Run]; other goroutines use its queue and read what it publishes.
 type committer struct {
 	*shared
 	store    *store.Store
@@ -99,8 +99,9 @@ func (c *committer) load() error {
 	})
 }
 
-// Run commits what Append brings until ctx ends, then what is still waiting, and returns. It returns
-// earlier, with an error, if the file must be opened again before it can be written. It may run once.
+// Run commits what Append brings until ctx ends, then what is still waiting, and returns. It
+// returns earlier, with an error, if the file must be opened again before it can be written. It may
+// run once.
 func (l *Ledger) Run(ctx context.Context) (err error) {
 	if l.readOnly {
 		return ErrReadOnly
@@ -219,8 +220,8 @@ func (s *shared) wedge(err error) {
 }
 
 // WaitIdle returns when the commit or recovery in progress has ended, successfully or not. It costs
-// no commit. The error is that of ctx, or [ErrClosed] once Run has returned. The watchdog calls it: a
-// committer that is stuck in a system call never becomes idle.
+// no commit. The error is that of ctx, or [ErrClosed] once Run has returned. The watchdog calls it:
+// a committer that is stuck in a system call never becomes idle.
 func (l *Ledger) WaitIdle(ctx context.Context) error {
 	select {
 	case l.idle <- struct{}{}:
@@ -316,8 +317,8 @@ func (c *committer) answerKnown(batch []*pending) []*pending {
 	return left
 }
 
-// known reports whether a delivery is a repeat, counts it and sets its result. The usable form of an
-// event in quarantine is not a repeat: it is posted.
+// known reports whether a delivery is a repeat, counts it and sets its result. The usable form of
+// an event in quarantine is not a repeat: it is posted.
 func (c *committer) known(tx *store.Tx, p *pending) (known bool, err error) {
 	defer store.CatchDamage(&err)
 	seq, found, err := lookupID(tx, p.event.Livemode, p.event.ID)

@@ -78,7 +78,7 @@ func (l *list[T]) keyOf(id string, element *T) []byte {
 
 // valueOf returns the stored value of an element.
 func (l *list[T]) valueOf(id string, element *T) []byte {
-	e := under(id)
+	e := newEncoder(id)
 	l.encode(&e, element)
 	return e.buf
 }
@@ -127,7 +127,7 @@ func (l *list[T]) read(tx *store.Tx, id string, length uint64) (elements []T, er
 		if err != nil {
 			return nil, err
 		}
-		d := readUnder(id, value)
+		d := newDecoder(id, value)
 		element := l.decode(&d)
 		if err := d.end(); err != nil {
 			return nil, fmt.Errorf("key %.80q of the lists: %w", key, err)

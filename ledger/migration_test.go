@@ -73,7 +73,7 @@ func TestMigration(t *testing.T) {
 		}
 	}
 	m, n := l.Migrated, uint64(len(events))
-	if m == nil || m.Schema != ledger.OlderSchema || m.Events != n || m.Decoded != n || m.Unusable+m.Gone+m.Mended != 0 {
+	if m == nil || m.Schema != ledger.OlderSchema || m.Events != n || m.Decoded != n || m.Unusable+m.Gone+m.Recreated != 0 {
 		t.Fatalf("the migration reports %+v of %d events", m, n)
 	}
 	if !bytes.Equal(mustRead(t, m.Kept), file) {

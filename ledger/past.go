@@ -100,7 +100,7 @@ func (p *past) payment(id string) (*state, error) {
 		if owner != id {
 			continue
 		}
-		of, err := p.alone(charge)
+		of, err := p.withoutIntent(charge)
 		if err != nil {
 			return nil, err
 		}
@@ -112,9 +112,9 @@ func (p *past) payment(id string) (*state, error) {
 	return foldRows(id, p.livemode, rows), nil
 }
 
-// alone returns the rows that name the charge but no PaymentIntent. All of them belong to the same
-// payment now.
-func (p *past) alone(charge string) (rows []*row, err error) {
+// withoutIntent returns the rows that name the charge but no PaymentIntent. All of them belong to
+// the same payment now.
+func (p *past) withoutIntent(charge string) (rows []*row, err error) {
 	id, err := paymentOf(p.tx, &Facts{Charge: charge})
 	if err != nil {
 		return nil, err

@@ -9,9 +9,9 @@ import (
 	"tillhook/ledger/store"
 )
 
-// posting is one transaction in which events are posted. Posting an event has two phases: plan reads
-// everything and may fail for that event only, apply writes and fails only with the store, for the
-// whole transaction.
+// posting is one transaction in which events are posted. Posting an event has two phases: plan
+// reads everything and may fail for that event only, apply writes and fails only with the store,
+// for the whole transaction.
 type posting struct {
 	tx        *store.Tx
 	last      uint64    // the newest sequence

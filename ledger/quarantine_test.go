@@ -264,7 +264,7 @@ func TestARebuildMendsReleasedRows(t *testing.T) {
 				mustAppend(t, l, e)
 			})
 			edit(t, opts.Dir, func(tx *bolt.Tx) error { return tx.Bucket([]byte("events")).Put(seq(c.damaged), []byte("noise")) })
-			if done, err := ledger.Rebuild(t.Context(), opts, false); err != nil || done.Mended != 1 || done.Events != 3 {
+			if done, err := ledger.Rebuild(t.Context(), opts, false); err != nil || done.Recreated != 1 || done.Events != 3 {
 				t.Fatalf("got %+v, %v", done, err)
 			}
 			inALedger(t, opts, func(l *ledger.Ledger) {

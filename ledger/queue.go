@@ -44,8 +44,8 @@ type pending struct {
 }
 
 // A job is a change to the ledger other than an event. It reads what it needs and may fail for
-// itself; the function that it returns, which may be nil, writes, and fails only with the store, for
-// the whole transaction.
+// itself; the function that it returns, which may be nil, writes, and fails only with the store,
+// for the whole transaction.
 type job func(p *posting) (apply func() error, err error)
 
 func newPending(e *Event, body []byte) *pending {

@@ -16,20 +16,20 @@ import (
 
 // RebuildResult describes a rebuild.
 type RebuildResult struct {
-	Schema   uint64 // of the old file
-	Events   uint64
-	Payments uint64
-	Decoded  uint64 // events whose bodies were decoded again
-	Unusable uint64 // events whose bodies the decoder rejects or decodes as other events; they keep their facts
-	Gone     uint64 // events whose bodies were no longer stored, and so not decoded again
-	Released uint64 // events that left quarantine
-	Mended   uint64 // damaged rows that were restored from their bodies
-	Path     string // the ledger
-	Kept     string // the old file
-	Backup   string // a copy of the old file in the backup directory; empty if none was requested
-	Expired  uint64 // bodies that were older than the retention period
-	OldBytes int64  // size of the old file
-	NewBytes int64  // size of the new one
+	Schema    uint64 // of the old file
+	Events    uint64
+	Payments  uint64
+	Decoded   uint64 // events whose bodies were decoded again
+	Unusable  uint64 // events whose bodies the decoder rejects or decodes as other events; they keep their facts
+	Gone      uint64 // events whose bodies were no longer stored, and so not decoded again
+	Released  uint64 // events that left quarantine
+	Recreated uint64 // damaged rows that were restored from their bodies
+	Path      string // the ledger
+	Kept      string // the old file
+	Backup    string // a copy of the old file in the backup directory; empty if none was requested
+	Expired   uint64 // bodies that were older than the retention period
+	OldBytes  int64  // size of the old file
+	NewBytes  int64  // size of the new one
 }
 
 // rebuildStep is the number of rows that are written in one transaction.
@@ -297,7 +297,7 @@ func (r *rebuild) row(b *posting, from *store.Tx, seq uint64, e store.Entry) err
 		if old, err = r.again(b, from, seq, raw, rowOfBody(kept)); err != nil {
 			return err
 		}
-		r.done.Mended++
+		r.done.Recreated++
 	case bodyErr != nil:
 		return fmt.Errorf("its body: %w", bodyErr)
 	case body == nil && r.decode:

@@ -328,7 +328,7 @@ func TestARebuildMendsARow(t *testing.T) {
 	before := record(t, dir, 7)
 	noise("events", 7)(t, dir)
 	done, err := ledger.Rebuild(t.Context(), ledger.Options{Dir: dir, Decode: decode}, false)
-	if err != nil || done.Mended != 1 || done.Decoded != 0 {
+	if err != nil || done.Recreated != 1 || done.Decoded != 0 {
 		t.Fatalf("got %+v, %v", done, err)
 	}
 	mustVerify(t, path)
@@ -429,7 +429,7 @@ func TestARebuildDecodes(t *testing.T) {
 		}
 		return e
 	}}, true)
-	if err != nil || done.Decoded != 2 || done.Unusable != 2 || done.Gone != 1 || done.Released != 1 || done.Mended != 0 {
+	if err != nil || done.Decoded != 2 || done.Unusable != 2 || done.Gone != 1 || done.Released != 1 || done.Recreated != 0 {
 		t.Fatalf("got %+v, %v", done, err)
 	}
 	mustVerify(t, done.Path)

@@ -39,7 +39,7 @@ func (l *Ledger) RunRetention(ctx context.Context, keep time.Duration) error {
 		<-ctx.Done()
 		return nil
 	}
-	deleted, told := 0, time.Now()
+	deleted, reported := 0, time.Now()
 	for pause := time.Duration(0); ; {
 		select {
 		case <-ctx.Done():
@@ -63,11 +63,11 @@ func (l *Ledger) RunRetention(ctx context.Context, keep time.Duration) error {
 				pause = expireEvery
 			} // the committer reports any other error; try again
 		}
-		if deleted > 0 && (pause == expireEvery || time.Since(told) > expireEvery) {
+		if deleted > 0 && (pause == expireEvery || time.Since(reported) > expireEvery) {
 			if l.opts.Expired != nil {
 				l.opts.Expired(deleted)
 			}
-			deleted, told = 0, time.Now()
+			deleted, reported = 0, time.Now()
 		}
 	}
 }
@@ -81,7 +81,7 @@ func (l *Ledger) expire(ctx context.Context, before time.Time) (deleted int, mor
 		return err
 	})
 	if err != nil || len(s.rows) == 0 && s.to-s.from < scanSlice {
-		return 0, s.more, err // nothing is worth a commit
+		return 0, s.more, err // nothing justifies a commit
 	}
 	gone := 0
 	err = l.do(ctx, func(b *posting) (func() error, error) {

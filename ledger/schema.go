@@ -311,7 +311,7 @@ func readLinks(tx *store.Tx, id string) ([]link, error) {
 }
 
 func encodeLinks(id string, links []link) []byte {
-	e := under(id)
+	e := newEncoder(id)
 	for _, k := range links {
 		e.byte(k.kind)
 		e.text(k.target)
@@ -320,7 +320,7 @@ func encodeLinks(id string, links []link) []byte {
 }
 
 func decodeLinks(id string, value []byte) (links []link, err error) {
-	for d := readUnder(id, value); len(d.buf) > 0; {
+	for d := newDecoder(id, value); len(d.buf) > 0; {
 		k := link{d.byte(), d.text()}
 		if d.err != nil || k.target == "" {
 			return nil, fmt.Errorf("%w: links of an id", ErrCorrupt)

@@ -60,7 +60,7 @@ func equal[T comparable](a, b *T) bool { return a == b || a != nil && b != nil &
 // encode returns the stored form. Equal states have equal stored forms.
 func (s *state) encode() []byte {
 	p := s.view
-	e := under(p.ID)
+	e := newEncoder(p.ID)
 	e.flags(s.paidSession, p.LastPaymentError != nil, p.Livemode)
 	for _, text := range []OrNull{p.Account, p.Context, p.Status, p.ChargeStatus, p.Currency, p.Customer, p.Description, p.LatestCharge} {
 		e.text(string(text))
@@ -99,7 +99,7 @@ func decodeState(tx *store.Tx, id string, value []byte) (*state, error) {
 
 // decodeHead decodes a payment without the lists that are stored apart. It returns their lengths.
 func decodeHead(id string, value []byte) (_ *state, lengths [listKinds]uint64, err error) {
-	d := readUnder(id, value)
+	d := newDecoder(id, value)
 	p := &Payment{Object: "payment", ID: id, Refunds: []PaymentRefund{}, Disputes: []PaymentDispute{}, Flags: []string{}}
 	s := &state{view: p}
 	var failed bool

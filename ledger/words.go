@@ -83,15 +83,15 @@ func (e *earlier) remember(s string) {
 	}
 }
 
-// under returns an encoder for a value that is stored under an id.
-func under(id string) encoder {
+// newEncoder returns an encoder for a value that is stored under an id.
+func newEncoder(id string) encoder {
 	e := encoder{buf: make([]byte, 0, 256), shared: sharedPart(id)}
 	e.earlier.remember(id)
 	return e
 }
 
-// readUnder returns a decoder for a value that is stored under an id.
-func readUnder(id string, value []byte) decoder {
+// newDecoder returns a decoder for a value that is stored under an id.
+func newDecoder(id string, value []byte) decoder {
 	d := decoder{buf: value, shared: sharedPart(id)}
 	d.earlier.remember(id)
 	return d

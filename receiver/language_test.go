@@ -21,10 +21,7 @@ var unconverted = []string{
 	".ci/breakage",
 	".ci/breakage tests",
 	"README.md",
-	"ledger",
 	"ledger tests",
-	"ledger/ledgertest",
-	"receiver/cli",
 }
 
 // retiredWords are words of a private dialect, for which the field has a name. They are retired in

@@ -103,7 +103,7 @@ const (
 	memoryGo      = "receiver/app/memory.go"
 	listsGo       = "ledger/lists.go"
 	stripeListsGo = "receiver/stripe/lists.go"
-	doubtsGo      = "ledger/doubts.go"
+	doubtsGo      = "ledger/stalepayments.go"
 	hotGo         = "ledger/hot.go"
 	clockGo       = "receiver/stripe/clock.go"
 	timesGo       = "receiver/reconcile/times.go"

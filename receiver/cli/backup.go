@@ -102,8 +102,8 @@ With --decode the facts are decoded again from the bodies that are still stored.
 				fmt.Fprintf(p.Stdout, "Bodies decoded again: %d. No longer stored: %d. Not decodable: %d. The stored facts of the last two were kept. Released from quarantine: %d.\n",
 					done.Decoded, done.Gone, done.Unusable, done.Released)
 			}
-			if done.Mended > 0 {
-				fmt.Fprintf(p.Stdout, "Damaged rows rebuilt from their bodies: %d. The receive times of those events are not known exactly.\n", done.Mended)
+			if done.Recreated > 0 {
+				fmt.Fprintf(p.Stdout, "Damaged rows rebuilt from their bodies: %d. The receive times of those events are not known exactly.\n", done.Recreated)
 			}
 			if done.Expired > 0 {
 				fmt.Fprintf(p.Stdout, "Bodies omitted because they are older than TILLHOOK_RETENTION: %d.\n", done.Expired)

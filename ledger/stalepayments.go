@@ -53,16 +53,16 @@ func (l *Ledger) StalePayments(ctx context.Context, since, now time.Time, most i
 		if err != nil || s == nil {
 			return err != nil, err
 		}
-		list = append(list, s.doubts(now)...)
+		list = append(list, s.stale(now)...)
 		return false, nil
 	})
 	return list[:min(len(list), most)], err
 }
 
-// doubts returns the reasons why the payment may be out of date at now.
-func (s *state) doubts(now time.Time) (list []StalePayment) {
+// stale returns the reasons why the payment may be out of date at now.
+func (s *state) stale(now time.Time) (list []StalePayment) {
 	p := s.view
-	doubt := func(kind StaleReason, charge string) {
+	add := func(kind StaleReason, charge string) {
 		list = append(list, StalePayment{Payment: p.ID, Account: string(p.Account), Context: string(p.Context), Charge: charge, Kind: kind})
 	}
 	older := func(than OrNullTime, age time.Duration) bool {
@@ -70,14 +70,14 @@ func (s *state) doubts(now time.Time) (list []StalePayment) {
 	}
 	switch {
 	case slices.Contains(p.Flags, fold.FlagConflict):
-		doubt(StaleConflict, "")
+		add(StaleConflict, "")
 	case p.Status == "processing" && older(p.Updated, processingTime):
-		doubt(StaleProcessing, "")
+		add(StaleProcessing, "")
 	case p.Status == "requires_capture" && older(p.Created, captureTime):
-		doubt(StaleCapture, "")
+		add(StaleCapture, "")
 	}
 	for _, charge := range s.unexplained {
-		doubt(StaleRefunds, charge)
+		add(StaleRefunds, charge)
 	}
 	return list
 }
@@ -104,7 +104,7 @@ func (l *Ledger) UnknownReceived(ctx context.Context, from, to time.Time) (n int
 // WouldChange reports whether posting an event now would change its payment in more than the number
 // of its events and the time of the last one. It writes nothing. It returns false for an event that
 // is about no payment or cannot be used.
-func (l *Ledger) WouldChange(e *Event) (tells bool, err error) {
+func (l *Ledger) WouldChange(e *Event) (would bool, err error) {
 	if err := e.check(l.livemode); err != nil {
 		return false, err
 	}
@@ -119,11 +119,11 @@ func (l *Ledger) WouldChange(e *Event) (tells bool, err error) {
 		r := &row{outcome: Applied, id: e.ID, typ: e.Type, account: e.Account, context: e.Context, livemode: e.Livemode, created: e.Created, apiVersion: e.APIVersion, source: e.Source, facts: e.Facts}
 		changes, err := b.changes(r, l.published.Load().last+1)
 		if err == nil {
-			tells = outcome(changes) == Applied
+			would = outcome(changes) == Applied
 		}
 		return err
 	})
-	return tells, err
+	return would, err
 }
 
 // QuarantinedFor lists the ids of events that are in quarantine for a reason and need attention,

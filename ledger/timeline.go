@@ -26,16 +26,16 @@ type TimelineEntry struct {
 const (
 	// maxMoments is the maximum number of events of a timeline. The earliest ones are left out.
 	maxMoments = 1000
-	// storyRows is how many events are read for a timeline: those that arrived last. It is greater
-	// than maxMoments because a sentence describes what an event changed, which depends on the
-	// events before it.
-	storyRows = 4 * maxMoments
+	// timelineRows is how many events are read for a timeline: those that arrived last. It is
+	// greater than maxMoments because a sentence describes what an event changed, which depends on
+	// the events before it.
+	timelineRows = 4 * maxMoments
 )
 
 // Timeline returns the events of a payment in the order in which they happened. id may be any id
 // seen for the payment. whole is false if the beginning is left out. Timeline returns [ErrNotFound]
 // for an id that was never seen.
-func (l *Ledger) Timeline(ctx context.Context, id string) (story []TimelineEntry, whole bool, err error) {
+func (l *Ledger) Timeline(ctx context.Context, id string) (timeline []TimelineEntry, whole bool, err error) {
 	var rows []*row
 	var seqs []uint64
 	var payment string
@@ -44,7 +44,7 @@ func (l *Ledger) Timeline(ctx context.Context, id string) (story []TimelineEntry
 		if err != nil {
 			return err
 		}
-		payment, seqs = s.view.ID, s.rows[max(0, len(s.rows)-storyRows):]
+		payment, seqs = s.view.ID, s.rows[max(0, len(s.rows)-timelineRows):]
 		whole = len(seqs) == len(s.rows)
 		rows, err = rowsOf(tx, seqs)
 		return err
@@ -61,13 +61,13 @@ func (l *Ledger) Timeline(ctx context.Context, id string) (story []TimelineEntry
 	for n, i := range order {
 		r := rows[i]
 		waiting := l.repeats.of(seqs[i])
-		story = append(story, TimelineEntry{
+		timeline = append(timeline, TimelineEntry{
 			Object: "moment", Happened: OrNullTime(r.created), Received: OrNullTime(time.UnixMilli(r.received).Unix()), What: sentences[n],
 			Event: r.id, Type: OrNull(r.typ), Outcome: r.outcome, After: after[i], Repeats: r.repeats + waiting, Source: r.source,
 		})
 	}
-	cut := max(0, len(story)-maxMoments)
-	return story[cut:], whole && cut == 0, nil
+	cut := max(0, len(timeline)-maxMoments)
+	return timeline[cut:], whole && cut == 0, nil
 }
 
 // laterBefore returns for each row, in the order of arrival, how many rows arrived before it but
