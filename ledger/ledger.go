@@ -208,9 +208,11 @@ func open(path string, readOnly bool) (*Ledger, error) {
 	}
 	l.store, err = store.Open(path, store.Options{
 		Layout: layout, ReadOnly: readOnly, Wedged: l.wedge,
-		Check: func(tx *store.Tx) (err error) {
-			l.livemode, err = readMeta(tx)
-			l.id = readID(tx)
+		Check: func(tx *store.Tx) error {
+			livemode, err := readMeta(tx)
+			if l.store == nil { // later, in a recovery, other goroutines read them
+				l.livemode, l.id = livemode, readID(tx)
+			}
 			return err
 		},
 	})
