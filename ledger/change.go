@@ -139,8 +139,16 @@ func (b *posting) leave(payment string, charges []string) (*change, []*row, erro
 
 // rowsOf reads the rows of the given sequences.
 func rowsOf(tx *store.Tx, seqs []uint64) (rows []*row, err error) {
-	for _, seq := range seqs {
-		r, err := readRow(tx, seq)
+	keys := make([][]byte, len(seqs))
+	for i, seq := range seqs {
+		keys[i] = seqKey(seq)
+	}
+	values, err := tx.GetAll(bucketEvents, keys)
+	if err != nil {
+		return nil, err
+	}
+	for i, value := range values {
+		r, err := decodeStoredRow(seqs[i], value)
 		if err != nil {
 			return nil, err
 		}

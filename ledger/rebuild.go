@@ -188,7 +188,7 @@ func (r *rebuild) initialise(to, from *store.Tx) error {
 
 // rows writes every row of the old file to the new one, in order, and then posts the events that
 // can leave quarantine.
-func (r *rebuild) rows(ctx context.Context, from *store.Tx, draft *store.Store) error {
+func (r *rebuild) rows(ctx context.Context, from *store.Tx, draft *store.Draft) error {
 	newest := lastRow(from)
 	sum, next := counts{}, uint64(1)
 	for whole := false; !whole; {

@@ -185,14 +185,20 @@ func readSizedRow(tx *store.Tx, seq uint64) (*row, int, error) {
 	if err != nil {
 		return nil, 0, err
 	}
+	r, err := decodeStoredRow(seq, value)
+	return r, len(value), err
+}
+
+// decodeStoredRow decodes the value of a row that must exist; nil is a missing row.
+func decodeStoredRow(seq uint64, value []byte) (*row, error) {
 	if value == nil {
-		return nil, 0, fmt.Errorf("%w: event row %d is missing", ErrCorrupt, seq)
+		return nil, fmt.Errorf("%w: event row %d is missing", ErrCorrupt, seq)
 	}
 	r, err := decodeRow(value)
 	if err != nil {
-		return nil, 0, fmt.Errorf("event row %d: %w", seq, err)
+		return nil, fmt.Errorf("event row %d: %w", seq, err)
 	}
-	return r, len(value), nil
+	return r, nil
 }
 
 // lastRow returns the newest row's sequence, or 0 if the ledger is empty.

@@ -161,8 +161,8 @@ type step struct {
 // amount_refunded and the refund objects are two views of the same money. Let L be the last
 // amount_refunded without the void, D the sum of its falls, S the sum of outgoing refund objects
 // and F the sum of failed ones. A failed refund lowers amount_refunded at some endpoints and not at
-// others: D is what it was lowered by, and F − D is still part of L. So L − (F − D) − S is refunded
-// money without a refund object, and D − F is money that came back without one.
+// others: D is what it was lowered by, and F − D is still part of L. So L − (F − D) − S is
+// refunded money without a refund object, and D − F is money that came back without one.
 func (f *folder) foldChargeRefunds(c *chargeFacts) {
 	voided := f.voidOf(c)
 	if voided.amount > 0 {

@@ -31,7 +31,7 @@ func (s *Store) CopyTo(w io.Writer) error {
 func (s *Store) WithCopy(ctx context.Context, use func(path string) error) error {
 	f, err := os.CreateTemp(s.dir(), newPattern(s.path))
 	if err != nil {
-		return fmt.Errorf("make a copy of the ledger: %w", DiskFull(err, s.dir()))
+		return fmt.Errorf("make a copy of the ledger: %w", diskFull(err, s.dir()))
 	}
 	defer os.Remove(f.Name())
 	if err := errors.Join(s.CopyInto(ctx, s.dir(), f), f.Close()); err != nil {
@@ -45,7 +45,7 @@ func (s *Store) TempFile() (*os.File, error) {
 	dir := s.TempDir()
 	f, err := os.CreateTemp(dir, newPattern(s.path))
 	if err != nil {
-		return nil, fmt.Errorf("make a temporary file: %w", DiskFull(err, dir))
+		return nil, fmt.Errorf("make a temporary file: %w", diskFull(err, dir))
 	}
 	if err := os.Remove(f.Name()); err != nil {
 		return nil, errors.Join(fmt.Errorf("make a temporary file: %w", err), f.Close())
@@ -107,7 +107,7 @@ func (s *Store) spool(fill func(f *os.File) error) (_ *os.File, err error) {
 // Save writes a copy of a store to a new file of mode 0600: under another name first, synced,
 // inspected, and checked by check unless that is nil. It never replaces a file.
 func Save(path string, fill func(w io.Writer) error, check func(made string) error) (err error) {
-	if err := MustNotExist(path); err != nil {
+	if err := mustNotExist(path); err != nil {
 		return err
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), newPattern(path))

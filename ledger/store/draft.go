@@ -16,33 +16,40 @@ import (
 // and holds in memory what it writes.
 const compactBytes = 64 << 20
 
-// CreateDraft creates a store beside path to be filled with [Store.Write], without the write buffer
-// and without syncs, and then compacted into a new file by [Store.Compact]. Discard deletes it.
-func CreateDraft(path string, layout Layout, fill func(tx *Tx) error) (*Store, error) {
+// Draft is a new store that is filled in any order and then compacted into a file. It has no write
+// buffer and syncs nothing: it is not kept.
+type Draft struct {
+	path  string
+	db    *bolt.DB
+	store *Store // for the layout
+}
+
+// CreateDraft creates a draft beside path, with the buckets of the layout and what fill writes.
+// [Draft.Discard] deletes it.
+func CreateDraft(path string, layout Layout, fill func(tx *Tx) error) (*Draft, error) {
 	made, err := createUnnamed(path, layout, fill)
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{path: made, opts: Options{Layout: layout}, draft: true, buffer: newBuffer()}
-	s.db, err = bolt.Open(made, 0o600, &bolt.Options{Timeout: time.Millisecond, NoSync: true, NoGrowSync: true, NoFreelistSync: true, InitialMmapSize: mapSize})
+	db, err := bolt.Open(made, 0o600, &bolt.Options{Timeout: time.Millisecond, NoSync: true, NoGrowSync: true, NoFreelistSync: true, InitialMmapSize: mapSize})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("make a ledger: %w", err), os.Remove(made))
 	}
-	return s, nil
+	return &Draft{path: made, db: db, store: &Store{opts: Options{Layout: layout}}}, nil
 }
 
-// Fill runs fill in a transaction of a draft.
-func (s *Store) Fill(fill func(tx *Tx) error) error {
-	return s.db.Update(func(tx *bolt.Tx) error { return fill(&Tx{store: s, bolt: tx}) })
+// Fill runs fill in a transaction.
+func (d *Draft) Fill(fill func(tx *Tx) error) error {
+	return d.db.Update(func(tx *bolt.Tx) error { return fill(&Tx{store: d.store, bolt: tx}) })
 }
 
-// Discard closes and deletes a draft.
-func (s *Store) Discard() error { return errors.Join(s.db.Close(), os.Remove(s.path)) }
+// Discard closes and deletes the draft.
+func (d *Draft) Discard() error { return errors.Join(d.db.Close(), os.Remove(d.path)) }
 
 // Compact copies a draft to a new, synced file beside path and returns its name. Each bucket is
 // written in the order of its keys, so that every page is filled: a draft is filled in another
 // order, which leaves pages half full and many of them free. If Compact fails, it leaves nothing.
-func (s *Store) Compact(ctx context.Context, path string) (made string, err error) {
+func (d *Draft) Compact(ctx context.Context, path string) (made string, err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), newPattern(path))
 	if err != nil {
 		return "", err
@@ -60,7 +67,7 @@ func (s *Store) Compact(ctx context.Context, path string) (made string, err erro
 	if err != nil {
 		return "", err
 	}
-	err = s.db.View(func(tx *bolt.Tx) error {
+	err = d.db.View(func(tx *bolt.Tx) error {
 		return tx.ForEach(func(name []byte, b *bolt.Bucket) error { return copyBucket(ctx, to, name, b) })
 	})
 	return f.Name(), errors.Join(err, to.Sync(), to.Close())

@@ -118,8 +118,8 @@ func MustExist(path, problem string) error {
 	return nil
 }
 
-// MustNotExist returns an [fs.ErrExist] if a path names something, or why that cannot be seen.
-func MustNotExist(path string) error {
+// mustNotExist returns an [fs.ErrExist] if a path names something, or why that cannot be seen.
+func mustNotExist(path string) error {
 	there, err := exists(path)
 	switch {
 	case err != nil:

@@ -67,10 +67,10 @@ func (r *Reserve) Writer(dir string, w io.Writer) *ReserveWriter {
 	return k
 }
 
-// Promise returns [ErrNoSpace] if so many bytes would take from the reserve, or from what was
+// promise returns [ErrNoSpace] if so many bytes would take from the reserve, or from what was
 // promised to others. Of two copies at once for which there is space for one, the second is
 // refused, instead of both when the disk is full. Close must be called.
-func (k *ReserveWriter) Promise(size int64) error {
+func (k *ReserveWriter) promise(size int64) error {
 	if k.reserve == nil {
 		return nil
 	}
@@ -120,7 +120,7 @@ func (k *ReserveWriter) Write(p []byte) (n int, err error) {
 	if k.reserve != nil {
 		k.spend(int64(n))
 	}
-	k.err = DiskFull(err, k.dir)
+	k.err = diskFull(err, k.dir)
 	return n, k.err
 }
 
@@ -138,8 +138,8 @@ func (k *ReserveWriter) check(more int64) error {
 	return nil
 }
 
-// DiskFull makes an [ErrNoSpace] of a file system's own error; other errors stay as they are.
-func DiskFull(err error, dir string) error {
+// diskFull makes an [ErrNoSpace] of a file system's own error; other errors stay as they are.
+func diskFull(err error, dir string) error {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		return fmt.Errorf("%w: %s is full; free some space there; an export of fewer days needs less: %w", ErrNoSpace, dir, err)
 	}
@@ -163,7 +163,7 @@ func (s *Store) CopyInto(ctx context.Context, dir string, w io.Writer) error {
 	}
 	k := s.Reserved(dir, w)
 	defer k.Close()
-	if err := k.Promise(info.Size()); err != nil {
+	if err := k.promise(info.Size()); err != nil {
 		return err
 	}
 	buffered := bufio.NewWriterSize(k, 1<<20)

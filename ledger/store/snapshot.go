@@ -31,7 +31,7 @@ func (s *Store) publishSnapshot() {
 
 // runsOf returns what is buffered as a reader's transaction sees it, the newest run first.
 func (s *Store) runsOf(tx *bolt.Tx) ([]run, error) {
-	if s.opts.Unbuffered || s.draft {
+	if s.opts.Unbuffered {
 		return nil, nil
 	}
 	for _, v := range *s.snapshots.Load() {

@@ -127,7 +127,6 @@ type Store struct {
 	db       *bolt.DB
 	file     *os.File // the handle that bbolt writes through
 	pageSize int64    // asking bbolt later would read the file, which may have been cut short
-	draft    bool     // see CreateDraft
 	reserve  *Reserve
 
 	snapshots atomic.Pointer[[]snapshot]

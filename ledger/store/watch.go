@@ -150,9 +150,6 @@ func (s *Store) CheckFile(inside bool) error {
 // during the commit can have grown again by what the commit wrote, but not to the size that it had
 // before.
 func (s *Store) checkAfterCommit() error {
-	if s.draft {
-		return nil
-	}
 	found := s.stat()
 	if found.state == fileInPlace && found.size < s.size {
 		s.spoiled, found.state = fileCut, fileCut
@@ -166,7 +163,7 @@ func (s *Store) checkAfterCommit() error {
 // checkNewest demands that the newest transaction that the file shows is the last one that was
 // committed here.
 func (s *Store) checkNewest(tx uint64) error {
-	if s.draft || tx == s.durableTx.Load() {
+	if tx == s.durableTx.Load() {
 		return nil
 	}
 	s.spoiled = fileOverwritten

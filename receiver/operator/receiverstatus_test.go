@@ -15,34 +15,34 @@ import (
 	"tillhook/receiver/operator"
 )
 
-// stub is a receiver and a comparison with Stripe that record what they were asked.
-type stub struct {
+// fakeReceiver is a receiver and a comparison with Stripe that record what they were asked.
+type fakeReceiver struct {
 	asked  []string
 	nonces int
 	err    error
 }
 
-func (s *stub) Status() operator.ReceiverStatus {
+func (s *fakeReceiver) Status() operator.ReceiverStatus {
 	return operator.ReceiverStatus{Version: "v1", Mode: "test", Verified: 3, Refused: []operator.Refusals{{Code: "signature_mismatch", Count: 2, Last: 7}}}
 }
 
-func (s *stub) Probe() string {
+func (s *fakeReceiver) Probe() string {
 	if s.nonces++; s.nonces > 1 {
 		return ""
 	}
 	return "NONCE"
 }
 
-func (s *stub) Reconcile(ctx context.Context, since time.Duration, dryRun bool) (any, error) {
+func (s *fakeReceiver) Reconcile(ctx context.Context, since time.Duration, dryRun bool) (any, error) {
 	s.asked = append(s.asked, fmt.Sprint(since, dryRun))
 	return map[string]int{"recovered": 4}, s.err
 }
 
-func (s *stub) Progress() any { return map[string]bool{"running": true} }
+func (s *fakeReceiver) Progress() any { return map[string]bool{"running": true} }
 
 func TestReceiverStatus(t *testing.T) {
 	l := ledgertest.Open(t, false)
-	s := &stub{}
+	s := &fakeReceiver{}
 	op := operator.New(operator.Options{Ledger: l, Log: slog.New(slog.DiscardHandler), Receiver: s, Reconciler: s})
 	for _, c := range []struct {
 		method, path string
