@@ -312,12 +312,13 @@ func (b *book) capturedAt(charge string, steps []int64, i int) int64 {
 			return c.event.Created
 		})
 	}
-	created := earliest(own, func(c snapshot[ledger.Charge]) int64 { return c.object.Created })
+	all := ofID(b.charges, chargeID, charge) // what is no money counts in whichever currency
+	created := earliest(all, func(c snapshot[ledger.Charge]) int64 { return c.object.Created })
 	if at := first("charge.captured"); at != 0 {
 		b.rule("captured: charge.captured")
 		return at
 	}
-	authorized := slices.ContainsFunc(own, func(c snapshot[ledger.Charge]) bool {
+	authorized := slices.ContainsFunc(all, func(c snapshot[ledger.Charge]) bool {
 		return c.object.Status == "succeeded" && !c.object.Captured
 	})
 	if !authorized {
@@ -333,7 +334,7 @@ func (b *book) capturedAt(charge string, steps []int64, i int) int64 {
 			b.rule("captured: payment_intent.succeeded")
 			return success
 		}
-		if i == 0 && created != 0 && b.capturedLater(own) {
+		if i == 0 && created != 0 && b.capturedLater(charge) {
 			b.rule("captured: later than the charge's created")
 		} else if i == 0 && created != 0 {
 			b.rule("captured: the charge's created")
@@ -350,9 +351,11 @@ func (b *book) capturedAt(charge string, steps []int64, i int) int64 {
 }
 
 // capturedLater reports whether something shows that a charge was not captured when it was created.
-func (b *book) capturedLater(own []snapshot[ledger.Charge]) bool {
-	return slices.ContainsFunc(own, func(c snapshot[ledger.Charge]) bool {
-		return c.object.Status == "pending" || c.object.AmountCaptured > 0 && c.object.AmountCaptured < known(c.object.Amount)
+func (b *book) capturedLater(charge string) bool {
+	return slices.ContainsFunc(ofID(b.charges, chargeID, charge), func(c snapshot[ledger.Charge]) bool {
+		return c.object.Status == "pending"
+	}) || slices.ContainsFunc(b.counted(charge), func(c snapshot[ledger.Charge]) bool {
+		return c.object.AmountCaptured > 0 && c.object.AmountCaptured < known(c.object.Amount)
 	}) || slices.ContainsFunc(b.intents, func(in snapshot[ledger.Intent]) bool {
 		return in.object.Status == "requires_capture" || in.object.Status == "processing"
 	})

@@ -264,6 +264,22 @@ func TestRulesOfLaterCaptures(t *testing.T) {
 			[]string{"pi_1 -: received 3000, net 3000 date_approximate", "4 ch_1:received:3000 3000 usd"},
 		},
 		{
+			"a charge that was pending in another currency",
+			[]*ledger.Event{
+				chargeAt("evt_1", "charge.pending", 1, ledger.Charge{Status: "pending", Currency: "mxn"}), paid,
+				intentAt("evt_3", 2, ledger.Intent{Status: "requires_action"}),
+			},
+			[]string{"pi_1 requires_action: received 5000, net 5000 currency_mismatch date_approximate", "9 ch_1:received:5000 5000 usd"},
+		},
+		{
+			"a charge that was authorized in another currency",
+			[]*ledger.Event{
+				chargeAt("evt_1", "charge.updated", 1, ledger.Charge{Currency: "mxn"}), paid,
+				chargeAt("evt_3", "charge.succeeded", 7, ledger.Charge{AmountCaptured: 5000}),
+			},
+			[]string{"pi_1 -: received 5000, net 5000 currency_mismatch date_approximate", "7 ch_1:received:5000 5000 usd"},
+		},
+		{
 			"a charge that was pending, and charge.succeeded",
 			[]*ledger.Event{
 				chargeAt("evt_1", "charge.pending", 1, ledger.Charge{Status: "pending"}), paid,

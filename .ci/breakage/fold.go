@@ -94,6 +94,8 @@ var folding = []broken{
 	{"fold: refunds that failed do not prove a release", refundGo, "SumOf(w.captured).Plus(failed)", "SumOf(w.captured).Plus(failed.Minus(failed))", "./ledger", modelTests},
 	{"fold: a refund may be of a charge that was not captured", refundGo, "only == nil && len(f.charges) == 1", "false", "./ledger", modelTests},
 	{"fold: what was captured later did not come at once", chargeGo, "k == 0 && !f.capturedLater(c)", "k == 0", "./ledger", modelTests},
+	{"fold: a charge authorized in another currency was authorized", chargeGo, "	return slices.ContainsFunc(c.snapshots, func(s snapshot[Charge]) bool {\n		return s.object.Status == statusSucceeded", "	return slices.ContainsFunc(c.counted, func(s snapshot[Charge]) bool {\n		return s.object.Status == statusSucceeded", "./ledger", modelTests},
+	{"fold: a charge pending in another currency was pending", chargeGo, "slices.ContainsFunc(c.snapshots, func(s snapshot[Charge]) bool { return s.object.Status == chargePending }", "slices.ContainsFunc(c.counted, func(s snapshot[Charge]) bool { return s.object.Status == chargePending }", "./ledger", modelTests},
 	{"fold: a refund made again unseen is asked for", refundGo, " || fallen.Minus(failed).IsNegative() && f.refundedAfterFailure(c) {", " {", "./ledger", modelTests},
 	{"fold: only the whole capture tells what was released", refundGo, "max(0, s.object.AmountCaptured) == w.captured && ", "", "./ledger", modelTests},
 	{"fold: the version decides only where the figures do not", refundGo, "(atCapture || f.payment.Status != statusRequiresCapture || first.event.APIVersion < versionWithoutVoidRefunds)", "first.event.APIVersion < versionWithoutVoidRefunds", "./ledger", modelTests},

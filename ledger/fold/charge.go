@@ -21,7 +21,8 @@ const (
 	typeIntentSucceeded = "payment_intent.succeeded"
 )
 
-// chargeFacts are all snapshots of one charge.
+// chargeFacts are all snapshots of one charge. Its status, its captured flag and its creation time
+// come from all of them, and its amounts from those in the payment's currency.
 type chargeFacts struct {
 	id        string
 	snapshots []snapshot[Charge]
@@ -247,7 +248,7 @@ func (f *folder) receivedMilestones(typ string) milestones {
 // capturedLater reports whether anything shows that the charge was not captured in full when it was
 // created.
 func (f *folder) capturedLater(c *chargeFacts) bool {
-	return slices.ContainsFunc(c.counted, func(s snapshot[Charge]) bool { return s.object.Status == chargePending }) ||
+	return slices.ContainsFunc(c.snapshots, func(s snapshot[Charge]) bool { return s.object.Status == chargePending }) ||
 		f.uncaptured ||
 		slices.ContainsFunc(c.counted, func(s snapshot[Charge]) bool {
 			return s.object.AmountCaptured > 0 && s.object.AmountCaptured < max(0, s.object.Amount)
