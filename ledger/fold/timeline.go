@@ -16,9 +16,6 @@ var usualOrder = []string{
 	"charge.dispute.created", "charge.dispute.funds_withdrawn", "charge.dispute.updated", "charge.dispute.closed", "charge.dispute.funds_reinstated",
 }
 
-// HasUsualOrder reports whether the type has its own place in the order of events of one second.
-func HasUsualOrder(typ string) bool { return slices.Contains(usualOrder, typ) }
-
 // CompareEvents orders events as they happened: by time, then by the usual order of types, then by
 // id.
 func CompareEvents(a, b *Event) int {
