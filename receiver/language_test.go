@@ -20,7 +20,6 @@ import (
 var unconverted = []string{
 	".ci/breakage",
 	".ci/breakage tests",
-	"README.md",
 	"ledger tests",
 }
 

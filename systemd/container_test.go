@@ -111,21 +111,46 @@ func copyFiles(t *testing.T, pattern, to string) {
 	}
 }
 
-// readmeBlock returns the shell block of the README whose first line contains word.
-func readmeBlock(t *testing.T, word string) string {
+// documentedBlocks returns the shell blocks of the documentation that testdata/container/blocks
+// lists, by the name that the list gives them. A block is found by words in its first line.
+func documentedBlocks(t *testing.T) map[string]string {
 	t.Helper()
-	readme, err := os.ReadFile("../README.md")
+	list, err := os.ReadFile("../testdata/container/blocks")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, m := range regexp.MustCompile("(?s)\n```sh\n(.*?)```").FindAllStringSubmatch(string(readme), -1) {
-		if first, _, _ := strings.Cut(m[1], "\n"); strings.Contains(first, word) {
-			return m[1]
+	var pages []string
+	for _, pattern := range []string{"../README.md", "../*/README.md", "../*/*/README.md"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pages = append(pages, files...)
+	}
+	var found [][]string
+	for _, page := range pages {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found = append(found, shellBlock.FindAllStringSubmatch(string(text), -1)...)
+	}
+	blocks := map[string]string{}
+	for line := range strings.Lines(string(list)) {
+		name, words, _ := strings.Cut(strings.TrimSpace(line), "\t")
+		for _, m := range found {
+			if first, _, _ := strings.Cut(m[1], "\n"); strings.Contains(first, words) {
+				blocks[name] += m[1]
+			}
+		}
+		if blocks[name] == "" {
+			t.Fatalf("no page has a block with %q in its first line", words)
 		}
 	}
-	t.Fatalf("README.md has no block with %s in its first line", word)
-	return ""
+	return blocks
 }
+
+var shellBlock = regexp.MustCompile("(?s)\n```sh\n(.*?)```")
 
 // writeACMEServer writes the files of an ACME server: its own certificate and its configuration.
 func writeACMEServer(t *testing.T, dir string) {
@@ -160,7 +185,7 @@ func writeACMEServer(t *testing.T, dir string) {
 	}
 }
 
-// A service from an empty machine to stored events, with the README's commands only, and what can
+// A service from an empty machine to stored events, with only the documented commands, and what can
 // happen to it afterwards.
 func TestLifeOfAService(t *testing.T) {
 	require(t, "systemd-nspawn", "pebble", "pebble-challtestsrv", "dpkg-deb")
@@ -177,9 +202,8 @@ func TestLifeOfAService(t *testing.T) {
 				c.binds = append(c.binds, path+":/tools/"+tool)
 			}
 			c.binds = append(c.binds, first+":/packages/first", second+":/packages/second")
-			for name, word := range map[string]string{"install": "apt install", "tls": "TLS without a proxy", "encrypted": "systemd-creds",
-				"restore": "a restore", "another": "another machine", "several": "several receivers", "first": "a first event", "port": "another port", "stop": "stop it", "challenges": "port 80 as well"} {
-				text := strings.ReplaceAll(readmeBlock(t, word), "VERSION", "0.1.0")
+			for name, text := range documentedBlocks(t) {
+				text = strings.ReplaceAll(text, "VERSION", "0.1.0")
 				if err := os.WriteFile(filepath.Join(c.dir, name+".sh"), []byte(text), 0o600); err != nil {
 					t.Fatal(err)
 				}

@@ -257,7 +257,7 @@ sed -i /TILLHOOK_NOTHING/d /etc/tillhook/tillhook.env
 for _ in $(seq 6); do tail -n 1 /ct/tls.sh | bash -ux || true; done
 [[ $(systemctl is-active tillhook-http.socket tillhook.socket tillhook | sort -u) == active ]]
 until_is curl -sk -m 5 --resolve hooks.example.com:443:127.0.0.1 https://hooks.example.com/healthz
-say "the last of the README's lines for TLS, right after a wrong configuration"
+say "the last of the documented lines for TLS, right after a wrong configuration"
 pid=$(show tillhook MainPID)
 beside 20000 2000 bash -c 'systemctl restart tillhook; sleep 0.5; systemctl reload tillhook; sleep 0.5; dpkg -i /packages/second/tillhook_0.2.0_amd64.deb; sleep 0.5; kill -9 "$(systemctl show tillhook -p MainPID --value)"'
 until_is started "$pid"
