@@ -381,3 +381,48 @@ func TestDecimal(t *testing.T) {
 		}
 	}
 }
+
+// With nobody writing, the queue fills up and refuses at once; what waits gives up when its time is over.
+func TestAFullQueueRefusesAtOnce(t *testing.T) {
+	for what, c := range map[string]struct {
+		size int
+		most int
+	}{"many": {2, 8192}, "large": {1 << 20, 70}} {
+		t.Run(what, func(t *testing.T) {
+			l, err := ledger.Open(ledger.Options{Dir: ledgertest.Dir(t)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, giveUp := context.WithCancel(t.Context())
+			raw := make([]byte, c.size) // compresses to nothing, and what is decoded of it need not
+			var group sync.WaitGroup
+			overloaded := make(chan struct{}, c.most+100)
+			for i := range c.most + 50 {
+				group.Go(func() {
+					_, err := l.Append(ctx, &ledger.Event{ID: fmt.Sprintf("evt_%d", i), Source: ledger.Webhook, Received: time.Unix(1, 0), Raw: raw})
+					switch {
+					case errors.Is(err, ledger.ErrOverloaded):
+						overloaded <- struct{}{}
+					case !errors.Is(err, ledger.ErrUnavailable) || !errors.Is(err, context.Canceled):
+						t.Errorf("got %v", err)
+					}
+				})
+			}
+			for range 50 {
+				select {
+				case <-overloaded:
+				case <-time.After(10 * time.Second):
+					t.Fatal("the queue took more than it should hold")
+				}
+			}
+			giveUp()
+			group.Wait()
+			if n := l.Queued(); n == 0 || n > c.most {
+				t.Errorf("%d wait", n)
+			}
+			if err := l.Close(); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}

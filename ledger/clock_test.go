@@ -315,3 +315,23 @@ func TestARebuildAndAClockAhead(t *testing.T) {
 		t.Errorf("rebuilt %+v, %v", done, err)
 	}
 }
+
+// The lag of a clock that was ahead ends with the fault, not with the next look for bodies.
+func TestTheLagOfAClockThatIsRightAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := &wrongClock{}
+		l, end := w.open(t, t.TempDir(), 10*aDay)
+		defer end()
+		w.came(t, l, "evt_1")
+		w.by.Store(int64(100 * aDay))
+		time.Sleep(90 * time.Second)
+		if lag := l.RetentionLag(); lag < 99*aDay {
+			t.Errorf("while it is ahead the lag is %s", lag)
+		}
+		w.by.Store(0)
+		if lag := l.RetentionLag(); lag > time.Hour {
+			t.Errorf("when it is right again the lag is %s", lag)
+		}
+	})
+}

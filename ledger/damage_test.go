@@ -2,7 +2,6 @@ package ledger_test
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -228,51 +227,6 @@ func TestHealthOfADamagedLedger(t *testing.T) {
 	mustAppend(t, l, succeeded("evt_6", "pi_6"))
 	if h := l.Health(); h.Err != nil || h.Fault != nil {
 		t.Errorf("after an event was stored: %v", h.Err)
-	}
-}
-
-// With nobody writing, the queue fills up and refuses at once; what waits gives up when its time is over.
-func TestAFullQueueRefusesAtOnce(t *testing.T) {
-	for what, c := range map[string]struct {
-		size int
-		most int
-	}{"many": {2, 8192}, "large": {1 << 20, 70}} {
-		t.Run(what, func(t *testing.T) {
-			l, err := ledger.Open(ledger.Options{Dir: ledgertest.Dir(t)})
-			if err != nil {
-				t.Fatal(err)
-			}
-			ctx, giveUp := context.WithCancel(t.Context())
-			raw := make([]byte, c.size) // compresses to nothing, and what is decoded of it need not
-			var group sync.WaitGroup
-			overloaded := make(chan struct{}, c.most+100)
-			for i := range c.most + 50 {
-				group.Go(func() {
-					_, err := l.Append(ctx, &ledger.Event{ID: fmt.Sprintf("evt_%d", i), Source: ledger.Webhook, Received: time.Unix(1, 0), Raw: raw})
-					switch {
-					case errors.Is(err, ledger.ErrOverloaded):
-						overloaded <- struct{}{}
-					case !errors.Is(err, ledger.ErrUnavailable) || !errors.Is(err, context.Canceled):
-						t.Errorf("got %v", err)
-					}
-				})
-			}
-			for range 50 {
-				select {
-				case <-overloaded:
-				case <-time.After(10 * time.Second):
-					t.Fatal("the queue took more than it should hold")
-				}
-			}
-			giveUp()
-			group.Wait()
-			if n := l.Queued(); n == 0 || n > c.most {
-				t.Errorf("%d wait", n)
-			}
-			if err := l.Close(); err != nil {
-				t.Fatal(err)
-			}
-		})
 	}
 }
 
@@ -516,5 +470,53 @@ func TestSwappedBodiesAreFound(t *testing.T) {
 	})
 	if proof, err := ledger.Verify(l.Path()); !errors.Is(err, ledger.ErrCorrupt) || proof.Sound {
 		t.Errorf("the proof is %+v, %v", proof, err)
+	}
+}
+
+// The greatest key speaks for all others of its kind: where it, or the one behind it, is damaged, nothing else is taken for new.
+func TestADamagedKeyHidesNoOther(t *testing.T) {
+	for what, change := range map[string][2]string{
+		"the last id": {"tevt_299", "tevt_099"}, "its kind": {"tevt_299", "pevt_299"}, "the last payment": {"pi_299\x00\x00", "pi_099\x00\x00"},
+		"one in the middle": {"tevt_280", "tzvt_280"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			l, err := ledger.Open(ledger.Options{Dir: flipped(t, change[0], change[1])})
+			if err != nil {
+				t.Fatal(err)
+			}
+			stop := ledgertest.Run(t, l)
+			for i := range 250 {
+				res, err := l.Append(t.Context(), succeeded(fmt.Sprintf("evt_%03d", i), fmt.Sprintf("pi_%03d", i)))
+				if err == nil && !res.Repeat {
+					t.Fatalf("event %d is not damaged, and was booked twice", i)
+				}
+				_, err = l.Append(t.Context(), succeeded(fmt.Sprintf("zvt_%03d", i), fmt.Sprintf("pi_%03d", i)))
+				if p, notFound := l.Payment(fmt.Sprintf("pi_%03d", i)); err == nil && (notFound != nil || p.Events != 2) {
+					t.Fatalf("payment %d is not damaged, and is %+v, %v", i, p, notFound)
+				}
+			}
+			stop()
+			if err := l.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// A place is damaged, and a commit fails for a reason that passes: then events are taken again.
+func TestMendingBesideDamage(t *testing.T) {
+	l, err := ledger.Open(ledger.Options{Dir: scarred(t, `x\x00pi_150`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SmallGenerations(1)
+	stop := ledgertest.Run(t, l)
+	mustAppend(t, l, succeeded("evt_new", "pi_1505")) // its entry in the list by time belongs on the damaged page
+	stop()
+	if err := l.MendAfter(os.ErrDeadlineExceeded); err != nil {
+		t.Errorf("it takes no events: %v", err)
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
 	}
 }

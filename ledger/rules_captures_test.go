@@ -1,20 +1,10 @@
 package ledger_test
 
 import (
-	"math/rand/v2"
-	"slices"
 	"testing"
 
 	"tillhook/ledger"
-	"tillhook/ledger/ledgertest"
 )
-
-const day = 86400
-
-// ofHundred is an event about the charge with 100.00 USD authorized.
-func ofHundred(id, typ string, at, captured, refunded int64) *ledger.Event {
-	return chargeAt(id, typ, at, ledger.Charge{Amount: 10000, AmountCaptured: captured, AmountRefunded: refunded})
-}
 
 // What was refunded before the last capture is no release, whether a sum or only refund objects
 // show it.
@@ -167,11 +157,6 @@ func TestRulesOfRefundsThatFailBetweenCaptures(t *testing.T) {
 	})
 }
 
-// ofFifty is an event about the charge of which 30.00 of 50.00 USD were captured.
-func ofFifty(id, typ string, at, refunded int64) *ledger.Event {
-	return partly(id, typ, "2023-10-16", at, refunded)
-}
-
 // The refund object that Stripe makes for a release.
 func TestRulesOfTheReleasesOwnRefund(t *testing.T) {
 	paid := intentAt("evt_2", 5, ledger.Intent{Status: "succeeded", AmountReceived: 3000})
@@ -288,37 +273,4 @@ func TestRulesOfLaterCaptures(t *testing.T) {
 			[]string{"pi_1 -: received 5000, net 5000", "7 ch_1:received:5000 5000 usd"},
 		},
 	})
-}
-
-// A sum that did not fall when a refund failed may hide one that was made again.
-func TestRulesOfHiddenRefunds(t *testing.T) {
-	l := ledgertest.Open(t, false)
-	first := captured("evt_2", "charge.refunded", 5, 300)
-	failed := refundAt("evt_3", 9, ledger.Refund{Amount: 300, Status: "failed", Created: midnight + 5})
-	for _, c := range []struct {
-		name   string
-		events []*ledger.Event
-		want   []string
-	}{
-		{"made again after the failure", []*ledger.Event{first, failed, captured("evt_4", "charge.refunded", 14, 300)}, []string{"ch_1"}},
-		{"not made again", []*ledger.Event{first, failed}, nil},
-		{"another event after the failure", []*ledger.Event{first, failed, captured("evt_4", "charge.updated", 14, 300)}, nil},
-		{"in the second of the failure", []*ledger.Event{captured("evt_2", "charge.refunded", 9, 300), failed}, nil},
-		{"only a read has it", []*ledger.Event{failed, fetched(captured("fetch_4", "charge.refunded", 14, 300))}, nil},
-		{
-			"the sum fell, and the new refund has an object",
-			[]*ledger.Event{
-				first, failed, captured("evt_4", "charge.updated", 10, 0),
-				refundAt("evt_5", 14, ledger.Refund{ID: "re_2", Amount: 300}), captured("evt_6", "charge.refunded", 14, 300),
-			}, nil,
-		},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			events := append([]*ledger.Event{captured("evt_1", "charge.captured", 1, 0)}, c.events...)
-			if got := model(events)["pi_1"].Unexplained; !slices.Equal(got, c.want) {
-				t.Errorf("the model has unexplained refunds of %q, want %q", got, c.want)
-			}
-			tryAsModelled(t, l, rand.New(rand.NewPCG(1, 2)), events)
-		})
-	}
 }

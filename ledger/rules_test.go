@@ -186,3 +186,82 @@ func netOf(p modelPayment) *big.Int {
 	}
 	return sum
 }
+
+// The events of cases have times in seconds since midnight. What a case does not name is the same
+// in all: PaymentIntent pi_1 and charge ch_1 of 50.00 USD, created 20 and 10 seconds before
+// midnight.
+
+func intentAt(id string, at int64, in ledger.Intent) *ledger.Event {
+	in.ID, in.Created, in.HasReceived = cmp.Or(in.ID, "pi_1"), cmp.Or(in.Created, midnight-20), true
+	if in.Currency = cmp.Or(in.Currency, "usd"); in.Currency == "none" {
+		in.Currency = ""
+	} else {
+		in.Amount, in.HasAmount = cmp.Or(in.Amount, 5000), true
+	}
+	e := about(id, "payment_intent."+in.Status, midnight+at, ledger.Facts{PaymentIntent: in.ID, Charge: in.LatestCharge})
+	e.Facts.Intents = []ledger.Intent{in}
+	return e
+}
+
+func chargeAt(id, typ string, at int64, c ledger.Charge) *ledger.Event {
+	c.ID, c.Status, c.Currency = cmp.Or(c.ID, "ch_1"), cmp.Or(c.Status, "succeeded"), cmp.Or(c.Currency, "usd")
+	c.Amount, c.Created, c.Captured = cmp.Or(c.Amount, 5000), cmp.Or(c.Created, midnight-10), c.AmountCaptured != 0
+	return about(id, typ, midnight+at, ledger.Facts{PaymentIntent: "pi_1", Charge: c.ID, Charges: []ledger.Charge{c}})
+}
+
+func refundAt(id string, at int64, r ledger.Refund) *ledger.Event {
+	r.ID, r.Status, r.Currency = cmp.Or(r.ID, "re_1"), cmp.Or(r.Status, "succeeded"), cmp.Or(r.Currency, "usd")
+	r.Created = cmp.Or(r.Created, midnight+at)
+	if r.Charge = cmp.Or(r.Charge, "ch_1"); r.Charge == "none" {
+		r.Charge = ""
+	}
+	return about(id, "refund.updated", midnight+at, ledger.Facts{PaymentIntent: "pi_1", Charge: r.Charge, Refunds: []ledger.Refund{r}})
+}
+
+func disputeAt(id string, at int64, d ledger.Dispute) *ledger.Event {
+	d.ID, d.Charge, d.Status = cmp.Or(d.ID, "dp_1"), cmp.Or(d.Charge, "ch_1"), cmp.Or(d.Status, "lost")
+	d.Currency, d.Amount, d.Created = cmp.Or(d.Currency, "usd"), cmp.Or(d.Amount, 5000), cmp.Or(d.Created, midnight)
+	return about(id, "charge.dispute.updated", midnight+at, ledger.Facts{PaymentIntent: "pi_1", Charge: d.Charge, Disputes: []ledger.Dispute{d}})
+}
+
+// untold makes an event one whose PaymentIntent came without its amount_received.
+func untold(e *ledger.Event) *ledger.Event {
+	e.Facts.Intents[0].AmountReceived, e.Facts.Intents[0].HasReceived = 0, false
+	return e
+}
+
+// fetched makes an event an object that was read from Stripe's API.
+func fetched(e *ledger.Event) *ledger.Event {
+	e.Source, e.Type = ledger.Fetch, ""
+	return e
+}
+
+// captured is an event about the charge of 50.00 USD, captured, with a sum of refunds.
+func captured(id, typ string, at, refunded int64) *ledger.Event {
+	return chargeAt(id, typ, at, ledger.Charge{AmountCaptured: 5000, AmountRefunded: refunded})
+}
+
+// partly is an event about the charge of which 30.00 USD were captured.
+func partly(id, typ, version string, at, refunded int64) *ledger.Event {
+	return capturedTo(id, typ, version, at, 3000, refunded)
+}
+
+// capturedTo is an event about the charge of 50.00 USD with what was captured and refunded of it so
+// far.
+func capturedTo(id, typ, version string, at, captured, refunded int64) *ledger.Event {
+	e := chargeAt(id, typ, at, ledger.Charge{AmountCaptured: captured, AmountRefunded: refunded})
+	e.APIVersion = version
+	return e
+}
+
+// ofHundred is an event about the charge with 100.00 USD authorized.
+func ofHundred(id, typ string, at, captured, refunded int64) *ledger.Event {
+	return chargeAt(id, typ, at, ledger.Charge{Amount: 10000, AmountCaptured: captured, AmountRefunded: refunded})
+}
+
+// ofFifty is an event about the charge of which 30.00 of 50.00 USD were captured.
+func ofFifty(id, typ string, at, refunded int64) *ledger.Event {
+	return partly(id, typ, "2023-10-16", at, refunded)
+}
+
+const day = 86400

@@ -1,0 +1,316 @@
+package ledger_test
+
+import (
+	"math/rand/v2"
+	"testing"
+
+	"tillhook/ledger"
+	"tillhook/ledger/ledgertest"
+)
+
+// How much was received, and on which day.
+func TestRulesOfReceived(t *testing.T) {
+	booking := func(id string, at int64) *ledger.Booking { return &ledger.Booking{ID: id, Created: midnight + at} }
+	tryRules(t, []ruleCase{
+		{
+			"a capture is dated by its event, not by the authorization",
+			[]*ledger.Event{
+				chargeAt("evt_1", "charge.succeeded", 1, ledger.Charge{}),
+				chargeAt("evt_2", "charge.captured", 5, ledger.Charge{AmountCaptured: 5000}),
+				intentAt("evt_3", 6, ledger.Intent{Status: "succeeded", AmountReceived: 5000}),
+			},
+			[]string{"pi_1 succeeded: received 5000, net 5000", "5 ch_1:received:5000 5000 usd"},
+		},
+		{
+			"the balance transaction dates a capture",
+			[]*ledger.Event{
+				chargeAt("evt_1", "charge.captured", 5, ledger.Charge{AmountCaptured: 5000}),
+				fetched(chargeAt("fetch_1", "", 90, ledger.Charge{AmountCaptured: 5000, BalanceTransaction: booking("txn_1", 4)})),
+			},
+			[]string{"pi_1 -: received 5000, net 5000", "4 ch_1:received:5000 5000 usd"},
+		},
+		{
+			"the balance transaction of several captures dates none",
+			[]*ledger.Event{
+				chargeAt("evt_1", "charge.captured", 5, ledger.Charge{AmountCaptured: 1000}),
+				chargeAt("evt_2", "charge.captured", 7, ledger.Charge{AmountCaptured: 5000, BalanceTransaction: booking("txn_1", 4)}),
+			},
+			[]string{"pi_1 -: received 5000, net 5000", "5 ch_1:received:1000 1000 usd", "7 ch_1:received:5000 4000 usd"},
+		},
+		{
+			"a later capture is evidence of an earlier one",
+			[]*ledger.Event{
+				chargeAt("evt_1", "charge.captured", 7, ledger.Charge{AmountCaptured: 5000}),
+				chargeAt("evt_2", "charge.updated", 5, ledger.Charge{AmountCaptured: 1000}),
+			},
+			[]string{"pi_1 -: received 5000, net 5000", "7 ch_1:received:1000 1000 usd", "7 ch_1:received:5000 4000 usd"},
+		},
+		{
+			"without an authorization it is the day of charge.succeeded",
+			[]*ledger.Event{
+				chargeAt("evt_1", "charge.succeeded", 2, ledger.Charge{AmountCaptured: 5000}),
+				chargeAt("evt_2", "charge.refunded", 9, ledger.Charge{AmountCaptured: 5000}),
+			},
+			[]string{"pi_1 -: received 5000, net 5000", "2 ch_1:received:5000 5000 usd"},
+		},
+		{
+			"a pending charge is no authorization",
+			[]*ledger.Event{
+				chargeAt("evt_1", "charge.pending", 2, ledger.Charge{Status: "pending"}),
+				chargeAt("evt_2", "charge.succeeded", 6, ledger.Charge{AmountCaptured: 5000}),
+			},
+			[]string{"pi_1 -: received 5000, net 5000", "6 ch_1:received:5000 5000 usd"},
+		},
+		{
+			"without an authorization and charge.succeeded it is the charge's created",
+			[]*ledger.Event{
+				chargeAt("evt_2", "charge.updated", 9, ledger.Charge{AmountCaptured: 5000}),
+				fetched(chargeAt("fetch_1", "", 3, ledger.Charge{AmountCaptured: 5000})),
+			},
+			[]string{"pi_1 -: received 5000, net 5000", "-10 ch_1:received:5000 5000 usd"},
+		},
+		{
+			"without an authorization payment_intent.succeeded goes before the charge's created",
+			[]*ledger.Event{
+				chargeAt("evt_1", "charge.updated", 9, ledger.Charge{AmountCaptured: 5000}), intentAt("evt_2", 6, ledger.Intent{Status: "succeeded", AmountReceived: 5000}),
+				intentAt("evt_3", 7, ledger.Intent{Status: "succeeded", AmountReceived: 5000}),
+			},
+			[]string{"pi_1 succeeded: received 5000, net 5000", "6 ch_1:received:5000 5000 usd"},
+		},
+		{
+			"an earlier payment_intent.succeeded comes after charge.succeeded",
+			[]*ledger.Event{
+				chargeAt("evt_1", "charge.succeeded", 7, ledger.Charge{AmountCaptured: 5000}), intentAt("evt_2", 6, ledger.Intent{Status: "succeeded", AmountReceived: 5000}),
+			},
+			[]string{"pi_1 succeeded: received 5000, net 5000", "7 ch_1:received:5000 5000 usd"},
+		},
+		{
+			"a payment_intent.succeeded of less is none of the capture",
+			[]*ledger.Event{
+				chargeAt("evt_1", "charge.updated", 9, ledger.Charge{AmountCaptured: 5000}), intentAt("evt_2", 6, ledger.Intent{Status: "succeeded", AmountReceived: 4999}),
+			},
+			[]string{"pi_1 succeeded: received 5000, net 5000", "-10 ch_1:received:5000 5000 usd"},
+		},
+		{
+			"payment_intent.succeeded dates each of several captures",
+			[]*ledger.Event{
+				chargeAt("evt_1", "charge.updated", 4, ledger.Charge{AmountCaptured: 1000}), chargeAt("evt_2", "charge.updated", 9, ledger.Charge{AmountCaptured: 5000}),
+				intentAt("evt_3", 3, ledger.Intent{Status: "succeeded", AmountReceived: 1000}), intentAt("evt_4", 8, ledger.Intent{Status: "succeeded", AmountReceived: 5000}),
+			},
+			[]string{"pi_1 succeeded: received 5000, net 5000", "3 ch_1:received:1000 1000 usd", "8 ch_1:received:5000 4000 usd"},
+		},
+		{
+			"a PaymentIntent that was read is no payment_intent.succeeded",
+			[]*ledger.Event{
+				chargeAt("evt_1", "charge.updated", 9, ledger.Charge{AmountCaptured: 5000}),
+				func() *ledger.Event {
+					e := intentAt("fetch_2", 6, ledger.Intent{Status: "succeeded", AmountReceived: 5000})
+					e.Source = ledger.Fetch
+					return e
+				}(),
+			},
+			[]string{"pi_1 succeeded: received 5000, net 5000", "-10 ch_1:received:5000 5000 usd"},
+		},
+		{
+			"a PaymentIntent that succeeded, in an event of another type",
+			[]*ledger.Event{
+				chargeAt("evt_1", "charge.updated", 9, ledger.Charge{AmountCaptured: 5000}),
+				func() *ledger.Event {
+					e := intentAt("evt_2", 6, ledger.Intent{Status: "succeeded", AmountReceived: 5000})
+					e.Type = "checkout.session.completed"
+					return e
+				}(),
+			},
+			[]string{"pi_1 succeeded: received 5000, net 5000", "-10 ch_1:received:5000 5000 usd"},
+		},
+		{
+			"a payment_intent.succeeded in another currency",
+			[]*ledger.Event{
+				chargeAt("evt_1", "charge.updated", 9, ledger.Charge{AmountCaptured: 5000}),
+				intentAt("evt_2", 6, ledger.Intent{Status: "succeeded", Currency: "mxn", AmountReceived: 5000}),
+				intentAt("evt_3", 7, ledger.Intent{Status: "succeeded"}),
+			},
+			[]string{"pi_1 succeeded: received 5000, net 5000 currency_mismatch", "-10 ch_1:received:5000 5000 usd"},
+		},
+		{
+			"a payment_intent.succeeded without a time",
+			[]*ledger.Event{
+				chargeAt("evt_1", "charge.updated", 9, ledger.Charge{AmountCaptured: 5000}),
+				intentAt("evt_2", -midnight, ledger.Intent{Status: "succeeded", AmountReceived: 5000}),
+			},
+			[]string{"pi_1 succeeded: received 5000, net 5000", "-10 ch_1:received:5000 5000 usd"},
+		},
+		{
+			"only the first capture can be on the charge's created",
+			[]*ledger.Event{
+				chargeAt("evt_1", "charge.updated", 4, ledger.Charge{Amount: 1000, AmountCaptured: 1000}),
+				chargeAt("evt_2", "charge.updated", 9, ledger.Charge{AmountCaptured: 5000}),
+			},
+			[]string{"pi_1 -: received 5000, net 5000 date_approximate", "-10 ch_1:received:1000 1000 usd", "9 ch_1:received:5000 4000 usd"},
+		},
+		{
+			"after an authorization other events date the capture approximately",
+			[]*ledger.Event{
+				chargeAt("evt_1", "charge.succeeded", 1, ledger.Charge{}),
+				chargeAt("evt_2", "charge.updated", 9, ledger.Charge{AmountCaptured: 5000}),
+				intentAt("evt_3", 6, ledger.Intent{Status: "succeeded", AmountReceived: 5000}),
+			},
+			[]string{"pi_1 succeeded: received 5000, net 5000 date_approximate", "6 ch_1:received:5000 5000 usd"},
+		},
+		{
+			"the date of a read dates nothing",
+			[]*ledger.Event{
+				chargeAt("evt_1", "charge.succeeded", 1, ledger.Charge{}),
+				fetched(chargeAt("fetch_1", "", 90, ledger.Charge{AmountCaptured: 5000})),
+			},
+			[]string{"pi_1 -: received 5000, net 5000 date_approximate", "-10 ch_1:received:5000 5000 usd"},
+		},
+		{
+			"a PaymentIntent alone is received on the day of its success",
+			[]*ledger.Event{
+				intentAt("evt_1", 1, ledger.Intent{Status: "requires_payment_method"}),
+				intentAt("evt_2", 5, ledger.Intent{Status: "succeeded", AmountReceived: 4000}),
+				intentAt("evt_3", 8, ledger.Intent{Status: "succeeded", AmountReceived: 4000}),
+			},
+			[]string{"pi_1 succeeded: received 4000, net 4000", "5 pi_1:received 4000 usd"},
+		},
+		{
+			"a PaymentIntent that was only read is received on the day it was created",
+			[]*ledger.Event{fetched(intentAt("fetch_1", 5, ledger.Intent{Status: "succeeded", AmountReceived: 4000}))},
+			[]string{"pi_1 succeeded: received 4000, net 4000 date_approximate", "-20 pi_1:received 4000 usd"},
+		},
+		{
+			"what the PaymentIntent received beyond its charges is one more entry",
+			[]*ledger.Event{
+				chargeAt("evt_1", "charge.succeeded", 1, ledger.Charge{AmountCaptured: 3000}),
+				intentAt("evt_2", 5, ledger.Intent{Status: "succeeded", AmountReceived: 5000}),
+			},
+			[]string{"pi_1 succeeded: received 5000, net 5000", "1 ch_1:received:3000 3000 usd", "5 pi_1:received 2000 usd"},
+		},
+		{
+			"a canceled PaymentIntent keeps what was captured",
+			[]*ledger.Event{
+				chargeAt("evt_1", "charge.succeeded", 1, ledger.Charge{AmountCaptured: 3000}),
+				intentAt("evt_2", 5, ledger.Intent{Status: "requires_action", AmountReceived: 5000}),
+				intentAt("evt_3", 6, ledger.Intent{Status: "canceled"}),
+			},
+			[]string{"pi_1 canceled: received 3000, net 3000", "1 ch_1:received:3000 3000 usd"},
+		},
+		{
+			"a charge that failed in the end received nothing",
+			[]*ledger.Event{
+				chargeAt("evt_1", "charge.succeeded", 1, ledger.Charge{AmountCaptured: 3000}),
+				chargeAt("evt_2", "charge.failed", 1, ledger.Charge{Status: "failed"}),
+			},
+			[]string{"pi_1 -: received 0, net 0"},
+		},
+		{
+			"a capture without any time stands on the payment's created",
+			[]*ledger.Event{
+				func() *ledger.Event {
+					e := chargeAt("evt_1", "charge.captured", -midnight, ledger.Charge{AmountCaptured: 5000})
+					e.Facts.Charges[0].Created = 0
+					return e
+				}(),
+				refundAt("evt_2", 9, ledger.Refund{Status: "frobnicated"}),
+			},
+			[]string{"pi_1 -: received 5000, net 5000 date_approximate", "9 ch_1:received:5000 5000 usd"},
+		},
+	})
+}
+
+// What was received is unknown until a charge or a PaymentIntent with its amount_received was seen.
+func TestRulesOfUnknownReceived(t *testing.T) {
+	silent := untold(intentAt("evt_1", 5, ledger.Intent{Status: "succeeded"}))
+	tryRules(t, []ruleCase{
+		{"a PaymentIntent without it", []*ledger.Event{silent}, []string{"pi_1 succeeded: received null, net null"}},
+		{
+			"a PaymentIntent without it that was read",
+			[]*ledger.Event{silent, fetched(untold(intentAt("fetch_1", 9, ledger.Intent{Status: "canceled"})))},
+			[]string{"pi_1 canceled: received null, net null"},
+		},
+		{
+			"what was refunded and disputed is known without it",
+			[]*ledger.Event{
+				silent, refundAt("evt_2", 6, ledger.Refund{Amount: 300}),
+				disputeAt("evt_3", 7, ledger.Dispute{Transactions: []ledger.Transaction{{ID: "txn_1", Amount: -5000, Currency: "usd", Created: midnight + 7}}}),
+			},
+			[]string{"pi_1 succeeded: received null, refunded 300, withdrawn 5000, net null", "6 re_1:refunded 300 usd", "7 txn_1 5000 usd"},
+		},
+		{
+			"an earlier PaymentIntent has it",
+			[]*ledger.Event{intentAt("evt_0", 3, ledger.Intent{Status: "requires_payment_method"}), silent},
+			[]string{"pi_1 succeeded: received 0, net 0"},
+		},
+		{
+			"a PaymentIntent that a read overrides has it",
+			[]*ledger.Event{
+				intentAt("evt_0", 3, ledger.Intent{Status: "processing"}), fetched(untold(intentAt("fetch_1", 9, ledger.Intent{Status: "succeeded"}))),
+			},
+			[]string{"pi_1 succeeded: received 0, net 0"},
+		},
+		{
+			"one PaymentIntent has it, and others do not undo it",
+			[]*ledger.Event{intentAt("evt_0", 3, ledger.Intent{Status: "succeeded", AmountReceived: 4000}), silent},
+			[]string{"pi_1 succeeded: received 4000, net 4000", "3 pi_1:received 4000 usd"},
+		},
+		{
+			"a PaymentIntent in another currency has it",
+			[]*ledger.Event{intentAt("evt_0", 3, ledger.Intent{Status: "succeeded", Currency: "mxn", AmountReceived: 4000}), silent},
+			[]string{"pi_1 succeeded: received 0, net 0 currency_mismatch"},
+		},
+		{
+			"it is negative",
+			[]*ledger.Event{intentAt("evt_0", 3, ledger.Intent{Status: "succeeded", AmountReceived: -1})},
+			[]string{"pi_1 succeeded: received 0, net 0 amount"},
+		},
+		{
+			"a charge that received nothing",
+			[]*ledger.Event{silent, chargeAt("evt_2", "charge.pending", 6, ledger.Charge{Status: "pending"})},
+			[]string{"pi_1 succeeded: received 0, net 0"},
+		},
+		{
+			"a charge in another currency",
+			[]*ledger.Event{silent, chargeAt("evt_2", "charge.captured", 6, ledger.Charge{Currency: "mxn", AmountCaptured: 700})},
+			[]string{"pi_1 succeeded: received 0, net 0 currency_mismatch"},
+		},
+		{
+			"a charge that was captured",
+			[]*ledger.Event{silent, chargeAt("evt_2", "charge.captured", 6, ledger.Charge{AmountCaptured: 5000})},
+			[]string{"pi_1 succeeded: received 5000, net 5000", "6 ch_1:received:5000 5000 usd"},
+		},
+	})
+}
+
+// The fee is known only if the balance transaction of each charge that received something was read.
+func TestRulesOfFees(t *testing.T) {
+	charge := func(id, charge string, captured, fee int64, currency string) *ledger.Event {
+		c := ledger.Charge{ID: charge, AmountCaptured: captured}
+		if currency != "" {
+			c.BalanceTransaction = &ledger.Booking{ID: "txn_" + charge, Created: midnight, Fee: fee, Currency: currency}
+		}
+		return fetched(chargeAt(id, "", 5, c))
+	}
+	l := ledgertest.Open(t, false)
+	for _, c := range []struct {
+		name   string
+		events []*ledger.Event
+		want   string
+	}{
+		{"a charge without its balance transaction", []*ledger.Event{charge("evt_1", "ch_1", 5000, 0, "")}, "null"},
+		{"a fee of nothing", []*ledger.Event{charge("evt_1", "ch_1", 5000, 0, "usd")}, "0"},
+		{"in another currency", []*ledger.Event{charge("evt_1", "ch_1", 5000, 175, "eur")}, "null"},
+		{"two charges", []*ledger.Event{charge("evt_1", "ch_1", 5000, 175, "usd"), charge("evt_2", "ch_2", 700, 40, "usd")}, "215"},
+		{"one of two charges", []*ledger.Event{charge("evt_1", "ch_1", 5000, 175, "usd"), charge("evt_2", "ch_2", 700, 40, "")}, "null"},
+		{"a charge that received nothing", []*ledger.Event{charge("evt_1", "ch_1", 5000, 175, "usd"), charge("evt_2", "ch_2", 0, 40, "")}, "175"},
+		{"two figures of one charge", []*ledger.Event{charge("evt_1", "ch_1", 5000, 175, "usd"), charge("evt_2", "ch_1", 5000, 180, "usd")}, "180"},
+		{"nothing received", []*ledger.Event{charge("evt_1", "ch_1", 0, 175, "usd")}, "null"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := figure(model(c.events)["pi_1"].Payment.Fee); got != c.want {
+				t.Errorf("the model has the fee %s, want %s", got, c.want)
+			}
+			tryAsModelled(t, l, rand.New(rand.NewPCG(1, 2)), c.events)
+		})
+	}
+}

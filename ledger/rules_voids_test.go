@@ -1,0 +1,387 @@
+package ledger_test
+
+import (
+	"cmp"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"tillhook/ledger"
+	"tillhook/ledger/ledgertest"
+)
+
+// What a partial capture releases is no refund, whichever API version shows it.
+func TestRulesOfReleases(t *testing.T) {
+	const older, newer = "2023-10-16", "2026-03-25.dahlia"
+	received := "5 ch_1:received:3000 3000 usd"
+	tryRules(t, []ruleCase{
+		{
+			"a newer endpoint shows the capture of an older request: the release and its refund are none",
+			[]*ledger.Event{partly("evt_1", "charge.captured", newer, 5, 2000), refundAt("evt_2", 7, ledger.Refund{Amount: 2000})},
+			[]string{"pi_1 -: received 3000, net 3000", received},
+		},
+		{
+			"an older endpoint shows the capture of a newer request: the sum is a refund",
+			[]*ledger.Event{partly("evt_1", "charge.captured", older, 5, 0), partly("evt_2", "charge.refunded", older, 9, 2000)},
+			[]string{"pi_1 -: received 3000, refunded 2000, net 1000", received, "9 ch_1:refunded:2000 2000 usd"},
+		},
+		{
+			"a refund of as much soon after the capture is one where the release is not in the sums",
+			[]*ledger.Event{partly("evt_1", "charge.captured", older, 5, 0), refundAt("evt_2", 6, ledger.Refund{Amount: 2000})},
+			[]string{"pi_1 -: received 3000, refunded 2000, net 1000", received, "6 re_1:refunded 2000 usd"},
+		},
+		{
+			"a refund of as much three seconds after the capture is one",
+			[]*ledger.Event{
+				partly("evt_1", "charge.captured", older, 5, 2000), refundAt("evt_2", 8, ledger.Refund{Amount: 2000}),
+				partly("evt_3", "charge.refunded", older, 8, 4000),
+			},
+			[]string{"pi_1 -: received 3000, refunded 2000, net 1000", received, "8 re_1:refunded 2000 usd"},
+		},
+		{
+			"a refund of as much with another reason is one",
+			[]*ledger.Event{
+				partly("evt_1", "charge.captured", older, 5, 2000),
+				refundAt("evt_2", 6, ledger.Refund{Amount: 2000, Reason: "requested_by_customer"}),
+			},
+			[]string{"pi_1 -: received 3000, refunded 2000, net 1000", received, "6 re_1:refunded 2000 usd"},
+		},
+		{
+			"of two refunds of as much the first is the release's",
+			[]*ledger.Event{
+				partly("evt_1", "charge.captured", older, 5, 2000), refundAt("evt_2", 6, ledger.Refund{ID: "re_2", Amount: 2000}),
+				refundAt("evt_3", 5, ledger.Refund{ID: "re_3", Amount: 2000, Reason: "expired_uncaptured_charge"}),
+			},
+			[]string{"pi_1 -: received 3000, refunded 2000, net 1000", received, "6 re_2:refunded 2000 usd"},
+		},
+		{
+			"refunds after a release count for themselves",
+			[]*ledger.Event{partly("evt_1", "charge.captured", older, 5, 2000), partly("evt_2", "charge.refunded", older, 9, 2500)},
+			[]string{"pi_1 -: received 3000, refunded 500, net 2500", received, "9 ch_1:refunded:2500 500 usd"},
+		},
+		{
+			"without charge.captured a sum of the difference is the release",
+			[]*ledger.Event{partly("evt_1", "charge.refunded", newer, 5, 2000)},
+			[]string{"pi_1 -: received 3000, net 3000 date_approximate", received},
+		},
+		{
+			"while more can be captured the version decides: an older one has the release in the sums",
+			[]*ledger.Event{
+				partly("evt_1", "charge.refunded", older, 5, 2000), intentAt("evt_2", 6, ledger.Intent{Status: "requires_capture"}),
+			},
+			[]string{"pi_1 requires_capture: received 3000, net 3000 date_approximate", received},
+		},
+		{
+			"while more can be captured the version decides: a newer one has it not",
+			[]*ledger.Event{
+				partly("evt_1", "charge.refunded", newer, 5, 2000), intentAt("evt_2", 6, ledger.Intent{Status: "requires_capture"}),
+			},
+			[]string{
+				"pi_1 requires_capture: received 3000, refunded 2000, net 1000 date_approximate",
+				received, "5 ch_1:refunded:2000 2000 usd",
+			},
+		},
+		{
+			"a refund between two captures",
+			[]*ledger.Event{
+				chargeAt("evt_1", "charge.captured", 3, ledger.Charge{AmountCaptured: 1000}),
+				chargeAt("evt_2", "charge.refunded", 4, ledger.Charge{AmountCaptured: 1000, AmountRefunded: 400}),
+				partly("evt_3", "charge.captured", newer, 5, 400),
+			},
+			[]string{
+				"pi_1 -: received 3000, refunded 400, net 2600",
+				"3 ch_1:received:1000 1000 usd", "4 ch_1:refunded:400 400 usd", "5 ch_1:received:3000 2000 usd",
+			},
+		},
+	})
+}
+
+// What is released after several captures, and what was refunded between them.
+func TestRulesOfSeveralCaptures(t *testing.T) {
+	const older, newer = "2023-10-16", "2026-03-25.dahlia"
+	tryRules(t, []ruleCase{
+		{
+			"a refund between captures, larger than what is not captured in the end, is no release",
+			[]*ledger.Event{
+				capturedTo("evt_1", "charge.captured", newer, 3, 1000, 0), capturedTo("evt_2", "charge.captured", newer, 4, 2000, 500),
+				capturedTo("evt_3", "charge.captured", newer, 5, 4700, 500),
+			},
+			[]string{
+				"pi_1 -: received 4700, refunded 500, net 4200", "3 ch_1:received:1000 1000 usd", "4 ch_1:received:2000 1000 usd",
+				"4 ch_1:refunded:500 500 usd", "5 ch_1:received:4700 2700 usd",
+			},
+		},
+		{
+			"a refund between captures that its own event shows is no release",
+			[]*ledger.Event{
+				capturedTo("evt_1", "charge.captured", newer, 3, 1000, 0), capturedTo("evt_2", "charge.refunded", newer, 4, 1000, 500),
+				capturedTo("evt_3", "charge.captured", newer, 5, 4700, 500),
+			},
+			[]string{
+				"pi_1 -: received 4700, refunded 500, net 4200",
+				"3 ch_1:received:1000 1000 usd", "4 ch_1:refunded:500 500 usd", "5 ch_1:received:4700 3700 usd",
+			},
+		},
+		{
+			"a release and a refund between captures add up, and the refund keeps its day",
+			[]*ledger.Event{
+				capturedTo("evt_1", "charge.captured", older, 3, 1000, 0), capturedTo("evt_2", "charge.refunded", older, 4, 1000, 500),
+				capturedTo("evt_3", "charge.captured", older, 5, 4700, 800),
+			},
+			[]string{
+				"pi_1 -: received 4700, refunded 500, net 4200",
+				"3 ch_1:received:1000 1000 usd", "4 ch_1:refunded:500 500 usd", "5 ch_1:received:4700 3700 usd",
+			},
+		},
+		{
+			"a release of more than the refund between captures",
+			[]*ledger.Event{
+				capturedTo("evt_1", "charge.captured", older, 3, 1000, 0), capturedTo("evt_2", "charge.refunded", older, 4, 1000, 400),
+				capturedTo("evt_3", "charge.captured", older, 9, 3000, 2400),
+			},
+			[]string{
+				"pi_1 -: received 3000, refunded 400, net 2600",
+				"3 ch_1:received:1000 1000 usd", "4 ch_1:refunded:400 400 usd", "9 ch_1:received:3000 2000 usd",
+			},
+		},
+		{
+			"a release has its own refund object, and the refund between captures has one",
+			[]*ledger.Event{
+				capturedTo("evt_1", "charge.captured", older, 3, 1000, 0), refundAt("evt_2", 4, ledger.Refund{Amount: 500}),
+				capturedTo("evt_3", "charge.refunded", older, 4, 1000, 500), capturedTo("evt_4", "charge.captured", older, 5, 4700, 800),
+				refundAt("evt_5", 5, ledger.Refund{ID: "re_2", Amount: 300}),
+			},
+			[]string{
+				"pi_1 -: received 4700, refunded 500, net 4200",
+				"3 ch_1:received:1000 1000 usd", "4 re_1:refunded 500 usd", "5 ch_1:received:4700 3700 usd",
+			},
+		},
+		{
+			"the last sum before the last capture counts: a refund came back before it",
+			[]*ledger.Event{
+				capturedTo("evt_1", "charge.captured", older, 1, 1000, 0), capturedTo("evt_2", "charge.refunded", older, 3, 1000, 700),
+				capturedTo("evt_3", "charge.updated", older, 4, 1000, 500), capturedTo("evt_4", "charge.captured", older, 5, 4700, 800),
+			},
+			[]string{
+				"pi_1 -: received 4700, refunded 500, net 4200", "1 ch_1:received:1000 1000 usd", "3 ch_1:refunded:700 700 usd",
+				"4 ch_1:returned:200 200 usd", "5 ch_1:received:4700 3700 usd",
+			},
+		},
+		{
+			"of two sums of one second before the last capture the greater one counts",
+			[]*ledger.Event{
+				capturedTo("evt_2", "charge.captured", older, 3, 1000, 0), capturedTo("evt_1", "charge.refunded", older, 3, 1000, 500),
+				capturedTo("evt_3", "charge.captured", older, 5, 4700, 500),
+			},
+			[]string{
+				"pi_1 -: received 4700, refunded 500, net 4200",
+				"3 ch_1:received:1000 1000 usd", "3 ch_1:refunded:500 500 usd", "5 ch_1:received:4700 3700 usd",
+			},
+		},
+	})
+}
+
+// Captures in steps whose authorization expires: the rest is released without another capture.
+func TestRulesOfExpiredCaptures(t *testing.T) {
+	const older, newer = "2023-10-16", "2026-03-25.dahlia"
+	tryRules(t, []ruleCase{
+		{
+			"more than was captured cannot be refunded: the rest was released",
+			[]*ledger.Event{capturedTo("evt_1", "charge.captured", older, 3, 1000, 0), capturedTo("evt_2", "charge.updated", older, 9, 1000, 4000)},
+			[]string{"pi_1 -: received 1000, net 1000", "3 ch_1:received:1000 1000 usd"},
+		},
+		{
+			"as much as was captured can be refunded",
+			[]*ledger.Event{capturedTo("evt_1", "charge.captured", older, 3, 1000, 0), capturedTo("evt_2", "charge.refunded", older, 9, 1000, 1000)},
+			[]string{"pi_1 -: received 1000, refunded 1000, net 0", "3 ch_1:received:1000 1000 usd", "9 ch_1:refunded:1000 1000 usd"},
+		},
+		{
+			"a refund before the release keeps its day",
+			[]*ledger.Event{
+				capturedTo("evt_1", "charge.captured", older, 3, 1000, 0), capturedTo("evt_2", "charge.refunded", older, 4, 1000, 400),
+				capturedTo("evt_3", "charge.updated", older, 9, 1000, 4400),
+			},
+			[]string{"pi_1 -: received 1000, refunded 400, net 600", "3 ch_1:received:1000 1000 usd", "4 ch_1:refunded:400 400 usd"},
+		},
+		{
+			"a refund after the release keeps its day",
+			[]*ledger.Event{
+				capturedTo("evt_1", "charge.captured", older, 3, 1000, 0), capturedTo("evt_2", "charge.updated", older, 9, 1000, 4000),
+				capturedTo("evt_3", "charge.refunded", older, 11, 1000, 4400),
+			},
+			[]string{"pi_1 -: received 1000, refunded 400, net 600", "3 ch_1:received:1000 1000 usd", "11 ch_1:refunded:4400 400 usd"},
+		},
+		{
+			"more than was captured is a release in every version, though the PaymentIntent can still be captured",
+			[]*ledger.Event{capturedTo("evt_1", "charge.updated", newer, 5, 1000, 4000), intentAt("evt_2", 6, ledger.Intent{Status: "requires_capture"})},
+			[]string{"pi_1 requires_capture: received 1000, net 1000 date_approximate", "5 ch_1:received:1000 1000 usd"},
+		},
+		{
+			"a release after a refund between captures of which a part came back unseen",
+			[]*ledger.Event{
+				capturedTo("evt_1", "charge.captured", older, 3, 1000, 0), capturedTo("evt_2", "charge.refunded", older, 4, 1000, 900),
+				capturedTo("evt_3", "charge.captured", older, 5, 2000, 900), capturedTo("evt_4", "charge.updated", older, 9, 2000, 3300),
+			},
+			[]string{
+				"pi_1 -: received 2000, refunded 300, net 1700",
+				"3 ch_1:received:1000 1000 usd", "4 ch_1:refunded:900 300 usd", "5 ch_1:received:2000 1000 usd",
+			},
+		},
+	})
+}
+
+// The first sum after the last capture may be the one that tells of the release, after the refund
+// that Stripe made for it. That refund is then none from before the capture. The greater sum of a
+// case with "and more later" shows whether the release was found in the sums: only if it was not,
+// the rest of that sum counts.
+func TestRulesOfReleasesSeenLate(t *testing.T) {
+	const older = "2023-10-16"
+	authorized := chargeAt("evt_1", "charge.succeeded", 1, ledger.Charge{})
+	paid := intentAt("evt_2", 5, ledger.Intent{Status: "succeeded", AmountReceived: 3000})
+	received := "5 ch_1:received:3000 3000 usd"
+	// late is a payment whose sum comes at 35, or ten seconds after a refund that comes later.
+	late := func(at int64, r ledger.Refund, sum int64) []*ledger.Event {
+		r.Amount = cmp.Or(r.Amount, 2000)
+		told := partly("evt_4", "charge.refunded", older, max(35, at+10), sum)
+		return []*ledger.Event{authorized, paid, refundAt("evt_3", at, r), told}
+	}
+	more := func(sum int64) *ledger.Event { return partly("evt_5", "charge.refunded", older, 4000, sum) }
+	// The first capture of 100.00 USD was refunded before the next one, of which no event tells but
+	// that of an update: as much as the next one released, but a day after charge.captured.
+	between := []*ledger.Event{
+		ofHundred("evt_1", "charge.captured", 1, 3000, 0), refundAt("evt_2", day, ledger.Refund{Amount: 3000}),
+		ofHundred("evt_3", "charge.updated", day+20, 7000, 3000), ofHundred("evt_4", "charge.refunded", day+900, 7000, 3500),
+	}
+	tryRules(t, []ruleCase{
+		{
+			// The refund was made a second after the capture and may be the release's own, so the
+			// sum of 2000 has room for the release.
+			"the charge.refunded of the release itself, half a minute after its refund",
+			late(6, ledger.Refund{}, 2000),
+			[]string{"pi_1 succeeded: received 3000, net 3000 date_approximate", received},
+		},
+		{
+			"two seconds before the capture, a refund may be the release's own",
+			late(3, ledger.Refund{}, 2000),
+			[]string{"pi_1 succeeded: received 3000, net 3000 date_approximate", received},
+		},
+		{
+			"three seconds before the capture, it is not",
+			late(2, ledger.Refund{}, 2000),
+			[]string{"pi_1 succeeded: received 3000, refunded 2000, net 1000 date_approximate", "2 re_1:refunded 2000 usd", received},
+		},
+		{
+			"two seconds after the capture, a refund may be the release's own",
+			late(7, ledger.Refund{Reason: "expired_uncaptured_charge"}, 2000),
+			[]string{"pi_1 succeeded: received 3000, net 3000 date_approximate", received},
+		},
+		{
+			"three seconds after the capture, it is not, and more later",
+			append(late(8, ledger.Refund{}, 2000), more(2500)),
+			[]string{
+				"pi_1 succeeded: received 3000, refunded 2500, net 500 date_approximate", received,
+				"8 re_1:refunded 2000 usd", "4000 ch_1:refunded:2500 500 usd",
+			},
+		},
+		{
+			"a refund of as much long after the capture, ten seconds before its sum",
+			late(3005, ledger.Refund{}, 2000),
+			[]string{"pi_1 succeeded: received 3000, refunded 2000, net 1000 date_approximate", received, "3005 re_1:refunded 2000 usd"},
+		},
+		{
+			"a refund of as much long after the capture, ten seconds before its sum, and more later",
+			append(late(3005, ledger.Refund{}, 2000), more(2500)),
+			[]string{
+				"pi_1 succeeded: received 3000, refunded 2500, net 500 date_approximate", received,
+				"3005 re_1:refunded 2000 usd", "4000 ch_1:refunded:2500 500 usd",
+			},
+		},
+		{
+			// A refund two seconds before the first sum is not from before the capture, so the sum
+			// is taken for the release, as the PaymentIntent needs no capture. (In truth it is the
+			// refund, and 500 are missing.) But so long after the capture it is not the release's
+			// own: it counts by its object, on its day.
+			"a refund of as much long after the capture, two seconds before its sum, and more later",
+			[]*ledger.Event{
+				authorized, paid, refundAt("evt_3", 3004, ledger.Refund{Amount: 2000}), partly("evt_4", "charge.refunded", older, 3006, 2000), more(2500),
+			},
+			[]string{"pi_1 succeeded: received 3000, refunded 2000, net 1000 date_approximate", received, "3004 re_1:refunded 2000 usd"},
+		},
+		{
+			"another amount than the release's, and more later",
+			append(late(6, ledger.Refund{Amount: 2500}, 2500), more(3000)),
+			[]string{
+				"pi_1 succeeded: received 3000, refunded 3000, net 0 date_approximate", received,
+				"6 re_1:refunded 2500 usd", "4000 ch_1:refunded:3000 500 usd",
+			},
+		},
+		{
+			"a reason that no release has, and more later",
+			append(late(6, ledger.Refund{Reason: "duplicate"}, 2000), more(2500)),
+			[]string{
+				"pi_1 succeeded: received 3000, refunded 2500, net 500 date_approximate", received,
+				"6 re_1:refunded 2000 usd", "4000 ch_1:refunded:2500 500 usd",
+			},
+		},
+		{
+			// It failed after the first sum and stays in the sums.
+			"a refund that failed is no release's own, and more later",
+			[]*ledger.Event{
+				authorized, paid, refundAt("evt_3", 50, ledger.Refund{Amount: 2000, Status: "failed", Created: midnight + 6}),
+				partly("evt_4", "charge.refunded", older, 35, 2000), more(2500),
+			},
+			[]string{
+				"pi_1 succeeded: received 3000, refunded 500, net 2500 date_approximate", received,
+				"6 re_1:refunded 2000 usd", "50 re_1:returned 2000 usd", "4000 ch_1:refunded:2500 500 usd",
+			},
+		},
+		{
+			// A charge that has not succeeded has no capture, so no refund may be its release's
+			// own.
+			"the capture of the PaymentIntent is not that of a charge that is pending",
+			[]*ledger.Event{
+				paid, refundAt("evt_3", 6, ledger.Refund{Amount: 2000}),
+				chargeAt("evt_4", "charge.refunded", 35, ledger.Charge{Status: "pending", AmountCaptured: 3000, AmountRefunded: 2000}),
+			},
+			[]string{"pi_1 succeeded: received 3000, refunded 2000, net 1000", "5 pi_1:received 3000 usd", "6 re_1:refunded 2000 usd"},
+		},
+		{
+			"without charge.captured the last of several captures decides",
+			[]*ledger.Event{
+				authorized, capturedTo("evt_2", "charge.updated", older, 2, 1000, 0),
+				intentAt("evt_3", 20, ledger.Intent{Status: "succeeded", AmountReceived: 3000}),
+				refundAt("evt_4", 21, ledger.Refund{Amount: 2000}), partly("evt_5", "charge.refunded", older, 50, 2000),
+			},
+			[]string{
+				"pi_1 succeeded: received 3000, net 3000 date_approximate",
+				"2 ch_1:received:1000 1000 usd", "20 ch_1:received:3000 2000 usd",
+			},
+		},
+		{
+			// The last charge.captured is what tells the time of the last capture, though in truth
+			// the refund is one of the earlier capture.
+			"a refund of as much as the last capture released, within a second of an earlier charge.captured",
+			[]*ledger.Event{
+				ofHundred("evt_1", "charge.captured", 1, 3000, 0), refundAt("evt_2", 2, ledger.Refund{Amount: 3000}),
+				ofHundred("evt_3", "charge.updated", 20, 7000, 3000),
+			},
+			[]string{
+				"pi_1 -: received 7000, net 7000 date_approximate",
+				"1 ch_1:received:3000 3000 usd", "20 ch_1:received:7000 4000 usd",
+			},
+		},
+		{
+			"a refund of as much as the last capture released, a day after an earlier charge.captured",
+			between,
+			[]string{
+				"pi_1 -: received 7000, refunded 3500, net 3500 date_approximate",
+				"1 ch_1:received:3000 3000 usd", "86400 re_1:refunded 3000 usd", "86420 ch_1:received:7000 4000 usd",
+				"87300 ch_1:refunded:3500 500 usd",
+			},
+		},
+	})
+	if got := model(between)["pi_1"].Unexplained; !slices.Equal(got, []string{"ch_1"}) {
+		t.Errorf("the model has unexplained refunds of %q, want those of ch_1", got)
+	}
+	tryAsModelled(t, ledgertest.Open(t, false), rand.New(rand.NewPCG(1, 2)), between)
+}
