@@ -17,7 +17,7 @@ var (
 	long   = flag.Bool("long", false, "live through many more lives")
 )
 
-// Each scenario's story is told as its story.txt has it.
+// Each scenario's story is told as its timeline.txt has it.
 func TestStoriesAreTold(t *testing.T) {
 	for name, s := range scenarios(t) {
 		t.Run(name, func(t *testing.T) {
@@ -33,7 +33,7 @@ func TestStoriesAreTold(t *testing.T) {
 			for _, m := range story {
 				fmt.Fprintf(&told, "%d  %s  (%s)\n", m.Happened, m.What, m.Type)
 			}
-			file := filepath.Join(scenarioDir, name, "story.txt")
+			file := filepath.Join(scenarioDir, name, "timeline.txt")
 			if *update {
 				if err := os.WriteFile(file, []byte(told.String()), 0o644); err != nil {
 					t.Fatal(err)
