@@ -16,7 +16,7 @@ import (
 	"tillhook/ledger/ledgertest"
 )
 
-func TestOneEventAHundredTimesAtOnceIsBookedOnce(t *testing.T) {
+func TestConcurrentRepeatsPostOnce(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	var statuses sync.Map
 	var group sync.WaitGroup
@@ -53,7 +53,7 @@ func TestOneEventAHundredTimesAtOnceIsBookedOnce(t *testing.T) {
 	}
 }
 
-func TestManyEventsShareACommit(t *testing.T) {
+func TestQueuedEventsShareOneCommit(t *testing.T) {
 	var commits, events atomic.Int64
 	release := make(chan struct{})
 	l := ledgertest.Start(t, ledger.Options{Dir: ledgertest.Dir(t), Observe: func(c ledger.CommitStats) {
@@ -86,7 +86,7 @@ func TestManyEventsShareACommit(t *testing.T) {
 	}
 }
 
-func TestTheEndCommitsWhatWaits(t *testing.T) {
+func TestRunCommitsTheQueueBeforeItEnds(t *testing.T) {
 	begun, release := make(chan struct{}), make(chan struct{})
 	var once sync.Once
 	dir := ledgertest.Dir(t)
@@ -128,7 +128,7 @@ func TestTheEndCommitsWhatWaits(t *testing.T) {
 	}
 }
 
-func TestRecordedAndUnchanged(t *testing.T) {
+func TestAppendReportsRecordedAndUnchanged(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	other := &ledger.Event{ID: "evt_c", Type: "customer.created", Source: ledger.Webhook, Received: time.Unix(1760000000, 0), Raw: []byte("{}")}
 	if res := mustAppend(t, l, other); res.Status != ledger.Recorded || res.PaymentID != "" {
@@ -150,7 +150,7 @@ func TestRecordedAndUnchanged(t *testing.T) {
 	}
 }
 
-func TestQuarantineBlocksNothing(t *testing.T) {
+func TestQuarantinedEventCanBePostedLater(t *testing.T) {
 	dir := ledgertest.Dir(t)
 	l := ledgertest.Start(t, ledger.Options{Dir: dir})
 	for i, reason := range ledger.Reasons {
@@ -194,7 +194,7 @@ func TestQuarantineBlocksNothing(t *testing.T) {
 }
 
 // Repeats cost no commit of their own and are written all the same, within 10 s, however many wait.
-func TestRepeatsAreWrittenInTime(t *testing.T) {
+func TestRepeatsAreWrittenWithinTenSeconds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var commits atomic.Int64
 		l := ledgertest.Start(t, ledger.Options{Dir: ledgertest.Dir(t), Observe: func(ledger.CommitStats) { commits.Add(1) }})
@@ -238,7 +238,7 @@ func mustStats(t *testing.T, l *ledger.Ledger) ledger.Stats {
 	return s
 }
 
-func TestBodiesComeBackByteForByte(t *testing.T) {
+func TestBodiesReadBackByteForByte(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	bodies := map[string][]byte{
 		"evt_empty": {},
@@ -260,14 +260,14 @@ func TestBodiesComeBackByteForByte(t *testing.T) {
 }
 
 // A byte of the dictionary that changes makes every stored body another one.
-func TestTheBuiltInDictionaryStays(t *testing.T) {
+func TestBuiltInDictionaryDoesNotChange(t *testing.T) {
 	const first = "e1a63cc03670a15b37e652f580211b7cc8ef3befd2709e9eec7a9a1a1178c6ca"
 	if sum := fmt.Sprintf("%x", sha256.Sum256(ledger.BuiltInDictionary())); sum != first {
 		t.Errorf("the dictionary that bodies were packed against is another one: %s", sum)
 	}
 }
 
-func TestPagesHoldEverythingOnce(t *testing.T) {
+func TestPagesListEverythingOnce(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	const n = 57
 	for i := range n {
@@ -349,7 +349,7 @@ func TestPagesHoldEverythingOnce(t *testing.T) {
 	}
 }
 
-func TestAPaymentListsItsOwnEventsOnly(t *testing.T) {
+func TestPaymentEventsListsOnlyItsOwnEvents(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	for i, id := range []string{"pi_1", "pi_10", "pi_1", "pi_2", "pi_1"} {
 		mustAppend(t, l, succeeded(fmt.Sprintf("evt_%d", i), id))
@@ -383,7 +383,7 @@ func TestDecimal(t *testing.T) {
 }
 
 // With nobody writing, the queue fills up and refuses at once; what waits gives up when its time is over.
-func TestAFullQueueRefusesAtOnce(t *testing.T) {
+func TestFullQueueRefusesAtOnce(t *testing.T) {
 	for what, c := range map[string]struct {
 		size int
 		most int

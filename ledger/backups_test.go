@@ -21,7 +21,7 @@ import (
 )
 
 // A backup that found no room is made within a minute after there is some.
-func TestABackupOnceThereIsRoom(t *testing.T) {
+func TestBackupIsRetriedOnceSpaceIsFree(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
@@ -46,7 +46,7 @@ func TestABackupOnceThereIsRoom(t *testing.T) {
 }
 
 // A try that fills a disk, which takes its time, is not made again at once.
-func TestABackupThatFillsTheDisk(t *testing.T) {
+func TestBackupThatFillsTheDiskIsNotRetriedAtOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		fill := func(context.Context, string) error { time.Sleep(12 * time.Second); return syscall.ENOSPC }
@@ -139,7 +139,7 @@ func TestBackupsRotate(t *testing.T) {
 }
 
 // A start does not make a copy before the newest one is old enough; that of the other mode does not count.
-func TestBackupsWaitForTheNewestsAge(t *testing.T) {
+func TestBackupsWaitUntilTheNewestIsOldEnough(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, dir := ledgertest.Open(t, false), t.TempDir()
 		began := time.Now()
@@ -160,7 +160,7 @@ func TestBackupsWaitForTheNewestsAge(t *testing.T) {
 }
 
 // A copy that does not prove sound is told, is not kept, and costs no older one; the next try comes soon.
-func TestABackupThatIsNotSound(t *testing.T) {
+func TestDamagedBackupIsNotKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, dir := ledgertest.Open(t, false), t.TempDir()
 		fault := errors.New("a fault")
@@ -193,7 +193,7 @@ func TestABackupThatIsNotSound(t *testing.T) {
 }
 
 // A copy named for the future by a clock that was wrong keeps no copy from being made, and is none of those that are counted.
-func TestABackupFromTheFuture(t *testing.T) {
+func TestBackupsIgnoreCopiesDatedInTheFuture(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "tillhook-test-"+l.ID()+"-20990101T000000Z.db"), nil, 0o600); err != nil {
@@ -226,7 +226,7 @@ func TestABackupFromTheFuture(t *testing.T) {
 }
 
 // Before a file of an older schema is brought up to date, a copy of it as it is goes where the other copies are.
-func TestABackupBeforeAMigration(t *testing.T) {
+func TestOldFileIsBackedUpBeforeMigration(t *testing.T) {
 	dir, file := older(t)
 	backups := filepath.Join(t.TempDir(), "made", "for", "it")
 	l, err := ledger.Open(ledger.Options{Dir: dir, Decode: decode, BackupDir: backups})
@@ -241,7 +241,7 @@ func TestABackupBeforeAMigration(t *testing.T) {
 }
 
 // Receivers that share a folder for backups keep each their own copies.
-func TestBackupsOfSeveralLedgers(t *testing.T) {
+func TestLedgersShareABackupDirectory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		var stops []func() []try
@@ -272,12 +272,12 @@ func TestBackupsOfSeveralLedgers(t *testing.T) {
 // A migration that fails at each start copies the old file once, and not once more in the same
 // second. Copies of several states within one second, which is all the time that passes here, are
 // kept and deleted in their order.
-func TestAMigrationThatFailsCopiesOnce(t *testing.T) {
+func TestFailingMigrationBacksUpOnce(t *testing.T) {
 	_, old := older(t)
-	synctest.Test(t, func(t *testing.T) { testAMigrationThatFailsCopiesOnce(t, old) })
+	synctest.Test(t, func(t *testing.T) { testFailingMigrationBacksUpOnce(t, old) })
 }
 
-func testAMigrationThatFailsCopiesOnce(t *testing.T, old []byte) {
+func testFailingMigrationBacksUpOnce(t *testing.T, old []byte) {
 	dir, backups := t.TempDir(), t.TempDir()
 	fails := func() {
 		t.Helper()
@@ -311,7 +311,7 @@ func testAMigrationThatFailsCopiesOnce(t *testing.T, old []byte) {
 }
 
 // A scheduled backup leaves what is reserved for events.
-func TestABackupLeavesTheReserve(t *testing.T) {
+func TestBackupLeavesTheReserve(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		l := ledgertest.Start(t, ledger.Options{Dir: dir})

@@ -19,7 +19,7 @@ import (
 
 // What is written under ids goes to its place in later commits; until then it is found all the same, by whoever reads,
 // also after a crash. A ledger that was closed in peace has everything in its place.
-func TestWhatIsFreshIsFound(t *testing.T) {
+func TestBufferedEntriesAreFound(t *testing.T) {
 	const payments = 300
 	dir := ledgertest.Dir(t)
 	l, err := ledger.Open(ledger.Options{Dir: dir})
@@ -110,7 +110,7 @@ func TestWhatIsFreshIsFound(t *testing.T) {
 }
 
 // Readers begin and end as they like while commits come, and each sees one moment.
-func TestReadersSeeOneMoment(t *testing.T) {
+func TestReadersSeeAConsistentSnapshot(t *testing.T) {
 	l, err := ledger.Open(ledger.Options{Dir: ledgertest.Dir(t)})
 	if err != nil {
 		t.Fatal(err)
@@ -152,7 +152,7 @@ func TestReadersSeeOneMoment(t *testing.T) {
 }
 
 // Readers come now and then: what the last one put together is of use to the next, or of another generation.
-func TestReadersComeNowAndThen(t *testing.T) {
+func TestReadersBetweenCommits(t *testing.T) {
 	l, err := ledger.Open(ledger.Options{Dir: ledgertest.Dir(t)})
 	if err != nil {
 		t.Fatal(err)
@@ -179,7 +179,7 @@ func TestReadersComeNowAndThen(t *testing.T) {
 
 // Events come again at any time: when they are fresh, when their ids have come to their places lately, or long ago, or
 // before the start. Ids come in order, mostly.
-func TestWhatIsKnownOfPlaces(t *testing.T) {
+func TestRepeatsAreFoundInBufferAndBuckets(t *testing.T) {
 	dir := ledgertest.Dir(t)
 	rng := rand.New(rand.NewPCG(5, 6))
 	var sent []string
@@ -211,7 +211,7 @@ func TestWhatIsKnownOfPlaces(t *testing.T) {
 }
 
 // A record that is damaged hides what it told, so nothing is taken before it is mended: a repeat would be booked again.
-func TestADamagedRecordOfWhatIsFresh(t *testing.T) {
+func TestDamagedBufferRecordIsRefused(t *testing.T) {
 	l, err := ledger.Open(ledger.Options{Dir: ledgertest.Dir(t)})
 	if err != nil {
 		t.Fatal(err)
@@ -240,7 +240,7 @@ func TestADamagedRecordOfWhatIsFresh(t *testing.T) {
 }
 
 // Many small entries are on their way to their places, and large ones come: they do not pile up behind them.
-func TestWhatIsFreshStaysBoundedInBytes(t *testing.T) {
+func TestBufferIsBoundedInBytes(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	n := 0
 	send := func(events int, metadata map[string]string) {

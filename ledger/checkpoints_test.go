@@ -8,7 +8,7 @@ import (
 	"tillhook/ledger/ledgertest"
 )
 
-func TestMarksOutliveARestart(t *testing.T) {
+func TestCheckpointsSurviveARestart(t *testing.T) {
 	dir := ledgertest.Dir(t)
 	first, err := ledger.Open(ledger.Options{Dir: dir})
 	if err != nil {

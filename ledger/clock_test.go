@@ -71,7 +71,7 @@ func left(t *testing.T, l *ledger.Ledger, ids []string) (n int) {
 
 // A clock that is ahead for a minute costs next to nothing, whether the receiver starts anew
 // meanwhile or not, and one that is ahead for long is followed slowly, and said.
-func TestRetentionAndAClockAhead(t *testing.T) {
+func TestRetentionWithClockAhead(t *testing.T) {
 	t.Parallel()
 	for _, restarts := range []bool{false, true} {
 		t.Run(fmt.Sprint(restarts), func(t *testing.T) {
@@ -124,7 +124,7 @@ func TestRetentionAndAClockAhead(t *testing.T) {
 }
 
 // A machine that boots in 1970 and is set by NTP later deletes nothing, and soon as before.
-func TestRetentionAndABootIn1970(t *testing.T) {
+func TestRetentionWithBootIn1970(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w, dir := &wrongClock{}, ledgertest.Dir(t)
@@ -154,7 +154,7 @@ func TestRetentionAndABootIn1970(t *testing.T) {
 
 // One event, or many, that a clock ahead has dated does not keep the others from being deleted in
 // their time; one that a clock behind has dated does not delete others.
-func TestRetentionAndDatesThatAreWrong(t *testing.T) {
+func TestRetentionWithWrongDates(t *testing.T) {
 	t.Parallel()
 	for _, by := range []time.Duration{-20 * 365 * aDay, -3 * aDay, 3 * aDay, 365 * aDay} {
 		for _, many := range []int{1, 7} {
@@ -203,7 +203,7 @@ func TestRetentionAndDatesThatAreWrong(t *testing.T) {
 
 // A clock that jumps at random for at most an hour at a time, around restarts: no body goes more
 // than a day too early, and in the end all go.
-func TestRetentionAndClocksAtRandom(t *testing.T) {
+func TestRetentionWithRandomClocks(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(2) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
@@ -265,7 +265,7 @@ func TestRetentionAndClocksAtRandom(t *testing.T) {
 }
 
 // What came last is not dated by a clock that was ahead.
-func TestTheLastEventAndAClockThatWasAhead(t *testing.T) {
+func TestLastEventIgnoresClockAhead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, dir := &wrongClock{}, ledgertest.Dir(t)
 		l, end := w.open(t, dir, 0)
@@ -294,7 +294,7 @@ func TestTheLastEventAndAClockThatWasAhead(t *testing.T) {
 }
 
 // A rebuild leaves out no bodies that only a clock ahead calls old.
-func TestARebuildAndAClockAhead(t *testing.T) {
+func TestRebuildKeepsBodiesWithClockAhead(t *testing.T) {
 	w, dir := &wrongClock{}, ledgertest.Dir(t)
 	l := ledgertest.Start(t, w.options(ledgertest.Dir(t)))
 	w.came(t, l, "now")
@@ -317,7 +317,7 @@ func TestARebuildAndAClockAhead(t *testing.T) {
 }
 
 // The lag of a clock that was ahead ends with the fault, not with the next look for bodies.
-func TestTheLagOfAClockThatIsRightAgain(t *testing.T) {
+func TestRetentionLagEndsWithTheClockFault(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := &wrongClock{}

@@ -32,7 +32,7 @@ func FuzzStored(f *testing.F) {
 }
 
 // Every stored value refers to the words by their numbers.
-func TestTheWordsStay(t *testing.T) {
+func TestStringTableDoesNotChange(t *testing.T) {
 	const first = "3c384491a5e9386a7043b1bcbd49567be2f5f13677953a6ac84a7968308a0e51"
 	if sum := fmt.Sprintf("%x", sha256.Sum256([]byte(strings.Join(ledger.Words(), "\n")))); sum != first {
 		t.Errorf("the words that stored values refer to are others: %s", sum)
@@ -46,7 +46,7 @@ func TestTheWordsStay(t *testing.T) {
 	}
 }
 
-func TestTextsAreStoredShortly(t *testing.T) {
+func TestTextsAreEncodedCompactly(t *testing.T) {
 	const under = "evt_3wBTwEKvHadernBlBPBleRA0"
 	for _, c := range []struct {
 		under, text string

@@ -20,7 +20,7 @@ import (
 )
 
 // A copy made while eight senders write is whole, and holds every event that was answered before it began.
-func TestACopyUnderLoad(t *testing.T) {
+func TestCopyUnderLoadHoldsAcknowledgedEvents(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	var stop atomic.Bool
 	var mu sync.Mutex
@@ -199,7 +199,7 @@ func TestWithCopy(t *testing.T) {
 }
 
 // A copy is the ledger as it was at one moment, whatever is written while somebody reads it.
-func TestACopyIsOfOneMoment(t *testing.T) {
+func TestCopyIsAConsistentSnapshot(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	mustAppend(t, l, succeeded("evt_1", "pi_1"))
 	var copied bytes.Buffer
@@ -225,7 +225,7 @@ func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
 
 // Of two copies at once for which there is room for one, one is made. An export leaves the room
 // that was promised to a copy.
-func TestTwoCopiesAndRoomForOne(t *testing.T) {
+func TestCopyReservesItsSpace(t *testing.T) {
 	mount := t.TempDir()
 	if err := syscall.Mount("none", mount, "tmpfs", 0, "size=90m"); err != nil { // 64 MiB are reserved, and a copy counts as 16
 		t.Skipf("mounting a file system takes root: %v", err)
@@ -254,7 +254,7 @@ func TestTwoCopiesAndRoomForOne(t *testing.T) {
 }
 
 // A disk without any room is an [ledger.ErrNoSpace] for an export, too.
-func TestAnExportOnAFullDisk(t *testing.T) {
+func TestFullDiskIsErrNoSpace(t *testing.T) {
 	mount := t.TempDir()
 	if err := syscall.Mount("none", mount, "tmpfs", 0, "size=80m,nr_inodes=3"); err != nil {
 		t.Skipf("mounting a file system takes root: %v", err)

@@ -41,7 +41,7 @@ func written(t *testing.T) (dir string) {
 
 // The proof looks at every entry of the bucket meta, and at each byte of its key and value: those of
 // accounts and marks, too, which nothing else in the ledger repeats.
-func TestDamageOfWhatStandsForItselfIsFound(t *testing.T) {
+func TestVerifyFindsDamageInMeta(t *testing.T) {
 	dir := ledgertest.Dir(t)
 	l, err := ledger.Open(ledger.Options{Dir: dir})
 	if err != nil {
@@ -162,7 +162,7 @@ func TestCheckFindsEveryDamage(t *testing.T) {
 }
 
 // A damaged payment fails the events that are about it, each alone: the others of its batch are booked.
-func TestDamageFailsAlone(t *testing.T) {
+func TestDamagedPaymentFailsOnlyItsEvents(t *testing.T) {
 	dir := written(t)
 	edit(t, dir, func(tx *bolt.Tx) error { return tx.Bucket([]byte("payments")).Put([]byte("pi_1"), []byte("noise")) })
 	l, err := ledger.Open(ledger.Options{Dir: dir})
@@ -194,7 +194,7 @@ func TestDamageFailsAlone(t *testing.T) {
 }
 
 // A ledger in which no event can be stored because of damage says so, until one is stored.
-func TestHealthOfADamagedLedger(t *testing.T) {
+func TestHealthReportsRepeatedDamage(t *testing.T) {
 	dir := written(t)
 	edit(t, dir, func(tx *bolt.Tx) error { return tx.Bucket([]byte("payments")).Put([]byte("pi_1"), []byte("noise")) })
 	l, err := ledger.Open(ledger.Options{Dir: dir})
@@ -295,7 +295,7 @@ func flipped(t *testing.T, old, new string) (dir string) {
 }
 
 // A place that is damaged, and that nobody needs to read, keeps what belongs there fresh; everything else goes on.
-func TestADamagedPlaceKeepsNobodyFromWriting(t *testing.T) {
+func TestDamagedPageDoesNotStopWrites(t *testing.T) {
 	// In the list by time an id stands behind the seconds, which end in these bytes.
 	l, err := ledger.Open(ledger.Options{Dir: scarred(t, `x\x00pi_150`)})
 	if err != nil {
@@ -320,7 +320,7 @@ func TestADamagedPlaceKeepsNobodyFromWriting(t *testing.T) {
 }
 
 // bbolt panics on a page whose header is damaged. Here it is an error of what needs that page, and of nothing else.
-func TestADamagedPageIsAnError(t *testing.T) {
+func TestDamagedPageIsAnError(t *testing.T) {
 	// A stored payment begins with its flags and its account: here none.
 	for bucket, pattern := range map[string]string{"ids": "tevt_150", "payments": `(?s)pi_150\x00\x00`} {
 		t.Run(bucket, func(t *testing.T) {
@@ -355,7 +355,7 @@ func TestADamagedPageIsAnError(t *testing.T) {
 }
 
 // One damaged row keeps nobody from starting.
-func TestADamagedLastRowDoesNotStopTheStart(t *testing.T) {
+func TestDamagedLastRowDoesNotStopOpen(t *testing.T) {
 	dir := written(t)
 	edit(t, dir, func(tx *bolt.Tx) error {
 		b := tx.Bucket([]byte("events"))
@@ -380,7 +380,7 @@ func TestADamagedLastRowDoesNotStopTheStart(t *testing.T) {
 }
 
 // An event whose day's total is damaged fails alone; others are booked.
-func TestADamagedTotalFailsAlone(t *testing.T) {
+func TestDamagedTotalFailsOnlyItsDay(t *testing.T) {
 	dir := ledgertest.Dir(t)
 	l, err := ledger.Open(ledger.Options{Dir: dir})
 	if err != nil {
@@ -420,7 +420,7 @@ func TestADamagedTotalFailsAlone(t *testing.T) {
 
 // A sum over all days that is damaged is computed anew from the days with the next event: it would
 // fail every event.
-func TestADamagedSumOverAllDaysIsComputedAnew(t *testing.T) {
+func TestDamagedSumOverAllDaysIsRecomputed(t *testing.T) {
 	dir := ledgertest.Dir(t)
 	l, err := ledger.Open(ledger.Options{Dir: dir})
 	if err != nil {
@@ -450,7 +450,7 @@ func TestADamagedSumOverAllDaysIsComputedAnew(t *testing.T) {
 }
 
 // Two bodies of one size in each other's place are whole, and not where they belong.
-func TestSwappedBodiesAreFound(t *testing.T) {
+func TestVerifyFindsSwappedBodies(t *testing.T) {
 	dir := ledgertest.Dir(t)
 	l, err := ledger.Open(ledger.Options{Dir: dir})
 	if err != nil {
@@ -474,7 +474,7 @@ func TestSwappedBodiesAreFound(t *testing.T) {
 }
 
 // The greatest key speaks for all others of its kind: where it, or the one behind it, is damaged, nothing else is taken for new.
-func TestADamagedKeyHidesNoOther(t *testing.T) {
+func TestDamagedKeyHidesNoOther(t *testing.T) {
 	for what, change := range map[string][2]string{
 		"the last id": {"tevt_299", "tevt_099"}, "its kind": {"tevt_299", "pevt_299"}, "the last payment": {"pi_299\x00\x00", "pi_099\x00\x00"},
 		"one in the middle": {"tevt_280", "tzvt_280"},
@@ -504,7 +504,7 @@ func TestADamagedKeyHidesNoOther(t *testing.T) {
 }
 
 // A place is damaged, and a commit fails for a reason that passes: then events are taken again.
-func TestMendingBesideDamage(t *testing.T) {
+func TestRecoveryBesideADamagedPage(t *testing.T) {
 	l, err := ledger.Open(ledger.Options{Dir: scarred(t, `x\x00pi_150`)})
 	if err != nil {
 		t.Fatal(err)

@@ -30,7 +30,7 @@ func busy(t *testing.T, l *ledger.Ledger, payments, refunds int) {
 
 // The present view reads a payment once, not once for each of its entries: it takes about as much
 // memory in all as the view as of the last row, which gives the same lines.
-func TestAnExportReadsAPaymentOnce(t *testing.T) {
+func TestExportReadsAPaymentOnce(t *testing.T) {
 	const refunds = 1000
 	l := ledgertest.Open(t, false)
 	busy(t, l, 2, refunds)
@@ -67,7 +67,7 @@ func (c *endsAfter) Err() error {
 
 // Whenever the context ends, an export ends the next time that it looks, which it does for each
 // payment in each of its walks.
-func TestAnExportEndsWithItsContext(t *testing.T) {
+func TestExportEndsWithItsContext(t *testing.T) {
 	const payments = 40
 	l := ledgertest.Open(t, false)
 	busy(t, l, payments, 1)
@@ -102,7 +102,7 @@ func TestAnExportEndsWithItsContext(t *testing.T) {
 
 // What an export sorts on the disk leaves what is reserved for events. The reserve grows with the
 // ledger, and a file with a hole is as large as it says.
-func TestAnExportLeavesTheReserve(t *testing.T) {
+func TestExportLeavesTheReserve(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	e := taken("1", 1760000000, 300000)
 	e.Facts.Charges[0].Metadata["note"] = strings.Repeat("x", 4000)

@@ -133,7 +133,7 @@ func TestExportOfDaysInATimezone(t *testing.T) {
 }
 
 // Days of another zone are summed from the entries, and so for a year and a bit at most.
-func TestTotalsOfTooManyDays(t *testing.T) {
+func TestTotalsRefuseTooManyDays(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	zone := timezone(t, "Pacific/Auckland")
 	since := int64(0)
@@ -186,7 +186,7 @@ func TestExportWithMetadataForExcel(t *testing.T) {
 }
 
 // The index of entries is checked and rebuilt like everything that follows from events.
-func TestTheIndexOfEntriesIsChecked(t *testing.T) {
+func TestVerifyChecksTheIndexOfEntries(t *testing.T) {
 	dir := library(t)
 	edit(t, dir, func(tx *bolt.Tx) error {
 		b := tx.Bucket([]byte("entries"))
@@ -217,7 +217,7 @@ func TestTheIndexOfEntriesIsChecked(t *testing.T) {
 }
 
 // What cannot be said of a ledger is refused; the first sequence and the last are not.
-func TestExportsOfSequences(t *testing.T) {
+func TestExportAsOfAndSinceASequence(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	booked(t, l, taken("1", 1760000000, 4200), taken("2", 1760000001, 100))
 	seq := func(n uint64) *uint64 { return &n }
@@ -243,7 +243,7 @@ func TestExportsOfSequences(t *testing.T) {
 
 // Once a rebuild has read something else in a body, an export of before may come out otherwise:
 // that is said. A rebuild that reads the same says nothing.
-func TestAnExportSaysThatBodiesWereDecodedAgain(t *testing.T) {
+func TestExportReportsRedecodedBodies(t *testing.T) {
 	dir := library(t)
 	other := false
 	opts := ledger.Options{Dir: dir, Decode: func(raw []byte) *ledger.Event {
@@ -289,7 +289,7 @@ func TestAnExportSaysThatBodiesWereDecodedAgain(t *testing.T) {
 
 // More lines than are sorted in memory are sorted all the same, and those of one key keep their
 // order.
-func TestSorting(t *testing.T) {
+func TestSorterKeepsTheOrderOfEqualKeys(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 31))
 	for _, limit := range []int{1, 700, 5000, 1 << 20} {
 		var want []string

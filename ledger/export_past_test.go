@@ -177,7 +177,7 @@ func (l *sharedLife) append(t *testing.T) {
 // charges that were linked to a PaymentIntent only later, or to a lesser one, releases from
 // quarantine, restarts, deleted bodies and rebuilds. With what has changed since it is the present
 // one.
-func TestAnExportOfThePastIsAsItWas(t *testing.T) {
+func TestExportAsOfIsReproducible(t *testing.T) {
 	t.Parallel()
 	lives, steps := 3, 30
 	if *long {
@@ -254,7 +254,7 @@ func (l *sharedLife) sharing(n int) *ledger.Event {
 
 // While events come, an export is of one moment all the same: made again as of its sequence it is
 // the same.
-func TestAnExportBesideEvents(t *testing.T) {
+func TestExportDuringAppends(t *testing.T) {
 	events := newSharedLife(29, 200, "").pool
 	for n := range 3 { // the same about other things
 		for _, e := range newSharedLife(uint64(30+n), 200, "").pool {

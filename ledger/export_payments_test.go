@@ -65,7 +65,7 @@ func described(payment, text string) *ledger.Event {
 }
 
 // Every kind of payment as the accountant gets it, byte for byte.
-func TestExportAsATable(t *testing.T) {
+func TestExportOfPaymentsAsCSV(t *testing.T) {
 	yen := succeeded("evt_yen", "pi_yen")
 	yen.Facts.Intents[0].Currency, yen.Facts.Intents[0].Created = "jpy", 1760000001
 	dinar := succeeded("evt_dinar", "pi_dinar")
@@ -142,7 +142,7 @@ func TestExportHasNoFormulas(t *testing.T) {
 }
 
 // A fee is told where it is known of every charge that brought money, in the payment's currency.
-func TestExportTellsFees(t *testing.T) {
+func TestExportOfFees(t *testing.T) {
 	fee := func(amount int64, currency string) *ledger.Booking {
 		return &ledger.Booking{Fee: amount, Currency: currency}
 	}
@@ -211,7 +211,7 @@ func TestExportBetweenTwoTimes(t *testing.T) {
 }
 
 // Both formats tell the same of all scenarios, in the same order, and a table reads back as it was.
-func TestBothFormatsTellTheSame(t *testing.T) {
+func TestBothFormatsHoldTheSame(t *testing.T) {
 	dir := library(t)
 	l := ledgertest.Start(t, ledger.Options{Dir: dir})
 	text := paymentsOf(t, l, "csv", nil, nil)
@@ -296,7 +296,7 @@ func (d *during) Write(p []byte) (int, error) {
 }
 
 // A payment that gets another id and time while an export is written stands in it once.
-func TestAnExportIsOfOneMoment(t *testing.T) {
+func TestExportIsAConsistentSnapshot(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	charge := func(event, id string, created int64) *ledger.Event {
 		return &ledger.Event{ID: event, Type: "charge.succeeded", Created: created, Source: ledger.Webhook, Received: time.Now(), Raw: []byte(event),

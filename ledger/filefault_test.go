@@ -152,7 +152,7 @@ func must(t *testing.T, errs ...error) {
 
 // A ledger that is deleted under the receiver is written back with all that was acknowledged, and
 // Run ends for the next start.
-func TestADeletedLedgerIsWrittenBack(t *testing.T) {
+func TestDeletedLedgerIsWrittenBack(t *testing.T) {
 	t.Parallel()
 	t.Run("the file", func(t *testing.T) {
 		dir := t.TempDir()
@@ -201,7 +201,7 @@ func TestADeletedLedgerIsWrittenBack(t *testing.T) {
 
 // A deleted ledger that cannot be written back is kept open, and the next start does not begin an
 // empty one.
-func TestADeletedLedgerWithoutAPlace(t *testing.T) {
+func TestDeletedLedgerStaysOpenWithoutADirectory(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	s := openLosing(t, dir)
@@ -222,7 +222,7 @@ func TestADeletedLedgerWithoutAPlace(t *testing.T) {
 }
 
 // A deleted ledger for which there is no room is not given up for the file that took its place.
-func TestADeletedLedgerWithoutRoom(t *testing.T) {
+func TestDeletedLedgerStaysOpenOnAFullDisk(t *testing.T) {
 	t.Parallel()
 	mount := t.TempDir()
 	if err := syscall.Mount("none", mount, "tmpfs", 0, "size=1m"); err != nil {
@@ -248,7 +248,7 @@ func TestADeletedLedgerWithoutRoom(t *testing.T) {
 
 // A ledger that was moved is waited for. An end meanwhile leaves a note, and no empty ledger begins
 // in its place.
-func TestAMovedLedgerIsWaitedFor(t *testing.T) {
+func TestMovedLedgerIsAwaited(t *testing.T) {
 	t.Parallel()
 	for _, what := range []string{"the file", "its folder"} {
 		t.Run(what, func(t *testing.T) {
@@ -295,7 +295,7 @@ func TestAMovedLedgerIsWaitedFor(t *testing.T) {
 
 // A ledger that another file replaces ends Run once that is a whole ledger. The old file is left
 // where it was moved.
-func TestAReplacedLedger(t *testing.T) {
+func TestReplacedLedgerEndsRun(t *testing.T) {
 	t.Parallel()
 	dir, restored := t.TempDir(), mustRead(t, backup(t))
 	s := openLosing(t, dir)
@@ -312,7 +312,7 @@ func TestAReplacedLedger(t *testing.T) {
 
 // What happens to the file during a commit is noticed before that is acknowledged, also where the
 // commit makes a file that was cut short longer again.
-func TestAFileThatIsLostDuringACommit(t *testing.T) {
+func TestFileLostDuringACommitIsNotAcknowledged(t *testing.T) {
 	for what, lose := range map[string]func(path string) error{
 		"was deleted":   os.Remove,
 		"was moved":     func(path string) error { return os.Rename(path, path+".moved") },
@@ -335,7 +335,7 @@ func TestAFileThatIsLostDuringACommit(t *testing.T) {
 }
 
 // A folder that another one replaces is a ledger that was moved.
-func TestAReplacedFolder(t *testing.T) {
+func TestReplacedDirectoryCountsAsMoved(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	s := openLosing(t, dir)
 	must(t, os.Rename(dir, dir+"-moved"), os.Mkdir(dir, 0o700))
@@ -348,7 +348,7 @@ func TestAReplacedFolder(t *testing.T) {
 }
 
 // A file system that is unmounted under the receiver is a ledger that was moved.
-func TestAnUnmountedLedger(t *testing.T) {
+func TestUnmountedLedgerCountsAsMoved(t *testing.T) {
 	t.Parallel()
 	mount := t.TempDir()
 	if err := syscall.Mount("none", mount, "tmpfs", 0, "size=80m"); err != nil {
@@ -367,7 +367,7 @@ func TestAnUnmountedLedger(t *testing.T) {
 }
 
 // Nothing is acknowledged to a ledger that was cut short, also where it grows again.
-func TestACutLedgerIsRefused(t *testing.T) {
+func TestTruncatedLedgerRefusesEvents(t *testing.T) {
 	t.Parallel()
 	for _, size := range []int64{0, 4096, 3 * 4096} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
@@ -391,7 +391,7 @@ func TestACutLedgerIsRefused(t *testing.T) {
 }
 
 // A ledger that is overwritten by a copy in place ends Run, and the next start opens the copy.
-func TestAnOverwrittenLedger(t *testing.T) {
+func TestOverwrittenLedgerEndsRun(t *testing.T) {
 	t.Parallel()
 	dir, restored := t.TempDir(), mustRead(t, backup(t))
 	s := openLosing(t, dir)
@@ -413,7 +413,7 @@ func TestAnOverwrittenLedger(t *testing.T) {
 }
 
 // A folder that cannot be looked at is a fault that goes away.
-func TestAFolderThatCannotBeSearched(t *testing.T) {
+func TestUnsearchableDirectoryIsATemporaryFault(t *testing.T) {
 	if os.Geteuid() == 0 {
 		t.Skip("root may search any folder")
 	}
@@ -430,7 +430,7 @@ func TestAFolderThatCannotBeSearched(t *testing.T) {
 }
 
 // A second process does not begin an empty ledger while one holds the file that was deleted.
-func TestADeletedLedgerIsStillHeld(t *testing.T) {
+func TestDeletedLedgerStaysLocked(t *testing.T) {
 	dir := t.TempDir()
 	l, err := ledger.Open(ledger.Options{Dir: dir}) // and no committer
 	must(t, err, os.Remove(ledger.Path(dir)))
@@ -441,7 +441,7 @@ func TestADeletedLedgerIsStillHeld(t *testing.T) {
 }
 
 // What stood in a name's way is told as what it is.
-func TestWhatCannotBeLookedAtIsNotThere(t *testing.T) {
+func TestErrorsOfLstatAreReported(t *testing.T) {
 	long := filepath.Join(t.TempDir(), strings.Repeat("n", 300))
 	if err := ledger.Save(long, nil, nil); !errors.Is(err, syscall.ENAMETOOLONG) || errors.Is(err, fs.ErrExist) || strings.Contains(err.Error(), "is there already") {
 		t.Errorf("saving gives %v", err)
@@ -454,9 +454,9 @@ func TestWhatCannotBeLookedAtIsNotThere(t *testing.T) {
 	}
 }
 
-// BenchmarkLook measures what looking at the file costs: once before each batch, and once before it
+// BenchmarkCheckFile measures what looking at the file costs: once before each batch, and once before it
 // is acknowledged.
-func BenchmarkLook(b *testing.B) {
+func BenchmarkCheckFile(b *testing.B) {
 	l, err := ledger.Open(ledger.Options{Dir: b.TempDir()})
 	if err != nil {
 		b.Fatal(err)

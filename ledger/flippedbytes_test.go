@@ -246,7 +246,7 @@ func places(t *testing.T, file []byte) []string {
 
 // Whatever byte is changed: the proof finds it, or what is stored is the same all the same. It ends in seconds, and
 // whoever had it made lives.
-func TestFlippedBytesAreFound(t *testing.T) {
+func TestVerifyFindsFlippedBytes(t *testing.T) {
 	t.Parallel()
 	flips := 150
 	if *long {
@@ -299,7 +299,7 @@ func newestMeta(file []byte) int {
 }
 
 // Wherever a file ends too soon, and whatever it is instead, is told.
-func TestWhatIsNoWholeLedgerIsFound(t *testing.T) {
+func TestVerifyFindsIncompleteFiles(t *testing.T) {
 	_, copied := worked(t)
 	b := newBench(t)
 	for size := 0; size < len(copied); size += 4096 {
@@ -345,7 +345,7 @@ func endless(t *testing.T, file []byte) []byte {
 
 // bbolt falls back to the meta page before when the newest one is damaged. The last transaction is gone then, and the
 // proof of a file that lies still must tell.
-func TestADamagedNewestMetaPageIsFound(t *testing.T) {
+func TestVerifyFindsADamagedNewestMetaPage(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	for i := range 20 {
 		mustAppend(t, l, succeeded(fmt.Sprintf("evt_%d", i), fmt.Sprintf("pi_%d", i)))
@@ -364,7 +364,7 @@ func TestADamagedNewestMetaPageIsFound(t *testing.T) {
 }
 
 // A key whose length is damaged reads as whatever follows it in the file: a fault must not quote all of that.
-func TestFaultsAreShort(t *testing.T) {
+func TestFaultsOfVerifyAreShort(t *testing.T) {
 	_, copied := worked(t)
 	path := filepath.Join(t.TempDir(), "ledger.db")
 	kinds := places(t, copied)

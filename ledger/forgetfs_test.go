@@ -291,7 +291,7 @@ func mounted(t *testing.T, backing string) (mount string, say func(string), hear
 // The sync of a meta page fails, so the page cache shows a commit that the disk does not have. What is
 // committed after that must not build on it: wherever the power goes, the file opens, is sound, and
 // holds every event that was acknowledged.
-func TestAForgottenMetaPage(t *testing.T) {
+func TestForgottenMetaPageLosesNothing(t *testing.T) {
 	for left := range 6 {
 		t.Run(fmt.Sprintf("power cut %d syncs later", left), func(t *testing.T) {
 			t.Parallel()
@@ -376,7 +376,7 @@ func onDisk(t *testing.T, backing string, acked []string) {
 
 // A process ends right after a meta page's sync has failed. The next one sees the commit in the page
 // cache, where the disk does not have it: what it acknowledges must be on the disk all the same.
-func TestARestartBelievesTheDisk(t *testing.T) {
+func TestRestartTrustsOnlyTheDisk(t *testing.T) {
 	backing := t.TempDir()
 	closed(t, backing)
 	mount, say, heard := mounted(t, backing)
@@ -429,7 +429,7 @@ func TestARestartBelievesTheDisk(t *testing.T) {
 }
 
 // A commit takes long. Whoever brings an event, known or not, waits no longer than he said.
-func TestWaitingIsBounded(t *testing.T) {
+func TestAppendEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	backing := t.TempDir()
 	closed(t, backing)
@@ -474,7 +474,7 @@ func TestWaitingIsBounded(t *testing.T) {
 // The sync of a meta page fails, and some time after that the page cache shows the old page: bbolt has one
 // state in memory and another on its pages. Either writing goes on, or Run ends and the next start goes on;
 // nothing acknowledged is lost, nothing is booked twice, and the process lives.
-func TestADiskThatShowsTheOldPage(t *testing.T) {
+func TestRevertedMetaPageLosesNothing(t *testing.T) {
 	t.Parallel()
 	backing := t.TempDir()
 	closed(t, backing)

@@ -12,7 +12,7 @@ import (
 )
 
 // Looking at a place changes nothing there, and sees who holds the ledger.
-func TestAPlaceIsLookedAt(t *testing.T) {
+func TestInspectDir(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a", "b")
 	p, err := ledger.InspectDir(dir)
 	if err != nil || p.There || !p.Writable || p.File || p.FreeBytes == 0 || p.TotalBytes < p.FreeBytes {
@@ -40,7 +40,7 @@ func TestAPlaceIsLookedAt(t *testing.T) {
 }
 
 // A file of the same number on another file system has another holder.
-func TestTheHolderOfAnotherFile(t *testing.T) {
+func TestInspectDirComparesDevices(t *testing.T) {
 	// The second one is given an inode that the first one has, too: those of a tmpfs count from 1.
 	var places []string
 	for range 2 {

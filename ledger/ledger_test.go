@@ -39,7 +39,7 @@ func mustAppend(t *testing.T, l *ledger.Ledger, e *ledger.Event) ledger.Result {
 	return res
 }
 
-func TestALedgerKeepsWhatItWasGiven(t *testing.T) {
+func TestReopenedLedgerHoldsItsEvents(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "made", "by", "open")
 	l, err := ledger.Open(ledger.Options{Dir: dir})
 	if err != nil {
@@ -204,7 +204,7 @@ func refused(t *testing.T, dir, want string) {
 }
 
 // A file that is cut short while it is open gives errors, and the process lives.
-func TestAFileCutShortUnderUs(t *testing.T) {
+func TestTruncatingAnOpenFileIsAnError(t *testing.T) {
 	dir := t.TempDir()
 	l, err := ledger.Open(ledger.Options{Dir: dir})
 	if err != nil {
@@ -239,7 +239,7 @@ func TestAFileCutShortUnderUs(t *testing.T) {
 
 // Where even the meta pages are gone, bbolt panics with its locks taken. Run ends, so that the process can
 // be started again, and Close does not wait for them.
-func TestAFileEmptiedUnderUs(t *testing.T) {
+func TestEmptyingAnOpenFileEndsRun(t *testing.T) {
 	l, err := ledger.Open(ledger.Options{Dir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
@@ -288,7 +288,7 @@ func closed(t *testing.T, dir string) {
 	}
 }
 
-func TestAnInterruptedMakingIsMadeAgain(t *testing.T) {
+func TestOpenDeletesAHalfCreatedFile(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "ledger.db.new-17"), []byte("half a ledger"), 0o600); err != nil {
 		t.Fatal(err)
@@ -301,7 +301,7 @@ func TestAnInterruptedMakingIsMadeAgain(t *testing.T) {
 }
 
 // A start that fails for a full disk leaves nothing, and deletes what earlier ones left.
-func TestAStartWithoutRoomLeavesNothing(t *testing.T) {
+func TestOpenOnAFullDiskLeavesNothing(t *testing.T) {
 	mount := t.TempDir()
 	if err := syscall.Mount("none", mount, "tmpfs", 0, "size=12k"); err != nil {
 		t.Skipf("mounting a file system takes root: %v", err)
@@ -320,7 +320,7 @@ func TestAStartWithoutRoomLeavesNothing(t *testing.T) {
 	}
 }
 
-func TestAReaderReadsAndDoesNotWrite(t *testing.T) {
+func TestReadOnlyLedgerRefusesWrites(t *testing.T) {
 	dir := t.TempDir()
 	l, err := ledger.Open(ledger.Options{Dir: dir})
 	if err != nil {
@@ -353,7 +353,7 @@ func TestAReaderReadsAndDoesNotWrite(t *testing.T) {
 	}
 }
 
-func TestAppendAfterTheEndIsRefused(t *testing.T) {
+func TestAppendAfterRunIsRefused(t *testing.T) {
 	l, err := ledger.Open(ledger.Options{Dir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
@@ -372,7 +372,7 @@ func TestAppendAfterTheEndIsRefused(t *testing.T) {
 }
 
 // Nothing of the other mode is booked, whatever door it comes by.
-func TestTheOtherModeIsNotBooked(t *testing.T) {
+func TestAppendRefusesTheOtherMode(t *testing.T) {
 	l := ledgertest.Open(t, true)
 	if res, err := l.Append(t.Context(), succeeded("a", "pi_a")); err == nil {
 		t.Errorf("a test event at a live ledger gave %+v", res)

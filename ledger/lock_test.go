@@ -89,7 +89,7 @@ func (h *holder) stop() {
 
 // A child between fork and exec has a copy of every descriptor, and a lock of flock(2) stays until
 // the last copy is closed or one of them unlocks. So what closes a ledger must unlock it.
-func TestClosingUnlocks(t *testing.T) {
+func TestCloseUnlocks(t *testing.T) {
 	for name, use := range map[string]func(dir string) error{
 		"a reader": func(dir string) error {
 			l, err := ledger.OpenReadOnly(dir)
@@ -164,7 +164,7 @@ func damageMetaPage(dir string) error {
 
 // Another process may hold the lock for an instant: a child of a receiver that was killed between
 // fork and exec.
-func TestALockHeldForAnInstant(t *testing.T) {
+func TestLockHeldForAnInstantIsAwaited(t *testing.T) {
 	for name, use := range map[string]func(dir string) error{
 		"a writer": func(dir string) error {
 			l, err := ledger.Open(ledger.Options{Dir: dir})
@@ -211,7 +211,7 @@ func TestALockHeldForAnInstant(t *testing.T) {
 
 // Children are started all the time beside a ledger that is closed and opened again: no opening is
 // refused.
-func TestReopeningBesideForks(t *testing.T) {
+func TestReopenWhileProcessesFork(t *testing.T) {
 	dir := written(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup

@@ -11,7 +11,7 @@ import (
 )
 
 // What was fetched did not come by itself: it does not end a silence.
-func TestTheLastEventCameByItself(t *testing.T) {
+func TestLastEventIgnoresFetchedEvents(t *testing.T) {
 	dir := ledgertest.Dir(t)
 	first, err := ledger.Open(ledger.Options{Dir: dir})
 	if err != nil {
@@ -43,7 +43,7 @@ func TestTheLastEventCameByItself(t *testing.T) {
 }
 
 // Whoever asks whether an id is known does not count as a delivery.
-func TestWhatIsKnownOfIDs(t *testing.T) {
+func TestLookup(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	mustAppend(t, l, succeeded("evt_1", "pi_1"))
 	mustAppend(t, l, held("evt_2"))
@@ -68,7 +68,7 @@ func TestWhatIsKnownOfIDs(t *testing.T) {
 }
 
 // What an event would tell is what it tells once it is booked, and asking writes nothing.
-func TestWhatAnEventWouldTell(t *testing.T) {
+func TestWouldChange(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	mustAppend(t, l, succeeded("evt_1", "pi_1"))
 	other := succeeded("evt_2", "pi_1")

@@ -87,7 +87,7 @@ func (m *manyEvents) event(n int) *ledger.Event {
 // The disk that an event takes does not grow with the number of events that its payment has had: of
 // a payment with thousands the next ones write and keep at most twice as much as the first ones
 // did.
-func TestTheDiskOfManyEvents(t *testing.T) {
+func TestDiskOfManyEvents(t *testing.T) {
 	t.Parallel()
 	for _, at := range []int{1, 64} {
 		t.Run(fmt.Sprintf("%d at once", at), func(t *testing.T) {
@@ -171,7 +171,7 @@ func BenchmarkManyEvents(b *testing.B) {
 
 // Lists that are stored apart hold what the model has, in any order, however they grow and shrink,
 // and a ledger goes on with them after a restart and a rebuild.
-func TestLongListsAreTheModels(t *testing.T) {
+func TestLongListsMatchTheModel(t *testing.T) {
 	t.Parallel()
 	l := ledgertest.Open(t, false)
 	rng := rand.New(rand.NewPCG(29, 31))
@@ -200,7 +200,7 @@ func TestLongListsAreTheModels(t *testing.T) {
 
 // A list that is stored apart is proved like the rest: no element is damaged, missing or too many,
 // and none says something else than the events do.
-func TestDamagedListsAreFound(t *testing.T) {
+func TestVerifyFindsDamagedLists(t *testing.T) {
 	dir := ledgertest.Dir(t)
 	l, err := ledger.Open(ledger.Options{Dir: dir})
 	if err != nil {
@@ -252,7 +252,7 @@ func TestDamagedListsAreFound(t *testing.T) {
 
 // A payment whose events are remembered is folded from those that were committed: what a
 // transaction booked that was given up is not among them.
-func TestWhatWasGivenUpIsForgotten(t *testing.T) {
+func TestCacheForgetsARolledBackTransaction(t *testing.T) {
 	l, err := ledger.Open(ledger.Options{Dir: ledgertest.Dir(t)})
 	if err != nil {
 		t.Fatal(err)
@@ -281,7 +281,7 @@ func TestWhatWasGivenUpIsForgotten(t *testing.T) {
 }
 
 // However many payments have many events, what is remembered of them stays within its limit.
-func TestWhatIsRememberedIsBounded(t *testing.T) {
+func TestPaymentCacheIsBounded(t *testing.T) {
 	l, err := ledger.Open(ledger.Options{Dir: ledgertest.Dir(t)})
 	if err != nil {
 		t.Fatal(err)
@@ -327,7 +327,7 @@ func manyCharges(id, payment string, n int) *ledger.Event {
 
 // Events whose bodies hold thousands of objects are booked one in a commit, behind the others that
 // wait: no other event waits for more than one of them, and none is lost.
-func TestHeavyEventsDoNotHoldOthersUp(t *testing.T) {
+func TestHeavyEventsDoNotDelayOthers(t *testing.T) {
 	var commits []int
 	l, err := ledger.Open(ledger.Options{Dir: ledgertest.Dir(t), Observe: func(c ledger.CommitStats) { commits = append(commits, c.Events) }})
 	if err != nil {
@@ -362,7 +362,7 @@ func TestHeavyEventsDoNotHoldOthersUp(t *testing.T) {
 
 // Heavy events that wait when the ledger stops are booked, and those that wait when it fails are
 // answered.
-func TestHeavyEventsAreAnswered(t *testing.T) {
+func TestQueuedHeavyEventsAreAnswered(t *testing.T) {
 	l, err := ledger.Open(ledger.Options{Dir: ledgertest.Dir(t)})
 	if err != nil {
 		t.Fatal(err)

@@ -100,7 +100,7 @@ func TestMigration(t *testing.T) {
 	}
 }
 
-func TestASecondStartDoesNotMigrate(t *testing.T) {
+func TestSecondOpenDoesNotMigrate(t *testing.T) {
 	dir, _ := older(t)
 	opts := ledger.Options{Dir: dir, Decode: decode, Decoder: stripe.Decoder}
 	for i, migrates := range []bool{true, false} {
@@ -121,7 +121,7 @@ func TestASecondStartDoesNotMigrate(t *testing.T) {
 }
 
 // Whatever cannot or must not migrate a ledger leaves it as it is, and says what does.
-func TestAnOlderLedgerIsRefused(t *testing.T) {
+func TestOlderSchemaIsRefused(t *testing.T) {
 	dir, file := older(t)
 	for _, c := range []struct {
 		name string
@@ -150,7 +150,7 @@ func TestAnOlderLedgerIsRefused(t *testing.T) {
 
 // A file of a schema that this version has no decoder for is refused by everything that reads it,
 // and stays as it is.
-func TestAnUnknownSchemaIsRefused(t *testing.T) {
+func TestUnknownSchemaIsRefused(t *testing.T) {
 	for version, says := range map[uint64]string{ledger.OlderSchema - 1: "no longer reads", ledger.OlderSchema + 2: "or a newer one"} {
 		dir, _ := older(t)
 		edit(t, dir, func(tx *bolt.Tx) error { return ledger.SetSchema(tx, version) })

@@ -105,7 +105,7 @@ func withoutLinks(t *testing.T) (dir string) {
 
 // A file system without hard links holds a new ledger, a rebuilt one and its copies, and none
 // replaces another file.
-func TestAFileSystemWithoutLinks(t *testing.T) {
+func TestFileSystemWithoutHardLinks(t *testing.T) {
 	dir := withoutLinks(t)
 	s := openLosing(t, dir)
 	must(t, ledger.Save(filepath.Join(dir, "copy.db"), s.l.CopyTo, nil))

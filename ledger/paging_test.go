@@ -81,7 +81,7 @@ func (s *shop) sell() {
 
 // Pages joined are the whole list, for every filter and page size, while events arrive, and however
 // early a page ends.
-func TestPagesJoinedAreTheList(t *testing.T) {
+func TestPagesTogetherAreTheList(t *testing.T) {
 	s := &shop{t: t, l: ledgertest.Open(t, false), rng: rand.New(rand.NewPCG(1, 2))}
 	for range 300 {
 		s.sell()
@@ -152,7 +152,7 @@ func TestPagesJoinedAreTheList(t *testing.T) {
 }
 
 // The events of one payment have pages, too, also while it gets another id.
-func TestPagesOfAPaymentsEvents(t *testing.T) {
+func TestPagesOfEventsOfAPayment(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	charged := func(n int) *ledger.Event {
 		e := succeeded(fmt.Sprintf("evt_%03d", n), "")
@@ -201,7 +201,7 @@ func (c *rowsContext) Err() error {
 
 // A search examines as many rows as one request may and says how far it came. It ends with its
 // caller.
-func TestASearchIsBounded(t *testing.T) {
+func TestSearchIsBounded(t *testing.T) {
 	const n, bound = 500, 120
 	l := ledgertest.Open(t, false)
 	for i := range n {
@@ -260,7 +260,7 @@ func TestASearchIsBounded(t *testing.T) {
 	}
 }
 
-func TestCursorsOfOtherLists(t *testing.T) {
+func TestCursorsOfOtherListsAreRefused(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	for i := range 3 {
 		mustAppend(t, l, succeeded(fmt.Sprintf("evt_%d", i), fmt.Sprintf("pi_%d", i)))
@@ -349,7 +349,7 @@ func TestPagesOfTotals(t *testing.T) {
 
 // One slice of a long read runs at a time, and while events arrive the next one waits for as long
 // as the last one took.
-func TestSlicesTakeTurns(t *testing.T) {
+func TestSlicesOfLongReadsTakeTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, err := ledger.Open(ledger.Options{Dir: t.TempDir()})
 		if err != nil {

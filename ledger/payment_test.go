@@ -88,7 +88,7 @@ func linesOf[T any](elements map[string][]T) string {
 }
 
 // Random sets of events in random orders, with repeats, fold to what the model computes.
-func TestAnyOrderIsTheModels(t *testing.T) {
+func TestAnyOrderMatchesTheModel(t *testing.T) {
 	t.Parallel()
 	l := ledgertest.Open(t, false)
 	rng := rand.New(rand.NewPCG(7, 11))
@@ -111,7 +111,7 @@ func FuzzSets(f *testing.F) {
 }
 
 // The rules one by one, each with the pair of snapshots that it alone decides.
-func TestOneSnapshotWins(t *testing.T) {
+func TestOrderOfIntentSnapshots(t *testing.T) {
 	type snap struct {
 		id, typ, status string
 		created         int64

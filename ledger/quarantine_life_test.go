@@ -173,7 +173,7 @@ func (s *quarantineLife) agrees(t *testing.T) {
 }
 
 // Whatever a ledger lives through, releasing an event only ever appends a row.
-func TestALifeOfTheQuarantine(t *testing.T) {
+func TestSimulationOfTheQuarantine(t *testing.T) {
 	t.Parallel()
 	lives, steps := 20, 40
 	if *long {

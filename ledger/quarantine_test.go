@@ -49,7 +49,7 @@ func inALedger(t *testing.T, opts ledger.Options, do func(l *ledger.Ledger)) {
 
 // Whatever books an event that lay in quarantine, it gets a new row. The old one stays, byte for
 // byte.
-func TestAReleaseAppendsARow(t *testing.T) {
+func TestReleasedEventGetsANewRow(t *testing.T) {
 	const body = `{"id":"evt_1"}`
 	for _, c := range []struct {
 		by      string
@@ -156,7 +156,7 @@ func TestAReleaseAppendsARow(t *testing.T) {
 }
 
 // In one batch an event can lie in quarantine, leave it and come again.
-func TestAReleaseWithinABatch(t *testing.T) {
+func TestQuarantineWithinABatch(t *testing.T) {
 	opts := ledger.Options{Dir: ledgertest.Dir(t), Decode: usable}
 	l, err := ledger.Open(opts)
 	if err != nil {
@@ -201,7 +201,7 @@ func TestAReleaseWithinABatch(t *testing.T) {
 }
 
 // A row and the one that it refers to are proven to belong together.
-func TestCheckOfReleasedRows(t *testing.T) {
+func TestVerifyChecksReleasedRows(t *testing.T) {
 	id := func(seq uint64) []byte { return ledger.Seal("ids", "tevt_1", string(binary.AppendUvarint(nil, seq))) }
 	for what, damage := range map[string]func(tx *bolt.Tx) error{
 		"the id finds the old row": func(tx *bolt.Tx) error { return tx.Bucket([]byte("ids")).Put([]byte("tevt_1"), id(1)) },
@@ -249,7 +249,7 @@ func TestCheckOfReleasedRows(t *testing.T) {
 
 // Of a released event one row can be damaged: a rebuild makes it from its body, and both are there
 // as before.
-func TestARebuildMendsReleasedRows(t *testing.T) {
+func TestRebuildRestoresReleasedRows(t *testing.T) {
 	for _, c := range []struct {
 		damaged byte
 		raw     string // of the usable form
@@ -314,7 +314,7 @@ func states(t *testing.T, l *ledger.Ledger) string {
 
 // The state of what lies in quarantine lasts: through a restart, a copy, and a rebuild with and
 // without the bodies.
-func TestStatesOfTheQuarantine(t *testing.T) {
+func TestQuarantineStates(t *testing.T) {
 	decode := func(raw []byte) *ledger.Event {
 		id := strings.Split(string(raw), `"`)[3]
 		switch {
@@ -389,7 +389,7 @@ thin_1 expected
 
 // A decoder that knows better what is expected in quarantine says so when the quarantine is tried
 // again.
-func TestAReleaseJudgesTheStateAgain(t *testing.T) {
+func TestReleaseUpdatesTheQuarantineState(t *testing.T) {
 	expected, snapshot := false, ""
 	l := ledgertest.Start(t, ledger.Options{Dir: ledgertest.Dir(t), Decode: func(raw []byte) *ledger.Event {
 		e := useless(raw)
@@ -422,7 +422,7 @@ func TestAReleaseJudgesTheStateAgain(t *testing.T) {
 }
 
 // When the last delivery came is not told by an event that was only decoded again.
-func TestAReleaseIsNoDelivery(t *testing.T) {
+func TestReleaseIsNoDelivery(t *testing.T) {
 	opts := ledger.Options{Dir: ledgertest.Dir(t), Decode: usable}
 	inALedger(t, opts, func(l *ledger.Ledger) {
 		early := held("evt_1")

@@ -17,7 +17,7 @@ import (
 
 // A rebuilt file has its pages filled and hardly any free, whatever order the ids came in; rebuilt
 // again it is no larger.
-func TestARebuildIsCompact(t *testing.T) {
+func TestRebuildIsCompact(t *testing.T) {
 	dir := t.TempDir()
 	l, err := ledger.Open(ledger.Options{Dir: dir})
 	if err != nil {
@@ -59,7 +59,7 @@ func TestARebuildIsCompact(t *testing.T) {
 }
 
 // A rebuilt file belongs to whom the old one belonged to, with its mode.
-func TestARebuildKeepsTheOwner(t *testing.T) {
+func TestRebuildKeepsOwnerAndMode(t *testing.T) {
 	dir := library(t)
 	path := filepath.Join(dir, "ledger.db")
 	must(t, os.Chmod(path, 0o640))
@@ -90,7 +90,7 @@ func (c *stopsAfter) Err() error {
 
 // A rebuild and a migration end when they are told to, wherever they are, and leave the old file
 // and nothing else.
-func TestARebuildStops(t *testing.T) {
+func TestRebuildAndMigrationStopOnCancel(t *testing.T) {
 	for what, run := range map[string]func(ctx context.Context, opts ledger.Options) error{
 		"a rebuild": func(ctx context.Context, opts ledger.Options) error {
 			_, err := ledger.Rebuild(ctx, opts, true)

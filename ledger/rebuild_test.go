@@ -140,7 +140,7 @@ func mustVerify(t *testing.T, path string) *ledger.Report {
 
 // What a rebuild writes is, byte for byte, what was there: every row with its sequence, arrival, outcome and
 // repeats, every body, and all that follows from them.
-func TestARebuildGivesTheSame(t *testing.T) {
+func TestRebuildWritesTheSameContents(t *testing.T) {
 	for _, again := range []bool{false, true} {
 		t.Run(fmt.Sprintf("decode %v", again), func(t *testing.T) {
 			dir := library(t)
@@ -272,7 +272,7 @@ func noise(bucket string, row byte) func(t *testing.T, dir string) {
 }
 
 // All that follows from the events is made again, whatever was damaged in it.
-func TestARebuildHeals(t *testing.T) {
+func TestRebuildRepairsDerivedData(t *testing.T) {
 	dir := library(t)
 	path := filepath.Join(dir, "ledger.db")
 	want := contents(t, path)
@@ -321,7 +321,7 @@ func heal(t *testing.T, dir string, want map[string]string) {
 }
 
 // A damaged row is made from its body; when it came, and how often, is not in there.
-func TestARebuildMendsARow(t *testing.T) {
+func TestRebuildRestoresADamagedRow(t *testing.T) {
 	dir := library(t)
 	path := filepath.Join(dir, "ledger.db")
 	want := contents(t, path)
@@ -356,7 +356,7 @@ func record(t *testing.T, dir string, seq uint64) *ledger.EventRecord {
 
 // An outcome belongs to the arrival of an event: that a body is decoded to something else later does
 // not change it.
-func TestARebuildKeepsOutcomes(t *testing.T) {
+func TestRebuildKeepsOutcomes(t *testing.T) {
 	dir := t.TempDir()
 	l, err := ledger.Open(ledger.Options{Dir: dir})
 	if err != nil {
@@ -396,7 +396,7 @@ func TestARebuildKeepsOutcomes(t *testing.T) {
 }
 
 // With decode, bodies replace stored facts; what a decoder cannot use, or reads as another event, stays as it was.
-func TestARebuildDecodes(t *testing.T) {
+func TestRebuildDecodesBodies(t *testing.T) {
 	dir := t.TempDir()
 	l, err := ledger.Open(ledger.Options{Dir: dir})
 	if err != nil {
@@ -451,7 +451,7 @@ func TestARebuildDecodes(t *testing.T) {
 }
 
 // A rebuild is alone: another one, and a receiver, are refused until it has ended.
-func TestARebuildIsAlone(t *testing.T) {
+func TestRebuildLocksTheLedger(t *testing.T) {
 	dir := library(t)
 	entered, goOn := make(chan struct{}), make(chan struct{})
 	var once sync.Once
@@ -481,7 +481,7 @@ func TestARebuildIsAlone(t *testing.T) {
 }
 
 // What rebuilds left that were ended in the middle is taken away by the next one.
-func TestARebuildSweepsUp(t *testing.T) {
+func TestRebuildDeletesLeftovers(t *testing.T) {
 	dir := library(t)
 	left := filepath.Join(dir, "ledger.db.new-123")
 	if err := os.WriteFile(left, []byte("half"), 0o600); err != nil {
@@ -496,7 +496,7 @@ func TestARebuildSweepsUp(t *testing.T) {
 }
 
 // A rebuild leaves out bodies that are past their time; what they said stays.
-func TestARebuildLeavesOldBodiesOut(t *testing.T) {
+func TestRebuildDropsOldBodies(t *testing.T) {
 	dir := t.TempDir()
 	l, err := ledger.Open(ledger.Options{Dir: dir})
 	if err != nil {

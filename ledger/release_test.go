@@ -97,7 +97,7 @@ func TestRelease(t *testing.T) {
 }
 
 // An event that was released is known when it comes again, and every delivery after the first is one repeat.
-func TestAReleasedEventIsKnown(t *testing.T) {
+func TestReleasedEventIsKnown(t *testing.T) {
 	l := ledgertest.Start(t, ledger.Options{Dir: ledgertest.Dir(t), Decode: usable})
 	mustAppend(t, l, held("evt_1"))
 	if res, err := l.Release(t.Context(), "evt_1"); err != nil || res.Status != ledger.Applied || res.Sequence != 2 {
@@ -195,7 +195,7 @@ func TestReleaseOnce(t *testing.T) {
 }
 
 // An event that comes while it is being released is booked once, and the release that comes second is no delivery.
-func TestAReleaseThatComesSecondIsNoRepeat(t *testing.T) {
+func TestReleaseAfterADeliveryIsNoRepeat(t *testing.T) {
 	var l *ledger.Ledger
 	l = ledgertest.Start(t, ledger.Options{Dir: ledgertest.Dir(t), Decode: func(raw []byte) *ledger.Event {
 		mustAppend(t, l, succeeded("evt_1", "pi_evt_1")) // a delivery, between the release's look and its booking
@@ -214,7 +214,7 @@ func TestAReleaseThatComesSecondIsNoRepeat(t *testing.T) {
 }
 
 // An event in quarantine that cannot be read stays there; it keeps no other from being released.
-func TestADamagedEventInQuarantineStaysAlone(t *testing.T) {
+func TestDamagedEventsStayInQuarantine(t *testing.T) {
 	for _, bucket := range []string{"bodies", "events"} {
 		t.Run(bucket, func(t *testing.T) {
 			dir := ledgertest.Dir(t)
@@ -249,7 +249,7 @@ func TestADamagedEventInQuarantineStaysAlone(t *testing.T) {
 }
 
 // Which account an event is of can be known by the way it was read, and not stand in its body: it stays known.
-func TestTheAccountOfAnEventStays(t *testing.T) {
+func TestAccountSurvivesDecodingAgain(t *testing.T) {
 	opts := ledger.Options{Dir: ledgertest.Dir(t), Decode: usable}
 	l, err := ledger.Open(opts)
 	if err != nil {

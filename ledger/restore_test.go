@@ -101,7 +101,7 @@ func TestRestoreFrom(t *testing.T) {
 	}
 }
 
-func TestRestoreFromIntoAnEmptyPlace(t *testing.T) {
+func TestRestoreFromIntoANewDirectory(t *testing.T) {
 	backup := filled(t, t.TempDir(), "1")
 	dir := filepath.Join(t.TempDir(), "new", "data")
 	done, err := ledger.RestoreFrom(dir, backup)
@@ -143,7 +143,7 @@ func TestReadHeader(t *testing.T) {
 }
 
 // Looking for who holds a ledger does not wait for the other end of a pipe in its place.
-func TestIsHeldOfAPipe(t *testing.T) {
+func TestIsLockedDoesNotWaitForAPipe(t *testing.T) {
 	dir := t.TempDir()
 	if err := syscall.Mkfifo(ledger.Path(dir), 0o600); err != nil {
 		t.Fatal(err)

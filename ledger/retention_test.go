@@ -55,7 +55,7 @@ func kept(t *testing.T, l *ledger.Ledger, id string) bool {
 // pass is longer than the pause between two looks for what is due.
 const pass = 2 * time.Minute
 
-func TestRetentionDeletesBodiesThatAreTooOld(t *testing.T) {
+func TestRetentionDeletesOldBodies(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := ledgertest.Open(t, false)
 		const old = 1400 // more than one step deletes
@@ -119,7 +119,7 @@ func payment(t *testing.T, l *ledger.Ledger, id string) *ledger.Payment {
 
 // The body of an event that left quarantine is as old as its new row: as old as it was if it was
 // only decoded again, and new if the event was delivered again.
-func TestRetentionComesBackForWhatWasReleased(t *testing.T) {
+func TestRetentionDeletesBodiesOfReleasedEvents(t *testing.T) {
 	for _, by := range []string{"release", "append"} {
 		t.Run(by, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -158,7 +158,7 @@ func TestRetentionComesBackForWhatWasReleased(t *testing.T) {
 	}
 }
 
-func TestRetentionOfZeroKeepsAll(t *testing.T) {
+func TestRetentionOfZeroKeepsEverything(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var commits atomic.Int64
 		l := ledgertest.Start(t, ledger.Options{Dir: ledgertest.Dir(t), CheckEvery: time.Hour, Observe: func(ledger.CommitStats) { commits.Add(1) }})
@@ -175,7 +175,7 @@ func TestRetentionOfZeroKeepsAll(t *testing.T) {
 
 // bbolt writes its list of free pages with every commit: while that is long, deleting waits until events have
 // used the space, and then goes on.
-func TestRetentionWaitsForFreeSpaceToBeUsed(t *testing.T) {
+func TestRetentionWaitsUntilFreePagesAreUsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := ledgertest.Open(t, false)
 		const size, old = 72 << 10, 4 * 256 // a step frees some 4,600 pages
@@ -222,7 +222,7 @@ func TestRetentionWaitsForFreeSpaceToBeUsed(t *testing.T) {
 }
 
 // Deleting shares the transactions of the events that come meanwhile and keeps none of them out.
-func TestEventsComeWhileBodiesGo(t *testing.T) {
+func TestRetentionDoesNotBlockAppend(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	const n = 1500
 	var group sync.WaitGroup
@@ -285,7 +285,7 @@ func TestRetentionEndsWithTheLedger(t *testing.T) {
 }
 
 // What lies in quarantine before what is due is passed in stretches, and not looked at again.
-func TestRetentionPassesTheQuarantine(t *testing.T) {
+func TestRetentionSkipsTheQuarantine(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	var wg sync.WaitGroup
 	for i := range 4500 {

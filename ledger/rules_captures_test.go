@@ -8,7 +8,7 @@ import (
 
 // What was refunded before the last capture is no release, whether a sum or only refund objects
 // show it.
-func TestRulesOfReleasesBesideRefunds(t *testing.T) {
+func TestRulesOfVoidsBesideRefunds(t *testing.T) {
 	tryRules(t, []ruleCase{
 		{
 			"a refund before the last capture that fails after it",
@@ -158,7 +158,7 @@ func TestRulesOfRefundsThatFailBetweenCaptures(t *testing.T) {
 }
 
 // The refund object that Stripe makes for a release.
-func TestRulesOfTheReleasesOwnRefund(t *testing.T) {
+func TestRulesOfRefundsOfVoids(t *testing.T) {
 	paid := intentAt("evt_2", 5, ledger.Intent{Status: "succeeded", AmountReceived: 3000})
 	authorized := chargeAt("evt_1", "charge.succeeded", 1, ledger.Charge{})
 	received := "5 ch_1:received:3000 3000 usd"

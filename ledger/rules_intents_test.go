@@ -10,7 +10,7 @@ import (
 )
 
 // Which PaymentIntent snapshot decides when some were read from Stripe's API.
-func TestRulesOfReads(t *testing.T) {
+func TestRulesOfFetchedIntents(t *testing.T) {
 	tryRules(t, []ruleCase{
 		{
 			"a read overrides the events up to its second",
@@ -248,7 +248,7 @@ func TestRulesOfOddAmounts(t *testing.T) {
 
 // The currency and amount of a payment, each of the best PaymentIntent that has one, else of the
 // charge.
-func TestRulesOfTheAmount(t *testing.T) {
+func TestRulesOfAmounts(t *testing.T) {
 	intent := func(id string, at int64, status, currency string, amount int64) *ledger.Event {
 		e := intentAt(id, at, ledger.Intent{Status: status})
 		in := &e.Facts.Intents[0]
@@ -338,7 +338,7 @@ func TestRulesOfFields(t *testing.T) {
 }
 
 // Of two charges of an event the first describes the payment: Stripe listed the newest first.
-func TestTheFirstChargeOfAnEvent(t *testing.T) {
+func TestRulesOfSeveralChargesInAnEvent(t *testing.T) {
 	e := chargeAt("evt_1", "charge.succeeded", 5, ledger.Charge{ID: "ch_2", Amount: 700, AmountCaptured: 700})
 	e.Facts.Charges = append(e.Facts.Charges, ledger.Charge{ID: "ch_1", Status: "succeeded", Currency: "usd", Amount: 900, Created: midnight})
 	if p := model([]*ledger.Event{e})["pi_1"].Payment; p.LatestCharge != "ch_2" || *p.Amount != 700 {

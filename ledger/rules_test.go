@@ -129,7 +129,7 @@ var rules = []string{
 
 // The model does not depend on the order of the events, its totals are those of its payments, and
 // the generator reaches every rule.
-func TestStoriesReachEveryRule(t *testing.T) {
+func TestGeneratorReachesEveryRule(t *testing.T) {
 	t.Parallel()
 	rng := rand.New(rand.NewPCG(3, 5))
 	reached := map[string]int{}

@@ -11,7 +11,7 @@ import (
 )
 
 // What a partial capture releases is no refund, whichever API version shows it.
-func TestRulesOfReleases(t *testing.T) {
+func TestRulesOfVoids(t *testing.T) {
 	const older, newer = "2023-10-16", "2026-03-25.dahlia"
 	received := "5 ch_1:received:3000 3000 usd"
 	tryRules(t, []ruleCase{
@@ -234,7 +234,7 @@ func TestRulesOfExpiredCaptures(t *testing.T) {
 // that Stripe made for it. That refund is then none from before the capture. The greater sum of a
 // case with "and more later" shows whether the release was found in the sums: only if it was not,
 // the rest of that sum counts.
-func TestRulesOfReleasesSeenLate(t *testing.T) {
+func TestRulesOfVoidsSeenLate(t *testing.T) {
 	const older = "2023-10-16"
 	authorized := chargeAt("evt_1", "charge.succeeded", 1, ledger.Charge{})
 	paid := intentAt("evt_2", 5, ledger.Intent{Status: "succeeded", AmountReceived: 3000})

@@ -163,7 +163,7 @@ func (s *simulation) agrees(t *testing.T) {
 }
 
 // Whatever a ledger lives through, it holds what the model makes of the events that came.
-func TestALifeIsTheModels(t *testing.T) {
+func TestSimulationMatchesTheModel(t *testing.T) {
 	t.Parallel()
 	lives, steps := 40, 40
 	if *long {

@@ -10,7 +10,7 @@ import (
 )
 
 // The kinds of doubts, each with what is not one yet.
-func TestDoubts(t *testing.T) {
+func TestStalePayments(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	now := time.Unix(1790000000, 0)
 	put := func(id, status string, age time.Duration) {

@@ -18,7 +18,7 @@ var (
 )
 
 // Each scenario's story is told as its timeline.txt has it.
-func TestStoriesAreTold(t *testing.T) {
+func TestTimelinesOfScenarios(t *testing.T) {
 	for name, s := range scenarios(t) {
 		t.Run(name, func(t *testing.T) {
 			l := ledgertest.Open(t, false)
@@ -42,7 +42,7 @@ func TestStoriesAreTold(t *testing.T) {
 			}
 			want, err := os.ReadFile(file)
 			if err != nil {
-				t.Fatalf("%v; go test ./ledger -run TestStoriesAreTold -update writes it", err)
+				t.Fatalf("%v; go test ./ledger -run TestTimelinesOfScenarios -update writes it", err)
 			}
 			if told.String() != string(want) {
 				t.Errorf("got\n%s\nwant\n%s", &told, want)
@@ -52,7 +52,7 @@ func TestStoriesAreTold(t *testing.T) {
 }
 
 // What came late or again is told so, and what shares a second is never late.
-func TestAStoryTellsWhatWasLateAndRepeated(t *testing.T) {
+func TestTimelineShowsLateAndRepeatedEvents(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	at := func(id string, created int64) *ledger.Event {
 		e := succeeded(id, "pi_1")

@@ -54,7 +54,7 @@ func TestDaysOfTimezones(t *testing.T) {
 	}
 }
 
-func TestTimesAsPeopleWriteThem(t *testing.T) {
+func TestParseTime(t *testing.T) {
 	berlin, err := ledger.Timezone("Europe/Berlin")
 	if err != nil {
 		t.Fatal(err)

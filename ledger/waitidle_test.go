@@ -11,7 +11,7 @@ import (
 )
 
 // The committer comes round where nothing is to be done, and not while it is in the middle of something.
-func TestTheCommitterComesRound(t *testing.T) {
+func TestWaitIdle(t *testing.T) {
 	begun, goOn := make(chan struct{}), make(chan struct{})
 	l, err := ledger.Open(ledger.Options{Dir: ledgertest.Dir(t), Observe: func(ledger.CommitStats) {
 		begun <- struct{}{}

@@ -14,8 +14,8 @@ const untilStopping = "	if op.Stopping.Err() != nil { // AfterFunc would run end
 
 // Tests of searches and of their pages.
 const (
-	boundedTest = "TestASearchIsBounded"
-	turnsTest   = "TestSlicesTakeTurns"
+	boundedTest = "TestSearchIsBounded"
+	turnsTest   = "TestSlicesOfLongReadsTakeTurns"
 	totalsTest  = "TestPagesOfTotals"
 )
 
@@ -27,9 +27,9 @@ var searching = []broken{
 	{"search: a bounded number of a payment's rows", queryGo, "examined == l.bounds.rows ||", "false ||", "./ledger", boundedTest},
 	{"search: a bounded number of bytes", scanGo, "s.bytes >= l.bounds.bytes", "false", "./ledger", boundedTest},
 	{"search: a page of large payments ends early", queryGo, " || size >= l.bounds.page;", ";", "./ledger", boundedTest},
-	{"search: pages leave nothing out", scanGo, "			if stop, err := visit(tx, key);", "			s.reached = bytes.Clone(key)\n			if stop, err := visit(tx, key);", "./ledger", "TestPagesJoinedAreTheList"},
-	{"search: a payment that gets another id keeps its events", queryGo, "p, err := paymentBy(tx, id) //", "p, err := readState(tx, id) //", "./ledger", "TestPagesOfAPaymentsEvents"},
-	{"search: no cursor of another list", scanGo, "text[0] != kind ||", "", "./ledger", "TestCursorsOfOtherLists"},
+	{"search: pages leave nothing out", scanGo, "			if stop, err := visit(tx, key);", "			s.reached = bytes.Clone(key)\n			if stop, err := visit(tx, key);", "./ledger", "TestPagesTogetherAreTheList"},
+	{"search: a payment that gets another id keeps its events", queryGo, "p, err := paymentBy(tx, id) //", "p, err := readState(tx, id) //", "./ledger", "TestPagesOfEventsOfAPayment"},
+	{"search: no cursor of another list", scanGo, "text[0] != kind ||", "", "./ledger", "TestCursorsOfOtherListsAreRefused"},
 	{"search: one slice at a time", scanGo, "	defer func() { l.turn <- notBefore }()\n", "	l.turn <- notBefore\n", "./ledger", turnsTest},
 	{"search: a rest beside events", scanGo, "began.Add(2 * took)", "began.Add(took)", "./ledger", turnsTest},
 	{"search: few at once", operatorGo, "op.search(op.events)", "op.events", "./receiver/operator", "TestFewSearchesRunAtOnce"},
@@ -46,7 +46,7 @@ var searching = []broken{
 	{"totals: a page has its limit", totalsGo, "		if len(page.Data) == limit {", "		if false {", "./ledger", totalsTest},
 	{"totals: a page of another zone has its limit", totalsGo, "			if len(page.Data) == q.Limit {", "			if false {", "./ledger", totalsTest},
 	{"totals: the sum over all days is kept", totalsGo, ", string(allDaysKey(e.Currency, account))}", "}", "./ledger", totalsTest},
-	{"totals: a damaged sum over all days is computed anew", totalsGo, "	if err != nil && isAllDays([]byte(key)) {", "	if false {", "./ledger", "TestADamagedSumOverAllDays"},
+	{"totals: a damaged sum over all days is computed anew", totalsGo, "	if err != nil && isAllDays([]byte(key)) {", "	if false {", "./ledger", "TestDamagedSumOverAllDays"},
 	{"totals: no time that no calendar has", timezoneGo, "		if n < firstSecond || n >= lastSecond {", "		if false {", "./receiver/operator", "TestASummarysDays"},
 	{"totals: from is not after to", apiGo, "*from > *to {", "false {", "./receiver/operator", "TestASummarysDays"},
 }
