@@ -31,16 +31,16 @@ func TestBackupIsRetriedOnceSpaceIsFree(t *testing.T) {
 			t.Fatal(err)
 		}
 		ledgertest.FillDisk(t, l)
-		stop := backing(t, &ledger.Backups{Ledger: l, Dir: filepath.Join(dir, "backups"), Every: 24 * time.Hour, Keep: 2})
+		stop := startBackups(t, &ledger.Backups{Ledger: l, Dir: filepath.Join(dir, "backups"), Every: 24 * time.Hour, Keep: 2})
 		time.Sleep(12 * time.Minute)
 		if err := os.Truncate(l.Path(), info.Size()); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Minute)
-		tries := stop()
-		last := tries[len(tries)-1]
-		if !errors.Is(tries[0].err, ledger.ErrNoSpace) || last.err != nil || len(tries) > 40 {
-			t.Errorf("the tries were %+v", tries)
+		attempts := stop()
+		last := attempts[len(attempts)-1]
+		if !errors.Is(attempts[0].err, ledger.ErrNoSpace) || last.err != nil || len(attempts) > 40 {
+			t.Errorf("the tries were %+v", attempts)
 		}
 	})
 }
@@ -51,7 +51,7 @@ func TestBackupThatFillsTheDiskIsNotRetriedAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fill := func(context.Context, string) error { time.Sleep(12 * time.Second); return syscall.ENOSPC }
 		b := &ledger.Backups{Ledger: ledgertest.Open(t, false), Dir: t.TempDir(), Every: 24 * time.Hour, Keep: 2, Verify: fill}
-		stop := backing(t, b)
+		stop := startBackups(t, b)
 		time.Sleep(time.Hour)
 		if n := len(stop()); n < 6 || n > 20 {
 			t.Errorf("%d tries were made in an hour", n)
@@ -60,18 +60,18 @@ func TestBackupThatFillsTheDiskIsNotRetriedAtOnce(t *testing.T) {
 }
 
 // try is what Backups tells.
-type try struct {
+type attempt struct {
 	at   time.Time
 	name string
 	err  error
 }
 
-// backing runs backups in a bubble of fake time; what it returns stops them and returns the tries.
-func backing(t *testing.T, b *ledger.Backups) (stop func() []try) {
+// backing runs backups in a bubble of fake time; what it returns stops them and returns the attempts.
+func startBackups(t *testing.T, b *ledger.Backups) (stop func() []attempt) {
 	t.Helper()
-	var tries []try
+	var attempts []attempt
 	b.Tell = func(path string, _ time.Duration, err error) {
-		tries = append(tries, try{time.Now(), filepath.Base(path), err})
+		attempts = append(attempts, attempt{time.Now(), filepath.Base(path), err})
 	}
 	if b.Verify == nil {
 		b.Verify = func(_ context.Context, path string) error { _, err := ledger.Verify(path); return err }
@@ -79,12 +79,12 @@ func backing(t *testing.T, b *ledger.Backups) (stop func() []try) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- b.Run(ctx) }()
-	return func() []try {
+	return func() []attempt {
 		cancel()
 		if err := <-ended; err != nil {
 			t.Errorf("backups ended with %v", err)
 		}
-		return tries
+		return attempts
 	}
 }
 
@@ -92,9 +92,9 @@ func TestBackupsRotate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := ledgertest.Open(t, false)
 		dir := filepath.Join(t.TempDir(), "made", "too")
-		stop := backing(t, &ledger.Backups{Ledger: l, Dir: dir, Every: time.Hour, Keep: 3})
+		stop := startBackups(t, &ledger.Backups{Ledger: l, Dir: dir, Every: time.Hour, Keep: 3})
 		synctest.Wait()
-		if n := len(files(t, dir)); n != 1 {
+		if n := len(fileNames(t, dir)); n != 1 {
 			t.Errorf("%d copies at once", n)
 		}
 		others := []string{"notes.txt", "tillhook-2026-11-23.db", "tillhook-live-" + l.ID() + "-19990101T000000Z.db", "tillhook-test-" + l.ID() + "-19990101T000000Z.db.old",
@@ -109,10 +109,10 @@ func TestBackupsRotate(t *testing.T) {
 			time.Sleep(time.Hour)
 		}
 		synctest.Wait()
-		tries := stop()
+		attempts := stop()
 		var made []string
-		for i, c := range tries {
-			if c.err != nil || c.name != "tillhook-test-"+l.ID()+"-"+c.at.UTC().Format("20060102T150405Z")+".db" || i > 0 && (c.at.Sub(tries[i-1].at) != time.Hour || c.name <= tries[i-1].name) {
+		for i, c := range attempts {
+			if c.err != nil || c.name != "tillhook-test-"+l.ID()+"-"+c.at.UTC().Format("20060102T150405Z")+".db" || i > 0 && (c.at.Sub(attempts[i-1].at) != time.Hour || c.name <= attempts[i-1].name) {
 				t.Errorf("try %d: %+v", i, c)
 			}
 			made = append(made, c.name)
@@ -124,7 +124,7 @@ func TestBackupsRotate(t *testing.T) {
 			t.Errorf("%d copies are of other ledgers", n)
 		}
 		want := slices.Sorted(slices.Values(append(made[8:], others...)))
-		if names := files(t, dir); !slices.Equal(names, want) {
+		if names := fileNames(t, dir); !slices.Equal(names, want) {
 			t.Errorf("the folder holds %v, want %v", names, want)
 		}
 		if proof := mustVerify(t, filepath.Join(dir, made[10])); proof.Events != 10 {
@@ -149,12 +149,12 @@ func TestBackupsWaitUntilTheNewestIsOldEnough(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		stop := backing(t, &ledger.Backups{Ledger: l, Dir: dir, Every: time.Hour, Keep: 5})
+		stop := startBackups(t, &ledger.Backups{Ledger: l, Dir: dir, Every: time.Hour, Keep: 5})
 		time.Sleep(90 * time.Minute)
 		synctest.Wait()
-		tries := stop()
-		if len(tries) != 1 || tries[0].err != nil || tries[0].at.Sub(began) != 40*time.Minute {
-			t.Errorf("%+v since %v", tries, began)
+		attempts := stop()
+		if len(attempts) != 1 || attempts[0].err != nil || attempts[0].at.Sub(began) != 40*time.Minute {
+			t.Errorf("%+v since %v", attempts, began)
 		}
 	})
 }
@@ -165,28 +165,28 @@ func TestDamagedBackupIsNotKept(t *testing.T) {
 		l, dir := ledgertest.Open(t, false), t.TempDir()
 		fault := errors.New("a fault")
 		var failing atomic.Bool
-		stop := backing(t, &ledger.Backups{Ledger: l, Dir: dir, Every: time.Hour, Keep: 1, Verify: func(context.Context, string) error {
+		stop := startBackups(t, &ledger.Backups{Ledger: l, Dir: dir, Every: time.Hour, Keep: 1, Verify: func(context.Context, string) error {
 			if failing.Load() {
 				return fault
 			}
 			return nil
 		}})
 		synctest.Wait()
-		before := files(t, dir)
+		before := fileNames(t, dir)
 		failing.Store(true)
 		time.Sleep(time.Hour + 5*time.Minute)
 		synctest.Wait()
-		if names := files(t, dir); !slices.Equal(names, before) || len(before) != 1 {
+		if names := fileNames(t, dir); !slices.Equal(names, before) || len(before) != 1 {
 			t.Errorf("the folder held %v and holds %v", before, names)
 		}
 		failing.Store(false)
 		time.Sleep(10 * time.Minute)
 		synctest.Wait()
-		tries := stop()
-		if len(tries) != 3 || !errors.Is(tries[1].err, fault) || tries[2].err != nil || tries[2].at.Sub(tries[1].at) != 10*time.Minute {
-			t.Errorf("the tries were %+v", tries)
+		attempts := stop()
+		if len(attempts) != 3 || !errors.Is(attempts[1].err, fault) || attempts[2].err != nil || attempts[2].at.Sub(attempts[1].at) != 10*time.Minute {
+			t.Errorf("the tries were %+v", attempts)
 		}
-		if names := files(t, dir); len(names) != 1 || names[0] == before[0] {
+		if names := fileNames(t, dir); len(names) != 1 || names[0] == before[0] {
 			t.Errorf("the folder holds %v", names)
 		}
 	})
@@ -227,7 +227,7 @@ func TestBackupsIgnoreCopiesDatedInTheFuture(t *testing.T) {
 
 // Before a file of an older schema is brought up to date, a copy of it as it is goes where the other copies are.
 func TestOldFileIsBackedUpBeforeMigration(t *testing.T) {
-	dir, file := older(t)
+	dir, file := olderLedger(t)
 	backups := filepath.Join(t.TempDir(), "made", "for", "it")
 	l, err := ledger.Open(ledger.Options{Dir: dir, Decode: decode, BackupDir: backups})
 	if err != nil {
@@ -235,7 +235,7 @@ func TestOldFileIsBackedUpBeforeMigration(t *testing.T) {
 	}
 	defer l.Close()
 	// What the copy leaves out is the space behind the last page.
-	if names := files(t, backups); len(names) != 1 || filepath.Join(backups, names[0]) != l.Migrated.Backup || !bytes.HasPrefix(file, mustRead(t, l.Migrated.Backup)) {
+	if names := fileNames(t, backups); len(names) != 1 || filepath.Join(backups, names[0]) != l.Migrated.Backup || !bytes.HasPrefix(file, mustRead(t, l.Migrated.Backup)) {
 		t.Errorf("%v was copied to %v", l.Migrated, names)
 	}
 }
@@ -244,26 +244,26 @@ func TestOldFileIsBackedUpBeforeMigration(t *testing.T) {
 func TestLedgersShareABackupDirectory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
-		var stops []func() []try
+		var stops []func() []attempt
 		for range 2 {
-			stops = append(stops, backing(t, &ledger.Backups{Ledger: ledgertest.Open(t, false), Dir: dir, Every: time.Hour, Keep: 2}))
+			stops = append(stops, startBackups(t, &ledger.Backups{Ledger: ledgertest.Open(t, false), Dir: dir, Every: time.Hour, Keep: 2}))
 		}
 		time.Sleep(10*time.Hour + time.Minute)
 		synctest.Wait()
 		want := 0
 		for _, stop := range stops {
-			tries := stop()
-			if len(tries) != 11 {
-				t.Errorf("%d copies", len(tries))
+			attempts := stop()
+			if len(attempts) != 11 {
+				t.Errorf("%d copies", len(attempts))
 			}
-			for i, c := range tries {
-				if _, err := os.Stat(filepath.Join(dir, c.name)); c.err != nil || (err == nil) != (i >= len(tries)-2) {
-					t.Errorf("copy %d of %d: %v, %v", i, len(tries), c.err, err)
+			for i, c := range attempts {
+				if _, err := os.Stat(filepath.Join(dir, c.name)); c.err != nil || (err == nil) != (i >= len(attempts)-2) {
+					t.Errorf("copy %d of %d: %v, %v", i, len(attempts), c.err, err)
 				}
 			}
 			want += 2
 		}
-		if names := files(t, dir); len(names) != want {
+		if names := fileNames(t, dir); len(names) != want {
 			t.Errorf("the folder holds %v", names)
 		}
 	})
@@ -273,7 +273,7 @@ func TestLedgersShareABackupDirectory(t *testing.T) {
 // second. Copies of several states within one second, which is all the time that passes here, are
 // kept and deleted in their order.
 func TestFailingMigrationBacksUpOnce(t *testing.T) {
-	_, old := older(t)
+	_, old := olderLedger(t)
 	synctest.Test(t, func(t *testing.T) { testFailingMigrationBacksUpOnce(t, old) })
 }
 
@@ -299,12 +299,12 @@ func testFailingMigrationBacksUpOnce(t *testing.T, old []byte) {
 		for range 3 {
 			fails()
 		}
-		if names := files(t, backups); len(names) != min(state+1, 2) {
+		if names := fileNames(t, backups); len(names) != min(state+1, 2) {
 			t.Errorf("after state %d the folder holds %v", state, names)
 		} else if !bytes.HasPrefix(content, mustRead(t, filepath.Join(backups, names[len(names)-1]))) {
 			t.Errorf("the newest of %v is no copy of state %d", names, state)
 		}
-		if names := files(t, dir); len(names) != 1 || !bytes.Equal(mustRead(t, file), content) {
+		if names := fileNames(t, dir); len(names) != 1 || !bytes.Equal(mustRead(t, file), content) {
 			t.Errorf("the folder holds %v, or the ledger was changed", names)
 		}
 	}
@@ -316,10 +316,10 @@ func TestBackupLeavesTheReserve(t *testing.T) {
 		dir := t.TempDir()
 		l := ledgertest.Start(t, ledger.Options{Dir: dir})
 		ledgertest.FillDisk(t, l)
-		stop := backing(t, &ledger.Backups{Ledger: l, Dir: filepath.Join(dir, "backups"), Every: time.Hour, Keep: 2})
+		stop := startBackups(t, &ledger.Backups{Ledger: l, Dir: filepath.Join(dir, "backups"), Every: time.Hour, Keep: 2})
 		synctest.Wait()
-		if tries := stop(); len(tries) != 1 || !errors.Is(tries[0].err, ledger.ErrNoSpace) {
-			t.Errorf("the tries were %+v", tries)
+		if attempts := stop(); len(attempts) != 1 || !errors.Is(attempts[0].err, ledger.ErrNoSpace) {
+			t.Errorf("the tries were %+v", attempts)
 		}
 	})
 }

@@ -26,9 +26,9 @@ func TestBufferedEntriesAreFound(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.SmallGenerations(100)
+	l.LimitBuffer(100)
 	stop := ledgertest.Run(t, l)
-	holds := func(l *ledger.Ledger, upTo int) {
+	check := func(l *ledger.Ledger, upTo int) {
 		t.Helper()
 		for i := range upTo {
 			id := fmt.Sprintf("pi_%03d", i)
@@ -76,18 +76,18 @@ func TestBufferedEntriesAreFound(t *testing.T) {
 		group.Wait()
 	}
 	send(payments / 2)
-	holds(l, payments/2)
+	check(l, payments/2)
 	copied := ledgertest.Dir(t)
 	if err := ledger.Save(ledger.Path(copied), l.CopyTo, nil); err != nil {
 		t.Fatal(err)
 	}
 	send(payments)
-	holds(l, payments)
+	check(l, payments)
 	stop()
-	if entries, records := l.Fresh(); entries+records != 0 {
+	if entries, records := l.Buffered(); entries+records != 0 {
 		t.Errorf("%d entries and %d records are left", entries, records)
 	}
-	holds(l, payments)
+	check(l, payments)
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -96,10 +96,10 @@ func TestBufferedEntriesAreFound(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if entries, records := crashed.Fresh(); entries == 0 || records == 0 {
+	if entries, records := crashed.Buffered(); entries == 0 || records == 0 {
 		t.Errorf("the copy has %d entries that are fresh, in %d records: it tells nothing", entries, records)
 	}
-	holds(crashed, payments/2)
+	check(crashed, payments/2)
 	if err := crashed.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +115,7 @@ func TestReadersSeeAConsistentSnapshot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.SmallGenerations(64)
+	l.LimitBuffer(64)
 	stop := ledgertest.Run(t, l)
 	var group sync.WaitGroup
 	done := make(chan struct{})
@@ -157,7 +157,7 @@ func TestReadersBetweenCommits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.SmallGenerations(12)
+	l.LimitBuffer(12)
 	stop := ledgertest.Run(t, l)
 	rng := rand.New(rand.NewPCG(3, 4))
 	for i := range 500 {
@@ -188,7 +188,7 @@ func TestRepeatsAreFoundInBufferAndBuckets(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		l.SmallGenerations(12)
+		l.LimitBuffer(12)
 		stop := ledgertest.Run(t, l)
 		for i := range 300 {
 			id := fmt.Sprintf("evt_%d%04d%c", start, i-rng.IntN(1+i/10), 'a'+rng.IntN(26))
@@ -210,7 +210,7 @@ func TestRepeatsAreFoundInBufferAndBuckets(t *testing.T) {
 	}
 }
 
-// A record that is damaged hides what it told, so nothing is taken before it is mended: a repeat would be booked again.
+// A record that is damaged hides what it told, so nothing is taken before it is rebuilt: a repeat would be booked again.
 func TestDamagedBufferRecordIsRefused(t *testing.T) {
 	l, err := ledger.Open(ledger.Options{Dir: ledgertest.Dir(t)})
 	if err != nil {
@@ -233,8 +233,8 @@ func TestDamagedBufferRecordIsRefused(t *testing.T) {
 	if _, err := ledger.Rebuild(t.Context(), ledger.Options{Dir: dir}, false); err != nil {
 		t.Fatal(err)
 	}
-	mended := ledgertest.Start(t, ledger.Options{Dir: dir})
-	if res := mustAppend(t, mended, succeeded("evt_1", "pi_1")); !res.Repeat {
+	rebuilt := ledgertest.Start(t, ledger.Options{Dir: dir})
+	if res := mustAppend(t, rebuilt, succeeded("evt_1", "pi_1")); !res.Repeat {
 		t.Errorf("after a rebuild the repeat is %+v", res)
 	}
 }
@@ -267,13 +267,13 @@ func TestBufferIsBoundedInBytes(t *testing.T) {
 	for i := range 50 {
 		large[fmt.Sprintf("key %d", i)] = fmt.Sprint(i) + strings.Repeat("x", 490) // a text is stored once
 	}
-	for !l.Settling() {
+	for !l.Flushing() {
 		send(64, nil)
 	}
 	most := 0
 	for range 24 {
 		send(128, large)
-		most = max(most, l.FreshBytes())
+		most = max(most, l.BufferedBytes())
 	}
 	if most > 32<<20 {
 		t.Errorf("%d MB were fresh", most>>20)

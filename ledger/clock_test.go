@@ -32,7 +32,7 @@ func (w *wrongClock) options(dir string) ledger.Options {
 }
 
 // came appends an event that is made now at Stripe and dated by the clock.
-func (w *wrongClock) came(t *testing.T, l *ledger.Ledger, id string) {
+func (w *wrongClock) append(t *testing.T, l *ledger.Ledger, id string) {
 	t.Helper()
 	e := succeeded(id, "pi_"+id)
 	e.Created, e.Received = time.Now().Unix(), w.now()
@@ -47,7 +47,7 @@ func (w *wrongClock) open(t *testing.T, dir string, keep time.Duration) (*ledger
 		t.Fatal(err)
 	}
 	halt := ledgertest.Run(t, l)
-	stop := keeping(t, l, keep)
+	stop := startRetention(t, l, keep)
 	return l, func() {
 		t.Helper()
 		stop()
@@ -58,11 +58,11 @@ func (w *wrongClock) open(t *testing.T, dir string, keep time.Duration) (*ledger
 	}
 }
 
-func left(t *testing.T, l *ledger.Ledger, ids []string) (n int) {
+func bodiesLeft(t *testing.T, l *ledger.Ledger, ids []string) (n int) {
 	t.Helper()
 	synctest.Wait()
 	for _, id := range ids {
-		if kept(t, l, id) {
+		if hasBody(t, l, id) {
 			n++
 		}
 	}
@@ -89,33 +89,33 @@ func TestRetentionWithClockAhead(t *testing.T) {
 				var ids []string
 				for day := range 10 {
 					ids = append(ids, fmt.Sprint(day))
-					w.came(t, l, ids[day])
+					w.append(t, l, ids[day])
 					time.Sleep(aDay - time.Minute)
 				}
-				if n := left(t, l, ids); n != 10 || w.jumped.Load() != 0 {
+				if n := bodiesLeft(t, l, ids); n != 10 || w.jumped.Load() != 0 {
 					t.Fatalf("%d are left, %d jumps", n, w.jumped.Load())
 				}
 				w.by.Store(int64(100 * aDay))
 				restart()
-				w.came(t, l, "while it was ahead")
+				w.append(t, l, "while it was ahead")
 				time.Sleep(time.Minute)
 				restart() // what came meanwhile is dated so, too
-				if n := left(t, l, ids); n < 9 || w.jumped.Load() == 0 || l.RetentionLag() < 99*aDay {
+				if n := bodiesLeft(t, l, ids); n < 9 || w.jumped.Load() == 0 || l.RetentionLag() < 99*aDay {
 					t.Errorf("after a minute %d are left, %d jumps, a lag of %s", n, w.jumped.Load(), l.RetentionLag())
 				}
 				w.by.Store(0)
 				restart()
 				time.Sleep(time.Hour)
-				if n := left(t, l, ids); n < 9 || l.RetentionLag() > time.Hour {
+				if n := bodiesLeft(t, l, ids); n < 9 || l.RetentionLag() > time.Hour {
 					t.Errorf("when it was right again %d are left, a lag of %s", n, l.RetentionLag())
 				}
 				w.by.Store(int64(100 * aDay))
 				time.Sleep(time.Hour)
-				if n := left(t, l, ids); n < 7 {
+				if n := bodiesLeft(t, l, ids); n < 7 {
 					t.Errorf("an hour ahead left %d", n)
 				}
 				time.Sleep(5 * aDay)
-				if n := left(t, l, ids); n != 0 {
+				if n := bodiesLeft(t, l, ids); n != 0 {
 					t.Errorf("a clock that stays ahead left %d", n)
 				}
 			})
@@ -139,12 +139,12 @@ func TestRetentionWithBootIn1970(t *testing.T) {
 				}
 				id := fmt.Sprintf("%d/%d", i, boot)
 				ids = append(ids, id)
-				w.came(t, l, id)
+				w.append(t, l, id)
 				time.Sleep(10 * time.Minute)
 			}
 			w.by.Store(0)
 			time.Sleep(aDay)
-			if n, want := left(t, l, ids), 2*min(i+1, 4); n != want {
+			if n, want := bodiesLeft(t, l, ids), 2*min(i+1, 4); n != want {
 				t.Errorf("after %d days %d are left, want %d", i+1, n, want)
 			}
 		}
@@ -163,7 +163,7 @@ func TestRetentionWithWrongDates(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					w := &wrongClock{}
 					l := ledgertest.Start(t, w.options(ledgertest.Dir(t)))
-					stop := keeping(t, l, 5*aDay)
+					stop := startRetention(t, l, 5*aDay)
 					defer stop()
 					var ids []string
 					day := func(n int, wrong bool) {
@@ -174,7 +174,7 @@ func TestRetentionWithWrongDates(t *testing.T) {
 								e.Created, e.Received = time.Now().Unix()-60, time.Now().Add(by)
 								mustAppend(t, l, e)
 							} else {
-								w.came(t, l, id)
+								w.append(t, l, id)
 							}
 						}
 						time.Sleep(aDay)
@@ -184,15 +184,15 @@ func TestRetentionWithWrongDates(t *testing.T) {
 					day(20, true)
 					day(20, false)
 					time.Sleep(aDay - time.Hour)
-					if n := left(t, l, ids); n != 80 {
+					if n := bodiesLeft(t, l, ids); n != 80 {
 						t.Errorf("before the first are due %d of 80 are left", n)
 					}
 					time.Sleep(2 * time.Hour)
-					if n := left(t, l, ids); n != 60 {
+					if n := bodiesLeft(t, l, ids); n != 60 {
 						t.Errorf("when the first day is due %d are left, want 60", n)
 					}
 					time.Sleep(2 * aDay)
-					if n := left(t, l, ids); n != 20 {
+					if n := bodiesLeft(t, l, ids); n != 20 {
 						t.Errorf("when the third day is due %d are left, want 20", n)
 					}
 				})
@@ -216,7 +216,7 @@ func TestRetentionWithRandomClocks(t *testing.T) {
 				defer func() { end() }()
 				came := map[string]time.Time{"0": time.Now()}
 				all := []string{"0"}
-				w.came(t, l, "0")
+				w.append(t, l, "0")
 				for range 25 {
 					if w.by.Store(0); rng.IntN(2) == 0 {
 						w.by.Store(int64(offsets[rng.IntN(len(offsets))]))
@@ -228,7 +228,7 @@ func TestRetentionWithRandomClocks(t *testing.T) {
 					for range rng.IntN(4) {
 						id := fmt.Sprint(len(all))
 						all = append(all, id)
-						w.came(t, l, id)
+						w.append(t, l, id)
 						came[id] = time.Now()
 					}
 					time.Sleep(time.Duration(1+rng.IntN(60)) * time.Minute)
@@ -236,7 +236,7 @@ func TestRetentionWithRandomClocks(t *testing.T) {
 					time.Sleep(time.Duration(2+rng.IntN(10)) * time.Hour)
 					synctest.Wait()
 					for id, at := range came {
-						if !kept(t, l, id) {
+						if !hasBody(t, l, id) {
 							if age := time.Since(at); age < keep-26*time.Hour {
 								t.Fatalf("the body of %s went after %s", id, age)
 							}
@@ -247,10 +247,10 @@ func TestRetentionWithRandomClocks(t *testing.T) {
 				for range 10 { // a shop goes on
 					id := fmt.Sprint(len(all))
 					all = append(all, id)
-					w.came(t, l, id)
+					w.append(t, l, id)
 					time.Sleep(aDay)
 				}
-				if n := left(t, l, slices.Collect(func(yield func(string) bool) {
+				if n := bodiesLeft(t, l, slices.Collect(func(yield func(string) bool) {
 					for id := range came {
 						if !yield(id) {
 							return
@@ -271,7 +271,7 @@ func TestLastEventIgnoresClockAhead(t *testing.T) {
 		l, end := w.open(t, dir, 0)
 		defer func() { end() }()
 		w.by.Store(int64(365 * aDay))
-		w.came(t, l, "ahead")
+		w.append(t, l, "ahead")
 		made := time.Now()
 		w.by.Store(0)
 		for range 2 {
@@ -283,7 +283,7 @@ func TestLastEventIgnoresClockAhead(t *testing.T) {
 			l, end = w.open(t, dir, 0)
 		}
 		before := mustStats(t, l).LastMoney
-		w.came(t, l, "right")
+		w.append(t, l, "right")
 		if at := mustStats(t, l).LastMoney; at.After(time.Now()) {
 			t.Errorf("the last money came at %s, before %s", at, before)
 		}
@@ -297,9 +297,9 @@ func TestLastEventIgnoresClockAhead(t *testing.T) {
 func TestRebuildKeepsBodiesWithClockAhead(t *testing.T) {
 	w, dir := &wrongClock{}, ledgertest.Dir(t)
 	l := ledgertest.Start(t, w.options(ledgertest.Dir(t)))
-	w.came(t, l, "now")
-	mustAppend(t, l, cameAgo("old", 100*aDay))
-	w.came(t, l, "later")
+	w.append(t, l, "now")
+	mustAppend(t, l, receivedAgo("old", 100*aDay))
+	w.append(t, l, "later")
 	file, err := os.Create(filepath.Join(dir, "ledger.db"))
 	if err != nil {
 		t.Fatal(err)
@@ -323,7 +323,7 @@ func TestRetentionLagEndsWithTheClockFault(t *testing.T) {
 		w := &wrongClock{}
 		l, end := w.open(t, t.TempDir(), 10*aDay)
 		defer end()
-		w.came(t, l, "evt_1")
+		w.append(t, l, "evt_1")
 		w.by.Store(int64(100 * aDay))
 		time.Sleep(90 * time.Second)
 		if lag := l.RetentionLag(); lag < 99*aDay {

@@ -37,10 +37,10 @@ func Text(under, text string) (stored []byte, again string, err error) {
 }
 
 // stripesCharge is an id of Stripe's form.
-const stripesCharge = "ch_3wBTwEKvHadernBlVhC6f5rz"
+const sampleCharge = "ch_3wBTwEKvHadernBlVhC6f5rz"
 
 // errNotCompared: what was read is not written in that form any more, or is not worth it.
-var errNotCompared = errors.New("not compared")
+var errNotComparable = errors.New("not compared")
 
 // Restore reads a stored value of a kind and returns it as it would be written.
 func Restore(kind byte, value []byte) ([]byte, error) {
@@ -57,7 +57,7 @@ func Restore(kind byte, value []byte) ([]byte, error) {
 			return nil, err
 		}
 		if lengths != [listKinds]uint64{} {
-			return nil, errNotCompared // its lists are stored apart
+			return nil, errNotComparable // its lists are stored apart
 		}
 		return s.encode(), nil
 	case storedCounts:
@@ -70,8 +70,8 @@ func Restore(kind byte, value []byte) ([]byte, error) {
 		a, err := decodeAmounts(value)
 		return a.encode(), err
 	case storedLinks:
-		links, err := decodeLinks(stripesCharge, value)
-		return encodeLinks(stripesCharge, links), err
+		links, err := decodeLinks(sampleCharge, value)
+		return encodeLinks(sampleCharge, links), err
 	case storedTotalKey:
 		_, _, _, err := readTotalKey(value)
 		return value, err
@@ -85,7 +85,7 @@ func Restore(kind byte, value []byte) ([]byte, error) {
 	}
 	raw, err := codec.decode(value)
 	if err != nil || len(raw) > len(value) {
-		return nil, errors.Join(err, errNotCompared)
+		return nil, errors.Join(err, errNotComparable)
 	}
 	return value, nil
 }
@@ -93,9 +93,9 @@ func Restore(kind byte, value []byte) ([]byte, error) {
 // StoredSamples has one value of each kind, and a whole one where there are many parts.
 func StoredSamples() []Sample {
 	in := Intent{ID: "pi_3wBTwEKvHadernBl4gdrfNcd", Status: "succeeded", Currency: "eur", Amount: 6480, HasAmount: true, AmountReceived: 6480, HasReceived: true, Customer: "cus_1",
-		Description: "three notebooks", Metadata: map[string]string{"order": "2417", "shop": "web"}, LatestCharge: stripesCharge,
+		Description: "three notebooks", Metadata: map[string]string{"order": "2417", "shop": "web"}, LatestCharge: sampleCharge,
 		LastError: &PaymentError{Type: "card_error", Code: "card_declined"}, Created: 1776163468}
-	charge := Charge{ID: stripesCharge, Status: "succeeded", Currency: "eur", Amount: 6480, AmountCaptured: 6480, AmountRefunded: 800, Captured: true,
+	charge := Charge{ID: sampleCharge, Status: "succeeded", Currency: "eur", Amount: 6480, AmountCaptured: 6480, AmountRefunded: 800, Captured: true,
 		Customer: "cus_1", Created: 1776163470, BalanceTransaction: &Booking{ID: "txn_0", Created: 1776163480, Fee: 120, Currency: "eur"}}
 	refund := Refund{ID: "re_1", Charge: "ch_1", Status: "succeeded", Currency: "eur", Amount: 800, Reason: "requested_by_customer", Created: 1776163490, Booked: 1776163491, Returned: 1776163499}
 	dispute := Dispute{ID: "dp_1", Charge: "ch_1", Status: "lost", Currency: "eur", Amount: 5680, Reason: "fraudulent", Created: 1776163500,
@@ -115,7 +115,7 @@ func StoredSamples() []Sample {
 	money := amounts{received: SumOf(6480), refunded: SumOf(-800), withdrawn: SumOf(5680)}
 	return []Sample{
 		{storedRow, r.encode()}, {storedRow, held.encode()}, {storedState, state.encode()}, {storedCounts, c.encode()}, {storedAmounts, money.encode()},
-		{storedLinks, encodeLinks(stripesCharge, []link{{linkToIntent, "pi_3wBTwEKvHadernBl4gdrfNcd"}, {linkToCharge, "ch_1"}})},
+		{storedLinks, encodeLinks(sampleCharge, []link{{linkToIntent, "pi_3wBTwEKvHadernBl4gdrfNcd"}, {linkToCharge, "ch_1"}})},
 		{storedTotalKey, totalKey(1776163468, "eur", "acct_1")},
 		{storedMoved, encodeMoved("acct_1", []moved{{"eur", money}, {"usd", amounts{}}})},
 		{storedBody, codec.encode(slices.Concat(builtinText[:900], []byte("and more")))},

@@ -59,12 +59,12 @@ func TestCopyUnderLoadHoldsAcknowledgedEvents(t *testing.T) {
 		if proof := mustVerify(t, path); proof.Events < uint64(len(before)) {
 			t.Errorf("%d events, %d were answered", proof.Events, len(before))
 		}
-		holds(t, dir, before)
+		requireEvents(t, dir, before)
 	}
 }
 
 // holds opens a copy as a ledger of its own, and demands events and that it can be written to.
-func holds(t *testing.T, dir string, ids []string) {
+func requireEvents(t *testing.T, dir string, ids []string) {
 	t.Helper()
 	l := ledgertest.Start(t, ledger.Options{Dir: dir})
 	for _, id := range ids {
@@ -135,7 +135,7 @@ func TestSave(t *testing.T) {
 			if !c.there && err != nil {
 				want = nil
 			}
-			if names := files(t, dir); !slices.Equal(names, want) {
+			if names := fileNames(t, dir); !slices.Equal(names, want) {
 				t.Errorf("the folder holds %v", names)
 			}
 		})
@@ -167,7 +167,7 @@ func TestSpool(t *testing.T) {
 	if f, err := l.Spool(func(io.Writer) error { return failing }); !errors.Is(err, failing) || f != nil {
 		t.Errorf("got %v, %v", f, err)
 	}
-	if names := files(t, dir); !slices.Equal(names, []string{"ledger.db"}) {
+	if names := fileNames(t, dir); !slices.Equal(names, []string{"ledger.db"}) {
 		t.Errorf("the folder holds %v", names)
 	}
 }
@@ -192,7 +192,7 @@ func TestWithCopy(t *testing.T) {
 		if !errors.Is(err, want) || made == "" {
 			t.Errorf("got %v, want %v", err, want)
 		}
-		if names := files(t, dir); !slices.Equal(names, []string{"ledger.db"}) {
+		if names := fileNames(t, dir); !slices.Equal(names, []string{"ledger.db"}) {
 			t.Errorf("the folder holds %v", names)
 		}
 	}

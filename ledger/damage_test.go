@@ -20,7 +20,7 @@ import (
 )
 
 // written makes a ledger with an event of every kind in it and closes it.
-func written(t *testing.T) (dir string) {
+func sampleLedger(t *testing.T) (dir string) {
 	t.Helper()
 	dir = ledgertest.Dir(t)
 	l, err := ledger.Open(ledger.Options{Dir: dir})
@@ -104,7 +104,7 @@ func edit(t *testing.T, dir string, change func(tx *bolt.Tx) error) {
 func TestCheckFindsEveryDamage(t *testing.T) {
 	type entry struct{ bucket, key, value []byte }
 	var entries []entry
-	whole := written(t)
+	whole := sampleLedger(t)
 	edit(t, whole, func(tx *bolt.Tx) error {
 		return tx.ForEach(func(name []byte, b *bolt.Bucket) error {
 			return b.ForEach(func(k, v []byte) error {
@@ -163,7 +163,7 @@ func TestCheckFindsEveryDamage(t *testing.T) {
 
 // A damaged payment fails the events that are about it, each alone: the others of its batch are booked.
 func TestDamagedPaymentFailsOnlyItsEvents(t *testing.T) {
-	dir := written(t)
+	dir := sampleLedger(t)
 	edit(t, dir, func(tx *bolt.Tx) error { return tx.Bucket([]byte("payments")).Put([]byte("pi_1"), []byte("noise")) })
 	l, err := ledger.Open(ledger.Options{Dir: dir})
 	if err != nil {
@@ -195,7 +195,7 @@ func TestDamagedPaymentFailsOnlyItsEvents(t *testing.T) {
 
 // A ledger in which no event can be stored because of damage says so, until one is stored.
 func TestHealthReportsRepeatedDamage(t *testing.T) {
-	dir := written(t)
+	dir := sampleLedger(t)
 	edit(t, dir, func(tx *bolt.Tx) error { return tx.Bucket([]byte("payments")).Put([]byte("pi_1"), []byte("noise")) })
 	l, err := ledger.Open(ledger.Options{Dir: dir})
 	if err != nil {
@@ -231,7 +231,7 @@ func TestHealthReportsRepeatedDamage(t *testing.T) {
 }
 
 // spoiled makes a ledger of 300 payments and lets spoil change each of its leaf pages, of which it must change one.
-func spoiled(t *testing.T, spoil func(page []byte) (changed bool)) (dir string) {
+func alteredPages(t *testing.T, spoil func(page []byte) (changed bool)) (dir string) {
 	t.Helper()
 	dir = ledgertest.Dir(t)
 	l, err := ledger.Open(ledger.Options{Dir: dir})
@@ -271,9 +271,9 @@ func spoiled(t *testing.T, spoil func(page []byte) (changed bool)) (dir string) 
 const flagsAt = 8
 
 // scarred damages the header of every leaf page that holds what a pattern tells.
-func scarred(t *testing.T, pattern string) (dir string) {
+func damagedPages(t *testing.T, pattern string) (dir string) {
 	t.Helper()
-	return spoiled(t, func(page []byte) bool {
+	return alteredPages(t, func(page []byte) bool {
 		if !regexp.MustCompile(pattern).Match(page) {
 			return false
 		}
@@ -283,9 +283,9 @@ func scarred(t *testing.T, pattern string) (dir string) {
 }
 
 // flipped changes a text wherever it stands.
-func flipped(t *testing.T, old, new string) (dir string) {
+func replacedText(t *testing.T, old, new string) (dir string) {
 	t.Helper()
-	return spoiled(t, func(page []byte) bool {
+	return alteredPages(t, func(page []byte) bool {
 		if !bytes.Contains(page, []byte(old)) {
 			return false
 		}
@@ -297,11 +297,11 @@ func flipped(t *testing.T, old, new string) (dir string) {
 // A place that is damaged, and that nobody needs to read, keeps what belongs there fresh; everything else goes on.
 func TestDamagedPageDoesNotStopWrites(t *testing.T) {
 	// In the list by time an id stands behind the seconds, which end in these bytes.
-	l, err := ledger.Open(ledger.Options{Dir: scarred(t, `x\x00pi_150`)})
+	l, err := ledger.Open(ledger.Options{Dir: damagedPages(t, `x\x00pi_150`)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.SmallGenerations(1)
+	l.LimitBuffer(1)
 	stop := ledgertest.Run(t, l)
 	mustAppend(t, l, succeeded("evt_new", "pi_1505"))
 	for i := range 40 {
@@ -311,7 +311,7 @@ func TestDamagedPageDoesNotStopWrites(t *testing.T) {
 		t.Errorf("the payment is %+v, %v", p, err)
 	}
 	stop()
-	if entries, records := l.Fresh(); entries != 1 || records != 1 {
+	if entries, records := l.Buffered(); entries != 1 || records != 1 {
 		t.Errorf("%d entries are fresh in %d records, not one", entries, records)
 	}
 	if err := l.Close(); err != nil {
@@ -324,7 +324,7 @@ func TestDamagedPageIsAnError(t *testing.T) {
 	// A stored payment begins with its flags and its account: here none.
 	for bucket, pattern := range map[string]string{"ids": "tevt_150", "payments": `(?s)pi_150\x00\x00`} {
 		t.Run(bucket, func(t *testing.T) {
-			l, err := ledger.Open(ledger.Options{Dir: scarred(t, pattern)})
+			l, err := ledger.Open(ledger.Options{Dir: damagedPages(t, pattern)})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -356,7 +356,7 @@ func TestDamagedPageIsAnError(t *testing.T) {
 
 // One damaged row keeps nobody from starting.
 func TestDamagedLastRowDoesNotStopOpen(t *testing.T) {
-	dir := written(t)
+	dir := sampleLedger(t)
 	edit(t, dir, func(tx *bolt.Tx) error {
 		b := tx.Bucket([]byte("events"))
 		key, _ := b.Cursor().Last()
@@ -428,7 +428,7 @@ func TestDamagedSumOverAllDaysIsRecomputed(t *testing.T) {
 	}
 	stop := ledgertest.Run(t, l)
 	for i := range 4 {
-		mustAppend(t, l, taken(fmt.Sprint(i), 1760000000+int64(i)*86400, 100))
+		mustAppend(t, l, paidCharge(fmt.Sprint(i), 1760000000+int64(i)*86400, 100))
 	}
 	stop()
 	if err := l.Close(); err != nil {
@@ -443,7 +443,7 @@ func TestDamagedSumOverAllDaysIsRecomputed(t *testing.T) {
 	if _, err := l.Totals(t.Context(), ledger.TotalsQuery{Limit: 1}); !errors.Is(err, ledger.ErrCorrupt) {
 		t.Errorf("what is damaged is shown: %v", err)
 	}
-	mustAppend(t, l, taken("5", 1760000000, 100))
+	mustAppend(t, l, paidCharge("5", 1760000000, 100))
 	if page, err := l.Totals(t.Context(), ledger.TotalsQuery{Limit: 1}); err != nil || len(page.Data) != 1 || page.Data[0].Received != ledger.SumOf(500) {
 		t.Errorf("the sum is %+v, %v", page.Data, err)
 	}
@@ -480,7 +480,7 @@ func TestDamagedKeyHidesNoOther(t *testing.T) {
 		"one in the middle": {"tevt_280", "tzvt_280"},
 	} {
 		t.Run(what, func(t *testing.T) {
-			l, err := ledger.Open(ledger.Options{Dir: flipped(t, change[0], change[1])})
+			l, err := ledger.Open(ledger.Options{Dir: replacedText(t, change[0], change[1])})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -505,15 +505,15 @@ func TestDamagedKeyHidesNoOther(t *testing.T) {
 
 // A place is damaged, and a commit fails for a reason that passes: then events are taken again.
 func TestRecoveryBesideADamagedPage(t *testing.T) {
-	l, err := ledger.Open(ledger.Options{Dir: scarred(t, `x\x00pi_150`)})
+	l, err := ledger.Open(ledger.Options{Dir: damagedPages(t, `x\x00pi_150`)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.SmallGenerations(1)
+	l.LimitBuffer(1)
 	stop := ledgertest.Run(t, l)
 	mustAppend(t, l, succeeded("evt_new", "pi_1505")) // its entry in the list by time belongs on the damaged page
 	stop()
-	if err := l.MendAfter(os.ErrDeadlineExceeded); err != nil {
+	if err := l.RecoverAfter(os.ErrDeadlineExceeded); err != nil {
 		t.Errorf("it takes no events: %v", err)
 	}
 	if err := l.Close(); err != nil {

@@ -18,13 +18,13 @@ import (
 func busy(t *testing.T, l *ledger.Ledger, payments, refunds int) {
 	t.Helper()
 	for n := range payments {
-		e := taken(fmt.Sprintf("busy_%d", n), 1760000000, int64(refunds)*100)
+		e := paidCharge(fmt.Sprintf("busy_%d", n), 1760000000, int64(refunds)*100)
 		for i := range refunds {
 			e.Facts.Refunds = append(e.Facts.Refunds, ledger.Refund{
 				ID: fmt.Sprintf("re_%d_%d", n, i), Charge: e.Facts.Charge, Status: "succeeded", Currency: "eur", Amount: 100, Created: 1760000001 + int64(i),
 			})
 		}
-		booked(t, l, e)
+		appendAll(t, l, e)
 	}
 }
 
@@ -37,7 +37,7 @@ func TestExportReadsAPaymentOnce(t *testing.T) {
 	measure := func(q ledger.ExportQuery) (text string, bytes uint64) {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		text, _ = entriesOf(t, l, q)
+		text, _ = entriesText(t, l, q)
 		runtime.ReadMemStats(&after)
 		return text, after.TotalAlloc - before.TotalAlloc
 	}
@@ -52,19 +52,6 @@ func TestExportReadsAPaymentOnce(t *testing.T) {
 	}
 }
 
-// endsAfter is a context that has ended after it was asked so many times, and counts.
-type endsAfter struct {
-	context.Context
-	asked, end int
-}
-
-func (c *endsAfter) Err() error {
-	if c.asked++; c.asked > c.end {
-		return context.Canceled
-	}
-	return nil
-}
-
 // Whenever the context ends, an export ends the next time that it looks, which it does for each
 // payment in each of its walks.
 func TestExportEndsWithItsContext(t *testing.T) {
@@ -75,7 +62,7 @@ func TestExportEndsWithItsContext(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		query ledger.ExportQuery
-		least int // times that it looks in all
+		least int64 // checks of the context in all
 	}{
 		{"the present", ledger.ExportQuery{Table: ledger.ExportEntries}, 5 * payments}, // seconds of the index, payments, lines
 		{"the past", ledger.ExportQuery{Table: ledger.ExportEntries, AsOf: &last}, 3 * payments},
@@ -87,14 +74,14 @@ func TestExportEndsWithItsContext(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		all := &endsAfter{Context: t.Context(), end: math.MaxInt}
-		if err := x.Write(all, io.Discard); err != nil || all.asked < c.least {
-			t.Errorf("%s: it looked %d times, want %d, %v", c.name, all.asked, c.least, err)
+		all := &countingContext{Context: t.Context(), limit: math.MaxInt64}
+		if err := x.Write(all, io.Discard); err != nil || all.calls.Load() < c.least {
+			t.Errorf("%s: the export checked its context %d times, want at least %d, %v", c.name, all.calls.Load(), c.least, err)
 		}
-		for end := 0; end < all.asked; end += 7 {
-			ctx := &endsAfter{Context: t.Context(), end: end}
-			if err := x.Write(ctx, io.Discard); !errors.Is(err, context.Canceled) || ctx.asked != end+1 {
-				t.Errorf("%s: ended after %d looks, it looked %d times, %v", c.name, end, ctx.asked, err)
+		for limit := int64(0); limit < all.calls.Load(); limit += 7 {
+			ctx := &countingContext{Context: t.Context(), limit: limit}
+			if err := x.Write(ctx, io.Discard); !errors.Is(err, context.Canceled) || ctx.calls.Load() != limit+1 {
+				t.Errorf("%s: canceled after %d checks, the export checked %d times, %v", c.name, limit, ctx.calls.Load(), err)
 			}
 		}
 	}
@@ -104,14 +91,14 @@ func TestExportEndsWithItsContext(t *testing.T) {
 // ledger, and a file with a hole is as large as it says.
 func TestExportLeavesTheReserve(t *testing.T) {
 	l := ledgertest.Open(t, false)
-	e := taken("1", 1760000000, 300000)
+	e := paidCharge("1", 1760000000, 300000)
 	e.Facts.Charges[0].Metadata["note"] = strings.Repeat("x", 4000)
 	for i := range 2500 { // more lines than are sorted in memory
 		e.Facts.Refunds = append(e.Facts.Refunds, ledger.Refund{
 			ID: fmt.Sprintf("re_%d", i), Charge: e.Facts.Charge, Status: "succeeded", Currency: "eur", Amount: 100, Created: 1760000001,
 		})
 	}
-	booked(t, l, e)
+	appendAll(t, l, e)
 	x, err := l.NewExport(ledger.ExportQuery{Table: ledger.ExportEntries, Format: "csv", Metadata: []string{"note"}})
 	if err != nil {
 		t.Fatal(err)

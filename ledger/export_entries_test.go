@@ -24,12 +24,12 @@ const entriesHeader = "entry_id,date,time,entry,payment,object,account,currency,
 	"dispute_withdrawn,dispute_withdrawn_decimal,dispute_reinstated,dispute_reinstated_decimal,net,net_decimal,customer,description,charge,late"
 
 // entriesOf is an export of entries as text, with what a query says beside that.
-func entriesOf(t testing.TB, l *ledger.Ledger, q ledger.ExportQuery) (text string, sequence uint64) {
+func entriesText(t testing.TB, l *ledger.Ledger, q ledger.ExportQuery) (text string, sequence uint64) {
 	t.Helper()
 	if q.Table = ledger.ExportEntries; q.Format == "" {
 		q.Format = "csv"
 	}
-	return exported(t, l, q)
+	return exportText(t, l, q)
 }
 
 func timezone(t testing.TB, name string) *time.Location {
@@ -42,7 +42,7 @@ func timezone(t testing.TB, name string) *time.Location {
 }
 
 // at reads a time as a user writes it.
-func at(t testing.TB, text string, zone *time.Location) *int64 {
+func parseTime(t testing.TB, text string, zone *time.Location) *int64 {
 	t.Helper()
 	n, err := ledger.ParseTime(text, zone)
 	if err != nil {
@@ -52,7 +52,7 @@ func at(t testing.TB, text string, zone *time.Location) *int64 {
 }
 
 // taken is a charge of so many cents that was captured at a time, with an order's number.
-func taken(id string, at int64, amount int64) *ledger.Event {
+func paidCharge(id string, at int64, amount int64) *ledger.Event {
 	return about("evt_"+id, "charge.succeeded", at, ledger.Facts{Charge: "ch_" + id, Charges: []ledger.Charge{{ID: "ch_" + id, Status: "succeeded", Currency: "eur",
 		Amount: amount, AmountCaptured: amount, Captured: true, Created: at, Metadata: map[string]string{"order_id": "=" + id, "shop": "web"}}}})
 }
@@ -67,7 +67,7 @@ func TestGoldenEntries(t *testing.T) {
 			mustAppend(t, l, e)
 		}
 	}
-	got, _ := entriesOf(t, l, ledger.ExportQuery{Zone: timezone(t, "Europe/Berlin"), Metadata: []string{"order_id"}})
+	got, _ := entriesText(t, l, ledger.ExportQuery{Zone: timezone(t, "Europe/Berlin"), Metadata: []string{"order_id"}})
 	if *update {
 		if err := os.WriteFile(golden, []byte(got), 0o600); err != nil {
 			t.Fatal(err)
@@ -94,7 +94,7 @@ func TestExportOfDaysInATimezone(t *testing.T) {
 	berlin := timezone(t, "Europe/Berlin")
 	for i, text := range []string{"2026-03-28T22:59:59Z", "2026-03-28T23:00:00Z", "2026-03-29T21:59:59Z", "2026-03-29T22:00:00Z",
 		"2026-10-24T21:59:59Z", "2026-10-24T22:00:00Z", "2026-10-25T22:59:59Z", "2026-10-25T23:00:00Z"} {
-		booked(t, l, taken(fmt.Sprint(i), *at(t, text, time.UTC), 100))
+		appendAll(t, l, paidCharge(fmt.Sprint(i), *parseTime(t, text, time.UTC), 100))
 	}
 	for _, c := range []struct {
 		zone     *time.Location
@@ -110,7 +110,7 @@ func TestExportOfDaysInATimezone(t *testing.T) {
 		if zone == nil {
 			zone = time.UTC
 		}
-		text, _ := entriesOf(t, l, ledger.ExportQuery{Zone: c.zone, From: at(t, c.from, zone), To: at(t, c.to, zone)})
+		text, _ := entriesText(t, l, ledger.ExportQuery{Zone: c.zone, From: parseTime(t, c.from, zone), To: parseTime(t, c.to, zone)})
 		rows, err := csv.NewReader(strings.NewReader(text)).ReadAll()
 		if err != nil {
 			t.Fatal(err)
@@ -124,7 +124,7 @@ func TestExportOfDaysInATimezone(t *testing.T) {
 		if got := strings.Join(times, " "); got != c.want {
 			t.Errorf("%v, %s to %s: got %s, want %s", c.zone, c.from, c.to, got, c.want)
 		}
-		page, err := l.Totals(t.Context(), ledger.TotalsQuery{Zone: zone, From: at(t, c.from, zone), To: at(t, c.to, zone), Limit: 100})
+		page, err := l.Totals(t.Context(), ledger.TotalsQuery{Zone: zone, From: parseTime(t, c.from, zone), To: parseTime(t, c.to, zone), Limit: 100})
 		totals := page.Data
 		if err != nil || (c.want == "") != (len(totals) == 0) || len(totals) == 1 && (string(totals[0].Day) != c.from || totals[0].Received != ledger.SumOf(200)) || len(totals) > 1 {
 			t.Errorf("%v, %s to %s: the totals are %+v, %v", c.zone, c.from, c.to, totals, err)
@@ -140,7 +140,7 @@ func TestTotalsRefuseTooManyDays(t *testing.T) {
 	if totals, err := l.Totals(t.Context(), ledger.TotalsQuery{Zone: zone, From: &since, Limit: 100}); err != nil || totals.Data == nil || len(totals.Data) != 0 {
 		t.Errorf("an empty ledger has %v, %v", totals, err)
 	}
-	booked(t, l, taken("first", *at(t, "2025-01-10", zone), 100), taken("last", *at(t, "2026-02-14", zone)-1, 100))
+	appendAll(t, l, paidCharge("first", *parseTime(t, "2025-01-10", zone), 100), paidCharge("last", *parseTime(t, "2026-02-14", zone)-1, 100))
 	for _, c := range []struct {
 		from, to string
 		days     int // that have money; -1 if there are too many
@@ -150,17 +150,17 @@ func TestTotalsRefuseTooManyDays(t *testing.T) {
 	} {
 		var from, to *int64
 		if c.from != "" {
-			from = at(t, c.from, zone)
+			from = parseTime(t, c.from, zone)
 		}
 		if c.to != "" {
-			to = at(t, c.to, zone)
+			to = parseTime(t, c.to, zone)
 		}
 		totals, err := l.Totals(t.Context(), ledger.TotalsQuery{Zone: zone, From: from, To: to, Limit: 100})
 		if c.days < 0 && (!errors.Is(err, ledger.ErrTooManyDays) || !strings.Contains(err.Error(), "400")) || c.days >= 0 && (err != nil || len(totals.Data) != c.days) {
 			t.Errorf("from %s to %s: %d totals, %v", c.from, c.to, len(totals.Data), err)
 		}
 	}
-	booked(t, l, taken("later", *at(t, "2026-02-14", zone), 100))
+	appendAll(t, l, paidCharge("later", *parseTime(t, "2026-02-14", zone), 100))
 	if _, err := l.Totals(t.Context(), ledger.TotalsQuery{Zone: zone, From: &since, Limit: 100}); !errors.Is(err, ledger.ErrTooManyDays) {
 		t.Errorf("401 days gave %v", err)
 	}
@@ -169,16 +169,16 @@ func TestTotalsRefuseTooManyDays(t *testing.T) {
 // Metadata gets a column where it is asked for, and Excel its mark.
 func TestExportWithMetadataForExcel(t *testing.T) {
 	l := ledgertest.Open(t, false)
-	booked(t, l, taken("1", 1760000000, 4200))
+	appendAll(t, l, paidCharge("1", 1760000000, 4200))
 	for _, table := range []string{ledger.ExportEntries, ledger.ExportPayments} {
 		q := ledger.ExportQuery{Table: table, Format: "csv", Metadata: []string{"order_id", "none\n"}, Excel: true}
-		text, _ := exported(t, l, q)
+		text, _ := exportText(t, l, q)
 		rows := strings.Split(text, "\r\n")
 		if !strings.HasPrefix(text, "\ufeff") || !strings.HasSuffix(rows[0], `,metadata_order_id,metadata_none\n`) || !strings.HasSuffix(rows[1], ",'=1,") {
 			t.Errorf("got %q", text)
 		}
 		q.Format, q.Excel = "jsonl", false
-		text, _ = exported(t, l, q)
+		text, _ = exportText(t, l, q)
 		if !strings.HasSuffix(text, `,"metadata_order_id":"=1","metadata_none\n":null}`+"\n") || !json.Valid([]byte(text)) {
 			t.Errorf("got %s", text)
 		}
@@ -187,7 +187,7 @@ func TestExportWithMetadataForExcel(t *testing.T) {
 
 // The index of entries is checked and rebuilt like everything that follows from events.
 func TestVerifyChecksTheIndexOfEntries(t *testing.T) {
-	dir := library(t)
+	dir := scenarioLedger(t)
 	edit(t, dir, func(tx *bolt.Tx) error {
 		b := tx.Bucket([]byte("entries"))
 		key, _ := b.Cursor().First()
@@ -219,7 +219,7 @@ func TestVerifyChecksTheIndexOfEntries(t *testing.T) {
 // What cannot be said of a ledger is refused; the first sequence and the last are not.
 func TestExportAsOfAndSinceASequence(t *testing.T) {
 	l := ledgertest.Open(t, false)
-	booked(t, l, taken("1", 1760000000, 4200), taken("2", 1760000001, 100))
+	appendAll(t, l, paidCharge("1", 1760000000, 4200), paidCharge("2", 1760000001, 100))
 	seq := func(n uint64) *uint64 { return &n }
 	for _, q := range []ledger.ExportQuery{{AsOf: seq(3)}, {Since: seq(3)}} {
 		q.Table, q.Format = ledger.ExportEntries, "csv"
@@ -233,7 +233,7 @@ func TestExportAsOfAndSinceASequence(t *testing.T) {
 		sequence uint64
 	}{{ledger.ExportQuery{AsOf: seq(0)}, 0, 0}, {ledger.ExportQuery{AsOf: seq(1)}, 1, 1}, {ledger.ExportQuery{AsOf: seq(2)}, 2, 2}, {ledger.ExportQuery{}, 2, 2},
 		{ledger.ExportQuery{Since: seq(0)}, 2, 2}, {ledger.ExportQuery{Since: seq(1)}, 1, 2}, {ledger.ExportQuery{Since: seq(2)}, 0, 2}} {
-		text, sequence := entriesOf(t, l, c.query)
+		text, sequence := entriesText(t, l, c.query)
 		rows := strings.Split(strings.TrimSuffix(text, "\r\n"), "\r\n")
 		if rows[0] != entriesHeader || len(rows)-1 != c.lines || sequence != c.sequence {
 			t.Errorf("%+v gave as of %d\n%s", c.query, sequence, text)
@@ -244,7 +244,7 @@ func TestExportAsOfAndSinceASequence(t *testing.T) {
 // Once a rebuild has read something else in a body, an export of before may come out otherwise:
 // that is said. A rebuild that reads the same says nothing.
 func TestExportReportsRedecodedBodies(t *testing.T) {
-	dir := library(t)
+	dir := scenarioLedger(t)
 	other := false
 	opts := ledger.Options{Dir: dir, Decode: func(raw []byte) *ledger.Event {
 		e := decode(raw)
@@ -264,7 +264,7 @@ func TestExportReportsRedecodedBodies(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, last = entriesOf(t, l, ledger.ExportQuery{})
+		_, last = entriesText(t, l, ledger.ExportQuery{})
 		for _, q := range []ledger.ExportQuery{{AsOf: &last}, {Since: &last}, {}} {
 			want := uint64(0)
 			if c.said && (q.AsOf != nil || q.Since != nil) {
@@ -280,7 +280,7 @@ func TestExportReportsRedecodedBodies(t *testing.T) {
 		}
 	}
 	l := ledgertest.Start(t, opts)
-	booked(t, l, taken("new", 1760000000, 100))
+	appendAll(t, l, paidCharge("new", 1760000000, 100))
 	last++
 	if x, err := l.NewExport(ledger.ExportQuery{Table: ledger.ExportEntries, Format: "csv", AsOf: &last}); err != nil || x.Decoded != 0 {
 		t.Errorf("of a row that came later it says that it was decoded again up to %d, %v", x.Decoded, err)
@@ -296,7 +296,7 @@ func TestSorterKeepsTheOrderOfEqualKeys(t *testing.T) {
 		for i := range 400 {
 			want = append(want, fmt.Sprintf("%03d %03d %s", rng.IntN(150), i, strings.Repeat("x", rng.IntN(90))))
 		}
-		got, runs, err := ledger.Sorted(t.TempDir(), limit, want)
+		got, runs, err := ledger.SortLines(t.TempDir(), limit, want)
 		slices.Sort(want)
 		if err != nil || !slices.Equal(got, want) {
 			t.Errorf("limit %d: %v\n%s", limit, err, strings.Join(got, "\n"))

@@ -15,17 +15,17 @@ import (
 )
 
 // view is an export that was made at a sequence, and has to come out the same later.
-type view struct {
+type pastExport struct {
 	query    ledger.ExportQuery
 	text     string
 	sequence uint64
 }
 
-func (v *view) asOf(t testing.TB, l *ledger.Ledger) string {
+func (v *pastExport) asOf(t testing.TB, l *ledger.Ledger) string {
 	t.Helper()
 	q := v.query
 	q.AsOf = &v.sequence
-	text, _ := entriesOf(t, l, q)
+	text, _ := entriesText(t, l, q)
 	return text
 }
 
@@ -77,7 +77,7 @@ func opposite(n string) string {
 }
 
 // sharedLife is a ledger that events come to while everything else happens to it, too.
-type sharedLife struct {
+type exportSimulation struct {
 	*rand.Rand
 	dir    string
 	l      *ledger.Ledger
@@ -87,8 +87,8 @@ type sharedLife struct {
 	usable map[string]*ledger.Event // what a later decoder makes of a body that lies in quarantine
 }
 
-func newSharedLife(seed uint64, n int, dir string) *sharedLife {
-	l := &sharedLife{Rand: rand.New(rand.NewPCG(seed, 23)), dir: dir, usable: map[string]*ledger.Event{}}
+func newExportSimulation(seed uint64, n int, dir string) *exportSimulation {
+	l := &exportSimulation{Rand: rand.New(rand.NewPCG(seed, 23)), dir: dir, usable: map[string]*ledger.Event{}}
 	for range n {
 		l.pool = append(l.pool, l.sharing(len(l.pool)))
 	}
@@ -99,7 +99,7 @@ func newSharedLife(seed uint64, n int, dir string) *sharedLife {
 	return l
 }
 
-func (l *sharedLife) options() ledger.Options {
+func (l *exportSimulation) options() ledger.Options {
 	return ledger.Options{Dir: l.dir, Decode: func(raw []byte) *ledger.Event {
 		e := *l.usable[string(raw)]
 		e.Raw = raw
@@ -107,17 +107,17 @@ func (l *sharedLife) options() ledger.Options {
 	}}
 }
 
-func (l *sharedLife) open(t *testing.T) {
+func (l *exportSimulation) open(t *testing.T) {
 	t.Helper()
 	var err error
 	if l.l, err = ledger.Open(l.options()); err != nil {
 		t.Fatal(err)
 	}
-	l.l.SmallGenerations(1 + l.IntN(60))
+	l.l.LimitBuffer(1 + l.IntN(60))
 	l.stop = ledgertest.Run(t, l.l)
 }
 
-func (l *sharedLife) close(t *testing.T) {
+func (l *exportSimulation) close(t *testing.T) {
 	t.Helper()
 	l.stop()
 	if err := l.l.Check(); err != nil {
@@ -129,7 +129,7 @@ func (l *sharedLife) close(t *testing.T) {
 }
 
 // step appends some events, of which some cannot be used yet, or does something else.
-func (l *sharedLife) step(t *testing.T) {
+func (l *exportSimulation) step(t *testing.T) {
 	t.Helper()
 	switch l.IntN(12) {
 	case 0:
@@ -158,7 +158,7 @@ func (l *sharedLife) step(t *testing.T) {
 
 // append appends an event that has not come yet, which now and then cannot be used, or one that
 // has.
-func (l *sharedLife) append(t *testing.T) {
+func (l *exportSimulation) append(t *testing.T) {
 	t.Helper()
 	e := pick(l.Rand, l.pool[:max(l.came, 1)]...)
 	if l.came < len(l.pool) && l.IntN(4) > 0 {
@@ -188,16 +188,16 @@ func TestExportAsOfIsReproducible(t *testing.T) {
 		if seed == 0 {
 			later = 1
 		}
-		l := newSharedLife(uint64(seed), 200+1000*later, t.TempDir())
+		l := newExportSimulation(uint64(seed), 200+1000*later, t.TempDir())
 		l.open(t)
-		var views []view
+		var views []pastExport
 		for range steps {
-			v := view{query: ledger.ExportQuery{Format: "jsonl", Metadata: []string{"order"}}}
+			v := pastExport{query: ledger.ExportQuery{Format: "jsonl", Metadata: []string{"order"}}}
 			if l.IntN(2) == 0 {
 				from, to := midnight-l.Int64N(4), midnight+l.Int64N(4)
 				v.query.From, v.query.To = &from, &to
 			}
-			v.text, v.sequence = entriesOf(t, l.l, v.query)
+			v.text, v.sequence = entriesText(t, l.l, v.query)
 			views = append(views, v)
 			l.step(t)
 		}
@@ -212,9 +212,9 @@ func TestExportAsOfIsReproducible(t *testing.T) {
 				continue
 			}
 			q := v.query
-			present, _ := entriesOf(t, l.l, q)
+			present, _ := entriesText(t, l.l, q)
 			q.Since = &v.sequence
-			changes, _ := entriesOf(t, l.l, q)
+			changes, _ := entriesText(t, l.l, q)
 			if got, want := asJSON(t, signedLines(v.text, changes)), asJSON(t, signedLines(present)); got != want {
 				t.Fatalf("life %d: as of %d\n%s\nwith what has changed since\n%s\nis\n%s\nand now it is\n%s", seed, v.sequence, v.text, changes, got, present)
 			}
@@ -224,7 +224,7 @@ func TestExportAsOfIsReproducible(t *testing.T) {
 }
 
 // sharing is an event about a few charges that several PaymentIntents claim, or none yet.
-func (l *sharedLife) sharing(n int) *ledger.Event {
+func (l *exportSimulation) sharing(n int) *ledger.Event {
 	name := func(prefix string, of int) string { return fmt.Sprintf("%s_%d_%d", prefix, n/40, l.IntN(of)) } // 40 events have to do with each other
 	charge := name(pick(l.Rand, "ch", "py"), 4)
 	e := about(fmt.Sprintf("evt_shared_%d", n), "charge.updated", midnight+l.Int64N(6), ledger.Facts{Charge: charge})
@@ -255,25 +255,25 @@ func (l *sharedLife) sharing(n int) *ledger.Event {
 // While events come, an export is of one moment all the same: made again as of its sequence it is
 // the same.
 func TestExportDuringAppends(t *testing.T) {
-	events := newSharedLife(29, 200, "").pool
+	events := newExportSimulation(29, 200, "").pool
 	for n := range 3 { // the same about other things
-		for _, e := range newSharedLife(uint64(30+n), 200, "").pool {
+		for _, e := range newExportSimulation(uint64(30+n), 200, "").pool {
 			e.ID = fmt.Sprintf("%s_%d", e.ID, n)
 			events = append(events, e)
 		}
 	}
 	l := ledgertest.Open(t, false)
-	l.SmallGenerations(64)
+	l.LimitBuffer(64)
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for _, e := range events {
 			mustAppend(t, l, e)
 		}
 	})
-	var views []view
+	var views []pastExport
 	for i := 0; i < 40 || len(views) == 0 || views[len(views)-1].sequence < uint64(len(events)/2); i++ {
-		v := view{query: ledger.ExportQuery{Format: "jsonl"}}
-		v.text, v.sequence = entriesOf(t, l, v.query)
+		v := pastExport{query: ledger.ExportQuery{Format: "jsonl"}}
+		v.text, v.sequence = entriesText(t, l, v.query)
 		if n := len(views); n > 0 && i%3 == 0 { // an older one, beside events
 			if got := views[n/2].asOf(t, l); got != views[n/2].text {
 				t.Errorf("as of %d it is another while events come", views[n/2].sequence)

@@ -21,14 +21,14 @@ const paymentsHeader = "id,account,created,captured,status,currency,amount,amoun
 	"dispute_withdrawn,dispute_withdrawn_decimal,dispute_reinstated,dispute_reinstated_decimal,net,net_decimal,fee,fee_decimal,customer,description,latest_charge,flags"
 
 // paymentsOf is an export of payments as text.
-func paymentsOf(t *testing.T, l *ledger.Ledger, format string, from, to *int64) string {
+func paymentsText(t *testing.T, l *ledger.Ledger, format string, from, to *int64) string {
 	t.Helper()
-	text, _ := exported(t, l, ledger.ExportQuery{Table: ledger.ExportPayments, Format: format, From: from, To: to})
+	text, _ := exportText(t, l, ledger.ExportQuery{Table: ledger.ExportPayments, Format: format, From: from, To: to})
 	return text
 }
 
 // exported is an export as text, and its last row.
-func exported(t testing.TB, l *ledger.Ledger, q ledger.ExportQuery) (text string, sequence uint64) {
+func exportText(t testing.TB, l *ledger.Ledger, q ledger.ExportQuery) (text string, sequence uint64) {
 	t.Helper()
 	x, err := l.NewExport(q)
 	if err != nil {
@@ -42,14 +42,14 @@ func exported(t testing.TB, l *ledger.Ledger, q ledger.ExportQuery) (text string
 }
 
 // charged is a charge that a PaymentIntent may have been paid by, as one event tells of it.
-func charged(payment, charge, currency string, amount, captured int64, fee *ledger.Booking) *ledger.Event {
+func chargeEvent(payment, charge, currency string, amount, captured int64, fee *ledger.Booking) *ledger.Event {
 	return about("evt_"+charge, "charge.succeeded", 1760000010, ledger.Facts{PaymentIntent: payment, Charge: charge, Charges: []ledger.Charge{{
 		ID: charge, Status: "succeeded", Currency: currency, Amount: amount, AmountCaptured: captured, Captured: captured > 0, Created: 1760000000, BalanceTransaction: fee,
 	}}})
 }
 
 // booked appends events that tell nothing but facts.
-func booked(t *testing.T, l *ledger.Ledger, events ...*ledger.Event) {
+func appendAll(t *testing.T, l *ledger.Ledger, events ...*ledger.Event) {
 	t.Helper()
 	for _, e := range events {
 		e.Source, e.Raw = cmp.Or(e.Source, ledger.Webhook), []byte("{}")
@@ -58,7 +58,7 @@ func booked(t *testing.T, l *ledger.Ledger, events ...*ledger.Event) {
 	}
 }
 
-func described(payment, text string) *ledger.Event {
+func withDescription(payment, text string) *ledger.Event {
 	e := succeeded("evt_"+payment, payment)
 	e.Facts.Intents[0].Description, e.Facts.Intents[0].Customer = text, "cus_1"
 	return e
@@ -78,7 +78,7 @@ func TestExportOfPaymentsAsCSV(t *testing.T) {
 	conflict := succeeded("evt_conflict", "pi_conflict")
 	conflict.Facts.Intents[0].Status = "canceled"
 	l := ledgertest.Open(t, false)
-	booked(t, l, yen, dinar, unknown, succeeded("evt_pi_lost", "pi_lost"), lost, described("pi_conflict", "paid, and \"canceled\"\nboth"), conflict)
+	appendAll(t, l, yen, dinar, unknown, succeeded("evt_pi_lost", "pi_lost"), lost, withDescription("pi_conflict", "paid, and \"canceled\"\nboth"), conflict)
 	want := []string{
 		paymentsHeader,
 		`pi_unknown,,,,,,,,,,0,,0,,0,,,,,,,,,`,
@@ -88,10 +88,10 @@ func TestExportOfPaymentsAsCSV(t *testing.T) {
 		`pi_dinar,acct_1,2025-10-09T08:53:22Z,2025-10-09T08:53:25Z,succeeded,kwd,4200,4.200,4200,4.200,0,0.000,0,0.000,0,0.000,4200,4.200,,,,,ch_pi_dinar,`,
 		"",
 	}
-	if got := paymentsOf(t, l, "csv", nil, nil); got != strings.Join(want, "\r\n") {
+	if got := paymentsText(t, l, "csv", nil, nil); got != strings.Join(want, "\r\n") {
 		t.Errorf("got\n%s\nwant\n%s", got, strings.Join(want, "\r\n"))
 	}
-	if got := paymentsOf(t, ledgertest.Open(t, false), "csv", nil, nil); got != paymentsHeader+"\r\n" {
+	if got := paymentsText(t, ledgertest.Open(t, false), "csv", nil, nil); got != paymentsHeader+"\r\n" {
 		t.Errorf("an empty ledger gave %q", got)
 	}
 }
@@ -110,11 +110,11 @@ func TestExportHasNoFormulas(t *testing.T) {
 	want := map[string]string{}
 	for i, text := range slices.Sorted(maps.Keys(texts)) {
 		id := fmt.Sprintf("pi_%02d", i)
-		booked(t, l, described(id, text))
+		appendAll(t, l, withDescription(id, text))
 		want[id] = texts[text]
 	}
 	for _, table := range []string{ledger.ExportPayments, ledger.ExportEntries} {
-		text, _ := exported(t, l, ledger.ExportQuery{Table: table, Format: "csv"})
+		text, _ := exportText(t, l, ledger.ExportQuery{Table: table, Format: "csv"})
 		if got := strings.Count(text, "\n"); got != len(texts)+1 || strings.Count(text, "\r\n") != got {
 			t.Errorf("%d lines of %d texts", got, len(texts))
 		}
@@ -128,7 +128,7 @@ func TestExportHasNoFormulas(t *testing.T) {
 				t.Errorf("%s: got %q, want %q", row[id], row[at], want[row[id]])
 			}
 		}
-		lines, _ := exported(t, l, ledger.ExportQuery{Table: table, Format: "jsonl"})
+		lines, _ := exportText(t, l, ledger.ExportQuery{Table: table, Format: "jsonl"})
 		for line := range strings.Lines(lines) {
 			var x struct{ Description string }
 			if err := json.Unmarshal([]byte(line), &x); err != nil || ledger.Escape(line) != strings.TrimSuffix(line, "\n")+`\n` {
@@ -152,19 +152,19 @@ func TestExportOfFees(t *testing.T) {
 		charges []*ledger.Event
 		fee     string
 	}{
-		{[]*ledger.Event{charged("pi_0", "ch_00", "eur", 4200, 4200, fee(120, "eur"))}, "120"},
-		{[]*ledger.Event{charged("pi_1", "ch_10", "eur", 4200, 4200, fee(0, "eur"))}, "0"},
-		{[]*ledger.Event{charged("pi_2", "ch_20", "eur", 4200, 4200, nil)}, ""},
-		{[]*ledger.Event{charged("pi_3", "ch_30", "eur", 4200, 4200, fee(130, "usd"))}, ""},
-		{[]*ledger.Event{charged("pi_4", "ch_40", "eur", 2000, 2000, fee(60, "eur")), charged("pi_4", "ch_41", "eur", 2200, 2200, fee(61, "eur"))}, "121"},
-		{[]*ledger.Event{charged("pi_5", "ch_50", "eur", 2000, 2000, fee(60, "eur")), charged("pi_5", "ch_51", "eur", 2200, 2200, nil)}, ""},
-		{[]*ledger.Event{charged("pi_6", "ch_60", "eur", 2000, 2000, fee(60, "eur")), charged("pi_6", "ch_61", "eur", 2200, 0, nil)}, "60"}, // not captured
-		{[]*ledger.Event{charged("pi_7", "ch_70", "eur", 2200, 0, fee(9, "eur"))}, ""},
+		{[]*ledger.Event{chargeEvent("pi_0", "ch_00", "eur", 4200, 4200, fee(120, "eur"))}, "120"},
+		{[]*ledger.Event{chargeEvent("pi_1", "ch_10", "eur", 4200, 4200, fee(0, "eur"))}, "0"},
+		{[]*ledger.Event{chargeEvent("pi_2", "ch_20", "eur", 4200, 4200, nil)}, ""},
+		{[]*ledger.Event{chargeEvent("pi_3", "ch_30", "eur", 4200, 4200, fee(130, "usd"))}, ""},
+		{[]*ledger.Event{chargeEvent("pi_4", "ch_40", "eur", 2000, 2000, fee(60, "eur")), chargeEvent("pi_4", "ch_41", "eur", 2200, 2200, fee(61, "eur"))}, "121"},
+		{[]*ledger.Event{chargeEvent("pi_5", "ch_50", "eur", 2000, 2000, fee(60, "eur")), chargeEvent("pi_5", "ch_51", "eur", 2200, 2200, nil)}, ""},
+		{[]*ledger.Event{chargeEvent("pi_6", "ch_60", "eur", 2000, 2000, fee(60, "eur")), chargeEvent("pi_6", "ch_61", "eur", 2200, 0, nil)}, "60"}, // not captured
+		{[]*ledger.Event{chargeEvent("pi_7", "ch_70", "eur", 2200, 0, fee(9, "eur"))}, ""},
 	} {
-		booked(t, l, c.charges...)
+		appendAll(t, l, c.charges...)
 		want[fmt.Sprintf("pi_%d", i)] = c.fee
 	}
-	rows, err := csv.NewReader(strings.NewReader(paymentsOf(t, l, "csv", nil, nil))).ReadAll()
+	rows, err := csv.NewReader(strings.NewReader(paymentsText(t, l, "csv", nil, nil))).ReadAll()
 	if err != nil || len(rows) != len(want)+1 {
 		t.Fatalf("%d rows, %v", len(rows), err)
 	}
@@ -182,7 +182,7 @@ func TestExportBetweenTwoTimes(t *testing.T) {
 	for _, at := range []int64{-5, 1, 100, 101, 102} {
 		e := succeeded(fmt.Sprintf("evt_%d", at), fmt.Sprintf("pi_%d", at))
 		e.Facts.Intents[0].Created = at
-		booked(t, l, e)
+		appendAll(t, l, e)
 	}
 	at := func(n int64) *int64 { return &n }
 	for _, c := range []struct {
@@ -200,7 +200,7 @@ func TestExportBetweenTwoTimes(t *testing.T) {
 		{at(103), nil, ""},
 	} {
 		var got []string
-		for _, line := range strings.Split(strings.TrimSpace(paymentsOf(t, l, "csv", c.from, c.to)), "\r\n")[1:] {
+		for _, line := range strings.Split(strings.TrimSpace(paymentsText(t, l, "csv", c.from, c.to)), "\r\n")[1:] {
 			id, _, _ := strings.Cut(line, ",")
 			got = append(got, strings.TrimPrefix(id, "pi_"))
 		}
@@ -212,9 +212,9 @@ func TestExportBetweenTwoTimes(t *testing.T) {
 
 // Both formats tell the same of all scenarios, in the same order, and a table reads back as it was.
 func TestBothFormatsHoldTheSame(t *testing.T) {
-	dir := library(t)
+	dir := scenarioLedger(t)
 	l := ledgertest.Start(t, ledger.Options{Dir: dir})
-	text := paymentsOf(t, l, "csv", nil, nil)
+	text := paymentsText(t, l, "csv", nil, nil)
 	rows, err := csv.NewReader(strings.NewReader(text)).ReadAll()
 	if err != nil {
 		t.Fatal(err)
@@ -228,7 +228,7 @@ func TestBothFormatsHoldTheSame(t *testing.T) {
 	if strings.Join(rows[0], ",") != paymentsHeader {
 		t.Errorf("the columns are %v", rows[0])
 	}
-	lines := json.NewDecoder(strings.NewReader(paymentsOf(t, l, "jsonl", nil, nil)))
+	lines := json.NewDecoder(strings.NewReader(paymentsText(t, l, "jsonl", nil, nil)))
 	lines.UseNumber()
 	n := 0
 	for ; ; n++ {
@@ -282,12 +282,12 @@ func cell(v any) string {
 }
 
 // during does something at the first byte that is written.
-type during struct {
+type firstWrite struct {
 	strings.Builder
 	do func()
 }
 
-func (d *during) Write(p []byte) (int, error) {
+func (d *firstWrite) Write(p []byte) (int, error) {
 	if d.do != nil {
 		d.do()
 		d.do = nil
@@ -309,7 +309,7 @@ func TestExportIsAConsistentSnapshot(t *testing.T) {
 	}
 	mustAppend(t, l, charge("e1", "ch_first", 1600000000))
 	mustAppend(t, l, charge("e2", "ch_last", 1800000000))
-	out := &during{do: func() {
+	out := &firstWrite{do: func() {
 		link("e3", "pi_first", "ch_last", 1500000000)
 		link("e4", "pi_last", "ch_first", 1900000000)
 	}}

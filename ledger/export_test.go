@@ -57,11 +57,11 @@ func SetSchema(tx *bolt.Tx, version uint64) error {
 }
 
 // SmallGenerations has what is fresh settled after a few entries. It is called before Run.
-func (l *Ledger) SmallGenerations(entries int) { l.store.LimitBuffer(entries) }
+func (l *Ledger) LimitBuffer(entries int) { l.store.LimitBuffer(entries) }
 
 // BoundReads has a request examine so many rows and bytes, list so many bytes, and read so many
 // rows in a transaction.
-func (l *Ledger) BoundReads(rows, bytes, page, slice int) {
+func (l *Ledger) LimitReads(rows, bytes, page, slice int) {
 	l.bounds = readBounds{rows, bytes, page, slice}
 }
 
@@ -71,14 +71,14 @@ func (l *Ledger) Slice(ctx context.Context, read func()) error {
 }
 
 // Committed has the ledger take it that events were committed at a time.
-func (l *Ledger) Committed(at time.Time) {
+func (l *Ledger) SetLastCommit(at time.Time) {
 	now := *l.published.Load()
 	now.lastCommit = at
 	l.published.Store(&now)
 }
 
 // Fresh is how many entries are not in their places, and how many records tell of them. Run must have ended.
-func (l *Ledger) Fresh() (entries, records int) {
+func (l *Ledger) Buffered() (entries, records int) {
 	entries, records, _ = l.store.BufferSizes()
 	return entries, records
 }
@@ -99,10 +99,10 @@ func (l *Ledger) CopyInto(ctx context.Context, dir string, w io.Writer) error {
 }
 
 // LookAtFile is what the committer does before each batch. Run must not be running.
-func (l *Ledger) LookAtFile() bool { return l.store.CheckFile(false) == nil }
+func (l *Ledger) CheckFile() bool { return l.store.CheckFile(false) == nil }
 
 // MendAfter is a commit that failed, and one try to recover. Run must have ended.
-func (l *Ledger) MendAfter(failure error) error {
+func (l *Ledger) RecoverAfter(failure error) error {
 	err := l.store.Write(func(*store.Tx) error { return failure })
 	if !errors.Is(err, failure) {
 		return err
@@ -117,7 +117,7 @@ func (l *Ledger) MendAfter(failure error) error {
 
 // Sorted sorts lines by their first three characters, with so many bytes in memory, and returns how
 // many runs there were.
-func Sorted(dir string, limit int, lines []string) (sorted []string, runs int, err error) {
+func SortLines(dir string, limit int, lines []string) (sorted []string, runs int, err error) {
 	s := &sorter{limit: limit, open: func() (*os.File, error) { return os.CreateTemp(dir, "") }}
 	for _, line := range lines {
 		if err := s.add([]byte(line[:3]), []byte(line)); err != nil {
@@ -221,7 +221,7 @@ func Fold(id string, rows []*Row) *Folded { return foldRows(id, false, rows) }
 func Encode(r *Row, s *Folded) (row, state []byte) { return r.encode(), s.encode() }
 
 // Pack is the body of an event as it is stored.
-func (l *Ledger) Pack(e *Event) []byte { return l.bodies.encode(e.Raw) }
+func (l *Ledger) EncodeBody(e *Event) []byte { return l.bodies.encode(e.Raw) }
 
 // Expire deletes at once what KeepBodies would, of bodies received before a time.
 func (l *Ledger) Expire(ctx context.Context, before time.Time) error {
@@ -237,20 +237,17 @@ func (l *Ledger) Expire(ctx context.Context, before time.Time) error {
 func (l *Ledger) Expired() uint64 { return l.published.Load().counts.expired }
 
 // FreshBytes is what is fresh in the newer generation. The committer must have come round, with nothing to do since.
-func (l *Ledger) FreshBytes() int {
+func (l *Ledger) BufferedBytes() int {
 	_, _, bytes := l.store.BufferSizes()
 	return bytes
 }
 
 // Settling tells that a generation is on its way to its places, as far as FreshBytes may be asked.
-func (l *Ledger) Settling() bool { return l.store.Flushing() }
-
-// Waiting is how many events wait for the committer.
-func (l *Ledger) Waiting() int { return len(l.queue.waiting) }
+func (l *Ledger) Flushing() bool { return l.store.Flushing() }
 
 // CommitAtOnce books events in one transaction and returns how many bytes of pages it wrote, and
 // how many pages are in use behind it. Run must not be running.
-func (l *Ledger) CommitAtOnce(events []*Event) (written int64, pages int, err error) {
+func (l *Ledger) CommitBatch(events []*Event) (written int64, pages int, err error) {
 	batch := make([]*pending, len(events))
 	for i, e := range events {
 		batch[i] = newPending(e, l.bodies.encode(e.Raw))
@@ -275,16 +272,16 @@ func (l *Ledger) CommitAtOnce(events []*Event) (written int64, pages int, err er
 
 // SmallMemory has no more of payments remembered than about so many events. It is called before
 // Run.
-func (l *Ledger) SmallMemory(events int) { l.committer.hot.limit = events * (&row{}).memory() }
+func (l *Ledger) LimitCache(events int) { l.committer.hot.limit = events * (&row{}).memory() }
 
 // Hot is how many payments are remembered, and how much of them, of how much at most. Run must not
 // be running.
-func (l *Ledger) Hot() (payments, size, limit int) {
+func (l *Ledger) CacheSize() (payments, size, limit int) {
 	return len(l.committer.hot.payments), l.committer.hot.size, l.committer.hot.limit
 }
 
 // GiveUp books events in a transaction that is rolled back, and mends the file.
-func (l *Ledger) GiveUp(events []*Event) error {
+func (l *Ledger) RollBack(events []*Event) error {
 	var batch []*pending
 	for _, e := range events {
 		batch = append(batch, newPending(e, l.bodies.encode(e.Raw)))
@@ -296,5 +293,5 @@ func (l *Ledger) GiveUp(events []*Event) error {
 	if _, err := l.committer.write(batch, nil); !errors.Is(err, failure) {
 		return err
 	}
-	return l.MendAfter(failure)
+	return l.RecoverAfter(failure)
 }

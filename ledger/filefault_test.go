@@ -17,16 +17,16 @@ import (
 )
 
 // losing is a ledger whose file something happens to while its committer runs.
-type losing struct {
-	t     *testing.T
-	l     *ledger.Ledger
-	path  string
-	acked []string
-	ended chan error
-	stop  context.CancelFunc
+type fileFaultTest struct {
+	t      *testing.T
+	l      *ledger.Ledger
+	path   string
+	acked  []string
+	ended  chan error
+	cancel context.CancelFunc
 }
 
-func openLosing(t *testing.T, dir string) *losing {
+func startFileFaultTest(t *testing.T, dir string) *fileFaultTest {
 	t.Helper()
 	l, err := ledger.Open(ledger.Options{Dir: dir})
 	if err != nil {
@@ -34,7 +34,7 @@ func openLosing(t *testing.T, dir string) *losing {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
-	s := &losing{t: t, l: l, path: ledger.Path(dir), ended: make(chan error, 1), stop: cancel}
+	s := &fileFaultTest{t: t, l: l, path: ledger.Path(dir), ended: make(chan error, 1), cancel: cancel}
 	go func() { s.ended <- l.Run(ctx) }()
 	for i := range 20 {
 		s.acked = append(s.acked, fmt.Sprintf("evt_%d", i))
@@ -44,7 +44,7 @@ func openLosing(t *testing.T, dir string) *losing {
 }
 
 // refused demands that neither a new event nor a repeat is acknowledged, and what the health says.
-func (s *losing) refused(says string) {
+func (s *fileFaultTest) requireRefused(says string) {
 	s.t.Helper()
 	for _, id := range []string{"evt_3", "evt_new"} {
 		ctx, cancel := context.WithTimeout(s.t.Context(), 10*time.Second)
@@ -60,7 +60,7 @@ func (s *losing) refused(says string) {
 }
 
 // ends demands that the committer ends by itself, so that the next start opens what is there.
-func (s *losing) ends() {
+func (s *fileFaultTest) requireEnd() {
 	s.t.Helper()
 	select {
 	case err := <-s.ended:
@@ -74,7 +74,7 @@ func (s *losing) ends() {
 }
 
 // goesOn demands that the committer does not end for what can be undone.
-func (s *losing) goesOn() {
+func (s *fileFaultTest) requireRunning() {
 	s.t.Helper()
 	select {
 	case err := <-s.ended:
@@ -83,7 +83,7 @@ func (s *losing) goesOn() {
 	}
 }
 
-func (s *losing) close() {
+func (s *fileFaultTest) close() {
 	s.t.Helper()
 	if err := s.l.Close(); err != nil {
 		s.t.Error(err)
@@ -91,16 +91,16 @@ func (s *losing) close() {
 }
 
 // stops has the committer end.
-func (s *losing) stops() error {
+func (s *fileFaultTest) stop() error {
 	s.t.Helper()
-	s.stop()
+	s.cancel()
 	err := <-s.ended
 	s.close()
 	return err
 }
 
 // keeps demands that a file is a sound ledger with all that was acknowledged in it.
-func (s *losing) keeps(path string) {
+func (s *fileFaultTest) requireAcked(path string) {
 	s.t.Helper()
 	mustVerify(s.t, path)
 	dir := s.t.TempDir()
@@ -122,17 +122,17 @@ func (s *losing) keeps(path string) {
 }
 
 // beside returns the one file of the folder with that end.
-func beside(t *testing.T, dir, end string) string {
+func onlyFile(t *testing.T, dir, end string) string {
 	t.Helper()
 	found, err := filepath.Glob(filepath.Join(dir, "ledger-*"+end))
 	if err != nil || len(found) != 1 {
-		t.Fatalf("the folder holds %v, want one file *%s", files(t, dir), end)
+		t.Fatalf("the folder holds %v, want one file *%s", fileNames(t, dir), end)
 	}
 	return found[0]
 }
 
 // backup puts a copy of a ledger of one event somewhere.
-func backup(t *testing.T) string {
+func makeBackup(t *testing.T) string {
 	t.Helper()
 	l := ledgertest.Open(t, false)
 	mustAppend(t, l, succeeded("evt_of_the_backup", "pi_1"))
@@ -156,43 +156,43 @@ func TestDeletedLedgerIsWrittenBack(t *testing.T) {
 	t.Parallel()
 	t.Run("the file", func(t *testing.T) {
 		dir := t.TempDir()
-		s := openLosing(t, dir)
+		s := startFileFaultTest(t, dir)
 		must(t, os.Remove(s.path))
-		s.refused("was deleted")
-		s.ends()
-		s.keeps(s.path)
-		if names := files(t, dir); len(names) != 1 {
+		s.requireRefused("was deleted")
+		s.requireEnd()
+		s.requireAcked(s.path)
+		if names := fileNames(t, dir); len(names) != 1 {
 			t.Errorf("the folder holds %v", names)
 		}
 	})
 	t.Run("its folder", func(t *testing.T) {
-		s := openLosing(t, filepath.Join(t.TempDir(), "data"))
+		s := startFileFaultTest(t, filepath.Join(t.TempDir(), "data"))
 		must(t, os.RemoveAll(filepath.Dir(s.path)))
-		s.refused("was deleted")
-		s.ends()
-		s.keeps(s.path)
+		s.requireRefused("was deleted")
+		s.requireEnd()
+		s.requireAcked(s.path)
 	})
 	t.Run("while nothing comes", func(t *testing.T) {
-		s := openLosing(t, t.TempDir())
+		s := startFileFaultTest(t, t.TempDir())
 		must(t, os.Remove(s.path))
-		s.ends()
-		s.keeps(s.path)
+		s.requireEnd()
+		s.requireAcked(s.path)
 	})
 	t.Run("right before the end", func(t *testing.T) {
-		s := openLosing(t, t.TempDir())
+		s := startFileFaultTest(t, t.TempDir())
 		must(t, os.Remove(s.path))
-		if err := s.stops(); !errors.As(err, new(*ledger.FileFault)) || !strings.Contains(err.Error(), "wrote it back") {
+		if err := s.stop(); !errors.As(err, new(*ledger.FileFault)) || !strings.Contains(err.Error(), "wrote it back") {
 			t.Errorf("the committer ended with %v", err)
 		}
-		s.keeps(s.path)
+		s.requireAcked(s.path)
 	})
 	t.Run("and another file takes its place", func(t *testing.T) {
-		dir, restored := t.TempDir(), backup(t)
-		s := openLosing(t, dir)
+		dir, restored := t.TempDir(), makeBackup(t)
+		s := startFileFaultTest(t, dir)
 		must(t, os.Rename(restored, s.path)) // which deletes the old one
-		s.refused("was deleted")
-		s.ends()
-		s.keeps(beside(t, dir, ".deleted"))
+		s.requireRefused("was deleted")
+		s.requireEnd()
+		s.requireAcked(onlyFile(t, dir, ".deleted"))
 		if proof := mustVerify(t, s.path); proof.Events != 1 {
 			t.Errorf("the file that was put in its place is %+v", proof)
 		}
@@ -204,21 +204,21 @@ func TestDeletedLedgerIsWrittenBack(t *testing.T) {
 func TestDeletedLedgerStaysOpenWithoutADirectory(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	s := openLosing(t, dir)
+	s := startFileFaultTest(t, dir)
 	must(t, os.Remove(s.path))
 	// A folder of the ledger's name, with something in it, keeps the file from being written back there.
 	must(t, os.Remove(dir), os.WriteFile(dir, nil, 0o600))
-	s.refused("was deleted")
-	s.goesOn()
-	s.refused("was deleted")
+	s.requireRefused("was deleted")
+	s.requireRunning()
+	s.requireRefused("was deleted")
 	if next := s.l.Health().Fault.Next; !strings.Contains(next, "do not stop the receiver") {
 		t.Errorf("what to do is %q", next)
 	}
 	must(t, os.Remove(dir), os.Mkdir(dir, 0o700))
-	if err := s.stops(); !errors.As(err, new(*ledger.FileFault)) {
+	if err := s.stop(); !errors.As(err, new(*ledger.FileFault)) {
 		t.Errorf("the committer ended with %v", err)
 	}
-	s.keeps(s.path)
+	s.requireAcked(s.path)
 }
 
 // A deleted ledger for which there is no room is not given up for the file that took its place.
@@ -229,21 +229,21 @@ func TestDeletedLedgerStaysOpenOnAFullDisk(t *testing.T) {
 		t.Skipf("mounting a file system takes root: %v", err)
 	}
 	t.Cleanup(func() { _ = syscall.Unmount(mount, syscall.MNT_DETACH) })
-	s := openLosing(t, mount)
+	s := startFileFaultTest(t, mount)
 	restored, filler := filepath.Join(mount, "restored.db"), filepath.Join(mount, "filler")
-	must(t, os.WriteFile(restored, mustRead(t, backup(t)), 0o600))
+	must(t, os.WriteFile(restored, mustRead(t, makeBackup(t)), 0o600))
 	if err := os.WriteFile(filler, make([]byte, 1<<20), 0o600); !errors.Is(err, syscall.ENOSPC) {
 		t.Fatal(err)
 	}
 	must(t, os.Rename(restored, s.path))
-	s.refused("was deleted")
-	s.goesOn()
+	s.requireRefused("was deleted")
+	s.requireRunning()
 	if next := s.l.Health().Fault.Next; !strings.Contains(next, "do not stop the receiver") || !strings.Contains(next, "free ") {
 		t.Errorf("what to do is %q", next)
 	}
 	must(t, os.Remove(filler))
-	s.ends()
-	s.keeps(beside(t, mount, ".deleted"))
+	s.requireEnd()
+	s.requireAcked(onlyFile(t, mount, ".deleted"))
 }
 
 // A ledger that was moved is waited for. An end meanwhile leaves a note, and no empty ledger begins
@@ -253,29 +253,29 @@ func TestMovedLedgerIsAwaited(t *testing.T) {
 	for _, what := range []string{"the file", "its folder"} {
 		t.Run(what, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "data")
-			s := openLosing(t, dir)
+			s := startFileFaultTest(t, dir)
 			from, to := s.path, s.path+".moved"
 			if what == "its folder" {
 				from, to = dir, dir+"-moved"
 			}
 			must(t, os.Rename(from, to))
-			s.refused("was moved")
+			s.requireRefused("was moved")
 			if next := s.l.Health().Fault.Next; !strings.Contains(next, to) {
 				t.Errorf("what to do is %q", next)
 			}
-			s.goesOn()
+			s.requireRunning()
 			must(t, os.Rename(to, from))
 			for end := time.Now().Add(30 * time.Second); s.l.Health().Err != nil && time.Now().Before(end); {
 				time.Sleep(10 * time.Millisecond)
 			}
 			mustAppend(t, s.l, succeeded("evt_later", "pi_later"))
 			s.acked = append(s.acked, "evt_later")
-			if names := files(t, dir); len(names) != 1 {
+			if names := fileNames(t, dir); len(names) != 1 {
 				t.Errorf("the folder holds %v", names)
 			}
 
 			must(t, os.Rename(from, to))
-			if err := s.stops(); !errors.As(err, new(*ledger.FileFault)) {
+			if err := s.stop(); !errors.As(err, new(*ledger.FileFault)) {
 				t.Errorf("the committer ended with %v", err)
 			}
 			if l, err := ledger.Open(ledger.Options{Dir: dir}); !errors.Is(err, ledger.ErrMissing) {
@@ -286,7 +286,7 @@ func TestMovedLedgerIsAwaited(t *testing.T) {
 			if res := mustAppend(t, l, succeeded("evt_later", "pi_later")); !res.Repeat {
 				t.Errorf("an event that was acknowledged gave %+v", res)
 			}
-			if names := files(t, dir); len(names) != 1 {
+			if names := fileNames(t, dir); len(names) != 1 {
 				t.Errorf("the folder holds %v", names)
 			}
 		})
@@ -297,14 +297,14 @@ func TestMovedLedgerIsAwaited(t *testing.T) {
 // where it was moved.
 func TestReplacedLedgerEndsRun(t *testing.T) {
 	t.Parallel()
-	dir, restored := t.TempDir(), mustRead(t, backup(t))
-	s := openLosing(t, dir)
+	dir, restored := t.TempDir(), mustRead(t, makeBackup(t))
+	s := startFileFaultTest(t, dir)
 	must(t, os.Rename(s.path, s.path+".old"), os.WriteFile(s.path, restored[:5000], 0o600))
-	s.refused("another file was put in the place")
-	s.goesOn() // half a copy is none
+	s.requireRefused("another file was put in the place")
+	s.requireRunning() // half a copy is none
 	must(t, os.WriteFile(s.path, restored, 0o600))
-	s.ends()
-	s.keeps(s.path + ".old")
+	s.requireEnd()
+	s.requireAcked(s.path + ".old")
 	if proof := mustVerify(t, s.path); proof.Events != 1 {
 		t.Errorf("the new file is %+v", proof)
 	}
@@ -319,15 +319,15 @@ func TestFileLostDuringACommitIsNotAcknowledged(t *testing.T) {
 		"was cut short": func(path string) error { return os.Truncate(path, 9*4096) },
 	} {
 		t.Run(what, func(t *testing.T) {
-			s := openLosing(t, t.TempDir())
+			s := startFileFaultTest(t, t.TempDir())
 			err := s.l.Write(t.Context(), func() error { return lose(s.path) })
 			if !errors.Is(err, ledger.ErrUnavailable) {
 				t.Errorf("the commit gave %v", err)
 			}
 			if what != "was cut short" || !errors.Is(err, ledger.ErrCorrupt) { // else a page that bbolt needs was cut off, and Run ends
-				s.refused(what)
+				s.requireRefused(what)
 			}
-			s.stop()
+			s.cancel()
 			<-s.ended
 			s.close()
 		})
@@ -337,14 +337,14 @@ func TestFileLostDuringACommitIsNotAcknowledged(t *testing.T) {
 // A folder that another one replaces is a ledger that was moved.
 func TestReplacedDirectoryCountsAsMoved(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
-	s := openLosing(t, dir)
+	s := startFileFaultTest(t, dir)
 	must(t, os.Rename(dir, dir+"-moved"), os.Mkdir(dir, 0o700))
-	s.refused("was moved")
+	s.requireRefused("was moved")
 	if l, err := ledger.Open(ledger.Options{Dir: dir}); !errors.Is(err, ledger.ErrMissing) {
 		t.Errorf("another process was given %v, %v", l, err)
 	}
-	_ = s.stops() // the fault again
-	s.keeps(ledger.Path(dir + "-moved"))
+	_ = s.stop() // the fault again
+	s.requireAcked(ledger.Path(dir + "-moved"))
 }
 
 // A file system that is unmounted under the receiver is a ledger that was moved.
@@ -354,11 +354,11 @@ func TestUnmountedLedgerCountsAsMoved(t *testing.T) {
 	if err := syscall.Mount("none", mount, "tmpfs", 0, "size=80m"); err != nil {
 		t.Skipf("mounting a file system takes root: %v", err)
 	}
-	s := openLosing(t, mount)
+	s := startFileFaultTest(t, mount)
 	must(t, syscall.Unmount(mount, syscall.MNT_DETACH))
-	s.refused("was unmounted")
-	s.goesOn()
-	if err := s.stops(); !errors.As(err, new(*ledger.FileFault)) {
+	s.requireRefused("was unmounted")
+	s.requireRunning()
+	if err := s.stop(); !errors.As(err, new(*ledger.FileFault)) {
 		t.Errorf("the committer ended with %v", err)
 	}
 	if l, err := ledger.Open(ledger.Options{Dir: mount}); !errors.Is(err, ledger.ErrMissing) {
@@ -371,21 +371,21 @@ func TestTruncatedLedgerRefusesEvents(t *testing.T) {
 	t.Parallel()
 	for _, size := range []int64{0, 4096, 3 * 4096} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
-			dir, restored := t.TempDir(), backup(t)
-			s := openLosing(t, dir)
+			dir, restored := t.TempDir(), makeBackup(t)
+			s := startFileFaultTest(t, dir)
 			before, err := os.Stat(s.path)
 			must(t, err, os.Truncate(s.path, size))
-			s.refused("was cut short")
+			s.requireRefused("was cut short")
 			if _, err := s.l.Event("evt_1"); !errors.Is(err, ledger.ErrUnavailable) {
 				t.Errorf("reading gives %v", err)
 			}
 			if size > 0 { // else the meta pages are another program's
 				must(t, os.Truncate(s.path, before.Size()))
-				s.goesOn()
-				s.refused("was cut short")
+				s.requireRunning()
+				s.requireRefused("was cut short")
 			}
 			must(t, os.Rename(s.path, s.path+".cut"), os.Rename(restored, s.path))
-			s.ends()
+			s.requireEnd()
 		})
 	}
 }
@@ -393,8 +393,8 @@ func TestTruncatedLedgerRefusesEvents(t *testing.T) {
 // A ledger that is overwritten by a copy in place ends Run, and the next start opens the copy.
 func TestOverwrittenLedgerEndsRun(t *testing.T) {
 	t.Parallel()
-	dir, restored := t.TempDir(), mustRead(t, backup(t))
-	s := openLosing(t, dir)
+	dir, restored := t.TempDir(), mustRead(t, makeBackup(t))
+	s := startFileFaultTest(t, dir)
 	info, err := os.Stat(s.path)
 	must(t, err)
 	f, err := os.OpenFile(s.path, os.O_WRONLY, 0)
@@ -404,8 +404,8 @@ func TestOverwrittenLedgerEndsRun(t *testing.T) {
 	if after, err := os.Stat(s.path); err != nil || after.Size() != info.Size() {
 		t.Fatalf("the copy changed the size: %v, %v", after, err)
 	}
-	s.refused("another program wrote to the ledger")
-	s.ends()
+	s.requireRefused("another program wrote to the ledger")
+	s.requireEnd()
 	l := ledgertest.Start(t, ledger.Options{Dir: dir})
 	if res := mustAppend(t, l, succeeded("evt_of_the_backup", "pi_1")); !res.Repeat {
 		t.Errorf("the event of the copy gave %+v", res)
@@ -418,15 +418,15 @@ func TestUnsearchableDirectoryIsATemporaryFault(t *testing.T) {
 		t.Skip("root may search any folder")
 	}
 	dir := t.TempDir()
-	s := openLosing(t, dir)
+	s := startFileFaultTest(t, dir)
 	must(t, os.Chmod(dir, 0))
-	s.refused("cannot be looked at")
+	s.requireRefused("cannot be looked at")
 	must(t, os.Chmod(dir, 0o700))
 	for end := time.Now().Add(30 * time.Second); s.l.Health().Err != nil && time.Now().Before(end); {
 		time.Sleep(10 * time.Millisecond)
 	}
 	mustAppend(t, s.l, succeeded("evt_later", "pi_later"))
-	must(t, s.stops())
+	must(t, s.stop())
 }
 
 // A second process does not begin an empty ledger while one holds the file that was deleted.
@@ -463,7 +463,7 @@ func BenchmarkCheckFile(b *testing.B) {
 	}
 	defer l.Close()
 	for b.Loop() {
-		if !l.LookAtFile() {
+		if !l.CheckFile() {
 			b.Fatal(l.Health().Err)
 		}
 	}

@@ -27,11 +27,11 @@ import (
 )
 
 // asProver in the environment makes the test binary prove files: bbolt follows pages blindly, and damage may end the process.
-const asProver = "THIS_TEST_IS_A_PROVER"
+const asVerifier = "THIS_TEST_IS_A_PROVER"
 
 // prove reads names of files and answers each with a line: the proof's error, quoted, and what plain bbolt reads there,
 // if the proof has none.
-func prove(in io.Reader, out io.Writer) {
+func serveVerify(in io.Reader, out io.Writer) {
 	debug.SetMaxStack(64 << 20) // pages that lead in a circle end it soon, as they would at the default of 1 GB
 	names := bufio.NewScanner(in)
 	for names.Scan() {
@@ -70,17 +70,17 @@ func digest(path string) (sum uint64, err error) {
 }
 
 // prover is such a process.
-type prover struct {
+type verifier struct {
 	child   *exec.Cmd
 	names   io.WriteCloser
 	answers chan string
 	words   *bytes.Buffer
 }
 
-func startProver(t *testing.T) *prover {
+func startVerifier(t *testing.T) *verifier {
 	t.Helper()
-	p := &prover{child: exec.Command(os.Args[0]), answers: make(chan string), words: &bytes.Buffer{}}
-	p.child.Env = append(os.Environ(), asProver+"=1")
+	p := &verifier{child: exec.Command(os.Args[0]), answers: make(chan string), words: &bytes.Buffer{}}
+	p.child.Env = append(os.Environ(), asVerifier+"=1")
 	p.child.Stderr = p.words
 	names, err := p.child.StdinPipe()
 	if err != nil {
@@ -103,7 +103,7 @@ func startProver(t *testing.T) *prover {
 	return p
 }
 
-func (p *prover) stop() {
+func (p *verifier) stop() {
 	_ = p.names.Close() // it ends by itself, or has ended
 	_ = p.child.Process.Kill()
 	for range p.answers {
@@ -112,16 +112,16 @@ func (p *prover) stop() {
 }
 
 // bench proves files one after the other and starts another prover when one has ended.
-type bench struct {
-	t      *testing.T
-	path   string
-	prover *prover
-	slow   time.Duration
+type verifyRun struct {
+	t        *testing.T
+	path     string
+	verifier *verifier
+	slow     time.Duration
 }
 
-func newBench(t *testing.T) *bench {
-	b := &bench{t: t, path: filepath.Join(t.TempDir(), "ledger.db"), prover: startProver(t)}
-	t.Cleanup(func() { b.prover.stop() })
+func newVerifyRun(t *testing.T) *verifyRun {
+	b := &verifyRun{t: t, path: filepath.Join(t.TempDir(), "ledger.db"), verifier: startVerifier(t)}
+	t.Cleanup(func() { b.verifier.stop() })
 	return b
 }
 
@@ -134,22 +134,22 @@ type verdict struct {
 }
 
 // try has the proof of a file with such contents.
-func (b *bench) try(file []byte) (v verdict) {
+func (b *verifyRun) verify(file []byte) (v verdict) {
 	b.t.Helper()
 	if err := os.WriteFile(b.path, file, 0o600); err != nil {
 		b.t.Fatal(err)
 	}
 	start := time.Now()
 	defer func() { b.slow = max(b.slow, time.Since(start)) }()
-	if _, err := fmt.Fprintln(b.prover.names, b.path); err != nil {
+	if _, err := fmt.Fprintln(b.verifier.names, b.path); err != nil {
 		b.t.Fatal(err)
 	}
 	select {
-	case answer, ok := <-b.prover.answers:
+	case answer, ok := <-b.verifier.answers:
 		if !ok {
-			b.prover.stop()
-			v.died, v.fault = true, strings.SplitN(b.prover.words.String(), "\n", 2)[0]
-			b.prover = startProver(b.t)
+			b.verifier.stop()
+			v.died, v.fault = true, strings.SplitN(b.verifier.words.String(), "\n", 2)[0]
+			b.verifier = startVerifier(b.t)
 			return v
 		}
 		kind, quoted, _ := strings.Cut(answer, " ")
@@ -164,15 +164,15 @@ func (b *bench) try(file []byte) (v verdict) {
 		}
 	case <-time.After(10 * time.Second):
 		v.hangs = true
-		b.prover.stop()
-		b.prover = startProver(b.t)
+		b.verifier.stop()
+		b.verifier = startVerifier(b.t)
 	}
 	return v
 }
 
 // worked makes a ledger with some history of some 300 KB, and returns it as its file is at rest, where everything lies in
 // its place, and as a copy made before.
-func worked(t *testing.T) (rest, copied []byte) {
+func grownLedger(t *testing.T) (rest, copied []byte) {
 	t.Helper()
 	dir := t.TempDir()
 	l, err := ledger.Open(ledger.Options{Dir: dir})
@@ -186,7 +186,7 @@ func worked(t *testing.T) (rest, copied []byte) {
 			mustAppend(t, l, e)
 		}
 	}
-	mustAppend(t, l, held("evt_held"))
+	mustAppend(t, l, quarantined("evt_held"))
 	for i := range 5 {
 		for j := range 20 { // one after the other, so that the file is the same each time
 			mustAppend(t, l, succeeded(fmt.Sprintf("evt_%d_%d", i, j), fmt.Sprintf("pi_%d", j)))
@@ -210,7 +210,7 @@ func worked(t *testing.T) (rest, copied []byte) {
 }
 
 // places tells what each page is used for.
-func places(t *testing.T, file []byte) []string {
+func pageKinds(t *testing.T, file []byte) []string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "ledger.db")
 	if err := os.WriteFile(path, file, 0o600); err != nil {
@@ -252,11 +252,11 @@ func TestVerifyFindsFlippedBytes(t *testing.T) {
 	if *long {
 		flips = 500
 	}
-	rest, copied := worked(t)
+	rest, copied := grownLedger(t)
 	for name, file := range map[string][]byte{"at rest": rest, "copy": copied} {
 		t.Run(name, func(t *testing.T) {
-			b, kinds := newBench(t), places(t, file)
-			whole := b.try(file)
+			b, kinds := newVerifyRun(t), pageKinds(t, file)
+			whole := b.verify(file)
 			if whole.data == "" {
 				t.Fatalf("the whole file: %+v", whole)
 			}
@@ -270,7 +270,7 @@ func TestVerifyFindsFlippedBytes(t *testing.T) {
 				damaged := bytes.Clone(file)
 				damaged[at] ^= by
 				kind := kinds[at/4096]
-				switch v := b.try(damaged); {
+				switch v := b.verify(damaged); {
 				case v.hangs:
 					t.Errorf("byte %d (%s page) by %#x: the proof hangs", at, kind, by)
 				case v.died:
@@ -300,10 +300,10 @@ func newestMeta(file []byte) int {
 
 // Wherever a file ends too soon, and whatever it is instead, is told.
 func TestVerifyFindsIncompleteFiles(t *testing.T) {
-	_, copied := worked(t)
-	b := newBench(t)
+	_, copied := grownLedger(t)
+	b := newVerifyRun(t)
 	for size := 0; size < len(copied); size += 4096 {
-		if v := b.try(copied[:size]); v.fault == "" || v.died || v.hangs {
+		if v := b.verify(copied[:size]); v.fault == "" || v.died || v.hangs {
 			t.Errorf("cut at %d of %d bytes: %+v", size, len(copied), v)
 		}
 	}
@@ -314,19 +314,19 @@ func TestVerifyFindsIncompleteFiles(t *testing.T) {
 		"a page too few":      append(bytes.Clone(copied[:40960]), copied[45056:]...),
 		"a page too many":     append(append(bytes.Clone(copied[:40960]), make([]byte, 4096)...), copied[40960:]...),
 		"two pages exchanged": append(append(append(bytes.Clone(copied[:40960]), copied[45056:49152]...), copied[40960:45056]...), copied[49152:]...),
-		"in a circle":         circle(t, copied),
-		"a page of terabytes": endless(t, copied),
+		"in a circle":         withPageCycle(t, copied),
+		"a page of terabytes": withEndlessPage(t, copied),
 	} {
-		if v := b.try(file); v.fault == "" || v.hangs {
+		if v := b.verify(file); v.fault == "" || v.hangs {
 			t.Errorf("%s: %+v", name, v)
 		}
 	}
 }
 
 // circle makes the first branch page its own child.
-func circle(t *testing.T, file []byte) []byte {
+func withPageCycle(t *testing.T, file []byte) []byte {
 	t.Helper()
-	page := slices.Index(places(t, file), "branch")
+	page := slices.Index(pageKinds(t, file), "branch")
 	if page < 0 {
 		t.Fatal("the ledger has no branch page")
 	}
@@ -336,10 +336,10 @@ func circle(t *testing.T, file []byte) []byte {
 }
 
 // endless makes the first leaf page 2 billion pages long.
-func endless(t *testing.T, file []byte) []byte {
+func withEndlessPage(t *testing.T, file []byte) []byte {
 	t.Helper()
 	long := bytes.Clone(file)
-	long[slices.Index(places(t, file), "leaf")*4096+15] = 0x7f // the greatest byte of how many pages follow it
+	long[slices.Index(pageKinds(t, file), "leaf")*4096+15] = 0x7f // the greatest byte of how many pages follow it
 	return long
 }
 
@@ -351,23 +351,23 @@ func TestVerifyFindsADamagedNewestMetaPage(t *testing.T) {
 		mustAppend(t, l, succeeded(fmt.Sprintf("evt_%d", i), fmt.Sprintf("pi_%d", i)))
 	}
 	killed := mustRead(t, l.Path()) // nothing is under way, and the last transaction held an event
-	b := newBench(t)
-	whole := b.try(killed)
+	b := newVerifyRun(t)
+	whole := b.verify(killed)
 	if whole.data == "" {
 		t.Fatalf("the whole file: %+v", whole)
 	}
 	damaged := bytes.Clone(killed)
 	damaged[newestMeta(killed)*4096+16+40] ^= 1
-	if v := b.try(damaged); v.fault == "" && v.data != whole.data {
+	if v := b.verify(damaged); v.fault == "" && v.data != whole.data {
 		t.Errorf("the proof calls it sound, and it holds %s, not %s", v.data, whole.data)
 	}
 }
 
 // A key whose length is damaged reads as whatever follows it in the file: a fault must not quote all of that.
 func TestFaultsOfVerifyAreShort(t *testing.T) {
-	_, copied := worked(t)
+	_, copied := grownLedger(t)
 	path := filepath.Join(t.TempDir(), "ledger.db")
-	kinds := places(t, copied)
+	kinds := pageKinds(t, copied)
 	longest := 0
 	for page, kind := range kinds {
 		if kind != "leaf" {

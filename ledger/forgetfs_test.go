@@ -55,8 +55,8 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	if os.Getenv(asProver) != "" {
-		prove(os.Stdin, os.Stdout)
+	if os.Getenv(asVerifier) != "" {
+		serveVerify(os.Stdin, os.Stdout)
 		return
 	}
 	os.Exit(m.Run())
@@ -238,8 +238,8 @@ func serveDisk(backing, mount string) error {
 	return server.Unmount()
 }
 
-// mounted starts a disk over a folder that holds a ledger. say tells it something, heard is what it answers.
-func mounted(t *testing.T, backing string) (mount string, say func(string), heard <-chan string) {
+// mounted starts a disk over a folder that holds a ledger. say tells it something, answers is what it answers.
+func mountDisk(t *testing.T, backing string) (mount string, command func(string), answers <-chan string) {
 	t.Helper()
 	if _, err := os.Stat("/dev/fuse"); err != nil || os.Getuid() != 0 {
 		if os.Getenv("CI") == "true" {
@@ -296,8 +296,8 @@ func TestForgottenMetaPageLosesNothing(t *testing.T) {
 		t.Run(fmt.Sprintf("power cut %d syncs later", left), func(t *testing.T) {
 			t.Parallel()
 			backing := t.TempDir()
-			closed(t, backing)
-			mount, say, heard := mounted(t, backing)
+			createAndClose(t, backing)
+			mount, command, answers := mountDisk(t, backing)
 			l, err := ledger.Open(ledger.Options{Dir: mount})
 			if err != nil {
 				t.Fatal(err)
@@ -324,11 +324,11 @@ func TestForgottenMetaPageLosesNothing(t *testing.T) {
 			if len(acked) != 40 {
 				t.Fatalf("%d of 40 events acknowledged on a sound disk", len(acked))
 			}
-			say(fmt.Sprint("arm ", left))
+			command(fmt.Sprint("arm ", left))
 			forgotten := false
 			for off := false; !off; {
 				select {
-				case line := <-heard:
+				case line := <-answers:
 					forgotten = forgotten || line == "forgotten"
 					off = line == "off"
 				default:
@@ -351,13 +351,13 @@ func TestForgottenMetaPageLosesNothing(t *testing.T) {
 				t.Error(err)
 			}
 
-			onDisk(t, backing, acked)
+			requireOnDisk(t, backing, acked)
 		})
 	}
 }
 
 // onDisk demands that what the disk has, seen without the file system, is sound and holds all that was acknowledged.
-func onDisk(t *testing.T, backing string, acked []string) {
+func requireOnDisk(t *testing.T, backing string, acked []string) {
 	t.Helper()
 	// First without following what may lead in circles.
 	if _, err := ledger.Verify(ledger.Path(backing)); err != nil {
@@ -378,8 +378,8 @@ func onDisk(t *testing.T, backing string, acked []string) {
 // cache, where the disk does not have it: what it acknowledges must be on the disk all the same.
 func TestRestartTrustsOnlyTheDisk(t *testing.T) {
 	backing := t.TempDir()
-	closed(t, backing)
-	mount, say, heard := mounted(t, backing)
+	createAndClose(t, backing)
+	mount, command, answers := mountDisk(t, backing)
 	l, err := ledger.Open(ledger.Options{Dir: mount})
 	if err != nil {
 		t.Fatal(err)
@@ -388,8 +388,8 @@ func TestRestartTrustsOnlyTheDisk(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- l.Run(ctx) }()
 	mustAppend(t, l, succeeded("evt_1", "pi_1"))
-	say("arm 1000")
-	if line := <-heard; line != "done" {
+	command("arm 1000")
+	if line := <-answers; line != "done" {
 		t.Fatalf("the disk says %q", line)
 	}
 	if _, err := l.Append(t.Context(), succeeded("evt_2", "pi_1")); !errors.Is(err, ledger.ErrUnavailable) {
@@ -412,8 +412,8 @@ func TestRestartTrustsOnlyTheDisk(t *testing.T) {
 	if res := mustAppend(t, again, succeeded("evt_2", "pi_1")); res.Status != ledger.AlreadyProcessed {
 		t.Errorf("the event that the page cache shows gave %+v", res)
 	}
-	say("cut")
-	for line := range heard { // "forgotten" comes first
+	command("cut")
+	for line := range answers { // "forgotten" comes first
 		if line == "done" {
 			break
 		}
@@ -425,19 +425,19 @@ func TestRestartTrustsOnlyTheDisk(t *testing.T) {
 	if err := again.Close(); err != nil {
 		t.Fatal(err)
 	}
-	onDisk(t, backing, []string{"evt_1", "evt_2"})
+	requireOnDisk(t, backing, []string{"evt_1", "evt_2"})
 }
 
 // A commit takes long. Whoever brings an event, known or not, waits no longer than he said.
 func TestAppendEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	backing := t.TempDir()
-	closed(t, backing)
-	mount, say, heard := mounted(t, backing)
+	createAndClose(t, backing)
+	mount, command, answers := mountDisk(t, backing)
 	l := ledgertest.Start(t, ledger.Options{Dir: mount})
 	mustAppend(t, l, succeeded("evt_1", "pi_1"))
-	say("stall")
-	<-heard
+	command("stall")
+	<-answers
 	slow := make(chan error, 1)
 	go func() {
 		_, err := l.Append(t.Context(), succeeded("evt_2", "pi_2"))
@@ -477,8 +477,8 @@ func TestAppendEndsWithItsContext(t *testing.T) {
 func TestRevertedMetaPageLosesNothing(t *testing.T) {
 	t.Parallel()
 	backing := t.TempDir()
-	closed(t, backing)
-	mount, say, heard := mounted(t, backing)
+	createAndClose(t, backing)
+	mount, command, answers := mountDisk(t, backing)
 	var acked []string
 	for round := range 3 {
 		l, err := ledger.Open(ledger.Options{Dir: mount})
@@ -492,13 +492,13 @@ func TestRevertedMetaPageLosesNothing(t *testing.T) {
 			acked = append(acked, fmt.Sprintf("evt_%d_%d", round, i))
 			mustAppend(t, l, succeeded(acked[len(acked)-1], fmt.Sprintf("pi_%d", i)))
 		}
-		say("revert")
-		<-heard
+		command("revert")
+		<-answers
 		unsure := succeeded(fmt.Sprintf("evt_%d_unsure", round), "pi_unsure")
 		if _, err := l.Append(t.Context(), unsure); !errors.Is(err, ledger.ErrUnavailable) {
 			t.Fatalf("an event whose commit the disk forgot gave %v", err)
 		}
-		<-heard
+		<-answers
 		for waiting := true; waiting; { // the next try comes after a second
 			select {
 			case err := <-ended:
@@ -522,7 +522,7 @@ func TestRevertedMetaPageLosesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	say("cut")
-	<-heard
-	onDisk(t, backing, acked)
+	command("cut")
+	<-answers
+	requireOnDisk(t, backing, acked)
 }

@@ -21,29 +21,29 @@ const seconds = 6
 // is drawn once for the world, and what snapshots differ in is drawn for each.
 type world struct {
 	*rand.Rand
-	name     string
-	scale    int      // how many times as many objects there are as usual
-	intents  []string // none if only charges link the events
-	intent   ledger.Intent
-	statuses []string // of the PaymentIntent
-	charges  []ledger.Charge
-	lives    map[string]life // of the charges, by id
-	refunds  []ledger.Refund
-	disputes []ledger.Dispute
-	strays   int               // one event in so many that could name its PaymentIntent names only a charge
-	weights  [5]int            // of PaymentIntents, sessions, charges, refunds and disputes among the events
-	huge     bool              // some amounts are near the limits of int64
-	odd      bool              // some amounts are negative, some currencies differ or are missing
-	releases bool              // one charge is captured in part, and most refunds are of what that released
-	captures bool              // one charge is captured in several steps, with refunds in between
-	twice    bool              // in such a world as much was refunded between the captures as the last one released
-	undone   bool              // in that one the refund between the captures failed before the last one
-	sparse   bool              // many PaymentIntents have no amount, and some no currency
-	untold   bool              // no PaymentIntent has an amount_received
-	missed   bool              // charge.captured is not among the endpoint's event types
-	pool     []string          // ids of all kinds are drawn from it; nil in a world whose ids are believable
-	mixed    map[string]string // what stands for an id at present, by the believable one
-	reads    bool              // most objects are read from Stripe's API, PaymentIntents all in one or two seconds
+	name            string
+	scale           int      // how many times as many objects there are as usual
+	intents         []string // none if only charges link the events
+	intent          ledger.Intent
+	statuses        []string // of the PaymentIntent
+	charges         []ledger.Charge
+	lives           map[string]life // of the charges, by id
+	refunds         []ledger.Refund
+	disputes        []ledger.Dispute
+	strays          int               // one event in so many that could name its PaymentIntent names only a charge
+	weights         [5]int            // of PaymentIntents, sessions, charges, refunds and disputes among the events
+	huge            bool              // some amounts are near the limits of int64
+	odd             bool              // some amounts are negative, some currencies differ or are missing
+	voids           bool              // one charge is captured in part, and most refunds are of what that voided
+	captures        bool              // one charge is captured in several steps, with refunds in between
+	twice           bool              // in such a world as much was refunded between the captures as the last one voided
+	undone          bool              // in that one the refund between the captures failed before the last one
+	sparse          bool              // many PaymentIntents have no amount, and some no currency
+	withoutReceived bool              // no PaymentIntent has an amount_received
+	missed          bool              // charge.captured is not among the endpoint's event types
+	pool            []string          // ids of all kinds are drawn from it; nil in a world whose ids are believable
+	mixed           map[string]string // what stands for an id at present, by the believable one
+	reads           bool              // most objects are read from Stripe's API, PaymentIntents all in one or two seconds
 }
 
 // life is how the sums of one charge develop, second by second.
@@ -79,17 +79,17 @@ func (w *world) money(amounts ...int64) int64 {
 
 // story returns a random set of n events of one payment, or of a few that share charges. It has few
 // distinct values, so that every kind of tie and every rule is common.
-func story(rng *rand.Rand, name string, n int) []*ledger.Event {
-	return newWorld(rng, name, 1).story(n)
+func randomEvents(rng *rand.Rand, name string, n int) []*ledger.Event {
+	return newWorld(rng, name, 1).randomEvents(n)
 }
 
 // longStory returns a random set of events with so many objects that most lists of its payments are
 // long.
-func longStory(rng *rand.Rand, name string, n int) []*ledger.Event {
-	return newWorld(rng, name, 12).story(n)
+func manyRandomEvents(rng *rand.Rand, name string, n int) []*ledger.Event {
+	return newWorld(rng, name, 12).randomEvents(n)
 }
 
-func (w *world) story(n int) []*ledger.Event {
+func (w *world) randomEvents(n int) []*ledger.Event {
 	rng, name := w.Rand, w.name
 	var events []*ledger.Event
 	for i := range n {
@@ -163,9 +163,9 @@ func newWorld(rng *rand.Rand, name string, scale int) *world {
 		w.weights[kind] = pick(rng, 0, 1, 4)
 	}
 	w.weights[rng.IntN(len(w.weights))]++ // so that one is not 0
-	w.releases, w.captures, w.sparse, w.missed = w.oneIn(6), w.oneIn(5), w.oneIn(5), w.oneIn(4)
-	w.odd, w.untold = w.odd || w.sparse && w.oneIn(2), w.oneIn(12)
-	if w.untold && w.oneIn(2) {
+	w.voids, w.captures, w.sparse, w.missed = w.oneIn(6), w.oneIn(5), w.oneIn(5), w.oneIn(4)
+	w.odd, w.withoutReceived = w.odd || w.sparse && w.oneIn(2), w.oneIn(12)
+	if w.withoutReceived && w.oneIn(2) {
 		w.weights[0], w.weights[2] = 4, 0
 	}
 	if w.oneIn(8) {
@@ -186,17 +186,17 @@ func newWorld(rng *rand.Rand, name string, scale int) *world {
 	switch w.IntN(12) {
 	case 0, 1:
 		w.statuses, w.captures = []string{"requires_capture"}, false
-		w.releases, w.missed = w.releases || w.oneIn(2), w.missed || w.oneIn(2)
+		w.voids, w.missed = w.voids || w.oneIn(2), w.missed || w.oneIn(2)
 	case 2, 3:
 		w.statuses = []string{"processing", "succeeded", "canceled"}
 	}
 	switch {
 	case w.captures:
-		w.releases, w.weights = false, [5]int{1, 0, 4, 1, 0}
+		w.voids, w.weights = false, [5]int{1, 0, 4, 1, 0}
 		if w.twice = !w.oneIn(3); w.twice {
 			w.weights[3], w.undone = 3, w.oneIn(3)
 		}
-	case w.releases:
+	case w.voids:
 		w.weights = [5]int{1, 0, 4, 2, 0}
 	case w.sparse:
 		w.weights[0] += 4
@@ -211,7 +211,7 @@ func newWorld(rng *rand.Rand, name string, scale int) *world {
 
 func (w *world) drawCharges(currency string) {
 	many := pick(w.Rand, 1, 1, 2, 3)
-	if w.releases || w.captures {
+	if w.voids || w.captures {
 		many = 1
 	}
 	for i := range many * w.scale {
@@ -240,25 +240,25 @@ func (w *world) drawCharges(currency string) {
 // drawLife draws captures that grow, the release of the last one or not, and refunds of which some
 // come back.
 func (w *world) drawLife(c ledger.Charge) life {
-	l := life{random: w.oneIn(3) && !w.releases}
+	l := life{random: w.oneIn(3) && !w.voids}
 	var captured, refunded int64
 	first := w.IntN(seconds)
-	if w.releases || w.oneIn(2) {
+	if w.voids || w.oneIn(2) {
 		first = 0
 	}
 	for i := range seconds {
 		if i == first {
 			captured = c.Amount - w.money(0, 300, 300, pick[int64](w.Rand, 300, 600))
-			if captured < c.Amount && (w.releases || w.oneIn(2)) {
+			if captured < c.Amount && (w.voids || w.oneIn(2)) {
 				refunded += c.Amount - captured
 			}
-		} else if i > first && !w.releases && w.oneIn(8) {
+		} else if i > first && !w.voids && w.oneIn(8) {
 			captured += 300
 		}
 		switch {
-		case captured > 0 && w.oneIn(pickIf(w.releases, 10, 4)):
+		case captured > 0 && w.oneIn(pickIf(w.voids, 10, 4)):
 			refunded += w.money(200, 300, 300, 500)
-		case captured > 0 && w.oneIn(6) && !w.releases:
+		case captured > 0 && w.oneIn(6) && !w.voids:
 			refunded -= pick(w.Rand, 200, 300, refunded)
 		}
 		l.captured[i], l.refunded[i] = max(captured, 0), max(refunded, 0)
@@ -267,14 +267,14 @@ func (w *world) drawLife(c ledger.Charge) life {
 }
 
 // drawCaptures draws one or two captures of a part, and refunds of what was captured so far. The
-// rest is released with the last capture, or later because the authorization expires, or not at
+// rest is voided with the last capture, or later because the authorization expires, or not at
 // all.
 func (w *world) drawCaptures(c ledger.Charge) life {
 	var l life
-	var captured, refunded, released int64
+	var captured, refunded, voided int64
 	first := w.IntN(2)
 	last := first + 1 + w.IntN(3)
-	releasedAt := pick(w.Rand, last, last, last+1, seconds)
+	voidedAt := pick(w.Rand, last, last, last+1, seconds)
 	for i := range seconds {
 		switch i {
 		case first:
@@ -285,10 +285,10 @@ func (w *world) drawCaptures(c ledger.Charge) life {
 		if i >= first && w.oneIn(3) {
 			refunded = min(refunded+pick[int64](w.Rand, 100, 200, 300), captured)
 		}
-		if i == releasedAt {
-			released = max(c.Amount-captured, 0)
+		if i == voidedAt {
+			voided = max(c.Amount-captured, 0)
 		}
-		l.captured[i], l.refunded[i] = captured, refunded+min(released, math.MaxInt64-refunded)
+		l.captured[i], l.refunded[i] = captured, refunded+min(voided, math.MaxInt64-refunded)
 	}
 	return l
 }
@@ -317,7 +317,7 @@ func (w *world) drawRefunds(currency string) {
 			Reason: pick(w.Rand, "", "", "expired_uncaptured_charge", "requested_by_customer"), Created: w.at() + w.Int64N(3),
 		}
 		l := w.lives[c.ID]
-		if rest := c.Amount - slices.Max(l.captured[:]); rest > 0 && (w.releases || w.twice || w.oneIn(2)) {
+		if rest := c.Amount - slices.Max(l.captured[:]); rest > 0 && (w.voids || w.twice || w.oneIn(2)) {
 			r.Amount = rest
 		}
 		if w.twice { // one refund well before the last capture, and one close to it
@@ -473,7 +473,7 @@ func (w *world) snapIntent(id string) ledger.Intent {
 		in.Currency = pick(w.Rand, "mxn", "mxn", "")
 	}
 	in.AmountCapturable = w.money(0, 700)
-	if in.HasReceived = !w.untold && !w.oneIn(20); in.HasReceived {
+	if in.HasReceived = !w.withoutReceived && !w.oneIn(20); in.HasReceived {
 		in.AmountReceived = w.money(0, 0, 700, 1000, 1700)
 	}
 	in.LatestCharge = pick(w.Rand, "", pick(w.Rand, w.charges...).ID)

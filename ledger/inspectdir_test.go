@@ -50,7 +50,7 @@ func TestInspectDirComparesDevices(t *testing.T) {
 		}
 		t.Cleanup(func() { _ = syscall.Unmount(mount, syscall.MNT_DETACH) })
 		places = append(places, mount)
-		closed(t, mount)
+		createAndClose(t, mount)
 	}
 	inode := func(dir string) uint64 {
 		var stat syscall.Stat_t

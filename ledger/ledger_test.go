@@ -114,7 +114,7 @@ func TestOpenRefuses(t *testing.T) {
 	})
 	t.Run("a ledger of the other mode", func(t *testing.T) {
 		dir := t.TempDir()
-		closed(t, dir)
+		createAndClose(t, dir)
 		_, err := ledger.Open(ledger.Options{Dir: dir, Livemode: true})
 		if !errors.Is(err, ledger.ErrOtherMode) {
 			t.Fatalf("got %v, want ErrOtherMode", err)
@@ -122,7 +122,7 @@ func TestOpenRefuses(t *testing.T) {
 		if want := "holds test mode payments, the configuration says live"; !strings.Contains(err.Error(), want) {
 			t.Errorf("%q does not say %q", err, want)
 		}
-		closed(t, dir) // and the refused opening has let the file go
+		createAndClose(t, dir) // and the refused opening has let the file go
 	})
 	t.Run("to make a ledger for a reader", func(t *testing.T) {
 		if _, err := ledger.OpenReadOnly(t.TempDir()); !errors.Is(err, ledger.ErrNotFound) {
@@ -149,7 +149,7 @@ func TestOpenRefuses(t *testing.T) {
 			if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			refused(t, dir, want)
+			requireRefused(t, dir, want)
 			if after, err := os.ReadFile(path); err != nil || string(after) != content {
 				t.Errorf("%s: the refused file was changed, %v", want, err)
 			}
@@ -160,20 +160,20 @@ func TestOpenRefuses(t *testing.T) {
 		if err := syscall.Mkfifo(filepath.Join(dir, "ledger.db"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		refused(t, dir, "is not a regular file")
+		requireRefused(t, dir, "is not a regular file")
 	})
 	t.Run("a file that was cut short, wherever", func(t *testing.T) {
 		for size := int64(1); size < 5*4096; size += 1024 {
-			dir := written(t)
+			dir := sampleLedger(t)
 			if err := os.Truncate(filepath.Join(dir, "ledger.db"), size); err != nil {
 				t.Fatal(err)
 			}
-			refused(t, dir, "")
+			requireRefused(t, dir, "")
 		}
 	})
 	t.Run("a file of a newer version", func(t *testing.T) {
 		dir := t.TempDir()
-		closed(t, dir)
+		createAndClose(t, dir)
 		db, err := bolt.Open(filepath.Join(dir, "ledger.db"), 0o600, nil)
 		if err != nil {
 			t.Fatal(err)
@@ -192,7 +192,7 @@ func TestOpenRefuses(t *testing.T) {
 }
 
 // refused demands that neither a writer nor a reader opens the ledger, and why.
-func refused(t *testing.T, dir, want string) {
+func requireRefused(t *testing.T, dir, want string) {
 	t.Helper()
 	_, writer := ledger.Open(ledger.Options{Dir: dir})
 	_, reader := ledger.OpenReadOnly(dir)
@@ -277,7 +277,7 @@ func TestEmptyingAnOpenFileEndsRun(t *testing.T) {
 }
 
 // closed makes or opens a test mode ledger and closes it.
-func closed(t *testing.T, dir string) {
+func createAndClose(t *testing.T, dir string) {
 	t.Helper()
 	l, err := ledger.Open(ledger.Options{Dir: dir})
 	if err != nil {
@@ -314,7 +314,7 @@ func TestOpenOnAFullDiskLeavesNothing(t *testing.T) {
 		if l, err := ledger.Open(ledger.Options{Dir: mount}); !errors.Is(err, syscall.ENOSPC) {
 			t.Errorf("a start gave %v, %v", l, err)
 		}
-		if names := files(t, mount); len(names) != 0 {
+		if names := fileNames(t, mount); len(names) != 0 {
 			t.Errorf("the folder holds %v", names)
 		}
 	}

@@ -53,17 +53,17 @@ func TestHostileLinksKeepTheLedgerSound(t *testing.T) {
 	for name, events := range hostileLinks() {
 		t.Run(name, func(t *testing.T) {
 			shared := ledgertest.Open(t, false)
-			tryAsModelled(t, shared, rng, events)
+			checkAgainstModel(t, shared, rng, events)
 			orders(rng, events, 6, func(order []*ledger.Event) {
 				if *long || len(events) < 6 || rng.IntN(24) == 0 { // of six there are 720 orders
-					holdsHostile(t, order)
+					checkHostileLinks(t, order)
 				}
 			})
 		})
 	}
 }
 
-func holdsHostile(t *testing.T, events []*ledger.Event) {
+func checkHostileLinks(t *testing.T, events []*ledger.Event) {
 	t.Helper()
 	dir := ledgertest.Dir(t)
 	l, err := ledger.Open(ledger.Options{Dir: dir})
@@ -91,7 +91,7 @@ func holdsHostile(t *testing.T, events []*ledger.Event) {
 			t.Errorf("%s: %v", id, err)
 		}
 	}
-	want, _ := modelled(events)
+	want, _ := modelResult(events)
 	list := func(l *ledger.Ledger) string {
 		var all []*ledger.Payment
 		for _, p := range want {

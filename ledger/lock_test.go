@@ -134,7 +134,7 @@ func TestCloseUnlocks(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			dir := written(t)
+			dir := sampleLedger(t)
 			h := holdLocks(t, ledger.Path(dir))
 			var err error
 			for end := time.Now().Add(30 * time.Second); err == nil && h.held.Load() == 0 && time.Now().Before(end); {
@@ -147,7 +147,7 @@ func TestCloseUnlocks(t *testing.T) {
 			if h.held.Load() == 0 {
 				t.Error("no lock was duplicated: the test shows nothing")
 			}
-			closed(t, dir)
+			createAndClose(t, dir)
 		})
 	}
 }
@@ -191,7 +191,7 @@ func TestLockHeldForAnInstantIsAwaited(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, kind := range []int{syscall.LOCK_EX, syscall.LOCK_SH} {
-				dir := written(t)
+				dir := sampleLedger(t)
 				f, err := os.Open(ledger.Path(dir))
 				if err != nil {
 					t.Fatal(err)
@@ -212,7 +212,7 @@ func TestLockHeldForAnInstantIsAwaited(t *testing.T) {
 // Children are started all the time beside a ledger that is closed and opened again: no opening is
 // refused.
 func TestReopenWhileProcessesFork(t *testing.T) {
-	dir := written(t)
+	dir := sampleLedger(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -235,7 +235,7 @@ func TestReopenWhileProcessesFork(t *testing.T) {
 		if _, err := ledger.Verify(ledger.Path(dir)); err != nil {
 			t.Fatal(err)
 		}
-		closed(t, dir)
+		createAndClose(t, dir)
 		l, err := ledger.OpenReadOnly(dir)
 		if err != nil {
 			t.Fatal(err)
@@ -243,7 +243,7 @@ func TestReopenWhileProcessesFork(t *testing.T) {
 		if err := l.Close(); err != nil {
 			t.Fatal(err)
 		}
-		closed(t, dir)
+		createAndClose(t, dir)
 	}
 	ledgertest.Start(t, ledger.Options{Dir: dir})
 }

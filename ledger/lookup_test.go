@@ -46,7 +46,7 @@ func TestLastEventIgnoresFetchedEvents(t *testing.T) {
 func TestLookup(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	mustAppend(t, l, succeeded("evt_1", "pi_1"))
-	mustAppend(t, l, held("evt_2"))
+	mustAppend(t, l, quarantined("evt_2"))
 	for range 3 {
 		got, err := l.Lookup([]string{"evt_2", "evt_3", "evt_1"})
 		if want := []ledger.IDStatus{ledger.IDQuarantined, ledger.IDUnknown, ledger.IDKnown}; err != nil || !reflect.DeepEqual(got, want) {

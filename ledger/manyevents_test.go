@@ -49,7 +49,7 @@ func (m *manyEvents) id(kind string, n int) string {
 	return kind + "_" + m.payment + string(end)
 }
 
-func (m *manyEvents) take(n int) (events []*ledger.Event) {
+func (m *manyEvents) makeEvents(n int) (events []*ledger.Event) {
 	for range n {
 		events = append(events, m.event(m.next))
 		m.next++
@@ -98,9 +98,9 @@ func TestDiskOfManyEvents(t *testing.T) {
 			}
 			m := newManyEvents(t, "3wManyEventsAaBb")
 			commit := func(n, at int) (written, kept int64) {
-				_, before, err := l.CommitAtOnce(nil)
-				for events := range slices.Chunk(m.take(n), at) {
-					more, pages, commitErr := l.CommitAtOnce(events)
+				_, before, err := l.CommitBatch(nil)
+				for events := range slices.Chunk(m.makeEvents(n), at) {
+					more, pages, commitErr := l.CommitBatch(events)
 					if err != nil || commitErr != nil {
 						t.Fatal(err, commitErr)
 					}
@@ -144,8 +144,8 @@ func BenchmarkManyEvents(b *testing.B) {
 				b.Fatal(err)
 			}
 			m := newManyEvents(b, "3wManyEventsAaBb")
-			for events := range slices.Chunk(m.take(n), 256) {
-				if _, _, err := l.CommitAtOnce(events); err != nil {
+			for events := range slices.Chunk(m.makeEvents(n), 256) {
+				if _, _, err := l.CommitBatch(events); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -153,10 +153,10 @@ func BenchmarkManyEvents(b *testing.B) {
 			var used time.Duration
 			for b.Loop() {
 				b.StopTimer()
-				events := m.take(more)
+				events := m.makeEvents(more)
 				b.StartTimer()
 				before := processorTime(b)
-				if _, _, err := l.CommitAtOnce(events); err != nil {
+				if _, _, err := l.CommitBatch(events); err != nil {
 					b.Fatal(err)
 				}
 				used += processorTime(b) - before
@@ -176,11 +176,11 @@ func TestLongListsMatchTheModel(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	rng := rand.New(rand.NewPCG(29, 31))
 	for range 24 {
-		tryAsModelled(t, l, rng, longStory(rng, "l", 40+rng.IntN(80)))
+		checkAgainstModel(t, l, rng, manyRandomEvents(rng, "l", 40+rng.IntN(80)))
 	}
 	for round := range 6 {
 		dir := ledgertest.Dir(t)
-		events := longStory(rng, "r", 160)
+		events := manyRandomEvents(rng, "r", 160)
 		for i, part := range [][]*ledger.Event{events[:100], events[100:]} {
 			s := &simulation{Rand: rng, dir: dir, came: events[:100+60*i]}
 			s.open(t)
@@ -207,7 +207,7 @@ func TestVerifyFindsDamagedLists(t *testing.T) {
 		t.Fatal(err)
 	}
 	stop := ledgertest.Run(t, l)
-	for _, e := range newManyEvents(t, "3wManyEventsAaBb").take(100) {
+	for _, e := range newManyEvents(t, "3wManyEventsAaBb").makeEvents(100) {
 		mustAppend(t, l, e)
 	}
 	stop()
@@ -259,19 +259,19 @@ func TestCacheForgetsARolledBackTransaction(t *testing.T) {
 	}
 	commit := func(events []*ledger.Event) {
 		t.Helper()
-		if _, _, err := l.CommitAtOnce(events); err != nil {
+		if _, _, err := l.CommitBatch(events); err != nil {
 			t.Fatal(err)
 		}
 	}
 	m := newManyEvents(t, "3wManyEventsAaBb")
-	commit(m.take(60))
-	if payments, _, _ := l.Hot(); payments != 1 {
+	commit(m.makeEvents(60))
+	if payments, _, _ := l.CacheSize(); payments != 1 {
 		t.Fatalf("%d payments are remembered", payments)
 	}
-	if err := l.GiveUp(m.take(8)); err != nil {
+	if err := l.RollBack(m.makeEvents(8)); err != nil {
 		t.Fatal(err)
 	}
-	commit(m.take(4))
+	commit(m.makeEvents(4))
 	if p, err := l.Payment(m.id("pi", 0)); err != nil || p.Events != 64 {
 		t.Errorf("the payment is %+v, %v", p, err)
 	}
@@ -286,7 +286,7 @@ func TestPaymentCacheIsBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.SmallMemory(200)
+	l.LimitCache(200)
 	var payments []*manyEvents
 	for i := range 6 {
 		payments = append(payments, newManyEvents(t, fmt.Sprintf("3wManyEventsAaB%d", i)))
@@ -294,10 +294,10 @@ func TestPaymentCacheIsBounded(t *testing.T) {
 	most := 0
 	for range 10 {
 		for _, m := range payments {
-			if _, _, err := l.CommitAtOnce(m.take(12)); err != nil {
+			if _, _, err := l.CommitBatch(m.makeEvents(12)); err != nil {
 				t.Fatal(err)
 			}
-			n, size, limit := l.Hot()
+			n, size, limit := l.CacheSize()
 			if most = max(most, n); size > limit {
 				t.Fatalf("%d payments take %d, the limit is %d", n, size, limit)
 			}
@@ -334,7 +334,7 @@ func TestHeavyEventsDoNotDelayOthers(t *testing.T) {
 		t.Fatal(err)
 	}
 	const heavy, light = 5, 12
-	events := newManyEvents(t, "3wManyEventsAaBb").take(light)
+	events := newManyEvents(t, "3wManyEventsAaBb").makeEvents(light)
 	for i := range heavy {
 		events = slices.Insert(events, i, manyCharges(fmt.Sprint("evt_", i), fmt.Sprintf("3wManyCharges%03d", i), 1000))
 	}
@@ -407,7 +407,7 @@ func BenchmarkManyCharges(b *testing.B) {
 		n++
 		b.StartTimer()
 		before := processorTime(b)
-		if _, _, err := l.CommitAtOnce([]*ledger.Event{e}); err != nil {
+		if _, _, err := l.CommitBatch([]*ledger.Event{e}); err != nil {
 			b.Fatal(err)
 		}
 		used += processorTime(b) - before

@@ -36,7 +36,7 @@ func deliveries(t *testing.T) (events []*ledger.Event) {
 
 // older makes a ledger of an older schema in a folder of its own. It holds deliveries, as a decoder
 // stored them that read no facts in a body. The first of them came three times.
-func older(t *testing.T) (dir string, file []byte) {
+func olderLedger(t *testing.T) (dir string, file []byte) {
 	t.Helper()
 	dir = t.TempDir()
 	l, err := ledger.Open(ledger.Options{Dir: dir})
@@ -63,7 +63,7 @@ func older(t *testing.T) (dir string, file []byte) {
 // The first start with a ledger of an older schema decodes every body again. The ledger then holds
 // the same as one that gets the same events now.
 func TestMigration(t *testing.T) {
-	dir, file := older(t)
+	dir, file := olderLedger(t)
 	l := ledgertest.Start(t, ledger.Options{Dir: dir, Decode: decode, Decoder: stripe.Decoder})
 	present, events := ledgertest.Open(t, false), deliveries(t)
 	for _, e := range events {
@@ -101,7 +101,7 @@ func TestMigration(t *testing.T) {
 }
 
 func TestSecondOpenDoesNotMigrate(t *testing.T) {
-	dir, _ := older(t)
+	dir, _ := olderLedger(t)
 	opts := ledger.Options{Dir: dir, Decode: decode, Decoder: stripe.Decoder}
 	for i, migrates := range []bool{true, false} {
 		l, err := ledger.Open(opts)
@@ -115,14 +115,14 @@ func TestSecondOpenDoesNotMigrate(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if names := files(t, dir); len(names) != 2 {
+	if names := fileNames(t, dir); len(names) != 2 {
 		t.Errorf("the folder holds %v", names)
 	}
 }
 
 // Whatever cannot or must not migrate a ledger leaves it as it is, and says what does.
 func TestOlderSchemaIsRefused(t *testing.T) {
-	dir, file := older(t)
+	dir, file := olderLedger(t)
 	for _, c := range []struct {
 		name string
 		open func() error
@@ -141,7 +141,7 @@ func TestOlderSchemaIsRefused(t *testing.T) {
 			if err := c.open(); !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says) {
 				t.Errorf("got %v, want %v that says %q", err, c.want, c.says)
 			}
-			if names := files(t, dir); len(names) != 1 || !bytes.Equal(mustRead(t, filepath.Join(dir, "ledger.db")), file) {
+			if names := fileNames(t, dir); len(names) != 1 || !bytes.Equal(mustRead(t, filepath.Join(dir, "ledger.db")), file) {
 				t.Errorf("the folder holds %v, or the ledger was changed", names)
 			}
 		})
@@ -152,7 +152,7 @@ func TestOlderSchemaIsRefused(t *testing.T) {
 // and stays as it is.
 func TestUnknownSchemaIsRefused(t *testing.T) {
 	for version, says := range map[uint64]string{ledger.OlderSchema - 1: "no longer reads", ledger.OlderSchema + 2: "or a newer one"} {
-		dir, _ := older(t)
+		dir, _ := olderLedger(t)
 		edit(t, dir, func(tx *bolt.Tx) error { return ledger.SetSchema(tx, version) })
 		file := mustRead(t, ledger.Path(dir))
 		opts := ledger.Options{Dir: dir, Decode: decode, BackupDir: t.TempDir()}
@@ -173,7 +173,7 @@ func TestUnknownSchemaIsRefused(t *testing.T) {
 				t.Errorf("schema %d: %s gave %v, want an error that says %q", version, what, err, says)
 			}
 		}
-		if names := files(t, dir); len(names) != 1 || !bytes.Equal(mustRead(t, ledger.Path(dir)), file) {
+		if names := fileNames(t, dir); len(names) != 1 || !bytes.Equal(mustRead(t, ledger.Path(dir)), file) {
 			t.Errorf("schema %d: the folder holds %v, or the ledger was changed", version, names)
 		}
 	}

@@ -31,7 +31,7 @@ func disputedCharge(own []snapshot[ledger.Dispute]) (charge string) {
 
 // mergedDisputes returns the snapshots of each dispute, by id. One that Stripe gave no id is merged
 // into the first dispute of its charge that has one.
-func (b *book) mergedDisputes() map[string][]snapshot[ledger.Dispute] {
+func (b *computation) mergedDisputes() map[string][]snapshot[ledger.Dispute] {
 	ids := idsOf(b.disputes, disputeID)
 	merged := map[string][]snapshot[ledger.Dispute]{}
 	for _, id := range ids {
@@ -69,18 +69,18 @@ func transactions(disputes map[string][]snapshot[ledger.Dispute]) []listed {
 	}
 	slices.Sort(ids)
 	for _, id := range slices.Compact(ids) {
-		same := only(all, func(l listed) bool { return l.ID == id })
-		content := greatest(same, func(x, y listed) int {
+		requireSame := only(all, func(l listed) bool { return l.ID == id })
+		content := greatest(requireSame, func(x, y listed) int {
 			return cmp.Or(cmp.Compare(x.Amount, y.Amount), strings.Compare(x.Currency, y.Currency), cmp.Compare(x.Created, y.Created))
 		})
-		owner := greatest(same, func(x, y listed) int { return strings.Compare(y.dispute, x.dispute) })
+		owner := greatest(requireSame, func(x, y listed) int { return strings.Compare(y.dispute, x.dispute) })
 		each = append(each, listed{owner.dispute, content.Transaction})
 	}
 	return each
 }
 
 // disputeAll lists the disputes and posts their money.
-func (b *book) disputeAll() {
+func (b *computation) disputeAll() {
 	disputes := b.mergedDisputes()
 	all := transactions(disputes)
 	for id, own := range disputes {
@@ -112,7 +112,7 @@ func (b *book) disputeAll() {
 }
 
 // dispute posts one transaction of a dispute, given all that belong to it.
-func (b *book) dispute(d ledger.Dispute, charge string, mine []listed, t listed) {
+func (b *computation) dispute(d ledger.Dispute, charge string, mine []listed, t listed) {
 	if t.Amount == 0 {
 		return
 	}
@@ -147,7 +147,7 @@ func (b *book) dispute(d ledger.Dispute, charge string, mine []listed, t listed)
 
 // divided returns a ÷ b rounded to the nearest integer, and to the even one of two that are as
 // near.
-func (b *book) divided(dividend, divisor *big.Int) *big.Int {
+func (b *computation) divided(dividend, divisor *big.Int) *big.Int {
 	quotient, remainder := new(big.Int).QuoRem(dividend, divisor, new(big.Int))
 	half := plus(remainder, remainder).Cmp(divisor)
 	if half == 0 {

@@ -16,12 +16,12 @@ import (
 func terminal(status string) bool { return status == "succeeded" || status == "canceled" }
 
 // intentCreated returns when the PaymentIntent was created, 0 if unknown.
-func (b *book) intentCreated() int64 {
+func (b *computation) intentCreated() int64 {
 	return earliest(b.intents, func(in snapshot[ledger.Intent]) int64 { return in.object.Created })
 }
 
 // describe fills the fields that one snapshot decides.
-func (b *book) describe() {
+func (b *computation) describe() {
 	best := greatest(b.charges, compareCharges)
 	if best != nil {
 		b.payment.ChargeStatus = ledger.OrNull(b.chargeStatus(best.object.ID))
@@ -60,7 +60,7 @@ func (b *book) describe() {
 
 // describeAmount decides the payment's currency and amount. API versions of 2026 promise neither,
 // so each is that of the best PaymentIntent snapshot that has one, else the best charge's.
-func (b *book) describeAmount(standing []snapshot[ledger.Intent], best *snapshot[ledger.Charge]) {
+func (b *computation) describeAmount(standing []snapshot[ledger.Intent], best *snapshot[ledger.Charge]) {
 	p, order := &b.payment, compareIntents(b.decided(standing))
 	winner := greatest(standing, order)
 	withCurrency := only(standing, func(in snapshot[ledger.Intent]) bool { return in.object.Currency != "" })
@@ -101,7 +101,7 @@ func shown(amount int64) *int64 {
 
 // standing returns the PaymentIntent snapshots that may decide: a fetched one overrides all others
 // up to its date, unless it is stale.
-func (b *book) standing() []snapshot[ledger.Intent] {
+func (b *computation) standing() []snapshot[ledger.Intent] {
 	current := only(b.intents, func(in snapshot[ledger.Intent]) bool { return !b.stale(in) })
 	if len(current) < len(b.intents) {
 		b.rule("stale read")
@@ -127,7 +127,7 @@ func (b *book) standing() []snapshot[ledger.Intent] {
 }
 
 // stale reports whether a snapshot was fetched and another one up to its date knows more.
-func (b *book) stale(f snapshot[ledger.Intent]) bool {
+func (b *computation) stale(f snapshot[ledger.Intent]) bool {
 	if !f.fetched() {
 		return false
 	}
@@ -154,7 +154,7 @@ func (b *book) stale(f snapshot[ledger.Intent]) bool {
 }
 
 // decided returns the terminal status of the payment, empty if it has none.
-func (b *book) decided(standing []snapshot[ledger.Intent]) string {
+func (b *computation) decided(standing []snapshot[ledger.Intent]) string {
 	kinds, fetchedKinds := map[string]bool{}, map[string]bool{}
 	for _, in := range standing {
 		if terminal(in.object.Status) {
@@ -211,7 +211,7 @@ func compareCharges(a, b snapshot[ledger.Charge]) int {
 }
 
 // chargeStatus returns the furthest status that a charge was seen in.
-func (b *book) chargeStatus(id string) string {
+func (b *computation) chargeStatus(id string) string {
 	statuses := []string{"pending", "succeeded", "failed"}
 	furthest := *greatest(ofID(b.charges, chargeID, id), func(a, b snapshot[ledger.Charge]) int {
 		x, y := a.object.Status, b.object.Status
@@ -221,18 +221,18 @@ func (b *book) chargeStatus(id string) string {
 }
 
 // countedIntents returns the PaymentIntent snapshots that are part of the money.
-func (b *book) countedIntents() []snapshot[ledger.Intent] {
+func (b *computation) countedIntents() []snapshot[ledger.Intent] {
 	return only(b.intents, func(in snapshot[ledger.Intent]) bool { return b.counts(in.object.Currency) })
 }
 
 // counted returns the snapshots of a charge that are part of the money.
-func (b *book) counted(charge string) []snapshot[ledger.Charge] {
+func (b *computation) counted(charge string) []snapshot[ledger.Charge] {
 	return only(ofID(b.charges, chargeID, charge), func(c snapshot[ledger.Charge]) bool { return b.counts(c.object.Currency) })
 }
 
 // receive posts what was received: each increase of what was captured of a charge, and what the
 // PaymentIntent received beyond that.
-func (b *book) receive() {
+func (b *computation) receive() {
 	captured := units(0)
 	for _, id := range idsOf(b.charges, chargeID) {
 		if b.chargeStatus(id) != "succeeded" {
@@ -277,7 +277,7 @@ func (b *book) receive() {
 
 // knowsReceived reports whether anything tells what was received: a charge, or a PaymentIntent that
 // came with its amount_received, whichever currency either is in.
-func (b *book) knowsReceived() bool {
+func (b *computation) knowsReceived() bool {
 	told := slices.ContainsFunc(b.intents, func(in snapshot[ledger.Intent]) bool { return in.object.HasReceived })
 	if len(b.intents) > 0 && !told {
 		b.rule(pickIf(len(b.charges) > 0, "received: only a charge tells", "received: no PaymentIntent tells"))
@@ -286,7 +286,7 @@ func (b *book) knowsReceived() bool {
 }
 
 // increases returns the captured amounts that a charge was seen with, ascending.
-func (b *book) increases(charge string) []int64 {
+func (b *computation) increases(charge string) []int64 {
 	var steps []int64
 	for _, c := range b.counted(charge) {
 		if c.object.AmountCaptured > 0 {
@@ -298,7 +298,7 @@ func (b *book) increases(charge string) []int64 {
 }
 
 // capturedAt returns the time of one increase of the captured amount.
-func (b *book) capturedAt(charge string, steps []int64, i int) int64 {
+func (b *computation) capturedAt(charge string, steps []int64, i int) int64 {
 	own, step := b.counted(charge), steps[i]
 	if at := b.bookedAt(own); at != 0 && len(steps) == 1 {
 		b.rule("captured: booking")
@@ -351,7 +351,7 @@ func (b *book) capturedAt(charge string, steps []int64, i int) int64 {
 }
 
 // capturedLater reports whether something shows that a charge was not captured when it was created.
-func (b *book) capturedLater(charge string) bool {
+func (b *computation) capturedLater(charge string) bool {
 	return slices.ContainsFunc(ofID(b.charges, chargeID, charge), func(c snapshot[ledger.Charge]) bool {
 		return c.object.Status == "pending"
 	}) || slices.ContainsFunc(b.counted(charge), func(c snapshot[ledger.Charge]) bool {
@@ -363,7 +363,7 @@ func (b *book) capturedLater(charge string) bool {
 
 // addFees returns Stripe's fees, nil unless the balance transaction of each charge that received
 // something was read, in the currency of the money.
-func (b *book) addFees() *big.Int {
+func (b *computation) addFees() *big.Int {
 	var sum *big.Int
 	for _, id := range idsOf(b.charges, chargeID) {
 		if b.chargeStatus(id) != "succeeded" || len(b.increases(id)) == 0 {
@@ -387,7 +387,7 @@ func (b *book) addFees() *big.Int {
 }
 
 // bookedAt returns the time of the least booking of a charge by (created, id), 0 if none has one.
-func (b *book) bookedAt(own []snapshot[ledger.Charge]) int64 {
+func (b *computation) bookedAt(own []snapshot[ledger.Charge]) int64 {
 	var bookings []ledger.Booking
 	for _, c := range own {
 		if c.object.BalanceTransaction != nil && c.object.BalanceTransaction.Created != 0 {

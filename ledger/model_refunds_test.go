@@ -38,7 +38,7 @@ func compareRefunds(a, b snapshot[ledger.Refund]) int {
 }
 
 // foldRefund folds the snapshots of one refund.
-func (b *book) foldRefund(id string) refund {
+func (b *computation) foldRefund(id string) refund {
 	own := ofID(b.refunds, refundID, id)
 	winner := greatest(own, compareRefunds)
 	r := refund{Refund: winner.object, amount: units(known(winner.object.Amount))}
@@ -77,7 +77,7 @@ func (b *book) foldRefund(id string) refund {
 // chargeOfOthers returns the charge that a refund without one belongs to, empty if it belongs to
 // none: the only charge that succeeded and was captured, and without such a charge the payment's
 // only one.
-func (b *book) chargeOfOthers() string {
+func (b *computation) chargeOfOthers() string {
 	all := idsOf(b.charges, chargeID)
 	captured := only(all, func(id string) bool { return b.chargeStatus(id) == "succeeded" && b.isCaptured(id) })
 	switch {
@@ -92,12 +92,12 @@ func (b *book) chargeOfOthers() string {
 }
 
 // isCaptured reports whether a charge was seen captured, in whichever currency.
-func (b *book) isCaptured(charge string) bool {
+func (b *computation) isCaptured(charge string) bool {
 	return slices.ContainsFunc(b.charges, func(c snapshot[ledger.Charge]) bool { return c.object.ID == charge && c.object.Captured })
 }
 
 // refundAll lists the refunds and posts their money.
-func (b *book) refundAll() {
+func (b *computation) refundAll() {
 	var all []refund // by (created, id)
 	for _, id := range idsOf(b.refunds, refundID) {
 		all = append(all, b.foldRefund(id))
@@ -135,7 +135,7 @@ func (b *book) refundAll() {
 }
 
 // postRefund posts a refund, and its return if it came back.
-func (b *book) postRefund(r refund) {
+func (b *computation) postRefund(r refund) {
 	b.post(fold.Refunded, r.ID+":refunded", r.day, r.ID, r.charge, r.amount)
 	if r.reversed() {
 		b.post(fold.RefundReturned, r.ID+":returned", r.returned, r.ID, r.charge, r.amount)
@@ -144,11 +144,11 @@ func (b *book) postRefund(r refund) {
 
 // refundCharge posts the refunds of one charge, those that only the charge's own sum shows among
 // them. The refunds come by (created, id).
-func (b *book) refundCharge(id string, refunds []refund) {
-	released, releasedFrom := b.release(id, refunds)
-	if isPositive(released) {
-		if own := b.releaseRefund(id, refunds, releasedFrom); own != "" {
-			b.rule("release: its own refund")
+func (b *computation) refundCharge(id string, refunds []refund) {
+	voided, voidedFrom := b.void(id, refunds)
+	if isPositive(voided) {
+		if own := b.voidRefund(id, refunds, voidedFrom); own != "" {
+			b.rule("void: its own refund")
 			refunds = only(refunds, func(r refund) bool { return r.ID != own })
 		}
 	}
@@ -162,7 +162,7 @@ func (b *book) refundCharge(id string, refunds []refund) {
 		}
 	}
 	last, rises, falls := b.walk(id)
-	last = notNegative(minus(last, released))
+	last = notNegative(minus(last, voided))
 	fallen := units(0)
 	for _, m := range falls {
 		fallen = plus(fallen, m.amount)
@@ -180,14 +180,14 @@ func (b *book) refundCharge(id string, refunds []refund) {
 			b.unexplained = append(b.unexplained, id)
 		}
 	}
-	if isPositive(released) && slices.ContainsFunc(rises, func(m *move) bool { return m.at < releasedFrom }) {
-		b.rule("release: an earlier rise is a refund's")
+	if isPositive(voided) && slices.ContainsFunc(rises, func(m *move) bool { return m.at < voidedFrom }) {
+		b.rule("void: an earlier rise is a refund's")
 	}
-	takeOff(rises, released, releasedFrom)
+	deduct(rises, voided, voidedFrom)
 	for _, r := range refunds {
-		takeOff(rises, r.amount, r.Created)
+		deduct(rises, r.amount, r.Created)
 		if r.reversed() {
-			takeOff(falls, r.amount, r.Created)
+			deduct(falls, r.amount, r.Created)
 		}
 	}
 	b.postUnlisted(id, plus(unlisted, returned), rises, falls)
@@ -203,7 +203,7 @@ func (b *book) refundCharge(id string, refunds []refund) {
 
 // postUnlisted posts the refunds of a charge that no refund object stands for, dated by what is
 // left of the rises of its sum.
-func (b *book) postUnlisted(charge string, amount *big.Int, rises, falls []*move) {
+func (b *computation) postUnlisted(charge string, amount *big.Int, rises, falls []*move) {
 	risen := units(0)
 	for _, m := range rises {
 		risen = m.upTo
@@ -230,9 +230,9 @@ type move struct {
 	fetched bool
 }
 
-// takeOff takes an amount off what is left of the moves: first of those at or after a time, then of
+// deduct takes an amount off what is left of the moves: first of those at or after a time, then of
 // the others.
-func takeOff(moves []*move, amount *big.Int, from int64) {
+func deduct(moves []*move, amount *big.Int, from int64) {
 	for _, after := range []bool{true, false} {
 		for _, m := range moves {
 			if (m.at >= from) == after {
@@ -244,7 +244,7 @@ func takeOff(moves []*move, amount *big.Int, from int64) {
 }
 
 // walk returns the last amount_refunded of a charge, and how it came to that.
-func (b *book) walk(charge string) (last *big.Int, rises, falls []*move) {
+func (b *computation) walk(charge string) (last *big.Int, rises, falls []*move) {
 	var sums []snapshot[ledger.Charge]
 	for _, c := range b.counted(charge) {
 		if c.object.Captured && c.object.AmountRefunded >= 0 && !b.staleCharge(c) {
@@ -280,7 +280,7 @@ func (b *book) walk(charge string) (last *big.Int, rises, falls []*move) {
 }
 
 // staleCharge reports whether a charge was fetched and an event up to its date knows more.
-func (b *book) staleCharge(f snapshot[ledger.Charge]) bool {
+func (b *computation) staleCharge(f snapshot[ledger.Charge]) bool {
 	if !f.fetched() {
 		return false
 	}
@@ -297,7 +297,7 @@ func (b *book) staleCharge(f snapshot[ledger.Charge]) bool {
 }
 
 // mostCaptured returns the greatest amount that was captured of a charge.
-func (b *book) mostCaptured(charge string) (captured int64) {
+func (b *computation) mostCaptured(charge string) (captured int64) {
 	for _, c := range b.counted(charge) {
 		captured = max(captured, c.object.AmountCaptured)
 	}
@@ -305,7 +305,7 @@ func (b *book) mostCaptured(charge string) (captured int64) {
 }
 
 // uncaptured returns what was authorized of a charge and not captured.
-func (b *book) uncaptured(charge string) *big.Int {
+func (b *computation) uncaptured(charge string) *big.Int {
 	var amount int64
 	for _, c := range b.counted(charge) {
 		amount = max(amount, c.object.Amount)
@@ -313,9 +313,9 @@ func (b *book) uncaptured(charge string) *big.Int {
 	return units(amount - b.mostCaptured(charge)) // neither is negative
 }
 
-// release returns the amount that a partial capture released, if the charge's amount_refunded
+// release returns the amount that a partial capture voided, if the charge's amount_refunded
 // includes it, else 0. From is the time of the first snapshot that includes it.
-func (b *book) release(charge string, refunds []refund) (amount *big.Int, from int64) {
+func (b *computation) void(charge string, refunds []refund) (amount *big.Int, from int64) {
 	captured, difference := b.mostCaptured(charge), b.uncaptured(charge)
 	full := only(b.counted(charge), func(c snapshot[ledger.Charge]) bool {
 		return c.object.Captured && known(c.object.AmountCaptured) == captured && c.object.AmountRefunded >= 0
@@ -324,7 +324,7 @@ func (b *book) release(charge string, refunds []refund) (amount *big.Int, from i
 		return units(0), 0
 	}
 	least := first(full)
-	if b.releaseShown(charge, refunds, full) {
+	if b.voidShown(charge, refunds, full) {
 		return difference, least.event.Created
 	}
 	reversed := units(0)
@@ -337,19 +337,19 @@ func (b *book) release(charge string, refunds []refund) (amount *big.Int, from i
 		return minus(units(c.object.AmountRefunded), reversed).Cmp(units(captured)) > 0
 	})
 	if len(beyond) > 0 {
-		b.rule("release: more was refunded than captured")
+		b.rule("void: more was refunded than captured")
 		return difference, first(beyond).event.Created
 	}
 	if slices.ContainsFunc(full, func(c snapshot[ledger.Charge]) bool { return c.object.AmountRefunded > captured }) {
-		b.rule("release: no more than captured without the refunds that failed")
+		b.rule("void: no more than captured without the refunds that failed")
 	}
 	return units(0), 0
 }
 
-// releaseShown reports whether every sum after the last capture has room for the release, the first
+// voidShown reports whether every sum after the last capture has room for the release, the first
 // one beside the refunds before it, and nothing speaks against it. Full are the snapshots after the
 // last capture.
-func (b *book) releaseShown(charge string, refunds []refund, full []snapshot[ledger.Charge]) bool {
+func (b *computation) voidShown(charge string, refunds []refund, full []snapshot[ledger.Charge]) bool {
 	difference, least := b.uncaptured(charge), first(full)
 	before := b.refundedBefore(charge, refunds, least.event.Created)
 	smallest := slices.ContainsFunc(full, func(c snapshot[ledger.Charge]) bool {
@@ -360,34 +360,34 @@ func (b *book) releaseShown(charge string, refunds []refund, full []snapshot[led
 	})
 	switch {
 	case smallest:
-		b.rule("release: not in the sums")
+		b.rule("void: not in the sums")
 		return false
 	case minus(units(least.object.AmountRefunded), before).Cmp(difference) < 0:
-		b.rule("release: not in the sums, and a refund between captures")
+		b.rule("void: not in the sums, and a refund between captures")
 		return false
 	case byEvent:
-		b.rule("release: charge.captured shows it")
+		b.rule("void: charge.captured shows it")
 	case b.payment.Status != "requires_capture":
-		b.rule("release: the PaymentIntent needs no capture")
+		b.rule("void: the PaymentIntent needs no capture")
 	case least.event.APIVersion < "2025-03-31":
-		b.rule("release: the version decides for it")
+		b.rule("void: the version decides for it")
 	default:
-		b.rule("release: the version decides against it")
+		b.rule("void: the version decides against it")
 		return false
 	}
 	if isPositive(before) {
-		b.rule("release: in the sums, and a refund between captures")
+		b.rule("void: in the sums, and a refund between captures")
 	}
 	return true
 }
 
 // refundedBefore returns what had been refunded of a charge before its last capture, when nothing
-// was released yet: as the last sum before that capture has it, without the refunds that failed
+// was voided yet: as the last sum before that capture has it, without the refunds that failed
 // from that sum on and up to the first one after the capture, or as the refunds add up that were
 // made more than two seconds before that first sum and had not failed at its time, whichever is
 // more. That sum may be the one that tells of the release, and the refund that Stripe makes for a
 // release may come before it: a refund that may be that one does not count.
-func (b *book) refundedBefore(charge string, refunds []refund, at int64) *big.Int {
+func (b *computation) refundedBefore(charge string, refunds []refund, at int64) *big.Int {
 	captured := b.mostCaptured(charge)
 	earlier := only(b.counted(charge), func(c snapshot[ledger.Charge]) bool {
 		amount := c.object.AmountCaptured
@@ -408,18 +408,18 @@ func (b *book) refundedBefore(charge string, refunds []refund, at int64) *big.In
 		stood := r.outgoing() || r.reversed() && r.failed > at
 		switch {
 		case !stood || r.Created == 0 || r.Created >= at-2:
-		case b.mayBeRelease(charge, r, capturedAt) && r.Created >= capturedAt-2:
-			b.rule("release: a refund before the first sum may be its own")
+		case b.mayBeVoid(charge, r, capturedAt) && r.Created >= capturedAt-2:
+			b.rule("void: a refund before the first sum may be its own")
 		default:
 			made = plus(made, r.amount)
 		}
 	}
 	if isPositive(smaller(shown, undone)) && made.Cmp(shown) < 0 {
-		b.rule("release: a refund of the sum before it failed")
+		b.rule("void: a refund of the sum before it failed")
 	}
 	shown = notNegative(minus(shown, undone))
 	if made.Cmp(shown) > 0 {
-		b.rule("release: the refunds before it are more than the sum before it")
+		b.rule("void: the refunds before it are more than the sum before it")
 	}
 	return larger(shown, made)
 }
@@ -433,7 +433,7 @@ func first[T any](all []snapshot[T]) *snapshot[T] {
 // lastCapture returns the time of the last capture of a charge, 0 if unknown, and whether
 // charge.captured has it. Without that event it is the time of the charge's last received entry, if
 // it has one.
-func (b *book) lastCapture(charge string) (at int64, byEvent bool) {
+func (b *computation) lastCapture(charge string) (at int64, byEvent bool) {
 	for _, c := range b.counted(charge) {
 		if c.event.Type == "charge.captured" && !c.fetched() {
 			at = max(at, c.event.Created)
@@ -449,39 +449,39 @@ func (b *book) lastCapture(charge string) (at int64, byEvent bool) {
 	return cmp.Or(b.capturedAt(charge, steps, len(steps)-1), int64(b.payment.Created)), false
 }
 
-// mayBeRelease reports whether a refund may be the one that Stripe made for what the last capture,
-// at a time that is 0 if unknown, released: it returns just that, for no other reason, and was made
+// mayBeVoid reports whether a refund may be the one that Stripe made for what the last capture,
+// at a time that is 0 if unknown, voided: it returns just that, for no other reason, and was made
 // no more than two seconds after that time.
-func (b *book) mayBeRelease(charge string, r refund, capturedAt int64) bool {
+func (b *computation) mayBeVoid(charge string, r refund, capturedAt int64) bool {
 	return r.outgoing() && r.amount.Cmp(b.uncaptured(charge)) == 0 && r.Created != 0 && capturedAt != 0 && r.Created <= capturedAt+2 &&
 		(r.Reason == "" || r.Reason == "expired_uncaptured_charge")
 }
 
-// releaseRefund returns the id of the refund that Stripe made for what a partial capture released,
-// empty if there is none. The refunds come by (created, id), releasedFrom is when the sums first
+// voidRefund returns the id of the refund that Stripe made for what a partial capture voided,
+// empty if there is none. The refunds come by (created, id), voidedFrom is when the sums first
 // had the release.
-func (b *book) releaseRefund(charge string, refunds []refund, releasedFrom int64) string {
+func (b *computation) voidRefund(charge string, refunds []refund, voidedFrom int64) string {
 	capturedAt, byEvent := b.lastCapture(charge)
-	all := only(refunds, func(r refund) bool { return b.mayBeRelease(charge, r, capturedAt) })
+	all := only(refunds, func(r refund) bool { return b.mayBeVoid(charge, r, capturedAt) })
 	if len(all) == 0 {
 		return ""
 	}
 	if !byEvent {
-		b.rule("release: its own refund without charge.captured")
+		b.rule("void: its own refund without charge.captured")
 	}
-	since := only(all, func(r refund) bool { return r.Created >= releasedFrom-2 })
+	since := only(all, func(r refund) bool { return r.Created >= voidedFrom-2 })
 	if len(since) == 0 {
 		return all[0].ID
 	}
 	if since[0].ID != all[0].ID {
-		b.rule("release: its own refund is not the first")
+		b.rule("void: its own refund is not the first")
 	}
 	return since[0].ID
 }
 
 // refundedAfterFailure reports whether an event shows that a charge was refunded after one of its
 // refunds failed.
-func (b *book) refundedAfterFailure(charge string, refunds []refund) bool {
+func (b *computation) refundedAfterFailure(charge string, refunds []refund) bool {
 	return slices.ContainsFunc(b.counted(charge), func(c snapshot[ledger.Charge]) bool {
 		return c.event.Type == "charge.refunded" && !c.fetched() && c.object.Captured &&
 			slices.ContainsFunc(refunds, func(r refund) bool { return r.reversed() && r.failed != 0 && c.event.Created > r.failed })

@@ -241,7 +241,7 @@ type posting struct {
 }
 
 // book is one payment while the model computes it.
-type book struct {
+type computation struct {
 	id          string
 	events      []*ledger.Event
 	intents     []snapshot[ledger.Intent]
@@ -256,8 +256,8 @@ type book struct {
 	rules       map[string]bool // names of the rules that decided something, for the test of the generator
 }
 
-func compute(id string, events []*ledger.Event) *book {
-	b := &book{
+func compute(id string, events []*ledger.Event) *computation {
+	b := &computation{
 		id: id, events: events, flags: map[string]bool{}, rules: map[string]bool{},
 		intents:  snapshots(events, func(f *ledger.Facts) []ledger.Intent { return f.Intents }),
 		charges:  snapshots(events, func(f *ledger.Facts) []ledger.Charge { return f.Charges }),
@@ -287,7 +287,7 @@ func compute(id string, events []*ledger.Event) *book {
 	return b
 }
 
-func (b *book) result() modelPayment {
+func (b *computation) result() modelPayment {
 	p := modelPayment{Payment: b.payment, Unexplained: b.unexplained}
 	for _, e := range b.postings {
 		p.Entries = append(p.Entries, e.Entry)
@@ -295,11 +295,11 @@ func (b *book) result() modelPayment {
 	return p
 }
 
-func (b *book) flag(name string) { b.flags[name] = true }
-func (b *book) rule(name string) { b.rules[name] = true }
+func (b *computation) flag(name string) { b.flags[name] = true }
+func (b *computation) rule(name string) { b.rules[name] = true }
 
 // post adds an entry. A time of 0 is unknown: the entry stands on the payment's created.
-func (b *book) post(kind fold.Kind, id string, at int64, object, charge string, amount *big.Int) {
+func (b *computation) post(kind fold.Kind, id string, at int64, object, charge string, amount *big.Int) {
 	if amount.Sign() == 0 {
 		return
 	}
@@ -312,7 +312,7 @@ func (b *book) post(kind fold.Kind, id string, at int64, object, charge string, 
 }
 
 // flagAmounts looks for amounts that cannot be negative and are.
-func (b *book) flagAmounts() {
+func (b *computation) flagAmounts() {
 	var amounts []int64
 	for _, in := range b.intents {
 		amounts = append(amounts, in.object.Amount, in.object.AmountCapturable, in.object.AmountReceived)
@@ -333,7 +333,7 @@ func (b *book) flagAmounts() {
 
 // chooseCurrency decides the currency of the money: the payment's, else one of the refunds or
 // disputes.
-func (b *book) chooseCurrency() {
+func (b *computation) chooseCurrency() {
 	var ofRefunds, ofDisputes string
 	for _, r := range b.refunds {
 		ofRefunds = lesser(ofRefunds, r.object.Currency)
@@ -350,10 +350,10 @@ func (b *book) chooseCurrency() {
 }
 
 // counts reports whether an object of that currency is part of the money.
-func (b *book) counts(currency string) bool { return currency == "" || currency == b.currency }
+func (b *computation) counts(currency string) bool { return currency == "" || currency == b.currency }
 
 // flagCurrencies looks for PaymentIntents and charges that are not part of the money.
-func (b *book) flagCurrencies() {
+func (b *computation) flagCurrencies() {
 	for _, in := range b.intents {
 		if !b.counts(in.object.Currency) {
 			b.flag("currency_mismatch")
@@ -369,7 +369,7 @@ func (b *book) flagCurrencies() {
 }
 
 // close adds up the entries and puts what was found into the payment.
-func (b *book) close() {
+func (b *computation) close() {
 	sums := map[fold.Kind]*big.Int{}
 	for _, kind := range fold.Kinds {
 		sums[kind] = units(0)

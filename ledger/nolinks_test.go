@@ -107,7 +107,7 @@ func withoutLinks(t *testing.T) (dir string) {
 // replaces another file.
 func TestFileSystemWithoutHardLinks(t *testing.T) {
 	dir := withoutLinks(t)
-	s := openLosing(t, dir)
+	s := startFileFaultTest(t, dir)
 	must(t, ledger.Save(filepath.Join(dir, "copy.db"), s.l.CopyTo, nil))
 	if err := ledger.Save(filepath.Join(dir, "copy.db"), s.l.CopyTo, nil); err == nil || !strings.Contains(err.Error(), "is there already") {
 		t.Errorf("a second copy gave %v", err)
@@ -119,12 +119,12 @@ func TestFileSystemWithoutHardLinks(t *testing.T) {
 	if b := mustRead(t, filepath.Join(dir, "copy.db")); !errors.Is(err, os.ErrExist) || string(b) != "mine" {
 		t.Errorf("a copy over a file that appears meanwhile gave %v, and the file holds %.20q", err, b)
 	}
-	must(t, s.stops())
+	must(t, s.stop())
 	done, err := ledger.Rebuild(t.Context(), ledger.Options{Dir: dir}, false)
 	must(t, err)
-	s.keeps(done.Kept)
-	s.keeps(s.path)
-	if names := files(t, dir); len(names) != 3 {
+	s.requireAcked(done.Kept)
+	s.requireAcked(s.path)
+	if names := fileNames(t, dir); len(names) != 3 {
 		t.Errorf("the folder holds %v", names)
 	}
 	l := ledgertest.Start(t, ledger.Options{Dir: dir})

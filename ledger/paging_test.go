@@ -36,7 +36,7 @@ func allTotals(t *testing.T, l *ledger.Ledger) (list []ledger.Total, err error) 
 }
 
 // joined asks for page after page and returns all rows. Each page is checked against its limit.
-func joined[T any](t *testing.T, ask func(page string) (ledger.Page[T], int, error), between func()) (list []T, bounded int) {
+func collectPages[T any](t *testing.T, ask func(page string) (ledger.Page[T], int, error), between func()) (list []T, bounded int) {
 	t.Helper()
 	for next, n := "", 0; ; n++ {
 		page, limit, err := ask(next)
@@ -101,9 +101,9 @@ func TestPagesTogetherAreTheList(t *testing.T) {
 		s.n++
 		mustAppend(t, s.l, e)
 	}
-	usual := func() { s.l.BoundReads(math.MaxInt, math.MaxInt, math.MaxInt, 1000) }
+	usual := func() { s.l.LimitReads(math.MaxInt, math.MaxInt, math.MaxInt, 1000) }
 	small := func() {
-		s.l.BoundReads(5+s.rng.IntN(60), 1+s.rng.IntN(20000), 1+s.rng.IntN(5000), 1+s.rng.IntN(40))
+		s.l.LimitReads(5+s.rng.IntN(60), 1+s.rng.IntN(20000), 1+s.rng.IntN(5000), 1+s.rng.IntN(40))
 	}
 	for round := range 22 {
 		q, eq := payments[round%len(payments)], events[round%len(events)]
@@ -114,7 +114,7 @@ func TestPagesTogetherAreTheList(t *testing.T) {
 			t.Fatal(err)
 		}
 		small()
-		gotPayments, bounded := joined(t, func(next string) (ledger.Page[*ledger.Payment], int, error) {
+		gotPayments, bounded := collectPages(t, func(next string) (ledger.Page[*ledger.Payment], int, error) {
 			q.Page, q.Limit = next, 1+s.rng.IntN(30)
 			page, err := s.l.Payments(t.Context(), q)
 			return page, q.Limit, err
@@ -136,7 +136,7 @@ func TestPagesTogetherAreTheList(t *testing.T) {
 			t.Fatal(err)
 		}
 		small()
-		gotEvents, bounded := joined(t, func(next string) (ledger.Page[*ledger.EventRecord], int, error) {
+		gotEvents, bounded := collectPages(t, func(next string) (ledger.Page[*ledger.EventRecord], int, error) {
 			eq.Page, eq.Limit = next, 1+s.rng.IntN(30)
 			page, err := s.l.Events(t.Context(), eq)
 			return page, eq.Limit, err
@@ -154,17 +154,17 @@ func TestPagesTogetherAreTheList(t *testing.T) {
 // The events of one payment have pages, too, also while it gets another id.
 func TestPagesOfEventsOfAPayment(t *testing.T) {
 	l := ledgertest.Open(t, false)
-	charged := func(n int) *ledger.Event {
+	chargeEvent := func(n int) *ledger.Event {
 		e := succeeded(fmt.Sprintf("evt_%03d", n), "")
 		e.Facts = ledger.Facts{Charge: "ch_1", Charges: []ledger.Charge{{ID: "ch_1", Status: "succeeded", Currency: "eur", Amount: 100, Created: 1760000000 + int64(n)}}}
 		return e
 	}
 	for n := range 100 {
-		mustAppend(t, l, charged(n))
+		mustAppend(t, l, chargeEvent(n))
 	}
-	l.BoundReads(7, math.MaxInt, math.MaxInt, 3)
+	l.LimitReads(7, math.MaxInt, math.MaxInt, 3)
 	merged := false
-	list, bounded := joined(t, func(next string) (ledger.Page[*ledger.EventRecord], int, error) {
+	list, bounded := collectPages(t, func(next string) (ledger.Page[*ledger.EventRecord], int, error) {
 		page, err := l.PaymentEvents(t.Context(), "ch_1", ledger.EventQuery{Page: next, Limit: 10})
 		return page, 10, err
 	}, func() {
@@ -184,21 +184,6 @@ func TestPagesOfEventsOfAPayment(t *testing.T) {
 	}
 }
 
-// rowsContext counts how often a search asks whether its caller is still there, and ends after some
-// of those.
-type rowsContext struct {
-	context.Context
-	asked atomic.Int64
-	end   int64
-}
-
-func (c *rowsContext) Err() error {
-	if c.asked.Add(1) > c.end {
-		return context.Canceled
-	}
-	return nil
-}
-
 // A search examines as many rows as one request may and says how far it came. It ends with its
 // caller.
 func TestSearchIsBounded(t *testing.T) {
@@ -216,7 +201,7 @@ func TestSearchIsBounded(t *testing.T) {
 		e.Facts.Intents[0].Created = 1750000000
 		mustAppend(t, l, e)
 	}
-	l.BoundReads(bound, math.MaxInt, math.MaxInt, 50)
+	l.LimitReads(bound, math.MaxInt, math.MaxInt, 50)
 	for name, search := range map[string]func(ctx context.Context) (next string, at ledger.OrNullTime, rows int, err error){
 		"payments": func(ctx context.Context) (string, ledger.OrNullTime, int, error) {
 			p, err := l.Payments(ctx, ledger.PaymentQuery{Customer: "cus_none", CreatedGTE: &since, Limit: 10})
@@ -231,17 +216,17 @@ func TestSearchIsBounded(t *testing.T) {
 			return p.Next, p.ScannedTo - 1780000000, len(p.Data), err
 		},
 	} {
-		ctx := &rowsContext{Context: t.Context(), end: math.MaxInt64}
+		ctx := &countingContext{Context: t.Context(), limit: math.MaxInt64}
 		next, at, rows, err := search(ctx)
 		if err != nil || next == "" || at != n-bound || rows != 0 {
 			t.Errorf("%s: examined down to %d of %d, then %q, %v", name, at, n, next, err)
 		}
-		if asked := ctx.asked.Load(); asked < bound/100 || asked > 2*bound {
+		if asked := ctx.calls.Load(); asked < bound/100 || asked > 2*bound {
 			t.Errorf("%s: it asked %d times whether its caller is still there", name, asked)
 		}
-		ctx = &rowsContext{Context: t.Context(), end: 70}
-		if _, _, _, err := search(ctx); !errors.Is(err, context.Canceled) || ctx.asked.Load() > 75 {
-			t.Errorf("%s: an abandoned search ended with %v after %d rows", name, err, ctx.asked.Load())
+		ctx = &countingContext{Context: t.Context(), limit: 70}
+		if _, _, _, err := search(ctx); !errors.Is(err, context.Canceled) || ctx.calls.Load() > 75 {
+			t.Errorf("%s: an abandoned search ended with %v after %d rows", name, err, ctx.calls.Load())
 		}
 		gone, cancel := context.WithCancel(t.Context())
 		cancel()
@@ -249,12 +234,12 @@ func TestSearchIsBounded(t *testing.T) {
 			t.Errorf("%s: a search without a caller ended with %v", name, err)
 		}
 	}
-	l.BoundReads(math.MaxInt, 1, math.MaxInt, 50)
+	l.LimitReads(math.MaxInt, 1, math.MaxInt, 50)
 	if page, err := l.Payments(t.Context(), ledger.PaymentQuery{Customer: "cus_none", Limit: 10}); err != nil || page.ScannedTo != 1760000000+n-1 {
 		t.Errorf("a search that may read a byte came to %d, %v", page.ScannedTo, err)
 	}
 	// A page of large payments ends early, and holds one at least.
-	l.BoundReads(math.MaxInt, math.MaxInt, 1, 50)
+	l.LimitReads(math.MaxInt, math.MaxInt, 1, 50)
 	if page, err := l.Payments(t.Context(), ledger.PaymentQuery{Limit: 10}); err != nil || len(page.Data) != 1 || page.Next == "" || page.ScannedTo != 0 {
 		t.Errorf("%d large payments on a page, %v", len(page.Data), err)
 	}
@@ -264,7 +249,7 @@ func TestCursorsOfOtherListsAreRefused(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	for i := range 3 {
 		mustAppend(t, l, succeeded(fmt.Sprintf("evt_%d", i), fmt.Sprintf("pi_%d", i)))
-		mustAppend(t, l, taken(fmt.Sprint(i), 1760000000+int64(i)*86400, 100))
+		mustAppend(t, l, paidCharge(fmt.Sprint(i), 1760000000+int64(i)*86400, 100))
 	}
 	since := int64(0)
 	payments := func(page string) (string, error) {
@@ -283,7 +268,11 @@ func TestCursorsOfOtherListsAreRefused(t *testing.T) {
 		p, err := l.Totals(t.Context(), ledger.TotalsQuery{Page: page, Limit: 1})
 		return p.Next, err
 	}
-	mustAppend(t, l, func() *ledger.Event { e := taken("usd", 1760000000, 5); e.Facts.Charges[0].Currency = "usd"; return e }())
+	mustAppend(t, l, func() *ledger.Event {
+		e := paidCharge("usd", 1760000000, 5)
+		e.Facts.Charges[0].Currency = "usd"
+		return e
+	}())
 	lists := []func(string) (string, error){payments, events, days, sums}
 	for i, list := range lists {
 		cursor, err := list("")
@@ -307,7 +296,7 @@ func TestCursorsOfOtherListsAreRefused(t *testing.T) {
 func TestPagesOfTotals(t *testing.T) {
 	s := &shop{t: t, l: ledgertest.Open(t, false), rng: rand.New(rand.NewPCG(3, 4))}
 	for i := range 200 {
-		e := taken(fmt.Sprint(i), 1760000000+s.rng.Int64N(400*3600), 100+int64(i))
+		e := paidCharge(fmt.Sprint(i), 1760000000+s.rng.Int64N(400*3600), 100+int64(i))
 		e.Account, e.Facts.Charges[0].Currency = fmt.Sprintf("acct_%d", s.rng.IntN(4)), []string{"eur", "usd", "jpy"}[s.rng.IntN(3)]
 		mustAppend(t, s.l, e)
 	}
@@ -320,7 +309,7 @@ func TestPagesOfTotals(t *testing.T) {
 			t.Fatal(i, len(want.Data), err)
 		}
 		for range 5 {
-			got, _ := joined(t, func(next string) (ledger.Page[ledger.Total], int, error) {
+			got, _ := collectPages(t, func(next string) (ledger.Page[ledger.Total], int, error) {
 				q.Page, q.Limit = next, 1+s.rng.IntN(20)
 				page, err := s.l.Totals(t.Context(), q)
 				return page, q.Limit, err
@@ -377,7 +366,7 @@ func TestSlicesOfLongReadsTakeTurns(t *testing.T) {
 		if took := all(4); took != 4*time.Second || most.Load() != 1 {
 			t.Errorf("four slices took %v, %d at once", took, most.Load())
 		}
-		l.Committed(time.Now().Add(time.Hour)) // and until then events arrive
+		l.SetLastCommit(time.Now().Add(time.Hour)) // and until then events arrive
 		if took := all(4); took != 8*time.Second {
 			t.Errorf("beside events four slices took %v", took)
 		}

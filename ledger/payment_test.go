@@ -14,7 +14,7 @@ import (
 )
 
 // modelled returns what the model makes of the events.
-func modelled(events []*ledger.Event) (payments []*ledger.Payment, totals []total) {
+func modelResult(events []*ledger.Event) (payments []*ledger.Payment, totals []total) {
 	all := model(events)
 	for _, id := range slices.Sorted(maps.Keys(all)) {
 		p := all[id].Payment
@@ -26,7 +26,7 @@ func modelled(events []*ledger.Event) (payments []*ledger.Payment, totals []tota
 // tryAsModelled requires that every order of the events, with repeats, ends in the same bytes, and
 // in the payments, entries, unexplained charges and totals of the model. It reports the smallest
 // part of the events that does not.
-func tryAsModelled(t *testing.T, l *ledger.Ledger, rng *rand.Rand, events []*ledger.Event) {
+func checkAgainstModel(t *testing.T, l *ledger.Ledger, rng *rand.Rand, events []*ledger.Event) {
 	t.Helper()
 	problem := disagreement(l, rng, events)
 	if problem == "" {
@@ -47,7 +47,7 @@ func disagreement(l *ledger.Ledger, rng *rand.Rand, events []*ledger.Event) stri
 	if len(events) == 0 {
 		return ""
 	}
-	payments, totals := modelled(events)
+	payments, totals := modelResult(events)
 	entries, unexplained := map[string][]ledger.Entry{}, map[string][]string{}
 	for id, p := range model(events) {
 		entries[id], unexplained[id] = p.Entries, p.Unexplained
@@ -93,7 +93,7 @@ func TestAnyOrderMatchesTheModel(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	rng := rand.New(rand.NewPCG(7, 11))
 	for range 1500 {
-		tryAsModelled(t, l, rng, story(rng, "m", 1+rng.IntN(24)))
+		checkAgainstModel(t, l, rng, randomEvents(rng, "m", 1+rng.IntN(24)))
 	}
 }
 
@@ -106,7 +106,7 @@ func FuzzSets(f *testing.F) {
 	l := ledgertest.Open(f, false)
 	f.Fuzz(func(t *testing.T, a, b uint64, n uint8) {
 		rng := rand.New(rand.NewPCG(a, b))
-		tryAsModelled(t, l, rng, story(rng, "f", 1+int(n%24)))
+		checkAgainstModel(t, l, rng, randomEvents(rng, "f", 1+int(n%24)))
 	})
 }
 

@@ -15,7 +15,7 @@ import (
 
 // quarantineLife is a ledger whose events come usable or not, and that is restarted, killed,
 // rebuilt and cleared of bodies meanwhile.
-type quarantineLife struct {
+type quarantineSimulation struct {
 	*rand.Rand
 	opts    ledger.Options
 	l       *ledger.Ledger
@@ -25,17 +25,17 @@ type quarantineLife struct {
 	journal []string        // every row as it was when it was first seen
 }
 
-func (s *quarantineLife) open(t *testing.T) {
+func (s *quarantineSimulation) open(t *testing.T) {
 	t.Helper()
 	var err error
 	if s.l, err = ledger.Open(s.opts); err != nil {
 		t.Fatal(err)
 	}
-	s.l.SmallGenerations(1 + s.IntN(60))
+	s.l.LimitBuffer(1 + s.IntN(60))
 	s.stop = ledgertest.Run(t, s.l)
 }
 
-func (s *quarantineLife) close(t *testing.T) {
+func (s *quarantineSimulation) close(t *testing.T) {
 	t.Helper()
 	s.stop()
 	if err := s.l.Close(); err != nil {
@@ -60,7 +60,7 @@ func decodePool(raw []byte) *ledger.Event {
 	return e
 }
 
-func (s *quarantineLife) append(t *testing.T) {
+func (s *quarantineSimulation) append(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 1 + s.IntN(12) {
 		e := poolEvent(s.IntN(pool))
@@ -83,13 +83,13 @@ func (s *quarantineLife) append(t *testing.T) {
 }
 
 // released books everything that came.
-func (s *quarantineLife) released() {
+func (s *quarantineSimulation) released() {
 	for id := range s.came {
 		s.booked[id] = true
 	}
 }
 
-func (s *quarantineLife) step(t *testing.T) {
+func (s *quarantineSimulation) step(t *testing.T) {
 	t.Helper()
 	switch s.IntN(12) {
 	case 0:
@@ -135,7 +135,7 @@ func (s *quarantineLife) step(t *testing.T) {
 
 // agrees demands that no row differs from what it was when it was first seen, that each usable
 // event is booked once, and that the ledger is sound.
-func (s *quarantineLife) agrees(t *testing.T) {
+func (s *quarantineSimulation) agrees(t *testing.T) {
 	t.Helper()
 	var rows []string
 	released := 0
@@ -180,7 +180,7 @@ func TestSimulationOfTheQuarantine(t *testing.T) {
 		lives = 200
 	}
 	for life := range lives {
-		s := &quarantineLife{Rand: rand.New(rand.NewPCG(uint64(life), 23)), came: map[string]bool{}, booked: map[string]bool{},
+		s := &quarantineSimulation{Rand: rand.New(rand.NewPCG(uint64(life), 23)), came: map[string]bool{}, booked: map[string]bool{},
 			opts: ledger.Options{Dir: ledgertest.Dir(t), Decode: decodePool}}
 		s.open(t)
 		for range steps {

@@ -33,7 +33,7 @@ func allRows(t *testing.T, l *ledger.Ledger) (rows []*ledger.EventRecord) {
 }
 
 // inALedger opens a ledger, does something with it and closes it.
-func inALedger(t *testing.T, opts ledger.Options, do func(l *ledger.Ledger)) {
+func withLedger(t *testing.T, opts ledger.Options, do func(l *ledger.Ledger)) {
 	t.Helper()
 	l, err := ledger.Open(opts)
 	if err != nil {
@@ -58,7 +58,7 @@ func TestReleasedEventGetsANewRow(t *testing.T) {
 		shared  bool   // it is stored with the old row alone
 	}{
 		{"release", func(t *testing.T, opts ledger.Options) {
-			inALedger(t, opts, func(l *ledger.Ledger) {
+			withLedger(t, opts, func(l *ledger.Ledger) {
 				if res, err := l.Release(t.Context(), "evt_1"); err != nil || res.Sequence != 3 {
 					t.Errorf("got %+v, %v", res, err)
 				}
@@ -70,7 +70,7 @@ func TestReleasedEventGetsANewRow(t *testing.T) {
 		{"another decoder", func(t *testing.T, opts ledger.Options) {
 			opts.Decoder = "2"
 			for _, want := range []int{1, 0} {
-				inALedger(t, opts, func(l *ledger.Ledger) {
+				withLedger(t, opts, func(l *ledger.Ledger) {
 					if sum, err := l.ReleaseOnce(t.Context()); err != nil || sum.Booked != want {
 						t.Errorf("got %+v, %v", sum, err)
 					}
@@ -78,10 +78,10 @@ func TestReleasedEventGetsANewRow(t *testing.T) {
 			}
 		}, body, true},
 		{"a delivery of the same body", func(t *testing.T, opts ledger.Options) {
-			inALedger(t, opts, func(l *ledger.Ledger) { mustAppend(t, l, succeeded("evt_1", "pi_evt_1")) })
+			withLedger(t, opts, func(l *ledger.Ledger) { mustAppend(t, l, succeeded("evt_1", "pi_evt_1")) })
 		}, body, true},
 		{"a delivery of another body", func(t *testing.T, opts ledger.Options) {
-			inALedger(t, opts, func(l *ledger.Ledger) {
+			withLedger(t, opts, func(l *ledger.Ledger) {
 				e := succeeded("evt_1", "pi_evt_1")
 				e.Raw = []byte(`{"id":"evt_1","repaired":true}`)
 				mustAppend(t, l, e)
@@ -94,12 +94,12 @@ func TestReleasedEventGetsANewRow(t *testing.T) {
 		}, body, true},
 	} {
 		t.Run(c.by, func(t *testing.T) {
-			opts := ledger.Options{Dir: ledgertest.Dir(t), Decode: usable, Decoder: "1"}
+			opts := ledger.Options{Dir: ledgertest.Dir(t), Decode: decodeUsable, Decoder: "1"}
 			path := filepath.Join(opts.Dir, "ledger.db")
-			inALedger(t, opts, func(l *ledger.Ledger) {
-				mustAppend(t, l, held("evt_1"))
+			withLedger(t, opts, func(l *ledger.Ledger) {
+				mustAppend(t, l, quarantined("evt_1"))
 				mustAppend(t, l, succeeded("evt_2", "pi_evt_2"))
-				mustAppend(t, l, held("evt_1"))
+				mustAppend(t, l, quarantined("evt_1"))
 			})
 			before := contents(t, path)
 			c.release(t, opts)
@@ -113,7 +113,7 @@ func TestReleasedEventGetsANewRow(t *testing.T) {
 				t.Errorf("the bodies are\n%s", after["bodies"])
 			}
 			for range 2 { // as it is, and as a rebuild leaves it
-				inALedger(t, opts, func(l *ledger.Ledger) {
+				withLedger(t, opts, func(l *ledger.Ledger) {
 					rows := allRows(t, l)
 					if len(rows) != 3 {
 						t.Fatalf("%d rows are listed", len(rows))
@@ -150,21 +150,21 @@ func TestReleasedEventGetsANewRow(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			same(t, contents(t, path), after, "meta")
+			requireSame(t, contents(t, path), after, "meta")
 		})
 	}
 }
 
 // In one batch an event can lie in quarantine, leave it and come again.
 func TestQuarantineWithinABatch(t *testing.T) {
-	opts := ledger.Options{Dir: ledgertest.Dir(t), Decode: usable}
+	opts := ledger.Options{Dir: ledgertest.Dir(t), Decode: decodeUsable}
 	l, err := ledger.Open(opts)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var results []<-chan ledger.Result
-	for _, e := range []*ledger.Event{held("evt_1"), held("evt_1"), succeeded("evt_1", "pi_evt_1"), held("evt_1"), succeeded("evt_1", "pi_evt_1")} {
-		before := l.Waiting()
+	for _, e := range []*ledger.Event{quarantined("evt_1"), quarantined("evt_1"), succeeded("evt_1", "pi_evt_1"), quarantined("evt_1"), succeeded("evt_1", "pi_evt_1")} {
+		before := l.Queued()
 		one := make(chan ledger.Result, 1)
 		go func() {
 			res, err := l.Append(t.Context(), e)
@@ -173,7 +173,7 @@ func TestQuarantineWithinABatch(t *testing.T) {
 			}
 			one <- res
 		}()
-		for l.Waiting() == before {
+		for l.Queued() == before {
 			time.Sleep(time.Millisecond)
 		}
 		results = append(results, one)
@@ -231,12 +231,12 @@ func TestVerifyChecksReleasedRows(t *testing.T) {
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
-			opts := ledger.Options{Dir: ledgertest.Dir(t), Decode: usable}
-			inALedger(t, opts, func(l *ledger.Ledger) {
-				mustAppend(t, l, held("evt_1"))
+			opts := ledger.Options{Dir: ledgertest.Dir(t), Decode: decodeUsable}
+			withLedger(t, opts, func(l *ledger.Ledger) {
+				mustAppend(t, l, quarantined("evt_1"))
 				mustAppend(t, l, succeeded("evt_2", "pi_2"))
 				mustAppend(t, l, succeeded("evt_1", "pi_evt_1"))
-				mustAppend(t, l, thin("evt_4", "evt_8"))
+				mustAppend(t, l, thinEvent("evt_4", "evt_8"))
 			})
 			mustVerify(t, ledger.Path(opts.Dir))
 			edit(t, opts.Dir, damage)
@@ -255,9 +255,9 @@ func TestRebuildRestoresReleasedRows(t *testing.T) {
 		raw     string // of the usable form
 	}{{1, `{"id":"evt_1"}`}, {3, `{"id":"evt_1"}`}, {1, `{"id":"evt_1","repaired":true}`}, {3, `{"id":"evt_1","repaired":true}`}} {
 		t.Run(fmt.Sprint(c), func(t *testing.T) {
-			opts := ledger.Options{Dir: ledgertest.Dir(t), Decode: usable}
-			inALedger(t, opts, func(l *ledger.Ledger) {
-				mustAppend(t, l, held("evt_1"))
+			opts := ledger.Options{Dir: ledgertest.Dir(t), Decode: decodeUsable}
+			withLedger(t, opts, func(l *ledger.Ledger) {
+				mustAppend(t, l, quarantined("evt_1"))
 				mustAppend(t, l, succeeded("evt_2", "pi_2"))
 				e := succeeded("evt_1", "pi_evt_1")
 				e.Raw = []byte(c.raw)
@@ -267,7 +267,7 @@ func TestRebuildRestoresReleasedRows(t *testing.T) {
 			if done, err := ledger.Rebuild(t.Context(), opts, false); err != nil || done.Recreated != 1 || done.Events != 3 {
 				t.Fatalf("got %+v, %v", done, err)
 			}
-			inALedger(t, opts, func(l *ledger.Ledger) {
+			withLedger(t, opts, func(l *ledger.Ledger) {
 				rows := allRows(t, l)
 				if len(rows) != 3 || rows[0].Outcome != ledger.Quarantined || rows[0].ReleasedAs != 3 || rows[2].ReleasedFrom != 1 {
 					t.Errorf("the rows are %+v", rows)
@@ -284,7 +284,7 @@ func TestRebuildRestoresReleasedRows(t *testing.T) {
 }
 
 // thin is a thin event that names its snapshot event.
-func thin(id, snapshot string) *ledger.Event {
+func thinEvent(id, snapshot string) *ledger.Event {
 	return &ledger.Event{ID: id, Type: "v1.payment_intent.succeeded", Source: ledger.Webhook, Received: time.Unix(1760000006, 0),
 		Quarantine: ledger.ThinEvent, Snapshot: snapshot, Raw: []byte(`{"id":"` + id + `"}`)}
 }
@@ -319,15 +319,15 @@ func TestQuarantineStates(t *testing.T) {
 		id := strings.Split(string(raw), `"`)[3]
 		switch {
 		case strings.HasPrefix(id, "ping"):
-			e := thin(id, "")
+			e := thinEvent(id, "")
 			e.Expected = true
 			return e
 		case strings.HasPrefix(id, "thin"):
-			return thin(id, "evt"+strings.TrimPrefix(id, "thin"))
+			return thinEvent(id, "evt"+strings.TrimPrefix(id, "thin"))
 		case strings.HasPrefix(id, "q"):
-			return useless(raw)
+			return decodeUseless(raw)
 		}
-		return usable(raw)
+		return decodeUsable(raw)
 	}
 	opts := ledger.Options{Dir: ledgertest.Dir(t), Decode: decode}
 	ping := decode([]byte(`{"id":"ping_1"}`))
@@ -339,9 +339,9 @@ thin_3 attention
 thin_2 expected
 thin_1 expected
 `
-	inALedger(t, opts, func(l *ledger.Ledger) {
+	withLedger(t, opts, func(l *ledger.Ledger) {
 		mustAppend(t, l, succeeded("evt_1", "pi_evt_1"))
-		for _, e := range []*ledger.Event{thin("thin_1", "evt_1"), thin("thin_2", "evt_2"), thin("thin_3", "evt_3"), thin("thin_4", "evt_4"), ping, held("q_1"), held("q_2")} {
+		for _, e := range []*ledger.Event{thinEvent("thin_1", "evt_1"), thinEvent("thin_2", "evt_2"), thinEvent("thin_3", "evt_3"), thinEvent("thin_4", "evt_4"), ping, quarantined("q_1"), quarantined("q_2")} {
 			mustAppend(t, l, e)
 			mustAppend(t, l, e)
 		}
@@ -369,14 +369,14 @@ thin_1 expected
 		if _, err := ledger.Rebuild(t.Context(), opts, again); err != nil {
 			t.Fatal(err)
 		}
-		same(t, contents(t, ledger.Path(opts.Dir)), before)
-		inALedger(t, opts, func(l *ledger.Ledger) {
+		requireSame(t, contents(t, ledger.Path(opts.Dir)), before)
+		withLedger(t, opts, func(l *ledger.Ledger) {
 			if got := states(t, l); got != want {
 				t.Errorf("rebuilt, decode %v, the states are\n%s", again, got)
 			}
 		})
 	}
-	inALedger(t, opts, func(l *ledger.Ledger) {
+	withLedger(t, opts, func(l *ledger.Ledger) {
 		mustAppend(t, l, succeeded("evt_3", "pi_evt_3"))
 		if got, want := states(t, l), strings.Replace(want, "thin_3 attention", "thin_3 expected", 1); got != want {
 			t.Errorf("once the last snapshot has come the states are\n%s", got)
@@ -392,12 +392,12 @@ thin_1 expected
 func TestReleaseUpdatesTheQuarantineState(t *testing.T) {
 	expected, snapshot := false, ""
 	l := ledgertest.Start(t, ledger.Options{Dir: ledgertest.Dir(t), Decode: func(raw []byte) *ledger.Event {
-		e := useless(raw)
+		e := decodeUseless(raw)
 		e.Expected, e.Snapshot = expected, snapshot
 		return e
 	}})
 	for _, id := range []string{"evt_1", "evt_2"} {
-		mustAppend(t, l, held(id))
+		mustAppend(t, l, quarantined(id))
 	}
 	mustAppend(t, l, succeeded("evt_3", "pi_evt_3"))
 	if err := l.Dismiss(t.Context(), "evt_2"); err != nil {
@@ -423,9 +423,9 @@ func TestReleaseUpdatesTheQuarantineState(t *testing.T) {
 
 // When the last delivery came is not told by an event that was only decoded again.
 func TestReleaseIsNoDelivery(t *testing.T) {
-	opts := ledger.Options{Dir: ledgertest.Dir(t), Decode: usable}
-	inALedger(t, opts, func(l *ledger.Ledger) {
-		early := held("evt_1")
+	opts := ledger.Options{Dir: ledgertest.Dir(t), Decode: decodeUsable}
+	withLedger(t, opts, func(l *ledger.Ledger) {
+		early := quarantined("evt_1")
 		early.Source, early.Received = ledger.Webhook, time.Unix(1750000000, 0)
 		mustAppend(t, l, early)
 		mustAppend(t, l, succeeded("evt_2", "pi_evt_2"))
@@ -437,7 +437,7 @@ func TestReleaseIsNoDelivery(t *testing.T) {
 		}
 	})
 	for range 2 {
-		inALedger(t, opts, func(l *ledger.Ledger) {
+		withLedger(t, opts, func(l *ledger.Ledger) {
 			if at, ok := l.LastEvent(); !ok || at.Unix() != 1760000006 {
 				t.Errorf("the last event came at %v", at)
 			}

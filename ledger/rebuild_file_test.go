@@ -23,7 +23,7 @@ func TestRebuildIsCompact(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.SmallGenerations(200)
+	l.LimitBuffer(200)
 	stop := ledgertest.Run(t, l)
 	rng := rand.New(rand.NewPCG(1, 2))
 	errs := make(chan error, 3000)
@@ -60,7 +60,7 @@ func TestRebuildIsCompact(t *testing.T) {
 
 // A rebuilt file belongs to whom the old one belonged to, with its mode.
 func TestRebuildKeepsOwnerAndMode(t *testing.T) {
-	dir := library(t)
+	dir := scenarioLedger(t)
 	path := filepath.Join(dir, "ledger.db")
 	must(t, os.Chmod(path, 0o640))
 	if os.Geteuid() == 0 {
@@ -73,19 +73,6 @@ func TestRebuildKeepsOwnerAndMode(t *testing.T) {
 	if before.Ino == after.Ino || before.Uid != after.Uid || before.Gid != after.Gid || before.Mode != after.Mode {
 		t.Errorf("it was %+v and is %+v", before, after)
 	}
-}
-
-// stopsAfter is a context that ends when it has been asked n times whether it has.
-type stopsAfter struct {
-	context.Context
-	left int
-}
-
-func (c *stopsAfter) Err() error {
-	if c.left--; c.left < 0 {
-		return context.Canceled
-	}
-	return nil
 }
 
 // A rebuild and a migration end when they are told to, wherever they are, and leave the old file
@@ -105,13 +92,13 @@ func TestRebuildAndMigrationStopOnCancel(t *testing.T) {
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
-			_, file := older(t)
+			_, file := olderLedger(t)
 			stops := 0
 			for left, step := 0, 1; ; left += step {
 				dir := t.TempDir()
 				must(t, os.WriteFile(ledger.Path(dir), file, 0o600))
 				backups := t.TempDir()
-				err := run(&stopsAfter{context.Background(), left}, ledger.Options{Dir: dir, Decode: decode, BackupDir: backups})
+				err := run(&countingContext{Context: context.Background(), limit: int64(left)}, ledger.Options{Dir: dir, Decode: decode, BackupDir: backups})
 				if err == nil {
 					break
 				}
@@ -119,10 +106,10 @@ func TestRebuildAndMigrationStopOnCancel(t *testing.T) {
 				if !errors.Is(err, context.Canceled) {
 					t.Fatalf("stopped at %d it gave %v", left, err)
 				}
-				if names := files(t, dir); len(names) != 1 || !bytes.Equal(mustRead(t, filepath.Join(dir, "ledger.db")), file) {
+				if names := fileNames(t, dir); len(names) != 1 || !bytes.Equal(mustRead(t, filepath.Join(dir, "ledger.db")), file) {
 					t.Fatalf("stopped at %d it left %v, or changed the ledger", left, names)
 				}
-				for _, name := range files(t, backups) {
+				for _, name := range fileNames(t, backups) {
 					if copied := mustRead(t, filepath.Join(backups, name)); len(copied) < 4*4096 || !bytes.HasPrefix(file, copied) {
 						t.Fatalf("stopped at %d it left %s", left, name)
 					}

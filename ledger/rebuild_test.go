@@ -26,7 +26,7 @@ func decode(raw []byte) *ledger.Event { return stripe.Decode(raw, false) }
 
 // library makes a ledger of all scenarios and of what no payment is folded from, repeats and a late release
 // among them, and closes it.
-func library(t *testing.T) (dir string) {
+func scenarioLedger(t *testing.T) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
 	l, err := ledger.Open(ledger.Options{Dir: dir})
@@ -96,7 +96,7 @@ func contents(t *testing.T, path string) map[string]string {
 }
 
 // same demands that two files hold the same, but for the buckets that are named.
-func same(t *testing.T, got, want map[string]string, but ...string) {
+func requireSame(t *testing.T, got, want map[string]string, but ...string) {
 	t.Helper()
 	for bucket, text := range want {
 		if !slices.Contains(but, bucket) && got[bucket] != text {
@@ -108,7 +108,7 @@ func same(t *testing.T, got, want map[string]string, but ...string) {
 	}
 }
 
-func files(t *testing.T, dir string) (names []string) {
+func fileNames(t *testing.T, dir string) (names []string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -143,14 +143,14 @@ func mustVerify(t *testing.T, path string) *ledger.Report {
 func TestRebuildWritesTheSameContents(t *testing.T) {
 	for _, again := range []bool{false, true} {
 		t.Run(fmt.Sprintf("decode %v", again), func(t *testing.T) {
-			dir := library(t)
+			dir := scenarioLedger(t)
 			path := filepath.Join(dir, "ledger.db")
 			file, before, proof := mustRead(t, path), contents(t, path), mustVerify(t, path)
 			done, err := ledger.Rebuild(t.Context(), ledger.Options{Dir: dir, Decode: decode}, again)
 			if err != nil {
 				t.Fatal(err)
 			}
-			same(t, contents(t, path), before)
+			requireSame(t, contents(t, path), before)
 			after := mustVerify(t, path)
 			if after.Events != proof.Events || after.Bodies != proof.Bodies || after.Payments != proof.Payments || after.Quarantined != 3 {
 				t.Errorf("the proof was %+v and is %+v", proof, after)
@@ -167,7 +167,7 @@ func TestRebuildWritesTheSameContents(t *testing.T) {
 			if !bytes.Equal(mustRead(t, done.Kept), file) {
 				t.Error("the kept file is not the old one")
 			}
-			if names := files(t, dir); len(names) != 2 || !slices.Contains(names, filepath.Base(done.Kept)) {
+			if names := fileNames(t, dir); len(names) != 2 || !slices.Contains(names, filepath.Base(done.Kept)) {
 				t.Errorf("the folder holds %v", names)
 			}
 			if info, err := os.Stat(path); err != nil || info.Mode() != 0o600 || info.Size() >= int64(len(file)) {
@@ -201,25 +201,25 @@ func TestRebuildRefuses(t *testing.T) {
 		{name: "a row that is missing", want: ledger.ErrCorrupt, says: "event row 2 is missing", prepare: func(t *testing.T, dir string) {
 			edit(t, dir, func(tx *bolt.Tx) error { return tx.Bucket([]byte("events")).Delete(seq(2)) })
 		}},
-		{name: "a damaged row without a decoder", want: ledger.ErrCorrupt, says: "event row 2: ", prepare: noise("events", 2)},
+		{name: "a damaged row without a decoder", want: ledger.ErrCorrupt, says: "event row 2: ", prepare: damageRow("events", 2)},
 		{name: "a damaged row without its body", opts: ledger.Options{Decode: decode}, want: ledger.ErrCorrupt, says: "event row 2: ", prepare: func(t *testing.T, dir string) {
-			noise("events", 2)(t, dir)
+			damageRow("events", 2)(t, dir)
 			edit(t, dir, func(tx *bolt.Tx) error { return tx.Bucket([]byte("bodies")).Delete(seq(2)) })
 		}},
 		{name: "a damaged row with a damaged body", opts: ledger.Options{Decode: decode}, want: ledger.ErrCorrupt, says: "event row 2: ", prepare: func(t *testing.T, dir string) {
-			noise("events", 2)(t, dir)
-			noise("bodies", 2)(t, dir)
+			damageRow("events", 2)(t, dir)
+			damageRow("bodies", 2)(t, dir)
 		}},
-		{name: "a damaged body", opts: ledger.Options{Decode: decode}, want: ledger.ErrCorrupt, says: "event row 2: its body", prepare: noise("bodies", 2)},
+		{name: "a damaged body", opts: ledger.Options{Decode: decode}, want: ledger.ErrCorrupt, says: "event row 2: its body", prepare: damageRow("bodies", 2)},
 		// Row 2 made anew takes row 1's id: nothing fails while it is written, and only the proof tells.
-		{name: "what does not prove sound", opts: ledger.Options{Decode: func([]byte) *ledger.Event { return succeeded("evt_1", "pi_1") }}, says: "not sound", prepare: noise("events", 2)},
+		{name: "what does not prove sound", opts: ledger.Options{Decode: func([]byte) *ledger.Event { return succeeded("evt_1", "pi_1") }}, says: "not sound", prepare: damageRow("events", 2)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			dir := written(t)
+			dir := sampleLedger(t)
 			if c.prepare != nil {
 				c.prepare(t, dir)
 			}
-			before, names := mustRead(t, filepath.Join(dir, "ledger.db")), files(t, dir)
+			before, names := mustRead(t, filepath.Join(dir, "ledger.db")), fileNames(t, dir)
 			c.opts.Dir = dir
 			if c.ctx == nil {
 				c.ctx = t.Context()
@@ -231,7 +231,7 @@ func TestRebuildRefuses(t *testing.T) {
 			if !bytes.Equal(mustRead(t, filepath.Join(dir, "ledger.db")), before) {
 				t.Error("the ledger was changed")
 			}
-			if after := files(t, dir); !slices.Equal(after, names) {
+			if after := fileNames(t, dir); !slices.Equal(after, names) {
 				t.Errorf("the folder held %v and holds %v", names, after)
 			}
 		})
@@ -241,7 +241,7 @@ func TestRebuildRefuses(t *testing.T) {
 		if _, err := ledger.Rebuild(t.Context(), ledger.Options{Dir: dir}, false); !errors.Is(err, ledger.ErrNotFound) {
 			t.Errorf("got %v", err)
 		}
-		if names := files(t, dir); len(names) != 0 {
+		if names := fileNames(t, dir); len(names) != 0 {
 			t.Errorf("it made %v", names)
 		}
 	})
@@ -249,7 +249,7 @@ func TestRebuildRefuses(t *testing.T) {
 		if os.Geteuid() == 0 {
 			t.Skip("root may write anywhere")
 		}
-		dir := written(t)
+		dir := sampleLedger(t)
 		if err := os.Chmod(dir, 0o500); err != nil {
 			t.Fatal(err)
 		}
@@ -264,7 +264,7 @@ func TestRebuildRefuses(t *testing.T) {
 func seq(n byte) []byte { return []byte{0, 0, 0, 0, 0, 0, 0, n} }
 
 // noise damages a row of a bucket that has sequences for keys.
-func noise(bucket string, row byte) func(t *testing.T, dir string) {
+func damageRow(bucket string, row byte) func(t *testing.T, dir string) {
 	return func(t *testing.T, dir string) {
 		t.Helper()
 		edit(t, dir, func(tx *bolt.Tx) error { return tx.Bucket([]byte(bucket)).Put(seq(row), []byte("noise")) })
@@ -273,7 +273,7 @@ func noise(bucket string, row byte) func(t *testing.T, dir string) {
 
 // All that follows from the events is made again, whatever was damaged in it.
 func TestRebuildRepairsDerivedData(t *testing.T) {
-	dir := library(t)
+	dir := scenarioLedger(t)
 	path := filepath.Join(dir, "ledger.db")
 	want := contents(t, path)
 	damages := map[string]func(b *bolt.Bucket, key []byte) error{
@@ -293,28 +293,28 @@ func TestRebuildRepairsDerivedData(t *testing.T) {
 				if _, err := ledger.Verify(path); err == nil {
 					t.Error("the damage is not found")
 				}
-				heal(t, dir, want)
+				requireRebuilt(t, dir, want)
 			})
 		}
 	}
 	t.Run("counts", func(t *testing.T) {
 		edit(t, dir, func(tx *bolt.Tx) error { return tx.Bucket([]byte("meta")).Delete([]byte("counts")) })
-		heal(t, dir, want)
+		requireRebuilt(t, dir, want)
 	})
 	t.Run("a whole bucket", func(t *testing.T) {
 		edit(t, dir, func(tx *bolt.Tx) error { return tx.DeleteBucket([]byte("payments")) })
-		heal(t, dir, want)
+		requireRebuilt(t, dir, want)
 	})
 }
 
 // heal rebuilds a ledger and demands what it holds then. The old file makes room for that of the next time.
-func heal(t *testing.T, dir string, want map[string]string) {
+func requireRebuilt(t *testing.T, dir string, want map[string]string) {
 	t.Helper()
 	done, err := ledger.Rebuild(t.Context(), ledger.Options{Dir: dir, Decode: decode}, false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	same(t, contents(t, done.Path), want)
+	requireSame(t, contents(t, done.Path), want)
 	if err := os.Remove(done.Kept); err != nil {
 		t.Fatal(err)
 	}
@@ -322,18 +322,18 @@ func heal(t *testing.T, dir string, want map[string]string) {
 
 // A damaged row is made from its body; when it came, and how often, is not in there.
 func TestRebuildRestoresADamagedRow(t *testing.T) {
-	dir := library(t)
+	dir := scenarioLedger(t)
 	path := filepath.Join(dir, "ledger.db")
 	want := contents(t, path)
-	before := record(t, dir, 7)
-	noise("events", 7)(t, dir)
+	before := readRow(t, dir, 7)
+	damageRow("events", 7)(t, dir)
 	done, err := ledger.Rebuild(t.Context(), ledger.Options{Dir: dir, Decode: decode}, false)
 	if err != nil || done.Recreated != 1 || done.Decoded != 0 {
 		t.Fatalf("got %+v, %v", done, err)
 	}
 	mustVerify(t, path)
-	same(t, contents(t, path), want, "events", "meta")
-	after := record(t, dir, 7)
+	requireSame(t, contents(t, path), want, "events", "meta")
+	after := readRow(t, dir, 7)
 	if after.ID != before.ID || after.Type != before.Type || after.PaymentID != before.PaymentID || after.Size != before.Size || after.Sequence != 7 ||
 		after.Created != before.Created || after.Outcome == ledger.Quarantined || after.Received < ledger.OrNullTime(before.Created) {
 		t.Errorf("the row was %+v and is %+v", before, after)
@@ -341,7 +341,7 @@ func TestRebuildRestoresADamagedRow(t *testing.T) {
 }
 
 // record reads a row of a closed ledger.
-func record(t *testing.T, dir string, seq uint64) *ledger.EventRecord {
+func readRow(t *testing.T, dir string, seq uint64) *ledger.EventRecord {
 	t.Helper()
 	l, err := ledger.OpenReadOnly(dir)
 	if err != nil {
@@ -452,7 +452,7 @@ func TestRebuildDecodesBodies(t *testing.T) {
 
 // A rebuild is alone: another one, and a receiver, are refused until it has ended.
 func TestRebuildLocksTheLedger(t *testing.T) {
-	dir := library(t)
+	dir := scenarioLedger(t)
 	entered, goOn := make(chan struct{}), make(chan struct{})
 	var once sync.Once
 	slow := ledger.Options{Dir: dir, Decode: func(raw []byte) *ledger.Event {
@@ -482,7 +482,7 @@ func TestRebuildLocksTheLedger(t *testing.T) {
 
 // What rebuilds left that were ended in the middle is taken away by the next one.
 func TestRebuildDeletesLeftovers(t *testing.T) {
-	dir := library(t)
+	dir := scenarioLedger(t)
 	left := filepath.Join(dir, "ledger.db.new-123")
 	if err := os.WriteFile(left, []byte("half"), 0o600); err != nil {
 		t.Fatal(err)
@@ -503,8 +503,8 @@ func TestRebuildDropsOldBodies(t *testing.T) {
 		t.Fatal(err)
 	}
 	stop := ledgertest.Run(t, l)
-	mustAppend(t, l, cameAgo("old", 48*time.Hour))
-	mustAppend(t, l, cameAgo("young", time.Hour))
+	mustAppend(t, l, receivedAgo("old", 48*time.Hour))
+	mustAppend(t, l, receivedAgo("young", time.Hour))
 	stop()
 	if err := l.Close(); err != nil {
 		t.Fatal(err)

@@ -16,28 +16,28 @@ import (
 )
 
 // usable is a decoder that can use everything: it reads the id that succeeded and its like write into a body.
-func usable(raw []byte) *ledger.Event {
+func decodeUsable(raw []byte) *ledger.Event {
 	id := strings.Split(string(raw), `"`)[3]
 	return succeeded(id, "pi_"+id)
 }
 
 // useless is one that can use nothing.
-func useless(raw []byte) *ledger.Event {
-	e := usable(raw)
+func decodeUseless(raw []byte) *ledger.Event {
+	e := decodeUsable(raw)
 	e.Quarantine, e.Facts = ledger.Undecodable, ledger.Facts{}
 	return e
 }
 
 // held is an event in quarantine.
-func held(id string) *ledger.Event {
+func quarantined(id string) *ledger.Event {
 	e := succeeded(id, "pi_"+id)
 	e.Quarantine, e.Source, e.Received = ledger.Undecodable, ledger.Reconcile, time.Unix(1750000000, 0)
 	return e
 }
 
 func TestRelease(t *testing.T) {
-	other := func(raw []byte) *ledger.Event { e := usable(raw); e.ID = "evt_other"; return e }
-	otherMode := func(raw []byte) *ledger.Event { e := usable(raw); e.Livemode = true; return e }
+	other := func(raw []byte) *ledger.Event { e := decodeUsable(raw); e.ID = "evt_other"; return e }
+	otherMode := func(raw []byte) *ledger.Event { e := decodeUsable(raw); e.Livemode = true; return e }
 	for _, c := range []struct {
 		name   string
 		decode func([]byte) *ledger.Event
@@ -48,19 +48,19 @@ func TestRelease(t *testing.T) {
 		want   error
 		says   string
 	}{
-		{name: "what can be used now", decode: usable, id: "evt_2", row: 3, status: ledger.Applied, after: ledger.Applied},
-		{name: "what still cannot", decode: useless, id: "evt_2", row: 2, status: ledger.Quarantined, after: ledger.Quarantined},
+		{name: "what can be used now", decode: decodeUsable, id: "evt_2", row: 3, status: ledger.Applied, after: ledger.Applied},
+		{name: "what still cannot", decode: decodeUseless, id: "evt_2", row: 2, status: ledger.Quarantined, after: ledger.Quarantined},
 		{name: "what reads as another event", decode: other, id: "evt_2", after: ledger.Quarantined, says: "evt_other"},
 		{name: "what reads as one of the other mode", decode: otherMode, id: "evt_2", after: ledger.Quarantined, says: "live mode"},
-		{name: "what is not in quarantine", decode: usable, id: "evt_1", row: 1, status: ledger.Applied, after: ledger.Applied},
-		{name: "an unknown event", decode: usable, id: "evt_9", want: ledger.ErrNotFound},
+		{name: "what is not in quarantine", decode: decodeUsable, id: "evt_1", row: 1, status: ledger.Applied, after: ledger.Applied},
+		{name: "an unknown event", decode: decodeUsable, id: "evt_9", want: ledger.ErrNotFound},
 		{name: "without a decoder", id: "evt_2", after: ledger.Quarantined, want: ledger.ErrReadOnly},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			l := ledgertest.Start(t, ledger.Options{Dir: ledgertest.Dir(t), Decode: c.decode})
 			mustAppend(t, l, succeeded("evt_1", "pi_evt_1"))
-			mustAppend(t, l, held("evt_2"))
-			mustAppend(t, l, held("evt_2")) // counted as a repeat
+			mustAppend(t, l, quarantined("evt_2"))
+			mustAppend(t, l, quarantined("evt_2")) // counted as a repeat
 			before, _ := l.Event(c.id)
 			res, err := l.Release(t.Context(), c.id)
 			switch {
@@ -98,12 +98,12 @@ func TestRelease(t *testing.T) {
 
 // An event that was released is known when it comes again, and every delivery after the first is one repeat.
 func TestReleasedEventIsKnown(t *testing.T) {
-	l := ledgertest.Start(t, ledger.Options{Dir: ledgertest.Dir(t), Decode: usable})
-	mustAppend(t, l, held("evt_1"))
+	l := ledgertest.Start(t, ledger.Options{Dir: ledgertest.Dir(t), Decode: decodeUsable})
+	mustAppend(t, l, quarantined("evt_1"))
 	if res, err := l.Release(t.Context(), "evt_1"); err != nil || res.Status != ledger.Applied || res.Sequence != 2 {
 		t.Fatalf("got %+v, %v", res, err)
 	}
-	for _, e := range []*ledger.Event{succeeded("evt_1", "pi_evt_1"), held("evt_1")} {
+	for _, e := range []*ledger.Event{succeeded("evt_1", "pi_evt_1"), quarantined("evt_1")} {
 		if res := mustAppend(t, l, e); res.Status != ledger.AlreadyProcessed || res.PaymentID != "pi_evt_1" || res.Sequence != 2 {
 			t.Errorf("it gave %+v when it came again", res)
 		}
@@ -121,15 +121,15 @@ func TestReleaseAll(t *testing.T) {
 	const n = 250
 	var tried []string
 	l := ledgertest.Start(t, ledger.Options{Dir: ledgertest.Dir(t), Decode: func(raw []byte) *ledger.Event {
-		e := usable(raw)
+		e := decodeUsable(raw)
 		tried = append(tried, e.ID)
 		if len(tried)%5 == 0 {
-			return useless(raw)
+			return decodeUseless(raw)
 		}
 		return e
 	}})
 	for i := range n {
-		mustAppend(t, l, held(fmt.Sprintf("evt_%03d", i)))
+		mustAppend(t, l, quarantined(fmt.Sprintf("evt_%03d", i)))
 	}
 	sum, err := l.ReleaseAll(t.Context())
 	if err != nil || sum != (ledger.ReleaseResult{Booked: n - n/5, Left: n / 5}) {
@@ -158,14 +158,14 @@ func TestReleaseOnce(t *testing.T) {
 		want    ledger.ReleaseResult
 		tries   int64
 	}{
-		{decoder: "1", decode: useless, want: ledger.ReleaseResult{Left: 2}, tries: 2},
-		{decoder: "1", decode: useless},
-		{decoder: "2", decode: useless, broken: true, want: ledger.ReleaseResult{Left: 1}, tries: 1},
-		{decoder: "2", decode: useless, want: ledger.ReleaseResult{Left: 2}, tries: 2},
-		{decoder: "2", decode: usable}, // a decoder that reads more has another name
-		{decoder: "3", decode: usable, want: ledger.ReleaseResult{Booked: 2}, tries: 2},
-		{decoder: "3", decode: usable},
-		{decoder: "2", decode: usable}, // an older one: there is nothing left
+		{decoder: "1", decode: decodeUseless, want: ledger.ReleaseResult{Left: 2}, tries: 2},
+		{decoder: "1", decode: decodeUseless},
+		{decoder: "2", decode: decodeUseless, broken: true, want: ledger.ReleaseResult{Left: 1}, tries: 1},
+		{decoder: "2", decode: decodeUseless, want: ledger.ReleaseResult{Left: 2}, tries: 2},
+		{decoder: "2", decode: decodeUsable}, // a decoder that reads more has another name
+		{decoder: "3", decode: decodeUsable, want: ledger.ReleaseResult{Booked: 2}, tries: 2},
+		{decoder: "3", decode: decodeUsable},
+		{decoder: "2", decode: decodeUsable}, // an older one: there is nothing left
 	} {
 		t.Run(fmt.Sprintf("%d decoder %s", i, c.decoder), func(t *testing.T) {
 			var tries atomic.Int64
@@ -176,8 +176,8 @@ func TestReleaseOnce(t *testing.T) {
 				return c.decode(raw)
 			}})
 			if i == 0 {
-				mustAppend(t, l, held("evt_1"))
-				mustAppend(t, l, held("evt_2"))
+				mustAppend(t, l, quarantined("evt_1"))
+				mustAppend(t, l, quarantined("evt_2"))
 			}
 			if c.broken { // after the first, which a repaired ledger has no way to tell from a crash
 				cancel()
@@ -199,9 +199,9 @@ func TestReleaseAfterADeliveryIsNoRepeat(t *testing.T) {
 	var l *ledger.Ledger
 	l = ledgertest.Start(t, ledger.Options{Dir: ledgertest.Dir(t), Decode: func(raw []byte) *ledger.Event {
 		mustAppend(t, l, succeeded("evt_1", "pi_evt_1")) // a delivery, between the release's look and its booking
-		return usable(raw)
+		return decodeUsable(raw)
 	}})
-	mustAppend(t, l, held("evt_1"))
+	mustAppend(t, l, quarantined("evt_1"))
 	if res, err := l.Release(t.Context(), "evt_1"); err != nil || res.Sequence != 2 || res.PaymentID != "pi_evt_1" || res.Status != ledger.Applied {
 		t.Errorf("the release gave %+v, %v", res, err)
 	}
@@ -224,14 +224,14 @@ func TestDamagedEventsStayInQuarantine(t *testing.T) {
 			}
 			stop := ledgertest.Run(t, l)
 			for i := range 3 {
-				mustAppend(t, l, held(fmt.Sprintf("evt_%d", i+1)))
+				mustAppend(t, l, quarantined(fmt.Sprintf("evt_%d", i+1)))
 			}
 			stop()
 			if err := l.Close(); err != nil {
 				t.Fatal(err)
 			}
 			edit(t, dir, func(tx *bolt.Tx) error { return tx.Bucket([]byte(bucket)).Put(seq(2), []byte("noise")) })
-			l, err = ledger.Open(ledger.Options{Dir: dir, Decode: usable})
+			l, err = ledger.Open(ledger.Options{Dir: dir, Decode: decodeUsable})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -250,13 +250,13 @@ func TestDamagedEventsStayInQuarantine(t *testing.T) {
 
 // Which account an event is of can be known by the way it was read, and not stand in its body: it stays known.
 func TestAccountSurvivesDecodingAgain(t *testing.T) {
-	opts := ledger.Options{Dir: ledgertest.Dir(t), Decode: usable}
+	opts := ledger.Options{Dir: ledgertest.Dir(t), Decode: decodeUsable}
 	l, err := ledger.Open(opts)
 	if err != nil {
 		t.Fatal(err)
 	}
 	stop := ledgertest.Run(t, l)
-	for _, e := range []*ledger.Event{succeeded("evt_1", "pi_evt_1"), held("evt_2")} {
+	for _, e := range []*ledger.Event{succeeded("evt_1", "pi_evt_1"), quarantined("evt_2")} {
 		e.Account = "acct_7"
 		mustAppend(t, l, e)
 	}

@@ -17,7 +17,7 @@ import (
 
 // filled lays a ledger of so many events in a folder, and returns a copy that was made after the
 // first of them.
-func filled(t *testing.T, dir string, ids ...string) (backup string) {
+func createLedger(t *testing.T, dir string, ids ...string) (backup string) {
 	t.Helper()
 	l, err := ledger.Open(ledger.Options{Dir: dir})
 	if err != nil {
@@ -55,7 +55,7 @@ func filled(t *testing.T, dir string, ids ...string) (backup string) {
 // beside it.
 func TestRestoreFrom(t *testing.T) {
 	dir := t.TempDir()
-	backup := filled(t, dir, "1", "2", "3")
+	backup := createLedger(t, dir, "1", "2", "3")
 	owner := os.Getuid()
 	if owner == 0 {
 		owner = 65534
@@ -71,14 +71,14 @@ func TestRestoreFrom(t *testing.T) {
 	if _, err := ledger.RestoreFrom(dir, path); err == nil || !strings.Contains(err.Error(), "is the ledger itself") {
 		t.Errorf("the ledger in its own place: %v", err)
 	}
-	noise := filepath.Join(t.TempDir(), "noise.db")
-	if err := os.WriteFile(noise, make([]byte, 1<<16), 0o600); err != nil {
+	damageRow := filepath.Join(t.TempDir(), "noise.db")
+	if err := os.WriteFile(damageRow, make([]byte, 1<<16), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ledger.RestoreFrom(dir, noise); err == nil {
+	if _, err := ledger.RestoreFrom(dir, damageRow); err == nil {
 		t.Error("noise was put in the ledger's place")
 	}
-	if names := files(t, dir); !slices.Equal(names, []string{"ledger.db"}) || !bytes.Equal(mustRead(t, path), before) {
+	if names := fileNames(t, dir); !slices.Equal(names, []string{"ledger.db"}) || !bytes.Equal(mustRead(t, path), before) {
 		t.Errorf("a restore that failed changed something: %v", names)
 	}
 
@@ -96,27 +96,27 @@ func TestRestoreFrom(t *testing.T) {
 	if proof := mustVerify(t, path); proof.Events != 1 || done.Path != path {
 		t.Errorf("restored %+v, %+v", done, proof)
 	}
-	if !bytes.Equal(mustRead(t, done.Kept), before) || filepath.Dir(done.Kept) != dir || len(files(t, dir)) != 2 {
-		t.Errorf("kept %s of %v", done.Kept, files(t, dir))
+	if !bytes.Equal(mustRead(t, done.Kept), before) || filepath.Dir(done.Kept) != dir || len(fileNames(t, dir)) != 2 {
+		t.Errorf("kept %s of %v", done.Kept, fileNames(t, dir))
 	}
 }
 
 func TestRestoreFromIntoANewDirectory(t *testing.T) {
-	backup := filled(t, t.TempDir(), "1")
+	backup := createLedger(t, t.TempDir(), "1")
 	dir := filepath.Join(t.TempDir(), "new", "data")
 	done, err := ledger.RestoreFrom(dir, backup)
 	if err != nil || done.Kept != "" || mustVerify(t, done.Path).Events != 1 {
 		t.Fatalf("%+v, %v", done, err)
 	}
-	if info, err := os.Stat(done.Path); err != nil || info.Mode() != 0o600 || len(files(t, dir)) != 1 {
-		t.Errorf("%v, %v, %v", info, err, files(t, dir))
+	if info, err := os.Stat(done.Path); err != nil || info.Mode() != 0o600 || len(fileNames(t, dir)) != 1 {
+		t.Errorf("%v, %v, %v", info, err, fileNames(t, dir))
 	}
 }
 
 // What a file says of itself can be read of every schema.
 func TestReadHeader(t *testing.T) {
 	dir := t.TempDir()
-	filled(t, dir, "1")
+	createLedger(t, dir, "1")
 	live := t.TempDir()
 	l, err := ledger.Open(ledger.Options{Dir: live, Livemode: true})
 	if err != nil {
@@ -128,7 +128,7 @@ func TestReadHeader(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	old, _ := older(t)
+	old, _ := olderLedger(t)
 	for path, want := range map[string]ledger.Header{dir: {}, live: {Livemode: true}, old: {Older: true}} {
 		if got, err := ledger.ReadHeader(ledger.Path(path)); err != nil || got != want {
 			t.Errorf("got %+v, want %+v, %v", got, want, err)

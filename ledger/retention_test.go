@@ -16,14 +16,14 @@ import (
 )
 
 // cameAgo is an event that was received so long ago.
-func cameAgo(id string, ago time.Duration) *ledger.Event {
+func receivedAgo(id string, ago time.Duration) *ledger.Event {
 	e := succeeded(id, "pi_"+id)
 	e.Received = time.Now().Add(-ago)
 	return e
 }
 
 // keeping starts retention; what it returns ends it and waits for that.
-func keeping(t *testing.T, l *ledger.Ledger, keep time.Duration) (stop func()) {
+func startRetention(t *testing.T, l *ledger.Ledger, keep time.Duration) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
@@ -43,7 +43,7 @@ func keeping(t *testing.T, l *ledger.Ledger, keep time.Duration) (stop func()) {
 }
 
 // kept tells whether an event's body is there.
-func kept(t *testing.T, l *ledger.Ledger, id string) bool {
+func hasBody(t *testing.T, l *ledger.Ledger, id string) bool {
 	t.Helper()
 	_, err := l.Body(id)
 	if err != nil && !errors.Is(err, ledger.ErrGone) {
@@ -61,27 +61,27 @@ func TestRetentionDeletesOldBodies(t *testing.T) {
 		const old = 1400 // more than one step deletes
 		var group sync.WaitGroup
 		for i := range old {
-			group.Go(func() { mustAppend(t, l, cameAgo(fmt.Sprintf("old_%d", i), 48*time.Hour)) })
+			group.Go(func() { mustAppend(t, l, receivedAgo(fmt.Sprintf("old_%d", i), 48*time.Hour)) })
 		}
 		group.Wait()
-		held := cameAgo("held", 47*time.Hour)
+		held := receivedAgo("held", 47*time.Hour)
 		held.Quarantine = ledger.WrongMode
 		mustAppend(t, l, held)
-		mustAppend(t, l, cameAgo("edge", 24*time.Hour-time.Hour)) // due in an hour
-		mustAppend(t, l, cameAgo("new", 0))
+		mustAppend(t, l, receivedAgo("edge", 24*time.Hour-time.Hour)) // due in an hour
+		mustAppend(t, l, receivedAgo("new", 0))
 		before, p := mustStats(t, l), payment(t, l, "pi_old_3")
 
-		stop := keeping(t, l, 24*time.Hour)
+		stop := startRetention(t, l, 24*time.Hour)
 		defer stop()
 		time.Sleep(pass)
 		synctest.Wait()
 		for i := range old {
-			if kept(t, l, fmt.Sprintf("old_%d", i)) {
+			if hasBody(t, l, fmt.Sprintf("old_%d", i)) {
 				t.Fatalf("body %d is still there", i)
 			}
 		}
 		for _, id := range []string{"held", "edge", "new"} {
-			if !kept(t, l, id) {
+			if !hasBody(t, l, id) {
 				t.Errorf("the body of %s is gone", id)
 			}
 		}
@@ -93,7 +93,7 @@ func TestRetentionDeletesOldBodies(t *testing.T) {
 		if asText(after) != asText(before) {
 			t.Errorf("the figures were %+v and are %+v", before, after)
 		}
-		if res := mustAppend(t, l, cameAgo("old_3", 0)); res.Status != ledger.AlreadyProcessed {
+		if res := mustAppend(t, l, receivedAgo("old_3", 0)); res.Status != ledger.AlreadyProcessed {
 			t.Errorf("an event whose body is gone gave %+v when it came again", res)
 		}
 		if err := l.Check(); err != nil {
@@ -102,7 +102,7 @@ func TestRetentionDeletesOldBodies(t *testing.T) {
 
 		time.Sleep(time.Hour)
 		synctest.Wait()
-		if kept(t, l, "edge") || !kept(t, l, "new") || !kept(t, l, "held") {
+		if hasBody(t, l, "edge") || !hasBody(t, l, "new") || !hasBody(t, l, "held") {
 			t.Error("an hour later, what became too old is there, or something else is not")
 		}
 	})
@@ -123,31 +123,31 @@ func TestRetentionDeletesBodiesOfReleasedEvents(t *testing.T) {
 	for _, by := range []string{"release", "append"} {
 		t.Run(by, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				l := ledgertest.Start(t, ledger.Options{Dir: ledgertest.Dir(t), Decode: usable})
-				held := cameAgo("held", 48*time.Hour)
+				l := ledgertest.Start(t, ledger.Options{Dir: ledgertest.Dir(t), Decode: decodeUsable})
+				held := receivedAgo("held", 48*time.Hour)
 				held.Quarantine = ledger.Undecodable
 				mustAppend(t, l, held)
-				mustAppend(t, l, cameAgo("old", 47*time.Hour))
-				stop := keeping(t, l, 24*time.Hour)
+				mustAppend(t, l, receivedAgo("old", 47*time.Hour))
+				stop := startRetention(t, l, 24*time.Hour)
 				defer stop()
 				time.Sleep(pass)
 				synctest.Wait()
-				if !kept(t, l, "held") || kept(t, l, "old") {
+				if !hasBody(t, l, "held") || hasBody(t, l, "old") {
 					t.Fatal("the first pass went wrong")
 				}
 				if by == "append" {
-					mustAppend(t, l, cameAgo("held", 0))
+					mustAppend(t, l, receivedAgo("held", 0))
 				} else if res, err := l.Release(t.Context(), "held"); err != nil || res.Status != ledger.Applied {
 					t.Fatalf("got %+v, %v", res, err)
 				}
 				time.Sleep(pass)
 				synctest.Wait()
-				if kept(t, l, "held") != (by == "append") {
+				if hasBody(t, l, "held") != (by == "append") {
 					t.Errorf("the body is there: %v", by != "append")
 				}
 				time.Sleep(24 * time.Hour)
 				synctest.Wait()
-				if kept(t, l, "held") {
+				if hasBody(t, l, "held") {
 					t.Error("it came before the time from which on bodies are kept, and its body is still there")
 				}
 				if err := l.Check(); err != nil {
@@ -162,11 +162,11 @@ func TestRetentionOfZeroKeepsEverything(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var commits atomic.Int64
 		l := ledgertest.Start(t, ledger.Options{Dir: ledgertest.Dir(t), CheckEvery: time.Hour, Observe: func(ledger.CommitStats) { commits.Add(1) }})
-		mustAppend(t, l, cameAgo("old", 10000*time.Hour))
-		stop := keeping(t, l, 0)
+		mustAppend(t, l, receivedAgo("old", 10000*time.Hour))
+		stop := startRetention(t, l, 0)
 		time.Sleep(1000 * time.Hour)
 		synctest.Wait()
-		if n := commits.Load(); !kept(t, l, "old") || n != 1 {
+		if n := commits.Load(); !hasBody(t, l, "old") || n != 1 {
 			t.Errorf("the body is gone, or there were %d commits", n)
 		}
 		stop()
@@ -183,7 +183,7 @@ func TestRetentionWaitsUntilFreePagesAreUsed(t *testing.T) {
 		add := func(name string, n int, ago time.Duration) {
 			var group sync.WaitGroup
 			for i := range n {
-				e := cameAgo(fmt.Sprintf("%s_%d", name, i), ago)
+				e := receivedAgo(fmt.Sprintf("%s_%d", name, i), ago)
 				e.Raw = make([]byte, size) // random: it does not compress
 				rng.Read(e.Raw)
 				group.Go(func() { mustAppend(t, l, e) })
@@ -195,14 +195,14 @@ func TestRetentionWaitsUntilFreePagesAreUsed(t *testing.T) {
 		}
 		left := func() (n int) {
 			for i := range old {
-				if kept(t, l, fmt.Sprintf("old_%d", i)) {
+				if hasBody(t, l, fmt.Sprintf("old_%d", i)) {
 					n++
 				}
 			}
 			return n
 		}
 		add("old", old, 48*time.Hour)
-		stop := keeping(t, l, 24*time.Hour)
+		stop := startRetention(t, l, 24*time.Hour)
 		defer stop()
 		time.Sleep(time.Hour)
 		synctest.Wait()
@@ -227,14 +227,14 @@ func TestRetentionDoesNotBlockAppend(t *testing.T) {
 	const n = 1500
 	var group sync.WaitGroup
 	for i := range n {
-		group.Go(func() { mustAppend(t, l, cameAgo(fmt.Sprintf("old_%d", i), 48*time.Hour)) })
+		group.Go(func() { mustAppend(t, l, receivedAgo(fmt.Sprintf("old_%d", i), 48*time.Hour)) })
 	}
 	group.Wait()
-	stop := keeping(t, l, 24*time.Hour)
+	stop := startRetention(t, l, 24*time.Hour)
 	for i := range 8 {
 		group.Go(func() {
 			for j := range 50 {
-				mustAppend(t, l, cameAgo(fmt.Sprintf("new_%d_%d", i, j), 0))
+				mustAppend(t, l, receivedAgo(fmt.Sprintf("new_%d_%d", i, j), 0))
 			}
 		})
 	}
@@ -242,7 +242,7 @@ func TestRetentionDoesNotBlockAppend(t *testing.T) {
 	deadline := time.Now().Add(20 * time.Second)
 	for i := 0; i < n; {
 		switch {
-		case !kept(t, l, fmt.Sprintf("old_%d", i)):
+		case !hasBody(t, l, fmt.Sprintf("old_%d", i)):
 			i++
 		case time.Now().After(deadline):
 			t.Fatalf("body %d is still there", i)
@@ -253,7 +253,7 @@ func TestRetentionDoesNotBlockAppend(t *testing.T) {
 	stop()
 	for i := range 8 {
 		for j := range 50 {
-			if !kept(t, l, fmt.Sprintf("new_%d_%d", i, j)) {
+			if !hasBody(t, l, fmt.Sprintf("new_%d_%d", i, j)) {
 				t.Fatal("a new body is gone")
 			}
 		}
@@ -267,7 +267,7 @@ func TestRetentionEndsWithTheLedger(t *testing.T) {
 		t.Fatal(err)
 	}
 	halt := ledgertest.Run(t, l)
-	mustAppend(t, l, cameAgo("old", 48*time.Hour))
+	mustAppend(t, l, receivedAgo("old", 48*time.Hour))
 	halt()
 	ended := make(chan error, 1)
 	go func() { ended <- l.RunRetention(t.Context(), time.Hour) }()
@@ -290,7 +290,7 @@ func TestRetentionSkipsTheQuarantine(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 4500 {
 		wg.Go(func() {
-			e := cameAgo(fmt.Sprintf("q%d", i), 200*24*time.Hour)
+			e := receivedAgo(fmt.Sprintf("q%d", i), 200*24*time.Hour)
 			e.Quarantine, e.Facts = ledger.ThinEvent, ledger.Facts{}
 			if _, err := l.Append(t.Context(), e); err != nil {
 				t.Error(err)
@@ -298,14 +298,14 @@ func TestRetentionSkipsTheQuarantine(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	mustAppend(t, l, cameAgo("old", 199*24*time.Hour))
+	mustAppend(t, l, receivedAgo("old", 199*24*time.Hour))
 	if err := l.Expire(t.Context(), time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	if kept(t, l, "old") {
+	if hasBody(t, l, "old") {
 		t.Error("the body behind the quarantine is still there")
 	}
-	if !kept(t, l, "q7") {
+	if !hasBody(t, l, "q7") {
 		t.Error("a body in quarantine is gone")
 	}
 	if at := l.Expired(); at != 4501 {

@@ -13,10 +13,10 @@ func TestRulesOfVoidsBesideRefunds(t *testing.T) {
 		{
 			"a refund before the last capture that fails after it",
 			[]*ledger.Event{
-				ofHundred("evt_1", "charge.captured", 1, 3000, 0), ofHundred("evt_2", "charge.refunded", 10, 3000, 1000),
-				refundAt("evt_3", 10, ledger.Refund{Amount: 1000}), ofHundred("evt_4", "charge.captured", 20, 6000, 5000),
+				capturedOf100("evt_1", "charge.captured", 1, 3000, 0), capturedOf100("evt_2", "charge.refunded", 10, 3000, 1000),
+				refundAt("evt_3", 10, ledger.Refund{Amount: 1000}), capturedOf100("evt_4", "charge.captured", 20, 6000, 5000),
 				refundAt("evt_5", 40, ledger.Refund{Amount: 1000, Status: "failed", Created: midnight + 10}),
-				ofHundred("evt_6", "charge.updated", 41, 6000, 4000),
+				capturedOf100("evt_6", "charge.updated", 41, 6000, 4000),
 			},
 			[]string{
 				"pi_1 -: received 6000, net 6000", "1 ch_1:received:3000 3000 usd", "10 re_1:refunded 1000 usd",
@@ -26,8 +26,8 @@ func TestRulesOfVoidsBesideRefunds(t *testing.T) {
 		{
 			"a refund before the last capture that only its object shows",
 			[]*ledger.Event{
-				ofHundred("evt_1", "charge.captured", 1, 3000, 0), refundAt("evt_2", day, ledger.Refund{Amount: 3000}),
-				ofHundred("evt_3", "charge.captured", day+20, 7000, 3000),
+				capturedOf100("evt_1", "charge.captured", 1, 3000, 0), refundAt("evt_2", day, ledger.Refund{Amount: 3000}),
+				capturedOf100("evt_3", "charge.captured", day+20, 7000, 3000),
 			},
 			[]string{
 				"pi_1 -: received 7000, refunded 3000, net 4000",
@@ -37,7 +37,7 @@ func TestRulesOfVoidsBesideRefunds(t *testing.T) {
 		{
 			"a refund that failed before the last capture leaves room for the release",
 			[]*ledger.Event{
-				ofHundred("evt_1", "charge.captured", 1, 3000, 0), ofHundred("evt_2", "charge.captured", 30, 7000, 3000),
+				capturedOf100("evt_1", "charge.captured", 1, 3000, 0), capturedOf100("evt_2", "charge.captured", 30, 7000, 3000),
 				refundAt("evt_3", 20, ledger.Refund{Amount: 3000, Status: "failed", Created: midnight + 10}),
 			},
 			[]string{
@@ -48,9 +48,9 @@ func TestRulesOfVoidsBesideRefunds(t *testing.T) {
 		{
 			"a refund that failed and stays in the sum does not make it more than was captured",
 			[]*ledger.Event{
-				ofFifty("evt_1", "charge.captured", 1, 0), ofFifty("evt_2", "charge.refunded", 4, 2000),
+				capturedOf50("evt_1", "charge.captured", 1, 0), capturedOf50("evt_2", "charge.refunded", 4, 2000),
 				refundAt("evt_3", 6, ledger.Refund{Amount: 2000, Status: "failed", Created: midnight + 4}),
-				ofFifty("evt_4", "charge.refunded", 9, 3500),
+				capturedOf50("evt_4", "charge.refunded", 9, 3500),
 			},
 			[]string{
 				"pi_1 -: received 3000, refunded 1500, net 1500", "1 ch_1:received:3000 3000 usd", "4 re_1:refunded 2000 usd",
@@ -66,8 +66,8 @@ func TestRulesOfRefundsThatFailBetweenCaptures(t *testing.T) {
 	// between is a payment of which 10.00 USD were refunded between two captures. The last one,
 	// after 20 seconds, has a sum of refunds.
 	between := func(sum int64, more ...*ledger.Event) []*ledger.Event {
-		return append(more, ofHundred("evt_1", "charge.captured", 1, 3000, 0), ofHundred("evt_2", "charge.refunded", 10, 3000, 1000),
-			ofHundred("evt_3", "charge.captured", 20, 6000, sum))
+		return append(more, capturedOf100("evt_1", "charge.captured", 1, 3000, 0), capturedOf100("evt_2", "charge.refunded", 10, 3000, 1000),
+			capturedOf100("evt_3", "charge.captured", 20, 6000, sum))
 	}
 	failed := func(at int64) *ledger.Event {
 		return refundAt("evt_4", at, ledger.Refund{Amount: 1000, Status: "failed", Created: midnight + 10})
@@ -166,14 +166,14 @@ func TestRulesOfRefundsOfVoids(t *testing.T) {
 		{
 			"without charge.captured the day of the capture dates the release's own refund",
 			[]*ledger.Event{
-				authorized, paid, refundAt("evt_3", 5, ledger.Refund{Amount: 2000}), ofFifty("evt_4", "charge.refunded", 6, 2000),
+				authorized, paid, refundAt("evt_3", 5, ledger.Refund{Amount: 2000}), capturedOf50("evt_4", "charge.refunded", 6, 2000),
 			},
 			[]string{"pi_1 succeeded: received 3000, net 3000 date_approximate", received},
 		},
 		{
 			"without charge.captured a refund three seconds after the capture is one",
 			[]*ledger.Event{
-				authorized, paid, refundAt("evt_3", 8, ledger.Refund{Amount: 2000}), ofFifty("evt_4", "charge.refunded", 8, 2000),
+				authorized, paid, refundAt("evt_3", 8, ledger.Refund{Amount: 2000}), capturedOf50("evt_4", "charge.refunded", 8, 2000),
 			},
 			[]string{"pi_1 succeeded: received 3000, refunded 2000, net 1000 date_approximate", received, "8 re_1:refunded 2000 usd"},
 		},
@@ -193,7 +193,7 @@ func TestRulesOfRefundsOfVoids(t *testing.T) {
 			"of earlier refunds alone the first is the release's own",
 			[]*ledger.Event{
 				authorized, paid, refundAt("evt_3", 5, ledger.Refund{Amount: 2000}),
-				refundAt("evt_4", 6, ledger.Refund{ID: "re_2", Amount: 2000}), ofFifty("evt_5", "charge.refunded", 20, 4000),
+				refundAt("evt_4", 6, ledger.Refund{ID: "re_2", Amount: 2000}), capturedOf50("evt_5", "charge.refunded", 20, 4000),
 			},
 			[]string{"pi_1 succeeded: received 3000, refunded 2000, net 1000 date_approximate", received, "6 re_2:refunded 2000 usd"},
 		},

@@ -193,7 +193,7 @@ func TestRulesOfTotals(t *testing.T) {
 			if got := asText(modelTotals(c.events)); got != c.want {
 				t.Errorf("the model has\n%s\nwant\n%s", got, c.want)
 			}
-			tryAsModelled(t, l, rng, c.events)
+			checkAgainstModel(t, l, rng, c.events)
 		})
 	}
 }

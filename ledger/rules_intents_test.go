@@ -321,7 +321,7 @@ func TestRulesOfFields(t *testing.T) {
 	later.Account, later.Context = "acct_1", "org_2/acct_1"
 	best := chargeAt("evt_3", "charge.failed", 5, ledger.Charge{Status: "failed", Amount: 700})
 	events := []*ledger.Event{e, later, best, chargeAt("evt_4", "charge.pending", 6, ledger.Charge{Status: "pending", Amount: 900})}
-	tryAsModelled(t, ledgertest.Open(t, false), rand.New(rand.NewPCG(1, 2)), events)
+	checkAgainstModel(t, ledgertest.Open(t, false), rand.New(rand.NewPCG(1, 2)), events)
 	p := model(events)["pi_1"].Payment
 	if p.Account != "acct_1" || p.Context != "org_1/acct_2" {
 		t.Errorf("account %s and context %s are not the least ones", p.Account, p.Context)
@@ -344,5 +344,5 @@ func TestRulesOfSeveralChargesInAnEvent(t *testing.T) {
 	if p := model([]*ledger.Event{e})["pi_1"].Payment; p.LatestCharge != "ch_2" || *p.Amount != 700 {
 		t.Errorf("the payment has the charge %s and the amount %d", p.LatestCharge, *p.Amount)
 	}
-	tryAsModelled(t, ledgertest.Open(t, false), rand.New(rand.NewPCG(1, 2)), []*ledger.Event{e})
+	checkAgainstModel(t, ledgertest.Open(t, false), rand.New(rand.NewPCG(1, 2)), []*ledger.Event{e})
 }

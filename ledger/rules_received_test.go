@@ -221,12 +221,12 @@ func TestRulesOfReceived(t *testing.T) {
 
 // What was received is unknown until a charge or a PaymentIntent with its amount_received was seen.
 func TestRulesOfUnknownReceived(t *testing.T) {
-	silent := untold(intentAt("evt_1", 5, ledger.Intent{Status: "succeeded"}))
+	silent := withoutReceived(intentAt("evt_1", 5, ledger.Intent{Status: "succeeded"}))
 	tryRules(t, []ruleCase{
 		{"a PaymentIntent without it", []*ledger.Event{silent}, []string{"pi_1 succeeded: received null, net null"}},
 		{
 			"a PaymentIntent without it that was read",
-			[]*ledger.Event{silent, fetched(untold(intentAt("fetch_1", 9, ledger.Intent{Status: "canceled"})))},
+			[]*ledger.Event{silent, fetched(withoutReceived(intentAt("fetch_1", 9, ledger.Intent{Status: "canceled"})))},
 			[]string{"pi_1 canceled: received null, net null"},
 		},
 		{
@@ -245,7 +245,7 @@ func TestRulesOfUnknownReceived(t *testing.T) {
 		{
 			"a PaymentIntent that a read overrides has it",
 			[]*ledger.Event{
-				intentAt("evt_0", 3, ledger.Intent{Status: "processing"}), fetched(untold(intentAt("fetch_1", 9, ledger.Intent{Status: "succeeded"}))),
+				intentAt("evt_0", 3, ledger.Intent{Status: "processing"}), fetched(withoutReceived(intentAt("fetch_1", 9, ledger.Intent{Status: "succeeded"}))),
 			},
 			[]string{"pi_1 succeeded: received 0, net 0"},
 		},
@@ -310,7 +310,7 @@ func TestRulesOfFees(t *testing.T) {
 			if got := figure(model(c.events)["pi_1"].Payment.Fee); got != c.want {
 				t.Errorf("the model has the fee %s, want %s", got, c.want)
 			}
-			tryAsModelled(t, l, rand.New(rand.NewPCG(1, 2)), c.events)
+			checkAgainstModel(t, l, rand.New(rand.NewPCG(1, 2)), c.events)
 		})
 	}
 }

@@ -110,13 +110,13 @@ var rules = []string{
 	"a refund of an unseen charge by itself", "a refund of an authorization is none",
 	"refund: booking", "refund: time of the event",
 	"return: booking", "return: first event of the failure", "return: day of the refund",
-	"release: not in the sums", "release: charge.captured shows it", "release: the PaymentIntent needs no capture",
-	"release: the version decides for it", "release: the version decides against it", "release: its own refund",
-	"release: its own refund without charge.captured", "release: its own refund is not the first",
-	"release: more was refunded than captured", "release: no more than captured without the refunds that failed",
-	"release: the refunds before it are more than the sum before it", "release: an earlier rise is a refund's",
-	"release: a refund before the first sum may be its own", "release: a refund of the sum before it failed",
-	"release: in the sums, and a refund between captures", "release: not in the sums, and a refund between captures",
+	"void: not in the sums", "void: charge.captured shows it", "void: the PaymentIntent needs no capture",
+	"void: the version decides for it", "void: the version decides against it", "void: its own refund",
+	"void: its own refund without charge.captured", "void: its own refund is not the first",
+	"void: more was refunded than captured", "void: no more than captured without the refunds that failed",
+	"void: the refunds before it are more than the sum before it", "void: an earlier rise is a refund's",
+	"void: a refund before the first sum may be its own", "void: a refund of the sum before it failed",
+	"void: in the sums, and a refund between captures", "void: not in the sums, and a refund between captures",
 	"refunds known only by the charge's sum", "returns known only by the charge's sum", "a refund failed and the sum did not fall",
 	"a refund after one that failed is hidden in the sum",
 	"refund dated by a fetch", "refund dated by a fall", "a fetched fall is skipped", "a stale fetched charge",
@@ -135,7 +135,7 @@ func TestGeneratorReachesEveryRule(t *testing.T) {
 	reached := map[string]int{}
 	const rounds = 3000
 	for round := range rounds {
-		events := story(rng, fmt.Sprint(round), 2+round%22)
+		events := randomEvents(rng, fmt.Sprint(round), 2+round%22)
 		payments, totals := model(events), modelTotals(events)
 		want := asText(payments) + asText(totals)
 		again := append(slices.Clone(events), events[:len(events)/2]...)
@@ -225,7 +225,7 @@ func disputeAt(id string, at int64, d ledger.Dispute) *ledger.Event {
 }
 
 // untold makes an event one whose PaymentIntent came without its amount_received.
-func untold(e *ledger.Event) *ledger.Event {
+func withoutReceived(e *ledger.Event) *ledger.Event {
 	e.Facts.Intents[0].AmountReceived, e.Facts.Intents[0].HasReceived = 0, false
 	return e
 }
@@ -236,13 +236,13 @@ func fetched(e *ledger.Event) *ledger.Event {
 	return e
 }
 
-// captured is an event about the charge of 50.00 USD, captured, with a sum of refunds.
-func captured(id, typ string, at, refunded int64) *ledger.Event {
+// fullCapture is an event about the charge of 50.00 USD, captured, with a sum of refunds.
+func fullCapture(id, typ string, at, refunded int64) *ledger.Event {
 	return chargeAt(id, typ, at, ledger.Charge{AmountCaptured: 5000, AmountRefunded: refunded})
 }
 
-// partly is an event about the charge of which 30.00 USD were captured.
-func partly(id, typ, version string, at, refunded int64) *ledger.Event {
+// partialCapture is an event about the charge of which 30.00 USD were captured.
+func partialCapture(id, typ, version string, at, refunded int64) *ledger.Event {
 	return capturedTo(id, typ, version, at, 3000, refunded)
 }
 
@@ -254,14 +254,14 @@ func capturedTo(id, typ, version string, at, captured, refunded int64) *ledger.E
 	return e
 }
 
-// ofHundred is an event about the charge with 100.00 USD authorized.
-func ofHundred(id, typ string, at, captured, refunded int64) *ledger.Event {
+// capturedOf100 is an event about the charge with 100.00 USD authorized.
+func capturedOf100(id, typ string, at, captured, refunded int64) *ledger.Event {
 	return chargeAt(id, typ, at, ledger.Charge{Amount: 10000, AmountCaptured: captured, AmountRefunded: refunded})
 }
 
-// ofFifty is an event about the charge of which 30.00 of 50.00 USD were captured.
-func ofFifty(id, typ string, at, refunded int64) *ledger.Event {
-	return partly(id, typ, "2023-10-16", at, refunded)
+// capturedOf50 is an event about the charge of which 30.00 of 50.00 USD were captured.
+func capturedOf50(id, typ string, at, refunded int64) *ledger.Event {
+	return partialCapture(id, typ, "2023-10-16", at, refunded)
 }
 
 const day = 86400

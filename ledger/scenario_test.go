@@ -86,11 +86,11 @@ func scenarios(t testing.TB) map[string]scenario {
 		var s scenario
 		read(t, filepath.Join(dir, "expected.json"), &s.want)
 		read(t, filepath.Join(dir, "expected.json"), &s.totals)
-		files, err := filepath.Glob(filepath.Join(dir, "[0-9]*.json"))
-		if err != nil || len(files) == 0 {
+		fileNames, err := filepath.Glob(filepath.Join(dir, "[0-9]*.json"))
+		if err != nil || len(fileNames) == 0 {
 			t.Fatal(dir, err)
 		}
-		for _, file := range files {
+		for _, file := range fileNames {
 			body, err := os.ReadFile(file)
 			if err != nil {
 				t.Fatal(err)

@@ -36,7 +36,7 @@ func (s *simulation) open(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.l.SmallGenerations(1 + s.IntN(60))
+	s.l.LimitBuffer(1 + s.IntN(60))
 	s.stop = ledgertest.Run(t, s.l)
 }
 
@@ -119,7 +119,7 @@ func (s *simulation) step(t *testing.T) {
 // agrees compares everything that is folded with the model, and demands a sound ledger.
 func (s *simulation) agrees(t *testing.T) {
 	t.Helper()
-	payments, totals := modelled(s.came)
+	payments, totals := modelResult(s.came)
 	if len(s.came) == 0 {
 		return
 	}
@@ -173,7 +173,7 @@ func TestSimulationMatchesTheModel(t *testing.T) {
 	for life := range lives {
 		s := &simulation{Rand: rand.New(rand.NewPCG(uint64(life), 17)), dir: ledgertest.Dir(t), usable: map[string]*ledger.Event{}}
 		for n := range 6 {
-			s.pool = append(s.pool, story(s.Rand, fmt.Sprintf("l%d", n), 1+s.IntN(16))...)
+			s.pool = append(s.pool, randomEvents(s.Rand, fmt.Sprintf("l%d", n), 1+s.IntN(16))...)
 		}
 		for _, e := range s.pool {
 			e.Raw = []byte(`{"id":"` + e.ID + `"}`)

@@ -17,7 +17,7 @@ var (
 	long   = flag.Bool("long", false, "live through many more lives")
 )
 
-// Each scenario's story is told as its timeline.txt has it.
+// Each scenario's story is text as its timeline.txt has it.
 func TestTimelinesOfScenarios(t *testing.T) {
 	for name, s := range scenarios(t) {
 		t.Run(name, func(t *testing.T) {
@@ -25,17 +25,17 @@ func TestTimelinesOfScenarios(t *testing.T) {
 			for _, e := range s.events {
 				mustAppend(t, l, e)
 			}
-			story, whole, err := l.Timeline(t.Context(), s.want.Payment)
-			if err != nil || !whole || len(story) != len(s.events) {
-				t.Fatalf("%d moments of %d events, whole %v, %v", len(story), len(s.events), whole, err)
+			timeline, whole, err := l.Timeline(t.Context(), s.want.Payment)
+			if err != nil || !whole || len(timeline) != len(s.events) {
+				t.Fatalf("%d moments of %d events, whole %v, %v", len(timeline), len(s.events), whole, err)
 			}
-			var told strings.Builder
-			for _, m := range story {
-				fmt.Fprintf(&told, "%d  %s  (%s)\n", m.Happened, m.What, m.Type)
+			var text strings.Builder
+			for _, m := range timeline {
+				fmt.Fprintf(&text, "%d  %s  (%s)\n", m.Happened, m.What, m.Type)
 			}
 			file := filepath.Join(scenarioDir, name, "timeline.txt")
 			if *update {
-				if err := os.WriteFile(file, []byte(told.String()), 0o644); err != nil {
+				if err := os.WriteFile(file, []byte(text.String()), 0o644); err != nil {
 					t.Fatal(err)
 				}
 				return
@@ -44,14 +44,14 @@ func TestTimelinesOfScenarios(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%v; go test ./ledger -run TestTimelinesOfScenarios -update writes it", err)
 			}
-			if told.String() != string(want) {
-				t.Errorf("got\n%s\nwant\n%s", &told, want)
+			if text.String() != string(want) {
+				t.Errorf("got\n%s\nwant\n%s", &text, want)
 			}
 		})
 	}
 }
 
-// What came late or again is told so, and what shares a second is never late.
+// What came late or again is text so, and what shares a second is never late.
 func TestTimelineShowsLateAndRepeatedEvents(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	at := func(id string, created int64) *ledger.Event {
@@ -62,12 +62,12 @@ func TestTimelineShowsLateAndRepeatedEvents(t *testing.T) {
 	for _, e := range []*ledger.Event{at("evt_c", 300), at("evt_b", 300), at("evt_d", 400), at("evt_a", 200), at("evt_a", 200), at("evt_a", 200), at("evt_e", 400)} {
 		mustAppend(t, l, e)
 	}
-	story, _, err := l.Timeline(t.Context(), "ch_pi_1")
+	timeline, _, err := l.Timeline(t.Context(), "ch_pi_1")
 	if err != nil {
 		t.Fatal(err)
 	}
 	var got []string
-	for _, m := range story {
+	for _, m := range timeline {
 		got = append(got, fmt.Sprint(m.Event, " after ", m.After, " repeated ", m.Repeats))
 	}
 	want := "evt_a after 3 repeated 2, evt_b after 0 repeated 0, evt_c after 0 repeated 0, evt_d after 0 repeated 0, evt_e after 0 repeated 0"
