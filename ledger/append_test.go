@@ -58,7 +58,7 @@ func TestQueuedEventsShareOneCommit(t *testing.T) {
 	release := make(chan struct{})
 	l := ledgertest.Start(t, ledger.Options{Dir: ledgertest.Dir(t), Observe: func(c ledger.CommitStats) {
 		if commits.Add(1) == 1 {
-			<-release // the first commit takes its time, the others gather meanwhile
+			<-release // the other events queue up during the first commit
 		}
 		events.Add(int64(c.Events))
 	}})
@@ -121,7 +121,7 @@ func TestRunCommitsTheQueueBeforeItEnds(t *testing.T) {
 		t.Error(err)
 	}
 	if p, err := l.Payment("pi_1"); err != nil || p.Events != n {
-		t.Errorf("the payment has %+v, %v", p, err)
+		t.Errorf("the payment is %+v, %v", p, err)
 	}
 	if err := l.Close(); err != nil {
 		t.Error(err)
@@ -132,14 +132,14 @@ func TestAppendReportsRecordedAndUnchanged(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	other := &ledger.Event{ID: "evt_c", Type: "customer.created", Source: ledger.Webhook, Received: time.Unix(1760000000, 0), Raw: []byte("{}")}
 	if res := mustAppend(t, l, other); res.Status != ledger.Recorded || res.PaymentID != "" {
-		t.Errorf("an event about no payment gave %+v", res)
+		t.Errorf("an event without a payment returned %+v", res)
 	}
 	mustAppend(t, l, succeeded("evt_1", "pi_1"))
 	late := succeeded("evt_0", "pi_1")
 	late.Type, late.Created = "payment_intent.processing", 1760000001
 	late.Facts.Intents[0].Status, late.Facts.Intents[0].AmountReceived = "processing", 0
 	if res := mustAppend(t, l, late); res.Status != ledger.Unchanged || res.PaymentID != "pi_1" {
-		t.Errorf("a late processing gave %+v", res)
+		t.Errorf("a late payment_intent.processing event returned %+v", res)
 	}
 	p, err := l.Payment("pi_1")
 	if err != nil {
@@ -155,50 +155,51 @@ func TestQuarantinedEventCanBePostedLater(t *testing.T) {
 	l := ledgertest.Start(t, ledger.Options{Dir: dir})
 	for i, reason := range ledger.Reasons {
 		id := fmt.Sprintf("evt_%d", i)
-		held := succeeded(id, "pi_"+id)
-		held.Quarantine, held.Raw = reason, []byte("as it first came")
+		quarantined := succeeded(id, "pi_"+id)
+		quarantined.Quarantine, quarantined.Raw = reason, []byte("the first body")
 		for range 2 {
-			res := mustAppend(t, l, held)
+			res := mustAppend(t, l, quarantined)
 			if res.Status != ledger.Quarantined || res.Reason != reason || res.PaymentID != "" {
-				t.Errorf("%s: gave %+v", reason, res)
+				t.Errorf("%s: returned %+v", reason, res)
 			}
 		}
 		if _, err := l.Payment("pi_" + id); !errors.Is(err, ledger.ErrNotFound) {
-			t.Errorf("%s: an event in quarantine booked a payment: %v", reason, err)
+			t.Errorf("%s: a quarantined event created a payment: %v", reason, err)
 		}
 		if n := mustStats(t, l).Quarantined[reason]; n != 1 {
-			t.Errorf("%s: %d counted in quarantine, want 1", reason, n)
+			t.Errorf("%s: the statistics count %d events in quarantine, want 1", reason, n)
 		}
 
 		usable := succeeded(id, "pi_"+id)
 		if res := mustAppend(t, l, usable); res.Status != ledger.Applied || res.Sequence != uint64(2*i+2) {
-			t.Errorf("%s: when it can be used it gave %+v", reason, res)
+			t.Errorf("%s: the usable form of the event returned %+v", reason, res)
 		}
 		if res := mustAppend(t, l, usable); res.Status != ledger.AlreadyProcessed || res.PaymentID != "pi_"+id {
-			t.Errorf("%s: a repeat of the booked event gave %+v", reason, res)
+			t.Errorf("%s: a repeat of the posted event returned %+v", reason, res)
 		}
-		if res := mustAppend(t, l, held); res.Status != ledger.AlreadyProcessed {
-			t.Errorf("%s: the unusable form, late, gave %+v", reason, res)
+		if res := mustAppend(t, l, quarantined); res.Status != ledger.AlreadyProcessed {
+			t.Errorf("%s: the unusable form, sent again, returned %+v", reason, res)
 		}
 		body, err := l.Body(id)
 		if err != nil || string(body) != string(usable.Raw) {
-			t.Errorf("%s: the body of the booked event is %q, %v", reason, body, err)
+			t.Errorf("%s: the body of the posted event is %q, %v", reason, body, err)
 		}
 		if n := mustStats(t, l).Quarantined[reason]; n != 0 {
-			t.Errorf("%s: %d still counted in quarantine", reason, n)
+			t.Errorf("%s: the statistics still count %d events in quarantine", reason, n)
 		}
 	}
 	if s := mustStats(t, l); s.Events != 3 || s.Outcomes[ledger.Applied] != 3 {
-		t.Errorf("the figures are %+v", s)
+		t.Errorf("the statistics are %+v", s)
 	}
 }
 
-// Repeats cost no commit of their own and are written all the same, within 10 s, however many wait.
+// Repeats cause no commit of their own. The committer writes all counts of repeats within 10 s,
+// however many there are.
 func TestRepeatsAreWrittenWithinTenSeconds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var commits atomic.Int64
 		l := ledgertest.Start(t, ledger.Options{Dir: ledgertest.Dir(t), Observe: func(ledger.CommitStats) { commits.Add(1) }})
-		const n = 6000 // more than one transaction takes
+		const n = 6000 // more than one transaction writes
 		send := func(want ledger.Outcome) {
 			var group sync.WaitGroup
 			for i := range n {
@@ -219,12 +220,12 @@ func TestRepeatsAreWrittenWithinTenSeconds(t *testing.T) {
 		commits.Store(0)
 		send(ledger.AlreadyProcessed)
 		if c := commits.Load(); c != 0 || l.WaitingRepeats() != n {
-			t.Errorf("%d repeats made %d commits, and %d wait", n, c, l.WaitingRepeats())
+			t.Errorf("%d repeats caused %d commits, and %d are not written yet", n, c, l.WaitingRepeats())
 		}
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
 		if c := commits.Load(); c != 2 || l.WaitingRepeats() != 0 {
-			t.Errorf("after 10 s there were %d commits, and %d repeats wait", c, l.WaitingRepeats())
+			t.Errorf("after 10 s there were %d commits, and %d repeats are not written yet", c, l.WaitingRepeats())
 		}
 	})
 }
@@ -251,19 +252,19 @@ func TestBodiesReadBackByteForByte(t *testing.T) {
 	for id, raw := range bodies {
 		got, err := l.Body(id)
 		if err != nil || string(got) != string(raw) {
-			t.Errorf("%s: %d bytes came back of %d, %v", id, len(got), len(raw), err)
+			t.Errorf("%s: read back %d bytes of %d, %v", id, len(got), len(raw), err)
 		}
 	}
 	if _, err := l.Body("evt_none"); !errors.Is(err, ledger.ErrNotFound) {
-		t.Errorf("the body of an unknown event gave %v", err)
+		t.Errorf("the body of an unknown event returned %v", err)
 	}
 }
 
-// A byte of the dictionary that changes makes every stored body another one.
+// Stored bodies can only be read with the dictionary that they were compressed against.
 func TestBuiltInDictionaryDoesNotChange(t *testing.T) {
 	const first = "e1a63cc03670a15b37e652f580211b7cc8ef3befd2709e9eec7a9a1a1178c6ca"
 	if sum := fmt.Sprintf("%x", sha256.Sum256(ledger.BuiltInDictionary())); sum != first {
-		t.Errorf("the dictionary that bodies were packed against is another one: %s", sum)
+		t.Errorf("the built-in dictionary has changed: its SHA-256 is %s", sum)
 	}
 }
 
@@ -272,7 +273,7 @@ func TestPagesListEverythingOnce(t *testing.T) {
 	const n = 57
 	for i := range n {
 		e := succeeded(fmt.Sprintf("evt_%02d", i), fmt.Sprintf("pi_%02d", i))
-		e.Facts.Intents[0].Created = 1760000000 + int64(i%7) // several share a second
+		e.Facts.Intents[0].Created = 1760000000 + int64(i%7) // several payments have the same time
 		if i%5 == 0 {
 			e.Facts.Intents[0].Currency = "jpy"
 		}
@@ -289,10 +290,10 @@ func TestPagesListEverythingOnce(t *testing.T) {
 		more = page.Next != ""
 		for _, p := range page.Data {
 			if last != nil && (p.Created > last.Created || p.Created == last.Created && p.ID >= last.ID) {
-				t.Errorf("%s of %d stands behind %s of %d", p.ID, p.Created, last.ID, last.Created)
+				t.Errorf("%s, created %d, is listed after %s, created %d", p.ID, p.Created, last.ID, last.Created)
 			}
 			if seen[p.ID] {
-				t.Errorf("%s stands on two pages", p.ID)
+				t.Errorf("%s is on two pages", p.ID)
 			}
 			seen[p.ID], last = true, p
 		}
@@ -331,7 +332,7 @@ func TestPagesListEverythingOnce(t *testing.T) {
 		eq.After = events[len(events)-1]
 	}
 	if len(events) != n || events[0] != "evt_56" || events[n-1] != "evt_00" {
-		t.Errorf("the events came as %v", events)
+		t.Errorf("the events are listed as %v", events)
 	}
 	for _, err := range []error{
 		func() error {
@@ -344,7 +345,7 @@ func TestPagesListEverythingOnce(t *testing.T) {
 		}(),
 	} {
 		if !errors.Is(err, ledger.ErrCursor) {
-			t.Errorf("an unknown cursor gave %v", err)
+			t.Errorf("an unknown cursor returned %v", err)
 		}
 	}
 }
@@ -382,19 +383,20 @@ func TestDecimal(t *testing.T) {
 	}
 }
 
-// With nobody writing, the queue fills up and refuses at once; what waits gives up when its time is over.
+// No committer runs, so the queue fills up. Append then refuses events at once, and the queued ones
+// are given up when their context ends.
 func TestFullQueueRefusesAtOnce(t *testing.T) {
 	for what, c := range map[string]struct {
-		size int
-		most int
+		size int // of a body
+		most int // events in the queue
 	}{"many": {2, 8192}, "large": {1 << 20, 70}} {
 		t.Run(what, func(t *testing.T) {
 			l, err := ledger.Open(ledger.Options{Dir: ledgertest.Dir(t)})
 			if err != nil {
 				t.Fatal(err)
 			}
-			ctx, giveUp := context.WithCancel(t.Context())
-			raw := make([]byte, c.size) // compresses to nothing, and what is decoded of it need not
+			ctx, cancel := context.WithCancel(t.Context())
+			raw := make([]byte, c.size) // it compresses to almost nothing, but the decoded event need not be small
 			var group sync.WaitGroup
 			overloaded := make(chan struct{}, c.most+100)
 			for i := range c.most + 50 {
@@ -412,13 +414,13 @@ func TestFullQueueRefusesAtOnce(t *testing.T) {
 				select {
 				case <-overloaded:
 				case <-time.After(10 * time.Second):
-					t.Fatal("the queue took more than it should hold")
+					t.Fatal("the queue accepted more events than its limit")
 				}
 			}
-			giveUp()
+			cancel()
 			group.Wait()
 			if n := l.Queued(); n == 0 || n > c.most {
-				t.Errorf("%d wait", n)
+				t.Errorf("%d events are queued", n)
 			}
 			if err := l.Close(); err != nil {
 				t.Fatal(err)

@@ -20,7 +20,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// A backup that found no room is made within a minute after there is some.
+// A backup that failed for lack of space is made within a minute after space is free.
 func TestBackupIsRetriedOnceSpaceIsFree(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -40,12 +40,12 @@ func TestBackupIsRetriedOnceSpaceIsFree(t *testing.T) {
 		attempts := stop()
 		last := attempts[len(attempts)-1]
 		if !errors.Is(attempts[0].err, ledger.ErrNoSpace) || last.err != nil || len(attempts) > 40 {
-			t.Errorf("the tries were %+v", attempts)
+			t.Errorf("the attempts were %+v", attempts)
 		}
 	})
 }
 
-// A try that fills a disk, which takes its time, is not made again at once.
+// An attempt that fills a disk, which takes long, is not repeated at once.
 func TestBackupThatFillsTheDiskIsNotRetriedAtOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -54,19 +54,20 @@ func TestBackupThatFillsTheDiskIsNotRetriedAtOnce(t *testing.T) {
 		stop := startBackups(t, b)
 		time.Sleep(time.Hour)
 		if n := len(stop()); n < 6 || n > 20 {
-			t.Errorf("%d tries were made in an hour", n)
+			t.Errorf("%d attempts were made in an hour", n)
 		}
 	})
 }
 
-// try is what Backups tells.
+// attempt is one call of Backups.Tell.
 type attempt struct {
 	at   time.Time
 	name string
 	err  error
 }
 
-// backing runs backups in a bubble of fake time; what it returns stops them and returns the attempts.
+// startBackups runs backups. The function stop ends them and returns the attempts. Call it in a
+// bubble of fake time.
 func startBackups(t *testing.T, b *ledger.Backups) (stop func() []attempt) {
 	t.Helper()
 	var attempts []attempt
@@ -82,7 +83,7 @@ func startBackups(t *testing.T, b *ledger.Backups) (stop func() []attempt) {
 	return func() []attempt {
 		cancel()
 		if err := <-ended; err != nil {
-			t.Errorf("backups ended with %v", err)
+			t.Errorf("Backups.Run returned %v", err)
 		}
 		return attempts
 	}
@@ -95,7 +96,7 @@ func TestBackupsRotate(t *testing.T) {
 		stop := startBackups(t, &ledger.Backups{Ledger: l, Dir: dir, Every: time.Hour, Keep: 3})
 		synctest.Wait()
 		if n := len(fileNames(t, dir)); n != 1 {
-			t.Errorf("%d copies at once", n)
+			t.Errorf("%d copies after the start, want 1", n)
 		}
 		others := []string{"notes.txt", "tillhook-2026-11-23.db", "tillhook-live-" + l.ID() + "-19990101T000000Z.db", "tillhook-test-" + l.ID() + "-19990101T000000Z.db.old",
 			"tillhook-test-" + l.ID() + "-old-19990101T000000Z.db", "tillhook-test-0123456789ab-19990101T000000Z.db"}
@@ -113,7 +114,7 @@ func TestBackupsRotate(t *testing.T) {
 		var made []string
 		for i, c := range attempts {
 			if c.err != nil || c.name != "tillhook-test-"+l.ID()+"-"+c.at.UTC().Format("20060102T150405Z")+".db" || i > 0 && (c.at.Sub(attempts[i-1].at) != time.Hour || c.name <= attempts[i-1].name) {
-				t.Errorf("try %d: %+v", i, c)
+				t.Errorf("attempt %d: %+v", i, c)
 			}
 			made = append(made, c.name)
 		}
@@ -121,14 +122,14 @@ func TestBackupsRotate(t *testing.T) {
 			t.Fatalf("%d copies in ten hours", len(made))
 		}
 		if n := (&ledger.Backups{Ledger: l, Dir: dir}).Others(); n != 2 {
-			t.Errorf("%d copies are of other ledgers", n)
+			t.Errorf("%d copies are of other ledgers, want 2", n)
 		}
 		want := slices.Sorted(slices.Values(append(made[8:], others...)))
 		if names := fileNames(t, dir); !slices.Equal(names, want) {
-			t.Errorf("the folder holds %v, want %v", names, want)
+			t.Errorf("the directory holds %v, want %v", names, want)
 		}
-		if proof := mustVerify(t, filepath.Join(dir, made[10])); proof.Events != 10 {
-			t.Errorf("the newest is %+v", proof)
+		if report := mustVerify(t, filepath.Join(dir, made[10])); report.Events != 10 {
+			t.Errorf("the newest copy is %+v", report)
 		}
 		for _, name := range others {
 			if b := mustRead(t, filepath.Join(dir, name)); string(b) != "mine" {
@@ -138,7 +139,8 @@ func TestBackupsRotate(t *testing.T) {
 	})
 }
 
-// A start does not make a copy before the newest one is old enough; that of the other mode does not count.
+// After a start the next copy is made only when the newest one is old enough. A copy of a ledger of
+// the other mode does not count.
 func TestBackupsWaitUntilTheNewestIsOldEnough(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, dir := ledgertest.Open(t, false), t.TempDir()
@@ -154,12 +156,13 @@ func TestBackupsWaitUntilTheNewestIsOldEnough(t *testing.T) {
 		synctest.Wait()
 		attempts := stop()
 		if len(attempts) != 1 || attempts[0].err != nil || attempts[0].at.Sub(began) != 40*time.Minute {
-			t.Errorf("%+v since %v", attempts, began)
+			t.Errorf("the attempts were %+v, the start was at %v", attempts, began)
 		}
 	})
 }
 
-// A copy that does not prove sound is told, is not kept, and costs no older one; the next try comes soon.
+// A copy that fails its verification is reported and not kept, and no older copy is deleted. The
+// next attempt follows soon.
 func TestDamagedBackupIsNotKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, dir := ledgertest.Open(t, false), t.TempDir()
@@ -177,31 +180,32 @@ func TestDamagedBackupIsNotKept(t *testing.T) {
 		time.Sleep(time.Hour + 5*time.Minute)
 		synctest.Wait()
 		if names := fileNames(t, dir); !slices.Equal(names, before) || len(before) != 1 {
-			t.Errorf("the folder held %v and holds %v", before, names)
+			t.Errorf("the directory held %v and holds %v", before, names)
 		}
 		failing.Store(false)
 		time.Sleep(10 * time.Minute)
 		synctest.Wait()
 		attempts := stop()
 		if len(attempts) != 3 || !errors.Is(attempts[1].err, fault) || attempts[2].err != nil || attempts[2].at.Sub(attempts[1].at) != 10*time.Minute {
-			t.Errorf("the tries were %+v", attempts)
+			t.Errorf("the attempts were %+v", attempts)
 		}
 		if names := fileNames(t, dir); len(names) != 1 || names[0] == before[0] {
-			t.Errorf("the folder holds %v", names)
+			t.Errorf("the directory holds %v", names)
 		}
 	})
 }
 
-// A copy named for the future by a clock that was wrong keeps no copy from being made, and is none of those that are counted.
+// A wrong clock has named a copy for the future. The copy does not stop new ones from being made,
+// and is not counted.
 func TestBackupsIgnoreCopiesDatedInTheFuture(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "tillhook-test-"+l.ID()+"-20990101T000000Z.db"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	told := make(chan error, 100)
+	results := make(chan error, 100)
 	b := ledger.Backups{Ledger: l, Dir: dir, Every: time.Hour, Keep: 1, Verify: func(context.Context, string) error { return nil },
-		Tell: func(_ string, _ time.Duration, err error) { told <- err }}
+		Tell: func(_ string, _ time.Duration, err error) { results <- err }}
 	if at, ok := b.Newest(); ok {
 		t.Errorf("the newest copy is of %v", at)
 	}
@@ -209,12 +213,12 @@ func TestBackupsIgnoreCopiesDatedInTheFuture(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- b.Run(ctx) }()
 	select {
-	case err := <-told:
+	case err := <-results:
 		if err != nil {
 			t.Error(err)
 		}
 	case <-time.After(10 * time.Second):
-		t.Error("no copy is made")
+		t.Error("no copy was made")
 	}
 	cancel()
 	if err := <-ended; err != nil {
@@ -225,7 +229,7 @@ func TestBackupsIgnoreCopiesDatedInTheFuture(t *testing.T) {
 	}
 }
 
-// Before a file of an older schema is brought up to date, a copy of it as it is goes where the other copies are.
+// Before a file of an older schema is migrated, a copy of it is made in the directory for backups.
 func TestOldFileIsBackedUpBeforeMigration(t *testing.T) {
 	dir, file := olderLedger(t)
 	backups := filepath.Join(t.TempDir(), "made", "for", "it")
@@ -234,13 +238,13 @@ func TestOldFileIsBackedUpBeforeMigration(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	// What the copy leaves out is the space behind the last page.
+	// The copy ends with the last page that is in use.
 	if names := fileNames(t, backups); len(names) != 1 || filepath.Join(backups, names[0]) != l.Migrated.Backup || !bytes.HasPrefix(file, mustRead(t, l.Migrated.Backup)) {
-		t.Errorf("%v was copied to %v", l.Migrated, names)
+		t.Errorf("the migration is %v, the copies are %v", l.Migrated, names)
 	}
 }
 
-// Receivers that share a folder for backups keep each their own copies.
+// Each ledger keeps its own copies in a shared directory.
 func TestLedgersShareABackupDirectory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
@@ -254,7 +258,7 @@ func TestLedgersShareABackupDirectory(t *testing.T) {
 		for _, stop := range stops {
 			attempts := stop()
 			if len(attempts) != 11 {
-				t.Errorf("%d copies", len(attempts))
+				t.Errorf("%d copies, want 11", len(attempts))
 			}
 			for i, c := range attempts {
 				if _, err := os.Stat(filepath.Join(dir, c.name)); c.err != nil || (err == nil) != (i >= len(attempts)-2) {
@@ -264,14 +268,14 @@ func TestLedgersShareABackupDirectory(t *testing.T) {
 			want += 2
 		}
 		if names := fileNames(t, dir); len(names) != want {
-			t.Errorf("the folder holds %v", names)
+			t.Errorf("the directory holds %v", names)
 		}
 	})
 }
 
-// A migration that fails at each start copies the old file once, and not once more in the same
-// second. Copies of several states within one second, which is all the time that passes here, are
-// kept and deleted in their order.
+// A migration that fails at each start copies the old file only once. Copies of several states of
+// the file are made within one second here, because fake time stands still. They are kept and
+// deleted in their order.
 func TestFailingMigrationBacksUpOnce(t *testing.T) {
 	_, old := olderLedger(t)
 	synctest.Test(t, func(t *testing.T) { testFailingMigrationBacksUpOnce(t, old) })
@@ -279,13 +283,13 @@ func TestFailingMigrationBacksUpOnce(t *testing.T) {
 
 func testFailingMigrationBacksUpOnce(t *testing.T, old []byte) {
 	dir, backups := t.TempDir(), t.TempDir()
-	fails := func() {
+	failToOpen := func() {
 		t.Helper()
 		l, err := ledger.OpenContext(t.Context(), ledger.Options{Dir: dir, BackupDir: backups, BackupKeep: 2, Decode: func([]byte) *ledger.Event {
-			return &ledger.Event{Facts: ledger.Facts{Intents: make([]ledger.Intent, 1<<20)}} // what no row can hold
+			return &ledger.Event{Facts: ledger.Facts{Intents: make([]ledger.Intent, 1<<20)}} // no row can hold this
 		}})
 		if err == nil || errors.Is(err, os.ErrExist) {
-			t.Fatalf("a start gave %v, %v", l, err)
+			t.Fatalf("Open returned %v, %v", l, err)
 		}
 	}
 	for state := range 4 {
@@ -297,20 +301,20 @@ func testFailingMigrationBacksUpOnce(t *testing.T, old []byte) {
 		})
 		content := mustRead(t, file)
 		for range 3 {
-			fails()
+			failToOpen()
 		}
 		if names := fileNames(t, backups); len(names) != min(state+1, 2) {
-			t.Errorf("after state %d the folder holds %v", state, names)
+			t.Errorf("after state %d the directory holds %v", state, names)
 		} else if !bytes.HasPrefix(content, mustRead(t, filepath.Join(backups, names[len(names)-1]))) {
-			t.Errorf("the newest of %v is no copy of state %d", names, state)
+			t.Errorf("the newest of %v is not a copy of state %d", names, state)
 		}
 		if names := fileNames(t, dir); len(names) != 1 || !bytes.Equal(mustRead(t, file), content) {
-			t.Errorf("the folder holds %v, or the ledger was changed", names)
+			t.Errorf("the directory holds %v, or the ledger was changed", names)
 		}
 	}
 }
 
-// A scheduled backup leaves what is reserved for events.
+// A scheduled backup leaves the reserve for events free.
 func TestBackupLeavesTheReserve(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
@@ -319,7 +323,7 @@ func TestBackupLeavesTheReserve(t *testing.T) {
 		stop := startBackups(t, &ledger.Backups{Ledger: l, Dir: filepath.Join(dir, "backups"), Every: time.Hour, Keep: 2})
 		synctest.Wait()
 		if attempts := stop(); len(attempts) != 1 || !errors.Is(attempts[0].err, ledger.ErrNoSpace) {
-			t.Errorf("the tries were %+v", attempts)
+			t.Errorf("the attempts were %+v", attempts)
 		}
 	})
 }

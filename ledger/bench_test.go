@@ -11,7 +11,7 @@ import (
 	"tillhook/ledger/ledgertest"
 )
 
-// refunded are the events of a payment that was refunded in parts.
+// refunded returns the rows of a payment that was refunded in parts, and the size of their bodies.
 func refunded(b *testing.B) (rows []*ledger.Row, raw int) {
 	b.Helper()
 	names, err := filepath.Glob("../testdata/scenarios/refunded_in_parts/[0-9]*.json")
@@ -56,8 +56,8 @@ func BenchmarkEncodeBody(b *testing.B) {
 	b.ReportMetric(float64(len(l.EncodeBody(e)))/float64(len(e.Raw)), "of-body")
 }
 
-// BenchmarkCommit appends events to a ledger on the disk of the folder for temporary files: one after the other, and
-// many at once.
+// BenchmarkCommit appends events to a ledger in the directory for temporary files: one at a time,
+// and many concurrently.
 func BenchmarkCommit(b *testing.B) {
 	for _, at := range []int{1, 64} {
 		b.Run(fmt.Sprintf("%d at once", at), func(b *testing.B) {

@@ -210,7 +210,7 @@ func TestRepeatsAreFoundInBufferAndBuckets(t *testing.T) {
 	}
 }
 
-// A record that is damaged hides what it told, so nothing is taken before it is rebuilt: a repeat would be booked again.
+// A record that is damaged hides what it told, so nothing is taken before it is rebuilt: a repeat would be posted again.
 func TestDamagedBufferRecordIsRefused(t *testing.T) {
 	l, err := ledger.Open(ledger.Options{Dir: ledgertest.Dir(t)})
 	if err != nil {
@@ -228,7 +228,7 @@ func TestDamagedBufferRecordIsRefused(t *testing.T) {
 	}
 	edit(t, dir, func(tx *bolt.Tx) error { return tx.Bucket([]byte("buffer")).Put(seq(1), []byte("noise")) })
 	if _, err := ledger.Open(ledger.Options{Dir: dir}); !errors.Is(err, ledger.ErrCorrupt) || !strings.Contains(err.Error(), "tillhook rebuild") {
-		t.Fatalf("opening gave %v", err)
+		t.Fatalf("opening returned %v", err)
 	}
 	if _, err := ledger.Rebuild(t.Context(), ledger.Options{Dir: dir}, false); err != nil {
 		t.Fatal(err)

@@ -18,11 +18,12 @@ import (
 
 const aDay = 24 * time.Hour
 
-// wrongClock is a machine's clock. The time of a test is the true one. Its ledgers look at their
-// files once an hour: most of what days that take no time cost would be looks.
+// wrongClock is the clock of a machine. It differs from the true time, which is the fake time of
+// the test, by an offset. The ledgers check their files only once an hour, because in days of fake
+// time nearly all work would be these checks.
 type wrongClock struct {
-	by     atomic.Int64
-	jumped atomic.Int64 // how often it was reported to be far ahead
+	by     atomic.Int64 // offset in nanoseconds
+	jumped atomic.Int64 // number of reports that the clock jumped
 }
 
 func (w *wrongClock) now() time.Time { return time.Now().Add(time.Duration(w.by.Load())).Round(0) }
@@ -31,7 +32,7 @@ func (w *wrongClock) options(dir string) ledger.Options {
 	return ledger.Options{Dir: dir, Now: w.now, ClockJumped: func(time.Duration) { w.jumped.Add(1) }, CheckEvery: time.Hour}
 }
 
-// came appends an event that is made now at Stripe and dated by the clock.
+// append appends an event that Stripe creates now and that the clock dates.
 func (w *wrongClock) append(t *testing.T, l *ledger.Ledger, id string) {
 	t.Helper()
 	e := succeeded(id, "pi_"+id)
@@ -39,8 +40,9 @@ func (w *wrongClock) append(t *testing.T, l *ledger.Ledger, id string) {
 	mustAppend(t, l, e)
 }
 
-// open opens a ledger whose retention runs, and returns what closes it.
-func (w *wrongClock) open(t *testing.T, dir string, keep time.Duration) (*ledger.Ledger, func()) {
+// open opens a ledger and starts its retention. The function close stops both and closes the
+// ledger.
+func (w *wrongClock) open(t *testing.T, dir string, keep time.Duration) (_ *ledger.Ledger, close func()) {
 	t.Helper()
 	l, err := ledger.Open(w.options(dir))
 	if err != nil {
@@ -58,6 +60,7 @@ func (w *wrongClock) open(t *testing.T, dir string, keep time.Duration) (*ledger
 	}
 }
 
+// bodiesLeft returns how many of the events still have a body.
 func bodiesLeft(t *testing.T, l *ledger.Ledger, ids []string) (n int) {
 	t.Helper()
 	synctest.Wait()
@@ -69,8 +72,8 @@ func bodiesLeft(t *testing.T, l *ledger.Ledger, ids []string) (n int) {
 	return n
 }
 
-// A clock that is ahead for a minute costs next to nothing, whether the receiver starts anew
-// meanwhile or not, and one that is ahead for long is followed slowly, and said.
+// A clock that is ahead for a minute costs almost no bodies, with and without restarts in between.
+// A clock that stays ahead is followed slowly, and reported.
 func TestRetentionWithClockAhead(t *testing.T) {
 	t.Parallel()
 	for _, restarts := range []bool{false, true} {
@@ -93,37 +96,38 @@ func TestRetentionWithClockAhead(t *testing.T) {
 					time.Sleep(aDay - time.Minute)
 				}
 				if n := bodiesLeft(t, l, ids); n != 10 || w.jumped.Load() != 0 {
-					t.Fatalf("%d are left, %d jumps", n, w.jumped.Load())
+					t.Fatalf("%d bodies are left, %d jumps were reported", n, w.jumped.Load())
 				}
 				w.by.Store(int64(100 * aDay))
 				restart()
 				w.append(t, l, "while it was ahead")
 				time.Sleep(time.Minute)
-				restart() // what came meanwhile is dated so, too
+				restart() // the ledger now holds an event with a date in the future
 				if n := bodiesLeft(t, l, ids); n < 9 || w.jumped.Load() == 0 || l.RetentionLag() < 99*aDay {
-					t.Errorf("after a minute %d are left, %d jumps, a lag of %s", n, w.jumped.Load(), l.RetentionLag())
+					t.Errorf("after a minute %d bodies are left, %d jumps were reported, the lag is %s", n, w.jumped.Load(), l.RetentionLag())
 				}
 				w.by.Store(0)
 				restart()
 				time.Sleep(time.Hour)
 				if n := bodiesLeft(t, l, ids); n < 9 || l.RetentionLag() > time.Hour {
-					t.Errorf("when it was right again %d are left, a lag of %s", n, l.RetentionLag())
+					t.Errorf("after the clock was corrected %d bodies are left, the lag is %s", n, l.RetentionLag())
 				}
 				w.by.Store(int64(100 * aDay))
 				time.Sleep(time.Hour)
 				if n := bodiesLeft(t, l, ids); n < 7 {
-					t.Errorf("an hour ahead left %d", n)
+					t.Errorf("after an hour with the clock ahead %d bodies are left", n)
 				}
 				time.Sleep(5 * aDay)
 				if n := bodiesLeft(t, l, ids); n != 0 {
-					t.Errorf("a clock that stays ahead left %d", n)
+					t.Errorf("with a clock that stays ahead %d bodies are left", n)
 				}
 			})
 		})
 	}
 }
 
-// A machine that boots in 1970 and is set by NTP later deletes nothing, and soon as before.
+// A machine that boots in 1970, and whose clock NTP sets later, deletes no body too early, and soon
+// deletes in time again.
 func TestRetentionWithBootIn1970(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -134,7 +138,7 @@ func TestRetentionWithBootIn1970(t *testing.T) {
 			for boot := range 2 {
 				if boot == 1 {
 					end()
-					w.by.Store(-int64(30 * 365 * aDay)) // the time of a test begins in 2000
+					w.by.Store(-int64(30 * 365 * aDay)) // fake time begins in 2000
 					l, end = w.open(t, dir, 5*aDay)
 				}
 				id := fmt.Sprintf("%d/%d", i, boot)
@@ -145,15 +149,15 @@ func TestRetentionWithBootIn1970(t *testing.T) {
 			w.by.Store(0)
 			time.Sleep(aDay)
 			if n, want := bodiesLeft(t, l, ids), 2*min(i+1, 4); n != want {
-				t.Errorf("after %d days %d are left, want %d", i+1, n, want)
+				t.Errorf("after %d days %d bodies are left, want %d", i+1, n, want)
 			}
 		}
 		end()
 	})
 }
 
-// One event, or many, that a clock ahead has dated does not keep the others from being deleted in
-// their time; one that a clock behind has dated does not delete others.
+// Events that a clock ahead has dated do not delay the deletion of others. Events that a clock
+// behind has dated do not cause the deletion of others.
 func TestRetentionWithWrongDates(t *testing.T) {
 	t.Parallel()
 	for _, by := range []time.Duration{-20 * 365 * aDay, -3 * aDay, 3 * aDay, 365 * aDay} {
@@ -185,15 +189,15 @@ func TestRetentionWithWrongDates(t *testing.T) {
 					day(20, false)
 					time.Sleep(aDay - time.Hour)
 					if n := bodiesLeft(t, l, ids); n != 80 {
-						t.Errorf("before the first are due %d of 80 are left", n)
+						t.Errorf("before the first bodies are due %d of 80 are left", n)
 					}
 					time.Sleep(2 * time.Hour)
 					if n := bodiesLeft(t, l, ids); n != 60 {
-						t.Errorf("when the first day is due %d are left, want 60", n)
+						t.Errorf("when the first day is due %d bodies are left, want 60", n)
 					}
 					time.Sleep(2 * aDay)
 					if n := bodiesLeft(t, l, ids); n != 20 {
-						t.Errorf("when the third day is due %d are left, want 20", n)
+						t.Errorf("when the third day is due %d bodies are left, want 20", n)
 					}
 				})
 			})
@@ -201,8 +205,8 @@ func TestRetentionWithWrongDates(t *testing.T) {
 	}
 }
 
-// A clock that jumps at random for at most an hour at a time, around restarts: no body goes more
-// than a day too early, and in the end all go.
+// The clock jumps at random, each time for at most an hour, with restarts in between. No body is
+// deleted more than a day too early, and finally all are deleted.
 func TestRetentionWithRandomClocks(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(2) {
@@ -238,13 +242,13 @@ func TestRetentionWithRandomClocks(t *testing.T) {
 					for id, at := range came {
 						if !hasBody(t, l, id) {
 							if age := time.Since(at); age < keep-26*time.Hour {
-								t.Fatalf("the body of %s went after %s", id, age)
+								t.Fatalf("the body of %s was deleted after %s", id, age)
 							}
 							delete(came, id)
 						}
 					}
 				}
-				for range 10 { // a shop goes on
+				for range 10 { // days with one more event each
 					id := fmt.Sprint(len(all))
 					all = append(all, id)
 					w.append(t, l, id)
@@ -257,14 +261,14 @@ func TestRetentionWithRandomClocks(t *testing.T) {
 						}
 					}
 				})); n != 0 {
-					t.Errorf("%d bodies of ten days ago are left", n)
+					t.Errorf("%d bodies that are ten days old are left", n)
 				}
 			})
 		})
 	}
 }
 
-// What came last is not dated by a clock that was ahead.
+// A clock that was ahead does not date the last event.
 func TestLastEventIgnoresClockAhead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, dir := &wrongClock{}, ledgertest.Dir(t)
@@ -277,7 +281,7 @@ func TestLastEventIgnoresClockAhead(t *testing.T) {
 		for range 2 {
 			time.Sleep(time.Hour)
 			if at, ok := l.LastEvent(); !ok || at.Unix() != made.Unix() {
-				t.Errorf("the last event came at %s (%v), want %s", at, ok, made)
+				t.Errorf("the last event is of %s (%v), want %s", at, ok, made)
 			}
 			end()
 			l, end = w.open(t, dir, 0)
@@ -285,7 +289,7 @@ func TestLastEventIgnoresClockAhead(t *testing.T) {
 		before := mustStats(t, l).LastMoney
 		w.append(t, l, "right")
 		if at := mustStats(t, l).LastMoney; at.After(time.Now()) {
-			t.Errorf("the last money came at %s, before %s", at, before)
+			t.Errorf("the last money is of %s, before it was of %s", at, before)
 		}
 		if err := l.Check(); err != nil {
 			t.Error(err)
@@ -293,7 +297,7 @@ func TestLastEventIgnoresClockAhead(t *testing.T) {
 	})
 }
 
-// A rebuild leaves out no bodies that only a clock ahead calls old.
+// A rebuild keeps bodies that are old only by a clock that is ahead.
 func TestRebuildKeepsBodiesWithClockAhead(t *testing.T) {
 	w, dir := &wrongClock{}, ledgertest.Dir(t)
 	l := ledgertest.Start(t, w.options(ledgertest.Dir(t)))
@@ -312,11 +316,12 @@ func TestRebuildKeepsBodiesWithClockAhead(t *testing.T) {
 	opts.Retention = 90 * aDay
 	done, err := ledger.Rebuild(t.Context(), opts, false)
 	if err != nil || done.Expired != 1 {
-		t.Errorf("rebuilt %+v, %v", done, err)
+		t.Errorf("the rebuild returned %+v, %v", done, err)
 	}
 }
 
-// The lag of a clock that was ahead ends with the fault, not with the next look for bodies.
+// The lag that a clock ahead causes ends with the fault, and not only with the next run of
+// retention.
 func TestRetentionLagEndsWithTheClockFault(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -327,11 +332,11 @@ func TestRetentionLagEndsWithTheClockFault(t *testing.T) {
 		w.by.Store(int64(100 * aDay))
 		time.Sleep(90 * time.Second)
 		if lag := l.RetentionLag(); lag < 99*aDay {
-			t.Errorf("while it is ahead the lag is %s", lag)
+			t.Errorf("while the clock is ahead the lag is %s", lag)
 		}
 		w.by.Store(0)
 		if lag := l.RetentionLag(); lag > time.Hour {
-			t.Errorf("when it is right again the lag is %s", lag)
+			t.Errorf("after the clock was corrected the lag is %s", lag)
 		}
 	})
 }

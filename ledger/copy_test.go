@@ -19,7 +19,8 @@ import (
 	"tillhook/ledger/ledgertest"
 )
 
-// A copy made while eight senders write is whole, and holds every event that was answered before it began.
+// A copy that is made while eight goroutines append is sound, and holds every event that was
+// acknowledged before it began.
 func TestCopyUnderLoadHoldsAcknowledgedEvents(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	var stop atomic.Bool
@@ -37,7 +38,7 @@ func TestCopyUnderLoadHoldsAcknowledgedEvents(t *testing.T) {
 			}
 		})
 	}
-	answered := func() []string {
+	acknowledged := func() []string {
 		mu.Lock()
 		defer mu.Unlock()
 		return slices.Clone(acked)
@@ -45,25 +46,26 @@ func TestCopyUnderLoadHoldsAcknowledgedEvents(t *testing.T) {
 	defer senders.Wait()
 	defer stop.Store(true)
 	for round := range 5 {
-		for deadline := time.Now().Add(20 * time.Second); len(answered()) < 100*(round+1); time.Sleep(time.Millisecond) {
+		for deadline := time.Now().Add(20 * time.Second); len(acknowledged()) < 100*(round+1); time.Sleep(time.Millisecond) {
 			if time.Now().After(deadline) {
-				t.Fatal("nothing is answered")
+				t.Fatal("no event is acknowledged")
 			}
 		}
-		before := answered()
+		before := acknowledged()
 		dir := t.TempDir()
 		path := filepath.Join(dir, "ledger.db")
 		if err := ledger.Save(path, l.CopyTo, func(made string) error { _, err := ledger.Verify(made); return err }); err != nil {
 			t.Fatal(err)
 		}
-		if proof := mustVerify(t, path); proof.Events < uint64(len(before)) {
-			t.Errorf("%d events, %d were answered", proof.Events, len(before))
+		if report := mustVerify(t, path); report.Events < uint64(len(before)) {
+			t.Errorf("the copy holds %d events, %d were acknowledged", report.Events, len(before))
 		}
 		requireEvents(t, dir, before)
 	}
 }
 
-// holds opens a copy as a ledger of its own, and demands events and that it can be written to.
+// requireEvents opens a copy as a ledger of its own. It requires that the copy holds the events and
+// accepts a new one.
 func requireEvents(t *testing.T, dir string, ids []string) {
 	t.Helper()
 	l := ledgertest.Start(t, ledger.Options{Dir: dir})
@@ -73,7 +75,7 @@ func requireEvents(t *testing.T, dir string, ids []string) {
 		}
 	}
 	if res := mustAppend(t, l, succeeded("evt_after", "pi_after")); res.Status != ledger.Applied {
-		t.Errorf("an event for the copy gave %+v", res)
+		t.Errorf("an event that was appended to the copy returned %+v", res)
 	}
 }
 
@@ -81,7 +83,7 @@ func TestSave(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	mustAppend(t, l, succeeded("evt_1", "pi_1"))
 	noDisk := errors.New("no space left")
-	unsound := errors.New("a fault")
+	damaged := errors.New("a fault")
 	for _, c := range []struct {
 		name  string
 		there bool
@@ -92,19 +94,19 @@ func TestSave(t *testing.T) {
 	}{
 		{name: "a ledger", fill: l.CopyTo},
 		{name: "over a file", there: true, fill: l.CopyTo, says: "is there already"},
-		{name: "over a file that appears meanwhile", fill: l.CopyTo, want: os.ErrExist, check: func(made string) error {
+		{name: "over a file that is created meanwhile", fill: l.CopyTo, want: os.ErrExist, check: func(made string) error {
 			return os.WriteFile(filepath.Join(filepath.Dir(made), "copy.db"), []byte("mine"), 0o600)
 		}, there: true},
-		{name: "half of one", fill: func(w io.Writer) error {
+		{name: "a part of a ledger", fill: func(w io.Writer) error {
 			if err := l.CopyTo(w); err != nil {
 				return err
 			}
 			return w.(*os.File).Truncate(3 * 4096)
 		}, want: ledger.ErrSchema, says: "cut short"},
 		{name: "nothing", fill: func(io.Writer) error { return nil }, want: ledger.ErrSchema},
-		{name: "another thing", fill: func(w io.Writer) error { _, err := io.WriteString(w, strings.Repeat("<html>", 5000)); return err }, want: ledger.ErrSchema},
-		{name: "what cannot be written", fill: func(w io.Writer) error { _, _ = io.WriteString(w, "begun"); return noDisk }, want: noDisk},
-		{name: "what is not sound", fill: l.CopyTo, check: func(string) error { return unsound }, want: unsound, says: "was not kept"},
+		{name: "another format", fill: func(w io.Writer) error { _, err := io.WriteString(w, strings.Repeat("<html>", 5000)); return err }, want: ledger.ErrSchema},
+		{name: "a write error", fill: func(w io.Writer) error { _, _ = io.WriteString(w, "begun"); return noDisk }, want: noDisk},
+		{name: "a failed check", fill: l.CopyTo, check: func(string) error { return damaged }, want: damaged, says: "was not kept"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -128,7 +130,7 @@ func TestSave(t *testing.T) {
 				t.Errorf("got %v", err)
 			case c.there:
 				if b := mustRead(t, path); string(b) != "mine" {
-					t.Errorf("the file that was there holds %.40q", b)
+					t.Errorf("the existing file holds %.40q", b)
 				}
 			}
 			want := []string{"copy.db"}
@@ -136,12 +138,12 @@ func TestSave(t *testing.T) {
 				want = nil
 			}
 			if names := fileNames(t, dir); !slices.Equal(names, want) {
-				t.Errorf("the folder holds %v", names)
+				t.Errorf("the directory holds %v", names)
 			}
 		})
 	}
 	if err := ledger.Save(filepath.Join(t.TempDir(), "none", "copy.db"), l.CopyTo, nil); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("into a folder that is not there: %v", err)
+		t.Errorf("saving to a directory that does not exist returned %v", err)
 	}
 }
 
@@ -154,7 +156,7 @@ func TestSpool(t *testing.T) {
 		t.Fatal(err)
 	}
 	if b, err := io.ReadAll(f); err != nil || string(b) != "spooled" {
-		t.Errorf("it reads %q, %v", b, err)
+		t.Errorf("the spooled file holds %q, %v", b, err)
 	}
 	var stat syscall.Stat_t
 	if err := syscall.Fstat(int(f.Fd()), &stat); err != nil || stat.Nlink != 0 {
@@ -168,7 +170,7 @@ func TestSpool(t *testing.T) {
 		t.Errorf("got %v, %v", f, err)
 	}
 	if names := fileNames(t, dir); !slices.Equal(names, []string{"ledger.db"}) {
-		t.Errorf("the folder holds %v", names)
+		t.Errorf("the directory holds %v", names)
 	}
 }
 
@@ -181,8 +183,8 @@ func TestWithCopy(t *testing.T) {
 		var made string
 		err := l.WithCopy(t.Context(), func(path string) error {
 			made = path
-			if proof := mustVerify(t, path); proof.Events != 1 {
-				t.Errorf("the copy is %+v", proof)
+			if report := mustVerify(t, path); report.Events != 1 {
+				t.Errorf("the copy is %+v", report)
 			}
 			if info, err := os.Stat(path); err != nil || info.Mode() != 0o600 {
 				t.Errorf("the copy is %v, %v", info, err)
@@ -193,12 +195,12 @@ func TestWithCopy(t *testing.T) {
 			t.Errorf("got %v, want %v", err, want)
 		}
 		if names := fileNames(t, dir); !slices.Equal(names, []string{"ledger.db"}) {
-			t.Errorf("the folder holds %v", names)
+			t.Errorf("the directory holds %v", names)
 		}
 	}
 }
 
-// A copy is the ledger as it was at one moment, whatever is written while somebody reads it.
+// A copy holds the ledger as it was at one moment, whatever is written while the copy is read.
 func TestCopyIsAConsistentSnapshot(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	mustAppend(t, l, succeeded("evt_1", "pi_1"))
@@ -214,8 +216,8 @@ func TestCopyIsAConsistentSnapshot(t *testing.T) {
 	if err := ledger.Save(path, func(w io.Writer) error { _, err := io.Copy(w, &copied); return err }, nil); err != nil {
 		t.Fatal(err)
 	}
-	if proof := mustVerify(t, path); proof.Events != 1 {
-		t.Errorf("the copy is %+v", proof)
+	if report := mustVerify(t, path); report.Events != 1 {
+		t.Errorf("the copy is %+v", report)
 	}
 }
 
@@ -223,17 +225,17 @@ type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
 
-// Of two copies at once for which there is room for one, one is made. An export leaves the room
-// that was promised to a copy.
+// If the disk has enough space for one of two concurrent copies, only one is made. A spooled export
+// leaves the space that is reserved for a copy.
 func TestCopyReservesItsSpace(t *testing.T) {
 	mount := t.TempDir()
-	if err := syscall.Mount("none", mount, "tmpfs", 0, "size=90m"); err != nil { // 64 MiB are reserved, and a copy counts as 16
+	if err := syscall.Mount("none", mount, "tmpfs", 0, "size=90m"); err != nil { // 64 MiB are reserved for events, and the copy needs 16
 		t.Skipf("mounting a file system takes root: %v", err)
 	}
 	t.Cleanup(func() { _ = syscall.Unmount(mount, syscall.MNT_DETACH) })
 	l := ledgertest.Start(t, ledger.Options{Dir: mount})
 	mustAppend(t, l, succeeded("evt_1", "pi_1"))
-	must(t, os.Truncate(l.Path(), 16<<20)) // with a hole
+	must(t, os.Truncate(l.Path(), 16<<20)) // a sparse file
 	copyTo := func(during func()) error {
 		return l.CopyInto(t.Context(), mount, writerFunc(func(b []byte) (int, error) {
 			during()
@@ -246,14 +248,14 @@ func TestCopyReservesItsSpace(t *testing.T) {
 		_, third = l.Spool(func(w io.Writer) error { _, err := w.Write(make([]byte, 12<<20)); return err })
 	}))
 	if !errors.Is(second, ledger.ErrNoSpace) || !errors.Is(third, ledger.ErrNoSpace) {
-		t.Errorf("a second copy gave %v, an export %v", second, third)
+		t.Errorf("a second copy returned %v, a spooled export %v", second, third)
 	}
 	must(t, copyTo(func() {}))
 	f, err := l.Spool(func(w io.Writer) error { _, err := w.Write(make([]byte, 12<<20)); return err })
 	must(t, err, f.Close())
 }
 
-// A disk without any room is an [ledger.ErrNoSpace] for an export, too.
+// On a full disk a spooled export and a copy return [ledger.ErrNoSpace].
 func TestFullDiskIsErrNoSpace(t *testing.T) {
 	mount := t.TempDir()
 	if err := syscall.Mount("none", mount, "tmpfs", 0, "size=80m,nr_inodes=3"); err != nil {
@@ -263,9 +265,9 @@ func TestFullDiskIsErrNoSpace(t *testing.T) {
 	l := ledgertest.Start(t, ledger.Options{Dir: mount})
 	must(t, os.WriteFile(filepath.Join(mount, "one more"), nil, 0o600))
 	if _, err := l.Spool(func(io.Writer) error { return nil }); !errors.Is(err, ledger.ErrNoSpace) {
-		t.Errorf("an export gave %v", err)
+		t.Errorf("a spooled export returned %v", err)
 	}
 	if err := l.WithCopy(t.Context(), func(string) error { return nil }); !errors.Is(err, ledger.ErrNoSpace) {
-		t.Errorf("a copy gave %v", err)
+		t.Errorf("a copy returned %v", err)
 	}
 }

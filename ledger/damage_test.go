@@ -19,7 +19,7 @@ import (
 	"tillhook/ledger/ledgertest"
 )
 
-// written makes a ledger with an event of every kind in it and closes it.
+// sampleLedger creates a ledger with events of several outcomes, and closes it.
 func sampleLedger(t *testing.T) (dir string) {
 	t.Helper()
 	dir = ledgertest.Dir(t)
@@ -39,8 +39,8 @@ func sampleLedger(t *testing.T) (dir string) {
 	return dir
 }
 
-// The proof looks at every entry of the bucket meta, and at each byte of its key and value: those of
-// accounts and marks, too, which nothing else in the ledger repeats.
+// Verify checks each byte of each key and value in the bucket meta. This includes accounts and
+// checkpoints, which no other bucket repeats.
 func TestVerifyFindsDamageInMeta(t *testing.T) {
 	dir := ledgertest.Dir(t)
 	l, err := ledger.Open(ledger.Options{Dir: dir})
@@ -59,14 +59,14 @@ func TestVerifyFindsDamageInMeta(t *testing.T) {
 		t.Fatal(err)
 	}
 	meta := []byte("meta")
-	whole := map[string][]byte{}
+	intact := map[string][]byte{}
 	edit(t, dir, func(tx *bolt.Tx) error {
-		return tx.Bucket(meta).ForEach(func(k, v []byte) error { whole[string(k)] = bytes.Clone(v); return nil })
+		return tx.Bucket(meta).ForEach(func(k, v []byte) error { intact[string(k)] = bytes.Clone(v); return nil })
 	})
-	if len(whole) < 6 {
-		t.Fatalf("there are %d entries", len(whole))
+	if len(intact) < 6 {
+		t.Fatalf("the bucket meta has only %d entries", len(intact))
 	}
-	for name, value := range whole {
+	for name, value := range intact {
 		for i := range len(name) + len(value) {
 			entry := []byte(name + string(value))
 			entry[i] ^= 0x40
@@ -75,7 +75,7 @@ func TestVerifyFindsDamageInMeta(t *testing.T) {
 				return errors.Join(tx.Bucket(meta).Delete([]byte(name)), tx.Bucket(meta).Put(key, damaged))
 			})
 			if _, err := ledger.Verify(filepath.Join(dir, "ledger.db")); err == nil {
-				t.Errorf("%q = %q instead of %q = %q is not found", key, damaged, name, value)
+				t.Errorf("Verify did not find %q = %q instead of %q = %q", key, damaged, name, value)
 			}
 			edit(t, dir, func(tx *bolt.Tx) error {
 				return errors.Join(tx.Bucket(meta).Delete(key), tx.Bucket(meta).Put([]byte(name), value))
@@ -83,11 +83,11 @@ func TestVerifyFindsDamageInMeta(t *testing.T) {
 		}
 	}
 	if _, err := ledger.Verify(filepath.Join(dir, "ledger.db")); err != nil {
-		t.Errorf("the whole ledger: %v", err)
+		t.Errorf("the intact ledger: %v", err)
 	}
 }
 
-// edit changes a closed ledger behind its back.
+// edit changes the file of a closed ledger directly.
 func edit(t *testing.T, dir string, change func(tx *bolt.Tx) error) {
 	t.Helper()
 	db, err := bolt.Open(filepath.Join(dir, "ledger.db"), 0o600, nil)
@@ -99,13 +99,13 @@ func edit(t *testing.T, dir string, change func(tx *bolt.Tx) error) {
 	}
 }
 
-// Every value has a checksum over itself and its key: a changed bit is found in every bucket, at
-// every place, and so is a value that was moved, an entry that is missing and one too many.
+// Check finds a changed bit in any value, a truncated value, a missing entry, and a value that was
+// copied to another key, in every bucket.
 func TestCheckFindsEveryDamage(t *testing.T) {
 	type entry struct{ bucket, key, value []byte }
 	var entries []entry
-	whole := sampleLedger(t)
-	edit(t, whole, func(tx *bolt.Tx) error {
+	intact := sampleLedger(t)
+	edit(t, intact, func(tx *bolt.Tx) error {
 		return tx.ForEach(func(name []byte, b *bolt.Bucket) error {
 			return b.ForEach(func(k, v []byte) error {
 				entries = append(entries, entry{slices.Clone(name), slices.Clone(k), slices.Clone(v)})
@@ -120,11 +120,11 @@ func TestCheckFindsEveryDamage(t *testing.T) {
 		}
 		return errors.Join(l.Check(), l.Close())
 	}
-	if err := sound(whole); err != nil || len(entries) < 20 {
-		t.Fatalf("the whole ledger of %d entries: %v", len(entries), err)
+	if err := sound(intact); err != nil || len(entries) < 20 {
+		t.Fatalf("the intact ledger of %d entries: %v", len(entries), err)
 	}
 	damage := func(what string, e entry, change func(b *bolt.Bucket) error) {
-		dir := whole
+		dir := intact
 		edit(t, dir, func(tx *bolt.Tx) error { return change(tx.Bucket(e.bucket)) })
 		err := sound(dir)
 		if err == nil {
@@ -140,7 +140,7 @@ func TestCheckFindsEveryDamage(t *testing.T) {
 				return b.Put(e.key, v)
 			})
 		}
-		damage("a value cut short", e, func(b *bolt.Bucket) error { return b.Put(e.key, e.value[:len(e.value)-1]) })
+		damage("a truncated value", e, func(b *bolt.Bucket) error { return b.Put(e.key, e.value[:len(e.value)-1]) })
 		if string(e.bucket) != "bodies" { // they may be deleted
 			damage("a missing entry", e, func(b *bolt.Bucket) error { return b.Delete(e.key) })
 		}
@@ -150,18 +150,18 @@ func TestCheckFindsEveryDamage(t *testing.T) {
 			continue
 		}
 		moved := append(slices.Clone(e.key), 'x')
-		edit(t, whole, func(tx *bolt.Tx) error { return tx.Bucket(e.bucket).Put(moved, e.value) })
-		if sound(whole) == nil {
+		edit(t, intact, func(tx *bolt.Tx) error { return tx.Bucket(e.bucket).Put(moved, e.value) })
+		if sound(intact) == nil {
 			t.Errorf("a copy under another key in %s, key %q, was not found", e.bucket, e.key)
 		}
-		edit(t, whole, func(tx *bolt.Tx) error { return tx.Bucket(e.bucket).Delete(moved) })
+		edit(t, intact, func(tx *bolt.Tx) error { return tx.Bucket(e.bucket).Delete(moved) })
 	}
-	if err := sound(whole); err != nil {
-		t.Errorf("mended, the ledger is not sound: %v", err)
+	if err := sound(intact); err != nil {
+		t.Errorf("after all changes were undone the ledger is not sound: %v", err)
 	}
 }
 
-// A damaged payment fails the events that are about it, each alone: the others of its batch are booked.
+// A damaged payment fails only the events about it. Other events of the same batch are posted.
 func TestDamagedPaymentFailsOnlyItsEvents(t *testing.T) {
 	dir := sampleLedger(t)
 	edit(t, dir, func(tx *bolt.Tx) error { return tx.Bucket([]byte("payments")).Put([]byte("pi_1"), []byte("noise")) })
@@ -172,28 +172,28 @@ func TestDamagedPaymentFailsOnlyItsEvents(t *testing.T) {
 	stop := ledgertest.Run(t, l)
 	for range 2 {
 		if _, err := l.Append(t.Context(), succeeded("evt_5", "pi_1")); !errors.Is(err, ledger.ErrUnavailable) || !errors.Is(err, ledger.ErrCorrupt) {
-			t.Errorf("an event about the damaged payment gave %v", err)
+			t.Errorf("an event about the damaged payment returned %v", err)
 		}
 	}
 	if res := mustAppend(t, l, succeeded("evt_6", "pi_6")); res.Status != ledger.Applied || res.Sequence != 5 {
-		t.Errorf("an event about another payment gave %+v", res)
+		t.Errorf("an event about another payment returned %+v", res)
 	}
 	if _, err := l.Payment("pi_1"); !errors.Is(err, ledger.ErrCorrupt) {
-		t.Errorf("the damaged payment reads as %v", err)
+		t.Errorf("reading the damaged payment returned %v", err)
 	}
 	if h := l.Health(); h.Err != nil {
-		t.Errorf("one damaged payment makes the ledger unhealthy: %v", h.Err)
+		t.Errorf("with one damaged payment the health is %v", h.Err)
 	}
 	stop()
 	if err := l.Check(); err == nil || !strings.Contains(err.Error(), "payments") {
-		t.Errorf("the check says %v", err)
+		t.Errorf("Check returned %v", err)
 	}
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// A ledger in which no event can be stored because of damage says so, until one is stored.
+// If no event can be stored because of damage, Health reports a fault until an event is stored.
 func TestHealthReportsRepeatedDamage(t *testing.T) {
 	dir := sampleLedger(t)
 	edit(t, dir, func(tx *bolt.Tx) error { return tx.Bucket([]byte("payments")).Put([]byte("pi_1"), []byte("noise")) })
@@ -211,9 +211,9 @@ func TestHealthReportsRepeatedDamage(t *testing.T) {
 		fetched := succeeded(fmt.Sprintf("evt_fetched%d", n), "pi_1")
 		fetched.Source = ledger.Reconcile
 		event := succeeded(fmt.Sprintf("evt_5%d", n), "pi_1")
-		for _, e := range []*ledger.Event{fetched, event, event} { // one counts
+		for _, e := range []*ledger.Event{fetched, event, event} { // they count as one
 			if _, err := l.Append(t.Context(), e); !errors.Is(err, ledger.ErrCorrupt) {
-				t.Fatalf("an event about the damaged payment gave %v", err)
+				t.Fatalf("an event about the damaged payment returned %v", err)
 			}
 		}
 		h := l.Health()
@@ -230,8 +230,9 @@ func TestHealthReportsRepeatedDamage(t *testing.T) {
 	}
 }
 
-// spoiled makes a ledger of 300 payments and lets spoil change each of its leaf pages, of which it must change one.
-func alteredPages(t *testing.T, spoil func(page []byte) (changed bool)) (dir string) {
+// alteredPages creates a ledger of 300 payments and calls alter for each leaf page. It fails the
+// test if alter changes no page.
+func alteredPages(t *testing.T, alter func(page []byte) (changed bool)) (dir string) {
 	t.Helper()
 	dir = ledgertest.Dir(t)
 	l, err := ledger.Open(ledger.Options{Dir: dir})
@@ -254,12 +255,12 @@ func alteredPages(t *testing.T, spoil func(page []byte) (changed bool)) (dir str
 	}
 	changed := false
 	for at := 2 * 4096; at+4096 <= len(file); at += 4096 {
-		if page := file[at : at+4096]; page[flagsAt] == 0x02 && spoil(page) {
+		if page := file[at : at+4096]; page[flagsAt] == 0x02 && alter(page) {
 			changed = true
 		}
 	}
 	if !changed {
-		t.Fatal("no page holds what is to be changed")
+		t.Fatal("no page was changed")
 	}
 	if err := os.WriteFile(ledger.Path(dir), file, 0o600); err != nil {
 		t.Fatal(err)
@@ -267,10 +268,10 @@ func alteredPages(t *testing.T, spoil func(page []byte) (changed bool)) (dir str
 	return dir
 }
 
-// flagsAt is where a page's flags stand.
+// flagsAt is the offset of the flags in a page.
 const flagsAt = 8
 
-// scarred damages the header of every leaf page that holds what a pattern tells.
+// damagedPages creates a ledger and damages the header of every leaf page that matches a pattern.
 func damagedPages(t *testing.T, pattern string) (dir string) {
 	t.Helper()
 	return alteredPages(t, func(page []byte) bool {
@@ -282,7 +283,7 @@ func damagedPages(t *testing.T, pattern string) (dir string) {
 	})
 }
 
-// flipped changes a text wherever it stands.
+// replacedText creates a ledger and replaces a text in all its leaf pages.
 func replacedText(t *testing.T, old, new string) (dir string) {
 	t.Helper()
 	return alteredPages(t, func(page []byte) bool {
@@ -294,9 +295,10 @@ func replacedText(t *testing.T, old, new string) (dir string) {
 	})
 }
 
-// A place that is damaged, and that nobody needs to read, keeps what belongs there fresh; everything else goes on.
+// An entry whose leaf page is damaged stays in the write buffer. Events that need no other part of
+// the page are stored.
 func TestDamagedPageDoesNotStopWrites(t *testing.T) {
-	// In the list by time an id stands behind the seconds, which end in these bytes.
+	// In the bucket payments_time an id follows the time, which ends in these bytes.
 	l, err := ledger.Open(ledger.Options{Dir: damagedPages(t, `x\x00pi_150`)})
 	if err != nil {
 		t.Fatal(err)
@@ -312,16 +314,17 @@ func TestDamagedPageDoesNotStopWrites(t *testing.T) {
 	}
 	stop()
 	if entries, records := l.Buffered(); entries != 1 || records != 1 {
-		t.Errorf("%d entries are fresh in %d records, not one", entries, records)
+		t.Errorf("%d entries are buffered in %d records, want 1 in 1", entries, records)
 	}
 	if err := l.Close(); err != nil {
 		t.Error(err)
 	}
 }
 
-// bbolt panics on a page whose header is damaged. Here it is an error of what needs that page, and of nothing else.
+// bbolt panics on a page whose header is damaged. The ledger returns an error instead, and only for
+// operations that need the page.
 func TestDamagedPageIsAnError(t *testing.T) {
-	// A stored payment begins with its flags and its account: here none.
+	// A stored payment begins with its flags and its account, which are both empty here.
 	for bucket, pattern := range map[string]string{"ids": "tevt_150", "payments": `(?s)pi_150\x00\x00`} {
 		t.Run(bucket, func(t *testing.T) {
 			l, err := ledger.Open(ledger.Options{Dir: damagedPages(t, pattern)})
@@ -334,18 +337,18 @@ func TestDamagedPageIsAnError(t *testing.T) {
 				e.ID = "evt_150_again"
 			}
 			if _, err := l.Append(t.Context(), e); !errors.Is(err, ledger.ErrUnavailable) || !errors.Is(err, ledger.ErrCorrupt) {
-				t.Errorf("a delivery that needs the damaged page gave %v", err)
+				t.Errorf("an append that needs the damaged page returned %v", err)
 			}
 			if h := l.Health(); h.Err != nil {
-				t.Errorf("the whole ledger is unhealthy: %v", h.Err)
+				t.Errorf("the health is %v", h.Err)
 			}
 			mustAppend(t, l, succeeded("zzz_1", "zz_1"))
 			if _, err := l.PaymentEvents(t.Context(), "pi_150", ledger.EventQuery{Limit: 1}); bucket == "payments" && !errors.Is(err, ledger.ErrCorrupt) {
-				t.Errorf("reading gave %v", err)
+				t.Errorf("reading the events of the payment returned %v", err)
 			}
 			stop()
 			if err := l.Check(); !errors.Is(err, ledger.ErrCorrupt) {
-				t.Errorf("the check says %v", err)
+				t.Errorf("Check returned %v", err)
 			}
 			if err := l.Close(); err != nil {
 				t.Error(err)
@@ -354,7 +357,6 @@ func TestDamagedPageIsAnError(t *testing.T) {
 	}
 }
 
-// One damaged row keeps nobody from starting.
 func TestDamagedLastRowDoesNotStopOpen(t *testing.T) {
 	dir := sampleLedger(t)
 	edit(t, dir, func(tx *bolt.Tx) error {
@@ -372,14 +374,14 @@ func TestDamagedLastRowDoesNotStopOpen(t *testing.T) {
 	}
 	stop()
 	if err := l.Check(); !errors.Is(err, ledger.ErrCorrupt) {
-		t.Errorf("the check says %v", err)
+		t.Errorf("Check returned %v", err)
 	}
 	if err := l.Close(); err != nil {
 		t.Error(err)
 	}
 }
 
-// An event whose day's total is damaged fails alone; others are booked.
+// If the total of a day is damaged, only events of that day fail.
 func TestDamagedTotalFailsOnlyItsDay(t *testing.T) {
 	dir := ledgertest.Dir(t)
 	l, err := ledger.Open(ledger.Options{Dir: dir})
@@ -394,7 +396,7 @@ func TestDamagedTotalFailsOnlyItsDay(t *testing.T) {
 	}
 	edit(t, dir, func(tx *bolt.Tx) error {
 		b := tx.Bucket([]byte("totals"))
-		key, _ := b.Cursor().Last() // before it stands the sum over all days
+		key, _ := b.Cursor().Last() // the total of the day; the sum over all days has a smaller key
 		return b.Put(append([]byte{}, key...), []byte("noise"))
 	})
 	if l, err = ledger.Open(ledger.Options{Dir: dir}); err != nil {
@@ -402,7 +404,7 @@ func TestDamagedTotalFailsOnlyItsDay(t *testing.T) {
 	}
 	stop = ledgertest.Run(t, l)
 	if _, err := l.Append(t.Context(), succeeded("b", "pi_b")); !errors.Is(err, ledger.ErrCorrupt) {
-		t.Errorf("an event of that day ends with %v", err)
+		t.Errorf("an event of that day returned %v", err)
 	}
 	other := succeeded("c", "pi_c")
 	other.Created -= 24 * 60 * 60
@@ -410,7 +412,7 @@ func TestDamagedTotalFailsOnlyItsDay(t *testing.T) {
 		t.Errorf("an event of another day: %v", err)
 	}
 	if err := l.Health().Err; err != nil {
-		t.Errorf("the ledger calls itself ill: %v", err)
+		t.Errorf("the health is %v", err)
 	}
 	stop()
 	if err := l.Close(); err != nil {
@@ -418,8 +420,8 @@ func TestDamagedTotalFailsOnlyItsDay(t *testing.T) {
 	}
 }
 
-// A sum over all days that is damaged is computed anew from the days with the next event: it would
-// fail every event.
+// A damaged sum over all days would fail every event. The next event recomputes it from the totals
+// of the days.
 func TestDamagedSumOverAllDaysIsRecomputed(t *testing.T) {
 	dir := ledgertest.Dir(t)
 	l, err := ledger.Open(ledger.Options{Dir: dir})
@@ -439,9 +441,9 @@ func TestDamagedSumOverAllDaysIsRecomputed(t *testing.T) {
 		key, _ := b.Cursor().First()
 		return b.Put(append([]byte{}, key...), []byte("noise"))
 	})
-	l = ledgertest.Start(t, ledger.Options{Dir: dir}) // and checked at the end
+	l = ledgertest.Start(t, ledger.Options{Dir: dir}) // its cleanup checks the ledger
 	if _, err := l.Totals(t.Context(), ledger.TotalsQuery{Limit: 1}); !errors.Is(err, ledger.ErrCorrupt) {
-		t.Errorf("what is damaged is shown: %v", err)
+		t.Errorf("reading the damaged sum returned %v", err)
 	}
 	mustAppend(t, l, paidCharge("5", 1760000000, 100))
 	if page, err := l.Totals(t.Context(), ledger.TotalsQuery{Limit: 1}); err != nil || len(page.Data) != 1 || page.Data[0].Received != ledger.SumOf(500) {
@@ -449,7 +451,7 @@ func TestDamagedSumOverAllDaysIsRecomputed(t *testing.T) {
 	}
 }
 
-// Two bodies of one size in each other's place are whole, and not where they belong.
+// Two bodies of the same size that were swapped are intact, but belong to other rows.
 func TestVerifyFindsSwappedBodies(t *testing.T) {
 	dir := ledgertest.Dir(t)
 	l, err := ledger.Open(ledger.Options{Dir: dir})
@@ -468,16 +470,18 @@ func TestVerifyFindsSwappedBodies(t *testing.T) {
 		first, second := slices.Clone(b.Get(seq(1))), slices.Clone(b.Get(seq(2)))
 		return errors.Join(b.Put(seq(1), second), b.Put(seq(2), first))
 	})
-	if proof, err := ledger.Verify(l.Path()); !errors.Is(err, ledger.ErrCorrupt) || proof.Sound {
-		t.Errorf("the proof is %+v, %v", proof, err)
+	if report, err := ledger.Verify(l.Path()); !errors.Is(err, ledger.ErrCorrupt) || report.Sound {
+		t.Errorf("the report is %+v, %v", report, err)
 	}
 }
 
-// The greatest key speaks for all others of its kind: where it, or the one behind it, is damaged, nothing else is taken for new.
+// The ledger remembers the greatest key of each kind, and treats greater ids as new without a
+// lookup. If that key or its neighbor is damaged, the ledger must not treat a stored event or
+// payment as new.
 func TestDamagedKeyHidesNoOther(t *testing.T) {
 	for what, change := range map[string][2]string{
-		"the last id": {"tevt_299", "tevt_099"}, "its kind": {"tevt_299", "pevt_299"}, "the last payment": {"pi_299\x00\x00", "pi_099\x00\x00"},
-		"one in the middle": {"tevt_280", "tzvt_280"},
+		"the greatest id": {"tevt_299", "tevt_099"}, "the kind of the greatest id": {"tevt_299", "pevt_299"}, "the greatest payment": {"pi_299\x00\x00", "pi_099\x00\x00"},
+		"an id in the middle": {"tevt_280", "tzvt_280"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			l, err := ledger.Open(ledger.Options{Dir: replacedText(t, change[0], change[1])})
@@ -488,11 +492,11 @@ func TestDamagedKeyHidesNoOther(t *testing.T) {
 			for i := range 250 {
 				res, err := l.Append(t.Context(), succeeded(fmt.Sprintf("evt_%03d", i), fmt.Sprintf("pi_%03d", i)))
 				if err == nil && !res.Repeat {
-					t.Fatalf("event %d is not damaged, and was booked twice", i)
+					t.Fatalf("event %d is not damaged, but was posted twice", i)
 				}
 				_, err = l.Append(t.Context(), succeeded(fmt.Sprintf("zvt_%03d", i), fmt.Sprintf("pi_%03d", i)))
 				if p, notFound := l.Payment(fmt.Sprintf("pi_%03d", i)); err == nil && (notFound != nil || p.Events != 2) {
-					t.Fatalf("payment %d is not damaged, and is %+v, %v", i, p, notFound)
+					t.Fatalf("payment %d is not damaged, but is %+v, %v", i, p, notFound)
 				}
 			}
 			stop()
@@ -503,7 +507,8 @@ func TestDamagedKeyHidesNoOther(t *testing.T) {
 	}
 }
 
-// A place is damaged, and a commit fails for a reason that passes: then events are taken again.
+// A commit fails for a temporary reason while an entry waits for a damaged page. Afterwards the
+// ledger accepts events again.
 func TestRecoveryBesideADamagedPage(t *testing.T) {
 	l, err := ledger.Open(ledger.Options{Dir: damagedPages(t, `x\x00pi_150`)})
 	if err != nil {
@@ -511,10 +516,10 @@ func TestRecoveryBesideADamagedPage(t *testing.T) {
 	}
 	l.LimitBuffer(1)
 	stop := ledgertest.Run(t, l)
-	mustAppend(t, l, succeeded("evt_new", "pi_1505")) // its entry in the list by time belongs on the damaged page
+	mustAppend(t, l, succeeded("evt_new", "pi_1505")) // its entry in payments_time belongs on the damaged page
 	stop()
 	if err := l.RecoverAfter(os.ErrDeadlineExceeded); err != nil {
-		t.Errorf("it takes no events: %v", err)
+		t.Errorf("the recovery failed: %v", err)
 	}
 	if err := l.Close(); err != nil {
 		t.Error(err)

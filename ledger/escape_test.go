@@ -14,7 +14,7 @@ import (
 func TestEscape(t *testing.T) {
 	for text, want := range map[string]string{
 		"": "",
-		"überwiesen, 3 € 日本 👩‍🚀 שלום": "überwiesen, 3 € 日本 👩‍🚀 שלום", // letters of any direction stay, and so do joiners
+		"überwiesen, 3 € 日本 👩‍🚀 שלום": "überwiesen, 3 € 日本 👩‍🚀 שלום", // right-to-left letters and joiners are not escaped
 		"a\nb\r\tc":                                        `a\nb\r\tc`,
 		"\x1b[2J\x07\x00\x7f":                              `\u001b[2J\u0007\u0000\u007f`,
 		"\u0080\u009b\u009f\u00a0":                         `\u0080\u009b\u009f` + "\u00a0",
@@ -26,7 +26,7 @@ func TestEscape(t *testing.T) {
 		`C:\new \u202e`:                                    `C:\new \u202e`,
 	} {
 		if got := ledger.Escape(text); got != want || ledger.Escape(got) != want {
-			t.Errorf("%q: got %q, want %q, and again %q", text, got, want, ledger.Escape(got))
+			t.Errorf("%q: got %q, want %q, and escaped twice %q", text, got, want, ledger.Escape(got))
 		}
 	}
 }
@@ -35,7 +35,7 @@ func TestEscapeWriter(t *testing.T) {
 	var out bytes.Buffer
 	w := ledger.EscapeWriter(&out)
 	if n, err := fmt.Fprint(w, "one\ttwo\nthr\ree\u202e\x9b\n"); n != 19 || err != nil {
-		t.Errorf("it wrote %d bytes, %v", n, err)
+		t.Errorf("the writer returned %d bytes, %v", n, err)
 	}
 	if want := "one\ttwo\nthr\\u000dee\\u202e\ufffd\n"; out.String() != want {
 		t.Errorf("got %q, want %q", out.String(), want)
@@ -53,13 +53,13 @@ func TestEscapeWriter(t *testing.T) {
 	}
 	var again []string
 	if err := json.Unmarshal(out.Bytes(), &again); err != nil || again[0] != text {
-		t.Errorf("it is other JSON than before: %q, %v", again, err)
+		t.Errorf("the escaped JSON decodes to %q, %v", again, err)
 	}
 	if got := ledger.Escape(out.String()[:out.Len()-1]) + "\n"; got != out.String() {
-		t.Errorf("something is left in %q", out.String())
+		t.Errorf("not everything is escaped in %q", out.String())
 	}
 
-	broken := errors.New("nobody reads")
+	broken := errors.New("the reader is closed")
 	_, in := io.Pipe()
 	if err := in.CloseWithError(broken); err != nil {
 		t.Fatal(err)

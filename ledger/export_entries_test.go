@@ -162,7 +162,7 @@ func TestTotalsRefuseTooManyDays(t *testing.T) {
 	}
 	appendAll(t, l, paidCharge("later", *parseTime(t, "2026-02-14", zone), 100))
 	if _, err := l.Totals(t.Context(), ledger.TotalsQuery{Zone: zone, From: &since, Limit: 100}); !errors.Is(err, ledger.ErrTooManyDays) {
-		t.Errorf("401 days gave %v", err)
+		t.Errorf("401 days returned %v", err)
 	}
 }
 
@@ -197,7 +197,7 @@ func TestVerifyChecksTheIndexOfEntries(t *testing.T) {
 		return b.Delete(key)
 	})
 	if _, err := ledger.Verify(ledger.Path(dir)); err == nil || !strings.Contains(err.Error(), "the index of entries at") {
-		t.Errorf("a missing second gave %v", err)
+		t.Errorf("a missing second returned %v", err)
 	}
 	if _, err := ledger.Rebuild(context.Background(), ledger.Options{Dir: dir}, false); err != nil {
 		t.Fatal(err)
@@ -212,7 +212,7 @@ func TestVerifyChecksTheIndexOfEntries(t *testing.T) {
 		return b.Put(more, []byte(ledger.Seal("entries", string(more), string(value[:len(value)-4]))))
 	})
 	if _, err := ledger.Verify(ledger.Path(dir)); err == nil || !strings.Contains(err.Error(), "seconds in the index of entries") {
-		t.Errorf("a second too many gave %v", err)
+		t.Errorf("a second too many returned %v", err)
 	}
 }
 
@@ -224,7 +224,7 @@ func TestExportAsOfAndSinceASequence(t *testing.T) {
 	for _, q := range []ledger.ExportQuery{{AsOf: seq(3)}, {Since: seq(3)}} {
 		q.Table, q.Format = ledger.ExportEntries, "csv"
 		if _, err := l.NewExport(q); !errors.Is(err, ledger.ErrAhead) || !strings.Contains(err.Error(), "its last sequence is 2, and 3 was asked for") {
-			t.Errorf("%+v gave %v", q, err)
+			t.Errorf("%+v returned %v", q, err)
 		}
 	}
 	for _, c := range []struct {

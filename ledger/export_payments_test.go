@@ -48,7 +48,7 @@ func chargeEvent(payment, charge, currency string, amount, captured int64, fee *
 	}}})
 }
 
-// booked appends events that tell nothing but facts.
+// posted appends events that tell nothing but facts.
 func appendAll(t *testing.T, l *ledger.Ledger, events ...*ledger.Event) {
 	t.Helper()
 	for _, e := range events {
@@ -92,7 +92,7 @@ func TestExportOfPaymentsAsCSV(t *testing.T) {
 		t.Errorf("got\n%s\nwant\n%s", got, strings.Join(want, "\r\n"))
 	}
 	if got := paymentsText(t, ledgertest.Open(t, false), "csv", nil, nil); got != paymentsHeader+"\r\n" {
-		t.Errorf("an empty ledger gave %q", got)
+		t.Errorf("an empty ledger returned %q", got)
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// Seal makes a stored value for tests that write one behind the ledger's back.
+// Seal returns a stored value with its checksum, for tests that write to the file directly.
 func Seal(bucket, key, value string) []byte {
 	return store.Seal(bucket, []byte(key), []byte(value))
 }
@@ -22,8 +22,8 @@ func Seal(bucket, key, value string) []byte {
 // BuiltInDictionary returns the dictionary that bodies are compressed against.
 func BuiltInDictionary() []byte { return builtinText }
 
-// OlderSchema is the number before the present schema's. Only tests have files of it, in which rows
-// begin with an additional byte.
+// OlderSchema is the number of the schema before the present one. Only tests have files of it. In
+// these files each row begins with an additional byte.
 const OlderSchema = schemaVersion - 1
 
 const olderMark = 0xfe
@@ -37,7 +37,7 @@ func init() {
 	}
 }
 
-// MakeOlder turns a file of the present schema into one of OlderSchema.
+// MakeOlder converts a file of the present schema to OlderSchema.
 func MakeOlder(tx *bolt.Tx) error {
 	events := tx.Bucket([]byte("events"))
 	rows := map[string][]byte{}
@@ -51,57 +51,58 @@ func MakeOlder(tx *bolt.Tx) error {
 	return errors.Join(err, SetSchema(tx, OlderSchema))
 }
 
-// SetSchema gives a file the number of another schema.
+// SetSchema changes the schema number of a file.
 func SetSchema(tx *bolt.Tx, version uint64) error {
 	return tx.Bucket([]byte("meta")).Put(metaSchema, store.Seal("meta", metaSchema, binary.AppendUvarint(nil, version)))
 }
 
-// SmallGenerations has what is fresh settled after a few entries. It is called before Run.
+// LimitBuffer makes the write buffer flush after a few entries. Call it before Run.
 func (l *Ledger) LimitBuffer(entries int) { l.store.LimitBuffer(entries) }
 
-// BoundReads has a request examine so many rows and bytes, list so many bytes, and read so many
-// rows in a transaction.
+// LimitReads sets the limits of a request: the rows and bytes that it examines, the bytes of a
+// page, and the rows that it reads in one transaction.
 func (l *Ledger) LimitReads(rows, bytes, page, slice int) {
 	l.bounds = readBounds{rows, bytes, page, slice}
 }
 
-// Slice runs read as a slice of a long read.
+// Slice runs read as one slice of a long read.
 func (l *Ledger) Slice(ctx context.Context, read func()) error {
 	return l.slice(ctx, func(*store.Tx) error { read(); return nil })
 }
 
-// Committed has the ledger take it that events were committed at a time.
+// SetLastCommit sets the time of the last commit of events.
 func (l *Ledger) SetLastCommit(at time.Time) {
 	now := *l.published.Load()
 	now.lastCommit = at
 	l.published.Store(&now)
 }
 
-// Fresh is how many entries are not in their places, and how many records tell of them. Run must have ended.
+// Buffered returns the number of entries in the write buffer, and of records in its log. Run must
+// have ended.
 func (l *Ledger) Buffered() (entries, records int) {
 	entries, records, _ = l.store.BufferSizes()
 	return entries, records
 }
 
-// Write is a commit of one value, during which something else happens.
+// Write commits one value, and calls during while the transaction is open.
 func (l *Ledger) Write(ctx context.Context, during func() error) error {
 	return l.do(ctx, func(b *posting) (func() error, error) {
 		return func() error { return errors.Join(b.tx.Put(bucketMeta, metaDecoder, []byte("one")), during()) }, nil
 	})
 }
 
-// ID is what the names of its copies have in them.
+// ID returns the id of the ledger, which is a part of the names of its copies.
 func (l *Ledger) ID() string { return l.id }
 
-// CopyInto copies the ledger to a file in a folder, with the reserve left free.
+// CopyInto copies the ledger to a file in a directory, and leaves the reserve of the disk free.
 func (l *Ledger) CopyInto(ctx context.Context, dir string, w io.Writer) error {
 	return l.store.CopyInto(ctx, dir, w)
 }
 
-// LookAtFile is what the committer does before each batch. Run must not be running.
+// CheckFile makes the check that the committer makes before each batch. Run must not be running.
 func (l *Ledger) CheckFile() bool { return l.store.CheckFile(false) == nil }
 
-// MendAfter is a commit that failed, and one try to recover. Run must have ended.
+// RecoverAfter fails a commit with failure and tries once to recover. Run must have ended.
 func (l *Ledger) RecoverAfter(failure error) error {
 	err := l.store.Write(func(*store.Tx) error { return failure })
 	if !errors.Is(err, failure) {
@@ -115,8 +116,8 @@ func (l *Ledger) RecoverAfter(failure error) error {
 	return nil
 }
 
-// Sorted sorts lines by their first three characters, with so many bytes in memory, and returns how
-// many runs there were.
+// SortLines sorts lines by their first three characters, with limit bytes in memory, and returns
+// the number of runs that it wrote to disk.
 func SortLines(dir string, limit int, lines []string) (sorted []string, runs int, err error) {
 	s := &sorter{limit: limit, open: func() (*os.File, error) { return os.CreateTemp(dir, "") }}
 	for _, line := range lines {
@@ -128,23 +129,23 @@ func SortLines(dir string, limit int, lines []string) (sorted []string, runs int
 	return sorted, len(s.runs), errors.Join(err, s.close())
 }
 
-// Queued is how many events wait for the committer.
+// Queued returns the number of events that wait for the committer.
 func (l *Ledger) Queued() int { return len(l.queue.waiting) }
 
-// WaitingRepeats is how many rows have counts that are not written yet.
+// WaitingRepeats returns the number of rows whose counts of repeats are not written yet.
 func (l *Ledger) WaitingRepeats() int { return l.repeats.rows() }
 
-// Trial is what a ledger would hold.
+// Trial is the contents of a ledger after [Ledger.Try].
 type Trial struct {
 	Payments    []*Payment // by id
 	Entries     map[string][]Entry
 	Unexplained map[string][]string
 	Totals      []Total
-	Folded      string // every byte of the payments, their indexes, the links and the totals
+	Folded      string // all stored payments, their indexes, links and totals
 }
 
-// Try posts events one after the other, as the committer does, into one transaction that is thrown
-// away.
+// Try posts events one after the other, as the committer does, into one transaction that is rolled
+// back.
 func (l *Ledger) Try(events []*Event) (t *Trial, err error) {
 	err = l.store.Try(func(tx *store.Tx) error {
 		now := l.published.Load()
@@ -172,7 +173,7 @@ func (l *Ledger) contents(tx *store.Tx, b *posting) (*Trial, error) {
 		for e := range tx.Ascend(bucket, nil) {
 			key := e.Key
 			value, err := e.Value()
-			if err == nil && bucket == bucketPayments { // without what belongs to the arrival
+			if err == nil && bucket == bucketPayments { // without the sequences, which depend on the order of arrival
 				var s *state
 				if s, err = decodeState(tx, string(key), value); err == nil {
 					t.Payments = append(t.Payments, s.view)
@@ -183,11 +184,11 @@ func (l *Ledger) contents(tx *store.Tx, b *posting) (*Trial, error) {
 				}
 			}
 			if id, rest, _ := strings.Cut(string(key), "\x00"); bucket == bucketLists && rest[0] == listRows {
-				key, value = []byte(id), nil // there are so many, whichever they are
+				key, value = []byte(id), nil // only their number does not depend on the order of arrival
 			}
 			if err == nil && bucket == bucketTotals {
 				var total Total
-				// The sums over all days are among what is folded.
+				// Folded includes the sums over all days, Totals does not.
 				if total, err = readTotal(key, value); err == nil && total.Day != "" {
 					t.Totals = append(t.Totals, total)
 				}
@@ -202,13 +203,13 @@ func (l *Ledger) contents(tx *store.Tx, b *posting) (*Trial, error) {
 	return t, nil
 }
 
-// Row is an event as it is stored, and Folded what events fold to.
+// Row is a stored event, and Folded the stored result of a fold.
 type (
 	Row    = row
 	Folded = state
 )
 
-// RowOf is the row of an event.
+// RowOf returns the row of an event.
 func RowOf(e *Event) *Row {
 	return &row{id: e.ID, typ: e.Type, created: e.Created, received: e.Received.UnixMilli(), apiVersion: e.APIVersion, source: e.Source,
 		outcome: Applied, size: uint64(len(e.Raw)), facts: e.Facts}
@@ -217,13 +218,13 @@ func RowOf(e *Event) *Row {
 // Fold folds rows into a payment.
 func Fold(id string, rows []*Row) *Folded { return foldRows(id, false, rows) }
 
-// Encode is a row and what it folds to as they are stored.
+// Encode returns the stored form of a row and of the result of a fold.
 func Encode(r *Row, s *Folded) (row, state []byte) { return r.encode(), s.encode() }
 
-// Pack is the body of an event as it is stored.
+// EncodeBody returns the stored form of the body of an event.
 func (l *Ledger) EncodeBody(e *Event) []byte { return l.bodies.encode(e.Raw) }
 
-// Expire deletes at once what KeepBodies would, of bodies received before a time.
+// Expire deletes the bodies that were received before a time, as RunRetention does over time.
 func (l *Ledger) Expire(ctx context.Context, before time.Time) error {
 	for range 10000 {
 		if _, more, err := l.expire(ctx, before); err != nil || !more {
@@ -233,20 +234,22 @@ func (l *Ledger) Expire(ctx context.Context, before time.Time) error {
 	return errors.New("retention does not come to an end")
 }
 
-// Expired is the row that retention has got to.
+// Expired returns the last row that retention has passed.
 func (l *Ledger) Expired() uint64 { return l.published.Load().counts.expired }
 
-// FreshBytes is what is fresh in the newer generation. The committer must have come round, with nothing to do since.
+// BufferedBytes returns the size of the active generation of the write buffer. The committer must
+// be idle.
 func (l *Ledger) BufferedBytes() int {
 	_, _, bytes := l.store.BufferSizes()
 	return bytes
 }
 
-// Settling tells that a generation is on its way to its places, as far as FreshBytes may be asked.
+// Flushing reports whether a generation of the write buffer is being flushed. The committer must be
+// idle.
 func (l *Ledger) Flushing() bool { return l.store.Flushing() }
 
-// CommitAtOnce books events in one transaction and returns how many bytes of pages it wrote, and
-// how many pages are in use behind it. Run must not be running.
+// CommitBatch posts events in one transaction. It returns the bytes of the pages that the
+// transaction wrote, and the number of pages in use afterwards. Run must not be running.
 func (l *Ledger) CommitBatch(events []*Event) (written int64, pages int, err error) {
 	batch := make([]*pending, len(events))
 	for i, e := range events {
@@ -270,23 +273,22 @@ func (l *Ledger) CommitBatch(events []*Event) (written int64, pages int, err err
 	return written, pages, err
 }
 
-// SmallMemory has no more of payments remembered than about so many events. It is called before
-// Run.
+// LimitCache limits the cache of payments to about so many events. Call it before Run.
 func (l *Ledger) LimitCache(events int) { l.committer.hot.limit = events * (&row{}).memory() }
 
-// Hot is how many payments are remembered, and how much of them, of how much at most. Run must not
-// be running.
+// CacheSize returns the number of cached payments, their size and the limit of that size. Run must
+// not be running.
 func (l *Ledger) CacheSize() (payments, size, limit int) {
 	return len(l.committer.hot.payments), l.committer.hot.size, l.committer.hot.limit
 }
 
-// GiveUp books events in a transaction that is rolled back, and mends the file.
+// RollBack posts events in a transaction that fails, and recovers.
 func (l *Ledger) RollBack(events []*Event) error {
 	var batch []*pending
 	for _, e := range events {
 		batch = append(batch, newPending(e, l.bodies.encode(e.Raw)))
 	}
-	failure := errors.New("given up")
+	failure := errors.New("rolled back")
 	batch = append(batch, &pending{job: func(*posting) (func() error, error) {
 		return func() error { return failure }, nil
 	}})

@@ -16,7 +16,7 @@ import (
 	"tillhook/ledger/ledgertest"
 )
 
-// losing is a ledger whose file something happens to while its committer runs.
+// fileFaultTest is a ledger whose file is deleted, moved or changed while the committer runs.
 type fileFaultTest struct {
 	t      *testing.T
 	l      *ledger.Ledger
@@ -26,6 +26,7 @@ type fileFaultTest struct {
 	cancel context.CancelFunc
 }
 
+// startFileFaultTest opens a ledger, runs its committer and appends some events.
 func startFileFaultTest(t *testing.T, dir string) *fileFaultTest {
 	t.Helper()
 	l, err := ledger.Open(ledger.Options{Dir: dir})
@@ -43,43 +44,45 @@ func startFileFaultTest(t *testing.T, dir string) *fileFaultTest {
 	return s
 }
 
-// refused demands that neither a new event nor a repeat is acknowledged, and what the health says.
+// requireRefused requires that neither a new event nor a repeat is acknowledged, and that the
+// health describes the fault.
 func (s *fileFaultTest) requireRefused(says string) {
 	s.t.Helper()
 	for _, id := range []string{"evt_3", "evt_new"} {
 		ctx, cancel := context.WithTimeout(s.t.Context(), 10*time.Second)
 		if res, err := s.l.Append(ctx, succeeded(id, "pi_new")); err == nil {
-			s.t.Errorf("%s is answered %+v", id, res)
+			s.t.Errorf("%s was acknowledged: %+v", id, res)
 		}
 		cancel()
 	}
 	h := s.l.Health()
 	if h.Err == nil || h.Fault == nil || !strings.Contains(h.Fault.What, says) || h.Fault.Next == "" {
-		s.t.Errorf("the health is %v, want that the ledger %s", h.Err, says)
+		s.t.Errorf("the health is %v, want a fault that contains %q", h.Err, says)
 	}
 }
 
-// ends demands that the committer ends by itself, so that the next start opens what is there.
+// requireEnd requires that Run ends by itself with a fault, so that the next start opens the file
+// that is there.
 func (s *fileFaultTest) requireEnd() {
 	s.t.Helper()
 	select {
 	case err := <-s.ended:
 		if !errors.Is(err, ledger.ErrUnavailable) || !errors.As(err, new(*ledger.FileFault)) {
-			s.t.Errorf("the committer ended with %v", err)
+			s.t.Errorf("Run returned %v", err)
 		}
 	case <-time.After(60 * time.Second):
-		s.t.Fatalf("the committer goes on: %v", s.l.Health().Err)
+		s.t.Fatalf("Run has not ended: %v", s.l.Health().Err)
 	}
 	s.close()
 }
 
-// goesOn demands that the committer does not end for what can be undone.
+// requireRunning requires that Run does not end because of a fault that can still be undone.
 func (s *fileFaultTest) requireRunning() {
 	s.t.Helper()
 	select {
 	case err := <-s.ended:
-		s.t.Errorf("the committer ended with %v", err)
-	case <-time.After(1500 * time.Millisecond): // longer than between two tries
+		s.t.Errorf("Run returned %v", err)
+	case <-time.After(1500 * time.Millisecond): // longer than the pause between two attempts
 	}
 }
 
@@ -90,7 +93,7 @@ func (s *fileFaultTest) close() {
 	}
 }
 
-// stops has the committer end.
+// stop stops the committer, closes the ledger and returns the result of Run.
 func (s *fileFaultTest) stop() error {
 	s.t.Helper()
 	s.cancel()
@@ -99,7 +102,7 @@ func (s *fileFaultTest) stop() error {
 	return err
 }
 
-// keeps demands that a file is a sound ledger with all that was acknowledged in it.
+// requireAcked requires that a file is a sound ledger that holds all acknowledged events.
 func (s *fileFaultTest) requireAcked(path string) {
 	s.t.Helper()
 	mustVerify(s.t, path)
@@ -121,17 +124,17 @@ func (s *fileFaultTest) requireAcked(path string) {
 	}
 }
 
-// beside returns the one file of the folder with that end.
-func onlyFile(t *testing.T, dir, end string) string {
+// onlyFile returns the path of the only file ledger-*suffix in a directory.
+func onlyFile(t *testing.T, dir, suffix string) string {
 	t.Helper()
-	found, err := filepath.Glob(filepath.Join(dir, "ledger-*"+end))
+	found, err := filepath.Glob(filepath.Join(dir, "ledger-*"+suffix))
 	if err != nil || len(found) != 1 {
-		t.Fatalf("the folder holds %v, want one file *%s", fileNames(t, dir), end)
+		t.Fatalf("the directory holds %v, want one file *%s", fileNames(t, dir), suffix)
 	}
 	return found[0]
 }
 
-// backup puts a copy of a ledger of one event somewhere.
+// makeBackup returns the path of a copy of a ledger with one event.
 func makeBackup(t *testing.T) string {
 	t.Helper()
 	l := ledgertest.Open(t, false)
@@ -150,8 +153,8 @@ func must(t *testing.T, errs ...error) {
 	}
 }
 
-// A ledger that is deleted under the receiver is written back with all that was acknowledged, and
-// Run ends for the next start.
+// A ledger that is deleted while it is open is written back with all acknowledged events, and Run
+// ends.
 func TestDeletedLedgerIsWrittenBack(t *testing.T) {
 	t.Parallel()
 	t.Run("the file", func(t *testing.T) {
@@ -162,66 +165,67 @@ func TestDeletedLedgerIsWrittenBack(t *testing.T) {
 		s.requireEnd()
 		s.requireAcked(s.path)
 		if names := fileNames(t, dir); len(names) != 1 {
-			t.Errorf("the folder holds %v", names)
+			t.Errorf("the directory holds %v", names)
 		}
 	})
-	t.Run("its folder", func(t *testing.T) {
+	t.Run("its directory", func(t *testing.T) {
 		s := startFileFaultTest(t, filepath.Join(t.TempDir(), "data"))
 		must(t, os.RemoveAll(filepath.Dir(s.path)))
 		s.requireRefused("was deleted")
 		s.requireEnd()
 		s.requireAcked(s.path)
 	})
-	t.Run("while nothing comes", func(t *testing.T) {
+	t.Run("while no event arrives", func(t *testing.T) {
 		s := startFileFaultTest(t, t.TempDir())
 		must(t, os.Remove(s.path))
 		s.requireEnd()
 		s.requireAcked(s.path)
 	})
-	t.Run("right before the end", func(t *testing.T) {
+	t.Run("right before Run is stopped", func(t *testing.T) {
 		s := startFileFaultTest(t, t.TempDir())
 		must(t, os.Remove(s.path))
 		if err := s.stop(); !errors.As(err, new(*ledger.FileFault)) || !strings.Contains(err.Error(), "wrote it back") {
-			t.Errorf("the committer ended with %v", err)
+			t.Errorf("Run returned %v", err)
 		}
 		s.requireAcked(s.path)
 	})
-	t.Run("and another file takes its place", func(t *testing.T) {
+	t.Run("and another file replaces it", func(t *testing.T) {
 		dir, restored := t.TempDir(), makeBackup(t)
 		s := startFileFaultTest(t, dir)
-		must(t, os.Rename(restored, s.path)) // which deletes the old one
+		must(t, os.Rename(restored, s.path)) // this deletes the old file
 		s.requireRefused("was deleted")
 		s.requireEnd()
 		s.requireAcked(onlyFile(t, dir, ".deleted"))
-		if proof := mustVerify(t, s.path); proof.Events != 1 {
-			t.Errorf("the file that was put in its place is %+v", proof)
+		if report := mustVerify(t, s.path); report.Events != 1 {
+			t.Errorf("the report of the new file is %+v", report)
 		}
 	})
 }
 
-// A deleted ledger that cannot be written back is kept open, and the next start does not begin an
-// empty one.
+// A deleted ledger that cannot be written back stays open. It is written back when the directory
+// exists again, and no empty ledger is created in its place.
 func TestDeletedLedgerStaysOpenWithoutADirectory(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	s := startFileFaultTest(t, dir)
 	must(t, os.Remove(s.path))
-	// A folder of the ledger's name, with something in it, keeps the file from being written back there.
+	// A file in place of the directory prevents writing the ledger back.
 	must(t, os.Remove(dir), os.WriteFile(dir, nil, 0o600))
 	s.requireRefused("was deleted")
 	s.requireRunning()
 	s.requireRefused("was deleted")
 	if next := s.l.Health().Fault.Next; !strings.Contains(next, "do not stop the receiver") {
-		t.Errorf("what to do is %q", next)
+		t.Errorf("the next step is %q", next)
 	}
 	must(t, os.Remove(dir), os.Mkdir(dir, 0o700))
 	if err := s.stop(); !errors.As(err, new(*ledger.FileFault)) {
-		t.Errorf("the committer ended with %v", err)
+		t.Errorf("Run returned %v", err)
 	}
 	s.requireAcked(s.path)
 }
 
-// A deleted ledger for which there is no room is not given up for the file that took its place.
+// If a deleted ledger cannot be written back because the disk is full, Run does not end, although
+// another file is in its place.
 func TestDeletedLedgerStaysOpenOnAFullDisk(t *testing.T) {
 	t.Parallel()
 	mount := t.TempDir()
@@ -239,29 +243,29 @@ func TestDeletedLedgerStaysOpenOnAFullDisk(t *testing.T) {
 	s.requireRefused("was deleted")
 	s.requireRunning()
 	if next := s.l.Health().Fault.Next; !strings.Contains(next, "do not stop the receiver") || !strings.Contains(next, "free ") {
-		t.Errorf("what to do is %q", next)
+		t.Errorf("the next step is %q", next)
 	}
 	must(t, os.Remove(filler))
 	s.requireEnd()
 	s.requireAcked(onlyFile(t, mount, ".deleted"))
 }
 
-// A ledger that was moved is waited for. An end meanwhile leaves a note, and no empty ledger begins
-// in its place.
+// The committer waits for a ledger that was moved. If it is stopped meanwhile, it leaves a note,
+// and the next start creates no empty ledger.
 func TestMovedLedgerIsAwaited(t *testing.T) {
 	t.Parallel()
-	for _, what := range []string{"the file", "its folder"} {
+	for _, what := range []string{"the file", "its directory"} {
 		t.Run(what, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "data")
 			s := startFileFaultTest(t, dir)
 			from, to := s.path, s.path+".moved"
-			if what == "its folder" {
+			if what == "its directory" {
 				from, to = dir, dir+"-moved"
 			}
 			must(t, os.Rename(from, to))
 			s.requireRefused("was moved")
 			if next := s.l.Health().Fault.Next; !strings.Contains(next, to) {
-				t.Errorf("what to do is %q", next)
+				t.Errorf("the next step is %q", next)
 			}
 			s.requireRunning()
 			must(t, os.Rename(to, from))
@@ -271,47 +275,47 @@ func TestMovedLedgerIsAwaited(t *testing.T) {
 			mustAppend(t, s.l, succeeded("evt_later", "pi_later"))
 			s.acked = append(s.acked, "evt_later")
 			if names := fileNames(t, dir); len(names) != 1 {
-				t.Errorf("the folder holds %v", names)
+				t.Errorf("the directory holds %v", names)
 			}
 
 			must(t, os.Rename(from, to))
 			if err := s.stop(); !errors.As(err, new(*ledger.FileFault)) {
-				t.Errorf("the committer ended with %v", err)
+				t.Errorf("Run returned %v", err)
 			}
 			if l, err := ledger.Open(ledger.Options{Dir: dir}); !errors.Is(err, ledger.ErrMissing) {
-				t.Errorf("the next start gave %v, %v", l, err)
+				t.Errorf("the next Open returned %v, %v", l, err)
 			}
 			must(t, os.Rename(filepath.Join(to, strings.TrimPrefix(s.path, from)), s.path))
 			l := ledgertest.Start(t, ledger.Options{Dir: dir})
 			if res := mustAppend(t, l, succeeded("evt_later", "pi_later")); !res.Repeat {
-				t.Errorf("an event that was acknowledged gave %+v", res)
+				t.Errorf("an event that was acknowledged returned %+v", res)
 			}
 			if names := fileNames(t, dir); len(names) != 1 {
-				t.Errorf("the folder holds %v", names)
+				t.Errorf("the directory holds %v", names)
 			}
 		})
 	}
 }
 
-// A ledger that another file replaces ends Run once that is a whole ledger. The old file is left
-// where it was moved.
+// If another file replaces the ledger, Run ends as soon as that file is a complete ledger. The old
+// file stays where it was moved.
 func TestReplacedLedgerEndsRun(t *testing.T) {
 	t.Parallel()
 	dir, restored := t.TempDir(), mustRead(t, makeBackup(t))
 	s := startFileFaultTest(t, dir)
 	must(t, os.Rename(s.path, s.path+".old"), os.WriteFile(s.path, restored[:5000], 0o600))
 	s.requireRefused("another file was put in the place")
-	s.requireRunning() // half a copy is none
+	s.requireRunning() // an incomplete copy does not count
 	must(t, os.WriteFile(s.path, restored, 0o600))
 	s.requireEnd()
 	s.requireAcked(s.path + ".old")
-	if proof := mustVerify(t, s.path); proof.Events != 1 {
-		t.Errorf("the new file is %+v", proof)
+	if report := mustVerify(t, s.path); report.Events != 1 {
+		t.Errorf("the report of the new file is %+v", report)
 	}
 }
 
-// What happens to the file during a commit is noticed before that is acknowledged, also where the
-// commit makes a file that was cut short longer again.
+// A file that is deleted, moved or truncated during a commit is noticed before the commit is
+// acknowledged, even if the commit extends a truncated file again.
 func TestFileLostDuringACommitIsNotAcknowledged(t *testing.T) {
 	for what, lose := range map[string]func(path string) error{
 		"was deleted":   os.Remove,
@@ -322,9 +326,9 @@ func TestFileLostDuringACommitIsNotAcknowledged(t *testing.T) {
 			s := startFileFaultTest(t, t.TempDir())
 			err := s.l.Write(t.Context(), func() error { return lose(s.path) })
 			if !errors.Is(err, ledger.ErrUnavailable) {
-				t.Errorf("the commit gave %v", err)
+				t.Errorf("the commit returned %v", err)
 			}
-			if what != "was cut short" || !errors.Is(err, ledger.ErrCorrupt) { // else a page that bbolt needs was cut off, and Run ends
+			if what != "was cut short" || !errors.Is(err, ledger.ErrCorrupt) { // otherwise bbolt needed a page that is gone, and Run ends
 				s.requireRefused(what)
 			}
 			s.cancel()
@@ -334,20 +338,20 @@ func TestFileLostDuringACommitIsNotAcknowledged(t *testing.T) {
 	}
 }
 
-// A folder that another one replaces is a ledger that was moved.
+// If another directory replaces the one of the ledger, the ledger counts as moved.
 func TestReplacedDirectoryCountsAsMoved(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	s := startFileFaultTest(t, dir)
 	must(t, os.Rename(dir, dir+"-moved"), os.Mkdir(dir, 0o700))
 	s.requireRefused("was moved")
 	if l, err := ledger.Open(ledger.Options{Dir: dir}); !errors.Is(err, ledger.ErrMissing) {
-		t.Errorf("another process was given %v, %v", l, err)
+		t.Errorf("Open by another process returned %v, %v", l, err)
 	}
-	_ = s.stop() // the fault again
+	_ = s.stop() // it returns the same fault
 	s.requireAcked(ledger.Path(dir + "-moved"))
 }
 
-// A file system that is unmounted under the receiver is a ledger that was moved.
+// If the file system is unmounted while the ledger is open, the ledger counts as moved.
 func TestUnmountedLedgerCountsAsMoved(t *testing.T) {
 	t.Parallel()
 	mount := t.TempDir()
@@ -359,14 +363,14 @@ func TestUnmountedLedgerCountsAsMoved(t *testing.T) {
 	s.requireRefused("was unmounted")
 	s.requireRunning()
 	if err := s.stop(); !errors.As(err, new(*ledger.FileFault)) {
-		t.Errorf("the committer ended with %v", err)
+		t.Errorf("Run returned %v", err)
 	}
 	if l, err := ledger.Open(ledger.Options{Dir: mount}); !errors.Is(err, ledger.ErrMissing) {
-		t.Errorf("the next start gave %v, %v", l, err)
+		t.Errorf("the next Open returned %v, %v", l, err)
 	}
 }
 
-// Nothing is acknowledged to a ledger that was cut short, also where it grows again.
+// No event is acknowledged after the file was truncated, even if it is extended again.
 func TestTruncatedLedgerRefusesEvents(t *testing.T) {
 	t.Parallel()
 	for _, size := range []int64{0, 4096, 3 * 4096} {
@@ -377,9 +381,9 @@ func TestTruncatedLedgerRefusesEvents(t *testing.T) {
 			must(t, err, os.Truncate(s.path, size))
 			s.requireRefused("was cut short")
 			if _, err := s.l.Event("evt_1"); !errors.Is(err, ledger.ErrUnavailable) {
-				t.Errorf("reading gives %v", err)
+				t.Errorf("reading returned %v", err)
 			}
-			if size > 0 { // else the meta pages are another program's
+			if size > 0 { // an extended empty file has no meta pages, so it counts as overwritten
 				must(t, os.Truncate(s.path, before.Size()))
 				s.requireRunning()
 				s.requireRefused("was cut short")
@@ -390,7 +394,7 @@ func TestTruncatedLedgerRefusesEvents(t *testing.T) {
 	}
 }
 
-// A ledger that is overwritten by a copy in place ends Run, and the next start opens the copy.
+// If a copy is written over the file in place, Run ends and the next start opens the copy.
 func TestOverwrittenLedgerEndsRun(t *testing.T) {
 	t.Parallel()
 	dir, restored := t.TempDir(), mustRead(t, makeBackup(t))
@@ -408,14 +412,14 @@ func TestOverwrittenLedgerEndsRun(t *testing.T) {
 	s.requireEnd()
 	l := ledgertest.Start(t, ledger.Options{Dir: dir})
 	if res := mustAppend(t, l, succeeded("evt_of_the_backup", "pi_1")); !res.Repeat {
-		t.Errorf("the event of the copy gave %+v", res)
+		t.Errorf("the event in the copy returned %+v", res)
 	}
 }
 
-// A folder that cannot be looked at is a fault that goes away.
+// While the directory cannot be searched, events are refused. Afterwards they are accepted again.
 func TestUnsearchableDirectoryIsATemporaryFault(t *testing.T) {
 	if os.Geteuid() == 0 {
-		t.Skip("root may search any folder")
+		t.Skip("root may search any directory")
 	}
 	dir := t.TempDir()
 	s := startFileFaultTest(t, dir)
@@ -429,33 +433,33 @@ func TestUnsearchableDirectoryIsATemporaryFault(t *testing.T) {
 	must(t, s.stop())
 }
 
-// A second process does not begin an empty ledger while one holds the file that was deleted.
+// While a process has a deleted ledger open, another one cannot create an empty ledger.
 func TestDeletedLedgerStaysLocked(t *testing.T) {
 	dir := t.TempDir()
-	l, err := ledger.Open(ledger.Options{Dir: dir}) // and no committer
+	l, err := ledger.Open(ledger.Options{Dir: dir}) // no committer runs
 	must(t, err, os.Remove(ledger.Path(dir)))
 	if other, err := ledger.Open(ledger.Options{Dir: dir}); !errors.Is(err, ledger.ErrLocked) {
-		t.Errorf("another process was given %v, %v", other, err)
+		t.Errorf("Open by another process returned %v, %v", other, err)
 	}
 	must(t, l.Close())
 }
 
-// What stood in a name's way is told as what it is.
+// An error of lstat(2) is reported as it is, and not as a missing or existing file.
 func TestErrorsOfLstatAreReported(t *testing.T) {
 	long := filepath.Join(t.TempDir(), strings.Repeat("n", 300))
 	if err := ledger.Save(long, nil, nil); !errors.Is(err, syscall.ENAMETOOLONG) || errors.Is(err, fs.ErrExist) || strings.Contains(err.Error(), "is there already") {
-		t.Errorf("saving gives %v", err)
+		t.Errorf("Save returned %v", err)
 	}
 	if _, err := ledger.Verify(long); !errors.Is(err, syscall.ENAMETOOLONG) || errors.Is(err, ledger.ErrNotFound) {
-		t.Errorf("verifying gives %v", err)
+		t.Errorf("Verify returned %v", err)
 	}
 	if _, err := ledger.Rebuild(t.Context(), ledger.Options{Dir: long}, false); !errors.Is(err, syscall.ENAMETOOLONG) || errors.Is(err, ledger.ErrNotFound) {
-		t.Errorf("rebuilding gives %v", err)
+		t.Errorf("Rebuild returned %v", err)
 	}
 }
 
-// BenchmarkCheckFile measures what looking at the file costs: once before each batch, and once before it
-// is acknowledged.
+// BenchmarkCheckFile measures the check of the file. The committer makes it before each batch and
+// before it acknowledges the batch.
 func BenchmarkCheckFile(b *testing.B) {
 	l, err := ledger.Open(ledger.Options{Dir: b.TempDir()})
 	if err != nil {

@@ -202,11 +202,11 @@ func grownLedger(t *testing.T) (rest, copied []byte) {
 	}
 	copied = mustRead(t, path)
 	rest = mustRead(t, filepath.Join(dir, "ledger.db"))
-	proof, err := ledger.Verify(filepath.Join(dir, "ledger.db"))
+	report, err := ledger.Verify(filepath.Join(dir, "ledger.db"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return rest[:proof.Used], copied // bbolt grows its file in large steps; what follows was never written
+	return rest[:report.Used], copied // bbolt grows its file in large steps; what follows was never written
 }
 
 // places tells what each page is used for.

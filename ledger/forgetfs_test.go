@@ -35,7 +35,7 @@ import (
 //
 // Each is answered "done".
 
-// asDisk in the environment makes the test binary be the disk: folder and mount point, by a colon.
+// asDisk in the environment makes the test binary be the disk: directory and mount point, by a colon.
 const asDisk = "THIS_TEST_IS_A_DISK"
 
 func TestMain(m *testing.M) {
@@ -172,7 +172,7 @@ func (r *root) OnAdd(ctx context.Context) {
 	r.AddChild("ledger.db", r.NewPersistentInode(ctx, r.disk.file, fs.StableAttr{Mode: syscall.S_IFREG, Ino: 2}), false)
 }
 
-// Fsync of the folder: its one name is always there.
+// Fsync of the directory: its one name is always there.
 func (r *root) Fsync(context.Context, fs.FileHandle, uint32) syscall.Errno { return 0 }
 
 func (f *diskFile) Open(context.Context, uint32) (fs.FileHandle, uint32, syscall.Errno) {
@@ -238,7 +238,7 @@ func serveDisk(backing, mount string) error {
 	return server.Unmount()
 }
 
-// mounted starts a disk over a folder that holds a ledger. say tells it something, answers is what it answers.
+// mounted starts a disk over a directory that holds a ledger. say tells it something, answers is what it answers.
 func mountDisk(t *testing.T, backing string) (mount string, command func(string), answers <-chan string) {
 	t.Helper()
 	if _, err := os.Stat("/dev/fuse"); err != nil || os.Getuid() != 0 {
@@ -315,7 +315,7 @@ func TestForgottenMetaPageLosesNothing(t *testing.T) {
 				if _, err := l.Append(ctx, e); err == nil {
 					acked = append(acked, e.ID)
 				} else if !errors.Is(err, ledger.ErrUnavailable) {
-					t.Errorf("an append gave %v", err)
+					t.Errorf("an append returned %v", err)
 				}
 			}
 			for range 40 {
@@ -356,7 +356,7 @@ func TestForgottenMetaPageLosesNothing(t *testing.T) {
 	}
 }
 
-// onDisk demands that what the disk has, seen without the file system, is sound and holds all that was acknowledged.
+// onDisk requires that what the disk has, seen without the file system, is sound and holds all that was acknowledged.
 func requireOnDisk(t *testing.T, backing string, acked []string) {
 	t.Helper()
 	// First without following what may lead in circles.
@@ -393,7 +393,7 @@ func TestRestartTrustsOnlyTheDisk(t *testing.T) {
 		t.Fatalf("the disk says %q", line)
 	}
 	if _, err := l.Append(t.Context(), succeeded("evt_2", "pi_1")); !errors.Is(err, ledger.ErrUnavailable) {
-		t.Fatalf("an event whose commit the disk forgot gave %v", err)
+		t.Fatalf("an event whose commit the disk forgot returned %v", err)
 	}
 	cancel()
 	if err := <-ended; !errors.Is(err, ledger.ErrUnavailable) {
@@ -410,7 +410,7 @@ func TestRestartTrustsOnlyTheDisk(t *testing.T) {
 	ctx, cancel = context.WithCancel(t.Context())
 	go func() { ended <- again.Run(ctx) }()
 	if res := mustAppend(t, again, succeeded("evt_2", "pi_1")); res.Status != ledger.AlreadyProcessed {
-		t.Errorf("the event that the page cache shows gave %+v", res)
+		t.Errorf("the event that the page cache shows returned %+v", res)
 	}
 	command("cut")
 	for line := range answers { // "forgotten" comes first
@@ -473,7 +473,7 @@ func TestAppendEndsWithItsContext(t *testing.T) {
 
 // The sync of a meta page fails, and some time after that the page cache shows the old page: bbolt has one
 // state in memory and another on its pages. Either writing goes on, or Run ends and the next start goes on;
-// nothing acknowledged is lost, nothing is booked twice, and the process lives.
+// nothing acknowledged is lost, nothing is posted twice, and the process lives.
 func TestRevertedMetaPageLosesNothing(t *testing.T) {
 	t.Parallel()
 	backing := t.TempDir()
@@ -496,7 +496,7 @@ func TestRevertedMetaPageLosesNothing(t *testing.T) {
 		<-answers
 		unsure := succeeded(fmt.Sprintf("evt_%d_unsure", round), "pi_unsure")
 		if _, err := l.Append(t.Context(), unsure); !errors.Is(err, ledger.ErrUnavailable) {
-			t.Fatalf("an event whose commit the disk forgot gave %v", err)
+			t.Fatalf("an event whose commit the disk forgot returned %v", err)
 		}
 		<-answers
 		for waiting := true; waiting; { // the next try comes after a second

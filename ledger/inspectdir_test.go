@@ -35,7 +35,7 @@ func TestInspectDir(t *testing.T) {
 		t.Fatal(err)
 	}
 	if p, err := ledger.InspectDir(file); err == nil {
-		t.Errorf("a file was taken for a folder: %+v", p)
+		t.Errorf("a file was taken for a directory: %+v", p)
 	}
 }
 

@@ -48,10 +48,10 @@ func TestReopenedLedgerHoldsItsEvents(t *testing.T) {
 	stop := ledgertest.Run(t, l)
 	e := succeeded("evt_1", "pi_1")
 	if res := mustAppend(t, l, e); res.Status != ledger.Applied || res.PaymentID != "pi_1" || res.Sequence != 1 {
-		t.Fatalf("a new event gave %+v", res)
+		t.Fatalf("a new event returned %+v", res)
 	}
 	if res := mustAppend(t, l, e); res.Status != ledger.AlreadyProcessed || res.PaymentID != "pi_1" {
-		t.Fatalf("a repeat gave %+v", res)
+		t.Fatalf("a repeat returned %+v", res)
 	}
 	stop()
 	if err := l.Close(); err != nil {
@@ -70,7 +70,7 @@ func TestReopenedLedgerHoldsItsEvents(t *testing.T) {
 
 	l = ledgertest.Start(t, ledger.Options{Dir: dir})
 	if res := mustAppend(t, l, e); res.Status != ledger.AlreadyProcessed {
-		t.Fatalf("after a restart the event gave %+v", res)
+		t.Fatalf("after a restart the event returned %+v", res)
 	}
 	rec, err := l.Event("evt_1")
 	if err != nil {
@@ -103,10 +103,10 @@ func TestOpenRefuses(t *testing.T) {
 		ledgertest.Start(t, ledger.Options{Dir: dir})
 		start := time.Now()
 		if _, err := ledger.Open(ledger.Options{Dir: dir}); !errors.Is(err, ledger.ErrLocked) {
-			t.Errorf("a second opening gave %v, want ErrLocked", err)
+			t.Errorf("a second opening returned %v, want ErrLocked", err)
 		}
 		if _, err := ledger.OpenReadOnly(dir); !errors.Is(err, ledger.ErrLocked) {
-			t.Errorf("a reader beside the writer gave %v, want ErrLocked", err)
+			t.Errorf("a reader beside the writer returned %v, want ErrLocked", err)
 		}
 		if took := time.Since(start); took > 10*time.Second { // 0.5 s on a quiet machine
 			t.Errorf("both were refused only after %v", took)
@@ -191,7 +191,7 @@ func TestOpenRefuses(t *testing.T) {
 	})
 }
 
-// refused demands that neither a writer nor a reader opens the ledger, and why.
+// refused requires that neither a writer nor a reader opens the ledger, and why.
 func requireRefused(t *testing.T, dir, want string) {
 	t.Helper()
 	_, writer := ledger.Open(ledger.Options{Dir: dir})
@@ -223,10 +223,10 @@ func TestTruncatingAnOpenFileIsAnError(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := l.Event("evt_150"); !errors.Is(err, ledger.ErrCorrupt) && !errors.Is(err, ledger.ErrUnavailable) {
-		t.Errorf("reading gave %v", err)
+		t.Errorf("reading returned %v", err)
 	}
 	if _, err := l.Append(t.Context(), succeeded("evt_150", "pi_1")); !errors.Is(err, ledger.ErrUnavailable) {
-		t.Errorf("a delivery gave %v", err)
+		t.Errorf("a delivery returned %v", err)
 	}
 	cancel()
 	if err := <-ended; !errors.As(err, new(*ledger.FileFault)) {
@@ -256,7 +256,7 @@ func TestEmptyingAnOpenFileEndsRun(t *testing.T) {
 	for i := range 3 {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		if _, err := l.Append(ctx, succeeded(fmt.Sprintf("evt_%d", 2+i), "pi_1")); err == nil || errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("delivery %d gave %v", i, err)
+			t.Errorf("delivery %d returned %v", i, err)
 		}
 		cancel()
 	}
@@ -312,10 +312,10 @@ func TestOpenOnAFullDiskLeavesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		if l, err := ledger.Open(ledger.Options{Dir: mount}); !errors.Is(err, syscall.ENOSPC) {
-			t.Errorf("a start gave %v, %v", l, err)
+			t.Errorf("a start returned %v, %v", l, err)
 		}
 		if names := fileNames(t, mount); len(names) != 0 {
-			t.Errorf("the folder holds %v", names)
+			t.Errorf("the directory holds %v", names)
 		}
 	}
 }
@@ -343,10 +343,10 @@ func TestReadOnlyLedgerRefusesWrites(t *testing.T) {
 		t.Error(err)
 	}
 	if _, err := reader.Append(t.Context(), succeeded("evt_2", "pi_2")); !errors.Is(err, ledger.ErrReadOnly) {
-		t.Errorf("an append gave %v, want ErrReadOnly", err)
+		t.Errorf("an append returned %v, want ErrReadOnly", err)
 	}
 	if err := reader.Run(t.Context()); !errors.Is(err, ledger.ErrReadOnly) {
-		t.Errorf("a run gave %v, want ErrReadOnly", err)
+		t.Errorf("a run returned %v, want ErrReadOnly", err)
 	}
 	if err := reader.Close(); err != nil {
 		t.Error(err)
@@ -371,11 +371,11 @@ func TestAppendAfterRunIsRefused(t *testing.T) {
 	}
 }
 
-// Nothing of the other mode is booked, whatever door it comes by.
+// Nothing of the other mode is posted, whatever door it comes by.
 func TestAppendRefusesTheOtherMode(t *testing.T) {
 	l := ledgertest.Open(t, true)
 	if res, err := l.Append(t.Context(), succeeded("a", "pi_a")); err == nil {
-		t.Errorf("a test event at a live ledger gave %+v", res)
+		t.Errorf("a test event at a live ledger returned %+v", res)
 	}
 	if n := mustStats(t, l).Events; n != 0 {
 		t.Errorf("%d events", n)

@@ -67,7 +67,7 @@ func TestLookup(t *testing.T) {
 	}
 }
 
-// What an event would tell is what it tells once it is booked, and asking writes nothing.
+// What an event would tell is what it tells once it is posted, and asking writes nothing.
 func TestWouldChange(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	mustAppend(t, l, succeeded("evt_1", "pi_1"))
@@ -94,7 +94,7 @@ func TestWouldChange(t *testing.T) {
 		t.Errorf("asking wrote %d events, %v", stats.Events, err)
 	}
 	if res, err := l.Append(t.Context(), other); err != nil || res.Status != ledger.Applied {
-		t.Errorf("booked as %+v, %v", res, err)
+		t.Errorf("posted as %+v, %v", res, err)
 	}
 	foreign := succeeded("evt_6", "pi_6")
 	foreign.Livemode = true

@@ -135,7 +135,7 @@ func processorTime(t testing.TB) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// BenchmarkManyEvents books one more event of a payment that has had so many.
+// BenchmarkManyEvents posts one more event of a payment that has had so many.
 func BenchmarkManyEvents(b *testing.B) {
 	for _, n := range []int{1, 100, 1000, 3000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
@@ -251,7 +251,7 @@ func TestVerifyFindsDamagedLists(t *testing.T) {
 }
 
 // A payment whose events are remembered is folded from those that were committed: what a
-// transaction booked that was given up is not among them.
+// transaction posted that was given up is not among them.
 func TestCacheForgetsARolledBackTransaction(t *testing.T) {
 	l, err := ledger.Open(ledger.Options{Dir: ledgertest.Dir(t)})
 	if err != nil {
@@ -325,7 +325,7 @@ func manyCharges(id, payment string, n int) *ledger.Event {
 	return e
 }
 
-// Events whose bodies hold thousands of objects are booked one in a commit, behind the others that
+// Events whose bodies hold thousands of objects are posted one in a commit, behind the others that
 // wait: no other event waits for more than one of them, and none is lost.
 func TestHeavyEventsDoNotDelayOthers(t *testing.T) {
 	var commits []int
@@ -360,7 +360,7 @@ func TestHeavyEventsDoNotDelayOthers(t *testing.T) {
 	}
 }
 
-// Heavy events that wait when the ledger stops are booked, and those that wait when it fails are
+// Heavy events that wait when the ledger stops are posted, and those that wait when it fails are
 // answered.
 func TestQueuedHeavyEventsAreAnswered(t *testing.T) {
 	l, err := ledger.Open(ledger.Options{Dir: ledgertest.Dir(t)})
@@ -385,14 +385,14 @@ func TestQueuedHeavyEventsAreAnswered(t *testing.T) {
 	}
 	wg.Wait()
 	if s, err := l.Stats(); err != nil || s.Events != 4 {
-		t.Errorf("%d events are booked, %v", s.Events, err)
+		t.Errorf("%d events are posted, %v", s.Events, err)
 	}
 	if err := errors.Join(l.Check(), l.Close()); err != nil {
 		t.Error(err)
 	}
 }
 
-// BenchmarkManyCharges books an event with 16,000 charges, which is what the largest body has room
+// BenchmarkManyCharges posts an event with 16,000 charges, which is what the largest body has room
 // for.
 func BenchmarkManyCharges(b *testing.B) {
 	l, err := ledger.Open(ledger.Options{Dir: b.TempDir()})

@@ -34,7 +34,7 @@ func deliveries(t *testing.T) (events []*ledger.Event) {
 	return events
 }
 
-// older makes a ledger of an older schema in a folder of its own. It holds deliveries, as a decoder
+// older makes a ledger of an older schema in a directory of its own. It holds deliveries, as a decoder
 // stored them that read no facts in a body. The first of them came three times.
 func olderLedger(t *testing.T) (dir string, file []byte) {
 	t.Helper()
@@ -90,7 +90,7 @@ func TestMigration(t *testing.T) {
 		t.Errorf("the payments are\n%s\nnot\n%s", got, want)
 	}
 	if got, want := mustStats(t, l), mustStats(t, present); asJSON(t, got.Quarantined) != asJSON(t, want.Quarantined) || asJSON(t, got.Outcomes) != asJSON(t, want.Outcomes) {
-		t.Errorf("the figures are %+v, not %+v", got, want)
+		t.Errorf("the statistics are %+v, not %+v", got, want)
 	}
 	if rec, err := l.Event(events[0].ID); err != nil || rec.Repeats != 2 {
 		t.Errorf("the repeated event is %+v, %v", rec, err)
@@ -116,7 +116,7 @@ func TestSecondOpenDoesNotMigrate(t *testing.T) {
 		}
 	}
 	if names := fileNames(t, dir); len(names) != 2 {
-		t.Errorf("the folder holds %v", names)
+		t.Errorf("the directory holds %v", names)
 	}
 }
 
@@ -142,7 +142,7 @@ func TestOlderSchemaIsRefused(t *testing.T) {
 				t.Errorf("got %v, want %v that says %q", err, c.want, c.says)
 			}
 			if names := fileNames(t, dir); len(names) != 1 || !bytes.Equal(mustRead(t, filepath.Join(dir, "ledger.db")), file) {
-				t.Errorf("the folder holds %v, or the ledger was changed", names)
+				t.Errorf("the directory holds %v, or the ledger was changed", names)
 			}
 		})
 	}
@@ -170,11 +170,11 @@ func TestUnknownSchemaIsRefused(t *testing.T) {
 			},
 		} {
 			if err := read(); !errors.Is(err, ledger.ErrSchema) || !strings.Contains(err.Error(), says) {
-				t.Errorf("schema %d: %s gave %v, want an error that says %q", version, what, err, says)
+				t.Errorf("schema %d: %s returned %v, want an error that says %q", version, what, err, says)
 			}
 		}
 		if names := fileNames(t, dir); len(names) != 1 || !bytes.Equal(mustRead(t, ledger.Path(dir)), file) {
-			t.Errorf("schema %d: the folder holds %v, or the ledger was changed", version, names)
+			t.Errorf("schema %d: the directory holds %v, or the ledger was changed", version, names)
 		}
 	}
 }

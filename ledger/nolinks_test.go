@@ -21,7 +21,7 @@ import (
 )
 
 // asNoLinks in the environment makes the test binary serve a file system that has neither hard
-// links nor a rename that refuses to replace: folder and mount point, by a colon. It ends with its
+// links nor a rename that refuses to replace: directory and mount point, by a colon. It ends with its
 // standard input.
 const asNoLinks = "THIS_TEST_IS_A_FILE_SYSTEM_WITHOUT_LINKS"
 
@@ -57,7 +57,7 @@ func serveNoLinks(backing, mount string) error {
 	return server.Unmount()
 }
 
-// withoutLinks returns a folder on such a file system.
+// withoutLinks returns a directory on such a file system.
 func withoutLinks(t *testing.T) (dir string) {
 	t.Helper()
 	if _, err := os.Stat("/dev/fuse"); err != nil || os.Getuid() != 0 {
@@ -110,14 +110,14 @@ func TestFileSystemWithoutHardLinks(t *testing.T) {
 	s := startFileFaultTest(t, dir)
 	must(t, ledger.Save(filepath.Join(dir, "copy.db"), s.l.CopyTo, nil))
 	if err := ledger.Save(filepath.Join(dir, "copy.db"), s.l.CopyTo, nil); err == nil || !strings.Contains(err.Error(), "is there already") {
-		t.Errorf("a second copy gave %v", err)
+		t.Errorf("a second copy returned %v", err)
 	}
 	must(t, os.Remove(filepath.Join(dir, "copy.db")))
 	err := ledger.Save(filepath.Join(dir, "copy.db"), s.l.CopyTo, func(string) error {
 		return os.WriteFile(filepath.Join(dir, "copy.db"), []byte("mine"), 0o600)
 	})
 	if b := mustRead(t, filepath.Join(dir, "copy.db")); !errors.Is(err, os.ErrExist) || string(b) != "mine" {
-		t.Errorf("a copy over a file that appears meanwhile gave %v, and the file holds %.20q", err, b)
+		t.Errorf("a copy over a file that appears meanwhile returned %v, and the file holds %.20q", err, b)
 	}
 	must(t, s.stop())
 	done, err := ledger.Rebuild(t.Context(), ledger.Options{Dir: dir}, false)
@@ -125,7 +125,7 @@ func TestFileSystemWithoutHardLinks(t *testing.T) {
 	s.requireAcked(done.Kept)
 	s.requireAcked(s.path)
 	if names := fileNames(t, dir); len(names) != 3 {
-		t.Errorf("the folder holds %v", names)
+		t.Errorf("the directory holds %v", names)
 	}
 	l := ledgertest.Start(t, ledger.Options{Dir: dir})
 	mustAppend(t, l, succeeded("evt_next", "pi_next"))

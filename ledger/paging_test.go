@@ -281,7 +281,7 @@ func TestCursorsOfOtherListsAreRefused(t *testing.T) {
 		}
 		for j, other := range lists {
 			if _, err := other(cursor); (err == nil) != (i == j) || err != nil && !errors.Is(err, ledger.ErrCursor) {
-				t.Errorf("the cursor of list %d gave %v in list %d", i, err, j)
+				t.Errorf("the cursor of list %d returned %v in list %d", i, err, j)
 			}
 		}
 		for _, bad := range []string{"x", "pi_1", "2", cursor[1:], cursor + "!", "AAAAAAAAAAAAAAAA"} {

@@ -82,7 +82,7 @@ func (s *quarantineSimulation) append(t *testing.T) {
 	wg.Wait()
 }
 
-// released books everything that came.
+// released posts everything that came.
 func (s *quarantineSimulation) released() {
 	for id := range s.came {
 		s.booked[id] = true
@@ -133,8 +133,8 @@ func (s *quarantineSimulation) step(t *testing.T) {
 	}
 }
 
-// agrees demands that no row differs from what it was when it was first seen, that each usable
-// event is booked once, and that the ledger is sound.
+// agrees requires that no row differs from what it was when it was first seen, that each usable
+// event is posted once, and that the ledger is sound.
 func (s *quarantineSimulation) agrees(t *testing.T) {
 	t.Helper()
 	var rows []string
@@ -151,7 +151,7 @@ func (s *quarantineSimulation) agrees(t *testing.T) {
 	s.journal = rows
 	stats := mustStats(t, s.l)
 	if int(stats.Events) != len(s.came) || len(rows) != len(s.came)+released || int(stats.Outcomes[ledger.Quarantined]) != len(s.came)-len(s.booked) {
-		t.Fatalf("%d events came, %d of them usable; there are %d rows, %d left quarantine, and the figures are %+v", len(s.came), len(s.booked), len(rows), released, stats)
+		t.Fatalf("%d events came, %d of them usable; there are %d rows, %d left quarantine, and the statistics are %+v", len(s.came), len(s.booked), len(rows), released, stats)
 	}
 	events := map[string]uint64{}
 	for id := range s.booked {

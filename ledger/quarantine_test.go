@@ -47,14 +47,14 @@ func withLedger(t *testing.T, opts ledger.Options, do func(l *ledger.Ledger)) {
 	}
 }
 
-// Whatever books an event that lay in quarantine, it gets a new row. The old one stays, byte for
+// Whatever posts an event that lay in quarantine, it gets a new row. The old one stays, byte for
 // byte.
 func TestReleasedEventGetsANewRow(t *testing.T) {
 	const body = `{"id":"evt_1"}`
 	for _, c := range []struct {
 		by      string
 		release func(t *testing.T, opts ledger.Options)
-		body    string // of the booked event
+		body    string // of the posted event
 		shared  bool   // it is stored with the old row alone
 	}{
 		{"release", func(t *testing.T, opts ledger.Options) {
@@ -63,7 +63,7 @@ func TestReleasedEventGetsANewRow(t *testing.T) {
 					t.Errorf("got %+v, %v", res, err)
 				}
 				if res, err := l.Release(t.Context(), "evt_1"); err != nil || res.Sequence != 3 { // nothing is left to do
-					t.Errorf("the second time it gave %+v, %v", res, err)
+					t.Errorf("the second time it returned %+v, %v", res, err)
 				}
 			})
 		}, body, true},
@@ -134,7 +134,7 @@ func TestReleasedEventGetsANewRow(t *testing.T) {
 						t.Errorf("the event is %+v, %v", e, err)
 					}
 					if s := mustStats(t, l); s.Events != 2 || s.Outcomes[ledger.Applied] != 2 || s.Outcomes[ledger.Quarantined]+s.Quarantined[ledger.Undecodable] != 0 {
-						t.Errorf("the figures are %+v", s)
+						t.Errorf("the statistics are %+v", s)
 					}
 					if list, err := l.Events(t.Context(), ledger.EventQuery{Outcome: ledger.Quarantined, Limit: 10}); err != nil || len(list.Data) != 0 {
 						t.Errorf("in quarantine are listed %v, %v", list, err)
@@ -143,8 +143,8 @@ func TestReleasedEventGetsANewRow(t *testing.T) {
 						t.Errorf("the payment is %+v", p)
 					}
 				})
-				if proof := mustVerify(t, path); proof.Events != 3 || proof.Released != 1 || proof.Quarantined != 0 {
-					t.Errorf("the proof is %+v", proof)
+				if report := mustVerify(t, path); report.Events != 3 || report.Released != 1 || report.Quarantined != 0 {
+					t.Errorf("the report is %+v", report)
 				}
 				if _, err := ledger.Rebuild(t.Context(), opts, false); err != nil {
 					t.Fatal(err)
@@ -187,7 +187,7 @@ func TestQuarantineWithinABatch(t *testing.T) {
 		{Status: ledger.AlreadyProcessed, PaymentID: "pi_evt_1", Sequence: 2, Repeat: true},
 	} {
 		if got := <-results[i]; got != want {
-			t.Errorf("delivery %d gave %+v, want %+v", i+1, got, want)
+			t.Errorf("delivery %d returned %+v, want %+v", i+1, got, want)
 		}
 	}
 	if rows := allRows(t, l); len(rows) != 2 || rows[0].Repeats != 1 || rows[1].Repeats != 2 {
@@ -240,8 +240,8 @@ func TestVerifyChecksReleasedRows(t *testing.T) {
 			})
 			mustVerify(t, ledger.Path(opts.Dir))
 			edit(t, opts.Dir, damage)
-			if proof, err := ledger.Verify(ledger.Path(opts.Dir)); err == nil || proof.Sound {
-				t.Errorf("it counts as sound: %+v", proof)
+			if report, err := ledger.Verify(ledger.Path(opts.Dir)); err == nil || report.Sound {
+				t.Errorf("it counts as sound: %+v", report)
 			}
 		})
 	}

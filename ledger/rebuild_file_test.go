@@ -15,8 +15,8 @@ import (
 	"tillhook/ledger/ledgertest"
 )
 
-// A rebuilt file has its pages filled and hardly any free, whatever order the ids came in; rebuilt
-// again it is no larger.
+// The pages of a rebuilt file are full and hardly any is free, in whatever order the ids arrived. A
+// second rebuild makes the file no larger.
 func TestRebuildIsCompact(t *testing.T) {
 	dir := t.TempDir()
 	l, err := ledger.Open(ledger.Options{Dir: dir})
@@ -47,18 +47,18 @@ func TestRebuildIsCompact(t *testing.T) {
 		must(t, err)
 		after := mustVerify(t, path)
 		if done.NewBytes != after.Bytes || after.Bytes != after.Used || after.FreePages > 12 {
-			t.Errorf("it tells %+v, the proof is %+v", done, after)
+			t.Errorf("the rebuild returned %+v, the report is %+v", done, after)
 		}
 		sizes = append(sizes, after.Used)
 		must(t, os.Remove(done.Kept))
 	}
-	t.Logf("%d bytes were in use, %d are", before.Used, sizes)
+	t.Logf("%d bytes were in use before, %d after each rebuild", before.Used, sizes)
 	if float64(sizes[0]) > 0.8*float64(before.Used) || sizes[1] > sizes[0] {
-		t.Errorf("%d bytes were in use, and then %d", before.Used, sizes)
+		t.Errorf("%d bytes were in use before, %d after each rebuild", before.Used, sizes)
 	}
 }
 
-// A rebuilt file belongs to whom the old one belonged to, with its mode.
+// A rebuilt file has the owner, group and mode of the old one.
 func TestRebuildKeepsOwnerAndMode(t *testing.T) {
 	dir := scenarioLedger(t)
 	path := filepath.Join(dir, "ledger.db")
@@ -71,12 +71,12 @@ func TestRebuildKeepsOwnerAndMode(t *testing.T) {
 	_, err := ledger.Rebuild(t.Context(), ledger.Options{Dir: dir}, false)
 	must(t, err, syscall.Stat(path, &after))
 	if before.Ino == after.Ino || before.Uid != after.Uid || before.Gid != after.Gid || before.Mode != after.Mode {
-		t.Errorf("it was %+v and is %+v", before, after)
+		t.Errorf("the file was %+v and is %+v", before, after)
 	}
 }
 
-// A rebuild and a migration end when they are told to, wherever they are, and leave the old file
-// and nothing else.
+// A rebuild and a migration end when their context is canceled, at any step. They leave the old
+// file unchanged and no other files.
 func TestRebuildAndMigrationStopOnCancel(t *testing.T) {
 	for what, run := range map[string]func(ctx context.Context, opts ledger.Options) error{
 		"a rebuild": func(ctx context.Context, opts ledger.Options) error {
@@ -104,20 +104,20 @@ func TestRebuildAndMigrationStopOnCancel(t *testing.T) {
 				}
 				stops++
 				if !errors.Is(err, context.Canceled) {
-					t.Fatalf("stopped at %d it gave %v", left, err)
+					t.Fatalf("canceled at check %d it returned %v", left, err)
 				}
 				if names := fileNames(t, dir); len(names) != 1 || !bytes.Equal(mustRead(t, filepath.Join(dir, "ledger.db")), file) {
-					t.Fatalf("stopped at %d it left %v, or changed the ledger", left, names)
+					t.Fatalf("canceled at check %d it left %v, or changed the ledger", left, names)
 				}
 				for _, name := range fileNames(t, backups) {
 					if copied := mustRead(t, filepath.Join(backups, name)); len(copied) < 4*4096 || !bytes.HasPrefix(file, copied) {
-						t.Fatalf("stopped at %d it left %s", left, name)
+						t.Fatalf("canceled at check %d it left the backup %s", left, name)
 					}
 				}
 				step = 1 + left/4
 			}
 			if stops < 12 {
-				t.Errorf("it could be stopped in %d places", stops)
+				t.Errorf("only %d steps checked the context", stops)
 			}
 		})
 	}

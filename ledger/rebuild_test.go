@@ -95,7 +95,7 @@ func contents(t *testing.T, path string) map[string]string {
 	return all
 }
 
-// same demands that two files hold the same, but for the buckets that are named.
+// same requires that two files hold the same, but for the buckets that are named.
 func requireSame(t *testing.T, got, want map[string]string, but ...string) {
 	t.Helper()
 	for bucket, text := range want {
@@ -131,11 +131,11 @@ func mustRead(t testing.TB, path string) []byte {
 
 func mustVerify(t *testing.T, path string) *ledger.Report {
 	t.Helper()
-	proof, err := ledger.Verify(path)
-	if err != nil || !proof.Sound || len(proof.Faults) > 0 {
+	report, err := ledger.Verify(path)
+	if err != nil || !report.Sound || len(report.Faults) > 0 {
 		t.Fatalf("%s is not sound: %v", path, err)
 	}
-	return proof
+	return report
 }
 
 // What a rebuild writes is, byte for byte, what was there: every row with its sequence, arrival, outcome and
@@ -145,20 +145,20 @@ func TestRebuildWritesTheSameContents(t *testing.T) {
 		t.Run(fmt.Sprintf("decode %v", again), func(t *testing.T) {
 			dir := scenarioLedger(t)
 			path := filepath.Join(dir, "ledger.db")
-			file, before, proof := mustRead(t, path), contents(t, path), mustVerify(t, path)
+			file, before, report := mustRead(t, path), contents(t, path), mustVerify(t, path)
 			done, err := ledger.Rebuild(t.Context(), ledger.Options{Dir: dir, Decode: decode}, again)
 			if err != nil {
 				t.Fatal(err)
 			}
 			requireSame(t, contents(t, path), before)
 			after := mustVerify(t, path)
-			if after.Events != proof.Events || after.Bodies != proof.Bodies || after.Payments != proof.Payments || after.Quarantined != 3 {
-				t.Errorf("the proof was %+v and is %+v", proof, after)
+			if after.Events != report.Events || after.Bodies != report.Bodies || after.Payments != report.Payments || after.Quarantined != 3 {
+				t.Errorf("the report was %+v and is %+v", report, after)
 			}
-			want := ledger.RebuildResult{Schema: 7, Events: proof.Events, Payments: proof.Payments, Path: path, Kept: done.Kept,
+			want := ledger.RebuildResult{Schema: 7, Events: report.Events, Payments: report.Payments, Path: path, Kept: done.Kept,
 				OldBytes: int64(len(file)), NewBytes: after.Bytes}
 			if again {
-				want.Decoded = proof.Bodies
+				want.Decoded = report.Bodies
 			}
 			if *done != want {
 				t.Errorf("it tells %+v, want %+v", *done, want)
@@ -168,13 +168,13 @@ func TestRebuildWritesTheSameContents(t *testing.T) {
 				t.Error("the kept file is not the old one")
 			}
 			if names := fileNames(t, dir); len(names) != 2 || !slices.Contains(names, filepath.Base(done.Kept)) {
-				t.Errorf("the folder holds %v", names)
+				t.Errorf("the directory holds %v", names)
 			}
 			if info, err := os.Stat(path); err != nil || info.Mode() != 0o600 || info.Size() >= int64(len(file)) {
 				t.Errorf("the new file is %v, %v", info, err)
 			}
 			l := ledgertest.Start(t, ledger.Options{Dir: dir, Decode: decode})
-			if res := mustAppend(t, l, succeeded("evt_next", "pi_next")); res.Sequence != proof.Events+1 {
+			if res := mustAppend(t, l, succeeded("evt_next", "pi_next")); res.Sequence != report.Events+1 {
 				t.Errorf("the next event got %+v", res)
 			}
 		})
@@ -232,7 +232,7 @@ func TestRebuildRefuses(t *testing.T) {
 				t.Error("the ledger was changed")
 			}
 			if after := fileNames(t, dir); !slices.Equal(after, names) {
-				t.Errorf("the folder held %v and holds %v", names, after)
+				t.Errorf("the directory held %v and holds %v", names, after)
 			}
 		})
 	}
@@ -245,7 +245,7 @@ func TestRebuildRefuses(t *testing.T) {
 			t.Errorf("it made %v", names)
 		}
 	})
-	t.Run("a folder it may not write to", func(t *testing.T) {
+	t.Run("a directory it may not write to", func(t *testing.T) {
 		if os.Geteuid() == 0 {
 			t.Skip("root may write anywhere")
 		}
@@ -307,7 +307,7 @@ func TestRebuildRepairsDerivedData(t *testing.T) {
 	})
 }
 
-// heal rebuilds a ledger and demands what it holds then. The old file makes room for that of the next time.
+// heal rebuilds a ledger and requires what it holds then. The old file makes room for that of the next time.
 func requireRebuilt(t *testing.T, dir string, want map[string]string) {
 	t.Helper()
 	done, err := ledger.Rebuild(t.Context(), ledger.Options{Dir: dir, Decode: decode}, false)

@@ -105,7 +105,7 @@ func TestReleasedEventIsKnown(t *testing.T) {
 	}
 	for _, e := range []*ledger.Event{succeeded("evt_1", "pi_evt_1"), quarantined("evt_1")} {
 		if res := mustAppend(t, l, e); res.Status != ledger.AlreadyProcessed || res.PaymentID != "pi_evt_1" || res.Sequence != 2 {
-			t.Errorf("it gave %+v when it came again", res)
+			t.Errorf("it returned %+v when it came again", res)
 		}
 	}
 	if rec, err := l.Event("evt_1"); err != nil || rec.Repeats != 2 {
@@ -144,7 +144,7 @@ func TestReleaseAll(t *testing.T) {
 	done, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := l.ReleaseAll(done); !errors.Is(err, context.Canceled) {
-		t.Errorf("with no time left it gave %v", err)
+		t.Errorf("with no time left it returned %v", err)
 	}
 }
 
@@ -194,7 +194,7 @@ func TestReleaseOnce(t *testing.T) {
 	}
 }
 
-// An event that comes while it is being released is booked once, and the release that comes second is no delivery.
+// An event that comes while it is being released is posted once, and the release that comes second is no delivery.
 func TestReleaseAfterADeliveryIsNoRepeat(t *testing.T) {
 	var l *ledger.Ledger
 	l = ledgertest.Start(t, ledger.Options{Dir: ledgertest.Dir(t), Decode: func(raw []byte) *ledger.Event {
@@ -203,7 +203,7 @@ func TestReleaseAfterADeliveryIsNoRepeat(t *testing.T) {
 	}})
 	mustAppend(t, l, quarantined("evt_1"))
 	if res, err := l.Release(t.Context(), "evt_1"); err != nil || res.Sequence != 2 || res.PaymentID != "pi_evt_1" || res.Status != ledger.Applied {
-		t.Errorf("the release gave %+v, %v", res, err)
+		t.Errorf("the release returned %+v, %v", res, err)
 	}
 	if p := payment(t, l, "pi_evt_1"); p.Events != 1 {
 		t.Errorf("the payment is %+v", p)
@@ -238,7 +238,7 @@ func TestDamagedEventsStayInQuarantine(t *testing.T) {
 			stop = ledgertest.Run(t, l)
 			sum, err := l.ReleaseAll(t.Context())
 			if !errors.Is(err, ledger.ErrCorrupt) || sum != (ledger.ReleaseResult{Booked: 2, Left: 1}) {
-				t.Errorf("got %+v, %v, want the two that are not damaged booked", sum, err)
+				t.Errorf("got %+v, %v, want the two that are not damaged posted", sum, err)
 			}
 			stop()
 			if err := l.Close(); err != nil {

@@ -15,7 +15,7 @@ import (
 	"tillhook/ledger/ledgertest"
 )
 
-// filled lays a ledger of so many events in a folder, and returns a copy that was made after the
+// filled lays a ledger of so many events in a directory, and returns a copy that was made after the
 // first of them.
 func createLedger(t *testing.T, dir string, ids ...string) (backup string) {
 	t.Helper()
@@ -93,8 +93,8 @@ func TestRestoreFrom(t *testing.T) {
 	if uid := info.Sys().(*syscall.Stat_t).Uid; info.Mode() != 0o640 || int(uid) != owner {
 		t.Errorf("it belongs to %d and has mode %o", uid, info.Mode())
 	}
-	if proof := mustVerify(t, path); proof.Events != 1 || done.Path != path {
-		t.Errorf("restored %+v, %+v", done, proof)
+	if report := mustVerify(t, path); report.Events != 1 || done.Path != path {
+		t.Errorf("restored %+v, %+v", done, report)
 	}
 	if !bytes.Equal(mustRead(t, done.Kept), before) || filepath.Dir(done.Kept) != dir || len(fileNames(t, dir)) != 2 {
 		t.Errorf("kept %s of %v", done.Kept, fileNames(t, dir))
@@ -134,8 +134,8 @@ func TestReadHeader(t *testing.T) {
 			t.Errorf("got %+v, want %+v, %v", got, want, err)
 		}
 	}
-	if proof, err := ledger.Verify(ledger.Path(old)); err == nil || !proof.Older {
-		t.Errorf("the proof of an older one is %+v, %v", proof, err)
+	if report, err := ledger.Verify(ledger.Path(old)); err == nil || !report.Older {
+		t.Errorf("the proof of an older one is %+v, %v", report, err)
 	}
 	if _, err := ledger.ReadHeader(filepath.Join(dir, "missing")); !errors.Is(err, ledger.ErrNotFound) {
 		t.Errorf("of none: %v", err)

@@ -91,10 +91,10 @@ func TestRetentionDeletesOldBodies(t *testing.T) {
 		after := mustStats(t, l)
 		before.FileBytes, before.FreeBytes = after.FileBytes, after.FreeBytes
 		if asText(after) != asText(before) {
-			t.Errorf("the figures were %+v and are %+v", before, after)
+			t.Errorf("the statistics were %+v and are %+v", before, after)
 		}
 		if res := mustAppend(t, l, receivedAgo("old_3", 0)); res.Status != ledger.AlreadyProcessed {
-			t.Errorf("an event whose body is gone gave %+v when it came again", res)
+			t.Errorf("an event whose body is gone returned %+v when it came again", res)
 		}
 		if err := l.Check(); err != nil {
 			t.Error(err)

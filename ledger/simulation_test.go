@@ -116,7 +116,7 @@ func (s *simulation) step(t *testing.T) {
 	}
 }
 
-// agrees compares everything that is folded with the model, and demands a sound ledger.
+// agrees compares everything that is folded with the model, and requires a sound ledger.
 func (s *simulation) agrees(t *testing.T) {
 	t.Helper()
 	payments, totals := modelResult(s.came)

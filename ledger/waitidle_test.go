@@ -10,12 +10,12 @@ import (
 	"tillhook/ledger/ledgertest"
 )
 
-// The committer comes round where nothing is to be done, and not while it is in the middle of something.
+// WaitIdle returns if the committer has nothing to do, and not while it commits.
 func TestWaitIdle(t *testing.T) {
-	begun, goOn := make(chan struct{}), make(chan struct{})
+	begun, resume := make(chan struct{}), make(chan struct{})
 	l, err := ledger.Open(ledger.Options{Dir: ledgertest.Dir(t), Observe: func(ledger.CommitStats) {
 		begun <- struct{}{}
-		<-goOn
+		<-resume
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -23,10 +23,10 @@ func TestWaitIdle(t *testing.T) {
 	stop := ledgertest.Run(t, l)
 	before := l.Health().LastCommit
 	if err := l.WaitIdle(t.Context()); err != nil {
-		t.Errorf("an idle committer did not come round: %v", err)
+		t.Errorf("with an idle committer WaitIdle returned %v", err)
 	}
 	if after := l.Health().LastCommit; !after.Equal(before) {
-		t.Error("that cost a commit")
+		t.Error("WaitIdle caused a commit")
 	}
 
 	appended := make(chan error, 1)
@@ -38,18 +38,18 @@ func TestWaitIdle(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	if err := l.WaitIdle(ctx); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("a committer in the middle of something came round: %v", err)
+		t.Errorf("during a commit WaitIdle returned %v", err)
 	}
-	close(goOn)
+	close(resume)
 	if err := <-appended; err != nil {
 		t.Error(err)
 	}
 	if err := l.WaitIdle(t.Context()); err != nil {
-		t.Errorf("the committer did not come round after a commit: %v", err)
+		t.Errorf("after a commit WaitIdle returned %v", err)
 	}
 	stop()
 	if err := l.WaitIdle(t.Context()); !errors.Is(err, ledger.ErrClosed) {
-		t.Errorf("a committer that has returned came round: %v", err)
+		t.Errorf("after Run has ended WaitIdle returned %v", err)
 	}
 	if err := l.Close(); err != nil {
 		t.Error(err)
