@@ -17,8 +17,8 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// What is written under ids goes to its place in later commits; until then it is found all the same, by whoever reads,
-// also after a crash. A ledger that was closed in peace has everything in its place.
+// Index entries are flushed to their buckets in later commits. Until then every reader finds them
+// in the write buffer, also after a crash. Closing a ledger flushes the buffer.
 func TestBufferedEntriesAreFound(t *testing.T) {
 	const payments = 300
 	dir := ledgertest.Dir(t)
@@ -53,7 +53,7 @@ func TestBufferedEntriesAreFound(t *testing.T) {
 			}
 		}
 		if n != upTo {
-			t.Fatalf("%d payments are listed, there are %d", n, upTo)
+			t.Fatalf("%d payments are listed, want %d", n, upTo)
 		}
 		if err := l.Check(); err != nil {
 			t.Fatal(err)
@@ -85,7 +85,7 @@ func TestBufferedEntriesAreFound(t *testing.T) {
 	check(l, payments)
 	stop()
 	if entries, records := l.Buffered(); entries+records != 0 {
-		t.Errorf("%d entries and %d records are left", entries, records)
+		t.Errorf("%d entries and %d records are still in the buffer", entries, records)
 	}
 	check(l, payments)
 	if err := l.Close(); err != nil {
@@ -97,7 +97,7 @@ func TestBufferedEntriesAreFound(t *testing.T) {
 		t.Fatal(err)
 	}
 	if entries, records := crashed.Buffered(); entries == 0 || records == 0 {
-		t.Errorf("the copy has %d entries that are fresh, in %d records: it tells nothing", entries, records)
+		t.Errorf("the copy has %d buffered entries in %d records: the test shows nothing", entries, records)
 	}
 	check(crashed, payments/2)
 	if err := crashed.Close(); err != nil {
@@ -105,11 +105,11 @@ func TestBufferedEntriesAreFound(t *testing.T) {
 	}
 	again := ledgertest.Start(t, ledger.Options{Dir: copied})
 	if res := mustAppend(t, again, succeeded("evt_b_149", "pi_149")); !res.Repeat {
-		t.Errorf("an event from before the crash is %+v", res)
+		t.Errorf("an event from before the crash returned %+v", res)
 	}
 }
 
-// Readers begin and end as they like while commits come, and each sees one moment.
+// Readers begin and end during commits, and each sees one consistent snapshot.
 func TestReadersSeeAConsistentSnapshot(t *testing.T) {
 	l, err := ledger.Open(ledger.Options{Dir: ledgertest.Dir(t)})
 	if err != nil {
@@ -127,7 +127,7 @@ func TestReadersSeeAConsistentSnapshot(t *testing.T) {
 					return
 				default:
 				}
-				// Every payment that is listed is there.
+				// Each listed payment must exist.
 				x, err := l.NewExport(ledger.ExportQuery{Table: ledger.ExportPayments, Format: "jsonl"})
 				if err == nil {
 					err = x.Write(t.Context(), io.Discard)
@@ -151,7 +151,8 @@ func TestReadersSeeAConsistentSnapshot(t *testing.T) {
 	}
 }
 
-// Readers come now and then: what the last one put together is of use to the next, or of another generation.
+// Readers between commits reuse the merged run of an earlier reader, unless it belongs to another
+// generation.
 func TestReadersBetweenCommits(t *testing.T) {
 	l, err := ledger.Open(ledger.Options{Dir: ledgertest.Dir(t)})
 	if err != nil {
@@ -177,8 +178,8 @@ func TestReadersBetweenCommits(t *testing.T) {
 	}
 }
 
-// Events come again at any time: when they are fresh, when their ids have come to their places lately, or long ago, or
-// before the start. Ids come in order, mostly.
+// A repeat is found whether its id is in the write buffer, was flushed recently or long ago, or was
+// stored before the last start. Most ids arrive in order.
 func TestRepeatsAreFoundInBufferAndBuckets(t *testing.T) {
 	dir := ledgertest.Dir(t)
 	rng := rand.New(rand.NewPCG(5, 6))
@@ -210,7 +211,8 @@ func TestRepeatsAreFoundInBufferAndBuckets(t *testing.T) {
 	}
 }
 
-// A record that is damaged hides what it told, so nothing is taken before it is rebuilt: a repeat would be posted again.
+// A damaged record of the write buffer hides the entries in it, so the ledger is not opened before
+// it is rebuilt. Otherwise a repeat would be posted again.
 func TestDamagedBufferRecordIsRefused(t *testing.T) {
 	l, err := ledger.Open(ledger.Options{Dir: ledgertest.Dir(t)})
 	if err != nil {
@@ -228,18 +230,19 @@ func TestDamagedBufferRecordIsRefused(t *testing.T) {
 	}
 	edit(t, dir, func(tx *bolt.Tx) error { return tx.Bucket([]byte("buffer")).Put(seq(1), []byte("noise")) })
 	if _, err := ledger.Open(ledger.Options{Dir: dir}); !errors.Is(err, ledger.ErrCorrupt) || !strings.Contains(err.Error(), "tillhook rebuild") {
-		t.Fatalf("opening returned %v", err)
+		t.Fatalf("Open returned %v", err)
 	}
 	if _, err := ledger.Rebuild(t.Context(), ledger.Options{Dir: dir}, false); err != nil {
 		t.Fatal(err)
 	}
 	rebuilt := ledgertest.Start(t, ledger.Options{Dir: dir})
 	if res := mustAppend(t, rebuilt, succeeded("evt_1", "pi_1")); !res.Repeat {
-		t.Errorf("after a rebuild the repeat is %+v", res)
+		t.Errorf("after a rebuild the repeat returned %+v", res)
 	}
 }
 
-// Many small entries are on their way to their places, and large ones come: they do not pile up behind them.
+// While many small entries are being flushed, large entries arrive. They do not accumulate in the
+// buffer.
 func TestBufferIsBoundedInBytes(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	n := 0
@@ -265,7 +268,7 @@ func TestBufferIsBoundedInBytes(t *testing.T) {
 	}
 	large := map[string]string{}
 	for i := range 50 {
-		large[fmt.Sprintf("key %d", i)] = fmt.Sprint(i) + strings.Repeat("x", 490) // a text is stored once
+		large[fmt.Sprintf("key %d", i)] = fmt.Sprint(i) + strings.Repeat("x", 490) // equal texts would be stored only once
 	}
 	for !l.Flushing() {
 		send(64, nil)
@@ -276,7 +279,7 @@ func TestBufferIsBoundedInBytes(t *testing.T) {
 		most = max(most, l.BufferedBytes())
 	}
 	if most > 32<<20 {
-		t.Errorf("%d MB were fresh", most>>20)
+		t.Errorf("the buffer grew to %d MB", most>>20)
 	}
-	t.Logf("%d MB were fresh at most", most>>20)
+	t.Logf("the buffer grew to %d MB", most>>20)
 }

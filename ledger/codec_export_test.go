@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// Sample is a value as it is stored, without its checksum.
+// Sample is a stored value without its checksum.
 type Sample struct {
 	Kind  byte
 	Value []byte
@@ -24,11 +24,11 @@ const (
 	storedKinds
 )
 
-// Words are those that are stored by their numbers, and after them the beginnings of ids.
+// Words returns the string table: the words, and after them the prefixes of ids.
 func Words() []string { return slices.Concat(words[:], idPrefixes[:]) }
 
-// Text writes a text as it is stored under an id, and reads it back.
-func Text(under, text string) (stored []byte, again string, err error) {
+// EncodeText encodes a text that is stored under an id, and decodes it again.
+func EncodeText(under, text string) (stored []byte, again string, err error) {
 	e := encoder{shared: sharedPart(under)}
 	e.text(text)
 	d := decoder{buf: e.buf, shared: sharedPart(under)}
@@ -36,14 +36,14 @@ func Text(under, text string) (stored []byte, again string, err error) {
 	return e.buf, again, d.end()
 }
 
-// stripesCharge is an id of Stripe's form.
+// sampleCharge is a charge id in the form that Stripe uses.
 const sampleCharge = "ch_3wBTwEKvHadernBlVhC6f5rz"
 
-// errNotCompared: what was read is not written in that form any more, or is not worth it.
-var errNotComparable = errors.New("not compared")
+// errNotComparable is returned for a value that is encoded in another form again.
+var errNotComparable = errors.New("not comparable")
 
-// Restore reads a stored value of a kind and returns it as it would be written.
-func Restore(kind byte, value []byte) ([]byte, error) {
+// Reencode decodes a stored value of a kind and encodes it again.
+func Reencode(kind byte, value []byte) ([]byte, error) {
 	switch kind % storedKinds {
 	case storedRow:
 		r, err := decodeRow(value)
@@ -57,7 +57,7 @@ func Restore(kind byte, value []byte) ([]byte, error) {
 			return nil, err
 		}
 		if lengths != [listKinds]uint64{} {
-			return nil, errNotComparable // its lists are stored apart
+			return nil, errNotComparable // some of its lists are stored in the bucket lists
 		}
 		return s.encode(), nil
 	case storedCounts:
@@ -90,7 +90,7 @@ func Restore(kind byte, value []byte) ([]byte, error) {
 	return value, nil
 }
 
-// StoredSamples has one value of each kind, and a whole one where there are many parts.
+// StoredSamples returns a value of each kind, with all fields set.
 func StoredSamples() []Sample {
 	in := Intent{ID: "pi_3wBTwEKvHadernBl4gdrfNcd", Status: "succeeded", Currency: "eur", Amount: 6480, HasAmount: true, AmountReceived: 6480, HasReceived: true, Customer: "cus_1",
 		Description: "three notebooks", Metadata: map[string]string{"order": "2417", "shop": "web"}, LatestCharge: sampleCharge,
@@ -104,7 +104,7 @@ func StoredSamples() []Sample {
 		Disputes: []Dispute{dispute}, Sessions: []Session{{ID: "cs_1", PaymentStatus: "paid"}}}
 	r := &row{id: "evt_3wBTwEKvHadernBlBPBleRA0", typ: "charge.refunded", account: "acct_1", apiVersion: "2023-10-16", created: 1776163490, received: 1776163490123,
 		source: Webhook, outcome: Applied, size: 2100, repeats: 3, facts: facts}
-	held := &row{id: "evt_2", livemode: true, released: 7, source: Reconcile, outcome: Quarantined, reason: WrongMode}
+	quarantined := &row{id: "evt_2", livemode: true, released: 7, source: Reconcile, outcome: Quarantined, reason: WrongMode}
 	c := counts{outcomes: [len(Outcomes)]uint64{5, 1}, money: 1776163490123, expired: 7}
 	codec, err := newBodyCodec()
 	if err != nil {
@@ -114,7 +114,7 @@ func StoredSamples() []Sample {
 	state.rows = []uint64{1, 5, 300}
 	money := amounts{received: SumOf(6480), refunded: SumOf(-800), withdrawn: SumOf(5680)}
 	return []Sample{
-		{storedRow, r.encode()}, {storedRow, held.encode()}, {storedState, state.encode()}, {storedCounts, c.encode()}, {storedAmounts, money.encode()},
+		{storedRow, r.encode()}, {storedRow, quarantined.encode()}, {storedState, state.encode()}, {storedCounts, c.encode()}, {storedAmounts, money.encode()},
 		{storedLinks, encodeLinks(sampleCharge, []link{{linkToIntent, "pi_3wBTwEKvHadernBl4gdrfNcd"}, {linkToCharge, "ch_1"}})},
 		{storedTotalKey, totalKey(1776163468, "eur", "acct_1")},
 		{storedMoved, encodeMoved("acct_1", []moved{{"eur", money}, {"usd", amounts{}}})},

@@ -10,37 +10,37 @@ import (
 	"tillhook/ledger"
 )
 
-// FuzzStored reads values as they may be stored, damaged in a way that no checksum shows. Whatever is taken for one is written
-// again in the same bytes, so nothing in it was overlooked, and the rest is an error.
+// FuzzStored decodes stored values that may be damaged in a way that no checksum shows. A value
+// that is accepted is encoded to the same bytes again, so the decoder overlooked nothing in it.
 func FuzzStored(f *testing.F) {
 	for _, s := range ledger.StoredSamples() {
 		f.Add(s.Kind, s.Value)
 	}
 	f.Fuzz(func(t *testing.T, kind byte, value []byte) {
-		again, err := ledger.Restore(kind, value)
+		again, err := ledger.Reencode(kind, value)
 		if err != nil {
 			return
 		}
-		third, err := ledger.Restore(kind, again)
+		third, err := ledger.Reencode(kind, again)
 		if err != nil || !bytes.Equal(third, again) {
-			t.Fatalf("kind %d: %x is read and written as %x, and that as %x, %v", kind, value, again, third, err)
+			t.Fatalf("kind %d: %x is encoded again as %x, and that as %x, %v", kind, value, again, third, err)
 		}
 		if len(again) > len(value) {
-			t.Fatalf("kind %d: %x is written as %x, which is longer", kind, value, again)
+			t.Fatalf("kind %d: %x is encoded again as %x, which is longer", kind, value, again)
 		}
 	})
 }
 
-// Every stored value refers to the words by their numbers.
+// Stored values refer to the words of the string table by their numbers.
 func TestStringTableDoesNotChange(t *testing.T) {
 	const first = "3c384491a5e9386a7043b1bcbd49567be2f5f13677953a6ac84a7968308a0e51"
 	if sum := fmt.Sprintf("%x", sha256.Sum256([]byte(strings.Join(ledger.Words(), "\n")))); sum != first {
-		t.Errorf("the words that stored values refer to are others: %s", sum)
+		t.Errorf("the string table has changed: its SHA-256 is %s", sum)
 	}
 	seen := map[string]bool{}
 	for _, word := range ledger.Words() {
 		if seen[word] {
-			t.Errorf("%q stands twice", word)
+			t.Errorf("%q is in the table twice", word)
 		}
 		seen[word] = true
 	}
@@ -59,9 +59,9 @@ func TestTextsAreEncodedCompactly(t *testing.T) {
 		{"evt_1", "pi_3wBTwEKvHadernBl4gdrfNcd", 1 + 27}, {"", "pi_", 1 + 3},
 		{under, strings.Repeat("x", 63), 1 + 63}, {under, strings.Repeat("x", 64), 2 + 64}, {under, "\x00\xff", 1 + 2},
 	} {
-		stored, again, err := ledger.Text(c.under, c.text)
+		stored, again, err := ledger.EncodeText(c.under, c.text)
 		if err != nil || again != c.text || len(stored) != c.size {
-			t.Errorf("%q under %q takes %d bytes, not %d, and is read as %q, %v", c.text, c.under, len(stored), c.size, again, err)
+			t.Errorf("%q under %q takes %d bytes, want %d, and is decoded as %q, %v", c.text, c.under, len(stored), c.size, again, err)
 		}
 	}
 }

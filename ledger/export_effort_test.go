@@ -14,8 +14,8 @@ import (
 	"tillhook/ledger/ledgertest"
 )
 
-// busy appends payments that have many refunds, each at a time of its own.
-func busy(t *testing.T, l *ledger.Ledger, payments, refunds int) {
+// appendManyRefunds appends payments with many refunds, each at a different time.
+func appendManyRefunds(t *testing.T, l *ledger.Ledger, payments, refunds int) {
 	t.Helper()
 	for n := range payments {
 		e := paidCharge(fmt.Sprintf("busy_%d", n), 1760000000, int64(refunds)*100)
@@ -28,12 +28,13 @@ func busy(t *testing.T, l *ledger.Ledger, payments, refunds int) {
 	}
 }
 
-// The present view reads a payment once, not once for each of its entries: it takes about as much
-// memory in all as the view as of the last row, which gives the same lines.
+// An export reads each payment once, and not once for each of its entries. So an export of the
+// present allocates about as much memory as an export as of the last sequence, and has the same
+// lines.
 func TestExportReadsAPaymentOnce(t *testing.T) {
 	const refunds = 1000
 	l := ledgertest.Open(t, false)
-	busy(t, l, 2, refunds)
+	appendManyRefunds(t, l, 2, refunds)
 	measure := func(q ledger.ExportQuery) (text string, bytes uint64) {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
@@ -45,19 +46,19 @@ func TestExportReadsAPaymentOnce(t *testing.T) {
 	past, enough := measure(ledger.ExportQuery{AsOf: &last})
 	present, took := measure(ledger.ExportQuery{})
 	if n := strings.Count(present, "\r\n"); present != past || n != 1+2*(1+refunds) {
-		t.Errorf("the present view has %d lines and is another than that of the last row", n)
+		t.Errorf("the export of the present has %d lines, or differs from the one as of the last sequence", n)
 	}
 	if took > 4*enough {
-		t.Errorf("the present view allocated %d KiB, that of the last row %d KiB", took>>10, enough>>10)
+		t.Errorf("the export of the present allocated %d KiB, the one as of the last sequence %d KiB", took>>10, enough>>10)
 	}
 }
 
-// Whenever the context ends, an export ends the next time that it looks, which it does for each
-// payment in each of its walks.
+// An export ends at the first check after its context was canceled. It checks the context for each
+// payment in each of its passes.
 func TestExportEndsWithItsContext(t *testing.T) {
 	const payments = 40
 	l := ledgertest.Open(t, false)
-	busy(t, l, payments, 1)
+	appendManyRefunds(t, l, payments, 1)
 	none, last := uint64(0), uint64(payments)
 	for _, c := range []struct {
 		name  string
@@ -87,13 +88,13 @@ func TestExportEndsWithItsContext(t *testing.T) {
 	}
 }
 
-// What an export sorts on the disk leaves what is reserved for events. The reserve grows with the
-// ledger, and a file with a hole is as large as it says.
+// The temporary files of an export leave the reserve for events free. The reserve grows with the
+// ledger, and a sparse file counts with its full size.
 func TestExportLeavesTheReserve(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	e := paidCharge("1", 1760000000, 300000)
 	e.Facts.Charges[0].Metadata["note"] = strings.Repeat("x", 4000)
-	for i := range 2500 { // more lines than are sorted in memory
+	for i := range 2500 { // more lines than the sorter keeps in memory
 		e.Facts.Refunds = append(e.Facts.Refunds, ledger.Refund{
 			ID: fmt.Sprintf("re_%d", i), Charge: e.Facts.Charge, Status: "succeeded", Currency: "eur", Amount: 100, Created: 1760000001,
 		})
@@ -104,10 +105,10 @@ func TestExportLeavesTheReserve(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := x.Write(t.Context(), io.Discard); err != nil {
-		t.Errorf("with room: %v", err)
+		t.Errorf("with enough disk space: %v", err)
 	}
 	ledgertest.FillDisk(t, l)
 	if err := x.Write(t.Context(), io.Discard); !errors.Is(err, ledger.ErrNoSpace) || !strings.Contains(err.Error(), "free some space there; an export of fewer days") {
-		t.Errorf("without room: %v", err)
+		t.Errorf("without disk space: %v", err)
 	}
 }

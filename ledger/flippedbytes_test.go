@@ -26,13 +26,14 @@ import (
 	"tillhook/ledger/ledgertest"
 )
 
-// asProver in the environment makes the test binary prove files: bbolt follows pages blindly, and damage may end the process.
-const asVerifier = "THIS_TEST_IS_A_PROVER"
+// asVerifier in the environment makes the test binary verify files. It is a process of its own
+// because damaged pages can end the process: bbolt follows references between pages without checks.
+const asVerifier = "THIS_TEST_IS_A_VERIFIER"
 
-// prove reads names of files and answers each with a line: the proof's error, quoted, and what plain bbolt reads there,
-// if the proof has none.
+// serveVerify reads names of files and answers each with one line: the quoted error of Verify, or,
+// if the file is sound, a digest of what plain bbolt reads in it.
 func serveVerify(in io.Reader, out io.Writer) {
-	debug.SetMaxStack(64 << 20) // pages that lead in a circle end it soon, as they would at the default of 1 GB
+	debug.SetMaxStack(64 << 20) // a cycle of pages overflows any stack; this one earlier than the default of 1 GB
 	names := bufio.NewScanner(in)
 	for names.Scan() {
 		_, err := ledger.Verify(names.Text())
@@ -45,12 +46,12 @@ func serveVerify(in io.Reader, out io.Writer) {
 	}
 }
 
-// digest sums up every key and value of a file by plain bbolt.
+// digest returns a hash of every key and value that plain bbolt reads in a file.
 func digest(path string) (sum uint64, err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("it panics: %v", r)
+			err = fmt.Errorf("bbolt panicked: %v", r)
 		}
 	}()
 	db, err := bolt.Open(path, 0o600, &bolt.Options{ReadOnly: true, Timeout: time.Second})
@@ -69,19 +70,19 @@ func digest(path string) (sum uint64, err error) {
 	return hash.Sum64(), errors.Join(err, db.Close())
 }
 
-// prover is such a process.
+// verifier is a process that runs serveVerify.
 type verifier struct {
 	child   *exec.Cmd
 	names   io.WriteCloser
 	answers chan string
-	words   *bytes.Buffer
+	stderr  *bytes.Buffer
 }
 
 func startVerifier(t *testing.T) *verifier {
 	t.Helper()
-	p := &verifier{child: exec.Command(os.Args[0]), answers: make(chan string), words: &bytes.Buffer{}}
+	p := &verifier{child: exec.Command(os.Args[0]), answers: make(chan string), stderr: &bytes.Buffer{}}
 	p.child.Env = append(os.Environ(), asVerifier+"=1")
-	p.child.Stderr = p.words
+	p.child.Stderr = p.stderr
 	names, err := p.child.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -104,19 +105,19 @@ func startVerifier(t *testing.T) *verifier {
 }
 
 func (p *verifier) stop() {
-	_ = p.names.Close() // it ends by itself, or has ended
+	_ = p.names.Close() // the process ends by itself, or has ended
 	_ = p.child.Process.Kill()
 	for range p.answers {
 	}
 	_ = p.child.Wait()
 }
 
-// bench proves files one after the other and starts another prover when one has ended.
+// verifyRun verifies files one after the other. It starts a new process when one has ended.
 type verifyRun struct {
 	t        *testing.T
 	path     string
 	verifier *verifier
-	slow     time.Duration
+	slow     time.Duration // the longest verification
 }
 
 func newVerifyRun(t *testing.T) *verifyRun {
@@ -125,15 +126,15 @@ func newVerifyRun(t *testing.T) *verifyRun {
 	return b
 }
 
-// verdict is what the proof says of a file.
+// verdict is the result of verifying one file.
 type verdict struct {
-	fault string // empty if it calls the file sound
-	died  bool   // the process ended; fault has its last words
+	fault string // empty if the file is sound
+	died  bool   // the process ended; fault is the last line that it wrote
 	hangs bool
 	data  string // what plain bbolt reads of a sound file
 }
 
-// try has the proof of a file with such contents.
+// verify verifies a file with the given contents.
 func (b *verifyRun) verify(file []byte) (v verdict) {
 	b.t.Helper()
 	if err := os.WriteFile(b.path, file, 0o600); err != nil {
@@ -148,14 +149,14 @@ func (b *verifyRun) verify(file []byte) (v verdict) {
 	case answer, ok := <-b.verifier.answers:
 		if !ok {
 			b.verifier.stop()
-			v.died, v.fault = true, strings.SplitN(b.verifier.words.String(), "\n", 2)[0]
+			v.died, v.fault = true, strings.SplitN(b.verifier.stderr.String(), "\n", 2)[0]
 			b.verifier = startVerifier(b.t)
 			return v
 		}
 		kind, quoted, _ := strings.Cut(answer, " ")
 		text, err := strconv.Unquote(quoted)
 		if err != nil {
-			b.t.Fatalf("the prover says %q", answer)
+			b.t.Fatalf("the verifier answered %q", answer)
 		}
 		if kind == "sound" {
 			v.data = text
@@ -170,8 +171,8 @@ func (b *verifyRun) verify(file []byte) (v verdict) {
 	return v
 }
 
-// worked makes a ledger with some history of some 300 KB, and returns it as its file is at rest, where everything lies in
-// its place, and as a copy made before.
+// grownLedger creates a ledger of about 300 KB. It returns the file after Close, when the write
+// buffer is empty, and a copy that was made before.
 func grownLedger(t *testing.T) (rest, copied []byte) {
 	t.Helper()
 	dir := t.TempDir()
@@ -188,7 +189,7 @@ func grownLedger(t *testing.T) (rest, copied []byte) {
 	}
 	mustAppend(t, l, quarantined("evt_held"))
 	for i := range 5 {
-		for j := range 20 { // one after the other, so that the file is the same each time
+		for j := range 20 { // sequentially, so that the file is the same each time
 			mustAppend(t, l, succeeded(fmt.Sprintf("evt_%d_%d", i, j), fmt.Sprintf("pi_%d", j)))
 		}
 	}
@@ -206,10 +207,10 @@ func grownLedger(t *testing.T) (rest, copied []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return rest[:report.Used], copied // bbolt grows its file in large steps; what follows was never written
+	return rest[:report.Used], copied // bbolt extends its file in large steps; the rest was never written
 }
 
-// places tells what each page is used for.
+// pageKinds returns the use of each page.
 func pageKinds(t *testing.T, file []byte) []string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "ledger.db")
@@ -229,7 +230,7 @@ func pageKinds(t *testing.T, file []byte) []string {
 			}
 			more := info.OverflowCount
 			if info.Type == "free" {
-				more = 0 // its header is of what it was used for before
+				more = 0 // the header of a free page describes its former use
 			}
 			for range more + 1 {
 				kinds[id] = info.Type
@@ -244,8 +245,8 @@ func pageKinds(t *testing.T, file []byte) []string {
 	return kinds
 }
 
-// Whatever byte is changed: the proof finds it, or what is stored is the same all the same. It ends in seconds, and
-// whoever had it made lives.
+// After any byte was changed, Verify finds the fault or the stored data is the same as before. It
+// ends within seconds and does not end the process that requested it.
 func TestVerifyFindsFlippedBytes(t *testing.T) {
 	t.Parallel()
 	flips := 150
@@ -253,18 +254,18 @@ func TestVerifyFindsFlippedBytes(t *testing.T) {
 		flips = 500
 	}
 	rest, copied := grownLedger(t)
-	for name, file := range map[string][]byte{"at rest": rest, "copy": copied} {
+	for name, file := range map[string][]byte{"closed": rest, "copy": copied} {
 		t.Run(name, func(t *testing.T) {
 			b, kinds := newVerifyRun(t), pageKinds(t, file)
-			whole := b.verify(file)
-			if whole.data == "" {
-				t.Fatalf("the whole file: %+v", whole)
+			intact := b.verify(file)
+			if intact.data == "" {
+				t.Fatalf("the intact file: %+v", intact)
 			}
 			rng := rand.New(rand.NewPCG(7, uint64(len(name))))
 			sums := map[string]int{}
 			for range flips {
 				at, by := rng.IntN(len(file)), byte(1+rng.IntN(255))
-				if rng.IntN(3) == 0 { // where bbolt's own structure is
+				if rng.IntN(3) == 0 { // in the page header and the first elements
 					at = at/4096*4096 + rng.IntN(96)
 				}
 				damaged := bytes.Clone(file)
@@ -272,24 +273,24 @@ func TestVerifyFindsFlippedBytes(t *testing.T) {
 				kind := kinds[at/4096]
 				switch v := b.verify(damaged); {
 				case v.hangs:
-					t.Errorf("byte %d (%s page) by %#x: the proof hangs", at, kind, by)
+					t.Errorf("byte %d (%s page) xor %#x: Verify hangs", at, kind, by)
 				case v.died:
-					sums["found, the prover died of it"]++
-					t.Logf("byte %d (%s page) by %#x: %s", at, kind, by, v.fault)
+					sums["found, and the process ended"]++
+					t.Logf("byte %d (%s page) xor %#x: %s", at, kind, by, v.fault)
 				case v.fault != "":
 					sums["found in a "+kind+" page"]++
-				case v.data == whole.data:
-					sums["nothing is stored there, "+kind+" page"]++
+				case v.data == intact.data:
+					sums["unused byte in a "+kind+" page"]++
 				default:
-					t.Errorf("byte %d (%s page) by %#x was not found, and the data read as %s, not %s", at, kind, by, v.data, whole.data)
+					t.Errorf("byte %d (%s page) xor %#x was not found, and the digest is %s, want %s", at, kind, by, v.data, intact.data)
 				}
 			}
-			t.Logf("%d bytes, %d flips: %v; the slowest took %s", len(file), flips, sums, b.slow.Round(time.Millisecond))
+			t.Logf("%d bytes, %d flips: %v; the longest took %s", len(file), flips, sums, b.slow.Round(time.Millisecond))
 		})
 	}
 }
 
-// newestMeta is the meta page of the last transaction.
+// newestMeta returns the number of the meta page of the last transaction.
 func newestMeta(file []byte) int {
 	tx := func(page int) uint64 { return binary.NativeEndian.Uint64(file[page*4096+16+48:]) }
 	if tx(1) > tx(0) {
@@ -298,24 +299,24 @@ func newestMeta(file []byte) int {
 	return 0
 }
 
-// Wherever a file ends too soon, and whatever it is instead, is told.
+// Verify finds a file that was truncated at any page, and a file that is not a complete ledger.
 func TestVerifyFindsIncompleteFiles(t *testing.T) {
 	_, copied := grownLedger(t)
 	b := newVerifyRun(t)
 	for size := 0; size < len(copied); size += 4096 {
 		if v := b.verify(copied[:size]); v.fault == "" || v.died || v.hangs {
-			t.Errorf("cut at %d of %d bytes: %+v", size, len(copied), v)
+			t.Errorf("truncated to %d of %d bytes: %+v", size, len(copied), v)
 		}
 	}
 	for name, file := range map[string][]byte{
-		"another program's":   []byte(strings.Repeat("SQLite format 3\x00", 10000)),
-		"zeros":               make([]byte, len(copied)),
-		"without its metas":   append(make([]byte, 8192), copied[8192:]...),
-		"a page too few":      append(bytes.Clone(copied[:40960]), copied[45056:]...),
-		"a page too many":     append(append(bytes.Clone(copied[:40960]), make([]byte, 4096)...), copied[40960:]...),
-		"two pages exchanged": append(append(append(bytes.Clone(copied[:40960]), copied[45056:49152]...), copied[40960:45056]...), copied[49152:]...),
-		"in a circle":         withPageCycle(t, copied),
-		"a page of terabytes": withEndlessPage(t, copied),
+		"another format":     []byte(strings.Repeat("SQLite format 3\x00", 10000)),
+		"zeros":              make([]byte, len(copied)),
+		"no meta pages":      append(make([]byte, 8192), copied[8192:]...),
+		"a missing page":     append(bytes.Clone(copied[:40960]), copied[45056:]...),
+		"an additional page": append(append(bytes.Clone(copied[:40960]), make([]byte, 4096)...), copied[40960:]...),
+		"two swapped pages":  append(append(append(bytes.Clone(copied[:40960]), copied[45056:49152]...), copied[40960:45056]...), copied[49152:]...),
+		"a page cycle":       withPageCycle(t, copied),
+		"an endless page":    withEndlessPage(t, copied),
 	} {
 		if v := b.verify(file); v.fault == "" || v.hangs {
 			t.Errorf("%s: %+v", name, v)
@@ -323,7 +324,7 @@ func TestVerifyFindsIncompleteFiles(t *testing.T) {
 	}
 }
 
-// circle makes the first branch page its own child.
+// withPageCycle makes the first branch page its own child.
 func withPageCycle(t *testing.T, file []byte) []byte {
 	t.Helper()
 	page := slices.Index(pageKinds(t, file), "branch")
@@ -331,39 +332,40 @@ func withPageCycle(t *testing.T, file []byte) []byte {
 		t.Fatal("the ledger has no branch page")
 	}
 	round := bytes.Clone(file)
-	binary.NativeEndian.PutUint64(round[page*4096+16+8:], uint64(page)) // behind the page's header: where the key is, its size, the child
+	binary.NativeEndian.PutUint64(round[page*4096+16+8:], uint64(page)) // after the page header: position of the key, its size, the child
 	return round
 }
 
-// endless makes the first leaf page 2 billion pages long.
+// withEndlessPage gives the first leaf page two billion overflow pages.
 func withEndlessPage(t *testing.T, file []byte) []byte {
 	t.Helper()
 	long := bytes.Clone(file)
-	long[slices.Index(pageKinds(t, file), "leaf")*4096+15] = 0x7f // the greatest byte of how many pages follow it
+	long[slices.Index(pageKinds(t, file), "leaf")*4096+15] = 0x7f // the highest byte of the number of overflow pages
 	return long
 }
 
-// bbolt falls back to the meta page before when the newest one is damaged. The last transaction is gone then, and the
-// proof of a file that lies still must tell.
+// If the newest meta page is damaged, bbolt uses the other one, and the last transaction is lost.
+// Verify must report this.
 func TestVerifyFindsADamagedNewestMetaPage(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	for i := range 20 {
 		mustAppend(t, l, succeeded(fmt.Sprintf("evt_%d", i), fmt.Sprintf("pi_%d", i)))
 	}
-	killed := mustRead(t, l.Path()) // nothing is under way, and the last transaction held an event
+	killed := mustRead(t, l.Path()) // no commit is in progress, and the last transaction stored an event
 	b := newVerifyRun(t)
-	whole := b.verify(killed)
-	if whole.data == "" {
-		t.Fatalf("the whole file: %+v", whole)
+	intact := b.verify(killed)
+	if intact.data == "" {
+		t.Fatalf("the intact file: %+v", intact)
 	}
 	damaged := bytes.Clone(killed)
 	damaged[newestMeta(killed)*4096+16+40] ^= 1
-	if v := b.verify(damaged); v.fault == "" && v.data != whole.data {
-		t.Errorf("the proof calls it sound, and it holds %s, not %s", v.data, whole.data)
+	if v := b.verify(damaged); v.fault == "" && v.data != intact.data {
+		t.Errorf("Verify found no fault, and the digest is %s, want %s", v.data, intact.data)
 	}
 }
 
-// A key whose length is damaged reads as whatever follows it in the file: a fault must not quote all of that.
+// A key with a damaged length extends over everything that follows it in the file. A fault must not
+// quote all of that.
 func TestFaultsOfVerifyAreShort(t *testing.T) {
 	_, copied := grownLedger(t)
 	path := filepath.Join(t.TempDir(), "ledger.db")
@@ -374,7 +376,7 @@ func TestFaultsOfVerifyAreShort(t *testing.T) {
 			continue
 		}
 		damaged := bytes.Clone(copied)
-		damaged[page*4096+16+8+2] ^= 1 // the first key is 65536 bytes longer
+		damaged[page*4096+16+8+2] ^= 1 // makes the first key 65536 bytes longer
 		if err := os.WriteFile(path, damaged, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -383,6 +385,6 @@ func TestFaultsOfVerifyAreShort(t *testing.T) {
 		}
 	}
 	if longest > 64<<10 {
-		t.Errorf("the error of a proof has %d bytes", longest)
+		t.Errorf("the error of Verify has %d bytes", longest)
 	}
 }

@@ -21,21 +21,24 @@ import (
 	"tillhook/ledger/ledgertest"
 )
 
-// A disk that forgets, as a file system: what was written and not synced is in nobody's hands but
-// this process's, and gone with the power. A sync can fail the way Linux's do: the error is told
-// once, the page cache goes on showing the new bytes, and the disk never gets them.
+// This file contains a file system that simulates a disk that forgets. What was written and not
+// synced exists only in the memory of its process, and is lost in a power failure. A sync can fail
+// as it does in Linux: the error is reported once, the page cache keeps showing the new bytes, and
+// the disk never gets them.
 //
-// The test binary serves it as a process of its own (a page fault on our own file system would
-// stop the very scheduler that has to answer it), told over its standard input:
+// The test binary serves the file system in a process of its own, because a page fault on a file
+// system that the same process serves would stop the scheduler that has to answer it. The process
+// reads commands from its standard input, and answers each with "done":
 //
-//	arm N   the next sync of a meta page fails and is forgotten; N syncs of meta pages later the power goes
-//	revert  the same, and the page cache shows the old bytes again; the power stays on
-//	cut     the power goes
-//	stall   writing a meta page takes 3 s from now on
-//
-// Each is answered "done".
+//	arm N   the next sync of a meta page fails and is forgotten; after N more syncs of meta pages
+//	        the power fails
+//	revert  the next sync of a meta page fails and is forgotten, and the page cache shows the old
+//	        bytes again; the power does not fail
+//	cut     the power fails
+//	stall   from now on writing a meta page takes 3 s
 
-// asDisk in the environment makes the test binary be the disk: directory and mount point, by a colon.
+// asDisk in the environment makes the test binary serve this file system. Its value is the
+// directory behind the file system and the mount point, separated by a colon.
 const asDisk = "THIS_TEST_IS_A_DISK"
 
 func TestMain(m *testing.M) {
@@ -71,19 +74,19 @@ func cutLast(s string) (before, after string, found bool) {
 	return s, "", false
 }
 
-// disk is the state behind the one file of the file system.
+// disk is the state of the only file of the file system.
 type disk struct {
-	fd int // of the file that holds what was synced
+	fd int // of the file that holds the synced bytes
 
-	mu      sync.Mutex // guards what follows
-	pending []extent   // written since the last sync, in order
-	size    int64      // as the writer sees it
+	mu      sync.Mutex // guards the following fields
+	pending []extent   // writes since the last sync, in order
+	size    int64      // as writers see it
 	armed   bool
-	left    int  // syncs of meta pages until the power goes
-	failing bool // the forgotten sync has happened
-	off     bool // the power is gone: nothing reaches the disk
-	stall   bool // meta pages are slow
-	revert  bool // what is forgotten is not shown any more
+	left    int  // number of syncs of meta pages until the power fails
+	failing bool // a sync was forgotten
+	off     bool // the power has failed: nothing reaches the disk
+	stall   bool // writing a meta page is slow
+	revert  bool // the page cache drops the bytes of a forgotten sync
 	file    *diskFile
 }
 
@@ -92,7 +95,7 @@ type extent struct {
 	bytes []byte
 }
 
-// metaBytes is where bbolt's two meta pages lie.
+// metaBytes is the size of the two meta pages at the beginning of the file.
 const metaBytes = 2 * 4096
 
 func (d *disk) sync() syscall.Errno {
@@ -109,7 +112,7 @@ func (d *disk) sync() syscall.Errno {
 	case meta && d.armed:
 		d.armed, d.failing = false, !d.revert
 		d.pending = nil
-		if d.revert { // as a message to the kernel, which must not wait for this answer
+		if d.revert { // in the background, because the kernel waits for this sync
 			go d.file.NotifyContent(0, metaBytes)
 		}
 		fmt.Println("forgotten")
@@ -147,7 +150,7 @@ func (d *disk) read(b []byte, off int64) []byte {
 	defer d.mu.Unlock()
 	b = b[:max(0, min(int64(len(b)), d.size-off))]
 	clear(b)
-	_, _ = syscall.Pread(d.fd, b, off) // behind the end of the synced file there are zeros
+	_, _ = syscall.Pread(d.fd, b, off) // bytes after the end of the synced file are zero
 	for _, e := range d.pending {
 		if from, to := max(off, e.off), min(off+int64(len(b)), e.off+int64(len(e.bytes))); from < to {
 			copy(b[from-off:to-off], e.bytes[from-e.off:])
@@ -156,7 +159,7 @@ func (d *disk) read(b []byte, off int64) []byte {
 	return b
 }
 
-// root has one file, ledger.db; diskFile is it, opened.
+// root is the root directory. Its only file is ledger.db, which is a diskFile.
 type root struct {
 	fs.Inode
 	disk *disk
@@ -172,7 +175,7 @@ func (r *root) OnAdd(ctx context.Context) {
 	r.AddChild("ledger.db", r.NewPersistentInode(ctx, r.disk.file, fs.StableAttr{Mode: syscall.S_IFREG, Ino: 2}), false)
 }
 
-// Fsync of the directory: its one name is always there.
+// Fsync does nothing: the only name in the directory always exists.
 func (r *root) Fsync(context.Context, fs.FileHandle, uint32) syscall.Errno { return 0 }
 
 func (f *diskFile) Open(context.Context, uint32) (fs.FileHandle, uint32, syscall.Errno) {
@@ -200,13 +203,13 @@ func (f *diskFile) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut
 func (f *diskFile) Setattr(ctx context.Context, h fs.FileHandle, in *fuse.SetAttrIn, out *fuse.AttrOut) syscall.Errno {
 	if size, ok := in.GetSize(); ok {
 		f.disk.mu.Lock()
-		f.disk.size = int64(size) // the ledger only ever grows its file
+		f.disk.size = int64(size) // the ledger never truncates its file
 		f.disk.mu.Unlock()
 	}
 	return f.Getattr(ctx, h, out)
 }
 
-// serveDisk mounts the file system and obeys until its standard input ends.
+// serveDisk mounts the file system, and obeys commands until the standard input ends.
 func serveDisk(backing, mount string) error {
 	fd, err := syscall.Open(filepath.Join(backing, "ledger.db"), syscall.O_RDWR, 0)
 	if err != nil {
@@ -238,8 +241,22 @@ func serveDisk(backing, mount string) error {
 	return server.Unmount()
 }
 
-// mounted starts a disk over a directory that holds a ledger. say tells it something, answers is what it answers.
+// mountDisk mounts a disk that forgets over a directory that holds a ledger. The function command
+// sends a command, and the answers arrive on the channel.
 func mountDisk(t *testing.T, backing string) (mount string, command func(string), answers <-chan string) {
+	t.Helper()
+	mount, in, answers := startFileSystem(t, asDisk, backing)
+	return mount, func(s string) {
+		if _, err := io.WriteString(in, s+"\n"); err != nil {
+			t.Fatal(err)
+		}
+	}, answers
+}
+
+// startFileSystem starts the test binary with the variable in its environment, so that it serves
+// a file system over the directory backing, and waits until that is mounted. The channel has the
+// lines that the process prints after that. The cleanup of the test ends the process.
+func startFileSystem(t *testing.T, variable, backing string) (mount string, in io.Writer, lines <-chan string) {
 	t.Helper()
 	if _, err := os.Stat("/dev/fuse"); err != nil || os.Getuid() != 0 {
 		if os.Getenv("CI") == "true" {
@@ -253,8 +270,8 @@ func mountDisk(t *testing.T, backing string) (mount string, command func(string)
 	}
 	mount = t.TempDir()
 	cmd := exec.Command(self)
-	cmd.Env = append(os.Environ(), asDisk+"="+backing+":"+mount)
-	in, err := cmd.StdinPipe()
+	cmd.Env = append(os.Environ(), variable+"="+backing+":"+mount)
+	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -265,32 +282,28 @@ func mountDisk(t *testing.T, backing string) (mount string, command func(string)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	lines := make(chan string, 16)
+	printed := make(chan string, 16)
 	go func() {
 		for s := bufio.NewScanner(out); s.Scan(); {
-			lines <- s.Text()
+			printed <- s.Text()
 		}
-		close(lines)
+		close(printed)
 	}()
 	t.Cleanup(func() {
-		in.Close()
+		stdin.Close()
 		if err := cmd.Wait(); err != nil {
-			t.Errorf("the disk ended with %v", err)
+			t.Errorf("the process of the file system ended with %v", err)
 		}
 	})
-	if line := <-lines; line != "mounted" {
-		t.Fatalf("the disk says %q", line)
+	if line := <-printed; line != "mounted" {
+		t.Fatalf("the process of the file system printed %q", line)
 	}
-	return mount, func(s string) {
-		if _, err := io.WriteString(in, s+"\n"); err != nil {
-			t.Fatal(err)
-		}
-	}, lines
+	return mount, stdin, printed
 }
 
-// The sync of a meta page fails, so the page cache shows a commit that the disk does not have. What is
-// committed after that must not build on it: wherever the power goes, the file opens, is sound, and
-// holds every event that was acknowledged.
+// The sync of a meta page fails, so the page cache shows a commit that the disk does not hold.
+// Later commits must not build on it: whenever the power fails, the file can be opened, is sound,
+// and holds every acknowledged event.
 func TestForgottenMetaPageLosesNothing(t *testing.T) {
 	for left := range 6 {
 		t.Run(fmt.Sprintf("power cut %d syncs later", left), func(t *testing.T) {
@@ -322,7 +335,7 @@ func TestForgottenMetaPageLosesNothing(t *testing.T) {
 				send()
 			}
 			if len(acked) != 40 {
-				t.Fatalf("%d of 40 events acknowledged on a sound disk", len(acked))
+				t.Fatalf("%d of 40 events were acknowledged before the fault", len(acked))
 			}
 			command(fmt.Sprint("arm ", left))
 			forgotten := false
@@ -333,7 +346,7 @@ func TestForgottenMetaPageLosesNothing(t *testing.T) {
 					off = line == "off"
 				default:
 					if n > 20000 {
-						t.Fatal("the power never went")
+						t.Fatal("the power never failed")
 					}
 					if send(); l.Health().Err != nil {
 						time.Sleep(20 * time.Millisecond)
@@ -345,7 +358,7 @@ func TestForgottenMetaPageLosesNothing(t *testing.T) {
 			}
 			cancel()
 			if err := <-ended; !errors.Is(err, ledger.ErrUnavailable) {
-				t.Errorf("the committer ended with %v", err)
+				t.Errorf("Run returned %v", err)
 			}
 			if err := l.Close(); err != nil {
 				t.Error(err)
@@ -356,10 +369,12 @@ func TestForgottenMetaPageLosesNothing(t *testing.T) {
 	}
 }
 
-// onDisk requires that what the disk has, seen without the file system, is sound and holds all that was acknowledged.
+// requireOnDisk requires that the file on the disk, read without the file system, is sound and
+// holds all acknowledged events.
 func requireOnDisk(t *testing.T, backing string, acked []string) {
 	t.Helper()
-	// First without following what may lead in circles.
+	// Verify goes first, because it follows no reference between pages that could lead into a
+	// cycle.
 	if _, err := ledger.Verify(ledger.Path(backing)); err != nil {
 		t.Fatalf("the file is not sound: %v", err)
 	}
@@ -374,8 +389,9 @@ func requireOnDisk(t *testing.T, backing string, acked []string) {
 	}
 }
 
-// A process ends right after a meta page's sync has failed. The next one sees the commit in the page
-// cache, where the disk does not have it: what it acknowledges must be on the disk all the same.
+// A process ends right after the sync of a meta page has failed. The next process sees the commit
+// in the page cache, although the disk does not hold it. What the next process acknowledges must be
+// on the disk.
 func TestRestartTrustsOnlyTheDisk(t *testing.T) {
 	backing := t.TempDir()
 	createAndClose(t, backing)
@@ -390,14 +406,14 @@ func TestRestartTrustsOnlyTheDisk(t *testing.T) {
 	mustAppend(t, l, succeeded("evt_1", "pi_1"))
 	command("arm 1000")
 	if line := <-answers; line != "done" {
-		t.Fatalf("the disk says %q", line)
+		t.Fatalf("the process of the file system printed %q", line)
 	}
 	if _, err := l.Append(t.Context(), succeeded("evt_2", "pi_1")); !errors.Is(err, ledger.ErrUnavailable) {
 		t.Fatalf("an event whose commit the disk forgot returned %v", err)
 	}
 	cancel()
 	if err := <-ended; !errors.Is(err, ledger.ErrUnavailable) {
-		t.Errorf("the committer ended with %v", err)
+		t.Errorf("Run returned %v", err)
 	}
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
@@ -410,7 +426,7 @@ func TestRestartTrustsOnlyTheDisk(t *testing.T) {
 	ctx, cancel = context.WithCancel(t.Context())
 	go func() { ended <- again.Run(ctx) }()
 	if res := mustAppend(t, again, succeeded("evt_2", "pi_1")); res.Status != ledger.AlreadyProcessed {
-		t.Errorf("the event that the page cache shows returned %+v", res)
+		t.Errorf("the event that only the page cache shows returned %+v", res)
 	}
 	command("cut")
 	for line := range answers { // "forgotten" comes first
@@ -419,8 +435,8 @@ func TestRestartTrustsOnlyTheDisk(t *testing.T) {
 		}
 	}
 	cancel()
-	if err := <-ended; !errors.Is(err, ledger.ErrUnavailable) { // the repeat's count has nowhere to go
-		t.Errorf("the committer ended with %v", err)
+	if err := <-ended; !errors.Is(err, ledger.ErrUnavailable) { // the count of the repeat cannot be written
+		t.Errorf("Run returned %v", err)
 	}
 	if err := again.Close(); err != nil {
 		t.Fatal(err)
@@ -428,7 +444,7 @@ func TestRestartTrustsOnlyTheDisk(t *testing.T) {
 	requireOnDisk(t, backing, []string{"evt_1", "evt_2"})
 }
 
-// A commit takes long. Whoever brings an event, known or not, waits no longer than he said.
+// During a slow commit, Append of a new event or of a repeat does not wait longer than its context.
 func TestAppendEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	backing := t.TempDir()
@@ -443,7 +459,7 @@ func TestAppendEndsWithItsContext(t *testing.T) {
 		_, err := l.Append(t.Context(), succeeded("evt_2", "pi_2"))
 		slow <- err
 	}()
-	cut := 0
+	canceled := 0
 	for writing := true; writing; {
 		select {
 		case err := <-slow:
@@ -455,7 +471,7 @@ func TestAppendEndsWithItsContext(t *testing.T) {
 			begun := time.Now()
 			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 			if _, err := l.Append(ctx, succeeded("evt_1", "pi_1")); errors.Is(err, context.DeadlineExceeded) {
-				cut++
+				canceled++
 			} else if err != nil {
 				t.Error(err)
 			}
@@ -466,14 +482,15 @@ func TestAppendEndsWithItsContext(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 	}
-	if cut == 0 {
+	if canceled == 0 {
 		t.Error("no repeat had to wait")
 	}
 }
 
-// The sync of a meta page fails, and some time after that the page cache shows the old page: bbolt has one
-// state in memory and another on its pages. Either writing goes on, or Run ends and the next start goes on;
-// nothing acknowledged is lost, nothing is posted twice, and the process lives.
+// The sync of a meta page fails, and some time later the page cache shows the old page again. bbolt
+// then has one state in memory and another one on its pages. Either the ledger recovers, or Run
+// ends and the next start recovers. No acknowledged event is lost, no event is posted twice, and
+// the process does not end.
 func TestRevertedMetaPageLosesNothing(t *testing.T) {
 	t.Parallel()
 	backing := t.TempDir()
@@ -499,11 +516,11 @@ func TestRevertedMetaPageLosesNothing(t *testing.T) {
 			t.Fatalf("an event whose commit the disk forgot returned %v", err)
 		}
 		<-answers
-		for waiting := true; waiting; { // the next try comes after a second
+		for waiting := true; waiting; { // the next attempt follows after a second
 			select {
 			case err := <-ended:
 				if !errors.Is(err, ledger.ErrUnavailable) {
-					t.Errorf("the committer ended with %v", err)
+					t.Errorf("Run returned %v", err)
 				}
 				ended <- nil
 				waiting = false

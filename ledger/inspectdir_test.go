@@ -11,15 +11,15 @@ import (
 	"tillhook/ledger/ledgertest"
 )
 
-// Looking at a place changes nothing there, and sees who holds the ledger.
+// InspectDir changes nothing, and finds the process that holds the ledger.
 func TestInspectDir(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a", "b")
 	p, err := ledger.InspectDir(dir)
 	if err != nil || p.There || !p.Writable || p.File || p.FreeBytes == 0 || p.TotalBytes < p.FreeBytes {
-		t.Errorf("where nothing is: %+v, %v", p, err)
+		t.Errorf("of a missing directory: %+v, %v", p, err)
 	}
 	if _, err := os.Stat(filepath.Dir(dir)); !os.IsNotExist(err) {
-		t.Errorf("something was made: %v", err)
+		t.Errorf("a directory was created: %v", err)
 	}
 	ledgertest.Start(t, ledger.Options{Dir: dir})
 	me, err := user.Current()
@@ -35,21 +35,21 @@ func TestInspectDir(t *testing.T) {
 		t.Fatal(err)
 	}
 	if p, err := ledger.InspectDir(file); err == nil {
-		t.Errorf("a file was taken for a directory: %+v", p)
+		t.Errorf("of a file instead of a directory: %+v", p)
 	}
 }
 
-// A file of the same number on another file system has another holder.
+// A file with the same inode number on another device has another holder.
 func TestInspectDirComparesDevices(t *testing.T) {
-	// The second one is given an inode that the first one has, too: those of a tmpfs count from 1.
-	var places []string
+	// Inode numbers of a tmpfs count from 1, so the two files usually have the same number.
+	var dirs []string
 	for range 2 {
 		mount := t.TempDir()
 		if err := syscall.Mount("none", mount, "tmpfs", 0, "size=80m,inode32"); err != nil {
 			t.Skipf("mounting a file system takes root: %v", err)
 		}
 		t.Cleanup(func() { _ = syscall.Unmount(mount, syscall.MNT_DETACH) })
-		places = append(places, mount)
+		dirs = append(dirs, mount)
 		createAndClose(t, mount)
 	}
 	inode := func(dir string) uint64 {
@@ -57,12 +57,12 @@ func TestInspectDirComparesDevices(t *testing.T) {
 		must(t, syscall.Stat(ledger.Path(dir), &stat))
 		return stat.Ino
 	}
-	if inode(places[0]) != inode(places[1]) {
-		t.Skip("the files have different numbers")
+	if inode(dirs[0]) != inode(dirs[1]) {
+		t.Skip("the files have different inode numbers")
 	}
-	ledgertest.Start(t, ledger.Options{Dir: places[0]})
+	ledgertest.Start(t, ledger.Options{Dir: dirs[0]})
 	for i, want := range []int{os.Getpid(), 0} {
-		if p, err := ledger.InspectDir(places[i]); err != nil || p.Holder != want {
+		if p, err := ledger.InspectDir(dirs[i]); err != nil || p.Holder != want {
 			t.Errorf("the holder of file %d is %d, %v, want %d", i, p.Holder, err, want)
 		}
 	}

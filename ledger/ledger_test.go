@@ -18,7 +18,7 @@ import (
 	"tillhook/ledger/ledgertest"
 )
 
-// succeeded is an event of the four that a shop cannot do without.
+// succeeded returns a payment_intent.succeeded event of 42.00 EUR.
 func succeeded(id, payment string) *ledger.Event {
 	return &ledger.Event{
 		ID: id, Type: "payment_intent.succeeded", Created: 1760000005, APIVersion: "2023-10-16", Source: ledger.Webhook,
@@ -89,11 +89,11 @@ func TestReopenedLedgerHoldsItsEvents(t *testing.T) {
 			t.Fatal(err)
 		}
 		if p.ID != "pi_1" || *p.AmountNet != 4200 || p.Status != "succeeded" || p.Events != 1 {
-			t.Errorf("%s finds %+v", id, p)
+			t.Errorf("%s returned the payment %+v", id, p)
 		}
 	}
 	if at, ok := l.LastEvent(); !ok || !at.Equal(e.Received) {
-		t.Errorf("the newest event came at %v, %v", at, ok)
+		t.Errorf("the last event was received at %v, %v", at, ok)
 	}
 }
 
@@ -103,12 +103,12 @@ func TestOpenRefuses(t *testing.T) {
 		ledgertest.Start(t, ledger.Options{Dir: dir})
 		start := time.Now()
 		if _, err := ledger.Open(ledger.Options{Dir: dir}); !errors.Is(err, ledger.ErrLocked) {
-			t.Errorf("a second opening returned %v, want ErrLocked", err)
+			t.Errorf("a second Open returned %v, want ErrLocked", err)
 		}
 		if _, err := ledger.OpenReadOnly(dir); !errors.Is(err, ledger.ErrLocked) {
-			t.Errorf("a reader beside the writer returned %v, want ErrLocked", err)
+			t.Errorf("OpenReadOnly beside a writer returned %v, want ErrLocked", err)
 		}
-		if took := time.Since(start); took > 10*time.Second { // 0.5 s on a quiet machine
+		if took := time.Since(start); took > 10*time.Second { // 0.5 s on an idle machine
 			t.Errorf("both were refused only after %v", took)
 		}
 	})
@@ -122,9 +122,9 @@ func TestOpenRefuses(t *testing.T) {
 		if want := "holds test mode payments, the configuration says live"; !strings.Contains(err.Error(), want) {
 			t.Errorf("%q does not say %q", err, want)
 		}
-		createAndClose(t, dir) // and the refused opening has let the file go
+		createAndClose(t, dir) // the refused Open has released the lock
 	})
-	t.Run("to make a ledger for a reader", func(t *testing.T) {
+	t.Run("a missing ledger for a reader", func(t *testing.T) {
 		if _, err := ledger.OpenReadOnly(t.TempDir()); !errors.Is(err, ledger.ErrNotFound) {
 			t.Errorf("got %v, want ErrNotFound", err)
 		}
@@ -142,7 +142,7 @@ func TestOpenRefuses(t *testing.T) {
 			t.Errorf("got %v, want ErrSchema", err)
 		}
 	})
-	t.Run("what is no bbolt file", func(t *testing.T) {
+	t.Run("a file of another format", func(t *testing.T) {
 		for want, content := range map[string]string{"another program": strings.Repeat("not a ledger\n", 2000), "its beginning is damaged": "x", "is empty": ""} {
 			dir := t.TempDir()
 			path := filepath.Join(dir, "ledger.db")
@@ -155,14 +155,14 @@ func TestOpenRefuses(t *testing.T) {
 			}
 		}
 	})
-	t.Run("what is no file", func(t *testing.T) {
+	t.Run("a named pipe", func(t *testing.T) {
 		dir := t.TempDir()
 		if err := syscall.Mkfifo(filepath.Join(dir, "ledger.db"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		requireRefused(t, dir, "is not a regular file")
 	})
-	t.Run("a file that was cut short, wherever", func(t *testing.T) {
+	t.Run("a truncated file", func(t *testing.T) {
 		for size := int64(1); size < 5*4096; size += 1024 {
 			dir := sampleLedger(t)
 			if err := os.Truncate(filepath.Join(dir, "ledger.db"), size); err != nil {
@@ -191,7 +191,8 @@ func TestOpenRefuses(t *testing.T) {
 	})
 }
 
-// refused requires that neither a writer nor a reader opens the ledger, and why.
+// requireRefused requires that neither Open nor OpenReadOnly accepts the file, with an error that
+// contains want.
 func requireRefused(t *testing.T, dir, want string) {
 	t.Helper()
 	_, writer := ledger.Open(ledger.Options{Dir: dir})
@@ -203,7 +204,7 @@ func requireRefused(t *testing.T, dir, want string) {
 	}
 }
 
-// A file that is cut short while it is open gives errors, and the process lives.
+// Truncating the file while it is open causes errors and does not end the process.
 func TestTruncatingAnOpenFileIsAnError(t *testing.T) {
 	dir := t.TempDir()
 	l, err := ledger.Open(ledger.Options{Dir: dir})
@@ -226,19 +227,19 @@ func TestTruncatingAnOpenFileIsAnError(t *testing.T) {
 		t.Errorf("reading returned %v", err)
 	}
 	if _, err := l.Append(t.Context(), succeeded("evt_150", "pi_1")); !errors.Is(err, ledger.ErrUnavailable) {
-		t.Errorf("a delivery returned %v", err)
+		t.Errorf("an append returned %v", err)
 	}
 	cancel()
 	if err := <-ended; !errors.As(err, new(*ledger.FileFault)) {
-		t.Errorf("the committer ended with %v", err)
+		t.Errorf("Run returned %v", err)
 	}
 	if err := l.Close(); err != nil {
 		t.Error(err)
 	}
 }
 
-// Where even the meta pages are gone, bbolt panics with its locks taken. Run ends, so that the process can
-// be started again, and Close does not wait for them.
+// Without its meta pages bbolt panics and keeps its locks. Run ends, so that the process can be
+// restarted, and Close does not wait for the locks.
 func TestEmptyingAnOpenFileEndsRun(t *testing.T) {
 	l, err := ledger.Open(ledger.Options{Dir: t.TempDir()})
 	if err != nil {
@@ -250,33 +251,33 @@ func TestEmptyingAnOpenFileEndsRun(t *testing.T) {
 	if err := os.Truncate(l.Path(), 0); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := l.Event("evt_1"); err == nil { // before the committer has looked at the file
-		t.Error("an event is read from an empty file")
+	if _, err := l.Event("evt_1"); err == nil { // before the committer has checked the file
+		t.Error("an event was read from an empty file")
 	}
 	for i := range 3 {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		if _, err := l.Append(ctx, succeeded(fmt.Sprintf("evt_%d", 2+i), "pi_1")); err == nil || errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("delivery %d returned %v", i, err)
+			t.Errorf("append %d returned %v", i, err)
 		}
 		cancel()
 	}
 	select {
 	case err := <-ended:
 		if !errors.Is(err, ledger.ErrUnavailable) {
-			t.Errorf("the committer ended with %v", err)
+			t.Errorf("Run returned %v", err)
 		}
 	case <-time.After(10 * time.Second):
-		t.Fatal("the committer goes on")
+		t.Fatal("Run has not ended")
 	}
 	if l.Health().Err == nil {
-		t.Error("the ledger calls itself healthy")
+		t.Error("the health reports no fault")
 	}
 	if err := l.Close(); err != nil {
 		t.Error(err)
 	}
 }
 
-// closed makes or opens a test mode ledger and closes it.
+// createAndClose opens a test mode ledger, which creates it if it is missing, and closes it.
 func createAndClose(t *testing.T, dir string) {
 	t.Helper()
 	l, err := ledger.Open(ledger.Options{Dir: dir})
@@ -296,11 +297,12 @@ func TestOpenDeletesAHalfCreatedFile(t *testing.T) {
 	l := ledgertest.Start(t, ledger.Options{Dir: dir})
 	mustAppend(t, l, succeeded("evt_1", "pi_1"))
 	if _, err := os.Stat(filepath.Join(dir, "ledger.db.new-17")); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("the half made file is still there: %v", err)
+		t.Errorf("the half created file is still there: %v", err)
 	}
 }
 
-// A start that fails for a full disk leaves nothing, and deletes what earlier ones left.
+// If Open fails because the disk is full, it leaves no file, and deletes those that earlier starts
+// left.
 func TestOpenOnAFullDiskLeavesNothing(t *testing.T) {
 	mount := t.TempDir()
 	if err := syscall.Mount("none", mount, "tmpfs", 0, "size=12k"); err != nil {
@@ -312,7 +314,7 @@ func TestOpenOnAFullDiskLeavesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		if l, err := ledger.Open(ledger.Options{Dir: mount}); !errors.Is(err, syscall.ENOSPC) {
-			t.Errorf("a start returned %v, %v", l, err)
+			t.Errorf("Open returned %v, %v", l, err)
 		}
 		if names := fileNames(t, mount); len(names) != 0 {
 			t.Errorf("the directory holds %v", names)
@@ -346,7 +348,7 @@ func TestReadOnlyLedgerRefusesWrites(t *testing.T) {
 		t.Errorf("an append returned %v, want ErrReadOnly", err)
 	}
 	if err := reader.Run(t.Context()); !errors.Is(err, ledger.ErrReadOnly) {
-		t.Errorf("a run returned %v, want ErrReadOnly", err)
+		t.Errorf("Run returned %v, want ErrReadOnly", err)
 	}
 	if err := reader.Close(); err != nil {
 		t.Error(err)
@@ -371,13 +373,12 @@ func TestAppendAfterRunIsRefused(t *testing.T) {
 	}
 }
 
-// Nothing of the other mode is posted, whatever door it comes by.
 func TestAppendRefusesTheOtherMode(t *testing.T) {
 	l := ledgertest.Open(t, true)
 	if res, err := l.Append(t.Context(), succeeded("a", "pi_a")); err == nil {
-		t.Errorf("a test event at a live ledger returned %+v", res)
+		t.Errorf("a test mode event in a live mode ledger returned %+v", res)
 	}
 	if n := mustStats(t, l).Events; n != 0 {
-		t.Errorf("%d events", n)
+		t.Errorf("%d events are stored", n)
 	}
 }

@@ -20,9 +20,9 @@ import (
 	"tillhook/ledger/ledgertest"
 )
 
-// holder duplicates descriptors of one file that hold its lock, and keeps the duplicates. They
-// stand for children between fork and exec: those too share the open file description, and with it
-// the lock.
+// holder duplicates the descriptors of a file that hold its lock, and keeps the duplicates open.
+// They simulate a child process between fork and exec, which also shares the open file description
+// and with it the lock.
 type holder struct {
 	path string
 	end  chan struct{}
@@ -30,10 +30,10 @@ type holder struct {
 	held atomic.Int64 // duplicates
 }
 
-// maxHeld duplicates are enough.
+// maxHeld is the maximum number of duplicates.
 const maxHeld = 50
 
-// holdLocks starts a holder, whose duplicates are closed at the test's end.
+// holdLocks starts a holder. The cleanup of the test closes the duplicates.
 func holdLocks(t *testing.T, path string) *holder {
 	h := &holder{path: path, end: make(chan struct{})}
 	var duplicates []int
@@ -56,7 +56,7 @@ func holdLocks(t *testing.T, path string) *holder {
 	return h
 }
 
-// duplicate duplicates the descriptors that hold the lock now, but for those that are duplicates.
+// duplicate duplicates the descriptors that hold the lock now, except for earlier duplicates.
 func (h *holder) duplicate(before []int) (made []int) {
 	entries, _ := os.ReadDir("/proc/self/fd")
 	for _, e := range entries {
@@ -81,14 +81,15 @@ func (h *holder) duplicate(before []int) (made []int) {
 	return made
 }
 
-// stop ends the duplicating.
+// stop stops duplicating.
 func (h *holder) stop() {
 	close(h.end)
 	h.wg.Wait()
 }
 
-// A child between fork and exec has a copy of every descriptor, and a lock of flock(2) stays until
-// the last copy is closed or one of them unlocks. So what closes a ledger must unlock it.
+// A child process between fork and exec has a copy of every descriptor, and a lock of flock(2)
+// lasts until the last copy is closed or the file is unlocked explicitly. Therefore closing a
+// ledger must unlock it.
 func TestCloseUnlocks(t *testing.T) {
 	for name, use := range map[string]func(dir string) error{
 		"a reader": func(dir string) error {
@@ -118,7 +119,7 @@ func TestCloseUnlocks(t *testing.T) {
 			}
 			return nil
 		},
-		"a rebuild that is refused": func(dir string) error {
+		"a canceled rebuild": func(dir string) error {
 			ctx, cancel := context.WithCancel(context.Background())
 			cancel()
 			if _, err := ledger.Rebuild(ctx, ledger.Options{Dir: dir}, false); !errors.Is(err, context.Canceled) {
@@ -126,7 +127,7 @@ func TestCloseUnlocks(t *testing.T) {
 			}
 			return nil
 		},
-		"an opening in the wrong mode": func(dir string) error {
+		"a refused Open in the other mode": func(dir string) error {
 			if _, err := ledger.Open(ledger.Options{Dir: dir, Livemode: true}); !errors.Is(err, ledger.ErrOtherMode) {
 				return err
 			}
@@ -152,7 +153,7 @@ func TestCloseUnlocks(t *testing.T) {
 	}
 }
 
-// damageMetaPage damages one meta page, so that verifying the file ends before bbolt opens it.
+// damageMetaPage damages one meta page, so that Verify ends before bbolt opens the file.
 func damageMetaPage(dir string) error {
 	f, err := os.OpenFile(ledger.Path(dir), os.O_WRONLY, 0)
 	if err != nil {
@@ -162,8 +163,8 @@ func damageMetaPage(dir string) error {
 	return errors.Join(err, f.Close())
 }
 
-// Another process may hold the lock for an instant: a child of a receiver that was killed between
-// fork and exec.
+// Another process can hold the lock for an instant: a child of a killed receiver between fork and
+// exec.
 func TestLockHeldForAnInstantIsAwaited(t *testing.T) {
 	for name, use := range map[string]func(dir string) error{
 		"a writer": func(dir string) error {
@@ -209,7 +210,7 @@ func TestLockHeldForAnInstantIsAwaited(t *testing.T) {
 	}
 }
 
-// Children are started all the time beside a ledger that is closed and opened again: no opening is
+// While child processes are started all the time, a ledger is closed and opened again. No Open is
 // refused.
 func TestReopenWhileProcessesFork(t *testing.T) {
 	dir := sampleLedger(t)

@@ -1,13 +1,11 @@
 package ledger_test
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -21,8 +19,8 @@ import (
 )
 
 // asNoLinks in the environment makes the test binary serve a file system that has neither hard
-// links nor a rename that refuses to replace: directory and mount point, by a colon. It ends with its
-// standard input.
+// links nor a rename that refuses to replace a file. Its value is the directory behind the file
+// system and the mount point, separated by a colon. The process ends with its standard input.
 const asNoLinks = "THIS_TEST_IS_A_FILE_SYSTEM_WITHOUT_LINKS"
 
 type noLinks struct{ *fs.LoopbackNode }
@@ -60,41 +58,12 @@ func serveNoLinks(backing, mount string) error {
 // withoutLinks returns a directory on such a file system.
 func withoutLinks(t *testing.T) (dir string) {
 	t.Helper()
-	if _, err := os.Stat("/dev/fuse"); err != nil || os.Getuid() != 0 {
-		t.Skip("mounting a file system takes root and /dev/fuse")
-	}
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	mount := t.TempDir()
-	cmd := exec.Command(self)
-	cmd.Env = append(os.Environ(), asNoLinks+"="+t.TempDir()+":"+mount)
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		in.Close()
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("the file system ended with %v", err)
-		}
-	})
-	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "mounted\n" {
-		t.Fatalf("the file system says %q, %v", line, err)
-	}
+	mount, _, _ := startFileSystem(t, asNoLinks, t.TempDir())
 	if err := os.WriteFile(filepath.Join(mount, "a"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Link(filepath.Join(mount, "a"), filepath.Join(mount, "b")); err == nil {
-		t.Fatal("the file system has links")
+		t.Fatal("the file system has hard links")
 	}
 	dir = filepath.Join(mount, "data")
 	if err := os.Mkdir(dir, 0o700); err != nil {
@@ -103,8 +72,8 @@ func withoutLinks(t *testing.T) (dir string) {
 	return dir
 }
 
-// A file system without hard links holds a new ledger, a rebuilt one and its copies, and none
-// replaces another file.
+// On a file system without hard links a ledger can be created, rebuilt and copied, and no existing
+// file is replaced.
 func TestFileSystemWithoutHardLinks(t *testing.T) {
 	dir := withoutLinks(t)
 	s := startFileFaultTest(t, dir)
@@ -117,7 +86,7 @@ func TestFileSystemWithoutHardLinks(t *testing.T) {
 		return os.WriteFile(filepath.Join(dir, "copy.db"), []byte("mine"), 0o600)
 	})
 	if b := mustRead(t, filepath.Join(dir, "copy.db")); !errors.Is(err, os.ErrExist) || string(b) != "mine" {
-		t.Errorf("a copy over a file that appears meanwhile returned %v, and the file holds %.20q", err, b)
+		t.Errorf("a copy over a file that was created meanwhile returned %v, and the file holds %.20q", err, b)
 	}
 	must(t, s.stop())
 	done, err := ledger.Rebuild(t.Context(), ledger.Options{Dir: dir}, false)
