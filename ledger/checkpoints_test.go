@@ -16,10 +16,10 @@ func TestCheckpointsSurviveARestart(t *testing.T) {
 	}
 	stop := ledgertest.Run(t, first)
 	if n, err := first.Checkpoint("a"); n != 0 || err != nil {
-		t.Errorf("a mark that nobody set is %d, %v", n, err)
+		t.Errorf("a checkpoint that was never set is %d, %v", n, err)
 	}
-	for _, marks := range []map[string]int64{{"a": 7, "b": -1}, {"a": 1790000000}} {
-		if err := first.SetCheckpoints(t.Context(), marks); err != nil {
+	for _, checkpoints := range []map[string]int64{{"a": 7, "b": -1}, {"a": 1790000000}} {
+		if err := first.SetCheckpoints(t.Context(), checkpoints); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -29,9 +29,9 @@ func TestCheckpointsSurviveARestart(t *testing.T) {
 	e = succeeded("evt_2", "pi_2")
 	e.Account = "acct_a"
 	mustAppend(t, first, e)
-	foreign := succeeded("evt_3", "pi_3")
-	foreign.Account, foreign.Livemode, foreign.Quarantine = "acct_c", true, ledger.WrongMode
-	mustAppend(t, first, foreign)
+	otherMode := succeeded("evt_3", "pi_3")
+	otherMode.Account, otherMode.Livemode, otherMode.Quarantine = "acct_c", true, ledger.WrongMode
+	mustAppend(t, first, otherMode)
 	stop()
 	if err := first.Close(); err != nil {
 		t.Fatal(err)
@@ -39,7 +39,7 @@ func TestCheckpointsSurviveARestart(t *testing.T) {
 	l := ledgertest.Start(t, ledger.Options{Dir: dir})
 	for name, want := range map[string]int64{"a": 1790000000, "b": -1, "c": 0} {
 		if n, err := l.Checkpoint(name); n != want || err != nil {
-			t.Errorf("mark %s is %d, %v; want %d", name, n, err, want)
+			t.Errorf("checkpoint %s is %d, %v; want %d", name, n, err, want)
 		}
 	}
 	if accounts, err := l.Accounts(); err != nil || !slices.Equal(accounts, []ledger.Account{{ID: "acct_a"}, {ID: "acct_b"}}) {

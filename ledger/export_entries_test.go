@@ -23,7 +23,7 @@ import (
 const entriesHeader = "entry_id,date,time,entry,payment,object,account,currency,received,received_decimal,refunded,refunded_decimal," +
 	"dispute_withdrawn,dispute_withdrawn_decimal,dispute_reinstated,dispute_reinstated_decimal,net,net_decimal,customer,description,charge,late"
 
-// entriesOf is an export of entries as text, with what a query says beside that.
+// entriesText returns an export of entries, and the sequence that it is as of.
 func entriesText(t testing.TB, l *ledger.Ledger, q ledger.ExportQuery) (text string, sequence uint64) {
 	t.Helper()
 	if q.Table = ledger.ExportEntries; q.Format == "" {
@@ -41,7 +41,7 @@ func timezone(t testing.TB, name string) *time.Location {
 	return zone
 }
 
-// at reads a time as a user writes it.
+// parseTime parses a time as a user writes it.
 func parseTime(t testing.TB, text string, zone *time.Location) *int64 {
 	t.Helper()
 	n, err := ledger.ParseTime(text, zone)
@@ -51,13 +51,14 @@ func parseTime(t testing.TB, text string, zone *time.Location) *int64 {
 	return &n
 }
 
-// taken is a charge of so many cents that was captured at a time, with an order's number.
+// paidCharge returns a charge of an amount in cents that was captured at a time, with the number of
+// an order in its metadata.
 func paidCharge(id string, at int64, amount int64) *ledger.Event {
 	return about("evt_"+id, "charge.succeeded", at, ledger.Facts{Charge: "ch_" + id, Charges: []ledger.Charge{{ID: "ch_" + id, Status: "succeeded", Currency: "eur",
 		Amount: amount, AmountCaptured: amount, Captured: true, Created: at, Metadata: map[string]string{"order_id": "=" + id, "shop": "web"}}}})
 }
 
-// The entries of all scenarios are those of the golden file, byte for byte.
+// The export of the entries of all scenarios is the golden file, byte for byte.
 func TestGoldenEntries(t *testing.T) {
 	const golden = "../testdata/golden/entries.csv"
 	l := ledgertest.Open(t, false)
@@ -79,16 +80,16 @@ func TestGoldenEntries(t *testing.T) {
 	}
 	for i, line := range slices.Collect(strings.Lines(got)) {
 		if !strings.HasPrefix(string(want), line) {
-			t.Fatalf("line %d is %s\nand should be %.400s", i+1, line, want)
+			t.Fatalf("line %d is\n%s\nwant\n%.400s", i+1, line, want)
 		}
 		want = want[len(line):]
 	}
 	if len(want) > 0 {
-		t.Errorf("there is no line %s", want)
+		t.Errorf("missing lines:\n%s", want)
 	}
 }
 
-// Days begin where the accountant lives, and have 23 or 25 hours there twice a year.
+// A day begins at midnight in the timezone, and has 23 or 25 hours twice a year.
 func TestExportOfDaysInATimezone(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	berlin := timezone(t, "Europe/Berlin")
@@ -132,18 +133,19 @@ func TestExportOfDaysInATimezone(t *testing.T) {
 	}
 }
 
-// Days of another zone are summed from the entries, and so for a year and a bit at most.
+// The totals of another timezone than UTC are computed from the entries, so they are limited to 400
+// days.
 func TestTotalsRefuseTooManyDays(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	zone := timezone(t, "Pacific/Auckland")
 	since := int64(0)
 	if totals, err := l.Totals(t.Context(), ledger.TotalsQuery{Zone: zone, From: &since, Limit: 100}); err != nil || totals.Data == nil || len(totals.Data) != 0 {
-		t.Errorf("an empty ledger has %v, %v", totals, err)
+		t.Errorf("the totals of an empty ledger are %v, %v", totals, err)
 	}
 	appendAll(t, l, paidCharge("first", *parseTime(t, "2025-01-10", zone), 100), paidCharge("last", *parseTime(t, "2026-02-14", zone)-1, 100))
 	for _, c := range []struct {
 		from, to string
-		days     int // that have money; -1 if there are too many
+		days     int // days with entries; -1 if the range is too long
 	}{
 		{"", "", 1}, {"", "2026-02-14", 2}, {"2025-01-10", "", 2}, {"2025-01-10", "2026-02-14", 2}, {"2025-01-10", "2026-02-15", -1}, {"2025-01-09", "2026-02-14", -1}, {"2025-01-11", "", 1},
 		{"2000-01-01", "2030-01-01", -1}, {"0001-01-01", "9999-12-31", -1}, {"2026-01-01", "2025-01-01", 0}, {"2026-03-01", "", 0},
@@ -162,11 +164,11 @@ func TestTotalsRefuseTooManyDays(t *testing.T) {
 	}
 	appendAll(t, l, paidCharge("later", *parseTime(t, "2026-02-14", zone), 100))
 	if _, err := l.Totals(t.Context(), ledger.TotalsQuery{Zone: zone, From: &since, Limit: 100}); !errors.Is(err, ledger.ErrTooManyDays) {
-		t.Errorf("401 days returned %v", err)
+		t.Errorf("totals of 401 days returned %v", err)
 	}
 }
 
-// Metadata gets a column where it is asked for, and Excel its mark.
+// A requested metadata key has a column, and an export for Excel begins with a byte order mark.
 func TestExportWithMetadataForExcel(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	appendAll(t, l, paidCharge("1", 1760000000, 4200))
@@ -185,7 +187,7 @@ func TestExportWithMetadataForExcel(t *testing.T) {
 	}
 }
 
-// The index of entries is checked and rebuilt like everything that follows from events.
+// Verify checks the index of entries, and a rebuild restores it.
 func TestVerifyChecksTheIndexOfEntries(t *testing.T) {
 	dir := scenarioLedger(t)
 	edit(t, dir, func(tx *bolt.Tx) error {
@@ -197,7 +199,7 @@ func TestVerifyChecksTheIndexOfEntries(t *testing.T) {
 		return b.Delete(key)
 	})
 	if _, err := ledger.Verify(ledger.Path(dir)); err == nil || !strings.Contains(err.Error(), "the index of entries at") {
-		t.Errorf("a missing second returned %v", err)
+		t.Errorf("with a missing second Verify returned %v", err)
 	}
 	if _, err := ledger.Rebuild(context.Background(), ledger.Options{Dir: dir}, false); err != nil {
 		t.Fatal(err)
@@ -212,11 +214,11 @@ func TestVerifyChecksTheIndexOfEntries(t *testing.T) {
 		return b.Put(more, []byte(ledger.Seal("entries", string(more), string(value[:len(value)-4]))))
 	})
 	if _, err := ledger.Verify(ledger.Path(dir)); err == nil || !strings.Contains(err.Error(), "seconds in the index of entries") {
-		t.Errorf("a second too many returned %v", err)
+		t.Errorf("with an additional second Verify returned %v", err)
 	}
 }
 
-// What cannot be said of a ledger is refused; the first sequence and the last are not.
+// A sequence after the last one is refused. The first and the last sequence are accepted.
 func TestExportAsOfAndSinceASequence(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	appendAll(t, l, paidCharge("1", 1760000000, 4200), paidCharge("2", 1760000001, 100))
@@ -236,26 +238,27 @@ func TestExportAsOfAndSinceASequence(t *testing.T) {
 		text, sequence := entriesText(t, l, c.query)
 		rows := strings.Split(strings.TrimSuffix(text, "\r\n"), "\r\n")
 		if rows[0] != entriesHeader || len(rows)-1 != c.lines || sequence != c.sequence {
-			t.Errorf("%+v gave as of %d\n%s", c.query, sequence, text)
+			t.Errorf("%+v returned the sequence %d and\n%s", c.query, sequence, text)
 		}
 	}
 }
 
-// Once a rebuild has read something else in a body, an export of before may come out otherwise:
-// that is said. A rebuild that reads the same says nothing.
+// After a rebuild decoded a body differently, an export as of an earlier sequence can differ from
+// the one made before. The export reports this. A rebuild that decodes all bodies as before has no
+// such effect.
 func TestExportReportsRedecodedBodies(t *testing.T) {
 	dir := scenarioLedger(t)
-	other := false
+	changed := false
 	opts := ledger.Options{Dir: dir, Decode: func(raw []byte) *ledger.Event {
 		e := decode(raw)
-		if other && len(e.Facts.Charges) > 0 {
-			e.Facts.Charges[0].FailureCode = "another decoder reads this"
+		if changed && len(e.Facts.Charges) > 0 {
+			e.Facts.Charges[0].FailureCode = "decoded by another decoder"
 		}
 		return e
 	}}
 	var last uint64
-	for _, c := range []struct{ rebuild, decode, said bool }{{}, {rebuild: true}, {rebuild: true, decode: true}, {rebuild: true, decode: true, said: true}, {rebuild: true, said: true}} {
-		if other = c.said; c.rebuild {
+	for _, c := range []struct{ rebuild, decode, changed bool }{{}, {rebuild: true}, {rebuild: true, decode: true}, {rebuild: true, decode: true, changed: true}, {rebuild: true, changed: true}} {
+		if changed = c.changed; c.rebuild {
 			if _, err := ledger.Rebuild(context.Background(), opts, c.decode); err != nil {
 				t.Fatal(err)
 			}
@@ -267,12 +270,12 @@ func TestExportReportsRedecodedBodies(t *testing.T) {
 		_, last = entriesText(t, l, ledger.ExportQuery{})
 		for _, q := range []ledger.ExportQuery{{AsOf: &last}, {Since: &last}, {}} {
 			want := uint64(0)
-			if c.said && (q.AsOf != nil || q.Since != nil) {
+			if c.changed && (q.AsOf != nil || q.Since != nil) {
 				want = last
 			}
 			q.Table, q.Format = ledger.ExportEntries, "csv"
 			if x, err := l.NewExport(q); err != nil || x.Decoded != want {
-				t.Errorf("%+v, %+v: it says that bodies up to %d were decoded again, want %d, %v", c, q, x.Decoded, want, err)
+				t.Errorf("%+v, %+v: the export reports bodies decoded again up to row %d, want %d, %v", c, q, x.Decoded, want, err)
 			}
 		}
 		if err := l.Close(); err != nil {
@@ -283,12 +286,11 @@ func TestExportReportsRedecodedBodies(t *testing.T) {
 	appendAll(t, l, paidCharge("new", 1760000000, 100))
 	last++
 	if x, err := l.NewExport(ledger.ExportQuery{Table: ledger.ExportEntries, Format: "csv", AsOf: &last}); err != nil || x.Decoded != 0 {
-		t.Errorf("of a row that came later it says that it was decoded again up to %d, %v", x.Decoded, err)
+		t.Errorf("as of a later row the export reports bodies decoded again up to row %d, %v", x.Decoded, err)
 	}
 }
 
-// More lines than are sorted in memory are sorted all the same, and those of one key keep their
-// order.
+// More lines than fit in memory are sorted on disk. Lines with equal keys keep their order.
 func TestSorterKeepsTheOrderOfEqualKeys(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 31))
 	for _, limit := range []int{1, 700, 5000, 1 << 20} {

@@ -14,7 +14,8 @@ import (
 	"tillhook/ledger/ledgertest"
 )
 
-// view is an export that was made at a sequence, and has to come out the same later.
+// pastExport is an export that was made as of a sequence, and must be the same when it is made
+// again.
 type pastExport struct {
 	query    ledger.ExportQuery
 	text     string
@@ -29,7 +30,8 @@ func (v *pastExport) asOf(t testing.TB, l *ledger.Ledger) string {
 	return text
 }
 
-// signedLines counts the lines of an export without late, those that were removed by -1.
+// signedLines counts equal lines of exports, ignoring the column late. A removed line counts as -1,
+// and its amounts have the opposite sign.
 func signedLines(texts ...string) map[string]int {
 	sums := map[string]int{}
 	for _, text := range texts {
@@ -65,7 +67,7 @@ func signedLines(texts ...string) map[string]int {
 	return sums
 }
 
-// opposite is a number with the other sign.
+// opposite returns a number with the opposite sign.
 func opposite(n string) string {
 	if rest, ok := strings.CutPrefix(n, "-"); ok {
 		return rest
@@ -76,21 +78,22 @@ func opposite(n string) string {
 	return "-" + n
 }
 
-// sharedLife is a ledger that events come to while everything else happens to it, too.
+// exportSimulation is a ledger that receives events, is restarted, deletes bodies, releases events
+// and is rebuilt.
 type exportSimulation struct {
 	*rand.Rand
 	dir    string
 	l      *ledger.Ledger
 	stop   func()
 	pool   []*ledger.Event
-	came   int                      // how many of them have come
-	usable map[string]*ledger.Event // what a later decoder makes of a body that lies in quarantine
+	came   int                      // number of events of the pool that were appended
+	usable map[string]*ledger.Event // the usable form of each event, by its body
 }
 
 func newExportSimulation(seed uint64, n int, dir string) *exportSimulation {
 	l := &exportSimulation{Rand: rand.New(rand.NewPCG(seed, 23)), dir: dir, usable: map[string]*ledger.Event{}}
 	for range n {
-		l.pool = append(l.pool, l.sharing(len(l.pool)))
+		l.pool = append(l.pool, l.randomEvent(len(l.pool)))
 	}
 	for _, e := range l.pool {
 		e.Raw = []byte(`{"id":"` + e.ID + `"}`)
@@ -128,7 +131,8 @@ func (l *exportSimulation) close(t *testing.T) {
 	}
 }
 
-// step appends some events, of which some cannot be used yet, or does something else.
+// step appends some events, of which some cannot be used yet, or does something else with the
+// ledger.
 func (l *exportSimulation) step(t *testing.T) {
 	t.Helper()
 	switch l.IntN(12) {
@@ -156,8 +160,7 @@ func (l *exportSimulation) step(t *testing.T) {
 	}
 }
 
-// append appends an event that has not come yet, which now and then cannot be used, or one that
-// has.
+// append appends the next event of the pool, or repeats one. Some events are quarantined.
 func (l *exportSimulation) append(t *testing.T) {
 	t.Helper()
 	e := pick(l.Rand, l.pool[:max(l.came, 1)]...)
@@ -166,25 +169,25 @@ func (l *exportSimulation) append(t *testing.T) {
 		l.came++
 	}
 	if l.IntN(6) == 0 {
-		held := *e
-		held.Quarantine, held.Facts = ledger.Undecodable, ledger.Facts{}
-		e = &held
+		quarantined := *e
+		quarantined.Quarantine, quarantined.Facts = ledger.Undecodable, ledger.Facts{}
+		e = &quarantined
 	}
 	mustAppend(t, l.l, e)
 }
 
-// An export as of a sequence comes out byte for byte as it was made then, whatever came since:
-// charges that were linked to a PaymentIntent only later, or to a lesser one, releases from
-// quarantine, restarts, deleted bodies and rebuilds. With what has changed since it is the present
-// one.
+// An export as of a sequence is byte for byte the same as when it was made, whatever happened since
+// then: charges that were later linked to a PaymentIntent, or to a lesser one, releases from
+// quarantine, restarts, deleted bodies and rebuilds. The export together with the changes since
+// then is the present export.
 func TestExportAsOfIsReproducible(t *testing.T) {
 	t.Parallel()
-	lives, steps := 3, 30
+	runs, steps := 3, 30
 	if *long {
-		lives, steps = 30, 100
+		runs, steps = 30, 100
 	}
-	for seed := range lives {
-		later := 0 // thousands of events that come at the end
+	for seed := range runs {
+		later := 0 // thousands of events that are appended at the end
 		if seed == 0 {
 			later = 1
 		}
@@ -206,7 +209,7 @@ func TestExportAsOfIsReproducible(t *testing.T) {
 		}
 		for i, v := range views {
 			if got := v.asOf(t, l.l); got != v.text {
-				t.Fatalf("life %d: as of %d it is\n%s\nand was\n%s", seed, v.sequence, got, v.text)
+				t.Fatalf("run %d: the export as of %d is\n%s\nand was\n%s", seed, v.sequence, got, v.text)
 			}
 			if i%3 != 0 {
 				continue
@@ -216,16 +219,17 @@ func TestExportAsOfIsReproducible(t *testing.T) {
 			q.Since = &v.sequence
 			changes, _ := entriesText(t, l.l, q)
 			if got, want := asJSON(t, signedLines(v.text, changes)), asJSON(t, signedLines(present)); got != want {
-				t.Fatalf("life %d: as of %d\n%s\nwith what has changed since\n%s\nis\n%s\nand now it is\n%s", seed, v.sequence, v.text, changes, got, present)
+				t.Fatalf("run %d: the export as of %d\n%s\nand the changes since\n%s\nadd up to\n%s\nbut the present export is\n%s", seed, v.sequence, v.text, changes, got, present)
 			}
 		}
 		l.close(t)
 	}
 }
 
-// sharing is an event about a few charges that several PaymentIntents claim, or none yet.
-func (l *exportSimulation) sharing(n int) *ledger.Event {
-	name := func(prefix string, of int) string { return fmt.Sprintf("%s_%d_%d", prefix, n/40, l.IntN(of)) } // 40 events have to do with each other
+// randomEvent returns an event about one of a few charges, which several PaymentIntents or none
+// name.
+func (l *exportSimulation) randomEvent(n int) *ledger.Event {
+	name := func(prefix string, of int) string { return fmt.Sprintf("%s_%d_%d", prefix, n/40, l.IntN(of)) } // groups of 40 events share ids
 	charge := name(pick(l.Rand, "ch", "py"), 4)
 	e := about(fmt.Sprintf("evt_shared_%d", n), "charge.updated", midnight+l.Int64N(6), ledger.Facts{Charge: charge})
 	e.Source, e.Received = ledger.Webhook, time.Unix(1760000100, 0)
@@ -252,11 +256,11 @@ func (l *exportSimulation) sharing(n int) *ledger.Event {
 	return e
 }
 
-// While events come, an export is of one moment all the same: made again as of its sequence it is
-// the same.
+// An export that is made while events are appended is consistent: made again as of its sequence it
+// is the same.
 func TestExportDuringAppends(t *testing.T) {
 	events := newExportSimulation(29, 200, "").pool
-	for n := range 3 { // the same about other things
+	for n := range 3 { // the same events with other ids
 		for _, e := range newExportSimulation(uint64(30+n), 200, "").pool {
 			e.ID = fmt.Sprintf("%s_%d", e.ID, n)
 			events = append(events, e)
@@ -274,9 +278,9 @@ func TestExportDuringAppends(t *testing.T) {
 	for i := 0; i < 40 || len(views) == 0 || views[len(views)-1].sequence < uint64(len(events)/2); i++ {
 		v := pastExport{query: ledger.ExportQuery{Format: "jsonl"}}
 		v.text, v.sequence = entriesText(t, l, v.query)
-		if n := len(views); n > 0 && i%3 == 0 { // an older one, beside events
+		if n := len(views); n > 0 && i%3 == 0 { // repeat an earlier export while events are appended
 			if got := views[n/2].asOf(t, l); got != views[n/2].text {
-				t.Errorf("as of %d it is another while events come", views[n/2].sequence)
+				t.Errorf("the export as of %d changed while events were appended", views[n/2].sequence)
 			}
 		}
 		views = append(views, v)
@@ -286,10 +290,10 @@ func TestExportDuringAppends(t *testing.T) {
 	for _, v := range views {
 		sequences[v.sequence] = true
 		if got := v.asOf(t, l); got != v.text {
-			t.Errorf("as of %d it is\n%s\nand was\n%s", v.sequence, got, v.text)
+			t.Errorf("the export as of %d is\n%s\nand was\n%s", v.sequence, got, v.text)
 		}
 	}
 	if len(sequences) < 5 {
-		t.Errorf("only %d exports were of different moments", len(sequences))
+		t.Errorf("only %d exports have different sequences", len(sequences))
 	}
 }

@@ -20,14 +20,14 @@ import (
 const paymentsHeader = "id,account,created,captured,status,currency,amount,amount_decimal,received,received_decimal,refunded,refunded_decimal," +
 	"dispute_withdrawn,dispute_withdrawn_decimal,dispute_reinstated,dispute_reinstated_decimal,net,net_decimal,fee,fee_decimal,customer,description,latest_charge,flags"
 
-// paymentsOf is an export of payments as text.
+// paymentsText returns an export of payments.
 func paymentsText(t *testing.T, l *ledger.Ledger, format string, from, to *int64) string {
 	t.Helper()
 	text, _ := exportText(t, l, ledger.ExportQuery{Table: ledger.ExportPayments, Format: format, From: from, To: to})
 	return text
 }
 
-// exported is an export as text, and its last row.
+// exportText returns an export, and the sequence that it is as of.
 func exportText(t testing.TB, l *ledger.Ledger, q ledger.ExportQuery) (text string, sequence uint64) {
 	t.Helper()
 	x, err := l.NewExport(q)
@@ -41,14 +41,15 @@ func exportText(t testing.TB, l *ledger.Ledger, q ledger.ExportQuery) (text stri
 	return out.String(), x.Sequence
 }
 
-// charged is a charge that a PaymentIntent may have been paid by, as one event tells of it.
+// chargeEvent returns an event about a charge of a PaymentIntent, with the balance transaction that
+// has the fee.
 func chargeEvent(payment, charge, currency string, amount, captured int64, fee *ledger.Booking) *ledger.Event {
 	return about("evt_"+charge, "charge.succeeded", 1760000010, ledger.Facts{PaymentIntent: payment, Charge: charge, Charges: []ledger.Charge{{
 		ID: charge, Status: "succeeded", Currency: currency, Amount: amount, AmountCaptured: captured, Captured: captured > 0, Created: 1760000000, BalanceTransaction: fee,
 	}}})
 }
 
-// posted appends events that tell nothing but facts.
+// appendAll appends events and fills in the fields that make an event complete.
 func appendAll(t *testing.T, l *ledger.Ledger, events ...*ledger.Event) {
 	t.Helper()
 	for _, e := range events {
@@ -64,7 +65,7 @@ func withDescription(payment, text string) *ledger.Event {
 	return e
 }
 
-// Every kind of payment as the accountant gets it, byte for byte.
+// The export of payments of each kind, byte for byte.
 func TestExportOfPaymentsAsCSV(t *testing.T) {
 	yen := succeeded("evt_yen", "pi_yen")
 	yen.Facts.Intents[0].Currency, yen.Facts.Intents[0].Created = "jpy", 1760000001
@@ -92,18 +93,18 @@ func TestExportOfPaymentsAsCSV(t *testing.T) {
 		t.Errorf("got\n%s\nwant\n%s", got, strings.Join(want, "\r\n"))
 	}
 	if got := paymentsText(t, ledgertest.Open(t, false), "csv", nil, nil); got != paymentsHeader+"\r\n" {
-		t.Errorf("an empty ledger returned %q", got)
+		t.Errorf("the export of an empty ledger is %q", got)
 	}
 }
 
-// A text that a spreadsheet would take for a formula is made one that it does not; a negative
-// number stays one. Spreadsheets of many countries split lines at semicolons, whatever the quotes
-// say.
+// A text that a spreadsheet would treat as a formula gets a prefix that prevents this. A negative
+// number is not changed. In many countries spreadsheets split lines at semicolons, even between
+// quotes.
 func TestExportHasNoFormulas(t *testing.T) {
 	texts := map[string]string{
 		"=1+1": "'=1+1", "+1": "'+1", "-1": "'-1", "@sum": "'@sum", "a=1": "a=1", " =1": " =1", "'=1": "'=1", "": "", "überwiesen": "überwiesen",
 		`="a","b"`: `'="a","b"`, "a;b": "a;b", "a;=1": "a;'=1", "=1;@2;;-3;x": "'=1;'@2;;'-3;x", `a; "=1"`: `a;' "=1"`, `;""+1`: `;'""+1`, "a; b=1": "a; b=1", ";": ";",
-		// Of no line there is more than one, and nothing that a terminal obeys.
+		// A text never has more than one line, and no control characters.
 		"\tx": `\tx`, "\rx": `\rx`, "\nx": `\nx`, "one\r\n=two": `one\r\n=two`, "a\u202eb\x1b[2J\u0085\u2028": `a\u202eb\u001b[2J\u0085\u2028`,
 	}
 	l := ledgertest.Open(t, false)
@@ -132,16 +133,16 @@ func TestExportHasNoFormulas(t *testing.T) {
 		for line := range strings.Lines(lines) {
 			var x struct{ Description string }
 			if err := json.Unmarshal([]byte(line), &x); err != nil || ledger.Escape(line) != strings.TrimSuffix(line, "\n")+`\n` {
-				t.Errorf("%q is not JSON that can be shown, %v", line, err)
+				t.Errorf("%q is not escaped JSON, %v", line, err)
 			}
 			if _, ok := texts[x.Description]; !ok {
-				t.Errorf("%q is none of the descriptions", x.Description)
+				t.Errorf("%q is not one of the descriptions", x.Description)
 			}
 		}
 	}
 }
 
-// A fee is told where it is known of every charge that brought money, in the payment's currency.
+// A payment has a fee if the fee of each captured charge is known, in the currency of the payment.
 func TestExportOfFees(t *testing.T) {
 	fee := func(amount int64, currency string) *ledger.Booking {
 		return &ledger.Booking{Fee: amount, Currency: currency}
@@ -171,12 +172,12 @@ func TestExportOfFees(t *testing.T) {
 	at := slices.Index(rows[0], "fee")
 	for _, row := range rows[1:] {
 		if row[at] != want[row[0]] {
-			t.Errorf("%s: got the fee %q, want %q", row[0], row[at], want[row[0]])
+			t.Errorf("%s: the fee is %q, want %q", row[0], row[at], want[row[0]])
 		}
 	}
 }
 
-// The first bound belongs to what is exported, the second does not; either may be missing.
+// The lower bound is inclusive and the upper bound is exclusive. Both are optional.
 func TestExportBetweenTwoTimes(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	for _, at := range []int64{-5, 1, 100, 101, 102} {
@@ -210,7 +211,7 @@ func TestExportBetweenTwoTimes(t *testing.T) {
 	}
 }
 
-// Both formats tell the same of all scenarios, in the same order, and a table reads back as it was.
+// CSV and JSON Lines hold the same data of all scenarios, in the same order.
 func TestBothFormatsHoldTheSame(t *testing.T) {
 	dir := scenarioLedger(t)
 	l := ledgertest.Start(t, ledger.Options{Dir: dir})
@@ -223,7 +224,7 @@ func TestBothFormatsHoldTheSame(t *testing.T) {
 	w := csv.NewWriter(&again)
 	w.UseCRLF = true
 	if err := w.WriteAll(rows); err != nil || again.String() != text {
-		t.Errorf("read and written again it is another table: %v", err)
+		t.Errorf("the CSV changed when it was read and written again: %v", err)
 	}
 	if strings.Join(rows[0], ",") != paymentsHeader {
 		t.Errorf("the columns are %v", rows[0])
@@ -243,12 +244,12 @@ func TestBothFormatsHoldTheSame(t *testing.T) {
 		}
 		for i, column := range rows[0] {
 			if got := cell(line[column]); got != rows[n+1][i] {
-				t.Errorf("line %d: %s is %q, and in the table %q", n, column, got, rows[n+1][i])
+				t.Errorf("line %d: %s is %q, in CSV %q", n, column, got, rows[n+1][i])
 			}
 		}
 	}
 	all := scenarios(t)
-	if n != len(rows)-1 || n != len(all)+1 { // and a refund that no scenario tells of
+	if n != len(rows)-1 || n != len(all)+1 { // one payment more: a refund that belongs to no scenario
 		t.Errorf("%d lines and %d rows of %d payments", n, len(rows)-1, len(all))
 	}
 	net := map[string]string{}
@@ -266,7 +267,7 @@ func TestBothFormatsHoldTheSame(t *testing.T) {
 	}
 }
 
-// cell is a JSON value as the table has it.
+// cell returns a JSON value in the form that it has in CSV.
 func cell(v any) string {
 	switch v := v.(type) {
 	case nil:
@@ -281,7 +282,7 @@ func cell(v any) string {
 	return fmt.Sprint(v)
 }
 
-// during does something at the first byte that is written.
+// firstWrite calls do at the first write.
 type firstWrite struct {
 	strings.Builder
 	do func()
@@ -295,7 +296,7 @@ func (d *firstWrite) Write(p []byte) (int, error) {
 	return d.Builder.Write(p)
 }
 
-// A payment that gets another id and time while an export is written stands in it once.
+// A payment whose id and time change while an export is written is in the export once.
 func TestExportIsAConsistentSnapshot(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	charge := func(event, id string, created int64) *ledger.Event {
@@ -322,7 +323,7 @@ func TestExportIsAConsistentSnapshot(t *testing.T) {
 	}
 	for _, id := range []string{"ch_first", "ch_last"} {
 		if n := strings.Count(out.String(), `"latest_charge":"`+id+`"`); n != 1 {
-			t.Errorf("%s stands in the export %d times", id, n)
+			t.Errorf("%s is in the export %d times", id, n)
 		}
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"tillhook/ledger/ledgertest"
 )
 
-// hostileLinks are sets of events whose ids link things that Stripe would never link.
+// hostileLinks returns sets of events whose ids link objects in ways that Stripe never does.
 func hostileLinks() map[string][]*ledger.Event {
 	charge := func(id string) ledger.Charge {
 		return ledger.Charge{ID: id, Status: "succeeded", Currency: "usd", Amount: 1000, AmountCaptured: 1000, Captured: true, Created: midnight}
@@ -24,13 +24,13 @@ func hostileLinks() map[string][]*ledger.Event {
 			Refunds: []ledger.Refund{{ID: id, Charge: of, Status: "succeeded", Currency: "usd", Amount: 300, Created: midnight}}}
 	}
 	sets := map[string][]ledger.Facts{
-		"a charge of itself":             {of("ch_1", "ch_1"), of("", "ch_1"), refund("", "ch_1", "re_1")},
-		"a charge of itself and another": {of("ch_1", "ch_1"), of("pi_1", "ch_1"), of("", "ch_1")},
-		"two charges of each other":      {of("ch_1", "ch_2"), of("ch_2", "ch_1"), of("", "ch_1"), of("", "ch_2")},
-		"a circle of three":              {of("a", "b"), of("b", "c"), of("c", "a"), of("", "a"), of("", "b"), of("", "c")},
-		"a refund with a charge's id":    {of("", "ch_1"), refund("pi_1", "ch_2", "ch_1")},
-		"a refund of itself":             {refund("", "re_1", "re_1"), refund("pi_1", "re_1", "re_1"), refund("re_1", "re_1", "re_1")},
-		"a session with a charge's id":   {of("", "x"), {PaymentIntent: "pi_1", Sessions: []ledger.Session{{ID: "x", PaymentStatus: "paid"}}}},
+		"a charge linked to itself":             {of("ch_1", "ch_1"), of("", "ch_1"), refund("", "ch_1", "re_1")},
+		"a charge linked to itself and another": {of("ch_1", "ch_1"), of("pi_1", "ch_1"), of("", "ch_1")},
+		"two charges linked to each other":      {of("ch_1", "ch_2"), of("ch_2", "ch_1"), of("", "ch_1"), of("", "ch_2")},
+		"a cycle of three":                      {of("a", "b"), of("b", "c"), of("c", "a"), of("", "a"), of("", "b"), of("", "c")},
+		"a refund with a charge's id":           {of("", "ch_1"), refund("pi_1", "ch_2", "ch_1")},
+		"a refund linked to itself":             {refund("", "re_1", "re_1"), refund("pi_1", "re_1", "re_1"), refund("re_1", "re_1", "re_1")},
+		"a session with a charge's id":          {of("", "x"), {PaymentIntent: "pi_1", Sessions: []ledger.Session{{ID: "x", PaymentStatus: "paid"}}}},
 		"a dispute with a charge's id": {of("", "x"), {PaymentIntent: "pi_1", Charge: "ch_1",
 			Disputes: []ledger.Dispute{{ID: "x", Charge: "ch_1", Status: "lost", Currency: "usd", Amount: 5}}}},
 		"a PaymentIntent within another": {of("", "x"), {PaymentIntent: "pi_1", Intents: []ledger.Intent{{ID: "x", Status: "succeeded"}}}},
@@ -46,8 +46,9 @@ func hostileLinks() map[string][]*ledger.Event {
 	return events
 }
 
-// Whatever ids link, no payment vanishes: in any order the ledger is sound and holds what the model
-// has, a copy of it is sound, a rebuild of it holds the same, and every id finds a payment.
+// Whatever the ids link, no payment is lost. For any order of the events the ledger is sound and
+// agrees with the model, a copy is sound, a rebuilt ledger holds the same, and every id finds a
+// payment.
 func TestHostileLinksKeepTheLedgerSound(t *testing.T) {
 	rng := rand.New(rand.NewPCG(5, 23))
 	for name, events := range hostileLinks() {
@@ -55,7 +56,7 @@ func TestHostileLinksKeepTheLedgerSound(t *testing.T) {
 			shared := ledgertest.Open(t, false)
 			checkAgainstModel(t, shared, rng, events)
 			orders(rng, events, 6, func(order []*ledger.Event) {
-				if *long || len(events) < 6 || rng.IntN(24) == 0 { // of six there are 720 orders
+				if *long || len(events) < 6 || rng.IntN(24) == 0 { // six events have 720 orders
 					checkHostileLinks(t, order)
 				}
 			})
@@ -97,7 +98,7 @@ func checkHostileLinks(t *testing.T, events []*ledger.Event) {
 		for _, p := range want {
 			found, err := l.Payment(p.ID)
 			if err != nil {
-				t.Fatalf("after %v the payment %s vanished: %v", ids(events), p.ID, err)
+				t.Fatalf("after %v the payment %s is missing: %v", ids(events), p.ID, err)
 			}
 			all = append(all, found)
 		}
@@ -123,7 +124,7 @@ func checkHostileLinks(t *testing.T, events []*ledger.Event) {
 	}
 }
 
-// idsIn returns every id by which a payment of the events is to be found.
+// idsIn returns every id by which a payment of the events can be found.
 func idsIn(events []*ledger.Event) map[string]bool {
 	all := map[string]bool{}
 	for _, e := range events {
@@ -149,7 +150,7 @@ func idsIn(events []*ledger.Event) map[string]bool {
 	return all
 }
 
-// mixUp replaces the ids of an event by ids of the pool, whatever they are ids of.
+// mixUp replaces the ids in facts by random ids of the pool, regardless of their kind.
 func (w *world) mixUp(f *ledger.Facts) {
 	mix := func(id *string) {
 		if *id == "" {

@@ -10,7 +10,8 @@ import (
 	"tillhook/ledger/ledgertest"
 )
 
-// What was fetched did not come by itself: it does not end a silence.
+// Only deliveries count for the time of the last event, because events that were fetched do not
+// show that the webhook endpoint works.
 func TestLastEventIgnoresFetchedEvents(t *testing.T) {
 	dir := ledgertest.Dir(t)
 	first, err := ledger.Open(ledger.Options{Dir: dir})
@@ -28,21 +29,21 @@ func TestLastEventIgnoresFetchedEvents(t *testing.T) {
 		e.Source, e.Received = source, delivered.Received.Add(24*time.Hour)
 		mustAppend(t, first, e)
 	}
-	is := func(l *ledger.Ledger, when string) {
+	requireLastEvent := func(l *ledger.Ledger, when string) {
 		t.Helper()
 		if at, ok := l.LastEvent(); !ok || !at.Equal(delivered.Received) {
 			t.Errorf("%s the last event came at %v (%v), want %v", when, at, ok, delivered.Received)
 		}
 	}
-	is(first, "at first")
+	requireLastEvent(first, "at first")
 	stop()
 	if err := first.Close(); err != nil {
 		t.Fatal(err)
 	}
-	is(ledgertest.Start(t, ledger.Options{Dir: dir}), "after a start")
+	requireLastEvent(ledgertest.Start(t, ledger.Options{Dir: dir}), "after a start")
 }
 
-// Whoever asks whether an id is known does not count as a delivery.
+// Looking up an id does not count as a delivery.
 func TestLookup(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	mustAppend(t, l, succeeded("evt_1", "pi_1"))
@@ -54,20 +55,20 @@ func TestLookup(t *testing.T) {
 		}
 	}
 	if e, err := l.Event("evt_1"); err != nil || e.Repeats != 0 {
-		t.Errorf("it has %d repeats, %v", e.Repeats, err)
+		t.Errorf("the event has %d repeats, %v", e.Repeats, err)
 	}
 	if ids, until, err := l.QuarantinedFor(ledger.Undecodable, 0, 10); err != nil || !slices.Equal(ids, []string{"evt_2"}) || until != 2 {
-		t.Errorf("held: %v up to %d, %v", ids, until, err)
+		t.Errorf("the events in quarantine are %v up to row %d, %v", ids, until, err)
 	}
 	if ids, until, err := l.QuarantinedFor(ledger.Undecodable, 2, 10); err != nil || ids != nil || until != 2 {
-		t.Errorf("held behind it: %v up to %d, %v", ids, until, err)
+		t.Errorf("the events in quarantine after row 2 are %v up to row %d, %v", ids, until, err)
 	}
 	if ids, _, err := l.QuarantinedFor(ledger.ThinEvent, 0, 10); err != nil || ids != nil {
-		t.Errorf("held thin events: %v, %v", ids, err)
+		t.Errorf("the thin events in quarantine are %v, %v", ids, err)
 	}
 }
 
-// What an event would tell is what it tells once it is posted, and asking writes nothing.
+// WouldChange reports whether an event would change its payment, and writes nothing.
 func TestWouldChange(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	mustAppend(t, l, succeeded("evt_1", "pi_1"))
@@ -76,29 +77,29 @@ func TestWouldChange(t *testing.T) {
 	other.Created += 10
 	fetched := succeeded("fetch_pi_1_1790000000", "pi_1")
 	fetched.Source = ledger.Fetch
-	about := succeeded("evt_5", "pi_1")
-	about.Facts = ledger.Facts{}
+	empty := succeeded("evt_5", "pi_1")
+	empty.Facts = ledger.Facts{}
 	for _, c := range []struct {
 		what string
 		e    *ledger.Event
 		want bool
 	}{
-		{"what is known", succeeded("evt_3", "pi_1"), false}, {"another payment", succeeded("evt_4", "pi_4"), true}, {"a change", other, true},
-		{"what is known, fetched", fetched, false}, {"nothing", about, false},
+		{"the known state", succeeded("evt_3", "pi_1"), false}, {"another payment", succeeded("evt_4", "pi_4"), true}, {"a change", other, true},
+		{"the known state, fetched", fetched, false}, {"no facts", empty, false},
 	} {
 		if got, err := l.WouldChange(c.e); err != nil || got != c.want {
-			t.Errorf("%s tells: %v, %v", c.what, got, err)
+			t.Errorf("%s: got %v, %v", c.what, got, err)
 		}
 	}
 	if stats, err := l.Stats(); err != nil || stats.Events != 1 {
-		t.Errorf("asking wrote %d events, %v", stats.Events, err)
+		t.Errorf("after WouldChange the ledger has %d events, %v", stats.Events, err)
 	}
 	if res, err := l.Append(t.Context(), other); err != nil || res.Status != ledger.Applied {
-		t.Errorf("posted as %+v, %v", res, err)
+		t.Errorf("appending the change returned %+v, %v", res, err)
 	}
-	foreign := succeeded("evt_6", "pi_6")
-	foreign.Livemode = true
-	if _, err := l.WouldChange(foreign); err == nil {
-		t.Error("an event of the other mode was asked of")
+	otherMode := succeeded("evt_6", "pi_6")
+	otherMode.Livemode = true
+	if _, err := l.WouldChange(otherMode); err == nil {
+		t.Error("WouldChange accepted an event of the other mode")
 	}
 }

@@ -20,10 +20,10 @@ import (
 	"tillhook/ledger/ledgertest"
 )
 
-// manyEvents makes events of one payment without end: attempts that fail, each with a charge of its
-// own, and refunds, each with its charge's sum and by its own id.
+// manyEvents generates any number of events of one payment: failed attempts, each with its own
+// charge, and refunds, each as the total of the charge and as an object.
 type manyEvents struct {
-	payment string // the part that its ids share
+	payment string // the part that all ids share
 	bodies  [4][]byte
 	next    int
 }
@@ -37,7 +37,8 @@ func newManyEvents(t testing.TB, payment string) *manyEvents {
 	return m
 }
 
-// id returns an id as Stripe makes it, whose end differs from the others' as if by chance.
+// id returns an id in the form that Stripe uses. The last part differs between ids as if it was
+// random.
 func (m *manyEvents) id(kind string, n int) string {
 	const letters = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 	x := uint64(n+1) * 0x9E3779B97F4A7C15
@@ -49,6 +50,7 @@ func (m *manyEvents) id(kind string, n int) string {
 	return kind + "_" + m.payment + string(end)
 }
 
+// makeEvents returns the next n events.
 func (m *manyEvents) makeEvents(n int) (events []*ledger.Event) {
 	for range n {
 		events = append(events, m.event(m.next))
@@ -84,9 +86,8 @@ func (m *manyEvents) event(n int) *ledger.Event {
 	return e
 }
 
-// The disk that an event takes does not grow with the number of events that its payment has had: of
-// a payment with thousands the next ones write and keep at most twice as much as the first ones
-// did.
+// The disk space of an event does not grow with the number of events of its payment. Events of a
+// payment with 1,500 events write and occupy at most twice as many bytes as its first events did.
 func TestDiskOfManyEvents(t *testing.T) {
 	t.Parallel()
 	for _, at := range []int{1, 64} {
@@ -111,9 +112,9 @@ func TestDiskOfManyEvents(t *testing.T) {
 			written, kept := commit(256, at)
 			commit(1244, 256)
 			writtenThen, keptThen := commit(256, at)
-			t.Logf("an event writes %d bytes and keeps %d, and behind 1,500 events %d and %d", written, kept, writtenThen, keptThen)
+			t.Logf("an event writes %d bytes and occupies %d, after 1,500 events %d and %d", written, kept, writtenThen, keptThen)
 			if writtenThen > 2*written || keptThen > 2*kept {
-				t.Errorf("an event writes %d bytes and keeps %d, and behind 1,500 events %d and %d", written, kept, writtenThen, keptThen)
+				t.Errorf("an event writes %d bytes and occupies %d, after 1,500 events %d and %d", written, kept, writtenThen, keptThen)
 			}
 			if err := l.Check(); err != nil {
 				t.Error(err)
@@ -125,8 +126,8 @@ func TestDiskOfManyEvents(t *testing.T) {
 	}
 }
 
-// processorTime returns how long the process has used a processor: unlike the clock's time it does
-// not depend on what else runs.
+// processorTime returns the processor time of the process. Unlike the elapsed time it does not
+// depend on other processes.
 func processorTime(t testing.TB) time.Duration {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
@@ -135,7 +136,7 @@ func processorTime(t testing.TB) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// BenchmarkManyEvents posts one more event of a payment that has had so many.
+// BenchmarkManyEvents posts events of a payment that already has n events.
 func BenchmarkManyEvents(b *testing.B) {
 	for _, n := range []int{1, 100, 1000, 3000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
@@ -169,8 +170,8 @@ func BenchmarkManyEvents(b *testing.B) {
 	}
 }
 
-// Lists that are stored apart hold what the model has, in any order, however they grow and shrink,
-// and a ledger goes on with them after a restart and a rebuild.
+// Lists that are stored in the bucket lists agree with the model, in any order of the events,
+// however the lists grow and shrink, and after restarts and rebuilds.
 func TestLongListsMatchTheModel(t *testing.T) {
 	t.Parallel()
 	l := ledgertest.Open(t, false)
@@ -198,8 +199,8 @@ func TestLongListsMatchTheModel(t *testing.T) {
 	}
 }
 
-// A list that is stored apart is proved like the rest: no element is damaged, missing or too many,
-// and none says something else than the events do.
+// Verify checks the elements of lists in the bucket lists: none may be damaged, missing,
+// additional, or different from what the events state.
 func TestVerifyFindsDamagedLists(t *testing.T) {
 	dir := ledgertest.Dir(t)
 	l, err := ledger.Open(ledger.Options{Dir: dir})
@@ -216,21 +217,21 @@ func TestVerifyFindsDamagedLists(t *testing.T) {
 	}
 	lists, whole := []byte("lists"), mustRead(t, ledger.Path(dir))
 	for what, damage := range map[string]func(b *bolt.Bucket, key, value []byte) error{
-		"noise":    func(b *bolt.Bucket, key, _ []byte) error { return b.Put(key, []byte("noise")) },
-		"missing":  func(b *bolt.Bucket, key, _ []byte) error { return b.Delete(key) },
-		"too many": func(b *bolt.Bucket, key, value []byte) error { return b.Put(append(key, 'x'), value) },
-		"of no payment": func(b *bolt.Bucket, _, _ []byte) error {
+		"noise":      func(b *bolt.Bucket, key, _ []byte) error { return b.Put(key, []byte("noise")) },
+		"missing":    func(b *bolt.Bucket, key, _ []byte) error { return b.Delete(key) },
+		"additional": func(b *bolt.Bucket, key, value []byte) error { return b.Put(append(key, 'x'), value) },
+		"of an unknown payment": func(b *bolt.Bucket, _, _ []byte) error {
 			const key = "pi_0\x00\x00\x01"
 			return b.Put([]byte(key), ledger.Seal("lists", key, "\x01"))
 		},
 		"another amount": func(b *bolt.Bucket, key, value []byte) error {
-			value[len(value)-5] ^= 2 // the lowest bit but the sign of what comes last, before the checksum
+			value[len(value)-5] ^= 2 // the lowest bit, above the sign, of the last number before the checksum
 			return b.Put(key, ledger.Seal("lists", string(key), string(value[:len(value)-4])))
 		},
 		"another refund": func(b *bolt.Bucket, key, _ []byte) error {
 			id, _, _ := bytes.Cut(key, []byte{0})
 			key, value := b.Cursor().Seek(append(id, 0, 1))
-			changed := bytes.Replace(value[:len(value)-4], []byte("\xc8\x01"), []byte("\xca\x01"), 1) // 101, not 100
+			changed := bytes.Replace(value[:len(value)-4], []byte("\xc8\x01"), []byte("\xca\x01"), 1) // 101 instead of 100
 			return b.Put(slices.Clone(key), ledger.Seal("lists", string(key), string(changed)))
 		},
 	} {
@@ -244,14 +245,14 @@ func TestVerifyFindsDamagedLists(t *testing.T) {
 				return damage(tx.Bucket(lists), slices.Clone(key), slices.Clone(value))
 			})
 			if _, err := ledger.Verify(ledger.Path(damaged)); err == nil {
-				t.Error("the damage is not found")
+				t.Error("Verify did not find the damage")
 			}
 		})
 	}
 }
 
-// A payment whose events are remembered is folded from those that were committed: what a
-// transaction posted that was given up is not among them.
+// A cached payment is folded from committed events only. Events of a transaction that was rolled
+// back are not in the cache.
 func TestCacheForgetsARolledBackTransaction(t *testing.T) {
 	l, err := ledger.Open(ledger.Options{Dir: ledgertest.Dir(t)})
 	if err != nil {
@@ -266,7 +267,7 @@ func TestCacheForgetsARolledBackTransaction(t *testing.T) {
 	m := newManyEvents(t, "3wManyEventsAaBb")
 	commit(m.makeEvents(60))
 	if payments, _, _ := l.CacheSize(); payments != 1 {
-		t.Fatalf("%d payments are remembered", payments)
+		t.Fatalf("%d payments are cached", payments)
 	}
 	if err := l.RollBack(m.makeEvents(8)); err != nil {
 		t.Fatal(err)
@@ -280,7 +281,7 @@ func TestCacheForgetsARolledBackTransaction(t *testing.T) {
 	}
 }
 
-// However many payments have many events, what is remembered of them stays within its limit.
+// The cache of payments stays within its limit, however many payments have many events.
 func TestPaymentCacheIsBounded(t *testing.T) {
 	l, err := ledger.Open(ledger.Options{Dir: ledgertest.Dir(t)})
 	if err != nil {
@@ -299,19 +300,19 @@ func TestPaymentCacheIsBounded(t *testing.T) {
 			}
 			n, size, limit := l.CacheSize()
 			if most = max(most, n); size > limit {
-				t.Fatalf("%d payments take %d, the limit is %d", n, size, limit)
+				t.Fatalf("%d cached payments take %d bytes, the limit is %d", n, size, limit)
 			}
 		}
 	}
 	if most < 2 {
-		t.Errorf("at most %d payments were remembered", most)
+		t.Errorf("at most %d payments were cached", most)
 	}
 	if err := errors.Join(l.Check(), l.Close()); err != nil {
 		t.Error(err)
 	}
 }
 
-// manyCharges is an event of one PaymentIntent with so many charges in its body.
+// manyCharges returns an event of a PaymentIntent whose body contains n charges.
 func manyCharges(id, payment string, n int) *ledger.Event {
 	m := &manyEvents{payment: payment}
 	e := &ledger.Event{ID: id, Type: "payment_intent.succeeded", Created: midnight, APIVersion: "2020-08-27", Source: ledger.Webhook,
@@ -325,8 +326,8 @@ func manyCharges(id, payment string, n int) *ledger.Event {
 	return e
 }
 
-// Events whose bodies hold thousands of objects are posted one in a commit, behind the others that
-// wait: no other event waits for more than one of them, and none is lost.
+// Of the events with thousands of objects each commit posts only one, after the other events in the
+// queue. So no other event waits for more than one of them, and none is lost.
 func TestHeavyEventsDoNotDelayOthers(t *testing.T) {
 	var commits []int
 	l, err := ledger.Open(ledger.Options{Dir: ledgertest.Dir(t), Observe: func(c ledger.CommitStats) { commits = append(commits, c.Events) }})
@@ -345,7 +346,7 @@ func TestHeavyEventsDoNotDelayOthers(t *testing.T) {
 				t.Errorf("%s: %v", e.ID, err)
 			}
 		})
-		for l.Queued() <= i { // the heavy ones come first
+		for l.Queued() <= i { // the heavy events are first in the queue
 			runtime.Gosched()
 		}
 	}
@@ -360,8 +361,7 @@ func TestHeavyEventsDoNotDelayOthers(t *testing.T) {
 	}
 }
 
-// Heavy events that wait when the ledger stops are posted, and those that wait when it fails are
-// answered.
+// Heavy events that are still queued when the ledger stops are posted and answered.
 func TestQueuedHeavyEventsAreAnswered(t *testing.T) {
 	l, err := ledger.Open(ledger.Options{Dir: ledgertest.Dir(t)})
 	if err != nil {
@@ -392,8 +392,7 @@ func TestQueuedHeavyEventsAreAnswered(t *testing.T) {
 	}
 }
 
-// BenchmarkManyCharges posts an event with 16,000 charges, which is what the largest body has room
-// for.
+// BenchmarkManyCharges posts an event with 16,000 charges, the most that fit in a body.
 func BenchmarkManyCharges(b *testing.B) {
 	l, err := ledger.Open(ledger.Options{Dir: b.TempDir()})
 	if err != nil {

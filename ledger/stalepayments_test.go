@@ -9,7 +9,7 @@ import (
 	"tillhook/ledger/ledgertest"
 )
 
-// The kinds of doubts, each with what is not one yet.
+// Each reason for a stale payment, and for each a payment that is not stale.
 func TestStalePayments(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	now := time.Unix(1790000000, 0)
@@ -20,10 +20,10 @@ func TestStalePayments(t *testing.T) {
 		in.Status, in.Created, in.AmountReceived = status, e.Created, 0
 		mustAppend(t, l, e)
 	}
-	put("fresh", "processing", 23*time.Hour)
+	put("recent", "processing", 23*time.Hour)
 	put("stuck", "processing", 25*time.Hour)
-	put("holds", "requires_capture", 6*24*time.Hour)
-	put("held", "requires_capture", 8*24*time.Hour)
+	put("authorized", "requires_capture", 6*24*time.Hour)
+	put("expired", "requires_capture", 8*24*time.Hour)
 	put("ancient", "processing", 100*24*time.Hour)
 	for id, status := range map[string]string{"evt_a": "succeeded", "evt_b": "canceled"} {
 		e := succeeded(id, "pi_both")
@@ -40,12 +40,12 @@ func TestStalePayments(t *testing.T) {
 		return ledger.Refund{ID: id, Charge: charge, Status: status, Currency: "eur", Amount: amount, Created: now.Unix() - 50}
 	}
 	charge("whole", 300, refund("re_1", "ch_whole", "succeeded", 300))
-	charge("untold", 300)
+	charge("unexplained", 300)
 	charge("half", 300, refund("re_2", "ch_half", "succeeded", 100))
 	charge("failed", 300, refund("re_3", "ch_failed", "failed", 300))
-	charge("late", 100, refund("re_4", "ch_late", "succeeded", 300)) // the charge was read before
-	want := map[string]ledger.StaleReason{"pi_stuck": ledger.StaleProcessing, "pi_held": ledger.StaleCapture, "pi_both": ledger.StaleConflict,
-		"pi_untold": ledger.StaleRefunds, "pi_half": ledger.StaleRefunds}
+	charge("late", 100, refund("re_4", "ch_late", "succeeded", 300)) // the charge was read before the refund
+	want := map[string]ledger.StaleReason{"pi_stuck": ledger.StaleProcessing, "pi_expired": ledger.StaleCapture, "pi_both": ledger.StaleConflict,
+		"pi_unexplained": ledger.StaleRefunds, "pi_half": ledger.StaleRefunds}
 	list, err := l.StalePayments(t.Context(), now.Add(-90*24*time.Hour), now, 100)
 	if err != nil {
 		t.Fatal(err)
@@ -61,6 +61,6 @@ func TestStalePayments(t *testing.T) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 	if list, err := l.StalePayments(t.Context(), now.Add(-90*24*time.Hour), now, 2); err != nil || len(list) != 2 {
-		t.Errorf("of at most 2: %v, %v", list, err)
+		t.Errorf("with a limit of 2: %v, %v", list, err)
 	}
 }
