@@ -11,44 +11,48 @@ import (
 	"tillhook/ledger"
 )
 
-// midnight is when random events happen, so that their money falls on two days.
+// midnight is the middle of the times of random events, so that their money falls on two days.
 const midnight = 1760054400
 
-// seconds is how many different times the events have: few, so that ties are common.
+// seconds is the number of different times of random events. It is small, so that equal times are
+// common.
 const seconds = 6
 
-// world is what a random set of events shows snapshots of. What Stripe never changes in an object
-// is drawn once for the world, and what snapshots differ in is drawn for each.
+// world is what a random set of events is about. Properties that Stripe never changes in an object
+// are drawn once for the world. Others are drawn for each snapshot.
 type world struct {
 	*rand.Rand
-	name            string
-	scale           int      // how many times as many objects there are as usual
-	intents         []string // none if only charges link the events
-	intent          ledger.Intent
-	statuses        []string // of the PaymentIntent
-	charges         []ledger.Charge
-	lives           map[string]life // of the charges, by id
-	refunds         []ledger.Refund
-	disputes        []ledger.Dispute
-	strays          int               // one event in so many that could name its PaymentIntent names only a charge
-	weights         [5]int            // of PaymentIntents, sessions, charges, refunds and disputes among the events
-	huge            bool              // some amounts are near the limits of int64
-	odd             bool              // some amounts are negative, some currencies differ or are missing
-	voids           bool              // one charge is captured in part, and most refunds are of what that voided
-	captures        bool              // one charge is captured in several steps, with refunds in between
-	twice           bool              // in such a world as much was refunded between the captures as the last one voided
-	undone          bool              // in that one the refund between the captures failed before the last one
-	sparse          bool              // many PaymentIntents have no amount, and some no currency
-	withoutReceived bool              // no PaymentIntent has an amount_received
-	missed          bool              // charge.captured is not among the endpoint's event types
-	pool            []string          // ids of all kinds are drawn from it; nil in a world whose ids are believable
-	mixed           map[string]string // what stands for an id at present, by the believable one
-	reads           bool              // most objects are read from Stripe's API, PaymentIntents all in one or two seconds
+	name     string
+	scale    int      // factor of the usual number of objects
+	intents  []string // empty if only charges link the events
+	intent   ledger.Intent
+	statuses []string // of the PaymentIntent
+	charges  []ledger.Charge
+	lives    map[string]life // of the charges, by id
+	refunds  []ledger.Refund
+	disputes []ledger.Dispute
+	strays   int    // one in so many events names only a charge, although it could name a PaymentIntent
+	weights  [5]int // relative numbers of PaymentIntents, sessions, charges, refunds and disputes
+
+	// Kinds of worlds. Most are rare.
+	huge            bool // some amounts are near the limits of int64
+	odd             bool // some amounts are negative, some currencies differ or are missing
+	voids           bool // one charge is captured in part, and most refunds have the amount of that void
+	captures        bool // one charge is captured in several steps, with refunds in between
+	twice           bool // and the refund between the captures has the amount of the void of the last one
+	undone          bool // and that refund failed before the last capture
+	sparse          bool // many PaymentIntents have no amount, and some no currency
+	withoutReceived bool // no PaymentIntent has an amount_received
+	missed          bool // the endpoint does not receive charge.captured
+	reads           bool // most objects are fetched, PaymentIntents all within one or two seconds
+
+	pool  []string          // if not nil, ids of all kinds are drawn from it
+	mixed map[string]string // by regular id: the id of the pool that replaces it at present
 }
 
-// life is how the sums of one charge develop, second by second.
+// life is how the captured and refunded totals of a charge develop, second by second.
 type life struct {
-	random             bool // they are drawn for each snapshot instead
+	random             bool // the totals are drawn for each snapshot instead
 	captured, refunded [seconds]int64
 }
 
@@ -58,7 +62,7 @@ func (w *world) oneIn(n int) bool { return w.IntN(n) == 0 }
 
 func (w *world) at() int64 { return midnight - seconds/2 + w.Int64N(seconds) }
 
-// maybe returns a time, or now and then 0.
+// maybe returns a time, or rarely 0.
 func (w *world) maybe(at int64) int64 {
 	if w.oneIn(15) {
 		return 0
@@ -66,7 +70,7 @@ func (w *world) maybe(at int64) int64 {
 	return at
 }
 
-// money returns one of the amounts, or in some worlds one that is not believable.
+// money returns one of the amounts, or in some worlds an extreme one.
 func (w *world) money(amounts ...int64) int64 {
 	switch {
 	case w.huge && w.oneIn(3):
@@ -77,14 +81,14 @@ func (w *world) money(amounts ...int64) int64 {
 	return pick(w.Rand, amounts...)
 }
 
-// story returns a random set of n events of one payment, or of a few that share charges. It has few
-// distinct values, so that every kind of tie and every rule is common.
+// randomEvents returns a random set of n events of one payment, or of a few that share charges. The
+// properties have few different values, so that ties of every kind and all rules are common.
 func randomEvents(rng *rand.Rand, name string, n int) []*ledger.Event {
 	return newWorld(rng, name, 1).randomEvents(n)
 }
 
-// longStory returns a random set of events with so many objects that most lists of its payments are
-// long.
+// manyRandomEvents returns a random set of events with so many objects that most lists of its
+// payments are stored in the bucket lists.
 func manyRandomEvents(rng *rand.Rand, name string, n int) []*ledger.Event {
 	return newWorld(rng, name, 12).randomEvents(n)
 }
@@ -162,7 +166,7 @@ func newWorld(rng *rand.Rand, name string, scale int) *world {
 	for kind := range w.weights {
 		w.weights[kind] = pick(rng, 0, 1, 4)
 	}
-	w.weights[rng.IntN(len(w.weights))]++ // so that one is not 0
+	w.weights[rng.IntN(len(w.weights))]++ // at least one is not 0
 	w.voids, w.captures, w.sparse, w.missed = w.oneIn(6), w.oneIn(5), w.oneIn(5), w.oneIn(4)
 	w.odd, w.withoutReceived = w.odd || w.sparse && w.oneIn(2), w.oneIn(12)
 	if w.withoutReceived && w.oneIn(2) {
@@ -217,13 +221,13 @@ func (w *world) drawCharges(currency string) {
 	for i := range many * w.scale {
 		c := ledger.Charge{
 			ID: fmt.Sprintf("ch_%s_%d", w.name, i), Currency: currency, Amount: w.money(1000, 1000, 700), Created: w.at(),
-			Captured: w.captures || !w.oneIn(4), // whether any snapshot may show it captured
+			Captured: w.captures || !w.oneIn(4), // whether any snapshot can show it as captured
 		}
 		if w.odd && w.oneIn(4) {
 			c.Currency = pick(w.Rand, "", "mxn")
 		}
 		if i == 0 && len(w.intents) == 1 && w.oneIn(60) {
-			c.ID = w.intents[0] // a link that leads back to itself
+			c.ID = w.intents[0] // a link to itself
 		}
 		w.charges = append(w.charges, c)
 		switch {
@@ -237,8 +241,8 @@ func (w *world) drawCharges(currency string) {
 	}
 }
 
-// drawLife draws captures that grow, the release of the last one or not, and refunds of which some
-// come back.
+// drawLife draws captures that grow, with or without the void of the last one, and refunds, some of
+// which fail.
 func (w *world) drawLife(c ledger.Charge) life {
 	l := life{random: w.oneIn(3) && !w.voids}
 	var captured, refunded int64
@@ -266,8 +270,8 @@ func (w *world) drawLife(c ledger.Charge) life {
 	return l
 }
 
-// drawCaptures draws one or two captures of a part, and refunds of what was captured so far. The
-// rest is voided with the last capture, or later because the authorization expires, or not at
+// drawCaptures draws one or two partial captures, and refunds of the amounts captured so far. The
+// rest is released with the last capture, or later because the authorization expires, or not at
 // all.
 func (w *world) drawCaptures(c ledger.Charge) life {
 	var l life
@@ -293,8 +297,8 @@ func (w *world) drawCaptures(c ledger.Charge) life {
 	return l
 }
 
-// drawTwice draws two captures: a refund of 300 before the last one, and a release of 300 with it.
-// Where the refund failed, the sum is that of the release alone.
+// drawTwice draws two captures, a refund of 300 before the last one, and a void of 300 with it. If
+// the refund failed, the total contains only the void.
 func (w *world) drawTwice(c ledger.Charge) life {
 	var l life
 	rest := min(max(c.Amount, 0), 300)
@@ -320,7 +324,7 @@ func (w *world) drawRefunds(currency string) {
 		if rest := c.Amount - slices.Max(l.captured[:]); rest > 0 && (w.voids || w.twice || w.oneIn(2)) {
 			r.Amount = rest
 		}
-		if w.twice { // one refund well before the last capture, and one close to it
+		if w.twice { // one refund long before the last capture, and one close to it
 			r.Currency = currency
 			r.Created, r.Charge, r.Reason = midnight-seconds/2+int64(2*i), c.ID, pick(w.Rand, "", "expired_uncaptured_charge")
 		}
@@ -329,9 +333,9 @@ func (w *world) drawRefunds(currency string) {
 }
 
 func (w *world) drawDisputes(currency string) {
-	var pool []ledger.Transaction // of all disputes, so that some share one
+	var pool []ledger.Transaction // of all disputes, so that some disputes share a transaction
 	settled := pick(w.Rand, currency, "eur", "eur")
-	halves := w.oneIn(3) // shares of the dispute's amount that are often rounded
+	halves := w.oneIn(3) // amounts that are often rounded when they are converted
 	for i := range w.scale * (1 + w.IntN(6)) {
 		amount := pick[int64](w.Rand, -1000, -400, -400, -370, -16, -16, -16, -16, 400, 950, 1, 3, 5, 10, 0)
 		if halves {
@@ -368,7 +372,7 @@ func (w *world) drawDisputes(currency string) {
 	}
 }
 
-// fetch makes one event in so many an object that was read from Stripe's API.
+// fetch turns one in so many events into an object that was fetched from the API.
 func (w *world) fetch(e *ledger.Event, oneIn int) {
 	if w.oneIn(oneIn) || w.reads && w.oneIn(2) {
 		e.Source, e.Type = ledger.Fetch, pick(w.Rand, e.Type, "", "")
@@ -380,7 +384,7 @@ func (w *world) addIntent(e *ledger.Event) {
 	e.Type = "payment_intent." + pick(w.Rand, "created", "processing", "payment_failed", "succeeded", "canceled")
 	w.fetch(e, 4)
 	switch {
-	case w.oneIn(8): // as before 2022-11-15, with all its charges inside
+	case w.oneIn(8): // as before 2022-11-15, with all charges of the PaymentIntent
 		for _, c := range w.charges {
 			e.Facts.Charges = append(e.Facts.Charges, w.snapCharge(e, c))
 		}
@@ -406,7 +410,7 @@ func (w *world) addCharge(e *ledger.Event) {
 	w.fetch(e, 6)
 	c := w.snapCharge(e, pick(w.Rand, w.charges...))
 	e.Facts.Charges = []ledger.Charge{c}
-	if w.oneIn(5) { // as before 2022-11-15, with its refunds inside
+	if w.oneIn(5) { // as before 2022-11-15, with the refunds of the charge
 		for _, r := range w.refunds {
 			if r.Charge == c.ID {
 				e.Facts.Refunds = append(e.Facts.Refunds, w.snapRefund(e, r))
@@ -444,14 +448,14 @@ func (w *world) addDispute(e *ledger.Event) {
 	w.expand(e, d.Charge)
 }
 
-// expand puts objects where a link can hold them in place of an id.
+// expand replaces ids by the objects, as Stripe does for expanded fields.
 func (w *world) expand(e *ledger.Event, charge string) {
 	if slices.ContainsFunc(w.charges, func(c ledger.Charge) bool { return c.ID == charge }) && w.oneIn(6) {
 		e.Facts.Charges = []ledger.Charge{w.snapCharge(e, w.charge(charge))}
 	}
 	if e.Facts.PaymentIntent != "" && w.oneIn(8) {
 		e.Facts.Intents = []ledger.Intent{w.snapIntent(e.Facts.PaymentIntent)}
-		if len(e.Facts.Charges) > 0 { // so that its charge stays the first that the event names
+		if len(e.Facts.Charges) > 0 { // its charge must stay the first one that the event names
 			e.Facts.Intents[0].LatestCharge = e.Facts.Charges[0].ID
 		}
 	}
@@ -466,7 +470,7 @@ func (w *world) snapIntent(id string) ledger.Intent {
 	in.ID, in.Created = id, w.maybe(in.Created)
 	in.Status = pick(w.Rand, w.statuses...)
 	in.HasAmount, in.Amount = true, w.money(1000, 1200)
-	if w.oneIn(12) || w.sparse && w.oneIn(2) { // API versions of 2026 promise neither
+	if w.oneIn(12) || w.sparse && w.oneIn(2) { // API versions of 2026 promise neither an amount nor a currency
 		in.HasAmount, in.Amount, in.Currency = false, 0, pick(w.Rand, in.Currency, "")
 	}
 	if w.odd && (w.oneIn(6) || w.sparse && w.oneIn(2)) {
@@ -511,7 +515,7 @@ func (w *world) snapCharge(e *ledger.Event, c ledger.Charge) ledger.Charge {
 		}
 		c.AmountRefunded = l.refunded[second]
 	}
-	if w.odd && w.oneIn(8) { // whatever Captured says
+	if w.odd && w.oneIn(8) { // regardless of Captured
 		c.AmountCaptured = pick[int64](w.Rand, -700, 0, 700, 700, 1000)
 	}
 	if w.odd && w.oneIn(15) {
@@ -561,7 +565,7 @@ func (w *world) snapDispute(d ledger.Dispute) ledger.Dispute {
 	if w.oneIn(12) {
 		d.Amount = 400
 	}
-	// Stripe lists all transactions so far; now and then one has another content.
+	// Stripe lists all transactions so far. Rarely one has changed.
 	d.Transactions = slices.Clone(d.Transactions[:w.IntN(len(d.Transactions)+1)])
 	if len(d.Transactions) > 0 && w.oneIn(12) {
 		t := &d.Transactions[w.IntN(len(d.Transactions))]
@@ -573,12 +577,12 @@ func (w *world) snapDispute(d ledger.Dispute) ledger.Dispute {
 func asText(v any) string {
 	b, err := json.Marshal(v)
 	if err != nil {
-		panic(err) // the types hold nothing that JSON cannot write
+		panic(err) // all types can be encoded as JSON
 	}
 	return string(b)
 }
 
-// about returns an event with these facts, for cases made by hand.
+// about returns an event with the given facts.
 func about(id, typ string, created int64, f ledger.Facts) *ledger.Event {
 	return &ledger.Event{
 		ID: id, Type: typ, Created: created, APIVersion: "2023-10-16", Source: ledger.Webhook,

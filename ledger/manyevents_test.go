@@ -188,7 +188,7 @@ func TestLongListsMatchTheModel(t *testing.T) {
 			for _, e := range part {
 				mustAppend(t, s.l, e)
 			}
-			s.agrees(t)
+			s.check(t)
 			s.close(t)
 			if round%2 == 0 {
 				if _, err := ledger.Rebuild(t.Context(), ledger.Options{Dir: dir}, false); err != nil {

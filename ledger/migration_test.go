@@ -16,8 +16,8 @@ import (
 	"tillhook/receiver/stripe"
 )
 
-// deliveries returns one event for each sample body.
-func deliveries(t *testing.T) (events []*ledger.Event) {
+// sampleEvents returns an event for each sample body.
+func sampleEvents(t *testing.T) (events []*ledger.Event) {
 	t.Helper()
 	names, err := filepath.Glob("../testdata/events/*.json")
 	if err != nil {
@@ -34,8 +34,8 @@ func deliveries(t *testing.T) (events []*ledger.Event) {
 	return events
 }
 
-// older makes a ledger of an older schema in a directory of its own. It holds deliveries, as a decoder
-// stored them that read no facts in a body. The first of them came three times.
+// olderLedger creates a ledger of an older schema. It holds the sample events without facts, as
+// stored by a decoder that read no facts. The first event was delivered three times.
 func olderLedger(t *testing.T) (dir string, file []byte) {
 	t.Helper()
 	dir = t.TempDir()
@@ -44,7 +44,7 @@ func olderLedger(t *testing.T) (dir string, file []byte) {
 		t.Fatal(err)
 	}
 	stop := ledgertest.Run(t, l)
-	for i, e := range deliveries(t) {
+	for i, e := range sampleEvents(t) {
 		e.Facts = ledger.Facts{}
 		mustAppend(t, l, e)
 		if i == 0 {
@@ -60,24 +60,24 @@ func olderLedger(t *testing.T) (dir string, file []byte) {
 	return dir, mustRead(t, ledger.Path(dir))
 }
 
-// The first start with a ledger of an older schema decodes every body again. The ledger then holds
-// the same as one that gets the same events now.
+// Opening a ledger of an older schema decodes every body again. The migrated ledger agrees with one
+// that receives the same events now.
 func TestMigration(t *testing.T) {
 	dir, file := olderLedger(t)
 	l := ledgertest.Start(t, ledger.Options{Dir: dir, Decode: decode, Decoder: stripe.Decoder})
-	present, events := ledgertest.Open(t, false), deliveries(t)
+	present, events := ledgertest.Open(t, false), sampleEvents(t)
 	for _, e := range events {
 		mustAppend(t, present, e)
 		if body, err := l.Body(e.ID); err != nil || !bytes.Equal(body, e.Raw) {
-			t.Errorf("%s: the body is not what it was: %v", e.Type, err)
+			t.Errorf("%s: the body changed: %v", e.Type, err)
 		}
 	}
 	m, n := l.Migrated, uint64(len(events))
 	if m == nil || m.Schema != ledger.OlderSchema || m.Events != n || m.Decoded != n || m.Unusable+m.Gone+m.Recreated != 0 {
-		t.Fatalf("the migration reports %+v of %d events", m, n)
+		t.Fatalf("the migration returned %+v, want %d events", m, n)
 	}
 	if !bytes.Equal(mustRead(t, m.Kept), file) {
-		t.Error("the kept file is not the old one")
+		t.Error("the kept file differs from the old one")
 	}
 	payments := func(l *ledger.Ledger) string {
 		list, err := l.Payments(t.Context(), ledger.PaymentQuery{Limit: 100})
@@ -87,10 +87,10 @@ func TestMigration(t *testing.T) {
 		return asJSON(t, list.Data)
 	}
 	if got, want := payments(l), payments(present); got != want {
-		t.Errorf("the payments are\n%s\nnot\n%s", got, want)
+		t.Errorf("the payments are\n%s\nwant\n%s", got, want)
 	}
 	if got, want := mustStats(t, l), mustStats(t, present); asJSON(t, got.Quarantined) != asJSON(t, want.Quarantined) || asJSON(t, got.Outcomes) != asJSON(t, want.Outcomes) {
-		t.Errorf("the statistics are %+v, not %+v", got, want)
+		t.Errorf("the statistics are %+v, want %+v", got, want)
 	}
 	if rec, err := l.Event(events[0].ID); err != nil || rec.Repeats != 2 {
 		t.Errorf("the repeated event is %+v, %v", rec, err)
@@ -109,7 +109,7 @@ func TestSecondOpenDoesNotMigrate(t *testing.T) {
 			t.Fatal(err)
 		}
 		if (l.Migrated != nil) != migrates {
-			t.Errorf("start %d: migrated is %+v", i+1, l.Migrated)
+			t.Errorf("Open %d: Migrated is %+v", i+1, l.Migrated)
 		}
 		if err := l.Close(); err != nil {
 			t.Fatal(err)
@@ -120,7 +120,7 @@ func TestSecondOpenDoesNotMigrate(t *testing.T) {
 	}
 }
 
-// Whatever cannot or must not migrate a ledger leaves it as it is, and says what does.
+// Operations that cannot migrate a ledger refuse it with the next step, and do not change it.
 func TestOlderSchemaIsRefused(t *testing.T) {
 	dir, file := olderLedger(t)
 	for _, c := range []struct {
@@ -130,7 +130,7 @@ func TestOlderSchemaIsRefused(t *testing.T) {
 		says string
 	}{
 		{"by a reader", func() error { _, err := ledger.OpenReadOnly(dir); return err }, ledger.ErrSchema, "start the receiver once"},
-		{"by the proof", func() error { _, err := ledger.Verify(filepath.Join(dir, "ledger.db")); return err }, ledger.ErrSchema, "is of an older schema"},
+		{"by Verify", func() error { _, err := ledger.Verify(filepath.Join(dir, "ledger.db")); return err }, ledger.ErrSchema, "is of an older schema"},
 		{"without a decoder", func() error { _, err := ledger.Open(ledger.Options{Dir: dir}); return err }, ledger.ErrSchema, "start the receiver once"},
 		{"in the other mode", func() error {
 			_, err := ledger.Open(ledger.Options{Dir: dir, Livemode: true, Decode: decode})
@@ -148,8 +148,8 @@ func TestOlderSchemaIsRefused(t *testing.T) {
 	}
 }
 
-// A file of a schema that this version has no decoder for is refused by everything that reads it,
-// and stays as it is.
+// A file with a schema that this version cannot decode is refused by every operation, and not
+// changed.
 func TestUnknownSchemaIsRefused(t *testing.T) {
 	for version, says := range map[uint64]string{ledger.OlderSchema - 1: "no longer reads", ledger.OlderSchema + 2: "or a newer one"} {
 		dir, _ := olderLedger(t)

@@ -10,7 +10,7 @@ import (
 	"tillhook/ledger/fold"
 )
 
-// This part of the model decides what disputes withdrew and reinstated.
+// This part of the model computes the money of disputes.
 
 func compareDisputes(a, b snapshot[ledger.Dispute]) int {
 	statuses := []string{
@@ -29,8 +29,8 @@ func disputedCharge(own []snapshot[ledger.Dispute]) (charge string) {
 	return charge
 }
 
-// mergedDisputes returns the snapshots of each dispute, by id. One that Stripe gave no id is merged
-// into the first dispute of its charge that has one.
+// mergedDisputes returns the snapshots of each dispute, by id. A dispute that has no id of Stripe
+// is merged into the first dispute of the same charge that has one.
 func (b *computation) mergedDisputes() map[string][]snapshot[ledger.Dispute] {
 	ids := idsOf(b.disputes, disputeID)
 	merged := map[string][]snapshot[ledger.Dispute]{}
@@ -55,7 +55,7 @@ type listed struct {
 	ledger.Transaction
 }
 
-// transactions returns every transaction of the payment once, with the dispute that it belongs to.
+// transactions returns each transaction of the payment once, with the dispute that it belongs to.
 func transactions(disputes map[string][]snapshot[ledger.Dispute]) []listed {
 	var all, each []listed
 	var ids []string
@@ -79,7 +79,7 @@ func transactions(disputes map[string][]snapshot[ledger.Dispute]) []listed {
 	return each
 }
 
-// disputeAll lists the disputes and posts their money.
+// disputeAll fills in the disputes of the payment and posts their entries.
 func (b *computation) disputeAll() {
 	disputes := b.mergedDisputes()
 	all := transactions(disputes)
@@ -111,7 +111,7 @@ func (b *computation) disputeAll() {
 	})
 }
 
-// dispute posts one transaction of a dispute, given all that belong to it.
+// dispute posts the entry of a transaction, given all transactions of the dispute.
 func (b *computation) dispute(d ledger.Dispute, charge string, mine []listed, t listed) {
 	if t.Amount == 0 {
 		return
@@ -145,8 +145,7 @@ func (b *computation) dispute(d ledger.Dispute, charge string, mine []listed, t 
 	b.post(kind, t.ID, t.Created, t.ID, charge, amount)
 }
 
-// divided returns a ÷ b rounded to the nearest integer, and to the even one of two that are as
-// near.
+// divided returns dividend ÷ divisor rounded to the nearest integer, and half to even.
 func (b *computation) divided(dividend, divisor *big.Int) *big.Int {
 	quotient, remainder := new(big.Int).QuoRem(dividend, divisor, new(big.Int))
 	half := plus(remainder, remainder).Cmp(divisor)

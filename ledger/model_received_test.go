@@ -11,16 +11,17 @@ import (
 	"tillhook/ledger/fold"
 )
 
-// This part of the model decides what a payment looks like, and what was received.
+// This part of the model computes the fields of a payment that one snapshot decides, and the money
+// that was received.
 
 func terminal(status string) bool { return status == "succeeded" || status == "canceled" }
 
-// intentCreated returns when the PaymentIntent was created, 0 if unknown.
+// intentCreated returns the time at which the PaymentIntent was created, or 0 if it is unknown.
 func (b *computation) intentCreated() int64 {
 	return earliest(b.intents, func(in snapshot[ledger.Intent]) int64 { return in.object.Created })
 }
 
-// describe fills the fields that one snapshot decides.
+// describe fills in the fields that one snapshot decides.
 func (b *computation) describe() {
 	best := greatest(b.charges, compareCharges)
 	if best != nil {
@@ -58,8 +59,8 @@ func (b *computation) describe() {
 	b.describeAmount(standing, best)
 }
 
-// describeAmount decides the payment's currency and amount. API versions of 2026 promise neither,
-// so each is that of the best PaymentIntent snapshot that has one, else the best charge's.
+// describeAmount fills in the currency and the amount. API versions of 2026 promise neither, so
+// each comes from the best PaymentIntent snapshot that has it, else from the best charge.
 func (b *computation) describeAmount(standing []snapshot[ledger.Intent], best *snapshot[ledger.Charge]) {
 	p, order := &b.payment, compareIntents(b.decided(standing))
 	winner := greatest(standing, order)
@@ -91,7 +92,7 @@ func (b *computation) describeAmount(standing []snapshot[ledger.Intent], best *s
 	}
 }
 
-// shown returns an amount as a payment or refund shows it: nil if it is negative, and so unknown.
+// shown returns an amount in the form of a payment or refund: nil if it is negative and so unknown.
 func shown(amount int64) *int64 {
 	if amount < 0 {
 		return nil
@@ -99,15 +100,15 @@ func shown(amount int64) *int64 {
 	return &amount
 }
 
-// standing returns the PaymentIntent snapshots that may decide: a fetched one overrides all others
-// up to its date, unless it is stale.
+// standing returns the PaymentIntent snapshots that can decide. A fetched snapshot overrides all
+// others up to its time, unless it is stale.
 func (b *computation) standing() []snapshot[ledger.Intent] {
 	current := only(b.intents, func(in snapshot[ledger.Intent]) bool { return !b.stale(in) })
 	if len(current) < len(b.intents) {
-		b.rule("stale read")
+		b.rule("stale fetch")
 	}
 	if len(current) == 0 && len(b.intents) > 0 {
-		b.rule("every read is stale")
+		b.rule("every fetch is stale")
 		current = b.intents
 	}
 	var frontier int64
@@ -126,7 +127,7 @@ func (b *computation) standing() []snapshot[ledger.Intent] {
 	return standing
 }
 
-// stale reports whether a snapshot was fetched and another one up to its date knows more.
+// stale reports whether a snapshot was fetched and another one up to its time shows more.
 func (b *computation) stale(f snapshot[ledger.Intent]) bool {
 	if !f.fetched() {
 		return false
@@ -153,7 +154,7 @@ func (b *computation) stale(f snapshot[ledger.Intent]) bool {
 	return stale
 }
 
-// decided returns the terminal status of the payment, empty if it has none.
+// decided returns the terminal status of the payment, or "" if no snapshot is terminal.
 func (b *computation) decided(standing []snapshot[ledger.Intent]) string {
 	kinds, fetchedKinds := map[string]bool{}, map[string]bool{}
 	for _, in := range standing {
@@ -180,7 +181,8 @@ func (b *computation) decided(standing []snapshot[ledger.Intent]) string {
 	return ""
 }
 
-// compareIntents returns the order of the standing snapshots, given the decided terminal status.
+// compareIntents returns the order of PaymentIntent snapshots, given the terminal status of the
+// payment.
 func compareIntents(decided string) func(a, b snapshot[ledger.Intent]) int {
 	statuses := []string{
 		"requires_payment_method", "requires_confirmation", "requires_action", "processing", "requires_capture",
@@ -202,7 +204,7 @@ func compareIntents(decided string) func(a, b snapshot[ledger.Intent]) int {
 	}
 }
 
-// compareCharges orders charge snapshots by how well they describe a payment.
+// compareCharges is the order in which charge snapshots describe a payment.
 func compareCharges(a, b snapshot[ledger.Charge]) int {
 	rank := func(c snapshot[ledger.Charge]) int {
 		return slices.Index([]string{"failed", "succeeded"}, c.object.Status)
@@ -210,7 +212,7 @@ func compareCharges(a, b snapshot[ledger.Charge]) int {
 	return cmp.Or(cmp.Compare(rank(a), rank(b)), later(a.event, b.event), cmp.Compare(b.index, a.index))
 }
 
-// chargeStatus returns the furthest status that a charge was seen in.
+// chargeStatus returns the furthest status of a charge.
 func (b *computation) chargeStatus(id string) string {
 	statuses := []string{"pending", "succeeded", "failed"}
 	furthest := *greatest(ofID(b.charges, chargeID, id), func(a, b snapshot[ledger.Charge]) int {
@@ -220,18 +222,18 @@ func (b *computation) chargeStatus(id string) string {
 	return furthest.object.Status
 }
 
-// countedIntents returns the PaymentIntent snapshots that are part of the money.
+// countedIntents returns the PaymentIntent snapshots whose currency counts.
 func (b *computation) countedIntents() []snapshot[ledger.Intent] {
 	return only(b.intents, func(in snapshot[ledger.Intent]) bool { return b.counts(in.object.Currency) })
 }
 
-// counted returns the snapshots of a charge that are part of the money.
+// counted returns the snapshots of a charge whose currency counts.
 func (b *computation) counted(charge string) []snapshot[ledger.Charge] {
 	return only(ofID(b.charges, chargeID, charge), func(c snapshot[ledger.Charge]) bool { return b.counts(c.object.Currency) })
 }
 
-// receive posts what was received: each increase of what was captured of a charge, and what the
-// PaymentIntent received beyond that.
+// receive posts the received money: each increase of the captured amount of a charge, and the money
+// that the PaymentIntent received beyond that.
 func (b *computation) receive() {
 	captured := units(0)
 	for _, id := range idsOf(b.charges, chargeID) {
@@ -256,7 +258,7 @@ func (b *computation) receive() {
 		received = max(received, in.object.AmountReceived)
 	}
 	if b.payment.Status == "canceled" && received > 0 {
-		b.rule("canceled, and something was received")
+		b.rule("a canceled PaymentIntent received nothing")
 		received = 0
 	}
 	rest := minus(units(received), captured)
@@ -268,24 +270,24 @@ func (b *computation) receive() {
 		return pickIf(!in.fetched() && in.object.AmountReceived == received, in.event.Created, 0)
 	})
 	if at == 0 {
-		b.rule("received beyond the charges on the day of the creation")
+		b.rule("received beyond the charges, dated by the creation")
 		b.flag("date_approximate")
 		at = b.intentCreated()
 	}
 	b.post(fold.Received, b.id+":received", at, b.id, string(b.payment.LatestCharge), rest)
 }
 
-// knowsReceived reports whether anything tells what was received: a charge, or a PaymentIntent that
-// came with its amount_received, whichever currency either is in.
+// knowsReceived reports whether the received amount is known: from a charge, or from a
+// PaymentIntent that came with its amount_received, in whichever currency.
 func (b *computation) knowsReceived() bool {
-	told := slices.ContainsFunc(b.intents, func(in snapshot[ledger.Intent]) bool { return in.object.HasReceived })
-	if len(b.intents) > 0 && !told {
-		b.rule(pickIf(len(b.charges) > 0, "received: only a charge tells", "received: no PaymentIntent tells"))
+	reported := slices.ContainsFunc(b.intents, func(in snapshot[ledger.Intent]) bool { return in.object.HasReceived })
+	if len(b.intents) > 0 && !reported {
+		b.rule(pickIf(len(b.charges) > 0, "received: known from a charge", "received: unknown"))
 	}
-	return told || len(b.charges) > 0
+	return reported || len(b.charges) > 0
 }
 
-// increases returns the captured amounts that a charge was seen with, ascending.
+// increases returns the different captured amounts of a charge, sorted.
 func (b *computation) increases(charge string) []int64 {
 	var steps []int64
 	for _, c := range b.counted(charge) {
@@ -301,7 +303,7 @@ func (b *computation) increases(charge string) []int64 {
 func (b *computation) capturedAt(charge string, steps []int64, i int) int64 {
 	own, step := b.counted(charge), steps[i]
 	if at := b.bookedAt(own); at != 0 && len(steps) == 1 {
-		b.rule("captured: booking")
+		b.rule("captured: balance transaction")
 		return at
 	}
 	first := func(types ...string) int64 {
@@ -312,7 +314,7 @@ func (b *computation) capturedAt(charge string, steps []int64, i int) int64 {
 			return c.event.Created
 		})
 	}
-	all := ofID(b.charges, chargeID, charge) // what is no money counts in whichever currency
+	all := ofID(b.charges, chargeID, charge) // statuses count in any currency
 	created := earliest(all, func(c snapshot[ledger.Charge]) int64 { return c.object.Created })
 	if at := first("charge.captured"); at != 0 {
 		b.rule("captured: charge.captured")
@@ -327,17 +329,17 @@ func (b *computation) capturedAt(charge string, steps []int64, i int) int64 {
 			return at
 		}
 		success := earliest(b.countedIntents(), func(in snapshot[ledger.Intent]) int64 {
-			told := in.event.Type == "payment_intent.succeeded" && !in.fetched() && in.object.AmountReceived >= step
-			return pickIf(told, in.event.Created, 0)
+			reported := in.event.Type == "payment_intent.succeeded" && !in.fetched() && in.object.AmountReceived >= step
+			return pickIf(reported, in.event.Created, 0)
 		})
 		if success != 0 {
 			b.rule("captured: payment_intent.succeeded")
 			return success
 		}
 		if i == 0 && created != 0 && b.capturedLater(charge) {
-			b.rule("captured: later than the charge's created")
+			b.rule("captured: later than the creation of the charge")
 		} else if i == 0 && created != 0 {
-			b.rule("captured: the charge's created")
+			b.rule("captured: creation of the charge")
 			return created
 		}
 	}
@@ -350,7 +352,7 @@ func (b *computation) capturedAt(charge string, steps []int64, i int) int64 {
 	return cmp.Or(at, created)
 }
 
-// capturedLater reports whether something shows that a charge was not captured when it was created.
+// capturedLater reports whether a charge was captured later than it was created.
 func (b *computation) capturedLater(charge string) bool {
 	return slices.ContainsFunc(ofID(b.charges, chargeID, charge), func(c snapshot[ledger.Charge]) bool {
 		return c.object.Status == "pending"
@@ -361,8 +363,8 @@ func (b *computation) capturedLater(charge string) bool {
 	})
 }
 
-// addFees returns Stripe's fees, nil unless the balance transaction of each charge that received
-// something was read, in the currency of the money.
+// addFees returns the sum of the fees, or nil unless the fee of each charge with received money is
+// known in the currency of the payment.
 func (b *computation) addFees() *big.Int {
 	var sum *big.Int
 	for _, id := range idsOf(b.charges, chargeID) {
@@ -386,7 +388,8 @@ func (b *computation) addFees() *big.Int {
 	return sum
 }
 
-// bookedAt returns the time of the least booking of a charge by (created, id), 0 if none has one.
+// bookedAt returns the time of the least balance transaction of a charge by (created, id), or 0 if
+// it has none.
 func (b *computation) bookedAt(own []snapshot[ledger.Charge]) int64 {
 	var bookings []ledger.Booking
 	for _, c := range own {

@@ -11,16 +11,17 @@ import (
 	"tillhook/ledger/fold"
 )
 
-// This part of the model decides what was refunded and what came back of it.
+// This part of the model computes the money that was refunded, and that was returned after a
+// refund failed.
 
-// refund is one refund, folded from its snapshots.
+// refund is a refund, folded from its snapshots.
 type refund struct {
 	ledger.Refund        // the winning snapshot
 	named         string // the charge that its snapshots name
-	charge        string // the charge that its money belongs to
-	day           int64  // of the refund
-	returned      int64  // day on which it came back, if it did
-	failed        int64  // time of the first event that shows that it failed, 0 if unknown
+	charge        string // the charge that its entries belong to
+	day           int64  // time of the refund
+	returned      int64  // time of the return, if the refund failed
+	failed        int64  // time of the first event that shows the failure, 0 if unknown
 	amount        *big.Int
 }
 
@@ -58,45 +59,44 @@ func (b *computation) foldRefund(id string) refund {
 	r.failed, r.returned = failure, cmp.Or(bookedBack, failure, r.day)
 	switch {
 	case booked != 0:
-		b.rule("refund: booking")
+		b.rule("refund: balance transaction")
 	case winner.object.Created == 0:
 		b.rule("refund: time of the event")
 	}
 	switch {
 	case !r.reversed():
 	case bookedBack != 0:
-		b.rule("return: booking")
+		b.rule("return: balance transaction")
 	case failure != 0:
 		b.rule("return: first event of the failure")
 	default:
-		b.rule("return: day of the refund")
+		b.rule("return: time of the refund")
 	}
 	return r
 }
 
-// chargeOfOthers returns the charge that a refund without one belongs to, empty if it belongs to
-// none: the only charge that succeeded and was captured, and without such a charge the payment's
-// only one.
+// chargeOfOthers returns the charge of a refund that names none, or "": the only charge that
+// succeeded and was captured, or if there is none, the only charge.
 func (b *computation) chargeOfOthers() string {
 	all := idsOf(b.charges, chargeID)
 	captured := only(all, func(id string) bool { return b.chargeStatus(id) == "succeeded" && b.isCaptured(id) })
 	switch {
 	case len(captured) == 1:
-		b.rule("a refund without a charge is the only captured charge's")
+		b.rule("a refund without a charge belongs to the only captured charge")
 		return captured[0]
 	case len(captured) == 0 && len(all) == 1:
-		b.rule("a refund without a charge is the only charge's")
+		b.rule("a refund without a charge belongs to the only charge")
 		return all[0]
 	}
 	return ""
 }
 
-// isCaptured reports whether a charge was seen captured, in whichever currency.
+// isCaptured reports whether any snapshot shows a charge as captured, in whichever currency.
 func (b *computation) isCaptured(charge string) bool {
 	return slices.ContainsFunc(b.charges, func(c snapshot[ledger.Charge]) bool { return c.object.ID == charge && c.object.Captured })
 }
 
-// refundAll lists the refunds and posts their money.
+// refundAll fills in the refunds of the payment and posts their entries.
 func (b *computation) refundAll() {
 	var all []refund // by (created, id)
 	for _, id := range idsOf(b.refunds, refundID) {
@@ -121,10 +121,10 @@ func (b *computation) refundAll() {
 	for _, r := range counted {
 		switch {
 		case len(ofID(b.charges, chargeID, r.charge)) == 0:
-			b.rule(pickIf(r.charge == "", "a refund without a charge by itself", "a refund of an unseen charge by itself"))
+			b.rule(pickIf(r.charge == "", "a refund without any charge", "a refund of an unseen charge"))
 			b.postRefund(r)
 		case !b.isCaptured(r.charge):
-			b.rule("a refund of an authorization is none")
+			b.rule("a refund of an authorization does not count")
 		}
 	}
 	for _, id := range idsOf(b.charges, chargeID) {
@@ -134,7 +134,7 @@ func (b *computation) refundAll() {
 	}
 }
 
-// postRefund posts a refund, and its return if it came back.
+// postRefund posts a refund, and its return if the refund failed.
 func (b *computation) postRefund(r refund) {
 	b.post(fold.Refunded, r.ID+":refunded", r.day, r.ID, r.charge, r.amount)
 	if r.reversed() {
@@ -142,8 +142,8 @@ func (b *computation) postRefund(r refund) {
 	}
 }
 
-// refundCharge posts the refunds of one charge, those that only the charge's own sum shows among
-// them. The refunds come by (created, id).
+// refundCharge posts the refunds of one charge, including those that only the running total of the
+// charge shows. The argument refunds is sorted by (created, id).
 func (b *computation) refundCharge(id string, refunds []refund) {
 	voided, voidedFrom := b.void(id, refunds)
 	if isPositive(voided) {
@@ -170,18 +170,18 @@ func (b *computation) refundCharge(id string, refunds []refund) {
 	unlisted := notNegative(minus(minus(last, notNegative(minus(reversed, fallen))), outgoing))
 	returned := notNegative(minus(fallen, reversed))
 	if isPositive(unlisted) {
-		b.rule("refunds known only by the charge's sum")
+		b.rule("refunds known only from the total")
 		b.unexplained = append(b.unexplained, id)
 	}
 	if isPositive(minus(reversed, fallen)) {
-		b.rule("a refund failed and the sum did not fall")
+		b.rule("a refund failed and the total did not fall")
 		if b.refundedAfterFailure(id, refunds) && !isPositive(unlisted) {
-			b.rule("a refund after one that failed is hidden in the sum")
+			b.rule("a refund after one that failed is hidden in the total")
 			b.unexplained = append(b.unexplained, id)
 		}
 	}
 	if isPositive(voided) && slices.ContainsFunc(rises, func(m *move) bool { return m.at < voidedFrom }) {
-		b.rule("void: an earlier rise is a refund's")
+		b.rule("void: an earlier rise belongs to a refund")
 	}
 	deduct(rises, voided, voidedFrom)
 	for _, r := range refunds {
@@ -192,7 +192,7 @@ func (b *computation) refundCharge(id string, refunds []refund) {
 	}
 	b.postUnlisted(id, plus(unlisted, returned), rises, falls)
 	if isPositive(returned) {
-		b.rule("returns known only by the charge's sum")
+		b.rule("returns known only from the total")
 	}
 	for _, m := range falls {
 		amount := smaller(m.left, returned)
@@ -201,8 +201,8 @@ func (b *computation) refundCharge(id string, refunds []refund) {
 	}
 }
 
-// postUnlisted posts the refunds of a charge that no refund object stands for, dated by what is
-// left of the rises of its sum.
+// postUnlisted posts the refunds of a charge that have no refund object, dated by the remaining
+// rises of the total.
 func (b *computation) postUnlisted(charge string, amount *big.Int, rises, falls []*move) {
 	risen := units(0)
 	for _, m := range rises {
@@ -221,17 +221,17 @@ func (b *computation) postUnlisted(charge string, amount *big.Int, rises, falls 
 	}
 }
 
-// move is a rise or a fall of a charge's amount_refunded.
+// move is a rise or a fall of the amount_refunded of a charge.
 type move struct {
 	at      int64
 	amount  *big.Int
-	upTo    *big.Int // sum of all such moves up to and with this one
-	left    *big.Int // what no refund object stands for
+	upTo    *big.Int // sum of all rises or falls up to this one
+	left    *big.Int // the part that no refund object explains
 	fetched bool
 }
 
-// deduct takes an amount off what is left of the moves: first of those at or after a time, then of
-// the others.
+// deduct subtracts an amount from what is left of the moves: first of those at or after a time,
+// then of the others.
 func deduct(moves []*move, amount *big.Int, from int64) {
 	for _, after := range []bool{true, false} {
 		for _, m := range moves {
@@ -243,7 +243,7 @@ func deduct(moves []*move, amount *big.Int, from int64) {
 	}
 }
 
-// walk returns the last amount_refunded of a charge, and how it came to that.
+// walk returns the last amount_refunded of a charge, and its rises and falls.
 func (b *computation) walk(charge string) (last *big.Int, rises, falls []*move) {
 	var sums []snapshot[ledger.Charge]
 	for _, c := range b.counted(charge) {
@@ -279,7 +279,7 @@ func (b *computation) walk(charge string) (last *big.Int, rises, falls []*move) 
 	return units(previous), rises, falls
 }
 
-// staleCharge reports whether a charge was fetched and an event up to its date knows more.
+// staleCharge reports whether a charge was fetched and an event up to its time shows more.
 func (b *computation) staleCharge(f snapshot[ledger.Charge]) bool {
 	if !f.fetched() {
 		return false
@@ -296,7 +296,7 @@ func (b *computation) staleCharge(f snapshot[ledger.Charge]) bool {
 	return false
 }
 
-// mostCaptured returns the greatest amount that was captured of a charge.
+// mostCaptured returns the greatest captured amount of a charge.
 func (b *computation) mostCaptured(charge string) (captured int64) {
 	for _, c := range b.counted(charge) {
 		captured = max(captured, c.object.AmountCaptured)
@@ -304,7 +304,7 @@ func (b *computation) mostCaptured(charge string) (captured int64) {
 	return captured
 }
 
-// uncaptured returns what was authorized of a charge and not captured.
+// uncaptured returns the amount of a charge that was authorized and not captured.
 func (b *computation) uncaptured(charge string) *big.Int {
 	var amount int64
 	for _, c := range b.counted(charge) {
@@ -313,8 +313,8 @@ func (b *computation) uncaptured(charge string) *big.Int {
 	return units(amount - b.mostCaptured(charge)) // neither is negative
 }
 
-// release returns the amount that a partial capture voided, if the charge's amount_refunded
-// includes it, else 0. From is the time of the first snapshot that includes it.
+// void returns the amount that a partial capture released to the cardholder, if the amount_refunded
+// of the charge includes it, else 0. From is the time of the first snapshot that includes it.
 func (b *computation) void(charge string, refunds []refund) (amount *big.Int, from int64) {
 	captured, difference := b.mostCaptured(charge), b.uncaptured(charge)
 	full := only(b.counted(charge), func(c snapshot[ledger.Charge]) bool {
@@ -337,18 +337,18 @@ func (b *computation) void(charge string, refunds []refund) (amount *big.Int, fr
 		return minus(units(c.object.AmountRefunded), reversed).Cmp(units(captured)) > 0
 	})
 	if len(beyond) > 0 {
-		b.rule("void: more was refunded than captured")
+		b.rule("void: more refunded than captured")
 		return difference, first(beyond).event.Created
 	}
 	if slices.ContainsFunc(full, func(c snapshot[ledger.Charge]) bool { return c.object.AmountRefunded > captured }) {
-		b.rule("void: no more than captured without the refunds that failed")
+		b.rule("void: no more refunded than captured, without failed refunds")
 	}
 	return units(0), 0
 }
 
-// voidShown reports whether every sum after the last capture has room for the release, the first
-// one beside the refunds before it, and nothing speaks against it. Full are the snapshots after the
-// last capture.
+// voidShown reports whether every total after the last capture is large enough for the void, the
+// first one together with the refunds before it, and nothing indicates otherwise. The argument full
+// has the snapshots after the last capture.
 func (b *computation) voidShown(charge string, refunds []refund, full []snapshot[ledger.Charge]) bool {
 	difference, least := b.uncaptured(charge), first(full)
 	before := b.refundedBefore(charge, refunds, least.event.Created)
@@ -360,33 +360,37 @@ func (b *computation) voidShown(charge string, refunds []refund, full []snapshot
 	})
 	switch {
 	case smallest:
-		b.rule("void: not in the sums")
+		b.rule("void: not in the totals")
 		return false
 	case minus(units(least.object.AmountRefunded), before).Cmp(difference) < 0:
-		b.rule("void: not in the sums, and a refund between captures")
+		b.rule("void: not in the totals, with a refund between captures")
 		return false
 	case byEvent:
 		b.rule("void: charge.captured shows it")
 	case b.payment.Status != "requires_capture":
 		b.rule("void: the PaymentIntent needs no capture")
 	case least.event.APIVersion < "2025-03-31":
-		b.rule("void: the version decides for it")
+		b.rule("void: in the totals by API version")
 	default:
-		b.rule("void: the version decides against it")
+		b.rule("void: not in the totals by API version")
 		return false
 	}
 	if isPositive(before) {
-		b.rule("void: in the sums, and a refund between captures")
+		b.rule("void: in the totals, with a refund between captures")
 	}
 	return true
 }
 
-// refundedBefore returns what had been refunded of a charge before its last capture, when nothing
-// was voided yet: as the last sum before that capture has it, without the refunds that failed
-// from that sum on and up to the first one after the capture, or as the refunds add up that were
-// made more than two seconds before that first sum and had not failed at its time, whichever is
-// more. That sum may be the one that tells of the release, and the refund that Stripe makes for a
-// release may come before it: a refund that may be that one does not count.
+// refundedBefore returns the amount that was refunded of a charge before its last capture, when
+// nothing was released yet. It is the greater of two amounts.
+//
+// The first is the last total before that capture, without the refunds that failed between that
+// total and the first total after the capture.
+//
+// The second is the sum of the refunds that were created more than two seconds before the first
+// total after the capture, and that had not failed at its time. That total can be the one that
+// shows the void, and the refund that Stripe makes for a void can precede it, so a refund that may
+// belong to the void does not count.
 func (b *computation) refundedBefore(charge string, refunds []refund, at int64) *big.Int {
 	captured := b.mostCaptured(charge)
 	earlier := only(b.counted(charge), func(c snapshot[ledger.Charge]) bool {
@@ -409,30 +413,29 @@ func (b *computation) refundedBefore(charge string, refunds []refund, at int64) 
 		switch {
 		case !stood || r.Created == 0 || r.Created >= at-2:
 		case b.mayBeVoid(charge, r, capturedAt) && r.Created >= capturedAt-2:
-			b.rule("void: a refund before the first sum may be its own")
+			b.rule("void: a refund before the first total may be its own")
 		default:
 			made = plus(made, r.amount)
 		}
 	}
 	if isPositive(smaller(shown, undone)) && made.Cmp(shown) < 0 {
-		b.rule("void: a refund of the sum before it failed")
+		b.rule("void: a refund in the total before it failed")
 	}
 	shown = notNegative(minus(shown, undone))
 	if made.Cmp(shown) > 0 {
-		b.rule("void: the refunds before it are more than the sum before it")
+		b.rule("void: the refunds before it exceed the total before it")
 	}
 	return larger(shown, made)
 }
 
-// first returns the snapshot of the earliest event, of several of one second that with the least
-// id.
+// first returns the snapshot of the earliest event. Within a second the least id is the first.
 func first[T any](all []snapshot[T]) *snapshot[T] {
 	return greatest(all, func(x, y snapshot[T]) int { return later(y.event, x.event) })
 }
 
-// lastCapture returns the time of the last capture of a charge, 0 if unknown, and whether
-// charge.captured has it. Without that event it is the time of the charge's last received entry, if
-// it has one.
+// lastCapture returns the time of the last capture of a charge, or 0 if it is unknown, and whether
+// it comes from charge.captured. Without that event it is the time of the last received entry of
+// the charge, if there is one.
 func (b *computation) lastCapture(charge string) (at int64, byEvent bool) {
 	for _, c := range b.counted(charge) {
 		if c.event.Type == "charge.captured" && !c.fetched() {
@@ -449,17 +452,16 @@ func (b *computation) lastCapture(charge string) (at int64, byEvent bool) {
 	return cmp.Or(b.capturedAt(charge, steps, len(steps)-1), int64(b.payment.Created)), false
 }
 
-// mayBeVoid reports whether a refund may be the one that Stripe made for what the last capture,
-// at a time that is 0 if unknown, voided: it returns just that, for no other reason, and was made
-// no more than two seconds after that time.
+// mayBeVoid reports whether Stripe may have made a refund for the void of the last capture: the
+// refund has the amount of the void, has no other reason, and was created at most two seconds after
+// the capture.
 func (b *computation) mayBeVoid(charge string, r refund, capturedAt int64) bool {
 	return r.outgoing() && r.amount.Cmp(b.uncaptured(charge)) == 0 && r.Created != 0 && capturedAt != 0 && r.Created <= capturedAt+2 &&
 		(r.Reason == "" || r.Reason == "expired_uncaptured_charge")
 }
 
-// voidRefund returns the id of the refund that Stripe made for what a partial capture voided,
-// empty if there is none. The refunds come by (created, id), voidedFrom is when the sums first
-// had the release.
+// voidRefund returns the id of the refund that Stripe made for a void, or "". The refunds are
+// sorted by (created, id), and voidedFrom is the time from which the totals include the void.
 func (b *computation) voidRefund(charge string, refunds []refund, voidedFrom int64) string {
 	capturedAt, byEvent := b.lastCapture(charge)
 	all := only(refunds, func(r refund) bool { return b.mayBeVoid(charge, r, capturedAt) })
@@ -480,7 +482,7 @@ func (b *computation) voidRefund(charge string, refunds []refund, voidedFrom int
 }
 
 // refundedAfterFailure reports whether an event shows that a charge was refunded after one of its
-// refunds failed.
+// refunds had failed.
 func (b *computation) refundedAfterFailure(charge string, refunds []refund) bool {
 	return slices.ContainsFunc(b.counted(charge), func(c snapshot[ledger.Charge]) bool {
 		return c.event.Type == "charge.refunded" && !c.fetched() && c.object.Captured &&

@@ -12,15 +12,16 @@ import (
 	"tillhook/ledger/fold"
 )
 
-// The model is the reference that the fold is tested against. It computes each payment from the
-// whole list of events, one field after the other, in the plainest way: it walks the list again for
-// every question, and adds with big integers. It shares no code with the ledger, only the types.
+// The model is the reference for tests of package fold. It computes each payment from the whole
+// list of events, one field after the other, in the simplest way: for every question it searches
+// the whole list again, and it adds with big integers. It shares only types with the code under
+// test.
 
-// modelPayment is what the model makes of one payment.
+// modelPayment is a payment as the model computes it.
 type modelPayment struct {
 	Payment     ledger.Payment
 	Entries     []ledger.Entry // by (At, ID)
-	Unexplained []string       // charges of which more was refunded than their refunds add up to, by id
+	Unexplained []string       // ids of charges with more refunded than their refund objects add up to, sorted
 }
 
 // model computes all payments of the events, by id.
@@ -32,8 +33,8 @@ func model(events []*ledger.Event) map[string]modelPayment {
 	return payments
 }
 
-// total is one line of the totals: the money of a day (UTC), a currency and an account. Its JSON is
-// that of a [ledger.Total].
+// total is one line of the totals: the money of a day in UTC, a currency and an account. Its JSON
+// form is that of a [ledger.Total].
 type total struct {
 	Day        string        `json:"day"`
 	Currency   ledger.OrNull `json:"currency"`
@@ -85,8 +86,8 @@ func modelTotals(events []*ledger.Event) []total {
 	return totals
 }
 
-// byPayment drops repeats and groups the events by their payment. An event in quarantine does not
-// make its id known, so the first usable event of an id counts.
+// byPayment drops repeats and groups the events by their payment. The first usable event of an id
+// counts, because an event in quarantine does not make its id known.
 func byPayment(events []*ledger.Event) map[string][]*ledger.Event {
 	known := map[string]bool{}
 	var usable []*ledger.Event
@@ -105,8 +106,8 @@ func byPayment(events []*ledger.Event) map[string][]*ledger.Event {
 	return payments
 }
 
-// paymentOf returns the id of an event's payment, empty if it has none. An event that names only a
-// charge belongs to the least PaymentIntent that any event links to the charge.
+// paymentOf returns the id of the payment of an event, or "". An event that names only a charge
+// belongs to the least PaymentIntent that any event links to the charge.
 func paymentOf(events []*ledger.Event, e *ledger.Event) string {
 	charge := e.Facts.Charge
 	if e.Facts.PaymentIntent != "" || charge == "" {
@@ -121,8 +122,7 @@ func paymentOf(events []*ledger.Event, e *ledger.Event) string {
 	return cmp.Or(least, charge)
 }
 
-// chargesNamed returns the ids of the charges anywhere in the facts, in a fixed order. Some are
-// empty.
+// chargesNamed returns the ids of all charges in the facts, in a fixed order. Some are empty.
 func chargesNamed(f *ledger.Facts) []string {
 	ids := []string{f.Charge}
 	for _, in := range f.Intents {
@@ -140,7 +140,7 @@ func chargesNamed(f *ledger.Facts) []string {
 	return ids
 }
 
-// lesser returns the lesser of two values that are known. The zero value is unknown.
+// lesser returns the lesser of two values. A zero value is unknown and does not count.
 func lesser[T cmp.Ordered](a, b T) T {
 	var unknown T
 	if a == unknown || b != unknown && b < a {
@@ -173,12 +173,12 @@ func only[T any](all []T, keep func(T) bool) []T {
 	return slices.DeleteFunc(slices.Clone(all), func(t T) bool { return !keep(t) })
 }
 
-// ofID returns the snapshots of one object.
+// ofID returns the snapshots of the object with the id want.
 func ofID[T any](all []snapshot[T], id func(T) string, want string) []snapshot[T] {
 	return only(all, func(s snapshot[T]) bool { return id(s.object) == want })
 }
 
-// idsOf returns the ids of the objects, ascending, each once.
+// idsOf returns the ids of the objects, sorted and without repeats.
 func idsOf[T any](all []snapshot[T], id func(T) string) []string {
 	var ids []string
 	for _, s := range all {
@@ -192,7 +192,7 @@ func chargeID(c ledger.Charge) string   { return c.ID }
 func refundID(r ledger.Refund) string   { return r.ID }
 func disputeID(d ledger.Dispute) string { return d.ID }
 
-// greatest returns the element that no other beats, nil of none.
+// greatest returns the greatest element, or nil if there are no elements.
 func greatest[T any](all []T, compare func(a, b T) int) *T {
 	for i, a := range all {
 		if !slices.ContainsFunc(all, func(b T) bool { return compare(b, a) > 0 }) {
@@ -202,7 +202,7 @@ func greatest[T any](all []T, compare func(a, b T) int) *T {
 	return nil
 }
 
-// earliest returns the least time that is known, 0 if none is.
+// earliest returns the least known time, or 0 if no time is known.
 func earliest[T any](all []T, at func(T) int64) int64 {
 	var least int64
 	for _, t := range all {
@@ -216,8 +216,7 @@ func later(a, b *ledger.Event) int {
 	return cmp.Or(cmp.Compare(a.Created, b.Created), cmp.Compare(a.ID, b.ID))
 }
 
-// known returns an amount of Stripe's that cannot be negative; a negative one is unknown and counts
-// as 0.
+// known returns an amount that cannot be negative. A negative amount is unknown and counts as 0.
 func known(amount int64) int64 { return max(amount, 0) }
 
 func units(n int64) *big.Int          { return big.NewInt(n) }
@@ -240,7 +239,7 @@ type posting struct {
 	amount *big.Int
 }
 
-// book is one payment while the model computes it.
+// computation is the state of computing one payment.
 type computation struct {
 	id          string
 	events      []*ledger.Event
@@ -249,11 +248,11 @@ type computation struct {
 	refunds     []snapshot[ledger.Refund]
 	disputes    []snapshot[ledger.Dispute]
 	payment     ledger.Payment
-	currency    string // of the money
+	currency    string // of the entries
 	postings    []posting
 	unexplained []string
 	flags       map[string]bool
-	rules       map[string]bool // names of the rules that decided something, for the test of the generator
+	rules       map[string]bool // names of the rules that applied, for the test of the generator
 }
 
 func compute(id string, events []*ledger.Event) *computation {
@@ -298,7 +297,8 @@ func (b *computation) result() modelPayment {
 func (b *computation) flag(name string) { b.flags[name] = true }
 func (b *computation) rule(name string) { b.rules[name] = true }
 
-// post adds an entry. A time of 0 is unknown: the entry stands on the payment's created.
+// post adds an entry. If the time is unknown (0), the entry gets the time at which the payment was
+// created.
 func (b *computation) post(kind fold.Kind, id string, at int64, object, charge string, amount *big.Int) {
 	if amount.Sign() == 0 {
 		return
@@ -311,7 +311,7 @@ func (b *computation) post(kind fold.Kind, id string, at int64, object, charge s
 	b.postings = append(b.postings, posting{e, amount})
 }
 
-// flagAmounts looks for amounts that cannot be negative and are.
+// flagAmounts looks for negative amounts.
 func (b *computation) flagAmounts() {
 	var amounts []int64
 	for _, in := range b.intents {
@@ -331,8 +331,8 @@ func (b *computation) flagAmounts() {
 	}
 }
 
-// chooseCurrency decides the currency of the money: the payment's, else one of the refunds or
-// disputes.
+// chooseCurrency chooses the currency of the entries: that of the payment, else of a refund, else
+// of a dispute.
 func (b *computation) chooseCurrency() {
 	var ofRefunds, ofDisputes string
 	for _, r := range b.refunds {
@@ -349,10 +349,10 @@ func (b *computation) chooseCurrency() {
 	}
 }
 
-// counts reports whether an object of that currency is part of the money.
+// counts reports whether objects in a currency count for the money of the payment.
 func (b *computation) counts(currency string) bool { return currency == "" || currency == b.currency }
 
-// flagCurrencies looks for PaymentIntents and charges that are not part of the money.
+// flagCurrencies looks for PaymentIntents and charges whose currency does not count.
 func (b *computation) flagCurrencies() {
 	for _, in := range b.intents {
 		if !b.counts(in.object.Currency) {
@@ -368,7 +368,7 @@ func (b *computation) flagCurrencies() {
 	}
 }
 
-// close adds up the entries and puts what was found into the payment.
+// close adds up the entries and fills in the amounts and flags of the payment.
 func (b *computation) close() {
 	sums := map[fold.Kind]*big.Int{}
 	for _, kind := range fold.Kinds {

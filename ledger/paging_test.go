@@ -20,7 +20,7 @@ import (
 	"tillhook/ledger/ledgertest"
 )
 
-// allTotals lists the totals of all days, in small pages.
+// allTotals returns the totals of all days, read in small pages.
 func allTotals(t *testing.T, l *ledger.Ledger) (list []ledger.Total, err error) {
 	t.Helper()
 	since := int64(math.MinInt64)
@@ -35,11 +35,12 @@ func allTotals(t *testing.T, l *ledger.Ledger) (list []ledger.Total, err error) 
 	}
 }
 
-// joined asks for page after page and returns all rows. Each page is checked against its limit.
-func collectPages[T any](t *testing.T, ask func(page string) (ledger.Page[T], int, error), between func()) (list []T, bounded int) {
+// collectPages requests page after page and returns all rows, and the number of pages that ended at
+// a bound. It checks each page against its limit.
+func collectPages[T any](t *testing.T, request func(page string) (ledger.Page[T], int, error), between func()) (list []T, bounded int) {
 	t.Helper()
 	for next, n := "", 0; ; n++ {
-		page, limit, err := ask(next)
+		page, limit, err := request(next)
 		if err != nil || len(page.Data) > limit || n > 10_000 {
 			t.Fatalf("page %d has %d rows of %d, %v", n, len(page.Data), limit, err)
 		}
@@ -54,7 +55,7 @@ func collectPages[T any](t *testing.T, ask func(page string) (ledger.Page[T], in
 	}
 }
 
-// shop appends events of payments that differ in everything a search can ask for.
+// shop appends random events of payments that differ in every property that a query can filter by.
 type shop struct {
 	t   *testing.T
 	l   *ledger.Ledger
@@ -62,7 +63,7 @@ type shop struct {
 	n   int
 }
 
-func (s *shop) sell() {
+func (s *shop) append() {
 	i := s.n
 	s.n++
 	pick := func(of ...string) string { return of[s.rng.IntN(len(of))] }
@@ -79,12 +80,12 @@ func (s *shop) sell() {
 	mustAppend(s.t, s.l, e)
 }
 
-// Pages joined are the whole list, for every filter and page size, while events arrive, and however
-// early a page ends.
+// The pages of a list together are the whole list, for every filter and page size, while events are
+// appended, and however early a page ends.
 func TestPagesTogetherAreTheList(t *testing.T) {
 	s := &shop{t: t, l: ledgertest.Open(t, false), rng: rand.New(rand.NewPCG(1, 2))}
 	for range 300 {
-		s.sell()
+		s.append()
 	}
 	low, high := int64(1760000000+7*3600), int64(1760000000+31*3600)
 	payments := []ledger.PaymentQuery{{}, {Status: "processing"}, {Currency: "jpy"}, {Customer: "cus_1"}, {Account: "acct_2"}, {Flag: "conflict"},
@@ -92,7 +93,7 @@ func TestPagesTogetherAreTheList(t *testing.T) {
 	events := []ledger.EventQuery{{}, {Type: "payment_intent.processing"}, {Outcome: ledger.Applied}, {Outcome: ledger.Quarantined},
 		{Outcome: ledger.Quarantined, Type: "payment_intent.succeeded"}, {Type: "none"}}
 	early := 0
-	between := func() { // other payments: one that changes can come to stand behind what a search has passed
+	between := func() { // new payments only: a payment that changes can move to a part of the list that was already read
 		if s.rng.IntN(8) != 0 {
 			return
 		}
@@ -128,7 +129,7 @@ func TestPagesTogetherAreTheList(t *testing.T) {
 			return !known[p.ID] && strings.HasPrefix(p.ID, "pi_meanwhile_")
 		})
 		if got, want := asJSON(t, gotPayments), asJSON(t, wantPayments.Data); got != want {
-			t.Fatalf("%+v: the pages joined are %s, want %s", q, got, want)
+			t.Fatalf("%+v: the pages together are %s, want %s", q, got, want)
 		}
 		usual()
 		wantEvents, err := s.l.Events(t.Context(), eq)
@@ -143,15 +144,15 @@ func TestPagesTogetherAreTheList(t *testing.T) {
 		}, between)
 		early += bounded
 		if got, want := asJSON(t, gotEvents), asJSON(t, wantEvents.Data); got != want {
-			t.Fatalf("%+v: the pages joined are %s, want %s", eq, got, want)
+			t.Fatalf("%+v: the pages together are %s, want %s", eq, got, want)
 		}
 	}
 	if early < 50 {
-		t.Errorf("only %d pages ended because enough was read", early)
+		t.Errorf("only %d pages ended at a bound", early)
 	}
 }
 
-// The events of one payment have pages, too, also while it gets another id.
+// The events of a payment have pages, also if the id of the payment changes between two pages.
 func TestPagesOfEventsOfAPayment(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	chargeEvent := func(n int) *ledger.Event {
@@ -169,7 +170,7 @@ func TestPagesOfEventsOfAPayment(t *testing.T) {
 		return page, 10, err
 	}, func() {
 		if !merged {
-			mustAppend(t, l, succeeded("evt_intent", "pi_1")) // names ch_pi_1
+			mustAppend(t, l, succeeded("evt_intent", "pi_1")) // its charge is ch_pi_1
 			e := succeeded("evt_link", "pi_1")
 			e.Facts.Charge, e.Facts.Intents[0].LatestCharge = "ch_1", "ch_1"
 			mustAppend(t, l, e)
@@ -184,8 +185,8 @@ func TestPagesOfEventsOfAPayment(t *testing.T) {
 	}
 }
 
-// A search examines as many rows as one request may and says how far it came. It ends with its
-// caller.
+// A query examines a limited number of rows and reports how far it has come. It ends when its
+// context is canceled.
 func TestSearchIsBounded(t *testing.T) {
 	const n, bound = 500, 120
 	l := ledgertest.Open(t, false)
@@ -222,26 +223,26 @@ func TestSearchIsBounded(t *testing.T) {
 			t.Errorf("%s: examined down to %d of %d, then %q, %v", name, at, n, next, err)
 		}
 		if asked := ctx.calls.Load(); asked < bound/100 || asked > 2*bound {
-			t.Errorf("%s: it asked %d times whether its caller is still there", name, asked)
+			t.Errorf("%s: the query checked its context %d times", name, asked)
 		}
 		ctx = &countingContext{Context: t.Context(), limit: 70}
 		if _, _, _, err := search(ctx); !errors.Is(err, context.Canceled) || ctx.calls.Load() > 75 {
-			t.Errorf("%s: an abandoned search ended with %v after %d rows", name, err, ctx.calls.Load())
+			t.Errorf("%s: a query that was canceled meanwhile returned %v after %d checks", name, err, ctx.calls.Load())
 		}
-		gone, cancel := context.WithCancel(t.Context())
+		canceled, cancel := context.WithCancel(t.Context())
 		cancel()
-		if _, _, _, err := search(gone); !errors.Is(err, context.Canceled) {
-			t.Errorf("%s: a search without a caller ended with %v", name, err)
+		if _, _, _, err := search(canceled); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: a query with a canceled context returned %v", name, err)
 		}
 	}
 	l.LimitReads(math.MaxInt, 1, math.MaxInt, 50)
 	if page, err := l.Payments(t.Context(), ledger.PaymentQuery{Customer: "cus_none", Limit: 10}); err != nil || page.ScannedTo != 1760000000+n-1 {
-		t.Errorf("a search that may read a byte came to %d, %v", page.ScannedTo, err)
+		t.Errorf("a query with a limit of one byte examined rows down to %d, %v", page.ScannedTo, err)
 	}
-	// A page of large payments ends early, and holds one at least.
+	// A page of large payments ends early, but has at least one.
 	l.LimitReads(math.MaxInt, math.MaxInt, 1, 50)
 	if page, err := l.Payments(t.Context(), ledger.PaymentQuery{Limit: 10}); err != nil || len(page.Data) != 1 || page.Next == "" || page.ScannedTo != 0 {
-		t.Errorf("%d large payments on a page, %v", len(page.Data), err)
+		t.Errorf("a page has %d large payments, want 1, %v", len(page.Data), err)
 	}
 }
 
@@ -286,13 +287,13 @@ func TestCursorsOfOtherListsAreRefused(t *testing.T) {
 		}
 		for _, bad := range []string{"x", "pi_1", "2", cursor[1:], cursor + "!", "AAAAAAAAAAAAAAAA"} {
 			if _, err := list(bad); !errors.Is(err, ledger.ErrCursor) {
-				t.Errorf("list %d took the cursor %q: %v", i, bad, err)
+				t.Errorf("list %d accepted the cursor %q: %v", i, bad, err)
 			}
 		}
 	}
 }
 
-// Totals have pages as lists have; without bounds each line is the sum of all days.
+// Totals have pages like other lists. Without bounds each line is the sum over all days.
 func TestPagesOfTotals(t *testing.T) {
 	s := &shop{t: t, l: ledgertest.Open(t, false), rng: rand.New(rand.NewPCG(3, 4))}
 	for i := range 200 {
@@ -315,20 +316,20 @@ func TestPagesOfTotals(t *testing.T) {
 				return page, q.Limit, err
 			}, func() {})
 			if !reflect.DeepEqual(got, want.Data) {
-				t.Fatalf("%d: the pages joined are %+v, want %+v", i, got, want.Data)
+				t.Fatalf("query %d: the pages together are %+v, want %+v", i, got, want.Data)
 			}
 		}
 	}
-	type books struct{ currency, account ledger.OrNull }
-	sums := map[books]ledger.Sum{}
+	type line struct{ currency, account ledger.OrNull }
+	sums := map[line]ledger.Sum{}
 	days, err := allTotals(t, s.l)
 	for _, d := range days {
-		sums[books{d.Currency, d.Account}] = sums[books{d.Currency, d.Account}].Plus(d.Net)
+		sums[line{d.Currency, d.Account}] = sums[line{d.Currency, d.Account}].Plus(d.Net)
 	}
 	all, err2 := s.l.Totals(t.Context(), ledger.TotalsQuery{Limit: 100})
-	for _, line := range all.Data {
-		if line.Day != "" || sums[books{line.Currency, line.Account}] != line.Net {
-			t.Errorf("the sum over all days is %+v, the days come to %v", line, sums[books{line.Currency, line.Account}])
+	for _, total := range all.Data {
+		if total.Day != "" || sums[line{total.Currency, total.Account}] != total.Net {
+			t.Errorf("the sum over all days is %+v, the days add up to %v", total, sums[line{total.Currency, total.Account}])
 		}
 	}
 	if err := cmp.Or(err, err2); err != nil || len(all.Data) != len(sums) || len(sums) != 12 {
@@ -336,8 +337,8 @@ func TestPagesOfTotals(t *testing.T) {
 	}
 }
 
-// One slice of a long read runs at a time, and while events arrive the next one waits for as long
-// as the last one took.
+// Only one slice of a long read runs at a time. While events arrive, the next slice waits for as
+// long as the last one took.
 func TestSlicesOfLongReadsTakeTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, err := ledger.Open(ledger.Options{Dir: t.TempDir()})
@@ -366,14 +367,14 @@ func TestSlicesOfLongReadsTakeTurns(t *testing.T) {
 		if took := all(4); took != 4*time.Second || most.Load() != 1 {
 			t.Errorf("four slices took %v, %d at once", took, most.Load())
 		}
-		l.SetLastCommit(time.Now().Add(time.Hour)) // and until then events arrive
+		l.SetLastCommit(time.Now().Add(time.Hour)) // as if events arrived until then
 		if took := all(4); took != 8*time.Second {
-			t.Errorf("beside events four slices took %v", took)
+			t.Errorf("while events arrive four slices took %v", took)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 		defer cancel()
-		if err := l.Slice(ctx, func() { t.Error("it ran before its turn") }); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("a slice whose caller left while it waited ended with %v", err)
+		if err := l.Slice(ctx, func() { t.Error("the slice ran too early") }); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("a slice whose context ended while it waited returned %v", err)
 		}
 	})
 }

@@ -13,7 +13,7 @@ import (
 	"tillhook/ledger/ledgertest"
 )
 
-// modelled returns what the model makes of the events.
+// modelResult returns the payments and totals that the model computes from the events.
 func modelResult(events []*ledger.Event) (payments []*ledger.Payment, totals []total) {
 	all := model(events)
 	for _, id := range slices.Sorted(maps.Keys(all)) {
@@ -23,9 +23,9 @@ func modelResult(events []*ledger.Event) (payments []*ledger.Payment, totals []t
 	return payments, modelTotals(events)
 }
 
-// tryAsModelled requires that every order of the events, with repeats, ends in the same bytes, and
-// in the payments, entries, unexplained charges and totals of the model. It reports the smallest
-// part of the events that does not.
+// checkAgainstModel requires that every order of the events, with repeats, results in the same
+// bytes, and in the payments, entries, unexplained charges and totals of the model. If not, it
+// reports the smallest part of the events that still fails.
 func checkAgainstModel(t *testing.T, l *ledger.Ledger, rng *rand.Rand, events []*ledger.Event) {
 	t.Helper()
 	problem := disagreement(l, rng, events)
@@ -41,8 +41,8 @@ func checkAgainstModel(t *testing.T, l *ledger.Ledger, rng *rand.Rand, events []
 	t.Fatalf("%s\nof the events\n%s", problem, asText(events))
 }
 
-// disagreement appends the events in random orders with repeats, and returns how one of them
-// differs from the model or from the first, or "".
+// disagreement posts the events in random orders with repeats. It returns how one result differs
+// from the model or from the first result, or "".
 func disagreement(l *ledger.Ledger, rng *rand.Rand, events []*ledger.Event) string {
 	if len(events) == 0 {
 		return ""
@@ -70,7 +70,7 @@ func disagreement(l *ledger.Ledger, rng *rand.Rand, events []*ledger.Event) stri
 			first = trial.Folded
 		}
 		if trial.Folded != first {
-			return fmt.Sprintf("the order %v ends in\n%s\nand the first in\n%s", ids(order), trial.Folded, first)
+			return fmt.Sprintf("the order %v results in\n%s\nand the first order in\n%s", ids(order), trial.Folded, first)
 		}
 	}
 	return ""
@@ -87,7 +87,7 @@ func linesOf[T any](elements map[string][]T) string {
 	return text.String()
 }
 
-// Random sets of events in random orders, with repeats, fold to what the model computes.
+// Random sets of events, in random orders with repeats, fold to the payments of the model.
 func TestAnyOrderMatchesTheModel(t *testing.T) {
 	t.Parallel()
 	l := ledgertest.Open(t, false)
@@ -97,8 +97,7 @@ func TestAnyOrderMatchesTheModel(t *testing.T) {
 	}
 }
 
-// FuzzSets looks for a set of events that different orders fold to different payments, or the model
-// to others.
+// FuzzSets looks for a set of events for which two orders, or the ledger and the model, differ.
 func FuzzSets(f *testing.F) {
 	for n := range uint64(20) {
 		f.Add(n, n+1, uint8(3+5*n))
@@ -110,7 +109,8 @@ func FuzzSets(f *testing.F) {
 	})
 }
 
-// The rules one by one, each with the pair of snapshots that it alone decides.
+// Each rule for the order of PaymentIntent snapshots, with two snapshots that only this rule
+// orders.
 func TestOrderOfIntentSnapshots(t *testing.T) {
 	type snap struct {
 		id, typ, status string
@@ -120,21 +120,21 @@ func TestOrderOfIntentSnapshots(t *testing.T) {
 		rule        string
 		loser, wins snap
 	}{
-		{"terminal beats a later one that is not",
+		{"a terminal status beats a later one",
 			snap{"evt_9", "payment_intent.payment_failed", "requires_payment_method", 2000}, snap{"evt_1", "payment_intent.succeeded", "succeeded", 1000}},
 		{"canceled is terminal too",
 			snap{"evt_9", "payment_intent.processing", "processing", 2000}, snap{"evt_1", "payment_intent.canceled", "canceled", 1000}},
 		{"succeeded beats a later canceled",
 			snap{"evt_9", "payment_intent.canceled", "canceled", 2000}, snap{"evt_1", "payment_intent.succeeded", "succeeded", 1000}},
-		{"the later of two that are not terminal",
+		{"the later one of two that are not terminal",
 			snap{"evt_9", "payment_intent.processing", "processing", 1000}, snap{"evt_1", "payment_intent.payment_failed", "requires_payment_method", 1001}},
-		{"created loses to any other of its second",
+		{"payment_intent.created loses to any other event of its second",
 			snap{"evt_9", "payment_intent.created", "requires_capture", 1000}, snap{"evt_1", "payment_intent.requires_action", "requires_action", 1000}},
-		{"the further status of a second",
+		{"the further status within a second",
 			snap{"evt_9", "payment_intent.requires_action", "requires_action", 1000}, snap{"evt_1", "payment_intent.processing", "processing", 1000}},
-		{"a known status of a second beats an unknown one",
+		{"a known status beats an unknown one within a second",
 			snap{"evt_9", "payment_intent.frobnicated", "requires_reconfirmation", 1000}, snap{"evt_1", "payment_intent.payment_failed", "requires_payment_method", 1000}},
-		{"the greater id where all else is equal",
+		{"the greater id if all else is equal",
 			snap{"evt_1", "payment_intent.processing", "processing", 1000}, snap{"evt_9", "payment_intent.processing", "processing", 1000}},
 	} {
 		t.Run(c.rule, func(t *testing.T) {
@@ -158,7 +158,7 @@ func TestOrderOfIntentSnapshots(t *testing.T) {
 	}
 }
 
-// A refund that only the charge tells of stays on its day, whatever is refunded later.
+// A refund that only the total of the charge shows keeps its day, whatever is refunded later.
 func TestRefundsStayOnTheirDays(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	const october, december = 1760000100, 1765000001
@@ -169,15 +169,15 @@ func TestRefundsStayOnTheirDays(t *testing.T) {
 	}
 	mustAppend(t, l, refunded("b", december, 800))
 	mustAppend(t, l, refunded("a", october, 500))
-	days := func() (told string) {
+	days := func() (text string) {
 		totals, err := allTotals(t, l)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, total := range totals {
-			told += fmt.Sprintf("%s %s; ", total.Day, asText(total.Refunded))
+			text += fmt.Sprintf("%s %s; ", total.Day, asText(total.Refunded))
 		}
-		return told
+		return text
 	}
 	const want = "2025-10-09 500; 2025-12-06 300; "
 	if got := days(); got != want {
@@ -186,6 +186,6 @@ func TestRefundsStayOnTheirDays(t *testing.T) {
 	mustAppend(t, l, &ledger.Event{ID: "c", Type: "refund.created", Created: december, Source: ledger.Webhook, Received: time.Now(), Raw: []byte("c"),
 		Facts: ledger.Facts{Charge: "ch_1", Refunds: []ledger.Refund{{ID: "re_2", Charge: "ch_1", Status: "succeeded", Currency: "jpy", Amount: 300, Created: december - 1}}}})
 	if got := days(); got != want {
-		t.Errorf("with the second refund's id: got %s, want %s", got, want)
+		t.Errorf("after the object of the second refund: got %s, want %s", got, want)
 	}
 }

@@ -15,7 +15,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// allRows lists every row of a ledger, the oldest first.
+// allRows returns every row of a ledger, oldest first.
 func allRows(t *testing.T, l *ledger.Ledger) (rows []*ledger.EventRecord) {
 	t.Helper()
 	for below := uint64(0); ; {
@@ -32,7 +32,7 @@ func allRows(t *testing.T, l *ledger.Ledger) (rows []*ledger.EventRecord) {
 	}
 }
 
-// inALedger opens a ledger, does something with it and closes it.
+// withLedger opens a ledger, calls do with it and closes it.
 func withLedger(t *testing.T, opts ledger.Options, do func(l *ledger.Ledger)) {
 	t.Helper()
 	l, err := ledger.Open(opts)
@@ -47,23 +47,22 @@ func withLedger(t *testing.T, opts ledger.Options, do func(l *ledger.Ledger)) {
 	}
 }
 
-// Whatever posts an event that lay in quarantine, it gets a new row. The old one stays, byte for
-// byte.
+// However a quarantined event is posted, it gets a new row. The old row does not change.
 func TestReleasedEventGetsANewRow(t *testing.T) {
 	const body = `{"id":"evt_1"}`
 	for _, c := range []struct {
 		by      string
 		release func(t *testing.T, opts ledger.Options)
 		body    string // of the posted event
-		shared  bool   // it is stored with the old row alone
+		shared  bool   // the body is stored only with the old row
 	}{
 		{"release", func(t *testing.T, opts ledger.Options) {
 			withLedger(t, opts, func(l *ledger.Ledger) {
 				if res, err := l.Release(t.Context(), "evt_1"); err != nil || res.Sequence != 3 {
 					t.Errorf("got %+v, %v", res, err)
 				}
-				if res, err := l.Release(t.Context(), "evt_1"); err != nil || res.Sequence != 3 { // nothing is left to do
-					t.Errorf("the second time it returned %+v, %v", res, err)
+				if res, err := l.Release(t.Context(), "evt_1"); err != nil || res.Sequence != 3 { // nothing is left to release
+					t.Errorf("a second release returned %+v, %v", res, err)
 				}
 			})
 		}, body, true},
@@ -106,17 +105,17 @@ func TestReleasedEventGetsANewRow(t *testing.T) {
 			after := contents(t, path)
 			for _, bucket := range []string{"events", "bodies"} {
 				if !strings.HasPrefix(after[bucket], before[bucket]) || strings.Count(after[bucket], "\n") != 3 {
-					t.Errorf("%s were\n%s\nand are\n%s", bucket, before[bucket], after[bucket])
+					t.Errorf("the bucket %s held\n%s\nand holds\n%s", bucket, before[bucket], after[bucket])
 				}
 			}
 			if shared := strings.Contains(after["bodies"], fmt.Sprintf("%q %q", seq(3), ledger.Seal("bodies", string(seq(3)), "\x02\x01"))); shared != c.shared {
 				t.Errorf("the bodies are\n%s", after["bodies"])
 			}
-			for range 2 { // as it is, and as a rebuild leaves it
+			for range 2 { // before and after a rebuild
 				withLedger(t, opts, func(l *ledger.Ledger) {
 					rows := allRows(t, l)
 					if len(rows) != 3 {
-						t.Fatalf("%d rows are listed", len(rows))
+						t.Fatalf("%d rows are listed, want 3", len(rows))
 					}
 					old, made := rows[0], rows[2]
 					if old.ID != "evt_1" || old.Outcome != ledger.Quarantined || old.Reason != "undecodable" || old.Repeats != 1 || old.Quarantine != nil ||
@@ -137,7 +136,7 @@ func TestReleasedEventGetsANewRow(t *testing.T) {
 						t.Errorf("the statistics are %+v", s)
 					}
 					if list, err := l.Events(t.Context(), ledger.EventQuery{Outcome: ledger.Quarantined, Limit: 10}); err != nil || len(list.Data) != 0 {
-						t.Errorf("in quarantine are listed %v, %v", list, err)
+						t.Errorf("the events in quarantine are %v, %v", list, err)
 					}
 					if p := payment(t, l, "pi_evt_1"); p.Events != 1 || *p.AmountReceived != 4200 {
 						t.Errorf("the payment is %+v", p)
@@ -155,7 +154,7 @@ func TestReleasedEventGetsANewRow(t *testing.T) {
 	}
 }
 
-// In one batch an event can lie in quarantine, leave it and come again.
+// Within one batch an event is quarantined, posted and repeated.
 func TestQuarantineWithinABatch(t *testing.T) {
 	opts := ledger.Options{Dir: ledgertest.Dir(t), Decode: decodeUsable}
 	l, err := ledger.Open(opts)
@@ -200,33 +199,33 @@ func TestQuarantineWithinABatch(t *testing.T) {
 	mustVerify(t, ledger.Path(opts.Dir))
 }
 
-// A row and the one that it refers to are proven to belong together.
+// Verify checks that a released row and the row that it refers to belong together.
 func TestVerifyChecksReleasedRows(t *testing.T) {
 	id := func(seq uint64) []byte { return ledger.Seal("ids", "tevt_1", string(binary.AppendUvarint(nil, seq))) }
 	for what, damage := range map[string]func(tx *bolt.Tx) error{
 		"the id finds the old row": func(tx *bolt.Tx) error { return tx.Bucket([]byte("ids")).Put([]byte("tevt_1"), id(1)) },
 		"the id finds another row": func(tx *bolt.Tx) error { return tx.Bucket([]byte("ids")).Put([]byte("tevt_1"), id(2)) },
-		"the old row is held": func(tx *bolt.Tx) error {
+		"the old row is in quarantine": func(tx *bolt.Tx) error {
 			return tx.Bucket([]byte("quarantine")).Put(seq(1), ledger.Seal("quarantine", string(seq(1)), "\x00\x00"))
 		},
-		"the shared body is gone": func(tx *bolt.Tx) error { return tx.Bucket([]byte("bodies")).Delete(seq(1)) },
-		"the new row has no body": func(tx *bolt.Tx) error { return tx.Bucket([]byte("bodies")).Delete(seq(3)) },
-		"it has that of another row": func(tx *bolt.Tx) error {
+		"the shared body is missing": func(tx *bolt.Tx) error { return tx.Bucket([]byte("bodies")).Delete(seq(1)) },
+		"the new row has no body":    func(tx *bolt.Tx) error { return tx.Bucket([]byte("bodies")).Delete(seq(3)) },
+		"it has the body of another row": func(tx *bolt.Tx) error {
 			return tx.Bucket([]byte("bodies")).Put(seq(3), ledger.Seal("bodies", string(seq(3)), "\x02\x02"))
 		},
-		"one waits that does not": func(tx *bolt.Tx) error {
+		"an unknown event waits for its snapshot": func(tx *bolt.Tx) error {
 			return tx.Bucket([]byte("meta")).Put([]byte("awaits/tevt_9/12345678"), ledger.Seal("meta", "awaits/tevt_9/12345678", ""))
 		},
-		"one that waits is not found": func(tx *bolt.Tx) error {
+		"a waiting event is missing": func(tx *bolt.Tx) error {
 			return tx.Bucket([]byte("meta")).Delete(append([]byte("awaits/tevt_8/"), seq(4)...))
 		},
-		"the snapshot is there": func(tx *bolt.Tx) error {
+		"the snapshot event exists": func(tx *bolt.Tx) error {
 			return tx.Bucket([]byte("ids")).Put([]byte("tevt_8"), ledger.Seal("ids", "tevt_8", "\x02"))
 		},
 		"an unknown state": func(tx *bolt.Tx) error {
 			return tx.Bucket([]byte("quarantine")).Put(seq(4), ledger.Seal("quarantine", string(seq(4)), "\x09\x00"))
 		},
-		"another state": func(tx *bolt.Tx) error {
+		"a wrong state": func(tx *bolt.Tx) error {
 			return tx.Bucket([]byte("quarantine")).Put(seq(4), ledger.Seal("quarantine", string(seq(4)), "\x02\x05evt_8"))
 		},
 	} {
@@ -241,14 +240,13 @@ func TestVerifyChecksReleasedRows(t *testing.T) {
 			mustVerify(t, ledger.Path(opts.Dir))
 			edit(t, opts.Dir, damage)
 			if report, err := ledger.Verify(ledger.Path(opts.Dir)); err == nil || report.Sound {
-				t.Errorf("it counts as sound: %+v", report)
+				t.Errorf("Verify reports a sound ledger: %+v", report)
 			}
 		})
 	}
 }
 
-// Of a released event one row can be damaged: a rebuild makes it from its body, and both are there
-// as before.
+// If one row of a released event is damaged, a rebuild creates it again from its body.
 func TestRebuildRestoresReleasedRows(t *testing.T) {
 	for _, c := range []struct {
 		damaged byte
@@ -283,14 +281,15 @@ func TestRebuildRestoresReleasedRows(t *testing.T) {
 	}
 }
 
-// thin is a thin event that names its snapshot event.
+// thinEvent returns a thin event that names its snapshot event.
 func thinEvent(id, snapshot string) *ledger.Event {
 	return &ledger.Event{ID: id, Type: "v1.payment_intent.succeeded", Source: ledger.Webhook, Received: time.Unix(1760000006, 0),
 		Quarantine: ledger.ThinEvent, Snapshot: snapshot, Raw: []byte(`{"id":"` + id + `"}`)}
 }
 
-// states are those of every event in quarantine, as they are listed and as they are counted.
-func states(t *testing.T, l *ledger.Ledger) string {
+// quarantineStates returns the state of each event in quarantine, and compares them with the
+// statistics.
+func quarantineStates(t *testing.T, l *ledger.Ledger) string {
 	t.Helper()
 	list, err := l.Events(t.Context(), ledger.EventQuery{Outcome: ledger.Quarantined, Limit: 100})
 	if err != nil || list.Next != "" {
@@ -305,15 +304,14 @@ func states(t *testing.T, l *ledger.Ledger) string {
 	for reason, of := range mustStats(t, l).States {
 		for state, n := range of {
 			if counted[ledger.Quarantine{Reason: reason, State: state}] != n {
-				t.Errorf("%d are counted as %s, %s, and not %d", n, reason, state, counted[ledger.Quarantine{Reason: reason, State: state}])
+				t.Errorf("the statistics count %d events as %s, %s, want %d", n, reason, state, counted[ledger.Quarantine{Reason: reason, State: state}])
 			}
 		}
 	}
 	return text.String()
 }
 
-// The state of what lies in quarantine lasts: through a restart, a copy, and a rebuild with and
-// without the bodies.
+// The state of a quarantined event survives a restart, and a rebuild with and without decoding.
 func TestQuarantineStates(t *testing.T) {
 	decode := func(raw []byte) *ledger.Event {
 		id := strings.Split(string(raw), `"`)[3]
@@ -351,11 +349,11 @@ thin_1 expected
 			}
 		}
 		if ids, _, err := l.QuarantinedFor(ledger.ThinEvent, 0, 10); err != nil || fmt.Sprint(ids) != "[thin_2 thin_3]" {
-			t.Errorf("attention need %v, %v", ids, err)
+			t.Errorf("the thin events that need attention are %v, %v", ids, err)
 		}
-		mustAppend(t, l, succeeded("evt_4", "pi_evt_4")) // what a person has looked at stays so
+		mustAppend(t, l, succeeded("evt_4", "pi_evt_4")) // a dismissed event stays dismissed
 		mustAppend(t, l, succeeded("evt_2", "pi_evt_2"))
-		if got := states(t, l); got != want {
+		if got := quarantineStates(t, l); got != want {
 			t.Errorf("the states are\n%s", got)
 		}
 		for id, want := range map[string]error{"evt_1": ledger.ErrNotQuarantined, "evt_9": ledger.ErrNotFound} {
@@ -371,15 +369,15 @@ thin_1 expected
 		}
 		requireSame(t, contents(t, ledger.Path(opts.Dir)), before)
 		withLedger(t, opts, func(l *ledger.Ledger) {
-			if got := states(t, l); got != want {
-				t.Errorf("rebuilt, decode %v, the states are\n%s", again, got)
+			if got := quarantineStates(t, l); got != want {
+				t.Errorf("after a rebuild with decode %v the states are\n%s", again, got)
 			}
 		})
 	}
 	withLedger(t, opts, func(l *ledger.Ledger) {
 		mustAppend(t, l, succeeded("evt_3", "pi_evt_3"))
-		if got, want := states(t, l), strings.Replace(want, "thin_3 attention", "thin_3 expected", 1); got != want {
-			t.Errorf("once the last snapshot has come the states are\n%s", got)
+		if got, want := quarantineStates(t, l), strings.Replace(want, "thin_3 attention", "thin_3 expected", 1); got != want {
+			t.Errorf("after the last snapshot event the states are\n%s", got)
 		}
 		if err := l.Check(); err != nil {
 			t.Error(err)
@@ -387,8 +385,8 @@ thin_1 expected
 	})
 }
 
-// A decoder that knows better what is expected in quarantine says so when the quarantine is tried
-// again.
+// A release updates the state of an event that stays in quarantine, if the decoder now expects it
+// there or names another snapshot.
 func TestReleaseUpdatesTheQuarantineState(t *testing.T) {
 	expected, snapshot := false, ""
 	l := ledgertest.Start(t, ledger.Options{Dir: ledgertest.Dir(t), Decode: func(raw []byte) *ledger.Event {
@@ -412,7 +410,7 @@ func TestReleaseUpdatesTheQuarantineState(t *testing.T) {
 		if sum, err := l.ReleaseAll(t.Context()); err != nil || sum.Left != 2 {
 			t.Fatal(sum, err)
 		}
-		if got := states(t, l); got != "evt_2 dismissed\nevt_1 "+c.want+"\n" {
+		if got := quarantineStates(t, l); got != "evt_2 dismissed\nevt_1 "+c.want+"\n" {
 			t.Errorf("%+v: the states are\n%s", c, got)
 		}
 		if err := l.Check(); err != nil {
@@ -421,7 +419,7 @@ func TestReleaseUpdatesTheQuarantineState(t *testing.T) {
 	}
 }
 
-// When the last delivery came is not told by an event that was only decoded again.
+// An event that was only decoded again does not count for the time of the last delivery.
 func TestReleaseIsNoDelivery(t *testing.T) {
 	opts := ledger.Options{Dir: ledgertest.Dir(t), Decode: decodeUsable}
 	withLedger(t, opts, func(l *ledger.Ledger) {
@@ -433,13 +431,13 @@ func TestReleaseIsNoDelivery(t *testing.T) {
 			t.Fatal(res, err)
 		}
 		if at, ok := l.LastEvent(); !ok || at.Unix() != 1760000006 {
-			t.Errorf("the last event came at %v", at)
+			t.Errorf("the last event is of %v", at)
 		}
 	})
 	for range 2 {
 		withLedger(t, opts, func(l *ledger.Ledger) {
 			if at, ok := l.LastEvent(); !ok || at.Unix() != 1760000006 {
-				t.Errorf("the last event came at %v", at)
+				t.Errorf("the last event is of %v", at)
 			}
 		})
 	}

@@ -21,11 +21,11 @@ import (
 	"tillhook/receiver/stripe"
 )
 
-// decode is the receiver's own, of a test mode receiver.
+// decode is the decoder of a test mode receiver.
 func decode(raw []byte) *ledger.Event { return stripe.Decode(raw, false) }
 
-// library makes a ledger of all scenarios and of what no payment is folded from, repeats and a late release
-// among them, and closes it.
+// scenarioLedger creates a ledger with the events of all scenarios, with events without a payment,
+// with repeats and with a release, and closes it.
 func scenarioLedger(t *testing.T) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
@@ -39,9 +39,9 @@ func scenarioLedger(t *testing.T) (dir string) {
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		once = append(once, all[name].events...)
 	}
-	held := *once[3]
-	held.Quarantine = ledger.Undecodable // as an older decoder had it; it comes again below
-	mustAppend(t, l, &held)
+	quarantined := *once[3]
+	quarantined.Quarantine = ledger.Undecodable // its usable form follows below
+	mustAppend(t, l, &quarantined)
 	for i, e := range once {
 		mustAppend(t, l, e)
 		for range i % 3 {
@@ -70,7 +70,7 @@ func scenarioLedger(t *testing.T) (dir string) {
 	return dir
 }
 
-// contents is every key and value of a file by plain bbolt, a bucket each.
+// contents returns every key and value of a file, by bucket, as plain bbolt reads them.
 func contents(t *testing.T, path string) map[string]string {
 	t.Helper()
 	db, err := bolt.Open(path, 0o600, &bolt.Options{ReadOnly: true, Timeout: time.Second})
@@ -95,7 +95,7 @@ func contents(t *testing.T, path string) map[string]string {
 	return all
 }
 
-// same requires that two files hold the same, but for the buckets that are named.
+// requireSame requires that two files have the same contents, except for the buckets in but.
 func requireSame(t *testing.T, got, want map[string]string, but ...string) {
 	t.Helper()
 	for bucket, text := range want {
@@ -138,8 +138,8 @@ func mustVerify(t *testing.T, path string) *ledger.Report {
 	return report
 }
 
-// What a rebuild writes is, byte for byte, what was there: every row with its sequence, arrival, outcome and
-// repeats, every body, and all that follows from them.
+// A rebuild writes, byte for byte, what the old file held: every row with its sequence, arrival,
+// outcome and repeats, every body, and all derived data.
 func TestRebuildWritesTheSameContents(t *testing.T) {
 	for _, again := range []bool{false, true} {
 		t.Run(fmt.Sprintf("decode %v", again), func(t *testing.T) {
@@ -161,11 +161,11 @@ func TestRebuildWritesTheSameContents(t *testing.T) {
 				want.Decoded = report.Bodies
 			}
 			if *done != want {
-				t.Errorf("it tells %+v, want %+v", *done, want)
+				t.Errorf("the rebuild returned %+v, want %+v", *done, want)
 			}
 			mustVerify(t, done.Kept)
 			if !bytes.Equal(mustRead(t, done.Kept), file) {
-				t.Error("the kept file is not the old one")
+				t.Error("the kept file differs from the old one")
 			}
 			if names := fileNames(t, dir); len(names) != 2 || !slices.Contains(names, filepath.Base(done.Kept)) {
 				t.Errorf("the directory holds %v", names)
@@ -196,9 +196,9 @@ func TestRebuildRefuses(t *testing.T) {
 	}{
 		{name: "a ledger that is open", want: ledger.ErrLocked, prepare: func(t *testing.T, dir string) { ledgertest.Start(t, ledger.Options{Dir: dir}) }},
 		{name: "the other mode", want: ledger.ErrOtherMode, opts: ledger.Options{Livemode: true}, says: "test mode payments"},
-		{name: "when there is no more time", ctx: done, want: context.Canceled},
-		{name: "when the decoder panics", opts: ledger.Options{Decode: panics}, decode: true, want: ledger.ErrCorrupt, says: "a decoder's own mistake"},
-		{name: "a row that is missing", want: ledger.ErrCorrupt, says: "event row 2 is missing", prepare: func(t *testing.T, dir string) {
+		{name: "a canceled context", ctx: done, want: context.Canceled},
+		{name: "a decoder that panics", opts: ledger.Options{Decode: panics}, decode: true, want: ledger.ErrCorrupt, says: "a decoder's own mistake"},
+		{name: "a missing row", want: ledger.ErrCorrupt, says: "event row 2 is missing", prepare: func(t *testing.T, dir string) {
 			edit(t, dir, func(tx *bolt.Tx) error { return tx.Bucket([]byte("events")).Delete(seq(2)) })
 		}},
 		{name: "a damaged row without a decoder", want: ledger.ErrCorrupt, says: "event row 2: ", prepare: damageRow("events", 2)},
@@ -211,8 +211,9 @@ func TestRebuildRefuses(t *testing.T) {
 			damageRow("bodies", 2)(t, dir)
 		}},
 		{name: "a damaged body", opts: ledger.Options{Decode: decode}, want: ledger.ErrCorrupt, says: "event row 2: its body", prepare: damageRow("bodies", 2)},
-		// Row 2 made anew takes row 1's id: nothing fails while it is written, and only the proof tells.
-		{name: "what does not prove sound", opts: ledger.Options{Decode: func([]byte) *ledger.Event { return succeeded("evt_1", "pi_1") }}, says: "not sound", prepare: damageRow("events", 2)},
+		// The row that is created from body 2 takes the id of row 1. This fails no write, and only
+		// Verify finds it.
+		{name: "a result that is not sound", opts: ledger.Options{Decode: func([]byte) *ledger.Event { return succeeded("evt_1", "pi_1") }}, says: "not sound", prepare: damageRow("events", 2)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := sampleLedger(t)
@@ -236,16 +237,16 @@ func TestRebuildRefuses(t *testing.T) {
 			}
 		})
 	}
-	t.Run("where there is no ledger", func(t *testing.T) {
+	t.Run("a missing ledger", func(t *testing.T) {
 		dir := t.TempDir()
 		if _, err := ledger.Rebuild(t.Context(), ledger.Options{Dir: dir}, false); !errors.Is(err, ledger.ErrNotFound) {
 			t.Errorf("got %v", err)
 		}
 		if names := fileNames(t, dir); len(names) != 0 {
-			t.Errorf("it made %v", names)
+			t.Errorf("the rebuild created %v", names)
 		}
 	})
-	t.Run("a directory it may not write to", func(t *testing.T) {
+	t.Run("a read-only directory", func(t *testing.T) {
 		if os.Geteuid() == 0 {
 			t.Skip("root may write anywhere")
 		}
@@ -263,7 +264,7 @@ func TestRebuildRefuses(t *testing.T) {
 
 func seq(n byte) []byte { return []byte{0, 0, 0, 0, 0, 0, 0, n} }
 
-// noise damages a row of a bucket that has sequences for keys.
+// damageRow returns a function that damages a row of a bucket whose keys are sequences.
 func damageRow(bucket string, row byte) func(t *testing.T, dir string) {
 	return func(t *testing.T, dir string) {
 		t.Helper()
@@ -271,7 +272,7 @@ func damageRow(bucket string, row byte) func(t *testing.T, dir string) {
 	}
 }
 
-// All that follows from the events is made again, whatever was damaged in it.
+// A rebuild restores everything that is derived from the events, whatever is damaged.
 func TestRebuildRepairsDerivedData(t *testing.T) {
 	dir := scenarioLedger(t)
 	path := filepath.Join(dir, "ledger.db")
@@ -279,7 +280,7 @@ func TestRebuildRepairsDerivedData(t *testing.T) {
 	damages := map[string]func(b *bolt.Bucket, key []byte) error{
 		"noise":   func(b *bolt.Bucket, key []byte) error { return b.Put(key, []byte("noise")) },
 		"missing": func(b *bolt.Bucket, key []byte) error { return b.Delete(key) },
-		"too many": func(b *bolt.Bucket, key []byte) error {
+		"additional": func(b *bolt.Bucket, key []byte) error {
 			return b.Put(append(slices.Clone(key), 'x'), slices.Clone(b.Get(key)))
 		},
 	}
@@ -291,7 +292,7 @@ func TestRebuildRepairsDerivedData(t *testing.T) {
 					return damage(tx.Bucket([]byte(bucket)), slices.Clone(key))
 				})
 				if _, err := ledger.Verify(path); err == nil {
-					t.Error("the damage is not found")
+					t.Error("Verify did not find the damage")
 				}
 				requireRebuilt(t, dir, want)
 			})
@@ -307,7 +308,8 @@ func TestRebuildRepairsDerivedData(t *testing.T) {
 	})
 }
 
-// heal rebuilds a ledger and requires what it holds then. The old file makes room for that of the next time.
+// requireRebuilt rebuilds a ledger and requires the given contents. It deletes the old file, so
+// that the next call can keep one of the same name.
 func requireRebuilt(t *testing.T, dir string, want map[string]string) {
 	t.Helper()
 	done, err := ledger.Rebuild(t.Context(), ledger.Options{Dir: dir, Decode: decode}, false)
@@ -320,7 +322,8 @@ func requireRebuilt(t *testing.T, dir string, want map[string]string) {
 	}
 }
 
-// A damaged row is made from its body; when it came, and how often, is not in there.
+// A damaged row is created again from its body. The time of its arrival and its repeats are lost,
+// because the body does not contain them.
 func TestRebuildRestoresADamagedRow(t *testing.T) {
 	dir := scenarioLedger(t)
 	path := filepath.Join(dir, "ledger.db")
@@ -340,7 +343,7 @@ func TestRebuildRestoresADamagedRow(t *testing.T) {
 	}
 }
 
-// record reads a row of a closed ledger.
+// readRow returns a row of a closed ledger.
 func readRow(t *testing.T, dir string, seq uint64) *ledger.EventRecord {
 	t.Helper()
 	l, err := ledger.OpenReadOnly(dir)
@@ -354,8 +357,8 @@ func readRow(t *testing.T, dir string, seq uint64) *ledger.EventRecord {
 	return page.Data[uint64(len(page.Data))-seq]
 }
 
-// An outcome belongs to the arrival of an event: that a body is decoded to something else later does
-// not change it.
+// The outcome of an event is that of its arrival. It does not change if a later decoder reads the
+// body differently.
 func TestRebuildKeepsOutcomes(t *testing.T) {
 	dir := t.TempDir()
 	l, err := ledger.Open(ledger.Options{Dir: dir})
@@ -395,7 +398,8 @@ func TestRebuildKeepsOutcomes(t *testing.T) {
 	}
 }
 
-// With decode, bodies replace stored facts; what a decoder cannot use, or reads as another event, stays as it was.
+// A rebuild with decode replaces stored facts by those of the bodies. An event stays unchanged if
+// the decoder cannot use its body or reads another id in it.
 func TestRebuildDecodesBodies(t *testing.T) {
 	dir := t.TempDir()
 	l, err := ledger.Open(ledger.Options{Dir: dir})
@@ -408,9 +412,9 @@ func TestRebuildDecodesBodies(t *testing.T) {
 		e.Facts.Intents[0].Status, e.Facts.Intents[0].AmountReceived = "processing", 0
 		return e
 	}
-	held := stale("held")
-	held.Quarantine = ledger.Undecodable
-	for _, e := range []*ledger.Event{stale("stale"), stale("gone"), stale("useless"), stale("other"), held, held} {
+	quarantined := stale("held")
+	quarantined.Quarantine = ledger.Undecodable
+	for _, e := range []*ledger.Event{stale("stale"), stale("gone"), stale("useless"), stale("other"), quarantined, quarantined} {
 		mustAppend(t, l, e)
 	}
 	stop()
@@ -443,44 +447,44 @@ func TestRebuildDecodesBodies(t *testing.T) {
 		}
 	}
 	if rec, err := l.Event("held"); err != nil || rec.Outcome != ledger.Applied || rec.Sequence != 6 || rec.ReleasedFrom != 5 || rec.Repeats != 0 || rec.Reason != "" {
-		t.Errorf("what left quarantine is %+v, %v", rec, err)
+		t.Errorf("the event that left quarantine is %+v, %v", rec, err)
 	}
 	if err := l.Close(); err != nil {
 		t.Error(err)
 	}
 }
 
-// A rebuild is alone: another one, and a receiver, are refused until it has ended.
+// During a rebuild no other rebuild, reader or receiver can open the ledger.
 func TestRebuildLocksTheLedger(t *testing.T) {
 	dir := scenarioLedger(t)
-	entered, goOn := make(chan struct{}), make(chan struct{})
+	entered, resume := make(chan struct{}), make(chan struct{})
 	var once sync.Once
 	slow := ledger.Options{Dir: dir, Decode: func(raw []byte) *ledger.Event {
-		once.Do(func() { close(entered); <-goOn })
+		once.Do(func() { close(entered); <-resume })
 		return decode(raw)
 	}}
 	done := make(chan error, 1)
 	go func() { _, err := ledger.Rebuild(context.Background(), slow, true); done <- err }()
 	<-entered
 	if l, err := ledger.OpenReadOnly(dir); !errors.Is(err, ledger.ErrLocked) {
-		t.Errorf("a reader beside it ends with %v, %v", l, err)
+		t.Errorf("during the rebuild OpenReadOnly returned %v, %v", l, err)
 	}
 	if _, err := ledger.Rebuild(t.Context(), ledger.Options{Dir: dir}, false); !errors.Is(err, ledger.ErrLocked) {
-		t.Errorf("a second rebuild beside it ends with %v", err)
+		t.Errorf("during the rebuild a second one returned %v", err)
 	}
 	if l, err := ledger.Open(ledger.Options{Dir: dir}); !errors.Is(err, ledger.ErrLocked) {
-		t.Errorf("a receiver beside it ends with %v", err)
+		t.Errorf("during the rebuild Open returned %v", err)
 		if l != nil {
 			l.Close()
 		}
 	}
-	close(goOn)
+	close(resume)
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
 }
 
-// What rebuilds left that were ended in the middle is taken away by the next one.
+// A rebuild deletes the files that interrupted rebuilds left.
 func TestRebuildDeletesLeftovers(t *testing.T) {
 	dir := scenarioLedger(t)
 	left := filepath.Join(dir, "ledger.db.new-123")
@@ -491,11 +495,11 @@ func TestRebuildDeletesLeftovers(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(left); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("it is still there: %v", err)
+		t.Errorf("the file of an interrupted rebuild still exists: %v", err)
 	}
 }
 
-// A rebuild leaves out bodies that are past their time; what they said stays.
+// A rebuild drops bodies that are older than the retention time, and keeps their facts.
 func TestRebuildDropsOldBodies(t *testing.T) {
 	dir := t.TempDir()
 	l, err := ledger.Open(ledger.Options{Dir: dir})
@@ -504,7 +508,7 @@ func TestRebuildDropsOldBodies(t *testing.T) {
 	}
 	stop := ledgertest.Run(t, l)
 	mustAppend(t, l, receivedAgo("old", 48*time.Hour))
-	mustAppend(t, l, receivedAgo("young", time.Hour))
+	mustAppend(t, l, receivedAgo("new", time.Hour))
 	stop()
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
@@ -518,9 +522,9 @@ func TestRebuildDropsOldBodies(t *testing.T) {
 	}
 	defer l.Close()
 	if _, err := l.Body("old"); !errors.Is(err, ledger.ErrGone) {
-		t.Errorf("the old body: %v", err)
+		t.Errorf("reading the old body returned %v", err)
 	}
-	if _, err := l.Body("young"); err != nil {
-		t.Errorf("the young body: %v", err)
+	if _, err := l.Body("new"); err != nil {
+		t.Errorf("reading the new body returned %v", err)
 	}
 }

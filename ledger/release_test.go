@@ -15,20 +15,20 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// usable is a decoder that can use everything: it reads the id that succeeded and its like write into a body.
+// decodeUsable is a decoder that can use every body of the function succeeded.
 func decodeUsable(raw []byte) *ledger.Event {
 	id := strings.Split(string(raw), `"`)[3]
 	return succeeded(id, "pi_"+id)
 }
 
-// useless is one that can use nothing.
+// decodeUseless is a decoder that can use no body.
 func decodeUseless(raw []byte) *ledger.Event {
 	e := decodeUsable(raw)
 	e.Quarantine, e.Facts = ledger.Undecodable, ledger.Facts{}
 	return e
 }
 
-// held is an event in quarantine.
+// quarantined returns an event that goes into quarantine.
 func quarantined(id string) *ledger.Event {
 	e := succeeded(id, "pi_"+id)
 	e.Quarantine, e.Source, e.Received = ledger.Undecodable, ledger.Reconcile, time.Unix(1750000000, 0)
@@ -48,11 +48,11 @@ func TestRelease(t *testing.T) {
 		want   error
 		says   string
 	}{
-		{name: "what can be used now", decode: decodeUsable, id: "evt_2", row: 3, status: ledger.Applied, after: ledger.Applied},
-		{name: "what still cannot", decode: decodeUseless, id: "evt_2", row: 2, status: ledger.Quarantined, after: ledger.Quarantined},
-		{name: "what reads as another event", decode: other, id: "evt_2", after: ledger.Quarantined, says: "evt_other"},
-		{name: "what reads as one of the other mode", decode: otherMode, id: "evt_2", after: ledger.Quarantined, says: "live mode"},
-		{name: "what is not in quarantine", decode: decodeUsable, id: "evt_1", row: 1, status: ledger.Applied, after: ledger.Applied},
+		{name: "usable now", decode: decodeUsable, id: "evt_2", row: 3, status: ledger.Applied, after: ledger.Applied},
+		{name: "still not usable", decode: decodeUseless, id: "evt_2", row: 2, status: ledger.Quarantined, after: ledger.Quarantined},
+		{name: "decoded as another event", decode: other, id: "evt_2", after: ledger.Quarantined, says: "evt_other"},
+		{name: "decoded as an event of the other mode", decode: otherMode, id: "evt_2", after: ledger.Quarantined, says: "live mode"},
+		{name: "not in quarantine", decode: decodeUsable, id: "evt_1", row: 1, status: ledger.Applied, after: ledger.Applied},
 		{name: "an unknown event", decode: decodeUsable, id: "evt_9", want: ledger.ErrNotFound},
 		{name: "without a decoder", id: "evt_2", after: ledger.Quarantined, want: ledger.ErrReadOnly},
 	} {
@@ -65,7 +65,7 @@ func TestRelease(t *testing.T) {
 			res, err := l.Release(t.Context(), c.id)
 			switch {
 			case c.status != "" && (err != nil || res.Status != c.status || res.Sequence != c.row || !res.Repeat):
-				t.Errorf("got %+v, %v, want it %s", res, err, c.status)
+				t.Errorf("got %+v, %v, want the outcome %s", res, err, c.status)
 			case c.status == "" && (err == nil || c.want != nil && !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says)):
 				t.Errorf("got %+v, %v", res, err)
 			}
@@ -78,16 +78,16 @@ func TestRelease(t *testing.T) {
 			}
 			if after.Outcome != c.after || after.Sequence == before.Sequence && after.Repeats != before.Repeats || c.row != 0 && after.Sequence != c.row ||
 				after.Received != before.Received || after.Source != before.Source || after.Size != before.Size {
-				t.Errorf("the row was %+v and is %+v, want it %s", before, after, c.after)
+				t.Errorf("the row was %+v and is %+v, want the outcome %s", before, after, c.after)
 			}
 			if c.status == ledger.Applied && (res.PaymentID != "pi_"+c.id || *payment(t, l, res.PaymentID).AmountReceived != 4200) {
-				t.Errorf("the result %+v is about no payment", res)
+				t.Errorf("the result %+v names no payment", res)
 			}
 			if c.status == ledger.Quarantined && res.Reason != ledger.Undecodable {
-				t.Errorf("the result %+v gives no reason", res)
+				t.Errorf("the result %+v has no reason", res)
 			}
 			if n := mustStats(t, l).Quarantined[ledger.Undecodable]; n != 1 && after.Outcome == ledger.Quarantined || n != 0 && c.id == "evt_2" && c.status == ledger.Applied {
-				t.Errorf("%d are counted in quarantine", n)
+				t.Errorf("the statistics count %d events in quarantine", n)
 			}
 			if body, err := l.Body(c.id); err != nil || string(body) != `{"id":"`+c.id+`"}` {
 				t.Errorf("the body is %q, %v", body, err)
@@ -96,7 +96,8 @@ func TestRelease(t *testing.T) {
 	}
 }
 
-// An event that was released is known when it comes again, and every delivery after the first is one repeat.
+// A released event is known when it is delivered again, and every delivery after the first counts
+// as one repeat.
 func TestReleasedEventIsKnown(t *testing.T) {
 	l := ledgertest.Start(t, ledger.Options{Dir: ledgertest.Dir(t), Decode: decodeUsable})
 	mustAppend(t, l, quarantined("evt_1"))
@@ -105,7 +106,7 @@ func TestReleasedEventIsKnown(t *testing.T) {
 	}
 	for _, e := range []*ledger.Event{succeeded("evt_1", "pi_evt_1"), quarantined("evt_1")} {
 		if res := mustAppend(t, l, e); res.Status != ledger.AlreadyProcessed || res.PaymentID != "pi_evt_1" || res.Sequence != 2 {
-			t.Errorf("it returned %+v when it came again", res)
+			t.Errorf("a delivery after the release returned %+v", res)
 		}
 	}
 	if rec, err := l.Event("evt_1"); err != nil || rec.Repeats != 2 {
@@ -116,7 +117,7 @@ func TestReleasedEventIsKnown(t *testing.T) {
 	}
 }
 
-// More than a page of them, each tried once, the oldest first.
+// ReleaseAll tries each event once, oldest first, and more than one page of them.
 func TestReleaseAll(t *testing.T) {
 	const n = 250
 	var tried []string
@@ -136,36 +137,36 @@ func TestReleaseAll(t *testing.T) {
 		t.Errorf("got %+v, %v", sum, err)
 	}
 	if len(tried) != n || tried[0] != "evt_000" || tried[n-1] != "evt_249" {
-		t.Errorf("%d were tried: %v", len(tried), tried)
+		t.Errorf("%d events were tried: %v", len(tried), tried)
 	}
 	if left := mustStats(t, l).Quarantined[ledger.Undecodable]; left != n/5 {
-		t.Errorf("%d are left", left)
+		t.Errorf("%d events are left in quarantine", left)
 	}
 	done, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := l.ReleaseAll(done); !errors.Is(err, context.Canceled) {
-		t.Errorf("with no time left it returned %v", err)
+		t.Errorf("with a canceled context ReleaseAll returned %v", err)
 	}
 }
 
-// A decoder tries what lies in quarantine once, and another one tries it again.
+// Each decoder tries the events in quarantine once.
 func TestReleaseOnce(t *testing.T) {
 	dir := ledgertest.Dir(t)
 	for i, c := range []struct {
-		decoder string
-		decode  func([]byte) *ledger.Event
-		broken  bool // it is stopped while it tries
-		want    ledger.ReleaseResult
-		tries   int64
+		decoder  string
+		decode   func([]byte) *ledger.Event
+		canceled bool // the release is canceled
+		want     ledger.ReleaseResult
+		tries    int64
 	}{
 		{decoder: "1", decode: decodeUseless, want: ledger.ReleaseResult{Left: 2}, tries: 2},
 		{decoder: "1", decode: decodeUseless},
-		{decoder: "2", decode: decodeUseless, broken: true, want: ledger.ReleaseResult{Left: 1}, tries: 1},
+		{decoder: "2", decode: decodeUseless, canceled: true, want: ledger.ReleaseResult{Left: 1}, tries: 1},
 		{decoder: "2", decode: decodeUseless, want: ledger.ReleaseResult{Left: 2}, tries: 2},
-		{decoder: "2", decode: decodeUsable}, // a decoder that reads more has another name
+		{decoder: "2", decode: decodeUsable}, // a decoder that can use more must have another name
 		{decoder: "3", decode: decodeUsable, want: ledger.ReleaseResult{Booked: 2}, tries: 2},
 		{decoder: "3", decode: decodeUsable},
-		{decoder: "2", decode: decodeUsable}, // an older one: there is nothing left
+		{decoder: "2", decode: decodeUsable}, // an older decoder: nothing is left to try
 	} {
 		t.Run(fmt.Sprintf("%d decoder %s", i, c.decoder), func(t *testing.T) {
 			var tries atomic.Int64
@@ -179,7 +180,7 @@ func TestReleaseOnce(t *testing.T) {
 				mustAppend(t, l, quarantined("evt_1"))
 				mustAppend(t, l, quarantined("evt_2"))
 			}
-			if c.broken { // after the first, which a repaired ledger has no way to tell from a crash
+			if c.canceled { // like a crash
 				cancel()
 				if sum, err := l.ReleaseOnce(ctx); !errors.Is(err, context.Canceled) || sum != (ledger.ReleaseResult{}) {
 					t.Errorf("got %+v, %v", sum, err)
@@ -194,11 +195,12 @@ func TestReleaseOnce(t *testing.T) {
 	}
 }
 
-// An event that comes while it is being released is posted once, and the release that comes second is no delivery.
+// An event that is delivered while it is being released is posted once, and the release does not
+// count as a delivery.
 func TestReleaseAfterADeliveryIsNoRepeat(t *testing.T) {
 	var l *ledger.Ledger
 	l = ledgertest.Start(t, ledger.Options{Dir: ledgertest.Dir(t), Decode: func(raw []byte) *ledger.Event {
-		mustAppend(t, l, succeeded("evt_1", "pi_evt_1")) // a delivery, between the release's look and its booking
+		mustAppend(t, l, succeeded("evt_1", "pi_evt_1")) // a delivery between the two transactions of the release
 		return decodeUsable(raw)
 	}})
 	mustAppend(t, l, quarantined("evt_1"))
@@ -209,11 +211,11 @@ func TestReleaseAfterADeliveryIsNoRepeat(t *testing.T) {
 		t.Errorf("the payment is %+v", p)
 	}
 	if rec, err := l.Event("evt_1"); err != nil || rec.Repeats != 0 || rec.ReleasedFrom != 1 {
-		t.Errorf("the record is %+v, %v; it was delivered once in this form", rec, err)
+		t.Errorf("the record is %+v, %v; the usable form was delivered once", rec, err)
 	}
 }
 
-// An event in quarantine that cannot be read stays there; it keeps no other from being released.
+// A damaged event stays in quarantine and does not prevent the release of others.
 func TestDamagedEventsStayInQuarantine(t *testing.T) {
 	for _, bucket := range []string{"bodies", "events"} {
 		t.Run(bucket, func(t *testing.T) {
@@ -238,7 +240,7 @@ func TestDamagedEventsStayInQuarantine(t *testing.T) {
 			stop = ledgertest.Run(t, l)
 			sum, err := l.ReleaseAll(t.Context())
 			if !errors.Is(err, ledger.ErrCorrupt) || sum != (ledger.ReleaseResult{Booked: 2, Left: 1}) {
-				t.Errorf("got %+v, %v, want the two that are not damaged posted", sum, err)
+				t.Errorf("got %+v, %v, want the two other events posted", sum, err)
 			}
 			stop()
 			if err := l.Close(); err != nil {
@@ -248,7 +250,8 @@ func TestDamagedEventsStayInQuarantine(t *testing.T) {
 	}
 }
 
-// Which account an event is of can be known by the way it was read, and not stand in its body: it stays known.
+// The account of an event can be known from the API call instead of the body. It survives a release
+// and a rebuild.
 func TestAccountSurvivesDecodingAgain(t *testing.T) {
 	opts := ledger.Options{Dir: ledgertest.Dir(t), Decode: decodeUsable}
 	l, err := ledger.Open(opts)
@@ -261,9 +264,9 @@ func TestAccountSurvivesDecodingAgain(t *testing.T) {
 		mustAppend(t, l, e)
 	}
 	if res, err := l.Release(t.Context(), "evt_2"); err != nil || res.Status != ledger.Applied {
-		t.Errorf("released as %+v, %v", res, err)
+		t.Errorf("the release returned %+v, %v", res, err)
 	}
-	is := func(l *ledger.Ledger, when string) {
+	requireAccount := func(l *ledger.Ledger, when string) {
 		t.Helper()
 		for _, id := range []string{"evt_1", "evt_2"} {
 			e, err := l.Event(id)
@@ -278,7 +281,7 @@ func TestAccountSurvivesDecodingAgain(t *testing.T) {
 			t.Errorf("%s the accounts are %v, %v", when, accounts, err)
 		}
 	}
-	is(l, "released,")
+	requireAccount(l, "after the release")
 	stop()
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
@@ -286,5 +289,5 @@ func TestAccountSurvivesDecodingAgain(t *testing.T) {
 	if done, err := ledger.Rebuild(t.Context(), opts, true); err != nil || done.Decoded != 2 {
 		t.Fatalf("%+v, %v", done, err)
 	}
-	is(ledgertest.Start(t, opts), "rebuilt,")
+	requireAccount(ledgertest.Start(t, opts), "after the rebuild")
 }

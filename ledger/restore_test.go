@@ -15,8 +15,8 @@ import (
 	"tillhook/ledger/ledgertest"
 )
 
-// filled lays a ledger of so many events in a directory, and returns a copy that was made after the
-// first of them.
+// createLedger creates a ledger with events, and returns a copy that was made after the first
+// event.
 func createLedger(t *testing.T, dir string, ids ...string) (backup string) {
 	t.Helper()
 	l, err := ledger.Open(ledger.Options{Dir: dir})
@@ -35,24 +35,24 @@ func createLedger(t *testing.T, dir string, ids ...string) (backup string) {
 			t.Fatal(err)
 		}
 		if _, err := ledger.RestoreFrom(dir, backup); !errors.Is(err, ledger.ErrLocked) {
-			t.Errorf("while it is held: %v", err)
+			t.Errorf("restoring to an open ledger returned %v", err)
 		}
-		if held, err := ledger.IsLocked(dir); err != nil || !held {
-			t.Errorf("it is not held: %v", err)
+		if locked, err := ledger.IsLocked(dir); err != nil || !locked {
+			t.Errorf("an open ledger is not locked: %v", err)
 		}
 	}
 	stop()
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if held, err := ledger.IsLocked(dir); err != nil || held {
-		t.Errorf("it is held: %v", err)
+	if locked, err := ledger.IsLocked(dir); err != nil || locked {
+		t.Errorf("a closed ledger is locked: %v", err)
 	}
 	return backup
 }
 
-// A copy takes the place of the ledger under its owner and permissions, and the old file stays
-// beside it.
+// RestoreFrom replaces the ledger by a copy, with the owner and the mode of the old file. The old
+// file is kept beside it.
 func TestRestoreFrom(t *testing.T) {
 	dir := t.TempDir()
 	backup := createLedger(t, dir, "1", "2", "3")
@@ -66,20 +66,20 @@ func TestRestoreFrom(t *testing.T) {
 	}
 	before := mustRead(t, path)
 	if _, err := ledger.RestoreFrom(dir, filepath.Join(dir, "missing.db")); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("a file that is not there: %v", err)
+		t.Errorf("a missing file: %v", err)
 	}
 	if _, err := ledger.RestoreFrom(dir, path); err == nil || !strings.Contains(err.Error(), "is the ledger itself") {
-		t.Errorf("the ledger in its own place: %v", err)
+		t.Errorf("the ledger itself: %v", err)
 	}
-	damageRow := filepath.Join(t.TempDir(), "noise.db")
-	if err := os.WriteFile(damageRow, make([]byte, 1<<16), 0o600); err != nil {
+	noise := filepath.Join(t.TempDir(), "noise.db")
+	if err := os.WriteFile(noise, make([]byte, 1<<16), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ledger.RestoreFrom(dir, damageRow); err == nil {
-		t.Error("noise was put in the ledger's place")
+	if _, err := ledger.RestoreFrom(dir, noise); err == nil {
+		t.Error("a file of zeros replaced the ledger")
 	}
 	if names := fileNames(t, dir); !slices.Equal(names, []string{"ledger.db"}) || !bytes.Equal(mustRead(t, path), before) {
-		t.Errorf("a restore that failed changed something: %v", names)
+		t.Errorf("a failed restore changed the ledger or the directory, which holds %v", names)
 	}
 
 	done, err := ledger.RestoreFrom(dir, backup)
@@ -91,13 +91,13 @@ func TestRestoreFrom(t *testing.T) {
 		t.Fatal(err)
 	}
 	if uid := info.Sys().(*syscall.Stat_t).Uid; info.Mode() != 0o640 || int(uid) != owner {
-		t.Errorf("it belongs to %d and has mode %o", uid, info.Mode())
+		t.Errorf("the new file has the owner %d and the mode %o", uid, info.Mode())
 	}
 	if report := mustVerify(t, path); report.Events != 1 || done.Path != path {
-		t.Errorf("restored %+v, %+v", done, report)
+		t.Errorf("the restore returned %+v, the report is %+v", done, report)
 	}
 	if !bytes.Equal(mustRead(t, done.Kept), before) || filepath.Dir(done.Kept) != dir || len(fileNames(t, dir)) != 2 {
-		t.Errorf("kept %s of %v", done.Kept, fileNames(t, dir))
+		t.Errorf("the restore kept %s, the directory holds %v", done.Kept, fileNames(t, dir))
 	}
 }
 
@@ -113,7 +113,7 @@ func TestRestoreFromIntoANewDirectory(t *testing.T) {
 	}
 }
 
-// What a file says of itself can be read of every schema.
+// ReadHeader reads files of every schema.
 func TestReadHeader(t *testing.T) {
 	dir := t.TempDir()
 	createLedger(t, dir, "1")
@@ -123,7 +123,7 @@ func TestReadHeader(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := ledger.ReadHeader(ledger.Path(live)); !errors.Is(err, ledger.ErrLocked) {
-		t.Errorf("of one that is held: %v", err)
+		t.Errorf("of an open ledger: %v", err)
 	}
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
@@ -135,33 +135,33 @@ func TestReadHeader(t *testing.T) {
 		}
 	}
 	if report, err := ledger.Verify(ledger.Path(old)); err == nil || !report.Older {
-		t.Errorf("the proof of an older one is %+v, %v", report, err)
+		t.Errorf("the report of an older ledger is %+v, %v", report, err)
 	}
 	if _, err := ledger.ReadHeader(filepath.Join(dir, "missing")); !errors.Is(err, ledger.ErrNotFound) {
-		t.Errorf("of none: %v", err)
+		t.Errorf("of a missing ledger: %v", err)
 	}
 }
 
-// Looking for who holds a ledger does not wait for the other end of a pipe in its place.
+// If a named pipe is in the place of the ledger, IsLocked does not wait for its other end.
 func TestIsLockedDoesNotWaitForAPipe(t *testing.T) {
 	dir := t.TempDir()
 	if err := syscall.Mkfifo(ledger.Path(dir), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	looked := make(chan error, 1)
+	result := make(chan error, 1)
 	go func() {
-		held, err := ledger.IsLocked(dir)
-		if held {
-			err = errors.Join(err, errors.New("it is held"))
+		locked, err := ledger.IsLocked(dir)
+		if locked {
+			err = errors.Join(err, errors.New("the pipe is locked"))
 		}
-		looked <- err
+		result <- err
 	}()
 	select {
-	case err := <-looked:
+	case err := <-result:
 		if err != nil {
 			t.Error(err)
 		}
 	case <-time.After(10 * time.Second):
-		t.Error("it waits")
+		t.Error("IsLocked has not returned")
 	}
 }

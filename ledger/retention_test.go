@@ -15,14 +15,14 @@ import (
 	"tillhook/ledger/ledgertest"
 )
 
-// cameAgo is an event that was received so long ago.
+// receivedAgo returns an event that was received some time ago.
 func receivedAgo(id string, ago time.Duration) *ledger.Event {
 	e := succeeded(id, "pi_"+id)
 	e.Received = time.Now().Add(-ago)
 	return e
 }
 
-// keeping starts retention; what it returns ends it and waits for that.
+// startRetention starts retention. The function stop ends it and waits for its end.
 func startRetention(t *testing.T, l *ledger.Ledger, keep time.Duration) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -34,15 +34,15 @@ func startRetention(t *testing.T, l *ledger.Ledger, keep time.Duration) (stop fu
 		select {
 		case err := <-ended:
 			if err != nil {
-				t.Errorf("retention ended with %v", err)
+				t.Errorf("RunRetention returned %v", err)
 			}
 		case <-time.After(10 * time.Second):
-			t.Error("retention goes on after its context has ended")
+			t.Error("RunRetention has not returned after its context was canceled")
 		}
 	}
 }
 
-// kept tells whether an event's body is there.
+// hasBody reports whether the body of an event is still stored.
 func hasBody(t *testing.T, l *ledger.Ledger, id string) bool {
 	t.Helper()
 	_, err := l.Body(id)
@@ -52,7 +52,7 @@ func hasBody(t *testing.T, l *ledger.Ledger, id string) bool {
 	return err == nil
 }
 
-// pass is longer than the pause between two looks for what is due.
+// pass is longer than the pause between two passes of retention.
 const pass = 2 * time.Minute
 
 func TestRetentionDeletesOldBodies(t *testing.T) {
@@ -64,9 +64,9 @@ func TestRetentionDeletesOldBodies(t *testing.T) {
 			group.Go(func() { mustAppend(t, l, receivedAgo(fmt.Sprintf("old_%d", i), 48*time.Hour)) })
 		}
 		group.Wait()
-		held := receivedAgo("held", 47*time.Hour)
-		held.Quarantine = ledger.WrongMode
-		mustAppend(t, l, held)
+		quarantined := receivedAgo("quarantined", 47*time.Hour)
+		quarantined.Quarantine = ledger.WrongMode
+		mustAppend(t, l, quarantined)
 		mustAppend(t, l, receivedAgo("edge", 24*time.Hour-time.Hour)) // due in an hour
 		mustAppend(t, l, receivedAgo("new", 0))
 		before, p := mustStats(t, l), payment(t, l, "pi_old_3")
@@ -77,16 +77,16 @@ func TestRetentionDeletesOldBodies(t *testing.T) {
 		synctest.Wait()
 		for i := range old {
 			if hasBody(t, l, fmt.Sprintf("old_%d", i)) {
-				t.Fatalf("body %d is still there", i)
+				t.Fatalf("body %d is still stored", i)
 			}
 		}
-		for _, id := range []string{"held", "edge", "new"} {
+		for _, id := range []string{"quarantined", "edge", "new"} {
 			if !hasBody(t, l, id) {
-				t.Errorf("the body of %s is gone", id)
+				t.Errorf("the body of %s was deleted", id)
 			}
 		}
 		if got := asJSON(t, payment(t, l, "pi_old_3")); got != asJSON(t, p) {
-			t.Errorf("the payment became %s", got)
+			t.Errorf("the payment changed to %s", got)
 		}
 		after := mustStats(t, l)
 		before.FileBytes, before.FreeBytes = after.FileBytes, after.FreeBytes
@@ -94,7 +94,7 @@ func TestRetentionDeletesOldBodies(t *testing.T) {
 			t.Errorf("the statistics were %+v and are %+v", before, after)
 		}
 		if res := mustAppend(t, l, receivedAgo("old_3", 0)); res.Status != ledger.AlreadyProcessed {
-			t.Errorf("an event whose body is gone returned %+v when it came again", res)
+			t.Errorf("a repeat of an event without its body returned %+v", res)
 		}
 		if err := l.Check(); err != nil {
 			t.Error(err)
@@ -102,8 +102,8 @@ func TestRetentionDeletesOldBodies(t *testing.T) {
 
 		time.Sleep(time.Hour)
 		synctest.Wait()
-		if hasBody(t, l, "edge") || !hasBody(t, l, "new") || !hasBody(t, l, "held") {
-			t.Error("an hour later, what became too old is there, or something else is not")
+		if hasBody(t, l, "edge") || !hasBody(t, l, "new") || !hasBody(t, l, "quarantined") {
+			t.Error("after an hour the body that became too old is still stored, or another one was deleted")
 		}
 	})
 }
@@ -117,38 +117,38 @@ func payment(t *testing.T, l *ledger.Ledger, id string) *ledger.Payment {
 	return p
 }
 
-// The body of an event that left quarantine is as old as its new row: as old as it was if it was
-// only decoded again, and new if the event was delivered again.
+// The age of the body of an event that left quarantine is that of its new row. The new row has the
+// time of the old one if the event was decoded again, and a new time if it was delivered again.
 func TestRetentionDeletesBodiesOfReleasedEvents(t *testing.T) {
 	for _, by := range []string{"release", "append"} {
 		t.Run(by, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				l := ledgertest.Start(t, ledger.Options{Dir: ledgertest.Dir(t), Decode: decodeUsable})
-				held := receivedAgo("held", 48*time.Hour)
-				held.Quarantine = ledger.Undecodable
-				mustAppend(t, l, held)
+				quarantined := receivedAgo("quarantined", 48*time.Hour)
+				quarantined.Quarantine = ledger.Undecodable
+				mustAppend(t, l, quarantined)
 				mustAppend(t, l, receivedAgo("old", 47*time.Hour))
 				stop := startRetention(t, l, 24*time.Hour)
 				defer stop()
 				time.Sleep(pass)
 				synctest.Wait()
-				if !hasBody(t, l, "held") || hasBody(t, l, "old") {
-					t.Fatal("the first pass went wrong")
+				if !hasBody(t, l, "quarantined") || hasBody(t, l, "old") {
+					t.Fatal("the first pass deleted a quarantined body or kept an old one")
 				}
 				if by == "append" {
-					mustAppend(t, l, receivedAgo("held", 0))
-				} else if res, err := l.Release(t.Context(), "held"); err != nil || res.Status != ledger.Applied {
+					mustAppend(t, l, receivedAgo("quarantined", 0))
+				} else if res, err := l.Release(t.Context(), "quarantined"); err != nil || res.Status != ledger.Applied {
 					t.Fatalf("got %+v, %v", res, err)
 				}
 				time.Sleep(pass)
 				synctest.Wait()
-				if hasBody(t, l, "held") != (by == "append") {
-					t.Errorf("the body is there: %v", by != "append")
+				if hasBody(t, l, "quarantined") != (by == "append") {
+					t.Errorf("the body is stored: %v", by != "append")
 				}
 				time.Sleep(24 * time.Hour)
 				synctest.Wait()
-				if hasBody(t, l, "held") {
-					t.Error("it came before the time from which on bodies are kept, and its body is still there")
+				if hasBody(t, l, "quarantined") {
+					t.Error("the body is still stored after the retention time")
 				}
 				if err := l.Check(); err != nil {
 					t.Error(err)
@@ -167,28 +167,28 @@ func TestRetentionOfZeroKeepsEverything(t *testing.T) {
 		time.Sleep(1000 * time.Hour)
 		synctest.Wait()
 		if n := commits.Load(); !hasBody(t, l, "old") || n != 1 {
-			t.Errorf("the body is gone, or there were %d commits", n)
+			t.Errorf("the body was deleted, or there were %d commits", n)
 		}
 		stop()
 	})
 }
 
-// bbolt writes its list of free pages with every commit: while that is long, deleting waits until events have
-// used the space, and then goes on.
+// bbolt writes its list of free pages with every commit. While that list is long, retention waits
+// until events have used the free pages, and then continues.
 func TestRetentionWaitsUntilFreePagesAreUsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := ledgertest.Open(t, false)
-		const size, old = 72 << 10, 4 * 256 // a step frees some 4,600 pages
+		const size, old = 72 << 10, 4 * 256 // a step frees about 4,600 pages
 		rng := rand.NewChaCha8([32]byte{1})
 		add := func(name string, n int, ago time.Duration) {
 			var group sync.WaitGroup
 			for i := range n {
 				e := receivedAgo(fmt.Sprintf("%s_%d", name, i), ago)
-				e.Raw = make([]byte, size) // random: it does not compress
+				e.Raw = make([]byte, size) // random bytes cannot be compressed
 				rng.Read(e.Raw)
 				group.Go(func() { mustAppend(t, l, e) })
 				if i%256 == 255 {
-					group.Wait() // the queue is bounded in bytes
+					group.Wait() // the queue is limited in bytes
 				}
 			}
 			group.Wait()
@@ -212,7 +212,7 @@ func TestRetentionWaitsUntilFreePagesAreUsed(t *testing.T) {
 		}
 		for round := 0; left() > 0; round++ {
 			if round == 4 {
-				t.Fatalf("%d bodies are still there when their space is needed", left())
+				t.Fatalf("%d bodies are still stored, although events have used the free pages", left())
 			}
 			add(fmt.Sprintf("new%d", round), 256, 0)
 			time.Sleep(pass)
@@ -221,7 +221,7 @@ func TestRetentionWaitsUntilFreePagesAreUsed(t *testing.T) {
 	})
 }
 
-// Deleting shares the transactions of the events that come meanwhile and keeps none of them out.
+// Retention shares the transactions of concurrent events and delays none of them.
 func TestRetentionDoesNotBlockAppend(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	const n = 1500
@@ -245,7 +245,7 @@ func TestRetentionDoesNotBlockAppend(t *testing.T) {
 		case !hasBody(t, l, fmt.Sprintf("old_%d", i)):
 			i++
 		case time.Now().After(deadline):
-			t.Fatalf("body %d is still there", i)
+			t.Fatalf("body %d is still stored", i)
 		default:
 			time.Sleep(time.Millisecond)
 		}
@@ -254,13 +254,13 @@ func TestRetentionDoesNotBlockAppend(t *testing.T) {
 	for i := range 8 {
 		for j := range 50 {
 			if !hasBody(t, l, fmt.Sprintf("new_%d_%d", i, j)) {
-				t.Fatal("a new body is gone")
+				t.Fatal("a new body was deleted")
 			}
 		}
 	}
 }
 
-// A ledger that has stopped, or is stopped, ends retention too.
+// RunRetention returns if the ledger has stopped or is stopping.
 func TestRetentionEndsWithTheLedger(t *testing.T) {
 	l, err := ledger.Open(ledger.Options{Dir: ledgertest.Dir(t)})
 	if err != nil {
@@ -277,14 +277,14 @@ func TestRetentionEndsWithTheLedger(t *testing.T) {
 			t.Error(err)
 		}
 	case <-time.After(10 * time.Second):
-		t.Fatal("it goes on although nobody writes any more")
+		t.Fatal("RunRetention has not returned after Run ended")
 	}
 	if err := l.Close(); err != nil {
 		t.Error(err)
 	}
 }
 
-// What lies in quarantine before what is due is passed in stretches, and not looked at again.
+// Retention passes rows in quarantine in stretches, and does not read them again.
 func TestRetentionSkipsTheQuarantine(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	var wg sync.WaitGroup
@@ -303,12 +303,12 @@ func TestRetentionSkipsTheQuarantine(t *testing.T) {
 		t.Fatal(err)
 	}
 	if hasBody(t, l, "old") {
-		t.Error("the body behind the quarantine is still there")
+		t.Error("the old body after the quarantined ones is still stored")
 	}
 	if !hasBody(t, l, "q7") {
-		t.Error("a body in quarantine is gone")
+		t.Error("a quarantined body was deleted")
 	}
 	if at := l.Expired(); at != 4501 {
-		t.Errorf("retention has passed row %d, not all 4501", at)
+		t.Errorf("retention has passed row %d, want 4501", at)
 	}
 }

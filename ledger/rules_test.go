@@ -14,14 +14,15 @@ import (
 	"tillhook/ledger/ledgertest"
 )
 
-// ruleCase is a set of events that one rule decides, and what it comes to, computed by hand.
+// ruleCase is a set of events to which one rule applies, and the payments that they result in,
+// computed by hand.
 type ruleCase struct {
 	rule   string
 	events []*ledger.Event
-	want   []string // one line for each payment, and after it one for each of its entries
+	want   []string // a line for each payment, each followed by a line for each of its entries
 }
 
-// tryRules compares the model and the ledger with cases computed by hand.
+// tryRules compares the model and the ledger with cases that were computed by hand.
 func tryRules(t *testing.T, cases []ruleCase) {
 	t.Helper()
 	l := ledgertest.Open(t, false)
@@ -49,7 +50,7 @@ func tryRules(t *testing.T, cases []ruleCase) {
 	}
 }
 
-// modelText returns what the model makes of events, in the form of a case.
+// modelText returns the result of the model in the form of ruleCase.want.
 func modelText(events []*ledger.Event) string {
 	payments := model(events)
 	var lines []string
@@ -60,8 +61,8 @@ func modelText(events []*ledger.Event) string {
 	return strings.Join(lines, "\n")
 }
 
-// paymentText returns a line about a payment, without what is 0, and one for each of its entries
-// with the seconds since midnight.
+// paymentText returns a line about a payment, which leaves out amounts of 0, and a line for each of
+// its entries, with the seconds since midnight.
 func paymentText(p *ledger.Payment, entries []ledger.Entry) []string {
 	line := fmt.Sprintf("%s %s: received %s", p.ID, cmp.Or(p.Status, "-"), figure(p.AmountReceived))
 	for _, f := range []struct {
@@ -89,36 +90,36 @@ func figure(amount *int64) string {
 	return fmt.Sprint(*amount)
 }
 
-// rules are the names under which the model records that a rule decided something.
+// rules are the names under which the model records that a rule applied.
 var rules = []string{
 	"payment known by its charge", "payment described by its charge", "entry without a time",
-	"stale read", "stale: not terminal", "stale: no latest_charge", "stale: less received", "every read is stale",
+	"stale fetch", "stale: not terminal", "stale: no latest_charge", "stale: less received", "every fetch is stale",
 	"a fetched PaymentIntent overrides others", "a fetch decides between succeeded and canceled",
 	"latest_charge of another snapshot than the winner", "currency of the best charge", "amount of the best charge",
 	"currency of another snapshot than the winner", "amount of another snapshot than the winner",
 	"the amount is in another currency than the payment",
 	"currency of a refund", "currency of a dispute",
 	"PaymentIntent in another currency", "charge in another currency", "refund in another currency",
-	"several captures", "captured: booking", "captured: charge.captured", "captured: charge.succeeded",
+	"several captures", "captured: balance transaction", "captured: charge.captured", "captured: charge.succeeded",
 	"captured: payment_intent.succeeded",
-	"captured: the charge's created", "captured: later than the charge's created",
+	"captured: creation of the charge", "captured: later than the creation of the charge",
 	"captured: other evidence", "captured: no event",
-	"received: no PaymentIntent tells", "received: only a charge tells",
-	"canceled, and something was received", "received beyond the charges", "received beyond the charges on the day of the creation", "fee",
-	"a refund without a charge is the only captured charge's", "a refund without a charge is the only charge's",
-	"a refund without a charge by itself",
-	"a refund of an unseen charge by itself", "a refund of an authorization is none",
-	"refund: booking", "refund: time of the event",
-	"return: booking", "return: first event of the failure", "return: day of the refund",
-	"void: not in the sums", "void: charge.captured shows it", "void: the PaymentIntent needs no capture",
-	"void: the version decides for it", "void: the version decides against it", "void: its own refund",
+	"received: unknown", "received: known from a charge",
+	"a canceled PaymentIntent received nothing", "received beyond the charges", "received beyond the charges, dated by the creation", "fee",
+	"a refund without a charge belongs to the only captured charge", "a refund without a charge belongs to the only charge",
+	"a refund without any charge",
+	"a refund of an unseen charge", "a refund of an authorization does not count",
+	"refund: balance transaction", "refund: time of the event",
+	"return: balance transaction", "return: first event of the failure", "return: time of the refund",
+	"void: not in the totals", "void: charge.captured shows it", "void: the PaymentIntent needs no capture",
+	"void: in the totals by API version", "void: not in the totals by API version", "void: its own refund",
 	"void: its own refund without charge.captured", "void: its own refund is not the first",
-	"void: more was refunded than captured", "void: no more than captured without the refunds that failed",
-	"void: the refunds before it are more than the sum before it", "void: an earlier rise is a refund's",
-	"void: a refund before the first sum may be its own", "void: a refund of the sum before it failed",
-	"void: in the sums, and a refund between captures", "void: not in the sums, and a refund between captures",
-	"refunds known only by the charge's sum", "returns known only by the charge's sum", "a refund failed and the sum did not fall",
-	"a refund after one that failed is hidden in the sum",
+	"void: more refunded than captured", "void: no more refunded than captured, without failed refunds",
+	"void: the refunds before it exceed the total before it", "void: an earlier rise belongs to a refund",
+	"void: a refund before the first total may be its own", "void: a refund in the total before it failed",
+	"void: in the totals, with a refund between captures", "void: not in the totals, with a refund between captures",
+	"refunds known only from the total", "returns known only from the total", "a refund failed and the total did not fall",
+	"a refund after one that failed is hidden in the total",
 	"refund dated by a fetch", "refund dated by a fall", "a fetched fall is skipped", "a stale fetched charge",
 	"a dispute without an id", "a dispute without an id is merged", "a transaction of several disputes",
 	"a dispute in another currency", "a settlement currency", "a settlement currency without a withdrawal", "rounded half to even",
@@ -127,8 +128,8 @@ var rules = []string{
 	"several payments",
 }
 
-// The model does not depend on the order of the events, its totals are those of its payments, and
-// the generator reaches every rule.
+// The result of the model does not depend on the order of the events, its totals agree with its
+// payments, and the random sets of events reach every rule.
 func TestGeneratorReachesEveryRule(t *testing.T) {
 	t.Parallel()
 	rng := rand.New(rand.NewPCG(3, 5))
@@ -141,7 +142,7 @@ func TestGeneratorReachesEveryRule(t *testing.T) {
 		again := append(slices.Clone(events), events[:len(events)/2]...)
 		rng.Shuffle(len(again), func(i, j int) { again[i], again[j] = again[j], again[i] })
 		if got := asText(model(again)) + asText(modelTotals(again)); got != want {
-			t.Fatalf("shuffled, round %d gives\n%s, not\n%s", round, got, want)
+			t.Fatalf("shuffled, round %d results in\n%s\nwant\n%s", round, got, want)
 		}
 		net, sum := units(0), units(0)
 		for id, own := range byPayment(events) {
@@ -154,7 +155,7 @@ func TestGeneratorReachesEveryRule(t *testing.T) {
 			sum = plus(sum, l.Net)
 		}
 		if net.Cmp(sum) != 0 {
-			t.Fatalf("the totals of round %d come to %s, its payments to %s", round, sum, net)
+			t.Fatalf("the totals of round %d add up to %s, its payments to %s", round, sum, net)
 		}
 		if len(payments) > 1 {
 			reached["several payments"]++
@@ -163,16 +164,16 @@ func TestGeneratorReachesEveryRule(t *testing.T) {
 	for _, rule := range rules {
 		t.Logf("%s: %d of %d", rule, reached[rule], rounds)
 		if reached[rule] < rounds/200 {
-			t.Errorf("only %d of %d stories reach: %s", reached[rule], rounds, rule)
+			t.Errorf("only %d of %d sets of events reach the rule %q", reached[rule], rounds, rule)
 		}
 		delete(reached, rule)
 	}
 	for rule := range reached {
-		t.Errorf("the rule %q is not listed", rule)
+		t.Errorf("the rule %q is not in the list", rule)
 	}
 }
 
-// netOf returns what is left of a payment, which is what the amounts that are known come to.
+// netOf returns the net amount of a payment, computed from its known amounts.
 func netOf(p modelPayment) *big.Int {
 	sum := units(0)
 	for i, n := range []*int64{p.Payment.AmountReceived, p.Payment.DisputeReinstated, p.Payment.AmountRefunded, p.Payment.DisputeWithdrawn} {
@@ -187,8 +188,8 @@ func netOf(p modelPayment) *big.Int {
 	return sum
 }
 
-// The events of cases have times in seconds since midnight. What a case does not name is the same
-// in all: PaymentIntent pi_1 and charge ch_1 of 50.00 USD, created 20 and 10 seconds before
+// The times of events are in seconds since midnight. Unless a case says otherwise, the events are
+// about the PaymentIntent pi_1 and the charge ch_1 of 50.00 USD, created 20 and 10 seconds before
 // midnight.
 
 func intentAt(id string, at int64, in ledger.Intent) *ledger.Event {
@@ -224,42 +225,43 @@ func disputeAt(id string, at int64, d ledger.Dispute) *ledger.Event {
 	return about(id, "charge.dispute.updated", midnight+at, ledger.Facts{PaymentIntent: "pi_1", Charge: d.Charge, Disputes: []ledger.Dispute{d}})
 }
 
-// untold makes an event one whose PaymentIntent came without its amount_received.
+// withoutReceived removes amount_received from the PaymentIntent of an event.
 func withoutReceived(e *ledger.Event) *ledger.Event {
 	e.Facts.Intents[0].AmountReceived, e.Facts.Intents[0].HasReceived = 0, false
 	return e
 }
 
-// fetched makes an event an object that was read from Stripe's API.
+// fetched turns an event into an object that was fetched from the API.
 func fetched(e *ledger.Event) *ledger.Event {
 	e.Source, e.Type = ledger.Fetch, ""
 	return e
 }
 
-// fullCapture is an event about the charge of 50.00 USD, captured, with a sum of refunds.
+// fullCapture is an event about the charge of 50.00 USD after it was captured, with an
+// amount_refunded.
 func fullCapture(id, typ string, at, refunded int64) *ledger.Event {
 	return chargeAt(id, typ, at, ledger.Charge{AmountCaptured: 5000, AmountRefunded: refunded})
 }
 
-// partialCapture is an event about the charge of which 30.00 USD were captured.
+// partialCapture is an event about the charge of 50.00 USD after 30.00 were captured.
 func partialCapture(id, typ, version string, at, refunded int64) *ledger.Event {
 	return capturedTo(id, typ, version, at, 3000, refunded)
 }
 
-// capturedTo is an event about the charge of 50.00 USD with what was captured and refunded of it so
-// far.
+// capturedTo is an event about the charge of 50.00 USD with the amounts that were captured and
+// refunded so far.
 func capturedTo(id, typ, version string, at, captured, refunded int64) *ledger.Event {
 	e := chargeAt(id, typ, at, ledger.Charge{AmountCaptured: captured, AmountRefunded: refunded})
 	e.APIVersion = version
 	return e
 }
 
-// capturedOf100 is an event about the charge with 100.00 USD authorized.
+// capturedOf100 is an event about a charge of which 100.00 USD were authorized.
 func capturedOf100(id, typ string, at, captured, refunded int64) *ledger.Event {
 	return chargeAt(id, typ, at, ledger.Charge{Amount: 10000, AmountCaptured: captured, AmountRefunded: refunded})
 }
 
-// capturedOf50 is an event about the charge of which 30.00 of 50.00 USD were captured.
+// capturedOf50 is partialCapture with an API version in which amount_refunded includes voids.
 func capturedOf50(id, typ string, at, refunded int64) *ledger.Event {
 	return partialCapture(id, typ, "2023-10-16", at, refunded)
 }

@@ -14,7 +14,8 @@ import (
 	"tillhook/receiver/stripe"
 )
 
-// scenario is a payment's life as Stripe tells it, and what every order of it must end in.
+// scenario is a directory of testdata/scenarios: the events of a payment, and the expected result
+// for every order of them.
 type scenario struct {
 	events []*ledger.Event
 	want   expected
@@ -37,10 +38,9 @@ type expected struct {
 	Flags             []string `json:"flags"`
 }
 
-// expectedTotals are the lines of the days that a scenario's expected.json names beside the
-// payment.
+// expectedTotals are optional parts of expected.json: the customer, and the totals by day.
 type expectedTotals struct {
-	Customer *string `json:"customer"` // where the scenario is about that
+	Customer *string `json:"customer"` // only where the scenario is about customers
 	Totals   []struct {
 		Day        string         `json:"day"`
 		Currency   ledger.OrNull  `json:"currency"`
@@ -52,7 +52,7 @@ type expectedTotals struct {
 	} `json:"totals"`
 }
 
-// check compares a trial with what the scenario says of its days; older ones say nothing.
+// check compares a trial with the expected customer and totals, if there are any.
 func (x *expectedTotals) check(t *testing.T, trial *ledger.Trial) {
 	t.Helper()
 	if got := trial.Payments[0].Customer; x.Customer != nil && string(got) != *x.Customer {
@@ -120,7 +120,7 @@ func read(t testing.TB, file string, into any) {
 	}
 }
 
-// asExpected is a payment in the form of expected.json.
+// asExpected returns a payment in the form of expected.json.
 func asExpected(p *ledger.Payment) expected {
 	text := func(s ledger.OrNull) *string {
 		if s == "" {
@@ -135,7 +135,8 @@ func asExpected(p *ledger.Payment) expected {
 	}
 }
 
-// orders calls try with every order of up to seven events, or with so many random ones of more, repeats among them.
+// orders calls try with every order of up to seven events, or with a number of random orders of
+// more events. Events are repeated at random.
 func orders(rng *rand.Rand, events []*ledger.Event, many int, try func([]*ledger.Event)) {
 	again := func(order []*ledger.Event) []*ledger.Event {
 		for range rng.IntN(3) {
@@ -160,9 +161,9 @@ func orders(rng *rand.Rand, events []*ledger.Event, many int, try func([]*ledger
 	}
 }
 
-// Every order of a scenario's events, with repeats among them, ends in the same bytes, and in its
-// expected.json. Of seven events, which have 5,040 orders, the short form tries a fifth; of more it
-// tries 1,000.
+// Every order of the events of a scenario, with repeats, results in the same bytes and in its
+// expected.json. Seven events have 5,040 orders, of which the short test tries a fifth. Of more
+// events it tries 1,000 orders.
 func TestScenariosInEveryOrder(t *testing.T) {
 	t.Parallel()
 	random, one := 1000, 5
@@ -193,7 +194,7 @@ func TestScenariosInEveryOrder(t *testing.T) {
 					s.totals.check(t, trial)
 				}
 				if trial.Folded != first {
-					t.Fatalf("the order %v ends in\n%s\nand the first in\n%s", ids(order), trial.Folded, first)
+					t.Fatalf("the order %v results in\n%s\nand the first order in\n%s", ids(order), trial.Folded, first)
 				}
 			})
 		})
@@ -207,7 +208,7 @@ func ids(events []*ledger.Event) (list []string) {
 	return list
 }
 
-// permutations of 0..n-1, all of them.
+// permutations returns all permutations of 0 to n-1.
 func permutations(n int) [][]int {
 	if n == 0 {
 		return [][]int{{}}

@@ -13,15 +13,16 @@ import (
 	"tillhook/ledger/ledgertest"
 )
 
-// simulation is a ledger's life: events in any order and again, restarts, kills, retention, rebuilds, release.
+// simulation is a ledger that receives events in any order and repeatedly, is restarted, killed and
+// rebuilt, deletes bodies and releases events.
 type simulation struct {
 	*rand.Rand
 	dir      string
 	l        *ledger.Ledger
 	stop     func()
-	pool     []*ledger.Event          // what may come
-	came     []*ledger.Event          // what came, in the order in which it was acknowledged
-	usable   map[string]*ledger.Event // what a later decoder makes of an event in quarantine, by its body
+	pool     []*ledger.Event          // the events that can arrive
+	came     []*ledger.Event          // the events that arrived, in the order of the acknowledgments
+	usable   map[string]*ledger.Event // the usable form of each event, by its body
 	rebuilds int
 }
 
@@ -40,7 +41,7 @@ func (s *simulation) open(t *testing.T) {
 	s.stop = ledgertest.Run(t, s.l)
 }
 
-// kill goes on with the file as it is on disk while the ledger runs.
+// kill simulates a crash: it continues with a copy of the file that was made while the ledger runs.
 func (s *simulation) kill(t *testing.T) {
 	t.Helper()
 	dir := ledgertest.Dir(t)
@@ -60,16 +61,16 @@ func (s *simulation) close(t *testing.T) {
 	}
 }
 
-// append sends some events of the pool at once; some come before they can be decoded.
+// append appends some events of the pool concurrently. Some arrive before they can be decoded.
 func (s *simulation) append(t *testing.T) {
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	for range 1 + s.IntN(12) {
 		e := s.pool[s.IntN(len(s.pool))]
 		if s.IntN(8) == 0 {
-			held := *e
-			held.Quarantine, held.Facts = ledger.Undecodable, ledger.Facts{}
-			e = &held
+			quarantined := *e
+			quarantined.Quarantine, quarantined.Facts = ledger.Undecodable, ledger.Facts{}
+			e = &quarantined
 		}
 		wg.Go(func() {
 			_, err := s.l.Append(t.Context(), e)
@@ -116,8 +117,9 @@ func (s *simulation) step(t *testing.T) {
 	}
 }
 
-// agrees compares everything that is folded with the model, and requires a sound ledger.
-func (s *simulation) agrees(t *testing.T) {
+// check compares the payments, totals and statistics with the model, and requires that the ledger
+// is sound.
+func (s *simulation) check(t *testing.T) {
 	t.Helper()
 	payments, totals := modelResult(s.came)
 	if len(s.came) == 0 {
@@ -162,16 +164,16 @@ func (s *simulation) agrees(t *testing.T) {
 	}
 }
 
-// Whatever a ledger lives through, it holds what the model makes of the events that came.
+// Whatever happens to a ledger, it holds what the model computes from the events that arrived.
 func TestSimulationMatchesTheModel(t *testing.T) {
 	t.Parallel()
-	lives, steps := 40, 40
+	runs, steps := 40, 40
 	if *long {
-		lives, steps = 400, 120
+		runs, steps = 400, 120
 	}
 	rebuilds, came := 0, 0
-	for life := range lives {
-		s := &simulation{Rand: rand.New(rand.NewPCG(uint64(life), 17)), dir: ledgertest.Dir(t), usable: map[string]*ledger.Event{}}
+	for run := range runs {
+		s := &simulation{Rand: rand.New(rand.NewPCG(uint64(run), 17)), dir: ledgertest.Dir(t), usable: map[string]*ledger.Event{}}
 		for n := range 6 {
 			s.pool = append(s.pool, randomEvents(s.Rand, fmt.Sprintf("l%d", n), 1+s.IntN(16))...)
 		}
@@ -182,7 +184,7 @@ func TestSimulationMatchesTheModel(t *testing.T) {
 		s.open(t)
 		for range steps {
 			s.step(t)
-			s.agrees(t)
+			s.check(t)
 		}
 		s.close(t)
 		if _, err := ledger.Verify(s.l.Path()); err != nil {
@@ -190,5 +192,5 @@ func TestSimulationMatchesTheModel(t *testing.T) {
 		}
 		rebuilds, came = rebuilds+s.rebuilds, came+len(s.came)
 	}
-	t.Logf("%d lives, %d deliveries, %d rebuilds", lives, came, rebuilds)
+	t.Logf("%d runs, %d deliveries, %d rebuilds", runs, came, rebuilds)
 }

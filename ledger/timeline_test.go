@@ -13,11 +13,11 @@ import (
 )
 
 var (
-	update = flag.Bool("update", false, "rewrite the stories in testdata/scenarios")
-	long   = flag.Bool("long", false, "live through many more lives")
+	update = flag.Bool("update", false, "rewrite the golden files in testdata")
+	long   = flag.Bool("long", false, "run more and longer simulations")
 )
 
-// Each scenario's story is text as its timeline.txt has it.
+// The timeline of each scenario is that in its timeline.txt.
 func TestTimelinesOfScenarios(t *testing.T) {
 	for name, s := range scenarios(t) {
 		t.Run(name, func(t *testing.T) {
@@ -25,9 +25,9 @@ func TestTimelinesOfScenarios(t *testing.T) {
 			for _, e := range s.events {
 				mustAppend(t, l, e)
 			}
-			timeline, whole, err := l.Timeline(t.Context(), s.want.Payment)
-			if err != nil || !whole || len(timeline) != len(s.events) {
-				t.Fatalf("%d moments of %d events, whole %v, %v", len(timeline), len(s.events), whole, err)
+			timeline, complete, err := l.Timeline(t.Context(), s.want.Payment)
+			if err != nil || !complete || len(timeline) != len(s.events) {
+				t.Fatalf("%d timeline entries of %d events, complete %v, %v", len(timeline), len(s.events), complete, err)
 			}
 			var text strings.Builder
 			for _, m := range timeline {
@@ -51,7 +51,8 @@ func TestTimelinesOfScenarios(t *testing.T) {
 	}
 }
 
-// What came late or again is text so, and what shares a second is never late.
+// The timeline marks events that arrived late or repeatedly. Events of the same second are never
+// late.
 func TestTimelineShowsLateAndRepeatedEvents(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	at := func(id string, created int64) *ledger.Event {

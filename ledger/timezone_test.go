@@ -8,7 +8,8 @@ import (
 	"tillhook/ledger"
 )
 
-// A day begins with its first moment, whatever the clocks do, and ends when the next one begins.
+// A day begins at its first moment, at whatever time of the clock that is, and ends when the next
+// day begins.
 func TestDaysOfTimezones(t *testing.T) {
 	for _, c := range []struct {
 		zone, day, begins string
@@ -26,12 +27,12 @@ func TestDaysOfTimezones(t *testing.T) {
 		{"Australia/Lord_Howe", "2026-04-05", "2026-04-04T13:00:00Z", 24.5},
 		{"Asia/Kathmandu", "2026-01-01", "2025-12-31T18:15:00Z", 24},
 		{"Pacific/Kiritimati", "2026-01-01", "2025-12-31T10:00:00Z", 24},
-		// Clocks are changed at midnight: the day has no 00:00, or two.
+		// Clocks change at midnight: 00:00 does not exist, or exists twice.
 		{"Africa/Cairo", "2024-04-25", "2024-04-24T22:00:00Z", 24},
 		{"Africa/Cairo", "2024-04-26", "2024-04-25T22:00:00Z", 23},
 		{"America/Havana", "2024-11-03", "2024-11-03T04:00:00Z", 25},
 		{"America/Sao_Paulo", "2018-11-04", "2018-11-04T03:00:00Z", 23},
-		// A day that there was not begins and ends with the next.
+		// A day that was skipped begins and ends with the next day.
 		{"Pacific/Apia", "2011-12-30", "2011-12-30T10:00:00Z", 0},
 	} {
 		zone, err := ledger.Timezone(c.zone)
@@ -68,12 +69,12 @@ func TestParseTime(t *testing.T) {
 	}
 	for _, text := range []string{"", "yesterday", "2026-02-30", "2026-04-01T00:00:00", "1.5", "99999999999999999999", "2026-4-1"} {
 		if got, err := ledger.ParseTime(text, berlin); err == nil {
-			t.Errorf("%q was read as %d", text, got)
+			t.Errorf("%q was parsed as %d", text, got)
 		}
 	}
 	for _, name := range []string{"Berlin", "Local", "../../etc/passwd", "/etc/localtime", "Europe/", "europe berlin"} {
 		if zone, err := ledger.Timezone(name); !errors.Is(err, ledger.ErrTimezone) {
-			t.Errorf("%q was taken for %v, %v", name, zone, err)
+			t.Errorf("the timezone %q is %v, %v", name, zone, err)
 		}
 	}
 }

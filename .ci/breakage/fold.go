@@ -77,7 +77,7 @@ var folding = []broken{
 	{"fold: an uncaptured charge has no refunds by id", refundGo, "		if r.parent == nil || r.parent.captured() {", "		if true {", "./ledger", modelTests},
 	{"fold: the release's own refund is none", refundGo, "		found.void = true", "		found.void = false", "./ledger", modelTests},
 	{"fold: a release comes with the capture", refundGo, " && in.Created <= captured+voidDelay &&\n", " &&\n", "./ledger", modelTests},
-	{"fold: a void has a time", refundGo, " && in.Created != 0 && in.Created <= captured", " && in.Created <= captured", "./ledger/fold", "TestAVoidHasATime"},
+	{"fold: a void has a time", refundGo, " && in.Created != 0 && in.Created <= captured", " && in.Created <= captured", "./ledger/fold", "TestRefundWithoutATimeIsNoVoid"},
 	{"fold: a release has no reason", refundGo, "(in.Reason == \"\" || in.Reason == \"expired_uncaptured_charge\")", "true", "./ledger", modelTests},
 	{"fold: a release is as large as the rest", refundGo, " && r.amount == amount &&", " &&", "./ledger", modelTests},
 	{"fold: of several releases the earliest", refundGo, "(near == nil || in.Created < near.winner.object.Created)", "(near == nil || in.Created > near.winner.object.Created)", "./ledger", modelTests},

@@ -10,7 +10,7 @@ import (
 	"tillhook/ledger/fold"
 )
 
-// edges are integers at which fixed-width arithmetic tends to go wrong.
+// edges are integers for which fixed-width arithmetic often fails.
 var edges = []int64{0, 1, -1, 2, 3, 5, 100, -100, math.MaxInt32, math.MinInt32, 1 << 32, math.MaxInt64, math.MaxInt64 - 1, math.MinInt64, math.MinInt64 + 1}
 
 func number(rng *rand.Rand) int64 {
@@ -20,7 +20,7 @@ func number(rng *rand.Rand) int64 {
 	return int64(rng.Uint64()) >> rng.IntN(64)
 }
 
-// Sums agree with math/big for any amounts.
+// Sums agree with math/big.
 func TestSum(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	for range 2000 {
@@ -43,18 +43,18 @@ func TestSum(t *testing.T) {
 		text, err := json.Marshal(sum)
 		var again fold.Sum
 		if err != nil || json.Unmarshal(text, &again) != nil || again != sum || string(text) != want.String() {
-			t.Fatalf("%s in JSON is %s and back %s, %v", sum, text, again, err)
+			t.Fatalf("%s is encoded as %s and decoded as %s, %v", sum, text, again, err)
 		}
 	}
 	for _, text := range []string{`"1"`, `1.5`, `null1`, `170141183460469231731687303715884105728`, `{}`} {
 		var s fold.Sum
 		if err := json.Unmarshal([]byte(text), &s); err == nil {
-			t.Errorf("%s is read as %s", text, s)
+			t.Errorf("%s is decoded as %s", text, s)
 		}
 	}
 }
 
-// A share is rounded half to even, and a result that does not fit is reported.
+// Scale rounds half to even, and reports a result that does not fit in an int64.
 func TestScale(t *testing.T) {
 	for _, c := range []struct{ a, b, c, want int64 }{
 		{39, 6500, -5100, 50}, {-5100, 6500, -5100, 6500}, {1, 1, -2, 0}, {3, 1, -2, 2}, {5, 1, 2, 2}, {7, 1, 2, 4}, {2, 1, 3, 1}, {1, 1, 3, 0},
@@ -90,13 +90,13 @@ func TestDecimals(t *testing.T) {
 		{math.MinInt64, "usd", "-92233720368547758.08"}, {100, "isk", "1.00"},
 	} {
 		if got := fold.Decimal(c.amount, c.currency); got != c.want {
-			t.Errorf("%d %s is written %s, want %s", c.amount, c.currency, got, c.want)
+			t.Errorf("%d %s is formatted as %s, want %s", c.amount, c.currency, got, c.want)
 		}
 		if got := fold.SumOf(c.amount).Decimal(c.currency); got != c.want {
-			t.Errorf("as a sum %d %s is written %s, want %s", c.amount, c.currency, got, c.want)
+			t.Errorf("as a sum %d %s is formatted as %s, want %s", c.amount, c.currency, got, c.want)
 		}
 	}
 	if got := (fold.Sum{Hi: 1, Lo: 5}).Decimal("usd"); got != "184467440737095516.21" {
-		t.Errorf("2^64 + 5 cents are written %s", got)
+		t.Errorf("2^64 + 5 cents are formatted as %s", got)
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"tillhook/ledger/fold"
 )
 
-// Sentences state the amounts that were booked, which the event's own object does not always have.
+// Sentences state the amounts of the entries, which the object of the event does not always have.
 func TestTimeline(t *testing.T) {
 	charge := func(change func(*fold.Charge)) *fold.Facts {
 		c := fold.Charge{ID: "ch_1", Status: "succeeded", Currency: "gbp", Amount: 5000, AmountCaptured: 5000, Captured: true, Created: 1}
@@ -21,7 +21,7 @@ func TestTimeline(t *testing.T) {
 		return &fold.Facts{Charge: "ch_1", Disputes: []fold.Dispute{{ID: "dp_1", Charge: "ch_1", Status: status, Currency: "gbp", Amount: 6500,
 			Reason: "fraudulent", Transactions: txns}}}
 	}
-	taken := fold.DisputeTransaction{ID: "txn_1", Amount: -6500, Currency: "gbp", Created: 3}
+	withdrawn := fold.DisputeTransaction{ID: "txn_1", Amount: -6500, Currency: "gbp", Created: 3}
 	back := fold.DisputeTransaction{ID: "txn_2", Amount: 50, Currency: "gbp", Created: 4}
 	again := fold.DisputeTransaction{ID: "txn_3", Amount: -6450, Currency: "gbp", Created: 5}
 	euros := fold.DisputeTransaction{ID: "txn_4", Amount: -7000, Currency: "eur", Created: 3}
@@ -38,13 +38,13 @@ func TestTimeline(t *testing.T) {
 		events []typedFacts
 		want   string
 	}{
-		{"a dispute is reinstated in part", []typedFacts{{"charge.succeeded", captured(5000, 0)}, {"charge.dispute.funds_withdrawn", dispute("needs_response", taken)},
-			{"charge.dispute.closed", dispute("lost", taken, back)}, {"charge.dispute.funds_reinstated", dispute("lost", taken, back)}},
+		{"a dispute is reinstated in part", []typedFacts{{"charge.succeeded", captured(5000, 0)}, {"charge.dispute.funds_withdrawn", dispute("needs_response", withdrawn)},
+			{"charge.dispute.closed", dispute("lost", withdrawn, back)}, {"charge.dispute.funds_reinstated", dispute("lost", withdrawn, back)}},
 			"Charged 50.00 GBP. Withdrawn for the dispute: 65.00 GBP. The dispute over 65.00 GBP was lost. Reinstated from the dispute: 0.50 GBP."},
-		{"and withdrawn again", []typedFacts{{"charge.succeeded", captured(5000, 0)}, {"charge.dispute.funds_withdrawn", dispute("needs_response", taken)},
-			{"charge.dispute.funds_reinstated", dispute("lost", taken, back)}, {"charge.dispute.funds_withdrawn", dispute("lost", taken, back, again)}},
+		{"a dispute is withdrawn again", []typedFacts{{"charge.succeeded", captured(5000, 0)}, {"charge.dispute.funds_withdrawn", dispute("needs_response", withdrawn)},
+			{"charge.dispute.funds_reinstated", dispute("lost", withdrawn, back)}, {"charge.dispute.funds_withdrawn", dispute("lost", withdrawn, back, again)}},
 			"Charged 50.00 GBP. Withdrawn for the dispute: 65.00 GBP. Reinstated from the dispute: 0.50 GBP. Withdrawn for the dispute: 64.50 GBP."},
-		{"in another currency it is about", []typedFacts{{"charge.succeeded", captured(5000, 0)}, {"charge.dispute.funds_withdrawn", dispute("lost", euros)},
+		{"a dispute in another currency is approximate", []typedFacts{{"charge.succeeded", captured(5000, 0)}, {"charge.dispute.funds_withdrawn", dispute("lost", euros)},
 			{"charge.dispute.funds_reinstated", dispute("lost", euros, few)}},
 			"Charged 50.00 GBP. Withdrawn for the dispute: about 65.00 GBP. Reinstated from the dispute: about 0.65 GBP."},
 		{"an uncounted amount is marked", []typedFacts{{"charge.succeeded", captured(5000, 0)}, {"charge.dispute.funds_reinstated", dispute("lost", few)}},
@@ -58,20 +58,20 @@ func TestTimeline(t *testing.T) {
 			{"charge.captured", captured(3000, 2000)}, {"charge.refunded", captured(3000, 2000)}, {"charge.refunded", captured(3000, 2500)}, {"refund.created", refund("succeeded")}},
 			"Authorised 50.00 GBP, not yet captured. Captured 30.00 GBP of 50.00 GBP. Released 20.00 GBP that was never captured; no money moved. " +
 				"Refunded so far: 5.00 GBP of 30.00 GBP. Released 20.00 GBP that was never captured, reported by Stripe as a refund; no money moved."},
-		{"a refund comes back and is made again", []typedFacts{{"charge.succeeded", captured(5000, 0)}, {"charge.refunded", captured(5000, 2000)},
+		{"a refund fails and is made again", []typedFacts{{"charge.succeeded", captured(5000, 0)}, {"charge.refunded", captured(5000, 2000)},
 			{"refund.failed", refund("failed")}, {"charge.updated", captured(5000, 0)}, {"charge.refunded", captured(5000, 1500)}},
 			"Charged 50.00 GBP. Refunded so far: 20.00 GBP of 50.00 GBP. The refund of 20.00 GBP failed: the money came back. Refunded so far: 0.00 GBP of 50.00 GBP. " +
 				"Refunded so far: 15.00 GBP of 50.00 GBP."},
-		{"a refund comes back unseen", []typedFacts{{"charge.succeeded", captured(5000, 0)}, {"charge.refunded", captured(5000, 2000)}, {"charge.updated", captured(5000, 0)}},
+		{"a refund fails without an event of its own", []typedFacts{{"charge.succeeded", captured(5000, 0)}, {"charge.refunded", captured(5000, 2000)}, {"charge.updated", captured(5000, 0)}},
 			"Charged 50.00 GBP. Refunded so far: 20.00 GBP of 50.00 GBP. A refund of 20.00 GBP came back."},
-		{"a refund comes back before a further capture", []typedFacts{{"charge.captured", captured(3000, 0)}, {"charge.refunded", captured(3000, 1000)}, {"charge.captured", captured(5000, 0)}},
+		{"a refund fails before a further capture, without an event of its own", []typedFacts{{"charge.captured", captured(3000, 0)}, {"charge.refunded", captured(3000, 1000)}, {"charge.captured", captured(5000, 0)}},
 			"Captured 30.00 GBP of 50.00 GBP. Refunded so far: 10.00 GBP of 30.00 GBP. Captured 20.00 GBP more: 50.00 GBP of 50.00 GBP. A refund of 10.00 GBP came back."},
 		{"a refund fails before a further capture", []typedFacts{{"charge.captured", captured(3000, 0)}, {"charge.refunded", captured(3000, 2000)}, {"refund.failed", refund("failed")}, {"charge.captured", captured(5000, 0)}},
 			"Captured 30.00 GBP of 50.00 GBP. Refunded so far: 20.00 GBP of 30.00 GBP. The refund of 20.00 GBP failed: the money came back. Captured 20.00 GBP more: 50.00 GBP of 50.00 GBP."},
 		{"a charge in another currency is not counted", []typedFacts{{"payment_intent.succeeded", &fold.Facts{PaymentIntent: "pi_1", Intents: []fold.Intent{{ID: "pi_1", Status: "succeeded",
 			Currency: "eur", Amount: 6000, HasAmount: true, AmountReceived: 6000, HasReceived: true, LatestCharge: "ch_1"}}}}, {"charge.succeeded", captured(5000, 0)}, {"charge.refunded", captured(5000, 2000)}},
 			"Received 60.00 EUR. Charged 50.00 GBP (not counted). Refunded so far: 20.00 GBP (not counted) of 50.00 GBP."},
-		{"what was received is not known", []typedFacts{{"payment_intent.succeeded", &fold.Facts{PaymentIntent: "pi_1", Intents: []fold.Intent{{ID: "pi_1", Status: "succeeded", LatestCharge: "ch_1"}}}}},
+		{"the received amount is unknown", []typedFacts{{"payment_intent.succeeded", &fold.Facts{PaymentIntent: "pi_1", Intents: []fold.Intent{{ID: "pi_1", Status: "succeeded", LatestCharge: "ch_1"}}}}},
 			"The payment of an unknown amount succeeded; the amount received is unknown."},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -87,9 +87,8 @@ func TestTimeline(t *testing.T) {
 	}
 }
 
-// A refund of the same amount as the uncaptured rest, but of unknown time, does not count as a
-// void.
-func TestAVoidHasATime(t *testing.T) {
+// A refund with the amount of a void, but without a time, does not count as the refund of the void.
+func TestRefundWithoutATimeIsNoVoid(t *testing.T) {
 	captured := fold.Charge{ID: "ch_1", Status: "succeeded", Currency: "eur", Amount: 5000, AmountCaptured: 3000, AmountRefunded: 2000, Captured: true, Created: 1}
 	for created, want := range map[int64]int64{0: 2000, 4: 0} {
 		r := fold.Fold("ch_1", []fold.Event{
@@ -98,7 +97,7 @@ func TestAVoidHasATime(t *testing.T) {
 				Status: "succeeded", Currency: "eur", Amount: 2000, Created: created}}}},
 		})
 		if got := *r.Payment.AmountRefunded; got != want {
-			t.Errorf("of a refund created at %d: refunded %d, want %d", created, got, want)
+			t.Errorf("with a refund created at %d: refunded %d, want %d", created, got, want)
 		}
 	}
 }

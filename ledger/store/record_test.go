@@ -6,7 +6,7 @@ import (
 )
 
 // FuzzRecord decodes records of the write buffer that may be damaged in a way that no checksum
-// shows: what is accepted is encoded to the same bytes again.
+// shows. A record that is accepted is encoded to the same bytes again.
 func FuzzRecord(f *testing.F) {
 	layout := Layout{{Name: "plain"}, {Name: "keys", Buffered: true}}
 	f.Add(run{{key: "\x01evt_1", sealed: []byte("sealed")}, {key: "\x01evt_12"}}.encode())
@@ -18,7 +18,7 @@ func FuzzRecord(f *testing.F) {
 		again := r.encode()
 		third, ok := decodeRun(again, layout)
 		if !ok || !bytes.Equal(third.encode(), again) || len(again) > len(value) {
-			t.Fatalf("%x is decoded and encoded as %x", value, again)
+			t.Fatalf("%x is encoded again as %x", value, again)
 		}
 	})
 }

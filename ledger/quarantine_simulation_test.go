@@ -13,16 +13,16 @@ import (
 	"tillhook/ledger/ledgertest"
 )
 
-// quarantineLife is a ledger whose events come usable or not, and that is restarted, killed,
-// rebuilt and cleared of bodies meanwhile.
+// quarantineSimulation is a ledger that receives usable and unusable forms of events, is restarted,
+// killed and rebuilt, and deletes bodies.
 type quarantineSimulation struct {
 	*rand.Rand
 	opts    ledger.Options
 	l       *ledger.Ledger
 	stop    func()
-	came    map[string]bool // ids of events that came in any form
-	booked  map[string]bool // ids of those that came in a usable form, or were released
-	journal []string        // every row as it was when it was first seen
+	came    map[string]bool // ids of events that arrived in any form
+	posted  map[string]bool // ids of events that arrived in a usable form or were released
+	journal []string        // every row as it was first seen
 }
 
 func (s *quarantineSimulation) open(t *testing.T) {
@@ -43,7 +43,7 @@ func (s *quarantineSimulation) close(t *testing.T) {
 	}
 }
 
-// pool is how many events there are. A payment has two.
+// pool is the number of events. Each payment has two of them.
 const pool = 40
 
 func poolEvent(n int) *ledger.Event {
@@ -71,7 +71,7 @@ func (s *quarantineSimulation) append(t *testing.T) {
 				e.Quarantine, e.Snapshot = ledger.ThinEvent, fmt.Sprintf("evt_%d", s.IntN(pool))
 			}
 		} else {
-			s.booked[e.ID] = true
+			s.posted[e.ID] = true
 		}
 		wg.Go(func() {
 			if _, err := s.l.Append(t.Context(), e); err != nil {
@@ -82,10 +82,10 @@ func (s *quarantineSimulation) append(t *testing.T) {
 	wg.Wait()
 }
 
-// released posts everything that came.
+// released marks all events that arrived as posted.
 func (s *quarantineSimulation) released() {
 	for id := range s.came {
-		s.booked[id] = true
+		s.posted[id] = true
 	}
 }
 
@@ -95,7 +95,7 @@ func (s *quarantineSimulation) step(t *testing.T) {
 	case 0:
 		s.close(t)
 		s.open(t)
-	case 1: // goes on with the file as it is on disk while the ledger runs
+	case 1: // simulates a crash: continue with a copy that was made while the ledger runs
 		dir := ledgertest.Dir(t)
 		if err := ledger.Save(ledger.Path(dir), s.l.CopyTo, nil); err != nil {
 			t.Fatal(err)
@@ -133,9 +133,9 @@ func (s *quarantineSimulation) step(t *testing.T) {
 	}
 }
 
-// agrees requires that no row differs from what it was when it was first seen, that each usable
-// event is posted once, and that the ledger is sound.
-func (s *quarantineSimulation) agrees(t *testing.T) {
+// check requires that no row has changed since it was first seen, that each usable event is posted
+// once, and that the ledger is sound.
+func (s *quarantineSimulation) check(t *testing.T) {
 	t.Helper()
 	var rows []string
 	released := 0
@@ -146,15 +146,15 @@ func (s *quarantineSimulation) agrees(t *testing.T) {
 		}
 	}
 	if len(rows) < len(s.journal) || !slices.Equal(rows[:len(s.journal)], s.journal) {
-		t.Fatalf("the journal was\n%v\nand begins with\n%v", s.journal, rows)
+		t.Fatalf("the rows were\n%v\nand begin with\n%v", s.journal, rows)
 	}
 	s.journal = rows
 	stats := mustStats(t, s.l)
-	if int(stats.Events) != len(s.came) || len(rows) != len(s.came)+released || int(stats.Outcomes[ledger.Quarantined]) != len(s.came)-len(s.booked) {
-		t.Fatalf("%d events came, %d of them usable; there are %d rows, %d left quarantine, and the statistics are %+v", len(s.came), len(s.booked), len(rows), released, stats)
+	if int(stats.Events) != len(s.came) || len(rows) != len(s.came)+released || int(stats.Outcomes[ledger.Quarantined]) != len(s.came)-len(s.posted) {
+		t.Fatalf("%d events arrived, %d of them usable; there are %d rows, %d left quarantine, and the statistics are %+v", len(s.came), len(s.posted), len(rows), released, stats)
 	}
 	events := map[string]uint64{}
-	for id := range s.booked {
+	for id := range s.posted {
 		var n int
 		if _, err := fmt.Sscanf(id, "evt_%d", &n); err != nil {
 			t.Fatal(err)
@@ -166,26 +166,26 @@ func (s *quarantineSimulation) agrees(t *testing.T) {
 			t.Fatalf("%s is %+v, want %d events", id, p, n)
 		}
 	}
-	states(t, s.l)
+	quarantineStates(t, s.l)
 	if err := s.l.Check(); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// Whatever a ledger lives through, releasing an event only ever appends a row.
+// Whatever happens to a ledger, releasing an event only appends a row.
 func TestSimulationOfTheQuarantine(t *testing.T) {
 	t.Parallel()
-	lives, steps := 20, 40
+	runs, steps := 20, 40
 	if *long {
-		lives = 200
+		runs = 200
 	}
-	for life := range lives {
-		s := &quarantineSimulation{Rand: rand.New(rand.NewPCG(uint64(life), 23)), came: map[string]bool{}, booked: map[string]bool{},
+	for run := range runs {
+		s := &quarantineSimulation{Rand: rand.New(rand.NewPCG(uint64(run), 23)), came: map[string]bool{}, posted: map[string]bool{},
 			opts: ledger.Options{Dir: ledgertest.Dir(t), Decode: decodePool}}
 		s.open(t)
 		for range steps {
 			s.step(t)
-			s.agrees(t)
+			s.check(t)
 		}
 		s.close(t)
 		mustVerify(t, s.l.Path())
