@@ -6,8 +6,8 @@ import (
 	"tillhook/ledger"
 )
 
-// What was refunded before the last capture is no release, whether a sum or only refund objects
-// show it.
+// The amount that was refunded before the last capture is not a void, whether a total or only
+// refund objects show it.
 func TestRulesOfVoidsBesideRefunds(t *testing.T) {
 	tryRules(t, []ruleCase{
 		{
@@ -24,7 +24,7 @@ func TestRulesOfVoidsBesideRefunds(t *testing.T) {
 			},
 		},
 		{
-			"a refund before the last capture that only its object shows",
+			"a refund before the last capture that only a refund object shows",
 			[]*ledger.Event{
 				capturedOf100("evt_1", "charge.captured", 1, 3000, 0), refundAt("evt_2", day, ledger.Refund{Amount: 3000}),
 				capturedOf100("evt_3", "charge.captured", day+20, 7000, 3000),
@@ -35,7 +35,7 @@ func TestRulesOfVoidsBesideRefunds(t *testing.T) {
 			},
 		},
 		{
-			"a refund that failed before the last capture leaves room for the release",
+			"a refund that failed before the last capture does not exclude the void",
 			[]*ledger.Event{
 				capturedOf100("evt_1", "charge.captured", 1, 3000, 0), capturedOf100("evt_2", "charge.captured", 30, 7000, 3000),
 				refundAt("evt_3", 20, ledger.Refund{Amount: 3000, Status: "failed", Created: midnight + 10}),
@@ -46,7 +46,7 @@ func TestRulesOfVoidsBesideRefunds(t *testing.T) {
 			},
 		},
 		{
-			"a refund that failed and stays in the sum does not make it more than was captured",
+			"a failed refund that remains in the total does not raise it above the captured amount",
 			[]*ledger.Event{
 				capturedOf50("evt_1", "charge.captured", 1, 0), capturedOf50("evt_2", "charge.refunded", 4, 2000),
 				refundAt("evt_3", 6, ledger.Refund{Amount: 2000, Status: "failed", Created: midnight + 4}),
@@ -60,14 +60,14 @@ func TestRulesOfVoidsBesideRefunds(t *testing.T) {
 	})
 }
 
-// A refund that the last sum before the last capture has may fail before the first sum after it. It
-// is out of the sums then, and leaves room for the release.
+// A refund in the last total before the last capture can fail before the first total after it. It
+// is then not in the totals, and does not exclude the void.
 func TestRulesOfRefundsThatFailBetweenCaptures(t *testing.T) {
-	// between is a payment of which 10.00 USD were refunded between two captures. The last one,
-	// after 20 seconds, has a sum of refunds.
-	between := func(sum int64, more ...*ledger.Event) []*ledger.Event {
+	// between is a payment of which 10.00 USD were refunded between two captures. The last capture,
+	// at second 20, has the given total of refunds.
+	between := func(total int64, more ...*ledger.Event) []*ledger.Event {
 		return append(more, capturedOf100("evt_1", "charge.captured", 1, 3000, 0), capturedOf100("evt_2", "charge.refunded", 10, 3000, 1000),
-			capturedOf100("evt_3", "charge.captured", 20, 6000, sum))
+			capturedOf100("evt_3", "charge.captured", 20, 6000, total))
 	}
 	failed := func(at int64) *ledger.Event {
 		return refundAt("evt_4", at, ledger.Refund{Amount: 1000, Status: "failed", Created: midnight + 10})
@@ -75,12 +75,12 @@ func TestRulesOfRefundsThatFailBetweenCaptures(t *testing.T) {
 	received, later := "1 ch_1:received:3000 3000 usd", "20 ch_1:received:6000 3000 usd"
 	tryRules(t, []ruleCase{
 		{
-			"it fails between the sums",
+			"it fails between the totals",
 			between(4000, failed(15)),
 			[]string{"pi_1 -: received 6000, net 6000", received, "10 re_1:refunded 1000 usd", "15 re_1:returned 1000 usd", later},
 		},
 		{
-			"it fails in the second of the sum before",
+			"it fails in the second of the total before",
 			between(4000, failed(10)),
 			[]string{"pi_1 -: received 6000, net 6000", received, "10 re_1:refunded 1000 usd", "10 re_1:returned 1000 usd", later},
 		},
@@ -90,7 +90,7 @@ func TestRulesOfRefundsThatFailBetweenCaptures(t *testing.T) {
 			[]string{"pi_1 -: received 6000, net 6000", received, "10 re_1:refunded 1000 usd", later, "20 re_1:returned 1000 usd"},
 		},
 		{
-			// The sum after the capture still has it: less than the release is left.
+			// The total after the capture still includes it: the rest is less than the void.
 			"it fails after the last capture",
 			between(4000, failed(21)),
 			[]string{
@@ -99,8 +99,8 @@ func TestRulesOfRefundsThatFailBetweenCaptures(t *testing.T) {
 			},
 		},
 		{
-			// The sum after its failure is of another refund.
-			"it failed before the sum before",
+			// The total after the failure is of another refund.
+			"it failed before the total before",
 			between(4000, refundAt("evt_4", 9, ledger.Refund{Amount: 1000, Status: "failed", Created: midnight + 5})),
 			[]string{
 				"pi_1 -: received 6000, refunded 3000, net 3000", received, "5 re_1:refunded 1000 usd", "9 re_1:returned 1000 usd", later,
@@ -113,7 +113,7 @@ func TestRulesOfRefundsThatFailBetweenCaptures(t *testing.T) {
 			[]string{"pi_1 -: received 6000, net 6000", received, "10 re_1:refunded 1000 usd", "15 re_1:returned 1000 usd", later},
 		},
 		{
-			"no event of its failure has a time",
+			"no event of the failure has a time",
 			between(4000, failed(-midnight)),
 			[]string{
 				"pi_1 -: received 6000, refunded 3000, net 3000", received, "10 re_1:refunded 1000 usd", "10 re_1:returned 1000 usd", later,
@@ -129,7 +129,7 @@ func TestRulesOfRefundsThatFailBetweenCaptures(t *testing.T) {
 			},
 		},
 		{
-			"two fail, of more than the sum before has",
+			"two fail, with more than the total before",
 			between(4000, failed(15), refundAt("evt_5", 16, ledger.Refund{ID: "re_2", Amount: 700, Status: "canceled", Created: midnight + 11})),
 			[]string{
 				"pi_1 -: received 6000, net 6000", received, "10 re_1:refunded 1000 usd", "11 re_2:refunded 700 usd",
@@ -137,7 +137,7 @@ func TestRulesOfRefundsThatFailBetweenCaptures(t *testing.T) {
 			},
 		},
 		{
-			"one of two fails, and the other stays in the sums",
+			"one of two fails, and the other remains in the totals",
 			between(4600, refundAt("evt_4", 15, ledger.Refund{Amount: 400, Status: "failed", Created: midnight + 10}), refundAt("evt_5", 10, ledger.Refund{ID: "re_2", Amount: 600})),
 			[]string{
 				"pi_1 -: received 6000, refunded 600, net 5400", received, "10 re_1:refunded 400 usd", "10 re_2:refunded 600 usd",
@@ -145,9 +145,9 @@ func TestRulesOfRefundsThatFailBetweenCaptures(t *testing.T) {
 			},
 		},
 		{
-			// Of the sum of 40.00 the capture can only have released 34.00, which is not the
-			// 40.00 that were not captured.
-			"one of two fails, and the other leaves no room for the release",
+			// Of the total of 40.00 the capture can have released only 34.00, but the void would be
+			// 40.00.
+			"one of two fails, and the other excludes the void",
 			between(4000, refundAt("evt_4", 15, ledger.Refund{Amount: 400, Status: "failed", Created: midnight + 10}), refundAt("evt_5", 10, ledger.Refund{ID: "re_2", Amount: 600})),
 			[]string{
 				"pi_1 -: received 6000, refunded 3600, net 2400", received, "10 re_1:refunded 400 usd", "10 re_2:refunded 600 usd",
@@ -157,28 +157,28 @@ func TestRulesOfRefundsThatFailBetweenCaptures(t *testing.T) {
 	})
 }
 
-// The refund object that Stripe makes for a release.
+// The refund object that Stripe makes for a void.
 func TestRulesOfRefundsOfVoids(t *testing.T) {
 	paid := intentAt("evt_2", 5, ledger.Intent{Status: "succeeded", AmountReceived: 3000})
 	authorized := chargeAt("evt_1", "charge.succeeded", 1, ledger.Charge{})
 	received := "5 ch_1:received:3000 3000 usd"
 	tryRules(t, []ruleCase{
 		{
-			"without charge.captured the day of the capture dates the release's own refund",
+			"without charge.captured the refund of the void is recognized by the time of the capture",
 			[]*ledger.Event{
 				authorized, paid, refundAt("evt_3", 5, ledger.Refund{Amount: 2000}), capturedOf50("evt_4", "charge.refunded", 6, 2000),
 			},
 			[]string{"pi_1 succeeded: received 3000, net 3000 date_approximate", received},
 		},
 		{
-			"without charge.captured a refund three seconds after the capture is one",
+			"without charge.captured a refund three seconds after the capture counts",
 			[]*ledger.Event{
 				authorized, paid, refundAt("evt_3", 8, ledger.Refund{Amount: 2000}), capturedOf50("evt_4", "charge.refunded", 8, 2000),
 			},
 			[]string{"pi_1 succeeded: received 3000, refunded 2000, net 1000 date_approximate", received, "8 re_1:refunded 2000 usd"},
 		},
 		{
-			"an earlier refund of as much is not the release's own",
+			"an earlier refund of the same amount does not belong to the void",
 			[]*ledger.Event{
 				capturedTo("evt_1", "charge.captured", "2023-10-16", 3, 1000, 0), refundAt("evt_2", 10, ledger.Refund{Amount: 300}),
 				capturedTo("evt_3", "charge.refunded", "2023-10-16", 10, 1000, 300),
@@ -190,7 +190,7 @@ func TestRulesOfRefundsOfVoids(t *testing.T) {
 			},
 		},
 		{
-			"of earlier refunds alone the first is the release's own",
+			"if all refunds are before the first total, the first one belongs to the void",
 			[]*ledger.Event{
 				authorized, paid, refundAt("evt_3", 5, ledger.Refund{Amount: 2000}),
 				refundAt("evt_4", 6, ledger.Refund{ID: "re_2", Amount: 2000}), capturedOf50("evt_5", "charge.refunded", 20, 4000),
@@ -200,16 +200,16 @@ func TestRulesOfRefundsOfVoids(t *testing.T) {
 	})
 }
 
-// A charge that was captured after it was created.
+// A charge that was captured later than it was created.
 func TestRulesOfLaterCaptures(t *testing.T) {
-	held := intentAt("evt_1", day, ledger.Intent{Status: "requires_capture"})
-	held.Type = "payment_intent.amount_capturable_updated"
+	authorized := intentAt("evt_1", day, ledger.Intent{Status: "requires_capture"})
+	authorized.Type = "payment_intent.amount_capturable_updated"
 	paid := chargeAt("evt_2", "charge.updated", 9, ledger.Charge{AmountCaptured: 5000})
 	tryRules(t, []ruleCase{
 		{
-			"a PaymentIntent that was to be captured",
+			"a PaymentIntent that required capture",
 			[]*ledger.Event{
-				held, intentAt("evt_2", 3*day, ledger.Intent{Status: "succeeded", AmountReceived: 5000}),
+				authorized, intentAt("evt_2", 3*day, ledger.Intent{Status: "succeeded", AmountReceived: 5000}),
 				chargeAt("evt_3", "charge.refunded", 5*day, ledger.Charge{AmountCaptured: 5000, AmountRefunded: 1000, Created: midnight + day}),
 			},
 			[]string{

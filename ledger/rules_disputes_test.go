@@ -16,7 +16,7 @@ func txn(id string, amount int64, currency string, at int64) ledger.Transaction 
 
 func txns(all ...ledger.Transaction) []ledger.Transaction { return all }
 
-// What disputes withdraw and reinstate.
+// The money that disputes withdraw and reinstate.
 func TestRulesOfDisputes(t *testing.T) {
 	charge := chargeAt("evt_1", "charge.captured", 1, ledger.Charge{AmountCaptured: 5000})
 	received := "1 ch_1:received:5000 5000 usd"
@@ -43,7 +43,7 @@ func TestRulesOfDisputes(t *testing.T) {
 			},
 		},
 		{
-			"halves are rounded to the even number, and what rounds to nothing is no entry",
+			"half is rounded to even, and an amount that rounds to zero has no entry",
 			[]*ledger.Event{
 				charge, disputeAt("evt_2", 5, ledger.Dispute{
 					Amount: 1000, Transactions: txns(txn("txn_1", -2000, "gbp", 4), txn("txn_2", 1, "gbp", 5), txn("txn_3", 3, "gbp", 6), txn("txn_4", 5, "gbp", 7)),
@@ -55,7 +55,7 @@ func TestRulesOfDisputes(t *testing.T) {
 			},
 		},
 		{
-			"the proportion is exact for the greatest numbers",
+			"the proportion is exact for the greatest amounts",
 			[]*ledger.Event{
 				charge, disputeAt("evt_2", 5, ledger.Dispute{
 					Amount: math.MaxInt64 - 5000, Transactions: txns(txn("txn_1", math.MinInt64, "gbp", 4), txn("txn_2", math.MaxInt64, "gbp", 5)),
@@ -67,7 +67,7 @@ func TestRulesOfDisputes(t *testing.T) {
 			},
 		},
 		{
-			"each settlement currency has a first withdrawal of its own",
+			"each settlement currency has its own first withdrawal",
 			[]*ledger.Event{
 				charge, disputeAt("evt_2", 5, ledger.Dispute{
 					Transactions: txns(txn("txn_1", -4600, "gbp", 4), txn("txn_2", -8000, "eur", 5), txn("txn_3", 4000, "eur", 6), txn("txn_4", 9, "chf", 7)),
@@ -79,7 +79,7 @@ func TestRulesOfDisputes(t *testing.T) {
 			},
 		},
 		{
-			"a dispute in another currency than the payment is left out",
+			"a dispute in another currency than the payment does not count",
 			[]*ledger.Event{charge, disputeAt("evt_2", 5, ledger.Dispute{Currency: "eur", Transactions: txns(txn("txn_1", -4600, "eur", 4))})},
 			[]string{"pi_1 -: received 5000, net 5000 currency", received},
 		},
@@ -89,7 +89,7 @@ func TestRulesOfDisputes(t *testing.T) {
 			[]string{"pi_1 -: received 5000, reinstated 7, net 5007 amount currency", received, "4 txn_2 7 usd"},
 		},
 		{
-			"before the charge the dispute's currency stands for the payment's",
+			"without a charge the payment has the currency of the dispute",
 			[]*ledger.Event{disputeAt("evt_2", 5, ledger.Dispute{Transactions: txns(txn("txn_1", -5000, "usd", 4))})},
 			[]string{"pi_1 -: received null, withdrawn 5000, net null", "4 txn_1 5000 usd"},
 		},
@@ -102,7 +102,7 @@ func TestRulesOfDisputes(t *testing.T) {
 			[]string{"pi_1 -: received 5000, withdrawn 5000, net 0", received, "4 txn_1 5000 usd"},
 		},
 		{
-			"of two contents of a transaction the greater counts",
+			"of two versions of a transaction the greater one counts",
 			[]*ledger.Event{
 				charge, disputeAt("evt_2", 5, ledger.Dispute{Transactions: txns(txn("txn_1", -5000, "usd", 9))}),
 				disputeAt("evt_3", 4, ledger.Dispute{Transactions: txns(txn("txn_1", -4900, "usd", 4))}),
@@ -110,7 +110,7 @@ func TestRulesOfDisputes(t *testing.T) {
 			[]string{"pi_1 -: received 5000, withdrawn 4900, net 100", received, "4 txn_1 4900 usd"},
 		},
 		{
-			"a dispute without an id is that of its charge which has one",
+			"a dispute without an id is merged with the one of the same charge",
 			[]*ledger.Event{
 				charge, disputeAt("evt_2", 5, ledger.Dispute{ID: "dispute_of_ch_1", Status: "won", Transactions: txns(txn("txn_1", -4600, "gbp", 4))}),
 				disputeAt("evt_3", 6, ledger.Dispute{Transactions: txns(txn("txn_2", 2300, "gbp", 7))}),
@@ -121,7 +121,7 @@ func TestRulesOfDisputes(t *testing.T) {
 			},
 		},
 		{
-			"a dispute without an id beside that of another charge",
+			"a dispute without an id is not merged with the one of another charge",
 			[]*ledger.Event{
 				charge, disputeAt("evt_2", 5, ledger.Dispute{ID: "dispute_of_ch_1", Transactions: txns(txn("txn_1", -4600, "gbp", 4))}),
 				disputeAt("evt_3", 6, ledger.Dispute{Charge: "ch_2", Transactions: txns(txn("txn_2", 2300, "gbp", 7))}),
@@ -137,7 +137,7 @@ func TestRulesOfDisputes(t *testing.T) {
 			[]string{"pi_1 -: received 5000, net 5000 dispute_unfunded", received},
 		},
 		{
-			"an inquiry without transactions is not",
+			"an inquiry without transactions is not flagged",
 			[]*ledger.Event{
 				charge, disputeAt("evt_2", 5, ledger.Dispute{Status: "warning_closed"}),
 				disputeAt("evt_3", 5, ledger.Dispute{ID: "dp_2", Status: "prevented"}),
@@ -159,7 +159,7 @@ func TestRulesOfDisputes(t *testing.T) {
 	})
 }
 
-// The totals of days: a return stands on its own day, and sums need more than 64 bits.
+// Totals by day: a return counts on its own day, and sums can need more than 64 bits.
 func TestRulesOfTotals(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	rng := rand.New(rand.NewPCG(5, 7))

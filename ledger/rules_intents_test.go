@@ -9,11 +9,11 @@ import (
 	"tillhook/ledger/ledgertest"
 )
 
-// Which PaymentIntent snapshot decides when some were read from Stripe's API.
+// Which PaymentIntent snapshot describes the payment, if some were fetched from the API.
 func TestRulesOfFetchedIntents(t *testing.T) {
 	tryRules(t, []ruleCase{
 		{
-			"a read overrides the events up to its second",
+			"a fetched snapshot overrides the events up to its second",
 			[]*ledger.Event{
 				intentAt("evt_1", 3, ledger.Intent{Status: "processing"}),
 				fetched(intentAt("fetch_1", 3, ledger.Intent{Status: "requires_action"})),
@@ -21,7 +21,7 @@ func TestRulesOfFetchedIntents(t *testing.T) {
 			[]string{"pi_1 requires_action: received 0, net 0"},
 		},
 		{
-			"a read overrides older reads",
+			"a fetched snapshot overrides older fetched ones",
 			[]*ledger.Event{
 				fetched(intentAt("fetch_1", 3, ledger.Intent{Status: "canceled"})),
 				fetched(intentAt("fetch_2", 4, ledger.Intent{Status: "succeeded", AmountReceived: 5000})),
@@ -29,7 +29,7 @@ func TestRulesOfFetchedIntents(t *testing.T) {
 			[]string{"pi_1 succeeded: received 5000, net 5000 date_approximate", "-20 pi_1:received 5000 usd"},
 		},
 		{
-			"a read overrides no later event",
+			"a fetched snapshot overrides no later event",
 			[]*ledger.Event{
 				fetched(intentAt("fetch_1", 3, ledger.Intent{Status: "requires_capture"})),
 				intentAt("evt_1", 4, ledger.Intent{Status: "requires_action"}),
@@ -37,7 +37,7 @@ func TestRulesOfFetchedIntents(t *testing.T) {
 			[]string{"pi_1 requires_action: received 0, net 0"},
 		},
 		{
-			"a read that is not terminal is stale after an event that is",
+			"a fetched snapshot without a terminal status is stale after an event with one",
 			[]*ledger.Event{
 				intentAt("evt_1", 3, ledger.Intent{Status: "canceled"}),
 				fetched(intentAt("fetch_1", 4, ledger.Intent{Status: "requires_action"})),
@@ -45,7 +45,7 @@ func TestRulesOfFetchedIntents(t *testing.T) {
 			[]string{"pi_1 canceled: received 0, net 0"},
 		},
 		{
-			"a read that is not terminal is stale after an event of its second",
+			"a fetched snapshot without a terminal status is stale after an event of the same second with one",
 			[]*ledger.Event{
 				intentAt("evt_1", 4, ledger.Intent{Status: "canceled"}),
 				fetched(intentAt("fetch_1", 4, ledger.Intent{Status: "requires_action"})),
@@ -53,7 +53,7 @@ func TestRulesOfFetchedIntents(t *testing.T) {
 			[]string{"pi_1 canceled: received 0, net 0"},
 		},
 		{
-			"a read that is not terminal is stale after a read that is",
+			"a fetched snapshot without a terminal status is stale after a fetched one with one",
 			[]*ledger.Event{
 				fetched(intentAt("fetch_1", 3, ledger.Intent{Status: "succeeded", AmountReceived: 5000})),
 				fetched(intentAt("fetch_2", 4, ledger.Intent{Status: "processing", AmountReceived: 5000})),
@@ -61,7 +61,7 @@ func TestRulesOfFetchedIntents(t *testing.T) {
 			[]string{"pi_1 succeeded: received 5000, net 5000 date_approximate", "-20 pi_1:received 5000 usd"},
 		},
 		{
-			"a read is not stale by a later event",
+			"a later event does not make a fetched snapshot stale",
 			[]*ledger.Event{
 				fetched(intentAt("fetch_1", 3, ledger.Intent{Status: "processing"})),
 				intentAt("evt_1", 2, ledger.Intent{Status: "requires_payment_method"}),
@@ -70,7 +70,7 @@ func TestRulesOfFetchedIntents(t *testing.T) {
 			[]string{"pi_1 canceled: received 0, net 0"},
 		},
 		{
-			"a read without latest_charge is stale after an event that has one",
+			"a fetched snapshot without latest_charge is stale after an event that has one",
 			[]*ledger.Event{
 				intentAt("evt_1", 3, ledger.Intent{Status: "requires_action", LatestCharge: "ch_1"}),
 				fetched(intentAt("fetch_1", 4, ledger.Intent{Status: "processing"})),
@@ -78,7 +78,7 @@ func TestRulesOfFetchedIntents(t *testing.T) {
 			[]string{"pi_1 requires_action: received 0, net 0"},
 		},
 		{
-			"a read with less amount_received is stale",
+			"a fetched snapshot with less amount_received is stale",
 			[]*ledger.Event{
 				intentAt("evt_1", 3, ledger.Intent{Status: "requires_action", AmountReceived: 700}),
 				fetched(intentAt("fetch_1", 4, ledger.Intent{Status: "processing", AmountReceived: 600})),
@@ -86,7 +86,7 @@ func TestRulesOfFetchedIntents(t *testing.T) {
 			[]string{"pi_1 requires_action: received 700, net 700", "3 pi_1:received 700 usd"},
 		},
 		{
-			"a canceled read may have less amount_received",
+			"a canceled fetched snapshot may have less amount_received",
 			[]*ledger.Event{
 				intentAt("evt_1", 3, ledger.Intent{Status: "requires_action", AmountReceived: 700}),
 				fetched(intentAt("fetch_1", 4, ledger.Intent{Status: "canceled"})),
@@ -94,7 +94,7 @@ func TestRulesOfFetchedIntents(t *testing.T) {
 			[]string{"pi_1 canceled: received 0, net 0"},
 		},
 		{
-			"amounts received in different currencies make no read stale",
+			"amounts received in different currencies make no fetched snapshot stale",
 			[]*ledger.Event{
 				intentAt("evt_1", 3, ledger.Intent{Status: "requires_action", AmountReceived: 700, Currency: "mxn"}),
 				fetched(intentAt("fetch_1", 4, ledger.Intent{Status: "processing", AmountReceived: 600})),
@@ -102,7 +102,7 @@ func TestRulesOfFetchedIntents(t *testing.T) {
 			[]string{"pi_1 processing: received 600, net 600 currency_mismatch date_approximate", "-20 pi_1:received 600 usd"},
 		},
 		{
-			"a stale read is no frontier",
+			"a stale fetched snapshot overrides nothing",
 			[]*ledger.Event{
 				intentAt("evt_1", 3, ledger.Intent{Status: "requires_payment_method", LatestCharge: "ch_1"}),
 				intentAt("evt_2", 5, ledger.Intent{Status: "requires_action"}),
@@ -111,7 +111,7 @@ func TestRulesOfFetchedIntents(t *testing.T) {
 			[]string{"pi_1 requires_action: received 0, net 0"},
 		},
 		{
-			"two reads of a second that are stale by each other both stand",
+			"two fetched snapshots of one second that make each other stale are both used",
 			[]*ledger.Event{
 				fetched(intentAt("fetch_1", 3, ledger.Intent{Status: "canceled"})),
 				fetched(intentAt("fetch_2", 3, ledger.Intent{Status: "processing", LatestCharge: "ch_1"})),
@@ -119,7 +119,7 @@ func TestRulesOfFetchedIntents(t *testing.T) {
 			[]string{"pi_1 canceled: received 0, net 0"},
 		},
 		{
-			"of two terminal statuses succeeded decides",
+			"succeeded beats canceled",
 			[]*ledger.Event{
 				intentAt("evt_1", 3, ledger.Intent{Status: "succeeded", AmountReceived: 5000}),
 				intentAt("evt_2", 4, ledger.Intent{Status: "canceled"}),
@@ -127,7 +127,7 @@ func TestRulesOfFetchedIntents(t *testing.T) {
 			[]string{"pi_1 succeeded: received 5000, net 5000 conflict", "3 pi_1:received 5000 usd"},
 		},
 		{
-			"of two terminal statuses a read decides",
+			"a fetched terminal status beats the other one",
 			[]*ledger.Event{
 				fetched(intentAt("fetch_1", 3, ledger.Intent{Status: "canceled"})),
 				intentAt("evt_1", 4, ledger.Intent{Status: "succeeded", AmountReceived: 5000}),
@@ -135,7 +135,7 @@ func TestRulesOfFetchedIntents(t *testing.T) {
 			[]string{"pi_1 canceled: received 0, net 0 conflict"},
 		},
 		{
-			"two reads of a second that disagree on the terminal status",
+			"two fetched snapshots of one second with different terminal statuses",
 			[]*ledger.Event{
 				fetched(intentAt("fetch_1", 3, ledger.Intent{Status: "canceled"})),
 				fetched(intentAt("fetch_2", 3, ledger.Intent{Status: "succeeded", AmountReceived: 5000})),
@@ -145,11 +145,11 @@ func TestRulesOfFetchedIntents(t *testing.T) {
 	})
 }
 
-// What a payment is where amounts and currencies are missing, negative, too large or do not agree.
+// Amounts and currencies that are missing, negative, too large or different.
 func TestRulesOfOddAmounts(t *testing.T) {
 	tryRules(t, []ruleCase{
 		{
-			"a PaymentIntent without a currency has its charge's",
+			"a PaymentIntent without a currency has the currency of its charge",
 			[]*ledger.Event{
 				intentAt("evt_1", 5, ledger.Intent{Status: "succeeded", Currency: "none", AmountReceived: 4000}),
 				chargeAt("evt_2", "charge.pending", 3, ledger.Charge{Status: "pending", Currency: "jpy"}),
@@ -157,7 +157,7 @@ func TestRulesOfOddAmounts(t *testing.T) {
 			[]string{"pi_1 succeeded: received 4000, net 4000", "5 pi_1:received 4000 jpy"},
 		},
 		{
-			"a later PaymentIntent without a currency and an amount does not undo an earlier one",
+			"a later PaymentIntent without currency and amount does not replace those of an earlier one",
 			[]*ledger.Event{
 				intentAt("evt_1", 5, ledger.Intent{Status: "succeeded", AmountReceived: 5000}),
 				intentAt("evt_2", 7, ledger.Intent{Status: "succeeded", Currency: "none", AmountReceived: 5000}),
@@ -166,7 +166,7 @@ func TestRulesOfOddAmounts(t *testing.T) {
 			[]string{"pi_1 succeeded: received 5000, net 5000 currency_mismatch", "5 pi_1:received 5000 usd"},
 		},
 		{
-			"a charge in another currency than its PaymentIntent is left out",
+			"a charge in another currency than its PaymentIntent does not count",
 			[]*ledger.Event{
 				intentAt("evt_1", 5, ledger.Intent{Status: "succeeded", AmountReceived: 5000, LatestCharge: "ch_1"}),
 				chargeAt("evt_2", "charge.succeeded", 3, ledger.Charge{Currency: "mxn", Amount: 100000, AmountCaptured: 100000, AmountRefunded: 500}),
@@ -183,7 +183,7 @@ func TestRulesOfOddAmounts(t *testing.T) {
 			[]string{"pi_1 succeeded: received 5000, refunded 300, net 4700 currency_mismatch", "5 pi_1:received 5000 usd", "6 re_1:refunded 300 usd"},
 		},
 		{
-			"a refund in another currency is left out",
+			"a refund in another currency does not count",
 			[]*ledger.Event{
 				intentAt("evt_1", 5, ledger.Intent{Status: "succeeded", AmountReceived: 5000}),
 				refundAt("evt_2", 6, ledger.Refund{Currency: "mxn", Amount: 300}),
@@ -191,7 +191,7 @@ func TestRulesOfOddAmounts(t *testing.T) {
 			[]string{"pi_1 succeeded: received 5000, net 5000 currency_mismatch", "5 pi_1:received 5000 usd"},
 		},
 		{
-			"nothing was seen that could be received",
+			"neither a charge nor a PaymentIntent",
 			[]*ledger.Event{
 				refundAt("evt_1", 6, ledger.Refund{Currency: "mxn", Amount: 300}),
 				refundAt("evt_2", 6, ledger.Refund{ID: "re_2", Currency: "usd", Amount: 400}),
@@ -199,7 +199,7 @@ func TestRulesOfOddAmounts(t *testing.T) {
 			[]string{"pi_1 -: received null, refunded 300, net null currency_mismatch", "6 re_1:refunded 300 mxn"},
 		},
 		{
-			"a session alone",
+			"only a Checkout Session",
 			[]*ledger.Event{about("evt_1", "checkout.session.completed", midnight, ledger.Facts{
 				PaymentIntent: "pi_1", Sessions: []ledger.Session{{ID: "cs_1", PaymentStatus: "paid"}},
 			})},
@@ -216,7 +216,7 @@ func TestRulesOfOddAmounts(t *testing.T) {
 			[]string{"pi_1 succeeded: received 4000, net 4000 amount", "3 ch_1:received:4000 4000 usd"},
 		},
 		{
-			"a payment whose sums do not fit shows none",
+			"no amounts if one does not fit in an int64",
 			[]*ledger.Event{
 				intentAt("evt_1", 5, ledger.Intent{Status: "succeeded", AmountReceived: 5000}),
 				chargeAt("evt_2", "charge.captured", 3, ledger.Charge{AmountCaptured: math.MaxInt64}),
@@ -225,7 +225,7 @@ func TestRulesOfOddAmounts(t *testing.T) {
 			[]string{"pi_1 succeeded: received null, refunded null, withdrawn null, reinstated null, net null overflow"},
 		},
 		{
-			"a net that does not fit, of a payment of which nothing was received",
+			"no amounts if the net does not fit in an int64",
 			[]*ledger.Event{
 				refundAt("evt_1", 6, ledger.Refund{Amount: math.MaxInt64}),
 				disputeAt("evt_2", 6, ledger.Dispute{Transactions: []ledger.Transaction{{ID: "txn_1", Amount: -2, Currency: "usd"}}}),
@@ -233,7 +233,7 @@ func TestRulesOfOddAmounts(t *testing.T) {
 			[]string{"pi_1 -: received null, refunded null, withdrawn null, reinstated null, net null overflow"},
 		},
 		{
-			"a sum that just fits",
+			"a received amount that just fits in an int64",
 			[]*ledger.Event{
 				chargeAt("evt_2", "charge.captured", 3, ledger.Charge{AmountCaptured: math.MaxInt64 - 1}),
 				chargeAt("evt_3", "charge.captured", 4, ledger.Charge{ID: "ch_2", AmountCaptured: 1}),
@@ -246,8 +246,8 @@ func TestRulesOfOddAmounts(t *testing.T) {
 	})
 }
 
-// The currency and amount of a payment, each of the best PaymentIntent that has one, else of the
-// charge.
+// The currency and the amount of a payment come from the best PaymentIntent that has them, else
+// from the charge.
 func TestRulesOfAmounts(t *testing.T) {
 	intent := func(id string, at int64, status, currency string, amount int64) *ledger.Event {
 		e := intentAt(id, at, ledger.Intent{Status: status})
@@ -265,31 +265,31 @@ func TestRulesOfAmounts(t *testing.T) {
 	}{
 		{"a later PaymentIntent has neither",
 			[]*ledger.Event{intent("evt_1", 3, "succeeded", "usd", 5000), intent("evt_2", 4, "succeeded", "", 0), charge}, "5000 usd"},
-		{"a later one has a currency only",
+		{"a later PaymentIntent has only a currency",
 			[]*ledger.Event{intent("evt_1", 3, "succeeded", "usd", 5000), intent("evt_2", 4, "succeeded", "usd", 0), charge}, "5000 usd"},
-		{"a later one has an amount only",
+		{"a later PaymentIntent has only an amount",
 			[]*ledger.Event{intent("evt_1", 3, "succeeded", "usd", 5000), intent("evt_2", 4, "succeeded", "", 4000), charge}, "4000 usd"},
-		{"the currency of the later one that has one",
+		{"the currency of the later PaymentIntent",
 			[]*ledger.Event{intent("evt_1", 3, "succeeded", "jpy", 5000), intent("evt_2", 4, "succeeded", "usd", 4000)}, "4000 usd"},
-		{"a decided status goes before a later event",
+		{"a terminal status beats a later event",
 			[]*ledger.Event{intent("evt_1", 3, "succeeded", "usd", 5000), intent("evt_2", 4, "processing", "jpy", 4000)}, "5000 usd"},
-		{"the best of those below the winner",
+		{"the best snapshot after the one that describes the payment",
 			[]*ledger.Event{
 				intent("evt_1", 1, "processing", "usd", 3000), intent("evt_2", 2, "processing", "usd", 4000), intent("evt_3", 1, "succeeded", "", 0),
 			}, "4000 usd"},
-		{"an amount in another currency than the payment's gives way to the charge's",
+		{"the amount of the charge replaces one in another currency than that of the payment",
 			[]*ledger.Event{intent("evt_1", 3, "processing", "jpy", 5000), intent("evt_2", 4, "processing", "usd", 0), charge}, "700 usd"},
 		{"an amount in another currency, and no charge",
 			[]*ledger.Event{intent("evt_1", 3, "processing", "jpy", 5000), intent("evt_2", 4, "processing", "usd", 0)}, "null usd"},
-		{"an amount in another currency hides those below it",
+		{"an amount in another currency hides earlier amounts",
 			[]*ledger.Event{
 				intent("evt_1", 2, "processing", "usd", 6000), intent("evt_2", 3, "processing", "jpy", 5000), intent("evt_3", 4, "processing", "usd", 0),
 			}, "null usd"},
-		{"a negative amount is none",
+		{"a negative amount does not count",
 			[]*ledger.Event{intent("evt_1", 3, "processing", "usd", 5000), intent("evt_2", 4, "processing", "usd", -1), charge}, "5000 usd"},
-		{"an event that a read overrides does not count",
+		{"an overridden event does not count",
 			[]*ledger.Event{intent("evt_1", 3, "processing", "jpy", 5000), fetched(intent("fetch_1", 4, "processing", "", 0)), charge}, "700 usd"},
-		{"no PaymentIntent has either",
+		{"no PaymentIntent has an amount or a currency",
 			[]*ledger.Event{intent("evt_1", 3, "processing", "", 0), charge}, "700 usd"},
 		{"no PaymentIntent has a currency",
 			[]*ledger.Event{intent("evt_1", 3, "processing", "", 5000), charge}, "5000 usd"},
@@ -313,7 +313,7 @@ func TestRulesOfAmounts(t *testing.T) {
 	}
 }
 
-// Fields that are no money, each from the snapshot that decides it.
+// The other fields, each from the snapshot that decides it.
 func TestRulesOfFields(t *testing.T) {
 	e := intentAt("evt_1", 3, ledger.Intent{Status: "requires_action", LatestCharge: "ch_1", Customer: "cus_1"})
 	e.Account, e.Context = "acct_2", "org_1/acct_2"
@@ -337,7 +337,8 @@ func TestRulesOfFields(t *testing.T) {
 	}
 }
 
-// Of two charges of an event the first describes the payment: Stripe listed the newest first.
+// Of two charges in an event the first describes the payment, because Stripe listed the newest
+// charge first.
 func TestRulesOfSeveralChargesInAnEvent(t *testing.T) {
 	e := chargeAt("evt_1", "charge.succeeded", 5, ledger.Charge{ID: "ch_2", Amount: 700, AmountCaptured: 700})
 	e.Facts.Charges = append(e.Facts.Charges, ledger.Charge{ID: "ch_1", Status: "succeeded", Currency: "usd", Amount: 900, Created: midnight})

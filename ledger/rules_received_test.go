@@ -8,7 +8,7 @@ import (
 	"tillhook/ledger/ledgertest"
 )
 
-// How much was received, and on which day.
+// The received amount and its day.
 func TestRulesOfReceived(t *testing.T) {
 	booking := func(id string, at int64) *ledger.Booking { return &ledger.Booking{ID: id, Created: midnight + at} }
 	tryRules(t, []ruleCase{
@@ -30,7 +30,7 @@ func TestRulesOfReceived(t *testing.T) {
 			[]string{"pi_1 -: received 5000, net 5000", "4 ch_1:received:5000 5000 usd"},
 		},
 		{
-			"the balance transaction of several captures dates none",
+			"a balance transaction does not date several captures",
 			[]*ledger.Event{
 				chargeAt("evt_1", "charge.captured", 5, ledger.Charge{AmountCaptured: 1000}),
 				chargeAt("evt_2", "charge.captured", 7, ledger.Charge{AmountCaptured: 5000, BalanceTransaction: booking("txn_1", 4)}),
@@ -38,7 +38,7 @@ func TestRulesOfReceived(t *testing.T) {
 			[]string{"pi_1 -: received 5000, net 5000", "5 ch_1:received:1000 1000 usd", "7 ch_1:received:5000 4000 usd"},
 		},
 		{
-			"a later capture is evidence of an earlier one",
+			"a later capture dates an earlier one",
 			[]*ledger.Event{
 				chargeAt("evt_1", "charge.captured", 7, ledger.Charge{AmountCaptured: 5000}),
 				chargeAt("evt_2", "charge.updated", 5, ledger.Charge{AmountCaptured: 1000}),
@@ -46,7 +46,7 @@ func TestRulesOfReceived(t *testing.T) {
 			[]string{"pi_1 -: received 5000, net 5000", "7 ch_1:received:1000 1000 usd", "7 ch_1:received:5000 4000 usd"},
 		},
 		{
-			"without an authorization it is the day of charge.succeeded",
+			"without an authorization charge.succeeded dates the capture",
 			[]*ledger.Event{
 				chargeAt("evt_1", "charge.succeeded", 2, ledger.Charge{AmountCaptured: 5000}),
 				chargeAt("evt_2", "charge.refunded", 9, ledger.Charge{AmountCaptured: 5000}),
@@ -54,7 +54,7 @@ func TestRulesOfReceived(t *testing.T) {
 			[]string{"pi_1 -: received 5000, net 5000", "2 ch_1:received:5000 5000 usd"},
 		},
 		{
-			"a pending charge is no authorization",
+			"a pending charge is not an authorization",
 			[]*ledger.Event{
 				chargeAt("evt_1", "charge.pending", 2, ledger.Charge{Status: "pending"}),
 				chargeAt("evt_2", "charge.succeeded", 6, ledger.Charge{AmountCaptured: 5000}),
@@ -62,7 +62,7 @@ func TestRulesOfReceived(t *testing.T) {
 			[]string{"pi_1 -: received 5000, net 5000", "6 ch_1:received:5000 5000 usd"},
 		},
 		{
-			"without an authorization and charge.succeeded it is the charge's created",
+			"without an authorization and charge.succeeded the creation of the charge dates the capture",
 			[]*ledger.Event{
 				chargeAt("evt_2", "charge.updated", 9, ledger.Charge{AmountCaptured: 5000}),
 				fetched(chargeAt("fetch_1", "", 3, ledger.Charge{AmountCaptured: 5000})),
@@ -70,7 +70,7 @@ func TestRulesOfReceived(t *testing.T) {
 			[]string{"pi_1 -: received 5000, net 5000", "-10 ch_1:received:5000 5000 usd"},
 		},
 		{
-			"without an authorization payment_intent.succeeded goes before the charge's created",
+			"without an authorization payment_intent.succeeded takes precedence over the creation of the charge",
 			[]*ledger.Event{
 				chargeAt("evt_1", "charge.updated", 9, ledger.Charge{AmountCaptured: 5000}), intentAt("evt_2", 6, ledger.Intent{Status: "succeeded", AmountReceived: 5000}),
 				intentAt("evt_3", 7, ledger.Intent{Status: "succeeded", AmountReceived: 5000}),
@@ -78,14 +78,14 @@ func TestRulesOfReceived(t *testing.T) {
 			[]string{"pi_1 succeeded: received 5000, net 5000", "6 ch_1:received:5000 5000 usd"},
 		},
 		{
-			"an earlier payment_intent.succeeded comes after charge.succeeded",
+			"charge.succeeded takes precedence over an earlier payment_intent.succeeded",
 			[]*ledger.Event{
 				chargeAt("evt_1", "charge.succeeded", 7, ledger.Charge{AmountCaptured: 5000}), intentAt("evt_2", 6, ledger.Intent{Status: "succeeded", AmountReceived: 5000}),
 			},
 			[]string{"pi_1 succeeded: received 5000, net 5000", "7 ch_1:received:5000 5000 usd"},
 		},
 		{
-			"a payment_intent.succeeded of less is none of the capture",
+			"a payment_intent.succeeded with a smaller amount does not date the capture",
 			[]*ledger.Event{
 				chargeAt("evt_1", "charge.updated", 9, ledger.Charge{AmountCaptured: 5000}), intentAt("evt_2", 6, ledger.Intent{Status: "succeeded", AmountReceived: 4999}),
 			},
@@ -100,7 +100,7 @@ func TestRulesOfReceived(t *testing.T) {
 			[]string{"pi_1 succeeded: received 5000, net 5000", "3 ch_1:received:1000 1000 usd", "8 ch_1:received:5000 4000 usd"},
 		},
 		{
-			"a PaymentIntent that was read is no payment_intent.succeeded",
+			"a fetched PaymentIntent does not date the capture",
 			[]*ledger.Event{
 				chargeAt("evt_1", "charge.updated", 9, ledger.Charge{AmountCaptured: 5000}),
 				func() *ledger.Event {
@@ -112,7 +112,7 @@ func TestRulesOfReceived(t *testing.T) {
 			[]string{"pi_1 succeeded: received 5000, net 5000", "-10 ch_1:received:5000 5000 usd"},
 		},
 		{
-			"a PaymentIntent that succeeded, in an event of another type",
+			"a succeeded PaymentIntent in an event of another type does not date the capture",
 			[]*ledger.Event{
 				chargeAt("evt_1", "charge.updated", 9, ledger.Charge{AmountCaptured: 5000}),
 				func() *ledger.Event {
@@ -124,7 +124,7 @@ func TestRulesOfReceived(t *testing.T) {
 			[]string{"pi_1 succeeded: received 5000, net 5000", "-10 ch_1:received:5000 5000 usd"},
 		},
 		{
-			"a payment_intent.succeeded in another currency",
+			"a payment_intent.succeeded in another currency does not date the capture",
 			[]*ledger.Event{
 				chargeAt("evt_1", "charge.updated", 9, ledger.Charge{AmountCaptured: 5000}),
 				intentAt("evt_2", 6, ledger.Intent{Status: "succeeded", Currency: "mxn", AmountReceived: 5000}),
@@ -133,7 +133,7 @@ func TestRulesOfReceived(t *testing.T) {
 			[]string{"pi_1 succeeded: received 5000, net 5000 currency_mismatch", "-10 ch_1:received:5000 5000 usd"},
 		},
 		{
-			"a payment_intent.succeeded without a time",
+			"a payment_intent.succeeded without a time does not date the capture",
 			[]*ledger.Event{
 				chargeAt("evt_1", "charge.updated", 9, ledger.Charge{AmountCaptured: 5000}),
 				intentAt("evt_2", -midnight, ledger.Intent{Status: "succeeded", AmountReceived: 5000}),
@@ -141,7 +141,7 @@ func TestRulesOfReceived(t *testing.T) {
 			[]string{"pi_1 succeeded: received 5000, net 5000", "-10 ch_1:received:5000 5000 usd"},
 		},
 		{
-			"only the first capture can be on the charge's created",
+			"the creation of the charge dates only the first capture",
 			[]*ledger.Event{
 				chargeAt("evt_1", "charge.updated", 4, ledger.Charge{Amount: 1000, AmountCaptured: 1000}),
 				chargeAt("evt_2", "charge.updated", 9, ledger.Charge{AmountCaptured: 5000}),
@@ -149,7 +149,7 @@ func TestRulesOfReceived(t *testing.T) {
 			[]string{"pi_1 -: received 5000, net 5000 date_approximate", "-10 ch_1:received:1000 1000 usd", "9 ch_1:received:5000 4000 usd"},
 		},
 		{
-			"after an authorization other events date the capture approximately",
+			"after an authorization the dates of other events are approximate",
 			[]*ledger.Event{
 				chargeAt("evt_1", "charge.succeeded", 1, ledger.Charge{}),
 				chargeAt("evt_2", "charge.updated", 9, ledger.Charge{AmountCaptured: 5000}),
@@ -158,7 +158,7 @@ func TestRulesOfReceived(t *testing.T) {
 			[]string{"pi_1 succeeded: received 5000, net 5000 date_approximate", "6 ch_1:received:5000 5000 usd"},
 		},
 		{
-			"the date of a read dates nothing",
+			"the time of a fetch dates nothing",
 			[]*ledger.Event{
 				chargeAt("evt_1", "charge.succeeded", 1, ledger.Charge{}),
 				fetched(chargeAt("fetch_1", "", 90, ledger.Charge{AmountCaptured: 5000})),
@@ -166,7 +166,7 @@ func TestRulesOfReceived(t *testing.T) {
 			[]string{"pi_1 -: received 5000, net 5000 date_approximate", "-10 ch_1:received:5000 5000 usd"},
 		},
 		{
-			"a PaymentIntent alone is received on the day of its success",
+			"a PaymentIntent without charges is dated by its success",
 			[]*ledger.Event{
 				intentAt("evt_1", 1, ledger.Intent{Status: "requires_payment_method"}),
 				intentAt("evt_2", 5, ledger.Intent{Status: "succeeded", AmountReceived: 4000}),
@@ -175,12 +175,12 @@ func TestRulesOfReceived(t *testing.T) {
 			[]string{"pi_1 succeeded: received 4000, net 4000", "5 pi_1:received 4000 usd"},
 		},
 		{
-			"a PaymentIntent that was only read is received on the day it was created",
+			"a PaymentIntent that was only fetched is dated by its creation",
 			[]*ledger.Event{fetched(intentAt("fetch_1", 5, ledger.Intent{Status: "succeeded", AmountReceived: 4000}))},
 			[]string{"pi_1 succeeded: received 4000, net 4000 date_approximate", "-20 pi_1:received 4000 usd"},
 		},
 		{
-			"what the PaymentIntent received beyond its charges is one more entry",
+			"money that the PaymentIntent received beyond its charges is an additional entry",
 			[]*ledger.Event{
 				chargeAt("evt_1", "charge.succeeded", 1, ledger.Charge{AmountCaptured: 3000}),
 				intentAt("evt_2", 5, ledger.Intent{Status: "succeeded", AmountReceived: 5000}),
@@ -188,7 +188,7 @@ func TestRulesOfReceived(t *testing.T) {
 			[]string{"pi_1 succeeded: received 5000, net 5000", "1 ch_1:received:3000 3000 usd", "5 pi_1:received 2000 usd"},
 		},
 		{
-			"a canceled PaymentIntent keeps what was captured",
+			"a canceled PaymentIntent keeps the captured amount",
 			[]*ledger.Event{
 				chargeAt("evt_1", "charge.succeeded", 1, ledger.Charge{AmountCaptured: 3000}),
 				intentAt("evt_2", 5, ledger.Intent{Status: "requires_action", AmountReceived: 5000}),
@@ -197,7 +197,7 @@ func TestRulesOfReceived(t *testing.T) {
 			[]string{"pi_1 canceled: received 3000, net 3000", "1 ch_1:received:3000 3000 usd"},
 		},
 		{
-			"a charge that failed in the end received nothing",
+			"a charge that finally failed received nothing",
 			[]*ledger.Event{
 				chargeAt("evt_1", "charge.succeeded", 1, ledger.Charge{AmountCaptured: 3000}),
 				chargeAt("evt_2", "charge.failed", 1, ledger.Charge{Status: "failed"}),
@@ -205,7 +205,7 @@ func TestRulesOfReceived(t *testing.T) {
 			[]string{"pi_1 -: received 0, net 0"},
 		},
 		{
-			"a capture without any time stands on the payment's created",
+			"a capture without any time is dated by the creation of the payment",
 			[]*ledger.Event{
 				func() *ledger.Event {
 					e := chargeAt("evt_1", "charge.captured", -midnight, ledger.Charge{AmountCaptured: 5000})
@@ -219,18 +219,19 @@ func TestRulesOfReceived(t *testing.T) {
 	})
 }
 
-// What was received is unknown until a charge or a PaymentIntent with its amount_received was seen.
+// The received amount is unknown unless there is a charge, or a PaymentIntent with its
+// amount_received.
 func TestRulesOfUnknownReceived(t *testing.T) {
 	silent := withoutReceived(intentAt("evt_1", 5, ledger.Intent{Status: "succeeded"}))
 	tryRules(t, []ruleCase{
-		{"a PaymentIntent without it", []*ledger.Event{silent}, []string{"pi_1 succeeded: received null, net null"}},
+		{"a PaymentIntent without amount_received", []*ledger.Event{silent}, []string{"pi_1 succeeded: received null, net null"}},
 		{
-			"a PaymentIntent without it that was read",
+			"a fetched PaymentIntent without amount_received",
 			[]*ledger.Event{silent, fetched(withoutReceived(intentAt("fetch_1", 9, ledger.Intent{Status: "canceled"})))},
 			[]string{"pi_1 canceled: received null, net null"},
 		},
 		{
-			"what was refunded and disputed is known without it",
+			"refunds and disputes are known without amount_received",
 			[]*ledger.Event{
 				silent, refundAt("evt_2", 6, ledger.Refund{Amount: 300}),
 				disputeAt("evt_3", 7, ledger.Dispute{Transactions: []ledger.Transaction{{ID: "txn_1", Amount: -5000, Currency: "usd", Created: midnight + 7}}}),
@@ -238,29 +239,29 @@ func TestRulesOfUnknownReceived(t *testing.T) {
 			[]string{"pi_1 succeeded: received null, refunded 300, withdrawn 5000, net null", "6 re_1:refunded 300 usd", "7 txn_1 5000 usd"},
 		},
 		{
-			"an earlier PaymentIntent has it",
+			"an earlier PaymentIntent has amount_received",
 			[]*ledger.Event{intentAt("evt_0", 3, ledger.Intent{Status: "requires_payment_method"}), silent},
 			[]string{"pi_1 succeeded: received 0, net 0"},
 		},
 		{
-			"a PaymentIntent that a read overrides has it",
+			"an overridden PaymentIntent has amount_received",
 			[]*ledger.Event{
 				intentAt("evt_0", 3, ledger.Intent{Status: "processing"}), fetched(withoutReceived(intentAt("fetch_1", 9, ledger.Intent{Status: "succeeded"}))),
 			},
 			[]string{"pi_1 succeeded: received 0, net 0"},
 		},
 		{
-			"one PaymentIntent has it, and others do not undo it",
+			"an amount_received counts although another PaymentIntent has none",
 			[]*ledger.Event{intentAt("evt_0", 3, ledger.Intent{Status: "succeeded", AmountReceived: 4000}), silent},
 			[]string{"pi_1 succeeded: received 4000, net 4000", "3 pi_1:received 4000 usd"},
 		},
 		{
-			"a PaymentIntent in another currency has it",
+			"a PaymentIntent in another currency has amount_received",
 			[]*ledger.Event{intentAt("evt_0", 3, ledger.Intent{Status: "succeeded", Currency: "mxn", AmountReceived: 4000}), silent},
 			[]string{"pi_1 succeeded: received 0, net 0 currency_mismatch"},
 		},
 		{
-			"it is negative",
+			"a negative amount_received",
 			[]*ledger.Event{intentAt("evt_0", 3, ledger.Intent{Status: "succeeded", AmountReceived: -1})},
 			[]string{"pi_1 succeeded: received 0, net 0 amount"},
 		},
@@ -282,7 +283,7 @@ func TestRulesOfUnknownReceived(t *testing.T) {
 	})
 }
 
-// The fee is known only if the balance transaction of each charge that received something was read.
+// The fee is known if the balance transaction of each charge with received money is known.
 func TestRulesOfFees(t *testing.T) {
 	charge := func(id, charge string, captured, fee int64, currency string) *ledger.Event {
 		c := ledger.Charge{ID: charge, AmountCaptured: captured}
@@ -298,12 +299,12 @@ func TestRulesOfFees(t *testing.T) {
 		want   string
 	}{
 		{"a charge without its balance transaction", []*ledger.Event{charge("evt_1", "ch_1", 5000, 0, "")}, "null"},
-		{"a fee of nothing", []*ledger.Event{charge("evt_1", "ch_1", 5000, 0, "usd")}, "0"},
+		{"a fee of zero", []*ledger.Event{charge("evt_1", "ch_1", 5000, 0, "usd")}, "0"},
 		{"in another currency", []*ledger.Event{charge("evt_1", "ch_1", 5000, 175, "eur")}, "null"},
 		{"two charges", []*ledger.Event{charge("evt_1", "ch_1", 5000, 175, "usd"), charge("evt_2", "ch_2", 700, 40, "usd")}, "215"},
 		{"one of two charges", []*ledger.Event{charge("evt_1", "ch_1", 5000, 175, "usd"), charge("evt_2", "ch_2", 700, 40, "")}, "null"},
 		{"a charge that received nothing", []*ledger.Event{charge("evt_1", "ch_1", 5000, 175, "usd"), charge("evt_2", "ch_2", 0, 40, "")}, "175"},
-		{"two figures of one charge", []*ledger.Event{charge("evt_1", "ch_1", 5000, 175, "usd"), charge("evt_2", "ch_1", 5000, 180, "usd")}, "180"},
+		{"two fees of one charge", []*ledger.Event{charge("evt_1", "ch_1", 5000, 175, "usd"), charge("evt_2", "ch_1", 5000, 180, "usd")}, "180"},
 		{"nothing received", []*ledger.Event{charge("evt_1", "ch_1", 0, 175, "usd")}, "null"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -9,11 +9,11 @@ import (
 	"tillhook/ledger/ledgertest"
 )
 
-// Refunds that have objects, and the charge's sum beside them.
+// Refunds as objects, and as the running total amount_refunded of the charge.
 func TestRulesOfRefunds(t *testing.T) {
 	tryRules(t, []ruleCase{
 		{
-			"the charge's sum alone, each rise on its day",
+			"only the total, each rise on its day",
 			[]*ledger.Event{
 				fullCapture("evt_1", "charge.captured", 1, 0),
 				fullCapture("evt_2", "charge.refunded", 4, 500), fullCapture("evt_3", "charge.refunded", 6, 1700),
@@ -24,7 +24,7 @@ func TestRulesOfRefunds(t *testing.T) {
 			},
 		},
 		{
-			"a refund object takes the place of the rise after it",
+			"a refund object replaces the rise after it",
 			[]*ledger.Event{
 				fullCapture("evt_1", "charge.captured", 1, 0),
 				fullCapture("evt_2", "charge.refunded", 4, 500), fullCapture("evt_3", "charge.refunded", 6, 1700),
@@ -36,7 +36,7 @@ func TestRulesOfRefunds(t *testing.T) {
 			},
 		},
 		{
-			"a refund object takes from earlier rises what later ones do not have",
+			"a refund object also reduces earlier rises if the later ones are too small",
 			[]*ledger.Event{
 				fullCapture("evt_1", "charge.captured", 1, 0),
 				fullCapture("evt_2", "charge.refunded", 4, 500), fullCapture("evt_3", "charge.refunded", 6, 700),
@@ -60,7 +60,7 @@ func TestRulesOfRefunds(t *testing.T) {
 			},
 		},
 		{
-			"a failed refund keeps its day and returns on the day of the first event or read of the failure",
+			"a failed refund keeps its day, and returns on the day of the first event or fetch that shows the failure",
 			[]*ledger.Event{
 				fullCapture("evt_1", "charge.captured", 1, 0), fullCapture("evt_2", "charge.refunded", 5, 300),
 				refundAt("evt_3", 20, ledger.Refund{Amount: 300, Status: "failed", Created: midnight + 5}),
@@ -72,7 +72,7 @@ func TestRulesOfRefunds(t *testing.T) {
 			},
 		},
 		{
-			"a failed refund after which the sum falls is counted once",
+			"a failed refund after which the total falls returns once",
 			[]*ledger.Event{
 				fullCapture("evt_1", "charge.captured", 1, 0), fullCapture("evt_2", "charge.refunded", 5, 300),
 				refundAt("evt_3", 9, ledger.Refund{Amount: 300, Status: "failed", Created: midnight + 5}),
@@ -84,7 +84,7 @@ func TestRulesOfRefunds(t *testing.T) {
 			},
 		},
 		{
-			"a refund that failed and was made again, by the charge's sum alone",
+			"a refund that failed and was made again, shown only by the total",
 			[]*ledger.Event{
 				fullCapture("evt_1", "charge.captured", 1, 0), fullCapture("evt_2", "charge.refunded", 5, 5000),
 				fullCapture("evt_3", "charge.updated", 9, 0), fullCapture("evt_4", "charge.refunded", 12, 2000),
@@ -95,7 +95,7 @@ func TestRulesOfRefunds(t *testing.T) {
 			},
 		},
 		{
-			"a failed refund takes the fall after it, and another fall is a return of its own",
+			"a failed refund explains the fall after it, and another fall is a return of its own",
 			[]*ledger.Event{
 				fullCapture("evt_1", "charge.refunded", 4, 500), fullCapture("evt_2", "charge.updated", 6, 300),
 				fullCapture("evt_3", "charge.refunded", 10, 600), fullCapture("evt_4", "charge.updated", 12, 300),
@@ -107,7 +107,7 @@ func TestRulesOfRefunds(t *testing.T) {
 			},
 		},
 		{
-			"a fall that no rise explains is a refund and its return at once",
+			"a fall without a rise before it is a refund and its return at the same time",
 			[]*ledger.Event{
 				refundAt("evt_1", 4, ledger.Refund{Amount: 300}),
 				fullCapture("evt_2", "charge.updated", 1, 300), fullCapture("evt_3", "charge.updated", 9, 100),
@@ -118,12 +118,12 @@ func TestRulesOfRefunds(t *testing.T) {
 			},
 		},
 		{
-			"a refund whose status nothing is known of is none",
+			"a refund with an unknown status does not count",
 			[]*ledger.Event{refundAt("evt_1", 4, ledger.Refund{Amount: 300, Status: "frobnicated"})},
 			[]string{"pi_1 -: received null, net null"},
 		},
 		{
-			"the furthest status of a refund decides, the later event among equals",
+			"the furthest status of a refund decides, then the later event",
 			[]*ledger.Event{
 				refundAt("evt_9", 4, ledger.Refund{Amount: 300}), refundAt("evt_1", 5, ledger.Refund{Amount: 200}),
 				refundAt("evt_3", 6, ledger.Refund{Amount: 100, Status: "pending"}),
@@ -131,7 +131,7 @@ func TestRulesOfRefunds(t *testing.T) {
 			[]string{"pi_1 -: received null, refunded 200, net null", "5 re_1:refunded 200 usd"},
 		},
 		{
-			"a refund without a charge is the only captured charge's",
+			"a refund without a charge belongs to the only captured charge",
 			[]*ledger.Event{
 				fullCapture("evt_1", "charge.captured", 1, 0), fullCapture("evt_2", "charge.refunded", 5, 300),
 				chargeAt("evt_3", "charge.succeeded", 1, ledger.Charge{ID: "ch_2"}),
@@ -140,7 +140,7 @@ func TestRulesOfRefunds(t *testing.T) {
 			[]string{"pi_1 -: received 5000, refunded 300, net 4700", "1 ch_1:received:5000 5000 usd", "5 re_1:refunded 300 usd"},
 		},
 		{
-			"a refund without a charge counts by itself where two were captured",
+			"a refund without a charge belongs to no charge if two were captured",
 			[]*ledger.Event{
 				fullCapture("evt_1", "charge.captured", 1, 0), fullCapture("evt_2", "charge.refunded", 5, 300),
 				chargeAt("evt_3", "charge.captured", 2, ledger.Charge{ID: "ch_2", AmountCaptured: 700}),
@@ -152,7 +152,7 @@ func TestRulesOfRefunds(t *testing.T) {
 			},
 		},
 		{
-			"a refund without a charge is that of the only charge, a canceled authorization",
+			"a refund without a charge belongs to the only charge, a canceled authorization",
 			[]*ledger.Event{
 				chargeAt("evt_1", "charge.expired", 5, ledger.Charge{}), intentAt("evt_2", 5, ledger.Intent{Status: "canceled"}),
 				refundAt("evt_3", 5, ledger.Refund{Amount: 5000, Charge: "none"}),
@@ -160,7 +160,7 @@ func TestRulesOfRefunds(t *testing.T) {
 			[]string{"pi_1 canceled: received 0, net 0"},
 		},
 		{
-			"a refund without a charge counts by itself where two were authorized",
+			"a refund without a charge belongs to no charge if two were authorized",
 			[]*ledger.Event{
 				chargeAt("evt_1", "charge.succeeded", 1, ledger.Charge{}), chargeAt("evt_2", "charge.succeeded", 2, ledger.Charge{ID: "ch_2"}),
 				refundAt("evt_3", 5, ledger.Refund{Amount: 300, Charge: "none"}),
@@ -168,7 +168,7 @@ func TestRulesOfRefunds(t *testing.T) {
 			[]string{"pi_1 -: received 0, refunded 300, net -300", "5 re_1:refunded 300 usd"},
 		},
 		{
-			"a refund of an authorization is none, and so is its sum",
+			"a refund of an authorization does not count, nor does the total of the charge",
 			[]*ledger.Event{
 				chargeAt("evt_1", "charge.refunded", 5, ledger.Charge{AmountRefunded: 5000}),
 				refundAt("evt_2", 5, ledger.Refund{Amount: 5000}),
@@ -178,11 +178,11 @@ func TestRulesOfRefunds(t *testing.T) {
 	})
 }
 
-// Sums of refunds that were read from Stripe's API.
-func TestRulesOfFetchedSums(t *testing.T) {
+// Totals of refunds in charges that were fetched from the API.
+func TestRulesOfFetchedTotals(t *testing.T) {
 	tryRules(t, []ruleCase{
 		{
-			"a rise that only a read has is dated by it, approximately",
+			"a rise that only a fetch shows has an approximate date",
 			[]*ledger.Event{
 				fullCapture("evt_1", "charge.captured", 1, 0),
 				fetched(fullCapture("fetch_1", "", 7, 300)),
@@ -193,7 +193,7 @@ func TestRulesOfFetchedSums(t *testing.T) {
 			},
 		},
 		{
-			"a rise that only a read has, and a refund object for it",
+			"a rise that only a fetch shows, and a refund object for it",
 			[]*ledger.Event{
 				fullCapture("evt_1", "charge.captured", 1, 0),
 				fetched(fullCapture("fetch_1", "", 7, 300)), refundAt("evt_2", 5, ledger.Refund{Amount: 300}),
@@ -201,7 +201,7 @@ func TestRulesOfFetchedSums(t *testing.T) {
 			[]string{"pi_1 -: received 5000, refunded 300, net 4700", "1 ch_1:received:5000 5000 usd", "5 re_1:refunded 300 usd"},
 		},
 		{
-			"a read below an event up to its date counts for nothing",
+			"a fetched total smaller than that of an earlier event does not count",
 			[]*ledger.Event{
 				fullCapture("evt_1", "charge.refunded", 3, 300), fetched(fullCapture("fetch_1", "", 7, 200)), fullCapture("evt_2", "charge.refunded", 9, 500),
 			},
@@ -211,7 +211,7 @@ func TestRulesOfFetchedSums(t *testing.T) {
 			},
 		},
 		{
-			"a read that captured less counts for nothing",
+			"a fetched charge with a smaller captured amount does not count",
 			[]*ledger.Event{
 				fullCapture("evt_1", "charge.captured", 1, 0),
 				fetched(chargeAt("fetch_1", "", 7, ledger.Charge{AmountCaptured: 3000, AmountRefunded: 300})),
@@ -222,7 +222,7 @@ func TestRulesOfFetchedSums(t *testing.T) {
 			},
 		},
 		{
-			"a read is no fall",
+			"a fetched total is never a fall",
 			[]*ledger.Event{
 				fullCapture("evt_1", "charge.captured", 1, 0),
 				fetched(fullCapture("fetch_1", "", 5, 300)), fetched(fullCapture("fetch_2", "", 7, 200)), fullCapture("evt_2", "charge.refunded", 9, 400),
@@ -233,7 +233,7 @@ func TestRulesOfFetchedSums(t *testing.T) {
 			},
 		},
 		{
-			"in one second an event comes before a read",
+			"within a second an event precedes a fetch",
 			[]*ledger.Event{
 				fullCapture("evt_1", "charge.captured", 1, 0), fullCapture("evt_2", "charge.refunded", 5, 300), fetched(fullCapture("a_fetch", "", 5, 300)),
 			},
@@ -242,7 +242,7 @@ func TestRulesOfFetchedSums(t *testing.T) {
 	})
 }
 
-// A sum that did not fall when a refund failed may hide one that was made again.
+// If the total did not fall when a refund failed, it can hide a refund that was made after that.
 func TestRulesOfHiddenRefunds(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	first := fullCapture("evt_2", "charge.refunded", 5, 300)
@@ -256,9 +256,9 @@ func TestRulesOfHiddenRefunds(t *testing.T) {
 		{"not made again", []*ledger.Event{first, failed}, nil},
 		{"another event after the failure", []*ledger.Event{first, failed, fullCapture("evt_4", "charge.updated", 14, 300)}, nil},
 		{"in the second of the failure", []*ledger.Event{fullCapture("evt_2", "charge.refunded", 9, 300), failed}, nil},
-		{"only a read has it", []*ledger.Event{failed, fetched(fullCapture("fetch_4", "charge.refunded", 14, 300))}, nil},
+		{"only a fetch shows it", []*ledger.Event{failed, fetched(fullCapture("fetch_4", "charge.refunded", 14, 300))}, nil},
 		{
-			"the sum fell, and the new refund has an object",
+			"the total fell, and the new refund has an object",
 			[]*ledger.Event{
 				first, failed, fullCapture("evt_4", "charge.updated", 10, 0),
 				refundAt("evt_5", 14, ledger.Refund{ID: "re_2", Amount: 300}), fullCapture("evt_6", "charge.refunded", 14, 300),
