@@ -44,7 +44,7 @@ func BenchmarkEncode(b *testing.B) {
 	}
 }
 
-// BenchmarkPack compresses the body of a webhook.
+// BenchmarkEncodeBody compresses the body of a webhook.
 func BenchmarkEncodeBody(b *testing.B) {
 	l := ledgertest.Open(b, false)
 	e := decode(mustRead(b, "../testdata/events/payment_intent.succeeded.json"))

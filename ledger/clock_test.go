@@ -218,7 +218,7 @@ func TestRetentionWithRandomClocks(t *testing.T) {
 				w, dir, keep := &wrongClock{}, ledgertest.Dir(t), 6*aDay
 				l, end := w.open(t, dir, keep)
 				defer func() { end() }()
-				came := map[string]time.Time{"0": time.Now()}
+				arrived := map[string]time.Time{"0": time.Now()}
 				all := []string{"0"}
 				w.append(t, l, "0")
 				for range 25 {
@@ -233,18 +233,18 @@ func TestRetentionWithRandomClocks(t *testing.T) {
 						id := fmt.Sprint(len(all))
 						all = append(all, id)
 						w.append(t, l, id)
-						came[id] = time.Now()
+						arrived[id] = time.Now()
 					}
 					time.Sleep(time.Duration(1+rng.IntN(60)) * time.Minute)
 					w.by.Store(0)
 					time.Sleep(time.Duration(2+rng.IntN(10)) * time.Hour)
 					synctest.Wait()
-					for id, at := range came {
+					for id, at := range arrived {
 						if !hasBody(t, l, id) {
 							if age := time.Since(at); age < keep-26*time.Hour {
 								t.Fatalf("the body of %s was deleted after %s", id, age)
 							}
-							delete(came, id)
+							delete(arrived, id)
 						}
 					}
 				}
@@ -255,7 +255,7 @@ func TestRetentionWithRandomClocks(t *testing.T) {
 					time.Sleep(aDay)
 				}
 				if n := bodiesLeft(t, l, slices.Collect(func(yield func(string) bool) {
-					for id := range came {
+					for id := range arrived {
 						if !yield(id) {
 							return
 						}

@@ -10,8 +10,9 @@ import (
 	"tillhook/ledger"
 )
 
-// FuzzStored decodes stored values that may be damaged in a way that no checksum shows. A value
-// that is accepted is encoded to the same bytes again, so the decoder overlooked nothing in it.
+// FuzzStored decodes stored values that may be damaged in a way that no checksum shows. If a value
+// is accepted, encoding and decoding it again must yield the same bytes, and not more than it had:
+// then the decoder overlooked nothing in it.
 func FuzzStored(f *testing.F) {
 	for _, s := range ledger.StoredSamples() {
 		f.Add(s.Kind, s.Value)

@@ -230,7 +230,7 @@ func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
 func TestCopyReservesItsSpace(t *testing.T) {
 	mount := t.TempDir()
 	if err := syscall.Mount("none", mount, "tmpfs", 0, "size=90m"); err != nil { // 64 MiB are reserved for events, and the copy needs 16
-		t.Skipf("mounting a file system takes root: %v", err)
+		t.Skipf("mounting a file system needs root: %v", err)
 	}
 	t.Cleanup(func() { _ = syscall.Unmount(mount, syscall.MNT_DETACH) })
 	l := ledgertest.Start(t, ledger.Options{Dir: mount})
@@ -259,7 +259,7 @@ func TestCopyReservesItsSpace(t *testing.T) {
 func TestFullDiskIsErrNoSpace(t *testing.T) {
 	mount := t.TempDir()
 	if err := syscall.Mount("none", mount, "tmpfs", 0, "size=80m,nr_inodes=3"); err != nil {
-		t.Skipf("mounting a file system takes root: %v", err)
+		t.Skipf("mounting a file system needs root: %v", err)
 	}
 	t.Cleanup(func() { _ = syscall.Unmount(mount, syscall.MNT_DETACH) })
 	l := ledgertest.Start(t, ledger.Options{Dir: mount})

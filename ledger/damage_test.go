@@ -475,9 +475,7 @@ func TestVerifyFindsSwappedBodies(t *testing.T) {
 	}
 }
 
-// The ledger remembers the greatest key of each kind, and treats greater ids as new without a
-// lookup. If that key or its neighbor is damaged, the ledger must not treat a stored event or
-// payment as new.
+// A damaged key must not hide another one: no other stored event or payment may count as new.
 func TestDamagedKeyHidesNoOther(t *testing.T) {
 	for what, change := range map[string][2]string{
 		"the greatest id": {"tevt_299", "tevt_099"}, "the kind of the greatest id": {"tevt_299", "pevt_299"}, "the greatest payment": {"pi_299\x00\x00", "pi_099\x00\x00"},

@@ -82,12 +82,12 @@ func opposite(n string) string {
 // and is rebuilt.
 type exportSimulation struct {
 	*rand.Rand
-	dir    string
-	l      *ledger.Ledger
-	stop   func()
-	pool   []*ledger.Event
-	came   int                      // number of events of the pool that were appended
-	usable map[string]*ledger.Event // the usable form of each event, by its body
+	dir     string
+	l       *ledger.Ledger
+	stop    func()
+	pool    []*ledger.Event
+	arrived int                      // number of events of the pool that were appended
+	usable  map[string]*ledger.Event // the usable form of each event, by its body
 }
 
 func newExportSimulation(seed uint64, n int, dir string) *exportSimulation {
@@ -163,10 +163,10 @@ func (l *exportSimulation) step(t *testing.T) {
 // append appends the next event of the pool, or repeats one. Some events are quarantined.
 func (l *exportSimulation) append(t *testing.T) {
 	t.Helper()
-	e := pick(l.Rand, l.pool[:max(l.came, 1)]...)
-	if l.came < len(l.pool) && l.IntN(4) > 0 {
-		e = l.pool[l.came]
-		l.came++
+	e := pick(l.Rand, l.pool[:max(l.arrived, 1)]...)
+	if l.arrived < len(l.pool) && l.IntN(4) > 0 {
+		e = l.pool[l.arrived]
+		l.arrived++
 	}
 	if l.IntN(6) == 0 {
 		quarantined := *e
@@ -204,7 +204,7 @@ func TestExportAsOfIsReproducible(t *testing.T) {
 			views = append(views, v)
 			l.step(t)
 		}
-		for before := l.came; l.came < before+1000*later; {
+		for before := l.arrived; l.arrived < before+1000*later; {
 			l.append(t)
 		}
 		for i, v := range views {

@@ -231,7 +231,7 @@ func (l *Ledger) Expire(ctx context.Context, before time.Time) error {
 			return err
 		}
 	}
-	return errors.New("retention does not come to an end")
+	return errors.New("retention does not end")
 }
 
 // Expired returns the last row that retention has passed.

@@ -230,7 +230,7 @@ func TestDeletedLedgerStaysOpenOnAFullDisk(t *testing.T) {
 	t.Parallel()
 	mount := t.TempDir()
 	if err := syscall.Mount("none", mount, "tmpfs", 0, "size=1m"); err != nil {
-		t.Skipf("mounting a file system takes root: %v", err)
+		t.Skipf("mounting a file system needs root: %v", err)
 	}
 	t.Cleanup(func() { _ = syscall.Unmount(mount, syscall.MNT_DETACH) })
 	s := startFileFaultTest(t, mount)
@@ -356,7 +356,7 @@ func TestUnmountedLedgerCountsAsMoved(t *testing.T) {
 	t.Parallel()
 	mount := t.TempDir()
 	if err := syscall.Mount("none", mount, "tmpfs", 0, "size=80m"); err != nil {
-		t.Skipf("mounting a file system takes root: %v", err)
+		t.Skipf("mounting a file system needs root: %v", err)
 	}
 	s := startFileFaultTest(t, mount)
 	must(t, syscall.Unmount(mount, syscall.MNT_DETACH))

@@ -262,7 +262,7 @@ func startFileSystem(t *testing.T, variable, backing string) (mount string, in i
 		if os.Getenv("CI") == "true" {
 			t.Fatalf("file systems cannot be mounted here: uid %d, %v", os.Getuid(), err)
 		}
-		t.Skip("mounting a file system takes root and /dev/fuse")
+		t.Skip("mounting a file system needs root and /dev/fuse")
 	}
 	self, err := os.Executable()
 	if err != nil {

@@ -46,7 +46,7 @@ func TestInspectDirComparesDevices(t *testing.T) {
 	for range 2 {
 		mount := t.TempDir()
 		if err := syscall.Mount("none", mount, "tmpfs", 0, "size=80m,inode32"); err != nil {
-			t.Skipf("mounting a file system takes root: %v", err)
+			t.Skipf("mounting a file system needs root: %v", err)
 		}
 		t.Cleanup(func() { _ = syscall.Unmount(mount, syscall.MNT_DETACH) })
 		dirs = append(dirs, mount)

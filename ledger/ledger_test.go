@@ -81,7 +81,7 @@ func TestReopenedLedgerHoldsItsEvents(t *testing.T) {
 	}
 	body, err := l.Body("evt_1")
 	if err != nil || string(body) != string(e.Raw) {
-		t.Errorf("the body came back as %q, %v", body, err)
+		t.Errorf("the body is %q, %v", body, err)
 	}
 	for _, id := range []string{"pi_1", "ch_pi_1"} {
 		p, err := l.Payment(id)
@@ -106,7 +106,7 @@ func TestOpenRefuses(t *testing.T) {
 			t.Errorf("a second Open returned %v, want ErrLocked", err)
 		}
 		if _, err := ledger.OpenReadOnly(dir); !errors.Is(err, ledger.ErrLocked) {
-			t.Errorf("OpenReadOnly beside a writer returned %v, want ErrLocked", err)
+			t.Errorf("OpenReadOnly while a writer has the file returned %v, want ErrLocked", err)
 		}
 		if took := time.Since(start); took > 10*time.Second { // 0.5 s on an idle machine
 			t.Errorf("both were refused only after %v", took)
@@ -120,7 +120,7 @@ func TestOpenRefuses(t *testing.T) {
 			t.Fatalf("got %v, want ErrOtherMode", err)
 		}
 		if want := "holds test mode payments, the configuration says live"; !strings.Contains(err.Error(), want) {
-			t.Errorf("%q does not say %q", err, want)
+			t.Errorf("%q does not contain %q", err, want)
 		}
 		createAndClose(t, dir) // the refused Open has released the lock
 	})
@@ -199,7 +199,7 @@ func requireRefused(t *testing.T, dir, want string) {
 	_, reader := ledger.OpenReadOnly(dir)
 	for _, err := range []error{writer, reader} {
 		if !errors.Is(err, ledger.ErrSchema) || !strings.Contains(err.Error(), want) {
-			t.Errorf("got %v, want ErrSchema that says %q", err, want)
+			t.Errorf("got %v, want ErrSchema that contains %q", err, want)
 		}
 	}
 }
@@ -306,7 +306,7 @@ func TestOpenDeletesAHalfCreatedFile(t *testing.T) {
 func TestOpenOnAFullDiskLeavesNothing(t *testing.T) {
 	mount := t.TempDir()
 	if err := syscall.Mount("none", mount, "tmpfs", 0, "size=12k"); err != nil {
-		t.Skipf("mounting a file system takes root: %v", err)
+		t.Skipf("mounting a file system needs root: %v", err)
 	}
 	t.Cleanup(func() { _ = syscall.Unmount(mount, syscall.MNT_DETACH) })
 	for range 2 {

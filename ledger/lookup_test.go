@@ -32,7 +32,7 @@ func TestLastEventIgnoresFetchedEvents(t *testing.T) {
 	requireLastEvent := func(l *ledger.Ledger, when string) {
 		t.Helper()
 		if at, ok := l.LastEvent(); !ok || !at.Equal(delivered.Received) {
-			t.Errorf("%s the last event came at %v (%v), want %v", when, at, ok, delivered.Received)
+			t.Errorf("%s the last event is of %v (%v), want %v", when, at, ok, delivered.Received)
 		}
 	}
 	requireLastEvent(first, "at first")

@@ -183,7 +183,7 @@ func TestLongListsMatchTheModel(t *testing.T) {
 		dir := ledgertest.Dir(t)
 		events := manyRandomEvents(rng, "r", 160)
 		for i, part := range [][]*ledger.Event{events[:100], events[100:]} {
-			s := &simulation{Rand: rng, dir: dir, came: events[:100+60*i]}
+			s := &simulation{Rand: rng, dir: dir, arrived: events[:100+60*i]}
 			s.open(t)
 			for _, e := range part {
 				mustAppend(t, s.l, e)

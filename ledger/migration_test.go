@@ -109,7 +109,7 @@ func TestSecondOpenDoesNotMigrate(t *testing.T) {
 			t.Fatal(err)
 		}
 		if (l.Migrated != nil) != migrates {
-			t.Errorf("Open %d: Migrated is %+v", i+1, l.Migrated)
+			t.Errorf("start %d: Migrated is %+v", i+1, l.Migrated)
 		}
 		if err := l.Close(); err != nil {
 			t.Fatal(err)
@@ -139,7 +139,7 @@ func TestOlderSchemaIsRefused(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if err := c.open(); !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says) {
-				t.Errorf("got %v, want %v that says %q", err, c.want, c.says)
+				t.Errorf("got %v, want %v that contains %q", err, c.want, c.says)
 			}
 			if names := fileNames(t, dir); len(names) != 1 || !bytes.Equal(mustRead(t, filepath.Join(dir, "ledger.db")), file) {
 				t.Errorf("the directory holds %v, or the ledger was changed", names)
@@ -170,7 +170,7 @@ func TestUnknownSchemaIsRefused(t *testing.T) {
 			},
 		} {
 			if err := read(); !errors.Is(err, ledger.ErrSchema) || !strings.Contains(err.Error(), says) {
-				t.Errorf("schema %d: %s returned %v, want an error that says %q", version, what, err, says)
+				t.Errorf("schema %d: %s returned %v, want an error that contains %q", version, what, err, says)
 			}
 		}
 		if names := fileNames(t, dir); len(names) != 1 || !bytes.Equal(mustRead(t, ledger.Path(dir)), file) {

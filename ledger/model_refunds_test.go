@@ -76,7 +76,7 @@ func (b *computation) foldRefund(id string) refund {
 }
 
 // chargeOfOthers returns the charge of a refund that names none, or "": the only charge that
-// succeeded and was captured, or if there is none, the only charge.
+// succeeded and was captured, or without such a charge, the only charge.
 func (b *computation) chargeOfOthers() string {
 	all := idsOf(b.charges, chargeID)
 	captured := only(all, func(id string) bool { return b.chargeStatus(id) == "succeeded" && b.isCaptured(id) })

@@ -20,7 +20,7 @@ type quarantineSimulation struct {
 	opts    ledger.Options
 	l       *ledger.Ledger
 	stop    func()
-	came    map[string]bool // ids of events that arrived in any form
+	arrived map[string]bool // ids of events that arrived in any form
 	posted  map[string]bool // ids of events that arrived in a usable form or were released
 	journal []string        // every row as it was first seen
 }
@@ -64,7 +64,7 @@ func (s *quarantineSimulation) append(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 1 + s.IntN(12) {
 		e := poolEvent(s.IntN(pool))
-		s.came[e.ID] = true
+		s.arrived[e.ID] = true
 		if s.IntN(2) == 0 {
 			e.Quarantine, e.Facts = ledger.Undecodable, ledger.Facts{}
 			if s.IntN(2) == 0 {
@@ -84,7 +84,7 @@ func (s *quarantineSimulation) append(t *testing.T) {
 
 // released marks all events that arrived as posted.
 func (s *quarantineSimulation) released() {
-	for id := range s.came {
+	for id := range s.arrived {
 		s.posted[id] = true
 	}
 }
@@ -113,7 +113,7 @@ func (s *quarantineSimulation) step(t *testing.T) {
 		}
 		s.released()
 	case 4:
-		for id := range s.came {
+		for id := range s.arrived {
 			if err := s.l.Dismiss(t.Context(), id); err != nil && !errors.Is(err, ledger.ErrNotQuarantined) {
 				t.Fatal(err)
 			}
@@ -150,8 +150,8 @@ func (s *quarantineSimulation) check(t *testing.T) {
 	}
 	s.journal = rows
 	stats := mustStats(t, s.l)
-	if int(stats.Events) != len(s.came) || len(rows) != len(s.came)+released || int(stats.Outcomes[ledger.Quarantined]) != len(s.came)-len(s.posted) {
-		t.Fatalf("%d events arrived, %d of them usable; there are %d rows, %d left quarantine, and the statistics are %+v", len(s.came), len(s.posted), len(rows), released, stats)
+	if int(stats.Events) != len(s.arrived) || len(rows) != len(s.arrived)+released || int(stats.Outcomes[ledger.Quarantined]) != len(s.arrived)-len(s.posted) {
+		t.Fatalf("%d events arrived, %d of them usable; there are %d rows, %d left quarantine, and the statistics are %+v", len(s.arrived), len(s.posted), len(rows), released, stats)
 	}
 	events := map[string]uint64{}
 	for id := range s.posted {
@@ -180,7 +180,7 @@ func TestSimulationOfTheQuarantine(t *testing.T) {
 		runs = 200
 	}
 	for run := range runs {
-		s := &quarantineSimulation{Rand: rand.New(rand.NewPCG(uint64(run), 23)), came: map[string]bool{}, posted: map[string]bool{},
+		s := &quarantineSimulation{Rand: rand.New(rand.NewPCG(uint64(run), 23)), arrived: map[string]bool{}, posted: map[string]bool{},
 			opts: ledger.Options{Dir: ledgertest.Dir(t), Decode: decodePool}}
 		s.open(t)
 		for range steps {

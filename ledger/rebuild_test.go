@@ -227,7 +227,7 @@ func TestRebuildRefuses(t *testing.T) {
 			}
 			rebuilt, err := ledger.Rebuild(c.ctx, c.opts, c.decode)
 			if err == nil || c.want != nil && !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says) || rebuilt != nil {
-				t.Errorf("got %+v, %v, want %v that says %q", rebuilt, err, c.want, c.says)
+				t.Errorf("got %+v, %v, want %v that contains %q", rebuilt, err, c.want, c.says)
 			}
 			if !bytes.Equal(mustRead(t, filepath.Join(dir, "ledger.db")), before) {
 				t.Error("the ledger was changed")

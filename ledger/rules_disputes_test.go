@@ -145,7 +145,7 @@ func TestRulesOfDisputes(t *testing.T) {
 			[]string{"pi_1 -: received 5000, net 5000", received},
 		},
 		{
-			"a failed refund beside a lost dispute",
+			"a failed refund and a lost dispute",
 			[]*ledger.Event{
 				charge, refundAt("evt_2", 3, ledger.Refund{Amount: 5000}),
 				refundAt("evt_3", 6, ledger.Refund{Amount: 5000, Status: "failed", Created: midnight + 3}),

@@ -21,7 +21,7 @@ type simulation struct {
 	l        *ledger.Ledger
 	stop     func()
 	pool     []*ledger.Event          // the events that can arrive
-	came     []*ledger.Event          // the events that arrived, in the order of the acknowledgments
+	arrived  []*ledger.Event          // the events that arrived, in the order of the acknowledgments
 	usable   map[string]*ledger.Event // the usable form of each event, by its body
 	rebuilds int
 }
@@ -76,7 +76,7 @@ func (s *simulation) append(t *testing.T) {
 			_, err := s.l.Append(t.Context(), e)
 			mu.Lock()
 			defer mu.Unlock()
-			if s.came = append(s.came, e); err != nil {
+			if s.arrived = append(s.arrived, e); err != nil {
 				t.Error(err)
 			}
 		})
@@ -102,9 +102,9 @@ func (s *simulation) step(t *testing.T) {
 		if _, err := s.l.ReleaseAll(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		for _, e := range slices.Clone(s.came) {
+		for _, e := range slices.Clone(s.arrived) {
 			if e.Quarantine != "" {
-				s.came = append(s.came, s.usable[string(e.Raw)])
+				s.arrived = append(s.arrived, s.usable[string(e.Raw)])
 			}
 		}
 	default:
@@ -121,8 +121,8 @@ func (s *simulation) step(t *testing.T) {
 // is sound.
 func (s *simulation) check(t *testing.T) {
 	t.Helper()
-	payments, totals := modelResult(s.came)
-	if len(s.came) == 0 {
+	payments, totals := modelResult(s.arrived)
+	if len(s.arrived) == 0 {
 		return
 	}
 	for _, want := range payments {
@@ -171,7 +171,7 @@ func TestSimulationMatchesTheModel(t *testing.T) {
 	if *long {
 		runs, steps = 400, 120
 	}
-	rebuilds, came := 0, 0
+	rebuilds, arrived := 0, 0
 	for run := range runs {
 		s := &simulation{Rand: rand.New(rand.NewPCG(uint64(run), 17)), dir: ledgertest.Dir(t), usable: map[string]*ledger.Event{}}
 		for n := range 6 {
@@ -190,7 +190,7 @@ func TestSimulationMatchesTheModel(t *testing.T) {
 		if _, err := ledger.Verify(s.l.Path()); err != nil {
 			t.Fatal(err)
 		}
-		rebuilds, came = rebuilds+s.rebuilds, came+len(s.came)
+		rebuilds, arrived = rebuilds+s.rebuilds, arrived+len(s.arrived)
 	}
-	t.Logf("%d runs, %d deliveries, %d rebuilds", runs, came, rebuilds)
+	t.Logf("%d runs, %d deliveries, %d rebuilds", runs, arrived, rebuilds)
 }

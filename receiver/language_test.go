@@ -20,7 +20,6 @@ import (
 var unconverted = []string{
 	".ci/breakage",
 	".ci/breakage tests",
-	"ledger tests",
 }
 
 // retiredWords are words of a private dialect, for which the field has a name. They are retired in

@@ -6,7 +6,8 @@ import (
 )
 
 // FuzzRecord decodes records of the write buffer that may be damaged in a way that no checksum
-// shows. A record that is accepted is encoded to the same bytes again.
+// shows. If a record is accepted, encoding and decoding it again must yield the same bytes, and not
+// more than it had.
 func FuzzRecord(f *testing.F) {
 	layout := Layout{{Name: "plain"}, {Name: "keys", Buffered: true}}
 	f.Add(run{{key: "\x01evt_1", sealed: []byte("sealed")}, {key: "\x01evt_12"}}.encode())
