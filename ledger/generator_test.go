@@ -1,7 +1,6 @@
 package ledger_test
 
 import (
-	"encoding/json"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -572,20 +571,4 @@ func (w *world) snapDispute(d ledger.Dispute) ledger.Dispute {
 		t.Amount, t.Currency, t.Created = pick(w.Rand, t.Amount, -400, 10), pick(w.Rand, t.Currency, "eur"), w.at()
 	}
 	return d
-}
-
-func asText(v any) string {
-	b, err := json.Marshal(v)
-	if err != nil {
-		panic(err) // all types can be encoded as JSON
-	}
-	return string(b)
-}
-
-// about returns an event with the given facts.
-func about(id, typ string, created int64, f ledger.Facts) *ledger.Event {
-	return &ledger.Event{
-		ID: id, Type: typ, Created: created, APIVersion: "2023-10-16", Source: ledger.Webhook,
-		Received: time.Unix(1760000100, 0), Raw: []byte("{}"), Facts: f,
-	}
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"tillhook/ledger"
 	"tillhook/ledger/ledgertest"
@@ -267,3 +268,11 @@ func capturedOf50(id, typ string, at, refunded int64) *ledger.Event {
 }
 
 const day = 86400
+
+// about returns an event with the given facts.
+func about(id, typ string, created int64, f ledger.Facts) *ledger.Event {
+	return &ledger.Event{
+		ID: id, Type: typ, Created: created, APIVersion: "2023-10-16", Source: ledger.Webhook,
+		Received: time.Unix(1760000100, 0), Raw: []byte("{}"), Facts: f,
+	}
+}

@@ -230,3 +230,11 @@ func asJSON(t testing.TB, v any) string {
 	}
 	return string(b)
 }
+
+func asText(v any) string {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // all types can be encoded as JSON
+	}
+	return string(b)
+}
