@@ -66,7 +66,8 @@ func TestQueuedEventsShareOneCommit(t *testing.T) {
 	var group sync.WaitGroup
 	for i := range n {
 		group.Go(func() {
-			if _, err := l.Append(t.Context(), succeeded(fmt.Sprintf("evt_%d", i), fmt.Sprintf("pi_%d", i))); err != nil {
+			if _, err := l.Append(t.Context(),
+				succeeded(fmt.Sprintf("evt_%d", i), fmt.Sprintf("pi_%d", i))); err != nil {
 				t.Error(err)
 			}
 		})
@@ -130,7 +131,8 @@ func TestRunCommitsTheQueueBeforeItEnds(t *testing.T) {
 
 func TestAppendReportsRecordedAndUnchanged(t *testing.T) {
 	l := ledgertest.Open(t, false)
-	other := &ledger.Event{ID: "evt_c", Type: "customer.created", Source: ledger.Webhook, Received: time.Unix(1760000000, 0), Raw: []byte("{}")}
+	other := &ledger.Event{ID: "evt_c", Type: "customer.created", Source: ledger.Webhook,
+		Received: time.Unix(1760000000, 0), Raw: []byte("{}")}
 	if res := mustAppend(t, l, other); res.Status != ledger.Recorded || res.PaymentID != "" {
 		t.Errorf("an event without a payment returned %+v", res)
 	}
@@ -198,7 +200,8 @@ func TestQuarantinedEventCanBePostedLater(t *testing.T) {
 func TestRepeatsAreWrittenWithinTenSeconds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var commits atomic.Int64
-		l := ledgertest.Start(t, ledger.Options{Dir: ledgertest.Dir(t), Observe: func(ledger.CommitStats) { commits.Add(1) }})
+		l := ledgertest.Start(t, ledger.Options{Dir: ledgertest.Dir(t),
+			Observe: func(ledger.CommitStats) { commits.Add(1) }})
 		const n = 6000 // more than one transaction writes
 		send := func(want ledger.Outcome) {
 			var group sync.WaitGroup
@@ -247,7 +250,8 @@ func TestBodiesReadBackByteForByte(t *testing.T) {
 		"evt_large": []byte(strings.Repeat(`{"line":"a real invoice has many"},`, 30000)),
 	}
 	for id, raw := range bodies {
-		mustAppend(t, l, &ledger.Event{ID: id, Source: ledger.Webhook, Quarantine: ledger.Undecodable, Received: time.Unix(1, 0), Raw: raw})
+		mustAppend(t, l, &ledger.Event{ID: id, Source: ledger.Webhook, Quarantine: ledger.Undecodable,
+			Received: time.Unix(1, 0), Raw: raw})
 	}
 	for id, raw := range bodies {
 		got, err := l.Body(id)
@@ -304,7 +308,8 @@ func TestPagesListEverythingOnce(t *testing.T) {
 	}
 
 	gte, lt := int64(1760000002), int64(1760000004)
-	page, err := l.Payments(t.Context(), ledger.PaymentQuery{Limit: 100, Currency: "jpy", CreatedGTE: &gte, CreatedLT: &lt})
+	page, err := l.Payments(t.Context(), ledger.PaymentQuery{Limit: 100, Currency: "jpy", CreatedGTE: &gte,
+		CreatedLT: &lt})
 	if err != nil || page.Next != "" {
 		t.Fatal(page.Next, err)
 	}
@@ -356,7 +361,8 @@ func TestPaymentEventsListsOnlyItsOwnEvents(t *testing.T) {
 		mustAppend(t, l, succeeded(fmt.Sprintf("evt_%d", i), id))
 	}
 	page, err := l.PaymentEvents(t.Context(), "ch_pi_1", ledger.EventQuery{Limit: 2})
-	if err != nil || page.Next == "" || len(page.Data) != 2 || page.Data[0].ID != "evt_4" || page.Data[1].ID != "evt_2" {
+	if err != nil || page.Next == "" || len(page.Data) != 2 || page.Data[0].ID != "evt_4" ||
+		page.Data[1].ID != "evt_2" {
 		t.Fatalf("the first page is %v, %v", page, err)
 	}
 	for _, q := range []ledger.EventQuery{{Limit: 2, After: page.Data[1].ID}, {Limit: 2, Page: page.Next}} {
@@ -401,7 +407,8 @@ func TestFullQueueRefusesAtOnce(t *testing.T) {
 			overloaded := make(chan struct{}, c.most+100)
 			for i := range c.most + 50 {
 				group.Go(func() {
-					_, err := l.Append(ctx, &ledger.Event{ID: fmt.Sprintf("evt_%d", i), Source: ledger.Webhook, Received: time.Unix(1, 0), Raw: raw})
+					_, err := l.Append(ctx, &ledger.Event{ID: fmt.Sprintf("evt_%d", i), Source: ledger.Webhook,
+						Received: time.Unix(1, 0), Raw: raw})
 					switch {
 					case errors.Is(err, ledger.ErrOverloaded):
 						overloaded <- struct{}{}

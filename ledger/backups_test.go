@@ -31,7 +31,8 @@ func TestBackupIsRetriedOnceSpaceIsFree(t *testing.T) {
 			t.Fatal(err)
 		}
 		ledgertest.FillDisk(t, l)
-		stop := startBackups(t, &ledger.Backups{Ledger: l, Dir: filepath.Join(dir, "backups"), Every: 24 * time.Hour, Keep: 2})
+		stop := startBackups(t, &ledger.Backups{Ledger: l, Dir: filepath.Join(dir, "backups"), Every: 24 * time.Hour,
+			Keep: 2})
 		time.Sleep(12 * time.Minute)
 		if err := os.Truncate(l.Path(), info.Size()); err != nil {
 			t.Fatal(err)
@@ -50,7 +51,8 @@ func TestBackupThatFillsTheDiskIsNotRetriedAtOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		fill := func(context.Context, string) error { time.Sleep(12 * time.Second); return syscall.ENOSPC }
-		b := &ledger.Backups{Ledger: ledgertest.Open(t, false), Dir: t.TempDir(), Every: 24 * time.Hour, Keep: 2, Verify: fill}
+		b := &ledger.Backups{Ledger: ledgertest.Open(t, false), Dir: t.TempDir(), Every: 24 * time.Hour, Keep: 2,
+			Verify: fill}
 		stop := startBackups(t, b)
 		time.Sleep(time.Hour)
 		if n := len(stop()); n < 6 || n > 20 {
@@ -98,7 +100,8 @@ func TestBackupsRotate(t *testing.T) {
 		if n := len(fileNames(t, dir)); n != 1 {
 			t.Errorf("%d copies after the start, want 1", n)
 		}
-		others := []string{"notes.txt", "tillhook-2026-11-23.db", "tillhook-live-" + l.ID() + "-19990101T000000Z.db", "tillhook-test-" + l.ID() + "-19990101T000000Z.db.old",
+		others := []string{"notes.txt", "tillhook-2026-11-23.db", "tillhook-live-" + l.ID() + "-19990101T000000Z.db",
+			"tillhook-test-" + l.ID() + "-19990101T000000Z.db.old",
 			"tillhook-test-" + l.ID() + "-old-19990101T000000Z.db", "tillhook-test-0123456789ab-19990101T000000Z.db"}
 		for _, name := range others {
 			if err := os.WriteFile(filepath.Join(dir, name), []byte("mine"), 0o600); err != nil {
@@ -113,7 +116,8 @@ func TestBackupsRotate(t *testing.T) {
 		attempts := stop()
 		var made []string
 		for i, c := range attempts {
-			if c.err != nil || c.name != "tillhook-test-"+l.ID()+"-"+c.at.UTC().Format("20060102T150405Z")+".db" || i > 0 && (c.at.Sub(attempts[i-1].at) != time.Hour || c.name <= attempts[i-1].name) {
+			if c.err != nil || c.name != "tillhook-test-"+l.ID()+"-"+c.at.UTC().Format("20060102T150405Z")+".db" ||
+				i > 0 && (c.at.Sub(attempts[i-1].at) != time.Hour || c.name <= attempts[i-1].name) {
 				t.Errorf("attempt %d: %+v", i, c)
 			}
 			made = append(made, c.name)
@@ -168,12 +172,13 @@ func TestDamagedBackupIsNotKept(t *testing.T) {
 		l, dir := ledgertest.Open(t, false), t.TempDir()
 		fault := errors.New("a fault")
 		var failing atomic.Bool
-		stop := startBackups(t, &ledger.Backups{Ledger: l, Dir: dir, Every: time.Hour, Keep: 1, Verify: func(context.Context, string) error {
-			if failing.Load() {
-				return fault
-			}
-			return nil
-		}})
+		stop := startBackups(t, &ledger.Backups{Ledger: l, Dir: dir, Every: time.Hour, Keep: 1,
+			Verify: func(context.Context, string) error {
+				if failing.Load() {
+					return fault
+				}
+				return nil
+			}})
 		synctest.Wait()
 		before := fileNames(t, dir)
 		failing.Store(true)
@@ -186,7 +191,8 @@ func TestDamagedBackupIsNotKept(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		synctest.Wait()
 		attempts := stop()
-		if len(attempts) != 3 || !errors.Is(attempts[1].err, fault) || attempts[2].err != nil || attempts[2].at.Sub(attempts[1].at) != 10*time.Minute {
+		if len(attempts) != 3 || !errors.Is(attempts[1].err, fault) || attempts[2].err != nil ||
+			attempts[2].at.Sub(attempts[1].at) != 10*time.Minute {
 			t.Errorf("the attempts were %+v", attempts)
 		}
 		if names := fileNames(t, dir); len(names) != 1 || names[0] == before[0] {
@@ -204,8 +210,9 @@ func TestBackupsIgnoreCopiesDatedInTheFuture(t *testing.T) {
 		t.Fatal(err)
 	}
 	results := make(chan error, 100)
-	b := ledger.Backups{Ledger: l, Dir: dir, Every: time.Hour, Keep: 1, Verify: func(context.Context, string) error { return nil },
-		Tell: func(_ string, _ time.Duration, err error) { results <- err }}
+	b := ledger.Backups{Ledger: l, Dir: dir, Every: time.Hour, Keep: 1,
+		Verify: func(context.Context, string) error { return nil },
+		Tell:   func(_ string, _ time.Duration, err error) { results <- err }}
 	if at, ok := b.Newest(); ok {
 		t.Errorf("the newest copy is of %v", at)
 	}
@@ -239,7 +246,8 @@ func TestOldFileIsBackedUpBeforeMigration(t *testing.T) {
 	}
 	defer l.Close()
 	// The copy ends with the last page that is in use.
-	if names := fileNames(t, backups); len(names) != 1 || filepath.Join(backups, names[0]) != l.Migrated.Backup || !bytes.HasPrefix(file, mustRead(t, l.Migrated.Backup)) {
+	if names := fileNames(t, backups); len(names) != 1 || filepath.Join(backups, names[0]) != l.Migrated.Backup ||
+		!bytes.HasPrefix(file, mustRead(t, l.Migrated.Backup)) {
 		t.Errorf("the migration is %v, the copies are %v", l.Migrated, names)
 	}
 }
@@ -250,7 +258,8 @@ func TestLedgersShareABackupDirectory(t *testing.T) {
 		dir := t.TempDir()
 		var stops []func() []attempt
 		for range 2 {
-			stops = append(stops, startBackups(t, &ledger.Backups{Ledger: ledgertest.Open(t, false), Dir: dir, Every: time.Hour, Keep: 2}))
+			stops = append(stops, startBackups(t,
+				&ledger.Backups{Ledger: ledgertest.Open(t, false), Dir: dir, Every: time.Hour, Keep: 2}))
 		}
 		time.Sleep(10*time.Hour + time.Minute)
 		synctest.Wait()
@@ -261,7 +270,8 @@ func TestLedgersShareABackupDirectory(t *testing.T) {
 				t.Errorf("%d copies, want 11", len(attempts))
 			}
 			for i, c := range attempts {
-				if _, err := os.Stat(filepath.Join(dir, c.name)); c.err != nil || (err == nil) != (i >= len(attempts)-2) {
+				if _, err := os.Stat(filepath.Join(dir, c.name)); c.err != nil ||
+					(err == nil) != (i >= len(attempts)-2) {
 					t.Errorf("copy %d of %d: %v, %v", i, len(attempts), c.err, err)
 				}
 			}
@@ -285,9 +295,10 @@ func testFailingMigrationBacksUpOnce(t *testing.T, old []byte) {
 	dir, backups := t.TempDir(), t.TempDir()
 	failToOpen := func() {
 		t.Helper()
-		l, err := ledger.OpenContext(t.Context(), ledger.Options{Dir: dir, BackupDir: backups, BackupKeep: 2, Decode: func([]byte) *ledger.Event {
-			return &ledger.Event{Facts: ledger.Facts{Intents: make([]ledger.Intent, 1<<20)}} // no row can hold this
-		}})
+		l, err := ledger.OpenContext(t.Context(),
+			ledger.Options{Dir: dir, BackupDir: backups, BackupKeep: 2, Decode: func([]byte) *ledger.Event {
+				return &ledger.Event{Facts: ledger.Facts{Intents: make([]ledger.Intent, 1<<20)}} // no row can hold this
+			}})
 		if err == nil || errors.Is(err, os.ErrExist) {
 			t.Fatalf("Open returned %v, %v", l, err)
 		}
@@ -297,7 +308,8 @@ func testFailingMigrationBacksUpOnce(t *testing.T, old []byte) {
 		must(t, os.WriteFile(file, old, 0o600))
 		edit(t, dir, func(tx *bolt.Tx) error {
 			_, err := tx.CreateBucketIfNotExists(fmt.Appendf(nil, "state %d", state))
-			return errors.Join(err, tx.Bucket([]byte("events")).Put(seq(2), []byte("noise")), tx.Bucket([]byte("bodies")).Delete(seq(2)))
+			return errors.Join(err, tx.Bucket([]byte("events")).Put(seq(2), []byte("noise")),
+				tx.Bucket([]byte("bodies")).Delete(seq(2)))
 		})
 		content := mustRead(t, file)
 		for range 3 {
@@ -320,7 +332,8 @@ func TestBackupLeavesTheReserve(t *testing.T) {
 		dir := t.TempDir()
 		l := ledgertest.Start(t, ledger.Options{Dir: dir})
 		ledgertest.FillDisk(t, l)
-		stop := startBackups(t, &ledger.Backups{Ledger: l, Dir: filepath.Join(dir, "backups"), Every: time.Hour, Keep: 2})
+		stop := startBackups(t, &ledger.Backups{Ledger: l, Dir: filepath.Join(dir, "backups"), Every: time.Hour,
+			Keep: 2})
 		synctest.Wait()
 		if attempts := stop(); len(attempts) != 1 || !errors.Is(attempts[0].err, ledger.ErrNoSpace) {
 			t.Errorf("the attempts were %+v", attempts)

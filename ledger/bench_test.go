@@ -71,7 +71,8 @@ func BenchmarkCommit(b *testing.B) {
 			b.SetParallelism(at) // for each processor
 			append := func() {
 				n := next.Add(1)
-				if _, err := l.Append(b.Context(), succeeded(fmt.Sprintf("evt_%09d", n), fmt.Sprintf("pi_%09d", n/2))); err != nil {
+				if _, err := l.Append(b.Context(),
+					succeeded(fmt.Sprintf("evt_%09d", n), fmt.Sprintf("pi_%09d", n/2))); err != nil {
 					b.Error(err)
 				}
 			}

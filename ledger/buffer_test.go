@@ -36,7 +36,8 @@ func TestBufferedEntriesAreFound(t *testing.T) {
 			if err != nil || p.ID != id || p.Events != 2 {
 				t.Fatalf("%s is %+v, %v", id, p, err)
 			}
-			if page, err := l.PaymentEvents(t.Context(), id, ledger.EventQuery{Limit: 5}); err != nil || page.Next != "" || len(page.Data) != 2 {
+			if page, err := l.PaymentEvents(t.Context(), id, ledger.EventQuery{Limit: 5}); err != nil ||
+				page.Next != "" || len(page.Data) != 2 {
 				t.Fatalf("%s has %d events, then %q, %v", id, len(page.Data), page.Next, err)
 			}
 		}
@@ -229,7 +230,8 @@ func TestDamagedBufferRecordIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	edit(t, dir, func(tx *bolt.Tx) error { return tx.Bucket([]byte("buffer")).Put(seq(1), []byte("noise")) })
-	if _, err := ledger.Open(ledger.Options{Dir: dir}); !errors.Is(err, ledger.ErrCorrupt) || !strings.Contains(err.Error(), "tillhook rebuild") {
+	if _, err := ledger.Open(ledger.Options{Dir: dir}); !errors.Is(err, ledger.ErrCorrupt) ||
+		!strings.Contains(err.Error(), "tillhook rebuild") {
 		t.Fatalf("Open returned %v", err)
 	}
 	if _, err := ledger.Rebuild(t.Context(), ledger.Options{Dir: dir}, false); err != nil {
@@ -268,7 +270,8 @@ func TestBufferIsBoundedInBytes(t *testing.T) {
 	}
 	large := map[string]string{}
 	for i := range 50 {
-		large[fmt.Sprintf("key %d", i)] = fmt.Sprint(i) + strings.Repeat("x", 490) // equal texts would be stored only once
+		// equal texts would be stored only once
+		large[fmt.Sprintf("key %d", i)] = fmt.Sprint(i) + strings.Repeat("x", 490)
 	}
 	for !l.Flushing() {
 		send(64, nil)

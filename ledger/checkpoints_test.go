@@ -42,7 +42,8 @@ func TestCheckpointsSurviveARestart(t *testing.T) {
 			t.Errorf("checkpoint %s is %d, %v; want %d", name, n, err, want)
 		}
 	}
-	if accounts, err := l.Accounts(); err != nil || !slices.Equal(accounts, []ledger.Account{{ID: "acct_a"}, {ID: "acct_b"}}) {
+	if accounts, err := l.Accounts(); err != nil ||
+		!slices.Equal(accounts, []ledger.Account{{ID: "acct_a"}, {ID: "acct_b"}}) {
 		t.Errorf("the accounts are %v, %v", accounts, err)
 	}
 }

@@ -29,7 +29,8 @@ type wrongClock struct {
 func (w *wrongClock) now() time.Time { return time.Now().Add(time.Duration(w.by.Load())).Round(0) }
 
 func (w *wrongClock) options(dir string) ledger.Options {
-	return ledger.Options{Dir: dir, Now: w.now, ClockJumped: func(time.Duration) { w.jumped.Add(1) }, CheckEvery: time.Hour}
+	return ledger.Options{Dir: dir, Now: w.now, ClockJumped: func(time.Duration) { w.jumped.Add(1) },
+		CheckEvery: time.Hour}
 }
 
 // append appends an event that Stripe creates now and that the clock dates.
@@ -104,7 +105,8 @@ func TestRetentionWithClockAhead(t *testing.T) {
 				time.Sleep(time.Minute)
 				restart() // the ledger now holds an event with a date in the future
 				if n := bodiesLeft(t, l, ids); n < 9 || w.jumped.Load() == 0 || l.RetentionLag() < 99*aDay {
-					t.Errorf("after a minute %d bodies are left, %d jumps were reported, the lag is %s", n, w.jumped.Load(), l.RetentionLag())
+					t.Errorf("after a minute %d bodies are left, %d jumps were reported, the lag is %s", n,
+						w.jumped.Load(), l.RetentionLag())
 				}
 				w.by.Store(0)
 				restart()
@@ -214,7 +216,8 @@ func TestRetentionWithRandomClocks(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				rng := rand.New(rand.NewPCG(seed, 10))
-				offsets := []time.Duration{-30 * 365 * aDay, -40 * aDay, -time.Hour, time.Hour, 3 * aDay, 100 * aDay, 20 * 365 * aDay}
+				offsets := []time.Duration{-30 * 365 * aDay, -40 * aDay, -time.Hour, time.Hour, 3 * aDay, 100 * aDay,
+					20 * 365 * aDay}
 				w, dir, keep := &wrongClock{}, ledgertest.Dir(t), 6*aDay
 				l, end := w.open(t, dir, keep)
 				defer func() { end() }()

@@ -92,19 +92,28 @@ func Reencode(kind byte, value []byte) ([]byte, error) {
 
 // StoredSamples returns a value of each kind, with all fields set.
 func StoredSamples() []Sample {
-	in := Intent{ID: "pi_3wBTwEKvHadernBl4gdrfNcd", Status: "succeeded", Currency: "eur", Amount: 6480, HasAmount: true, AmountReceived: 6480, HasReceived: true, Customer: "cus_1",
-		Description: "three notebooks", Metadata: map[string]string{"order": "2417", "shop": "web"}, LatestCharge: sampleCharge,
-		LastError: &PaymentError{Type: "card_error", Code: "card_declined"}, Created: 1776163468}
-	charge := Charge{ID: sampleCharge, Status: "succeeded", Currency: "eur", Amount: 6480, AmountCaptured: 6480, AmountRefunded: 800, Captured: true,
-		Customer: "cus_1", Created: 1776163470, BalanceTransaction: &Booking{ID: "txn_0", Created: 1776163480, Fee: 120, Currency: "eur"}}
-	refund := Refund{ID: "re_1", Charge: "ch_1", Status: "succeeded", Currency: "eur", Amount: 800, Reason: "requested_by_customer", Created: 1776163490, Booked: 1776163491, Returned: 1776163499}
-	dispute := Dispute{ID: "dp_1", Charge: "ch_1", Status: "lost", Currency: "eur", Amount: 5680, Reason: "fraudulent", Created: 1776163500,
+	in := Intent{ID: "pi_3wBTwEKvHadernBl4gdrfNcd", Status: "succeeded", Currency: "eur", Amount: 6480, HasAmount: true,
+		AmountReceived: 6480, HasReceived: true, Customer: "cus_1",
+		Description: "three notebooks", Metadata: map[string]string{"order": "2417", "shop": "web"},
+		LatestCharge: sampleCharge,
+		LastError:    &PaymentError{Type: "card_error", Code: "card_declined"}, Created: 1776163468}
+	charge := Charge{ID: sampleCharge, Status: "succeeded", Currency: "eur", Amount: 6480, AmountCaptured: 6480,
+		AmountRefunded: 800, Captured: true,
+		Customer: "cus_1", Created: 1776163470,
+		BalanceTransaction: &Booking{ID: "txn_0", Created: 1776163480, Fee: 120, Currency: "eur"}}
+	refund := Refund{ID: "re_1", Charge: "ch_1", Status: "succeeded", Currency: "eur", Amount: 800,
+		Reason: "requested_by_customer", Created: 1776163490, Booked: 1776163491, Returned: 1776163499}
+	dispute := Dispute{ID: "dp_1", Charge: "ch_1", Status: "lost", Currency: "eur", Amount: 5680, Reason: "fraudulent",
+		Created:      1776163500,
 		Transactions: []Transaction{{ID: "txn_1", Amount: -5680, Currency: "eur", Created: 1776163500}}}
-	facts := Facts{PaymentIntent: in.ID, Charge: charge.ID, Intents: []Intent{in}, Charges: []Charge{charge}, Refunds: []Refund{refund},
+	facts := Facts{PaymentIntent: in.ID, Charge: charge.ID, Intents: []Intent{in}, Charges: []Charge{charge},
+		Refunds:  []Refund{refund},
 		Disputes: []Dispute{dispute}, Sessions: []Session{{ID: "cs_1", PaymentStatus: "paid"}}}
-	r := &row{id: "evt_3wBTwEKvHadernBlBPBleRA0", typ: "charge.refunded", account: "acct_1", apiVersion: "2023-10-16", created: 1776163490, received: 1776163490123,
+	r := &row{id: "evt_3wBTwEKvHadernBlBPBleRA0", typ: "charge.refunded", account: "acct_1", apiVersion: "2023-10-16",
+		created: 1776163490, received: 1776163490123,
 		source: Webhook, outcome: Applied, size: 2100, repeats: 3, facts: facts}
-	quarantined := &row{id: "evt_2", livemode: true, released: 7, source: Reconcile, outcome: Quarantined, reason: WrongMode}
+	quarantined := &row{id: "evt_2", livemode: true, released: 7, source: Reconcile, outcome: Quarantined,
+		reason: WrongMode}
 	c := counts{outcomes: [len(Outcomes)]uint64{5, 1}, money: 1776163490123, expired: 7}
 	codec, err := newBodyCodec()
 	if err != nil {
@@ -114,8 +123,10 @@ func StoredSamples() []Sample {
 	state.rows = []uint64{1, 5, 300}
 	money := amounts{received: SumOf(6480), refunded: SumOf(-800), withdrawn: SumOf(5680)}
 	return []Sample{
-		{storedRow, r.encode()}, {storedRow, quarantined.encode()}, {storedState, state.encode()}, {storedCounts, c.encode()}, {storedAmounts, money.encode()},
-		{storedLinks, encodeLinks(sampleCharge, []link{{linkToIntent, "pi_3wBTwEKvHadernBl4gdrfNcd"}, {linkToCharge, "ch_1"}})},
+		{storedRow, r.encode()}, {storedRow, quarantined.encode()}, {storedState, state.encode()},
+		{storedCounts, c.encode()}, {storedAmounts, money.encode()},
+		{storedLinks, encodeLinks(sampleCharge,
+			[]link{{linkToIntent, "pi_3wBTwEKvHadernBl4gdrfNcd"}, {linkToCharge, "ch_1"}})},
 		{storedTotalKey, totalKey(1776163468, "eur", "acct_1")},
 		{storedMoved, encodeMoved("acct_1", []moved{{"eur", money}, {"usd", amounts{}}})},
 		{storedBody, codec.encode(slices.Concat(builtinText[:900], []byte("and more")))},

@@ -56,13 +56,15 @@ func TestTextsAreEncodedCompactly(t *testing.T) {
 		{under, "", 1}, {under, "succeeded", 1}, {under, "payment_intent.succeeded", 1}, {under, "customer.created", 2},
 		{under, "pi_3wBTwEKvHadernBl4gdrfNcd", 2 + 8}, {under, "txn_3wBTwEKvHadernBl4gdrfNcd", 2 + 8},
 		{under, "pi_3wBTwEKvHadernBx4gdrfNcd", 1 + 27}, // of another payment
-		{under, "xx_3wBTwEKvHadernBl4gdrfNcd", 1 + 27}, {under, "3wBTwEKvHadernBl4gdrfNcd", 1 + 24}, {under, "pi_3wBTwEKvHadernBl4gdrfNcd0", 1 + 28},
+		{under, "xx_3wBTwEKvHadernBl4gdrfNcd", 1 + 27}, {under, "3wBTwEKvHadernBl4gdrfNcd", 1 + 24},
+		{under, "pi_3wBTwEKvHadernBl4gdrfNcd0", 1 + 28},
 		{"evt_1", "pi_3wBTwEKvHadernBl4gdrfNcd", 1 + 27}, {"", "pi_", 1 + 3},
 		{under, strings.Repeat("x", 63), 1 + 63}, {under, strings.Repeat("x", 64), 2 + 64}, {under, "\x00\xff", 1 + 2},
 	} {
 		stored, again, err := ledger.EncodeText(c.under, c.text)
 		if err != nil || again != c.text || len(stored) != c.size {
-			t.Errorf("%q under %q takes %d bytes, want %d, and is decoded as %q, %v", c.text, c.under, len(stored), c.size, again, err)
+			t.Errorf("%q under %q takes %d bytes, want %d, and is decoded as %q, %v", c.text, c.under, len(stored),
+				c.size, again, err)
 		}
 	}
 }

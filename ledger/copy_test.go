@@ -54,7 +54,8 @@ func TestCopyUnderLoadHoldsAcknowledgedEvents(t *testing.T) {
 		before := acknowledged()
 		dir := t.TempDir()
 		path := filepath.Join(dir, "ledger.db")
-		if err := ledger.Save(path, l.CopyTo, func(made string) error { _, err := ledger.Verify(made); return err }); err != nil {
+		if err := ledger.Save(path, l.CopyTo,
+			func(made string) error { _, err := ledger.Verify(made); return err }); err != nil {
 			t.Fatal(err)
 		}
 		if report := mustVerify(t, path); report.Events < uint64(len(before)) {
@@ -94,9 +95,10 @@ func TestSave(t *testing.T) {
 	}{
 		{name: "a ledger", fill: l.CopyTo},
 		{name: "over a file", there: true, fill: l.CopyTo, says: "is there already"},
-		{name: "over a file that is created meanwhile", fill: l.CopyTo, want: os.ErrExist, check: func(made string) error {
-			return os.WriteFile(filepath.Join(filepath.Dir(made), "copy.db"), []byte("mine"), 0o600)
-		}, there: true},
+		{name: "over a file that is created meanwhile", fill: l.CopyTo, want: os.ErrExist,
+			check: func(made string) error {
+				return os.WriteFile(filepath.Join(filepath.Dir(made), "copy.db"), []byte("mine"), 0o600)
+			}, there: true},
 		{name: "a part of a ledger", fill: func(w io.Writer) error {
 			if err := l.CopyTo(w); err != nil {
 				return err
@@ -104,9 +106,14 @@ func TestSave(t *testing.T) {
 			return w.(*os.File).Truncate(3 * 4096)
 		}, want: ledger.ErrSchema, says: "cut short"},
 		{name: "nothing", fill: func(io.Writer) error { return nil }, want: ledger.ErrSchema},
-		{name: "another format", fill: func(w io.Writer) error { _, err := io.WriteString(w, strings.Repeat("<html>", 5000)); return err }, want: ledger.ErrSchema},
-		{name: "a write error", fill: func(w io.Writer) error { _, _ = io.WriteString(w, "begun"); return noDisk }, want: noDisk},
-		{name: "a failed check", fill: l.CopyTo, check: func(string) error { return damaged }, want: damaged, says: "was not kept"},
+		{name: "another format", fill: func(w io.Writer) error {
+			_, err := io.WriteString(w, strings.Repeat("<html>", 5000))
+			return err
+		}, want: ledger.ErrSchema},
+		{name: "a write error", fill: func(w io.Writer) error { _, _ = io.WriteString(w, "begun"); return noDisk },
+			want: noDisk},
+		{name: "a failed check", fill: l.CopyTo, check: func(string) error { return damaged }, want: damaged,
+			says: "was not kept"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -142,7 +149,8 @@ func TestSave(t *testing.T) {
 			}
 		})
 	}
-	if err := ledger.Save(filepath.Join(t.TempDir(), "none", "copy.db"), l.CopyTo, nil); !errors.Is(err, os.ErrNotExist) {
+	if err := ledger.Save(filepath.Join(t.TempDir(), "none", "copy.db"), l.CopyTo,
+		nil); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("saving to a directory that does not exist returned %v", err)
 	}
 }
@@ -213,7 +221,8 @@ func TestCopyIsAConsistentSnapshot(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := filepath.Join(t.TempDir(), "copy.db")
-	if err := ledger.Save(path, func(w io.Writer) error { _, err := io.Copy(w, &copied); return err }, nil); err != nil {
+	if err := ledger.Save(path, func(w io.Writer) error { _, err := io.Copy(w, &copied); return err },
+		nil); err != nil {
 		t.Fatal(err)
 	}
 	if report := mustVerify(t, path); report.Events != 1 {
@@ -229,7 +238,8 @@ func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
 // leaves the space that is reserved for a copy.
 func TestCopyReservesItsSpace(t *testing.T) {
 	mount := t.TempDir()
-	if err := syscall.Mount("none", mount, "tmpfs", 0, "size=90m"); err != nil { // 64 MiB are reserved for events, and the copy needs 16
+	// 64 MiB are reserved for events, and the copy needs 16
+	if err := syscall.Mount("none", mount, "tmpfs", 0, "size=90m"); err != nil {
 		t.Skipf("mounting a file system needs root: %v", err)
 	}
 	t.Cleanup(func() { _ = syscall.Unmount(mount, syscall.MNT_DETACH) })

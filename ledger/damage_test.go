@@ -30,8 +30,10 @@ func sampleLedger(t *testing.T) (dir string) {
 	stop := ledgertest.Run(t, l)
 	mustAppend(t, l, succeeded("evt_1", "pi_1"))
 	mustAppend(t, l, succeeded("evt_2", "pi_1"))
-	mustAppend(t, l, &ledger.Event{ID: "evt_3", Source: ledger.Webhook, Received: time.Unix(1, 0), Quarantine: ledger.ThinEvent, Raw: []byte("{}")})
-	mustAppend(t, l, &ledger.Event{ID: "evt_4", Type: "customer.created", Source: ledger.Webhook, Received: time.Unix(1, 0), Raw: []byte("{}")})
+	mustAppend(t, l, &ledger.Event{ID: "evt_3", Source: ledger.Webhook, Received: time.Unix(1, 0),
+		Quarantine: ledger.ThinEvent, Raw: []byte("{}")})
+	mustAppend(t, l, &ledger.Event{ID: "evt_4", Type: "customer.created", Source: ledger.Webhook,
+		Received: time.Unix(1, 0), Raw: []byte("{}")})
 	stop()
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
@@ -171,7 +173,8 @@ func TestDamagedPaymentFailsOnlyItsEvents(t *testing.T) {
 	}
 	stop := ledgertest.Run(t, l)
 	for range 2 {
-		if _, err := l.Append(t.Context(), succeeded("evt_5", "pi_1")); !errors.Is(err, ledger.ErrUnavailable) || !errors.Is(err, ledger.ErrCorrupt) {
+		if _, err := l.Append(t.Context(), succeeded("evt_5", "pi_1")); !errors.Is(err, ledger.ErrUnavailable) ||
+			!errors.Is(err, ledger.ErrCorrupt) {
 			t.Errorf("an event about the damaged payment returned %v", err)
 		}
 	}
@@ -220,7 +223,8 @@ func TestHealthReportsRepeatedDamage(t *testing.T) {
 		if n < 3 && h.Err != nil {
 			t.Errorf("after %d events that could not be stored: %v", n, h.Err)
 		}
-		if n >= 3 && (!errors.Is(h.Err, ledger.ErrUnavailable) || h.Fault == nil || !strings.Contains(h.Fault.What, "is damaged (")) {
+		if n >= 3 && (!errors.Is(h.Err, ledger.ErrUnavailable) || h.Fault == nil ||
+			!strings.Contains(h.Fault.What, "is damaged (")) {
 			t.Errorf("after %d events that could not be stored: %v", n, h.Err)
 		}
 	}
@@ -336,14 +340,16 @@ func TestDamagedPageIsAnError(t *testing.T) {
 			if bucket == "payments" {
 				e.ID = "evt_150_again"
 			}
-			if _, err := l.Append(t.Context(), e); !errors.Is(err, ledger.ErrUnavailable) || !errors.Is(err, ledger.ErrCorrupt) {
+			if _, err := l.Append(t.Context(), e); !errors.Is(err, ledger.ErrUnavailable) ||
+				!errors.Is(err, ledger.ErrCorrupt) {
 				t.Errorf("an append that needs the damaged page returned %v", err)
 			}
 			if h := l.Health(); h.Err != nil {
 				t.Errorf("the health is %v", h.Err)
 			}
 			mustAppend(t, l, succeeded("zzz_1", "zz_1"))
-			if _, err := l.PaymentEvents(t.Context(), "pi_150", ledger.EventQuery{Limit: 1}); bucket == "payments" && !errors.Is(err, ledger.ErrCorrupt) {
+			if _, err := l.PaymentEvents(t.Context(), "pi_150", ledger.EventQuery{Limit: 1}); bucket == "payments" &&
+				!errors.Is(err, ledger.ErrCorrupt) {
 				t.Errorf("reading the events of the payment returned %v", err)
 			}
 			stop()
@@ -446,7 +452,8 @@ func TestDamagedSumOverAllDaysIsRecomputed(t *testing.T) {
 		t.Errorf("reading the damaged sum returned %v", err)
 	}
 	mustAppend(t, l, paidCharge("5", 1760000000, 100))
-	if page, err := l.Totals(t.Context(), ledger.TotalsQuery{Limit: 1}); err != nil || len(page.Data) != 1 || page.Data[0].Received != ledger.SumOf(500) {
+	if page, err := l.Totals(t.Context(), ledger.TotalsQuery{Limit: 1}); err != nil || len(page.Data) != 1 ||
+		page.Data[0].Received != ledger.SumOf(500) {
 		t.Errorf("the sum is %+v, %v", page.Data, err)
 	}
 }
@@ -478,8 +485,9 @@ func TestVerifyFindsSwappedBodies(t *testing.T) {
 // A damaged key must not hide another one: no other stored event or payment may count as new.
 func TestDamagedKeyHidesNoOther(t *testing.T) {
 	for what, change := range map[string][2]string{
-		"the greatest id": {"tevt_299", "tevt_099"}, "the kind of the greatest id": {"tevt_299", "pevt_299"}, "the greatest payment": {"pi_299\x00\x00", "pi_099\x00\x00"},
-		"an id in the middle": {"tevt_280", "tzvt_280"},
+		"the greatest id": {"tevt_299", "tevt_099"}, "the kind of the greatest id": {"tevt_299", "pevt_299"},
+		"the greatest payment": {"pi_299\x00\x00", "pi_099\x00\x00"},
+		"an id in the middle":  {"tevt_280", "tzvt_280"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			l, err := ledger.Open(ledger.Options{Dir: replacedText(t, change[0], change[1])})
@@ -493,7 +501,8 @@ func TestDamagedKeyHidesNoOther(t *testing.T) {
 					t.Fatalf("event %d is not damaged, but was posted twice", i)
 				}
 				_, err = l.Append(t.Context(), succeeded(fmt.Sprintf("zvt_%03d", i), fmt.Sprintf("pi_%03d", i)))
-				if p, notFound := l.Payment(fmt.Sprintf("pi_%03d", i)); err == nil && (notFound != nil || p.Events != 2) {
+				if p, notFound := l.Payment(fmt.Sprintf("pi_%03d", i)); err == nil &&
+					(notFound != nil || p.Events != 2) {
 					t.Fatalf("payment %d is not damaged, but is %+v, %v", i, p, notFound)
 				}
 			}

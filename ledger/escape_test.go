@@ -14,7 +14,8 @@ import (
 func TestEscape(t *testing.T) {
 	for text, want := range map[string]string{
 		"": "",
-		"überwiesen, 3 € 日本 👩‍🚀 שלום": "überwiesen, 3 € 日本 👩‍🚀 שלום", // right-to-left letters and joiners are not escaped
+		// right-to-left letters and joiners are not escaped
+		"überwiesen, 3 € 日本 👩‍🚀 שלום": "überwiesen, 3 € 日本 👩‍🚀 שלום",
 		"a\nb\r\tc":                                        `a\nb\r\tc`,
 		"\x1b[2J\x07\x00\x7f":                              `\u001b[2J\u0007\u0000\u007f`,
 		"\u0080\u009b\u009f\u00a0":                         `\u0080\u009b\u009f` + "\u00a0",

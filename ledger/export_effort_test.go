@@ -21,7 +21,8 @@ func appendManyRefunds(t *testing.T, l *ledger.Ledger, payments, refunds int) {
 		e := paidCharge(fmt.Sprintf("busy_%d", n), 1760000000, int64(refunds)*100)
 		for i := range refunds {
 			e.Facts.Refunds = append(e.Facts.Refunds, ledger.Refund{
-				ID: fmt.Sprintf("re_%d_%d", n, i), Charge: e.Facts.Charge, Status: "succeeded", Currency: "eur", Amount: 100, Created: 1760000001 + int64(i),
+				ID: fmt.Sprintf("re_%d_%d", n, i), Charge: e.Facts.Charge, Status: "succeeded", Currency: "eur",
+				Amount: 100, Created: 1760000001 + int64(i),
 			})
 		}
 		appendAll(t, l, e)
@@ -49,7 +50,8 @@ func TestExportReadsAPaymentOnce(t *testing.T) {
 		t.Errorf("the export of the present has %d lines, or differs from the one as of the last sequence", n)
 	}
 	if took > 4*enough {
-		t.Errorf("the export of the present allocated %d KiB, the one as of the last sequence %d KiB", took>>10, enough>>10)
+		t.Errorf("the export of the present allocated %d KiB, the one as of the last sequence %d KiB", took>>10,
+			enough>>10)
 	}
 }
 
@@ -65,7 +67,8 @@ func TestExportEndsWithItsContext(t *testing.T) {
 		query ledger.ExportQuery
 		least int64 // checks of the context in all
 	}{
-		{"the present", ledger.ExportQuery{Table: ledger.ExportEntries}, 5 * payments}, // seconds of the index, payments, lines
+		// seconds of the index, payments, lines
+		{"the present", ledger.ExportQuery{Table: ledger.ExportEntries}, 5 * payments},
 		{"the past", ledger.ExportQuery{Table: ledger.ExportEntries, AsOf: &last}, 3 * payments},
 		{"differences", ledger.ExportQuery{Table: ledger.ExportEntries, Since: &none}, 4 * payments},
 		{"payments", ledger.ExportQuery{Table: ledger.ExportPayments}, 2 * payments},
@@ -77,12 +80,14 @@ func TestExportEndsWithItsContext(t *testing.T) {
 		}
 		all := &countingContext{Context: t.Context(), limit: math.MaxInt64}
 		if err := x.Write(all, io.Discard); err != nil || all.calls.Load() < c.least {
-			t.Errorf("%s: the export checked its context %d times, want at least %d, %v", c.name, all.calls.Load(), c.least, err)
+			t.Errorf("%s: the export checked its context %d times, want at least %d, %v", c.name, all.calls.Load(),
+				c.least, err)
 		}
 		for limit := int64(0); limit < all.calls.Load(); limit += 7 {
 			ctx := &countingContext{Context: t.Context(), limit: limit}
 			if err := x.Write(ctx, io.Discard); !errors.Is(err, context.Canceled) || ctx.calls.Load() != limit+1 {
-				t.Errorf("%s: canceled after %d checks, the export checked %d times, %v", c.name, limit, ctx.calls.Load(), err)
+				t.Errorf("%s: canceled after %d checks, the export checked %d times, %v", c.name, limit,
+					ctx.calls.Load(), err)
 			}
 		}
 	}
@@ -96,7 +101,8 @@ func TestExportLeavesTheReserve(t *testing.T) {
 	e.Facts.Charges[0].Metadata["note"] = strings.Repeat("x", 4000)
 	for i := range 2500 { // more lines than the sorter keeps in memory
 		e.Facts.Refunds = append(e.Facts.Refunds, ledger.Refund{
-			ID: fmt.Sprintf("re_%d", i), Charge: e.Facts.Charge, Status: "succeeded", Currency: "eur", Amount: 100, Created: 1760000001,
+			ID: fmt.Sprintf("re_%d", i), Charge: e.Facts.Charge, Status: "succeeded", Currency: "eur", Amount: 100,
+			Created: 1760000001,
 		})
 	}
 	appendAll(t, l, e)
@@ -108,7 +114,8 @@ func TestExportLeavesTheReserve(t *testing.T) {
 		t.Errorf("with enough disk space: %v", err)
 	}
 	ledgertest.FillDisk(t, l)
-	if err := x.Write(t.Context(), io.Discard); !errors.Is(err, ledger.ErrNoSpace) || !strings.Contains(err.Error(), "free some space there; an export of fewer days") {
+	if err := x.Write(t.Context(), io.Discard); !errors.Is(err, ledger.ErrNoSpace) ||
+		!strings.Contains(err.Error(), "free some space there; an export of fewer days") {
 		t.Errorf("without disk space: %v", err)
 	}
 }

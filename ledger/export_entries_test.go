@@ -54,8 +54,10 @@ func parseTime(t testing.TB, text string, zone *time.Location) *int64 {
 // paidCharge returns a charge of an amount in cents that was captured at a time, with the number of
 // an order in its metadata.
 func paidCharge(id string, at int64, amount int64) *ledger.Event {
-	return about("evt_"+id, "charge.succeeded", at, ledger.Facts{Charge: "ch_" + id, Charges: []ledger.Charge{{ID: "ch_" + id, Status: "succeeded", Currency: "eur",
-		Amount: amount, AmountCaptured: amount, Captured: true, Created: at, Metadata: map[string]string{"order_id": "=" + id, "shop": "web"}}}})
+	return about("evt_"+id, "charge.succeeded", at,
+		ledger.Facts{Charge: "ch_" + id, Charges: []ledger.Charge{{ID: "ch_" + id, Status: "succeeded", Currency: "eur",
+			Amount: amount, AmountCaptured: amount, Captured: true, Created: at,
+			Metadata: map[string]string{"order_id": "=" + id, "shop": "web"}}}})
 }
 
 // The export of the entries of all scenarios is the golden file, byte for byte.
@@ -93,7 +95,8 @@ func TestGoldenEntries(t *testing.T) {
 func TestExportOfDaysInATimezone(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	berlin := timezone(t, "Europe/Berlin")
-	for i, text := range []string{"2026-03-28T22:59:59Z", "2026-03-28T23:00:00Z", "2026-03-29T21:59:59Z", "2026-03-29T22:00:00Z",
+	for i, text := range []string{"2026-03-28T22:59:59Z", "2026-03-28T23:00:00Z", "2026-03-29T21:59:59Z",
+		"2026-03-29T22:00:00Z",
 		"2026-10-24T21:59:59Z", "2026-10-24T22:00:00Z", "2026-10-25T22:59:59Z", "2026-10-25T23:00:00Z"} {
 		appendAll(t, l, paidCharge(fmt.Sprint(i), *parseTime(t, text, time.UTC), 100))
 	}
@@ -111,7 +114,8 @@ func TestExportOfDaysInATimezone(t *testing.T) {
 		if zone == nil {
 			zone = time.UTC
 		}
-		text, _ := entriesText(t, l, ledger.ExportQuery{Zone: c.zone, From: parseTime(t, c.from, zone), To: parseTime(t, c.to, zone)})
+		text, _ := entriesText(t, l, ledger.ExportQuery{Zone: c.zone, From: parseTime(t, c.from, zone),
+			To: parseTime(t, c.to, zone)})
 		rows, err := csv.NewReader(strings.NewReader(text)).ReadAll()
 		if err != nil {
 			t.Fatal(err)
@@ -125,9 +129,12 @@ func TestExportOfDaysInATimezone(t *testing.T) {
 		if got := strings.Join(times, " "); got != c.want {
 			t.Errorf("%v, %s to %s: got %s, want %s", c.zone, c.from, c.to, got, c.want)
 		}
-		page, err := l.Totals(t.Context(), ledger.TotalsQuery{Zone: zone, From: parseTime(t, c.from, zone), To: parseTime(t, c.to, zone), Limit: 100})
+		page, err := l.Totals(t.Context(), ledger.TotalsQuery{Zone: zone, From: parseTime(t, c.from, zone),
+			To: parseTime(t, c.to, zone), Limit: 100})
 		totals := page.Data
-		if err != nil || (c.want == "") != (len(totals) == 0) || len(totals) == 1 && (string(totals[0].Day) != c.from || totals[0].Received != ledger.SumOf(200)) || len(totals) > 1 {
+		if err != nil || (c.want == "") != (len(totals) == 0) ||
+			len(totals) == 1 && (string(totals[0].Day) != c.from || totals[0].Received != ledger.SumOf(200)) ||
+			len(totals) > 1 {
 			t.Errorf("%v, %s to %s: the totals are %+v, %v", c.zone, c.from, c.to, totals, err)
 		}
 	}
@@ -139,16 +146,20 @@ func TestTotalsRefuseTooManyDays(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	zone := timezone(t, "Pacific/Auckland")
 	since := int64(0)
-	if totals, err := l.Totals(t.Context(), ledger.TotalsQuery{Zone: zone, From: &since, Limit: 100}); err != nil || totals.Data == nil || len(totals.Data) != 0 {
+	if totals, err := l.Totals(t.Context(), ledger.TotalsQuery{Zone: zone, From: &since, Limit: 100}); err != nil ||
+		totals.Data == nil || len(totals.Data) != 0 {
 		t.Errorf("the totals of an empty ledger are %v, %v", totals, err)
 	}
-	appendAll(t, l, paidCharge("first", *parseTime(t, "2025-01-10", zone), 100), paidCharge("last", *parseTime(t, "2026-02-14", zone)-1, 100))
+	appendAll(t, l, paidCharge("first", *parseTime(t, "2025-01-10", zone), 100),
+		paidCharge("last", *parseTime(t, "2026-02-14", zone)-1, 100))
 	for _, c := range []struct {
 		from, to string
 		days     int // days with entries; -1 if the range is too long
 	}{
-		{"", "", 1}, {"", "2026-02-14", 2}, {"2025-01-10", "", 2}, {"2025-01-10", "2026-02-14", 2}, {"2025-01-10", "2026-02-15", -1}, {"2025-01-09", "2026-02-14", -1}, {"2025-01-11", "", 1},
-		{"2000-01-01", "2030-01-01", -1}, {"0001-01-01", "9999-12-31", -1}, {"2026-01-01", "2025-01-01", 0}, {"2026-03-01", "", 0},
+		{"", "", 1}, {"", "2026-02-14", 2}, {"2025-01-10", "", 2}, {"2025-01-10", "2026-02-14", 2},
+		{"2025-01-10", "2026-02-15", -1}, {"2025-01-09", "2026-02-14", -1}, {"2025-01-11", "", 1},
+		{"2000-01-01", "2030-01-01", -1}, {"0001-01-01", "9999-12-31", -1}, {"2026-01-01", "2025-01-01", 0},
+		{"2026-03-01", "", 0},
 	} {
 		var from, to *int64
 		if c.from != "" {
@@ -158,12 +169,14 @@ func TestTotalsRefuseTooManyDays(t *testing.T) {
 			to = parseTime(t, c.to, zone)
 		}
 		totals, err := l.Totals(t.Context(), ledger.TotalsQuery{Zone: zone, From: from, To: to, Limit: 100})
-		if c.days < 0 && (!errors.Is(err, ledger.ErrTooManyDays) || !strings.Contains(err.Error(), "400")) || c.days >= 0 && (err != nil || len(totals.Data) != c.days) {
+		if c.days < 0 && (!errors.Is(err, ledger.ErrTooManyDays) || !strings.Contains(err.Error(), "400")) ||
+			c.days >= 0 && (err != nil || len(totals.Data) != c.days) {
 			t.Errorf("from %s to %s: %d totals, %v", c.from, c.to, len(totals.Data), err)
 		}
 	}
 	appendAll(t, l, paidCharge("later", *parseTime(t, "2026-02-14", zone), 100))
-	if _, err := l.Totals(t.Context(), ledger.TotalsQuery{Zone: zone, From: &since, Limit: 100}); !errors.Is(err, ledger.ErrTooManyDays) {
+	if _, err := l.Totals(t.Context(), ledger.TotalsQuery{Zone: zone, From: &since,
+		Limit: 100}); !errors.Is(err, ledger.ErrTooManyDays) {
 		t.Errorf("totals of 401 days returned %v", err)
 	}
 }
@@ -176,12 +189,14 @@ func TestExportWithMetadataForExcel(t *testing.T) {
 		q := ledger.ExportQuery{Table: table, Format: "csv", Metadata: []string{"order_id", "none\n"}, Excel: true}
 		text, _ := exportText(t, l, q)
 		rows := strings.Split(text, "\r\n")
-		if !strings.HasPrefix(text, "\ufeff") || !strings.HasSuffix(rows[0], `,metadata_order_id,metadata_none\n`) || !strings.HasSuffix(rows[1], ",'=1,") {
+		if !strings.HasPrefix(text, "\ufeff") || !strings.HasSuffix(rows[0], `,metadata_order_id,metadata_none\n`) ||
+			!strings.HasSuffix(rows[1], ",'=1,") {
 			t.Errorf("got %q", text)
 		}
 		q.Format, q.Excel = "jsonl", false
 		text, _ = exportText(t, l, q)
-		if !strings.HasSuffix(text, `,"metadata_order_id":"=1","metadata_none\n":null}`+"\n") || !json.Valid([]byte(text)) {
+		if !strings.HasSuffix(text, `,"metadata_order_id":"=1","metadata_none\n":null}`+"\n") ||
+			!json.Valid([]byte(text)) {
 			t.Errorf("got %s", text)
 		}
 	}
@@ -198,7 +213,8 @@ func TestVerifyChecksTheIndexOfEntries(t *testing.T) {
 		}
 		return b.Delete(key)
 	})
-	if _, err := ledger.Verify(ledger.Path(dir)); err == nil || !strings.Contains(err.Error(), "the index of entries at") {
+	if _, err := ledger.Verify(ledger.Path(dir)); err == nil ||
+		!strings.Contains(err.Error(), "the index of entries at") {
 		t.Errorf("with a missing second Verify returned %v", err)
 	}
 	if _, err := ledger.Rebuild(context.Background(), ledger.Options{Dir: dir}, false); err != nil {
@@ -213,7 +229,8 @@ func TestVerifyChecksTheIndexOfEntries(t *testing.T) {
 		more := append([]byte{0}, key[1:]...)
 		return b.Put(more, []byte(ledger.Seal("entries", string(more), string(value[:len(value)-4]))))
 	})
-	if _, err := ledger.Verify(ledger.Path(dir)); err == nil || !strings.Contains(err.Error(), "seconds in the index of entries") {
+	if _, err := ledger.Verify(ledger.Path(dir)); err == nil ||
+		!strings.Contains(err.Error(), "seconds in the index of entries") {
 		t.Errorf("with an additional second Verify returned %v", err)
 	}
 }
@@ -225,7 +242,8 @@ func TestExportAsOfAndSinceASequence(t *testing.T) {
 	seq := func(n uint64) *uint64 { return &n }
 	for _, q := range []ledger.ExportQuery{{AsOf: seq(3)}, {Since: seq(3)}} {
 		q.Table, q.Format = ledger.ExportEntries, "csv"
-		if _, err := l.NewExport(q); !errors.Is(err, ledger.ErrAhead) || !strings.Contains(err.Error(), "its last sequence is 2, and 3 was asked for") {
+		if _, err := l.NewExport(q); !errors.Is(err, ledger.ErrAhead) ||
+			!strings.Contains(err.Error(), "its last sequence is 2, and 3 was asked for") {
 			t.Errorf("%+v returned %v", q, err)
 		}
 	}
@@ -233,8 +251,10 @@ func TestExportAsOfAndSinceASequence(t *testing.T) {
 		query    ledger.ExportQuery
 		lines    int
 		sequence uint64
-	}{{ledger.ExportQuery{AsOf: seq(0)}, 0, 0}, {ledger.ExportQuery{AsOf: seq(1)}, 1, 1}, {ledger.ExportQuery{AsOf: seq(2)}, 2, 2}, {ledger.ExportQuery{}, 2, 2},
-		{ledger.ExportQuery{Since: seq(0)}, 2, 2}, {ledger.ExportQuery{Since: seq(1)}, 1, 2}, {ledger.ExportQuery{Since: seq(2)}, 0, 2}} {
+	}{{ledger.ExportQuery{AsOf: seq(0)}, 0, 0}, {ledger.ExportQuery{AsOf: seq(1)}, 1, 1},
+		{ledger.ExportQuery{AsOf: seq(2)}, 2, 2}, {ledger.ExportQuery{}, 2, 2},
+		{ledger.ExportQuery{Since: seq(0)}, 2, 2}, {ledger.ExportQuery{Since: seq(1)}, 1, 2},
+		{ledger.ExportQuery{Since: seq(2)}, 0, 2}} {
 		text, sequence := entriesText(t, l, c.query)
 		rows := strings.Split(strings.TrimSuffix(text, "\r\n"), "\r\n")
 		if rows[0] != entriesHeader || len(rows)-1 != c.lines || sequence != c.sequence {
@@ -257,7 +277,8 @@ func TestExportReportsRedecodedBodies(t *testing.T) {
 		return e
 	}}
 	var last uint64
-	for _, c := range []struct{ rebuild, decode, changed bool }{{}, {rebuild: true}, {rebuild: true, decode: true}, {rebuild: true, decode: true, changed: true}, {rebuild: true, changed: true}} {
+	for _, c := range []struct{ rebuild, decode, changed bool }{{}, {rebuild: true}, {rebuild: true, decode: true},
+		{rebuild: true, decode: true, changed: true}, {rebuild: true, changed: true}} {
 		if changed = c.changed; c.rebuild {
 			if _, err := ledger.Rebuild(context.Background(), opts, c.decode); err != nil {
 				t.Fatal(err)
@@ -275,7 +296,8 @@ func TestExportReportsRedecodedBodies(t *testing.T) {
 			}
 			q.Table, q.Format = ledger.ExportEntries, "csv"
 			if x, err := l.NewExport(q); err != nil || x.Decoded != want {
-				t.Errorf("%+v, %+v: the export reports bodies decoded again up to row %d, want %d, %v", c, q, x.Decoded, want, err)
+				t.Errorf("%+v, %+v: the export reports bodies decoded again up to row %d, want %d, %v", c, q, x.Decoded,
+					want, err)
 			}
 		}
 		if err := l.Close(); err != nil {
@@ -285,7 +307,8 @@ func TestExportReportsRedecodedBodies(t *testing.T) {
 	l := ledgertest.Start(t, opts)
 	appendAll(t, l, paidCharge("new", 1760000000, 100))
 	last++
-	if x, err := l.NewExport(ledger.ExportQuery{Table: ledger.ExportEntries, Format: "csv", AsOf: &last}); err != nil || x.Decoded != 0 {
+	if x, err := l.NewExport(ledger.ExportQuery{Table: ledger.ExportEntries, Format: "csv", AsOf: &last}); err != nil ||
+		x.Decoded != 0 {
 		t.Errorf("as of a later row the export reports bodies decoded again up to row %d, %v", x.Decoded, err)
 	}
 }

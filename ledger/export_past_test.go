@@ -229,14 +229,17 @@ func TestExportAsOfIsReproducible(t *testing.T) {
 // randomEvent returns an event about one of a few charges, which several PaymentIntents or none
 // name.
 func (l *exportSimulation) randomEvent(n int) *ledger.Event {
-	name := func(prefix string, of int) string { return fmt.Sprintf("%s_%d_%d", prefix, n/40, l.IntN(of)) } // groups of 40 events share ids
+	// groups of 40 events share ids
+	name := func(prefix string, of int) string { return fmt.Sprintf("%s_%d_%d", prefix, n/40, l.IntN(of)) }
 	charge := name(pick(l.Rand, "ch", "py"), 4)
 	e := about(fmt.Sprintf("evt_shared_%d", n), "charge.updated", midnight+l.Int64N(6), ledger.Facts{Charge: charge})
 	e.Source, e.Received = ledger.Webhook, time.Unix(1760000100, 0)
 	switch l.IntN(4) {
 	case 0:
-		e.Facts.Disputes = []ledger.Dispute{{ID: name("dp", 3), Charge: charge, Status: pick(l.Rand, "needs_response", "lost", "won"), Currency: "usd",
-			Amount: 700, Created: midnight, Transactions: []ledger.Transaction{{ID: name("txn", 4), Amount: pick[int64](l.Rand, -700, -200, 700), Currency: "usd",
+		e.Facts.Disputes = []ledger.Dispute{{ID: name("dp", 3), Charge: charge,
+			Status: pick(l.Rand, "needs_response", "lost", "won"), Currency: "usd",
+			Amount: 700, Created: midnight, Transactions: []ledger.Transaction{{ID: name("txn", 4),
+				Amount: pick[int64](l.Rand, -700, -200, 700), Currency: "usd",
 				Created: midnight + l.Int64N(3)}}}}
 		if l.IntN(2) == 0 {
 			e.Facts.PaymentIntent = name("pi", 4)
@@ -244,13 +247,17 @@ func (l *exportSimulation) randomEvent(n int) *ledger.Event {
 		e.Account = pick(l.Rand, "", "", "acct_1", "acct_2")
 	case 1:
 		e.Facts.PaymentIntent = name("pi", 4)
-		e.Facts.Intents = []ledger.Intent{{ID: e.Facts.PaymentIntent, Status: "succeeded", Currency: "usd", Amount: 700, HasAmount: true, AmountReceived: 700, HasReceived: true,
-			LatestCharge: charge, Description: pick(l.Rand, "", "one", "other"), Created: midnight, Metadata: map[string]string{"order": pick(l.Rand, "1", "2")}}}
+		e.Facts.Intents = []ledger.Intent{{ID: e.Facts.PaymentIntent, Status: "succeeded", Currency: "usd", Amount: 700,
+			HasAmount: true, AmountReceived: 700, HasReceived: true,
+			LatestCharge: charge, Description: pick(l.Rand, "", "one", "other"), Created: midnight,
+			Metadata: map[string]string{"order": pick(l.Rand, "1", "2")}}}
 	case 2:
-		e.Facts.Refunds = []ledger.Refund{{ID: name("re", 6), Charge: charge, Status: pick(l.Rand, "succeeded", "pending", "failed"), Currency: "usd",
+		e.Facts.Refunds = []ledger.Refund{{ID: name("re", 6), Charge: charge,
+			Status: pick(l.Rand, "succeeded", "pending", "failed"), Currency: "usd",
 			Amount: 100, Created: midnight + 1}}
 	default:
-		e.Facts.Charges = []ledger.Charge{{ID: charge, Status: "succeeded", Currency: "usd", Amount: 700, AmountCaptured: 700, Captured: true, Created: midnight,
+		e.Facts.Charges = []ledger.Charge{{ID: charge, Status: "succeeded", Currency: "usd", Amount: 700,
+			AmountCaptured: 700, Captured: true, Created: midnight,
 			AmountRefunded: pick[int64](l.Rand, 0, 100)}}
 	}
 	return e

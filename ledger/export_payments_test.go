@@ -44,9 +44,11 @@ func exportText(t testing.TB, l *ledger.Ledger, q ledger.ExportQuery) (text stri
 // chargeEvent returns an event about a charge of a PaymentIntent, with the balance transaction that
 // has the fee.
 func chargeEvent(payment, charge, currency string, amount, captured int64, fee *ledger.Booking) *ledger.Event {
-	return about("evt_"+charge, "charge.succeeded", 1760000010, ledger.Facts{PaymentIntent: payment, Charge: charge, Charges: []ledger.Charge{{
-		ID: charge, Status: "succeeded", Currency: currency, Amount: amount, AmountCaptured: captured, Captured: captured > 0, Created: 1760000000, BalanceTransaction: fee,
-	}}})
+	return about("evt_"+charge, "charge.succeeded", 1760000010,
+		ledger.Facts{PaymentIntent: payment, Charge: charge, Charges: []ledger.Charge{{
+			ID: charge, Status: "succeeded", Currency: currency, Amount: amount, AmountCaptured: captured,
+			Captured: captured > 0, Created: 1760000000, BalanceTransaction: fee,
+		}}})
 }
 
 // appendAll appends events and fills in the fields that make an event complete.
@@ -72,14 +74,19 @@ func TestExportOfPaymentsAsCSV(t *testing.T) {
 	dinar := succeeded("evt_dinar", "pi_dinar")
 	dinar.Facts.Intents[0].Currency, dinar.Facts.Intents[0].Created = "kwd", 1760000002
 	dinar.Account = "acct_1"
-	unknown := about("evt_unknown", "checkout.session.completed", 0, ledger.Facts{PaymentIntent: "pi_unknown", Sessions: []ledger.Session{{ID: "cs_1", PaymentStatus: "paid"}}})
-	lost := about("evt_lost", "charge.dispute.funds_withdrawn", 1760000050, ledger.Facts{PaymentIntent: "pi_lost", Charge: "ch_pi_lost", Disputes: []ledger.Dispute{{
-		ID: "dp_1", Charge: "ch_pi_lost", Status: "lost", Currency: "eur", Amount: 4200, Created: 1760000040, Transactions: []ledger.Transaction{
-			{ID: "txn_1", Amount: -4200, Currency: "eur", Created: 1760000040}, {ID: "txn_2", Amount: -1505, Currency: "eur", Created: 1760000041}}}}})
+	unknown := about("evt_unknown", "checkout.session.completed", 0,
+		ledger.Facts{PaymentIntent: "pi_unknown", Sessions: []ledger.Session{{ID: "cs_1", PaymentStatus: "paid"}}})
+	lost := about("evt_lost", "charge.dispute.funds_withdrawn", 1760000050,
+		ledger.Facts{PaymentIntent: "pi_lost", Charge: "ch_pi_lost", Disputes: []ledger.Dispute{{
+			ID: "dp_1", Charge: "ch_pi_lost", Status: "lost", Currency: "eur", Amount: 4200, Created: 1760000040,
+			Transactions: []ledger.Transaction{
+				{ID: "txn_1", Amount: -4200, Currency: "eur", Created: 1760000040},
+				{ID: "txn_2", Amount: -1505, Currency: "eur", Created: 1760000041}}}}})
 	conflict := succeeded("evt_conflict", "pi_conflict")
 	conflict.Facts.Intents[0].Status = "canceled"
 	l := ledgertest.Open(t, false)
-	appendAll(t, l, yen, dinar, unknown, succeeded("evt_pi_lost", "pi_lost"), lost, withDescription("pi_conflict", "paid, and \"canceled\"\nboth"), conflict)
+	appendAll(t, l, yen, dinar, unknown, succeeded("evt_pi_lost", "pi_lost"), lost,
+		withDescription("pi_conflict", "paid, and \"canceled\"\nboth"), conflict)
 	want := []string{
 		paymentsHeader,
 		`pi_unknown,,,,,,,,,,0,,0,,0,,,,,,,,,`,
@@ -102,10 +109,14 @@ func TestExportOfPaymentsAsCSV(t *testing.T) {
 // quotes.
 func TestExportHasNoFormulas(t *testing.T) {
 	texts := map[string]string{
-		"=1+1": "'=1+1", "+1": "'+1", "-1": "'-1", "@sum": "'@sum", "a=1": "a=1", " =1": " =1", "'=1": "'=1", "": "", "überwiesen": "überwiesen",
-		`="a","b"`: `'="a","b"`, "a;b": "a;b", "a;=1": "a;'=1", "=1;@2;;-3;x": "'=1;'@2;;'-3;x", `a; "=1"`: `a;' "=1"`, `;""+1`: `;'""+1`, "a; b=1": "a; b=1", ";": ";",
+		"=1+1": "'=1+1", "+1": "'+1", "-1": "'-1", "@sum": "'@sum", "a=1": "a=1", " =1": " =1", "'=1": "'=1", "": "",
+		"überwiesen": "überwiesen",
+		`="a","b"`:   `'="a","b"`, "a;b": "a;b", "a;=1": "a;'=1", "=1;@2;;-3;x": "'=1;'@2;;'-3;x",
+		`a; "=1"`: `a;' "=1"`,
+		`;""+1`:   `;'""+1`, "a; b=1": "a; b=1", ";": ";",
 		// A text never has more than one line, and no control characters.
-		"\tx": `\tx`, "\rx": `\rx`, "\nx": `\nx`, "one\r\n=two": `one\r\n=two`, "a\u202eb\x1b[2J\u0085\u2028": `a\u202eb\u001b[2J\u0085\u2028`,
+		"\tx": `\tx`, "\rx": `\rx`, "\nx": `\nx`, "one\r\n=two": `one\r\n=two`,
+		"a\u202eb\x1b[2J\u0085\u2028": `a\u202eb\u001b[2J\u0085\u2028`,
 	}
 	l := ledgertest.Open(t, false)
 	want := map[string]string{}
@@ -132,7 +143,8 @@ func TestExportHasNoFormulas(t *testing.T) {
 		lines, _ := exportText(t, l, ledger.ExportQuery{Table: table, Format: "jsonl"})
 		for line := range strings.Lines(lines) {
 			var x struct{ Description string }
-			if err := json.Unmarshal([]byte(line), &x); err != nil || ledger.Escape(line) != strings.TrimSuffix(line, "\n")+`\n` {
+			if err := json.Unmarshal([]byte(line), &x); err != nil ||
+				ledger.Escape(line) != strings.TrimSuffix(line, "\n")+`\n` {
 				t.Errorf("%q is not escaped JSON, %v", line, err)
 			}
 			if _, ok := texts[x.Description]; !ok {
@@ -157,9 +169,13 @@ func TestExportOfFees(t *testing.T) {
 		{[]*ledger.Event{chargeEvent("pi_1", "ch_10", "eur", 4200, 4200, fee(0, "eur"))}, "0"},
 		{[]*ledger.Event{chargeEvent("pi_2", "ch_20", "eur", 4200, 4200, nil)}, ""},
 		{[]*ledger.Event{chargeEvent("pi_3", "ch_30", "eur", 4200, 4200, fee(130, "usd"))}, ""},
-		{[]*ledger.Event{chargeEvent("pi_4", "ch_40", "eur", 2000, 2000, fee(60, "eur")), chargeEvent("pi_4", "ch_41", "eur", 2200, 2200, fee(61, "eur"))}, "121"},
-		{[]*ledger.Event{chargeEvent("pi_5", "ch_50", "eur", 2000, 2000, fee(60, "eur")), chargeEvent("pi_5", "ch_51", "eur", 2200, 2200, nil)}, ""},
-		{[]*ledger.Event{chargeEvent("pi_6", "ch_60", "eur", 2000, 2000, fee(60, "eur")), chargeEvent("pi_6", "ch_61", "eur", 2200, 0, nil)}, "60"}, // not captured
+		{[]*ledger.Event{chargeEvent("pi_4", "ch_40", "eur", 2000, 2000, fee(60, "eur")),
+			chargeEvent("pi_4", "ch_41", "eur", 2200, 2200, fee(61, "eur"))}, "121"},
+		{[]*ledger.Event{chargeEvent("pi_5", "ch_50", "eur", 2000, 2000, fee(60, "eur")),
+			chargeEvent("pi_5", "ch_51", "eur", 2200, 2200, nil)}, ""},
+		// not captured
+		{[]*ledger.Event{chargeEvent("pi_6", "ch_60", "eur", 2000, 2000, fee(60, "eur")),
+			chargeEvent("pi_6", "ch_61", "eur", 2200, 0, nil)}, "60"},
 		{[]*ledger.Event{chargeEvent("pi_7", "ch_70", "eur", 2200, 0, fee(9, "eur"))}, ""},
 	} {
 		appendAll(t, l, c.charges...)
@@ -300,8 +316,10 @@ func (d *firstWrite) Write(p []byte) (int, error) {
 func TestExportIsAConsistentSnapshot(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	charge := func(event, id string, created int64) *ledger.Event {
-		return &ledger.Event{ID: event, Type: "charge.succeeded", Created: created, Source: ledger.Webhook, Received: time.Now(), Raw: []byte(event),
-			Facts: ledger.Facts{Charge: id, Charges: []ledger.Charge{{ID: id, Status: "succeeded", Currency: "eur", Amount: 100, AmountCaptured: 100, Captured: true, Created: created}}}}
+		return &ledger.Event{ID: event, Type: "charge.succeeded", Created: created, Source: ledger.Webhook,
+			Received: time.Now(), Raw: []byte(event),
+			Facts: ledger.Facts{Charge: id, Charges: []ledger.Charge{{ID: id, Status: "succeeded", Currency: "eur",
+				Amount: 100, AmountCaptured: 100, Captured: true, Created: created}}}}
 	}
 	link := func(event, intent, id string, created int64) {
 		e := succeeded(event, intent)

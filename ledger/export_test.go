@@ -169,7 +169,8 @@ func (l *Ledger) contents(tx *store.Tx, b *posting) (*Trial, error) {
 	t := &Trial{Totals: []Total{}, Entries: map[string][]Entry{}, Unexplained: map[string][]string{}}
 	var folded strings.Builder
 	fmt.Fprintln(&folded, b.counts.statuses, b.counts.flags, b.counts.unknown)
-	for _, bucket := range []store.Bucket{bucketPayments, bucketPaymentsTime, bucketLinks, bucketEntries, bucketLists, bucketTotals} {
+	for _, bucket := range []store.Bucket{bucketPayments, bucketPaymentsTime, bucketLinks, bucketEntries, bucketLists,
+		bucketTotals} {
 		for e := range tx.Ascend(bucket, nil) {
 			key := e.Key
 			value, err := e.Value()
@@ -211,7 +212,8 @@ type (
 
 // RowOf returns the row of an event.
 func RowOf(e *Event) *Row {
-	return &row{id: e.ID, typ: e.Type, created: e.Created, received: e.Received.UnixMilli(), apiVersion: e.APIVersion, source: e.Source,
+	return &row{id: e.ID, typ: e.Type, created: e.Created, received: e.Received.UnixMilli(), apiVersion: e.APIVersion,
+		source:  e.Source,
 		outcome: Applied, size: uint64(len(e.Raw)), facts: e.Facts}
 }
 

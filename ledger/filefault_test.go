@@ -242,7 +242,8 @@ func TestDeletedLedgerStaysOpenOnAFullDisk(t *testing.T) {
 	must(t, os.Rename(restored, s.path))
 	s.requireRefused("was deleted")
 	s.requireRunning()
-	if next := s.l.Health().Fault.Next; !strings.Contains(next, "do not stop the receiver") || !strings.Contains(next, "free ") {
+	if next := s.l.Health().Fault.Next; !strings.Contains(next, "do not stop the receiver") ||
+		!strings.Contains(next, "free ") {
 		t.Errorf("the next step is %q", next)
 	}
 	must(t, os.Remove(filler))
@@ -328,7 +329,8 @@ func TestFileLostDuringACommitIsNotAcknowledged(t *testing.T) {
 			if !errors.Is(err, ledger.ErrUnavailable) {
 				t.Errorf("the commit returned %v", err)
 			}
-			if what != "was cut short" || !errors.Is(err, ledger.ErrCorrupt) { // otherwise bbolt needed a page that is gone, and Run ends
+			// otherwise bbolt needed a page that is gone, and Run ends
+			if what != "was cut short" || !errors.Is(err, ledger.ErrCorrupt) {
 				s.requireRefused(what)
 			}
 			s.cancel()
@@ -447,13 +449,15 @@ func TestDeletedLedgerStaysLocked(t *testing.T) {
 // An error of lstat(2) is reported as it is, and not as a missing or existing file.
 func TestErrorsOfLstatAreReported(t *testing.T) {
 	long := filepath.Join(t.TempDir(), strings.Repeat("n", 300))
-	if err := ledger.Save(long, nil, nil); !errors.Is(err, syscall.ENAMETOOLONG) || errors.Is(err, fs.ErrExist) || strings.Contains(err.Error(), "is there already") {
+	if err := ledger.Save(long, nil, nil); !errors.Is(err, syscall.ENAMETOOLONG) || errors.Is(err, fs.ErrExist) ||
+		strings.Contains(err.Error(), "is there already") {
 		t.Errorf("Save returned %v", err)
 	}
 	if _, err := ledger.Verify(long); !errors.Is(err, syscall.ENAMETOOLONG) || errors.Is(err, ledger.ErrNotFound) {
 		t.Errorf("Verify returned %v", err)
 	}
-	if _, err := ledger.Rebuild(t.Context(), ledger.Options{Dir: long}, false); !errors.Is(err, syscall.ENAMETOOLONG) || errors.Is(err, ledger.ErrNotFound) {
+	if _, err := ledger.Rebuild(t.Context(), ledger.Options{Dir: long}, false); !errors.Is(err, syscall.ENAMETOOLONG) ||
+		errors.Is(err, ledger.ErrNotFound) {
 		t.Errorf("Rebuild returned %v", err)
 	}
 }

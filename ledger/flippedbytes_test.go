@@ -282,10 +282,12 @@ func TestVerifyFindsFlippedBytes(t *testing.T) {
 				case v.data == intact.data:
 					sums["unused byte in a "+kind+" page"]++
 				default:
-					t.Errorf("byte %d (%s page) xor %#x was not found, and the digest is %s, want %s", at, kind, by, v.data, intact.data)
+					t.Errorf("byte %d (%s page) xor %#x was not found, and the digest is %s, want %s", at, kind, by,
+						v.data, intact.data)
 				}
 			}
-			t.Logf("%d bytes, %d flips: %v; the longest took %s", len(file), flips, sums, b.slow.Round(time.Millisecond))
+			t.Logf("%d bytes, %d flips: %v; the longest took %s", len(file), flips, sums,
+				b.slow.Round(time.Millisecond))
 		})
 	}
 }
@@ -314,9 +316,10 @@ func TestVerifyFindsIncompleteFiles(t *testing.T) {
 		"no meta pages":      append(make([]byte, 8192), copied[8192:]...),
 		"a missing page":     append(bytes.Clone(copied[:40960]), copied[45056:]...),
 		"an additional page": append(append(bytes.Clone(copied[:40960]), make([]byte, 4096)...), copied[40960:]...),
-		"two swapped pages":  append(append(append(bytes.Clone(copied[:40960]), copied[45056:49152]...), copied[40960:45056]...), copied[49152:]...),
-		"a page cycle":       withPageCycle(t, copied),
-		"an endless page":    withEndlessPage(t, copied),
+		"two swapped pages": append(append(append(bytes.Clone(copied[:40960]), copied[45056:49152]...),
+			copied[40960:45056]...), copied[49152:]...),
+		"a page cycle":    withPageCycle(t, copied),
+		"an endless page": withEndlessPage(t, copied),
 	} {
 		if v := b.verify(file); v.fault == "" || v.hangs {
 			t.Errorf("%s: %+v", name, v)
@@ -332,7 +335,8 @@ func withPageCycle(t *testing.T, file []byte) []byte {
 		t.Fatal("the ledger has no branch page")
 	}
 	round := bytes.Clone(file)
-	binary.NativeEndian.PutUint64(round[page*4096+16+8:], uint64(page)) // after the page header: position of the key, its size, the child
+	// after the page header: position of the key, its size, the child
+	binary.NativeEndian.PutUint64(round[page*4096+16+8:], uint64(page))
 	return round
 }
 

@@ -220,7 +220,8 @@ func serveDisk(backing, mount string) error {
 		return err
 	}
 	d := &disk{fd: fd, size: stat.Size}
-	server, err := fs.Mount(mount, &root{disk: d}, &fs.Options{MountOptions: fuse.MountOptions{DirectMountStrict: true, FsName: "forgetfs", Name: "forgetfs"}})
+	server, err := fs.Mount(mount, &root{disk: d},
+		&fs.Options{MountOptions: fuse.MountOptions{DirectMountStrict: true, FsName: "forgetfs", Name: "forgetfs"}})
 	if err != nil {
 		return err
 	}

@@ -97,9 +97,11 @@ func (w *world) randomEvents(n int) []*ledger.Event {
 	var events []*ledger.Event
 	for i := range n {
 		e := &ledger.Event{
-			ID: fmt.Sprintf("evt_%s_%02d", name, i), Created: w.at(), Source: pick(rng, ledger.Webhook, ledger.Webhook, ledger.Reconcile),
-			APIVersion: pick(rng, "", "2023-10-16", "2023-10-16", "2025-02-24.acacia", "2025-03-31.basil", "2026-03-25.dahlia", "2026-03-25.dahlia"),
-			Received:   time.Unix(1760000100, 0), Raw: []byte("{}"),
+			ID: fmt.Sprintf("evt_%s_%02d", name, i), Created: w.at(),
+			Source: pick(rng, ledger.Webhook, ledger.Webhook, ledger.Reconcile),
+			APIVersion: pick(rng, "", "2023-10-16", "2023-10-16", "2025-02-24.acacia", "2025-03-31.basil",
+				"2026-03-25.dahlia", "2026-03-25.dahlia"),
+			Received: time.Unix(1760000100, 0), Raw: []byte("{}"),
 		}
 		if w.oneIn(4) {
 			e.Account = fmt.Sprintf("acct_%d", rng.IntN(3))
@@ -172,7 +174,8 @@ func newWorld(rng *rand.Rand, name string, scale int) *world {
 		w.weights[0], w.weights[2] = 4, 0
 	}
 	if w.oneIn(8) {
-		w.mixed, w.pool = map[string]string{}, []string{"ch_" + name, "dispute_of_ch_" + name, "pi_" + name, "re_" + name, "x" + name}
+		w.mixed, w.pool = map[string]string{},
+			[]string{"ch_" + name, "dispute_of_ch_" + name, "pi_" + name, "re_" + name, "x" + name}
 	}
 	if !w.oneIn(5) {
 		w.intents = append(w.intents, "pi_"+name)
@@ -219,7 +222,8 @@ func (w *world) drawCharges(currency string) {
 	}
 	for i := range many * w.scale {
 		c := ledger.Charge{
-			ID: fmt.Sprintf("ch_%s_%d", w.name, i), Currency: currency, Amount: w.money(1000, 1000, 700), Created: w.at(),
+			ID: fmt.Sprintf("ch_%s_%d", w.name, i), Currency: currency, Amount: w.money(1000, 1000, 700),
+			Created:  w.at(),
 			Captured: w.captures || !w.oneIn(4), // whether any snapshot can show it as captured
 		}
 		if w.odd && w.oneIn(4) {
@@ -315,9 +319,11 @@ func (w *world) drawRefunds(currency string) {
 	for i := range w.scale * pickIf(w.twice, 2, 1+w.IntN(4)) {
 		c := pick(w.Rand, w.charges...)
 		r := ledger.Refund{
-			ID: fmt.Sprintf("re_%s_%d", w.name, i), Currency: pick(w.Rand, currency, currency, currency, currency, "", "eur"),
-			Charge: pick(w.Rand, c.ID, c.ID, c.ID, "", "ch_"+w.name+"_9"), Amount: w.money(300, 300, 200, 1000),
-			Reason: pick(w.Rand, "", "", "expired_uncaptured_charge", "requested_by_customer"), Created: w.at() + w.Int64N(3),
+			ID:       fmt.Sprintf("re_%s_%d", w.name, i),
+			Currency: pick(w.Rand, currency, currency, currency, currency, "", "eur"),
+			Charge:   pick(w.Rand, c.ID, c.ID, c.ID, "", "ch_"+w.name+"_9"), Amount: w.money(300, 300, 200, 1000),
+			Reason:  pick(w.Rand, "", "", "expired_uncaptured_charge", "requested_by_customer"),
+			Created: w.at() + w.Int64N(3),
 		}
 		l := w.lives[c.ID]
 		if rest := c.Amount - slices.Max(l.captured[:]); rest > 0 && (w.voids || w.twice || w.oneIn(2)) {
@@ -325,7 +331,8 @@ func (w *world) drawRefunds(currency string) {
 		}
 		if w.twice { // one refund long before the last capture, and one close to it
 			r.Currency = currency
-			r.Created, r.Charge, r.Reason = midnight-seconds/2+int64(2*i), c.ID, pick(w.Rand, "", "expired_uncaptured_charge")
+			r.Created, r.Charge, r.Reason = midnight-seconds/2+int64(2*i), c.ID,
+				pick(w.Rand, "", "expired_uncaptured_charge")
 		}
 		w.refunds = append(w.refunds, r)
 	}
@@ -350,7 +357,8 @@ func (w *world) drawDisputes(currency string) {
 	}
 	for i := range w.scale * (1 + w.IntN(4)) {
 		d := ledger.Dispute{
-			ID: fmt.Sprintf("dp_%s_%d", w.name, i), Charge: pick(w.Rand, w.charges...).ID, Amount: w.money(1000, 400, 1000, 0),
+			ID: fmt.Sprintf("dp_%s_%d", w.name, i), Charge: pick(w.Rand, w.charges...).ID,
+			Amount:   w.money(1000, 400, 1000, 0),
 			Currency: pick(w.Rand, currency, currency, currency, currency, "eur", ""), Created: w.at(),
 		}
 		if w.oneIn(4) {
@@ -402,7 +410,8 @@ func (w *world) addSession(e *ledger.Event) {
 }
 
 func (w *world) addCharge(e *ledger.Event) {
-	e.Type = "charge." + pick(w.Rand, "pending", "failed", "succeeded", "succeeded", "captured", "captured", "captured", "updated", "expired", "refunded")
+	e.Type = "charge." + pick(w.Rand, "pending", "failed", "succeeded", "succeeded", "captured", "captured", "captured",
+		"updated", "expired", "refunded")
 	if w.missed && e.Type == "charge.captured" {
 		e.Type = "charge.updated"
 	}
@@ -485,7 +494,8 @@ func (w *world) snapIntent(id string) ledger.Intent {
 		in.Metadata = map[string]string{"step": fmt.Sprint(step)}
 	}
 	if w.oneIn(4) {
-		in.LastError = &ledger.PaymentError{Type: "card_error", Code: pick[ledger.OrNull](w.Rand, "card_declined", "expired_card")}
+		in.LastError = &ledger.PaymentError{Type: "card_error",
+			Code: pick[ledger.OrNull](w.Rand, "card_declined", "expired_card")}
 	}
 	return in
 }
@@ -538,7 +548,8 @@ func (w *world) snapCharge(e *ledger.Event, c ledger.Charge) ledger.Charge {
 
 func (w *world) snapRefund(e *ledger.Event, r ledger.Refund) ledger.Refund {
 	r.Created = w.maybe(r.Created)
-	r.Status = pick(w.Rand, "pending", "pending", "requires_action", "succeeded", "succeeded", "succeeded", "frobnicated")
+	r.Status = pick(w.Rand, "pending", "pending", "requires_action", "succeeded", "succeeded", "succeeded",
+		"frobnicated")
 	if w.oneIn(pickIf(w.twice, 10, 5)) {
 		r.Status = pick(w.Rand, "failed", "canceled")
 		if w.oneIn(4) {
@@ -559,7 +570,8 @@ func (w *world) snapRefund(e *ledger.Event, r ledger.Refund) ledger.Refund {
 
 func (w *world) snapDispute(d ledger.Dispute) ledger.Dispute {
 	d.Created, d.Reason = w.maybe(d.Created), pick(w.Rand, "fraudulent", "duplicate")
-	d.Status = pick(w.Rand, "warning_needs_response", "warning_under_review", "warning_closed", "needs_response", "under_review",
+	d.Status = pick(w.Rand, "warning_needs_response", "warning_under_review", "warning_closed", "needs_response",
+		"under_review",
 		"prevented", "charge_refunded", "lost", "won", "frobnicated", "mystery")
 	if w.oneIn(12) {
 		d.Amount = 400

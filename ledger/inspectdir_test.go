@@ -27,7 +27,8 @@ func TestInspectDir(t *testing.T) {
 		t.Fatal(err)
 	}
 	p, err = ledger.InspectDir(dir)
-	if err != nil || !p.There || p.Mode != 0o700 || p.Owner != me.Username || !p.Writable || !p.File || p.FileMode != 0o600 || p.FileBytes == 0 || p.Holder != os.Getpid() {
+	if err != nil || !p.There || p.Mode != 0o700 || p.Owner != me.Username || !p.Writable || !p.File ||
+		p.FileMode != 0o600 || p.FileBytes == 0 || p.Holder != os.Getpid() {
 		t.Errorf("of an open ledger: %+v, %v", p, err)
 	}
 	file := filepath.Join(t.TempDir(), "file")

@@ -24,8 +24,9 @@ func succeeded(id, payment string) *ledger.Event {
 		ID: id, Type: "payment_intent.succeeded", Created: 1760000005, APIVersion: "2023-10-16", Source: ledger.Webhook,
 		Received: time.Unix(1760000006, 0), Raw: []byte(`{"id":"` + id + `"}`),
 		Facts: ledger.Facts{PaymentIntent: payment, Charge: "ch_" + payment, Intents: []ledger.Intent{{
-			ID: payment, Status: "succeeded", Currency: "eur", Amount: 4200, HasAmount: true, AmountReceived: 4200, HasReceived: true,
-			Created: 1760000000, LatestCharge: "ch_" + payment, Metadata: map[string]string{"order": "1"},
+			ID: payment, Status: "succeeded", Currency: "eur", Amount: 4200, HasAmount: true, AmountReceived: 4200,
+			HasReceived: true,
+			Created:     1760000000, LatestCharge: "ch_" + payment, Metadata: map[string]string{"order": "1"},
 		}}},
 	}
 }
@@ -143,7 +144,8 @@ func TestOpenRefuses(t *testing.T) {
 		}
 	})
 	t.Run("a file of another format", func(t *testing.T) {
-		for want, content := range map[string]string{"another program": strings.Repeat("not a ledger\n", 2000), "its beginning is damaged": "x", "is empty": ""} {
+		for want, content := range map[string]string{"another program": strings.Repeat("not a ledger\n", 2000),
+			"its beginning is damaged": "x", "is empty": ""} {
 			dir := t.TempDir()
 			path := filepath.Join(dir, "ledger.db")
 			if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
@@ -256,7 +258,8 @@ func TestEmptyingAnOpenFileEndsRun(t *testing.T) {
 	}
 	for i := range 3 {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-		if _, err := l.Append(ctx, succeeded(fmt.Sprintf("evt_%d", 2+i), "pi_1")); err == nil || errors.Is(err, context.DeadlineExceeded) {
+		if _, err := l.Append(ctx, succeeded(fmt.Sprintf("evt_%d", 2+i), "pi_1")); err == nil ||
+			errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("append %d returned %v", i, err)
 		}
 		cancel()

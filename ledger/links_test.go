@@ -14,26 +14,33 @@ import (
 // hostileLinks returns sets of events whose ids link objects in ways that Stripe never does.
 func hostileLinks() map[string][]*ledger.Event {
 	charge := func(id string) ledger.Charge {
-		return ledger.Charge{ID: id, Status: "succeeded", Currency: "usd", Amount: 1000, AmountCaptured: 1000, Captured: true, Created: midnight}
+		return ledger.Charge{ID: id, Status: "succeeded", Currency: "usd", Amount: 1000, AmountCaptured: 1000,
+			Captured: true, Created: midnight}
 	}
 	of := func(intent, id string) ledger.Facts {
 		return ledger.Facts{PaymentIntent: intent, Charge: id, Charges: []ledger.Charge{charge(id)}}
 	}
 	refund := func(intent, of, id string) ledger.Facts {
 		return ledger.Facts{PaymentIntent: intent, Charge: of,
-			Refunds: []ledger.Refund{{ID: id, Charge: of, Status: "succeeded", Currency: "usd", Amount: 300, Created: midnight}}}
+			Refunds: []ledger.Refund{{ID: id, Charge: of, Status: "succeeded", Currency: "usd", Amount: 300,
+				Created: midnight}}}
 	}
 	sets := map[string][]ledger.Facts{
 		"a charge linked to itself":             {of("ch_1", "ch_1"), of("", "ch_1"), refund("", "ch_1", "re_1")},
 		"a charge linked to itself and another": {of("ch_1", "ch_1"), of("pi_1", "ch_1"), of("", "ch_1")},
-		"two charges linked to each other":      {of("ch_1", "ch_2"), of("ch_2", "ch_1"), of("", "ch_1"), of("", "ch_2")},
-		"a cycle of three":                      {of("a", "b"), of("b", "c"), of("c", "a"), of("", "a"), of("", "b"), of("", "c")},
-		"a refund with a charge's id":           {of("", "ch_1"), refund("pi_1", "ch_2", "ch_1")},
-		"a refund linked to itself":             {refund("", "re_1", "re_1"), refund("pi_1", "re_1", "re_1"), refund("re_1", "re_1", "re_1")},
-		"a session with a charge's id":          {of("", "x"), {PaymentIntent: "pi_1", Sessions: []ledger.Session{{ID: "x", PaymentStatus: "paid"}}}},
+		"two charges linked to each other": {of("ch_1", "ch_2"), of("ch_2", "ch_1"), of("", "ch_1"),
+			of("", "ch_2")},
+		"a cycle of three": {of("a", "b"), of("b", "c"), of("c", "a"), of("", "a"), of("", "b"),
+			of("", "c")},
+		"a refund with a charge's id": {of("", "ch_1"), refund("pi_1", "ch_2", "ch_1")},
+		"a refund linked to itself": {refund("", "re_1", "re_1"), refund("pi_1", "re_1", "re_1"),
+			refund("re_1", "re_1", "re_1")},
+		"a session with a charge's id": {of("", "x"),
+			{PaymentIntent: "pi_1", Sessions: []ledger.Session{{ID: "x", PaymentStatus: "paid"}}}},
 		"a dispute with a charge's id": {of("", "x"), {PaymentIntent: "pi_1", Charge: "ch_1",
 			Disputes: []ledger.Dispute{{ID: "x", Charge: "ch_1", Status: "lost", Currency: "usd", Amount: 5}}}},
-		"a PaymentIntent within another": {of("", "x"), {PaymentIntent: "pi_1", Intents: []ledger.Intent{{ID: "x", Status: "succeeded"}}}},
+		"a PaymentIntent within another": {of("", "x"),
+			{PaymentIntent: "pi_1", Intents: []ledger.Intent{{ID: "x", Status: "succeeded"}}}},
 	}
 	events := map[string][]*ledger.Event{}
 	for name, facts := range sets {

@@ -72,7 +72,8 @@ func (h *holder) duplicate(before []int) (made []int) {
 			continue
 		}
 		info, _ := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", d)) // proc_pid_fdinfo(5)
-		if target, _ := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", d)); target != h.path || !bytes.Contains(info, []byte("\nlock:")) {
+		if target, _ := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", d)); target != h.path ||
+			!bytes.Contains(info, []byte("\nlock:")) {
 			_ = syscall.Close(d)
 			continue
 		}

@@ -50,14 +50,16 @@ func TestLookup(t *testing.T) {
 	mustAppend(t, l, quarantined("evt_2"))
 	for range 3 {
 		got, err := l.Lookup([]string{"evt_2", "evt_3", "evt_1"})
-		if want := []ledger.IDStatus{ledger.IDQuarantined, ledger.IDUnknown, ledger.IDKnown}; err != nil || !reflect.DeepEqual(got, want) {
+		if want := []ledger.IDStatus{ledger.IDQuarantined, ledger.IDUnknown, ledger.IDKnown}; err != nil ||
+			!reflect.DeepEqual(got, want) {
 			t.Errorf("got %v, %v; want %v", got, err, want)
 		}
 	}
 	if e, err := l.Event("evt_1"); err != nil || e.Repeats != 0 {
 		t.Errorf("the event has %d repeats, %v", e.Repeats, err)
 	}
-	if ids, until, err := l.QuarantinedFor(ledger.Undecodable, 0, 10); err != nil || !slices.Equal(ids, []string{"evt_2"}) || until != 2 {
+	if ids, until, err := l.QuarantinedFor(ledger.Undecodable, 0, 10); err != nil ||
+		!slices.Equal(ids, []string{"evt_2"}) || until != 2 {
 		t.Errorf("the events in quarantine are %v up to row %d, %v", ids, until, err)
 	}
 	if ids, until, err := l.QuarantinedFor(ledger.Undecodable, 2, 10); err != nil || ids != nil || until != 2 {
@@ -84,7 +86,8 @@ func TestWouldChange(t *testing.T) {
 		e    *ledger.Event
 		want bool
 	}{
-		{"the known state", succeeded("evt_3", "pi_1"), false}, {"another payment", succeeded("evt_4", "pi_4"), true}, {"a change", other, true},
+		{"the known state", succeeded("evt_3", "pi_1"), false}, {"another payment", succeeded("evt_4", "pi_4"), true},
+		{"a change", other, true},
 		{"the known state, fetched", fetched, false}, {"no facts", empty, false},
 	} {
 		if got, err := l.WouldChange(c.e); err != nil || got != c.want {

@@ -31,7 +31,8 @@ type manyEvents struct {
 func newManyEvents(t testing.TB, payment string) *manyEvents {
 	t.Helper()
 	m := &manyEvents{payment: payment}
-	for i, name := range []string{"charge.failed", "payment_intent.payment_failed", "charge.refunded", "refund.created"} {
+	for i, name := range []string{"charge.failed", "payment_intent.payment_failed", "charge.refunded",
+		"refund.created"} {
 		m.bodies[i] = mustRead(t, "../testdata/events/"+name+".json")
 	}
 	return m
@@ -62,17 +63,21 @@ func (m *manyEvents) makeEvents(n int) (events []*ledger.Event) {
 func (m *manyEvents) event(n int) *ledger.Event {
 	at := midnight + int64(n)
 	intent, paid := m.id("pi", 0), m.id("ch", 0)
-	e := &ledger.Event{ID: m.id("evt", n), Created: at, APIVersion: "2023-10-16", Source: ledger.Webhook, Received: time.Unix(at, 0)}
+	e := &ledger.Event{ID: m.id("evt", n), Created: at, APIVersion: "2023-10-16", Source: ledger.Webhook,
+		Received: time.Unix(at, 0)}
 	e.Facts.PaymentIntent = intent
-	charge := ledger.Charge{ID: paid, Status: "succeeded", Currency: "usd", Amount: 10_000_000, AmountCaptured: 10_000_000, Captured: true, Created: midnight}
+	charge := ledger.Charge{ID: paid, Status: "succeeded", Currency: "usd", Amount: 10_000_000,
+		AmountCaptured: 10_000_000, Captured: true, Created: midnight}
 	refunded := int64(n/4+1) * 100
 	switch n % 4 {
 	case 0:
 		e.Type, e.Facts.Charge = "charge.failed", m.id("ch", n+1)
-		e.Facts.Charges = []ledger.Charge{{ID: e.Facts.Charge, Status: "failed", Currency: "usd", Amount: 10_000_000, FailureCode: "card_declined", Created: at}}
+		e.Facts.Charges = []ledger.Charge{{ID: e.Facts.Charge, Status: "failed", Currency: "usd", Amount: 10_000_000,
+			FailureCode: "card_declined", Created: at}}
 	case 1:
 		e.Type, e.Facts.Charge = "payment_intent.payment_failed", m.id("ch", n)
-		e.Facts.Intents = []ledger.Intent{{ID: intent, Status: "requires_payment_method", Currency: "usd", Amount: 10_000_000, HasAmount: true,
+		e.Facts.Intents = []ledger.Intent{{ID: intent, Status: "requires_payment_method", Currency: "usd",
+			Amount: 10_000_000, HasAmount: true,
 			LatestCharge: e.Facts.Charge, Created: midnight}}
 	case 2:
 		e.Type, e.Facts.Charge = "charge.refunded", paid
@@ -80,7 +85,8 @@ func (m *manyEvents) event(n int) *ledger.Event {
 		e.Facts.Charges = []ledger.Charge{charge}
 	default:
 		e.Type, e.Facts.Charge = "refund.created", paid
-		e.Facts.Refunds = []ledger.Refund{{ID: m.id("re", n), Charge: paid, Status: "succeeded", Currency: "usd", Amount: 100, Created: at}}
+		e.Facts.Refunds = []ledger.Refund{{ID: m.id("re", n), Charge: paid, Status: "succeeded", Currency: "usd",
+			Amount: 100, Created: at}}
 	}
 	e.Raw = bytes.Replace(m.bodies[n%4], []byte("evt_"), []byte(e.ID), 1)
 	return e
@@ -112,9 +118,11 @@ func TestDiskOfManyEvents(t *testing.T) {
 			written, kept := commit(256, at)
 			commit(1244, 256)
 			writtenThen, keptThen := commit(256, at)
-			t.Logf("an event writes %d bytes and occupies %d, after 1,500 events %d and %d", written, kept, writtenThen, keptThen)
+			t.Logf("an event writes %d bytes and occupies %d, after 1,500 events %d and %d", written, kept, writtenThen,
+				keptThen)
 			if writtenThen > 2*written || keptThen > 2*kept {
-				t.Errorf("an event writes %d bytes and occupies %d, after 1,500 events %d and %d", written, kept, writtenThen, keptThen)
+				t.Errorf("an event writes %d bytes and occupies %d, after 1,500 events %d and %d", written, kept,
+					writtenThen, keptThen)
 			}
 			if err := l.Check(); err != nil {
 				t.Error(err)
@@ -231,7 +239,8 @@ func TestVerifyFindsDamagedLists(t *testing.T) {
 		"another refund": func(b *bolt.Bucket, key, _ []byte) error {
 			id, _, _ := bytes.Cut(key, []byte{0})
 			key, value := b.Cursor().Seek(append(id, 0, 1))
-			changed := bytes.Replace(value[:len(value)-4], []byte("\xc8\x01"), []byte("\xca\x01"), 1) // 101 instead of 100
+			// 101 instead of 100
+			changed := bytes.Replace(value[:len(value)-4], []byte("\xc8\x01"), []byte("\xca\x01"), 1)
 			return b.Put(slices.Clone(key), ledger.Seal("lists", string(key), string(changed)))
 		},
 	} {
@@ -315,12 +324,14 @@ func TestPaymentCacheIsBounded(t *testing.T) {
 // manyCharges returns an event of a PaymentIntent whose body contains n charges.
 func manyCharges(id, payment string, n int) *ledger.Event {
 	m := &manyEvents{payment: payment}
-	e := &ledger.Event{ID: id, Type: "payment_intent.succeeded", Created: midnight, APIVersion: "2020-08-27", Source: ledger.Webhook,
+	e := &ledger.Event{ID: id, Type: "payment_intent.succeeded", Created: midnight, APIVersion: "2020-08-27",
+		Source:   ledger.Webhook,
 		Received: time.Unix(midnight, 0), Raw: fmt.Appendf(nil, "{%q:%q}", "id", id)}
 	e.Facts.PaymentIntent = m.id("pi", 0)
 	for i := range n {
-		e.Facts.Charges = append(e.Facts.Charges, ledger.Charge{ID: m.id("ch", i), Status: "succeeded", Currency: "usd", Amount: 100,
-			AmountCaptured: 100, AmountRefunded: 100, Captured: true, Created: midnight + int64(i)})
+		e.Facts.Charges = append(e.Facts.Charges,
+			ledger.Charge{ID: m.id("ch", i), Status: "succeeded", Currency: "usd", Amount: 100,
+				AmountCaptured: 100, AmountRefunded: 100, Captured: true, Created: midnight + int64(i)})
 	}
 	e.Facts.Charge = e.Facts.Charges[0].ID
 	return e
@@ -330,7 +341,8 @@ func manyCharges(id, payment string, n int) *ledger.Event {
 // queue. So no other event waits for more than one of them, and none is lost.
 func TestHeavyEventsDoNotDelayOthers(t *testing.T) {
 	var commits []int
-	l, err := ledger.Open(ledger.Options{Dir: ledgertest.Dir(t), Observe: func(c ledger.CommitStats) { commits = append(commits, c.Events) }})
+	l, err := ledger.Open(ledger.Options{Dir: ledgertest.Dir(t),
+		Observe: func(c ledger.CommitStats) { commits = append(commits, c.Events) }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -370,7 +382,8 @@ func TestQueuedHeavyEventsAreAnswered(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 4 {
 		wg.Go(func() {
-			if _, err := l.Append(t.Context(), manyCharges(fmt.Sprint("evt_", i), fmt.Sprintf("3wManyCharges%03d", i), 300)); err != nil {
+			if _, err := l.Append(t.Context(),
+				manyCharges(fmt.Sprint("evt_", i), fmt.Sprintf("3wManyCharges%03d", i), 300)); err != nil {
 				t.Error(err)
 			}
 		})

@@ -73,7 +73,8 @@ func TestMigration(t *testing.T) {
 		}
 	}
 	m, n := l.Migrated, uint64(len(events))
-	if m == nil || m.Schema != ledger.OlderSchema || m.Events != n || m.Decoded != n || m.Unusable+m.Gone+m.Recreated != 0 {
+	if m == nil || m.Schema != ledger.OlderSchema || m.Events != n || m.Decoded != n ||
+		m.Unusable+m.Gone+m.Recreated != 0 {
 		t.Fatalf("the migration returned %+v, want %d events", m, n)
 	}
 	if !bytes.Equal(mustRead(t, m.Kept), file) {
@@ -89,7 +90,8 @@ func TestMigration(t *testing.T) {
 	if got, want := payments(l), payments(present); got != want {
 		t.Errorf("the payments are\n%s\nwant\n%s", got, want)
 	}
-	if got, want := mustStats(t, l), mustStats(t, present); asJSON(t, got.Quarantined) != asJSON(t, want.Quarantined) || asJSON(t, got.Outcomes) != asJSON(t, want.Outcomes) {
+	if got, want := mustStats(t, l), mustStats(t, present); asJSON(t, got.Quarantined) != asJSON(t, want.Quarantined) ||
+		asJSON(t, got.Outcomes) != asJSON(t, want.Outcomes) {
 		t.Errorf("the statistics are %+v, want %+v", got, want)
 	}
 	if rec, err := l.Event(events[0].ID); err != nil || rec.Repeats != 2 {
@@ -129,9 +131,12 @@ func TestOlderSchemaIsRefused(t *testing.T) {
 		want error
 		says string
 	}{
-		{"by a reader", func() error { _, err := ledger.OpenReadOnly(dir); return err }, ledger.ErrSchema, "start the receiver once"},
-		{"by Verify", func() error { _, err := ledger.Verify(filepath.Join(dir, "ledger.db")); return err }, ledger.ErrSchema, "is of an older schema"},
-		{"without a decoder", func() error { _, err := ledger.Open(ledger.Options{Dir: dir}); return err }, ledger.ErrSchema, "start the receiver once"},
+		{"by a reader", func() error { _, err := ledger.OpenReadOnly(dir); return err }, ledger.ErrSchema,
+			"start the receiver once"},
+		{"by Verify", func() error { _, err := ledger.Verify(filepath.Join(dir, "ledger.db")); return err },
+			ledger.ErrSchema, "is of an older schema"},
+		{"without a decoder", func() error { _, err := ledger.Open(ledger.Options{Dir: dir}); return err },
+			ledger.ErrSchema, "start the receiver once"},
 		{"in the other mode", func() error {
 			_, err := ledger.Open(ledger.Options{Dir: dir, Livemode: true, Decode: decode})
 			return err
@@ -141,7 +146,8 @@ func TestOlderSchemaIsRefused(t *testing.T) {
 			if err := c.open(); !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says) {
 				t.Errorf("got %v, want %v that contains %q", err, c.want, c.says)
 			}
-			if names := fileNames(t, dir); len(names) != 1 || !bytes.Equal(mustRead(t, filepath.Join(dir, "ledger.db")), file) {
+			if names := fileNames(t, dir); len(names) != 1 ||
+				!bytes.Equal(mustRead(t, filepath.Join(dir, "ledger.db")), file) {
 				t.Errorf("the directory holds %v, or the ledger was changed", names)
 			}
 		})
@@ -151,7 +157,8 @@ func TestOlderSchemaIsRefused(t *testing.T) {
 // A file with a schema that this version cannot decode is refused by every operation, and not
 // changed.
 func TestUnknownSchemaIsRefused(t *testing.T) {
-	for version, says := range map[uint64]string{ledger.OlderSchema - 1: "no longer reads", ledger.OlderSchema + 2: "or a newer one"} {
+	for version, says := range map[uint64]string{ledger.OlderSchema - 1: "no longer reads",
+		ledger.OlderSchema + 2: "or a newer one"} {
 		dir, _ := olderLedger(t)
 		edit(t, dir, func(tx *bolt.Tx) error { return ledger.SetSchema(tx, version) })
 		file := mustRead(t, ledger.Path(dir))

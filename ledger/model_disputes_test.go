@@ -71,7 +71,8 @@ func transactions(disputes map[string][]snapshot[ledger.Dispute]) []listed {
 	for _, id := range slices.Compact(ids) {
 		requireSame := only(all, func(l listed) bool { return l.ID == id })
 		content := greatest(requireSame, func(x, y listed) int {
-			return cmp.Or(cmp.Compare(x.Amount, y.Amount), strings.Compare(x.Currency, y.Currency), cmp.Compare(x.Created, y.Created))
+			return cmp.Or(cmp.Compare(x.Amount, y.Amount), strings.Compare(x.Currency, y.Currency),
+				cmp.Compare(x.Created, y.Created))
 		})
 		owner := greatest(requireSame, func(x, y listed) int { return strings.Compare(y.dispute, x.dispute) })
 		each = append(each, listed{owner.dispute, content.Transaction})
@@ -89,7 +90,8 @@ func (b *computation) disputeAll() {
 			ID: id, Status: ledger.OrNull(winner.Status), Amount: winner.Amount, Reason: ledger.OrNull(winner.Reason),
 			Created: ledger.OrNullTime(winner.Created),
 		})
-		funded := slices.ContainsFunc(own, func(d snapshot[ledger.Dispute]) bool { return len(d.object.Transactions) > 0 })
+		funded := slices.ContainsFunc(own,
+			func(d snapshot[ledger.Dispute]) bool { return len(d.object.Transactions) > 0 })
 		pastInquiry := []string{"needs_response", "under_review", "charge_refunded", "lost", "won"}
 		if !funded && slices.Contains(pastInquiry, winner.Status) {
 			b.flag("dispute_unfunded")
@@ -118,9 +120,10 @@ func (b *computation) dispute(d ledger.Dispute, charge string, mine []listed, t 
 	}
 	amount := new(big.Int).Abs(units(t.Amount))
 	if t.Currency != b.currency {
-		first := greatest(only(mine, func(l listed) bool { return l.Currency == t.Currency && l.Amount < 0 }), func(x, y listed) int {
-			return cmp.Or(cmp.Compare(y.Created, x.Created), strings.Compare(y.ID, x.ID))
-		})
+		first := greatest(only(mine, func(l listed) bool { return l.Currency == t.Currency && l.Amount < 0 }),
+			func(x, y listed) int {
+				return cmp.Or(cmp.Compare(y.Created, x.Created), strings.Compare(y.ID, x.ID))
+			})
 		switch {
 		case d.Currency != b.currency:
 			b.rule("a dispute in another currency")

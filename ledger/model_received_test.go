@@ -35,7 +35,8 @@ func (b *computation) describe() {
 		if best != nil {
 			b.rule("payment described by its charge")
 			c := best.object
-			p.Currency, p.Customer, p.Description = ledger.OrNull(c.Currency), ledger.OrNull(c.Customer), ledger.OrNull(c.Description)
+			p.Currency, p.Customer, p.Description = ledger.OrNull(c.Currency), ledger.OrNull(c.Customer),
+				ledger.OrNull(c.Description)
 			p.LatestCharge = ledger.OrNull(c.ID)
 			maps.Copy(p.Metadata, c.Metadata)
 			p.Amount = shown(c.Amount)
@@ -43,7 +44,8 @@ func (b *computation) describe() {
 		return
 	}
 	in := winner.object
-	p.Status, p.Customer, p.Description = ledger.OrNull(in.Status), ledger.OrNull(in.Customer), ledger.OrNull(in.Description)
+	p.Status, p.Customer, p.Description = ledger.OrNull(in.Status), ledger.OrNull(in.Customer),
+		ledger.OrNull(in.Description)
 	p.LastPaymentError = in.LastError
 	maps.Copy(p.Metadata, in.Metadata)
 	if !terminal(in.Status) {
@@ -74,7 +76,9 @@ func (b *computation) describeAmount(standing []snapshot[ledger.Intent], best *s
 		b.rule("currency of the best charge")
 		p.Currency = ledger.OrNull(best.object.Currency)
 	}
-	withAmount := only(standing, func(in snapshot[ledger.Intent]) bool { return in.object.HasAmount && in.object.Amount >= 0 })
+	withAmount := only(standing, func(in snapshot[ledger.Intent]) bool {
+		return in.object.HasAmount && in.object.Amount >= 0
+	})
 	last := greatest(withAmount, order)
 	if last != nil && (last.object.Currency == "" || last.object.Currency == string(p.Currency)) {
 		p.Amount = shown(last.object.Amount)
@@ -146,7 +150,8 @@ func (b *computation) stale(f snapshot[ledger.Intent]) bool {
 			stale = true
 		}
 		sameCurrency := g.object.Currency == f.object.Currency || g.object.Currency == "" || f.object.Currency == ""
-		if known(g.object.AmountReceived) > known(f.object.AmountReceived) && f.object.Status != "canceled" && sameCurrency {
+		if known(g.object.AmountReceived) > known(f.object.AmountReceived) && f.object.Status != "canceled" &&
+			sameCurrency {
 			b.rule("stale: less received")
 			stale = true
 		}
@@ -229,7 +234,8 @@ func (b *computation) countedIntents() []snapshot[ledger.Intent] {
 
 // counted returns the snapshots of a charge whose currency counts.
 func (b *computation) counted(charge string) []snapshot[ledger.Charge] {
-	return only(ofID(b.charges, chargeID, charge), func(c snapshot[ledger.Charge]) bool { return b.counts(c.object.Currency) })
+	return only(ofID(b.charges, chargeID, charge),
+		func(c snapshot[ledger.Charge]) bool { return b.counts(c.object.Currency) })
 }
 
 // receive posts the received money: each increase of the captured amount of a charge, and the money
@@ -308,7 +314,8 @@ func (b *computation) capturedAt(charge string, steps []int64, i int) int64 {
 	}
 	first := func(types ...string) int64 {
 		return earliest(own, func(c snapshot[ledger.Charge]) int64 {
-			if c.fetched() || c.object.AmountCaptured < step || len(types) > 0 && !slices.Contains(types, c.event.Type) {
+			if c.fetched() || c.object.AmountCaptured < step ||
+				len(types) > 0 && !slices.Contains(types, c.event.Type) {
 				return 0
 			}
 			return c.event.Created

@@ -93,7 +93,9 @@ func (b *computation) chargeOfOthers() string {
 
 // isCaptured reports whether any snapshot shows a charge as captured, in whichever currency.
 func (b *computation) isCaptured(charge string) bool {
-	return slices.ContainsFunc(b.charges, func(c snapshot[ledger.Charge]) bool { return c.object.ID == charge && c.object.Captured })
+	return slices.ContainsFunc(b.charges, func(c snapshot[ledger.Charge]) bool {
+		return c.object.ID == charge && c.object.Captured
+	})
 }
 
 // refundAll fills in the refunds of the payment and posts their entries.
@@ -102,7 +104,9 @@ func (b *computation) refundAll() {
 	for _, id := range idsOf(b.refunds, refundID) {
 		all = append(all, b.foldRefund(id))
 	}
-	slices.SortFunc(all, func(x, y refund) int { return cmp.Or(cmp.Compare(x.Created, y.Created), cmp.Compare(x.ID, y.ID)) })
+	slices.SortFunc(all, func(x, y refund) int {
+		return cmp.Or(cmp.Compare(x.Created, y.Created), cmp.Compare(x.ID, y.ID))
+	})
 	var counted []refund
 	for _, r := range all {
 		b.payment.Refunds = append(b.payment.Refunds, ledger.PaymentRefund{
@@ -217,7 +221,8 @@ func (b *computation) postUnlisted(charge string, amount *big.Int, rises, falls 
 	}
 	if isPositive(amount) {
 		b.rule("refund dated by a fall")
-		b.post(fold.Refunded, fmt.Sprintf("%s:refunded:%s", charge, plus(risen, amount)), falls[0].at, charge, charge, amount)
+		b.post(fold.Refunded, fmt.Sprintf("%s:refunded:%s", charge, plus(risen, amount)), falls[0].at, charge, charge,
+			amount)
 	}
 }
 
@@ -288,7 +293,8 @@ func (b *computation) staleCharge(f snapshot[ledger.Charge]) bool {
 		if c.fetched() || c.event.Created > f.event.Created {
 			continue
 		}
-		if known(f.object.AmountCaptured) < known(c.object.AmountCaptured) || known(f.object.AmountRefunded) < known(c.object.AmountRefunded) {
+		if known(f.object.AmountCaptured) < known(c.object.AmountCaptured) ||
+			known(f.object.AmountRefunded) < known(c.object.AmountRefunded) {
 			b.rule("a stale fetched charge")
 			return true
 		}
@@ -398,7 +404,8 @@ func (b *computation) refundedBefore(charge string, refunds []refund, at int64) 
 		return c.object.Captured && 0 < amount && amount < captured && c.object.AmountRefunded >= 0
 	})
 	last := greatest(earlier, func(x, y snapshot[ledger.Charge]) int {
-		return cmp.Or(cmp.Compare(x.event.Created, y.event.Created), cmp.Compare(x.object.AmountRefunded, y.object.AmountRefunded))
+		return cmp.Or(cmp.Compare(x.event.Created, y.event.Created),
+			cmp.Compare(x.object.AmountRefunded, y.object.AmountRefunded))
 	})
 	shown, undone, made := units(0), units(0), units(0)
 	if last != nil {
@@ -456,7 +463,8 @@ func (b *computation) lastCapture(charge string) (at int64, byEvent bool) {
 // refund has the amount of the void, has no other reason, and was created at most two seconds after
 // the capture.
 func (b *computation) mayBeVoid(charge string, r refund, capturedAt int64) bool {
-	return r.outgoing() && r.amount.Cmp(b.uncaptured(charge)) == 0 && r.Created != 0 && capturedAt != 0 && r.Created <= capturedAt+2 &&
+	return r.outgoing() && r.amount.Cmp(b.uncaptured(charge)) == 0 && r.Created != 0 && capturedAt != 0 &&
+		r.Created <= capturedAt+2 &&
 		(r.Reason == "" || r.Reason == "expired_uncaptured_charge")
 }
 
@@ -486,6 +494,8 @@ func (b *computation) voidRefund(charge string, refunds []refund, voidedFrom int
 func (b *computation) refundedAfterFailure(charge string, refunds []refund) bool {
 	return slices.ContainsFunc(b.counted(charge), func(c snapshot[ledger.Charge]) bool {
 		return c.event.Type == "charge.refunded" && !c.fetched() && c.object.Captured &&
-			slices.ContainsFunc(refunds, func(r refund) bool { return r.reversed() && r.failed != 0 && c.event.Created > r.failed })
+			slices.ContainsFunc(refunds, func(r refund) bool {
+				return r.reversed() && r.failed != 0 && c.event.Created > r.failed
+			})
 	})
 }

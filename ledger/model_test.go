@@ -55,7 +55,8 @@ func modelTotals(events []*ledger.Event) []total {
 			key := fmt.Sprintf("%s %q %q", day, e.Currency, p.Payment.Account)
 			line, ok := lines[key]
 			if !ok {
-				line = total{day, ledger.OrNull(e.Currency), p.Payment.Account, units(0), units(0), units(0), units(0), units(0)}
+				line = total{day, ledger.OrNull(e.Currency), p.Payment.Account, units(0), units(0), units(0), units(0),
+					units(0)}
 			}
 			amount := units(e.Amount)
 			switch e.Kind {
@@ -263,7 +264,8 @@ func compute(id string, events []*ledger.Event) *computation {
 		refunds:  snapshots(events, func(f *ledger.Facts) []ledger.Refund { return f.Refunds }),
 		disputes: snapshots(events, func(f *ledger.Facts) []ledger.Dispute { return f.Disputes }),
 		payment: ledger.Payment{
-			Object: "payment", ID: id, Livemode: events[0].Livemode, Metadata: map[string]string{}, Events: uint64(len(events)),
+			Object: "payment", ID: id, Livemode: events[0].Livemode, Metadata: map[string]string{},
+			Events:  uint64(len(events)),
 			Refunds: []ledger.PaymentRefund{}, Disputes: []ledger.PaymentDispute{}, Flags: []string{},
 		},
 	}

@@ -33,7 +33,8 @@ func (*noLinks) Link(context.Context, fs.InodeEmbedder, string, *fuse.EntryOut) 
 	return nil, syscall.EPERM // as FAT answers
 }
 
-func (n *noLinks) Rename(ctx context.Context, name string, parent fs.InodeEmbedder, newName string, flags uint32) syscall.Errno {
+func (n *noLinks) Rename(ctx context.Context, name string, parent fs.InodeEmbedder, newName string,
+	flags uint32) syscall.Errno {
 	if flags != 0 {
 		return syscall.EINVAL
 	}
@@ -44,7 +45,8 @@ func serveNoLinks(backing, mount string) error {
 	root := &fs.LoopbackRoot{Path: backing}
 	node := &noLinks{&fs.LoopbackNode{RootData: root}}
 	root.RootNode = node
-	server, err := fs.Mount(mount, node, &fs.Options{MountOptions: fuse.MountOptions{DirectMountStrict: true, FsName: "nolinks", Name: "nolinks"}})
+	server, err := fs.Mount(mount, node, &fs.Options{MountOptions: fuse.MountOptions{DirectMountStrict: true,
+		FsName: "nolinks", Name: "nolinks"}})
 	if err != nil {
 		return err
 	}
@@ -78,7 +80,8 @@ func TestFileSystemWithoutHardLinks(t *testing.T) {
 	dir := withoutLinks(t)
 	s := startFileFaultTest(t, dir)
 	must(t, ledger.Save(filepath.Join(dir, "copy.db"), s.l.CopyTo, nil))
-	if err := ledger.Save(filepath.Join(dir, "copy.db"), s.l.CopyTo, nil); err == nil || !strings.Contains(err.Error(), "is there already") {
+	if err := ledger.Save(filepath.Join(dir, "copy.db"), s.l.CopyTo, nil); err == nil ||
+		!strings.Contains(err.Error(), "is there already") {
 		t.Errorf("a second copy returned %v", err)
 	}
 	must(t, os.Remove(filepath.Join(dir, "copy.db")))

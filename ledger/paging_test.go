@@ -37,7 +37,8 @@ func allTotals(t *testing.T, l *ledger.Ledger) (list []ledger.Total, err error) 
 
 // collectPages requests page after page and returns all rows, and the number of pages that ended at
 // a bound. It checks each page against its limit.
-func collectPages[T any](t *testing.T, request func(page string) (ledger.Page[T], int, error), between func()) (list []T, bounded int) {
+func collectPages[T any](t *testing.T, request func(page string) (ledger.Page[T], int, error),
+	between func()) (list []T, bounded int) {
 	t.Helper()
 	for next, n := "", 0; ; n++ {
 		page, limit, err := request(next)
@@ -70,9 +71,11 @@ func (s *shop) append() {
 	id := fmt.Sprintf("%04d", s.rng.IntN(1000)*10+i%10)
 	at := 1760000000 + s.rng.Int64N(40)*3600
 	e := succeeded(fmt.Sprintf("evt_%d", i), "pi_"+id)
-	e.Account, e.Type, e.Created = pick("", "acct_1", "acct_2"), pick("payment_intent.succeeded", "payment_intent.processing"), at
+	e.Account, e.Type, e.Created = pick("", "acct_1", "acct_2"),
+		pick("payment_intent.succeeded", "payment_intent.processing"), at
 	in := &e.Facts.Intents[0]
-	in.Status, in.Currency, in.Customer, in.Created = pick("succeeded", "processing", "canceled"), pick("eur", "jpy"), pick("cus_1", "cus_2", ""), at
+	in.Status, in.Currency, in.Customer, in.Created = pick("succeeded", "processing", "canceled"), pick("eur", "jpy"),
+		pick("cus_1", "cus_2", ""), at
 	in.Metadata = map[string]string{"order": pick("1", "2", "3")}
 	if s.rng.IntN(10) == 0 {
 		e.Facts, e.Quarantine = ledger.Facts{}, ledger.Undecodable
@@ -88,9 +91,12 @@ func TestPagesTogetherAreTheList(t *testing.T) {
 		s.append()
 	}
 	low, high := int64(1760000000+7*3600), int64(1760000000+31*3600)
-	payments := []ledger.PaymentQuery{{}, {Status: "processing"}, {Currency: "jpy"}, {Customer: "cus_1"}, {Account: "acct_2"}, {Flag: "conflict"},
-		{Metadata: map[string]string{"order": "3"}}, {CreatedGTE: &low}, {CreatedLT: &high}, {CreatedGTE: &low, CreatedLT: &high, Currency: "eur"}, {Customer: "cus_none"}}
-	events := []ledger.EventQuery{{}, {Type: "payment_intent.processing"}, {Outcome: ledger.Applied}, {Outcome: ledger.Quarantined},
+	payments := []ledger.PaymentQuery{{}, {Status: "processing"}, {Currency: "jpy"}, {Customer: "cus_1"},
+		{Account: "acct_2"}, {Flag: "conflict"},
+		{Metadata: map[string]string{"order": "3"}}, {CreatedGTE: &low}, {CreatedLT: &high},
+		{CreatedGTE: &low, CreatedLT: &high, Currency: "eur"}, {Customer: "cus_none"}}
+	events := []ledger.EventQuery{{}, {Type: "payment_intent.processing"}, {Outcome: ledger.Applied},
+		{Outcome: ledger.Quarantined},
 		{Outcome: ledger.Quarantined, Type: "payment_intent.succeeded"}, {Type: "none"}}
 	early := 0
 	between := func() { // new payments only: a payment that changes can move to a part of the list that was already read
@@ -157,7 +163,9 @@ func TestPagesOfEventsOfAPayment(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	chargeEvent := func(n int) *ledger.Event {
 		e := succeeded(fmt.Sprintf("evt_%03d", n), "")
-		e.Facts = ledger.Facts{Charge: "ch_1", Charges: []ledger.Charge{{ID: "ch_1", Status: "succeeded", Currency: "eur", Amount: 100, Created: 1760000000 + int64(n)}}}
+		e.Facts = ledger.Facts{Charge: "ch_1",
+			Charges: []ledger.Charge{{ID: "ch_1", Status: "succeeded", Currency: "eur", Amount: 100,
+				Created: 1760000000 + int64(n)}}}
 		return e
 	}
 	for n := range 100 {
@@ -203,7 +211,8 @@ func TestSearchIsBounded(t *testing.T) {
 		mustAppend(t, l, e)
 	}
 	l.LimitReads(bound, math.MaxInt, math.MaxInt, 50)
-	for name, search := range map[string]func(ctx context.Context) (next string, at ledger.OrNullTime, rows int, err error){
+	for name, search := range map[string]func(ctx context.Context) (next string, at ledger.OrNullTime, rows int,
+		err error){
 		"payments": func(ctx context.Context) (string, ledger.OrNullTime, int, error) {
 			p, err := l.Payments(ctx, ledger.PaymentQuery{Customer: "cus_none", CreatedGTE: &since, Limit: 10})
 			return p.Next, p.ScannedTo - 1760000000, len(p.Data), err
@@ -236,12 +245,14 @@ func TestSearchIsBounded(t *testing.T) {
 		}
 	}
 	l.LimitReads(math.MaxInt, 1, math.MaxInt, 50)
-	if page, err := l.Payments(t.Context(), ledger.PaymentQuery{Customer: "cus_none", Limit: 10}); err != nil || page.ScannedTo != 1760000000+n-1 {
+	if page, err := l.Payments(t.Context(), ledger.PaymentQuery{Customer: "cus_none", Limit: 10}); err != nil ||
+		page.ScannedTo != 1760000000+n-1 {
 		t.Errorf("a query with a limit of one byte examined rows down to %d, %v", page.ScannedTo, err)
 	}
 	// A page of large payments ends early, but has at least one.
 	l.LimitReads(math.MaxInt, math.MaxInt, 1, 50)
-	if page, err := l.Payments(t.Context(), ledger.PaymentQuery{Limit: 10}); err != nil || len(page.Data) != 1 || page.Next == "" || page.ScannedTo != 0 {
+	if page, err := l.Payments(t.Context(), ledger.PaymentQuery{Limit: 10}); err != nil || len(page.Data) != 1 ||
+		page.Next == "" || page.ScannedTo != 0 {
 		t.Errorf("a page has %d large payments, want 1, %v", len(page.Data), err)
 	}
 }
@@ -298,12 +309,14 @@ func TestPagesOfTotals(t *testing.T) {
 	s := &shop{t: t, l: ledgertest.Open(t, false), rng: rand.New(rand.NewPCG(3, 4))}
 	for i := range 200 {
 		e := paidCharge(fmt.Sprint(i), 1760000000+s.rng.Int64N(400*3600), 100+int64(i))
-		e.Account, e.Facts.Charges[0].Currency = fmt.Sprintf("acct_%d", s.rng.IntN(4)), []string{"eur", "usd", "jpy"}[s.rng.IntN(3)]
+		e.Account, e.Facts.Charges[0].Currency = fmt.Sprintf("acct_%d", s.rng.IntN(4)),
+			[]string{"eur", "usd", "jpy"}[s.rng.IntN(3)]
 		mustAppend(t, s.l, e)
 	}
 	since, until := int64(1760000000+50*3600), int64(1760000000+350*3600)
 	kolkata := timezone(t, "Asia/Kolkata")
-	for i, q := range []ledger.TotalsQuery{{}, {From: &since}, {To: &until}, {From: &since, To: &until}, {From: &since, To: &until, Zone: kolkata}, {From: &since, Zone: kolkata}} {
+	for i, q := range []ledger.TotalsQuery{{}, {From: &since}, {To: &until}, {From: &since, To: &until},
+		{From: &since, To: &until, Zone: kolkata}, {From: &since, Zone: kolkata}} {
 		q.Limit = math.MaxInt
 		want, err := s.l.Totals(t.Context(), q)
 		if err != nil || want.Next != "" || len(want.Data) < 10 {
@@ -329,7 +342,8 @@ func TestPagesOfTotals(t *testing.T) {
 	all, err2 := s.l.Totals(t.Context(), ledger.TotalsQuery{Limit: 100})
 	for _, total := range all.Data {
 		if total.Day != "" || sums[line{total.Currency, total.Account}] != total.Net {
-			t.Errorf("the sum over all days is %+v, the days add up to %v", total, sums[line{total.Currency, total.Account}])
+			t.Errorf("the sum over all days is %+v, the days add up to %v", total,
+				sums[line{total.Currency, total.Account}])
 		}
 	}
 	if err := cmp.Or(err, err2); err != nil || len(all.Data) != len(sums) || len(sums) != 12 {
@@ -373,7 +387,8 @@ func TestSlicesOfLongReadsTakeTurns(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 		defer cancel()
-		if err := l.Slice(ctx, func() { t.Error("the slice ran too early") }); !errors.Is(err, context.DeadlineExceeded) {
+		if err := l.Slice(ctx,
+			func() { t.Error("the slice ran too early") }); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("a slice whose context ended while it waited returned %v", err)
 		}
 	})

@@ -61,7 +61,8 @@ func disagreement(l *ledger.Ledger, rng *rand.Rand, events []*ledger.Event) stri
 		if err != nil {
 			return fmt.Sprintf("the order %v: %v", ids(order), err)
 		}
-		for i, got := range []string{asText(trial.Payments), linesOf(trial.Entries), linesOf(trial.Unexplained), asText(trial.Totals)} {
+		for i, got := range []string{asText(trial.Payments), linesOf(trial.Entries), linesOf(trial.Unexplained),
+			asText(trial.Totals)} {
 			if got != want[i] {
 				return fmt.Sprintf("in the order %v\n got %s\nwant %s", ids(order), got, want[i])
 			}
@@ -70,7 +71,8 @@ func disagreement(l *ledger.Ledger, rng *rand.Rand, events []*ledger.Event) stri
 			first = trial.Folded
 		}
 		if trial.Folded != first {
-			return fmt.Sprintf("the order %v results in\n%s\nand the first order in\n%s", ids(order), trial.Folded, first)
+			return fmt.Sprintf("the order %v results in\n%s\nand the first order in\n%s", ids(order), trial.Folded,
+				first)
 		}
 	}
 	return ""
@@ -121,21 +123,29 @@ func TestOrderOfIntentSnapshots(t *testing.T) {
 		loser, wins snap
 	}{
 		{"a terminal status beats a later one",
-			snap{"evt_9", "payment_intent.payment_failed", "requires_payment_method", 2000}, snap{"evt_1", "payment_intent.succeeded", "succeeded", 1000}},
+			snap{"evt_9", "payment_intent.payment_failed", "requires_payment_method", 2000},
+			snap{"evt_1", "payment_intent.succeeded", "succeeded", 1000}},
 		{"canceled is terminal too",
-			snap{"evt_9", "payment_intent.processing", "processing", 2000}, snap{"evt_1", "payment_intent.canceled", "canceled", 1000}},
+			snap{"evt_9", "payment_intent.processing", "processing", 2000},
+			snap{"evt_1", "payment_intent.canceled", "canceled", 1000}},
 		{"succeeded beats a later canceled",
-			snap{"evt_9", "payment_intent.canceled", "canceled", 2000}, snap{"evt_1", "payment_intent.succeeded", "succeeded", 1000}},
+			snap{"evt_9", "payment_intent.canceled", "canceled", 2000},
+			snap{"evt_1", "payment_intent.succeeded", "succeeded", 1000}},
 		{"the later one of two that are not terminal",
-			snap{"evt_9", "payment_intent.processing", "processing", 1000}, snap{"evt_1", "payment_intent.payment_failed", "requires_payment_method", 1001}},
+			snap{"evt_9", "payment_intent.processing", "processing", 1000},
+			snap{"evt_1", "payment_intent.payment_failed", "requires_payment_method", 1001}},
 		{"payment_intent.created loses to any other event of its second",
-			snap{"evt_9", "payment_intent.created", "requires_capture", 1000}, snap{"evt_1", "payment_intent.requires_action", "requires_action", 1000}},
+			snap{"evt_9", "payment_intent.created", "requires_capture", 1000},
+			snap{"evt_1", "payment_intent.requires_action", "requires_action", 1000}},
 		{"the further status within a second",
-			snap{"evt_9", "payment_intent.requires_action", "requires_action", 1000}, snap{"evt_1", "payment_intent.processing", "processing", 1000}},
+			snap{"evt_9", "payment_intent.requires_action", "requires_action", 1000},
+			snap{"evt_1", "payment_intent.processing", "processing", 1000}},
 		{"a known status beats an unknown one within a second",
-			snap{"evt_9", "payment_intent.frobnicated", "requires_reconfirmation", 1000}, snap{"evt_1", "payment_intent.payment_failed", "requires_payment_method", 1000}},
+			snap{"evt_9", "payment_intent.frobnicated", "requires_reconfirmation", 1000},
+			snap{"evt_1", "payment_intent.payment_failed", "requires_payment_method", 1000}},
 		{"the greater id if all else is equal",
-			snap{"evt_1", "payment_intent.processing", "processing", 1000}, snap{"evt_9", "payment_intent.processing", "processing", 1000}},
+			snap{"evt_1", "payment_intent.processing", "processing", 1000},
+			snap{"evt_9", "payment_intent.processing", "processing", 1000}},
 	} {
 		t.Run(c.rule, func(t *testing.T) {
 			l := ledgertest.Open(t, false)
@@ -163,9 +173,12 @@ func TestRefundsStayOnTheirDays(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	const october, december = 1760000100, 1765000001
 	refunded := func(id string, at, sum int64) *ledger.Event {
-		return &ledger.Event{ID: id, Type: "charge.refunded", Created: at, APIVersion: "2023-10-16", Source: ledger.Webhook, Received: time.Now(), Raw: []byte(id),
-			Facts: ledger.Facts{Charge: "ch_1", Charges: []ledger.Charge{{ID: "ch_1", Status: "succeeded", Currency: "jpy", Amount: 1000, AmountCaptured: 1000,
-				AmountRefunded: sum, Captured: true, Created: 1760000000}}}}
+		return &ledger.Event{ID: id, Type: "charge.refunded", Created: at, APIVersion: "2023-10-16",
+			Source: ledger.Webhook, Received: time.Now(), Raw: []byte(id),
+			Facts: ledger.Facts{Charge: "ch_1",
+				Charges: []ledger.Charge{{ID: "ch_1", Status: "succeeded", Currency: "jpy", Amount: 1000,
+					AmountCaptured: 1000,
+					AmountRefunded: sum, Captured: true, Created: 1760000000}}}}
 	}
 	mustAppend(t, l, refunded("b", december, 800))
 	mustAppend(t, l, refunded("a", october, 500))
@@ -183,8 +196,10 @@ func TestRefundsStayOnTheirDays(t *testing.T) {
 	if got := days(); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
-	mustAppend(t, l, &ledger.Event{ID: "c", Type: "refund.created", Created: december, Source: ledger.Webhook, Received: time.Now(), Raw: []byte("c"),
-		Facts: ledger.Facts{Charge: "ch_1", Refunds: []ledger.Refund{{ID: "re_2", Charge: "ch_1", Status: "succeeded", Currency: "jpy", Amount: 300, Created: december - 1}}}})
+	mustAppend(t, l, &ledger.Event{ID: "c", Type: "refund.created", Created: december, Source: ledger.Webhook,
+		Received: time.Now(), Raw: []byte("c"),
+		Facts: ledger.Facts{Charge: "ch_1", Refunds: []ledger.Refund{{ID: "re_2", Charge: "ch_1", Status: "succeeded",
+			Currency: "jpy", Amount: 300, Created: december - 1}}}})
 	if got := days(); got != want {
 		t.Errorf("after the object of the second refund: got %s, want %s", got, want)
 	}

@@ -140,7 +140,8 @@ func (s *quarantineSimulation) check(t *testing.T) {
 	var rows []string
 	released := 0
 	for _, e := range allRows(t, s.l) {
-		rows = append(rows, fmt.Sprint(e.Sequence, e.ID, e.Outcome, e.Reason, e.Received, e.Source, e.Size, e.ReleasedFrom))
+		rows = append(rows, fmt.Sprint(e.Sequence, e.ID, e.Outcome, e.Reason, e.Received, e.Source, e.Size,
+			e.ReleasedFrom))
 		if e.ReleasedAs != 0 {
 			released++
 		}
@@ -150,7 +151,8 @@ func (s *quarantineSimulation) check(t *testing.T) {
 	}
 	s.journal = rows
 	stats := mustStats(t, s.l)
-	if int(stats.Events) != len(s.arrived) || len(rows) != len(s.arrived)+released || int(stats.Outcomes[ledger.Quarantined]) != len(s.arrived)-len(s.posted) {
+	if int(stats.Events) != len(s.arrived) || len(rows) != len(s.arrived)+released ||
+		int(stats.Outcomes[ledger.Quarantined]) != len(s.arrived)-len(s.posted) {
 		t.Fatalf("%d events arrived, %d of them usable; there are %d rows, %d left quarantine, and the statistics are %+v", len(s.arrived), len(s.posted), len(rows), released, stats)
 	}
 	events := map[string]uint64{}
@@ -180,8 +182,9 @@ func TestSimulationOfTheQuarantine(t *testing.T) {
 		runs = 200
 	}
 	for run := range runs {
-		s := &quarantineSimulation{Rand: rand.New(rand.NewPCG(uint64(run), 23)), arrived: map[string]bool{}, posted: map[string]bool{},
-			opts: ledger.Options{Dir: ledgertest.Dir(t), Decode: decodePool}}
+		s := &quarantineSimulation{Rand: rand.New(rand.NewPCG(uint64(run), 23)), arrived: map[string]bool{},
+			posted: map[string]bool{},
+			opts:   ledger.Options{Dir: ledgertest.Dir(t), Decode: decodePool}}
 		s.open(t)
 		for range steps {
 			s.step(t)

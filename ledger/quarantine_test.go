@@ -61,7 +61,8 @@ func TestReleasedEventGetsANewRow(t *testing.T) {
 				if res, err := l.Release(t.Context(), "evt_1"); err != nil || res.Sequence != 3 {
 					t.Errorf("got %+v, %v", res, err)
 				}
-				if res, err := l.Release(t.Context(), "evt_1"); err != nil || res.Sequence != 3 { // nothing is left to release
+				// nothing is left to release
+				if res, err := l.Release(t.Context(), "evt_1"); err != nil || res.Sequence != 3 {
 					t.Errorf("a second release returned %+v, %v", res, err)
 				}
 			})
@@ -87,7 +88,8 @@ func TestReleasedEventGetsANewRow(t *testing.T) {
 			})
 		}, `{"id":"evt_1","repaired":true}`, false},
 		{"a rebuild", func(t *testing.T, opts ledger.Options) {
-			if done, err := ledger.Rebuild(t.Context(), opts, true); err != nil || done.Released != 1 || done.Events != 3 {
+			if done, err := ledger.Rebuild(t.Context(), opts, true); err != nil || done.Released != 1 ||
+				done.Events != 3 {
 				t.Errorf("got %+v, %v", done, err)
 			}
 		}, body, true},
@@ -108,7 +110,8 @@ func TestReleasedEventGetsANewRow(t *testing.T) {
 					t.Errorf("the bucket %s held\n%s\nand holds\n%s", bucket, before[bucket], after[bucket])
 				}
 			}
-			if shared := strings.Contains(after["bodies"], fmt.Sprintf("%q %q", seq(3), ledger.Seal("bodies", string(seq(3)), "\x02\x01"))); shared != c.shared {
+			if shared := strings.Contains(after["bodies"],
+				fmt.Sprintf("%q %q", seq(3), ledger.Seal("bodies", string(seq(3)), "\x02\x01"))); shared != c.shared {
 				t.Errorf("the bodies are\n%s", after["bodies"])
 			}
 			for range 2 { // before and after a rebuild
@@ -118,11 +121,13 @@ func TestReleasedEventGetsANewRow(t *testing.T) {
 						t.Fatalf("%d rows are listed, want 3", len(rows))
 					}
 					old, made := rows[0], rows[2]
-					if old.ID != "evt_1" || old.Outcome != ledger.Quarantined || old.Reason != "undecodable" || old.Repeats != 1 || old.Quarantine != nil ||
+					if old.ID != "evt_1" || old.Outcome != ledger.Quarantined || old.Reason != "undecodable" ||
+						old.Repeats != 1 || old.Quarantine != nil ||
 						old.ReleasedAs != 3 || old.ReleasedFrom != 0 || old.PaymentID != "" {
 						t.Errorf("the old row is %+v", old)
 					}
-					if made.ID != "evt_1" || made.Outcome != ledger.Applied || made.Reason != "" || made.Quarantine != nil || made.ReleasedFrom != 1 ||
+					if made.ID != "evt_1" || made.Outcome != ledger.Applied || made.Reason != "" ||
+						made.Quarantine != nil || made.ReleasedFrom != 1 ||
 						made.ReleasedAs != 0 || made.PaymentID != "pi_evt_1" {
 						t.Errorf("the new row is %+v", made)
 					}
@@ -132,17 +137,20 @@ func TestReleasedEventGetsANewRow(t *testing.T) {
 					if e, err := l.Event("evt_1"); err != nil || e.Sequence != 3 {
 						t.Errorf("the event is %+v, %v", e, err)
 					}
-					if s := mustStats(t, l); s.Events != 2 || s.Outcomes[ledger.Applied] != 2 || s.Outcomes[ledger.Quarantined]+s.Quarantined[ledger.Undecodable] != 0 {
+					if s := mustStats(t, l); s.Events != 2 || s.Outcomes[ledger.Applied] != 2 ||
+						s.Outcomes[ledger.Quarantined]+s.Quarantined[ledger.Undecodable] != 0 {
 						t.Errorf("the statistics are %+v", s)
 					}
-					if list, err := l.Events(t.Context(), ledger.EventQuery{Outcome: ledger.Quarantined, Limit: 10}); err != nil || len(list.Data) != 0 {
+					if list, err := l.Events(t.Context(),
+						ledger.EventQuery{Outcome: ledger.Quarantined, Limit: 10}); err != nil || len(list.Data) != 0 {
 						t.Errorf("the events in quarantine are %v, %v", list, err)
 					}
 					if p := payment(t, l, "pi_evt_1"); p.Events != 1 || *p.AmountReceived != 4200 {
 						t.Errorf("the payment is %+v", p)
 					}
 				})
-				if report := mustVerify(t, path); report.Events != 3 || report.Released != 1 || report.Quarantined != 0 {
+				if report := mustVerify(t, path); report.Events != 3 || report.Released != 1 ||
+					report.Quarantined != 0 {
 					t.Errorf("the report is %+v", report)
 				}
 				if _, err := ledger.Rebuild(t.Context(), opts, false); err != nil {
@@ -162,7 +170,8 @@ func TestQuarantineWithinABatch(t *testing.T) {
 		t.Fatal(err)
 	}
 	var results []<-chan ledger.Result
-	for _, e := range []*ledger.Event{quarantined("evt_1"), quarantined("evt_1"), succeeded("evt_1", "pi_evt_1"), quarantined("evt_1"), succeeded("evt_1", "pi_evt_1")} {
+	for _, e := range []*ledger.Event{quarantined("evt_1"), quarantined("evt_1"), succeeded("evt_1", "pi_evt_1"),
+		quarantined("evt_1"), succeeded("evt_1", "pi_evt_1")} {
 		before := l.Queued()
 		one := make(chan ledger.Result, 1)
 		go func() {
@@ -203,8 +212,12 @@ func TestQuarantineWithinABatch(t *testing.T) {
 func TestVerifyChecksReleasedRows(t *testing.T) {
 	id := func(seq uint64) []byte { return ledger.Seal("ids", "tevt_1", string(binary.AppendUvarint(nil, seq))) }
 	for what, damage := range map[string]func(tx *bolt.Tx) error{
-		"the id finds the old row": func(tx *bolt.Tx) error { return tx.Bucket([]byte("ids")).Put([]byte("tevt_1"), id(1)) },
-		"the id finds another row": func(tx *bolt.Tx) error { return tx.Bucket([]byte("ids")).Put([]byte("tevt_1"), id(2)) },
+		"the id finds the old row": func(tx *bolt.Tx) error {
+			return tx.Bucket([]byte("ids")).Put([]byte("tevt_1"), id(1))
+		},
+		"the id finds another row": func(tx *bolt.Tx) error {
+			return tx.Bucket([]byte("ids")).Put([]byte("tevt_1"), id(2))
+		},
 		"the old row is in quarantine": func(tx *bolt.Tx) error {
 			return tx.Bucket([]byte("quarantine")).Put(seq(1), ledger.Seal("quarantine", string(seq(1)), "\x00\x00"))
 		},
@@ -214,7 +227,8 @@ func TestVerifyChecksReleasedRows(t *testing.T) {
 			return tx.Bucket([]byte("bodies")).Put(seq(3), ledger.Seal("bodies", string(seq(3)), "\x02\x02"))
 		},
 		"an unknown event waits for its snapshot": func(tx *bolt.Tx) error {
-			return tx.Bucket([]byte("meta")).Put([]byte("awaits/tevt_9/12345678"), ledger.Seal("meta", "awaits/tevt_9/12345678", ""))
+			return tx.Bucket([]byte("meta")).Put([]byte("awaits/tevt_9/12345678"),
+				ledger.Seal("meta", "awaits/tevt_9/12345678", ""))
 		},
 		"a waiting event is missing": func(tx *bolt.Tx) error {
 			return tx.Bucket([]byte("meta")).Delete(append([]byte("awaits/tevt_8/"), seq(4)...))
@@ -226,7 +240,8 @@ func TestVerifyChecksReleasedRows(t *testing.T) {
 			return tx.Bucket([]byte("quarantine")).Put(seq(4), ledger.Seal("quarantine", string(seq(4)), "\x09\x00"))
 		},
 		"a wrong state": func(tx *bolt.Tx) error {
-			return tx.Bucket([]byte("quarantine")).Put(seq(4), ledger.Seal("quarantine", string(seq(4)), "\x02\x05evt_8"))
+			return tx.Bucket([]byte("quarantine")).Put(seq(4),
+				ledger.Seal("quarantine", string(seq(4)), "\x02\x05evt_8"))
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
@@ -251,7 +266,8 @@ func TestRebuildRestoresReleasedRows(t *testing.T) {
 	for _, c := range []struct {
 		damaged byte
 		raw     string // of the usable form
-	}{{1, `{"id":"evt_1"}`}, {3, `{"id":"evt_1"}`}, {1, `{"id":"evt_1","repaired":true}`}, {3, `{"id":"evt_1","repaired":true}`}} {
+	}{{1, `{"id":"evt_1"}`}, {3, `{"id":"evt_1"}`}, {1, `{"id":"evt_1","repaired":true}`},
+		{3, `{"id":"evt_1","repaired":true}`}} {
 		t.Run(fmt.Sprint(c), func(t *testing.T) {
 			opts := ledger.Options{Dir: ledgertest.Dir(t), Decode: decodeUsable}
 			withLedger(t, opts, func(l *ledger.Ledger) {
@@ -261,13 +277,17 @@ func TestRebuildRestoresReleasedRows(t *testing.T) {
 				e.Raw = []byte(c.raw)
 				mustAppend(t, l, e)
 			})
-			edit(t, opts.Dir, func(tx *bolt.Tx) error { return tx.Bucket([]byte("events")).Put(seq(c.damaged), []byte("noise")) })
-			if done, err := ledger.Rebuild(t.Context(), opts, false); err != nil || done.Recreated != 1 || done.Events != 3 {
+			edit(t, opts.Dir, func(tx *bolt.Tx) error {
+				return tx.Bucket([]byte("events")).Put(seq(c.damaged), []byte("noise"))
+			})
+			if done, err := ledger.Rebuild(t.Context(), opts, false); err != nil || done.Recreated != 1 ||
+				done.Events != 3 {
 				t.Fatalf("got %+v, %v", done, err)
 			}
 			withLedger(t, opts, func(l *ledger.Ledger) {
 				rows := allRows(t, l)
-				if len(rows) != 3 || rows[0].Outcome != ledger.Quarantined || rows[0].ReleasedAs != 3 || rows[2].ReleasedFrom != 1 {
+				if len(rows) != 3 || rows[0].Outcome != ledger.Quarantined || rows[0].ReleasedAs != 3 ||
+					rows[2].ReleasedFrom != 1 {
 					t.Errorf("the rows are %+v", rows)
 				}
 				if p := payment(t, l, "pi_evt_1"); p.Events != 1 || *p.AmountReceived != 4200 {
@@ -283,7 +303,8 @@ func TestRebuildRestoresReleasedRows(t *testing.T) {
 
 // thinEvent returns a thin event that names its snapshot event.
 func thinEvent(id, snapshot string) *ledger.Event {
-	return &ledger.Event{ID: id, Type: "v1.payment_intent.succeeded", Source: ledger.Webhook, Received: time.Unix(1760000006, 0),
+	return &ledger.Event{ID: id, Type: "v1.payment_intent.succeeded", Source: ledger.Webhook,
+		Received:   time.Unix(1760000006, 0),
 		Quarantine: ledger.ThinEvent, Snapshot: snapshot, Raw: []byte(`{"id":"` + id + `"}`)}
 }
 
@@ -304,7 +325,8 @@ func quarantineStates(t *testing.T, l *ledger.Ledger) string {
 	for reason, of := range mustStats(t, l).States {
 		for state, n := range of {
 			if counted[ledger.Quarantine{Reason: reason, State: state}] != n {
-				t.Errorf("the statistics count %d events as %s, %s, want %d", n, reason, state, counted[ledger.Quarantine{Reason: reason, State: state}])
+				t.Errorf("the statistics count %d events as %s, %s, want %d", n, reason, state,
+					counted[ledger.Quarantine{Reason: reason, State: state}])
 			}
 		}
 	}
@@ -339,7 +361,8 @@ thin_1 expected
 `
 	withLedger(t, opts, func(l *ledger.Ledger) {
 		mustAppend(t, l, succeeded("evt_1", "pi_evt_1"))
-		for _, e := range []*ledger.Event{thinEvent("thin_1", "evt_1"), thinEvent("thin_2", "evt_2"), thinEvent("thin_3", "evt_3"), thinEvent("thin_4", "evt_4"), ping, quarantined("q_1"), quarantined("q_2")} {
+		for _, e := range []*ledger.Event{thinEvent("thin_1", "evt_1"), thinEvent("thin_2", "evt_2"),
+			thinEvent("thin_3", "evt_3"), thinEvent("thin_4", "evt_4"), ping, quarantined("q_1"), quarantined("q_2")} {
 			mustAppend(t, l, e)
 			mustAppend(t, l, e)
 		}
@@ -348,7 +371,8 @@ thin_1 expected
 				t.Error(err)
 			}
 		}
-		if ids, _, err := l.QuarantinedFor(ledger.ThinEvent, 0, 10); err != nil || fmt.Sprint(ids) != "[thin_2 thin_3]" {
+		if ids, _, err := l.QuarantinedFor(ledger.ThinEvent, 0, 10); err != nil ||
+			fmt.Sprint(ids) != "[thin_2 thin_3]" {
 			t.Errorf("the thin events that need attention are %v, %v", ids, err)
 		}
 		mustAppend(t, l, succeeded("evt_4", "pi_evt_4")) // a dismissed event stays dismissed
@@ -376,7 +400,8 @@ thin_1 expected
 	}
 	withLedger(t, opts, func(l *ledger.Ledger) {
 		mustAppend(t, l, succeeded("evt_3", "pi_evt_3"))
-		if got, want := quarantineStates(t, l), strings.Replace(want, "thin_3 attention", "thin_3 expected", 1); got != want {
+		if got, want := quarantineStates(t, l),
+			strings.Replace(want, "thin_3 attention", "thin_3 expected", 1); got != want {
 			t.Errorf("after the last snapshot event the states are\n%s", got)
 		}
 		if err := l.Check(); err != nil {

@@ -98,7 +98,8 @@ func TestRebuildAndMigrationStopOnCancel(t *testing.T) {
 				dir := t.TempDir()
 				must(t, os.WriteFile(ledger.Path(dir), file, 0o600))
 				backups := t.TempDir()
-				err := run(&countingContext{Context: context.Background(), limit: int64(left)}, ledger.Options{Dir: dir, Decode: decode, BackupDir: backups})
+				err := run(&countingContext{Context: context.Background(), limit: int64(left)},
+					ledger.Options{Dir: dir, Decode: decode, BackupDir: backups})
 				if err == nil {
 					break
 				}
@@ -106,11 +107,13 @@ func TestRebuildAndMigrationStopOnCancel(t *testing.T) {
 				if !errors.Is(err, context.Canceled) {
 					t.Fatalf("canceled at check %d it returned %v", left, err)
 				}
-				if names := fileNames(t, dir); len(names) != 1 || !bytes.Equal(mustRead(t, filepath.Join(dir, "ledger.db")), file) {
+				if names := fileNames(t, dir); len(names) != 1 ||
+					!bytes.Equal(mustRead(t, filepath.Join(dir, "ledger.db")), file) {
 					t.Fatalf("canceled at check %d it left %v, or changed the ledger", left, names)
 				}
 				for _, name := range fileNames(t, backups) {
-					if copied := mustRead(t, filepath.Join(backups, name)); len(copied) < 4*4096 || !bytes.HasPrefix(file, copied) {
+					if copied := mustRead(t, filepath.Join(backups, name)); len(copied) < 4*4096 ||
+						!bytes.HasPrefix(file, copied) {
 						t.Fatalf("canceled at check %d it left the backup %s", left, name)
 					}
 				}

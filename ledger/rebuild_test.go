@@ -48,7 +48,8 @@ func scenarioLedger(t *testing.T) (dir string) {
 			mustAppend(t, l, e)
 		}
 	}
-	for _, name := range []string{"customer.created", "v1.payment_intent.succeeded", "payment_intent.created", "refund.failed"} {
+	for _, name := range []string{"customer.created", "v1.payment_intent.succeeded", "payment_intent.created",
+		"refund.failed"} {
 		body, err := os.ReadFile("../testdata/events/" + name + ".json")
 		if err != nil {
 			t.Fatal(err)
@@ -152,10 +153,12 @@ func TestRebuildWritesTheSameContents(t *testing.T) {
 			}
 			requireSame(t, contents(t, path), before)
 			after := mustVerify(t, path)
-			if after.Events != report.Events || after.Bodies != report.Bodies || after.Payments != report.Payments || after.Quarantined != 3 {
+			if after.Events != report.Events || after.Bodies != report.Bodies || after.Payments != report.Payments ||
+				after.Quarantined != 3 {
 				t.Errorf("the report was %+v and is %+v", report, after)
 			}
-			want := ledger.RebuildResult{Schema: 7, Events: report.Events, Payments: report.Payments, Path: path, Kept: done.Kept,
+			want := ledger.RebuildResult{Schema: 7, Events: report.Events, Payments: report.Payments, Path: path,
+				Kept:     done.Kept,
 				OldBytes: int64(len(file)), NewBytes: after.Bytes}
 			if again {
 				want.Decoded = report.Bodies
@@ -194,26 +197,36 @@ func TestRebuildRefuses(t *testing.T) {
 		want    error
 		says    string
 	}{
-		{name: "a ledger that is open", want: ledger.ErrLocked, prepare: func(t *testing.T, dir string) { ledgertest.Start(t, ledger.Options{Dir: dir}) }},
-		{name: "the other mode", want: ledger.ErrOtherMode, opts: ledger.Options{Livemode: true}, says: "test mode payments"},
+		{name: "a ledger that is open", want: ledger.ErrLocked,
+			prepare: func(t *testing.T, dir string) { ledgertest.Start(t, ledger.Options{Dir: dir}) }},
+		{name: "the other mode", want: ledger.ErrOtherMode, opts: ledger.Options{Livemode: true},
+			says: "test mode payments"},
 		{name: "a canceled context", ctx: done, want: context.Canceled},
-		{name: "a decoder that panics", opts: ledger.Options{Decode: panics}, decode: true, want: ledger.ErrCorrupt, says: "a decoder's own mistake"},
-		{name: "a missing row", want: ledger.ErrCorrupt, says: "event row 2 is missing", prepare: func(t *testing.T, dir string) {
-			edit(t, dir, func(tx *bolt.Tx) error { return tx.Bucket([]byte("events")).Delete(seq(2)) })
-		}},
-		{name: "a damaged row without a decoder", want: ledger.ErrCorrupt, says: "event row 2: ", prepare: damageRow("events", 2)},
-		{name: "a damaged row without its body", opts: ledger.Options{Decode: decode}, want: ledger.ErrCorrupt, says: "event row 2: ", prepare: func(t *testing.T, dir string) {
-			damageRow("events", 2)(t, dir)
-			edit(t, dir, func(tx *bolt.Tx) error { return tx.Bucket([]byte("bodies")).Delete(seq(2)) })
-		}},
-		{name: "a damaged row with a damaged body", opts: ledger.Options{Decode: decode}, want: ledger.ErrCorrupt, says: "event row 2: ", prepare: func(t *testing.T, dir string) {
-			damageRow("events", 2)(t, dir)
-			damageRow("bodies", 2)(t, dir)
-		}},
-		{name: "a damaged body", opts: ledger.Options{Decode: decode}, want: ledger.ErrCorrupt, says: "event row 2: its body", prepare: damageRow("bodies", 2)},
+		{name: "a decoder that panics", opts: ledger.Options{Decode: panics}, decode: true, want: ledger.ErrCorrupt,
+			says: "a decoder's own mistake"},
+		{name: "a missing row", want: ledger.ErrCorrupt, says: "event row 2 is missing",
+			prepare: func(t *testing.T, dir string) {
+				edit(t, dir, func(tx *bolt.Tx) error { return tx.Bucket([]byte("events")).Delete(seq(2)) })
+			}},
+		{name: "a damaged row without a decoder", want: ledger.ErrCorrupt, says: "event row 2: ",
+			prepare: damageRow("events", 2)},
+		{name: "a damaged row without its body", opts: ledger.Options{Decode: decode}, want: ledger.ErrCorrupt,
+			says: "event row 2: ", prepare: func(t *testing.T, dir string) {
+				damageRow("events", 2)(t, dir)
+				edit(t, dir, func(tx *bolt.Tx) error { return tx.Bucket([]byte("bodies")).Delete(seq(2)) })
+			}},
+		{name: "a damaged row with a damaged body", opts: ledger.Options{Decode: decode}, want: ledger.ErrCorrupt,
+			says: "event row 2: ", prepare: func(t *testing.T, dir string) {
+				damageRow("events", 2)(t, dir)
+				damageRow("bodies", 2)(t, dir)
+			}},
+		{name: "a damaged body", opts: ledger.Options{Decode: decode}, want: ledger.ErrCorrupt,
+			says: "event row 2: its body", prepare: damageRow("bodies", 2)},
 		// The row that is created from body 2 takes the id of row 1. This fails no write, and only
 		// Verify finds it.
-		{name: "a result that is not sound", opts: ledger.Options{Decode: func([]byte) *ledger.Event { return succeeded("evt_1", "pi_1") }}, says: "not sound", prepare: damageRow("events", 2)},
+		{name: "a result that is not sound",
+			opts: ledger.Options{Decode: func([]byte) *ledger.Event { return succeeded("evt_1", "pi_1") }},
+			says: "not sound", prepare: damageRow("events", 2)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := sampleLedger(t)
@@ -226,7 +239,8 @@ func TestRebuildRefuses(t *testing.T) {
 				c.ctx = t.Context()
 			}
 			rebuilt, err := ledger.Rebuild(c.ctx, c.opts, c.decode)
-			if err == nil || c.want != nil && !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says) || rebuilt != nil {
+			if err == nil || c.want != nil && !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says) ||
+				rebuilt != nil {
 				t.Errorf("got %+v, %v, want %v that contains %q", rebuilt, err, c.want, c.says)
 			}
 			if !bytes.Equal(mustRead(t, filepath.Join(dir, "ledger.db")), before) {
@@ -337,8 +351,10 @@ func TestRebuildRestoresADamagedRow(t *testing.T) {
 	mustVerify(t, path)
 	requireSame(t, contents(t, path), want, "events", "meta")
 	after := readRow(t, dir, 7)
-	if after.ID != before.ID || after.Type != before.Type || after.PaymentID != before.PaymentID || after.Size != before.Size || after.Sequence != 7 ||
-		after.Created != before.Created || after.Outcome == ledger.Quarantined || after.Received < ledger.OrNullTime(before.Created) {
+	if after.ID != before.ID || after.Type != before.Type || after.PaymentID != before.PaymentID ||
+		after.Size != before.Size || after.Sequence != 7 ||
+		after.Created != before.Created || after.Outcome == ledger.Quarantined ||
+		after.Received < ledger.OrNullTime(before.Created) {
 		t.Errorf("the row was %+v and is %+v", before, after)
 	}
 }
@@ -414,7 +430,8 @@ func TestRebuildDecodesBodies(t *testing.T) {
 	}
 	quarantined := stale("held")
 	quarantined.Quarantine = ledger.Undecodable
-	for _, e := range []*ledger.Event{stale("stale"), stale("gone"), stale("useless"), stale("other"), quarantined, quarantined} {
+	for _, e := range []*ledger.Event{stale("stale"), stale("gone"), stale("useless"), stale("other"), quarantined,
+		quarantined} {
 		mustAppend(t, l, e)
 	}
 	stop()
@@ -433,7 +450,8 @@ func TestRebuildDecodesBodies(t *testing.T) {
 		}
 		return e
 	}}, true)
-	if err != nil || done.Decoded != 2 || done.Unusable != 2 || done.Gone != 1 || done.Released != 1 || done.Recreated != 0 {
+	if err != nil || done.Decoded != 2 || done.Unusable != 2 || done.Gone != 1 || done.Released != 1 ||
+		done.Recreated != 0 {
 		t.Fatalf("got %+v, %v", done, err)
 	}
 	mustVerify(t, done.Path)
@@ -441,12 +459,14 @@ func TestRebuildDecodesBodies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for id, status := range map[string]ledger.OrNull{"stale": "succeeded", "gone": "processing", "useless": "processing", "other": "processing", "held": "succeeded"} {
+	for id, status := range map[string]ledger.OrNull{"stale": "succeeded", "gone": "processing",
+		"useless": "processing", "other": "processing", "held": "succeeded"} {
 		if p, err := l.Payment("pi_" + id); err != nil || p.Status != status {
 			t.Errorf("%s: the payment is %+v, %v, want it %s", id, p, err, status)
 		}
 	}
-	if rec, err := l.Event("held"); err != nil || rec.Outcome != ledger.Applied || rec.Sequence != 6 || rec.ReleasedFrom != 5 || rec.Repeats != 0 || rec.Reason != "" {
+	if rec, err := l.Event("held"); err != nil || rec.Outcome != ledger.Applied || rec.Sequence != 6 ||
+		rec.ReleasedFrom != 5 || rec.Repeats != 0 || rec.Reason != "" {
 		t.Errorf("the event that left quarantine is %+v, %v", rec, err)
 	}
 	if err := l.Close(); err != nil {

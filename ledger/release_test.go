@@ -49,10 +49,13 @@ func TestRelease(t *testing.T) {
 		says   string
 	}{
 		{name: "usable now", decode: decodeUsable, id: "evt_2", row: 3, status: ledger.Applied, after: ledger.Applied},
-		{name: "still not usable", decode: decodeUseless, id: "evt_2", row: 2, status: ledger.Quarantined, after: ledger.Quarantined},
+		{name: "still not usable", decode: decodeUseless, id: "evt_2", row: 2, status: ledger.Quarantined,
+			after: ledger.Quarantined},
 		{name: "decoded as another event", decode: other, id: "evt_2", after: ledger.Quarantined, says: "evt_other"},
-		{name: "decoded as an event of the other mode", decode: otherMode, id: "evt_2", after: ledger.Quarantined, says: "live mode"},
-		{name: "not in quarantine", decode: decodeUsable, id: "evt_1", row: 1, status: ledger.Applied, after: ledger.Applied},
+		{name: "decoded as an event of the other mode", decode: otherMode, id: "evt_2", after: ledger.Quarantined,
+			says: "live mode"},
+		{name: "not in quarantine", decode: decodeUsable, id: "evt_1", row: 1, status: ledger.Applied,
+			after: ledger.Applied},
 		{name: "an unknown event", decode: decodeUsable, id: "evt_9", want: ledger.ErrNotFound},
 		{name: "without a decoder", id: "evt_2", after: ledger.Quarantined, want: ledger.ErrReadOnly},
 	} {
@@ -66,7 +69,8 @@ func TestRelease(t *testing.T) {
 			switch {
 			case c.status != "" && (err != nil || res.Status != c.status || res.Sequence != c.row || !res.Repeat):
 				t.Errorf("got %+v, %v, want the outcome %s", res, err, c.status)
-			case c.status == "" && (err == nil || c.want != nil && !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says)):
+			case c.status == "" && (err == nil || c.want != nil && !errors.Is(err, c.want) ||
+				!strings.Contains(err.Error(), c.says)):
 				t.Errorf("got %+v, %v", res, err)
 			}
 			if before == nil {
@@ -76,17 +80,20 @@ func TestRelease(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if after.Outcome != c.after || after.Sequence == before.Sequence && after.Repeats != before.Repeats || c.row != 0 && after.Sequence != c.row ||
+			if after.Outcome != c.after || after.Sequence == before.Sequence && after.Repeats != before.Repeats ||
+				c.row != 0 && after.Sequence != c.row ||
 				after.Received != before.Received || after.Source != before.Source || after.Size != before.Size {
 				t.Errorf("the row was %+v and is %+v, want the outcome %s", before, after, c.after)
 			}
-			if c.status == ledger.Applied && (res.PaymentID != "pi_"+c.id || *payment(t, l, res.PaymentID).AmountReceived != 4200) {
+			if c.status == ledger.Applied && (res.PaymentID != "pi_"+c.id ||
+				*payment(t, l, res.PaymentID).AmountReceived != 4200) {
 				t.Errorf("the result %+v names no payment", res)
 			}
 			if c.status == ledger.Quarantined && res.Reason != ledger.Undecodable {
 				t.Errorf("the result %+v has no reason", res)
 			}
-			if n := mustStats(t, l).Quarantined[ledger.Undecodable]; n != 1 && after.Outcome == ledger.Quarantined || n != 0 && c.id == "evt_2" && c.status == ledger.Applied {
+			if n := mustStats(t, l).Quarantined[ledger.Undecodable]; n != 1 && after.Outcome == ledger.Quarantined ||
+				n != 0 && c.id == "evt_2" && c.status == ledger.Applied {
 				t.Errorf("the statistics count %d events in quarantine", n)
 			}
 			if body, err := l.Body(c.id); err != nil || string(body) != `{"id":"`+c.id+`"}` {
@@ -105,7 +112,8 @@ func TestReleasedEventIsKnown(t *testing.T) {
 		t.Fatalf("got %+v, %v", res, err)
 	}
 	for _, e := range []*ledger.Event{succeeded("evt_1", "pi_evt_1"), quarantined("evt_1")} {
-		if res := mustAppend(t, l, e); res.Status != ledger.AlreadyProcessed || res.PaymentID != "pi_evt_1" || res.Sequence != 2 {
+		if res := mustAppend(t, l, e); res.Status != ledger.AlreadyProcessed || res.PaymentID != "pi_evt_1" ||
+			res.Sequence != 2 {
 			t.Errorf("a delivery after the release returned %+v", res)
 		}
 	}
@@ -172,17 +180,19 @@ func TestReleaseOnce(t *testing.T) {
 			var tries atomic.Int64
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			l := ledgertest.Start(t, ledger.Options{Dir: dir, Decoder: c.decoder, Decode: func(raw []byte) *ledger.Event {
-				tries.Add(1)
-				return c.decode(raw)
-			}})
+			l := ledgertest.Start(t, ledger.Options{Dir: dir, Decoder: c.decoder,
+				Decode: func(raw []byte) *ledger.Event {
+					tries.Add(1)
+					return c.decode(raw)
+				}})
 			if i == 0 {
 				mustAppend(t, l, quarantined("evt_1"))
 				mustAppend(t, l, quarantined("evt_2"))
 			}
 			if c.canceled { // like a crash
 				cancel()
-				if sum, err := l.ReleaseOnce(ctx); !errors.Is(err, context.Canceled) || sum != (ledger.ReleaseResult{}) {
+				if sum, err := l.ReleaseOnce(ctx); !errors.Is(err, context.Canceled) ||
+					sum != (ledger.ReleaseResult{}) {
 					t.Errorf("got %+v, %v", sum, err)
 				}
 				return
@@ -204,7 +214,8 @@ func TestReleaseAfterADeliveryIsNoRepeat(t *testing.T) {
 		return decodeUsable(raw)
 	}})
 	mustAppend(t, l, quarantined("evt_1"))
-	if res, err := l.Release(t.Context(), "evt_1"); err != nil || res.Sequence != 2 || res.PaymentID != "pi_evt_1" || res.Status != ledger.Applied {
+	if res, err := l.Release(t.Context(), "evt_1"); err != nil || res.Sequence != 2 || res.PaymentID != "pi_evt_1" ||
+		res.Status != ledger.Applied {
 		t.Errorf("the release returned %+v, %v", res, err)
 	}
 	if p := payment(t, l, "pi_evt_1"); p.Events != 1 {

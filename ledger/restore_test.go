@@ -78,7 +78,8 @@ func TestRestoreFrom(t *testing.T) {
 	if _, err := ledger.RestoreFrom(dir, noise); err == nil {
 		t.Error("a file of zeros replaced the ledger")
 	}
-	if names := fileNames(t, dir); !slices.Equal(names, []string{"ledger.db"}) || !bytes.Equal(mustRead(t, path), before) {
+	if names := fileNames(t, dir); !slices.Equal(names, []string{"ledger.db"}) ||
+		!bytes.Equal(mustRead(t, path), before) {
 		t.Errorf("a failed restore changed the ledger or the directory, which holds %v", names)
 	}
 

@@ -137,7 +137,8 @@ func TestRetentionDeletesBodiesOfReleasedEvents(t *testing.T) {
 				}
 				if by == "append" {
 					mustAppend(t, l, receivedAgo("quarantined", 0))
-				} else if res, err := l.Release(t.Context(), "quarantined"); err != nil || res.Status != ledger.Applied {
+				} else if res, err := l.Release(t.Context(), "quarantined"); err != nil ||
+					res.Status != ledger.Applied {
 					t.Fatalf("got %+v, %v", res, err)
 				}
 				time.Sleep(pass)
@@ -161,7 +162,8 @@ func TestRetentionDeletesBodiesOfReleasedEvents(t *testing.T) {
 func TestRetentionOfZeroKeepsEverything(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var commits atomic.Int64
-		l := ledgertest.Start(t, ledger.Options{Dir: ledgertest.Dir(t), CheckEvery: time.Hour, Observe: func(ledger.CommitStats) { commits.Add(1) }})
+		l := ledgertest.Start(t, ledger.Options{Dir: ledgertest.Dir(t), CheckEvery: time.Hour,
+			Observe: func(ledger.CommitStats) { commits.Add(1) }})
 		mustAppend(t, l, receivedAgo("old", 10000*time.Hour))
 		stop := startRetention(t, l, 0)
 		time.Sleep(1000 * time.Hour)

@@ -13,8 +13,10 @@ func TestRulesOfVoidsBesideRefunds(t *testing.T) {
 		{
 			"a refund before the last capture that fails after it",
 			[]*ledger.Event{
-				capturedOf100("evt_1", "charge.captured", 1, 3000, 0), capturedOf100("evt_2", "charge.refunded", 10, 3000, 1000),
-				refundAt("evt_3", 10, ledger.Refund{Amount: 1000}), capturedOf100("evt_4", "charge.captured", 20, 6000, 5000),
+				capturedOf100("evt_1", "charge.captured", 1, 3000, 0),
+				capturedOf100("evt_2", "charge.refunded", 10, 3000, 1000),
+				refundAt("evt_3", 10, ledger.Refund{Amount: 1000}),
+				capturedOf100("evt_4", "charge.captured", 20, 6000, 5000),
 				refundAt("evt_5", 40, ledger.Refund{Amount: 1000, Status: "failed", Created: midnight + 10}),
 				capturedOf100("evt_6", "charge.updated", 41, 6000, 4000),
 			},
@@ -26,7 +28,8 @@ func TestRulesOfVoidsBesideRefunds(t *testing.T) {
 		{
 			"a refund before the last capture that only a refund object shows",
 			[]*ledger.Event{
-				capturedOf100("evt_1", "charge.captured", 1, 3000, 0), refundAt("evt_2", day, ledger.Refund{Amount: 3000}),
+				capturedOf100("evt_1", "charge.captured", 1, 3000, 0),
+				refundAt("evt_2", day, ledger.Refund{Amount: 3000}),
 				capturedOf100("evt_3", "charge.captured", day+20, 7000, 3000),
 			},
 			[]string{
@@ -37,7 +40,8 @@ func TestRulesOfVoidsBesideRefunds(t *testing.T) {
 		{
 			"a refund that failed before the last capture does not exclude the void",
 			[]*ledger.Event{
-				capturedOf100("evt_1", "charge.captured", 1, 3000, 0), capturedOf100("evt_2", "charge.captured", 30, 7000, 3000),
+				capturedOf100("evt_1", "charge.captured", 1, 3000, 0),
+				capturedOf100("evt_2", "charge.captured", 30, 7000, 3000),
 				refundAt("evt_3", 20, ledger.Refund{Amount: 3000, Status: "failed", Created: midnight + 10}),
 			},
 			[]string{
@@ -53,7 +57,8 @@ func TestRulesOfVoidsBesideRefunds(t *testing.T) {
 				capturedOf50("evt_4", "charge.refunded", 9, 3500),
 			},
 			[]string{
-				"pi_1 -: received 3000, refunded 1500, net 1500", "1 ch_1:received:3000 3000 usd", "4 re_1:refunded 2000 usd",
+				"pi_1 -: received 3000, refunded 1500, net 1500", "1 ch_1:received:3000 3000 usd",
+				"4 re_1:refunded 2000 usd",
 				"6 re_1:returned 2000 usd", "9 ch_1:refunded:3500 1500 usd",
 			},
 		},
@@ -66,7 +71,8 @@ func TestRulesOfRefundsThatFailBetweenCaptures(t *testing.T) {
 	// between is a payment of which 10.00 USD were refunded between two captures. The last capture,
 	// at second 20, has the given total of refunds.
 	between := func(total int64, more ...*ledger.Event) []*ledger.Event {
-		return append(more, capturedOf100("evt_1", "charge.captured", 1, 3000, 0), capturedOf100("evt_2", "charge.refunded", 10, 3000, 1000),
+		return append(more, capturedOf100("evt_1", "charge.captured", 1, 3000, 0),
+			capturedOf100("evt_2", "charge.refunded", 10, 3000, 1000),
 			capturedOf100("evt_3", "charge.captured", 20, 6000, total))
 	}
 	failed := func(at int64) *ledger.Event {
@@ -77,17 +83,20 @@ func TestRulesOfRefundsThatFailBetweenCaptures(t *testing.T) {
 		{
 			"it fails between the totals",
 			between(4000, failed(15)),
-			[]string{"pi_1 -: received 6000, net 6000", received, "10 re_1:refunded 1000 usd", "15 re_1:returned 1000 usd", later},
+			[]string{"pi_1 -: received 6000, net 6000", received, "10 re_1:refunded 1000 usd",
+				"15 re_1:returned 1000 usd", later},
 		},
 		{
 			"it fails in the second of the total before",
 			between(4000, failed(10)),
-			[]string{"pi_1 -: received 6000, net 6000", received, "10 re_1:refunded 1000 usd", "10 re_1:returned 1000 usd", later},
+			[]string{"pi_1 -: received 6000, net 6000", received, "10 re_1:refunded 1000 usd",
+				"10 re_1:returned 1000 usd", later},
 		},
 		{
 			"it fails in the second of the last capture",
 			between(4000, failed(20)),
-			[]string{"pi_1 -: received 6000, net 6000", received, "10 re_1:refunded 1000 usd", later, "20 re_1:returned 1000 usd"},
+			[]string{"pi_1 -: received 6000, net 6000", received, "10 re_1:refunded 1000 usd", later,
+				"20 re_1:returned 1000 usd"},
 		},
 		{
 			// The total after the capture still includes it: the rest is less than the void.
@@ -103,34 +112,41 @@ func TestRulesOfRefundsThatFailBetweenCaptures(t *testing.T) {
 			"it failed before the total before",
 			between(4000, refundAt("evt_4", 9, ledger.Refund{Amount: 1000, Status: "failed", Created: midnight + 5})),
 			[]string{
-				"pi_1 -: received 6000, refunded 3000, net 3000", received, "5 re_1:refunded 1000 usd", "9 re_1:returned 1000 usd", later,
+				"pi_1 -: received 6000, refunded 3000, net 3000", received, "5 re_1:refunded 1000 usd",
+				"9 re_1:returned 1000 usd", later,
 				"20 ch_1:refunded:4000 3000 usd",
 			},
 		},
 		{
 			"the first event of the failure decides",
-			between(4000, failed(30), fetched(refundAt("fetch_1", 15, ledger.Refund{Amount: 1000, Status: "canceled", Created: midnight + 10}))),
-			[]string{"pi_1 -: received 6000, net 6000", received, "10 re_1:refunded 1000 usd", "15 re_1:returned 1000 usd", later},
+			between(4000, failed(30), fetched(refundAt("fetch_1", 15,
+				ledger.Refund{Amount: 1000, Status: "canceled", Created: midnight + 10}))),
+			[]string{"pi_1 -: received 6000, net 6000", received, "10 re_1:refunded 1000 usd",
+				"15 re_1:returned 1000 usd", later},
 		},
 		{
 			"no event of the failure has a time",
 			between(4000, failed(-midnight)),
 			[]string{
-				"pi_1 -: received 6000, refunded 3000, net 3000", received, "10 re_1:refunded 1000 usd", "10 re_1:returned 1000 usd", later,
+				"pi_1 -: received 6000, refunded 3000, net 3000", received, "10 re_1:refunded 1000 usd",
+				"10 re_1:returned 1000 usd", later,
 				"20 ch_1:refunded:4000 3000 usd",
 			},
 		},
 		{
 			"it is in another currency",
-			between(4000, refundAt("evt_4", 15, ledger.Refund{Amount: 1000, Status: "failed", Currency: "mxn", Created: midnight + 10})),
+			between(4000, refundAt("evt_4", 15,
+				ledger.Refund{Amount: 1000, Status: "failed", Currency: "mxn", Created: midnight + 10})),
 			[]string{
-				"pi_1 -: received 6000, refunded 4000, net 2000 currency_mismatch", received, "10 ch_1:refunded:1000 1000 usd", later,
+				"pi_1 -: received 6000, refunded 4000, net 2000 currency_mismatch", received,
+				"10 ch_1:refunded:1000 1000 usd", later,
 				"20 ch_1:refunded:4000 3000 usd",
 			},
 		},
 		{
 			"two fail, with more than the total before",
-			between(4000, failed(15), refundAt("evt_5", 16, ledger.Refund{ID: "re_2", Amount: 700, Status: "canceled", Created: midnight + 11})),
+			between(4000, failed(15), refundAt("evt_5", 16,
+				ledger.Refund{ID: "re_2", Amount: 700, Status: "canceled", Created: midnight + 11})),
 			[]string{
 				"pi_1 -: received 6000, net 6000", received, "10 re_1:refunded 1000 usd", "11 re_2:refunded 700 usd",
 				"15 re_1:returned 1000 usd", "16 re_2:returned 700 usd", later,
@@ -138,9 +154,11 @@ func TestRulesOfRefundsThatFailBetweenCaptures(t *testing.T) {
 		},
 		{
 			"one of two fails, and the other remains in the totals",
-			between(4600, refundAt("evt_4", 15, ledger.Refund{Amount: 400, Status: "failed", Created: midnight + 10}), refundAt("evt_5", 10, ledger.Refund{ID: "re_2", Amount: 600})),
+			between(4600, refundAt("evt_4", 15, ledger.Refund{Amount: 400, Status: "failed", Created: midnight + 10}),
+				refundAt("evt_5", 10, ledger.Refund{ID: "re_2", Amount: 600})),
 			[]string{
-				"pi_1 -: received 6000, refunded 600, net 5400", received, "10 re_1:refunded 400 usd", "10 re_2:refunded 600 usd",
+				"pi_1 -: received 6000, refunded 600, net 5400", received, "10 re_1:refunded 400 usd",
+				"10 re_2:refunded 600 usd",
 				"15 re_1:returned 400 usd", later,
 			},
 		},
@@ -148,9 +166,11 @@ func TestRulesOfRefundsThatFailBetweenCaptures(t *testing.T) {
 			// Of the total of 40.00 the capture can have released only 34.00, but the void would be
 			// 40.00.
 			"one of two fails, and the other excludes the void",
-			between(4000, refundAt("evt_4", 15, ledger.Refund{Amount: 400, Status: "failed", Created: midnight + 10}), refundAt("evt_5", 10, ledger.Refund{ID: "re_2", Amount: 600})),
+			between(4000, refundAt("evt_4", 15, ledger.Refund{Amount: 400, Status: "failed", Created: midnight + 10}),
+				refundAt("evt_5", 10, ledger.Refund{ID: "re_2", Amount: 600})),
 			[]string{
-				"pi_1 -: received 6000, refunded 3600, net 2400", received, "10 re_1:refunded 400 usd", "10 re_2:refunded 600 usd",
+				"pi_1 -: received 6000, refunded 3600, net 2400", received, "10 re_1:refunded 400 usd",
+				"10 re_2:refunded 600 usd",
 				"15 re_1:returned 400 usd", later, "20 ch_1:refunded:4000 3000 usd",
 			},
 		},
@@ -166,23 +186,28 @@ func TestRulesOfRefundsOfVoids(t *testing.T) {
 		{
 			"without charge.captured the refund of the void is recognized by the time of the capture",
 			[]*ledger.Event{
-				authorized, paid, refundAt("evt_3", 5, ledger.Refund{Amount: 2000}), capturedOf50("evt_4", "charge.refunded", 6, 2000),
+				authorized, paid, refundAt("evt_3", 5, ledger.Refund{Amount: 2000}),
+				capturedOf50("evt_4", "charge.refunded", 6, 2000),
 			},
 			[]string{"pi_1 succeeded: received 3000, net 3000 date_approximate", received},
 		},
 		{
 			"without charge.captured a refund three seconds after the capture counts",
 			[]*ledger.Event{
-				authorized, paid, refundAt("evt_3", 8, ledger.Refund{Amount: 2000}), capturedOf50("evt_4", "charge.refunded", 8, 2000),
+				authorized, paid, refundAt("evt_3", 8, ledger.Refund{Amount: 2000}),
+				capturedOf50("evt_4", "charge.refunded", 8, 2000),
 			},
-			[]string{"pi_1 succeeded: received 3000, refunded 2000, net 1000 date_approximate", received, "8 re_1:refunded 2000 usd"},
+			[]string{"pi_1 succeeded: received 3000, refunded 2000, net 1000 date_approximate", received,
+				"8 re_1:refunded 2000 usd"},
 		},
 		{
 			"an earlier refund of the same amount does not belong to the void",
 			[]*ledger.Event{
-				capturedTo("evt_1", "charge.captured", "2023-10-16", 3, 1000, 0), refundAt("evt_2", 10, ledger.Refund{Amount: 300}),
+				capturedTo("evt_1", "charge.captured", "2023-10-16", 3, 1000, 0),
+				refundAt("evt_2", 10, ledger.Refund{Amount: 300}),
 				capturedTo("evt_3", "charge.refunded", "2023-10-16", 10, 1000, 300),
-				capturedTo("evt_4", "charge.captured", "2023-10-16", 20, 4700, 600), refundAt("evt_5", 20, ledger.Refund{ID: "re_2", Amount: 300}),
+				capturedTo("evt_4", "charge.captured", "2023-10-16", 20, 4700, 600),
+				refundAt("evt_5", 20, ledger.Refund{ID: "re_2", Amount: 300}),
 			},
 			[]string{
 				"pi_1 -: received 4700, refunded 300, net 4400",
@@ -193,9 +218,11 @@ func TestRulesOfRefundsOfVoids(t *testing.T) {
 			"if all refunds are before the first total, the first one belongs to the void",
 			[]*ledger.Event{
 				authorized, paid, refundAt("evt_3", 5, ledger.Refund{Amount: 2000}),
-				refundAt("evt_4", 6, ledger.Refund{ID: "re_2", Amount: 2000}), capturedOf50("evt_5", "charge.refunded", 20, 4000),
+				refundAt("evt_4", 6, ledger.Refund{ID: "re_2", Amount: 2000}),
+				capturedOf50("evt_5", "charge.refunded", 20, 4000),
 			},
-			[]string{"pi_1 succeeded: received 3000, refunded 2000, net 1000 date_approximate", received, "6 re_2:refunded 2000 usd"},
+			[]string{"pi_1 succeeded: received 3000, refunded 2000, net 1000 date_approximate", received,
+				"6 re_2:refunded 2000 usd"},
 		},
 	})
 }
@@ -210,7 +237,8 @@ func TestRulesOfLaterCaptures(t *testing.T) {
 			"a PaymentIntent that required capture",
 			[]*ledger.Event{
 				authorized, intentAt("evt_2", 3*day, ledger.Intent{Status: "succeeded", AmountReceived: 5000}),
-				chargeAt("evt_3", "charge.refunded", 5*day, ledger.Charge{AmountCaptured: 5000, AmountRefunded: 1000, Created: midnight + day}),
+				chargeAt("evt_3", "charge.refunded", 5*day,
+					ledger.Charge{AmountCaptured: 5000, AmountRefunded: 1000, Created: midnight + day}),
 			},
 			[]string{
 				"pi_1 succeeded: received 5000, refunded 1000, net 4000",
@@ -254,7 +282,8 @@ func TestRulesOfLaterCaptures(t *testing.T) {
 				chargeAt("evt_1", "charge.pending", 1, ledger.Charge{Status: "pending", Currency: "mxn"}), paid,
 				intentAt("evt_3", 2, ledger.Intent{Status: "requires_action"}),
 			},
-			[]string{"pi_1 requires_action: received 5000, net 5000 currency_mismatch date_approximate", "9 ch_1:received:5000 5000 usd"},
+			[]string{"pi_1 requires_action: received 5000, net 5000 currency_mismatch date_approximate",
+				"9 ch_1:received:5000 5000 usd"},
 		},
 		{
 			"a charge that was authorized in another currency",
@@ -262,7 +291,8 @@ func TestRulesOfLaterCaptures(t *testing.T) {
 				chargeAt("evt_1", "charge.updated", 1, ledger.Charge{Currency: "mxn"}), paid,
 				chargeAt("evt_3", "charge.succeeded", 7, ledger.Charge{AmountCaptured: 5000}),
 			},
-			[]string{"pi_1 -: received 5000, net 5000 currency_mismatch date_approximate", "7 ch_1:received:5000 5000 usd"},
+			[]string{"pi_1 -: received 5000, net 5000 currency_mismatch date_approximate",
+				"7 ch_1:received:5000 5000 usd"},
 		},
 		{
 			"a charge that was pending, and charge.succeeded",

@@ -25,16 +25,19 @@ func TestRulesOfDisputes(t *testing.T) {
 			"transactions in the payment's currency count by their amount",
 			[]*ledger.Event{
 				charge, disputeAt("evt_2", 5, ledger.Dispute{Transactions: txns(txn("txn_1", -5000, "usd", 4))}),
-				disputeAt("evt_3", 9, ledger.Dispute{Status: "won", Transactions: txns(txn("txn_1", -5000, "usd", 4), txn("txn_2", 50, "usd", 8))}),
+				disputeAt("evt_3", 9, ledger.Dispute{Status: "won",
+					Transactions: txns(txn("txn_1", -5000, "usd", 4), txn("txn_2", 50, "usd", 8))}),
 			},
-			[]string{"pi_1 -: received 5000, withdrawn 5000, reinstated 50, net 50", received, "4 txn_1 5000 usd", "8 txn_2 50 usd"},
+			[]string{"pi_1 -: received 5000, withdrawn 5000, reinstated 50, net 50", received, "4 txn_1 5000 usd",
+				"8 txn_2 50 usd"},
 		},
 		{
 			"a settlement currency counts in proportion to the first withdrawal",
 			[]*ledger.Event{
 				charge, disputeAt("evt_2", 5, ledger.Dispute{
-					Amount:       6500,
-					Transactions: txns(txn("txn_9", -5100, "gbp", 4), txn("txn_1", -102, "gbp", 5), txn("txn_3", 39, "gbp", 8)),
+					Amount: 6500,
+					Transactions: txns(txn("txn_9", -5100, "gbp", 4), txn("txn_1", -102, "gbp", 5),
+						txn("txn_3", 39, "gbp", 8)),
 				}),
 			},
 			[]string{
@@ -46,7 +49,8 @@ func TestRulesOfDisputes(t *testing.T) {
 			"half is rounded to even, and an amount that rounds to zero has no entry",
 			[]*ledger.Event{
 				charge, disputeAt("evt_2", 5, ledger.Dispute{
-					Amount: 1000, Transactions: txns(txn("txn_1", -2000, "gbp", 4), txn("txn_2", 1, "gbp", 5), txn("txn_3", 3, "gbp", 6), txn("txn_4", 5, "gbp", 7)),
+					Amount: 1000, Transactions: txns(txn("txn_1", -2000, "gbp", 4), txn("txn_2", 1, "gbp", 5),
+						txn("txn_3", 3, "gbp", 6), txn("txn_4", 5, "gbp", 7)),
 				}),
 			},
 			[]string{
@@ -58,7 +62,8 @@ func TestRulesOfDisputes(t *testing.T) {
 			"the proportion is exact for the greatest amounts",
 			[]*ledger.Event{
 				charge, disputeAt("evt_2", 5, ledger.Dispute{
-					Amount: math.MaxInt64 - 5000, Transactions: txns(txn("txn_1", math.MinInt64, "gbp", 4), txn("txn_2", math.MaxInt64, "gbp", 5)),
+					Amount:       math.MaxInt64 - 5000,
+					Transactions: txns(txn("txn_1", math.MinInt64, "gbp", 4), txn("txn_2", math.MaxInt64, "gbp", 5)),
 				}),
 			},
 			[]string{
@@ -70,7 +75,8 @@ func TestRulesOfDisputes(t *testing.T) {
 			"each settlement currency has its own first withdrawal",
 			[]*ledger.Event{
 				charge, disputeAt("evt_2", 5, ledger.Dispute{
-					Transactions: txns(txn("txn_1", -4600, "gbp", 4), txn("txn_2", -8000, "eur", 5), txn("txn_3", 4000, "eur", 6), txn("txn_4", 9, "chf", 7)),
+					Transactions: txns(txn("txn_1", -4600, "gbp", 4), txn("txn_2", -8000, "eur", 5),
+						txn("txn_3", 4000, "eur", 6), txn("txn_4", 9, "chf", 7)),
 				}),
 			},
 			[]string{
@@ -80,12 +86,15 @@ func TestRulesOfDisputes(t *testing.T) {
 		},
 		{
 			"a dispute in another currency than the payment does not count",
-			[]*ledger.Event{charge, disputeAt("evt_2", 5, ledger.Dispute{Currency: "eur", Transactions: txns(txn("txn_1", -4600, "eur", 4))})},
+			[]*ledger.Event{charge, disputeAt("evt_2", 5,
+				ledger.Dispute{Currency: "eur", Transactions: txns(txn("txn_1", -4600, "eur", 4))})},
 			[]string{"pi_1 -: received 5000, net 5000 currency", received},
 		},
 		{
 			"a dispute of an unknown amount cannot be converted",
-			[]*ledger.Event{charge, disputeAt("evt_2", 5, ledger.Dispute{Amount: -1, Transactions: txns(txn("txn_1", -4600, "eur", 4), txn("txn_2", 7, "usd", 4))})},
+			[]*ledger.Event{charge, disputeAt("evt_2", 5,
+				ledger.Dispute{Amount: -1, Transactions: txns(txn("txn_1", -4600, "eur", 4),
+					txn("txn_2", 7, "usd", 4))})},
 			[]string{"pi_1 -: received 5000, reinstated 7, net 5007 amount currency", received, "4 txn_2 7 usd"},
 		},
 		{
@@ -96,7 +105,8 @@ func TestRulesOfDisputes(t *testing.T) {
 		{
 			"a transaction of two disputes counts once",
 			[]*ledger.Event{
-				charge, disputeAt("evt_2", 5, ledger.Dispute{ID: "dp_2", Transactions: txns(txn("txn_1", -5000, "usd", 4))}),
+				charge, disputeAt("evt_2", 5,
+					ledger.Dispute{ID: "dp_2", Transactions: txns(txn("txn_1", -5000, "usd", 4))}),
 				disputeAt("evt_3", 5, ledger.Dispute{Transactions: txns(txn("txn_1", -5000, "usd", 4))}),
 			},
 			[]string{"pi_1 -: received 5000, withdrawn 5000, net 0", received, "4 txn_1 5000 usd"},
@@ -112,7 +122,9 @@ func TestRulesOfDisputes(t *testing.T) {
 		{
 			"a dispute without an id is merged with the one of the same charge",
 			[]*ledger.Event{
-				charge, disputeAt("evt_2", 5, ledger.Dispute{ID: "dispute_of_ch_1", Status: "won", Transactions: txns(txn("txn_1", -4600, "gbp", 4))}),
+				charge, disputeAt("evt_2", 5,
+					ledger.Dispute{ID: "dispute_of_ch_1", Status: "won",
+						Transactions: txns(txn("txn_1", -4600, "gbp", 4))}),
 				disputeAt("evt_3", 6, ledger.Dispute{Transactions: txns(txn("txn_2", 2300, "gbp", 7))}),
 			},
 			[]string{
@@ -123,7 +135,8 @@ func TestRulesOfDisputes(t *testing.T) {
 		{
 			"a dispute without an id is not merged with the one of another charge",
 			[]*ledger.Event{
-				charge, disputeAt("evt_2", 5, ledger.Dispute{ID: "dispute_of_ch_1", Transactions: txns(txn("txn_1", -4600, "gbp", 4))}),
+				charge, disputeAt("evt_2", 5,
+					ledger.Dispute{ID: "dispute_of_ch_1", Transactions: txns(txn("txn_1", -4600, "gbp", 4))}),
 				disputeAt("evt_3", 6, ledger.Dispute{Charge: "ch_2", Transactions: txns(txn("txn_2", 2300, "gbp", 7))}),
 			},
 			[]string{
@@ -170,7 +183,8 @@ func TestRulesOfTotals(t *testing.T) {
 	}
 	var large []*ledger.Event
 	for i := range 3 {
-		e := intentAt(fmt.Sprintf("evt_%d", i), 4, ledger.Intent{ID: fmt.Sprintf("pi_%d", i), Status: "succeeded", AmountReceived: math.MaxInt64})
+		e := intentAt(fmt.Sprintf("evt_%d", i), 4,
+			ledger.Intent{ID: fmt.Sprintf("pi_%d", i), Status: "succeeded", AmountReceived: math.MaxInt64})
 		e.Account = "acct_1"
 		large = append(large, e)
 	}

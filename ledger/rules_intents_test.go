@@ -99,7 +99,8 @@ func TestRulesOfFetchedIntents(t *testing.T) {
 				intentAt("evt_1", 3, ledger.Intent{Status: "requires_action", AmountReceived: 700, Currency: "mxn"}),
 				fetched(intentAt("fetch_1", 4, ledger.Intent{Status: "processing", AmountReceived: 600})),
 			},
-			[]string{"pi_1 processing: received 600, net 600 currency_mismatch date_approximate", "-20 pi_1:received 600 usd"},
+			[]string{"pi_1 processing: received 600, net 600 currency_mismatch date_approximate",
+				"-20 pi_1:received 600 usd"},
 		},
 		{
 			"a stale fetched snapshot overrides nothing",
@@ -169,7 +170,8 @@ func TestRulesOfOddAmounts(t *testing.T) {
 			"a charge in another currency than its PaymentIntent does not count",
 			[]*ledger.Event{
 				intentAt("evt_1", 5, ledger.Intent{Status: "succeeded", AmountReceived: 5000, LatestCharge: "ch_1"}),
-				chargeAt("evt_2", "charge.succeeded", 3, ledger.Charge{Currency: "mxn", Amount: 100000, AmountCaptured: 100000, AmountRefunded: 500}),
+				chargeAt("evt_2", "charge.succeeded", 3,
+					ledger.Charge{Currency: "mxn", Amount: 100000, AmountCaptured: 100000, AmountRefunded: 500}),
 			},
 			[]string{"pi_1 succeeded: received 5000, net 5000 currency_mismatch", "5 pi_1:received 5000 usd"},
 		},
@@ -177,10 +179,13 @@ func TestRulesOfOddAmounts(t *testing.T) {
 			"a refund of a charge in another currency counts by its own currency",
 			[]*ledger.Event{
 				intentAt("evt_1", 5, ledger.Intent{Status: "succeeded", AmountReceived: 5000, LatestCharge: "ch_1"}),
-				chargeAt("evt_2", "charge.succeeded", 3, ledger.Charge{Currency: "mxn", AmountCaptured: 100000, AmountRefunded: 500}),
-				refundAt("evt_3", 6, ledger.Refund{Amount: 300}), refundAt("evt_4", 6, ledger.Refund{ID: "re_2", Amount: 500, Currency: "mxn"}),
+				chargeAt("evt_2", "charge.succeeded", 3,
+					ledger.Charge{Currency: "mxn", AmountCaptured: 100000, AmountRefunded: 500}),
+				refundAt("evt_3", 6, ledger.Refund{Amount: 300}),
+				refundAt("evt_4", 6, ledger.Refund{ID: "re_2", Amount: 500, Currency: "mxn"}),
 			},
-			[]string{"pi_1 succeeded: received 5000, refunded 300, net 4700 currency_mismatch", "5 pi_1:received 5000 usd", "6 re_1:refunded 300 usd"},
+			[]string{"pi_1 succeeded: received 5000, refunded 300, net 4700 currency_mismatch",
+				"5 pi_1:received 5000 usd", "6 re_1:refunded 300 usd"},
 		},
 		{
 			"a refund in another currency does not count",
@@ -228,7 +233,8 @@ func TestRulesOfOddAmounts(t *testing.T) {
 			"no amounts if the net does not fit in an int64",
 			[]*ledger.Event{
 				refundAt("evt_1", 6, ledger.Refund{Amount: math.MaxInt64}),
-				disputeAt("evt_2", 6, ledger.Dispute{Transactions: []ledger.Transaction{{ID: "txn_1", Amount: -2, Currency: "usd"}}}),
+				disputeAt("evt_2", 6, ledger.Dispute{Transactions: []ledger.Transaction{{ID: "txn_1", Amount: -2,
+					Currency: "usd"}}}),
 			},
 			[]string{"pi_1 -: received null, refunded null, withdrawn null, reinstated null, net null overflow"},
 		},
@@ -264,31 +270,42 @@ func TestRulesOfAmounts(t *testing.T) {
 		want   string
 	}{
 		{"a later PaymentIntent has neither",
-			[]*ledger.Event{intent("evt_1", 3, "succeeded", "usd", 5000), intent("evt_2", 4, "succeeded", "", 0), charge}, "5000 usd"},
+			[]*ledger.Event{intent("evt_1", 3, "succeeded", "usd", 5000), intent("evt_2", 4, "succeeded", "", 0),
+				charge}, "5000 usd"},
 		{"a later PaymentIntent has only a currency",
-			[]*ledger.Event{intent("evt_1", 3, "succeeded", "usd", 5000), intent("evt_2", 4, "succeeded", "usd", 0), charge}, "5000 usd"},
+			[]*ledger.Event{intent("evt_1", 3, "succeeded", "usd", 5000), intent("evt_2", 4, "succeeded", "usd", 0),
+				charge}, "5000 usd"},
 		{"a later PaymentIntent has only an amount",
-			[]*ledger.Event{intent("evt_1", 3, "succeeded", "usd", 5000), intent("evt_2", 4, "succeeded", "", 4000), charge}, "4000 usd"},
+			[]*ledger.Event{intent("evt_1", 3, "succeeded", "usd", 5000), intent("evt_2", 4, "succeeded", "", 4000),
+				charge}, "4000 usd"},
 		{"the currency of the later PaymentIntent",
-			[]*ledger.Event{intent("evt_1", 3, "succeeded", "jpy", 5000), intent("evt_2", 4, "succeeded", "usd", 4000)}, "4000 usd"},
+			[]*ledger.Event{intent("evt_1", 3, "succeeded", "jpy", 5000), intent("evt_2", 4, "succeeded", "usd", 4000)},
+			"4000 usd"},
 		{"a terminal status beats a later event",
-			[]*ledger.Event{intent("evt_1", 3, "succeeded", "usd", 5000), intent("evt_2", 4, "processing", "jpy", 4000)}, "5000 usd"},
+			[]*ledger.Event{intent("evt_1", 3, "succeeded", "usd", 5000),
+				intent("evt_2", 4, "processing", "jpy", 4000)}, "5000 usd"},
 		{"the best snapshot after the one that describes the payment",
 			[]*ledger.Event{
-				intent("evt_1", 1, "processing", "usd", 3000), intent("evt_2", 2, "processing", "usd", 4000), intent("evt_3", 1, "succeeded", "", 0),
+				intent("evt_1", 1, "processing", "usd", 3000), intent("evt_2", 2, "processing", "usd", 4000),
+				intent("evt_3", 1, "succeeded", "", 0),
 			}, "4000 usd"},
 		{"the amount of the charge replaces one in another currency than that of the payment",
-			[]*ledger.Event{intent("evt_1", 3, "processing", "jpy", 5000), intent("evt_2", 4, "processing", "usd", 0), charge}, "700 usd"},
+			[]*ledger.Event{intent("evt_1", 3, "processing", "jpy", 5000), intent("evt_2", 4, "processing", "usd", 0),
+				charge}, "700 usd"},
 		{"an amount in another currency, and no charge",
-			[]*ledger.Event{intent("evt_1", 3, "processing", "jpy", 5000), intent("evt_2", 4, "processing", "usd", 0)}, "null usd"},
+			[]*ledger.Event{intent("evt_1", 3, "processing", "jpy", 5000), intent("evt_2", 4, "processing", "usd", 0)},
+			"null usd"},
 		{"an amount in another currency hides earlier amounts",
 			[]*ledger.Event{
-				intent("evt_1", 2, "processing", "usd", 6000), intent("evt_2", 3, "processing", "jpy", 5000), intent("evt_3", 4, "processing", "usd", 0),
+				intent("evt_1", 2, "processing", "usd", 6000), intent("evt_2", 3, "processing", "jpy", 5000),
+				intent("evt_3", 4, "processing", "usd", 0),
 			}, "null usd"},
 		{"a negative amount does not count",
-			[]*ledger.Event{intent("evt_1", 3, "processing", "usd", 5000), intent("evt_2", 4, "processing", "usd", -1), charge}, "5000 usd"},
+			[]*ledger.Event{intent("evt_1", 3, "processing", "usd", 5000), intent("evt_2", 4, "processing", "usd", -1),
+				charge}, "5000 usd"},
 		{"an overridden event does not count",
-			[]*ledger.Event{intent("evt_1", 3, "processing", "jpy", 5000), fetched(intent("fetch_1", 4, "processing", "", 0)), charge}, "700 usd"},
+			[]*ledger.Event{intent("evt_1", 3, "processing", "jpy", 5000),
+				fetched(intent("fetch_1", 4, "processing", "", 0)), charge}, "700 usd"},
 		{"no PaymentIntent has an amount or a currency",
 			[]*ledger.Event{intent("evt_1", 3, "processing", "", 0), charge}, "700 usd"},
 		{"no PaymentIntent has a currency",
@@ -317,10 +334,12 @@ func TestRulesOfAmounts(t *testing.T) {
 func TestRulesOfFields(t *testing.T) {
 	e := intentAt("evt_1", 3, ledger.Intent{Status: "requires_action", LatestCharge: "ch_1", Customer: "cus_1"})
 	e.Account, e.Context = "acct_2", "org_1/acct_2"
-	later := intentAt("evt_2", 4, ledger.Intent{Status: "requires_payment_method", Currency: "none", AmountCapturable: -3})
+	later := intentAt("evt_2", 4, ledger.Intent{Status: "requires_payment_method", Currency: "none",
+		AmountCapturable: -3})
 	later.Account, later.Context = "acct_1", "org_2/acct_1"
 	best := chargeAt("evt_3", "charge.failed", 5, ledger.Charge{Status: "failed", Amount: 700})
-	events := []*ledger.Event{e, later, best, chargeAt("evt_4", "charge.pending", 6, ledger.Charge{Status: "pending", Amount: 900})}
+	events := []*ledger.Event{e, later, best,
+		chargeAt("evt_4", "charge.pending", 6, ledger.Charge{Status: "pending", Amount: 900})}
 	checkAgainstModel(t, ledgertest.Open(t, false), rand.New(rand.NewPCG(1, 2)), events)
 	p := model(events)["pi_1"].Payment
 	if p.Account != "acct_1" || p.Context != "org_1/acct_2" {
@@ -341,7 +360,8 @@ func TestRulesOfFields(t *testing.T) {
 // charge first.
 func TestRulesOfSeveralChargesInAnEvent(t *testing.T) {
 	e := chargeAt("evt_1", "charge.succeeded", 5, ledger.Charge{ID: "ch_2", Amount: 700, AmountCaptured: 700})
-	e.Facts.Charges = append(e.Facts.Charges, ledger.Charge{ID: "ch_1", Status: "succeeded", Currency: "usd", Amount: 900, Created: midnight})
+	e.Facts.Charges = append(e.Facts.Charges,
+		ledger.Charge{ID: "ch_1", Status: "succeeded", Currency: "usd", Amount: 900, Created: midnight})
 	if p := model([]*ledger.Event{e})["pi_1"].Payment; p.LatestCharge != "ch_2" || *p.Amount != 700 {
 		t.Errorf("the payment has the charge %s and the amount %d", p.LatestCharge, *p.Amount)
 	}

@@ -25,7 +25,8 @@ func TestRulesOfReceived(t *testing.T) {
 			"the balance transaction dates a capture",
 			[]*ledger.Event{
 				chargeAt("evt_1", "charge.captured", 5, ledger.Charge{AmountCaptured: 5000}),
-				fetched(chargeAt("fetch_1", "", 90, ledger.Charge{AmountCaptured: 5000, BalanceTransaction: booking("txn_1", 4)})),
+				fetched(chargeAt("fetch_1", "", 90,
+					ledger.Charge{AmountCaptured: 5000, BalanceTransaction: booking("txn_1", 4)})),
 			},
 			[]string{"pi_1 -: received 5000, net 5000", "4 ch_1:received:5000 5000 usd"},
 		},
@@ -33,9 +34,11 @@ func TestRulesOfReceived(t *testing.T) {
 			"a balance transaction does not date several captures",
 			[]*ledger.Event{
 				chargeAt("evt_1", "charge.captured", 5, ledger.Charge{AmountCaptured: 1000}),
-				chargeAt("evt_2", "charge.captured", 7, ledger.Charge{AmountCaptured: 5000, BalanceTransaction: booking("txn_1", 4)}),
+				chargeAt("evt_2", "charge.captured", 7,
+					ledger.Charge{AmountCaptured: 5000, BalanceTransaction: booking("txn_1", 4)}),
 			},
-			[]string{"pi_1 -: received 5000, net 5000", "5 ch_1:received:1000 1000 usd", "7 ch_1:received:5000 4000 usd"},
+			[]string{"pi_1 -: received 5000, net 5000", "5 ch_1:received:1000 1000 usd",
+				"7 ch_1:received:5000 4000 usd"},
 		},
 		{
 			"a later capture dates an earlier one",
@@ -43,7 +46,8 @@ func TestRulesOfReceived(t *testing.T) {
 				chargeAt("evt_1", "charge.captured", 7, ledger.Charge{AmountCaptured: 5000}),
 				chargeAt("evt_2", "charge.updated", 5, ledger.Charge{AmountCaptured: 1000}),
 			},
-			[]string{"pi_1 -: received 5000, net 5000", "7 ch_1:received:1000 1000 usd", "7 ch_1:received:5000 4000 usd"},
+			[]string{"pi_1 -: received 5000, net 5000", "7 ch_1:received:1000 1000 usd",
+				"7 ch_1:received:5000 4000 usd"},
 		},
 		{
 			"without an authorization charge.succeeded dates the capture",
@@ -72,7 +76,8 @@ func TestRulesOfReceived(t *testing.T) {
 		{
 			"without an authorization payment_intent.succeeded takes precedence over the creation of the charge",
 			[]*ledger.Event{
-				chargeAt("evt_1", "charge.updated", 9, ledger.Charge{AmountCaptured: 5000}), intentAt("evt_2", 6, ledger.Intent{Status: "succeeded", AmountReceived: 5000}),
+				chargeAt("evt_1", "charge.updated", 9, ledger.Charge{AmountCaptured: 5000}),
+				intentAt("evt_2", 6, ledger.Intent{Status: "succeeded", AmountReceived: 5000}),
 				intentAt("evt_3", 7, ledger.Intent{Status: "succeeded", AmountReceived: 5000}),
 			},
 			[]string{"pi_1 succeeded: received 5000, net 5000", "6 ch_1:received:5000 5000 usd"},
@@ -80,24 +85,29 @@ func TestRulesOfReceived(t *testing.T) {
 		{
 			"charge.succeeded takes precedence over an earlier payment_intent.succeeded",
 			[]*ledger.Event{
-				chargeAt("evt_1", "charge.succeeded", 7, ledger.Charge{AmountCaptured: 5000}), intentAt("evt_2", 6, ledger.Intent{Status: "succeeded", AmountReceived: 5000}),
+				chargeAt("evt_1", "charge.succeeded", 7, ledger.Charge{AmountCaptured: 5000}),
+				intentAt("evt_2", 6, ledger.Intent{Status: "succeeded", AmountReceived: 5000}),
 			},
 			[]string{"pi_1 succeeded: received 5000, net 5000", "7 ch_1:received:5000 5000 usd"},
 		},
 		{
 			"a payment_intent.succeeded with a smaller amount does not date the capture",
 			[]*ledger.Event{
-				chargeAt("evt_1", "charge.updated", 9, ledger.Charge{AmountCaptured: 5000}), intentAt("evt_2", 6, ledger.Intent{Status: "succeeded", AmountReceived: 4999}),
+				chargeAt("evt_1", "charge.updated", 9, ledger.Charge{AmountCaptured: 5000}),
+				intentAt("evt_2", 6, ledger.Intent{Status: "succeeded", AmountReceived: 4999}),
 			},
 			[]string{"pi_1 succeeded: received 5000, net 5000", "-10 ch_1:received:5000 5000 usd"},
 		},
 		{
 			"payment_intent.succeeded dates each of several captures",
 			[]*ledger.Event{
-				chargeAt("evt_1", "charge.updated", 4, ledger.Charge{AmountCaptured: 1000}), chargeAt("evt_2", "charge.updated", 9, ledger.Charge{AmountCaptured: 5000}),
-				intentAt("evt_3", 3, ledger.Intent{Status: "succeeded", AmountReceived: 1000}), intentAt("evt_4", 8, ledger.Intent{Status: "succeeded", AmountReceived: 5000}),
+				chargeAt("evt_1", "charge.updated", 4, ledger.Charge{AmountCaptured: 1000}),
+				chargeAt("evt_2", "charge.updated", 9, ledger.Charge{AmountCaptured: 5000}),
+				intentAt("evt_3", 3, ledger.Intent{Status: "succeeded", AmountReceived: 1000}),
+				intentAt("evt_4", 8, ledger.Intent{Status: "succeeded", AmountReceived: 5000}),
 			},
-			[]string{"pi_1 succeeded: received 5000, net 5000", "3 ch_1:received:1000 1000 usd", "8 ch_1:received:5000 4000 usd"},
+			[]string{"pi_1 succeeded: received 5000, net 5000", "3 ch_1:received:1000 1000 usd",
+				"8 ch_1:received:5000 4000 usd"},
 		},
 		{
 			"a fetched PaymentIntent does not date the capture",
@@ -146,7 +156,8 @@ func TestRulesOfReceived(t *testing.T) {
 				chargeAt("evt_1", "charge.updated", 4, ledger.Charge{Amount: 1000, AmountCaptured: 1000}),
 				chargeAt("evt_2", "charge.updated", 9, ledger.Charge{AmountCaptured: 5000}),
 			},
-			[]string{"pi_1 -: received 5000, net 5000 date_approximate", "-10 ch_1:received:1000 1000 usd", "9 ch_1:received:5000 4000 usd"},
+			[]string{"pi_1 -: received 5000, net 5000 date_approximate", "-10 ch_1:received:1000 1000 usd",
+				"9 ch_1:received:5000 4000 usd"},
 		},
 		{
 			"after an authorization the dates of other events are approximate",
@@ -185,7 +196,8 @@ func TestRulesOfReceived(t *testing.T) {
 				chargeAt("evt_1", "charge.succeeded", 1, ledger.Charge{AmountCaptured: 3000}),
 				intentAt("evt_2", 5, ledger.Intent{Status: "succeeded", AmountReceived: 5000}),
 			},
-			[]string{"pi_1 succeeded: received 5000, net 5000", "1 ch_1:received:3000 3000 usd", "5 pi_1:received 2000 usd"},
+			[]string{"pi_1 succeeded: received 5000, net 5000", "1 ch_1:received:3000 3000 usd",
+				"5 pi_1:received 2000 usd"},
 		},
 		{
 			"a canceled PaymentIntent keeps the captured amount",
@@ -224,19 +236,23 @@ func TestRulesOfReceived(t *testing.T) {
 func TestRulesOfUnknownReceived(t *testing.T) {
 	silent := withoutReceived(intentAt("evt_1", 5, ledger.Intent{Status: "succeeded"}))
 	tryRules(t, []ruleCase{
-		{"a PaymentIntent without amount_received", []*ledger.Event{silent}, []string{"pi_1 succeeded: received null, net null"}},
+		{"a PaymentIntent without amount_received", []*ledger.Event{silent},
+			[]string{"pi_1 succeeded: received null, net null"}},
 		{
 			"a fetched PaymentIntent without amount_received",
-			[]*ledger.Event{silent, fetched(withoutReceived(intentAt("fetch_1", 9, ledger.Intent{Status: "canceled"})))},
+			[]*ledger.Event{silent, fetched(withoutReceived(intentAt("fetch_1", 9,
+				ledger.Intent{Status: "canceled"})))},
 			[]string{"pi_1 canceled: received null, net null"},
 		},
 		{
 			"refunds and disputes are known without amount_received",
 			[]*ledger.Event{
 				silent, refundAt("evt_2", 6, ledger.Refund{Amount: 300}),
-				disputeAt("evt_3", 7, ledger.Dispute{Transactions: []ledger.Transaction{{ID: "txn_1", Amount: -5000, Currency: "usd", Created: midnight + 7}}}),
+				disputeAt("evt_3", 7, ledger.Dispute{Transactions: []ledger.Transaction{{ID: "txn_1", Amount: -5000,
+					Currency: "usd", Created: midnight + 7}}}),
 			},
-			[]string{"pi_1 succeeded: received null, refunded 300, withdrawn 5000, net null", "6 re_1:refunded 300 usd", "7 txn_1 5000 usd"},
+			[]string{"pi_1 succeeded: received null, refunded 300, withdrawn 5000, net null", "6 re_1:refunded 300 usd",
+				"7 txn_1 5000 usd"},
 		},
 		{
 			"an earlier PaymentIntent has amount_received",
@@ -246,7 +262,8 @@ func TestRulesOfUnknownReceived(t *testing.T) {
 		{
 			"an overridden PaymentIntent has amount_received",
 			[]*ledger.Event{
-				intentAt("evt_0", 3, ledger.Intent{Status: "processing"}), fetched(withoutReceived(intentAt("fetch_1", 9, ledger.Intent{Status: "succeeded"}))),
+				intentAt("evt_0", 3, ledger.Intent{Status: "processing"}),
+				fetched(withoutReceived(intentAt("fetch_1", 9, ledger.Intent{Status: "succeeded"}))),
 			},
 			[]string{"pi_1 succeeded: received 0, net 0"},
 		},
@@ -257,7 +274,8 @@ func TestRulesOfUnknownReceived(t *testing.T) {
 		},
 		{
 			"a PaymentIntent in another currency has amount_received",
-			[]*ledger.Event{intentAt("evt_0", 3, ledger.Intent{Status: "succeeded", Currency: "mxn", AmountReceived: 4000}), silent},
+			[]*ledger.Event{intentAt("evt_0", 3,
+				ledger.Intent{Status: "succeeded", Currency: "mxn", AmountReceived: 4000}), silent},
 			[]string{"pi_1 succeeded: received 0, net 0 currency_mismatch"},
 		},
 		{
@@ -272,7 +290,8 @@ func TestRulesOfUnknownReceived(t *testing.T) {
 		},
 		{
 			"a charge in another currency",
-			[]*ledger.Event{silent, chargeAt("evt_2", "charge.captured", 6, ledger.Charge{Currency: "mxn", AmountCaptured: 700})},
+			[]*ledger.Event{silent, chargeAt("evt_2", "charge.captured", 6,
+				ledger.Charge{Currency: "mxn", AmountCaptured: 700})},
 			[]string{"pi_1 succeeded: received 0, net 0 currency_mismatch"},
 		},
 		{
@@ -301,10 +320,14 @@ func TestRulesOfFees(t *testing.T) {
 		{"a charge without its balance transaction", []*ledger.Event{charge("evt_1", "ch_1", 5000, 0, "")}, "null"},
 		{"a fee of zero", []*ledger.Event{charge("evt_1", "ch_1", 5000, 0, "usd")}, "0"},
 		{"in another currency", []*ledger.Event{charge("evt_1", "ch_1", 5000, 175, "eur")}, "null"},
-		{"two charges", []*ledger.Event{charge("evt_1", "ch_1", 5000, 175, "usd"), charge("evt_2", "ch_2", 700, 40, "usd")}, "215"},
-		{"one of two charges", []*ledger.Event{charge("evt_1", "ch_1", 5000, 175, "usd"), charge("evt_2", "ch_2", 700, 40, "")}, "null"},
-		{"a charge that received nothing", []*ledger.Event{charge("evt_1", "ch_1", 5000, 175, "usd"), charge("evt_2", "ch_2", 0, 40, "")}, "175"},
-		{"two fees of one charge", []*ledger.Event{charge("evt_1", "ch_1", 5000, 175, "usd"), charge("evt_2", "ch_1", 5000, 180, "usd")}, "180"},
+		{"two charges", []*ledger.Event{charge("evt_1", "ch_1", 5000, 175, "usd"),
+			charge("evt_2", "ch_2", 700, 40, "usd")}, "215"},
+		{"one of two charges", []*ledger.Event{charge("evt_1", "ch_1", 5000, 175, "usd"),
+			charge("evt_2", "ch_2", 700, 40, "")}, "null"},
+		{"a charge that received nothing", []*ledger.Event{charge("evt_1", "ch_1", 5000, 175, "usd"),
+			charge("evt_2", "ch_2", 0, 40, "")}, "175"},
+		{"two fees of one charge", []*ledger.Event{charge("evt_1", "ch_1", 5000, 175, "usd"),
+			charge("evt_2", "ch_1", 5000, 180, "usd")}, "180"},
 		{"nothing received", []*ledger.Event{charge("evt_1", "ch_1", 0, 175, "usd")}, "null"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

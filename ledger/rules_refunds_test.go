@@ -80,7 +80,8 @@ func TestRulesOfRefunds(t *testing.T) {
 			},
 			[]string{
 				"pi_1 -: received 5000, refunded 300, net 4700",
-				"1 ch_1:received:5000 5000 usd", "5 re_1:refunded 300 usd", "9 re_1:returned 300 usd", "14 ch_1:refunded:600 300 usd",
+				"1 ch_1:received:5000 5000 usd", "5 re_1:refunded 300 usd", "9 re_1:returned 300 usd",
+				"14 ch_1:refunded:600 300 usd",
 			},
 		},
 		{
@@ -91,7 +92,8 @@ func TestRulesOfRefunds(t *testing.T) {
 			},
 			[]string{
 				"pi_1 -: received 5000, refunded 2000, net 3000",
-				"1 ch_1:received:5000 5000 usd", "5 ch_1:refunded:5000 5000 usd", "9 ch_1:returned:5000 5000 usd", "12 ch_1:refunded:7000 2000 usd",
+				"1 ch_1:received:5000 5000 usd", "5 ch_1:refunded:5000 5000 usd", "9 ch_1:returned:5000 5000 usd",
+				"12 ch_1:refunded:7000 2000 usd",
 			},
 		},
 		{
@@ -102,7 +104,8 @@ func TestRulesOfRefunds(t *testing.T) {
 				refundAt("evt_5", 11, ledger.Refund{Amount: 300, Status: "failed", Created: midnight + 10}),
 			},
 			[]string{
-				"pi_1 -: received 5000, refunded 300, net 4700", "-10 ch_1:received:5000 5000 usd", "4 ch_1:refunded:500 500 usd",
+				"pi_1 -: received 5000, refunded 300, net 4700", "-10 ch_1:received:5000 5000 usd",
+				"4 ch_1:refunded:500 500 usd",
 				"6 ch_1:returned:200 200 usd", "10 re_1:refunded 300 usd", "11 re_1:returned 300 usd",
 			},
 		},
@@ -114,7 +117,8 @@ func TestRulesOfRefunds(t *testing.T) {
 			},
 			[]string{
 				"pi_1 -: received 5000, refunded 300, net 4700",
-				"-10 ch_1:received:5000 5000 usd", "4 re_1:refunded 300 usd", "9 ch_1:refunded:500 200 usd", "9 ch_1:returned:200 200 usd",
+				"-10 ch_1:received:5000 5000 usd", "4 re_1:refunded 300 usd", "9 ch_1:refunded:500 200 usd",
+				"9 ch_1:returned:200 200 usd",
 			},
 		},
 		{
@@ -137,7 +141,8 @@ func TestRulesOfRefunds(t *testing.T) {
 				chargeAt("evt_3", "charge.succeeded", 1, ledger.Charge{ID: "ch_2"}),
 				refundAt("evt_4", 5, ledger.Refund{Amount: 300, Charge: "none"}),
 			},
-			[]string{"pi_1 -: received 5000, refunded 300, net 4700", "1 ch_1:received:5000 5000 usd", "5 re_1:refunded 300 usd"},
+			[]string{"pi_1 -: received 5000, refunded 300, net 4700", "1 ch_1:received:5000 5000 usd",
+				"5 re_1:refunded 300 usd"},
 		},
 		{
 			"a refund without a charge belongs to no charge if two were captured",
@@ -148,13 +153,15 @@ func TestRulesOfRefunds(t *testing.T) {
 			},
 			[]string{
 				"pi_1 -: received 5700, refunded 600, net 5100",
-				"1 ch_1:received:5000 5000 usd", "2 ch_2:received:700 700 usd", "5 ch_1:refunded:300 300 usd", "5 re_1:refunded 300 usd",
+				"1 ch_1:received:5000 5000 usd", "2 ch_2:received:700 700 usd", "5 ch_1:refunded:300 300 usd",
+				"5 re_1:refunded 300 usd",
 			},
 		},
 		{
 			"a refund without a charge belongs to the only charge, a canceled authorization",
 			[]*ledger.Event{
-				chargeAt("evt_1", "charge.expired", 5, ledger.Charge{}), intentAt("evt_2", 5, ledger.Intent{Status: "canceled"}),
+				chargeAt("evt_1", "charge.expired", 5, ledger.Charge{}),
+				intentAt("evt_2", 5, ledger.Intent{Status: "canceled"}),
 				refundAt("evt_3", 5, ledger.Refund{Amount: 5000, Charge: "none"}),
 			},
 			[]string{"pi_1 canceled: received 0, net 0"},
@@ -162,7 +169,8 @@ func TestRulesOfRefunds(t *testing.T) {
 		{
 			"a refund without a charge belongs to no charge if two were authorized",
 			[]*ledger.Event{
-				chargeAt("evt_1", "charge.succeeded", 1, ledger.Charge{}), chargeAt("evt_2", "charge.succeeded", 2, ledger.Charge{ID: "ch_2"}),
+				chargeAt("evt_1", "charge.succeeded", 1, ledger.Charge{}),
+				chargeAt("evt_2", "charge.succeeded", 2, ledger.Charge{ID: "ch_2"}),
 				refundAt("evt_3", 5, ledger.Refund{Amount: 300, Charge: "none"}),
 			},
 			[]string{"pi_1 -: received 0, refunded 300, net -300", "5 re_1:refunded 300 usd"},
@@ -198,12 +206,14 @@ func TestRulesOfFetchedTotals(t *testing.T) {
 				fullCapture("evt_1", "charge.captured", 1, 0),
 				fetched(fullCapture("fetch_1", "", 7, 300)), refundAt("evt_2", 5, ledger.Refund{Amount: 300}),
 			},
-			[]string{"pi_1 -: received 5000, refunded 300, net 4700", "1 ch_1:received:5000 5000 usd", "5 re_1:refunded 300 usd"},
+			[]string{"pi_1 -: received 5000, refunded 300, net 4700", "1 ch_1:received:5000 5000 usd",
+				"5 re_1:refunded 300 usd"},
 		},
 		{
 			"a fetched total smaller than that of an earlier event does not count",
 			[]*ledger.Event{
-				fullCapture("evt_1", "charge.refunded", 3, 300), fetched(fullCapture("fetch_1", "", 7, 200)), fullCapture("evt_2", "charge.refunded", 9, 500),
+				fullCapture("evt_1", "charge.refunded", 3, 300), fetched(fullCapture("fetch_1", "", 7, 200)),
+				fullCapture("evt_2", "charge.refunded", 9, 500),
 			},
 			[]string{
 				"pi_1 -: received 5000, refunded 500, net 4500",
@@ -225,7 +235,8 @@ func TestRulesOfFetchedTotals(t *testing.T) {
 			"a fetched total is never a fall",
 			[]*ledger.Event{
 				fullCapture("evt_1", "charge.captured", 1, 0),
-				fetched(fullCapture("fetch_1", "", 5, 300)), fetched(fullCapture("fetch_2", "", 7, 200)), fullCapture("evt_2", "charge.refunded", 9, 400),
+				fetched(fullCapture("fetch_1", "", 5, 300)), fetched(fullCapture("fetch_2", "", 7, 200)),
+				fullCapture("evt_2", "charge.refunded", 9, 400),
 			},
 			[]string{
 				"pi_1 -: received 5000, refunded 400, net 4600 date_approximate",
@@ -235,9 +246,11 @@ func TestRulesOfFetchedTotals(t *testing.T) {
 		{
 			"within a second an event precedes a fetch",
 			[]*ledger.Event{
-				fullCapture("evt_1", "charge.captured", 1, 0), fullCapture("evt_2", "charge.refunded", 5, 300), fetched(fullCapture("a_fetch", "", 5, 300)),
+				fullCapture("evt_1", "charge.captured", 1, 0), fullCapture("evt_2", "charge.refunded", 5, 300),
+				fetched(fullCapture("a_fetch", "", 5, 300)),
 			},
-			[]string{"pi_1 -: received 5000, refunded 300, net 4700", "1 ch_1:received:5000 5000 usd", "5 ch_1:refunded:300 300 usd"},
+			[]string{"pi_1 -: received 5000, refunded 300, net 4700", "1 ch_1:received:5000 5000 usd",
+				"5 ch_1:refunded:300 300 usd"},
 		},
 	})
 }
@@ -252,16 +265,20 @@ func TestRulesOfHiddenRefunds(t *testing.T) {
 		events []*ledger.Event
 		want   []string
 	}{
-		{"made again after the failure", []*ledger.Event{first, failed, fullCapture("evt_4", "charge.refunded", 14, 300)}, []string{"ch_1"}},
+		{"made again after the failure", []*ledger.Event{first, failed,
+			fullCapture("evt_4", "charge.refunded", 14, 300)}, []string{"ch_1"}},
 		{"not made again", []*ledger.Event{first, failed}, nil},
-		{"another event after the failure", []*ledger.Event{first, failed, fullCapture("evt_4", "charge.updated", 14, 300)}, nil},
+		{"another event after the failure", []*ledger.Event{first, failed,
+			fullCapture("evt_4", "charge.updated", 14, 300)}, nil},
 		{"in the second of the failure", []*ledger.Event{fullCapture("evt_2", "charge.refunded", 9, 300), failed}, nil},
-		{"only a fetch shows it", []*ledger.Event{failed, fetched(fullCapture("fetch_4", "charge.refunded", 14, 300))}, nil},
+		{"only a fetch shows it", []*ledger.Event{failed, fetched(fullCapture("fetch_4", "charge.refunded", 14, 300))},
+			nil},
 		{
 			"the total fell, and the new refund has an object",
 			[]*ledger.Event{
 				first, failed, fullCapture("evt_4", "charge.updated", 10, 0),
-				refundAt("evt_5", 14, ledger.Refund{ID: "re_2", Amount: 300}), fullCapture("evt_6", "charge.refunded", 14, 300),
+				refundAt("evt_5", 14, ledger.Refund{ID: "re_2", Amount: 300}),
+				fullCapture("evt_6", "charge.refunded", 14, 300),
 			}, nil,
 		},
 	} {

@@ -69,7 +69,8 @@ func paymentText(p *ledger.Payment, entries []ledger.Entry) []string {
 	for _, f := range []struct {
 		name   string
 		amount *int64
-	}{{"refunded", p.AmountRefunded}, {"withdrawn", p.DisputeWithdrawn}, {"reinstated", p.DisputeReinstated}, {"net", p.AmountNet}} {
+	}{{"refunded", p.AmountRefunded}, {"withdrawn", p.DisputeWithdrawn}, {"reinstated", p.DisputeReinstated},
+		{"net", p.AmountNet}} {
 		if text := figure(f.amount); text != "0" || f.name == "net" {
 			line += fmt.Sprintf(", %s %s", f.name, text)
 		}
@@ -106,8 +107,10 @@ var rules = []string{
 	"captured: creation of the charge", "captured: later than the creation of the charge",
 	"captured: other evidence", "captured: no event",
 	"received: unknown", "received: known from a charge",
-	"a canceled PaymentIntent received nothing", "received beyond the charges", "received beyond the charges, dated by the creation", "fee",
-	"a refund without a charge belongs to the only captured charge", "a refund without a charge belongs to the only charge",
+	"a canceled PaymentIntent received nothing", "received beyond the charges",
+	"received beyond the charges, dated by the creation", "fee",
+	"a refund without a charge belongs to the only captured charge",
+	"a refund without a charge belongs to the only charge",
 	"a refund without any charge",
 	"a refund of an unseen charge", "a refund of an authorization does not count",
 	"refund: balance transaction", "refund: time of the event",
@@ -119,11 +122,13 @@ var rules = []string{
 	"void: the refunds before it exceed the total before it", "void: an earlier rise belongs to a refund",
 	"void: a refund before the first total may be its own", "void: a refund in the total before it failed",
 	"void: in the totals, with a refund between captures", "void: not in the totals, with a refund between captures",
-	"refunds known only from the total", "returns known only from the total", "a refund failed and the total did not fall",
+	"refunds known only from the total", "returns known only from the total",
+	"a refund failed and the total did not fall",
 	"a refund after one that failed is hidden in the total",
 	"refund dated by a fetch", "refund dated by a fall", "a fetched fall is skipped", "a stale fetched charge",
 	"a dispute without an id", "a dispute without an id is merged", "a transaction of several disputes",
-	"a dispute in another currency", "a settlement currency", "a settlement currency without a withdrawal", "rounded half to even",
+	"a dispute in another currency", "a settlement currency", "a settlement currency without a withdrawal",
+	"rounded half to even",
 	"flag amount", "flag conflict", "flag currency", "flag currency_mismatch", "flag date_approximate",
 	"flag dispute_approximate", "flag dispute_unfunded", "flag overflow",
 	"several payments",
@@ -177,7 +182,8 @@ func TestGeneratorReachesEveryRule(t *testing.T) {
 // netOf returns the net amount of a payment, computed from its known amounts.
 func netOf(p modelPayment) *big.Int {
 	sum := units(0)
-	for i, n := range []*int64{p.Payment.AmountReceived, p.Payment.DisputeReinstated, p.Payment.AmountRefunded, p.Payment.DisputeWithdrawn} {
+	for i, n := range []*int64{p.Payment.AmountReceived, p.Payment.DisputeReinstated, p.Payment.AmountRefunded,
+		p.Payment.DisputeWithdrawn} {
 		switch {
 		case n == nil:
 		case i < 2:
@@ -200,7 +206,8 @@ func intentAt(id string, at int64, in ledger.Intent) *ledger.Event {
 	} else {
 		in.Amount, in.HasAmount = cmp.Or(in.Amount, 5000), true
 	}
-	e := about(id, "payment_intent."+in.Status, midnight+at, ledger.Facts{PaymentIntent: in.ID, Charge: in.LatestCharge})
+	e := about(id, "payment_intent."+in.Status, midnight+at,
+		ledger.Facts{PaymentIntent: in.ID, Charge: in.LatestCharge})
 	e.Facts.Intents = []ledger.Intent{in}
 	return e
 }
@@ -217,13 +224,15 @@ func refundAt(id string, at int64, r ledger.Refund) *ledger.Event {
 	if r.Charge = cmp.Or(r.Charge, "ch_1"); r.Charge == "none" {
 		r.Charge = ""
 	}
-	return about(id, "refund.updated", midnight+at, ledger.Facts{PaymentIntent: "pi_1", Charge: r.Charge, Refunds: []ledger.Refund{r}})
+	return about(id, "refund.updated", midnight+at,
+		ledger.Facts{PaymentIntent: "pi_1", Charge: r.Charge, Refunds: []ledger.Refund{r}})
 }
 
 func disputeAt(id string, at int64, d ledger.Dispute) *ledger.Event {
 	d.ID, d.Charge, d.Status = cmp.Or(d.ID, "dp_1"), cmp.Or(d.Charge, "ch_1"), cmp.Or(d.Status, "lost")
 	d.Currency, d.Amount, d.Created = cmp.Or(d.Currency, "usd"), cmp.Or(d.Amount, 5000), cmp.Or(d.Created, midnight)
-	return about(id, "charge.dispute.updated", midnight+at, ledger.Facts{PaymentIntent: "pi_1", Charge: d.Charge, Disputes: []ledger.Dispute{d}})
+	return about(id, "charge.dispute.updated", midnight+at,
+		ledger.Facts{PaymentIntent: "pi_1", Charge: d.Charge, Disputes: []ledger.Dispute{d}})
 }
 
 // withoutReceived removes amount_received from the PaymentIntent of an event.

@@ -18,23 +18,27 @@ func TestRulesOfVoids(t *testing.T) {
 	tryRules(t, []ruleCase{
 		{
 			"an endpoint with a newer API version than the request: neither the void nor its refund counts",
-			[]*ledger.Event{partialCapture("evt_1", "charge.captured", newer, 5, 2000), refundAt("evt_2", 7, ledger.Refund{Amount: 2000})},
+			[]*ledger.Event{partialCapture("evt_1", "charge.captured", newer, 5, 2000),
+				refundAt("evt_2", 7, ledger.Refund{Amount: 2000})},
 			[]string{"pi_1 -: received 3000, net 3000", received},
 		},
 		{
 			"an endpoint with an older API version than the request: the total is a refund",
-			[]*ledger.Event{partialCapture("evt_1", "charge.captured", older, 5, 0), partialCapture("evt_2", "charge.refunded", older, 9, 2000)},
+			[]*ledger.Event{partialCapture("evt_1", "charge.captured", older, 5, 0),
+				partialCapture("evt_2", "charge.refunded", older, 9, 2000)},
 			[]string{"pi_1 -: received 3000, refunded 2000, net 1000", received, "9 ch_1:refunded:2000 2000 usd"},
 		},
 		{
 			"a refund of the same amount right after the capture counts if the totals do not include the void",
-			[]*ledger.Event{partialCapture("evt_1", "charge.captured", older, 5, 0), refundAt("evt_2", 6, ledger.Refund{Amount: 2000})},
+			[]*ledger.Event{partialCapture("evt_1", "charge.captured", older, 5, 0),
+				refundAt("evt_2", 6, ledger.Refund{Amount: 2000})},
 			[]string{"pi_1 -: received 3000, refunded 2000, net 1000", received, "6 re_1:refunded 2000 usd"},
 		},
 		{
 			"a refund of the same amount three seconds after the capture counts",
 			[]*ledger.Event{
-				partialCapture("evt_1", "charge.captured", older, 5, 2000), refundAt("evt_2", 8, ledger.Refund{Amount: 2000}),
+				partialCapture("evt_1", "charge.captured", older, 5, 2000),
+				refundAt("evt_2", 8, ledger.Refund{Amount: 2000}),
 				partialCapture("evt_3", "charge.refunded", older, 8, 4000),
 			},
 			[]string{"pi_1 -: received 3000, refunded 2000, net 1000", received, "8 re_1:refunded 2000 usd"},
@@ -50,14 +54,16 @@ func TestRulesOfVoids(t *testing.T) {
 		{
 			"of two refunds of the same amount the first belongs to the void",
 			[]*ledger.Event{
-				partialCapture("evt_1", "charge.captured", older, 5, 2000), refundAt("evt_2", 6, ledger.Refund{ID: "re_2", Amount: 2000}),
+				partialCapture("evt_1", "charge.captured", older, 5, 2000),
+				refundAt("evt_2", 6, ledger.Refund{ID: "re_2", Amount: 2000}),
 				refundAt("evt_3", 5, ledger.Refund{ID: "re_3", Amount: 2000, Reason: "expired_uncaptured_charge"}),
 			},
 			[]string{"pi_1 -: received 3000, refunded 2000, net 1000", received, "6 re_2:refunded 2000 usd"},
 		},
 		{
 			"refunds after a void count",
-			[]*ledger.Event{partialCapture("evt_1", "charge.captured", older, 5, 2000), partialCapture("evt_2", "charge.refunded", older, 9, 2500)},
+			[]*ledger.Event{partialCapture("evt_1", "charge.captured", older, 5, 2000),
+				partialCapture("evt_2", "charge.refunded", older, 9, 2500)},
 			[]string{"pi_1 -: received 3000, refunded 500, net 2500", received, "9 ch_1:refunded:2500 500 usd"},
 		},
 		{
@@ -68,14 +74,16 @@ func TestRulesOfVoids(t *testing.T) {
 		{
 			"while more can be captured the API version decides: in an older one the totals include the void",
 			[]*ledger.Event{
-				partialCapture("evt_1", "charge.refunded", older, 5, 2000), intentAt("evt_2", 6, ledger.Intent{Status: "requires_capture"}),
+				partialCapture("evt_1", "charge.refunded", older, 5, 2000),
+				intentAt("evt_2", 6, ledger.Intent{Status: "requires_capture"}),
 			},
 			[]string{"pi_1 requires_capture: received 3000, net 3000 date_approximate", received},
 		},
 		{
 			"while more can be captured the API version decides: in a newer one they do not",
 			[]*ledger.Event{
-				partialCapture("evt_1", "charge.refunded", newer, 5, 2000), intentAt("evt_2", 6, ledger.Intent{Status: "requires_capture"}),
+				partialCapture("evt_1", "charge.refunded", newer, 5, 2000),
+				intentAt("evt_2", 6, ledger.Intent{Status: "requires_capture"}),
 			},
 			[]string{
 				"pi_1 requires_capture: received 3000, refunded 2000, net 1000 date_approximate",
@@ -104,18 +112,21 @@ func TestRulesOfSeveralCaptures(t *testing.T) {
 		{
 			"a refund between captures that is larger than the void",
 			[]*ledger.Event{
-				capturedTo("evt_1", "charge.captured", newer, 3, 1000, 0), capturedTo("evt_2", "charge.captured", newer, 4, 2000, 500),
+				capturedTo("evt_1", "charge.captured", newer, 3, 1000, 0),
+				capturedTo("evt_2", "charge.captured", newer, 4, 2000, 500),
 				capturedTo("evt_3", "charge.captured", newer, 5, 4700, 500),
 			},
 			[]string{
-				"pi_1 -: received 4700, refunded 500, net 4200", "3 ch_1:received:1000 1000 usd", "4 ch_1:received:2000 1000 usd",
+				"pi_1 -: received 4700, refunded 500, net 4200", "3 ch_1:received:1000 1000 usd",
+				"4 ch_1:received:2000 1000 usd",
 				"4 ch_1:refunded:500 500 usd", "5 ch_1:received:4700 2700 usd",
 			},
 		},
 		{
 			"a refund between captures with an event of its own",
 			[]*ledger.Event{
-				capturedTo("evt_1", "charge.captured", newer, 3, 1000, 0), capturedTo("evt_2", "charge.refunded", newer, 4, 1000, 500),
+				capturedTo("evt_1", "charge.captured", newer, 3, 1000, 0),
+				capturedTo("evt_2", "charge.refunded", newer, 4, 1000, 500),
 				capturedTo("evt_3", "charge.captured", newer, 5, 4700, 500),
 			},
 			[]string{
@@ -126,7 +137,8 @@ func TestRulesOfSeveralCaptures(t *testing.T) {
 		{
 			"a void and a refund between captures add up, and the refund keeps its day",
 			[]*ledger.Event{
-				capturedTo("evt_1", "charge.captured", older, 3, 1000, 0), capturedTo("evt_2", "charge.refunded", older, 4, 1000, 500),
+				capturedTo("evt_1", "charge.captured", older, 3, 1000, 0),
+				capturedTo("evt_2", "charge.refunded", older, 4, 1000, 500),
 				capturedTo("evt_3", "charge.captured", older, 5, 4700, 800),
 			},
 			[]string{
@@ -137,7 +149,8 @@ func TestRulesOfSeveralCaptures(t *testing.T) {
 		{
 			"a void that is larger than the refund between captures",
 			[]*ledger.Event{
-				capturedTo("evt_1", "charge.captured", older, 3, 1000, 0), capturedTo("evt_2", "charge.refunded", older, 4, 1000, 400),
+				capturedTo("evt_1", "charge.captured", older, 3, 1000, 0),
+				capturedTo("evt_2", "charge.refunded", older, 4, 1000, 400),
 				capturedTo("evt_3", "charge.captured", older, 9, 3000, 2400),
 			},
 			[]string{
@@ -148,8 +161,10 @@ func TestRulesOfSeveralCaptures(t *testing.T) {
 		{
 			"both the void and the refund between captures have a refund object",
 			[]*ledger.Event{
-				capturedTo("evt_1", "charge.captured", older, 3, 1000, 0), refundAt("evt_2", 4, ledger.Refund{Amount: 500}),
-				capturedTo("evt_3", "charge.refunded", older, 4, 1000, 500), capturedTo("evt_4", "charge.captured", older, 5, 4700, 800),
+				capturedTo("evt_1", "charge.captured", older, 3, 1000, 0),
+				refundAt("evt_2", 4, ledger.Refund{Amount: 500}),
+				capturedTo("evt_3", "charge.refunded", older, 4, 1000, 500),
+				capturedTo("evt_4", "charge.captured", older, 5, 4700, 800),
 				refundAt("evt_5", 5, ledger.Refund{ID: "re_2", Amount: 300}),
 			},
 			[]string{
@@ -160,18 +175,22 @@ func TestRulesOfSeveralCaptures(t *testing.T) {
 		{
 			"the last total before the last capture counts: a refund failed before it",
 			[]*ledger.Event{
-				capturedTo("evt_1", "charge.captured", older, 1, 1000, 0), capturedTo("evt_2", "charge.refunded", older, 3, 1000, 700),
-				capturedTo("evt_3", "charge.updated", older, 4, 1000, 500), capturedTo("evt_4", "charge.captured", older, 5, 4700, 800),
+				capturedTo("evt_1", "charge.captured", older, 1, 1000, 0),
+				capturedTo("evt_2", "charge.refunded", older, 3, 1000, 700),
+				capturedTo("evt_3", "charge.updated", older, 4, 1000, 500),
+				capturedTo("evt_4", "charge.captured", older, 5, 4700, 800),
 			},
 			[]string{
-				"pi_1 -: received 4700, refunded 500, net 4200", "1 ch_1:received:1000 1000 usd", "3 ch_1:refunded:700 700 usd",
+				"pi_1 -: received 4700, refunded 500, net 4200", "1 ch_1:received:1000 1000 usd",
+				"3 ch_1:refunded:700 700 usd",
 				"4 ch_1:returned:200 200 usd", "5 ch_1:received:4700 3700 usd",
 			},
 		},
 		{
 			"of two totals within a second before the last capture the greater one counts",
 			[]*ledger.Event{
-				capturedTo("evt_2", "charge.captured", older, 3, 1000, 0), capturedTo("evt_1", "charge.refunded", older, 3, 1000, 500),
+				capturedTo("evt_2", "charge.captured", older, 3, 1000, 0),
+				capturedTo("evt_1", "charge.refunded", older, 3, 1000, 500),
 				capturedTo("evt_3", "charge.captured", older, 5, 4700, 500),
 			},
 			[]string{
@@ -188,40 +207,51 @@ func TestRulesOfExpiredCaptures(t *testing.T) {
 	tryRules(t, []ruleCase{
 		{
 			"no more than the captured amount can be refunded, so the rest was released",
-			[]*ledger.Event{capturedTo("evt_1", "charge.captured", older, 3, 1000, 0), capturedTo("evt_2", "charge.updated", older, 9, 1000, 4000)},
+			[]*ledger.Event{capturedTo("evt_1", "charge.captured", older, 3, 1000, 0),
+				capturedTo("evt_2", "charge.updated", older, 9, 1000, 4000)},
 			[]string{"pi_1 -: received 1000, net 1000", "3 ch_1:received:1000 1000 usd"},
 		},
 		{
 			"the whole captured amount can be refunded",
-			[]*ledger.Event{capturedTo("evt_1", "charge.captured", older, 3, 1000, 0), capturedTo("evt_2", "charge.refunded", older, 9, 1000, 1000)},
-			[]string{"pi_1 -: received 1000, refunded 1000, net 0", "3 ch_1:received:1000 1000 usd", "9 ch_1:refunded:1000 1000 usd"},
+			[]*ledger.Event{capturedTo("evt_1", "charge.captured", older, 3, 1000, 0),
+				capturedTo("evt_2", "charge.refunded", older, 9, 1000, 1000)},
+			[]string{"pi_1 -: received 1000, refunded 1000, net 0", "3 ch_1:received:1000 1000 usd",
+				"9 ch_1:refunded:1000 1000 usd"},
 		},
 		{
 			"a refund before the void keeps its day",
 			[]*ledger.Event{
-				capturedTo("evt_1", "charge.captured", older, 3, 1000, 0), capturedTo("evt_2", "charge.refunded", older, 4, 1000, 400),
+				capturedTo("evt_1", "charge.captured", older, 3, 1000, 0),
+				capturedTo("evt_2", "charge.refunded", older, 4, 1000, 400),
 				capturedTo("evt_3", "charge.updated", older, 9, 1000, 4400),
 			},
-			[]string{"pi_1 -: received 1000, refunded 400, net 600", "3 ch_1:received:1000 1000 usd", "4 ch_1:refunded:400 400 usd"},
+			[]string{"pi_1 -: received 1000, refunded 400, net 600", "3 ch_1:received:1000 1000 usd",
+				"4 ch_1:refunded:400 400 usd"},
 		},
 		{
 			"a refund after the void keeps its day",
 			[]*ledger.Event{
-				capturedTo("evt_1", "charge.captured", older, 3, 1000, 0), capturedTo("evt_2", "charge.updated", older, 9, 1000, 4000),
+				capturedTo("evt_1", "charge.captured", older, 3, 1000, 0),
+				capturedTo("evt_2", "charge.updated", older, 9, 1000, 4000),
 				capturedTo("evt_3", "charge.refunded", older, 11, 1000, 4400),
 			},
-			[]string{"pi_1 -: received 1000, refunded 400, net 600", "3 ch_1:received:1000 1000 usd", "11 ch_1:refunded:4400 400 usd"},
+			[]string{"pi_1 -: received 1000, refunded 400, net 600", "3 ch_1:received:1000 1000 usd",
+				"11 ch_1:refunded:4400 400 usd"},
 		},
 		{
 			"a total above the captured amount is a void in every API version, even while more can be captured",
-			[]*ledger.Event{capturedTo("evt_1", "charge.updated", newer, 5, 1000, 4000), intentAt("evt_2", 6, ledger.Intent{Status: "requires_capture"})},
-			[]string{"pi_1 requires_capture: received 1000, net 1000 date_approximate", "5 ch_1:received:1000 1000 usd"},
+			[]*ledger.Event{capturedTo("evt_1", "charge.updated", newer, 5, 1000, 4000),
+				intentAt("evt_2", 6, ledger.Intent{Status: "requires_capture"})},
+			[]string{"pi_1 requires_capture: received 1000, net 1000 date_approximate",
+				"5 ch_1:received:1000 1000 usd"},
 		},
 		{
 			"a void after a refund between captures, a part of which was returned without an event",
 			[]*ledger.Event{
-				capturedTo("evt_1", "charge.captured", older, 3, 1000, 0), capturedTo("evt_2", "charge.refunded", older, 4, 1000, 900),
-				capturedTo("evt_3", "charge.captured", older, 5, 2000, 900), capturedTo("evt_4", "charge.updated", older, 9, 2000, 3300),
+				capturedTo("evt_1", "charge.captured", older, 3, 1000, 0),
+				capturedTo("evt_2", "charge.refunded", older, 4, 1000, 900),
+				capturedTo("evt_3", "charge.captured", older, 5, 2000, 900),
+				capturedTo("evt_4", "charge.updated", older, 9, 2000, 3300),
 			},
 			[]string{
 				"pi_1 -: received 2000, refunded 300, net 1700",
@@ -253,7 +283,8 @@ func TestRulesOfVoidsSeenLate(t *testing.T) {
 	// charge.captured.
 	between := []*ledger.Event{
 		capturedOf100("evt_1", "charge.captured", 1, 3000, 0), refundAt("evt_2", day, ledger.Refund{Amount: 3000}),
-		capturedOf100("evt_3", "charge.updated", day+20, 7000, 3000), capturedOf100("evt_4", "charge.refunded", day+900, 7000, 3500),
+		capturedOf100("evt_3", "charge.updated", day+20, 7000, 3000),
+		capturedOf100("evt_4", "charge.refunded", day+900, 7000, 3500),
 	}
 	tryRules(t, []ruleCase{
 		{
@@ -271,7 +302,8 @@ func TestRulesOfVoidsSeenLate(t *testing.T) {
 		{
 			"a refund three seconds before the capture does not belong to the void",
 			late(2, ledger.Refund{}, 2000),
-			[]string{"pi_1 succeeded: received 3000, refunded 2000, net 1000 date_approximate", "2 re_1:refunded 2000 usd", received},
+			[]string{"pi_1 succeeded: received 3000, refunded 2000, net 1000 date_approximate",
+				"2 re_1:refunded 2000 usd", received},
 		},
 		{
 			"a refund two seconds after the capture may belong to the void",
@@ -289,7 +321,8 @@ func TestRulesOfVoidsSeenLate(t *testing.T) {
 		{
 			"a refund of the same amount long after the capture, ten seconds before its total",
 			late(3005, ledger.Refund{}, 2000),
-			[]string{"pi_1 succeeded: received 3000, refunded 2000, net 1000 date_approximate", received, "3005 re_1:refunded 2000 usd"},
+			[]string{"pi_1 succeeded: received 3000, refunded 2000, net 1000 date_approximate", received,
+				"3005 re_1:refunded 2000 usd"},
 		},
 		{
 			"a refund of the same amount long after the capture, ten seconds before its total, with a greater total later",
@@ -306,9 +339,11 @@ func TestRulesOfVoidsSeenLate(t *testing.T) {
 			// refund cannot belong to the void, so it counts as an object, on its day.
 			"a refund of the same amount long after the capture, two seconds before its total, with a greater total later",
 			[]*ledger.Event{
-				authorized, paid, refundAt("evt_3", 3004, ledger.Refund{Amount: 2000}), partialCapture("evt_4", "charge.refunded", older, 3006, 2000), more(2500),
+				authorized, paid, refundAt("evt_3", 3004, ledger.Refund{Amount: 2000}),
+				partialCapture("evt_4", "charge.refunded", older, 3006, 2000), more(2500),
 			},
-			[]string{"pi_1 succeeded: received 3000, refunded 2000, net 1000 date_approximate", received, "3004 re_1:refunded 2000 usd"},
+			[]string{"pi_1 succeeded: received 3000, refunded 2000, net 1000 date_approximate", received,
+				"3004 re_1:refunded 2000 usd"},
 		},
 		{
 			"another amount than that of the void, with a greater total later",
@@ -330,7 +365,8 @@ func TestRulesOfVoidsSeenLate(t *testing.T) {
 			// The refund failed after the first total and remains in the totals.
 			"a failed refund does not belong to a void, with a greater total later",
 			[]*ledger.Event{
-				authorized, paid, refundAt("evt_3", 50, ledger.Refund{Amount: 2000, Status: "failed", Created: midnight + 6}),
+				authorized, paid, refundAt("evt_3", 50,
+					ledger.Refund{Amount: 2000, Status: "failed", Created: midnight + 6}),
 				partialCapture("evt_4", "charge.refunded", older, 35, 2000), more(2500),
 			},
 			[]string{
@@ -343,16 +379,19 @@ func TestRulesOfVoidsSeenLate(t *testing.T) {
 			"the capture of the PaymentIntent does not date that of a pending charge",
 			[]*ledger.Event{
 				paid, refundAt("evt_3", 6, ledger.Refund{Amount: 2000}),
-				chargeAt("evt_4", "charge.refunded", 35, ledger.Charge{Status: "pending", AmountCaptured: 3000, AmountRefunded: 2000}),
+				chargeAt("evt_4", "charge.refunded", 35,
+					ledger.Charge{Status: "pending", AmountCaptured: 3000, AmountRefunded: 2000}),
 			},
-			[]string{"pi_1 succeeded: received 3000, refunded 2000, net 1000", "5 pi_1:received 3000 usd", "6 re_1:refunded 2000 usd"},
+			[]string{"pi_1 succeeded: received 3000, refunded 2000, net 1000", "5 pi_1:received 3000 usd",
+				"6 re_1:refunded 2000 usd"},
 		},
 		{
 			"without charge.captured the last of several captures decides",
 			[]*ledger.Event{
 				authorized, capturedTo("evt_2", "charge.updated", older, 2, 1000, 0),
 				intentAt("evt_3", 20, ledger.Intent{Status: "succeeded", AmountReceived: 3000}),
-				refundAt("evt_4", 21, ledger.Refund{Amount: 2000}), partialCapture("evt_5", "charge.refunded", older, 50, 2000),
+				refundAt("evt_4", 21, ledger.Refund{Amount: 2000}),
+				partialCapture("evt_5", "charge.refunded", older, 50, 2000),
 			},
 			[]string{
 				"pi_1 succeeded: received 3000, net 3000 date_approximate",
@@ -364,7 +403,8 @@ func TestRulesOfVoidsSeenLate(t *testing.T) {
 			// of the earlier capture.
 			"a refund with the amount of the void, within a second of an earlier charge.captured",
 			[]*ledger.Event{
-				capturedOf100("evt_1", "charge.captured", 1, 3000, 0), refundAt("evt_2", 2, ledger.Refund{Amount: 3000}),
+				capturedOf100("evt_1", "charge.captured", 1, 3000, 0),
+				refundAt("evt_2", 2, ledger.Refund{Amount: 3000}),
 				capturedOf100("evt_3", "charge.updated", 20, 7000, 3000),
 			},
 			[]string{

@@ -63,8 +63,10 @@ func (x *expectedTotals) check(t *testing.T, trial *ledger.Trial) {
 	}
 	want := []ledger.Total{}
 	for _, d := range x.Totals {
-		line := ledger.Total{Day: ledger.OrNull(d.Day), Currency: d.Currency, Received: ledger.SumOf(d.Received), Refunded: ledger.SumOf(d.Refunded),
-			Withdrawn: ledger.SumOf(d.Withdrawn), Reinstated: ledger.SumOf(d.Reinstated), Net: ledger.SumOf(d.Received - d.Refunded - d.Withdrawn + d.Reinstated)}
+		line := ledger.Total{Day: ledger.OrNull(d.Day), Currency: d.Currency, Received: ledger.SumOf(d.Received),
+			Refunded:  ledger.SumOf(d.Refunded),
+			Withdrawn: ledger.SumOf(d.Withdrawn), Reinstated: ledger.SumOf(d.Reinstated),
+			Net: ledger.SumOf(d.Received - d.Refunded - d.Withdrawn + d.Reinstated)}
 		if d.Account != nil {
 			line.Account = *d.Account
 		}

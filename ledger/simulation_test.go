@@ -173,7 +173,8 @@ func TestSimulationMatchesTheModel(t *testing.T) {
 	}
 	rebuilds, arrived := 0, 0
 	for run := range runs {
-		s := &simulation{Rand: rand.New(rand.NewPCG(uint64(run), 17)), dir: ledgertest.Dir(t), usable: map[string]*ledger.Event{}}
+		s := &simulation{Rand: rand.New(rand.NewPCG(uint64(run), 17)), dir: ledgertest.Dir(t),
+			usable: map[string]*ledger.Event{}}
 		for n := range 6 {
 			s.pool = append(s.pool, randomEvents(s.Rand, fmt.Sprintf("l%d", n), 1+s.IntN(16))...)
 		}

@@ -32,19 +32,23 @@ func TestStalePayments(t *testing.T) {
 	}
 	charge := func(id string, refunded int64, refunds ...ledger.Refund) {
 		e := succeeded("evt_"+id, "pi_"+id)
-		e.Facts = ledger.Facts{PaymentIntent: "pi_" + id, Charge: "ch_" + id, Refunds: refunds, Charges: []ledger.Charge{{ID: "ch_" + id, Status: "succeeded",
-			Currency: "eur", Amount: 1000, AmountCaptured: 1000, AmountRefunded: refunded, Captured: true, Created: now.Unix() - 100}}}
+		e.Facts = ledger.Facts{PaymentIntent: "pi_" + id, Charge: "ch_" + id, Refunds: refunds,
+			Charges: []ledger.Charge{{ID: "ch_" + id, Status: "succeeded",
+				Currency: "eur", Amount: 1000, AmountCaptured: 1000, AmountRefunded: refunded, Captured: true,
+				Created: now.Unix() - 100}}}
 		mustAppend(t, l, e)
 	}
 	refund := func(id, charge, status string, amount int64) ledger.Refund {
-		return ledger.Refund{ID: id, Charge: charge, Status: status, Currency: "eur", Amount: amount, Created: now.Unix() - 50}
+		return ledger.Refund{ID: id, Charge: charge, Status: status, Currency: "eur", Amount: amount,
+			Created: now.Unix() - 50}
 	}
 	charge("whole", 300, refund("re_1", "ch_whole", "succeeded", 300))
 	charge("unexplained", 300)
 	charge("half", 300, refund("re_2", "ch_half", "succeeded", 100))
 	charge("failed", 300, refund("re_3", "ch_failed", "failed", 300))
 	charge("late", 100, refund("re_4", "ch_late", "succeeded", 300)) // the charge was read before the refund
-	want := map[string]ledger.StaleReason{"pi_stuck": ledger.StaleProcessing, "pi_expired": ledger.StaleCapture, "pi_both": ledger.StaleConflict,
+	want := map[string]ledger.StaleReason{"pi_stuck": ledger.StaleProcessing, "pi_expired": ledger.StaleCapture,
+		"pi_both":        ledger.StaleConflict,
 		"pi_unexplained": ledger.StaleRefunds, "pi_half": ledger.StaleRefunds}
 	list, err := l.StalePayments(t.Context(), now.Add(-90*24*time.Hour), now, 100)
 	if err != nil {

@@ -27,7 +27,8 @@ func TestTimelinesOfScenarios(t *testing.T) {
 			}
 			timeline, complete, err := l.Timeline(t.Context(), s.want.Payment)
 			if err != nil || !complete || len(timeline) != len(s.events) {
-				t.Fatalf("%d timeline entries of %d events, complete %v, %v", len(timeline), len(s.events), complete, err)
+				t.Fatalf("%d timeline entries of %d events, complete %v, %v", len(timeline), len(s.events), complete,
+					err)
 			}
 			var text strings.Builder
 			for _, m := range timeline {
@@ -60,7 +61,8 @@ func TestTimelineShowsLateAndRepeatedEvents(t *testing.T) {
 		e.Type, e.Created = "payment_intent.processing", created
 		return e
 	}
-	for _, e := range []*ledger.Event{at("evt_c", 300), at("evt_b", 300), at("evt_d", 400), at("evt_a", 200), at("evt_a", 200), at("evt_a", 200), at("evt_e", 400)} {
+	for _, e := range []*ledger.Event{at("evt_c", 300), at("evt_b", 300), at("evt_d", 400), at("evt_a", 200),
+		at("evt_a", 200), at("evt_a", 200), at("evt_e", 400)} {
 		mustAppend(t, l, e)
 	}
 	timeline, _, err := l.Timeline(t.Context(), "ch_pi_1")

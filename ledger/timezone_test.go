@@ -49,7 +49,8 @@ func TestDaysOfTimezones(t *testing.T) {
 		for _, within := range []int64{at, at + 1, at + int64(c.hours*3600) - 1} {
 			begin, next := ledger.DayOf(within, zone)
 			if begin != at || next != at+int64(c.hours*3600) {
-				t.Errorf("the day of %d in %s is from %d to %d, want %d and %v hours", within, c.zone, begin, next, at, c.hours)
+				t.Errorf("the day of %d in %s is from %d to %d, want %d and %v hours", within, c.zone, begin, next, at,
+					c.hours)
 			}
 		}
 	}
@@ -61,13 +62,15 @@ func TestParseTime(t *testing.T) {
 		t.Fatal(err)
 	}
 	for text, want := range map[string]int64{
-		"0": 0, "-5": -5, "1775001600": 1775001600, "2026-04-01": 1774994400, "2026-04-01T00:00:00Z": 1775001600, "2026-04-01T02:00:00+02:00": 1775001600,
+		"0": 0, "-5": -5, "1775001600": 1775001600, "2026-04-01": 1774994400, "2026-04-01T00:00:00Z": 1775001600,
+		"2026-04-01T02:00:00+02:00": 1775001600,
 	} {
 		if got, err := ledger.ParseTime(text, berlin); got != want || err != nil {
 			t.Errorf("%s: got %d, want %d, %v", text, got, want, err)
 		}
 	}
-	for _, text := range []string{"", "yesterday", "2026-02-30", "2026-04-01T00:00:00", "1.5", "99999999999999999999", "2026-4-1"} {
+	for _, text := range []string{"", "yesterday", "2026-02-30", "2026-04-01T00:00:00", "1.5", "99999999999999999999",
+		"2026-4-1"} {
 		if got, err := ledger.ParseTime(text, berlin); err == nil {
 			t.Errorf("%q was parsed as %d", text, got)
 		}

@@ -11,7 +11,8 @@ import (
 )
 
 // edges are integers for which fixed-width arithmetic often fails.
-var edges = []int64{0, 1, -1, 2, 3, 5, 100, -100, math.MaxInt32, math.MinInt32, 1 << 32, math.MaxInt64, math.MaxInt64 - 1, math.MinInt64, math.MinInt64 + 1}
+var edges = []int64{0, 1, -1, 2, 3, 5, 100, -100, math.MaxInt32, math.MinInt32, 1 << 32, math.MaxInt64,
+	math.MaxInt64 - 1, math.MinInt64, math.MinInt64 + 1}
 
 func number(rng *rand.Rand) int64 {
 	if rng.IntN(2) == 0 {
@@ -57,7 +58,8 @@ func TestSum(t *testing.T) {
 // Scale rounds half to even, and reports a result that does not fit in an int64.
 func TestScale(t *testing.T) {
 	for _, c := range []struct{ a, b, c, want int64 }{
-		{39, 6500, -5100, 50}, {-5100, 6500, -5100, 6500}, {1, 1, -2, 0}, {3, 1, -2, 2}, {5, 1, 2, 2}, {7, 1, 2, 4}, {2, 1, 3, 1}, {1, 1, 3, 0},
+		{39, 6500, -5100, 50}, {-5100, 6500, -5100, 6500}, {1, 1, -2, 0}, {3, 1, -2, 2}, {5, 1, 2, 2}, {7, 1, 2, 4},
+		{2, 1, 3, 1}, {1, 1, 3, 0},
 		{math.MinInt64, 1, math.MinInt64, 1}, {0, 7, 3, 0}, {7, 0, 3, 0},
 	} {
 		if got, fits := fold.Scale(c.a, c.b, c.c); got != c.want || !fits {
@@ -86,7 +88,8 @@ func TestDecimals(t *testing.T) {
 		amount         int64
 		currency, want string
 	}{
-		{2099, "usd", "20.99"}, {5, "eur", "0.05"}, {-5, "eur", "-0.05"}, {1500, "JPY", "1500"}, {1234, "kwd", "1.234"}, {12, "bhd", "0.012"},
+		{2099, "usd", "20.99"}, {5, "eur", "0.05"}, {-5, "eur", "-0.05"}, {1500, "JPY", "1500"}, {1234, "kwd", "1.234"},
+		{12, "bhd", "0.012"},
 		{math.MinInt64, "usd", "-92233720368547758.08"}, {100, "isk", "1.00"},
 	} {
 		if got := fold.Decimal(c.amount, c.currency); got != c.want {

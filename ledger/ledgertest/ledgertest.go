@@ -27,7 +27,8 @@ func Dir(t testing.TB) string {
 	t.Helper()
 	const memory, enough = "/dev/shm", 1 << 30
 	var free syscall.Statfs_t
-	if _, measures := t.(*testing.B); measures || syscall.Statfs(memory, &free) != nil || int64(free.Bavail)*free.Bsize < enough {
+	if _, measures := t.(*testing.B); measures || syscall.Statfs(memory, &free) != nil ||
+		int64(free.Bavail)*free.Bsize < enough {
 		return t.TempDir()
 	}
 	dir, err := os.MkdirTemp(memory, "tillhook-test-")
