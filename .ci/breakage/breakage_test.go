@@ -18,43 +18,43 @@ import (
 	"time"
 )
 
-// atRoot has the test run where the table's paths begin.
+// atRoot changes to the root of the repository, to which the paths in the table are relative.
 func atRoot(t *testing.T) { t.Chdir("../..") }
 
-// Every entry breaks a text that is there, for a test that is there.
+// Every mutation replaces a text that exists and names a test that exists.
 func TestTheTableIsCurrent(t *testing.T) {
 	atRoot(t)
-	if err := stale(table); err != nil {
+	if err := checkTable(table); err != nil {
 		t.Error(err)
 	}
 	if len(table) < 250 {
-		t.Errorf("the table has %d entries", len(table))
+		t.Errorf("the table has only %d mutations", len(table))
 	}
 }
 
 func TestStaleEntriesAreReported(t *testing.T) {
 	atRoot(t)
 	sound := table[0]
-	for want, edit := range map[string]func(b *broken){
-		"holds the text 0 times": func(b *broken) { b.old = "no such text" },
-		"not once: \"if\"":       func(b *broken) { b.old = "if" },
-		"no such file":           func(b *broken) { b.file = "ledger/missing.go" },
-		"has no test TestGone":   func(b *broken) { b.run = "TestFailingSync|TestGone" },
-		"has no test TestFirst":  func(b *broken) { b.pkg, b.run = "./missing", "TestFirst" },
+	for want, edit := range map[string]func(m *mutation){
+		"contains the text 0 times": func(m *mutation) { m.old = "no such text" },
+		"not once: \"if\"":          func(m *mutation) { m.old = "if" },
+		"no such file":              func(m *mutation) { m.file = "ledger/missing.go" },
+		"has no test TestGone":      func(m *mutation) { m.run = "TestFailingSync|TestGone" },
+		"has no test TestFirst":     func(m *mutation) { m.pkg, m.run = "./missing", "TestFirst" },
 	} {
-		b := sound
-		edit(&b)
-		b.name = "another"
-		if err := stale([]broken{sound, b}); err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), "another: ") {
-			t.Errorf("the stale entry is reported as %v, want %q", err, want)
+		m := sound
+		edit(&m)
+		m.name = "another"
+		if err := checkTable([]mutation{sound, m}); err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), "another: ") {
+			t.Errorf("the stale mutation is reported as %v, want %q", err, want)
 		}
 	}
-	if err := stale([]broken{sound, sound}); err == nil {
-		t.Error("two entries of one name are taken")
+	if err := checkTable([]mutation{sound, sound}); err == nil {
+		t.Error("two mutations with the same name are accepted")
 	}
 }
 
-// commitID returns an id as git has them.
+// commitID returns an id in the form of git's.
 func commitID(n int) string { return fmt.Sprintf("%040x", uint64(n+1)*0x9e3779b97f4a7c15) }
 
 func entryNames(chosen []choice) (names []string) {
@@ -64,10 +64,10 @@ func entryNames(chosen []choice) (names []string) {
 	return names
 }
 
-// One commit gets one choice on seven days in a row, the last and first day of a month among them.
+// The choice for a commit is the same on seven days in a row, which include the end of a month.
 func TestTheChoiceIgnoresTheDate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		time.Sleep(29 * 24 * time.Hour) // a bubble begins on 2000-01-01, a Saturday
+		time.Sleep(29 * 24 * time.Hour) // the fake time begins on 2000-01-01, a Saturday
 		c := changes{files: []string{"ledger/ledger.go", "receiver/operator/api_test.go"}, entries: []string{table[7].name}}
 		first, days := entryNames(choose(table, c, commitID(1), 60)), map[string]bool{}
 		for range 7 {
@@ -81,7 +81,7 @@ func TestTheChoiceIgnoresTheDate(t *testing.T) {
 			t.Errorf("the days were %v", days)
 		}
 	})
-	// Nor can it read a clock: what chooses imports nothing that has one.
+	// The files that choose import nothing that can read a clock.
 	for file, allowed := range map[string][]string{
 		"choose.go": {"cmp", "hash/fnv", "path", "slices", "strings"},
 		"git.go":    {"errors", "fmt", "os/exec", "path", "slices", "strconv", "strings"},
@@ -98,7 +98,7 @@ func TestTheChoiceIgnoresTheDate(t *testing.T) {
 	}
 }
 
-// scripts are the checks as they are run.
+// scripts are the files of .ci that run the checks.
 var scripts = []string{"run", "long", "steps"}
 
 func script(t *testing.T, name string) string {
@@ -115,16 +115,16 @@ func TestScriptsReadNoClock(t *testing.T) {
 	for _, name := range scripts {
 		for i, line := range strings.Split(script(t, name), "\n") {
 			if clock.MatchString(line) {
-				t.Errorf("%s:%d depends on the day or on chance: %s", name, i+1, line)
+				t.Errorf("%s:%d depends on the date or on a random number: %s", name, i+1, line)
 			}
 		}
 	}
 	if !clock.MatchString("go run ./.ci/breakage -seventh $(($(date +%u) - 1))") {
-		t.Error("a script that asks for the day is not noticed")
+		t.Error("a script that asks for the date is not noticed")
 	}
 }
 
-// A -run or -skip that names no test would pass: go test only warns.
+// A -run or -skip that matches no test would pass, because go test only warns.
 func TestScriptsNameTests(t *testing.T) {
 	atRoot(t)
 	packages, err := filepath.Glob("[a-z]*")
@@ -152,7 +152,7 @@ func TestScriptsNameTests(t *testing.T) {
 		}
 		for _, command := range named.FindAllStringSubmatch(string(text), -1) {
 			how, patterns, pkg := command[1], command[2], command[3]
-			if patterns == "^$" { // fuzzing alone
+			if patterns == "^$" { // only fuzzing
 				continue
 			}
 			found++
@@ -164,90 +164,91 @@ func TestScriptsNameTests(t *testing.T) {
 			}
 			for pattern := range strings.SplitSeq(patterns, "|") {
 				if !slices.ContainsFunc(tests, regexp.MustCompile(pattern).MatchString) {
-					t.Errorf(".ci/%s: -%s %s names no test in %s", name, how, pattern, pkg)
+					t.Errorf(".ci/%s: -%s %s matches no test in %s", name, how, pattern, pkg)
 				}
 			}
 		}
 	}
 	if found < 5 {
-		t.Errorf("%d commands were found that name tests", found)
+		t.Errorf("only %d commands were found that name tests", found)
 	}
 }
 
-// What the changes touch comes first, then others; the bound is kept, and nothing is chosen twice.
+// Mutations that the changes touch come first, then others. There are never more than the limit,
+// and none is chosen twice.
 func TestWhatChangedIsChosen(t *testing.T) {
 	const file = endpointGo // of receiver/cli
-	c := changes{files: []string{file, "receiver/config/config_test.go"}, entries: []string{"no such entry", table[0].name}}
+	c := changes{files: []string{file, "receiver/config/config_test.go"}, entries: []string{"no such mutation", table[0].name}}
 	counts := map[int]int{}
 	touched := 0
-	for _, b := range table {
-		if b.name == table[0].name || b.file == file || b.pkg == "./receiver/cli" || b.pkg == "./receiver/config" {
+	for _, m := range table {
+		if m.name == table[0].name || m.file == file || m.pkg == "./receiver/cli" || m.pkg == "./receiver/config" {
 			touched++
 		}
 	}
 	chosen := choose(table, c, commitID(5), 60)
 	seen := map[string]bool{}
-	for _, b := range chosen {
-		counts[b.reason]++
-		if seen[b.name] {
-			t.Errorf("%s is chosen twice", b.name)
+	for _, m := range chosen {
+		counts[m.reason]++
+		if seen[m.name] {
+			t.Errorf("%s is chosen twice", m.name)
 		}
-		seen[b.name] = true
+		seen[m.name] = true
 	}
 	if touched > 40 {
-		t.Fatalf("the example touches %d entries: take another", touched)
+		t.Fatalf("the example touches %d mutations: use another one", touched)
 	}
 	if got := counts[edited] + counts[inSource] + counts[inTests]; counts[edited] != 1 || got != touched || len(chosen) != 60 {
-		t.Errorf("the choice has %d entries for the reasons %v, want 60 with 1 edited and %d touched", len(chosen), counts, touched)
+		t.Errorf("%d mutations are chosen for the reasons %v, want 60 with 1 edited and %d touched", len(chosen), counts, touched)
 	}
 	for most := range 4 {
 		if n := len(choose(table, c, commitID(5), most)); n != most {
-			t.Errorf("%d of at most %d entries are chosen", n, most)
+			t.Errorf("%d of at most %d mutations are chosen", n, most)
 		}
 	}
 	if n := len(choose(table, c, commitID(5), len(table)+5)); n != len(table) {
-		t.Errorf("%d of all %d entries are chosen", n, len(table))
+		t.Errorf("%d of all %d mutations are chosen", n, len(table))
 	}
 	if n := len(choose(table, changes{}, commitID(5), 60)); n != 60 {
-		t.Errorf("without a change %d entries are chosen", n)
+		t.Errorf("without a change %d mutations are chosen", n)
 	}
 }
 
-// Over enough commits every entry is chosen, whether nothing changed, all files did, or always the
-// same one.
-func TestEveryEntryGetsItsTurn(t *testing.T) {
+// Over many commits every mutation is chosen, whether nothing changed, all files, or always the
+// same file.
+func TestEveryMutationIsChosenEventually(t *testing.T) {
 	every := changes{}
-	for _, b := range table {
-		every.files = append(every.files, b.file)
+	for _, m := range table {
+		every.files = append(every.files, m.file)
 	}
 	for name, c := range map[string]changes{"nothing": {}, "all files": every, "one file": {files: []string{"ledger/ledger.go", "ledger/new_test.go"}}} {
 		left := map[string]bool{}
-		for _, b := range table {
-			left[b.name] = true
+		for _, m := range table {
+			left[m.name] = true
 		}
 		n := 0
 		for ; len(left) > 0 && n < 200; n++ {
-			for _, b := range choose(table, c, commitID(n), 60) {
-				delete(left, b.name)
+			for _, m := range choose(table, c, commitID(n), 60) {
+				delete(left, m.name)
 			}
 		}
 		if len(left) > 0 {
-			t.Errorf("%s changed: in %d commits these had no turn: %v", name, n, left)
+			t.Errorf("%s changed: in %d commits these were not chosen: %v", name, n, left)
 		}
 	}
 	if a, b := choose(table, changes{}, commitID(1), 60), choose(table, changes{}, commitID(2), 60); reflect.DeepEqual(a, b) {
-		t.Error("two commits get one choice")
+		t.Error("two commits have the same choice")
 	}
 }
 
 func TestAddedEntries(t *testing.T) {
 	diff := "--- a/x\n+++ b/x\n-\t{\"gone\", aGo, \"\", \"\", \".\", \"Test\"},\n+\t{\"new, and \\\"quoted\", aGo, \"a\", \"b\", \".\", \"Test\"},\n+\taGo = \"a.go\"\n"
 	if got := addedEntries(diff); !slices.Equal(got, []string{"new, and \\\"quoted"}) {
-		t.Errorf("the entries are %q", got)
+		t.Errorf("the names are %q", got)
 	}
 }
 
-// The base is found in a clone of one branch. In a shallow clone it is the oldest commit there is.
+// The base is found in a clone of a single branch. In a shallow clone it is the oldest commit.
 func TestBaseCommit(t *testing.T) {
 	if _, err := exec.LookPath("git"); err != nil {
 		if os.Getenv("CI") == "true" {
@@ -278,7 +279,7 @@ func TestBaseCommit(t *testing.T) {
 	run("init", "-q", "-b", "main")
 	for n := range recentCommits + 5 {
 		write(fmt.Sprintf("ledger/%d.go", n), "package ledger\n")
-		write(tablePath, fmt.Sprintf("package main\n\nvar table = []broken{\n\t{\"first\", \"%d\"},\n}\n", n/30))
+		write(tablePath, fmt.Sprintf("package main\n\nvar table = []mutation{\n\t{\"first\", \"%d\"},\n}\n", n/30))
 		run("add", "-A")
 		run("commit", "-q", "-m", fmt.Sprint(n))
 		base, err := baseCommit(recent)
@@ -299,13 +300,13 @@ func TestBaseCommit(t *testing.T) {
 		t.Fatal(err)
 	}
 	write("ledger/new file.go", "package ledger\n") // not committed yet
-	write(tablePath, "package main\n\nvar table = []broken{\n\t{\"first\", \"0\"},\n\t{\"second\", \"0\"},\n}\n")
+	write(tablePath, "package main\n\nvar table = []mutation{\n\t{\"first\", \"0\"},\n\t{\"second\", \"0\"},\n}\n")
 	want := changes{files: []string{tablePath, "ledger/24.go", "ledger/new file.go"}, entries: []string{"second"}}
 	if c, err := changesSince(base); err != nil || !reflect.DeepEqual(c, want) {
 		t.Errorf("the changes are %+v, %v, want %+v", c, err, want)
 	}
 	if _, err := baseCommit("nonsense"); err == nil {
-		t.Error("a base that does not exist is taken")
+		t.Error("a base that does not exist is accepted")
 	}
 
 	clone := filepath.Join(t.TempDir(), "clone")
@@ -322,15 +323,15 @@ func TestBaseCommit(t *testing.T) {
 
 func TestSelected(t *testing.T) {
 	if list, err := selected("", 90, nil); err != nil || len(list) != len(table) {
-		t.Errorf("without arguments %d entries are chosen, %v", len(list), err)
+		t.Errorf("without arguments %d mutations are chosen, %v", len(list), err)
 	}
 	if list, err := selected("", 90, []string{table[5].name}); err != nil || len(list) != 1 || list[0] != table[5] {
 		t.Errorf("by its name %v is chosen, %v", list, err)
 	}
-	if list, err := selected("", 90, []string{table[5].name, "no such entry"}); err == nil {
-		t.Errorf("for a name that no entry has %d entries are chosen", len(list))
+	if list, err := selected("", 90, []string{table[5].name, "no such mutation"}); err == nil {
+		t.Errorf("for a name that no mutation has %d are chosen", len(list))
 	}
 	if _, err := selected("HEAD", 90, []string{table[5].name}); err == nil {
-		t.Error("names are taken beside -changed")
+		t.Error("names are accepted together with -changed")
 	}
 }

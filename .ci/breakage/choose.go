@@ -10,13 +10,13 @@ import (
 
 // changes are the differences between a base commit and the sources.
 type changes struct {
-	files   []string // by their path in the repository
-	entries []string // names of entries that were added to the table or edited in it
+	files   []string // paths in the repository
+	entries []string // names of mutations that were added to the table or edited in it
 }
 
-// Reasons to choose an entry, the strongest first.
+// Reasons to choose a mutation, the strongest first.
 const (
-	edited = iota // the entry is new, or its text was edited
+	edited = iota // the mutation is new, or its entry was edited
 	inSource
 	inTests
 	byCommit
@@ -26,32 +26,32 @@ var reasons = [...]string{
 	edited:   "whose entry changed",
 	inSource: "whose source file changed",
 	inTests:  "whose test package changed",
-	byCommit: "by the commit's turn",
+	byCommit: "by the commit's id",
 }
 
-// choice is an entry that is to run, and why.
+// choice is a mutation that was chosen, and why.
 type choice struct {
-	broken
+	mutation
 	reason int
 }
 
-// choose returns at most most entries. Two thirds of them go to entries that the changes touch, as
-// far as there are so many, and the rest to any others. Within a reason the order is that of a hash
-// of the commit's id and the entry's name: the same commit always gets the same choice, on every
-// machine and on every day, and over different commits every entry gets its turn.
-func choose(table []broken, c changes, commit string, most int) []choice {
+// choose returns at most most mutations. Up to two thirds of them are ones that the changes touch,
+// and the rest are taken from all others. Within a reason the order is that of a hash of the
+// commit's id and the mutation's name. So the choice for a commit is the same on every machine and
+// on every day, and over many commits every mutation is chosen.
+func choose(table []mutation, c changes, commit string, most int) []choice {
 	var all []choice
-	for _, b := range table {
-		all = append(all, choice{b, c.touches(b)})
+	for _, m := range table {
+		all = append(all, choice{m, c.touches(m)})
 	}
 	slices.SortFunc(all, func(a, b choice) int {
-		return cmp.Or(cmp.Compare(a.reason, b.reason), cmp.Compare(turn(commit, a.name), turn(commit, b.name)))
+		return cmp.Or(cmp.Compare(a.reason, b.reason), cmp.Compare(rank(commit, a.name), rank(commit, b.name)))
 	})
 	var chosen []choice
 	for len(all) > 0 && all[0].reason < byCommit && len(chosen) < most-most/3 {
 		chosen, all = append(chosen, all[0]), all[1:]
 	}
-	slices.SortFunc(all, func(a, b choice) int { return cmp.Compare(turn(commit, a.name), turn(commit, b.name)) })
+	slices.SortFunc(all, func(a, b choice) int { return cmp.Compare(rank(commit, a.name), rank(commit, b.name)) })
 	for _, c := range all[:min(len(all), most-len(chosen))] {
 		if c.reason != edited {
 			c.reason = byCommit
@@ -61,15 +61,15 @@ func choose(table []broken, c changes, commit string, most int) []choice {
 	return chosen
 }
 
-// touches returns the strongest reason for an entry.
-func (c changes) touches(b broken) int {
-	if slices.Contains(c.entries, b.name) {
+// touches returns the strongest reason to choose a mutation.
+func (c changes) touches(m mutation) int {
+	if slices.Contains(c.entries, m.name) {
 		return edited
 	}
-	if slices.Contains(c.files, b.file) {
+	if slices.Contains(c.files, m.file) {
 		return inSource
 	}
-	pkg := path.Clean(b.pkg)
+	pkg := path.Clean(m.pkg)
 	if slices.ContainsFunc(c.files, func(file string) bool {
 		return path.Dir(file) == pkg || pkg == "." && strings.HasPrefix(file, "testdata/script/")
 	}) {
@@ -78,13 +78,13 @@ func (c changes) touches(b broken) int {
 	return byCommit
 }
 
-// turn orders the entries, in another way for each commit.
-func turn(commit, name string) uint64 {
+// rank orders mutations, in a different way for each commit.
+func rank(commit, name string) uint64 {
 	h := fnv.New64a()
 	h.Write([]byte(commit + " " + name))
 	x := h.Sum64()
-	// FNV's high bits depend little on the last characters: mix them (the finaliser of
-	// MurmurHash3).
+	// The high bits of FNV depend little on the last characters: mix them with the finalizer of
+	// MurmurHash3.
 	x = (x ^ x>>33) * 0xff51afd7ed558ccd
 	x = (x ^ x>>33) * 0xc4ceb9fe1a85ec53
 	return x ^ x>>33

@@ -9,8 +9,8 @@ const (
 	examinationGo  = "receiver/doctor/examination.go"
 )
 
-// commands has what the command line shows and refuses.
-var commands = []broken{
+// commandMutations break rules of the command line, of doctor and of health.
+var commandMutations = []mutation{
 	{"progress: only on a terminal", progressCmdGo, "	if !isTerminal(terminal) {", "	if false {", "./receiver/cli", "TestProgressOnATerminal"},
 	{"progress: the line is wiped", progressCmdGo, "				if shown {", "				if shown && false {", "./receiver/cli", "TestProgressOnATerminal"},
 	{"progress: what is transferred is counted", progressCmdGo, "	m.read.Add(int64(n))", "	m.read.Add(0)", "./receiver/cli", "TestProgressSaysHowFar"},

@@ -15,17 +15,17 @@ import (
 	"testing"
 )
 
-// Every mutation of a Go file compiles: one that does not proves nothing, and would be found only
-// when it is chosen to run.
+// Every mutation of a Go file compiles. One that does not tests nothing, and would otherwise be
+// found only when it is chosen to run.
 func TestMutationsCompile(t *testing.T) {
-	t.Chdir("../..")
+	atRoot(t)
 	fset := token.NewFileSet()
 	packages := importer.ForCompiler(fset, "gc", openExports(t))
-	for _, b := range table {
-		if filepath.Ext(b.file) != ".go" {
+	for _, m := range table {
+		if !m.isGo() {
 			continue
 		}
-		dir := filepath.Dir(b.file)
+		dir := filepath.Dir(m.file)
 		files, err := filepath.Glob(dir + "/*.go")
 		if err != nil {
 			t.Fatal(err)
@@ -39,16 +39,16 @@ func TestMutationsCompile(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if file == b.file {
-				source = bytes.Replace(source, []byte(b.old), []byte(b.new), 1)
+			if file == m.file {
+				source = bytes.Replace(source, []byte(m.old), []byte(m.new), 1)
 			}
 			f, err := parser.ParseFile(fset, file, source, 0)
 			if err != nil {
-				t.Errorf("%s: %v", b.name, err)
+				t.Errorf("%s: %v", m.name, err)
 			}
 			parsed = append(parsed, f)
 		}
-		check := types.Config{Importer: packages, Error: func(err error) { t.Errorf("%s: %v", b.name, err) }}
+		check := types.Config{Importer: packages, Error: func(err error) { t.Errorf("%s: %v", m.name, err) }}
 		_, _ = check.Check("tillhook/"+dir, fset, parsed, nil) // Error reports each one
 	}
 }

@@ -14,14 +14,14 @@ const (
 	operatorExport  = "receiver/operator/export.go"
 )
 
-// Tests of exports of the past, and beside events.
+// Tests of exports of an earlier state, and of exports during which events arrive.
 const (
 	pastTest   = "TestExportAsOfIsReproducible"
 	besideTest = "TestExportDuringAppends"
 )
 
-// exporting has the rules of exports and of days.
-var exporting = []broken{
+// exportMutations break the rules of exports, days and escaping.
+var exportMutations = []mutation{
 	{"export: no formulas", lineGo, "	if s != \"\" && strings.ContainsRune(", "	if false && strings.ContainsRune(", "./ledger", "TestExportHasNoFormulas"},
 	{"export: no formulas behind a semicolon", lineGo, "	if !strings.Contains(s, \";\") {", "	if true {", "./ledger", "TestExportHasNoFormulas"},
 	{"export: no formulas behind quotes", lineGo, "strings.TrimLeft(part, `\" `)", "part", "./ledger", "TestExportHasNoFormulas"},

@@ -1,6 +1,6 @@
 package main
 
-// The files that entries of the table change.
+// The files that mutations change.
 const (
 	committerGo   = "ledger/committer.go"
 	queueGo       = "ledger/queue.go"
@@ -103,7 +103,7 @@ const (
 	memoryGo      = "receiver/app/memory.go"
 	listsGo       = "ledger/lists.go"
 	stripeListsGo = "receiver/stripe/lists.go"
-	doubtsGo      = "ledger/stalepayments.go"
+	staleGo       = "ledger/stalepayments.go"
 	hotGo         = "ledger/hot.go"
 	clockGo       = "receiver/stripe/clock.go"
 	timesGo       = "receiver/reconcile/times.go"

@@ -10,11 +10,11 @@ const (
 	timeGo    = "ledger/fold/timeline.go"
 )
 
-// modelTests compare the fold with the model.
-const modelTests = "TestAnyOrderMatchesTheModel|TestRules"
+// modelTests are the tests that compare the fold with the model.
+const modelTests = "TestAnyOrderIsTheModels|TestRules|TestTheFirstCharge"
 
-// folding has the rules of the fold.
-var folding = []broken{
+// foldMutations break the rules of the fold and of the timeline.
+var foldMutations = []mutation{
 	{"fold: the decided terminal status comes first", intentGo, "number(decided != \"\" && a.object.Status == decided), number(decided != \"\" && b.object.Status == decided)", "number(decided != \"\" && false), number(false)", "./ledger", modelTests},
 	{"fold: succeeded beats canceled", intentGo, "	case seen.succeeded:\n		decided = statusSucceeded\n	case seen.canceled:\n		decided = statusCanceled", "	case seen.succeeded:\n	case seen.canceled:\n		decided = statusCanceled", "./ledger", modelTests},
 	{"fold: canceled is terminal", intentGo, "	case seen.canceled:\n		decided = statusCanceled\n	}", "	}", "./ledger", modelTests},

@@ -10,13 +10,13 @@ import (
 	"strings"
 )
 
-// recent names the base that lies recentCommits before HEAD, or before the first commit. A clone of
-// one branch has it; of a shallow one the oldest commit is taken.
+// recent is the name of the base that is recentCommits before HEAD, or before the first commit if
+// there are fewer. In a shallow clone it is the oldest commit.
 const recent = "recent"
 
 const recentCommits = 20
 
-// emptyTree is what git calls a tree without files.
+// emptyTree is the id of a tree without files.
 const emptyTree = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 
 func git(args ...string) (string, error) {
@@ -27,7 +27,7 @@ func git(args ...string) (string, error) {
 	return strings.TrimSpace(string(out)), err
 }
 
-// baseCommit returns the commit, or tree, that a name of a base stands for.
+// baseCommit returns the id of the commit or tree with the name of a base.
 func baseCommit(name string) (string, error) {
 	if name != recent {
 		return git("rev-parse", "--verify", "--end-of-options", name+"^{commit}")
@@ -40,13 +40,13 @@ func baseCommit(name string) (string, error) {
 		return list[recentCommits], nil
 	}
 	if shallow, err := git("rev-parse", "--is-shallow-repository"); err != nil || shallow == "true" {
-		list := strings.Fields(commits) // a shallow clone: the oldest commit it has is the nearest to a base
+		list := strings.Fields(commits)
 		return list[len(list)-1], err
 	}
 	return emptyTree, nil
 }
 
-// changesSince returns what differs between a base and the files as they are, committed or not.
+// changesSince returns the differences between a base and the working tree, committed or not.
 func changesSince(base string) (changes, error) {
 	tracked, err := git("diff", "--name-only", "--no-renames", "-z", base, "--")
 	if err != nil {
@@ -67,7 +67,7 @@ func changesSince(base string) (changes, error) {
 	}, nil
 }
 
-// addedEntries returns the names of the entries in the added lines of a diff of the table.
+// addedEntries returns the names of the mutations in the added lines of a diff of the table.
 func addedEntries(diff string) (names []string) {
 	for line := range strings.Lines(diff) {
 		literal, ok := strings.CutPrefix(line, "+\t{\"")

@@ -9,18 +9,18 @@ const (
 	followGo = "receiver/cli/follow.go"
 )
 
-// untilStopping is what ends a request when the receiver stops.
+// untilStopping is the text that ends a request when the receiver stops.
 const untilStopping = "	if op.Stopping.Err() != nil { // AfterFunc would run end in a moment\n		end()\n	}\n	stop := context.AfterFunc(op.Stopping, end)\n"
 
-// Tests of searches and of their pages.
+// Tests of searches and their pages.
 const (
 	boundedTest = "TestSearchIsBounded"
 	turnsTest   = "TestSlicesOfLongReadsTakeTurns"
 	totalsTest  = "TestPagesOfTotals"
 )
 
-// searching has the bounds of searches and totals.
-var searching = []broken{
+// searchMutations break the limits of searches and totals.
+var searchMutations = []mutation{
 	{"search: it ends with its caller", scanGo, "			if err := ctx.Err(); err != nil {\n				return true, err", "			if err := error(nil); err != nil {\n				return true, err", "./ledger", boundedTest},
 	{"search: a payment's events end with the caller", queryGo, "			if err := ctx.Err(); err != nil {", "			if err := error(nil); err != nil {", "./ledger", boundedTest},
 	{"search: a bounded number of rows", scanGo, "visited == s.rows ||", "visited < 0 ||", "./ledger", boundedTest},

@@ -2,12 +2,12 @@ package main
 
 import "slices"
 
-// table has all entries.
-var table = slices.Concat(keeping, folding, exporting, searching, commands)
+// table has all mutations.
+var table = slices.Concat(generalMutations, foldMutations, exportMutations, searchMutations, commandMutations)
 
-// keeping has the protections of everything but the fold.
-var keeping = []broken{
-	// On disk before the answer.
+// generalMutations are the mutations that have no file of their own.
+var generalMutations = []mutation{
+	// An answer follows a durable commit.
 	{"sync", storeGo, "InitialMmapSize: mapSize,", "InitialMmapSize: mapSize, NoSync: true,", ".", "TestFailingSync"},
 	{"sync, when the power goes", storeGo, "InitialMmapSize: mapSize,", "InitialMmapSize: mapSize, NoSync: true,", "./receiver", "TestPowerLoss"},
 	{"mend when there is room again", committerGo, "		c.publish(p, nil)\n", "		_ = p\n", "./receiver", "TestEventsOnAFullDisk"},
@@ -36,7 +36,7 @@ var keeping = []broken{
 	{"the queue is bounded in events", queueGo, "maxQueued = 8192", "maxQueued = 1 << 16", "./ledger", "TestFullQueueRefusesAtOnce"},
 	{"the queue is bounded in bytes", queueGo, "maxQueuedBytes = 64 << 20", "maxQueuedBytes = 64 << 30", "./ledger", "TestFullQueueRefusesAtOnce"},
 
-	// Exactly once.
+	// Each event is posted once.
 	{"one row an id", postingGo, "	if !known {", "	if known = false; !known {", "./ledger", "TestConcurrentRepeatsPostOnce"},
 	{"repeats are counted", postingGo, "	r.repeats += n", "	r.repeats += 0 * n", "./ledger", "TestReopenedLedgerHoldsItsEvents"},
 	{"quarantine blocks nothing", postingGo, "old.outcome == Quarantined && e.event.Quarantine == \"\"", "false", "./ledger", "TestQuarantinedEventCanBePostedLater"},
@@ -103,7 +103,7 @@ var keeping = []broken{
 	{"restore: no wait for a pipe", lockGo, "os.O_RDONLY|syscall.O_NONBLOCK, 0)", "os.O_RDONLY, 0)", "./ledger", "TestIsLockedDoesNotWaitForAPipe"},
 	{"group commit", committerGo, "	for yielded := 0; len(batch) < maxBatch; {", "	for yielded := 0; len(batch) < 1; {", "./ledger", "TestQueuedEventsShareOneCommit"},
 
-	// Any order: the table of facts and how each folds.
+	// The order of arrival makes no difference.
 	{"fold: all events of a payment are folded", changeGo, "append(append(rows, moved...), r)", "append(append(rows[:0], moved...), r)", "./ledger", "TestAnyOrderMatchesTheModel"},
 	{"fold: a link moves what the charge had", changeGo, "present == charge || intent < present", "intent < present", "./ledger", "TestAnyOrderMatchesTheModel"},
 	{"fold: of two PaymentIntents the least has the charge", changeGo, "present == charge || intent < present", "present == charge", "./ledger", "TestAnyOrderMatchesTheModel"},
@@ -120,7 +120,7 @@ var keeping = []broken{
 	{"fold: totals follow the payments", totalsGo, "moved[key].minus(amountsOf(&before[i]))", "moved[key].minus(amounts{})", "./ledger", "TestAnyOrderMatchesTheModel"},
 	{"fold: a total of nothing is no line", totalsGo, "		if total == (amounts{}) {\n", "	if false {\n", "./ledger", "TestAnyOrderMatchesTheModel"},
 
-	// Upkeep.
+	// Maintenance: migrations, rebuilds, retention, copies, backups.
 	{"a backup before a migration", rebuildGo, "r.done.Schema < schemaVersion && r.opts.BackupDir != \"\"", "false", "./ledger", "TestOldFileIsBackedUpBeforeMigration"},
 	{"a rebuild is alone", rebuildGo, "ReadOnly: true, Exclusive: true,", "ReadOnly: true,", "./ledger", "TestRebuildLocksTheLedger"},
 	{"a rebuild fills its pages", draftGo, "			b.FillPercent = 1\n", "", "./ledger", "TestRebuildIsCompact"},
@@ -208,7 +208,7 @@ var keeping = []broken{
 	{"backups are proved", backupsGo, "func(made string) error { return b.Verify(ctx, made) }", "nil", "./ledger", "TestDamagedBackupIsNotKept"},
 	{"a failed backup is tried again soon", backupsGo, "min(b.Every, retryBackup)", "b.Every", "./ledger", "TestDamagedBackupIsNotKept"},
 
-	// Only Stripe.
+	// Signatures.
 	{"the MAC counts", signatureGo, "	if position < 0 {", "	if false {", "./receiver/stripe", "TestSignatures"},
 	{"every secret counts", signatureGo, "			position, match = i, secret\n			break\n		}", "			position, match = i, secret\n			break\n		}\n		break", "./receiver/stripe", "TestSignatures"},
 	{"the past is bounded", signatureGo, "	case age > v.tolerance:", "	case false:", "./receiver/stripe", "TestSignatures"},
@@ -219,7 +219,7 @@ var keeping = []broken{
 	{"spaces are put up with", signatureGo, "strings.TrimLeft(part, \" \\t\")", "part", "./receiver/stripe", "TestSignatures"},
 	{"MAC before age", signatureGo, "	position = -1\n", "	if sig.age(now) > v.tolerance {\n		return -1, &Rejection{Code: TimestampTooOld}\n	}\n	position = -1\n", "./receiver/stripe", "TestSignatures"},
 
-	// Nothing authentic is lost or invented.
+	// Decoding.
 	{"thin events are held", decodeGo, "	case env.object.equals(\"v2.core.event\"):", "	case false:", "./receiver/stripe", "TestQuarantine"},
 	{"the other mode is held", decodeGo, "	case e.Livemode != livemode:", "	case false:", "./receiver/stripe", "TestQuarantine"},
 	{"ids are bounded", decodeGo, "len(id) > 255", "false", "./receiver/stripe", "TestQuarantine"},
@@ -230,7 +230,7 @@ var keeping = []broken{
 	{"control characters are no text", documentGo, "		case c < ' ':\n			return -1, false", "		case c < ' ':\n			i++", "./receiver/stripe", "TestValidAgreesWithEncodingJSON"},
 	{"the last of two fields stands", jsonGo, "	if d.repeatsName(v.node) {", "	if false {", "./receiver/stripe", "TestTheLastOfTwoFields"},
 
-	// The public door.
+	// The webhook listener.
 	{"the header before the body", receiverGo, "	sig, err := stripe.ParseSignature(req.Header[\"Stripe-Signature\"])\n", "	_, _ = req.Body.Read(make([]byte, 1))\n	sig, err := stripe.ParseSignature(req.Header[\"Stripe-Signature\"])\n", "./receiver", "TestABadHeaderIsRefusedBeforeTheBody"},
 	{"a length over the limit", receiverGo, "	if req.ContentLength > r.MaxBody {", "	if false {", "./receiver", "TestTheOrderOfRefusals"},
 	{"a body over the limit", bodyGo, "		case int64(len(body)) > r.MaxBody:", "		case false:", "./receiver", "TestNothingHangs"},
@@ -275,7 +275,7 @@ var keeping = []broken{
 	{"connections are bounded", connectionsGo, "	if all.open.Load() >= maxConnections {", "	if false {", "./receiver/server", "TestLongestIdleIsEvicted"},
 	{"a 503 says when to come again", receiverGo, "		h.Set(\"Retry-After\", server.RetryAfter)\n", "", ".", "TestFullDisk"},
 
-	// The private door.
+	// The operator API.
 	{"foreign hosts", operatorGo, "	if !op.isOwnHost(r) {", "	if false {", "./receiver/operator", "TestAnotherSitesPageIsRefused"},
 	{"foreign origins", operatorGo, "!strings.EqualFold(u.Host, r.Host)", "false", "./receiver/operator", "TestAnotherSitesPageIsRefused"},
 	{"foreign fetches", operatorGo, "site != \"none\" && site != \"same-origin\"", "site != \"none\" && site != \"same-origin\" && false", "./receiver/operator", "TestAnotherSitesPageIsRefused"},
@@ -303,7 +303,7 @@ var keeping = []broken{
 	{"signs of progress are asked for", progressGo, "	if r.Header.Get(progressHeader) == \"\" {", "	if false {", "./receiver/operator", "TestSignsOfProgressAreAskedFor"},
 	{"a summary tells of the disk", summaryGo, "say(health.Storage, storage.Err != nil,", "say(\"storage\", false,", "./receiver/operator", "TestASummaryOfAFullDisk"},
 
-	// The commands.
+	// The command line.
 	{"an unsound file fails", verifyGo, "	if !proof.Sound {\n		return &proof, fmt", "	if false {\n		return &proof, fmt", ".", "TestScripts/backup"},
 	{"a rebuild names who must stop", backupGo, "		if errors.Is(err, ledger.ErrLocked) {", "		if false {", ".", "TestScripts/rebuild"},
 	{"a caller's folder is that folder", placesGo, "ownDir && socket != inside", "false", ".", "TestScripts/service"},
@@ -345,7 +345,7 @@ var keeping = []broken{
 	{"key and mode agree", valuesGo, "r.keyMode != \"\" && value != r.keyMode", "false", "./receiver/config", "TestFaults"},
 	{"a blank credential is none", secretsGo, " && strings.TrimSpace(text) != \"\"", "", "./receiver/config", "TestSecretsFromFilesAndCredentials"},
 
-	// Stripe's API.
+	// Stripe's API and reconciliation.
 	{"what Stripe is too busy for is tried again", clientGo, "tries == maxTries || !try.retryable() ||", "true ||", "./receiver/stripe", "TestCallsThatFail"},
 	{"what Stripe refuses is not tried again", clientGo, "tries == maxTries || !try.retryable() ||", "tries == maxTries ||", "./receiver/stripe", "TestCallsThatFail"},
 	{"Retry-After is heeded", clientGo, "	if try.retryAfter >= 0 {", "	if false {", "./receiver/stripe", "TestRetryAfter"},
@@ -386,7 +386,7 @@ var keeping = []broken{
 	{"a budget of the future ends", budgetGo, "	case day < r.spent.day: //", "	case false: //", "./receiver/reconcile", "TestTheBudgetAndClocksThatJump"},
 	{"a midnight is within a day", reconcileGo, "next = time.Now().Add(r.untilMidnight())", "next = r.midnight()", "./receiver/reconcile", "TestAMidnightOfAnotherYear"},
 	{"only a date of the span counts", compareGo, "		if from <= e.Created && e.Created < to {", "		if true {", "./receiver/reconcile", "TestAnEventThatIsNone"},
-	{"an event that may tell something has an outcome", doubtsGo, "r := &row{outcome: Applied, id", "r := &row{id", "./receiver/reconcile", "TestRefundsThatDoNotAddUp"},
+	{"an event that may tell something has an outcome", staleGo, "r := &row{outcome: Applied, id", "r := &row{id", "./receiver/reconcile", "TestRefundsThatDoNotAddUp"},
 	{"another key may be of another account", reconcileGo, "		w.keys, w.known = keys, false\n", "		w.keys = keys\n", "./receiver/reconcile", "TestAKeyOfAnotherAccount"},
 	{"damage hinders its own events only", compareGo, "				damaged = cmp.Or(damaged, err)\n				continue\n", "				return err\n", "./receiver/reconcile", "TestADamagedPayment"},
 	{"what met damage is not compared", compareGo, "if !keeps || damaged != nil {", "if !keeps {", "./receiver/reconcile", "TestADamagedPayment"},
@@ -503,7 +503,7 @@ var keeping = []broken{
 	{"a nonce is good for its time", probeGo, "return ok && !now.After(end)", "return ok || now.After(end)", "./receiver", "TestProbes"},
 	{"causes are looked for once a minute", receiverGo, "causes: throttle{every: causeEvery}", "causes: throttle{}", "./receiver", "TestWhySignaturesFail"},
 
-	// The service.
+	// The receiver as a service.
 	{"who waits is told to try again", serverGo, "	w.WriteHeader(status)\n", "	w.WriteHeader(http.StatusOK)\n", "./receiver/server", "TestWaitingCallersAreRejected"},
 	{"the last answer says so", serverGo, "(w.server.closing.Load() || w.server.conns.crowded())", "false", "./receiver/server", "TestTheLastAnswerSaysSo"},
 	{"what the operator's socket shows is made before it is open", appGo, "	a.certificates = a.newCertificates()\n", "	time.AfterFunc(time.Second, func() { a.certificates = a.newCertificates() })\n", "./receiver/app", "TestTheOperatorsSocketWhileItStarts"},

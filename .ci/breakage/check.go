@@ -10,44 +10,43 @@ import (
 	"strings"
 )
 
-// tablePath is the table in the repository.
+// tablePath is the path of the table in the repository.
 const tablePath = ".ci/breakage/table.go"
 
-// stale returns what is wrong with the entries of a table, joined: a text to replace that does not
-// stand once in its file, a test that does not exist, a name that two of them have.
-func stale(table []broken) error {
+// checkTable returns the faults of a table, joined: texts to replace that do not occur exactly once
+// in their file, tests that do not exist, and names that two mutations have.
+func checkTable(table []mutation) error {
 	var faults []error
 	names := map[string]bool{}
-	for _, b := range table {
-		if names[b.name] {
-			faults = append(faults, fmt.Errorf("%s: another entry has that name", b.name))
+	for _, m := range table {
+		if names[m.name] {
+			faults = append(faults, fmt.Errorf("%s: two mutations have this name", m.name))
 		}
-		names[b.name] = true
-		if _, err := b.replaced(); err != nil {
-			faults = append(faults, fmt.Errorf("%s: %w", b.name, err))
+		names[m.name] = true
+		if _, err := m.mutated(); err != nil {
+			faults = append(faults, fmt.Errorf("%s: %w", m.name, err))
 		}
-		if err := b.hasTest(); err != nil {
-			faults = append(faults, fmt.Errorf("%s: %w", b.name, err))
+		if err := m.checkTests(); err != nil {
+			faults = append(faults, fmt.Errorf("%s: %w", m.name, err))
 		}
 	}
 	return errors.Join(faults...)
 }
 
-// hasTest demands that each of the alternatives in b.run is the name of a test, or of a part of
-// one.
-func (b broken) hasTest() error {
-	tests, err := testsOf(b.pkg)
+// checkTests returns an error unless each of the alternatives in m.run matches a test.
+func (m mutation) checkTests() error {
+	tests, err := testsOf(m.pkg)
 	if err != nil {
 		return err
 	}
-	for alternative := range strings.SplitSeq(b.run, "|") {
+	for alternative := range strings.SplitSeq(m.run, "|") {
 		top, _, _ := strings.Cut(alternative, "/")
 		name, err := regexp.Compile(top)
 		if err != nil {
 			return err
 		}
 		if !slices.ContainsFunc(tests, name.MatchString) {
-			return fmt.Errorf("%s has no test %s", b.pkg, top)
+			return fmt.Errorf("%s has no test %s", m.pkg, top)
 		}
 	}
 	return nil
