@@ -33,6 +33,7 @@ var reasons = [...]string{
 type choice struct {
 	mutation
 	reason int
+	rank   uint64
 }
 
 // choose returns at most most mutations. Up to two thirds of them are ones that the changes touch,
@@ -42,16 +43,14 @@ type choice struct {
 func choose(table []mutation, c changes, commit string, most int) []choice {
 	var all []choice
 	for _, m := range table {
-		all = append(all, choice{m, c.touches(m)})
+		all = append(all, choice{m, c.touches(m), rank(commit, m.name)})
 	}
-	slices.SortFunc(all, func(a, b choice) int {
-		return cmp.Or(cmp.Compare(a.reason, b.reason), cmp.Compare(rank(commit, a.name), rank(commit, b.name)))
-	})
+	slices.SortFunc(all, func(a, b choice) int { return cmp.Or(cmp.Compare(a.reason, b.reason), cmp.Compare(a.rank, b.rank)) })
 	var chosen []choice
 	for len(all) > 0 && all[0].reason < byCommit && len(chosen) < most-most/3 {
 		chosen, all = append(chosen, all[0]), all[1:]
 	}
-	slices.SortFunc(all, func(a, b choice) int { return cmp.Compare(rank(commit, a.name), rank(commit, b.name)) })
+	slices.SortFunc(all, func(a, b choice) int { return cmp.Compare(a.rank, b.rank) })
 	for _, c := range all[:min(len(all), most-len(chosen))] {
 		if c.reason != edited {
 			c.reason = byCommit
