@@ -129,7 +129,7 @@ func runAll(list []mutation, workers int) (survived int) {
 					survived++
 					fmt.Printf("SURVIVED  %s: %v\n", m.name, err)
 				} else {
-					fmt.Printf("killed    %-42s %s %s (%.1fs)\n", m.name, m.pkg, m.run, time.Since(start).Seconds())
+					fmt.Printf("killed    %-64s %s %s (%.1fs)\n", m.name, m.pkg, m.run, time.Since(start).Seconds())
 				}
 				mu.Unlock()
 			}
