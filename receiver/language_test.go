@@ -14,11 +14,6 @@ import (
 	"testing"
 )
 
-// unconverted lists the parts of the repository that the two tests below do not pass yet: the
-// directory of a package, the same with " tests" for its test files, or a Markdown file. The tests
-// fail for a part in this list that passes, so its line is deleted with the last fault.
-var unconverted = []string{}
-
 // retiredWords are words of a private dialect, for which the field has a name. They are retired in
 // comments and texts, and as a part of an identifier or a file's name.
 var retiredWords = strings.Fields(`
@@ -53,45 +48,24 @@ func TestRetiredWords(t *testing.T) {
 // languageFile is a Go or Markdown file under test.
 type languageFile struct {
 	path   string // relative to the repository
-	part   string // see unconverted
 	lines  []string
 	set    *token.FileSet
 	source *ast.File // nil for Markdown
 	faults []string
 }
 
-// checkLanguage runs check for every file and reports the faults by part.
+// checkLanguage runs check for every file and reports its faults.
 func checkLanguage(t *testing.T, check func(*languageFile)) {
-	faults := map[string][]string{}
+	t.Helper()
 	for _, f := range languageFiles(t) {
 		check(f)
-		faults[f.part] = append(faults[f.part], f.faults...)
-	}
-	for part, found := range faults {
-		if !slices.Contains(unconverted, part) && len(found) > 0 {
-			t.Errorf("%s:\n\t%s", part, strings.Join(found, "\n\t"))
+		for _, fault := range f.faults {
+			t.Error(fault)
 		}
 	}
 }
 
-// A part that passes both tests is not in the list of those that do not.
-func TestUnconvertedPartsHaveFaults(t *testing.T) {
-	faults := map[string]int{}
-	for _, f := range languageFiles(t) {
-		f.checkWidth()
-		f.checkWords()
-		faults[f.part] += len(f.faults)
-	}
-	if len(faults) < 10 {
-		t.Fatalf("the sources were not found: %v", faults)
-	}
-	for _, part := range unconverted {
-		if faults[part] == 0 {
-			t.Errorf("%q passes or does not exist: delete it from unconverted", part)
-		}
-	}
-}
-
+// languageFiles returns the Go and Markdown files of the repository.
 func languageFiles(t *testing.T) (files []*languageFile) {
 	t.Helper()
 	const root = ".."
@@ -116,19 +90,15 @@ func languageFiles(t *testing.T) (files []*languageFile) {
 		}
 		f := &languageFile{path: filepath.ToSlash(rel), lines: strings.Split(string(text), "\n")}
 		files = append(files, f)
-		if f.part = f.path; markdown {
+		if markdown {
 			return nil
-		}
-		f.part = filepath.ToSlash(filepath.Dir(rel))
-		if strings.HasSuffix(file, "_test.go") {
-			f.part += " tests"
 		}
 		f.set = token.NewFileSet()
 		f.source, err = parser.ParseFile(f.set, file, text, parser.ParseComments|parser.SkipObjectResolution)
 		return err
 	})
-	if err != nil {
-		t.Fatal(err)
+	if err != nil || len(files) < 300 {
+		t.Fatalf("%d files were found: %v", len(files), err)
 	}
 	return files
 }
