@@ -137,6 +137,8 @@ func TestFaults(t *testing.T) {
 		{with("TILLHOOK_OPERATOR_SOCKET=off"), "TILLHOOK_OPERATOR_SOCKET cannot be off"},
 		{with(secretName + "=whsec_a,,whsec_b"), "STRIPE_WEBHOOK_SECRET, entry 2 of 3, is empty"},
 		{with(secretName + "=whsec_a,we_b"), `STRIPE_WEBHOOK_SECRET, entry 2 of 2, starts with "we_"`},
+		{with(keyName + "=sk_org_live_1QbD7s"), `STRIPE_SECRET_KEY starts with "sk_org": that is a key of an organization, which belongs to no account`},
+		{with(keyName + "=sk_org1QbD7s"), `Use a restricted key of the account whose endpoint this is`},
 		{with(keyName + "=pk_live_1QbD7s"), `STRIPE_SECRET_KEY starts with "pk_": that is a publishable key`},
 		{with(keyName + "=sk_1QbD7s"), `STRIPE_SECRET_KEY starts with none of "sk_test_"`},
 		{with(keyName + "=whsec_1QbD7s"), `STRIPE_SECRET_KEY starts with "whsec_": that is a signing secret, which belongs in STRIPE_WEBHOOK_SECRET`},

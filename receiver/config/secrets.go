@@ -15,6 +15,11 @@ const (
 	revealHint = `the signing secret starts with "whsec_" (Dashboard, Webhooks, your endpoint, Reveal)`
 	keyKind    = `use a secret or restricted key from the Dashboard (Developers, API keys)`
 	keyHint    = keyKind + `, or set STRIPE_MODE to test or live instead`
+
+	organizationHint = "that is a key of an organization, which belongs to no account: Stripe answers it only for an " +
+		"account that each call names, and it opens every account of the organization. Use a restricted key of the " +
+		"account whose endpoint this is, made in that account's own Dashboard (Developers, API keys). If the endpoint " +
+		"is the organization's, set STRIPE_MODE to test or live instead; missed events are not fetched then"
 )
 
 // webhookSecrets reads the signing secrets.
@@ -105,6 +110,8 @@ func (r *reader) secretKey(name, _ string) {
 		r.config.SecretKey, r.keyMode = key, match[1]
 	case match != nil:
 		r.fault(name, "is not a whole key", "copy it again; "+keyHint)
+	case strings.HasPrefix(key, "sk_org"): // https://docs.stripe.com/keys/organization-api-keys
+		r.fault(name, `starts with "sk_org"`, organizationHint)
 	case strings.HasPrefix(key, "pk_"):
 		r.fault(name, `starts with "pk_"`, "that is a publishable key, which cannot read events; "+keyHint)
 	case strings.HasPrefix(key, "whsec_"):

@@ -51,7 +51,8 @@ var table = []group{
 		{name: webhookSecretName, unset: "required", secret: true, read: (*reader).webhookSecrets,
 			help: "signing secret of the endpoint, `whsec_…`; several, separated by commas, while one is being rolled"},
 		{name: secretKeyName, unset: "this or `STRIPE_MODE`", secret: true, read: (*reader).secretKey,
-			help: "API key, `sk_…` or, better, `rk_…`. It sets the mode. With it, missed events are fetched and the endpoint is watched"},
+			help: "API key of the endpoint's account, `sk_…` or, better, `rk_…`. It sets the mode. With it, missed events are fetched and the " +
+				"endpoint is watched. A key of an organization (`sk_org_…`) is refused"},
 		{name: modeName, unset: "from the key", read: (*reader).mode,
 			help: "`test` or `live`. A ledger is bound to the mode in which it was created; events of the other mode are quarantined"},
 		{name: apiBaseName, unset: "Stripe's", read: (*reader).apiBase,
