@@ -122,14 +122,29 @@ func (x *examination) knownAccounts(ctx context.Context) (list []stripe.Account)
 	var events operator.List[*ledger.EventRecord]
 	answer, err := x.client.Get(ctx, "/api/events", url.Values{"limit": {"100"}})
 	if err == nil && json.Unmarshal(answer, &events) == nil {
+		own := x.ownID(ctx, events.Data)
+		list = slices.DeleteFunc(list, func(a stripe.Account) bool { return a.ID == own })
 		for _, e := range events.Data {
 			a := stripe.Account{ID: string(e.Account), Context: string(e.Context)}
-			if a.ID != "" && !slices.ContainsFunc(list, func(known stripe.Account) bool { return known.ID == a.ID }) {
+			if a.ID != "" && a.ID != own && !slices.ContainsFunc(list, func(known stripe.Account) bool { return known.ID == a.ID }) {
 				list = append(list, a)
 			}
 		}
 	}
 	return list[:min(len(list), reconcile.MaxSample)]
+}
+
+// ownID returns the id of the key's own account if one of the events may be of that account by
+// their context, as events of API v2 are. It returns "" if the id is unknown.
+func (x *examination) ownID(ctx context.Context, events []*ledger.EventRecord) string {
+	if !slices.ContainsFunc(events, func(e *ledger.EventRecord) bool { return e.Account != "" && e.Account == e.Context }) {
+		return ""
+	}
+	id, err := x.api.OwnAccount(ctx)
+	if err != nil {
+		return ""
+	}
+	return id
 }
 
 // checkAccount asks Stripe for some of the last delivered events, to see whether the key is of the
@@ -140,6 +155,12 @@ func checkAccount(ctx context.Context, x *examination) []health.Finding {
 	answer, err := x.client.Get(ctx, "/api/events", url.Values{"limit": {"50"}})
 	if err == nil {
 		err = json.Unmarshal(answer, &list)
+	}
+	own := x.ownID(ctx, list.Data)
+	for _, e := range list.Data {
+		if string(e.Account) == own {
+			e.Account, e.Context = "", ""
+		}
 	}
 	if !x.connect {
 		list.Data = slices.DeleteFunc(list.Data, func(e *ledger.EventRecord) bool { return e.Account != "" })

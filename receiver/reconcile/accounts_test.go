@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http/httptest"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +14,7 @@ import (
 
 	"tillhook/receiver/health"
 	"tillhook/receiver/reconcile"
+	"tillhook/receiver/stripe"
 	"tillhook/receiver/stripe/stripetest"
 )
 
@@ -463,6 +465,63 @@ func TestSpareCalls(t *testing.T) {
 			t.Errorf("without calls to spare it was asked %d times in 4 hours", calls)
 		}
 	})
+}
+
+// Thin events of the key's own account name it in their context. It is no connected account: calls
+// for it name no account, and it is compared once.
+func TestTheOwnAccountInAContext(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		what string
+		set  func(*stripetest.Account)
+		key  bool // the key's account is known
+	}{
+		{"the key may read its account", func(*stripetest.Account) {}, true},
+		{"the key may not, and Stripe names the account", func(a *stripetest.Account) { a.Deny("/v1/account", "rak_accounts_kyc_basic_read") }, true},
+		{"Stripe does not answer that call", func(a *stripetest.Account) {
+			a.Fail(stripetest.Fault{Path: "/v1/account", Status: 400})
+		}, false},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			s := newShop(t)
+			c.set(s.account)
+			thin, err := os.ReadFile("../../testdata/events/v1.payment_intent.succeeded.json")
+			if err != nil {
+				t.Fatal(err)
+			}
+			related := stripe.RelatedObject(thin)
+			now := time.Now().Unix()
+			s.account.Put(intent(related, "succeeded", 4900, now-100), "")
+			s.deliver(thin)
+			report := s.round(reconcile.Request{})
+			if c.key {
+				if report.Resolved != 1 || report.Accounts != 1 {
+					t.Errorf("the round reported %+v", report)
+				}
+			} else {
+				report = s.round(reconcile.Request{})
+			}
+			p, err := s.books.Payment(related)
+			if err != nil || c.key && (p.Account != "" || p.Context != "") {
+				t.Errorf("the payment is of the account %q in the context %q, %v", p.Account, p.Context, err)
+			}
+			if at := s.Progress(); at.Compared != 1 || len(at.Connected) != 0 {
+				t.Errorf("compared %d accounts, connected %v", at.Compared, at.Connected)
+			}
+			asked := 0
+			for _, call := range s.account.Calls() {
+				if call.Path == "/v1/account" {
+					asked++
+				} else if c.key && (call.Account != "" || call.Context != "") {
+					t.Errorf("%s named the account %q in the context %q", call.Path, call.Account, call.Context)
+				}
+			}
+			s.round(reconcile.Request{})
+			if later := s.account.Calls(); c.key && (asked != 1 || slices.ContainsFunc(later, func(call stripetest.Call) bool { return call.Context != "" })) {
+				t.Errorf("Stripe was asked %d times for the account", asked)
+			}
+		})
+	}
 }
 
 // Members of an organization are called with the context of their events, and recovered events

@@ -145,7 +145,10 @@ func (r *Reconciler) resolveNewThin(ctx context.Context) error {
 	}
 	w := &round{Reconciler: r, report: &Report{}, pending: map[string]int64{}, begun: r.corrected()}
 	ctx = stripe.WithBudget(ctx, func() error { return w.spend(ctx) })
-	if w.accounts, err = w.readAccounts(); err != nil {
+	if err = w.learnOwnID(ctx); err == nil {
+		w.accounts, err = w.readAccounts()
+	}
+	if err != nil {
 		r.thinReady = false
 		return err
 	}
@@ -230,18 +233,20 @@ func (p *pass) resolve(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	r, err := p.do(ctx, string(record.Account), "thin event "+id, func() error { return p.resolveRecord(ctx, record, body) })
+	account := p.connectedID(string(record.Account))
+	r, err := p.do(ctx, account, "thin event "+id, func() error { return p.resolveRecord(ctx, record, account, body) })
 	if err == nil {
 		p.retryThin(id, r)
 	}
 	return err
 }
 
-func (w *round) resolveRecord(ctx context.Context, record *ledger.EventRecord, body []byte) error {
+// resolveRecord resolves a thin event. account is "" for the key's own account.
+func (w *round) resolveRecord(ctx context.Context, record *ledger.EventRecord, account string, body []byte) error {
 	related := stripe.RelatedObject(body)
 	if snapshot := stripe.Decode(body, w.Livemode).Snapshot; snapshot != "" {
-		booked, err := w.snapshot(ctx, string(record.Account), snapshot)
-		if err != nil && (related == "" || !skippable(err) || record.Account != "" && refusesAccount(err)) {
+		booked, err := w.snapshot(ctx, account, snapshot)
+		if err != nil && (related == "" || !skippable(err) || account != "" && refusesAccount(err)) {
 			return err
 		}
 		if booked {
@@ -251,13 +256,16 @@ func (w *round) resolveRecord(ctx context.Context, record *ledger.EventRecord, b
 	if related == "" {
 		return nil // not about a payment
 	}
-	object, err := w.fetch(ctx, string(record.Account), related)
+	object, err := w.fetch(ctx, account, related)
 	if err != nil {
 		return err
 	}
 	e := stripe.ResolveThin(body, w.Livemode, object)
 	if e.Quarantine != "" {
 		return nil
+	}
+	if account == "" { // its context names the own account
+		e.Account, e.Context = "", ""
 	}
 	e.Source, e.Received = record.Source, w.corrected() // the source of the delivery stays
 	if _, err := w.appendEvent(ctx, e); err != nil {
@@ -333,7 +341,7 @@ func (w *round) refreshStale(connected bool) func(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		list = slices.DeleteFunc(list, func(d ledger.StalePayment) bool { return (d.Account != "") != connected })
+		list = slices.DeleteFunc(list, func(d ledger.StalePayment) bool { return (w.connectedID(d.Account) != "") != connected })
 		if connected {
 			w.staleLater = nil
 		}
@@ -363,7 +371,7 @@ func (w *round) refreshPayments(ctx context.Context, list []ledger.StalePayment)
 	for i, d := range list {
 		what := fmt.Sprintf("payment %s (%s)", d.Payment, d.Kind)
 		var r result
-		if r, ended = p.do(ctx, d.Account, what, func() error { return w.refreshPayment(ctx, d) }); ended != nil {
+		if r, ended = p.do(ctx, w.connectedID(d.Account), what, func() error { return w.refreshPayment(ctx, d) }); ended != nil {
 			out = append(out, list[i:]...)
 			break
 		}
@@ -374,7 +382,7 @@ func (w *round) refreshPayments(ctx context.Context, list []ledger.StalePayment)
 			again = append(again, d)
 		}
 	}
-	if len(list) > 0 && list[0].Account != "" {
+	if len(list) > 0 && w.connectedID(list[0].Account) != "" {
 		out = append(out, again...)
 		w.staleLater = out[:min(len(out), maxThin)]
 	}
@@ -423,6 +431,7 @@ func (w *round) storeAll(ctx context.Context, read func(after string) (stripe.Pa
 
 // accountByID returns an account with its context, if it belongs to an organization.
 func (w *round) accountByID(id string) stripe.Account {
+	id = w.connectedID(id)
 	if a := w.findAccount(id); a != nil {
 		return a.Account
 	}

@@ -355,7 +355,11 @@ func TestASnapshotOfARefusedAccount(t *testing.T) {
 				return
 			}
 			s.account.Refuse(ids[0])
-			s.account.OnCall(func(c stripetest.Call) { calls++ })
+			s.account.OnCall(func(c stripetest.Call) {
+				if c.Path != "/v1/account" { // once per key
+					calls++
+				}
+			})
 			s.deliver([]byte(strings.Replace(string(thin("pi_left", ids[0])), `"related_object"`, `"snapshot_event":"evt_of_pi_left","related_object"`, 1)))
 		})
 		if calls != 1 {

@@ -86,6 +86,7 @@ type Reconciler struct {
 	// The fields below belong to the round that holds the token.
 	loaded   bool   // the checkpoints in the ledger were read
 	known    bool   // the key's account has a recent delivery
+	ownID    string // of the key's own account; empty if unknown
 	keys     uint64 // API.Keys when known was set
 	spent    budget
 	previous budget // of the previous day, or of a day that a wrong clock has left
@@ -400,7 +401,10 @@ type round struct {
 }
 
 func (w *round) run(ctx context.Context) (err error) {
-	if w.accounts, err = w.readAccounts(); err != nil {
+	if err = w.learnOwnID(ctx); err == nil {
+		w.accounts, err = w.readAccounts()
+	}
+	if err != nil {
 		return err
 	}
 	for _, a := range w.accounts {
@@ -546,7 +550,11 @@ func (w *round) checkAccount(ctx context.Context) error {
 	})
 	some := Deliveries(latest, w.now())
 	for _, e := range some {
-		known, err := w.API.HasEvent(ctx, stripe.Account{ID: string(e.Account), Context: string(e.Context)}, e.ID)
+		of := stripe.Account{ID: string(e.Account), Context: string(e.Context)}
+		if w.connectedID(of.ID) == "" {
+			of = stripe.Account{}
+		}
+		known, err := w.API.HasEvent(ctx, of, e.ID)
 		var refused *stripe.APIError
 		if err != nil && (!errors.As(err, &refused) || refused.Refused()) {
 			return err

@@ -89,6 +89,7 @@ type API struct {
 	clock   atomic.Pointer[clockReading]
 	seen    atomic.Int64 // see [API.SawEvent]
 	balance balanceAccess
+	own     atomic.Pointer[ownAccount] // nil before the first answer
 }
 
 // Restricted reports whether the key is a restricted key, which can lack permissions.

@@ -332,6 +332,8 @@ func (a *Account) answer(r *http.Request) (status int, answer any) {
 		kind, id = "checkout/sessions", strings.TrimPrefix(strings.TrimPrefix(path, "checkout/sessions"), "/")
 	}
 	switch {
+	case r.URL.Path == "/v1/account" && r.Method == http.MethodGet:
+		return http.StatusOK, map[string]any{"id": own, "object": "account"}
 	case r.URL.Path == "/v2/core/event_destinations" && r.Method == http.MethodGet:
 		return a.destinations(r)
 	case kind == "webhook_endpoints" && r.Method == http.MethodPost:
