@@ -185,13 +185,24 @@ func (op *Operator) payments(w http.ResponseWriter, r *http.Request) error {
 	if err := q.end(); err != nil {
 		return err
 	}
-	if find.After == "" && find.Page == "" { // later pages need no check
-		if err := cmp.Or(op.knownStatus(r.Context(), find.Status),
-			op.knownCurrency(r.Context(), find.Currency)); err != nil {
+	var value unproven
+	if rest, ok := strings.CutPrefix(find.Page, nothingYet); ok {
+		find.Page = rest
+		value.error = cmp.Or(Undocumented("status", find.Status), Undocumented("currency", find.Currency))
+	} else if find.Page == "" { // other pages need no check
+		status, err := op.checkStatus(r.Context(), find.Status)
+		if err != nil {
 			return err
 		}
+		if value, err = op.checkCurrency(r.Context(), find.Currency); err != nil {
+			return err
+		}
+		value.error = cmp.Or(status.error, value.error)
 	}
 	page, err := op.Ledger.Payments(r.Context(), find)
+	if err == nil && find.After == "" {
+		err = finish(&page, value)
+	}
 	if err != nil {
 		return err
 	}
@@ -247,12 +258,19 @@ func (op *Operator) listEvents(w http.ResponseWriter, r *http.Request,
 	if err := q.end(); err != nil {
 		return err
 	}
-	if find.After == "" && find.Page == "" {
-		if err := op.knownType(r.Context(), find.Type); err != nil {
+	var value unproven
+	if rest, ok := strings.CutPrefix(find.Page, nothingYet); ok {
+		find.Page, value.error = rest, Undocumented("type", find.Type)
+	} else if find.Page == "" {
+		var err error
+		if value, err = op.checkType(r.Context(), find.Type); err != nil {
 			return err
 		}
 	}
 	page, err := list(r.Context(), find)
+	if err == nil && find.After == "" {
+		err = finish(&page, value)
+	}
 	if err != nil {
 		return err
 	}

@@ -58,7 +58,7 @@ func TestASearchGoesOnWithItsNextPage(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	sell(t, l, 0, n)
 	h := handlerOf(l)
-	for _, search := range []string{"/api/payments?customer=cus_none", "/api/payments?metadata[order_id]=00000003", "/api/events?type=none", "/api/payments?flag=conflict"} {
+	for _, search := range []string{"/api/payments?customer=cus_none", "/api/payments?metadata[order_id]=00000003", "/api/events?type=payout.paid", "/api/payments?flag=conflict"} {
 		var list operator.List[json.RawMessage]
 		found, pages := 0, 0
 		for next := ""; pages == 0 || next != "" && pages < 10; pages++ {

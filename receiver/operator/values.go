@@ -87,43 +87,70 @@ func nearest(to string, words []string) (best string) {
 	return best
 }
 
-// knownStatus returns an error for a status that neither Stripe documents nor a payment has; so do
-// knownCurrency and knownType for theirs. For a value that is not documented they search the
-// ledger, and accept it if the search reaches its limit.
-func (op *Operator) knownStatus(ctx context.Context, status string) error {
-	return known("status", status, func() (bool, error) {
+// A value that is not documented is searched in the ledger before the list is read. If that search
+// reaches the limit of one request, the list itself continues it: its next_page begins with
+// nothingYet until a row was found, and a list that ends so is answered with an error, as in a
+// small ledger.
+const nothingYet = "none."
+
+// unproven is the error for a value of a filter that the ledger may hold; nil if it does, or if
+// Stripe documents the value.
+type unproven struct{ error }
+
+// checkStatus returns an error for a status that neither Stripe documents nor a payment has; so do
+// checkCurrency and checkType for theirs.
+func (op *Operator) checkStatus(ctx context.Context, status string) (unproven, error) {
+	return check("status", status, func() (held, whole bool, err error) {
 		if stats, err := op.Ledger.Stats(); err != nil || stats.Payments[ledger.StatusOther] == 0 {
-			return false, err
+			return false, true, err
 		}
-		return mayHold(op.Ledger.Payments(ctx, ledger.PaymentQuery{Status: status, Limit: 1}))
+		return holds(op.Ledger.Payments(ctx, ledger.PaymentQuery{Status: status, Limit: 1}))
 	})
 }
 
-func (op *Operator) knownCurrency(ctx context.Context, currency string) error {
-	return known("currency", currency, func() (bool, error) {
-		return mayHold(op.Ledger.Payments(ctx, ledger.PaymentQuery{Currency: currency, Limit: 1}))
+func (op *Operator) checkCurrency(ctx context.Context, currency string) (unproven, error) {
+	return check("currency", currency, func() (held, whole bool, err error) {
+		return holds(op.Ledger.Payments(ctx, ledger.PaymentQuery{Currency: currency, Limit: 1}))
 	})
 }
 
-func (op *Operator) knownType(ctx context.Context, typ string) error {
-	return known("type", typ, func() (bool, error) {
-		return mayHold(op.Ledger.Events(ctx, ledger.EventQuery{Type: typ, Limit: 1}))
+func (op *Operator) checkType(ctx context.Context, typ string) (unproven, error) {
+	return check("type", typ, func() (held, whole bool, err error) {
+		return holds(op.Ledger.Events(ctx, ledger.EventQuery{Type: typ, Limit: 1}))
 	})
 }
 
-func known(param, value string, held func() (bool, error)) error {
+// check searches the ledger for a value that is not documented. search reports whether the ledger
+// holds it, and if not, whether all rows were examined.
+func check(param, value string, search func() (held, whole bool, err error)) (unproven, error) {
 	unknown := Undocumented(param, value)
 	if unknown == nil {
-		return nil
+		return unproven{}, nil
 	}
-	if held, err := held(); held || err != nil {
-		return err
+	switch held, whole, err := search(); {
+	case err != nil || held:
+		return unproven{}, err
+	case whole:
+		return unproven{}, unknown
 	}
-	return unknown
+	return unproven{unknown}, nil
 }
 
-func mayHold[T any](page ledger.Page[T], err error) (bool, error) {
-	return len(page.Data) > 0 || page.Next != "", err
+func holds[T any](page ledger.Page[T], err error) (held, whole bool, _ error) {
+	return len(page.Data) > 0, page.Next == "", err
+}
+
+// finish returns the error for a search that ended without finding a row for a value that is not
+// documented, and marks the next page of one that goes on.
+func finish[T any](page *ledger.Page[T], value unproven) error {
+	switch {
+	case value.error == nil || len(page.Data) > 0:
+		return nil
+	case page.Next == "":
+		return value.error
+	}
+	page.Next = nothingYet + page.Next
+	return nil
 }
 
 // OrList joins words as "a", "a or b" or "a, b or c".

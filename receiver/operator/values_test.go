@@ -1,6 +1,7 @@
 package operator_test
 
 import (
+	"encoding/json"
 	"net/url"
 	"slices"
 	"strings"
@@ -61,6 +62,54 @@ func TestUnknownValues(t *testing.T) {
 	refused("/api/payments?status=frobnicate", `status \"frobnicate\"`) // there is one of another status
 	refused("/api/payments?status=succeeded&currency=zyx", `currency \"zyx\"`)
 	refused("/api/payments/"+url.PathEscape(e.Facts.PaymentIntent)+"/events?type=nope", `type \"nope\"`)
+}
+
+// In a ledger of more rows than one request examines, a search for an undocumented value ends as in
+// a small ledger: with the rows that it is in, or with an error.
+func TestUnknownValuesInALargeLedger(t *testing.T) {
+	t.Parallel()
+	l := ledgertest.Open(t, false)
+	odd := paid("1", "2020-01-01T00:00:00Z", 4200)
+	odd.Type, odd.Facts.Intents[0].Status, odd.Facts.Intents[0].Currency = "payment_intent.frobnicated", "frobnicated", "xyz"
+	appendEvent(t, l, odd)
+	sell(t, l, 0, 20_000)
+	h := handlerOf(l)
+	for _, c := range []struct {
+		query string
+		rows  int // found on all pages; -1 for an error
+	}{
+		{"/api/payments?status=frobnicated", 1},
+		{"/api/payments?status=frobnicate", -1},
+		{"/api/payments?currency=xyz", 1},
+		{"/api/payments?currency=zyx", -1},
+		{"/api/payments?status=canceled", 0},
+		{"/api/events?type=payment_intent.frobnicated", 1},
+		{"/api/events?type=payment_intent.nope", -1},
+	} {
+		rows, page, pages := 0, "", 0
+		for {
+			pages++
+			w := get(h, c.query+page, nil)
+			if c.rows < 0 && w.Code == 400 && strings.Contains(w.Body.String(), "nothing was found with it") {
+				rows--
+				break
+			}
+			var list operator.List[json.RawMessage]
+			if err := json.Unmarshal(w.Body.Bytes(), &list); err != nil || w.Code != 200 {
+				t.Fatalf("%s%s: %d %s", c.query, page, w.Code, w.Body)
+			}
+			if rows += len(list.Data); !list.HasMore {
+				break
+			}
+			page = "&page=" + url.QueryEscape(string(list.NextPage))
+		}
+		if rows != c.rows || pages != 2 {
+			t.Errorf("%s: %d rows on %d pages, want %d on 2", c.query, rows, pages, c.rows)
+		}
+	}
+	if w := get(h, "/api/payments?status=frobnicated&page=none.x", nil); w.Code != 400 {
+		t.Errorf("an invalid page was answered %d %s", w.Code, w.Body)
+	}
 }
 
 // Only undocumented values are searched in the ledger.
