@@ -2,9 +2,11 @@ package app
 
 import (
 	"context"
+	"crypto/tls"
 	"io"
 	"io/fs"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"sync/atomic"
@@ -98,8 +100,26 @@ func (p *process) reject(ctx context.Context, fault error) {
 	if !waiting {
 		return
 	}
-	if err := server.RejectAll(ctx, all, "The receiver is not configured; its log says what is wrong.",
+	plain, secure, over := all, []net.Listener(nil), p.publicTLS(log)
+	if over != nil {
+		plain, secure = all[len(p.sockets.Public):], p.sockets.Public // All begins with them
+	}
+	if err := server.RejectAll(ctx, plain, secure, over, "The receiver is not configured; its log says what is wrong.",
 		log); err != nil {
 		log.Warn("not every waiting caller could be told that the receiver is not configured", "error", err)
 	}
+}
+
+// publicTLS returns what the webhook listener of a receiver with a faulty configuration needs for
+// TLS, or nil without TLS.
+func (p *process) publicTLS(log *slog.Logger) *tls.Config {
+	e, err := config.Read(os.Environ())
+	if err != nil {
+		return nil
+	}
+	settings := e.WebhookTLS()
+	if !settings.On() {
+		return nil
+	}
+	return newCertificates(&settings, e.DataDir(), log, func(time.Time) {}).Config()
 }

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -96,7 +97,8 @@ func (w *waiter) failed(err error) {
 }
 
 // serve starts servers on duplicates of the passed sockets, and on the operator's port. Stripe's
-// side is not told the reason.
+// side is not told the reason. The webhook listener speaks TLS as the receiver will, with a
+// certificate that is there already: else Stripe would see a TLS failure instead of the 503.
 func (w *waiter) serve(g *Group) error {
 	public := server.Unavailable("storage_unavailable", "The receiver cannot open its ledger; its log says why.")
 	private := http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
@@ -107,19 +109,29 @@ func (w *waiter) serve(g *Group) error {
 		}
 		server.Unavailable("storage_unavailable", w.statusLine()).ServeHTTP(rw, r)
 	})
+	var secure *tls.Config
+	if w.config.TLS.On() {
+		certificates := w.newCertificates()
+		secure = certificates.Config()
+		w.followCertificate(g, certificates)
+	}
 	for name, side := range map[string]struct {
 		listeners []net.Listener
 		handler   http.Handler
+		tls       *tls.Config
 	}{
-		"public":     {slices.Concat(w.sockets.Public, w.sockets.Challenges), public},
-		"operator's": {w.sockets.Operator, private},
+		"public":     {w.sockets.Public, public, secure},
+		"challenges": {w.sockets.Challenges, public, nil},
+		"operator's": {w.sockets.Operator, private, nil},
 	} {
 		for _, l := range side.listeners {
 			own, err := server.Duplicate(l)
 			if err != nil {
 				return fmt.Errorf("answer on the %s socket: %w", name, err)
 			}
-			g.Serve(name+" socket", server.New(own, side.handler, w.log))
+			s := server.New(own, side.handler, w.log)
+			s.UseTLS(side.tls)
+			g.Serve(name+" socket", s)
 		}
 	}
 	if w.config.OperatorListen == "" {

@@ -150,6 +150,16 @@ func (e *Environment) Maintenance() (*Config, error) {
 	return e.load(dataDirName, retentionName, backupDirName, backupEveryName, backupKeepName)
 }
 
+// WebhookTLS returns the TLS settings of the webhook listener as far as they have no errors. Other
+// settings do not matter, so that a receiver that is not configured can say so over TLS.
+func (e *Environment) WebhookTLS() TLS {
+	r, err := e.read(domainName, directoryName, caName, certName, keyName)
+	if err != nil {
+		return TLS{}
+	}
+	return r.config.TLS
+}
+
 // Account is what is needed to call Stripe's API.
 type Account struct {
 	Key      string

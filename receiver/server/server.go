@@ -124,7 +124,7 @@ func (h serverLog) Handle(ctx context.Context, r slog.Record) error {
 	return h.Handler.Handle(ctx, r)
 }
 
-// UseTLS makes the server speak TLS. Call it before Serve.
+// UseTLS makes the server speak TLS; nil leaves it without. Call it before Serve.
 func (s *Server) UseTLS(c *tls.Config) { s.listener.tls = c }
 
 // Address returns the address of the listener.

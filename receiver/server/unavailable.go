@@ -2,10 +2,12 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -23,8 +25,10 @@ const (
 // RejectAll answers the callers of listeners with 503 not_configured. It closes the listeners and
 // returns once no further request comes, or after some seconds. A program that exits instead, with
 // connections waiting in a socket that systemd holds, is started again for each of them without
-// end.
-func RejectAll(ctx context.Context, listeners []net.Listener, message string, log *slog.Logger) error {
+// end. The secure listeners speak TLS, and a connection to one is waited for: its request follows
+// the handshake.
+func RejectAll(ctx context.Context, listeners, secure []net.Listener, config *tls.Config, message string,
+	log *slog.Logger) error {
 	var last atomic.Int64
 	last.Store(time.Now().UnixNano())
 	reject := Unavailable("not_configured", message)
@@ -33,10 +37,16 @@ func RejectAll(ctx context.Context, listeners []net.Listener, message string, lo
 		reject.ServeHTTP(w, req)
 	})
 	var servers []*Server
-	for _, l := range listeners {
+	for i, l := range slices.Concat(secure, listeners) {
 		s := New(l, handler, log)
+		if i < len(secure) {
+			s.UseTLS(config)
+		}
 		servers = append(servers, s)
 		go func() { _ = s.Serve() }() // Shutdown waits for it; a socket that cannot be served stays with systemd
+	}
+	handshakes := func() bool {
+		return slices.ContainsFunc(servers[:len(secure)], func(s *Server) bool { return s.conns.open.Load() > 0 })
 	}
 	most := time.After(rejectMost)
 	for wait := true; wait; {
@@ -46,7 +56,7 @@ func RejectAll(ctx context.Context, listeners []net.Listener, message string, lo
 		case <-most:
 			wait = false
 		case <-time.After(rejectQuiet / 10):
-			wait = time.Since(time.Unix(0, last.Load())) < rejectQuiet
+			wait = time.Since(time.Unix(0, last.Load())) < rejectQuiet || handshakes()
 		}
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rejectMost)
