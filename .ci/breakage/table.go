@@ -405,6 +405,8 @@ var generalMutations = []mutation{
 	{"reconcile: a disconnected account is skipped", accountsGo, "		case isRefusal:\n", "		case false:\n", "./receiver/reconcile", "TestAnAccountThatLeft"},
 	{"the own account in a context is not a connected one", accountsGo, "		if r.connectedID(a.ID) != \"\" {\n", "		if a.ID != \"\" {\n", "./receiver/reconcile", "TestTheOwnAccountInAContext"},
 	{"a thin event of the own account is booked for it", objectsGo, "		e.Account, e.Context = \"\", \"\"\n", "", "./receiver/reconcile", "TestTheOwnAccountInAContext"},
+	{"an interactive call is bounded to the first byte", "receiver/stripe/interactive.go", "		late.Store(true)\n		cancel()\n", "		late.Store(false)\n", "./receiver/stripe", "TestInteractiveCalls"},
+	{"a silent attempt is not repeated", "receiver/stripe/api.go", "errors.Is(err, ErrSilent) || tries", "tries", "./receiver/stripe", "TestInteractiveCalls"},
 	{"reconcile: a quiet account is compared once an hour", accountsGo, "	pause := quietEvery\n	if spare", "	pause := every\n	if spare", "./receiver/reconcile", "TestThreeHundredAccounts"},
 	{"reconcile: more than hourly comparisons need spare calls", budgetGo, "	return r.spentToday()*2*secondsADay < ", "	return true || r.spentToday()*2*secondsADay < ", "./receiver/reconcile", "TestSpareCalls"},
 	{"reconcile: the account compared longest ago is first", accountsGo, "return cmp.Compare(a.checkpoint, b.checkpoint)", "return cmp.Compare(a.ID, b.ID)", "./receiver/reconcile", "TestNoAccountStarves"},

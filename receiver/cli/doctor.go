@@ -38,8 +38,12 @@ The exit status is 0 if nothing fails (a warning is no failure), 78 if the confi
 			}
 			ctx, cancel := context.WithTimeout(c.Context(), doctorTime)
 			defer cancel()
+			var at statusText
+			end := p.progress(ctx, "Examining", at.status)
 			result := doctor.Examine(ctx, doctor.Options{Settings: settings, Instance: p.instance, Version: p.Version, Offline: offline,
-				FindReceiver: p.receiver, Get: patiently, UnitStates: unitStates, StartAdvice: startIt(settings)})
+				FindReceiver: p.receiver, Get: patiently, UnitStates: unitStates, StartAdvice: startIt(settings),
+				Waiting: func(what string) { at.set("waiting for %s", what) }})
+			end()
 			if err := c.Context().Err(); err != nil {
 				return err
 			}

@@ -20,26 +20,25 @@ import (
 	"tillhook/receiver/stripe"
 )
 
-// endpointTime bounds each request of the endpoint commands to Stripe, including retries.
+// endpointTime bounds each request of the endpoint commands to Stripe, including retries and the
+// time that Stripe asks to wait.
 const endpointTime = 15 * time.Second
 
-// errStripeSilent is the error for a request that Stripe did not answer in time.
-var errStripeSilent = fmt.Errorf("no answer from Stripe's API for %s: check this machine's network, and a firewall for outgoing connections", endpointTime)
-
-// inTime calls ask with a context that bounds it to endpointTime.
-func inTime(ctx context.Context, ask func(ctx context.Context) error) error {
+// inTime calls ask with a context that bounds it to endpointTime, and shows what it waits for.
+func (p *Program) inTime(ctx context.Context, ask func(ctx context.Context) error) error {
+	defer p.progress(ctx, "Waiting for Stripe's API", nil)()
 	bounded, cancel := context.WithTimeout(ctx, endpointTime)
 	defer cancel()
 	err := ask(bounded)
 	if err != nil && bounded.Err() != nil && ctx.Err() == nil {
-		return errStripeSilent
+		return fmt.Errorf("%w for %s: try again later", stripe.ErrSilent, endpointTime)
 	}
 	return err
 }
 
 // explainChange adds to an error that the change may have been made nevertheless.
 func explainChange(err error) error {
-	if errors.Is(err, errStripeSilent) {
+	if errors.Is(err, stripe.ErrSilent) {
 		return fmt.Errorf("%w; it is unknown whether the change was made: see the Dashboard (Developers, Webhooks) before you try again", err)
 	}
 	return explainKey(err)
@@ -115,8 +114,8 @@ func (e *endpoints) configure() error {
 // fetch lists the account's endpoints.
 func (e *endpoints) fetch(ctx context.Context) error {
 	e.api = stripe.NewAPI(e.account.Key, e.account.APIBase, e.Version)
-	e.api.Backoff = 200 * time.Millisecond // the user waits
-	return explainKey(inTime(ctx, func(ctx context.Context) (err error) {
+	e.api.Interactive()
+	return explainKey(e.inTime(ctx, func(ctx context.Context) (err error) {
 		var skipped []error
 		e.all, skipped, err = e.api.Endpoints(ctx)
 		for _, err := range skipped {
@@ -244,7 +243,7 @@ func (e *endpoints) create(ctx context.Context, version, secretFile string) (err
 		}
 	}
 	var created *stripe.Endpoint
-	err = inTime(ctx, func(ctx context.Context) (err error) {
+	err = e.inTime(ctx, func(ctx context.Context) (err error) {
 		created, err = e.api.CreateEndpoint(ctx, e.address, version, "Tillhook")
 		return err
 	})
@@ -311,7 +310,7 @@ func (p *Program) endpointUpdate() *cobra.Command {
 		if err := e.confirm(e.yes, "Add to the endpoint %s: %s?", clean(own.ID), strings.Join(missing, ", ")); err != nil {
 			return nil, "", err
 		}
-		err := inTime(ctx, func(ctx context.Context) (err error) {
+		err := e.inTime(ctx, func(ctx context.Context) (err error) {
 			own, err = e.api.SetTypes(ctx, own.ID, slices.Concat(own.EnabledEvents, missing))
 			return err
 		})
@@ -334,7 +333,7 @@ func (p *Program) endpointEnable() *cobra.Command {
 		if err := e.confirm(e.yes, "Enable the endpoint %s for %s?", clean(own.ID), own.URL); err != nil {
 			return nil, "", err
 		}
-		err := inTime(ctx, func(ctx context.Context) (err error) {
+		err := e.inTime(ctx, func(ctx context.Context) (err error) {
 			own, err = e.api.EnableEndpoint(ctx, own.ID)
 			return err
 		})

@@ -36,6 +36,8 @@ type Options struct {
 	UnitStates func(ctx context.Context, units ...string) (map[string]string, error)
 	// StartAdvice says how to start a receiver.
 	StartAdvice string
+	// Waiting is called with what the examination waits for.
+	Waiting func(what string)
 }
 
 // Result is the outcome of an examination.
@@ -54,6 +56,14 @@ type check struct {
 // need is a requirement of a check. If it is not met, the check is not run; with a message, its
 // codes are reported as unknown, and without one another finding says why.
 type need func(x *examination) (met bool, message, next string)
+
+// name returns the code by which progress names a check.
+func (c *check) name() health.Code {
+	if len(c.codes) == 0 {
+		return "summary" // the codes of the receiver itself
+	}
+	return c.codes[0]
+}
 
 // checks are all checks, in the order of the report: the nearest things first.
 var checks = []check{
@@ -90,6 +100,7 @@ func Examine(ctx context.Context, o Options) Result {
 	for _, c := range checks {
 		met, message, next := c.needs(x)
 		if met {
+			x.Waiting("the check of " + strings.ReplaceAll(string(c.name()), "_", " "))
 			list = append(list, c.run(ctx, x)...)
 			continue
 		}

@@ -21,7 +21,7 @@ func examine(t *testing.T, offline bool, environ ...string) doctor.Result {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return doctor.Examine(t.Context(), doctor.Options{Settings: settings, Version: "v0.0.0", Offline: offline, StartAdvice: "start one",
+	return doctor.Examine(t.Context(), doctor.Options{Settings: settings, Version: "v0.0.0", Offline: offline, StartAdvice: "start one", Waiting: func(string) {},
 		FindReceiver: func(context.Context) (*operator.Client, []string, error) { return nil, []string{"a socket"}, nil },
 		Get: func(context.Context, *operator.Client, string, url.Values) ([]byte, error) {
 			return nil, errors.New("there is no receiver")

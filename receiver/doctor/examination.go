@@ -16,7 +16,8 @@ import (
 )
 
 const (
-	// stripeTime bounds all requests to Stripe's API, and listTime the first of them.
+	// stripeTime bounds all requests to Stripe's API, and listTime the first of them. Silence ends
+	// them earlier: see [stripe.API.Interactive].
 	stripeTime = 40 * time.Second
 	listTime   = 15 * time.Second
 )
@@ -53,12 +54,14 @@ type examination struct {
 
 // lookUp collects what the checks need.
 func (x *examination) lookUp(ctx context.Context) {
+	x.Waiting("the receiver")
 	x.config, x.configErr = x.Settings.Receiver()
 	x.lookUpReceiver(ctx)
 	x.dir, x.dirErr = ledger.InspectDir(x.Settings.DataDir())
 	if x.config != nil && x.config.SecretKey != "" && !x.Offline {
 		x.api = stripe.NewAPI(x.config.SecretKey, x.config.StripeAPIBase, x.Version)
-		x.api.Backoff = 200 * time.Millisecond // a person waits
+		x.api.Interactive()
+		x.Waiting("Stripe's API")
 		x.lookUpEndpoints(ctx)
 	}
 }
@@ -118,8 +121,7 @@ func (x *examination) lookUpEndpoints(ctx context.Context) {
 	defer cancel()
 	x.endpoints, x.skipped, x.listErr = x.api.Endpoints(bounded)
 	if x.listErr != nil && bounded.Err() != nil && ctx.Err() == nil {
-		x.listErr = fmt.Errorf("no answer from Stripe's API for %s: look at this machine's network, and at a "+
-			"firewall for what goes out", listTime)
+		x.listErr = fmt.Errorf("%w for %s", stripe.ErrSilent, listTime)
 	}
 }
 

@@ -78,6 +78,9 @@ type API struct {
 	// Wall, if set before the first call, replaces this machine's clock.
 	Wall func() time.Time
 
+	interactive bool // see [API.Interactive]
+	silent      atomic.Bool
+
 	Pause   time.Duration // between the starts of two attempts; set before the first call
 	Backoff time.Duration // after the first failed attempt, then doubled; set before the first call
 
@@ -146,6 +149,9 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	base := t.base
 	if t.api.Transport != nil {
 		base = t.api.Transport
+	}
+	if t.api.interactive {
+		base = &firstByteTransport{api: t.api, base: base}
 	}
 	resp, err := base.RoundTrip(r)
 	if err != nil {
@@ -316,6 +322,9 @@ func (a *API) call(ctx context.Context, method, path string, account Account, pa
 		if err := a.waitTurn(ctx, path); err != nil {
 			return answerInfo{}, err
 		}
+		if a.silent.Load() {
+			return answerInfo{}, fmt.Errorf("not called for %s: %w before", path, ErrSilent)
+		}
 		try := &attempt{retryAfter: -1}
 		p.Context = context.WithValue(ctx, attemptKey{}, try)
 		var w answer
@@ -329,7 +338,7 @@ func (a *API) call(ctx context.Context, method, path string, account Account, pa
 			}
 			return answerInfo{try.date, cmp.Or(try.version, PinnedVersion)}, nil
 		}
-		if tries == maxTries || !try.retryable() || sleep(ctx, a.pauseAfter(try, tries)) != nil {
+		if errors.Is(err, ErrSilent) || tries == maxTries || !try.retryable() || sleep(ctx, a.pauseAfter(try, tries)) != nil {
 			return answerInfo{}, explain(ctx, path, try, err)
 		}
 	}
@@ -403,12 +412,16 @@ func (a *API) pauseAfter(try *attempt, tries int) time.Duration {
 // explain returns an error that is safe to log: it contains neither the key nor the parameters.
 func explain(ctx context.Context, path string, try *attempt, err error) error {
 	var refused *stripego.Error
+	var silent *silence
 	switch {
 	case errors.As(err, &refused):
 		return &APIError{Path: path, Status: refused.HTTPStatusCode, Code: withoutKeys(string(refused.Code), longestID),
 			Message: withoutKeys(refused.Msg, longestMessage), Request: withoutKeys(refused.RequestID, longestID)}
 	case ctx.Err() != nil:
 		return PlainError(ctx.Err())
+	case errors.As(err, &silent):
+		return fmt.Errorf("%w to %s: %s; check this machine's network, and a firewall for outgoing connections",
+			ErrSilent, path, silent.detail)
 	case try.long:
 		return fmt.Errorf("the answer to %s from Stripe cannot be read: %w", path, ErrLong)
 	case try.status != 0:
