@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"tillhook/receiver/stripe"
 )
 
 // maxHops bounds the entries of X-Forwarded-For that are read.
@@ -81,18 +83,47 @@ func (r *Receiver) refuseAddress(w http.ResponseWriter, req *http.Request) *answ
 	if isIn(from, *list) {
 		return nil
 	}
-	if ok, more := r.rejects.allow("address_not_allowed", r.Now()); ok {
-		cause := "the sender is not Stripe, or Stripe has new addresses: compare https://docs.stripe.com/ips, and " +
-			"name a newer list in TILLHOOK_ALLOW_STRIPE_IPS"
-		switch {
-		case !from.IsValid():
-			cause = "the proxy at the unix socket does not name its client's address: make it send X-Forwarded-For"
-		case from.IsLoopback() || from.IsPrivate():
-			cause = "there is a proxy in front of this receiver: name its address in TILLHOOK_TRUSTED_PROXIES, and " +
-				"make it send X-Forwarded-For"
-		}
-		r.Log.Warn("address refused", "address", addressText(from), "cause", cause, "not_logged", more)
+	cause, next := r.whyRefused(from)
+	if looksLikeDelivery(req) {
+		c := r.diagnosis.refused[addressNotAllowed]
+		said := cause + " (" + addressText(from) + ")"
+		c.cause.Store(&said)
+		c.next.Store(&next)
+		r.diagnosis.note(addressNotAllowed, req, r.Now())
 	}
-	a := r.refuseUnread(w, http.StatusForbidden, "address_not_allowed", "This address may not deliver webhooks.")
+	if ok, more := r.rejects.allow(addressNotAllowed, r.Now()); ok {
+		r.Log.Warn("address refused", "address", addressText(from), "cause", cause, "next", next, "not_logged", more)
+	}
+	a := r.refuseUnread(w, http.StatusForbidden, addressNotAllowed, "This address may not deliver webhooks.")
 	return &a
+}
+
+// addressNotAllowed is the code of a request from an address that may not deliver.
+const addressNotAllowed = "address_not_allowed"
+
+// whyRefused returns why an address is probably not one of Stripe's, and the next step.
+func (r *Receiver) whyRefused(from netip.Addr) (cause, next string) {
+	switch {
+	case !from.IsValid():
+		return "the proxy at the unix socket does not name its client's address", "make it send X-Forwarded-For"
+	case isIn(from, r.Proxies):
+		return "the trusted proxy does not name its client's address, or that is a trusted proxy, too",
+			"make it send X-Forwarded-For, and name only your own proxies in TILLHOOK_TRUSTED_PROXIES"
+	case from.IsLoopback() || from.IsPrivate():
+		return "there is a proxy in front of this receiver that is not trusted",
+			"name its address in TILLHOOK_TRUSTED_PROXIES, and make it send X-Forwarded-For"
+	}
+	return "the sender is not Stripe, or Stripe has new addresses, or there is a proxy in front that is not trusted",
+		"compare https://docs.stripe.com/ips and name a newer list in TILLHOOK_ALLOW_STRIPE_IPS; if it is a proxy of " +
+			"yours, name it in TILLHOOK_TRUSTED_PROXIES"
+}
+
+// looksLikeDelivery reports whether a request has Stripe's User-Agent or a signature in Stripe's
+// form. Anyone can send such a request.
+func looksLikeDelivery(req *http.Request) bool {
+	if strings.HasPrefix(req.UserAgent(), stripeAgent) {
+		return true
+	}
+	_, err := stripe.ParseSignature(req.Header["Stripe-Signature"])
+	return err == nil
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"tillhook/receiver"
+	"tillhook/receiver/health"
 	"tillhook/receiver/server"
 	"tillhook/receiver/stripe"
 )
@@ -70,6 +71,94 @@ func TestOnlyStripesAddressesDeliver(t *testing.T) {
 	s.receiver.Allow([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")})
 	if a := s.post(t, body); a.status != 200 {
 		t.Errorf("an address of the list was answered %d %s", a.status, a.text)
+	}
+}
+
+// A request in the form of a delivery that is refused by its address is a finding with the next
+// step, which ends as that of refused signatures does.
+func TestDeliveriesRefusedByAddress(t *testing.T) {
+	const public, private, stripes = "198.51.100.9", "10.1.2.3", "3.18.12.63"
+	body := sample(t, "payment_intent.succeeded")
+	agent := func(r *http.Request) {
+		r.Header.Set("User-Agent", "Stripe/1.0 (+https://stripe.com/docs/webhooks)")
+	}
+	for _, c := range []struct {
+		name    string
+		proxies string // trusted
+		headers map[string]string
+		signed  bool
+		agent   bool
+		says    string // empty if it is no delivery
+		next    string
+	}{
+		{"a proxy that is not trusted", "", nil, true, false, "a proxy in front of this receiver that is not trusted (127.0.0.1)", "name its address in TILLHOOK_TRUSTED_PROXIES"},
+		{"only the user agent is Stripe's", "", nil, false, true, "a proxy in front of this receiver that is not trusted", "TILLHOOK_TRUSTED_PROXIES"},
+		{"a proxy without X-Forwarded-For", "127.0.0.0/8", nil, true, false, "does not name its client's address", "make it send X-Forwarded-For"},
+		{"new addresses of Stripe", "127.0.0.0/8", map[string]string{"X-Forwarded-For": public}, true, true, "Stripe has new addresses, or there is a proxy in front that is not trusted (" + public + ")", "https://docs.stripe.com/ips"},
+		{"a second proxy", "127.0.0.0/8", map[string]string{"X-Forwarded-For": private}, true, true, "not trusted (" + private + ")", "TILLHOOK_TRUSTED_PROXIES"},
+		{"no delivery", "", nil, false, false, "", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := openShop(t, false)
+			if c.proxies != "" {
+				s.receiver.Proxies = []netip.Prefix{netip.MustParsePrefix(c.proxies)}
+			}
+			s.receiver.Allow([]netip.Prefix{netip.MustParsePrefix(stripes + "/32")})
+			post := func(forwarded string) int {
+				var signature []string
+				if c.signed || forwarded != "" {
+					signature = []string{stripe.Sign(body, secret, s.now)}
+				}
+				r := s.request(t, "POST", hook, bytes.NewReader(body), signature...)
+				for name, value := range c.headers {
+					r.Header.Set(name, value)
+				}
+				if c.agent {
+					agent(r)
+				}
+				if forwarded != "" {
+					r.Header.Set("X-Forwarded-For", forwarded)
+				}
+				return s.do(t, r).status
+			}
+			for range 2 {
+				if got := post(""); got != 403 {
+					t.Fatalf("answered %d", got)
+				}
+			}
+			f := s.finding(t, health.Addresses)
+			if c.says == "" {
+				if f.Severity != health.OK || len(s.receiver.Status().Refused) != 0 {
+					t.Errorf("the finding is %+v", f)
+				}
+				return
+			}
+			if f.Severity != health.Fail || !strings.Contains(f.Message, "2 requests in the form of a delivery were refused") ||
+				!strings.Contains(f.Message, c.says) || !strings.Contains(f.Next, c.next) {
+				t.Errorf("the finding is %+v", f)
+			}
+			if g := s.finding(t, health.Signatures); g.Severity != health.OK {
+				t.Errorf("signatures: %+v", g)
+			}
+			if refused := s.receiver.Status().Refused; len(refused) != 1 || refused[0].Code != "address_not_allowed" || refused[0].Count != 2 {
+				t.Errorf("counted %+v", refused)
+			}
+			s.receiver.Proxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+			if got := post(stripes); got != 200 {
+				t.Fatalf("a delivery was answered %d", got)
+			}
+			if f := s.finding(t, health.Addresses); f.Severity != health.Warn {
+				t.Errorf("after a delivery: %+v", f)
+			}
+			s.now = s.now.Add(time.Minute)
+			if f, want := s.finding(t, health.Addresses), map[bool]health.Severity{false: health.OK, true: health.Warn}[c.agent]; f.Severity != want {
+				t.Errorf("a minute later: %+v", f)
+			}
+			s.now = s.now.Add(time.Hour)
+			if f := s.finding(t, health.Addresses); f.Severity != health.OK {
+				t.Errorf("an hour later: %+v", f)
+			}
+		})
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -50,10 +51,11 @@ type refusal struct {
 	stripe   atomic.Pointer[time.Time] // of the last one with Stripe's User-Agent; nil for none
 	verified atomic.Uint64             // number of verified deliveries before the last one
 	cause    atomic.Pointer[string]
+	next     atomic.Pointer[string] // the next step; nil for that of all signatures
 }
 
 func newDiagnosis(now time.Time) *diagnosis {
-	d := &diagnosis{started: now, refused: map[string]*refusal{bodyIncomplete: {}}}
+	d := &diagnosis{started: now, refused: map[string]*refusal{bodyIncomplete: {}, addressNotAllowed: {}}}
 	for _, code := range stripe.Codes {
 		d.refused[string(code)] = &refusal{}
 	}
@@ -95,12 +97,13 @@ type Refused struct {
 	// Verified is the number of deliveries that verified after the last one.
 	Verified uint64
 	Cause    string // the likely cause; empty if it was not searched for
+	next     string
 }
 
 // Status returns the counts since the start.
 func (r *Receiver) Status() Status {
 	s := Status{Started: r.diagnosis.started, Verified: r.diagnosis.verified.Load(), Secrets: r.Verifier.SecretUses()}
-	codes := []string{bodyIncomplete}
+	codes := []string{bodyIncomplete, addressNotAllowed}
 	for _, code := range stripe.Codes {
 		codes = append(codes, string(code))
 	}
@@ -115,6 +118,9 @@ func (r *Receiver) Status() Status {
 			if cause := f.cause.Load(); cause != nil {
 				refused.Cause = *cause
 			}
+			if next := f.next.Load(); next != nil {
+				refused.next = *next
+			}
 			s.Refused = append(s.Refused, refused)
 		}
 	}
@@ -125,6 +131,9 @@ func (r *Receiver) Status() Status {
 func (r *Receiver) Findings() []health.Finding {
 	now, s := r.Now(), r.Status()
 	list := []health.Finding{s.signatures(now)}
+	if allowed := r.allowed.Load(); allowed != nil && len(*allowed) > 0 {
+		list = append(list, s.addresses(now))
+	}
 	if len(s.Secrets) > 1 {
 		list = append(list, s.rotation(now))
 	}
@@ -156,7 +165,7 @@ func (s *Status) signatures(now time.Time) health.Finding {
 	for i := range s.Refused {
 		one := &s.Refused[i]
 		noise := one.Code == string(stripe.MissingSignature) || one.Code == string(stripe.MalformedSignature)
-		if !one.matters(now) || noise && s.Verified > 0 {
+		if one.Code == addressNotAllowed || !one.matters(now) || noise && s.Verified > 0 {
 			continue
 		}
 		if worst == nil || !noise && one.Count > worst.Count {
@@ -178,6 +187,25 @@ func (s *Status) signatures(now time.Time) health.Finding {
 			f.Message = fmt.Sprintf("The only request since the start was refused as %s: %s.", worst.Code, worst.Cause)
 		}
 	}
+	return f
+}
+
+// addresses reports requests in the form of deliveries that were refused because of their address.
+func (s *Status) addresses(now time.Time) health.Finding {
+	f := health.Finding{Code: health.Addresses, Severity: health.OK,
+		Message: "No request in the form of a delivery was refused recently because of its address."}
+	at := slices.IndexFunc(s.Refused, func(one Refused) bool { return one.Code == addressNotAllowed })
+	if at < 0 || !s.Refused[at].matters(now) {
+		return f
+	}
+	one := s.Refused[at]
+	f.Severity, f.Next = health.Warn, one.next
+	if s.Verified == 0 {
+		f.Severity = health.Fail
+	}
+	f.Message = fmt.Sprintf("%s in the form of a delivery %s refused because the address is not on the list of "+
+		"TILLHOOK_ALLOW_STRIPE_IPS, the last one %s ago: %s.", ledger.Plural(one.Count, "request"),
+		ledger.Verb(one.Count, "was", "were"), span(now.Sub(one.Last)), one.Cause)
 	return f
 }
 

@@ -548,6 +548,8 @@ var generalMutations = []mutation{
 	{"ledger: WaitIdle waits for the committer", committerGo, "	case l.idle <- struct{}{}:\n		return nil\n", "	default:\n		return nil\n", "./ledger", "TestWaitIdle"},
 	{"receiver: X-Forwarded-For counts only from a trusted proxy", allowlistGo, "		proxy = isIn(at, trusted)\n	}\n	lines", "		proxy = true\n	}\n	lines", "./receiver", "TestWhoCalled"},
 	{"receiver: the peer of a unix socket is a trusted proxy", allowlistGo, "proxy := err != nil // a unix socket", "proxy := err != nil && false", "./receiver", "TestStripesAddressesBehindAUnixSocket"},
+	{"a delivery refused by its address is a finding", allowlistGo, "	if looksLikeDelivery(req) {\n", "	if looksLikeDelivery(req) && false {\n", "./receiver", "TestDeliveriesRefusedByAddress"},
+	{"strangers refused by their address are no finding", allowlistGo, "	if looksLikeDelivery(req) {\n", "	if looksLikeDelivery(req) || true {\n", "./receiver", "TestDeliveriesRefusedByAddress"},
 	{"receiver: only Stripe's addresses may deliver", allowlistGo, "	if isIn(from, *list) {", "	if true {", "./receiver", "TestOnlyStripesAddressesDeliver"},
 	{"server: TLS needs version 1.2", certsGo, "MinVersion: tls.VersionTLS12, NextProtos", "MinVersion: tls.VersionTLS10, NextProtos", "./receiver/server", "TestACertificateFromFiles"},
 	{"server: a late renewal is reported", certsGo, "< min(life/4, 21*24*time.Hour)", "< 0*min(life/4, 21*24*time.Hour)", "./receiver/server", "TestACertificateFromFiles"},

@@ -13,6 +13,7 @@ const (
 	Backups         Code = "backups"          // the last scheduled backup
 	Proof           Code = "proof"            // the last verification of a copy of the ledger
 	Signatures      Code = "signatures"       // deliveries with invalid signatures
+	Addresses       Code = "addresses"        // deliveries refused by TILLHOOK_ALLOW_STRIPE_IPS
 	Rotation        Code = "rotation"         // which of several signing secrets are in use
 	Deliveries      Code = "deliveries"       // the time since the last delivery
 	Log             Code = "log"              // dropped log lines
