@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"bytes"
 	"maps"
 	"slices"
 	"tillhook/ledger/store"
@@ -53,7 +54,7 @@ func (b *posting) changes(r *row, seq uint64) ([]*change, error) {
 		return nil, err
 	}
 	if len(rows) >= hotLeast {
-		if r, err = r.compact(); err != nil {
+		if r, err = compact(r); err != nil {
 			return nil, err
 		}
 	}
@@ -135,26 +136,6 @@ func (b *posting) leave(payment string, charges []string) (*change, []*row, erro
 		c.after = foldRows(payment, b.livemode, stay)
 	}
 	return c, leaving, nil
-}
-
-// rowsOf reads the rows of the given sequences.
-func rowsOf(tx *store.Tx, seqs []uint64) (rows []*row, err error) {
-	keys := make([][]byte, len(seqs))
-	for i, seq := range seqs {
-		keys[i] = seqKey(seq)
-	}
-	values, err := tx.GetAll(bucketEvents, keys)
-	if err != nil {
-		return nil, err
-	}
-	for i, value := range values {
-		r, err := decodeStoredRow(seqs[i], value)
-		if err != nil {
-			return nil, err
-		}
-		rows = append(rows, r)
-	}
-	return rows, nil
 }
 
 // outcome returns the outcome of the event that made the changes.
@@ -242,6 +223,54 @@ func (b *posting) newLinks(f *Facts) (map[string][]link, error) {
 func (b *posting) writeLinks(links map[string][]link) error {
 	for id, list := range links {
 		if err := b.tx.Put(bucketLinks, []byte(id), encodeLinks(id, list)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// entriesChanged returns the entries of a payment before and after a change, without the unchanged
+// ones at the beginning and at the end. If the account changed, it returns all entries, because the
+// index values contain the account.
+func (c *change) entriesChanged() (before, after []Entry) {
+	if c.before != nil {
+		before = c.before.entries
+	}
+	if c.after != nil {
+		after = c.after.entries
+	}
+	if c.before == nil || c.after == nil || c.before.view.Account != c.after.view.Account {
+		return before, after
+	}
+	for len(before) > 0 && len(after) > 0 && before[0] == after[0] {
+		before, after = before[1:], after[1:]
+	}
+	for len(before) > 0 && len(after) > 0 && before[len(before)-1] == after[len(after)-1] {
+		before, after = before[:len(before)-1], after[:len(after)-1]
+	}
+	return before, after
+}
+
+// writeIndex writes the changed index entries of a payment and deletes those that it no longer has.
+func (b *posting) writeIndex(c *change) error {
+	var seconds []int64
+	before, after := c.entriesChanged()
+	for _, list := range [][]Entry{before, after} {
+		for i := range list {
+			seconds = append(seconds, list[i].At)
+		}
+	}
+	slices.Sort(seconds)
+	for _, second := range slices.Compact(seconds) {
+		had, has := c.before.indexAt(second), c.after.indexAt(second)
+		var err error
+		switch key := timeKey(second, c.id); {
+		case has == nil:
+			err = b.tx.Delete(bucketEntries, key)
+		case !bytes.Equal(had, has):
+			err = b.tx.Put(bucketEntries, key, has)
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -334,7 +334,7 @@ func (c *committer) known(tx *store.Tx, p *pending) (known bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	p.result = r.repeat(seq, payment)
+	p.result = repeatOf(r, seq, payment)
 	c.repeats.add(seq)
 	if c.flushAt.IsZero() {
 		c.flushAt = time.Now().Add(flushRepeats)

@@ -276,7 +276,7 @@ func (l *Ledger) CommitBatch(events []*Event) (written int64, pages int, err err
 }
 
 // LimitCache limits the cache of payments to about so many events. Call it before Run.
-func (l *Ledger) LimitCache(events int) { l.committer.hot.limit = events * (&row{}).memory() }
+func (l *Ledger) LimitCache(events int) { l.committer.hot.limit = events * memoryOf(&row{}) }
 
 // CacheSize returns the number of cached payments, their size and the limit of that size. Run must
 // not be running.

@@ -59,7 +59,7 @@ func (h *hotPayments) keep(c *change) {
 		size, added = had.size, c.rows[len(had.rows):]
 	}
 	for _, r := range added {
-		size += r.memory()
+		size += memoryOf(r)
 	}
 	limit := cmp.Or(h.limit, hotBytes)
 	if size > limit {
@@ -95,8 +95,8 @@ func (h *hotPayments) dropOldest() {
 // changes of that transaction that are not in the file.
 func (h *hotPayments) clear() { *h = hotPayments{limit: h.limit} }
 
-// memory returns the approximate memory use of a row in bytes.
-func (r *row) memory() int {
+// memoryOf returns the approximate memory use of a row in bytes.
+func memoryOf(r *row) int {
 	f := &r.facts
 	n := 768 + 384*(len(f.Intents)+len(f.Charges)) + 192*(len(f.Refunds)+len(f.Disputes)) + 64*len(f.Sessions)
 	for i := range f.Intents {
@@ -113,4 +113,4 @@ func (r *row) memory() int {
 
 // compact returns the row as it will be read from the file. The strings of a row that just arrived
 // are substrings of its body and would keep the whole body in memory.
-func (r *row) compact() (*row, error) { return decodeRow(r.encode()) }
+func compact(r *row) (*row, error) { return decodeRow(r.encode()) }

@@ -251,11 +251,3 @@ func (l *Ledger) Livemode() bool { return l.livemode }
 
 // Path returns the path of the file.
 func (l *Ledger) Path() string { return l.store.Path() }
-
-// ModeName returns the name that Stripe uses for a mode: "live" or "test".
-func ModeName(livemode bool) string {
-	if livemode {
-		return "live"
-	}
-	return "test"
-}

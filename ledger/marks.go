@@ -9,14 +9,6 @@ import (
 	"tillhook/ledger/store"
 )
 
-// A checkpoint is a number that a source of events stores under a name, such as how far it has
-// read. A rebuilt ledger has only the checkpoint of the retention time, so the work up to the other
-// checkpoints is done again. Accounts are stored beside the checkpoints.
-const (
-	markPrefix    = "mark/"
-	accountPrefix = "account/"
-)
-
 // Checkpoint returns the checkpoint with a name, or 0 if it does not exist.
 func (l *Ledger) Checkpoint(name string) (n int64, err error) {
 	err = l.store.View(func(tx *store.Tx) (err error) {
@@ -27,16 +19,6 @@ func (l *Ledger) Checkpoint(name string) (n int64, err error) {
 		return 0, fmt.Errorf("the mark %s: %w", name, err)
 	}
 	return n, nil
-}
-
-func readMark(tx *store.Tx, name string) (int64, error) {
-	value, err := tx.Get(bucketMeta, []byte(markPrefix+name))
-	if err != nil || value == nil {
-		return 0, err
-	}
-	d := decoder{buf: value}
-	n := d.int()
-	return n, d.end()
 }
 
 // SetCheckpoints writes checkpoints, all or none, and returns when they are on disk. As with
@@ -56,12 +38,6 @@ func putCheckpoints(tx *store.Tx, values map[string]int64) error {
 		}
 	}
 	return nil
-}
-
-func putMark(tx *store.Tx, name string, n int64) error {
-	var e encoder
-	e.int(n)
-	return tx.Put(bucketMeta, []byte(markPrefix+name), e.buf)
 }
 
 // Account is a connected account or an account of an organisation.

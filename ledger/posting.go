@@ -90,7 +90,7 @@ func (b *posting) plan(e *pending) (apply func() error, err error) {
 		return nil, nil
 	}
 	old.repeats++
-	e.result = old.repeat(seq, payment)
+	e.result = repeatOf(old, seq, payment)
 	return func() error { return b.tx.Put(bucketEvents, seqKey(seq), old.encode()) }, nil
 }
 
@@ -256,5 +256,12 @@ func (b *posting) countRepeats(repeats map[uint64]uint64) error {
 	return nil
 }
 
-// seqOf reads a sequence back from a key that ends in one.
-func seqOf(key []byte) uint64 { return binary.BigEndian.Uint64(key[len(key)-8:]) }
+// repeatOf returns the result of another delivery of the event of row r. payment is the current id of
+// the event's payment.
+func repeatOf(r *row, seq uint64, payment string) Result {
+	res := Result{Status: AlreadyProcessed, PaymentID: payment, Sequence: seq, Repeat: true}
+	if r.outcome == Quarantined {
+		res.Status, res.Reason = Quarantined, r.reason
+	}
+	return res
+}

@@ -391,13 +391,13 @@ func (r *rebuild) release(b *posting, from *store.Tx, seq uint64) error {
 	}
 	made := *old
 	made.outcome, made.reason, made.released, made.repeats = Recorded, "", seq, 0
-	made.restates(r.opts.Decode(raw))
+	restate(&made, r.opts.Decode(raw))
 	r.done.Released++
 	return r.put(b, &made, b.last+1, bodyOf(seq), nil)
 }
 
-// restates replaces the fields of a row that come from its body.
-func (r *row) restates(e *Event) {
+// restate replaces the fields of a row that come from its body.
+func restate(r *row, e *Event) {
 	r.typ, r.created, r.apiVersion, r.facts = e.Type, e.Created, e.APIVersion, e.Facts
 	// If the body does not name them, they keep the values known from how the event was read.
 	r.account, r.context = cmp.Or(e.Account, r.account), cmp.Or(e.Context, r.context)
@@ -434,7 +434,7 @@ func (r *rebuild) reread(old *row, seq uint64, raw []byte) {
 		return
 	}
 	before := old.encode()
-	if old.restates(e); !bytes.Equal(old.encode(), before) {
+	if restate(old, e); !bytes.Equal(old.encode(), before) {
 		r.changed = true
 	}
 }

@@ -1,6 +1,11 @@
 package ledger
 
-import "slices"
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"tillhook/ledger/store"
+)
 
 // row is a stored event without its body.
 type row struct {
@@ -19,16 +24,6 @@ type row struct {
 
 // unlinked reports whether the event concerns money but names no payment.
 func (r *row) unlinked() bool { return r.facts.AboutPayment() && r.facts.PaymentID() == "" }
-
-// repeat returns the result of another delivery of the row's event. payment is the current id of
-// the event's payment.
-func (r *row) repeat(seq uint64, payment string) Result {
-	res := Result{Status: AlreadyProcessed, PaymentID: payment, Sequence: seq, Repeat: true}
-	if r.outcome == Quarantined {
-		res.Status, res.Reason = Quarantined, r.reason
-	}
-	return res
-}
 
 func (r *row) encode() []byte {
 	e := encoder{buf: make([]byte, 0, 256)}
@@ -298,3 +293,62 @@ func (d *decoder) sequences() (seqs []uint64) {
 	}
 	return seqs
 }
+
+// lastRow returns the newest row's sequence, or 0 if the ledger is empty.
+func lastRow(tx *store.Tx) uint64 {
+	if key := tx.Last(bucketEvents); key != nil {
+		return seqOf(key)
+	}
+	return 0
+}
+
+// rowsOf reads the rows of the given sequences.
+func rowsOf(tx *store.Tx, seqs []uint64) (rows []*row, err error) {
+	keys := make([][]byte, len(seqs))
+	for i, seq := range seqs {
+		keys[i] = seqKey(seq)
+	}
+	values, err := tx.GetAll(bucketEvents, keys)
+	if err != nil {
+		return nil, err
+	}
+	for i, value := range values {
+		r, err := decodeStoredRow(seqs[i], value)
+		if err != nil {
+			return nil, err
+		}
+		rows = append(rows, r)
+	}
+	return rows, nil
+}
+
+// readRow reads a row. It returns an error if the row does not exist.
+func readRow(tx *store.Tx, seq uint64) (*row, error) {
+	r, _, err := readSizedRow(tx, seq)
+	return r, err
+}
+
+// readSizedRow is readRow and also returns the row's size in bytes.
+func readSizedRow(tx *store.Tx, seq uint64) (*row, int, error) {
+	value, err := tx.Get(bucketEvents, seqKey(seq))
+	if err != nil {
+		return nil, 0, err
+	}
+	r, err := decodeStoredRow(seq, value)
+	return r, len(value), err
+}
+
+// decodeStoredRow decodes the value of a row that must exist; nil is a missing row.
+func decodeStoredRow(seq uint64, value []byte) (*row, error) {
+	if value == nil {
+		return nil, fmt.Errorf("%w: event row %d is missing", ErrCorrupt, seq)
+	}
+	r, err := decodeRow(value)
+	if err != nil {
+		return nil, fmt.Errorf("event row %d: %w", seq, err)
+	}
+	return r, nil
+}
+
+// seqOf reads a sequence back from a key that ends in one.
+func seqOf(key []byte) uint64 { return binary.BigEndian.Uint64(key[len(key)-8:]) }

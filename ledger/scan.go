@@ -188,3 +188,31 @@ func decodeCursor(kind byte, cursor string) (key []byte, err error) {
 	}
 	return text[1:], nil
 }
+
+// walkIndex visits the index entries at from or later and before to, in order. A nil bound means no
+// bound. It uses many short transactions, so that payments can change between them.
+func (l *Ledger) walkIndex(ctx context.Context, from, to *int64, visit func(tx *store.Tx, at int64, id string, value []byte) error) error {
+	next := []byte{}
+	if from != nil {
+		next = timeKey(*from, "")
+	}
+	var end []byte
+	if to != nil {
+		end = timeKey(*to, "")
+	}
+	return l.walkSlices(ctx, bucketEntries, next, end, func(tx *store.Tx, key, value []byte) error {
+		at, id, err := readTimeKey(key)
+		if err != nil {
+			return err
+		}
+		return visit(tx, at, id, value)
+	})
+}
+
+// rest sleeps for as long as a long read has worked since began, so that the read leaves half of a
+// processor to the events of the receiver.
+func (l *Ledger) rest(began time.Time) {
+	if !l.readOnly {
+		time.Sleep(time.Since(began))
+	}
+}

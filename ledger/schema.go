@@ -2,14 +2,12 @@ package ledger
 
 import (
 	"cmp"
+	"crypto/rand"
 	"encoding/binary"
+	"encoding/hex"
 	"fmt"
-	"strings"
 	"tillhook/ledger/store"
-	"time"
-)
-
-// schemaVersion is the number of the file's layout and of the codecs of its values. A change of
+) // schemaVersion is the number of the file's layout and of the codecs of its values. A change of
 // either takes the next number. A file with a greater number is refused.
 const schemaVersion = 7
 
@@ -173,204 +171,38 @@ func lookupID(tx *store.Tx, livemode bool, id string) (seq uint64, found bool, e
 	return seq, true, nil
 }
 
-// readRow reads a row. It returns an error if the row does not exist.
-func readRow(tx *store.Tx, seq uint64) (*row, error) {
-	r, _, err := readSizedRow(tx, seq)
-	return r, err
+// newID returns a random id for a new ledger. The id distinguishes the copies of a ledger from
+// those of other ledgers in the same directory. Copies keep the id.
+func newID() string {
+	b := make([]byte, len(noID)/2)
+	_, _ = rand.Read(b) // Read never fails, see https://pkg.go.dev/crypto/rand#Read
+	return hex.EncodeToString(b)
 }
 
-// readSizedRow is readRow and also returns the row's size in bytes.
-func readSizedRow(tx *store.Tx, seq uint64) (*row, int, error) {
-	value, err := tx.Get(bucketEvents, seqKey(seq))
-	if err != nil {
-		return nil, 0, err
+// readID returns the id of a ledger, or noID if it is missing or damaged.
+func readID(tx *store.Tx) string {
+	value, err := tx.Get(bucketMeta, metaID)
+	if err != nil || len(value) != len(noID) {
+		return noID
 	}
-	r, err := decodeStoredRow(seq, value)
-	return r, len(value), err
+	return string(value)
 }
 
-// decodeStoredRow decodes the value of a row that must exist; nil is a missing row.
-func decodeStoredRow(seq uint64, value []byte) (*row, error) {
-	if value == nil {
-		return nil, fmt.Errorf("%w: event row %d is missing", ErrCorrupt, seq)
+// noID is used for a ledger whose id is damaged.
+const noID = "000000000000"
+
+// readTimeKey decodes a key made by timeKey.
+func readTimeKey(key []byte) (at int64, id string, err error) {
+	if len(key) < 8 {
+		return 0, "", fmt.Errorf("%w: a key of %d bytes that should begin with a time", ErrCorrupt, len(key))
 	}
-	r, err := decodeRow(value)
-	if err != nil {
-		return nil, fmt.Errorf("event row %d: %w", seq, err)
-	}
-	return r, nil
+	return int64(binary.BigEndian.Uint64(key) ^ 1<<63), string(key[8:]), nil
 }
 
-// lastRow returns the newest row's sequence, or 0 if the ledger is empty.
-func lastRow(tx *store.Tx) uint64 {
-	if key := tx.Last(bucketEvents); key != nil {
-		return seqOf(key)
+// ModeName returns the name that Stripe uses for a mode: "live" or "test".
+func ModeName(livemode bool) string {
+	if livemode {
+		return "live"
 	}
-	return 0
-}
-
-// delivery holds the times at which an event was delivered here and created at Stripe, in Unix
-// milliseconds.
-type delivery struct{ received, created int64 }
-
-// at returns the time of the delivery. If that is in the future, because the clock was ahead, it
-// returns the time at which the event was created, which is usually close, or 0 if that is in the
-// future too.
-func (d *delivery) at(now time.Time) int64 {
-	limit := now.Add(time.Minute).UnixMilli()
-	switch {
-	case d == nil:
-		return 0
-	case d.received <= limit:
-		return d.received
-	case d.created <= limit:
-		return d.created
-	}
-	return 0
-}
-
-// lastDelivery returns the newest webhook delivery among the last maxLooked rows, or nil if none of
-// them is one. It skips damaged rows, so that they do not prevent a start; Check reports them.
-func lastDelivery(tx *store.Tx) *delivery {
-	last := lastRow(tx)
-	for seq := last; seq > 0 && seq+maxLooked > last; seq-- {
-		if r, err := readRow(tx, seq); err == nil && r.source == Webhook && r.delivered(tx) {
-			return &delivery{r.received, r.created * 1000}
-		}
-	}
-	return nil
-}
-
-// delivered reports whether the row was made by a delivery. The row of an event that was released
-// from quarantine was not: it has the time of the delivery that put the event there.
-func (r *row) delivered(tx *store.Tx) bool {
-	if r.released == 0 {
-		return true
-	}
-	old, err := readRow(tx, r.released)
-	return err == nil && old.received != r.received
-}
-
-// maxLooked is the number of rows that lastDelivery examines. A longer run of fetched rows is rare.
-const maxLooked = 10000
-
-// readState reads a payment's state. It returns nil if there is no such payment.
-func readState(tx *store.Tx, id string) (*state, error) {
-	s, _, err := readSized(tx, id)
-	return s, err
-}
-
-// readSized is readState and also returns the state's size in bytes.
-func readSized(tx *store.Tx, id string) (*state, int, error) {
-	value, err := tx.Get(bucketPayments, []byte(id))
-	if err != nil || value == nil {
-		return nil, 0, err
-	}
-	s, err := decodeState(tx, id, value)
-	if err != nil {
-		return nil, 0, fmt.Errorf("payment %.80s: %w", id, err)
-	}
-	return s, len(value), nil
-}
-
-// link records that an event named an id together with the PaymentIntent or charge that identifies
-// its payment. Links are only ever added: a link to a charge stays when the charge's payment gets
-// another id.
-type link struct {
-	kind   byte
-	target string
-}
-
-// Only a link from a charge to a PaymentIntent decides which payment an event belongs to. Links
-// from other objects have a kind of their own: otherwise a charge that has the same id would follow
-// them.
-const (
-	linkToIntent = 1 // from a charge to a PaymentIntent
-	linkToCharge = 2 // from any id to a charge, by an event that names no PaymentIntent
-	linkOfOther  = 3 // from the id of any object but a charge to a PaymentIntent
-)
-
-// linkOf returns the link from another id in the facts to their payment. charge says that the id is
-// a charge's.
-func linkOf(f *Facts, charge bool) link {
-	switch {
-	case f.PaymentIntent == "":
-		return link{linkToCharge, f.Charge}
-	case charge:
-		return link{linkToIntent, f.PaymentIntent}
-	}
-	return link{linkOfOther, f.PaymentIntent}
-}
-
-// compare orders links by kind, then by target.
-func (k link) compare(other link) int {
-	return cmp.Or(cmp.Compare(k.kind, other.kind), strings.Compare(k.target, other.target))
-}
-
-// readLinks returns the links of an id in order.
-func readLinks(tx *store.Tx, id string) ([]link, error) {
-	value, err := tx.Get(bucketLinks, []byte(id))
-	if err != nil || value == nil {
-		return nil, err
-	}
-	return decodeLinks(id, value)
-}
-
-func encodeLinks(id string, links []link) []byte {
-	e := newEncoder(id)
-	for _, k := range links {
-		e.byte(k.kind)
-		e.text(k.target)
-	}
-	return e.buf
-}
-
-func decodeLinks(id string, value []byte) (links []link, err error) {
-	for d := newDecoder(id, value); len(d.buf) > 0; {
-		k := link{d.byte(), d.text()}
-		if d.err != nil || k.target == "" {
-			return nil, fmt.Errorf("%w: links of an id", ErrCorrupt)
-		}
-		links = append(links, k)
-	}
-	return links, nil
-}
-
-// linked returns the least target among an id's links of a kind, or "" if the id has no such link.
-func linked(tx *store.Tx, id string, kind byte) (string, error) {
-	links, err := readLinks(tx, id)
-	for _, k := range links {
-		if k.kind == kind {
-			return k.target, nil
-		}
-	}
-	return "", err
-}
-
-// paymentOf returns the current id of the payment that facts are about, or "" if they are about
-// none.
-func paymentOf(tx *store.Tx, f *Facts) (string, error) {
-	if f.PaymentIntent != "" || f.Charge == "" {
-		return f.PaymentIntent, nil
-	}
-	intent, err := linked(tx, f.Charge, linkToIntent)
-	return cmp.Or(intent, f.Charge), err
-}
-
-// resolve returns the current id of the payment that has an id or is linked from it. It returns ""
-// if the id was never seen.
-func resolve(tx *store.Tx, id string) (string, error) {
-	if tx.Has(bucketPayments, []byte(id)) {
-		return id, nil
-	}
-	for _, kind := range []byte{linkToIntent, linkOfOther} {
-		if intent, err := linked(tx, id, kind); intent != "" || err != nil {
-			return intent, err
-		}
-	}
-	charge, err := linked(tx, id, linkToCharge)
-	if err != nil {
-		return "", err
-	}
-	return paymentOf(tx, &Facts{Charge: charge})
+	return "test"
 }

@@ -53,14 +53,14 @@ func (l *Ledger) StalePayments(ctx context.Context, since, now time.Time, most i
 		if err != nil || s == nil {
 			return err != nil, err
 		}
-		list = append(list, s.stale(now)...)
+		list = append(list, staleReasons(s, now)...)
 		return false, nil
 	})
 	return list[:min(len(list), most)], err
 }
 
-// stale returns the reasons why the payment may be out of date at now.
-func (s *state) stale(now time.Time) (list []StalePayment) {
+// staleReasons returns the reasons why the payment may be out of date at now.
+func staleReasons(s *state, now time.Time) (list []StalePayment) {
 	p := s.view
 	add := func(kind StaleReason, charge string) {
 		list = append(list, StalePayment{Payment: p.ID, Account: string(p.Account), Context: string(p.Context), Charge: charge, Kind: kind})

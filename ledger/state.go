@@ -1,10 +1,10 @@
 package ledger
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
-
 	"tillhook/ledger/fold"
 	"tillhook/ledger/store"
 )
@@ -187,4 +187,23 @@ func (d *decoder) paymentError() *PaymentError {
 		*text = OrNull(d.text())
 	}
 	return &p
+}
+
+// readState reads a payment's state. It returns nil if there is no such payment.
+func readState(tx *store.Tx, id string) (*state, error) {
+	s, _, err := readSized(tx, id)
+	return s, err
+}
+
+// readSized is readState and also returns the state's size in bytes.
+func readSized(tx *store.Tx, id string) (*state, int, error) {
+	value, err := tx.Get(bucketPayments, []byte(id))
+	if err != nil || value == nil {
+		return nil, 0, err
+	}
+	s, err := decodeState(tx, id, value)
+	if err != nil {
+		return nil, 0, fmt.Errorf("payment %.80s: %w", id, err)
+	}
+	return s, len(value), nil
 }

@@ -3,7 +3,6 @@ package main
 const (
 	exportGo        = "ledger/export.go"
 	exportedGo      = "ledger/export_payments.go"
-	entriesGo       = "ledger/entries.go"
 	lineGo          = "ledger/line.go"
 	pastGo          = "ledger/past.go"
 	sorterGo        = "ledger/sorter.go"
@@ -38,8 +37,8 @@ var exportMutations = []mutation{
 	{"operator: an export ends at shutdown", operatorGo, untilStopping, "	stop := func() bool { return false }\n", "./receiver/operator", "TestAnExportEndsWhenTheReceiverStops"},
 	{"ledger: an export of payments includes its first second", exportedGo, "first = timeKey(*from, \"\")", "first = timeKey(*from+1, \"\")", "./ledger", "TestExportBetweenTwoTimes"},
 	{"ledger: an export of payments excludes its end", exportedGo, "end = timeKey(*to, \"\")", "end = timeKey(*to+1, \"\")", "./ledger", "TestExportBetweenTwoTimes"},
-	{"ledger: an export of entries includes its first second", entriesGo, "		next = timeKey(*from, \"\")", "		next = timeKey(*from+1, \"\")", "./ledger", "TestExportOfDaysInATimezone"},
-	{"ledger: an export of entries excludes its end", entriesGo, "		end = timeKey(*to, \"\")", "		end = timeKey(*to+1, \"\")", "./ledger", "TestExportOfDaysInATimezone"},
+	{"ledger: an export of entries includes its first second", scanGo, "		next = timeKey(*from, \"\")", "		next = timeKey(*from+1, \"\")", "./ledger", "TestExportOfDaysInATimezone"},
+	{"ledger: an export of entries excludes its end", scanGo, "		end = timeKey(*to, \"\")", "		end = timeKey(*to+1, \"\")", "./ledger", "TestExportOfDaysInATimezone"},
 	{"ledger: an export reads a payment once", exportGo, "		if last == string(r.key) {", "		if false && last == string(r.key) {", "./ledger", "TestExportReadsAPaymentOnce"},
 	{"ledger: an export reads payments that change meanwhile again", exportGo, "pass == firstPass && again[id]", "false && pass == firstPass && again[id]", "./ledger", besideTest},
 	{"ledger: an export includes payments that move meanwhile", exportGo, "		return x.add(s, f, secondPass)", "		_ = f\n		return nil", "./ledger", besideTest},
@@ -56,10 +55,10 @@ var exportMutations = []mutation{
 	{"ledger: a second rebuild keeps the mark of the first", rebuildGo, "	decoded, err := readDecoded(from)", "	decoded, err := uint64(0), error(nil)", "./ledger", "TestExportReportsRedecodedBodies"},
 	{"ledger: lines beyond memory are merged in order", sorterGo, "	heap.Init(&m)\n", "", "./ledger", "TestSorterKeepsTheOrderOfEqualKeys"},
 	{"operator: an export has as_of or since, not both", operatorExport, "	case find.AsOf != nil && find.Since != nil:", "	case false:", "./receiver/operator", "TestExport"},
-	{"ledger: the index of entries has no old seconds", entriesGo, "		case has == nil:\n", "		case has == nil && had == nil:\n", "./ledger", pastTest},
+	{"ledger: the index of entries has no old seconds", changeGo, "		case has == nil:\n", "		case has == nil && had == nil:\n", "./ledger", pastTest},
 	{"ledger: the check compares the index of entries", checkGo, "	c.index(id, s.index())\n", "", "./ledger", "TestVerifyChecksTheIndexOfEntries"},
 	{"ledger: the check finds surplus seconds in the index of entries", checkGo, "		{bucketEntries, c.seconds, \"seconds in the index of entries\", one},\n", "", "./ledger", "TestVerifyChecksTheIndexOfEntries"},
-	{"ledger: a returned refund is subtracted from the total", totalsGo, "		a.refunded = a.refunded.Minus(n)", "		a.refunded = n", "./receiver/operator", "TestTotalsArePaymentsSums"},
+	{"ledger: a returned refund is subtracted from the total", amountsGo, "		a.refunded = a.refunded.Minus(n)", "		a.refunded = n", "./receiver/operator", "TestTotalsArePaymentsSums"},
 	{"ledger: a day starts with its first moment", timezoneGo, "	if zone == time.UTC {", "	if zone == time.UTC || true {\n		return time.Date(year, month, date, 0, 0, 0, 0, zone).Unix()\n	}\n	if zone == time.UTC {", "./ledger", "TestDaysOfTimezones"},
 	{"ledger: the timezone Local is refused", timezoneGo, "	if name != \"Local\" {", "	if true {", "./ledger", "TestParseTime"},
 	{"ledger: the number of days of a summary is limited", totalsGo, "to-from > MaxDays*secondsADay+secondsADay/2", "to < from", "./ledger", "TestTotalsRefuseTooManyDays"},

@@ -46,7 +46,7 @@ var searchMutations = []mutation{
 	{"cli: following starts again in another ledger", followGo, "			f.last, anew = 0, true\n", "", ".", "TestScripts/status"},
 	{"ledger: a page of totals has a limit", totalsGo, "		if len(page.Data) == limit {", "		if false {", "./ledger", totalsTest},
 	{"ledger: a page of totals in another timezone has a limit", totalsGo, "			if len(page.Data) == q.Limit {", "			if false {", "./ledger", totalsTest},
-	{"ledger: the sum over all days is stored", totalsGo, ", string(allDaysKey(e.Currency, account))}", "}", "./ledger", totalsTest},
+	{"ledger: the sum over all days is stored", amountsGo, ", string(allDaysKey(e.Currency, account))}", "}", "./ledger", totalsTest},
 	{"ledger: a damaged sum over all days is computed again", totalsGo, "	if err != nil && isAllDays([]byte(key)) {", "	if false {", "./ledger", "TestDamagedSumOverAllDays"},
 	{"ledger: a time outside of the calendar is refused", timezoneGo, "		if n < firstSecond || n >= lastSecond {", "		if false {", "./receiver/operator", "TestASummarysDays"},
 	{"operator: a summary whose start is after its end is refused", apiGo, "*from > *to {", "false {", "./receiver/operator", "TestASummarysDays"},

@@ -1,0 +1,29 @@
+package ledger
+
+import (
+	"tillhook/ledger/store"
+)
+
+// A checkpoint is a number that a source of events stores under a name, such as how far it has
+// read. A rebuilt ledger has only the checkpoint of the retention time, so the work up to the other
+// checkpoints is done again. Accounts are stored beside the checkpoints.
+const (
+	markPrefix    = "mark/"
+	accountPrefix = "account/"
+)
+
+func readMark(tx *store.Tx, name string) (int64, error) {
+	value, err := tx.Get(bucketMeta, []byte(markPrefix+name))
+	if err != nil || value == nil {
+		return 0, err
+	}
+	d := decoder{buf: value}
+	n := d.int()
+	return n, d.end()
+}
+
+func putMark(tx *store.Tx, name string, n int64) error {
+	var e encoder
+	e.int(n)
+	return tx.Put(bucketMeta, []byte(markPrefix+name), e.buf)
+}
