@@ -321,10 +321,9 @@ func (c *checker) meta() error {
 		switch {
 		case bytes.HasPrefix(key, []byte(awaitsPrefix)):
 			awaits++
-		case bytes.HasPrefix(key, []byte(markPrefix)):
-			d := decoder{buf: value}
-			d.int()
-			return d.end()
+		case bytes.HasPrefix(key, []byte(checkpointPrefix)):
+			_, err := decodeCheckpoint(value)
+			return err
 		}
 		return nil
 	})
@@ -338,8 +337,7 @@ func (c *checker) ids() error {
 	var n uint64
 	err := c.walk(bucketIDs, func(key, value []byte) error {
 		n++
-		d := decoder{buf: value}
-		if seq := d.uint(); d.end() != nil || !c.has(bucketEvents, seqKey(seq)) {
+		if seq, err := decodeSeq(value); err != nil || !c.has(bucketEvents, seqKey(seq)) {
 			c.fault("the event id %.80s points to row %d, which is missing", key, seq)
 		}
 		return nil

@@ -8,22 +8,28 @@ import (
 // read. A rebuilt ledger has only the checkpoint of the retention time, so the work up to the other
 // checkpoints is done again. Accounts are stored beside the checkpoints.
 const (
-	markPrefix    = "mark/"
+	checkpointPrefix    = "mark/"
 	accountPrefix = "account/"
 )
 
-func readMark(tx *store.Tx, name string) (int64, error) {
-	value, err := tx.Get(bucketMeta, []byte(markPrefix+name))
+// readCheckpoint returns the checkpoint with a name, or 0 if it does not exist.
+func readCheckpoint(tx *store.Tx, name string) (int64, error) {
+	value, err := tx.Get(bucketMeta, []byte(checkpointPrefix+name))
 	if err != nil || value == nil {
 		return 0, err
 	}
+	return decodeCheckpoint(value)
+}
+
+func decodeCheckpoint(value []byte) (int64, error) {
 	d := decoder{buf: value}
 	n := d.int()
 	return n, d.end()
 }
 
-func putMark(tx *store.Tx, name string, n int64) error {
+// putCheckpoint writes a checkpoint.
+func putCheckpoint(tx *store.Tx, name string, n int64) error {
 	var e encoder
 	e.int(n)
-	return tx.Put(bucketMeta, []byte(markPrefix+name), e.buf)
+	return tx.Put(bucketMeta, []byte(checkpointPrefix+name), e.buf)
 }

@@ -107,7 +107,7 @@ func newestMade(tx *store.Tx, wall time.Time) time.Time {
 // timeSeen returns the stored retention time. If there is no stored time, it returns when the
 // newest row was received, leaving out rows received after wall, or wall if the ledger is empty.
 func timeSeen(tx *store.Tx, wall time.Time) time.Time {
-	if ms, err := readMark(tx, retentionMark); err == nil && ms != 0 {
+	if ms, err := readCheckpoint(tx, retentionMark); err == nil && ms != 0 {
 		return time.UnixMilli(ms)
 	}
 	last := lastRow(tx)

@@ -24,6 +24,9 @@ const (
 	storedKinds
 )
 
+// BuiltInDictionary returns the dictionary that bodies are compressed against.
+func BuiltInDictionary() []byte { return builtinText }
+
 // Words returns the string table: the words, and after them the prefixes of ids.
 func Words() []string { return slices.Concat(words[:], idPrefixes[:]) }
 

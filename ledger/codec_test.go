@@ -68,3 +68,11 @@ func TestTextsAreEncodedCompactly(t *testing.T) {
 		}
 	}
 }
+
+// Stored bodies can only be read with the dictionary that they were compressed against.
+func TestBuiltInDictionaryDoesNotChange(t *testing.T) {
+	const first = "e1a63cc03670a15b37e652f580211b7cc8ef3befd2709e9eec7a9a1a1178c6ca"
+	if sum := fmt.Sprintf("%x", sha256.Sum256(ledger.BuiltInDictionary())); sum != first {
+		t.Errorf("the built-in dictionary has changed: its SHA-256 is %s", sum)
+	}
+}

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -32,26 +31,27 @@ func (l *Ledger) eachPayment(ctx context.Context, from, to *int64, visit func(*s
 		return last, err
 	}
 	f, err := l.Spool(func(w io.Writer) error {
-		w = ContextWriter(ctx, w)
-		return l.store.View(func(tx *store.Tx) error {
+		out := bufio.NewWriter(w)
+		err := l.store.View(func(tx *store.Tx) error {
 			last = lastRow(tx)
 			return walkPayments(tx, from, to, func(id string, value []byte) error {
-				var e encoder
-				e.string(id)
-				e.string(string(value))
-				_, err := w.Write(binary.AppendUvarint(nil, uint64(len(e.buf))))
-				if err == nil {
-					_, err = w.Write(e.buf)
+				if err := ctx.Err(); err != nil {
+					return err
 				}
+				_, err := record{[]byte(id), value}.write(out)
 				return err
 			})
 		})
+		if err != nil {
+			return err
+		}
+		return out.Flush()
 	})
 	if err != nil {
 		return 0, err
 	}
 	defer f.Close()
-	return last, l.readPayments(bufio.NewReaderSize(f, 1<<20), decode)
+	return last, l.readPayments(f, decode)
 }
 
 // walkPayments verifies the checksums of payments and calls visit with each as it is stored.
@@ -84,26 +84,16 @@ func walkPayments(tx *store.Tx, from, to *int64, visit func(id string, value []b
 
 // readPayments reads the payments that eachPayment copied to a file. It sleeps for as long as it
 // works, because the events of the receiver need the processor more.
-func (l *Ledger) readPayments(r *bufio.Reader, visit func(id string, value []byte) error) error {
+func (l *Ledger) readPayments(f io.Reader, visit func(id string, value []byte) error) error {
 	start := time.Now()
+	c := cursor{r: bufio.NewReaderSize(f, 1<<20)}
 	for n := 1; ; n++ {
-		size, err := binary.ReadUvarint(r)
-		if errors.Is(err, io.EOF) {
+		if err := c.next(); errors.Is(err, io.EOF) {
 			return nil
-		}
-		if err != nil {
+		} else if err != nil {
 			return err
 		}
-		stored := make([]byte, size)
-		if _, err := io.ReadFull(r, stored); err != nil {
-			return err
-		}
-		d := decoder{buf: stored}
-		id, value := d.string(), d.string()
-		if err := d.end(); err != nil {
-			return err
-		}
-		if err := visit(id, []byte(value)); err != nil {
+		if err := visit(string(c.key), c.line); err != nil {
 			return err
 		}
 		if n%scanSlice == 0 {

@@ -19,9 +19,6 @@ func Seal(bucket, key, value string) []byte {
 	return store.Seal(bucket, []byte(key), []byte(value))
 }
 
-// BuiltInDictionary returns the dictionary that bodies are compressed against.
-func BuiltInDictionary() []byte { return builtinText }
-
 // OlderSchema is the number of the schema before the present one. Only tests have files of it. In
 // these files each row begins with an additional byte.
 const OlderSchema = schemaVersion - 1

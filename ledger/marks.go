@@ -12,7 +12,7 @@ import (
 // Checkpoint returns the checkpoint with a name, or 0 if it does not exist.
 func (l *Ledger) Checkpoint(name string) (n int64, err error) {
 	err = l.store.View(func(tx *store.Tx) (err error) {
-		n, err = readMark(tx, name)
+		n, err = readCheckpoint(tx, name)
 		return err
 	})
 	if err != nil {
@@ -33,7 +33,7 @@ func (l *Ledger) SetCheckpoints(ctx context.Context, marks map[string]int64) err
 // putCheckpoints writes checkpoints in the order of their names.
 func putCheckpoints(tx *store.Tx, values map[string]int64) error {
 	for _, name := range slices.Sorted(maps.Keys(values)) {
-		if err := putMark(tx, name, values[name]); err != nil {
+		if err := putCheckpoint(tx, name, values[name]); err != nil {
 			return err
 		}
 	}

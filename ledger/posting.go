@@ -142,7 +142,7 @@ func (b *posting) planRow(e *pending, from uint64, old *row) (apply func() error
 	e.left = old != nil
 	return func() error {
 		if r.source == Webhook && !e.release {
-			b.delivered = &delivery{r.received, r.created * 1000}
+			b.delivered = &delivery{received: r.received, created: r.created * 1000}
 		}
 		return b.writeRow(n)
 	}, nil

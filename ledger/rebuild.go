@@ -180,8 +180,8 @@ func (r *rebuild) initialise(to, from *store.Tx) error {
 			return err
 		}
 	}
-	if ms, err := readMark(from, retentionMark); err == nil && ms != 0 {
-		return putMark(to, retentionMark, ms)
+	if ms, err := readCheckpoint(from, retentionMark); err == nil && ms != 0 {
+		return putCheckpoint(to, retentionMark, ms)
 	}
 	return nil
 }

@@ -163,12 +163,18 @@ func lookupID(tx *store.Tx, livemode bool, id string) (seq uint64, found bool, e
 	if err != nil || value == nil {
 		return 0, false, err
 	}
+	seq, err = decodeSeq(value)
+	return seq, err == nil, err
+}
+
+// decodeSeq decodes the value of an event's id: the sequence of its row.
+func decodeSeq(value []byte) (uint64, error) {
 	d := decoder{buf: value}
-	seq = d.uint()
+	seq := d.uint()
 	if err := d.end(); err != nil || seq == 0 {
-		return 0, false, fmt.Errorf("%w: row of event id", ErrCorrupt)
+		return 0, fmt.Errorf("%w: row of event id", ErrCorrupt)
 	}
-	return seq, true, nil
+	return seq, nil
 }
 
 // newID returns a random id for a new ledger. The id distinguishes the copies of a ledger from

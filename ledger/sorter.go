@@ -30,6 +30,21 @@ type sorter struct {
 // record is a line with its sort key.
 type record struct{ key, line []byte }
 
+// write writes the record to w, in the form that [cursor.next] reads.
+func (r record) write(w *bufio.Writer) (size int, err error) {
+	for _, part := range [][]byte{r.key, r.line} {
+		n, err := w.Write(binary.AppendUvarint(w.AvailableBuffer(), uint64(len(part))))
+		if err == nil {
+			_, err = w.Write(part)
+		}
+		if err != nil {
+			return 0, err
+		}
+		size += n + len(part)
+	}
+	return size, nil
+}
+
 // runSize is the default for sorter.limit.
 const runSize = 8 << 20
 
@@ -56,16 +71,11 @@ func (s *sorter) spill() (err error) {
 	}
 	w := bufio.NewWriterSize(out, 256<<10)
 	for _, r := range s.recs {
-		for _, part := range [][]byte{r.key, r.line} {
-			n, err := w.Write(binary.AppendUvarint(w.AvailableBuffer(), uint64(len(part))))
-			if err == nil {
-				_, err = w.Write(part)
-			}
-			if err != nil {
-				return fmt.Errorf("sort the lines of an export: %w", err)
-			}
-			s.end += int64(n + len(part))
+		n, err := r.write(w)
+		if err != nil {
+			return fmt.Errorf("sort the lines of an export: %w", err)
 		}
+		s.end += int64(n)
 	}
 	if err := w.Flush(); err != nil {
 		return fmt.Errorf("sort the lines of an export: %w", err)
