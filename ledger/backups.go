@@ -12,8 +12,9 @@ import (
 	"slices"
 	"strings"
 	"syscall"
-	"tillhook/ledger/store"
 	"time"
+
+	"tillhook/ledger/store"
 )
 
 // Backups makes scheduled copies of a ledger in a directory and keeps the newest ones. Each copy is

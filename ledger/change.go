@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"maps"
 	"slices"
+
+	"tillhook/ledger/schema"
 	"tillhook/ledger/store"
 )
 
@@ -11,20 +13,20 @@ import (
 // nil if no row is left.
 type change struct {
 	id     string
-	before *state
-	after  *state
-	events []uint64 // the rows before the event
-	gone   []uint64 // rows that move to another payment
-	come   []uint64 // rows that the payment gains
-	had    []*row   // the rows of events, if they are cached
-	rows   []*row   // what after is folded from; nil if rows move between payments
+	before *schema.State
+	after  *schema.State
+	events []uint64      // the rows before the event
+	gone   []uint64      // rows that move to another payment
+	come   []uint64      // rows that the payment gains
+	had    []*schema.Row // the rows of events, if they are cached
+	rows   []*schema.Row // what after is folded from; nil if rows move between payments
 }
 
 // changes computes how a new row changes payments: its own payment, and the payments of charges
 // that it links to a PaymentIntent for the first time. It writes nothing. The first change is that
 // of the row's own payment.
-func (b *posting) changes(r *row, seq uint64) ([]*change, error) {
-	id, err := paymentOf(b.tx, &r.facts)
+func (b *posting) changes(r *schema.Row, seq uint64) ([]*change, error) {
+	id, err := schema.PaymentOf(b.tx, &r.Facts)
 	if err != nil {
 		return nil, err
 	}
@@ -33,7 +35,7 @@ func (b *posting) changes(r *row, seq uint64) ([]*change, error) {
 		return nil, err
 	}
 	list := []*change{own}
-	var moved []*row
+	var moved []*schema.Row
 	claimed, err := b.claimed(r, id)
 	if err != nil {
 		return nil, err
@@ -59,43 +61,43 @@ func (b *posting) changes(r *row, seq uint64) ([]*change, error) {
 		}
 	}
 	all := append(append(rows, moved...), r)
-	if own.after = foldRows(id, b.livemode, all); len(moved) == 0 {
+	if own.after = schema.FoldRows(id, b.livemode, all); len(moved) == 0 {
 		own.rows = all
 	}
 	return list, nil
 }
 
 // rowsBefore returns the rows that the payment was folded from before the change.
-func (c *change) rowsBefore(tx *store.Tx) ([]*row, error) {
+func (c *change) rowsBefore(tx *store.Tx) ([]*schema.Row, error) {
 	if c.had != nil {
 		return c.had, nil
 	}
-	return rowsOf(tx, c.events)
+	return schema.ReadRows(tx, c.events)
 }
 
 // before returns a change that starts from the current state of a payment.
 func (b *posting) before(id string) (*change, error) {
 	if hot := b.hot.find(id); hot != nil {
-		return &change{id: id, before: hot.state, events: hot.state.rows, had: hot.rows}, nil
+		return &change{id: id, before: hot.state, events: hot.state.Rows, had: hot.rows}, nil
 	}
-	s, err := readState(b.tx, id)
+	s, err := schema.ReadState(b.tx, id)
 	if err != nil {
 		return nil, err
 	}
 	if s == nil {
 		return &change{id: id}, nil
 	}
-	return &change{id: id, before: s, events: s.rows}, nil
+	return &change{id: id, before: s, events: s.Rows}, nil
 }
 
 // claimed returns the charges that the row links to its PaymentIntent for the first time, by the
 // payment that they belong to now. That payment has the id of the charge itself or, if two
 // PaymentIntents name the charge, the greater id of the two: a charge belongs to the least
 // PaymentIntent.
-func (b *posting) claimed(r *row, intent string) (map[string][]string, error) {
+func (b *posting) claimed(r *schema.Row, intent string) (map[string][]string, error) {
 	var claimed map[string][]string // nil in most cases
-	for _, charge := range r.facts.LinkedCharges() {
-		present, err := paymentOf(b.tx, &Facts{Charge: charge})
+	for _, charge := range r.Facts.LinkedCharges() {
+		present, err := schema.PaymentOf(b.tx, &Facts{Charge: charge})
 		if err != nil {
 			return nil, err
 		}
@@ -112,7 +114,7 @@ func (b *posting) claimed(r *row, intent string) (map[string][]string, error) {
 // leave takes from a payment the rows that name one of the charges and no PaymentIntent, and
 // returns the change and those rows. charges must be sorted. If the payment has no such row, leave
 // returns a nil change.
-func (b *posting) leave(payment string, charges []string) (*change, []*row, error) {
+func (b *posting) leave(payment string, charges []string) (*change, []*schema.Row, error) {
 	c, err := b.before(payment)
 	if err != nil || c.before == nil {
 		return nil, nil, err
@@ -121,9 +123,9 @@ func (b *posting) leave(payment string, charges []string) (*change, []*row, erro
 	if err != nil {
 		return nil, nil, err
 	}
-	var stay, leaving []*row
+	var stay, leaving []*schema.Row
 	for i, r := range rows {
-		if _, named := slices.BinarySearch(charges, r.facts.Charge); named && r.facts.PaymentIntent == "" {
+		if _, named := slices.BinarySearch(charges, r.Facts.Charge); named && r.Facts.PaymentIntent == "" {
 			leaving, c.gone = append(leaving, r), append(c.gone, c.events[i])
 		} else {
 			stay = append(stay, r)
@@ -133,7 +135,7 @@ func (b *posting) leave(payment string, charges []string) (*change, []*row, erro
 		return nil, nil, nil
 	}
 	if len(stay) > 0 {
-		c.after = foldRows(payment, b.livemode, stay)
+		c.after = schema.FoldRows(payment, b.livemode, stay)
 	}
 	return c, leaving, nil
 }
@@ -141,7 +143,7 @@ func (b *posting) leave(payment string, charges []string) (*change, []*row, erro
 // outcome returns the outcome of the event that made the changes.
 func outcome(changes []*change) Outcome {
 	own := changes[0]
-	if len(changes) == 1 && own.before != nil && own.after.sameAs(own.before) {
+	if len(changes) == 1 && own.before != nil && own.after.SameAs(own.before) {
 		return Unchanged
 	}
 	return Applied
@@ -150,13 +152,13 @@ func outcome(changes []*change) Outcome {
 // write writes a changed payment, its index entries and its lists to the transaction, and updates
 // the counts and the cache.
 func (b *posting) write(c *change) error {
-	if c.before != nil && (c.after == nil || c.after.created() != c.before.created()) {
-		if err := b.tx.Delete(bucketPaymentsTime, timeKey(c.before.created(), c.id)); err != nil {
+	if c.before != nil && (c.after == nil || c.after.Created() != c.before.Created()) {
+		if err := b.tx.Delete(schema.BucketPaymentsTime, schema.TimeKey(c.before.Created(), c.id)); err != nil {
 			return err
 		}
 	}
-	if c.after != nil && (c.before == nil || c.after.created() != c.before.created()) {
-		if err := b.tx.Put(bucketPaymentsTime, timeKey(c.after.created(), c.id), nil); err != nil {
+	if c.after != nil && (c.before == nil || c.after.Created() != c.before.Created()) {
+		if err := b.tx.Put(schema.BucketPaymentsTime, schema.TimeKey(c.after.Created(), c.id), nil); err != nil {
 			return err
 		}
 	}
@@ -164,22 +166,22 @@ func (b *posting) write(c *change) error {
 		return err
 	}
 	if c.before != nil {
-		b.counts.payment(c.before, -1)
+		b.counts.AddPayment(c.before, -1)
 	}
 	if c.after != nil {
-		b.counts.payment(c.after, +1)
+		b.counts.AddPayment(c.after, +1)
 	}
 	if c.after != nil {
-		c.after.rows = c.sequences()
+		c.after.Rows = c.sequences()
 	}
 	b.hot.keep(c)
-	if err := writeLists(b.tx, c.id, c.before, c.after); err != nil {
+	if err := schema.WriteLists(b.tx, c.id, c.before, c.after); err != nil {
 		return err
 	}
 	if c.after == nil {
-		return b.tx.Delete(bucketPayments, []byte(c.id))
+		return b.tx.Delete(schema.BucketPayments, []byte(c.id))
 	}
-	return b.tx.Put(bucketPayments, []byte(c.id), c.after.encode())
+	return b.tx.Put(schema.BucketPayments, []byte(c.id), c.after.Encode())
 }
 
 // sequences returns the sequences of the rows that the payment is folded from after the change.
@@ -194,8 +196,8 @@ func (c *change) sequences() []uint64 {
 
 // newLinks returns the other ids that the event newly links to its payment, each with all of its
 // links including the new one.
-func (b *posting) newLinks(f *Facts) (map[string][]link, error) {
-	var changed map[string][]link
+func (b *posting) newLinks(f *Facts) (map[string][]schema.Link, error) {
+	var changed map[string][]schema.Link
 	var err error
 	f.EachOtherID(func(id string, charge bool) {
 		if err != nil {
@@ -203,15 +205,15 @@ func (b *posting) newLinks(f *Facts) (map[string][]link, error) {
 		}
 		links, known := changed[id]
 		if !known {
-			if links, err = readLinks(b.tx, id); err != nil {
+			if links, err = schema.ReadLinks(b.tx, id); err != nil {
 				return
 			}
 		}
-		own := linkOf(f, charge)
-		at, found := slices.BinarySearchFunc(links, own, link.compare)
+		own := schema.LinkOf(f, charge)
+		at, found := slices.BinarySearchFunc(links, own, schema.Link.Compare)
 		if !found {
 			if changed == nil {
-				changed = map[string][]link{}
+				changed = map[string][]schema.Link{}
 			}
 			changed[id] = slices.Insert(links, at, own)
 		}
@@ -220,9 +222,9 @@ func (b *posting) newLinks(f *Facts) (map[string][]link, error) {
 }
 
 // writeLinks writes the links that newLinks returned.
-func (b *posting) writeLinks(links map[string][]link) error {
+func (b *posting) writeLinks(links map[string][]schema.Link) error {
 	for id, list := range links {
-		if err := b.tx.Put(bucketLinks, []byte(id), encodeLinks(id, list)); err != nil {
+		if err := b.tx.Put(schema.BucketLinks, []byte(id), schema.EncodeLinks(id, list)); err != nil {
 			return err
 		}
 	}
@@ -234,12 +236,12 @@ func (b *posting) writeLinks(links map[string][]link) error {
 // index values contain the account.
 func (c *change) entriesChanged() (before, after []Entry) {
 	if c.before != nil {
-		before = c.before.entries
+		before = c.before.Entries
 	}
 	if c.after != nil {
-		after = c.after.entries
+		after = c.after.Entries
 	}
-	if c.before == nil || c.after == nil || c.before.view.Account != c.after.view.Account {
+	if c.before == nil || c.after == nil || c.before.Payment.Account != c.after.Payment.Account {
 		return before, after
 	}
 	for len(before) > 0 && len(after) > 0 && before[0] == after[0] {
@@ -262,13 +264,13 @@ func (b *posting) writeIndex(c *change) error {
 	}
 	slices.Sort(seconds)
 	for _, second := range slices.Compact(seconds) {
-		had, has := c.before.indexAt(second), c.after.indexAt(second)
+		had, has := c.before.MoneyAt(second), c.after.MoneyAt(second)
 		var err error
-		switch key := timeKey(second, c.id); {
+		switch key := schema.TimeKey(second, c.id); {
 		case has == nil:
-			err = b.tx.Delete(bucketEntries, key)
+			err = b.tx.Delete(schema.BucketEntries, key)
 		case !bytes.Equal(had, has):
-			err = b.tx.Put(bucketEntries, key, has)
+			err = b.tx.Put(schema.BucketEntries, key, has)
 		}
 		if err != nil {
 			return err

@@ -10,8 +10,10 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"tillhook/ledger/store"
 	"time"
+
+	"tillhook/ledger/schema"
+	"tillhook/ledger/store"
 )
 
 // maxFaults is the number of faults after which a check stops.
@@ -79,7 +81,7 @@ func verify(ctx context.Context, path string) (*Report, error) {
 	}
 	l, err := open(path, true)
 	switch {
-	case errors.Is(err, errOlder):
+	case errors.Is(err, schema.ErrOlder):
 		p, err := unusableProof(path, fmt.Errorf("%w: %s is of an older schema: its pages are sound, and the rest can be told only once it is brought up to date; put it in a folder of its own as ledger.db and rebuild it there (TILLHOOK_DATA_DIR, tillhook rebuild)", ErrSchema, path))
 		p.Older = true
 		return p, err
@@ -103,8 +105,8 @@ func unusableProof(path string, err error) (*Report, error) {
 }
 
 func (l *Ledger) prove(ctx context.Context) (*Report, error) {
-	c := &checker{ctx: ctx, l: l, totals: map[string]amounts{}}
-	proof := &Report{Object: "proof", Path: l.Path(), Mode: ModeName(l.livemode), Schema: schemaVersion, Faults: []string{}}
+	c := &checker{ctx: ctx, l: l, totals: map[string]schema.Amounts{}}
+	proof := &Report{Object: "proof", Path: l.Path(), Mode: ModeName(l.livemode), Schema: schema.Version, Faults: []string{}}
 	err := l.store.View(func(tx *store.Tx) error {
 		c.tx = tx
 		if sizes, err := l.store.Sizes(tx); err == nil {
@@ -121,7 +123,7 @@ func (l *Ledger) prove(ctx context.Context) (*Report, error) {
 		c.faults = append(c.faults, err)
 	}
 	proof.Values, proof.Events, proof.Bodies, proof.Quarantined = c.values, c.rows, c.kept, c.held
-	proof.Released = c.recount.released
+	proof.Released = c.recount.Released
 	proof.Payments, proof.Links, proof.Totals = c.folded, c.links, c.lines
 	for _, fault := range c.faults {
 		proof.Faults = append(proof.Faults, fault.Error())
@@ -145,14 +147,14 @@ type checker struct {
 	held    uint64 // rows in quarantine
 	awaits  uint64 // of these, thin events that wait for their snapshot event
 	ofPay   uint64 // rows about a payment
-	recount counts
+	recount schema.Counts
 
 	// Payments, the rows in them, the links that follow from these rows, and daily totals.
 	folded, absorbed, links, lines uint64
 	// What follows from the payments: seconds in the index of entries, and list elements that are
 	// stored separately.
 	seconds, listed uint64
-	totals          map[string]amounts // recounted, by key
+	totals          map[string]schema.Amounts // recounted, by key
 }
 
 func (c *checker) fault(format string, args ...any) {
@@ -188,68 +190,68 @@ func (c *checker) has(bucket store.Bucket, key []byte) bool {
 }
 
 func (c *checker) id() error {
-	if id, err := c.tx.Get(bucketMeta, metaID); err != nil || len(id) != len(noID) {
+	if id, err := c.tx.Get(schema.BucketMeta, schema.MetaID); err != nil || len(id) != len(schema.NoID) {
 		c.fault("the id of the ledger: %w", cmp.Or(err, ErrCorrupt))
 	}
 	return nil
 }
 
 func (c *checker) events() error {
-	return c.walk(bucketEvents, func(key, value []byte) error {
+	return c.walk(schema.BucketEvents, func(key, value []byte) error {
 		c.rows++
-		seq := seqOf(key)
+		seq := schema.SeqOf(key)
 		if seq != c.rows {
 			c.fault("event row %d follows row %d", seq, c.rows-1)
 			c.rows = seq
 		}
-		r, err := decodeRow(value)
+		r, err := schema.DecodeRow(value)
 		if err != nil {
 			return fmt.Errorf("event row %d: %w", seq, err)
 		}
-		at, _, err := lookupID(c.tx, r.livemode, r.id)
+		at, _, err := schema.LookupID(c.tx, r.Livemode, r.ID)
 		if err != nil {
-			c.fault("event row %d (%.80s): %w", seq, r.id, err)
+			c.fault("event row %d (%.80s): %w", seq, r.ID, err)
 			at = seq
 		}
-		if r.livemode != c.l.livemode && r.outcome != Quarantined {
-			c.fault("event row %d (%.80s): it is of %s mode and not in quarantine", seq, r.id, ModeName(r.livemode))
+		if r.Livemode != c.l.livemode && r.Outcome != Quarantined {
+			c.fault("event row %d (%.80s): it is of %s mode and not in quarantine", seq, r.ID, ModeName(r.Livemode))
 		}
-		if (r.outcome == Quarantined) != (r.reason != "") {
-			c.fault("event row %d (%.80s): outcome %s and reason %q disagree", seq, r.id, r.outcome, r.reason)
+		if (r.Outcome == Quarantined) != (r.Reason != "") {
+			c.fault("event row %d (%.80s): outcome %s and reason %q disagree", seq, r.ID, r.Outcome, r.Reason)
 		}
-		if r.outcome == Quarantined && at != seq {
-			c.recount.released++
+		if r.Outcome == Quarantined && at != seq {
+			c.recount.Released++
 			c.released(seq, r, at)
 			return nil
 		}
-		c.recount.event(r, +1)
+		c.recount.AddEvent(r, +1)
 		if at != seq {
-			c.fault("event row %d (%.80s): the id index points to row %d", seq, r.id, at)
+			c.fault("event row %d (%.80s): the id index points to row %d", seq, r.ID, at)
 		}
 		if err := c.ofQuarantine(seq, r); err != nil {
 			return err
 		}
-		id, err := paymentOf(c.tx, &r.facts)
+		id, err := schema.PaymentOf(c.tx, &r.Facts)
 		if err != nil {
-			return fmt.Errorf("event row %d (%.80s): %w", seq, r.id, err)
+			return fmt.Errorf("event row %d (%.80s): %w", seq, r.ID, err)
 		}
-		if (id != "") != (r.outcome == Applied || r.outcome == Unchanged) {
-			c.fault("event row %d (%.80s): outcome %s with payment %q", seq, r.id, r.outcome, id)
+		if (id != "") != (r.Outcome == Applied || r.Outcome == Unchanged) {
+			c.fault("event row %d (%.80s): outcome %s with payment %q", seq, r.ID, r.Outcome, id)
 		}
 		if id == "" {
 			return nil
 		}
 		c.ofPay++
-		listed, err := listsRow(c.tx, id, seq)
+		listed, err := schema.ListsRow(c.tx, id, seq)
 		if err != nil {
-			return fmt.Errorf("event row %d (%.80s): %w", seq, r.id, err)
+			return fmt.Errorf("event row %d (%.80s): %w", seq, r.ID, err)
 		}
 		if !listed {
-			c.fault("event row %d (%.80s): payment %.80s does not list it", seq, r.id, id)
+			c.fault("event row %d (%.80s): payment %.80s does not list it", seq, r.ID, id)
 		}
-		r.facts.EachOtherID(func(other string, charge bool) {
-			if links, err := readLinks(c.tx, other); err != nil || !slices.Contains(links, linkOf(&r.facts, charge)) {
-				c.fault("event row %d (%.80s): %s does not find its payment %.80s", seq, r.id, other, id)
+		r.Facts.EachOtherID(func(other string, charge bool) {
+			if links, err := schema.ReadLinks(c.tx, other); err != nil || !slices.Contains(links, schema.LinkOf(&r.Facts, charge)) {
+				c.fault("event row %d (%.80s): %s does not find its payment %.80s", seq, r.ID, other, id)
 			}
 		})
 		return nil
@@ -258,71 +260,71 @@ func (c *checker) events() error {
 
 // released compares the old row of an event that left quarantine with the row in which the event
 // was then posted.
-func (c *checker) released(seq uint64, r *row, as uint64) {
-	if c.tx.Has(bucketQuarantine, seqKey(seq)) {
-		c.fault("event row %d (%.80s): it lies in quarantine and was booked as row %d", seq, r.id, as)
+func (c *checker) released(seq uint64, r *schema.Row, as uint64) {
+	if c.tx.Has(schema.BucketQuarantine, schema.SeqKey(seq)) {
+		c.fault("event row %d (%.80s): it lies in quarantine and was booked as row %d", seq, r.ID, as)
 	}
-	later, err := readRow(c.tx, as)
+	later, err := schema.ReadRow(c.tx, as)
 	switch {
 	case err != nil:
-		c.fault("event row %d (%.80s): it was booked as row %d: %w", seq, r.id, as, err)
-	case as < seq || later.released != seq || later.id != r.id || later.livemode != r.livemode || later.outcome == Quarantined:
-		c.fault("event row %d (%.80s): it left quarantine, and row %d is not the one in which it was booked", seq, r.id, as)
+		c.fault("event row %d (%.80s): it was booked as row %d: %w", seq, r.ID, as, err)
+	case as < seq || later.Released != seq || later.ID != r.ID || later.Livemode != r.Livemode || later.Outcome == Quarantined:
+		c.fault("event row %d (%.80s): it left quarantine, and row %d is not the one in which it was booked", seq, r.ID, as)
 	}
 }
 
 // ofQuarantine compares a row with its entry in quarantine and, if its event was in quarantine
 // before, with the old row.
-func (c *checker) ofQuarantine(seq uint64, r *row) error {
-	h, err := readQuarantineEntry(c.tx, seq)
+func (c *checker) ofQuarantine(seq uint64, r *schema.Row) error {
+	h, err := schema.ReadQuarantineEntry(c.tx, seq)
 	if err != nil {
 		return err
 	}
-	if (r.outcome == Quarantined) != (h != nil) {
-		c.fault("event row %d (%.80s): outcome %s and the quarantine disagree", seq, r.id, r.outcome)
+	if (r.Outcome == Quarantined) != (h != nil) {
+		c.fault("event row %d (%.80s): outcome %s and the quarantine disagree", seq, r.ID, r.Outcome)
 		return nil
 	}
 	if h != nil {
 		c.held++
-		c.recount.quarantined(r.reason, h.state, +1)
-		if !c.has(bucketBodies, seqKey(seq)) {
-			c.fault("event row %d (%.80s): its body is gone although it lies in quarantine", seq, r.id)
+		c.recount.AddQuarantined(r.Reason, h.State, +1)
+		if !c.has(schema.BucketBodies, schema.SeqKey(seq)) {
+			c.fault("event row %d (%.80s): its body is gone although it lies in quarantine", seq, r.ID)
 		}
-		if h.awaits != "" {
+		if h.Awaits != "" {
 			c.awaits++
-			if !c.has(bucketMeta, awaitsKey(r.livemode, h.awaits, seq)) {
-				c.fault("event row %d (%.80s): it waits for the event %.80s, and would not be found when that comes", seq, r.id, h.awaits)
+			if !c.has(schema.BucketMeta, schema.AwaitsKey(r.Livemode, h.Awaits, seq)) {
+				c.fault("event row %d (%.80s): it waits for the event %.80s, and would not be found when that comes", seq, r.ID, h.Awaits)
 			}
-			if at, found, err := lookupID(c.tx, r.livemode, h.awaits); found || err != nil {
-				c.fault("event row %d (%.80s): it waits for the event %.80s, which is in row %d", seq, r.id, h.awaits, at)
+			if at, found, err := schema.LookupID(c.tx, r.Livemode, h.Awaits); found || err != nil {
+				c.fault("event row %d (%.80s): it waits for the event %.80s, which is in row %d", seq, r.ID, h.Awaits, at)
 			}
 		}
 	}
-	if r.released == 0 {
+	if r.Released == 0 {
 		return nil
 	}
-	old, err := readRow(c.tx, r.released)
+	old, err := schema.ReadRow(c.tx, r.Released)
 	switch {
 	case err != nil:
-		return fmt.Errorf("event row %d (%.80s): %w", seq, r.id, err)
-	case r.released >= seq || old.outcome != Quarantined || old.id != r.id || old.livemode != r.livemode:
-		c.fault("event row %d (%.80s): row %d is not the one in which it lay in quarantine", seq, r.id, r.released)
-	case c.has(bucketBodies, seqKey(seq)) != c.has(bucketBodies, seqKey(r.released)):
-		c.fault("event row %d (%.80s): of its body and that of row %d, in which it lay in quarantine, one is gone", seq, r.id, r.released)
+		return fmt.Errorf("event row %d (%.80s): %w", seq, r.ID, err)
+	case r.Released >= seq || old.Outcome != Quarantined || old.ID != r.ID || old.Livemode != r.Livemode:
+		c.fault("event row %d (%.80s): row %d is not the one in which it lay in quarantine", seq, r.ID, r.Released)
+	case c.has(schema.BucketBodies, schema.SeqKey(seq)) != c.has(schema.BucketBodies, schema.SeqKey(r.Released)):
+		c.fault("event row %d (%.80s): of its body and that of row %d, in which it lay in quarantine, one is gone", seq, r.ID, r.Released)
 	}
 	return nil
 }
 
-// meta checks the bucket meta, including that it has one key of the kind awaitsKey for each thin
-// event in quarantine that waits for its snapshot event.
+// meta checks the bucket meta, including that it has one key of the kind schema.AwaitsKey for each
+// thin event in quarantine that waits for its snapshot event.
 func (c *checker) meta() error {
 	var awaits uint64
-	err := c.walk(bucketMeta, func(key, value []byte) error {
+	err := c.walk(schema.BucketMeta, func(key, value []byte) error {
 		switch {
-		case bytes.HasPrefix(key, []byte(awaitsPrefix)):
+		case bytes.HasPrefix(key, []byte(schema.AwaitsPrefix)):
 			awaits++
-		case bytes.HasPrefix(key, []byte(checkpointPrefix)):
-			_, err := decodeCheckpoint(value)
+		case bytes.HasPrefix(key, []byte(schema.CheckpointPrefix)):
+			_, err := schema.DecodeCheckpoint(value)
 			return err
 		}
 		return nil
@@ -335,22 +337,22 @@ func (c *checker) meta() error {
 
 func (c *checker) ids() error {
 	var n uint64
-	err := c.walk(bucketIDs, func(key, value []byte) error {
+	err := c.walk(schema.BucketIDs, func(key, value []byte) error {
 		n++
-		if seq, err := decodeSeq(value); err != nil || !c.has(bucketEvents, seqKey(seq)) {
+		if seq, err := schema.DecodeSeq(value); err != nil || !c.has(schema.BucketEvents, schema.SeqKey(seq)) {
 			c.fault("the event id %.80s points to row %d, which is missing", key, seq)
 		}
 		return nil
 	})
-	if n+c.recount.released != c.rows {
-		c.fault("%s for %s, of which %d left quarantine", Plural(n, "event id"), Plural(c.rows, "row"), c.recount.released)
+	if n+c.recount.Released != c.rows {
+		c.fault("%s for %s, of which %d left quarantine", Plural(n, "event id"), Plural(c.rows, "row"), c.recount.Released)
 	}
 	return err
 }
 
 func (c *checker) quarantine() error {
 	var n uint64
-	err := c.walk(bucketQuarantine, func(_, _ []byte) error { n++; return nil })
+	err := c.walk(schema.BucketQuarantine, func(_, _ []byte) error { n++; return nil })
 	if n != c.held {
 		c.fault("%s in quarantine for %s", Plural(n, "entry"), Plural(c.held, "row"))
 	}
@@ -358,36 +360,36 @@ func (c *checker) quarantine() error {
 }
 
 func (c *checker) bodies() error {
-	return c.walk(bucketBodies, func(key, value []byte) error {
-		r, err := readRow(c.tx, seqOf(key))
+	return c.walk(schema.BucketBodies, func(key, value []byte) error {
+		r, err := schema.ReadRow(c.tx, schema.SeqOf(key))
 		if err != nil {
 			return fmt.Errorf("body: %w", err)
 		}
-		if other := rowOfBody(value); other != 0 {
-			if other != r.released {
-				c.fault("body of event row %d: it refers to row %d, the row to row %d", seqOf(key), other, r.released)
+		if other := schema.RowOfBody(value); other != 0 {
+			if other != r.Released {
+				c.fault("body of event row %d: it refers to row %d, the row to row %d", schema.SeqOf(key), other, r.Released)
 				return nil
 			}
-			if value, err = c.tx.Get(bucketBodies, seqKey(other)); err != nil || value == nil {
-				c.fault("body of event row %d: that of row %d, to which it refers, is missing or damaged", seqOf(key), other)
+			if value, err = c.tx.Get(schema.BucketBodies, schema.SeqKey(other)); err != nil || value == nil {
+				c.fault("body of event row %d: that of row %d, to which it refers, is missing or damaged", schema.SeqOf(key), other)
 				return nil
 			}
 		} else {
 			c.kept++
 		}
-		raw, err := c.l.bodies.decode(value)
+		raw, err := c.l.bodies.Decode(value)
 		if err != nil {
-			return fmt.Errorf("body of event row %d: %w", seqOf(key), err)
+			return fmt.Errorf("body of event row %d: %w", schema.SeqOf(key), err)
 		}
-		if uint64(len(raw)) != r.size {
-			c.fault("body of event row %d has %d bytes, the row says %d", seqOf(key), len(raw), r.size)
+		if uint64(len(raw)) != r.Size {
+			c.fault("body of event row %d has %d bytes, the row says %d", schema.SeqOf(key), len(raw), r.Size)
 		}
 		return nil
 	})
 }
 
 func (c *checker) payments() error {
-	err := c.walk(bucketPayments, func(key, value []byte) error {
+	err := c.walk(schema.BucketPayments, func(key, value []byte) error {
 		c.folded++
 		if err := c.payment(string(key), value); err != nil {
 			return fmt.Errorf("payment %.80s: %w", key, err)
@@ -407,11 +409,11 @@ func (c *checker) payments() error {
 		what   string
 		count  func(key, value []byte) (int, error)
 	}{
-		{bucketPaymentsTime, c.folded, "payments in the list by time", one},
-		{bucketEntries, c.seconds, "seconds in the index of entries", one},
-		{bucketLists, c.listed, "elements in the lists of payments", one},
-		{bucketLinks, c.links, "links from ids to payments", func(key, value []byte) (int, error) {
-			links, err := decodeLinks(string(key), value)
+		{schema.BucketPaymentsTime, c.folded, "payments in the list by time", one},
+		{schema.BucketEntries, c.seconds, "seconds in the index of entries", one},
+		{schema.BucketLists, c.listed, "elements in the lists of payments", one},
+		{schema.BucketLinks, c.links, "links from ids to payments", func(key, value []byte) (int, error) {
+			links, err := schema.DecodeLinks(string(key), value)
 			return len(links), err
 		}},
 	} {
@@ -433,46 +435,46 @@ func (c *checker) payments() error {
 
 // payment compares the stored state of a payment with a refold of its events.
 func (c *checker) payment(id string, value []byte) error {
-	s, err := decodeState(c.tx, id, value)
+	s, err := schema.DecodeState(c.tx, id, value)
 	if err != nil {
 		return err
 	}
-	rows, err := rowsOf(c.tx, s.rows)
+	rows, err := schema.ReadRows(c.tx, s.Rows)
 	if err != nil {
 		return err
 	}
 	type found struct {
 		id string
-		link
+		schema.Link
 	}
 	links := map[found]bool{}
 	for _, r := range rows {
-		if present, err := paymentOf(c.tx, &r.facts); err != nil || present != id {
-			c.fault("payment %.80s lists event %s, which is about %q", id, r.id, present)
+		if present, err := schema.PaymentOf(c.tx, &r.Facts); err != nil || present != id {
+			c.fault("payment %.80s lists event %s, which is about %q", id, r.ID, present)
 		}
-		r.facts.EachOtherID(func(other string, charge bool) { links[found{other, linkOf(&r.facts, charge)}] = true })
+		r.Facts.EachOtherID(func(other string, charge bool) { links[found{other, schema.LinkOf(&r.Facts, charge)}] = true })
 	}
 	c.links += uint64(len(links))
 	c.absorbed += uint64(len(rows))
-	again := foldRows(id, c.l.livemode, rows)
-	again.rows = s.rows
-	if !slices.IsSorted(s.rows) || !bytes.Equal(again.encode(), value) {
+	again := schema.FoldRows(id, c.l.livemode, rows)
+	again.Rows = s.Rows
+	if !slices.IsSorted(s.Rows) || !bytes.Equal(again.Encode(), value) {
 		c.fault("payment %.80s differs from a fresh fold of its events", id)
 	}
-	again.eachListed(func(key, value []byte) {
+	again.EachListed(func(key, value []byte) {
 		c.listed++
-		if have, err := c.tx.Get(bucketLists, key); err != nil || !bytes.Equal(have, value) {
+		if have, err := c.tx.Get(schema.BucketLists, key); err != nil || !bytes.Equal(have, value) {
 			c.fault("payment %.80s: its lists differ from a fresh fold of its events at %.80q", id, key)
 		}
 	})
-	if !c.has(bucketPaymentsTime, timeKey(s.created(), id)) {
+	if !c.has(schema.BucketPaymentsTime, schema.TimeKey(s.Created(), id)) {
 		c.fault("payment %.80s is missing in the list by time", id)
 	}
-	c.index(id, s.index())
-	c.recount.payment(s, +1)
-	for i := range s.entries {
-		for _, key := range s.totalKeys(&s.entries[i]) {
-			c.totals[key] = c.totals[key].plus(amountsOf(&s.entries[i]))
+	c.index(id, s.MoneyByTime())
+	c.recount.AddPayment(s, +1)
+	for i := range s.Entries {
+		for _, key := range s.TotalKeys(&s.Entries[i]) {
+			c.totals[key] = c.totals[key].Plus(schema.AmountsOf(&s.Entries[i]))
 		}
 	}
 	return nil
@@ -482,7 +484,7 @@ func (c *checker) payment(id string, value []byte) error {
 func (c *checker) index(id string, want map[int64][]byte) {
 	for second, value := range want {
 		c.seconds++
-		if have, err := c.tx.Get(bucketEntries, timeKey(second, id)); err != nil || !bytes.Equal(have, value) {
+		if have, err := c.tx.Get(schema.BucketEntries, schema.TimeKey(second, id)); err != nil || !bytes.Equal(have, value) {
 			c.fault("payment %.80s: the index of entries at %d differs from its entries", id, second)
 		}
 	}
@@ -490,24 +492,24 @@ func (c *checker) index(id string, want map[int64][]byte) {
 
 // totalName describes a total for a fault.
 func totalName(key []byte) string {
-	day, currency, account, err := readTotalKey(key)
+	day, currency, account, err := schema.ReadTotalKey(key)
 	if err != nil {
 		return fmt.Sprintf("%.80q", key)
 	}
-	if day == allDays {
+	if day == schema.AllDays {
 		return fmt.Sprintf("all days %.20q %.80q", currency, account)
 	}
-	return fmt.Sprintf("%s %.20q %.80q", time.Unix(day*secondsADay, 0).UTC().Format(time.DateOnly), currency, account)
+	return fmt.Sprintf("%s %.20q %.80q", time.Unix(day*schema.SecondsADay, 0).UTC().Format(time.DateOnly), currency, account)
 }
 
 // sumsOfDays compares the stored totals with the sums over all payments.
 func (c *checker) sumsOfDays() error {
-	maps.DeleteFunc(c.totals, func(_ string, a amounts) bool { return a == amounts{} })
-	err := c.walk(bucketTotals, func(key, value []byte) error {
-		if !isAllDays(key) {
+	maps.DeleteFunc(c.totals, func(_ string, a schema.Amounts) bool { return a == schema.Amounts{} })
+	err := c.walk(schema.BucketTotals, func(key, value []byte) error {
+		if !schema.IsAllDays(key) {
 			c.lines++
 		}
-		a, err := decodeAmounts(value)
+		a, err := schema.DecodeAmounts(value)
 		if err != nil {
 			return err
 		}
@@ -524,11 +526,11 @@ func (c *checker) sumsOfDays() error {
 }
 
 func (c *checker) sums() error {
-	kept, err := readCounts(c.tx)
+	kept, err := schema.ReadCounts(c.tx)
 	if err != nil {
 		return err
 	}
-	c.recount.expired = kept.expired // a position, which a recount cannot yield
+	c.recount.Expired = kept.Expired // a position, which a recount cannot yield
 	if *kept != c.recount {
 		c.fault("the counts %+v differ from a recount %+v", *kept, c.recount)
 	}

@@ -2,8 +2,10 @@ package ledger
 
 import (
 	"context"
-	"tillhook/ledger/store"
 	"time"
+
+	"tillhook/ledger/schema"
+	"tillhook/ledger/store"
 )
 
 const (
@@ -95,10 +97,10 @@ func (l *Ledger) RetentionLag() time.Duration {
 // after wall.
 func newestMade(tx *store.Tx, wall time.Time) time.Time {
 	newest := int64(0)
-	last := lastRow(tx)
+	last := schema.LastRow(tx)
 	for seq := last; seq > 0 && seq+madeRows > last; seq-- {
-		if r, err := readRow(tx, seq); err == nil && r.created <= wall.Unix() {
-			newest = max(newest, r.created)
+		if r, err := schema.ReadRow(tx, seq); err == nil && r.Created <= wall.Unix() {
+			newest = max(newest, r.Created)
 		}
 	}
 	return time.Unix(newest, 0)
@@ -107,13 +109,13 @@ func newestMade(tx *store.Tx, wall time.Time) time.Time {
 // timeSeen returns the stored retention time. If there is no stored time, it returns when the
 // newest row was received, leaving out rows received after wall, or wall if the ledger is empty.
 func timeSeen(tx *store.Tx, wall time.Time) time.Time {
-	if ms, err := readCheckpoint(tx, retentionMark); err == nil && ms != 0 {
+	if ms, err := schema.ReadCheckpoint(tx, retentionMark); err == nil && ms != 0 {
 		return time.UnixMilli(ms)
 	}
-	last := lastRow(tx)
-	for seq := last; seq > 0 && seq+maxLooked > last; seq-- {
-		if r, err := readRow(tx, seq); err == nil && r.received <= wall.UnixMilli() {
-			return time.UnixMilli(r.received)
+	last := schema.LastRow(tx)
+	for seq := last; seq > 0 && seq+schema.MaxLooked > last; seq-- {
+		if r, err := schema.ReadRow(tx, seq); err == nil && r.Received <= wall.UnixMilli() {
+			return time.UnixMilli(r.Received)
 		}
 	}
 	if last == 0 {

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"tillhook/ledger/schema"
 	"tillhook/ledger/store"
 )
 
@@ -35,7 +36,7 @@ const (
 type committer struct {
 	*shared
 	store    *store.Store
-	bodies   *bodyCodec
+	bodies   *schema.BodyCodec
 	livemode bool
 	observe  func(CommitStats)
 	check    time.Duration // see Options.CheckEvery
@@ -61,11 +62,11 @@ type shared struct {
 // published is the state of the ledger after the last commit. It does not change: each commit
 // publishes the next one.
 type published struct {
-	last       uint64    // every row up to here is durable
-	counts     counts    // of the same commit
-	lastEvent  *delivery // the newest event that was delivered, nil if none was
-	lastCommit time.Time // zero if none succeeded since Open
-	failure    *failure  // why events are refused; nil while they are not
+	last       uint64           // every row up to here is durable
+	counts     schema.Counts    // of the same commit
+	lastEvent  *schema.Delivery // the newest event that was delivered, nil if none was
+	lastCommit time.Time        // zero if none succeeded since Open
+	failure    *failure         // why events are refused; nil while they are not
 }
 
 // failure is why the ledger refuses events.
@@ -86,11 +87,11 @@ func (c *committer) refuse(err error) {
 // load publishes what the file holds.
 func (c *committer) load() error {
 	return c.store.View(func(tx *store.Tx) error {
-		counts, err := readCounts(tx)
+		counts, err := schema.ReadCounts(tx)
 		if err != nil {
 			return err
 		}
-		now := published{last: lastRow(tx), counts: *counts, lastEvent: lastDelivery(tx)}
+		now := published{last: schema.LastRow(tx), counts: *counts, lastEvent: schema.LastDelivery(tx)}
 		if before := c.published.Load(); before != nil {
 			now.lastCommit, now.failure = before.lastCommit, before.failure
 		}
@@ -321,16 +322,16 @@ func (c *committer) answerKnown(batch []*pending) []*pending {
 // an event in quarantine is not a repeat: it is posted.
 func (c *committer) known(tx *store.Tx, p *pending) (known bool, err error) {
 	defer store.CatchDamage(&err)
-	seq, found, err := lookupID(tx, p.event.Livemode, p.event.ID)
+	seq, found, err := schema.LookupID(tx, p.event.Livemode, p.event.ID)
 	if err != nil || !found {
 		p.absent = err == nil
 		return false, err
 	}
-	r, err := readRow(tx, seq)
-	if err != nil || r.outcome == Quarantined && p.event.Quarantine == "" {
+	r, err := schema.ReadRow(tx, seq)
+	if err != nil || r.Outcome == Quarantined && p.event.Quarantine == "" {
 		return false, err
 	}
-	payment, err := paymentOf(tx, &r.facts)
+	payment, err := schema.PaymentOf(tx, &r.Facts)
 	if err != nil {
 		return false, err
 	}

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"tillhook/ledger/schema"
 )
 
 // Event is one verified event to be stored. Append does not change it. The caller must not change
@@ -60,7 +62,7 @@ func (l *Ledger) Append(ctx context.Context, e *Event) (Result, error) {
 	if f := l.failure(); f != nil {
 		return Result{}, f.err
 	}
-	p := newPending(e, l.bodies.encode(e.Raw))
+	p := newPending(e, l.bodies.Encode(e.Raw))
 	if err := l.queue.wait(ctx, p); err != nil {
 		l.noteDamage(e, err)
 		return Result{}, err // p may still be in progress
@@ -74,7 +76,7 @@ func (e *Event) check(livemode bool) error {
 	if e.Livemode != livemode && e.Quarantine == "" {
 		return fmt.Errorf("the event %.40q is of %s mode: a ledger of the other one holds it in quarantine or not at all", e.ID, ModeName(e.Livemode))
 	}
-	if e.ID == "" || len(e.ID) > maxID || len(e.Account) > maxID || len(e.Context) > maxID || !slices.Contains(sources[:], e.Source) || e.Quarantine != "" && !slices.Contains(Reasons[:], e.Quarantine) || len(e.Snapshot) > maxID {
+	if e.ID == "" || len(e.ID) > maxID || len(e.Account) > maxID || len(e.Context) > maxID || !slices.Contains(schema.Sources[:], e.Source) || e.Quarantine != "" && !slices.Contains(Reasons[:], e.Quarantine) || len(e.Snapshot) > maxID {
 		return fmt.Errorf("the event %.40q of source %q with the reason %q is not one the ledger can hold", e.ID, e.Source, e.Quarantine)
 	}
 	if err := e.Facts.Check(); err != nil {
@@ -168,6 +170,6 @@ func (l *Ledger) Committing() bool { return l.began.Load() != 0 }
 // LastEvent returns when the newest event was delivered, not counting events that were fetched. ok
 // is false if no event was delivered.
 func (l *Ledger) LastEvent() (t time.Time, ok bool) {
-	ms := l.published.Load().lastEvent.at(l.wall())
+	ms := l.published.Load().lastEvent.At(l.wall())
 	return time.UnixMilli(ms), ms != 0
 }

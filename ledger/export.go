@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"tillhook/ledger/store"
 	"time"
+
+	"tillhook/ledger/schema"
+	"tillhook/ledger/store"
 )
 
 // Formats lists the formats of an export.
@@ -76,7 +78,7 @@ func (l *Ledger) NewExport(q ExportQuery) (*Export, error) {
 		return nil, fmt.Errorf("%w: its last sequence is %d, and %d was asked for; leave it out for the ledger as it is now", ErrAhead, x.now, ahead)
 	}
 	err := l.store.View(func(tx *store.Tx) error {
-		decoded, err := readDecoded(tx)
+		decoded, err := schema.ReadDecoded(tx)
 		if begin <= decoded && (q.AsOf != nil || q.Since != nil) {
 			x.Decoded = decoded
 		}
@@ -101,8 +103,8 @@ func (x *Export) Write(ctx context.Context, w io.Writer) (err error) {
 		return err
 	}
 	if x.query.Table == ExportPayments {
-		x.Sequence, err = x.l.eachPayment(ctx, x.query.From, x.query.To, func(f *state) error {
-			_, err := w.Write(x.lines.line(paymentColumns, x.lines.paymentCells(f), f.view.Metadata))
+		x.Sequence, err = x.l.eachPayment(ctx, x.query.From, x.query.To, func(f *schema.State) error {
+			_, err := w.Write(x.lines.line(paymentColumns, x.lines.paymentCells(f), f.Payment.Metadata))
 			return err
 		})
 		return err
@@ -165,17 +167,17 @@ func (x *Export) entries(ctx context.Context, w io.Writer) (err error) {
 func (x *Export) present(ctx context.Context, s *sorter) error {
 	ids := x.l.newSorter()
 	err := x.l.walkIndex(ctx, x.query.From, x.query.To, func(_ *store.Tx, at int64, id string, _ []byte) error {
-		return ids.add([]byte(id), timeKey(at, id))
+		return ids.add([]byte(id), schema.TimeKey(at, id))
 	})
 	if err == nil {
 		err = x.eachOf(ctx, ids, func(tx *store.Tx, r record) error {
 			id := string(r.key)
-			f, err := readState(tx, id)
+			f, err := schema.ReadState(tx, id)
 			if err != nil {
 				return err
 			}
 			if f == nil { // it was merged into another payment since, or the ledger is damaged
-				listed, err := tx.Get(bucketEntries, r.line)
+				listed, err := tx.Get(schema.BucketEntries, r.line)
 				if err == nil && listed != nil {
 					err = fmt.Errorf("%w: payment %.80s is missing and has entries", ErrCorrupt, id)
 				}
@@ -189,7 +191,7 @@ func (x *Export) present(ctx context.Context, s *sorter) error {
 
 // asOf adds the entries of the payments as of x.Sequence.
 func (x *Export) asOf(ctx context.Context, s *sorter) error {
-	return x.l.walkSlices(ctx, bucketPayments, []byte{}, nil, func(tx *store.Tx, key, _ []byte) error {
+	return x.l.walkSlices(ctx, schema.BucketPayments, []byte{}, nil, func(tx *store.Tx, key, _ []byte) error {
 		p := x.l.past(tx, x.Sequence)
 		ids, err := p.candidates(string(key))
 		if err != nil {
@@ -209,13 +211,13 @@ func (x *Export) asOf(ctx context.Context, s *sorter) error {
 }
 
 // add adds the entries of a payment that are within the bounds. A nil payment has no entries.
-func (x *Export) add(s *sorter, f *state, pass byte) error {
+func (x *Export) add(s *sorter, f *schema.State, pass byte) error {
 	if f == nil {
 		return nil
 	}
-	for i := range f.entries {
-		if e := &f.entries[i]; x.asked(e) {
-			if err := s.add(lineKey(e, f.view.ID, pass), x.entryLine(f, e, 1, "")); err != nil {
+	for i := range f.Entries {
+		if e := &f.Entries[i]; x.asked(e) {
+			if err := s.add(lineKey(e, f.Payment.ID, pass), x.entryLine(f, e, 1, "")); err != nil {
 				return err
 			}
 		}
@@ -295,10 +297,10 @@ func (x *Export) eachOf(ctx context.Context, ids *sorter, visit func(tx *store.T
 
 // difference adds the entries of a payment whose lines are changed, new or gone. A nil payment has
 // no entries.
-func (x *Export) difference(s *sorter, before, after *state) error {
+func (x *Export) difference(s *sorter, before, after *schema.State) error {
 	was, is := x.linesOf(before), x.linesOf(after)
 	for _, side := range []struct {
-		f          *state
+		f          *schema.State
 		own, other map[string][]byte
 		sign       int64
 		late       string
@@ -307,12 +309,12 @@ func (x *Export) difference(s *sorter, before, after *state) error {
 		if side.f == nil {
 			continue
 		}
-		for i := range side.f.entries {
-			e := &side.f.entries[i]
+		for i := range side.f.Entries {
+			e := &side.f.Entries[i]
 			if line, ok := side.own[e.ID]; !ok || bytes.Equal(line, side.other[e.ID]) {
 				continue
 			}
-			if err := s.add(lineKey(e, side.f.view.ID, side.pass), x.entryLine(side.f, e, side.sign, side.late)); err != nil {
+			if err := s.add(lineKey(e, side.f.Payment.ID, side.pass), x.entryLine(side.f, e, side.sign, side.late)); err != nil {
 				return err
 			}
 		}
@@ -321,13 +323,13 @@ func (x *Export) difference(s *sorter, before, after *state) error {
 }
 
 // linesOf returns the lines of the entries of a payment that are within the bounds, by entry id.
-func (x *Export) linesOf(f *state) map[string][]byte {
+func (x *Export) linesOf(f *schema.State) map[string][]byte {
 	if f == nil {
 		return nil
 	}
 	lines := map[string][]byte{}
-	for i := range f.entries {
-		if e := &f.entries[i]; x.asked(e) {
+	for i := range f.Entries {
+		if e := &f.Entries[i]; x.asked(e) {
 			lines[e.ID] = x.entryLine(f, e, 1, "")
 		}
 	}
@@ -343,7 +345,7 @@ const (
 
 // lineKey returns a key that sorts lines by (time, payment, entry id). Ids contain no NUL byte.
 func lineKey(e *Entry, payment string, pass byte) []byte {
-	key := append(timeKey(e.At, payment), 0)
+	key := append(schema.TimeKey(e.At, payment), 0)
 	return append(append(key, e.ID...), 0, pass)
 }
 

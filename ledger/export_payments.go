@@ -7,17 +7,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"tillhook/ledger/store"
 	"time"
+
+	"tillhook/ledger/schema"
+	"tillhook/ledger/store"
 )
 
 // eachPayment visits the payments in the order of (created, id) as of one moment, and returns the
 // last row of that moment. It decodes them without their lists. In the ledger of a receiver it
 // first copies the payments to a temporary file, because formatting their lines takes longer than a
 // transaction should stay open.
-func (l *Ledger) eachPayment(ctx context.Context, from, to *int64, visit func(*state) error) (last uint64, err error) {
+func (l *Ledger) eachPayment(ctx context.Context, from, to *int64, visit func(*schema.State) error) (last uint64, err error) {
 	decode := func(id string, value []byte) error {
-		f, _, err := decodeHead(id, value)
+		f, _, err := schema.DecodeHead(id, value)
 		if err != nil {
 			return fmt.Errorf("payment %.80s: %w", id, err)
 		}
@@ -25,7 +27,7 @@ func (l *Ledger) eachPayment(ctx context.Context, from, to *int64, visit func(*s
 	}
 	if l.readOnly {
 		err = l.store.View(func(tx *store.Tx) error {
-			last = lastRow(tx)
+			last = schema.LastRow(tx)
 			return walkPayments(tx, from, to, decode)
 		})
 		return last, err
@@ -33,7 +35,7 @@ func (l *Ledger) eachPayment(ctx context.Context, from, to *int64, visit func(*s
 	f, err := l.Spool(func(w io.Writer) error {
 		out := bufio.NewWriter(w)
 		err := l.store.View(func(tx *store.Tx) error {
-			last = lastRow(tx)
+			last = schema.LastRow(tx)
 			return walkPayments(tx, from, to, func(id string, value []byte) error {
 				if err := ctx.Err(); err != nil {
 					return err
@@ -58,17 +60,17 @@ func (l *Ledger) eachPayment(ctx context.Context, from, to *int64, visit func(*s
 func walkPayments(tx *store.Tx, from, to *int64, visit func(id string, value []byte) error) error {
 	var first, end []byte
 	if from != nil {
-		first = timeKey(*from, "")
+		first = schema.TimeKey(*from, "")
 	}
 	if to != nil {
-		end = timeKey(*to, "")
+		end = schema.TimeKey(*to, "")
 	}
-	for e := range tx.Ascend(bucketPaymentsTime, first) {
+	for e := range tx.Ascend(schema.BucketPaymentsTime, first) {
 		if end != nil && bytes.Compare(e.Key, end) >= 0 {
 			return nil
 		}
 		id := string(e.Key[8:])
-		value, err := tx.Get(bucketPayments, []byte(id))
+		value, err := tx.Get(schema.BucketPayments, []byte(id))
 		if err != nil {
 			return err
 		}

@@ -8,8 +8,10 @@ import (
 	"io"
 	"os"
 	"strings"
-	"tillhook/ledger/store"
 	"time"
+
+	"tillhook/ledger/schema"
+	"tillhook/ledger/store"
 
 	bolt "go.etcd.io/bbolt"
 )
@@ -21,16 +23,16 @@ func Seal(bucket, key, value string) []byte {
 
 // OlderSchema is the number of the schema before the present one. Only tests have files of it. In
 // these files each row begins with an additional byte.
-const OlderSchema = schemaVersion - 1
+const OlderSchema = schema.Version - 1
 
 const olderMark = 0xfe
 
 func init() {
-	rowDecoders[OlderSchema] = func(value []byte) (*row, error) {
+	schema.RowDecoders[OlderSchema] = func(value []byte) (*schema.Row, error) {
 		if len(value) == 0 || value[0] != olderMark {
 			return nil, fmt.Errorf("%w: not a row of schema %d", ErrCorrupt, OlderSchema)
 		}
-		return decodeRow(value[1:])
+		return schema.DecodeRow(value[1:])
 	}
 }
 
@@ -50,7 +52,7 @@ func MakeOlder(tx *bolt.Tx) error {
 
 // SetSchema changes the schema number of a file.
 func SetSchema(tx *bolt.Tx, version uint64) error {
-	return tx.Bucket([]byte("meta")).Put(metaSchema, store.Seal("meta", metaSchema, binary.AppendUvarint(nil, version)))
+	return tx.Bucket([]byte("meta")).Put(schema.MetaSchema, store.Seal("meta", schema.MetaSchema, binary.AppendUvarint(nil, version)))
 }
 
 // LimitBuffer makes the write buffer flush after a few entries. Call it before Run.
@@ -84,7 +86,9 @@ func (l *Ledger) Buffered() (entries, records int) {
 // Write commits one value, and calls during while the transaction is open.
 func (l *Ledger) Write(ctx context.Context, during func() error) error {
 	return l.do(ctx, func(b *posting) (func() error, error) {
-		return func() error { return errors.Join(b.tx.Put(bucketMeta, metaDecoder, []byte("one")), during()) }, nil
+		return func() error {
+			return errors.Join(b.tx.Put(schema.BucketMeta, schema.MetaDecoder, []byte("one")), during())
+		}, nil
 	})
 }
 
@@ -148,7 +152,7 @@ func (l *Ledger) Try(events []*Event) (t *Trial, err error) {
 		now := l.published.Load()
 		b := &posting{tx: tx, last: now.last, counts: now.counts, livemode: l.livemode}
 		for _, e := range events {
-			p := newPending(e, []byte{bodyPlain})
+			p := newPending(e, []byte{schema.BodyPlain})
 			if err := b.post(p); err != nil || p.err != nil {
 				return fmt.Errorf("%s: %w %w", e.ID, err, p.err)
 			}
@@ -165,26 +169,26 @@ func (l *Ledger) Try(events []*Event) (t *Trial, err error) {
 func (l *Ledger) contents(tx *store.Tx, b *posting) (*Trial, error) {
 	t := &Trial{Totals: []Total{}, Entries: map[string][]Entry{}, Unexplained: map[string][]string{}}
 	var folded strings.Builder
-	fmt.Fprintln(&folded, b.counts.statuses, b.counts.flags, b.counts.unknown)
-	for _, bucket := range []store.Bucket{bucketPayments, bucketPaymentsTime, bucketLinks, bucketEntries, bucketLists,
-		bucketTotals} {
+	fmt.Fprintln(&folded, b.counts.Statuses, b.counts.Flags, b.counts.Unknown)
+	for _, bucket := range []store.Bucket{schema.BucketPayments, schema.BucketPaymentsTime, schema.BucketLinks, schema.BucketEntries, schema.BucketLists,
+		schema.BucketTotals} {
 		for e := range tx.Ascend(bucket, nil) {
 			key := e.Key
 			value, err := e.Value()
-			if err == nil && bucket == bucketPayments { // without the sequences, which depend on the order of arrival
-				var s *state
-				if s, err = decodeState(tx, string(key), value); err == nil {
-					t.Payments = append(t.Payments, s.view)
-					t.Entries[s.view.ID] = s.entries
-					t.Unexplained[s.view.ID] = s.unexplained
-					s.rows = nil
-					value = s.encode()
+			if err == nil && bucket == schema.BucketPayments { // without the sequences, which depend on the order of arrival
+				var s *schema.State
+				if s, err = schema.DecodeState(tx, string(key), value); err == nil {
+					t.Payments = append(t.Payments, s.Payment)
+					t.Entries[s.Payment.ID] = s.Entries
+					t.Unexplained[s.Payment.ID] = s.Unexplained
+					s.Rows = nil
+					value = s.Encode()
 				}
 			}
-			if id, rest, _ := strings.Cut(string(key), "\x00"); bucket == bucketLists && rest[0] == listRows {
+			if id, rest, _ := strings.Cut(string(key), "\x00"); bucket == schema.BucketLists && rest[0] == schema.ListRows {
 				key, value = []byte(id), nil // only their number does not depend on the order of arrival
 			}
-			if err == nil && bucket == bucketTotals {
+			if err == nil && bucket == schema.BucketTotals {
 				var total Total
 				// Folded includes the sums over all days, Totals does not.
 				if total, err = readTotal(key, value); err == nil && total.Day != "" {
@@ -194,7 +198,7 @@ func (l *Ledger) contents(tx *store.Tx, b *posting) (*Trial, error) {
 			if err != nil {
 				return nil, err
 			}
-			fmt.Fprintf(&folded, "%s %q %q\n", layout[bucket].Name, key, value)
+			fmt.Fprintf(&folded, "%s %q %q\n", schema.Layout[bucket].Name, key, value)
 		}
 	}
 	t.Folded = folded.String()
@@ -203,25 +207,25 @@ func (l *Ledger) contents(tx *store.Tx, b *posting) (*Trial, error) {
 
 // Row is a stored event, and Folded the stored result of a fold.
 type (
-	Row    = row
-	Folded = state
+	Row    = schema.Row
+	Folded = schema.State
 )
 
 // RowOf returns the row of an event.
 func RowOf(e *Event) *Row {
-	return &row{id: e.ID, typ: e.Type, created: e.Created, received: e.Received.UnixMilli(), apiVersion: e.APIVersion,
-		source:  e.Source,
-		outcome: Applied, size: uint64(len(e.Raw)), facts: e.Facts}
+	return &schema.Row{ID: e.ID, Type: e.Type, Created: e.Created, Received: e.Received.UnixMilli(), APIVersion: e.APIVersion,
+		Source:  e.Source,
+		Outcome: Applied, Size: uint64(len(e.Raw)), Facts: e.Facts}
 }
 
 // Fold folds rows into a payment.
-func Fold(id string, rows []*Row) *Folded { return foldRows(id, false, rows) }
+func Fold(id string, rows []*Row) *Folded { return schema.FoldRows(id, false, rows) }
 
 // Encode returns the stored form of a row and of the result of a fold.
-func Encode(r *Row, s *Folded) (row, state []byte) { return r.encode(), s.encode() }
+func Encode(r *Row, s *Folded) (row, state []byte) { return r.Encode(), s.Encode() }
 
 // EncodeBody returns the stored form of the body of an event.
-func (l *Ledger) EncodeBody(e *Event) []byte { return l.bodies.encode(e.Raw) }
+func (l *Ledger) EncodeBody(e *Event) []byte { return l.bodies.Encode(e.Raw) }
 
 // Expire deletes the bodies that were received before a time, as RunRetention does over time.
 func (l *Ledger) Expire(ctx context.Context, before time.Time) error {
@@ -234,7 +238,7 @@ func (l *Ledger) Expire(ctx context.Context, before time.Time) error {
 }
 
 // Expired returns the last row that retention has passed.
-func (l *Ledger) Expired() uint64 { return l.published.Load().counts.expired }
+func (l *Ledger) Expired() uint64 { return l.published.Load().counts.Expired }
 
 // BufferedBytes returns the size of the active generation of the write buffer. The committer must
 // be idle.
@@ -252,7 +256,7 @@ func (l *Ledger) Flushing() bool { return l.store.Flushing() }
 func (l *Ledger) CommitBatch(events []*Event) (written int64, pages int, err error) {
 	batch := make([]*pending, len(events))
 	for i, e := range events {
-		batch[i] = newPending(e, l.bodies.encode(e.Raw))
+		batch[i] = newPending(e, l.bodies.Encode(e.Raw))
 	}
 	before, err := l.store.Sizes(nil)
 	if err != nil {
@@ -273,7 +277,7 @@ func (l *Ledger) CommitBatch(events []*Event) (written int64, pages int, err err
 }
 
 // LimitCache limits the cache of payments to about so many events. Call it before Run.
-func (l *Ledger) LimitCache(events int) { l.committer.hot.limit = events * memoryOf(&row{}) }
+func (l *Ledger) LimitCache(events int) { l.committer.hot.limit = events * memoryOf(&schema.Row{}) }
 
 // CacheSize returns the number of cached payments, their size and the limit of that size. Run must
 // not be running.
@@ -285,7 +289,7 @@ func (l *Ledger) CacheSize() (payments, size, limit int) {
 func (l *Ledger) RollBack(events []*Event) error {
 	var batch []*pending
 	for _, e := range events {
-		batch = append(batch, newPending(e, l.bodies.encode(e.Raw)))
+		batch = append(batch, newPending(e, l.bodies.Encode(e.Raw)))
 	}
 	failure := errors.New("rolled back")
 	batch = append(batch, &pending{job: func(*posting) (func() error, error) {

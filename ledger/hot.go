@@ -1,6 +1,10 @@
 package ledger
 
-import "cmp"
+import (
+	"cmp"
+
+	"tillhook/ledger/schema"
+)
 
 // Each event refolds its payment from all of its events. For a payment with thousands of events,
 // reading and decoding them takes ten times as long as folding them, and such a payment is likely
@@ -25,8 +29,8 @@ type hotPayments struct {
 
 // hotPayment is a cached payment as of the last change that was written.
 type hotPayment struct {
-	state *state
-	rows  []*row // the rows of state.rows, in the same order
+	state *schema.State
+	rows  []*schema.Row // the rows of state.rows, in the same order
 	size  int
 	used  uint64 // greater than that of every payment used earlier
 }
@@ -96,8 +100,8 @@ func (h *hotPayments) dropOldest() {
 func (h *hotPayments) clear() { *h = hotPayments{limit: h.limit} }
 
 // memoryOf returns the approximate memory use of a row in bytes.
-func memoryOf(r *row) int {
-	f := &r.facts
+func memoryOf(r *schema.Row) int {
+	f := &r.Facts
 	n := 768 + 384*(len(f.Intents)+len(f.Charges)) + 192*(len(f.Refunds)+len(f.Disputes)) + 64*len(f.Sessions)
 	for i := range f.Intents {
 		n += 128 * len(f.Intents[i].Metadata)
@@ -113,4 +117,4 @@ func memoryOf(r *row) int {
 
 // compact returns the row as it will be read from the file. The strings of a row that just arrived
 // are substrings of its body and would keep the whole body in memory.
-func compact(r *row) (*row, error) { return decodeRow(r.encode()) }
+func compact(r *schema.Row) (*schema.Row, error) { return schema.DecodeRow(r.Encode()) }

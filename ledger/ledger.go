@@ -14,26 +14,6 @@
 // indexes, the payment and the totals. When the transaction is durable, the committer publishes the
 // new state and answers.
 //
-// # On disk
-//
-// One file, ledger.db, mode 0600, in a directory of mode 0700, with these buckets (schema.go holds
-// the keys, row.go and state.go the values):
-//
-//	meta            schema version, mode, id, running counts, accounts, checkpoints;
-//	                thin events that wait for their snapshot event
-//	events          sequence          -> envelope, outcome and facts of an event, in arrival order
-//	bodies          sequence          -> the raw body, compressed, or the row that has it
-//	ids             livemode, id      -> sequence, of the new row if the event left quarantine
-//	payments        payment id        -> the folded state, and the sequences of its events
-//	payments_time   created, id       -> empty: the order in which payments are listed
-//	links           other id          -> the PaymentIntent, or else charge, of events that name it
-//	entries         time, payment     -> what the payment moved in that second, by currency
-//	lists           payment, kind, id -> an element of a long list of a payment
-//	totals          day, currency, account -> the money of that day in UTC, and of all days
-//	quarantine      sequence          -> state of an event that is in quarantine now
-//
-// Sequences start at 1 and have no gaps.
-//
 // # Dangers
 //
 //   - A reader sees a transaction before it is durable. Append answers that an event is a repeat
@@ -54,6 +34,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"tillhook/ledger/schema"
 	"tillhook/ledger/store"
 )
 
@@ -119,7 +100,7 @@ type Ledger struct {
 	livemode  bool
 	id        string // the same in its copies, and in no other ledger
 	readOnly  bool
-	bodies    *bodyCodec
+	bodies    *schema.BodyCodec
 	committer committer // its fields belong to Run
 
 	turn   chan time.Time // the right to run the next slice of a long read; see slice
@@ -150,13 +131,13 @@ func OpenContext(ctx context.Context, opts Options) (_ *Ledger, err error) {
 			lock.Release()
 		}
 	}()
-	created, err := store.Create(path, layout, func(tx *store.Tx) error { return initialise(tx, opts.Livemode) })
+	created, err := store.Create(path, schema.Layout, func(tx *store.Tx) error { return schema.Initialise(tx, opts.Livemode) })
 	if err != nil {
 		return nil, err
 	}
 	l, err := open(path, false)
 	var migrated *RebuildResult
-	if errors.Is(err, errOlder) && opts.Decode != nil {
+	if errors.Is(err, schema.ErrOlder) && opts.Decode != nil {
 		if migrated, err = rebuildLocked(ctx, opts, true); err == nil {
 			l, err = open(path, false)
 		}
@@ -203,15 +184,15 @@ func open(path string, readOnly bool) (*Ledger, error) {
 	}
 	l.turn <- time.Time{}
 	var err error
-	if l.bodies, err = newBodyCodec(); err != nil {
+	if l.bodies, err = schema.NewBodyCodec(); err != nil {
 		return nil, err
 	}
 	l.store, err = store.Open(path, store.Options{
-		Layout: layout, ReadOnly: readOnly, Wedged: l.wedge,
+		Layout: schema.Layout, ReadOnly: readOnly, Wedged: l.wedge,
 		Check: func(tx *store.Tx) error {
-			livemode, err := readMeta(tx)
+			livemode, err := schema.ReadMeta(tx)
 			if l.store == nil { // later, in a recovery, other goroutines read them
-				l.livemode, l.id = livemode, readID(tx)
+				l.livemode, l.id = livemode, schema.ReadID(tx)
 			}
 			return err
 		},

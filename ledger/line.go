@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"tillhook/ledger/schema"
 )
 
 // The columns of the exported tables. New columns are added at the end.
@@ -185,12 +187,12 @@ func money(n *int64, currency string) [2]cell {
 }
 
 // entryLine returns the line of an entry, with its amounts multiplied by sign.
-func (x *Export) entryLine(f *state, e *Entry, sign int64, late string) []byte {
-	p, at := f.view, time.Unix(e.At, 0).In(x.lines.zone)
+func (x *Export) entryLine(f *schema.State, e *Entry, sign int64, late string) []byte {
+	p, at := f.Payment, time.Unix(e.At, 0).In(x.lines.zone)
 	cells := []cell{foreign(e.ID), own(at.Format(time.DateOnly)), own(at.Format(time.RFC3339)), own(e.Kind), foreign(p.ID), foreign(e.Object),
 		foreign(p.Account), foreign(e.Currency)}
-	a := amountsOf(e)
-	for _, sum := range []Sum{a.received, a.refunded, a.withdrawn, a.reinstated, a.net()} {
+	a := schema.AmountsOf(e)
+	for _, sum := range []Sum{a.Received, a.Refunded, a.Withdrawn, a.Reinstated, a.Net()} {
 		n, _ := sum.Int64() // the sum of a single amount always fits
 		n *= sign
 		both := money(&n, e.Currency)
@@ -201,8 +203,8 @@ func (x *Export) entryLine(f *state, e *Entry, sign int64, late string) []byte {
 }
 
 // paymentCells returns the cells of a payment's line.
-func (f *lineFormat) paymentCells(s *state) []cell {
-	p, currency := s.view, string(s.view.Currency)
+func (f *lineFormat) paymentCells(s *schema.State) []cell {
+	p, currency := s.Payment, string(s.Payment.Currency)
 	cells := []cell{foreign(p.ID), foreign(p.Account), f.time(p.Created), f.time(p.Captured), foreign(p.Status), foreign(currency)}
 	for _, n := range []*int64{p.Amount, p.AmountReceived, p.AmountRefunded, p.DisputeWithdrawn, p.DisputeReinstated, p.AmountNet, p.Fee} {
 		both := money(n, currency)

@@ -6,13 +6,15 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"tillhook/ledger/schema"
 	"tillhook/ledger/store"
 )
 
 // Checkpoint returns the checkpoint with a name, or 0 if it does not exist.
 func (l *Ledger) Checkpoint(name string) (n int64, err error) {
 	err = l.store.View(func(tx *store.Tx) (err error) {
-		n, err = readCheckpoint(tx, name)
+		n, err = schema.ReadCheckpoint(tx, name)
 		return err
 	})
 	if err != nil {
@@ -33,7 +35,7 @@ func (l *Ledger) SetCheckpoints(ctx context.Context, marks map[string]int64) err
 // putCheckpoints writes checkpoints in the order of their names.
 func putCheckpoints(tx *store.Tx, values map[string]int64) error {
 	for _, name := range slices.Sorted(maps.Keys(values)) {
-		if err := putCheckpoint(tx, name, values[name]); err != nil {
+		if err := schema.PutCheckpoint(tx, name, values[name]); err != nil {
 			return err
 		}
 	}
@@ -53,11 +55,11 @@ func (b *posting) newAccount(account, context string) (key []byte) {
 	if account == "" {
 		return nil
 	}
-	key = []byte(accountPrefix + account)
-	if !b.tx.Has(bucketMeta, key) {
+	key = []byte(schema.AccountPrefix + account)
+	if !b.tx.Has(schema.BucketMeta, key) {
 		return key
 	}
-	known, err := b.tx.Get(bucketMeta, key)
+	known, err := b.tx.Get(schema.BucketMeta, key)
 	if context == "" || err != nil || string(known) == context {
 		return nil
 	}
@@ -68,12 +70,12 @@ func (b *posting) newAccount(account, context string) (key []byte) {
 // only events of the other mode.
 func (l *Ledger) Accounts() (list []Account, err error) {
 	err = l.store.View(func(tx *store.Tx) error {
-		for e := range tx.Prefix(bucketMeta, []byte(accountPrefix)) {
+		for e := range tx.Prefix(schema.BucketMeta, []byte(schema.AccountPrefix)) {
 			context, err := e.Value()
 			if err != nil {
 				return err
 			}
-			list = append(list, Account{strings.TrimPrefix(string(e.Key), accountPrefix), string(context)})
+			list = append(list, Account{strings.TrimPrefix(string(e.Key), schema.AccountPrefix), string(context)})
 		}
 		return nil
 	})
@@ -96,7 +98,7 @@ func (l *Ledger) Lookup(ids []string) ([]IDStatus, error) {
 	for part := range slices.Chunk(ids, scanSlice) {
 		err := l.store.View(func(tx *store.Tx) error {
 			for _, id := range part {
-				seq, found, err := lookupID(tx, l.livemode, id)
+				seq, found, err := schema.LookupID(tx, l.livemode, id)
 				if err != nil {
 					return err
 				}
@@ -104,11 +106,11 @@ func (l *Ledger) Lookup(ids []string) ([]IDStatus, error) {
 					list = append(list, IDUnknown)
 					continue
 				}
-				r, err := readRow(tx, seq)
+				r, err := schema.ReadRow(tx, seq)
 				if err != nil {
 					return err
 				}
-				if r.outcome == Quarantined {
+				if r.Outcome == Quarantined {
 					list = append(list, IDQuarantined)
 				} else {
 					list = append(list, IDKnown)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"maps"
 	"slices"
+
+	"tillhook/ledger/schema"
 	"tillhook/ledger/store"
 )
 
@@ -22,7 +24,7 @@ type past struct {
 
 // presentOne holds the rows of the view that belong to a given payment now.
 type presentOne struct {
-	rows    []*row
+	rows    []*schema.Row
 	charges map[string]bool // charges that the rows link to the PaymentIntent with the payment's id
 }
 
@@ -34,22 +36,22 @@ func (p *past) present(id string) (*presentOne, error) {
 	if one := p.read[id]; one != nil {
 		return one, nil
 	}
-	s, err := readState(p.tx, id)
+	s, err := schema.ReadState(p.tx, id)
 	if err != nil {
 		return nil, err
 	}
 	var seqs []uint64
 	if s != nil {
-		seqs = slices.DeleteFunc(s.rows, func(seq uint64) bool { return seq > p.last })
+		seqs = slices.DeleteFunc(s.Rows, func(seq uint64) bool { return seq > p.last })
 	}
-	rows, err := rowsOf(p.tx, seqs)
+	rows, err := schema.ReadRows(p.tx, seqs)
 	if err != nil {
 		return nil, err
 	}
 	one := &presentOne{rows: rows, charges: map[string]bool{}}
 	for _, r := range rows {
-		if r.facts.PaymentIntent == id {
-			for _, charge := range r.facts.LinkedCharges() {
+		if r.Facts.PaymentIntent == id {
+			for _, charge := range r.Facts.LinkedCharges() {
 				one.charges[charge] = true
 			}
 		}
@@ -61,30 +63,30 @@ func (p *past) present(id string) (*presentOne, error) {
 // owner returns the payment to which the rows that name the charge but no PaymentIntent belonged in
 // the view.
 func (p *past) owner(charge string) (string, error) {
-	links, err := readLinks(p.tx, charge)
+	links, err := schema.ReadLinks(p.tx, charge)
 	if err != nil {
 		return "", err
 	}
 	for _, k := range links { // sorted, so the least PaymentIntent comes first
-		if k.kind != linkToIntent {
+		if k.Kind != schema.LinkToIntent {
 			continue
 		}
-		if one, err := p.present(k.target); err != nil || one.charges[charge] {
-			return k.target, err
+		if one, err := p.present(k.Target); err != nil || one.charges[charge] {
+			return k.Target, err
 		}
 	}
 	return charge, nil
 }
 
 // payment returns a payment as it was, or nil if no payment had the id.
-func (p *past) payment(id string) (*state, error) {
+func (p *past) payment(id string) (*schema.State, error) {
 	one, err := p.present(id)
 	if err != nil {
 		return nil, err
 	}
-	var rows []*row
+	var rows []*schema.Row
 	for _, r := range one.rows {
-		if r.facts.PaymentIntent == id {
+		if r.Facts.PaymentIntent == id {
 			rows = append(rows, r)
 		}
 	}
@@ -109,13 +111,13 @@ func (p *past) payment(id string) (*state, error) {
 	if len(rows) == 0 {
 		return nil, nil
 	}
-	return foldRows(id, p.livemode, rows), nil
+	return schema.FoldRows(id, p.livemode, rows), nil
 }
 
 // withoutIntent returns the rows that name the charge but no PaymentIntent. All of them belong to
 // the same payment now.
-func (p *past) withoutIntent(charge string) (rows []*row, err error) {
-	id, err := paymentOf(p.tx, &Facts{Charge: charge})
+func (p *past) withoutIntent(charge string) (rows []*schema.Row, err error) {
+	id, err := schema.PaymentOf(p.tx, &Facts{Charge: charge})
 	if err != nil {
 		return nil, err
 	}
@@ -124,7 +126,7 @@ func (p *past) withoutIntent(charge string) (rows []*row, err error) {
 		return nil, err
 	}
 	for _, r := range one.rows {
-		if r.facts.PaymentIntent == "" && r.facts.Charge == charge {
+		if r.Facts.PaymentIntent == "" && r.Facts.Charge == charge {
 			rows = append(rows, r)
 		}
 	}
@@ -140,8 +142,8 @@ func (p *past) candidates(id string) ([]string, error) {
 	}
 	ids := []string{id}
 	for _, r := range one.rows {
-		if r.facts.PaymentIntent == "" && !slices.Contains(ids, r.facts.Charge) {
-			ids = append(ids, r.facts.Charge)
+		if r.Facts.PaymentIntent == "" && !slices.Contains(ids, r.Facts.Charge) {
+			ids = append(ids, r.Facts.Charge)
 		}
 	}
 	return ids, nil
@@ -152,21 +154,21 @@ func (p *past) candidates(id string) ([]string, error) {
 // because a charge was linked, whichever PaymentIntents the charge is linked to. It may visit an id
 // more than once.
 func (l *Ledger) touched(ctx context.Context, after, last uint64, visit func(tx *store.Tx, id string) error) error {
-	return l.walkSlices(ctx, bucketEvents, seqKey(after+1), seqKey(last+1), func(tx *store.Tx, _, value []byte) error {
-		r, err := decodeRow(value)
+	return l.walkSlices(ctx, schema.BucketEvents, schema.SeqKey(after+1), schema.SeqKey(last+1), func(tx *store.Tx, _, value []byte) error {
+		r, err := schema.DecodeRow(value)
 		if err != nil {
 			return err
 		}
-		charges := append(r.facts.LinkedCharges(), r.facts.Charge)
-		ids := append(charges, r.facts.PaymentIntent)
+		charges := append(r.Facts.LinkedCharges(), r.Facts.Charge)
+		ids := append(charges, r.Facts.PaymentIntent)
 		for _, charge := range charges {
-			links, err := readLinks(tx, charge)
+			links, err := schema.ReadLinks(tx, charge)
 			if err != nil {
 				return err
 			}
 			for _, k := range links {
-				if k.kind == linkToIntent {
-					ids = append(ids, k.target)
+				if k.Kind == schema.LinkToIntent {
+					ids = append(ids, k.Target)
 				}
 			}
 		}
@@ -186,7 +188,7 @@ func (l *Ledger) touched(ctx context.Context, after, last uint64, visit func(tx 
 // lastSeen returns the last row that readers see, whether or not it is on disk yet.
 func (l *Ledger) lastSeen() (last uint64, err error) {
 	err = l.store.View(func(tx *store.Tx) error {
-		last = lastRow(tx)
+		last = schema.LastRow(tx)
 		return nil
 	})
 	return last, err

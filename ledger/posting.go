@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"tillhook/ledger/schema"
 	"tillhook/ledger/store"
 )
 
@@ -14,12 +15,12 @@ import (
 // for the whole transaction.
 type posting struct {
 	tx        *store.Tx
-	last      uint64    // the newest sequence
-	delivered *delivery // of the newest event that was delivered; nil if none was
-	counts    counts
-	totals    map[string]amounts // those that changed
+	last      uint64           // the newest sequence
+	delivered *schema.Delivery // of the newest event that was delivered; nil if none was
+	counts    schema.Counts
+	totals    map[string]schema.Amounts // those that changed
 	livemode  bool
-	bodies    *bodyCodec
+	bodies    *schema.BodyCodec
 	hot       *hotPayments
 }
 
@@ -42,7 +43,7 @@ func (b *posting) writeSums() error {
 	if err := b.writeTotals(); err != nil {
 		return err
 	}
-	return b.tx.Put(bucketMeta, metaCounts, b.counts.encode())
+	return b.tx.Put(schema.BucketMeta, schema.MetaCounts, b.counts.Encode())
 }
 
 // post plans an event or a job and applies it.
@@ -74,75 +75,75 @@ func (b *posting) plan(e *pending) (apply func() error, err error) {
 	if !known {
 		return b.planRow(e, 0, nil)
 	}
-	old, err := readRow(b.tx, seq)
+	old, err := schema.ReadRow(b.tx, seq)
 	if err != nil {
 		return nil, err
 	}
-	if old.outcome == Quarantined && e.event.Quarantine == "" {
+	if old.Outcome == Quarantined && e.event.Quarantine == "" {
 		return b.planRow(e, seq, old)
 	}
-	payment, err := paymentOf(b.tx, &old.facts)
+	payment, err := schema.PaymentOf(b.tx, &old.Facts)
 	if err != nil {
 		return nil, err
 	}
 	if e.release { // a delivery was faster
-		e.result = Result{Status: old.outcome, Reason: old.reason, PaymentID: payment, Sequence: seq, Repeat: true}
+		e.result = Result{Status: old.Outcome, Reason: old.Reason, PaymentID: payment, Sequence: seq, Repeat: true}
 		return nil, nil
 	}
-	old.repeats++
+	old.Repeats++
 	e.result = repeatOf(old, seq, payment)
-	return func() error { return b.tx.Put(bucketEvents, seqKey(seq), old.encode()) }, nil
+	return func() error { return b.tx.Put(schema.BucketEvents, schema.SeqKey(seq), old.Encode()) }, nil
 }
 
 // rowOf finds the row of an event's id. If the id had no row when the batch was looked up, its row
 // can only be of this batch.
 func (b *posting) rowOf(e *pending) (seq uint64, known bool, err error) {
-	if e.absent && !b.tx.Buffered(bucketIDs, idKey(e.event.Livemode, e.event.ID)) {
+	if e.absent && !b.tx.Buffered(schema.BucketIDs, schema.IDKey(e.event.Livemode, e.event.ID)) {
 		return 0, false, nil
 	}
-	return lookupID(b.tx, e.event.Livemode, e.event.ID)
+	return schema.LookupID(b.tx, e.event.Livemode, e.event.ID)
 }
 
 // planRow plans a new row. old is the row at the sequence from in which the event lies in
 // quarantine, nil for a new event.
-func (b *posting) planRow(e *pending, from uint64, old *row) (apply func() error, err error) {
+func (b *posting) planRow(e *pending, from uint64, old *schema.Row) (apply func() error, err error) {
 	ev := &e.event
 	n := &newRow{
-		row: row{
-			id: ev.ID, typ: ev.Type, account: ev.Account, context: ev.Context, livemode: ev.Livemode, created: ev.Created, released: from,
-			received: ev.Received.UnixMilli(), apiVersion: ev.APIVersion, source: ev.Source,
-			size: e.size, reason: ev.Quarantine, facts: ev.Facts, outcome: Recorded,
+		Row: schema.Row{
+			ID: ev.ID, Type: ev.Type, Account: ev.Account, Context: ev.Context, Livemode: ev.Livemode, Created: ev.Created, Released: from,
+			Received: ev.Received.UnixMilli(), APIVersion: ev.APIVersion, Source: ev.Source,
+			Size: e.size, Reason: ev.Quarantine, Facts: ev.Facts, Outcome: Recorded,
 		},
 		seq: b.last + 1, body: e.body, old: old,
 	}
-	r := &n.row
-	var entry *quarantineEntry
+	r := &n.Row
+	var entry *schema.QuarantineEntry
 	switch {
 	case ev.Quarantine != "":
-		r.outcome, r.facts = Quarantined, Facts{}
-		if entry, err = newQuarantineEntry(b.tx, ev.ID, ev.Livemode, ev.Expected, ev.Snapshot); err != nil {
+		r.Outcome, r.Facts = Quarantined, Facts{}
+		if entry, err = schema.NewQuarantineEntry(b.tx, ev.ID, ev.Livemode, ev.Expected, ev.Snapshot); err != nil {
 			return nil, err
 		}
 	case ev.Facts.PaymentID() != "":
 		if err := b.planPayments(n); err != nil {
 			return nil, err
 		}
-		r.outcome = outcome(n.changes)
+		r.Outcome = outcome(n.changes)
 	}
 	if err := b.planRest(n, entry); err != nil {
 		return nil, err
 	}
 	if old != nil && (e.release || b.sameBody(from, e.body)) {
-		n.body = bodyOf(from)
+		n.body = schema.BodyReference(from)
 	}
-	e.result = Result{Status: r.outcome, Reason: r.reason, Sequence: n.seq, Repeat: old != nil, Unlinked: r.unlinked()}
+	e.result = Result{Status: r.Outcome, Reason: r.Reason, Sequence: n.seq, Repeat: old != nil, Unlinked: r.Unlinked()}
 	if len(n.changes) > 0 {
 		e.result.PaymentID = n.changes[0].id
 	}
 	e.left = old != nil
 	return func() error {
-		if r.source == Webhook && !e.release {
-			b.delivered = &delivery{received: r.received, created: r.created * 1000}
+		if r.Source == Webhook && !e.release {
+			b.delivered = &schema.Delivery{Received: r.Received, Created: r.Created * 1000}
 		}
 		return b.writeRow(n)
 	}, nil
@@ -151,76 +152,76 @@ func (b *posting) planRow(e *pending, from uint64, old *row) (apply func() error
 // sameBody reports whether a row has the same body as one that is about to be stored. A body that
 // cannot be read is a different one.
 func (b *posting) sameBody(seq uint64, body []byte) bool {
-	stored, err := b.tx.Get(bucketBodies, seqKey(seq))
+	stored, err := b.tx.Get(schema.BucketBodies, schema.SeqKey(seq))
 	if err != nil || stored == nil {
 		return false
 	}
-	had, err := b.bodies.decode(stored)
+	had, err := b.bodies.Decode(stored)
 	if err != nil {
 		return false
 	}
-	has, err := b.bodies.decode(body)
+	has, err := b.bodies.Decode(body)
 	return err == nil && bytes.Equal(had, has)
 }
 
 // newRow is a row and all that follows from it, planned before anything of it is written.
 type newRow struct {
-	row
+	schema.Row
 	seq        uint64
-	body       []byte // as it is stored; nil if it is not kept
-	old        *row   // the row in which the same event lies in quarantine; nil if it does not
+	body       []byte      // as it is stored; nil if it is not kept
+	old        *schema.Row // the row in which the same event lies in quarantine; nil if it does not
 	changes    []*change
-	totals     map[string]amounts
-	links      map[string][]link
+	totals     map[string]schema.Amounts
+	links      map[string][]schema.Link
 	quarantine quarantinePlan
 	account    []byte // key of the account that becomes known, or gets another context; nil for none
 }
 
 // planPayments plans what follows for payments from a row about one.
 func (b *posting) planPayments(n *newRow) (err error) {
-	if n.changes, err = b.changes(&n.row, n.seq); err != nil {
+	if n.changes, err = b.changes(&n.Row, n.seq); err != nil {
 		return err
 	}
 	if n.totals, err = b.newTotals(n.changes); err != nil {
 		return err
 	}
-	n.links, err = b.newLinks(&n.facts)
+	n.links, err = b.newLinks(&n.Facts)
 	return err
 }
 
 // planRest plans what follows from any row. entry is nil unless the row lies in quarantine.
-func (b *posting) planRest(n *newRow, entry *quarantineEntry) (err error) {
-	if n.quarantine, err = b.planQuarantine(&n.row, n.old, entry); err != nil {
+func (b *posting) planRest(n *newRow, entry *schema.QuarantineEntry) (err error) {
+	if n.quarantine, err = b.planQuarantine(&n.Row, n.old, entry); err != nil {
 		return err
 	}
-	if n.outcome == Quarantined {
-		b.tx.Touch(bucketQuarantine, seqKey(n.seq))
+	if n.Outcome == Quarantined {
+		b.tx.Touch(schema.BucketQuarantine, schema.SeqKey(n.seq))
 	}
-	if n.livemode == b.livemode {
-		n.account = b.newAccount(n.row.account, n.context)
+	if n.Livemode == b.livemode {
+		n.account = b.newAccount(n.Account, n.Context)
 	}
 	return nil
 }
 
 // writeRow writes a row, its body and all that follows from it.
 func (b *posting) writeRow(n *newRow) error {
-	key := seqKey(n.seq)
-	if err := b.tx.Put(bucketEvents, key, n.encode()); err != nil {
+	key := schema.SeqKey(n.seq)
+	if err := b.tx.Put(schema.BucketEvents, key, n.Encode()); err != nil {
 		return err
 	}
 	if n.body != nil {
-		if err := b.tx.Put(bucketBodies, key, n.body); err != nil {
+		if err := b.tx.Put(schema.BucketBodies, key, n.body); err != nil {
 			return err
 		}
 	}
-	if err := b.tx.Put(bucketIDs, idKey(n.livemode, n.id), binary.AppendUvarint(nil, n.seq)); err != nil {
+	if err := b.tx.Put(schema.BucketIDs, schema.IDKey(n.Livemode, n.ID), binary.AppendUvarint(nil, n.seq)); err != nil {
 		return err
 	}
 	if err := b.writeQuarantine(n); err != nil {
 		return err
 	}
 	if n.account != nil {
-		if err := b.tx.Put(bucketMeta, n.account, []byte(n.context)); err != nil {
+		if err := b.tx.Put(schema.BucketMeta, n.account, []byte(n.Context)); err != nil {
 			return err
 		}
 	}
@@ -234,34 +235,34 @@ func (b *posting) writeRow(n *newRow) error {
 	}
 	b.keepTotals(n.totals)
 	b.last = n.seq
-	b.counts.event(&n.row, +1)
+	b.counts.AddEvent(&n.Row, +1)
 	return nil
 }
 
 // countRepeats writes counted repeats to their rows.
 func (b *posting) countRepeats(repeats map[uint64]uint64) error {
 	for seq, n := range repeats {
-		r, err := readRow(b.tx, seq)
+		r, err := schema.ReadRow(b.tx, seq)
 		if errors.Is(err, ErrCorrupt) {
 			continue // a count is not worth the batch; Check names the damage
 		}
 		if err != nil {
 			return err
 		}
-		r.repeats += n
-		if err := b.tx.Put(bucketEvents, seqKey(seq), r.encode()); err != nil {
+		r.Repeats += n
+		if err := b.tx.Put(schema.BucketEvents, schema.SeqKey(seq), r.Encode()); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// repeatOf returns the result of another delivery of the event of row r. payment is the current id of
-// the event's payment.
-func repeatOf(r *row, seq uint64, payment string) Result {
+// repeatOf returns the result of another delivery of the event of row r. payment is the current id
+// of the event's payment.
+func repeatOf(r *schema.Row, seq uint64, payment string) Result {
 	res := Result{Status: AlreadyProcessed, PaymentID: payment, Sequence: seq, Repeat: true}
-	if r.outcome == Quarantined {
-		res.Status, res.Reason = Quarantined, r.reason
+	if r.Outcome == Quarantined {
+		res.Status, res.Reason = Quarantined, r.Reason
 	}
 	return res
 }

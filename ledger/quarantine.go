@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+
+	"tillhook/ledger/schema"
 	"tillhook/ledger/store"
 )
 
@@ -28,14 +30,14 @@ type Quarantine struct {
 // awaiting returns the rows of the thin events in quarantine that wait for the snapshot event with
 // the id.
 func (b *posting) awaiting(livemode bool, id string) (seqs []uint64, err error) {
-	if b.counts.notExpected() == 0 {
+	if b.counts.NotExpected() == 0 {
 		return nil, nil // the usual case; an expected event waits for nothing
 	}
-	prefix := awaitsKey(livemode, id, 0)
+	prefix := schema.AwaitsKey(livemode, id, 0)
 	prefix = prefix[:len(prefix)-8]
-	for e := range b.tx.Prefix(bucketMeta, prefix) {
+	for e := range b.tx.Prefix(schema.BucketMeta, prefix) {
 		if len(e.Key) == len(prefix)+8 {
-			seqs = append(seqs, seqOf(e.Key))
+			seqs = append(seqs, schema.SeqOf(e.Key))
 		}
 	}
 	return seqs, nil
@@ -44,9 +46,9 @@ func (b *posting) awaiting(livemode bool, id string) (seqs []uint64, err error) 
 // quarantinePlan is the change that a new row makes to the quarantine, read before anything is
 // written.
 type quarantinePlan struct {
-	entry *quarantineEntry // of the row itself; nil unless it is in quarantine
-	leave *quarantineEntry // of the event's old row, which leaves quarantine; nil without one
-	met   []waiting        // thin events that waited for this event
+	entry *schema.QuarantineEntry // of the row itself; nil unless it is in quarantine
+	leave *schema.QuarantineEntry // of the event's old row, which leaves quarantine; nil without one
+	met   []waiting               // thin events that waited for this event
 }
 
 // waiting is a thin event in quarantine whose snapshot event has arrived.
@@ -54,62 +56,62 @@ type waiting struct {
 	seq      uint64
 	livemode bool
 	reason   Reason
-	entry    *quarantineEntry
+	entry    *schema.QuarantineEntry
 }
 
 // planQuarantine returns the change that a new row makes to the quarantine. entry is nil unless the
 // new row is in quarantine itself.
-func (b *posting) planQuarantine(r *row, old *row, entry *quarantineEntry) (a quarantinePlan, err error) {
+func (b *posting) planQuarantine(r *schema.Row, old *schema.Row, entry *schema.QuarantineEntry) (a quarantinePlan, err error) {
 	a.entry = entry
 	if old != nil {
-		if a.leave, err = readQuarantineEntry(b.tx, r.released); err != nil {
+		if a.leave, err = schema.ReadQuarantineEntry(b.tx, r.Released); err != nil {
 			return a, err
 		}
 		if a.leave == nil {
-			return a, fmt.Errorf("%w: event row %d has no entry in quarantine", ErrCorrupt, r.released)
+			return a, fmt.Errorf("%w: event row %d has no entry in quarantine", ErrCorrupt, r.Released)
 		}
 		return a, nil // the id is not new, so no thin event waits for it
 	}
-	seqs, err := b.awaiting(r.livemode, r.id)
+	seqs, err := b.awaiting(r.Livemode, r.ID)
 	if err != nil {
 		return a, err
 	}
 	for _, seq := range seqs {
-		thin, err := readRow(b.tx, seq)
+		thin, err := schema.ReadRow(b.tx, seq)
 		if err != nil {
 			return a, err
 		}
-		h, err := readQuarantineEntry(b.tx, seq)
+		h, err := schema.ReadQuarantineEntry(b.tx, seq)
 		if err != nil {
 			return a, err
 		}
 		if h == nil {
 			return a, fmt.Errorf("%w: event row %d waits for a snapshot event outside of quarantine", ErrCorrupt, seq)
 		}
-		a.met = append(a.met, waiting{seq, thin.livemode, thin.reason, h})
+		a.met = append(a.met, waiting{seq, thin.Livemode, thin.Reason, h})
 	}
 	return a, nil
 }
 
 // writeQuarantine writes the planned change to the quarantine.
 func (b *posting) writeQuarantine(n *newRow) error {
-	r, old, a := &n.row, n.old, &n.quarantine
+	r, old, a := &n.Row, n.old, &n.quarantine
 	if a.entry != nil {
-		if err := b.addEntry(n.seq, r.livemode, a.entry); err != nil {
+		if err := b.addEntry(n.seq, r.Livemode, a.entry); err != nil {
 			return err
 		}
-		b.counts.quarantined(r.reason, a.entry.state, +1)
+		b.counts.AddQuarantined(r.Reason, a.entry.State, +1)
 	}
 	if old != nil {
-		if err := b.removeEntry(r.released, old.livemode, a.leave); err != nil {
+		if err := b.removeEntry(r.Released, old.Livemode, a.leave); err != nil {
 			return err
 		}
-		b.counts.event(old, -1)
-		b.counts.quarantined(old.reason, a.leave.state, -1)
-		b.counts.released++
+		b.counts.AddEvent(old, -1)
+		b.counts.AddQuarantined(old.Reason, a.leave.State, -1)
+		b.counts.Released++
 	}
 	for _, w := range a.met {
-		to := &quarantineEntry{state: stateOnceKnown(w.entry.state)}
+		to := &schema.QuarantineEntry{State: stateOnceKnown(w.entry.State)}
 		if err := b.replaceEntry(w.seq, w.livemode, w.reason, w.entry, to); err != nil {
 			return err
 		}
@@ -126,32 +128,32 @@ func stateOnceKnown(before QuarantineState) QuarantineState {
 }
 
 // addEntry adds a quarantine entry, with its key for the awaited snapshot event.
-func (b *posting) addEntry(seq uint64, livemode bool, h *quarantineEntry) error {
-	if h.awaits != "" {
-		if err := b.tx.Put(bucketMeta, awaitsKey(livemode, h.awaits, seq), nil); err != nil {
+func (b *posting) addEntry(seq uint64, livemode bool, h *schema.QuarantineEntry) error {
+	if h.Awaits != "" {
+		if err := b.tx.Put(schema.BucketMeta, schema.AwaitsKey(livemode, h.Awaits, seq), nil); err != nil {
 			return err
 		}
 	}
-	return b.tx.Put(bucketQuarantine, seqKey(seq), h.encode())
+	return b.tx.Put(schema.BucketQuarantine, schema.SeqKey(seq), h.Encode())
 }
 
 // removeEntry removes a quarantine entry, with its key for the awaited snapshot event.
-func (b *posting) removeEntry(seq uint64, livemode bool, h *quarantineEntry) error {
-	if h.awaits != "" {
-		if err := b.tx.Delete(bucketMeta, awaitsKey(livemode, h.awaits, seq)); err != nil {
+func (b *posting) removeEntry(seq uint64, livemode bool, h *schema.QuarantineEntry) error {
+	if h.Awaits != "" {
+		if err := b.tx.Delete(schema.BucketMeta, schema.AwaitsKey(livemode, h.Awaits, seq)); err != nil {
 			return err
 		}
 	}
-	return b.tx.Delete(bucketQuarantine, seqKey(seq))
+	return b.tx.Delete(schema.BucketQuarantine, schema.SeqKey(seq))
 }
 
 // replaceEntry replaces a quarantine entry and updates the counts.
-func (b *posting) replaceEntry(seq uint64, livemode bool, reason Reason, from, to *quarantineEntry) error {
+func (b *posting) replaceEntry(seq uint64, livemode bool, reason Reason, from, to *schema.QuarantineEntry) error {
 	if err := b.removeEntry(seq, livemode, from); err != nil {
 		return err
 	}
-	b.counts.quarantined(reason, from.state, -1)
-	b.counts.quarantined(reason, to.state, +1)
+	b.counts.AddQuarantined(reason, from.State, -1)
+	b.counts.AddQuarantined(reason, to.State, +1)
 	return b.addEntry(seq, livemode, to)
 }
 
@@ -159,18 +161,18 @@ func (b *posting) replaceEntry(seq uint64, livemode bool, reason Reason, from, t
 // and no longer raises an alarm. Dismiss returns [ErrNotFound] for an unknown id and
 // [ErrNotQuarantined] for an event that is not in quarantine.
 func (l *Ledger) Dismiss(ctx context.Context, id string) error {
-	return l.change(ctx, id, func(_ *posting, _ *row, h *quarantineEntry) (*quarantineEntry, error) {
-		return &quarantineEntry{state: Dismissed, awaits: h.awaits}, nil
+	return l.change(ctx, id, func(_ *posting, _ *schema.Row, h *schema.QuarantineEntry) (*schema.QuarantineEntry, error) {
+		return &schema.QuarantineEntry{State: Dismissed, Awaits: h.Awaits}, nil
 	})
 }
 
 // reclassify decides again whether an event that stays in quarantine is expected there, because
 // another decoder may come to a different result.
 func (l *Ledger) reclassify(ctx context.Context, e *Event) error {
-	return l.change(ctx, e.ID, func(b *posting, r *row, h *quarantineEntry) (*quarantineEntry, error) {
-		to, err := newQuarantineEntry(b.tx, r.id, r.livemode, e.Expected, e.Snapshot)
-		if err == nil && h.state == Dismissed {
-			to.state = Dismissed
+	return l.change(ctx, e.ID, func(b *posting, r *schema.Row, h *schema.QuarantineEntry) (*schema.QuarantineEntry, error) {
+		to, err := schema.NewQuarantineEntry(b.tx, r.ID, r.Livemode, e.Expected, e.Snapshot)
+		if err == nil && h.State == Dismissed {
+			to.State = Dismissed
 		}
 		return to, err
 	})
@@ -179,19 +181,19 @@ func (l *Ledger) reclassify(ctx context.Context, e *Event) error {
 // change replaces the entry of an event in quarantine. It makes no commit if the entry stays the
 // same.
 func (l *Ledger) change(ctx context.Context, id string,
-	decide func(b *posting, r *row, h *quarantineEntry) (*quarantineEntry, error)) error {
-	find := func(b *posting) (seq uint64, r *row, from, to *quarantineEntry, err error) {
+	decide func(b *posting, r *schema.Row, h *schema.QuarantineEntry) (*schema.QuarantineEntry, error)) error {
+	find := func(b *posting) (seq uint64, r *schema.Row, from, to *schema.QuarantineEntry, err error) {
 		if seq, err = l.find(b.tx, id); err != nil {
 			return seq, nil, nil, nil, err
 		}
-		if r, err = readRow(b.tx, seq); err != nil {
+		if r, err = schema.ReadRow(b.tx, seq); err != nil {
 			return seq, nil, nil, nil, err
 		}
-		if from, err = readQuarantineEntry(b.tx, seq); err != nil {
+		if from, err = schema.ReadQuarantineEntry(b.tx, seq); err != nil {
 			return seq, nil, nil, nil, err
 		}
 		if from == nil {
-			return seq, nil, nil, nil, fmt.Errorf("%w: %s is %s", ErrNotQuarantined, id, r.outcome)
+			return seq, nil, nil, nil, fmt.Errorf("%w: %s is %s", ErrNotQuarantined, id, r.Outcome)
 		}
 		to, err = decide(b, r, from)
 		return seq, r, from, to, err
@@ -210,7 +212,7 @@ func (l *Ledger) change(ctx context.Context, id string,
 		if err != nil || *from == *to {
 			return nil, err
 		}
-		return func() error { return b.replaceEntry(seq, r.livemode, r.reason, from, to) }, nil
+		return func() error { return b.replaceEntry(seq, r.Livemode, r.Reason, from, to) }, nil
 	})
 }
 

@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"tillhook/ledger/store"
 	"time"
+
+	"tillhook/ledger/schema"
+	"tillhook/ledger/store"
 )
 
 // scanSlice is the number of rows that a short read examines in one transaction.
@@ -48,29 +50,29 @@ func (q *PaymentQuery) matches(p *Payment) bool {
 // match. The same applies to a page of very large payments. Payments returns [ErrCursor] if After
 // is not the id of a payment or Page is not valid, and the context's error once ctx has ended.
 func (l *Ledger) Payments(ctx context.Context, q PaymentQuery) (page Page[*Payment], err error) {
-	s := scan{bucket: bucketPaymentsTime, rows: l.bounds.rows}
+	s := scan{bucket: schema.BucketPaymentsTime, rows: l.bounds.rows}
 	if s.reached, err = l.beginPayments(q); err != nil {
 		return page, err
 	}
 	if q.CreatedGTE != nil {
-		s.floor = timeKey(*q.CreatedGTE, "")
+		s.floor = schema.TimeKey(*q.CreatedGTE, "")
 	}
 	size, more := 0, false
 	err = l.scanDown(ctx, &s, func(tx *store.Tx, key []byte) (stop bool, err error) {
-		f, n, err := readSized(tx, string(key[8:]))
+		f, n, err := schema.ReadSizedState(tx, string(key[8:]))
 		if err != nil {
 			return true, err
 		}
 		if f == nil {
 			return true, fmt.Errorf("%w: payment %s is listed and missing", ErrCorrupt, key[8:])
 		}
-		if s.bytes += n; !q.matches(f.view) {
+		if s.bytes += n; !q.matches(f.Payment) {
 			return false, nil
 		}
 		if more = len(page.Data) == q.Limit || size >= l.bounds.page; more {
 			return true, nil
 		}
-		page.Data, size = append(page.Data, f.view), size+n
+		page.Data, size = append(page.Data, f.Payment), size+n
 		return false, nil
 	})
 	if err != nil {
@@ -80,7 +82,7 @@ func (l *Ledger) Payments(ctx context.Context, q PaymentQuery) (page Page[*Payme
 		page.Next = encodeCursor(paymentCursor, s.reached)
 	}
 	if s.bounded {
-		at, _, err := readTimeKey(s.reached)
+		at, _, err := schema.ReadTimeKey(s.reached)
 		page.ScannedTo = OrNullTime(at)
 		return page, err
 	}
@@ -91,7 +93,7 @@ func (l *Ledger) Payments(ctx context.Context, q PaymentQuery) (page Page[*Payme
 // payment.
 func (l *Ledger) beginPayments(q PaymentQuery) (below []byte, err error) {
 	if q.CreatedLT != nil {
-		below = timeKey(*q.CreatedLT, "")
+		below = schema.TimeKey(*q.CreatedLT, "")
 	}
 	var cursor []byte
 	switch {
@@ -109,18 +111,18 @@ func (l *Ledger) beginPayments(q PaymentQuery) (below []byte, err error) {
 // keyOf returns the key of a payment in the index by time.
 func (l *Ledger) keyOf(id string) (key []byte, err error) {
 	err = l.store.View(func(tx *store.Tx) error {
-		present, err := resolve(tx, id)
+		present, err := schema.Resolve(tx, id)
 		if err != nil {
 			return err
 		}
-		s, err := readState(tx, present)
+		s, err := schema.ReadState(tx, present)
 		if err != nil {
 			return err
 		}
 		if s == nil {
 			return fmt.Errorf("%w: starting_after %.80q is the id of no payment", ErrCursor, id)
 		}
-		key = timeKey(s.created(), s.view.ID)
+		key = schema.TimeKey(s.Created(), s.Payment.ID)
 		return nil
 	})
 	return key, err
@@ -132,7 +134,7 @@ func (l *Ledger) Payment(id string) (p *Payment, err error) {
 	err = l.store.View(func(tx *store.Tx) error {
 		s, err := paymentBy(tx, id)
 		if err == nil {
-			p = s.view
+			p = s.Payment
 		}
 		return err
 	})
@@ -140,12 +142,12 @@ func (l *Ledger) Payment(id string) (p *Payment, err error) {
 }
 
 // paymentBy returns a payment by any id seen for it, or [ErrNotFound].
-func paymentBy(tx *store.Tx, id string) (*state, error) {
-	present, err := resolve(tx, id)
+func paymentBy(tx *store.Tx, id string) (*schema.State, error) {
+	present, err := schema.Resolve(tx, id)
 	if err != nil {
 		return nil, err
 	}
-	s, err := readState(tx, present)
+	s, err := schema.ReadState(tx, present)
 	if err == nil && s == nil {
 		err = fmt.Errorf("%w: no payment has the id %q", ErrNotFound, id)
 	}
@@ -177,30 +179,30 @@ type EventRecord struct {
 	ReleasedAs   OrNullSequence `json:"released_as"`   // the event's later row, posted when this one left quarantine
 }
 
-func (l *Ledger) record(tx *store.Tx, seq uint64, r *row) (*EventRecord, error) {
-	payment, err := paymentOf(tx, &r.facts)
+func (l *Ledger) record(tx *store.Tx, seq uint64, r *schema.Row) (*EventRecord, error) {
+	payment, err := schema.PaymentOf(tx, &r.Facts)
 	if err != nil {
 		return nil, err
 	}
 	waiting := l.repeats.of(seq)
 	rec := &EventRecord{
-		Object: "event_record", ID: r.id, Type: OrNull(r.typ), Account: OrNull(r.account), Context: OrNull(r.context), Livemode: r.livemode,
-		Created: OrNullTime(r.created), Received: OrNullTime(time.UnixMilli(r.received).Unix()), APIVersion: OrNull(r.apiVersion),
-		Outcome: r.outcome, Reason: OrNull(r.reason), PaymentID: OrNull(payment), Source: r.source,
-		Sequence: seq, Size: r.size, Repeats: r.repeats + waiting, ReleasedFrom: OrNullSequence(r.released),
+		Object: "event_record", ID: r.ID, Type: OrNull(r.Type), Account: OrNull(r.Account), Context: OrNull(r.Context), Livemode: r.Livemode,
+		Created: OrNullTime(r.Created), Received: OrNullTime(time.UnixMilli(r.Received).Unix()), APIVersion: OrNull(r.APIVersion),
+		Outcome: r.Outcome, Reason: OrNull(r.Reason), PaymentID: OrNull(payment), Source: r.Source,
+		Sequence: seq, Size: r.Size, Repeats: r.Repeats + waiting, ReleasedFrom: OrNullSequence(r.Released),
 	}
-	if r.outcome != Quarantined {
+	if r.Outcome != Quarantined {
 		return rec, nil
 	}
-	h, err := readQuarantineEntry(tx, seq)
+	h, err := schema.ReadQuarantineEntry(tx, seq)
 	if err != nil {
 		return nil, err
 	}
 	if h != nil {
-		rec.Quarantine = &Quarantine{r.reason, h.state}
+		rec.Quarantine = &Quarantine{r.Reason, h.State}
 		return rec, nil
 	}
-	as, _, err := lookupID(tx, r.livemode, r.id)
+	as, _, err := schema.LookupID(tx, r.Livemode, r.ID)
 	rec.ReleasedAs = OrNullSequence(as)
 	return rec, err
 }
@@ -218,20 +220,20 @@ type EventQuery struct {
 // Events returns events, newest first by sequence. Like [Ledger.Payments], it examines at most
 // 20,000 rows for one page.
 func (l *Ledger) Events(ctx context.Context, q EventQuery) (Page[*EventRecord], error) {
-	s := scan{bucket: bucketEvents, rows: l.bounds.rows}
+	s := scan{bucket: schema.BucketEvents, rows: l.bounds.rows}
 	if q.Outcome == Quarantined {
-		s.bucket = bucketQuarantine // an index: only a few rows are in quarantine
+		s.bucket = schema.BucketQuarantine // an index: only a few rows are in quarantine
 	}
 	below, err := l.beginEvents(q)
 	if err != nil {
 		return Page[*EventRecord]{}, err
 	}
 	if below != 0 {
-		s.reached = seqKey(below)
+		s.reached = schema.SeqKey(below)
 	}
 	f := eventPage{l: l, query: q}
 	err = l.scanDown(ctx, &s, func(tx *store.Tx, key []byte) (stop bool, err error) {
-		n, err := f.add(tx, seqOf(key))
+		n, err := f.add(tx, schema.SeqOf(key))
 		s.bytes += n
 		return f.more, err
 	})
@@ -254,8 +256,8 @@ func (l *Ledger) PaymentEvents(ctx context.Context, id string, q EventQuery) (Pa
 			return true, err
 		}
 		began := time.Now()
-		end, _ := slices.BinarySearch(p.rows, below)
-		for i, seq := range slices.Backward(p.rows[:end]) {
+		end, _ := slices.BinarySearch(p.Rows, below)
+		for i, seq := range slices.Backward(p.Rows[:end]) {
 			if err := ctx.Err(); err != nil {
 				return true, err
 			}
@@ -294,12 +296,12 @@ type eventPage struct {
 
 // add adds a row to the page if the row matches the query. It returns the size of the stored row.
 func (f *eventPage) add(tx *store.Tx, seq uint64) (size int, err error) {
-	r, size, err := readSizedRow(tx, seq)
+	r, size, err := schema.ReadSizedRow(tx, seq)
 	if err != nil {
 		return 0, err
 	}
 	q := &f.query
-	if matches := (q.Type == "" || q.Type == r.typ) && (q.Outcome == "" || q.Outcome == r.outcome); matches {
+	if matches := (q.Type == "" || q.Type == r.Type) && (q.Outcome == "" || q.Outcome == r.Outcome); matches {
 		if f.more = len(f.page.Data) == q.Limit; f.more {
 			return size, nil
 		}
@@ -309,7 +311,7 @@ func (f *eventPage) add(tx *store.Tx, seq uint64) (size int, err error) {
 		}
 		f.page.Data = append(f.page.Data, rec)
 	}
-	f.last, f.at = seq, r.received
+	f.last, f.at = seq, r.Received
 	return size, nil
 }
 
@@ -320,7 +322,7 @@ func (f *eventPage) end(bounded bool, err error) (Page[*EventRecord], error) {
 		return Page[*EventRecord]{}, err
 	}
 	if f.more || bounded {
-		f.page.Next = encodeCursor(eventCursor, seqKey(f.last))
+		f.page.Next = encodeCursor(eventCursor, schema.SeqKey(f.last))
 	}
 	if bounded {
 		f.page.ScannedTo = OrNullTime(time.UnixMilli(f.at).Unix())
@@ -335,7 +337,7 @@ func (l *Ledger) beginEvents(q EventQuery) (below uint64, err error) {
 		if err != nil {
 			return 0, err
 		}
-		if below = seqOf(key); below == 0 {
+		if below = schema.SeqOf(key); below == 0 {
 			return 0, fmt.Errorf("%w: page %.80q is not the next_page of a list of events", ErrCursor, q.Page)
 		}
 		return below, nil
@@ -357,7 +359,7 @@ func (l *Ledger) beginEvents(q EventQuery) (below uint64, err error) {
 // mode, because events of the other mode are in quarantine.
 func (l *Ledger) find(tx *store.Tx, id string) (uint64, error) {
 	for _, livemode := range []bool{l.livemode, !l.livemode} {
-		if seq, found, err := lookupID(tx, livemode, id); found || err != nil {
+		if seq, found, err := schema.LookupID(tx, livemode, id); found || err != nil {
 			return seq, err
 		}
 	}
@@ -371,7 +373,7 @@ func (l *Ledger) Event(id string) (rec *EventRecord, err error) {
 		if err != nil {
 			return err
 		}
-		r, err := readRow(tx, seq)
+		r, err := schema.ReadRow(tx, seq)
 		if err != nil {
 			return err
 		}
@@ -398,12 +400,12 @@ func (l *Ledger) Body(id string) (raw []byte, err error) {
 }
 
 func (l *Ledger) readBody(tx *store.Tx, seq uint64) ([]byte, error) {
-	stored, err := readBody(tx, seq)
+	stored, err := schema.ReadBody(tx, seq)
 	if err != nil {
 		return nil, err
 	}
 	if stored == nil {
 		return nil, fmt.Errorf("%w: the event in row %d is older than TILLHOOK_RETENTION", ErrGone, seq)
 	}
-	return l.bodies.decode(stored)
+	return l.bodies.Decode(stored)
 }

@@ -10,8 +10,10 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"tillhook/ledger/store"
 	"time"
+
+	"tillhook/ledger/schema"
+	"tillhook/ledger/store"
 )
 
 // RebuildResult describes a rebuild.
@@ -60,12 +62,12 @@ func rebuildLocked(ctx context.Context, opts Options, decode bool) (_ *RebuildRe
 	// The source is opened read-only, so damage to data that only writers need does not prevent a
 	// rebuild. The lock is exclusive, because where directories cannot be locked two rebuilds would
 	// replace each other's files.
-	source, err := store.Open(path, store.Options{Layout: layout, ReadOnly: true, Exclusive: true, Unbuffered: true})
+	source, err := store.Open(path, store.Options{Layout: schema.Layout, ReadOnly: true, Exclusive: true, Unbuffered: true})
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, source.Close()) }()
-	bodies, err := newBodyCodec()
+	bodies, err := schema.NewBodyCodec()
 	if err != nil {
 		return nil, err
 	}
@@ -104,7 +106,7 @@ func rebuildLocked(ctx context.Context, opts Options, decode bool) (_ *RebuildRe
 // rebuild is the state of a rebuild in progress.
 type rebuild struct {
 	source   *store.Store
-	bodies   *bodyCodec
+	bodies   *schema.BodyCodec
 	opts     Options
 	decode   bool
 	livemode bool
@@ -125,14 +127,14 @@ func (r *rebuild) write(ctx context.Context) (made string, err error) {
 		if err := r.check(from); err != nil {
 			return err
 		}
-		if r.done.Schema < schemaVersion && r.opts.BackupDir != "" {
+		if r.done.Schema < schema.Version && r.opts.BackupDir != "" {
 			if r.done.Backup, err = r.backup(ctx); err != nil {
 				return err
 			}
 		}
 		seen, wall := r.retentionTime(from)
 		r.due = due{before: seen.Add(-r.opts.Retention).UnixMilli(), wall: wall.UnixMilli()}
-		draft, err := store.CreateDraft(r.done.Path, layout, func(to *store.Tx) error { return r.initialise(to, from) })
+		draft, err := store.CreateDraft(r.done.Path, schema.Layout, func(to *store.Tx) error { return r.initialise(to, from) })
 		if err != nil {
 			return err
 		}
@@ -148,23 +150,23 @@ func (r *rebuild) write(ctx context.Context) (made string, err error) {
 
 // check reads the metadata of the old file and returns an error if the file cannot be rebuilt.
 func (r *rebuild) check(from *store.Tx) (err error) {
-	if r.done.Schema, err = readVersion(from); err != nil {
+	if r.done.Schema, err = schema.ReadVersion(from); err != nil {
 		return err
 	}
-	if r.livemode, err = readMode(from); err != nil {
+	if r.livemode, err = schema.ReadMode(from); err != nil {
 		return err
 	}
-	r.id = readID(from)
-	if r.done.Schema < schemaVersion {
+	r.id = schema.ReadID(from)
+	if r.done.Schema < schema.Version {
 		if r.opts.Decode == nil {
-			return errOlder
+			return schema.ErrOlder
 		}
 		r.decode = true // an older version may have stored fewer facts than the bodies contain
 	}
 	if r.livemode != r.opts.Livemode {
 		return otherMode(r.done.Path, r.livemode)
 	}
-	if !from.Exists(bucketEvents) || !from.Exists(bucketBodies) {
+	if !from.Exists(schema.BucketEvents) || !from.Exists(schema.BucketBodies) {
 		return fmt.Errorf("%w: its events are missing", ErrSchema)
 	}
 	return nil
@@ -172,16 +174,16 @@ func (r *rebuild) check(from *store.Tx) (err error) {
 
 // initialise makes the new file an empty ledger with the id and the retention time of the old one.
 func (r *rebuild) initialise(to, from *store.Tx) error {
-	if err := initialise(to, r.livemode); err != nil {
+	if err := schema.Initialise(to, r.livemode); err != nil {
 		return err
 	}
-	if r.id != noID { // otherwise the new file keeps the id that it was created with
-		if err := to.Put(bucketMeta, metaID, []byte(r.id)); err != nil {
+	if r.id != schema.NoID { // otherwise the new file keeps the id that it was created with
+		if err := to.Put(schema.BucketMeta, schema.MetaID, []byte(r.id)); err != nil {
 			return err
 		}
 	}
-	if ms, err := readCheckpoint(from, retentionMark); err == nil && ms != 0 {
-		return putCheckpoint(to, retentionMark, ms)
+	if ms, err := schema.ReadCheckpoint(from, retentionMark); err == nil && ms != 0 {
+		return schema.PutCheckpoint(to, retentionMark, ms)
 	}
 	return nil
 }
@@ -189,8 +191,8 @@ func (r *rebuild) initialise(to, from *store.Tx) error {
 // rows writes every row of the old file to the new one, in order, and then posts the events that
 // can leave quarantine.
 func (r *rebuild) rows(ctx context.Context, from *store.Tx, draft *store.Draft) error {
-	newest := lastRow(from)
-	sum, next := counts{}, uint64(1)
+	newest := schema.LastRow(from)
+	sum, next := schema.Counts{}, uint64(1)
 	for whole := false; !whole; {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -232,7 +234,7 @@ func (r *rebuild) rows(ctx context.Context, from *store.Tx, draft *store.Draft) 
 		}
 	}
 	r.done.Events = last
-	for _, n := range sum.statuses {
+	for _, n := range sum.Statuses {
 		r.done.Payments += n
 	}
 	return nil
@@ -241,12 +243,12 @@ func (r *rebuild) rows(ctx context.Context, from *store.Tx, draft *store.Draft) 
 // someRows writes at most rebuildStep rows from next on, and advances next past them.
 func (r *rebuild) someRows(b *posting, from *store.Tx, next *uint64) error {
 	n := 0
-	for e := range from.Ascend(bucketEvents, seqKey(*next)) {
+	for e := range from.Ascend(schema.BucketEvents, schema.SeqKey(*next)) {
 		if n == rebuildStep {
 			return nil
 		}
 		n++
-		if len(e.Key) != 8 || seqOf(e.Key) != *next {
+		if len(e.Key) != 8 || schema.SeqOf(e.Key) != *next {
 			return fmt.Errorf("%w: event row %d is missing", ErrCorrupt, *next)
 		}
 		if err := r.row(b, from, *next, e); err != nil {
@@ -258,14 +260,14 @@ func (r *rebuild) someRows(b *posting, from *store.Tx, next *uint64) error {
 }
 
 // posting returns a posting for a transaction on the new file, after its last row.
-func (r *rebuild) posting(tx *store.Tx, sum counts, last uint64) *posting {
+func (r *rebuild) posting(tx *store.Tx, sum schema.Counts, last uint64) *posting {
 	return &posting{tx: tx, counts: sum, last: last, livemode: r.livemode, bodies: r.bodies, hot: &r.hot}
 }
 
 // keepDecoded stores the last row at the time of the latest rebuild that decoded a body differently
 // than before. Exports of past states report it.
 func (r *rebuild) keepDecoded(to, from *store.Tx, last uint64) error {
-	decoded, err := readDecoded(from)
+	decoded, err := schema.ReadDecoded(from)
 	if err != nil {
 		return err
 	}
@@ -275,49 +277,49 @@ func (r *rebuild) keepDecoded(to, from *store.Tx, last uint64) error {
 	if decoded == 0 {
 		return nil
 	}
-	return writeDecoded(to, decoded)
+	return schema.WriteDecoded(to, decoded)
 }
 
 // row writes one row. It decodes a damaged row again from its body.
 func (r *rebuild) row(b *posting, from *store.Tx, seq uint64, e store.Entry) error {
 	old, err := r.read(e)
-	kept, bodyErr := from.Get(bucketBodies, seqKey(seq))
+	kept, bodyErr := from.Get(schema.BucketBodies, schema.SeqKey(seq))
 	body := kept
 	if bodyErr == nil {
-		body, bodyErr = readBody(from, seq)
+		body, bodyErr = schema.ReadBody(from, seq)
 	}
 	switch {
 	case err != nil && (bodyErr != nil || body == nil || r.opts.Decode == nil):
 		return fmt.Errorf("%w; nor is there a sound body to make it from again: restore a copy of the ledger", err)
 	case err != nil:
-		raw, rawErr := r.bodies.decode(body)
+		raw, rawErr := r.bodies.Decode(body)
 		if rawErr != nil {
 			return fmt.Errorf("%w; its body: %w", err, rawErr)
 		}
-		if old, err = r.again(b, from, seq, raw, rowOfBody(kept)); err != nil {
+		if old, err = r.again(b, from, seq, raw, schema.RowOfBody(kept)); err != nil {
 			return err
 		}
 		r.done.Recreated++
 	case bodyErr != nil:
 		return fmt.Errorf("its body: %w", bodyErr)
 	case body == nil && r.decode:
-		if old.outcome != Quarantined { // otherwise the event left quarantine, and its new row is counted
+		if old.Outcome != Quarantined { // otherwise the event left quarantine, and its new row is counted
 			r.done.Gone++
 		}
 	case body != nil && r.decode:
-		raw, err := r.bodies.decode(body)
+		raw, err := r.bodies.Decode(body)
 		if err != nil {
 			return fmt.Errorf("its body: %w", err)
 		}
 		counted := r.done
-		if r.reread(old, seq, raw); rowOfBody(kept) != 0 { // the body was counted with the row that stores it
+		if r.reread(old, seq, raw); schema.RowOfBody(kept) != 0 { // the body was counted with the row that stores it
 			r.done = counted
 		}
 	}
-	r.received = old.received
-	delete(r.usable, old.released)
-	var entry *quarantineEntry
-	if old.outcome == Quarantined {
+	r.received = old.Received
+	delete(r.usable, old.Released)
+	var entry *schema.QuarantineEntry
+	if old.Outcome == Quarantined {
 		if entry, err = r.entry(b, from, seq, old, body); err != nil {
 			return err
 		}
@@ -340,12 +342,12 @@ func (r *rebuild) retentionTime(from *store.Tx) (seen, wall time.Time) {
 
 // put writes a row to the new file, without its body if the body is older than the retention
 // period.
-func (r *rebuild) put(b *posting, row *row, seq uint64, body []byte, entry *quarantineEntry) error {
-	if r.opts.Retention > 0 && body != nil && row.expires() && r.due.has(row) {
+func (r *rebuild) put(b *posting, row *schema.Row, seq uint64, body []byte, entry *schema.QuarantineEntry) error {
+	if r.opts.Retention > 0 && body != nil && expires(row) && r.due.has(row) {
 		body = nil
 		r.done.Expired++
-		if row.released != 0 {
-			if err := b.tx.Delete(bucketBodies, seqKey(row.released)); err != nil {
+		if row.Released != 0 {
+			if err := b.tx.Delete(schema.BucketBodies, schema.SeqKey(row.Released)); err != nil {
 				return err
 			}
 		}
@@ -354,87 +356,87 @@ func (r *rebuild) put(b *posting, row *row, seq uint64, body []byte, entry *quar
 }
 
 // entry returns the quarantine entry of a row that is in quarantine, or was until a later row.
-func (r *rebuild) entry(b *posting, from *store.Tx, seq uint64, row *row, body []byte) (*quarantineEntry, error) {
-	had, _ := readQuarantineEntry(from, seq) // a damaged entry is replaced
+func (r *rebuild) entry(b *posting, from *store.Tx, seq uint64, row *schema.Row, body []byte) (*schema.QuarantineEntry, error) {
+	had, _ := schema.ReadQuarantineEntry(from, seq) // a damaged entry is replaced
 	expected, snapshot := false, ""
 	switch {
 	case r.opts.Decode != nil && body != nil && (had == nil || r.decode):
-		raw, err := r.bodies.decode(body)
+		raw, err := r.bodies.Decode(body)
 		if err != nil {
 			return nil, fmt.Errorf("its body: %w", err)
 		}
 		e := r.opts.Decode(raw)
 		expected, snapshot = e.Expected, e.Snapshot
 	case had != nil:
-		expected, snapshot = had.state == Expected, had.awaits
+		expected, snapshot = had.State == Expected, had.Awaits
 	}
-	entry, err := newQuarantineEntry(b.tx, row.id, row.livemode, expected, snapshot)
-	if err == nil && had != nil && had.state == Dismissed {
-		entry.state = Dismissed
+	entry, err := schema.NewQuarantineEntry(b.tx, row.ID, row.Livemode, expected, snapshot)
+	if err == nil && had != nil && had.State == Dismissed {
+		entry.State = Dismissed
 	}
 	return entry, err
 }
 
 // release posts an event in quarantine that the decoder can use. Its new row follows all others.
 func (r *rebuild) release(b *posting, from *store.Tx, seq uint64) error {
-	old, err := readRow(b.tx, seq)
+	old, err := schema.ReadRow(b.tx, seq)
 	if err != nil {
 		return err
 	}
-	body, err := readBody(from, seq)
+	body, err := schema.ReadBody(from, seq)
 	if err != nil {
 		return err
 	}
-	raw, err := r.bodies.decode(body)
+	raw, err := r.bodies.Decode(body)
 	if err != nil {
 		return err
 	}
 	made := *old
-	made.outcome, made.reason, made.released, made.repeats = Recorded, "", seq, 0
+	made.Outcome, made.Reason, made.Released, made.Repeats = Recorded, "", seq, 0
 	restate(&made, r.opts.Decode(raw))
 	r.done.Released++
-	return r.put(b, &made, b.last+1, bodyOf(seq), nil)
+	return r.put(b, &made, b.last+1, schema.BodyReference(seq), nil)
 }
 
 // restate replaces the fields of a row that come from its body.
-func restate(r *row, e *Event) {
-	r.typ, r.created, r.apiVersion, r.facts = e.Type, e.Created, e.APIVersion, e.Facts
+func restate(r *schema.Row, e *Event) {
+	r.Type, r.Created, r.APIVersion, r.Facts = e.Type, e.Created, e.APIVersion, e.Facts
 	// If the body does not name them, they keep the values known from how the event was read.
-	r.account, r.context = cmp.Or(e.Account, r.account), cmp.Or(e.Context, r.context)
+	r.Account, r.Context = cmp.Or(e.Account, r.Account), cmp.Or(e.Context, r.Context)
 }
 
 // read decodes a row of the old file.
-func (r *rebuild) read(e store.Entry) (*row, error) {
+func (r *rebuild) read(e store.Entry) (*schema.Row, error) {
 	value, err := e.Value()
 	if err != nil {
 		return nil, err
 	}
-	return rowDecoders[r.done.Schema](value)
+	return schema.RowDecoders[r.done.Schema](value)
 }
 
 // reread decodes a body again and replaces the fields of the row that come from it. A row whose
 // body the decoder cannot use is not changed. A row in quarantine stays there; if the decoder can
 // use its event, the event gets a new row at the end.
-func (r *rebuild) reread(old *row, seq uint64, raw []byte) {
+func (r *rebuild) reread(old *schema.Row, seq uint64, raw []byte) {
 	if r.opts.Decode == nil {
 		return
 	}
 	e := r.opts.Decode(raw)
 	switch {
-	case e.ID == old.id && e.Livemode == old.livemode && e.Quarantine != "" && old.outcome == Quarantined:
+	case e.ID == old.ID && e.Livemode == old.Livemode && e.Quarantine != "" && old.Outcome == Quarantined:
 		r.done.Decoded++ // it stays in quarantine
 		return
-	case e.Quarantine != "" || e.ID != old.id || e.Livemode != old.livemode || e.Facts.Check() != nil:
+	case e.Quarantine != "" || e.ID != old.ID || e.Livemode != old.Livemode || e.Facts.Check() != nil:
 		r.done.Unusable++
 		return
 	}
 	r.done.Decoded++
-	if old.outcome == Quarantined {
+	if old.Outcome == Quarantined {
 		r.usable[seq] = true
 		return
 	}
-	before := old.encode()
-	if restate(old, e); !bytes.Equal(old.encode(), before) {
+	before := old.Encode()
+	if restate(old, e); !bytes.Equal(old.Encode(), before) {
 		r.changed = true
 	}
 }
@@ -442,46 +444,46 @@ func (r *rebuild) reread(old *row, seq uint64, raw []byte) {
 // again restores a lost row from its body. other is the row that stores the body, or 0 if that is
 // the lost row itself. The body does not contain the time of receipt, so the new row gets the later
 // of the event's creation time and the time of receipt of the previous row.
-func (r *rebuild) again(b *posting, from *store.Tx, seq uint64, raw []byte, other uint64) (*row, error) {
+func (r *rebuild) again(b *posting, from *store.Tx, seq uint64, raw []byte, other uint64) (*schema.Row, error) {
 	e := r.opts.Decode(raw)
 	source := Webhook
 	if strings.HasPrefix(e.ID, FetchedPrefix) {
 		source = Fetch
 	}
-	made := &row{
-		id: e.ID, typ: e.Type, account: e.Account, context: e.Context, livemode: e.Livemode, created: e.Created, received: max(r.received, e.Created*1000),
-		apiVersion: e.APIVersion, source: source, size: uint64(len(raw)), reason: e.Quarantine, facts: e.Facts, outcome: Recorded,
+	made := &schema.Row{
+		ID: e.ID, Type: e.Type, Account: e.Account, Context: e.Context, Livemode: e.Livemode, Created: e.Created, Received: max(r.received, e.Created*1000),
+		APIVersion: e.APIVersion, Source: source, Size: uint64(len(raw)), Reason: e.Quarantine, Facts: e.Facts, Outcome: Recorded,
 	}
-	if made.reason == "" && r.releasedLater(from, seq) {
-		made.reason = Undecodable // or another reason, which is lost
+	if made.Reason == "" && r.releasedLater(from, seq) {
+		made.Reason = Undecodable // or another reason, which is lost
 	}
-	if made.reason != "" {
-		made.outcome, made.facts = Quarantined, Facts{}
+	if made.Reason != "" {
+		made.Outcome, made.Facts = Quarantined, Facts{}
 	}
 	if other == 0 { // the event may have left quarantine by a delivery with another body
-		had, known, err := lookupID(b.tx, e.Livemode, e.ID)
+		had, known, err := schema.LookupID(b.tx, e.Livemode, e.ID)
 		if err != nil {
 			return nil, err
 		}
 		if known {
-			before, err := readRow(b.tx, had)
+			before, err := schema.ReadRow(b.tx, had)
 			if err != nil {
 				return nil, err
 			}
-			if before.outcome == Quarantined {
+			if before.Outcome == Quarantined {
 				other = had
 			}
 		}
 	}
-	made.released = other
+	made.Released = other
 	return made, nil
 }
 
 // releasedLater reports whether a later row of the old file refers to seq as the row in which its
 // event was in quarantine.
 func (r *rebuild) releasedLater(from *store.Tx, seq uint64) bool {
-	for e := range from.Ascend(bucketEvents, seqKey(seq+1)) {
-		if later, err := r.read(e); err == nil && later.released == seq {
+	for e := range from.Ascend(schema.BucketEvents, schema.SeqKey(seq+1)) {
+		if later, err := r.read(e); err == nil && later.Released == seq {
 			return true
 		}
 	}
@@ -491,25 +493,25 @@ func (r *rebuild) releasedLater(from *store.Tx, seq uint64) bool {
 // restore writes a row that has been in a ledger before. It keeps the outcome that the event had
 // when it arrived, unless decoding the body again changed whether the row is about a payment. entry
 // is nil unless the row is in quarantine.
-func (b *posting) restore(r *row, seq uint64, body []byte, entry *quarantineEntry) (err error) {
-	n := &newRow{row: *r, seq: seq, body: body}
-	if r.released != 0 {
-		if n.old, err = readRow(b.tx, r.released); err != nil {
+func (b *posting) restore(r *schema.Row, seq uint64, body []byte, entry *schema.QuarantineEntry) (err error) {
+	n := &newRow{Row: *r, seq: seq, body: body}
+	if r.Released != 0 {
+		if n.old, err = schema.ReadRow(b.tx, r.Released); err != nil {
 			return err
 		}
-		if n.old.outcome != Quarantined || n.old.id != r.id || n.old.livemode != r.livemode {
-			return fmt.Errorf("%w: it refers to row %d, which is not the same event in quarantine", ErrCorrupt, r.released)
+		if n.old.Outcome != Quarantined || n.old.ID != r.ID || n.old.Livemode != r.Livemode {
+			return fmt.Errorf("%w: it refers to row %d, which is not the same event in quarantine", ErrCorrupt, r.Released)
 		}
 	}
-	if r.outcome != Quarantined && r.facts.PaymentID() != "" {
+	if r.Outcome != Quarantined && r.Facts.PaymentID() != "" {
 		if err := b.planPayments(n); err != nil {
 			return err
 		}
-		if n.outcome == Recorded {
-			n.outcome = outcome(n.changes)
+		if n.Outcome == Recorded {
+			n.Outcome = outcome(n.changes)
 		}
-	} else if r.outcome != Quarantined {
-		n.outcome = Recorded
+	} else if r.Outcome != Quarantined {
+		n.Outcome = Recorded
 	}
 	if err := b.planRest(n, entry); err != nil {
 		return err

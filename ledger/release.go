@@ -6,8 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"tillhook/ledger/store"
 	"time"
+
+	"tillhook/ledger/schema"
+	"tillhook/ledger/store"
 )
 
 // Release decodes an event in quarantine again, and posts it in a new row if it can be used now.
@@ -17,7 +19,7 @@ func (l *Ledger) Release(ctx context.Context, id string) (Result, error) {
 	if l.opts.Decode == nil {
 		return Result{}, ErrReadOnly
 	}
-	var old *row
+	var old *schema.Row
 	var seq uint64
 	var raw []byte
 	var payment string
@@ -25,11 +27,11 @@ func (l *Ledger) Release(ctx context.Context, id string) (Result, error) {
 		if seq, err = l.find(tx, id); err != nil {
 			return err
 		}
-		if old, err = readRow(tx, seq); err != nil {
+		if old, err = schema.ReadRow(tx, seq); err != nil {
 			return err
 		}
-		if old.outcome != Quarantined {
-			payment, err = paymentOf(tx, &old.facts)
+		if old.Outcome != Quarantined {
+			payment, err = schema.PaymentOf(tx, &old.Facts)
 			return err
 		}
 		raw, err = l.readBody(tx, seq)
@@ -38,12 +40,12 @@ func (l *Ledger) Release(ctx context.Context, id string) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	if old.outcome != Quarantined {
-		return Result{Status: old.outcome, PaymentID: payment, Sequence: seq, Repeat: true}, nil
+	if old.Outcome != Quarantined {
+		return Result{Status: old.Outcome, PaymentID: payment, Sequence: seq, Repeat: true}, nil
 	}
 	e := l.opts.Decode(raw)
-	if e.ID != old.id || e.Livemode != old.livemode {
-		return Result{}, fmt.Errorf("%w: event %s reads as %s of %s mode now, and stays in quarantine so that it is not booked twice", ErrOtherID, old.id, e.ID, ModeName(e.Livemode))
+	if e.ID != old.ID || e.Livemode != old.Livemode {
+		return Result{}, fmt.Errorf("%w: event %s reads as %s of %s mode now, and stays in quarantine so that it is not booked twice", ErrOtherID, old.ID, e.ID, ModeName(e.Livemode))
 	}
 	if e.Quarantine != "" {
 		err := l.reclassify(ctx, e)
@@ -52,12 +54,12 @@ func (l *Ledger) Release(ctx context.Context, id string) (Result, error) {
 		}
 		return Result{Status: Quarantined, Reason: e.Quarantine, Sequence: seq, Repeat: true}, err
 	}
-	e.Source, e.Received, e.Raw = old.source, time.UnixMilli(old.received), raw
-	e.Account, e.Context = cmp.Or(e.Account, old.account), cmp.Or(e.Context, old.context)
+	e.Source, e.Received, e.Raw = old.Source, time.UnixMilli(old.Received), raw
+	e.Account, e.Context = cmp.Or(e.Account, old.Account), cmp.Or(e.Context, old.Context)
 	if err := e.check(l.livemode); err != nil {
 		return Result{}, err
 	}
-	p := newPending(e, l.bodies.encode(raw))
+	p := newPending(e, l.bodies.Encode(raw))
 	p.release = true
 	if err := l.queue.wait(ctx, p); err != nil {
 		return Result{}, err
@@ -107,19 +109,19 @@ func (l *Ledger) ReleaseAll(ctx context.Context) (ReleaseResult, error) {
 // that cannot be read. last is the last row that it examined, or 0 if no rows are left.
 func (l *Ledger) held(after uint64) (page []string, damaged []error, last uint64, err error) {
 	err = l.store.View(func(tx *store.Tx) error {
-		for e := range tx.Ascend(bucketQuarantine, seqKey(after+1)) {
+		for e := range tx.Ascend(schema.BucketQuarantine, schema.SeqKey(after+1)) {
 			if len(page)+len(damaged) == 100 {
 				break
 			}
-			last = seqOf(e.Key)
-			r, err := readRow(tx, last)
+			last = schema.SeqOf(e.Key)
+			r, err := schema.ReadRow(tx, last)
 			switch {
 			case errors.Is(err, ErrCorrupt):
 				damaged = append(damaged, err)
 			case err != nil:
 				return err
 			default:
-				page = append(page, r.id)
+				page = append(page, r.ID)
 			}
 		}
 		return nil
@@ -133,7 +135,7 @@ func (l *Ledger) ReleaseOnce(ctx context.Context) (ReleaseResult, error) {
 	present := []byte(l.opts.Decoder)
 	same := false
 	err := l.store.View(func(tx *store.Tx) error {
-		last, err := tx.Get(bucketMeta, metaDecoder)
+		last, err := tx.Get(schema.BucketMeta, schema.MetaDecoder)
 		same = bytes.Equal(last, present)
 		return err
 	})
@@ -145,6 +147,6 @@ func (l *Ledger) ReleaseOnce(ctx context.Context) (ReleaseResult, error) {
 		return sum, err
 	}
 	return sum, l.do(ctx, func(b *posting) (func() error, error) {
-		return func() error { return b.tx.Put(bucketMeta, metaDecoder, present) }, nil
+		return func() error { return b.tx.Put(schema.BucketMeta, schema.MetaDecoder, present) }, nil
 	})
 }

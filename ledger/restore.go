@@ -3,6 +3,8 @@ package ledger
 import (
 	"errors"
 	"fmt"
+
+	"tillhook/ledger/schema"
 	"tillhook/ledger/store"
 )
 
@@ -18,17 +20,17 @@ func ReadHeader(path string) (h Header, err error) {
 	if err := store.MustExist(path, "no ledger at"); err != nil {
 		return h, err
 	}
-	s, err := store.Open(path, store.Options{Layout: layout, ReadOnly: true, Unbuffered: true})
+	s, err := store.Open(path, store.Options{Layout: schema.Layout, ReadOnly: true, Unbuffered: true})
 	if err != nil {
 		return h, err
 	}
 	err = s.View(func(tx *store.Tx) error {
-		schema, err := readVersion(tx)
+		version, err := schema.ReadVersion(tx)
 		if err != nil {
 			return err
 		}
-		h.Older = schema < schemaVersion
-		h.Livemode, err = readMode(tx)
+		h.Older = version < schema.Version
+		h.Livemode, err = schema.ReadMode(tx)
 		return err
 	})
 	if err := errors.Join(err, s.Close()); err != nil {

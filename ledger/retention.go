@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"tillhook/ledger/store"
 	"time"
+
+	"tillhook/ledger/schema"
+	"tillhook/ledger/store"
 )
 
 // Retention deletes raw bodies that are older than the retention period. The facts decoded from
@@ -77,7 +79,7 @@ func (l *Ledger) RunRetention(ctx context.Context, keep time.Duration) error {
 func (l *Ledger) expire(ctx context.Context, before time.Time) (deleted int, more bool, err error) {
 	var s overdue
 	err = l.store.View(func(tx *store.Tx) error {
-		s, err = findOverdue(tx, l.published.Load().counts.expired, due{before: before.UnixMilli(), wall: l.wall().UnixMilli()})
+		s, err = findOverdue(tx, l.published.Load().counts.Expired, due{before: before.UnixMilli(), wall: l.wall().UnixMilli()})
 		return err
 	})
 	if err != nil || len(s.rows) == 0 && s.to-s.from < scanSlice {
@@ -87,24 +89,24 @@ func (l *Ledger) expire(ctx context.Context, before time.Time) (deleted int, mor
 	err = l.do(ctx, func(b *posting) (func() error, error) {
 		var keys, old [][]byte
 		for _, seq := range s.rows {
-			r, err := readRow(b.tx, seq)
+			r, err := schema.ReadRow(b.tx, seq)
 			if err != nil {
 				return nil, err
 			}
-			if r.expires() && b.tx.Has(bucketBodies, seqKey(seq)) {
-				keys = append(keys, seqKey(seq))
-				if r.released != 0 {
-					old = append(old, seqKey(r.released))
+			if expires(r) && b.tx.Has(schema.BucketBodies, schema.SeqKey(seq)) {
+				keys = append(keys, schema.SeqKey(seq))
+				if r.Released != 0 {
+					old = append(old, schema.SeqKey(r.Released))
 				}
 			}
 		}
 		return func() error {
 			for _, key := range slices.Concat(keys, old) {
-				if err := b.tx.Delete(bucketBodies, key); err != nil {
+				if err := b.tx.Delete(schema.BucketBodies, key); err != nil {
 					return err
 				}
 			}
-			b.counts.expired = max(b.counts.expired, s.to)
+			b.counts.Expired = max(b.counts.Expired, s.to)
 			gone = len(keys)
 			return nil
 		}, nil
@@ -117,7 +119,7 @@ func (l *Ledger) expire(ctx context.Context, before time.Time) (deleted int, mor
 
 // expires reports whether the row's body may be deleted because of its age: a body in quarantine
 // may not.
-func (r *row) expires() bool { return r.outcome != Quarantined }
+func expires(r *schema.Row) bool { return r.Outcome != Quarantined }
 
 // overdue is a range of rows that were examined, and those among them whose bodies are to be
 // deleted.
@@ -137,42 +139,42 @@ type due struct {
 // age returns when a row arrived, as far as that is known. A row cannot have arrived before its
 // event was created at Stripe, even if this machine's clock said so then. A creation time in the
 // future is ignored.
-func (d due) age(r *row) int64 {
-	if created := r.created * 1000; created <= d.wall {
-		return max(r.received, created)
+func (d due) age(r *schema.Row) int64 {
+	if created := r.Created * 1000; created <= d.wall {
+		return max(r.Received, created)
 	}
-	return r.received
+	return r.Received
 }
 
-func (d due) has(r *row) bool { return d.age(r) < d.before }
+func (d due) has(r *schema.Row) bool { return d.age(r) < d.before }
 
 // pass raises the floor: the rows that come after r arrived after its event was created.
-func (d *due) pass(r *row) { d.floor = max(d.floor, min(r.created*1000, d.age(r))) }
+func (d *due) pass(r *schema.Row) { d.floor = max(d.floor, min(r.Created*1000, d.age(r))) }
 
 // dateSlack is how far out of order the dates of rows may be while the clock is right.
 const dateSlack = int64(time.Hour / time.Millisecond)
 
 // behind reports whether a clock that was behind has dated the row, so that it seems to be older
 // than an earlier row. A released row has the date of its first delivery, so it is exempt.
-func (d due) behind(r *row) bool { return r.released == 0 && d.age(r) < d.floor-dateSlack }
+func (d due) behind(r *schema.Row) bool { return r.Released == 0 && d.age(r) < d.floor-dateSlack }
 
 // findOverdue examines the oldest bodies, a limited number at a time, because any number of them
 // can be in quarantine and stay. Rows are in the order of arrival. A row that is not due ends the
 // search, unless its date is wrong: see lastOverdue.
 func findOverdue(tx *store.Tx, from uint64, d due) (overdue, error) {
 	s := overdue{from: from, to: from}
-	if r, err := readRow(tx, from); err == nil {
+	if r, err := schema.ReadRow(tx, from); err == nil {
 		d.pass(r)
 	}
 	through := uint64(0) // rows up to here are due
 	looked := 0
-	for e := range tx.Ascend(bucketBodies, seqKey(from+1)) {
+	for e := range tx.Ascend(schema.BucketBodies, schema.SeqKey(from+1)) {
 		if s.more = looked == scanSlice || len(s.rows) == expireStep; s.more {
 			return s, nil
 		}
 		looked++
-		seq := seqOf(e.Key)
-		r, err := readRow(tx, seq)
+		seq := schema.SeqOf(e.Key)
+		r, err := schema.ReadRow(tx, seq)
 		switch {
 		case err != nil:
 		case d.has(r) && !d.behind(r):
@@ -186,7 +188,7 @@ func findOverdue(tx *store.Tx, from uint64, d due) (overdue, error) {
 		case errors.Is(err, ErrCorrupt): // a rebuild may restore the row from its body
 		case err != nil:
 			return s, err
-		case r.expires():
+		case expires(r):
 			s.rows = append(s.rows, seq)
 		}
 		s.to = seq
@@ -202,12 +204,12 @@ const samples = 15
 // such row is found. A single later row is not sufficient, because a clock that was behind may have
 // dated it: most of the rows between the two must be due as well, unless the row at seq is dated in
 // the future.
-func (d due) lastOverdue(tx *store.Tx, seq uint64, r *row) (found uint64) {
+func (d due) lastOverdue(tx *store.Tx, seq uint64, r *schema.Row) (found uint64) {
 	isDue := func(seq uint64) bool {
-		r, err := readRow(tx, seq)
-		return err == nil && d.has(r) && !d.behind(r) && r.created*1000 <= r.received+dateSlack
+		r, err := schema.ReadRow(tx, seq)
+		return err == nil && d.has(r) && !d.behind(r) && r.Created*1000 <= r.Received+dateSlack
 	}
-	last := lastRow(tx)
+	last := schema.LastRow(tx)
 	for step := uint64(1); seq+step <= last; step *= 2 {
 		if isDue(seq + step) {
 			found = seq + step

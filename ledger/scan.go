@@ -5,8 +5,10 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
-	"tillhook/ledger/store"
 	"time"
+
+	"tillhook/ledger/schema"
+	"tillhook/ledger/store"
 )
 
 // A long read is split into many short transactions, because bbolt cannot reuse a page that an open
@@ -194,14 +196,14 @@ func decodeCursor(kind byte, cursor string) (key []byte, err error) {
 func (l *Ledger) walkIndex(ctx context.Context, from, to *int64, visit func(tx *store.Tx, at int64, id string, value []byte) error) error {
 	next := []byte{}
 	if from != nil {
-		next = timeKey(*from, "")
+		next = schema.TimeKey(*from, "")
 	}
 	var end []byte
 	if to != nil {
-		end = timeKey(*to, "")
+		end = schema.TimeKey(*to, "")
 	}
-	return l.walkSlices(ctx, bucketEntries, next, end, func(tx *store.Tx, key, value []byte) error {
-		at, id, err := readTimeKey(key)
+	return l.walkSlices(ctx, schema.BucketEntries, next, end, func(tx *store.Tx, key, value []byte) error {
+		at, id, err := schema.ReadTimeKey(key)
 		if err != nil {
 			return err
 		}

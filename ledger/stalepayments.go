@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"tillhook/ledger/fold"
+	"tillhook/ledger/schema"
 	"tillhook/ledger/store"
 )
 
@@ -44,12 +45,12 @@ const (
 // newest first. A payment appears once for each reason and charge. The list has at most most
 // elements.
 func (l *Ledger) StalePayments(ctx context.Context, since, now time.Time, most int) (list []StalePayment, err error) {
-	s := scan{bucket: bucketPaymentsTime, floor: timeKey(since.Unix(), "")}
+	s := scan{bucket: schema.BucketPaymentsTime, floor: schema.TimeKey(since.Unix(), "")}
 	err = l.scanDown(ctx, &s, func(tx *store.Tx, key []byte) (stop bool, err error) {
 		if len(list) >= most {
 			return true, nil
 		}
-		s, err := readState(tx, string(key[8:]))
+		s, err := schema.ReadState(tx, string(key[8:]))
 		if err != nil || s == nil {
 			return err != nil, err
 		}
@@ -60,8 +61,8 @@ func (l *Ledger) StalePayments(ctx context.Context, since, now time.Time, most i
 }
 
 // staleReasons returns the reasons why the payment may be out of date at now.
-func staleReasons(s *state, now time.Time) (list []StalePayment) {
-	p := s.view
+func staleReasons(s *schema.State, now time.Time) (list []StalePayment) {
+	p := s.Payment
 	add := func(kind StaleReason, charge string) {
 		list = append(list, StalePayment{Payment: p.ID, Account: string(p.Account), Context: string(p.Context), Charge: charge, Kind: kind})
 	}
@@ -76,7 +77,7 @@ func staleReasons(s *state, now time.Time) (list []StalePayment) {
 	case p.Status == "requires_capture" && older(p.Created, captureTime):
 		add(StaleCapture, "")
 	}
-	for _, charge := range s.unexplained {
+	for _, charge := range s.Unexplained {
 		add(StaleRefunds, charge)
 	}
 	return list
@@ -86,14 +87,14 @@ func staleReasons(s *state, now time.Time) (list []StalePayment) {
 // Checkout reports as paid although no event states the amount received. It examines only the
 // newest 2,000 payments of that period.
 func (l *Ledger) UnknownReceived(ctx context.Context, from, to time.Time) (n int, err error) {
-	if l.published.Load().counts.unknown == 0 {
+	if l.published.Load().counts.Unknown == 0 {
 		return 0, nil
 	}
-	newest := scan{bucket: bucketPaymentsTime, rows: scanSlice, reached: timeKey(to.Unix(), ""),
-		floor: timeKey(from.Unix(), "")}
+	newest := scan{bucket: schema.BucketPaymentsTime, rows: scanSlice, reached: schema.TimeKey(to.Unix(), ""),
+		floor: schema.TimeKey(from.Unix(), "")}
 	err = l.scanDown(ctx, &newest, func(tx *store.Tx, key []byte) (stop bool, err error) {
-		s, err := readState(tx, string(key[8:]))
-		if err == nil && s != nil && s.silent() {
+		s, err := schema.ReadState(tx, string(key[8:]))
+		if err == nil && s != nil && s.Silent() {
 			n++
 		}
 		return err != nil, err
@@ -116,7 +117,7 @@ func (l *Ledger) WouldChange(e *Event) (would bool, err error) {
 		b := &posting{tx: tx, livemode: l.livemode}
 		// The outcome does not matter, but changes encodes the row if its payment has many events,
 		// and encoding requires a valid outcome.
-		r := &row{outcome: Applied, id: e.ID, typ: e.Type, account: e.Account, context: e.Context, livemode: e.Livemode, created: e.Created, apiVersion: e.APIVersion, source: e.Source, facts: e.Facts}
+		r := &schema.Row{Outcome: Applied, ID: e.ID, Type: e.Type, Account: e.Account, Context: e.Context, Livemode: e.Livemode, Created: e.Created, APIVersion: e.APIVersion, Source: e.Source, Facts: e.Facts}
 		changes, err := b.changes(r, l.published.Load().last+1)
 		if err == nil {
 			would = outcome(changes) == Applied
@@ -130,31 +131,31 @@ func (l *Ledger) WouldChange(e *Event) (would bool, err error) {
 // oldest first: at most most of them, from the row after the row after. It also returns the last
 // row that it examined.
 func (l *Ledger) QuarantinedFor(reason Reason, after uint64, most int) (ids []string, until uint64, err error) {
-	if l.published.Load().counts.quarantine[slices.Index(Reasons[:], reason)][slices.Index(QuarantineStates[:], Attention)] == 0 {
+	if l.published.Load().counts.Quarantine[slices.Index(Reasons[:], reason)][slices.Index(QuarantineStates[:], Attention)] == 0 {
 		return nil, after, nil
 	}
 	for len(ids) < most {
 		var last uint64
 		err := l.store.View(func(tx *store.Tx) error {
 			n := 0
-			for e := range tx.Ascend(bucketQuarantine, seqKey(after+1)) {
+			for e := range tx.Ascend(schema.BucketQuarantine, schema.SeqKey(after+1)) {
 				if n == scanSlice || len(ids) == most {
 					break
 				}
-				last = seqOf(e.Key)
-				r, err := readRow(tx, last)
+				last = schema.SeqOf(e.Key)
+				r, err := schema.ReadRow(tx, last)
 				if err != nil {
 					return err
 				}
-				if n++; r.reason != reason {
+				if n++; r.Reason != reason {
 					continue
 				}
-				h, err := readQuarantineEntry(tx, last)
+				h, err := schema.ReadQuarantineEntry(tx, last)
 				if err != nil {
 					return err
 				}
-				if h != nil && h.state == Attention {
-					ids = append(ids, r.id)
+				if h != nil && h.State == Attention {
+					ids = append(ids, r.ID)
 				}
 			}
 			return nil

@@ -1,8 +1,9 @@
 package ledger
 
 import (
-	"tillhook/ledger/fold"
 	"time"
+
+	"tillhook/ledger/fold"
 )
 
 // Stats are figures about the ledger as of the last durable commit.
@@ -31,21 +32,21 @@ type Stats struct {
 func (l *Ledger) Stats() (Stats, error) {
 	c := &l.published.Load().counts
 	s := Stats{Outcomes: map[Outcome]uint64{}, Quarantined: map[Reason]uint64{}, States: map[Reason]map[QuarantineState]uint64{}, Payments: map[string]uint64{}, Flagged: map[string]uint64{},
-		Unknown: c.unknown, LastMoney: timeOf(c.money), LastSilent: timeOf(c.silent)}
-	for i, n := range c.flags {
+		Unknown: c.Unknown, LastMoney: timeOf(c.Money), LastSilent: timeOf(c.Silent)}
+	for i, n := range c.Flags {
 		s.Flagged[fold.Flags[i]] = n
 	}
-	for i, n := range c.outcomes {
+	for i, n := range c.Outcomes {
 		s.Outcomes[Outcomes[i]] = n
 		s.Events += n
 	}
 	for i, reason := range Reasons {
-		s.Quarantined[reason], s.States[reason] = c.inQuarantine(reason), map[QuarantineState]uint64{}
-		for j, n := range c.quarantine[i] {
+		s.Quarantined[reason], s.States[reason] = c.InQuarantine(reason), map[QuarantineState]uint64{}
+		for j, n := range c.Quarantine[i] {
 			s.States[reason][QuarantineStates[j]] = n
 		}
 	}
-	for i, n := range c.statuses {
+	for i, n := range c.Statuses {
 		switch {
 		case i < len(Statuses):
 			s.Payments[Statuses[i]] = n

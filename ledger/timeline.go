@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"tillhook/ledger/fold"
+	"tillhook/ledger/schema"
 	"tillhook/ledger/store"
 )
 
@@ -36,7 +37,7 @@ const (
 // seen for the payment. whole is false if the beginning is left out. Timeline returns [ErrNotFound]
 // for an id that was never seen.
 func (l *Ledger) Timeline(ctx context.Context, id string) (timeline []TimelineEntry, whole bool, err error) {
-	var rows []*row
+	var rows []*schema.Row
 	var seqs []uint64
 	var payment string
 	err = l.slice(ctx, func(tx *store.Tx) error {
@@ -44,9 +45,9 @@ func (l *Ledger) Timeline(ctx context.Context, id string) (timeline []TimelineEn
 		if err != nil {
 			return err
 		}
-		payment, seqs = s.view.ID, s.rows[max(0, len(s.rows)-timelineRows):]
-		whole = len(seqs) == len(s.rows)
-		rows, err = rowsOf(tx, seqs)
+		payment, seqs = s.Payment.ID, s.Rows[max(0, len(s.Rows)-timelineRows):]
+		whole = len(seqs) == len(s.Rows)
+		rows, err = schema.ReadRows(tx, seqs)
 		return err
 	})
 	if err != nil {
@@ -54,7 +55,7 @@ func (l *Ledger) Timeline(ctx context.Context, id string) (timeline []TimelineEn
 	}
 	events := make([]fold.Event, len(rows))
 	for i, r := range rows {
-		events[i] = r.event()
+		events[i] = r.FoldEvent()
 	}
 	order, sentences := fold.Timeline(payment, events)
 	after := laterBefore(rows, order)
@@ -62,8 +63,8 @@ func (l *Ledger) Timeline(ctx context.Context, id string) (timeline []TimelineEn
 		r := rows[i]
 		waiting := l.repeats.of(seqs[i])
 		timeline = append(timeline, TimelineEntry{
-			Object: "moment", Happened: OrNullTime(r.created), Received: OrNullTime(time.UnixMilli(r.received).Unix()), What: sentences[n],
-			Event: r.id, Type: OrNull(r.typ), Outcome: r.outcome, After: after[i], Repeats: r.repeats + waiting, Source: r.source,
+			Object: "moment", Happened: OrNullTime(r.Created), Received: OrNullTime(time.UnixMilli(r.Received).Unix()), What: sentences[n],
+			Event: r.ID, Type: OrNull(r.Type), Outcome: r.Outcome, After: after[i], Repeats: r.Repeats + waiting, Source: r.Source,
 		})
 	}
 	cut := max(0, len(timeline)-maxMoments)
@@ -73,12 +74,12 @@ func (l *Ledger) Timeline(ctx context.Context, id string) (timeline []TimelineEn
 // laterBefore returns for each row, in the order of arrival, how many rows arrived before it but
 // happened in a later second. order contains the indexes of the rows in the order in which they
 // happened.
-func laterBefore(rows []*row, order []int) []int {
+func laterBefore(rows []*schema.Row, order []int) []int {
 	after := make([]int, len(order))
 	var later []int // the indexes of the rows of later seconds, ascending
 	for end := len(order); end > 0; {
 		begin := end
-		for begin > 0 && rows[order[begin-1]].created == rows[order[end-1]].created {
+		for begin > 0 && rows[order[begin-1]].Created == rows[order[end-1]].Created {
 			begin--
 		}
 		for _, i := range order[begin:end] {

@@ -11,62 +11,58 @@ import (
 	"slices"
 	"time"
 
+	"tillhook/ledger/schema"
 	"tillhook/ledger/store"
 )
 
-// Totals are stored by day, currency and account, and by currency and account over all days, so
-// that no request has to add up days. They are written in the transaction of the events that change
-// them. A total whose amounts are all 0 is removed, so that totals depend only on the set of
-// events, like everything that is folded.
-
 // newTotals returns the new values of the totals that the changes affect. It writes nothing.
-func (b *posting) newTotals(changes []*change) (map[string]amounts, error) {
-	var moved map[string]amounts
+func (b *posting) newTotals(changes []*change) (map[string]schema.Amounts, error) {
+	var moved map[string]schema.Amounts
 	for _, c := range changes {
 		before, after := c.entriesChanged() // most events change none
 		if moved == nil && len(before)+len(after) > 0 {
-			moved = map[string]amounts{}
+			moved = map[string]schema.Amounts{}
 		}
 		for i := range before {
-			for _, key := range c.before.totalKeys(&before[i]) {
-				moved[key] = moved[key].minus(amountsOf(&before[i]))
+			for _, key := range c.before.TotalKeys(&before[i]) {
+				moved[key] = moved[key].Minus(schema.AmountsOf(&before[i]))
 			}
 		}
 		for i := range after {
-			for _, key := range c.after.totalKeys(&after[i]) {
-				moved[key] = moved[key].plus(amountsOf(&after[i]))
+			for _, key := range c.after.TotalKeys(&after[i]) {
+				moved[key] = moved[key].Plus(schema.AmountsOf(&after[i]))
 			}
 		}
 	}
 	if moved == nil {
 		return nil, nil
 	}
-	totals := map[string]amounts{}
+	totals := map[string]schema.Amounts{}
 	for key, by := range moved {
-		if by == (amounts{}) {
+		if by == (schema.Amounts{}) {
 			continue
 		}
 		total, err := b.total(key)
 		if err != nil {
 			return nil, err
 		}
-		totals[key] = total.plus(by)
+		totals[key] = total.Plus(by)
 	}
 	return totals, nil
 }
 
 // total returns the value of a total at this point of the transaction.
-func (b *posting) total(key string) (total amounts, err error) {
+func (b *posting) total(key string) (total schema.Amounts, err error) {
 	if total, ok := b.totals[key]; ok {
 		return total, nil
 	}
-	value, err := b.tx.Get(bucketTotals, []byte(key))
+	value, err := b.tx.Get(schema.BucketTotals, []byte(key))
 	if value != nil {
-		if total, err = decodeAmounts(value); err != nil {
+		if total, err = schema.DecodeAmounts(value); err != nil {
 			err = fmt.Errorf("the total under %.80q: %w", key, err)
 		}
 	}
-	if err != nil && isAllDays([]byte(key)) {
+	if err != nil && schema.IsAllDays([]byte(key)) {
 		// The total over all days is damaged. It is computed again, because otherwise every later
 		// event of the currency would fail.
 		return sumOfDays(b.tx, []byte(key))
@@ -77,8 +73,8 @@ func (b *posting) total(key string) (total amounts, err error) {
 // sumOfDays computes a total over all days from the totals of the days. It does not need the totals
 // that the transaction has not written yet: if they changed the sum, the total over all days would
 // be among them, and sumOfDays would not be called.
-func sumOfDays(tx *store.Tx, allDays []byte) (sum amounts, err error) {
-	for e := range tx.Ascend(bucketTotals, firstDay) {
+func sumOfDays(tx *store.Tx, allDays []byte) (sum schema.Amounts, err error) {
+	for e := range tx.Ascend(schema.BucketTotals, schema.FirstDay) {
 		if len(e.Key) < 8 || !bytes.Equal(e.Key[8:], allDays[8:]) {
 			continue
 		}
@@ -86,20 +82,20 @@ func sumOfDays(tx *store.Tx, allDays []byte) (sum amounts, err error) {
 		if err != nil {
 			return sum, err
 		}
-		day, err := decodeAmounts(value)
+		day, err := schema.DecodeAmounts(value)
 		if err != nil {
 			return sum, err
 		}
-		sum = sum.plus(day)
+		sum = sum.Plus(day)
 	}
 	return sum, nil
 }
 
 // keepTotals keeps the result of newTotals until writeTotals writes it: many events of a
 // transaction change the same totals, which are written once.
-func (b *posting) keepTotals(totals map[string]amounts) {
+func (b *posting) keepTotals(totals map[string]schema.Amounts) {
 	if b.totals == nil && len(totals) > 0 {
-		b.totals = map[string]amounts{}
+		b.totals = map[string]schema.Amounts{}
 	}
 	maps.Copy(b.totals, totals)
 }
@@ -108,10 +104,10 @@ func (b *posting) keepTotals(totals map[string]amounts) {
 func (b *posting) writeTotals() error {
 	for key, total := range b.totals {
 		var err error
-		if total == (amounts{}) {
-			err = b.tx.Delete(bucketTotals, []byte(key))
+		if total == (schema.Amounts{}) {
+			err = b.tx.Delete(schema.BucketTotals, []byte(key))
 		} else {
-			err = b.tx.Put(bucketTotals, []byte(key), total.encode())
+			err = b.tx.Put(schema.BucketTotals, []byte(key), total.Encode())
 		}
 		if err != nil {
 			return err
@@ -164,24 +160,24 @@ func (l *Ledger) Totals(ctx context.Context, q TotalsQuery) (page Page[Total], e
 		if after, err = decodeCursor(totalCursor, q.Page); err != nil {
 			return page, err
 		}
-		day, _, _, err := readTotalKey(after)
-		if err != nil || all != (day == allDays) || !all && max(day, -day) > maxDay {
+		day, _, _, err := schema.ReadTotalKey(after)
+		if err != nil || all != (day == schema.AllDays) || !all && max(day, -day) > schema.MaxDay {
 			return page, fmt.Errorf("%w: page %.80q is not the next_page of these totals", ErrCursor, q.Page)
 		}
 	}
 	page.Data = []Total{}
 	switch {
 	case all:
-		return l.keptTotals(ctx, allDaysKey("", ""), firstDay, after, q.Limit)
+		return l.keptTotals(ctx, schema.AllDaysKey("", ""), schema.FirstDay, after, q.Limit)
 	case q.Zone != nil && q.Zone != time.UTC:
 		return l.totalsIn(ctx, q, after)
 	}
-	first, end := firstDay, []byte(nil)
+	first, end := schema.FirstDay, []byte(nil)
 	if q.From != nil {
-		first = dayKey(*q.From)
+		first = schema.DayKey(*q.From)
 	}
-	if q.To != nil && *q.To <= math.MaxInt64-secondsADay {
-		end = dayKey(*q.To + secondsADay - 1)
+	if q.To != nil && *q.To <= math.MaxInt64-schema.SecondsADay {
+		end = schema.DayKey(*q.To + schema.SecondsADay - 1)
 	}
 	return l.keptTotals(ctx, first, end, after, q.Limit)
 }
@@ -194,7 +190,7 @@ func (l *Ledger) keptTotals(ctx context.Context, first, end, after []byte, limit
 	}
 	page.Data = []Total{}
 	var last []byte
-	err = l.walkSlices(ctx, bucketTotals, first, end, func(_ *store.Tx, key, value []byte) error {
+	err = l.walkSlices(ctx, schema.BucketTotals, first, end, func(_ *store.Tx, key, value []byte) error {
 		if len(page.Data) == limit {
 			page.Next = encodeCursor(totalCursor, last)
 			return errEnough
@@ -218,22 +214,22 @@ func (l *Ledger) totalsIn(ctx context.Context, q TotalsQuery, after []byte) (pag
 		return page, err
 	}
 	if after != nil {
-		day, _, _, err := readTotalKey(after)
+		day, _, _, err := schema.ReadTotalKey(after)
 		if err != nil {
 			return page, err
 		}
-		from = max(from, dayBegins(time.Unix(day*secondsADay, 0).UTC(), q.Zone))
+		from = max(from, dayBegins(time.Unix(day*schema.SecondsADay, 0).UTC(), q.Zone))
 	}
 	type line struct{ currency, account string }
-	sums := map[line]amounts{}
+	sums := map[line]schema.Amounts{}
 	day, next := int64(0), from // the day being summed, counted from 1970-01-01, and when it ends
 	var last []byte
 	endDay := func() error {
 		for _, key := range slices.SortedFunc(maps.Keys(sums), func(a, b line) int {
 			return cmp.Or(cmp.Compare(a.currency, b.currency), cmp.Compare(a.account, b.account))
 		}) {
-			stored := totalKey(day*secondsADay, key.currency, key.account)
-			if sums[key] == (amounts{}) || after != nil && bytes.Compare(stored, after) <= 0 { // as in keptTotals
+			stored := schema.TotalKey(day*schema.SecondsADay, key.currency, key.account)
+			if sums[key] == (schema.Amounts{}) || after != nil && bytes.Compare(stored, after) <= 0 { // as in keptTotals
 				continue
 			}
 			if len(page.Data) == q.Limit {
@@ -253,10 +249,10 @@ func (l *Ledger) totalsIn(ctx context.Context, q TotalsQuery, after []byte) (pag
 			day = dayNumber(at, q.Zone)
 			_, next = DayOf(at, q.Zone)
 		}
-		account, list, err := decodeMoved(value)
+		account, list, err := schema.DecodeMoved(value)
 		for _, m := range list {
-			key := line{m.currency, account}
-			sums[key] = sums[key].plus(m.amounts)
+			key := line{m.Currency, account}
+			sums[key] = sums[key].Plus(m.Amounts)
 		}
 		return err
 	})
@@ -285,7 +281,7 @@ func (l *Ledger) daysOf(q TotalsQuery) (from, to int64, err error) {
 	}
 	from, _ = DayOf(first, q.Zone)
 	_, to = DayOf(last, q.Zone)
-	if last-first > MaxDays*secondsADay+secondsADay || to-from > MaxDays*secondsADay+secondsADay/2 || last-first < 0 {
+	if last-first > MaxDays*schema.SecondsADay+schema.SecondsADay || to-from > MaxDays*schema.SecondsADay+schema.SecondsADay/2 || last-first < 0 {
 		return 0, 0, fmt.Errorf("%w: in another time zone than UTC at most %d are summed at once; "+
 			"set from and to so that there are no more between them", ErrTooManyDays, MaxDays)
 	}
@@ -295,7 +291,7 @@ func (l *Ledger) daysOf(q TotalsQuery) (from, to int64, err error) {
 // dayNumber returns the number of the calendar day that contains a time, counted from 1970-01-01.
 func dayNumber(at int64, zone *time.Location) int64 {
 	year, month, date := time.Unix(at, 0).In(zone).Date()
-	return time.Date(year, month, date, 0, 0, 0, 0, time.UTC).Unix() / secondsADay
+	return time.Date(year, month, date, 0, 0, 0, 0, time.UTC).Unix() / schema.SecondsADay
 }
 
 // entryTimes returns the first and the last time at which money moved within the bounds. first is
@@ -303,23 +299,23 @@ func dayNumber(at int64, zone *time.Location) int64 {
 func (l *Ledger) entryTimes(from, to *int64) (first, last int64, err error) {
 	var low, high []byte
 	if from != nil {
-		low = timeKey(*from, "")
+		low = schema.TimeKey(*from, "")
 	}
 	if to != nil {
-		high = timeKey(*to, "")
+		high = schema.TimeKey(*to, "")
 	}
 	first, last = 1, 0
 	err = l.store.View(func(tx *store.Tx) error {
-		for e := range tx.Ascend(bucketEntries, low) {
+		for e := range tx.Ascend(schema.BucketEntries, low) {
 			if high != nil && bytes.Compare(e.Key, high) >= 0 {
 				return nil
 			}
-			first, _, err = readTimeKey(e.Key)
+			first, _, err = schema.ReadTimeKey(e.Key)
 			break
 		}
-		for e := range tx.Descend(bucketEntries, high) {
+		for e := range tx.Descend(schema.BucketEntries, high) {
 			if err == nil && bytes.Compare(e.Key, low) >= 0 {
-				last, _, err = readTimeKey(e.Key)
+				last, _, err = schema.ReadTimeKey(e.Key)
 			}
 			break
 		}
@@ -328,24 +324,24 @@ func (l *Ledger) entryTimes(from, to *int64) (first, last int64, err error) {
 	return first, last, err
 }
 
-// newTotal returns the amounts as the Total of a day. The Total of allDays has no day.
-func newTotal(a amounts, day int64, currency, account string) Total {
+// newTotal returns the amounts as the Total of a day. The Total of schema.AllDays has no day.
+func newTotal(a schema.Amounts, day int64, currency, account string) Total {
 	t := Total{
 		Currency: OrNull(currency), Account: OrNull(account),
-		Received: a.received, Refunded: a.refunded, Withdrawn: a.withdrawn, Reinstated: a.reinstated, Net: a.net(),
+		Received: a.Received, Refunded: a.Refunded, Withdrawn: a.Withdrawn, Reinstated: a.Reinstated, Net: a.Net(),
 	}
-	if day != allDays {
-		t.Day = OrNull(time.Unix(day*secondsADay, 0).UTC().Format(time.DateOnly))
+	if day != schema.AllDays {
+		t.Day = OrNull(time.Unix(day*schema.SecondsADay, 0).UTC().Format(time.DateOnly))
 	}
 	return t
 }
 
 func readTotal(key, value []byte) (Total, error) {
-	a, err := decodeAmounts(value)
+	a, err := schema.DecodeAmounts(value)
 	if err != nil {
 		return Total{}, err
 	}
-	day, currency, account, err := readTotalKey(key)
+	day, currency, account, err := schema.ReadTotalKey(key)
 	if err != nil {
 		return Total{}, err
 	}

@@ -1,6 +1,9 @@
 package ledger
 
-import "tillhook/ledger/fold"
+import (
+	"tillhook/ledger/fold"
+	"tillhook/ledger/schema"
+)
 
 // The facts of an event and the payment that is folded from them; see package fold.
 type (
@@ -21,6 +24,55 @@ type (
 	OrNull         = fold.OrNull
 	OrNullTime     = fold.OrNullTime
 )
+
+// What is stored about how an event arrived and what became of it; see package schema.
+type (
+	Outcome         = schema.Outcome
+	Reason          = schema.Reason
+	Source          = schema.Source
+	QuarantineState = schema.QuarantineState
+)
+
+// The values of these types.
+const (
+	Applied          = schema.Applied
+	Unchanged        = schema.Unchanged
+	Recorded         = schema.Recorded
+	Quarantined      = schema.Quarantined
+	AlreadyProcessed = schema.AlreadyProcessed
+
+	WrongMode   = schema.WrongMode
+	ThinEvent   = schema.ThinEvent
+	Undecodable = schema.Undecodable
+
+	Webhook   = schema.Webhook
+	Reconcile = schema.Reconcile
+	Fetch     = schema.Fetch
+
+	Attention = schema.Attention
+	Expected  = schema.Expected
+	Dismissed = schema.Dismissed
+)
+
+// Lists of all outcomes with which an event can be stored, of all reasons, and of all states.
+var (
+	Outcomes         = schema.Outcomes
+	Reasons          = schema.Reasons
+	QuarantineStates = schema.QuarantineStates
+)
+
+// FetchedPrefix is the prefix of the ids of events that were made from objects read from Stripe's
+// API.
+const FetchedPrefix = schema.FetchedPrefix
+
+// Statuses of payments in addition to those of Stripe.
+const (
+	StatusNone  = schema.StatusNone
+	StatusOther = schema.StatusOther
+)
+
+// ModeName returns the name that Stripe uses for a mode: "live" or "test".
+func ModeName(livemode bool) string { return schema.ModeName(livemode) }
 
 // Statuses lists the statuses that Stripe documents for a PaymentIntent.
 var Statuses = fold.Statuses

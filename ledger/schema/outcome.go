@@ -1,4 +1,4 @@
-package ledger
+package schema
 
 // Outcome is the result of posting an event. It depends on the order in which events arrive:
 // another order can give other outcomes, but it gives the same payment.
@@ -44,4 +44,5 @@ const (
 // API. No other ids begin with it.
 const FetchedPrefix = "fetch_"
 
-var sources = [...]Source{Webhook, Reconcile, Fetch}
+// Sources lists all sources, in the order of their codes.
+var Sources = [...]Source{Webhook, Reconcile, Fetch}

@@ -1,79 +1,83 @@
-package ledger
+package schema
 
 import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+
+	"tillhook/ledger/fold"
 	"tillhook/ledger/store"
 )
 
-// row is a stored event without its body.
-type row struct {
-	id, typ, account, context, apiVersion string
-	livemode                              bool
-	created                               int64 // Unix seconds, 0 if unknown
-	received                              int64 // Unix milliseconds
-	source                                Source
-	outcome                               Outcome
-	reason                                Reason
-	released                              uint64 // the row in which the event was in quarantine before, or 0
-	size                                  uint64
-	repeats                               uint64
-	facts                                 Facts
+// Row is a stored event without its body.
+type Row struct {
+	ID, Type, Account, Context, APIVersion string
+	Livemode                               bool
+	Created                                int64 // Unix seconds, 0 if unknown
+	Received                               int64 // Unix milliseconds
+	Source                                 Source
+	Outcome                                Outcome
+	Reason                                 Reason
+	Released                               uint64 // the row in which the event was in quarantine before, or 0
+	Size                                   uint64
+	Repeats                                uint64
+	Facts                                  fold.Facts
 }
 
-// unlinked reports whether the event concerns money but names no payment.
-func (r *row) unlinked() bool { return r.facts.AboutPayment() && r.facts.PaymentID() == "" }
+// Unlinked reports whether the event concerns money but names no payment.
+func (r *Row) Unlinked() bool { return r.Facts.AboutPayment() && r.Facts.PaymentID() == "" }
 
-func (r *row) encode() []byte {
+// Encode returns the stored form of the row.
+func (r *Row) Encode() []byte {
 	e := encoder{buf: make([]byte, 0, 256)}
-	e.flags(r.livemode, r.released != 0)
-	if r.released != 0 {
-		e.uint(r.released)
+	e.flags(r.Livemode, r.Released != 0)
+	if r.Released != 0 {
+		e.uint(r.Released)
 	}
-	e.byte(byte(slices.Index(Outcomes[:], r.outcome)))
-	e.byte(byte(slices.Index(Reasons[:], r.reason) + 1))
-	e.byte(byte(slices.Index(sources[:], r.source)))
-	e.text(r.id)
-	e.shared = sharedPart(r.id)
-	e.text(r.typ)
-	e.text(r.account)
-	e.text(r.context)
-	e.text(r.apiVersion)
-	e.int(r.created)
-	e.int(r.received)
-	e.uint(r.size)
-	e.uint(r.repeats)
-	e.facts(&r.facts)
+	e.byte(byte(slices.Index(Outcomes[:], r.Outcome)))
+	e.byte(byte(slices.Index(Reasons[:], r.Reason) + 1))
+	e.byte(byte(slices.Index(Sources[:], r.Source)))
+	e.text(r.ID)
+	e.shared = sharedPart(r.ID)
+	e.text(r.Type)
+	e.text(r.Account)
+	e.text(r.Context)
+	e.text(r.APIVersion)
+	e.int(r.Created)
+	e.int(r.Received)
+	e.uint(r.Size)
+	e.uint(r.Repeats)
+	e.facts(&r.Facts)
 	return e.buf
 }
 
-func decodeRow(value []byte) (*row, error) {
+// DecodeRow decodes a row of the present schema.
+func DecodeRow(value []byte) (*Row, error) {
 	d := decoder{buf: value}
-	var r row
+	var r Row
 	var released bool
-	d.flags(&r.livemode, &released)
+	d.flags(&r.Livemode, &released)
 	if released {
-		if r.released = d.uint(); r.released == 0 {
+		if r.Released = d.uint(); r.Released == 0 {
 			d.fail()
 		}
 	}
-	r.outcome = pick(&d, Outcomes[:], int(d.byte()))
+	r.Outcome = pick(&d, Outcomes[:], int(d.byte()))
 	if reason := int(d.byte()); reason > 0 {
-		r.reason = pick(&d, Reasons[:], reason-1)
+		r.Reason = pick(&d, Reasons[:], reason-1)
 	}
-	r.source = pick(&d, sources[:], int(d.byte()))
-	r.id = d.text()
-	d.shared = sharedPart(r.id)
-	r.typ = d.text()
-	r.account = d.text()
-	r.context = d.text()
-	r.apiVersion = d.text()
-	r.created = d.int()
-	r.received = d.int()
-	r.size = d.uint()
-	r.repeats = d.uint()
-	d.facts(&r.facts)
+	r.Source = pick(&d, Sources[:], int(d.byte()))
+	r.ID = d.text()
+	d.shared = sharedPart(r.ID)
+	r.Type = d.text()
+	r.Account = d.text()
+	r.Context = d.text()
+	r.APIVersion = d.text()
+	r.Created = d.int()
+	r.Received = d.int()
+	r.Size = d.uint()
+	r.Repeats = d.uint()
+	d.facts(&r.Facts)
 	return &r, d.end()
 }
 
@@ -86,7 +90,7 @@ func pick[T any](d *decoder, names []T, i int) T {
 	return names[i]
 }
 
-func (e *encoder) facts(f *Facts) {
+func (e *encoder) facts(f *fold.Facts) {
 	states := f.AboutPayment() || f.PaymentID() != ""
 	if e.flags(states); !states {
 		return
@@ -100,7 +104,7 @@ func (e *encoder) facts(f *Facts) {
 	encodeAll(e, f.Sessions, (*encoder).session)
 }
 
-func (d *decoder) facts(f *Facts) {
+func (d *decoder) facts(f *fold.Facts) {
 	var states bool
 	if d.flags(&states); !states {
 		return
@@ -111,7 +115,7 @@ func (d *decoder) facts(f *Facts) {
 	f.Charges = decodeAll(d, d.charge)
 	f.Refunds = decodeAll(d, d.refund)
 	f.Disputes = decodeAll(d, d.dispute)
-	f.Sessions = decodeAll(d, func() Session { return Session{ID: d.text(), PaymentStatus: d.text()} })
+	f.Sessions = decodeAll(d, func() fold.Session { return fold.Session{ID: d.text(), PaymentStatus: d.text()} })
 }
 
 func encodeAll[T any](e *encoder, list []T, one func(*encoder, *T)) {
@@ -121,7 +125,7 @@ func encodeAll[T any](e *encoder, list []T, one func(*encoder, *T)) {
 	}
 }
 
-func (e *encoder) session(s *Session) {
+func (e *encoder) session(s *fold.Session) {
 	e.text(s.ID)
 	e.text(s.PaymentStatus)
 }
@@ -142,7 +146,7 @@ func decodeAll[T any](d *decoder, one func() T) []T {
 	return list
 }
 
-func (e *encoder) intent(in *Intent) {
+func (e *encoder) intent(in *fold.Intent) {
 	e.flags(in.HasAmount, in.LastError != nil, in.HasReceived)
 	e.text(in.ID)
 	e.text(in.Status)
@@ -160,8 +164,8 @@ func (e *encoder) intent(in *Intent) {
 	}
 }
 
-func (d *decoder) intent() Intent {
-	var in Intent
+func (d *decoder) intent() fold.Intent {
+	var in fold.Intent
 	var failed bool
 	d.flags(&in.HasAmount, &failed, &in.HasReceived)
 	in.ID = d.text()
@@ -181,7 +185,7 @@ func (d *decoder) intent() Intent {
 	return in
 }
 
-func (e *encoder) charge(c *Charge) {
+func (e *encoder) charge(c *fold.Charge) {
 	e.flags(c.Captured, c.BalanceTransaction != nil)
 	e.text(c.ID)
 	e.text(c.Status)
@@ -197,8 +201,8 @@ func (e *encoder) charge(c *Charge) {
 	e.posting(c.BalanceTransaction)
 }
 
-func (d *decoder) charge() Charge {
-	var c Charge
+func (d *decoder) charge() fold.Charge {
+	var c fold.Charge
 	var booked bool
 	d.flags(&c.Captured, &booked)
 	c.ID = d.text()
@@ -216,7 +220,7 @@ func (d *decoder) charge() Charge {
 	return c
 }
 
-func (e *encoder) posting(b *Booking) {
+func (e *encoder) posting(b *fold.BalanceTransaction) {
 	if b != nil {
 		e.int(b.Fee)
 		e.text(b.Currency)
@@ -225,14 +229,14 @@ func (e *encoder) posting(b *Booking) {
 	}
 }
 
-func (d *decoder) posting(known bool) *Booking {
+func (d *decoder) posting(known bool) *fold.BalanceTransaction {
 	if !known {
 		return nil
 	}
-	return &Booking{Fee: d.int(), Currency: d.text(), ID: d.text(), Created: d.int()}
+	return &fold.BalanceTransaction{Fee: d.int(), Currency: d.text(), ID: d.text(), Created: d.int()}
 }
 
-func (e *encoder) refund(f *Refund) {
+func (e *encoder) refund(f *fold.Refund) {
 	e.text(f.ID)
 	e.text(f.Charge)
 	e.text(f.Status)
@@ -244,14 +248,14 @@ func (e *encoder) refund(f *Refund) {
 	e.int(f.Returned)
 }
 
-func (d *decoder) refund() Refund {
-	return Refund{
+func (d *decoder) refund() fold.Refund {
+	return fold.Refund{
 		ID: d.text(), Charge: d.text(), Status: d.text(), Currency: d.text(), Amount: d.int(), Reason: d.text(), Created: d.int(),
 		Booked: d.int(), Returned: d.int(),
 	}
 }
 
-func (e *encoder) dispute(p *Dispute) {
+func (e *encoder) dispute(p *fold.Dispute) {
 	e.text(p.ID)
 	e.text(p.Charge)
 	e.text(p.Status)
@@ -259,14 +263,19 @@ func (e *encoder) dispute(p *Dispute) {
 	e.int(p.Amount)
 	e.text(p.Reason)
 	e.int(p.Created)
-	encodeAll(e, p.Transactions, func(e *encoder, t *Transaction) { e.text(t.ID); e.int(t.Amount); e.text(t.Currency); e.int(t.Created) })
+	encodeAll(e, p.Transactions, func(e *encoder, t *fold.DisputeTransaction) {
+		e.text(t.ID)
+		e.int(t.Amount)
+		e.text(t.Currency)
+		e.int(t.Created)
+	})
 }
 
-func (d *decoder) dispute() Dispute {
-	return Dispute{
+func (d *decoder) dispute() fold.Dispute {
+	return fold.Dispute{
 		ID: d.text(), Charge: d.text(), Status: d.text(), Currency: d.text(), Amount: d.int(), Reason: d.text(), Created: d.int(),
-		Transactions: decodeAll(d, func() Transaction {
-			return Transaction{ID: d.text(), Amount: d.int(), Currency: d.text(), Created: d.int()}
+		Transactions: decodeAll(d, func() fold.DisputeTransaction {
+			return fold.DisputeTransaction{ID: d.text(), Amount: d.int(), Currency: d.text(), Created: d.int()}
 		}),
 	}
 }
@@ -294,21 +303,21 @@ func (d *decoder) sequences() (seqs []uint64) {
 	return seqs
 }
 
-// lastRow returns the newest row's sequence, or 0 if the ledger is empty.
-func lastRow(tx *store.Tx) uint64 {
-	if key := tx.Last(bucketEvents); key != nil {
-		return seqOf(key)
+// LastRow returns the newest row's sequence, or 0 if the ledger is empty.
+func LastRow(tx *store.Tx) uint64 {
+	if key := tx.Last(BucketEvents); key != nil {
+		return SeqOf(key)
 	}
 	return 0
 }
 
-// rowsOf reads the rows of the given sequences.
-func rowsOf(tx *store.Tx, seqs []uint64) (rows []*row, err error) {
+// ReadRows reads the rows of the given sequences.
+func ReadRows(tx *store.Tx, seqs []uint64) (rows []*Row, err error) {
 	keys := make([][]byte, len(seqs))
 	for i, seq := range seqs {
-		keys[i] = seqKey(seq)
+		keys[i] = SeqKey(seq)
 	}
-	values, err := tx.GetAll(bucketEvents, keys)
+	values, err := tx.GetAll(BucketEvents, keys)
 	if err != nil {
 		return nil, err
 	}
@@ -322,15 +331,15 @@ func rowsOf(tx *store.Tx, seqs []uint64) (rows []*row, err error) {
 	return rows, nil
 }
 
-// readRow reads a row. It returns an error if the row does not exist.
-func readRow(tx *store.Tx, seq uint64) (*row, error) {
-	r, _, err := readSizedRow(tx, seq)
+// ReadRow reads a row. It returns an error if the row does not exist.
+func ReadRow(tx *store.Tx, seq uint64) (*Row, error) {
+	r, _, err := ReadSizedRow(tx, seq)
 	return r, err
 }
 
-// readSizedRow is readRow and also returns the row's size in bytes.
-func readSizedRow(tx *store.Tx, seq uint64) (*row, int, error) {
-	value, err := tx.Get(bucketEvents, seqKey(seq))
+// ReadSizedRow is ReadRow and also returns the row's size in bytes.
+func ReadSizedRow(tx *store.Tx, seq uint64) (*Row, int, error) {
+	value, err := tx.Get(BucketEvents, SeqKey(seq))
 	if err != nil {
 		return nil, 0, err
 	}
@@ -339,16 +348,16 @@ func readSizedRow(tx *store.Tx, seq uint64) (*row, int, error) {
 }
 
 // decodeStoredRow decodes the value of a row that must exist; nil is a missing row.
-func decodeStoredRow(seq uint64, value []byte) (*row, error) {
+func decodeStoredRow(seq uint64, value []byte) (*Row, error) {
 	if value == nil {
-		return nil, fmt.Errorf("%w: event row %d is missing", ErrCorrupt, seq)
+		return nil, fmt.Errorf("%w: event row %d is missing", store.ErrCorrupt, seq)
 	}
-	r, err := decodeRow(value)
+	r, err := DecodeRow(value)
 	if err != nil {
 		return nil, fmt.Errorf("event row %d: %w", seq, err)
 	}
 	return r, nil
 }
 
-// seqOf reads a sequence back from a key that ends in one.
-func seqOf(key []byte) uint64 { return binary.BigEndian.Uint64(key[len(key)-8:]) }
+// SeqOf reads a sequence back from a key that ends in one.
+func SeqOf(key []byte) uint64 { return binary.BigEndian.Uint64(key[len(key)-8:]) }

@@ -1,4 +1,4 @@
-package ledger_test
+package schema_test
 
 import (
 	"bytes"
@@ -7,22 +7,22 @@ import (
 	"strings"
 	"testing"
 
-	"tillhook/ledger"
+	"tillhook/ledger/schema"
 )
 
 // FuzzStored decodes stored values that may be damaged in a way that no checksum shows. If a value
 // is accepted, encoding and decoding it again must yield the same bytes, and not more than it had:
 // then the decoder overlooked nothing in it.
 func FuzzStored(f *testing.F) {
-	for _, s := range ledger.StoredSamples() {
+	for _, s := range schema.StoredSamples() {
 		f.Add(s.Kind, s.Value)
 	}
 	f.Fuzz(func(t *testing.T, kind byte, value []byte) {
-		again, err := ledger.Reencode(kind, value)
+		again, err := schema.Reencode(kind, value)
 		if err != nil {
 			return
 		}
-		third, err := ledger.Reencode(kind, again)
+		third, err := schema.Reencode(kind, again)
 		if err != nil || !bytes.Equal(third, again) {
 			t.Fatalf("kind %d: %x is encoded again as %x, and that as %x, %v", kind, value, again, third, err)
 		}
@@ -35,11 +35,11 @@ func FuzzStored(f *testing.F) {
 // Stored values refer to the words of the string table by their numbers.
 func TestStringTableDoesNotChange(t *testing.T) {
 	const first = "3c384491a5e9386a7043b1bcbd49567be2f5f13677953a6ac84a7968308a0e51"
-	if sum := fmt.Sprintf("%x", sha256.Sum256([]byte(strings.Join(ledger.Words(), "\n")))); sum != first {
+	if sum := fmt.Sprintf("%x", sha256.Sum256([]byte(strings.Join(schema.Words(), "\n")))); sum != first {
 		t.Errorf("the string table has changed: its SHA-256 is %s", sum)
 	}
 	seen := map[string]bool{}
-	for _, word := range ledger.Words() {
+	for _, word := range schema.Words() {
 		if seen[word] {
 			t.Errorf("%q is in the table twice", word)
 		}
@@ -61,7 +61,7 @@ func TestTextsAreEncodedCompactly(t *testing.T) {
 		{"evt_1", "pi_3wBTwEKvHadernBl4gdrfNcd", 1 + 27}, {"", "pi_", 1 + 3},
 		{under, strings.Repeat("x", 63), 1 + 63}, {under, strings.Repeat("x", 64), 2 + 64}, {under, "\x00\xff", 1 + 2},
 	} {
-		stored, again, err := ledger.EncodeText(c.under, c.text)
+		stored, again, err := schema.EncodeText(c.under, c.text)
 		if err != nil || again != c.text || len(stored) != c.size {
 			t.Errorf("%q under %q takes %d bytes, want %d, and is decoded as %q, %v", c.text, c.under, len(stored),
 				c.size, again, err)
@@ -72,7 +72,7 @@ func TestTextsAreEncodedCompactly(t *testing.T) {
 // Stored bodies can only be read with the dictionary that they were compressed against.
 func TestBuiltInDictionaryDoesNotChange(t *testing.T) {
 	const first = "e1a63cc03670a15b37e652f580211b7cc8ef3befd2709e9eec7a9a1a1178c6ca"
-	if sum := fmt.Sprintf("%x", sha256.Sum256(ledger.BuiltInDictionary())); sum != first {
+	if sum := fmt.Sprintf("%x", sha256.Sum256(schema.BuiltInDictionary())); sum != first {
 		t.Errorf("the built-in dictionary has changed: its SHA-256 is %s", sum)
 	}
 }

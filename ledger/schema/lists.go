@@ -1,4 +1,4 @@
-package ledger
+package schema
 
 import (
 	"bytes"
@@ -24,7 +24,7 @@ const maxInline = 16
 
 // The numbers of the lists, which are part of their keys.
 const (
-	listRows = iota
+	ListRows = iota
 	listRefunds
 	listDisputes
 	listEntries
@@ -43,24 +43,24 @@ type list[T any] struct {
 
 var (
 	rowList = list[uint64]{
-		number: listRows, key: func(seq *uint64) []byte { return seqKey(*seq) },
+		number: ListRows, key: func(seq *uint64) []byte { return SeqKey(*seq) },
 		encode: func(e *encoder, seq *uint64) { e.uint(*seq) }, decode: (*decoder).uint, equal: func(a, b *uint64) bool { return *a == *b },
 	}
-	refundList = list[PaymentRefund]{
-		number: listRefunds, key: func(r *PaymentRefund) []byte { return timeKey(int64(r.Created), r.ID) },
+	refundList = list[fold.PaymentRefund]{
+		number: listRefunds, key: func(r *fold.PaymentRefund) []byte { return TimeKey(int64(r.Created), r.ID) },
 		encode: (*encoder).paymentRefund, decode: (*decoder).paymentRefund, equal: sameRefund,
 	}
-	disputeList = list[PaymentDispute]{
-		number: listDisputes, key: func(d *PaymentDispute) []byte { return timeKey(int64(d.Created), d.ID) },
+	disputeList = list[fold.PaymentDispute]{
+		number: listDisputes, key: func(d *fold.PaymentDispute) []byte { return TimeKey(int64(d.Created), d.ID) },
 		encode: (*encoder).paymentDispute, decode: (*decoder).paymentDispute,
-		equal: func(a, b *PaymentDispute) bool { return *a == *b },
+		equal: func(a, b *fold.PaymentDispute) bool { return *a == *b },
 	}
-	entryList = list[Entry]{
+	entryList = list[fold.Entry]{
 		number: listEntries,
-		key: func(x *Entry) []byte {
-			return append(timeKey(x.At, x.ID), 0, byte(slices.Index(fold.Kinds[:], x.Kind)))
+		key: func(x *fold.Entry) []byte {
+			return append(TimeKey(x.At, x.ID), 0, byte(slices.Index(fold.Kinds[:], x.Kind)))
 		},
-		encode: (*encoder).entry, decode: (*decoder).entry, equal: func(a, b *Entry) bool { return *a == *b },
+		encode: (*encoder).entry, decode: (*decoder).entry, equal: func(a, b *fold.Entry) bool { return *a == *b },
 	}
 	unexplainedList = list[string]{
 		number: listUnexplained, key: func(id *string) []byte { return []byte(*id) },
@@ -121,7 +121,7 @@ func (l *list[T]) read(tx *store.Tx, id string, length uint64) (elements []T, er
 		return nil, nil
 	}
 	prefix := append(listsOf(id), l.number)
-	for e := range tx.Prefix(bucketLists, prefix) {
+	for e := range tx.Prefix(BucketLists, prefix) {
 		key := e.Key
 		value, err := e.Value()
 		if err != nil {
@@ -133,12 +133,12 @@ func (l *list[T]) read(tx *store.Tx, id string, length uint64) (elements []T, er
 			return nil, fmt.Errorf("key %.80q of the lists: %w", key, err)
 		}
 		if !bytes.Equal(l.key(&element), key[len(prefix):]) {
-			return nil, fmt.Errorf("%w: key %.80q of the lists and its value", ErrCorrupt, key)
+			return nil, fmt.Errorf("%w: key %.80q of the lists and its value", store.ErrCorrupt, key)
 		}
 		elements = append(elements, element)
 	}
 	if uint64(len(elements)) != length {
-		return nil, fmt.Errorf("%w: list %d has %d elements, not %d", ErrCorrupt, l.number, len(elements), length)
+		return nil, fmt.Errorf("%w: list %d has %d elements, not %d", store.ErrCorrupt, l.number, len(elements), length)
 	}
 	return elements, nil
 }
@@ -166,9 +166,9 @@ func (l *list[T]) write(tx *store.Tx, id string, before, after []T) error {
 		var err error
 		switch {
 		case order < 0:
-			err = tx.Delete(bucketLists, l.keyOf(id, &before[0]))
+			err = tx.Delete(BucketLists, l.keyOf(id, &before[0]))
 		case order > 0 || !l.equal(&before[0], &after[0]):
-			err = tx.Put(bucketLists, l.keyOf(id, &after[0]), l.valueOf(id, &after[0]))
+			err = tx.Put(BucketLists, l.keyOf(id, &after[0]), l.valueOf(id, &after[0]))
 		}
 		if err != nil {
 			return err
@@ -191,94 +191,94 @@ func (l *list[T]) each(id string, elements []T, visit func(key, value []byte)) {
 	}
 }
 
-// readLists reads the lists of a state that are stored apart, whose lengths decodeHead returned.
-func (s *state) readLists(tx *store.Tx, lengths [listKinds]uint64) (err error) {
-	id := s.view.ID
-	if lengths[listRows] > 0 {
-		if s.rows, err = rowList.read(tx, id, lengths[listRows]); err != nil {
+// readLists reads the lists of a state that are stored apart, whose lengths DecodeHead returned.
+func (s *State) readLists(tx *store.Tx, lengths [listKinds]uint64) (err error) {
+	id := s.Payment.ID
+	if lengths[ListRows] > 0 {
+		if s.Rows, err = rowList.read(tx, id, lengths[ListRows]); err != nil {
 			return err
 		}
 	}
 	if lengths[listRefunds] > 0 {
-		if s.view.Refunds, err = refundList.read(tx, id, lengths[listRefunds]); err != nil {
+		if s.Payment.Refunds, err = refundList.read(tx, id, lengths[listRefunds]); err != nil {
 			return err
 		}
 	}
 	if lengths[listDisputes] > 0 {
-		if s.view.Disputes, err = disputeList.read(tx, id, lengths[listDisputes]); err != nil {
+		if s.Payment.Disputes, err = disputeList.read(tx, id, lengths[listDisputes]); err != nil {
 			return err
 		}
 	}
 	if lengths[listEntries] > 0 {
-		if s.entries, err = entryList.read(tx, id, lengths[listEntries]); err != nil {
+		if s.Entries, err = entryList.read(tx, id, lengths[listEntries]); err != nil {
 			return err
 		}
 	}
 	if lengths[listUnexplained] > 0 {
-		s.unexplained, err = unexplainedList.read(tx, id, lengths[listUnexplained])
+		s.Unexplained, err = unexplainedList.read(tx, id, lengths[listUnexplained])
 	}
 	return err
 }
 
-// writeLists stores the difference between a payment's lists before and after a change. A nil state
+// WriteLists stores the difference between a payment's lists before and after a change. A nil state
 // has no lists.
-func writeLists(tx *store.Tx, id string, before, after *state) error {
-	none := &state{view: &Payment{}}
+func WriteLists(tx *store.Tx, id string, before, after *State) error {
+	none := &State{Payment: &fold.Payment{}}
 	if before == nil {
 		before = none
 	}
 	if after == nil {
 		after = none
 	}
-	if err := rowList.write(tx, id, before.rows, after.rows); err != nil {
+	if err := rowList.write(tx, id, before.Rows, after.Rows); err != nil {
 		return err
 	}
-	if err := refundList.write(tx, id, before.view.Refunds, after.view.Refunds); err != nil {
+	if err := refundList.write(tx, id, before.Payment.Refunds, after.Payment.Refunds); err != nil {
 		return err
 	}
-	if err := disputeList.write(tx, id, before.view.Disputes, after.view.Disputes); err != nil {
+	if err := disputeList.write(tx, id, before.Payment.Disputes, after.Payment.Disputes); err != nil {
 		return err
 	}
-	if err := entryList.write(tx, id, before.entries, after.entries); err != nil {
+	if err := entryList.write(tx, id, before.Entries, after.Entries); err != nil {
 		return err
 	}
-	return unexplainedList.write(tx, id, before.unexplained, after.unexplained)
+	return unexplainedList.write(tx, id, before.Unexplained, after.Unexplained)
 }
 
-// eachListed calls visit with the key and the value of every element of the payment's lists that is
+// EachListed calls visit with the key and the value of every element of the payment's lists that is
 // stored apart.
-func (s *state) eachListed(visit func(key, value []byte)) {
-	id := s.view.ID
-	rowList.each(id, s.rows, visit)
-	refundList.each(id, s.view.Refunds, visit)
-	disputeList.each(id, s.view.Disputes, visit)
-	entryList.each(id, s.entries, visit)
-	unexplainedList.each(id, s.unexplained, visit)
+func (s *State) EachListed(visit func(key, value []byte)) {
+	id := s.Payment.ID
+	rowList.each(id, s.Rows, visit)
+	refundList.each(id, s.Payment.Refunds, visit)
+	disputeList.each(id, s.Payment.Disputes, visit)
+	entryList.each(id, s.Entries, visit)
+	unexplainedList.each(id, s.Unexplained, visit)
 }
 
-// listsRow reports whether a row belongs to a payment. It does not read a list of rows that is
+// ListsRow reports whether a row belongs to a payment. It does not read a list of rows that is
 // stored apart.
-func listsRow(tx *store.Tx, id string, seq uint64) (bool, error) {
-	value, err := tx.Get(bucketPayments, []byte(id))
+func ListsRow(tx *store.Tx, id string, seq uint64) (bool, error) {
+	value, err := tx.Get(BucketPayments, []byte(id))
 	if err != nil || value == nil {
 		return false, err
 	}
-	s, lengths, err := decodeHead(id, value)
+	s, lengths, err := DecodeHead(id, value)
 	if err != nil {
 		return false, fmt.Errorf("payment %.80s: %w", id, err)
 	}
-	if lengths[listRows] == 0 {
-		return slices.Contains(s.rows, seq), nil
+	if lengths[ListRows] == 0 {
+		return slices.Contains(s.Rows, seq), nil
 	}
-	value, err = tx.Get(bucketLists, rowList.keyOf(id, &seq))
+	value, err = tx.Get(BucketLists, rowList.keyOf(id, &seq))
 	return value != nil, err
 }
 
-func sameRefund(a, b *PaymentRefund) bool {
+func sameRefund(a, b *fold.PaymentRefund) bool {
 	return a.ID == b.ID && equal(a.Amount, b.Amount) && a.Status == b.Status && a.Charge == b.Charge && a.Created == b.Created
 }
 
-func (e *encoder) paymentRefund(r *PaymentRefund) {
+func (e *encoder) paymentRefund(r *fold.PaymentRefund) {
 	e.text(r.ID)
 	e.optional(r.Amount)
 	e.text(string(r.Status))
@@ -286,11 +286,11 @@ func (e *encoder) paymentRefund(r *PaymentRefund) {
 	e.int(int64(r.Created))
 }
 
-func (d *decoder) paymentRefund() PaymentRefund {
-	return PaymentRefund{ID: d.text(), Amount: d.optional(), Status: OrNull(d.text()), Charge: OrNull(d.text()), Created: OrNullTime(d.int())}
+func (d *decoder) paymentRefund() fold.PaymentRefund {
+	return fold.PaymentRefund{ID: d.text(), Amount: d.optional(), Status: fold.OrNull(d.text()), Charge: fold.OrNull(d.text()), Created: fold.OrNullTime(d.int())}
 }
 
-func (e *encoder) paymentDispute(p *PaymentDispute) {
+func (e *encoder) paymentDispute(p *fold.PaymentDispute) {
 	e.text(p.ID)
 	e.text(string(p.Status))
 	e.int(p.Amount)
@@ -298,6 +298,6 @@ func (e *encoder) paymentDispute(p *PaymentDispute) {
 	e.int(int64(p.Created))
 }
 
-func (d *decoder) paymentDispute() PaymentDispute {
-	return PaymentDispute{ID: d.text(), Status: OrNull(d.text()), Amount: d.int(), Reason: OrNull(d.text()), Created: OrNullTime(d.int())}
+func (d *decoder) paymentDispute() fold.PaymentDispute {
+	return fold.PaymentDispute{ID: d.text(), Status: fold.OrNull(d.text()), Amount: d.int(), Reason: fold.OrNull(d.text()), Created: fold.OrNullTime(d.int())}
 }

@@ -1,8 +1,10 @@
-package ledger
+package schema
 
 import (
 	"encoding/binary"
 	"slices"
+
+	"tillhook/ledger/store"
 )
 
 // encoder appends the fields of a value to buf: numbers as varints, texts as described in words.go.
@@ -56,7 +58,7 @@ type decoder struct {
 
 func (d *decoder) fail() {
 	if d.err == nil {
-		d.err = ErrCorrupt
+		d.err = store.ErrCorrupt
 	}
 	d.buf = nil
 }
