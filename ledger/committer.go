@@ -388,7 +388,15 @@ func (c *committer) write(batch []*pending, repeats map[uint64]uint64) (p *posti
 	err = c.store.Write(func(tx *store.Tx) error {
 		now := c.published.Load()
 		p = &posting{tx: tx, last: now.last, counts: now.counts, livemode: c.livemode, bodies: c.bodies, hot: &c.hot}
-		return p.fill(batch, repeats)
+		for _, e := range batch {
+			if err := p.post(&e.item); err != nil {
+				return err
+			}
+		}
+		if err := p.countRepeats(repeats); err != nil {
+			return err
+		}
+		return p.writeSums()
 	})
 	if err != nil {
 		c.hot.clear()

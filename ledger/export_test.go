@@ -153,7 +153,7 @@ func (l *Ledger) Try(events []*Event) (t *Trial, err error) {
 		b := &posting{tx: tx, last: now.last, counts: now.counts, livemode: l.livemode}
 		for _, e := range events {
 			p := newPending(e, []byte{schema.BodyPlain})
-			if err := b.post(p); err != nil || p.err != nil {
+			if err := b.post(&p.item); err != nil || p.err != nil {
 				return fmt.Errorf("%s: %w %w", e.ID, err, p.err)
 			}
 		}
@@ -277,12 +277,13 @@ func (l *Ledger) CommitBatch(events []*Event) (written int64, pages int, err err
 }
 
 // LimitCache limits the cache of payments to about so many events. Call it before Run.
-func (l *Ledger) LimitCache(events int) { l.committer.hot.limit = events * memoryOf(&schema.Row{}) }
+func (l *Ledger) LimitCache(events int) { l.committer.hot.limit = events * 768 }
 
 // CacheSize returns the number of cached payments, their size and the limit of that size. Run must
 // not be running.
 func (l *Ledger) CacheSize() (payments, size, limit int) {
-	return len(l.committer.hot.payments), l.committer.hot.size, l.committer.hot.limit
+	payments, size = l.committer.hot.sizes()
+	return payments, size, l.committer.hot.limit
 }
 
 // RollBack posts events in a transaction that fails, and recovers.
@@ -292,9 +293,9 @@ func (l *Ledger) RollBack(events []*Event) error {
 		batch = append(batch, newPending(e, l.bodies.Encode(e.Raw)))
 	}
 	failure := errors.New("rolled back")
-	batch = append(batch, &pending{job: func(*posting) (func() error, error) {
+	batch = append(batch, &pending{item: item{job: func(*posting) (func() error, error) {
 		return func() error { return failure }, nil
-	}})
+	}}})
 	if _, err := l.committer.write(batch, nil); !errors.Is(err, failure) {
 		return err
 	}

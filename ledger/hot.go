@@ -99,6 +99,9 @@ func (h *hotPayments) dropOldest() {
 // changes of that transaction that are not in the file.
 func (h *hotPayments) clear() { *h = hotPayments{limit: h.limit} }
 
+// sizes returns how many payments are cached, and their size.
+func (h *hotPayments) sizes() (payments, bytes int) { return len(h.payments), h.size }
+
 // memoryOf returns the approximate memory use of a row in bytes.
 func memoryOf(r *schema.Row) int {
 	f := &r.Facts

@@ -48,24 +48,6 @@ type Account struct {
 	Context string // the path to send in the Stripe-Context header; empty for a connected account
 }
 
-// newAccount returns the key to write if the account of an event is new, or if the event has
-// another context than the stored one, and nil if nothing changes. A damaged value is left to
-// Check: it must not make an event fail.
-func (b *posting) newAccount(account, context string) (key []byte) {
-	if account == "" {
-		return nil
-	}
-	key = []byte(schema.AccountPrefix + account)
-	if !b.tx.Has(schema.BucketMeta, key) {
-		return key
-	}
-	known, err := b.tx.Get(schema.BucketMeta, key)
-	if context == "" || err != nil || string(known) == context {
-		return nil
-	}
-	return key
-}
-
 // Accounts returns the accounts that events came from, sorted by id. It omits accounts that have
 // only events of the other mode.
 func (l *Ledger) Accounts() (list []Account, err error) {

@@ -24,30 +24,9 @@ type posting struct {
 	hot       *hotPayments
 }
 
-// fill posts a batch and writes counted repeats and the sums.
-func (b *posting) fill(batch []*pending, repeats map[uint64]uint64) error {
-	for _, e := range batch {
-		e.err, e.result, e.left = nil, Result{}, false // of a transaction that was given up
-		if err := b.post(e); err != nil {
-			return err
-		}
-	}
-	if err := b.countRepeats(repeats); err != nil {
-		return err
-	}
-	return b.writeSums()
-}
-
-// writeSums writes what all events of the transaction add up to.
-func (b *posting) writeSums() error {
-	if err := b.writeTotals(); err != nil {
-		return err
-	}
-	return b.tx.Put(schema.BucketMeta, schema.MetaCounts, b.counts.Encode())
-}
-
 // post plans an event or a job and applies it.
-func (b *posting) post(e *pending) error {
+func (b *posting) post(e *item) error {
+	e.err, e.result, e.left = nil, Result{}, false // of a transaction that was given up
 	apply, err := b.plan(e)
 	if err != nil {
 		if e.err = err; e.job == nil {
@@ -63,7 +42,7 @@ func (b *posting) post(e *pending) error {
 
 // plan reads everything that an event needs, and returns the function that writes what follows from
 // it. A panic of the store is damage that this event has met.
-func (b *posting) plan(e *pending) (apply func() error, err error) {
+func (b *posting) plan(e *item) (apply func() error, err error) {
 	defer store.CatchDamage(&err)
 	if e.job != nil {
 		return e.job(b)
@@ -97,7 +76,7 @@ func (b *posting) plan(e *pending) (apply func() error, err error) {
 
 // rowOf finds the row of an event's id. If the id had no row when the batch was looked up, its row
 // can only be of this batch.
-func (b *posting) rowOf(e *pending) (seq uint64, known bool, err error) {
+func (b *posting) rowOf(e *item) (seq uint64, known bool, err error) {
 	if e.absent && !b.tx.Buffered(schema.BucketIDs, schema.IDKey(e.event.Livemode, e.event.ID)) {
 		return 0, false, nil
 	}
@@ -106,17 +85,11 @@ func (b *posting) rowOf(e *pending) (seq uint64, known bool, err error) {
 
 // planRow plans a new row. old is the row at the sequence from in which the event lies in
 // quarantine, nil for a new event.
-func (b *posting) planRow(e *pending, from uint64, old *schema.Row) (apply func() error, err error) {
+func (b *posting) planRow(e *item, from uint64, old *schema.Row) (apply func() error, err error) {
 	ev := &e.event
-	n := &newRow{
-		Row: schema.Row{
-			ID: ev.ID, Type: ev.Type, Account: ev.Account, Context: ev.Context, Livemode: ev.Livemode, Created: ev.Created, Released: from,
-			Received: ev.Received.UnixMilli(), APIVersion: ev.APIVersion, Source: ev.Source,
-			Size: e.size, Reason: ev.Quarantine, Facts: ev.Facts, Outcome: Recorded,
-		},
-		seq: b.last + 1, body: e.body, old: old,
-	}
+	n := &newRow{Row: ev.row(), seq: b.last + 1, body: e.body, old: old}
 	r := &n.Row
+	r.Released, r.Size = from, e.size
 	var entry *schema.QuarantineEntry
 	switch {
 	case ev.Quarantine != "":
@@ -265,4 +238,62 @@ func repeatOf(r *schema.Row, seq uint64, payment string) Result {
 		res.Status, res.Reason = Quarantined, r.Reason
 	}
 	return res
+}
+
+// restore writes a row that has been in a ledger before. It keeps the outcome that the event had
+// when it arrived, unless decoding the body again changed whether the row is about a payment. entry
+// is nil unless the row is in quarantine.
+func (b *posting) restore(r *schema.Row, seq uint64, body []byte, entry *schema.QuarantineEntry) (err error) {
+	n := &newRow{Row: *r, seq: seq, body: body}
+	if r.Released != 0 {
+		if n.old, err = schema.ReadRow(b.tx, r.Released); err != nil {
+			return err
+		}
+		if n.old.Outcome != Quarantined || n.old.ID != r.ID || n.old.Livemode != r.Livemode {
+			return fmt.Errorf("%w: it refers to row %d, which is not the same event in quarantine", ErrCorrupt, r.Released)
+		}
+	}
+	if r.Outcome != Quarantined && r.Facts.PaymentID() != "" {
+		if err := b.planPayments(n); err != nil {
+			return err
+		}
+		if n.Outcome == Recorded {
+			n.Outcome = outcome(n.changes)
+		}
+	} else if r.Outcome != Quarantined {
+		n.Outcome = Recorded
+	}
+	if err := b.planRest(n, entry); err != nil {
+		return err
+	}
+	return b.writeRow(n)
+}
+
+// newAccount returns the key to write if the account of an event is new, or if the event has
+// another context than the stored one, and nil if nothing changes. A damaged value is left to
+// Check: it must not make an event fail.
+func (b *posting) newAccount(account, context string) (key []byte) {
+	if account == "" {
+		return nil
+	}
+	key = []byte(schema.AccountPrefix + account)
+	if !b.tx.Has(schema.BucketMeta, key) {
+		return key
+	}
+	known, err := b.tx.Get(schema.BucketMeta, key)
+	if context == "" || err != nil || string(known) == context {
+		return nil
+	}
+	return key
+}
+
+// wouldChange reports whether posting an event as the row seq would change its payment in more than
+// the number of its events and the time of the last one. It writes nothing.
+func (b *posting) wouldChange(e *Event, seq uint64) (bool, error) {
+	if e.Quarantine != "" || e.Facts.PaymentID() == "" {
+		return false, nil
+	}
+	r := e.row()
+	changes, err := b.changes(&r, seq)
+	return err == nil && outcome(changes) == Applied, err
 }

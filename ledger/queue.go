@@ -30,26 +30,14 @@ func newQueue() queue {
 
 // pending is an event that waits for its commit, or a job.
 type pending struct {
-	event   Event  // without its raw body
-	body    []byte // compressed
-	size    uint64 // of the raw body
-	absent  bool   // the event's id had no row when the batch was looked up
-	weight  int64  // what it counts for in maxQueuedBytes: the facts keep the raw body in memory
-	release bool   // not a delivery: the event was read from its own row
-	left    bool   // the event left quarantine
-	job     job
-	result  Result
-	err     error
-	done    chan struct{} // closed when result and err are set
+	item
+	weight int64         // what it counts for in maxQueuedBytes: the facts keep the raw body in memory
+	done   chan struct{} // closed when the item is posted or has failed
 }
 
-// A job is a change to the ledger other than an event. It reads what it needs and may fail for
-// itself; the function that it returns, which may be nil, writes, and fails only with the store,
-// for the whole transaction.
-type job func(p *posting) (apply func() error, err error)
-
 func newPending(e *Event, body []byte) *pending {
-	p := &pending{event: *e, body: body, size: uint64(len(e.Raw)), weight: int64(len(e.Raw) + queuedOverhead), done: make(chan struct{})}
+	p := &pending{weight: int64(len(e.Raw) + queuedOverhead), done: make(chan struct{})}
+	p.event, p.body, p.size = *e, body, uint64(len(e.Raw))
 	p.event.Raw = nil
 	return p
 }
@@ -80,7 +68,7 @@ func (l *Ledger) do(ctx context.Context, job job) error {
 	if l.readOnly {
 		return ErrReadOnly
 	}
-	return l.queue.wait(ctx, &pending{job: job, weight: queuedOverhead, done: make(chan struct{})})
+	return l.queue.wait(ctx, &pending{item: item{job: job}, weight: queuedOverhead, done: make(chan struct{})})
 }
 
 // wait hands p to the committer and returns when it is durable, or ctx ends.

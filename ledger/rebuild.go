@@ -450,10 +450,9 @@ func (r *rebuild) again(b *posting, from *store.Tx, seq uint64, raw []byte, othe
 	if strings.HasPrefix(e.ID, FetchedPrefix) {
 		source = Fetch
 	}
-	made := &schema.Row{
-		ID: e.ID, Type: e.Type, Account: e.Account, Context: e.Context, Livemode: e.Livemode, Created: e.Created, Received: max(r.received, e.Created*1000),
-		APIVersion: e.APIVersion, Source: source, Size: uint64(len(raw)), Reason: e.Quarantine, Facts: e.Facts, Outcome: Recorded,
-	}
+	row := e.row()
+	made := &row
+	made.Source, made.Received, made.Size = source, max(r.received, e.Created*1000), uint64(len(raw))
 	if made.Reason == "" && r.releasedLater(from, seq) {
 		made.Reason = Undecodable // or another reason, which is lost
 	}
@@ -488,33 +487,4 @@ func (r *rebuild) releasedLater(from *store.Tx, seq uint64) bool {
 		}
 	}
 	return false
-}
-
-// restore writes a row that has been in a ledger before. It keeps the outcome that the event had
-// when it arrived, unless decoding the body again changed whether the row is about a payment. entry
-// is nil unless the row is in quarantine.
-func (b *posting) restore(r *schema.Row, seq uint64, body []byte, entry *schema.QuarantineEntry) (err error) {
-	n := &newRow{Row: *r, seq: seq, body: body}
-	if r.Released != 0 {
-		if n.old, err = schema.ReadRow(b.tx, r.Released); err != nil {
-			return err
-		}
-		if n.old.Outcome != Quarantined || n.old.ID != r.ID || n.old.Livemode != r.Livemode {
-			return fmt.Errorf("%w: it refers to row %d, which is not the same event in quarantine", ErrCorrupt, r.Released)
-		}
-	}
-	if r.Outcome != Quarantined && r.Facts.PaymentID() != "" {
-		if err := b.planPayments(n); err != nil {
-			return err
-		}
-		if n.Outcome == Recorded {
-			n.Outcome = outcome(n.changes)
-		}
-	} else if r.Outcome != Quarantined {
-		n.Outcome = Recorded
-	}
-	if err := b.planRest(n, entry); err != nil {
-		return err
-	}
-	return b.writeRow(n)
 }

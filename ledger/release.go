@@ -56,7 +56,7 @@ func (l *Ledger) Release(ctx context.Context, id string) (Result, error) {
 	}
 	e.Source, e.Received, e.Raw = old.Source, time.UnixMilli(old.Received), raw
 	e.Account, e.Context = cmp.Or(e.Account, old.Account), cmp.Or(e.Context, old.Context)
-	if err := e.check(l.livemode); err != nil {
+	if err := e.Check(l.livemode); err != nil {
 		return Result{}, err
 	}
 	p := newPending(e, l.bodies.Encode(raw))

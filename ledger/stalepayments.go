@@ -106,22 +106,13 @@ func (l *Ledger) UnknownReceived(ctx context.Context, from, to time.Time) (n int
 // of its events and the time of the last one. It writes nothing. It returns false for an event that
 // is about no payment or cannot be used.
 func (l *Ledger) WouldChange(e *Event) (would bool, err error) {
-	if err := e.check(l.livemode); err != nil {
+	if err := e.Check(l.livemode); err != nil {
 		return false, err
-	}
-	if e.Quarantine != "" || e.Facts.PaymentID() == "" {
-		return false, nil
 	}
 	err = l.store.View(func(tx *store.Tx) (err error) {
 		defer store.CatchDamage(&err)
 		b := &posting{tx: tx, livemode: l.livemode}
-		// The outcome does not matter, but changes encodes the row if its payment has many events,
-		// and encoding requires a valid outcome.
-		r := &schema.Row{Outcome: Applied, ID: e.ID, Type: e.Type, Account: e.Account, Context: e.Context, Livemode: e.Livemode, Created: e.Created, APIVersion: e.APIVersion, Source: e.Source, Facts: e.Facts}
-		changes, err := b.changes(r, l.published.Load().last+1)
-		if err == nil {
-			would = outcome(changes) == Applied
-		}
+		would, err = b.wouldChange(e, l.published.Load().last+1)
 		return err
 	})
 	return would, err

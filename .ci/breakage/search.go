@@ -47,7 +47,7 @@ var searchMutations = []mutation{
 	{"ledger: a page of totals has a limit", totalsGo, "		if len(page.Data) == limit {", "		if false {", "./ledger", totalsTest},
 	{"ledger: a page of totals in another timezone has a limit", totalsGo, "			if len(page.Data) == q.Limit {", "			if false {", "./ledger", totalsTest},
 	{"ledger: the sum over all days is stored", amountsGo, ", string(AllDaysKey(e.Currency, account))}", "}", "./ledger", totalsTest},
-	{"ledger: a damaged sum over all days is computed again", totalsGo, "	if err != nil && schema.IsAllDays([]byte(key)) {", "	if false {", "./ledger", "TestDamagedSumOverAllDays"},
+	{"ledger: a damaged sum over all days is computed again", sumsGo, "	if err != nil && schema.IsAllDays([]byte(key)) {", "	if false {", "./ledger", "TestDamagedSumOverAllDays"},
 	{"ledger: a time outside of the calendar is refused", timezoneGo, "		if n < firstSecond || n >= lastSecond {", "		if false {", "./receiver/operator", "TestASummarysDays"},
 	{"operator: a summary whose start is after its end is refused", apiGo, "*from > *to {", "false {", "./receiver/operator", "TestASummarysDays"},
 }
