@@ -23,5 +23,5 @@ func (l *Ledger) Append(ctx context.Context, e *Event) (Result, error) {
 		return Result{}, err // p may still be in progress
 	}
 	l.noteDamage(e, nil)
-	return p.result, nil
+	return p.Result, nil
 }

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"tillhook/ledger/posting"
 	"tillhook/ledger/schema"
 	"tillhook/ledger/store"
 )
@@ -41,7 +42,7 @@ type committer struct {
 	observe  func(CommitStats)
 	check    time.Duration // see Options.CheckEvery
 
-	hot     hotPayments
+	hot     posting.Cache
 	heavy   []*pending        // heavy events that wait besides those in the queue
 	flushAt time.Time         // when counted repeats are to be written; zero if none wait
 	unknown map[uint64]uint64 // counts of repeats in a commit that failed, and may be durable
@@ -322,20 +323,20 @@ func (c *committer) answerKnown(batch []*pending) []*pending {
 // an event in quarantine is not a repeat: it is posted.
 func (c *committer) known(tx *store.Tx, p *pending) (known bool, err error) {
 	defer store.CatchDamage(&err)
-	seq, found, err := schema.LookupID(tx, p.event.Livemode, p.event.ID)
+	seq, found, err := schema.LookupID(tx, p.Event.Livemode, p.Event.ID)
 	if err != nil || !found {
-		p.absent = err == nil
+		p.Absent = err == nil
 		return false, err
 	}
 	r, err := schema.ReadRow(tx, seq)
-	if err != nil || r.Outcome == Quarantined && p.event.Quarantine == "" {
+	if err != nil || r.Outcome == Quarantined && p.Event.Quarantine == "" {
 		return false, err
 	}
 	payment, err := schema.PaymentOf(tx, &r.Facts)
 	if err != nil {
 		return false, err
 	}
-	p.result = repeatOf(r, seq, payment)
+	p.Result = posting.Repeat(r, seq, payment)
 	c.repeats.add(seq)
 	if c.flushAt.IsZero() {
 		c.flushAt = time.Now().Add(flushRepeats)
@@ -384,31 +385,31 @@ func (c *committer) observed(s CommitStats) {
 }
 
 // write posts a batch in one transaction. The store may run it twice.
-func (c *committer) write(batch []*pending, repeats map[uint64]uint64) (p *posting, err error) {
+func (c *committer) write(batch []*pending, repeats map[uint64]uint64) (p *posting.Batch, err error) {
 	err = c.store.Write(func(tx *store.Tx) error {
 		now := c.published.Load()
-		p = &posting{tx: tx, last: now.last, counts: now.counts, livemode: c.livemode, bodies: c.bodies, hot: &c.hot}
+		p = &posting.Batch{Tx: tx, Last: now.last, Counts: now.counts, Livemode: c.livemode, Bodies: c.bodies, Cache: &c.hot}
 		for _, e := range batch {
-			if err := p.post(&e.item); err != nil {
+			if err := p.Post(&e.Item); err != nil {
 				return err
 			}
 		}
-		if err := p.countRepeats(repeats); err != nil {
+		if err := p.CountRepeats(repeats); err != nil {
 			return err
 		}
-		return p.writeSums()
+		return p.WriteSums()
 	})
 	if err != nil {
-		c.hot.clear()
+		c.hot.Clear()
 	}
 	return p, err
 }
 
 // publish publishes a transaction that is durable.
-func (c *committer) publish(p *posting, repeats map[uint64]uint64) {
-	now := &published{last: p.last, counts: p.counts, lastEvent: c.published.Load().lastEvent, lastCommit: time.Now()}
-	if p.delivered != nil {
-		now.lastEvent = p.delivered
+func (c *committer) publish(p *posting.Batch, repeats map[uint64]uint64) {
+	now := &published{last: p.Last, counts: p.Counts, lastEvent: c.published.Load().lastEvent, lastCommit: time.Now()}
+	if p.Delivered != nil {
+		now.lastEvent = p.Delivered
 	}
 	c.published.Store(now)
 	if !c.repeats.written(repeats) { // counts that did not fit go into the next transaction
@@ -436,7 +437,7 @@ func (c *committer) tryRecover() {
 
 // recover recovers the file, reads again what it holds, and proves with a commit that it can be
 // written. It returns the posting of that commit.
-func (c *committer) recover() (*posting, error) {
+func (c *committer) recover() (*posting.Batch, error) {
 	durable, err := c.store.Recover()
 	if err != nil {
 		return nil, err

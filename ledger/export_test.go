@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"tillhook/ledger/posting"
 	"tillhook/ledger/schema"
 	"tillhook/ledger/store"
 
@@ -85,9 +86,9 @@ func (l *Ledger) Buffered() (entries, records int) {
 
 // Write commits one value, and calls during while the transaction is open.
 func (l *Ledger) Write(ctx context.Context, during func() error) error {
-	return l.do(ctx, func(b *posting) (func() error, error) {
+	return l.do(ctx, func(b *posting.Batch) (func() error, error) {
 		return func() error {
-			return errors.Join(b.tx.Put(schema.BucketMeta, schema.MetaDecoder, []byte("one")), during())
+			return errors.Join(b.Tx.Put(schema.BucketMeta, schema.MetaDecoder, []byte("one")), during())
 		}, nil
 	})
 }
@@ -150,14 +151,14 @@ type Trial struct {
 func (l *Ledger) Try(events []*Event) (t *Trial, err error) {
 	err = l.store.Try(func(tx *store.Tx) error {
 		now := l.published.Load()
-		b := &posting{tx: tx, last: now.last, counts: now.counts, livemode: l.livemode}
+		b := &posting.Batch{Tx: tx, Last: now.last, Counts: now.counts, Livemode: l.livemode}
 		for _, e := range events {
 			p := newPending(e, []byte{schema.BodyPlain})
-			if err := b.post(&p.item); err != nil || p.err != nil {
-				return fmt.Errorf("%s: %w %w", e.ID, err, p.err)
+			if err := b.Post(&p.Item); err != nil || p.Err != nil {
+				return fmt.Errorf("%s: %w %w", e.ID, err, p.Err)
 			}
 		}
-		if err := b.writeSums(); err != nil {
+		if err := b.WriteSums(); err != nil {
 			return err
 		}
 		t, err = l.contents(tx, b)
@@ -166,10 +167,10 @@ func (l *Ledger) Try(events []*Event) (t *Trial, err error) {
 	return t, err
 }
 
-func (l *Ledger) contents(tx *store.Tx, b *posting) (*Trial, error) {
+func (l *Ledger) contents(tx *store.Tx, b *posting.Batch) (*Trial, error) {
 	t := &Trial{Totals: []Total{}, Entries: map[string][]Entry{}, Unexplained: map[string][]string{}}
 	var folded strings.Builder
-	fmt.Fprintln(&folded, b.counts.Statuses, b.counts.Flags, b.counts.Unknown)
+	fmt.Fprintln(&folded, b.Counts.Statuses, b.Counts.Flags, b.Counts.Unknown)
 	for _, bucket := range []store.Bucket{schema.BucketPayments, schema.BucketPaymentsTime, schema.BucketLinks, schema.BucketEntries, schema.BucketLists,
 		schema.BucketTotals} {
 		for e := range tx.Ascend(bucket, nil) {
@@ -264,8 +265,8 @@ func (l *Ledger) CommitBatch(events []*Event) (written int64, pages int, err err
 	}
 	l.committer.commit(batch)
 	for _, p := range batch {
-		if p.err != nil {
-			return 0, 0, p.err
+		if p.Err != nil {
+			return 0, 0, p.Err
 		}
 	}
 	err = l.store.View(func(tx *store.Tx) error {
@@ -277,13 +278,13 @@ func (l *Ledger) CommitBatch(events []*Event) (written int64, pages int, err err
 }
 
 // LimitCache limits the cache of payments to about so many events. Call it before Run.
-func (l *Ledger) LimitCache(events int) { l.committer.hot.limit = events * 768 }
+func (l *Ledger) LimitCache(events int) { l.committer.hot.Limit = events * 768 }
 
 // CacheSize returns the number of cached payments, their size and the limit of that size. Run must
 // not be running.
 func (l *Ledger) CacheSize() (payments, size, limit int) {
-	payments, size = l.committer.hot.sizes()
-	return payments, size, l.committer.hot.limit
+	payments, size = l.committer.hot.Sizes()
+	return payments, size, l.committer.hot.Limit
 }
 
 // RollBack posts events in a transaction that fails, and recovers.
@@ -293,7 +294,7 @@ func (l *Ledger) RollBack(events []*Event) error {
 		batch = append(batch, newPending(e, l.bodies.Encode(e.Raw)))
 	}
 	failure := errors.New("rolled back")
-	batch = append(batch, &pending{item: item{job: func(*posting) (func() error, error) {
+	batch = append(batch, &pending{Item: posting.Item{Job: func(*posting.Batch) (func() error, error) {
 		return func() error { return failure }, nil
 	}}})
 	if _, err := l.committer.write(batch, nil); !errors.Is(err, failure) {

@@ -9,7 +9,7 @@
 //
 // Append compresses the body and queues the event (queue.go). The committer, which is one
 // goroutine, takes all queued events, answers repeats of durable events, and posts the others in
-// one transaction of package store (committer.go). Posting an event (posting.go) has two phases:
+// one transaction of package store (committer.go). Posting an event (package posting) has two phases:
 // plan reads everything and can fail for that event only; apply writes the row, the body, the
 // indexes, the payment and the totals. When the transaction is durable, the committer publishes the
 // new state and answers.

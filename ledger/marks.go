@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"tillhook/ledger/posting"
 	"tillhook/ledger/schema"
 	"tillhook/ledger/store"
 )
@@ -27,8 +28,8 @@ func (l *Ledger) Checkpoint(name string) (n int64, err error) {
 // [Ledger.Append], an error does not mean that they were not written.
 func (l *Ledger) SetCheckpoints(ctx context.Context, marks map[string]int64) error {
 	values := maps.Clone(marks) // the job may still run after ctx has ended
-	return l.do(ctx, func(b *posting) (func() error, error) {
-		return func() error { return putCheckpoints(b.tx, values) }, nil
+	return l.do(ctx, func(b *posting.Batch) (func() error, error) {
+		return func() error { return putCheckpoints(b.Tx, values) }, nil
 	})
 }
 

@@ -6,17 +6,10 @@ import (
 	"fmt"
 	"strconv"
 
+	"tillhook/ledger/posting"
 	"tillhook/ledger/schema"
 	"tillhook/ledger/store"
 )
-
-// An event in quarantine has a row like any other event, with the outcome Quarantined, and an entry
-// in the bucket quarantine. When the event becomes usable, it is posted in a new row, which refers
-// to the old one. The old row stays unchanged, because a view of the journal up to a sequence must
-// never change; only its quarantine entry is removed.
-//
-// The id index refers to the new row. The new row shares the body of the old row if the bodies are
-// equal.
 
 // ErrNotQuarantined is returned if the event is stored but is not in quarantine.
 var ErrNotQuarantined = errors.New("the event is not in quarantine")
@@ -31,7 +24,7 @@ type Quarantine struct {
 // and no longer raises an alarm. Dismiss returns [ErrNotFound] for an unknown id and
 // [ErrNotQuarantined] for an event that is not in quarantine.
 func (l *Ledger) Dismiss(ctx context.Context, id string) error {
-	return l.change(ctx, id, func(_ *posting, _ *schema.Row, h *schema.QuarantineEntry) (*schema.QuarantineEntry, error) {
+	return l.change(ctx, id, func(_ *posting.Batch, _ *schema.Row, h *schema.QuarantineEntry) (*schema.QuarantineEntry, error) {
 		return &schema.QuarantineEntry{State: Dismissed, Awaits: h.Awaits}, nil
 	})
 }
@@ -39,8 +32,8 @@ func (l *Ledger) Dismiss(ctx context.Context, id string) error {
 // reclassify decides again whether an event that stays in quarantine is expected there, because
 // another decoder may come to a different result.
 func (l *Ledger) reclassify(ctx context.Context, e *Event) error {
-	return l.change(ctx, e.ID, func(b *posting, r *schema.Row, h *schema.QuarantineEntry) (*schema.QuarantineEntry, error) {
-		to, err := schema.NewQuarantineEntry(b.tx, r.ID, r.Livemode, e.Expected, e.Snapshot)
+	return l.change(ctx, e.ID, func(b *posting.Batch, r *schema.Row, h *schema.QuarantineEntry) (*schema.QuarantineEntry, error) {
+		to, err := schema.NewQuarantineEntry(b.Tx, r.ID, r.Livemode, e.Expected, e.Snapshot)
 		if err == nil && h.State == Dismissed {
 			to.State = Dismissed
 		}
@@ -51,15 +44,15 @@ func (l *Ledger) reclassify(ctx context.Context, e *Event) error {
 // change replaces the entry of an event in quarantine. It makes no commit if the entry stays the
 // same.
 func (l *Ledger) change(ctx context.Context, id string,
-	decide func(b *posting, r *schema.Row, h *schema.QuarantineEntry) (*schema.QuarantineEntry, error)) error {
-	find := func(b *posting) (seq uint64, r *schema.Row, from, to *schema.QuarantineEntry, err error) {
-		if seq, err = l.find(b.tx, id); err != nil {
+	decide func(b *posting.Batch, r *schema.Row, h *schema.QuarantineEntry) (*schema.QuarantineEntry, error)) error {
+	find := func(b *posting.Batch) (seq uint64, r *schema.Row, from, to *schema.QuarantineEntry, err error) {
+		if seq, err = l.find(b.Tx, id); err != nil {
 			return seq, nil, nil, nil, err
 		}
-		if r, err = schema.ReadRow(b.tx, seq); err != nil {
+		if r, err = schema.ReadRow(b.Tx, seq); err != nil {
 			return seq, nil, nil, nil, err
 		}
-		if from, err = schema.ReadQuarantineEntry(b.tx, seq); err != nil {
+		if from, err = schema.ReadQuarantineEntry(b.Tx, seq); err != nil {
 			return seq, nil, nil, nil, err
 		}
 		if from == nil {
@@ -70,19 +63,19 @@ func (l *Ledger) change(ctx context.Context, id string,
 	}
 	same := false
 	err := l.store.View(func(tx *store.Tx) error {
-		_, _, from, to, err := find(&posting{tx: tx})
+		_, _, from, to, err := find(&posting.Batch{Tx: tx})
 		same = err == nil && *from == *to
 		return err
 	})
 	if err != nil || same {
 		return err
 	}
-	return l.do(ctx, func(b *posting) (func() error, error) {
+	return l.do(ctx, func(b *posting.Batch) (func() error, error) {
 		seq, r, from, to, err := find(b)
 		if err != nil || *from == *to {
 			return nil, err
 		}
-		return func() error { return b.replaceEntry(seq, r.Livemode, r.Reason, from, to) }, nil
+		return func() error { return b.ReplaceEntry(seq, r.Livemode, r.Reason, from, to) }, nil
 	})
 }
 

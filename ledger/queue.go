@@ -3,6 +3,8 @@ package ledger
 import (
 	"context"
 	"sync/atomic"
+
+	"tillhook/ledger/posting"
 )
 
 const (
@@ -30,24 +32,24 @@ func newQueue() queue {
 
 // pending is an event that waits for its commit, or a job.
 type pending struct {
-	item
+	posting.Item
 	weight int64         // what it counts for in maxQueuedBytes: the facts keep the raw body in memory
 	done   chan struct{} // closed when the item is posted or has failed
 }
 
 func newPending(e *Event, body []byte) *pending {
 	p := &pending{weight: int64(len(e.Raw) + queuedOverhead), done: make(chan struct{})}
-	p.event, p.body, p.size = *e, body, uint64(len(e.Raw))
-	p.event.Raw = nil
+	p.Event, p.Body, p.Size = *e, body, uint64(len(e.Raw))
+	p.Event.Raw = nil
 	return p
 }
 
 // isDelivery reports whether an event was delivered or fetched.
-func (p *pending) isDelivery() bool { return p.job == nil && !p.release }
+func (p *pending) isDelivery() bool { return p.Job == nil && !p.Release }
 
 // isHeavy reports whether posting the event takes much longer than others.
 func (p *pending) isHeavy() bool {
-	f := &p.event.Facts
+	f := &p.Event.Facts
 	n := len(f.Intents) + len(f.Charges) + len(f.Refunds) + len(f.Disputes) + len(f.Sessions)
 	for i := range f.Disputes {
 		n += len(f.Disputes[i].Transactions)
@@ -56,19 +58,19 @@ func (p *pending) isHeavy() bool {
 }
 
 func (p *pending) answer(err error) {
-	if p.err == nil {
-		p.err = err
+	if p.Err == nil {
+		p.Err = err
 	}
 	close(p.done)
 }
 
 // do runs a job in the committer's next transaction and returns when that is durable. If it returns
 // an error, the job may still be under way.
-func (l *Ledger) do(ctx context.Context, job job) error {
+func (l *Ledger) do(ctx context.Context, job posting.Job) error {
 	if l.readOnly {
 		return ErrReadOnly
 	}
-	return l.queue.wait(ctx, &pending{item: item{job: job}, weight: queuedOverhead, done: make(chan struct{})})
+	return l.queue.wait(ctx, &pending{Item: posting.Item{Job: job}, weight: queuedOverhead, done: make(chan struct{})})
 }
 
 // wait hands p to the committer and returns when it is durable, or ctx ends.
@@ -88,12 +90,12 @@ func (q *queue) wait(ctx context.Context, p *pending) error {
 	}
 	select {
 	case <-p.done:
-		return p.err
+		return p.Err
 	case <-q.stopped:
 		// The committer drains the queue before it stops; what it did not take was never written.
 		select {
 		case <-p.done:
-			return p.err
+			return p.Err
 		default:
 			return ErrClosed
 		}

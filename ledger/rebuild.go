@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"tillhook/ledger/posting"
 	"tillhook/ledger/schema"
 	"tillhook/ledger/store"
 )
@@ -115,7 +116,7 @@ type rebuild struct {
 	// usable holds the rows in quarantine that the decoder can use and that no row read so far
 	// refers to.
 	usable  map[uint64]bool
-	hot     hotPayments
+	hot     posting.Cache
 	due     due  // which bodies are too old to be kept
 	changed bool // decoding a body again changed its row
 	done    RebuildResult
@@ -202,13 +203,13 @@ func (r *rebuild) rows(ctx context.Context, from *store.Tx, draft *store.Draft) 
 			if err := r.someRows(b, from, &next); err != nil {
 				return err
 			}
-			sum = b.counts
+			sum = b.Counts
 			if whole = next > newest; whole {
-				if err := r.keepDecoded(b.tx, from, next-1); err != nil {
+				if err := r.keepDecoded(b.Tx, from, next-1); err != nil {
 					return err
 				}
 			}
-			return b.writeSums()
+			return b.WriteSums()
 		})
 		if err != nil {
 			return err
@@ -226,8 +227,8 @@ func (r *rebuild) rows(ctx context.Context, from *store.Tx, draft *store.Draft) 
 					return fmt.Errorf("event row %d: %w", seq, err)
 				}
 			}
-			sum, last = b.counts, b.last
-			return b.writeSums()
+			sum, last = b.Counts, b.Last
+			return b.WriteSums()
 		})
 		if err != nil {
 			return err
@@ -241,7 +242,7 @@ func (r *rebuild) rows(ctx context.Context, from *store.Tx, draft *store.Draft) 
 }
 
 // someRows writes at most rebuildStep rows from next on, and advances next past them.
-func (r *rebuild) someRows(b *posting, from *store.Tx, next *uint64) error {
+func (r *rebuild) someRows(b *posting.Batch, from *store.Tx, next *uint64) error {
 	n := 0
 	for e := range from.Ascend(schema.BucketEvents, schema.SeqKey(*next)) {
 		if n == rebuildStep {
@@ -260,8 +261,8 @@ func (r *rebuild) someRows(b *posting, from *store.Tx, next *uint64) error {
 }
 
 // posting returns a posting for a transaction on the new file, after its last row.
-func (r *rebuild) posting(tx *store.Tx, sum schema.Counts, last uint64) *posting {
-	return &posting{tx: tx, counts: sum, last: last, livemode: r.livemode, bodies: r.bodies, hot: &r.hot}
+func (r *rebuild) posting(tx *store.Tx, sum schema.Counts, last uint64) *posting.Batch {
+	return &posting.Batch{Tx: tx, Counts: sum, Last: last, Livemode: r.livemode, Bodies: r.bodies, Cache: &r.hot}
 }
 
 // keepDecoded stores the last row at the time of the latest rebuild that decoded a body differently
@@ -281,7 +282,7 @@ func (r *rebuild) keepDecoded(to, from *store.Tx, last uint64) error {
 }
 
 // row writes one row. It decodes a damaged row again from its body.
-func (r *rebuild) row(b *posting, from *store.Tx, seq uint64, e store.Entry) error {
+func (r *rebuild) row(b *posting.Batch, from *store.Tx, seq uint64, e store.Entry) error {
 	old, err := r.read(e)
 	kept, bodyErr := from.Get(schema.BucketBodies, schema.SeqKey(seq))
 	body := kept
@@ -342,21 +343,21 @@ func (r *rebuild) retentionTime(from *store.Tx) (seen, wall time.Time) {
 
 // put writes a row to the new file, without its body if the body is older than the retention
 // period.
-func (r *rebuild) put(b *posting, row *schema.Row, seq uint64, body []byte, entry *schema.QuarantineEntry) error {
+func (r *rebuild) put(b *posting.Batch, row *schema.Row, seq uint64, body []byte, entry *schema.QuarantineEntry) error {
 	if r.opts.Retention > 0 && body != nil && expires(row) && r.due.has(row) {
 		body = nil
 		r.done.Expired++
 		if row.Released != 0 {
-			if err := b.tx.Delete(schema.BucketBodies, schema.SeqKey(row.Released)); err != nil {
+			if err := b.Tx.Delete(schema.BucketBodies, schema.SeqKey(row.Released)); err != nil {
 				return err
 			}
 		}
 	}
-	return b.restore(row, seq, body, entry)
+	return b.Restore(row, seq, body, entry)
 }
 
 // entry returns the quarantine entry of a row that is in quarantine, or was until a later row.
-func (r *rebuild) entry(b *posting, from *store.Tx, seq uint64, row *schema.Row, body []byte) (*schema.QuarantineEntry, error) {
+func (r *rebuild) entry(b *posting.Batch, from *store.Tx, seq uint64, row *schema.Row, body []byte) (*schema.QuarantineEntry, error) {
 	had, _ := schema.ReadQuarantineEntry(from, seq) // a damaged entry is replaced
 	expected, snapshot := false, ""
 	switch {
@@ -370,7 +371,7 @@ func (r *rebuild) entry(b *posting, from *store.Tx, seq uint64, row *schema.Row,
 	case had != nil:
 		expected, snapshot = had.State == Expected, had.Awaits
 	}
-	entry, err := schema.NewQuarantineEntry(b.tx, row.ID, row.Livemode, expected, snapshot)
+	entry, err := schema.NewQuarantineEntry(b.Tx, row.ID, row.Livemode, expected, snapshot)
 	if err == nil && had != nil && had.State == Dismissed {
 		entry.State = Dismissed
 	}
@@ -378,8 +379,8 @@ func (r *rebuild) entry(b *posting, from *store.Tx, seq uint64, row *schema.Row,
 }
 
 // release posts an event in quarantine that the decoder can use. Its new row follows all others.
-func (r *rebuild) release(b *posting, from *store.Tx, seq uint64) error {
-	old, err := schema.ReadRow(b.tx, seq)
+func (r *rebuild) release(b *posting.Batch, from *store.Tx, seq uint64) error {
+	old, err := schema.ReadRow(b.Tx, seq)
 	if err != nil {
 		return err
 	}
@@ -395,7 +396,7 @@ func (r *rebuild) release(b *posting, from *store.Tx, seq uint64) error {
 	made.Outcome, made.Reason, made.Released, made.Repeats = Recorded, "", seq, 0
 	restate(&made, r.opts.Decode(raw))
 	r.done.Released++
-	return r.put(b, &made, b.last+1, schema.BodyReference(seq), nil)
+	return r.put(b, &made, b.Last+1, schema.BodyReference(seq), nil)
 }
 
 // restate replaces the fields of a row that come from its body.
@@ -444,13 +445,13 @@ func (r *rebuild) reread(old *schema.Row, seq uint64, raw []byte) {
 // again restores a lost row from its body. other is the row that stores the body, or 0 if that is
 // the lost row itself. The body does not contain the time of receipt, so the new row gets the later
 // of the event's creation time and the time of receipt of the previous row.
-func (r *rebuild) again(b *posting, from *store.Tx, seq uint64, raw []byte, other uint64) (*schema.Row, error) {
+func (r *rebuild) again(b *posting.Batch, from *store.Tx, seq uint64, raw []byte, other uint64) (*schema.Row, error) {
 	e := r.opts.Decode(raw)
 	source := Webhook
 	if strings.HasPrefix(e.ID, FetchedPrefix) {
 		source = Fetch
 	}
-	row := e.row()
+	row := e.Row()
 	made := &row
 	made.Source, made.Received, made.Size = source, max(r.received, e.Created*1000), uint64(len(raw))
 	if made.Reason == "" && r.releasedLater(from, seq) {
@@ -460,12 +461,12 @@ func (r *rebuild) again(b *posting, from *store.Tx, seq uint64, raw []byte, othe
 		made.Outcome, made.Facts = Quarantined, Facts{}
 	}
 	if other == 0 { // the event may have left quarantine by a delivery with another body
-		had, known, err := schema.LookupID(b.tx, e.Livemode, e.ID)
+		had, known, err := schema.LookupID(b.Tx, e.Livemode, e.ID)
 		if err != nil {
 			return nil, err
 		}
 		if known {
-			before, err := schema.ReadRow(b.tx, had)
+			before, err := schema.ReadRow(b.Tx, had)
 			if err != nil {
 				return nil, err
 			}

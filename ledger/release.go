@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"tillhook/ledger/posting"
 	"tillhook/ledger/schema"
 	"tillhook/ledger/store"
 )
@@ -60,14 +61,14 @@ func (l *Ledger) Release(ctx context.Context, id string) (Result, error) {
 		return Result{}, err
 	}
 	p := newPending(e, l.bodies.Encode(raw))
-	p.release = true
+	p.Release = true
 	if err := l.queue.wait(ctx, p); err != nil {
 		return Result{}, err
 	}
-	if l.opts.Released != nil && p.left {
-		l.opts.Released(e, p.result)
+	if l.opts.Released != nil && p.Left {
+		l.opts.Released(e, p.Result)
 	}
-	return p.result, nil
+	return p.Result, nil
 }
 
 // ReleaseResult is the result of [Ledger.ReleaseAll].
@@ -146,7 +147,7 @@ func (l *Ledger) ReleaseOnce(ctx context.Context) (ReleaseResult, error) {
 	if err != nil {
 		return sum, err
 	}
-	return sum, l.do(ctx, func(b *posting) (func() error, error) {
-		return func() error { return b.tx.Put(schema.BucketMeta, schema.MetaDecoder, present) }, nil
+	return sum, l.do(ctx, func(b *posting.Batch) (func() error, error) {
+		return func() error { return b.Tx.Put(schema.BucketMeta, schema.MetaDecoder, present) }, nil
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"tillhook/ledger/posting"
 	"tillhook/ledger/schema"
 	"tillhook/ledger/store"
 )
@@ -86,14 +87,14 @@ func (l *Ledger) expire(ctx context.Context, before time.Time) (deleted int, mor
 		return 0, s.more, err // nothing justifies a commit
 	}
 	gone := 0
-	err = l.do(ctx, func(b *posting) (func() error, error) {
+	err = l.do(ctx, func(b *posting.Batch) (func() error, error) {
 		var keys, old [][]byte
 		for _, seq := range s.rows {
-			r, err := schema.ReadRow(b.tx, seq)
+			r, err := schema.ReadRow(b.Tx, seq)
 			if err != nil {
 				return nil, err
 			}
-			if expires(r) && b.tx.Has(schema.BucketBodies, schema.SeqKey(seq)) {
+			if expires(r) && b.Tx.Has(schema.BucketBodies, schema.SeqKey(seq)) {
 				keys = append(keys, schema.SeqKey(seq))
 				if r.Released != 0 {
 					old = append(old, schema.SeqKey(r.Released))
@@ -102,11 +103,11 @@ func (l *Ledger) expire(ctx context.Context, before time.Time) (deleted int, mor
 		}
 		return func() error {
 			for _, key := range slices.Concat(keys, old) {
-				if err := b.tx.Delete(schema.BucketBodies, key); err != nil {
+				if err := b.Tx.Delete(schema.BucketBodies, key); err != nil {
 					return err
 				}
 			}
-			b.counts.Expired = max(b.counts.Expired, s.to)
+			b.Counts.Expired = max(b.Counts.Expired, s.to)
 			gone = len(keys)
 			return nil
 		}, nil

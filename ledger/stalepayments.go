@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"tillhook/ledger/fold"
+	"tillhook/ledger/posting"
 	"tillhook/ledger/schema"
 	"tillhook/ledger/store"
 )
@@ -111,8 +112,8 @@ func (l *Ledger) WouldChange(e *Event) (would bool, err error) {
 	}
 	err = l.store.View(func(tx *store.Tx) (err error) {
 		defer store.CatchDamage(&err)
-		b := &posting{tx: tx, livemode: l.livemode}
-		would, err = b.wouldChange(e, l.published.Load().last+1)
+		b := &posting.Batch{Tx: tx, Livemode: l.livemode}
+		would, err = b.WouldChange(e, l.published.Load().last+1)
 		return err
 	})
 	return would, err

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"tillhook/ledger/fold"
+	"tillhook/ledger/posting"
 	"tillhook/ledger/schema"
 )
 
@@ -23,6 +24,12 @@ type (
 	Sum            = fold.Sum
 	OrNull         = fold.OrNull
 	OrNullTime     = fold.OrNullTime
+)
+
+// An event to be stored, and what became of it; see package posting.
+type (
+	Event  = posting.Event
+	Result = posting.Result
 )
 
 // What is stored about how an event arrived and what became of it; see package schema.

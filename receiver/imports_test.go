@@ -15,8 +15,9 @@ import (
 // allowed lists the packages of this module, and which others of it each may import. Tests may
 // import any package.
 var allowed = map[string][]string{
-	"ledger":                     {"ledger/fold", "ledger/schema", "ledger/store"},
+	"ledger":                     {"ledger/fold", "ledger/posting", "ledger/schema", "ledger/store"},
 	"ledger/fold":                {},
+	"ledger/posting":             {"ledger/fold", "ledger/schema", "ledger/store"},
 	"ledger/schema":              {"ledger/fold", "ledger/store"},
 	"ledger/store":               {},
 	"ledger/ledgertest":          {"ledger"},

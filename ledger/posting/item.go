@@ -1,10 +1,11 @@
-package ledger
+package posting
 
 import (
 	"fmt"
 	"slices"
 	"time"
 
+	"tillhook/ledger/fold"
 	"tillhook/ledger/schema"
 )
 
@@ -23,33 +24,33 @@ type Event struct {
 	Livemode   bool   // of the event, or of the receiver if the body has no mode
 	Created    int64  // Unix seconds by Stripe's clock; 0 if unknown
 	APIVersion string // of the body; empty if it names none
-	Source     Source
+	Source     schema.Source
 	Received   time.Time
-	Quarantine Reason // why the event cannot be used; empty if it can
-	Expected   bool   // nothing is missing because of the quarantine; see [Expected]
+	Quarantine schema.Reason // why the event cannot be used; empty if it can
+	Expected   bool          // nothing is missing because of the quarantine; see [schema.Expected]
 	// Snapshot is, for a thin event, the id of the snapshot event: the one that reports the same
 	// and contains the object. It is empty if the thin event names none.
 	Snapshot string
-	Facts    Facts
+	Facts    fold.Facts
 	Raw      []byte // the body that was signed
 }
 
 // Result is what Append did with an event.
 type Result struct {
-	Status    Outcome // AlreadyProcessed for a repeat
-	Reason    Reason  // set if Status is Quarantined
-	PaymentID string  // empty if the event is about no payment
-	Sequence  uint64  // the event's row
-	Repeat    bool    // the id already had a row
-	Unlinked  bool    // the event is about money, but names no PaymentIntent and no charge
+	Status    schema.Outcome // AlreadyProcessed for a repeat
+	Reason    schema.Reason  // set if Status is Quarantined
+	PaymentID string         // empty if the event is about no payment
+	Sequence  uint64         // the event's row
+	Repeat    bool           // the id already had a row
+	Unlinked  bool           // the event is about money, but names no PaymentIntent and no charge
 }
 
 // Check rejects an event that could be written but not read back.
 func (e *Event) Check(livemode bool) error {
 	if e.Livemode != livemode && e.Quarantine == "" {
-		return fmt.Errorf("the event %.40q is of %s mode: a ledger of the other one holds it in quarantine or not at all", e.ID, ModeName(e.Livemode))
+		return fmt.Errorf("the event %.40q is of %s mode: a ledger of the other one holds it in quarantine or not at all", e.ID, schema.ModeName(e.Livemode))
 	}
-	if e.ID == "" || len(e.ID) > maxID || len(e.Account) > maxID || len(e.Context) > maxID || !slices.Contains(schema.Sources[:], e.Source) || e.Quarantine != "" && !slices.Contains(Reasons[:], e.Quarantine) || len(e.Snapshot) > maxID {
+	if e.ID == "" || len(e.ID) > fold.MaxID || len(e.Account) > fold.MaxID || len(e.Context) > fold.MaxID || !slices.Contains(schema.Sources[:], e.Source) || e.Quarantine != "" && !slices.Contains(schema.Reasons[:], e.Quarantine) || len(e.Snapshot) > fold.MaxID {
 		return fmt.Errorf("the event %.40q of source %q with the reason %q is not one the ledger can hold", e.ID, e.Source, e.Quarantine)
 	}
 	if err := e.Facts.Check(); err != nil {
@@ -58,31 +59,31 @@ func (e *Event) Check(livemode bool) error {
 	return nil
 }
 
-// row returns the row of the event, without the size of its body. The caller decides the outcome.
-func (e *Event) row() schema.Row {
+// Row returns the row of the event, without the size of its body. The caller decides the outcome.
+func (e *Event) Row() schema.Row {
 	return schema.Row{
 		ID: e.ID, Type: e.Type, Account: e.Account, Context: e.Context, Livemode: e.Livemode, Created: e.Created,
 		Received: e.Received.UnixMilli(), APIVersion: e.APIVersion, Source: e.Source, Reason: e.Quarantine, Facts: e.Facts,
-		Outcome: Recorded,
+		Outcome: schema.Recorded,
 	}
 }
 
-// item is an event to be posted, or a job.
-type item struct {
-	event   Event  // without its raw body
-	body    []byte // compressed
-	size    uint64 // of the raw body
-	absent  bool   // the event's id had no row when the batch was looked up
-	release bool   // not a delivery: the event was read from its own row
-	job     job    // nil for an event
+// Item is an event to be posted, or a job.
+type Item struct {
+	Event   Event  // without its raw body
+	Body    []byte // compressed
+	Size    uint64 // of the raw body
+	Absent  bool   // the event's id had no row when the batch was looked up
+	Release bool   // not a delivery: the event was read from its own row
+	Job     Job    // nil for an event
 
 	// What posting the item leads to. It is valid once the transaction is durable.
-	result Result
-	left   bool  // the event left quarantine
-	err    error // the item was not posted, which does not concern other items
+	Result Result
+	Left   bool  // the event left quarantine
+	Err    error // the item was not posted, which does not concern other items
 }
 
-// job is a change to the ledger other than an event. It reads what it needs and may fail for
+// Job is a change to the ledger other than an event. It reads what it needs and may fail for
 // itself; the function that it returns, which may be nil, writes, and fails only with the store,
 // for the whole transaction.
-type job func(b *posting) (apply func() error, err error)
+type Job func(b *Batch) (apply func() error, err error)

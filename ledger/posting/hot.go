@@ -1,4 +1,4 @@
-package ledger
+package posting
 
 import (
 	"cmp"
@@ -19,11 +19,11 @@ const (
 	hotBytes = 24 << 20
 )
 
-// hotPayments is a cache of payments that only the committer uses. A nil cache stores nothing.
-type hotPayments struct {
+// Cache is a cache of payments. It is not safe for concurrent use. A nil cache stores nothing.
+type Cache struct {
 	payments map[string]*hotPayment
 	size     int // of all payments
-	limit    int // of size; 0 means hotBytes
+	Limit    int // of size; 0 means hotBytes
 	uses     uint64
 }
 
@@ -36,7 +36,7 @@ type hotPayment struct {
 }
 
 // find returns a cached payment, or nil.
-func (h *hotPayments) find(id string) *hotPayment {
+func (h *Cache) find(id string) *hotPayment {
 	if h == nil || h.payments[id] == nil {
 		return nil
 	}
@@ -47,7 +47,7 @@ func (h *hotPayments) find(id string) *hotPayment {
 
 // keep caches a payment as it is after a change, if the change has the rows of the payment. In any
 // case it drops what was cached before the change.
-func (h *hotPayments) keep(c *change) {
+func (h *Cache) keep(c *change) {
 	if h == nil {
 		return
 	}
@@ -65,7 +65,7 @@ func (h *hotPayments) keep(c *change) {
 	for _, r := range added {
 		size += memoryOf(r)
 	}
-	limit := cmp.Or(h.limit, hotBytes)
+	limit := cmp.Or(h.Limit, hotBytes)
 	if size > limit {
 		return
 	}
@@ -80,12 +80,12 @@ func (h *hotPayments) keep(c *change) {
 	h.size += size
 }
 
-func (h *hotPayments) drop(id string) {
+func (h *Cache) drop(id string) {
 	h.size -= h.payments[id].size
 	delete(h.payments, id)
 }
 
-func (h *hotPayments) dropOldest() {
+func (h *Cache) dropOldest() {
 	var oldest string
 	for id, p := range h.payments {
 		if oldest == "" || p.used < h.payments[oldest].used {
@@ -95,12 +95,12 @@ func (h *hotPayments) dropOldest() {
 	h.drop(oldest)
 }
 
-// clear empties the cache. It must be called if a transaction fails, because the cache may contain
+// Clear empties the cache. It must be called if a transaction fails, because the cache may contain
 // changes of that transaction that are not in the file.
-func (h *hotPayments) clear() { *h = hotPayments{limit: h.limit} }
+func (h *Cache) Clear() { *h = Cache{Limit: h.Limit} }
 
-// sizes returns how many payments are cached, and their size.
-func (h *hotPayments) sizes() (payments, bytes int) { return len(h.payments), h.size }
+// Sizes returns how many payments are cached, and their size.
+func (h *Cache) Sizes() (payments, bytes int) { return len(h.payments), h.size }
 
 // memoryOf returns the approximate memory use of a row in bytes.
 func memoryOf(r *schema.Row) int {

@@ -1,4 +1,4 @@
-package ledger
+package posting
 
 import (
 	"bytes"
@@ -10,7 +10,7 @@ import (
 )
 
 // newTotals returns the new values of the totals that the changes affect. It writes nothing.
-func (b *posting) newTotals(changes []*change) (map[string]schema.Amounts, error) {
+func (b *Batch) newTotals(changes []*change) (map[string]schema.Amounts, error) {
 	var moved map[string]schema.Amounts
 	for _, c := range changes {
 		before, after := c.entriesChanged() // most events change none
@@ -46,11 +46,11 @@ func (b *posting) newTotals(changes []*change) (map[string]schema.Amounts, error
 }
 
 // total returns the value of a total at this point of the transaction.
-func (b *posting) total(key string) (total schema.Amounts, err error) {
+func (b *Batch) total(key string) (total schema.Amounts, err error) {
 	if total, ok := b.totals[key]; ok {
 		return total, nil
 	}
-	value, err := b.tx.Get(schema.BucketTotals, []byte(key))
+	value, err := b.Tx.Get(schema.BucketTotals, []byte(key))
 	if value != nil {
 		if total, err = schema.DecodeAmounts(value); err != nil {
 			err = fmt.Errorf("the total under %.80q: %w", key, err)
@@ -59,7 +59,7 @@ func (b *posting) total(key string) (total schema.Amounts, err error) {
 	if err != nil && schema.IsAllDays([]byte(key)) {
 		// The total over all days is damaged. It is computed again, because otherwise every later
 		// event of the currency would fail.
-		return sumOfDays(b.tx, []byte(key))
+		return sumOfDays(b.Tx, []byte(key))
 	}
 	return total, err
 }
@@ -87,7 +87,7 @@ func sumOfDays(tx *store.Tx, allDays []byte) (sum schema.Amounts, err error) {
 
 // keepTotals keeps the result of newTotals until writeTotals writes it: many events of a
 // transaction change the same totals, which are written once.
-func (b *posting) keepTotals(totals map[string]schema.Amounts) {
+func (b *Batch) keepTotals(totals map[string]schema.Amounts) {
 	if b.totals == nil && len(totals) > 0 {
 		b.totals = map[string]schema.Amounts{}
 	}
@@ -95,13 +95,13 @@ func (b *posting) keepTotals(totals map[string]schema.Amounts) {
 }
 
 // writeTotals writes the totals that the transaction changed.
-func (b *posting) writeTotals() error {
+func (b *Batch) writeTotals() error {
 	for key, total := range b.totals {
 		var err error
 		if total == (schema.Amounts{}) {
-			err = b.tx.Delete(schema.BucketTotals, []byte(key))
+			err = b.Tx.Delete(schema.BucketTotals, []byte(key))
 		} else {
-			err = b.tx.Put(schema.BucketTotals, []byte(key), total.Encode())
+			err = b.Tx.Put(schema.BucketTotals, []byte(key), total.Encode())
 		}
 		if err != nil {
 			return err
@@ -111,10 +111,10 @@ func (b *posting) writeTotals() error {
 	return nil
 }
 
-// writeSums writes what all events of the transaction add up to.
-func (b *posting) writeSums() error {
+// WriteSums writes what all events of the transaction add up to.
+func (b *Batch) WriteSums() error {
 	if err := b.writeTotals(); err != nil {
 		return err
 	}
-	return b.tx.Put(schema.BucketMeta, schema.MetaCounts, b.counts.Encode())
+	return b.Tx.Put(schema.BucketMeta, schema.MetaCounts, b.Counts.Encode())
 }

@@ -1,10 +1,11 @@
-package ledger
+package posting
 
 import (
 	"bytes"
 	"maps"
 	"slices"
 
+	"tillhook/ledger/fold"
 	"tillhook/ledger/schema"
 	"tillhook/ledger/store"
 )
@@ -25,8 +26,8 @@ type change struct {
 // changes computes how a new row changes payments: its own payment, and the payments of charges
 // that it links to a PaymentIntent for the first time. It writes nothing. The first change is that
 // of the row's own payment.
-func (b *posting) changes(r *schema.Row, seq uint64) ([]*change, error) {
-	id, err := schema.PaymentOf(b.tx, &r.Facts)
+func (b *Batch) changes(r *schema.Row, seq uint64) ([]*change, error) {
+	id, err := schema.PaymentOf(b.Tx, &r.Facts)
 	if err != nil {
 		return nil, err
 	}
@@ -51,7 +52,7 @@ func (b *posting) changes(r *schema.Row, seq uint64) ([]*change, error) {
 		}
 	}
 	own.come = append(own.come, seq)
-	rows, err := own.rowsBefore(b.tx)
+	rows, err := own.rowsBefore(b.Tx)
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +62,7 @@ func (b *posting) changes(r *schema.Row, seq uint64) ([]*change, error) {
 		}
 	}
 	all := append(append(rows, moved...), r)
-	if own.after = schema.FoldRows(id, b.livemode, all); len(moved) == 0 {
+	if own.after = schema.FoldRows(id, b.Livemode, all); len(moved) == 0 {
 		own.rows = all
 	}
 	return list, nil
@@ -76,11 +77,11 @@ func (c *change) rowsBefore(tx *store.Tx) ([]*schema.Row, error) {
 }
 
 // before returns a change that starts from the current state of a payment.
-func (b *posting) before(id string) (*change, error) {
-	if hot := b.hot.find(id); hot != nil {
+func (b *Batch) before(id string) (*change, error) {
+	if hot := b.Cache.find(id); hot != nil {
 		return &change{id: id, before: hot.state, events: hot.state.Rows, had: hot.rows}, nil
 	}
-	s, err := schema.ReadState(b.tx, id)
+	s, err := schema.ReadState(b.Tx, id)
 	if err != nil {
 		return nil, err
 	}
@@ -94,10 +95,10 @@ func (b *posting) before(id string) (*change, error) {
 // payment that they belong to now. That payment has the id of the charge itself or, if two
 // PaymentIntents name the charge, the greater id of the two: a charge belongs to the least
 // PaymentIntent.
-func (b *posting) claimed(r *schema.Row, intent string) (map[string][]string, error) {
+func (b *Batch) claimed(r *schema.Row, intent string) (map[string][]string, error) {
 	var claimed map[string][]string // nil in most cases
 	for _, charge := range r.Facts.LinkedCharges() {
-		present, err := schema.PaymentOf(b.tx, &Facts{Charge: charge})
+		present, err := schema.PaymentOf(b.Tx, &fold.Facts{Charge: charge})
 		if err != nil {
 			return nil, err
 		}
@@ -114,12 +115,12 @@ func (b *posting) claimed(r *schema.Row, intent string) (map[string][]string, er
 // leave takes from a payment the rows that name one of the charges and no PaymentIntent, and
 // returns the change and those rows. charges must be sorted. If the payment has no such row, leave
 // returns a nil change.
-func (b *posting) leave(payment string, charges []string) (*change, []*schema.Row, error) {
+func (b *Batch) leave(payment string, charges []string) (*change, []*schema.Row, error) {
 	c, err := b.before(payment)
 	if err != nil || c.before == nil {
 		return nil, nil, err
 	}
-	rows, err := c.rowsBefore(b.tx)
+	rows, err := c.rowsBefore(b.Tx)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -135,30 +136,30 @@ func (b *posting) leave(payment string, charges []string) (*change, []*schema.Ro
 		return nil, nil, nil
 	}
 	if len(stay) > 0 {
-		c.after = schema.FoldRows(payment, b.livemode, stay)
+		c.after = schema.FoldRows(payment, b.Livemode, stay)
 	}
 	return c, leaving, nil
 }
 
 // outcome returns the outcome of the event that made the changes.
-func outcome(changes []*change) Outcome {
+func outcome(changes []*change) schema.Outcome {
 	own := changes[0]
 	if len(changes) == 1 && own.before != nil && own.after.SameAs(own.before) {
-		return Unchanged
+		return schema.Unchanged
 	}
-	return Applied
+	return schema.Applied
 }
 
 // write writes a changed payment, its index entries and its lists to the transaction, and updates
 // the counts and the cache.
-func (b *posting) write(c *change) error {
+func (b *Batch) write(c *change) error {
 	if c.before != nil && (c.after == nil || c.after.Created() != c.before.Created()) {
-		if err := b.tx.Delete(schema.BucketPaymentsTime, schema.TimeKey(c.before.Created(), c.id)); err != nil {
+		if err := b.Tx.Delete(schema.BucketPaymentsTime, schema.TimeKey(c.before.Created(), c.id)); err != nil {
 			return err
 		}
 	}
 	if c.after != nil && (c.before == nil || c.after.Created() != c.before.Created()) {
-		if err := b.tx.Put(schema.BucketPaymentsTime, schema.TimeKey(c.after.Created(), c.id), nil); err != nil {
+		if err := b.Tx.Put(schema.BucketPaymentsTime, schema.TimeKey(c.after.Created(), c.id), nil); err != nil {
 			return err
 		}
 	}
@@ -166,22 +167,22 @@ func (b *posting) write(c *change) error {
 		return err
 	}
 	if c.before != nil {
-		b.counts.AddPayment(c.before, -1)
+		b.Counts.AddPayment(c.before, -1)
 	}
 	if c.after != nil {
-		b.counts.AddPayment(c.after, +1)
+		b.Counts.AddPayment(c.after, +1)
 	}
 	if c.after != nil {
 		c.after.Rows = c.sequences()
 	}
-	b.hot.keep(c)
-	if err := schema.WriteLists(b.tx, c.id, c.before, c.after); err != nil {
+	b.Cache.keep(c)
+	if err := schema.WriteLists(b.Tx, c.id, c.before, c.after); err != nil {
 		return err
 	}
 	if c.after == nil {
-		return b.tx.Delete(schema.BucketPayments, []byte(c.id))
+		return b.Tx.Delete(schema.BucketPayments, []byte(c.id))
 	}
-	return b.tx.Put(schema.BucketPayments, []byte(c.id), c.after.Encode())
+	return b.Tx.Put(schema.BucketPayments, []byte(c.id), c.after.Encode())
 }
 
 // sequences returns the sequences of the rows that the payment is folded from after the change.
@@ -196,7 +197,7 @@ func (c *change) sequences() []uint64 {
 
 // newLinks returns the other ids that the event newly links to its payment, each with all of its
 // links including the new one.
-func (b *posting) newLinks(f *Facts) (map[string][]schema.Link, error) {
+func (b *Batch) newLinks(f *fold.Facts) (map[string][]schema.Link, error) {
 	var changed map[string][]schema.Link
 	var err error
 	f.EachOtherID(func(id string, charge bool) {
@@ -205,7 +206,7 @@ func (b *posting) newLinks(f *Facts) (map[string][]schema.Link, error) {
 		}
 		links, known := changed[id]
 		if !known {
-			if links, err = schema.ReadLinks(b.tx, id); err != nil {
+			if links, err = schema.ReadLinks(b.Tx, id); err != nil {
 				return
 			}
 		}
@@ -222,9 +223,9 @@ func (b *posting) newLinks(f *Facts) (map[string][]schema.Link, error) {
 }
 
 // writeLinks writes the links that newLinks returned.
-func (b *posting) writeLinks(links map[string][]schema.Link) error {
+func (b *Batch) writeLinks(links map[string][]schema.Link) error {
 	for id, list := range links {
-		if err := b.tx.Put(schema.BucketLinks, []byte(id), schema.EncodeLinks(id, list)); err != nil {
+		if err := b.Tx.Put(schema.BucketLinks, []byte(id), schema.EncodeLinks(id, list)); err != nil {
 			return err
 		}
 	}
@@ -234,7 +235,7 @@ func (b *posting) writeLinks(links map[string][]schema.Link) error {
 // entriesChanged returns the entries of a payment before and after a change, without the unchanged
 // ones at the beginning and at the end. If the account changed, it returns all entries, because the
 // index values contain the account.
-func (c *change) entriesChanged() (before, after []Entry) {
+func (c *change) entriesChanged() (before, after []fold.Entry) {
 	if c.before != nil {
 		before = c.before.Entries
 	}
@@ -254,10 +255,10 @@ func (c *change) entriesChanged() (before, after []Entry) {
 }
 
 // writeIndex writes the changed index entries of a payment and deletes those that it no longer has.
-func (b *posting) writeIndex(c *change) error {
+func (b *Batch) writeIndex(c *change) error {
 	var seconds []int64
 	before, after := c.entriesChanged()
-	for _, list := range [][]Entry{before, after} {
+	for _, list := range [][]fold.Entry{before, after} {
 		for i := range list {
 			seconds = append(seconds, list[i].At)
 		}
@@ -268,9 +269,9 @@ func (b *posting) writeIndex(c *change) error {
 		var err error
 		switch key := schema.TimeKey(second, c.id); {
 		case has == nil:
-			err = b.tx.Delete(schema.BucketEntries, key)
+			err = b.Tx.Delete(schema.BucketEntries, key)
 		case !bytes.Equal(had, has):
-			err = b.tx.Put(schema.BucketEntries, key, has)
+			err = b.Tx.Put(schema.BucketEntries, key, has)
 		}
 		if err != nil {
 			return err

@@ -1,20 +1,29 @@
-package ledger
+package posting
 
 import (
 	"fmt"
 
 	"tillhook/ledger/schema"
+	"tillhook/ledger/store"
 )
+
+// An event in quarantine has a row like any other event, with the outcome Quarantined, and an entry
+// in the bucket quarantine. When the event becomes usable, it is posted in a new row, which refers
+// to the old one. The old row stays unchanged, because a view of the journal up to a sequence must
+// never change; only its quarantine entry is removed.
+//
+// The id index refers to the new row. The new row shares the body of the old row if the bodies are
+// equal.
 
 // awaiting returns the rows of the thin events in quarantine that wait for the snapshot event with
 // the id.
-func (b *posting) awaiting(livemode bool, id string) (seqs []uint64, err error) {
-	if b.counts.NotExpected() == 0 {
+func (b *Batch) awaiting(livemode bool, id string) (seqs []uint64, err error) {
+	if b.Counts.NotExpected() == 0 {
 		return nil, nil // the usual case; an expected event waits for nothing
 	}
 	prefix := schema.AwaitsKey(livemode, id, 0)
 	prefix = prefix[:len(prefix)-8]
-	for e := range b.tx.Prefix(schema.BucketMeta, prefix) {
+	for e := range b.Tx.Prefix(schema.BucketMeta, prefix) {
 		if len(e.Key) == len(prefix)+8 {
 			seqs = append(seqs, schema.SeqOf(e.Key))
 		}
@@ -34,20 +43,20 @@ type quarantinePlan struct {
 type waiting struct {
 	seq      uint64
 	livemode bool
-	reason   Reason
+	reason   schema.Reason
 	entry    *schema.QuarantineEntry
 }
 
 // planQuarantine returns the change that a new row makes to the quarantine. entry is nil unless the
 // new row is in quarantine itself.
-func (b *posting) planQuarantine(r *schema.Row, old *schema.Row, entry *schema.QuarantineEntry) (a quarantinePlan, err error) {
+func (b *Batch) planQuarantine(r *schema.Row, old *schema.Row, entry *schema.QuarantineEntry) (a quarantinePlan, err error) {
 	a.entry = entry
 	if old != nil {
-		if a.leave, err = schema.ReadQuarantineEntry(b.tx, r.Released); err != nil {
+		if a.leave, err = schema.ReadQuarantineEntry(b.Tx, r.Released); err != nil {
 			return a, err
 		}
 		if a.leave == nil {
-			return a, fmt.Errorf("%w: event row %d has no entry in quarantine", ErrCorrupt, r.Released)
+			return a, fmt.Errorf("%w: event row %d has no entry in quarantine", store.ErrCorrupt, r.Released)
 		}
 		return a, nil // the id is not new, so no thin event waits for it
 	}
@@ -56,16 +65,16 @@ func (b *posting) planQuarantine(r *schema.Row, old *schema.Row, entry *schema.Q
 		return a, err
 	}
 	for _, seq := range seqs {
-		thin, err := schema.ReadRow(b.tx, seq)
+		thin, err := schema.ReadRow(b.Tx, seq)
 		if err != nil {
 			return a, err
 		}
-		h, err := schema.ReadQuarantineEntry(b.tx, seq)
+		h, err := schema.ReadQuarantineEntry(b.Tx, seq)
 		if err != nil {
 			return a, err
 		}
 		if h == nil {
-			return a, fmt.Errorf("%w: event row %d waits for a snapshot event outside of quarantine", ErrCorrupt, seq)
+			return a, fmt.Errorf("%w: event row %d waits for a snapshot event outside of quarantine", store.ErrCorrupt, seq)
 		}
 		a.met = append(a.met, waiting{seq, thin.Livemode, thin.Reason, h})
 	}
@@ -73,25 +82,25 @@ func (b *posting) planQuarantine(r *schema.Row, old *schema.Row, entry *schema.Q
 }
 
 // writeQuarantine writes the planned change to the quarantine.
-func (b *posting) writeQuarantine(n *newRow) error {
+func (b *Batch) writeQuarantine(n *newRow) error {
 	r, old, a := &n.Row, n.old, &n.quarantine
 	if a.entry != nil {
 		if err := b.addEntry(n.seq, r.Livemode, a.entry); err != nil {
 			return err
 		}
-		b.counts.AddQuarantined(r.Reason, a.entry.State, +1)
+		b.Counts.AddQuarantined(r.Reason, a.entry.State, +1)
 	}
 	if old != nil {
 		if err := b.removeEntry(r.Released, old.Livemode, a.leave); err != nil {
 			return err
 		}
-		b.counts.AddEvent(old, -1)
-		b.counts.AddQuarantined(old.Reason, a.leave.State, -1)
-		b.counts.Released++
+		b.Counts.AddEvent(old, -1)
+		b.Counts.AddQuarantined(old.Reason, a.leave.State, -1)
+		b.Counts.Released++
 	}
 	for _, w := range a.met {
 		to := &schema.QuarantineEntry{State: stateOnceKnown(w.entry.State)}
-		if err := b.replaceEntry(w.seq, w.livemode, w.reason, w.entry, to); err != nil {
+		if err := b.ReplaceEntry(w.seq, w.livemode, w.reason, w.entry, to); err != nil {
 			return err
 		}
 	}
@@ -99,39 +108,39 @@ func (b *posting) writeQuarantine(n *newRow) error {
 }
 
 // stateOnceKnown returns the state of a thin event after its snapshot event has arrived.
-func stateOnceKnown(before QuarantineState) QuarantineState {
-	if before == Dismissed {
-		return Dismissed
+func stateOnceKnown(before schema.QuarantineState) schema.QuarantineState {
+	if before == schema.Dismissed {
+		return schema.Dismissed
 	}
-	return Expected
+	return schema.Expected
 }
 
 // addEntry adds a quarantine entry, with its key for the awaited snapshot event.
-func (b *posting) addEntry(seq uint64, livemode bool, h *schema.QuarantineEntry) error {
+func (b *Batch) addEntry(seq uint64, livemode bool, h *schema.QuarantineEntry) error {
 	if h.Awaits != "" {
-		if err := b.tx.Put(schema.BucketMeta, schema.AwaitsKey(livemode, h.Awaits, seq), nil); err != nil {
+		if err := b.Tx.Put(schema.BucketMeta, schema.AwaitsKey(livemode, h.Awaits, seq), nil); err != nil {
 			return err
 		}
 	}
-	return b.tx.Put(schema.BucketQuarantine, schema.SeqKey(seq), h.Encode())
+	return b.Tx.Put(schema.BucketQuarantine, schema.SeqKey(seq), h.Encode())
 }
 
 // removeEntry removes a quarantine entry, with its key for the awaited snapshot event.
-func (b *posting) removeEntry(seq uint64, livemode bool, h *schema.QuarantineEntry) error {
+func (b *Batch) removeEntry(seq uint64, livemode bool, h *schema.QuarantineEntry) error {
 	if h.Awaits != "" {
-		if err := b.tx.Delete(schema.BucketMeta, schema.AwaitsKey(livemode, h.Awaits, seq)); err != nil {
+		if err := b.Tx.Delete(schema.BucketMeta, schema.AwaitsKey(livemode, h.Awaits, seq)); err != nil {
 			return err
 		}
 	}
-	return b.tx.Delete(schema.BucketQuarantine, schema.SeqKey(seq))
+	return b.Tx.Delete(schema.BucketQuarantine, schema.SeqKey(seq))
 }
 
-// replaceEntry replaces a quarantine entry and updates the counts.
-func (b *posting) replaceEntry(seq uint64, livemode bool, reason Reason, from, to *schema.QuarantineEntry) error {
+// ReplaceEntry replaces a quarantine entry and updates the counts.
+func (b *Batch) ReplaceEntry(seq uint64, livemode bool, reason schema.Reason, from, to *schema.QuarantineEntry) error {
 	if err := b.removeEntry(seq, livemode, from); err != nil {
 		return err
 	}
-	b.counts.AddQuarantined(reason, from.State, -1)
-	b.counts.AddQuarantined(reason, to.State, +1)
+	b.Counts.AddQuarantined(reason, from.State, -1)
+	b.Counts.AddQuarantined(reason, to.State, +1)
 	return b.addEntry(seq, livemode, to)
 }
