@@ -50,3 +50,9 @@ func ContextWriter(ctx context.Context, w io.Writer) io.Writer { return store.Co
 func KeepReserve(dataDir, dir string, w io.Writer) io.Writer {
 	return store.NewReserve(Path(dataDir)).Writer(dir, w)
 }
+
+// NewExport prepares an export of the ledger, which its Write writes. It returns [export.ErrAhead]
+// for a sequence that the ledger has not reached.
+func (l *Ledger) NewExport(q ExportQuery) (*Export, error) {
+	return newExport(l.store, l.reads, l.livemode, l.published.Load().last, q)
+}

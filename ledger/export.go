@@ -54,17 +54,19 @@ type Export struct {
 	// Decoded may differ from what they were before that rebuild.
 	Decoded uint64
 
-	l     *Ledger
-	query ExportQuery
-	now   uint64 // the last durable row when the export began
-	lines *lineFormat
+	store    *store.Store
+	reads    *Reader
+	livemode bool
+	query    ExportQuery
+	now      uint64 // the last durable row when the export began
+	lines    *lineFormat
 }
 
-// NewExport prepares an export; [Export.Write] writes it. NewExport returns [ErrAhead] for a
-// sequence that the ledger has not reached.
-func (l *Ledger) NewExport(q ExportQuery) (*Export, error) {
+// newExport prepares an export; [Export.Write] writes it. last is the last durable row. newExport
+// returns [ErrAhead] for a later one.
+func newExport(s *store.Store, reads *Reader, livemode bool, last uint64, q ExportQuery) (*Export, error) {
 	q.Zone = cmp.Or(q.Zone, time.UTC)
-	x := &Export{l: l, query: q, now: l.published.Load().last}
+	x := &Export{store: s, reads: reads, livemode: livemode, query: q, now: last}
 	x.lines = newLineFormat(&x.query)
 	x.Sequence = x.now
 	if q.AsOf != nil {
@@ -77,7 +79,7 @@ func (l *Ledger) NewExport(q ExportQuery) (*Export, error) {
 	if ahead := max(begin, x.Sequence); ahead > x.now {
 		return nil, fmt.Errorf("%w: its last sequence is %d, and %d was asked for; leave it out for the ledger as it is now", ErrAhead, x.now, ahead)
 	}
-	err := l.store.View(func(tx *store.Tx) error {
+	err := x.store.View(func(tx *store.Tx) error {
 		decoded, err := schema.ReadDecoded(tx)
 		if begin <= decoded && (q.AsOf != nil || q.Since != nil) {
 			x.Decoded = decoded
@@ -90,7 +92,7 @@ func (l *Ledger) NewExport(q ExportQuery) (*Export, error) {
 // Write writes the export to w. The whole export is as of one moment, although Write reads it in
 // many short transactions. If ctx ends, Write stops and returns the error of the context.
 func (x *Export) Write(ctx context.Context, w io.Writer) (err error) {
-	w = ContextWriter(ctx, w)
+	w = store.ContextWriter(ctx, w)
 	names := paymentColumns
 	if x.query.Table == ExportEntries {
 		names = entryColumns
@@ -103,7 +105,7 @@ func (x *Export) Write(ctx context.Context, w io.Writer) (err error) {
 		return err
 	}
 	if x.query.Table == ExportPayments {
-		x.Sequence, err = x.l.eachPayment(ctx, x.query.From, x.query.To, func(f *schema.State) error {
+		x.Sequence, err = x.eachPayment(ctx, x.query.From, x.query.To, func(f *schema.State) error {
 			_, err := w.Write(x.lines.line(paymentColumns, x.lines.paymentCells(f), f.Payment.Metadata))
 			return err
 		})
@@ -119,7 +121,7 @@ func (x *Export) Write(ctx context.Context, w io.Writer) (err error) {
 // for every payment that the rows received since the start have changed. It reads these payments as
 // of the last row of the view, and later rows cannot change that state.
 func (x *Export) entries(ctx context.Context, w io.Writer) (err error) {
-	s := x.l.newSorter()
+	s := x.newSorter()
 	defer func() { err = errors.Join(err, s.close()) }()
 	if x.query.Since != nil {
 		if err := x.differences(ctx, s, *x.query.Since); err != nil {
@@ -134,17 +136,17 @@ func (x *Export) entries(ctx context.Context, w io.Writer) (err error) {
 	if err := walk(ctx, s); err != nil {
 		return err
 	}
-	end, err := x.l.lastSeen()
+	end, err := x.lastSeen()
 	if err != nil {
 		return err
 	}
 	again := map[string]bool{}
-	err = x.l.touched(ctx, x.now, end, func(tx *store.Tx, id string) error {
+	err = x.touched(ctx, x.now, end, func(tx *store.Tx, id string) error {
 		if again[id] {
 			return nil
 		}
 		again[id] = true
-		f, err := x.l.past(tx, x.Sequence).payment(id)
+		f, err := x.past(tx, x.Sequence).payment(id)
 		if err != nil {
 			return err
 		}
@@ -165,8 +167,8 @@ func (x *Export) entries(ctx context.Context, w io.Writer) (err error) {
 // present adds the current entries of the payments. It reads each payment once, however many
 // entries it has: the index gives the payments that moved money between the bounds.
 func (x *Export) present(ctx context.Context, s *sorter) error {
-	ids := x.l.newSorter()
-	err := x.l.walkIndex(ctx, x.query.From, x.query.To, func(_ *store.Tx, at int64, id string, _ []byte) error {
+	ids := x.newSorter()
+	err := x.reads.WalkEntries(ctx, x.query.From, x.query.To, func(_ *store.Tx, at int64, id string, _ []byte) error {
 		return ids.add([]byte(id), schema.TimeKey(at, id))
 	})
 	if err == nil {
@@ -179,7 +181,7 @@ func (x *Export) present(ctx context.Context, s *sorter) error {
 			if f == nil { // it was merged into another payment since, or the ledger is damaged
 				listed, err := tx.Get(schema.BucketEntries, r.line)
 				if err == nil && listed != nil {
-					err = fmt.Errorf("%w: payment %.80s is missing and has entries", ErrCorrupt, id)
+					err = fmt.Errorf("%w: payment %.80s is missing and has entries", store.ErrCorrupt, id)
 				}
 				return err
 			}
@@ -191,8 +193,8 @@ func (x *Export) present(ctx context.Context, s *sorter) error {
 
 // asOf adds the entries of the payments as of x.Sequence.
 func (x *Export) asOf(ctx context.Context, s *sorter) error {
-	return x.l.walkSlices(ctx, schema.BucketPayments, []byte{}, nil, func(tx *store.Tx, key, _ []byte) error {
-		p := x.l.past(tx, x.Sequence)
+	return x.reads.Walk(ctx, schema.BucketPayments, []byte{}, nil, func(tx *store.Tx, key, _ []byte) error {
+		p := x.past(tx, x.Sequence)
 		ids, err := p.candidates(string(key))
 		if err != nil {
 			return err
@@ -233,16 +235,16 @@ func (x *Export) asked(e *Entry) bool {
 // differences adds the entries that have changed since the journal ended at the row since, both as
 // they were and as they are now.
 func (x *Export) differences(ctx context.Context, s *sorter, since uint64) error {
-	ids := x.l.newSorter()
-	err := x.l.touched(ctx, since, x.now, func(_ *store.Tx, id string) error { return ids.add([]byte(id), nil) })
+	ids := x.newSorter()
+	err := x.touched(ctx, since, x.now, func(_ *store.Tx, id string) error { return ids.add([]byte(id), nil) })
 	if err == nil {
 		err = x.eachOf(ctx, ids, func(tx *store.Tx, r record) error {
 			id := string(r.key)
-			before, err := x.l.past(tx, since).payment(id)
+			before, err := x.past(tx, since).payment(id)
 			if err != nil {
 				return err
 			}
-			after, err := x.l.past(tx, x.now).payment(id)
+			after, err := x.past(tx, x.now).payment(id)
 			if err != nil {
 				return err
 			}
@@ -257,18 +259,16 @@ func (x *Export) eachOf(ctx context.Context, ids *sorter, visit func(tx *store.T
 	var page []record
 	flush := func() error {
 		for len(page) > 0 {
-			err := x.l.slice(ctx, func(tx *store.Tx) error {
+			err := x.reads.Slice(ctx, func(tx *store.Tx) error {
 				began := time.Now()
-				for len(page) > 0 {
+				for n := 1; len(page) > 0 && !x.reads.Full(n, began); n++ {
 					if err := ctx.Err(); err != nil {
 						return err
 					}
 					if err := visit(tx, page[0]); err != nil {
 						return err
 					}
-					if page = page[1:]; time.Since(began) > sliceTime {
-						break
-					}
+					page = page[1:]
 				}
 				return nil
 			})
@@ -355,6 +355,6 @@ func readLineKey(key []byte) (pass byte, payment string) {
 }
 
 // newSorter returns a sorter whose temporary file leaves the reserve for events free.
-func (l *Ledger) newSorter() *sorter {
-	return &sorter{open: l.store.TempFile, guard: func(w io.Writer) io.Writer { return l.store.Reserved(l.store.TempDir(), w) }}
+func (x *Export) newSorter() *sorter {
+	return &sorter{open: x.store.TempFile, guard: func(w io.Writer) io.Writer { return x.store.Reserved(x.store.TempDir(), w) }}
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math/rand/v2"
 	"os"
 	"slices"
 	"strings"
@@ -310,24 +309,5 @@ func TestExportReportsRedecodedBodies(t *testing.T) {
 	if x, err := l.NewExport(ledger.ExportQuery{Table: ledger.ExportEntries, Format: "csv", AsOf: &last}); err != nil ||
 		x.Decoded != 0 {
 		t.Errorf("as of a later row the export reports bodies decoded again up to row %d, %v", x.Decoded, err)
-	}
-}
-
-// More lines than fit in memory are sorted on disk. Lines with equal keys keep their order.
-func TestSorterKeepsTheOrderOfEqualKeys(t *testing.T) {
-	rng := rand.New(rand.NewPCG(1, 31))
-	for _, limit := range []int{1, 700, 5000, 1 << 20} {
-		var want []string
-		for i := range 400 {
-			want = append(want, fmt.Sprintf("%03d %03d %s", rng.IntN(150), i, strings.Repeat("x", rng.IntN(90))))
-		}
-		got, runs, err := ledger.SortLines(t.TempDir(), limit, want)
-		slices.Sort(want)
-		if err != nil || !slices.Equal(got, want) {
-			t.Errorf("limit %d: %v\n%s", limit, err, strings.Join(got, "\n"))
-		}
-		if limit < 10000 && runs < 2 || limit > 100000 && runs != 0 {
-			t.Errorf("limit %d: %d runs", limit, runs)
-		}
 	}
 }

@@ -17,7 +17,7 @@ import (
 // last row of that moment. It decodes them without their lists. In the ledger of a receiver it
 // first copies the payments to a temporary file, because formatting their lines takes longer than a
 // transaction should stay open.
-func (l *Ledger) eachPayment(ctx context.Context, from, to *int64, visit func(*schema.State) error) (last uint64, err error) {
+func (x *Export) eachPayment(ctx context.Context, from, to *int64, visit func(*schema.State) error) (last uint64, err error) {
 	decode := func(id string, value []byte) error {
 		f, _, err := schema.DecodeHead(id, value)
 		if err != nil {
@@ -25,16 +25,16 @@ func (l *Ledger) eachPayment(ctx context.Context, from, to *int64, visit func(*s
 		}
 		return visit(f)
 	}
-	if l.readOnly {
-		err = l.store.View(func(tx *store.Tx) error {
+	if x.store.ReadOnly() {
+		err = x.store.View(func(tx *store.Tx) error {
 			last = schema.LastRow(tx)
 			return walkPayments(tx, from, to, decode)
 		})
 		return last, err
 	}
-	f, err := l.Spool(func(w io.Writer) error {
+	f, err := x.store.Spool(func(w io.Writer) error {
 		out := bufio.NewWriter(w)
-		err := l.store.View(func(tx *store.Tx) error {
+		err := x.store.View(func(tx *store.Tx) error {
 			last = schema.LastRow(tx)
 			return walkPayments(tx, from, to, func(id string, value []byte) error {
 				if err := ctx.Err(); err != nil {
@@ -53,7 +53,7 @@ func (l *Ledger) eachPayment(ctx context.Context, from, to *int64, visit func(*s
 		return 0, err
 	}
 	defer f.Close()
-	return last, l.readPayments(f, decode)
+	return last, x.readPayments(f, decode)
 }
 
 // walkPayments verifies the checksums of payments and calls visit with each as it is stored.
@@ -75,7 +75,7 @@ func walkPayments(tx *store.Tx, from, to *int64, visit func(id string, value []b
 			return err
 		}
 		if value == nil {
-			return fmt.Errorf("%w: payment %.80s is listed and missing", ErrCorrupt, id)
+			return fmt.Errorf("%w: payment %.80s is listed and missing", store.ErrCorrupt, id)
 		}
 		if err := visit(id, value); err != nil {
 			return err
@@ -84,9 +84,12 @@ func walkPayments(tx *store.Tx, from, to *int64, visit func(id string, value []b
 	return nil
 }
 
+// restEvery is the number of payments after which readPayments sleeps.
+const restEvery = 2000
+
 // readPayments reads the payments that eachPayment copied to a file. It sleeps for as long as it
 // works, because the events of the receiver need the processor more.
-func (l *Ledger) readPayments(f io.Reader, visit func(id string, value []byte) error) error {
+func (x *Export) readPayments(f io.Reader, visit func(id string, value []byte) error) error {
 	start := time.Now()
 	c := cursor{r: bufio.NewReaderSize(f, 1<<20)}
 	for n := 1; ; n++ {
@@ -98,8 +101,8 @@ func (l *Ledger) readPayments(f io.Reader, visit func(id string, value []byte) e
 		if err := visit(string(c.key), c.line); err != nil {
 			return err
 		}
-		if n%scanSlice == 0 {
-			l.rest(start)
+		if n%restEvery == 0 {
+			x.reads.Rest(start)
 			start = time.Now()
 		}
 	}

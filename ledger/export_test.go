@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
 
@@ -62,12 +61,12 @@ func (l *Ledger) LimitBuffer(entries int) { l.store.LimitBuffer(entries) }
 // LimitReads sets the limits of a request: the rows and bytes that it examines, the bytes of a
 // page, and the rows that it reads in one transaction.
 func (l *Ledger) LimitReads(rows, bytes, page, slice int) {
-	l.bounds = readBounds{rows, bytes, page, slice}
+	l.reads.Bounds = Bounds{Rows: rows, Bytes: bytes, Page: page, Slice: slice}
 }
 
 // Slice runs read as one slice of a long read.
 func (l *Ledger) Slice(ctx context.Context, read func()) error {
-	return l.slice(ctx, func(*store.Tx) error { read(); return nil })
+	return l.reads.Slice(ctx, func(*store.Tx) error { read(); return nil })
 }
 
 // SetLastCommit sets the time of the last commit of events.
@@ -116,19 +115,6 @@ func (l *Ledger) RecoverAfter(failure error) error {
 		return f.err
 	}
 	return nil
-}
-
-// SortLines sorts lines by their first three characters, with limit bytes in memory, and returns
-// the number of runs that it wrote to disk.
-func SortLines(dir string, limit int, lines []string) (sorted []string, runs int, err error) {
-	s := &sorter{limit: limit, open: func() (*os.File, error) { return os.CreateTemp(dir, "") }}
-	for _, line := range lines {
-		if err := s.add([]byte(line[:3]), []byte(line)); err != nil {
-			return nil, 0, err
-		}
-	}
-	err = s.each(func(r record) error { sorted = append(sorted, string(r.line)); return nil })
-	return sorted, len(s.runs), errors.Join(err, s.close())
 }
 
 // Queued returns the number of events that wait for the committer.

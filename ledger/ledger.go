@@ -103,8 +103,7 @@ type Ledger struct {
 	bodies    *schema.BodyCodec
 	committer committer // its fields belong to Run
 
-	turn   chan time.Time // the right to run the next slice of a long read; see slice
-	bounds readBounds
+	reads *Reader
 
 	damage       atomic.Pointer[damage] // nil if the last event met none
 	retention    retentionTime          // belongs to RunRetention
@@ -179,10 +178,7 @@ func open(path string, readOnly bool) (*Ledger, error) {
 	l := &Ledger{
 		shared:   &shared{queue: newQueue(), wake: make(chan struct{}, 1), idle: make(chan struct{})},
 		readOnly: readOnly,
-		turn:     make(chan time.Time, 1),
-		bounds:   usualBounds,
 	}
-	l.turn <- time.Time{}
 	var err error
 	if l.bodies, err = schema.NewBodyCodec(); err != nil {
 		return nil, err
@@ -200,6 +196,7 @@ func open(path string, readOnly bool) (*Ledger, error) {
 	if err != nil {
 		return nil, err
 	}
+	l.reads = NewReader(l.store, l.busy)
 	l.committer = committer{shared: l.shared, store: l.store, bodies: l.bodies, livemode: l.livemode}
 	if err := l.committer.load(); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), l.store.Close())
@@ -232,3 +229,11 @@ func (l *Ledger) Livemode() bool { return l.livemode }
 
 // Path returns the path of the file.
 func (l *Ledger) Path() string { return l.store.Path() }
+
+// idleTime is the time after the last commit from which long reads run without waiting.
+const idleTime = time.Second
+
+// busy reports whether events are arriving.
+func (l *Ledger) busy() bool {
+	return !l.readOnly && (len(l.queue.waiting) > 0 || time.Since(l.published.Load().lastCommit) < idleTime)
+}

@@ -28,8 +28,8 @@ type presentOne struct {
 	charges map[string]bool // charges that the rows link to the PaymentIntent with the payment's id
 }
 
-func (l *Ledger) past(tx *store.Tx, last uint64) *past {
-	return &past{tx: tx, livemode: l.livemode, last: last, read: map[string]*presentOne{}}
+func (x *Export) past(tx *store.Tx, last uint64) *past {
+	return &past{tx: tx, livemode: x.livemode, last: last, read: map[string]*presentOne{}}
 }
 
 func (p *past) present(id string) (*presentOne, error) {
@@ -153,8 +153,8 @@ func (p *past) candidates(id string) ([]string, error) {
 // can have changed: the payments that the rows are about, and those that gained or lost rows
 // because a charge was linked, whichever PaymentIntents the charge is linked to. It may visit an id
 // more than once.
-func (l *Ledger) touched(ctx context.Context, after, last uint64, visit func(tx *store.Tx, id string) error) error {
-	return l.walkSlices(ctx, schema.BucketEvents, schema.SeqKey(after+1), schema.SeqKey(last+1), func(tx *store.Tx, _, value []byte) error {
+func (x *Export) touched(ctx context.Context, after, last uint64, visit func(tx *store.Tx, id string) error) error {
+	return x.reads.Walk(ctx, schema.BucketEvents, schema.SeqKey(after+1), schema.SeqKey(last+1), func(tx *store.Tx, _, value []byte) error {
 		r, err := schema.DecodeRow(value)
 		if err != nil {
 			return err
@@ -186,8 +186,8 @@ func (l *Ledger) touched(ctx context.Context, after, last uint64, visit func(tx 
 }
 
 // lastSeen returns the last row that readers see, whether or not it is on disk yet.
-func (l *Ledger) lastSeen() (last uint64, err error) {
-	err = l.store.View(func(tx *store.Tx) error {
+func (x *Export) lastSeen() (last uint64, err error) {
+	err = x.store.View(func(tx *store.Tx) error {
 		last = schema.LastRow(tx)
 		return nil
 	})

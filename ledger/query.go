@@ -50,15 +50,15 @@ func (q *PaymentQuery) matches(p *Payment) bool {
 // match. The same applies to a page of very large payments. Payments returns [ErrCursor] if After
 // is not the id of a payment or Page is not valid, and the context's error once ctx has ended.
 func (l *Ledger) Payments(ctx context.Context, q PaymentQuery) (page Page[*Payment], err error) {
-	s := scan{bucket: schema.BucketPaymentsTime, rows: l.bounds.rows}
-	if s.reached, err = l.beginPayments(q); err != nil {
+	s := Search{Bucket: schema.BucketPaymentsTime, Rows: l.reads.Bounds.Rows}
+	if s.Reached, err = l.beginPayments(q); err != nil {
 		return page, err
 	}
 	if q.CreatedGTE != nil {
-		s.floor = schema.TimeKey(*q.CreatedGTE, "")
+		s.Floor = schema.TimeKey(*q.CreatedGTE, "")
 	}
 	size, more := 0, false
-	err = l.scanDown(ctx, &s, func(tx *store.Tx, key []byte) (stop bool, err error) {
+	err = l.reads.Descend(ctx, &s, func(tx *store.Tx, key []byte) (stop bool, err error) {
 		f, n, err := schema.ReadSizedState(tx, string(key[8:]))
 		if err != nil {
 			return true, err
@@ -66,10 +66,10 @@ func (l *Ledger) Payments(ctx context.Context, q PaymentQuery) (page Page[*Payme
 		if f == nil {
 			return true, fmt.Errorf("%w: payment %s is listed and missing", ErrCorrupt, key[8:])
 		}
-		if s.bytes += n; !q.matches(f.Payment) {
+		if s.Bytes += n; !q.matches(f.Payment) {
 			return false, nil
 		}
-		if more = len(page.Data) == q.Limit || size >= l.bounds.page; more {
+		if more = len(page.Data) == q.Limit || size >= l.reads.Bounds.Page; more {
 			return true, nil
 		}
 		page.Data, size = append(page.Data, f.Payment), size+n
@@ -78,11 +78,11 @@ func (l *Ledger) Payments(ctx context.Context, q PaymentQuery) (page Page[*Payme
 	if err != nil {
 		return Page[*Payment]{}, err
 	}
-	if more || s.bounded {
-		page.Next = encodeCursor(paymentCursor, s.reached)
+	if more || s.Bounded {
+		page.Next = encodeCursor(paymentCursor, s.Reached)
 	}
-	if s.bounded {
-		at, _, err := schema.ReadTimeKey(s.reached)
+	if s.Bounded {
+		at, _, err := schema.ReadTimeKey(s.Reached)
 		page.ScannedTo = OrNullTime(at)
 		return page, err
 	}
@@ -220,24 +220,24 @@ type EventQuery struct {
 // Events returns events, newest first by sequence. Like [Ledger.Payments], it examines at most
 // 20,000 rows for one page.
 func (l *Ledger) Events(ctx context.Context, q EventQuery) (Page[*EventRecord], error) {
-	s := scan{bucket: schema.BucketEvents, rows: l.bounds.rows}
+	s := Search{Bucket: schema.BucketEvents, Rows: l.reads.Bounds.Rows}
 	if q.Outcome == Quarantined {
-		s.bucket = schema.BucketQuarantine // an index: only a few rows are in quarantine
+		s.Bucket = schema.BucketQuarantine // an index: only a few rows are in quarantine
 	}
 	below, err := l.beginEvents(q)
 	if err != nil {
 		return Page[*EventRecord]{}, err
 	}
 	if below != 0 {
-		s.reached = schema.SeqKey(below)
+		s.Reached = schema.SeqKey(below)
 	}
 	f := eventPage{l: l, query: q}
-	err = l.scanDown(ctx, &s, func(tx *store.Tx, key []byte) (stop bool, err error) {
+	err = l.reads.Descend(ctx, &s, func(tx *store.Tx, key []byte) (stop bool, err error) {
 		n, err := f.add(tx, schema.SeqOf(key))
-		s.bytes += n
+		s.Bytes += n
 		return f.more, err
 	})
-	return f.end(s.bounded, err)
+	return f.end(s.Bounded, err)
 }
 
 // PaymentEvents returns the events from which a payment was folded, in the same way as
@@ -261,10 +261,10 @@ func (l *Ledger) PaymentEvents(ctx context.Context, id string, q EventQuery) (Pa
 			if err := ctx.Err(); err != nil {
 				return true, err
 			}
-			if bounded = examined == l.bounds.rows || size >= l.bounds.bytes; bounded {
+			if bounded = examined == l.reads.Bounds.Rows || size >= l.reads.Bounds.Bytes; bounded {
 				return true, nil
 			}
-			if i < end-1 && (end-i > l.bounds.slice || time.Since(began) > sliceTime) {
+			if l.reads.Full(end-i, began) {
 				return false, nil
 			}
 			n, err := f.add(tx, seq)
@@ -276,7 +276,7 @@ func (l *Ledger) PaymentEvents(ctx context.Context, id string, q EventQuery) (Pa
 		return true, nil
 	}
 	for done := false; !done && err == nil; {
-		err = l.slice(ctx, func(tx *store.Tx) (err error) {
+		err = l.reads.Slice(ctx, func(tx *store.Tx) (err error) {
 			done, err = step(tx)
 			return err
 		})

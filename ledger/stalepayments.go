@@ -46,8 +46,8 @@ const (
 // newest first. A payment appears once for each reason and charge. The list has at most most
 // elements.
 func (l *Ledger) StalePayments(ctx context.Context, since, now time.Time, most int) (list []StalePayment, err error) {
-	s := scan{bucket: schema.BucketPaymentsTime, floor: schema.TimeKey(since.Unix(), "")}
-	err = l.scanDown(ctx, &s, func(tx *store.Tx, key []byte) (stop bool, err error) {
+	s := Search{Bucket: schema.BucketPaymentsTime, Floor: schema.TimeKey(since.Unix(), "")}
+	err = l.reads.Descend(ctx, &s, func(tx *store.Tx, key []byte) (stop bool, err error) {
 		if len(list) >= most {
 			return true, nil
 		}
@@ -91,9 +91,9 @@ func (l *Ledger) UnknownReceived(ctx context.Context, from, to time.Time) (n int
 	if l.published.Load().counts.Unknown == 0 {
 		return 0, nil
 	}
-	newest := scan{bucket: schema.BucketPaymentsTime, rows: scanSlice, reached: schema.TimeKey(to.Unix(), ""),
-		floor: schema.TimeKey(from.Unix(), "")}
-	err = l.scanDown(ctx, &newest, func(tx *store.Tx, key []byte) (stop bool, err error) {
+	newest := Search{Bucket: schema.BucketPaymentsTime, Rows: scanSlice, Reached: schema.TimeKey(to.Unix(), ""),
+		Floor: schema.TimeKey(from.Unix(), "")}
+	err = l.reads.Descend(ctx, &newest, func(tx *store.Tx, key []byte) (stop bool, err error) {
 		s, err := schema.ReadState(tx, string(key[8:]))
 		if err == nil && s != nil && s.Silent() {
 			n++

@@ -40,7 +40,7 @@ func (l *Ledger) Timeline(ctx context.Context, id string) (timeline []TimelineEn
 	var rows []*schema.Row
 	var seqs []uint64
 	var payment string
-	err = l.slice(ctx, func(tx *store.Tx) error {
+	err = l.reads.Slice(ctx, func(tx *store.Tx) error {
 		s, err := paymentBy(tx, id)
 		if err != nil {
 			return err

@@ -88,7 +88,7 @@ func (l *Ledger) keptTotals(ctx context.Context, first, end, after []byte, limit
 	}
 	page.Data = []Total{}
 	var last []byte
-	err = l.walkSlices(ctx, schema.BucketTotals, first, end, func(_ *store.Tx, key, value []byte) error {
+	err = l.reads.Walk(ctx, schema.BucketTotals, first, end, func(_ *store.Tx, key, value []byte) error {
 		if len(page.Data) == limit {
 			page.Next = encodeCursor(totalCursor, last)
 			return errEnough
@@ -139,7 +139,7 @@ func (l *Ledger) totalsIn(ctx context.Context, q TotalsQuery, after []byte) (pag
 		clear(sums)
 		return nil
 	}
-	err = l.walkIndex(ctx, &from, &to, func(_ *store.Tx, at int64, _ string, value []byte) error {
+	err = l.reads.WalkEntries(ctx, &from, &to, func(_ *store.Tx, at int64, _ string, value []byte) error {
 		if at >= next {
 			if err := endDay(); err != nil {
 				return err

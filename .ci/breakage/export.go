@@ -27,7 +27,7 @@ var exportMutations = []mutation{
 	{"ledger: exported CSV is escaped for terminals", lineGo, "noFormula(Escape(string(c)))", "noFormula(string(c))", "./ledger", "TestExportHasNoFormulas"},
 	{"ledger: exported JSON is escaped for terminals", lineGo, "escape(strings.TrimSuffix(b.String(), \"\\n\"), \"\\t\")", "strings.TrimSuffix(b.String(), \"\\n\")", "./ledger", "TestExportHasNoFormulas"},
 	{"ledger: CSV lines end as RFC 4180 requires", lineGo, "f.csv.UseCRLF = true", "f.csv.UseCRLF = false", "./ledger", "TestExportOfPaymentsAsCSV"},
-	{"ledger: sorting an export leaves the reserve free", exportGo, "return l.store.Reserved(l.store.TempDir(), w) }}", "return w }}", "./ledger", "TestExportLeavesTheReserve"},
+	{"ledger: sorting an export leaves the reserve free", exportGo, "return x.store.Reserved(x.store.TempDir(), w) }}", "return w }}", "./ledger", "TestExportLeavesTheReserve"},
 	{"store: an export leaves the reserve free", reserveGo, "free < reserve+more {", "free < more {", "./receiver/operator", "TestAnExportOnAFullDiskIsRefused"},
 	{"operator: each metadata key of an export is a parameter", operatorExport, "	q := parseQuery(r, \"metadata\")\n", "	q := parseQuery(r)\n", "./receiver/operator", "TestExportOfAKeyWithAComma"},
 	{"cli: a metadata key of an export is not repeated", exportCommandGo, "slices.Contains(f.metadata[:i], key)", "slices.Contains(f.metadata[:i*0], key)", ".", "TestScripts/export"},

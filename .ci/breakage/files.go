@@ -101,7 +101,6 @@ const (
 	memoryGo          = "receiver/app/memory.go"
 	listsGo           = "ledger/schema/lists.go"
 	stripeListsGo     = "receiver/stripe/lists.go"
-	staleGo           = "ledger/stalepayments.go"
 	hotGo             = "ledger/posting/hot.go"
 	clockGo           = "receiver/stripe/clock.go"
 	timesGo           = "receiver/reconcile/times.go"
@@ -116,4 +115,5 @@ const (
 	appendGo          = "ledger/append.go"
 	quarantineplanGo  = "ledger/posting/quarantineplan.go"
 	itemGo            = "ledger/posting/item.go"
+	pageGo            = "ledger/page.go"
 )
