@@ -14,6 +14,7 @@ import (
 
 	"tillhook/ledger/schema"
 	"tillhook/ledger/store"
+	"tillhook/ledger/wording"
 )
 
 // maxFaults is the number of faults after which a check stops.
@@ -330,7 +331,7 @@ func (c *checker) meta() error {
 		return nil
 	})
 	if awaits != c.awaits {
-		c.fault("%s by which thin events in quarantine are found, for %d that %s", Plural(awaits, "entry"), c.awaits, Verb(c.awaits, "waits", "wait"))
+		c.fault("%s by which thin events in quarantine are found, for %d that %s", wording.Plural(awaits, "entry"), c.awaits, wording.Verb(c.awaits, "waits", "wait"))
 	}
 	return err
 }
@@ -345,7 +346,7 @@ func (c *checker) ids() error {
 		return nil
 	})
 	if n+c.recount.Released != c.rows {
-		c.fault("%s for %s, of which %d left quarantine", Plural(n, "event id"), Plural(c.rows, "row"), c.recount.Released)
+		c.fault("%s for %s, of which %d left quarantine", wording.Plural(n, "event id"), wording.Plural(c.rows, "row"), c.recount.Released)
 	}
 	return err
 }
@@ -354,7 +355,7 @@ func (c *checker) quarantine() error {
 	var n uint64
 	err := c.walk(schema.BucketQuarantine, func(_, _ []byte) error { n++; return nil })
 	if n != c.held {
-		c.fault("%s in quarantine for %s", Plural(n, "entry"), Plural(c.held, "row"))
+		c.fault("%s in quarantine for %s", wording.Plural(n, "entry"), wording.Plural(c.held, "row"))
 	}
 	return err
 }
@@ -400,7 +401,7 @@ func (c *checker) payments() error {
 		return err
 	}
 	if c.absorbed != c.ofPay {
-		c.fault("%s about payments, %d of them listed by one", Plural(c.ofPay, "event"), c.absorbed)
+		c.fault("%s about payments, %d of them listed by one", wording.Plural(c.ofPay, "event"), c.absorbed)
 	}
 	one := func(_, _ []byte) (int, error) { return 1, nil }
 	for _, index := range []struct {

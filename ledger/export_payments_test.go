@@ -15,6 +15,7 @@ import (
 
 	"tillhook/ledger"
 	"tillhook/ledger/ledgertest"
+	"tillhook/ledger/wording"
 )
 
 const paymentsHeader = "id,account,created,captured,status,currency,amount,amount_decimal,received,received_decimal,refunded,refunded_decimal," +
@@ -144,7 +145,7 @@ func TestExportHasNoFormulas(t *testing.T) {
 		for line := range strings.Lines(lines) {
 			var x struct{ Description string }
 			if err := json.Unmarshal([]byte(line), &x); err != nil ||
-				ledger.Escape(line) != strings.TrimSuffix(line, "\n")+`\n` {
+				wording.Escape(line) != strings.TrimSuffix(line, "\n")+`\n` {
 				t.Errorf("%q is not escaped JSON, %v", line, err)
 			}
 			if _, ok := texts[x.Description]; !ok {

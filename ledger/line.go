@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"tillhook/ledger/schema"
+	"tillhook/ledger/wording"
 )
 
 // The columns of the exported tables. New columns are added at the end.
@@ -57,7 +58,7 @@ type number struct{ n *int64 }
 // flags are the flags of a payment.
 type flags []string
 
-func (c foreign) csv() string { return noFormula(Escape(string(c))) }
+func (c foreign) csv() string { return noFormula(wording.Escape(string(c))) }
 func (c own) csv() string     { return string(c) }
 func (c flags) csv() string   { return strings.Join(c, " ") }
 func (c number) csv() string {
@@ -92,7 +93,7 @@ func jsonText(s string) string {
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	_ = enc.Encode(s) // encoding a string does not fail
-	return escape(strings.TrimSuffix(b.String(), "\n"), "\t")
+	return wording.Escape(strings.TrimSuffix(b.String(), "\n"))
 }
 
 // noFormula puts an apostrophe before text that a spreadsheet would interpret as a formula: at the

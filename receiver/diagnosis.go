@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"tillhook/ledger"
+	"tillhook/ledger/wording"
 	"tillhook/receiver/health"
 	"tillhook/receiver/stripe"
 )
@@ -157,7 +158,7 @@ func (r *Receiver) Findings() []health.Finding {
 // signatures reports refused signatures, except for forged requests that do not matter.
 func (s *Status) signatures(now time.Time) health.Finding {
 	f := health.Finding{Code: health.Signatures, Severity: health.OK,
-		Message: ledger.Plural(s.Verified, "delivery") + " verified since the start; none was refused recently."}
+		Message: wording.Plural(s.Verified, "delivery") + " verified since the start; none was refused recently."}
 	if s.Verified == 0 {
 		f.Message = "No delivery has arrived since the start."
 	}
@@ -177,12 +178,12 @@ func (s *Status) signatures(now time.Time) health.Finding {
 	}
 	f.Severity, f.Next = health.Warn, "see the log for when and from where: journalctl -u tillhook"
 	f.Message = fmt.Sprintf("%d of %s %s refused as %s, the last one %s ago: %s.", worst.Count,
-		ledger.Plural(worst.Count+s.Verified, "request"),
-		ledger.Verb(worst.Count, "was", "were"), worst.Code, span(now.Sub(worst.Last)), worst.Cause)
+		wording.Plural(worst.Count+s.Verified, "request"),
+		wording.Verb(worst.Count, "was", "were"), worst.Code, span(now.Sub(worst.Last)), worst.Cause)
 	if s.Verified == 0 {
 		f.Severity = health.Fail
 		f.Message = fmt.Sprintf("Every one of %s since the start was refused as %s: %s.",
-			ledger.Plural(worst.Count, "request"), worst.Code, worst.Cause)
+			wording.Plural(worst.Count, "request"), worst.Code, worst.Cause)
 		if worst.Count == 1 {
 			f.Message = fmt.Sprintf("The only request since the start was refused as %s: %s.", worst.Code, worst.Cause)
 		}
@@ -204,8 +205,8 @@ func (s *Status) addresses(now time.Time) health.Finding {
 		f.Severity = health.Fail
 	}
 	f.Message = fmt.Sprintf("%s in the form of a delivery %s refused because the address is not on the list of "+
-		"TILLHOOK_ALLOW_STRIPE_IPS, the last one %s ago: %s.", ledger.Plural(one.Count, "request"),
-		ledger.Verb(one.Count, "was", "were"), span(now.Sub(one.Last)), one.Cause)
+		"TILLHOOK_ALLOW_STRIPE_IPS, the last one %s ago: %s.", wording.Plural(one.Count, "request"),
+		wording.Verb(one.Count, "was", "were"), span(now.Sub(one.Last)), one.Cause)
 	return f
 }
 
@@ -265,7 +266,7 @@ func span(d time.Duration) string {
 	case d >= 2*time.Minute:
 		n, unit = int64(d/time.Minute), "minute"
 	}
-	return ledger.Plural(n, unit)
+	return wording.Plural(n, unit)
 }
 
 // likelyCause returns in plain words what is probably wrong with a signature and where to look.

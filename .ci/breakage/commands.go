@@ -22,7 +22,7 @@ var commandMutations = []mutation{
 	{"app: health is checked without a request", appGo, "	a.group.Go(\"health check\", a.checkHealth)\n", "", "./receiver/app", "TestRun"},
 	{"doctor: a message ends with one full stop", doctorGo, "strings.CutSuffix(list[i].Message, \"..\"); ok &&", "strings.CutSuffix(list[i].Message, \"..\"); false && ok &&", "./receiver/cli", "TestADoctorsSentencesEndOnce"},
 	{"stripe: network errors have plain messages", "receiver/stripe/network.go", "	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):", "	case false && errors.Is(err, io.EOF):", "./receiver/stripe", "TestPlainError"},
-	{"ledger: Plural uses the singular for one", "ledger/plural.go", "	if n == 1 {\n		return \"1 \" + noun\n	}\n", "", "./ledger", "TestPlural"},
+	{"ledger: Plural uses the singular for one", "ledger/wording/plural.go", "	if n == 1 {\n		return \"1 \" + noun\n	}\n", "", "./ledger/wording", "TestPlural"},
 	{"doctor: a receiver that waits for its ledger is recognized", examinationGo, "refused.Code == \"storage_unavailable\"", "refused.Code == \"\"", "./receiver", "TestADoctorOfAReceiverThatWaits"},
 	{"doctor: a receiver of another directory that waits is recognized", examinationGo, "x.receiverErr = err; err == nil {", "x.receiverErr = err; false {", "./receiver", "TestADoctorOfAReceiverThatWaits"},
 	{"doctor: the port of a waiting receiver is its own", doctorHereGo, "	if x.waiting { // it listens", "	if false { // it listens", "./receiver", "TestADoctorOfAReceiverThatWaits"},

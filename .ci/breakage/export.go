@@ -6,7 +6,7 @@ const (
 	lineGo          = "ledger/line.go"
 	pastGo          = "ledger/past.go"
 	sorterGo        = "ledger/sorter.go"
-	escapeGo        = "ledger/escape.go"
+	escapeGo        = "ledger/wording/escape.go"
 	timezoneGo      = "ledger/timezone.go"
 	cliGo           = "receiver/cli/cli.go"
 	exportCommandGo = "receiver/cli/export.go"
@@ -24,8 +24,8 @@ var exportMutations = []mutation{
 	{"ledger: exported text is no formula", lineGo, "	if s != \"\" && strings.ContainsRune(", "	if false && strings.ContainsRune(", "./ledger", "TestExportHasNoFormulas"},
 	{"ledger: exported text is no formula after a semicolon", lineGo, "	if !strings.Contains(s, \";\") {", "	if true {", "./ledger", "TestExportHasNoFormulas"},
 	{"ledger: exported text is no formula after quotes", lineGo, "strings.TrimLeft(part, `\" `)", "part", "./ledger", "TestExportHasNoFormulas"},
-	{"ledger: exported CSV is escaped for terminals", lineGo, "noFormula(Escape(string(c)))", "noFormula(string(c))", "./ledger", "TestExportHasNoFormulas"},
-	{"ledger: exported JSON is escaped for terminals", lineGo, "escape(strings.TrimSuffix(b.String(), \"\\n\"), \"\\t\")", "strings.TrimSuffix(b.String(), \"\\n\")", "./ledger", "TestExportHasNoFormulas"},
+	{"ledger: exported CSV is escaped for terminals", lineGo, "noFormula(wording.Escape(string(c)))", "noFormula(string(c))", "./ledger", "TestExportHasNoFormulas"},
+	{"ledger: exported JSON is escaped for terminals", lineGo, "wording.Escape(strings.TrimSuffix(b.String(), \"\\n\"))", "strings.TrimSuffix(b.String(), \"\\n\")", "./ledger", "TestExportHasNoFormulas"},
 	{"ledger: CSV lines end as RFC 4180 requires", lineGo, "f.csv.UseCRLF = true", "f.csv.UseCRLF = false", "./ledger", "TestExportOfPaymentsAsCSV"},
 	{"ledger: sorting an export leaves the reserve free", exportGo, "return x.store.Reserved(x.store.TempDir(), w) }}", "return w }}", "./ledger", "TestExportLeavesTheReserve"},
 	{"store: an export leaves the reserve free", reserveGo, "free < reserve+more {", "free < more {", "./receiver/operator", "TestAnExportOnAFullDiskIsRefused"},
@@ -63,9 +63,9 @@ var exportMutations = []mutation{
 	{"ledger: the timezone Local is refused", timezoneGo, "	if name != \"Local\" {", "	if true {", "./ledger", "TestParseTime"},
 	{"ledger: the number of days of a summary is limited", totalsGo, "to-from > MaxDays*schema.SecondsADay+schema.SecondsADay/2", "to < from", "./ledger", "TestTotalsRefuseTooManyDays"},
 	{"ledger: the days of a summary are those of its timezone", totalsGo, "	case q.Zone != nil && q.Zone != time.UTC:", "	case false:", "./receiver/operator", "TestAMonthsExportIsItsSummary"},
-	{"ledger: control characters are escaped", escapeGo, "	case c < 0x20, 0x7f <= c && c < 0xa0:", "	case c < 0x20:", "./ledger", "TestEscape"},
-	{"ledger: bidirectional characters are escaped", escapeGo, " || 0x2066 <= c && c <= 0x2069", "", "./ledger", "TestEscape"},
-	{"cli: output is escaped", cliGo, "ledger.EscapeWriter(p.Stdout), ledger.EscapeWriter(p.Stderr)", "p.Stdout, p.Stderr", "./receiver/cli", "TestOutputIsEscaped"},
+	{"ledger: control characters are escaped", escapeGo, "	case c < 0x20, 0x7f <= c && c < 0xa0:", "	case c < 0x20:", "./ledger/wording", "TestEscape"},
+	{"ledger: bidirectional characters are escaped", escapeGo, " || 0x2066 <= c && c <= 0x2069", "", "./ledger/wording", "TestEscape"},
+	{"cli: output is escaped", cliGo, "wording.EscapeWriter(p.Stdout), wording.EscapeWriter(p.Stderr)", "p.Stdout, p.Stderr", "./receiver/cli", "TestOutputIsEscaped"},
 	{"cli: a body on a terminal is escaped", eventsGo, "if body && !isTerminal(p.raw.stdout) {", "if body {", ".", "TestScripts/export"},
-	{"operator: answers are escaped", operatorGo, "encode(ledger.EscapeWriter(w))", "encode(w)", "./receiver/operator", "TestAnswersCanBeShown"},
+	{"operator: answers are escaped", operatorGo, "encode(wording.EscapeWriter(w))", "encode(w)", "./receiver/operator", "TestAnswersCanBeShown"},
 }

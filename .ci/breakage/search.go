@@ -35,7 +35,7 @@ var searchMutations = []mutation{
 	{"operator: the number of concurrent searches is limited", operatorGo, "op.search(op.events)", "op.events", "./receiver/operator", "TestFewSearchesRunAtOnce"},
 	{"operator: a refused search has a Retry-After", operatorGo, "		w.Header().Set(\"Retry-After\", strconv.Itoa(int(placeTime.Seconds())))\n", "		_ = strconv.Itoa\n", "./receiver/operator", "TestFewSearchesRunAtOnce"},
 	{"operator: a search ends at shutdown", operatorGo, untilStopping, "	stop := func() bool { return false }\n", "./receiver/operator", "TestASearchEndsWithItsCaller"},
-	{"operator: a large list is encoded piece by piece", operatorGo, "	if err := encode(ledger.EscapeWriter(w)); err != nil {", "	var all strings.Builder\n	_ = encode(&all)\n	if _, err := ledger.EscapeWriter(w).Write([]byte(all.String())); err != nil {", "./receiver/operator", "TestTheLargestAnswers"},
+	{"operator: a large list is encoded piece by piece", operatorGo, "	if err := encode(wording.EscapeWriter(w)); err != nil {", "	var all strings.Builder\n	_ = encode(&all)\n	if _, err := ledger.EscapeWriter(w).Write([]byte(all.String())); err != nil {", "./receiver/operator", "TestTheLargestAnswers"},
 	{"cli: a list command requests the next page", pagesGo, "		if !list.HasMore || list.NextPage == \"\" ||", "		if true || list.NextPage == \"\" ||", "./receiver/cli", "TestACommandFollowsPages"},
 	{"cli: an interrupted list command prints what it has", pagesGo, "		if err != nil && ctx.Err() != nil {", "		if false {", "./receiver/cli", "TestAStoppedSearchSaysHowToGoOn"},
 	{"operator: an unknown filter value is an error", knownGo, "		return unproven{}, unknown\n", "		return unproven{}, nil\n", "./receiver/operator", "TestUnknownValues"},

@@ -364,7 +364,7 @@ var generalMutations = []mutation{
 	{"stripe: a page that is too long is halved", stripeListsGo, "!errors.Is(err, ErrLong) || limit == 1 {", "!errors.Is(err, ErrLong) || limit > 0 {", "./receiver/stripe", "TestAPageThatIsTooLong"},
 	{"stripe: an answer that is too long is not requested again", clientGo, "	return !t.long && (", "	return (", "./receiver/stripe", "TestAPageThatIsTooLong"},
 	{"stripe: each attempt counts as a call", clientGo, "		if spend != nil {", "		if spend != nil && tries == 1 {", "./receiver/reconcile", "TestRetriesAreCounted"},
-	{"stripe: Stripe's messages are escaped", clientGo, "	if text = ledger.Escape(text); len(text) > most {", "	if _ = ledger.Escape(text); len(text) > most {", "./receiver/stripe", "TestMessagesAreReadable"},
+	{"stripe: Stripe's messages are escaped", clientGo, "	if text = wording.Escape(text); len(text) > most {", "	if _ = ledger.Escape(text); len(text) > most {", "./receiver/stripe", "TestMessagesAreReadable"},
 	{"stripe: Stripe's messages are shortened", clientGo, "	cut := len(text) > most\n", "	cut, most := false, 1<<30+most\n", "./receiver/stripe", "TestMessagesAreReadable"},
 	{"stripe: network errors are readable", clientGo, "	err = &readableError{err} //", "	_ = &readableError{err} //", "./receiver/stripe", "TestANetworkErrorIsReadable"},
 	{"stripe: Retry-After is limited", clientGo, "*time.Second, maxRetryAfter)", "*time.Second, 1<<62)", "./receiver/stripe", "TestAnswersAreBounded"},

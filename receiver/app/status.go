@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"tillhook/ledger"
+	"tillhook/ledger/wording"
 	"tillhook/receiver/health"
 	"tillhook/receiver/operator"
 )
@@ -41,8 +42,8 @@ func (a *App) statusLine() string {
 	for _, n := range stats.Payments {
 		payments += n
 	}
-	line := ledger.ModeName(a.config.Livemode) + " mode: " + ledger.Plural(stats.Events, "event") + ", " +
-		ledger.Plural(payments, "payment")
+	line := ledger.ModeName(a.config.Livemode) + " mode: " + wording.Plural(stats.Events, "event") + ", " +
+		wording.Plural(payments, "payment")
 	if at, ok := a.ledger.LastEvent(); ok {
 		line += ", last event " + at.UTC().Format("2006-01-02 15:04:05 UTC")
 	} else {

@@ -10,10 +10,11 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/spf13/cobra"
-
 	"tillhook/ledger"
+	"tillhook/ledger/wording"
 	"tillhook/receiver/config"
+
+	"github.com/spf13/cobra"
 )
 
 func (p *Program) backupCommand() *cobra.Command {
@@ -97,7 +98,7 @@ With --decode the facts are decoded again from the bodies that are still stored.
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(p.Stdout, "Rebuilt %s from %s: %s. It has %d bytes, the old one %d.\n", done.Path, ledger.Plural(done.Events, "event"), ledger.Plural(done.Payments, "payment"), done.NewBytes, done.OldBytes)
+			fmt.Fprintf(p.Stdout, "Rebuilt %s from %s: %s. It has %d bytes, the old one %d.\n", done.Path, wording.Plural(done.Events, "event"), wording.Plural(done.Payments, "payment"), done.NewBytes, done.OldBytes)
 			if decode {
 				fmt.Fprintf(p.Stdout, "Bodies decoded again: %d. No longer stored: %d. Not decodable: %d. The stored facts of the last two were kept. Released from quarantine: %d.\n",
 					done.Decoded, done.Gone, done.Unusable, done.Released)

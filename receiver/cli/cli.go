@@ -17,12 +17,13 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
-
 	"tillhook/ledger"
+	"tillhook/ledger/wording"
 	"tillhook/receiver/config"
 	"tillhook/receiver/operator"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 )
 
 // Exit statuses.
@@ -75,7 +76,7 @@ func (p *Program) Run(ctx context.Context, args []string) int {
 	escaped := *p
 	escaped.raw.stdout, escaped.raw.stderr = p.Stdout, p.Stderr
 	// Texts of customers must not control a terminal, whichever command prints them.
-	escaped.Stdout, escaped.Stderr = ledger.EscapeWriter(p.Stdout), ledger.EscapeWriter(p.Stderr)
+	escaped.Stdout, escaped.Stderr = wording.EscapeWriter(p.Stdout), wording.EscapeWriter(p.Stderr)
 	escaped.Stdin = interruptible{ctx, p.Stdin}
 	return escaped.run(ctx, args)
 }

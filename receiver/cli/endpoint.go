@@ -11,13 +11,14 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"tillhook/ledger"
+	"tillhook/ledger/wording"
 	"tillhook/receiver/config"
 	"tillhook/receiver/health"
 	"tillhook/receiver/reconcile"
 	"tillhook/receiver/stripe"
+
+	"github.com/spf13/cobra"
 )
 
 // endpointTime bounds each request of the endpoint commands to Stripe, including retries and the
@@ -195,7 +196,7 @@ func (e *endpoints) show(it *stripe.Endpoint, done string) error {
 		enc.SetEscapeHTML(false)
 		return enc.Encode(it)
 	}
-	_, err := fmt.Fprintf(e.Stdout, "%s: %s for %s, %s, %s, API version %s\n", done, clean(it.ID), clean(it.URL), clean(it.Status), ledger.Plural(len(it.EnabledEvents), "event type"), orDash(ledger.OrNull(it.APIVersion)))
+	_, err := fmt.Fprintf(e.Stdout, "%s: %s for %s, %s, %s, API version %s\n", done, clean(it.ID), clean(it.URL), clean(it.Status), wording.Plural(len(it.EnabledEvents), "event type"), orDash(ledger.OrNull(it.APIVersion)))
 	return err
 }
 

@@ -10,11 +10,12 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/spf13/cobra"
-
 	"tillhook/ledger"
+	"tillhook/ledger/wording"
 	"tillhook/receiver/operator"
 	"tillhook/receiver/stripe"
+
+	"github.com/spf13/cobra"
 )
 
 func (p *Program) eventsCommand() *cobra.Command {
@@ -205,7 +206,7 @@ decode it.`,
 			done := 0
 			failed := eachEvent(c.Context(), client, args, "/dismiss", func(ledger.EventRecord) { done++ })
 			if failed == nil || done > 0 {
-				fmt.Fprintf(p.Stderr, "%s dismissed.\n", ledger.Plural(done, "event"))
+				fmt.Fprintf(p.Stderr, "%s dismissed.\n", wording.Plural(done, "event"))
 			}
 			return failed
 		},

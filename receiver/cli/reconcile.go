@@ -10,12 +10,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
-
-	"tillhook/ledger"
+	"tillhook/ledger/wording"
 	"tillhook/receiver/config"
 	"tillhook/receiver/operator"
 	"tillhook/receiver/reconcile"
+
+	"github.com/spf13/cobra"
 )
 
 func (p *Program) reconcileCommand() *cobra.Command {
@@ -129,11 +129,11 @@ func (p *Program) showReport(answer []byte) error {
 		recovered = "Missed"
 	}
 	list := [][2]string{
-		{"From", when(r.From)}, {"To", when(r.To)}, {"Accounts", strconv.Itoa(r.Accounts)}, {"Listed", ledger.Plural(r.Listed, "event")},
-		{recovered, ledger.Plural(r.Recovered, "event")},
+		{"From", when(r.From)}, {"To", when(r.To)}, {"Accounts", strconv.Itoa(r.Accounts)}, {"Listed", wording.Plural(r.Listed, "event")},
+		{recovered, wording.Plural(r.Recovered, "event")},
 	}
 	if !r.DryRun {
-		list = append(list, [2]string{"Fetched", ledger.Plural(r.Fetched, "object")}, [2]string{"Resolved", ledger.Plural(r.Resolved, "thin event")})
+		list = append(list, [2]string{"Fetched", wording.Plural(r.Fetched, "object")}, [2]string{"Resolved", wording.Plural(r.Resolved, "thin event")})
 	}
 	list = append(list, [2]string{"API calls", strconv.Itoa(r.Calls)})
 	if err := fields(p.Stdout, list); err != nil {

@@ -10,10 +10,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"tillhook/ledger"
+	"tillhook/ledger/wording"
 	"tillhook/receiver/config"
+
+	"github.com/spf13/cobra"
 )
 
 // restore is the state of one restore.
@@ -41,9 +42,9 @@ func (s ledgerState) String() string {
 	case !s.known:
 		return "its number of events is unknown"
 	case s.last.IsZero():
-		return ledger.Plural(s.events, "event")
+		return wording.Plural(s.events, "event")
 	}
-	return ledger.Plural(s.events, "event") + ", the last received " + s.last.UTC().Format("2006-01-02 15:04:05 UTC")
+	return wording.Plural(s.events, "event") + ", the last received " + s.last.UTC().Format("2006-01-02 15:04:05 UTC")
 }
 
 func (p *Program) restoreCommand() *cobra.Command {
@@ -222,7 +223,7 @@ func (r *restore) report(done *ledger.RestoreResult) error {
 	if done.Kept != "" {
 		line := "The old ledger is now " + done.Kept + ": " + r.before.String() + "."
 		if r.before.known && now.known && r.before.events > now.events {
-			line += fmt.Sprintf(" %s of it %s missing in the new one.", ledger.Plural(r.before.events-now.events, "event"), ledger.Verb(r.before.events-now.events, "is", "are"))
+			line += fmt.Sprintf(" %s of it %s missing in the new one.", wording.Plural(r.before.events-now.events, "event"), wording.Verb(r.before.events-now.events, "is", "are"))
 		}
 		lines = append(lines, line)
 	}

@@ -17,11 +17,11 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/spf13/cobra"
-
-	"tillhook/ledger"
+	"tillhook/ledger/wording"
 	"tillhook/receiver/config"
 	"tillhook/receiver/stripe"
+
+	"github.com/spf13/cobra"
 )
 
 // sendTime bounds a delivery. Tillhook answers within 5 s, but a service may have to start first.
@@ -118,11 +118,11 @@ func (p *Program) deliver(ctx context.Context, settings *config.Environment, tar
 	case foreign == all:
 		return otherProgram
 	case foreign > 0:
-		return fmt.Errorf("%d of %s: %w", foreign, ledger.Plural(all, "delivery"), otherProgram)
+		return fmt.Errorf("%d of %s: %w", foreign, wording.Plural(all, "delivery"), otherProgram)
 	case failed == 1 && all == 1:
 		return errors.New("the delivery was not received; Stripe would send it again" + p.forInstance(refusalHints[refused]))
 	case failed > 0:
-		return fmt.Errorf("%d of %s %s not received; Stripe would send %s again", failed, ledger.Plural(all, "delivery"), ledger.Verb(failed, "was", "were"), ledger.Verb(failed, "it", "them"))
+		return fmt.Errorf("%d of %s %s not received; Stripe would send %s again", failed, wording.Plural(all, "delivery"), wording.Verb(failed, "was", "were"), wording.Verb(failed, "it", "them"))
 	}
 	return nil
 }

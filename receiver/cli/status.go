@@ -9,11 +9,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"tillhook/ledger"
+	"tillhook/ledger/wording"
 	"tillhook/receiver/health"
 	"tillhook/receiver/operator"
+
+	"github.com/spf13/cobra"
 )
 
 func (p *Program) statusCommand() *cobra.Command {
@@ -86,7 +87,7 @@ func (p *Program) showStatus(s *statusAnswer) error {
 	pairs := [][2]string{
 		{"Version", r.Version}, {"Mode", r.Mode}, {"Running since", momentUTC(ledger.OrNullTime(r.Started))}, {"Webhooks", r.Webhooks},
 		{"Endpoint", string(r.Endpoint)}, {"Last event", momentUTC(r.LastEvent)},
-		{"Verified", ledger.Plural(r.Verified, "delivery") + ", repeats included"}, {"Refused", ledger.Plural(refused, "request")},
+		{"Verified", wording.Plural(r.Verified, "delivery") + ", repeats included"}, {"Refused", wording.Plural(refused, "request")},
 	}
 	for _, of := range r.Refused {
 		text := fmt.Sprintf("%d %s, last %s", of.Count, of.Code, momentUTC(ledger.OrNullTime(of.Last)))

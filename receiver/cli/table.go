@@ -8,9 +8,10 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"golang.org/x/sys/unix"
-
 	"tillhook/ledger"
+	"tillhook/ledger/wording"
+
+	"golang.org/x/sys/unix"
 )
 
 // column is a column of a table.
@@ -160,7 +161,7 @@ func (p *Program) hint(text string) {
 }
 
 // clean makes a foreign text safe to print within a line; see [ledger.Escape].
-func clean(s string) string { return ledger.Escape(s) }
+func clean(s string) string { return wording.Escape(s) }
 
 // isTerminal reports whether w is a terminal.
 func isTerminal(w io.Writer) bool {

@@ -13,11 +13,12 @@ import (
 	"strings"
 	"time"
 
+	"tillhook/ledger"
+	"tillhook/ledger/wording"
+	"tillhook/receiver/operator"
+
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
-
-	"tillhook/ledger"
-	"tillhook/receiver/operator"
 )
 
 // Errors of a verification that found faults.
@@ -133,18 +134,18 @@ func readProof(answer []byte) (*ledger.Report, error) {
 		return nil, fmt.Errorf("the answer is not a report of a verification: its object is %.40q", proof.Object)
 	}
 	if !proof.Sound {
-		return &proof, fmt.Errorf("%w (%s, the first: %.300s)", errUnsound, ledger.Plural(len(proof.Faults), "fault"), clean(slices.Concat(proof.Faults, []string{"none named"})[0]))
+		return &proof, fmt.Errorf("%w (%s, the first: %.300s)", errUnsound, wording.Plural(len(proof.Faults), "fault"), clean(slices.Concat(proof.Faults, []string{"none named"})[0]))
 	}
 	return &proof, nil
 }
 
 func (p *Program) showProof(proof *ledger.Report) error {
-	n := func(n uint64, one, many string) string { return fmt.Sprintf("%d %s", n, ledger.Verb(n, one, many)) }
+	n := func(n uint64, one, many string) string { return fmt.Sprintf("%d %s", n, wording.Verb(n, one, many)) }
 	pairs := [][2]string{{"Ledger", proof.Path}, {"Mode", proof.Mode}, {"File", size(proof)}}
 	if proof.Sound {
 		quarantine := n(proof.Quarantined, "with its body", "with their bodies")
 		if proof.Released > 0 {
-			quarantine += fmt.Sprintf("; %s left it, and both rows of each agree", ledger.Plural(proof.Released, "event"))
+			quarantine += fmt.Sprintf("; %s left it, and both rows of each agree", wording.Plural(proof.Released, "event"))
 		}
 		pairs = append(pairs, [][2]string{
 			{"Pages", fmt.Sprintf("%d, each used once or free (%d free)", proof.Pages, proof.FreePages)},

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"tillhook/ledger"
+	"tillhook/ledger/wording"
 	"tillhook/receiver/config"
 	"tillhook/receiver/health"
 	"tillhook/receiver/operator"
@@ -82,7 +83,7 @@ func checkSigningSecret(_ context.Context, x *examination) []health.Finding {
 		return warn(health.SigningSecret, next,
 			"The signing secret is that of stripe listen: it serves for tests, not for an endpoint.")
 	}
-	return ok(health.SigningSecret, "%s, from %s.", ledger.Plural(len(x.config.WebhookSecrets), "signing secret"),
+	return ok(health.SigningSecret, "%s, from %s.", wording.Plural(len(x.config.WebhookSecrets), "signing secret"),
 		x.config.WebhookSecretFrom)
 }
 
@@ -264,7 +265,7 @@ func checkLedger(_ context.Context, x *examination) []health.Finding {
 		return fail(health.Ledger, "tillhook verify reports more", "The ledger cannot be read: %v.", err)
 	}
 	list := ok(health.Ledger, "The ledger opens: %s (tillhook verify reads all of it).",
-		ledger.Plural(stats.Events, "event"))
+		wording.Plural(stats.Events, "event"))
 	if at, known := l.LastEvent(); known && time.Since(at) > silence {
 		list = append(list, warn(health.Deliveries, "see whether the endpoint is enabled and reached",
 			"No event has come since %s.", utc(at.Unix()))...)

@@ -19,6 +19,7 @@ import (
 
 	"tillhook/ledger"
 	"tillhook/ledger/ledgertest"
+	"tillhook/ledger/wording"
 	"tillhook/receiver/operator"
 	"tillhook/receiver/stripe"
 )
@@ -247,7 +248,7 @@ func TestAnswersCanBeShown(t *testing.T) {
 			t.Errorf("%s: the text is there %d times: %s", path, n, answer)
 		}
 		for line := range strings.Lines(answer) {
-			if line = strings.TrimRight(line, "\r\n"); ledger.Escape(line) != line {
+			if line = strings.TrimRight(line, "\r\n"); wording.Escape(line) != line {
 				t.Errorf("%s: %q", path, line)
 			}
 		}

@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"tillhook/ledger"
+	"tillhook/ledger/wording"
 	"tillhook/receiver/health"
 )
 
@@ -282,7 +283,7 @@ func (op *Operator) answer(w http.ResponseWriter, r *http.Request, status int, e
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(sendTime)) // not supported without a network
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	if err := encode(ledger.EscapeWriter(w)); err != nil { // a person may read it with curl
+	if err := encode(wording.EscapeWriter(w)); err != nil { // a person may read it with curl
 		op.Log.Debug("the answer could not be sent", "path", r.URL.Path, "error", err)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"tillhook/ledger"
+	"tillhook/ledger/wording"
 	"tillhook/receiver/health"
 )
 
@@ -107,8 +108,8 @@ func (op *Operator) health(ctx context.Context, stats ledger.Stats) health.Repor
 	good := "The quarantine is empty."
 	if others > 0 {
 		good = fmt.Sprintf("Nothing in quarantine needs attention; it holds %s that %s expected or %s dismissed.",
-			ledger.Plural(others, "event"),
-			ledger.Verb(others, "is", "are"), ledger.Verb(others, "was", "were"))
+			wording.Plural(others, "event"),
+			wording.Verb(others, "is", "are"), wording.Verb(others, "was", "were"))
 	}
 	say(health.Quarantine, len(attention) > 0, health.Warn, good,
 		fmt.Sprintf("Events that could not be used are in quarantine: %s.", strings.Join(attention, ", ")),
@@ -125,7 +126,7 @@ func (op *Operator) health(ctx context.Context, stats ledger.Stats) health.Repor
 		say(health.Retention, true, health.Warn, "",
 			fmt.Sprintf("This machine's clock is %s ahead of the time that has passed while the receiver ran: "+
 				"bodies past TILLHOOK_RETENTION are deleted slowly until that has caught up, at most those of a day "+
-				"within an hour.", ledger.Plural(int64((lag+12*time.Hour)/(24*time.Hour)), "day")),
+				"within an hour.", wording.Plural(int64((lag+12*time.Hour)/(24*time.Hour)), "day")),
 			"nothing, if the receiver was off for that long; else set the clock: timedatectl set-ntp true")
 	}
 	if op.Findings != nil {

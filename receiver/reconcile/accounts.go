@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"tillhook/ledger"
+	"tillhook/ledger/wording"
 	"tillhook/receiver/stripe"
 )
 
@@ -445,7 +446,7 @@ func (c *accountSummary) err() error {
 		left += len(c.refused)
 		why = "Stripe refuses calls that name a connected account; " + c.advice()
 	}
-	return partlyError(fmt.Sprintf("%d of %s %s not compared: %s", left, ledger.Plural(all, "account"), ledger.Verb(left, "was", "were"), why))
+	return partlyError(fmt.Sprintf("%d of %s %s not compared: %s", left, wording.Plural(all, "account"), wording.Verb(left, "was", "were"), why))
 }
 
 // ConnectAdvice is the next step for a key that can read its own account but no connected one.

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"tillhook/ledger"
+	"tillhook/ledger/wording"
 	"tillhook/receiver/health"
 	"tillhook/receiver/stripe"
 )
@@ -36,7 +37,7 @@ func Examine(all []stripe.Endpoint, address string, livemode bool) Audit {
 	switch {
 	case address == "":
 		add(health.Endpoint, health.Unknown, "set TILLHOOK_PUBLIC_URL to the URL that the endpoint has at Stripe",
-			"It is unknown which of the %s at Stripe is this receiver's: TILLHOOK_PUBLIC_URL is not set.", ledger.Plural(len(all), "endpoint"))
+			"It is unknown which of the %s at Stripe is this receiver's: TILLHOOK_PUBLIC_URL is not set.", wording.Plural(len(all), "endpoint"))
 		return a
 	case len(same) == 0 && len(similar) > 0:
 		e := similar[0]
@@ -45,7 +46,7 @@ func Examine(all []stripe.Endpoint, address string, livemode bool) Audit {
 		same = similar[:1]
 	case len(same) == 0:
 		add(health.Endpoint, health.Fail, "create it with: tillhook endpoint create",
-			"Stripe has no %s mode endpoint for %s (it has %s with other URLs), so it sends nothing here.", ledger.ModeName(livemode), address, ledger.Plural(len(all), "endpoint"))
+			"Stripe has no %s mode endpoint for %s (it has %s with other URLs), so it sends nothing here.", ledger.ModeName(livemode), address, wording.Plural(len(all), "endpoint"))
 		checkCount(all, add)
 		return a
 	default:
@@ -69,7 +70,7 @@ func Examine(all []stripe.Endpoint, address string, livemode bool) Audit {
 	if len(a.Missing) == 0 {
 		add(health.EndpointTypes, health.OK, "", "The endpoint receives every event type about payments.")
 	} else {
-		add(health.EndpointTypes, health.Fail, "add them with: tillhook endpoint update", "The endpoint does not receive %s about payments: %s", ledger.Plural(len(a.Missing), "event type"), strings.Join(a.Missing, ","))
+		add(health.EndpointTypes, health.Fail, "add them with: tillhook endpoint update", "The endpoint does not receive %s about payments: %s", wording.Plural(len(a.Missing), "event type"), strings.Join(a.Missing, ","))
 	}
 	checkVersion(same, add)
 	add(health.EndpointScope, health.OK, "", "%s", scope(same))
@@ -100,7 +101,7 @@ func checkCount(all []stripe.Endpoint, add addFinding) {
 		add(health.EndpointCount, health.Warn, "delete unused endpoints", "The account has %d endpoints, and Stripe allows %d: no further one can be created.", len(all), maxEndpoints)
 		return
 	}
-	add(health.EndpointCount, health.OK, "", "The account has %s of the %d that Stripe allows.", ledger.Plural(len(all), "endpoint"), maxEndpoints)
+	add(health.EndpointCount, health.OK, "", "The account has %s of the %d that Stripe allows.", wording.Plural(len(all), "endpoint"), maxEndpoints)
 }
 
 // missingTypes returns the types that no endpoint of the URL receives. An endpoint for connected

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"tillhook/ledger"
+	"tillhook/ledger/wording"
 	"tillhook/receiver/health"
 	"tillhook/receiver/stripe"
 )
@@ -103,7 +104,7 @@ func ClockFinding(skew time.Duration) health.Finding {
 
 func ahead(skew time.Duration) string {
 	seconds := int64(skew.Round(time.Second) / time.Second)
-	days := ledger.Plural(max(seconds, -seconds)/secondsADay, "day")
+	days := wording.Plural(max(seconds, -seconds)/secondsADay, "day")
 	switch {
 	case seconds > 2*secondsADay:
 		return days + " ahead of"
@@ -127,29 +128,29 @@ func (c *accountSummary) finding(now time.Time) health.Finding {
 	case c.keyAtFault():
 		f.Severity = health.Fail
 		f.Message = fmt.Sprintf("%d of %s are not compared with Stripe, because Stripe refuses calls that name them (%s). "+
-			"Their missed events are not fetched.", len(c.refused), ledger.Plural(c.connected, "connected account"), firstIDs(c.refused))
+			"Their missed events are not fetched.", len(c.refused), wording.Plural(c.connected, "connected account"), firstIDs(c.refused))
 		f.Next = c.advice() + "; correct that, then run: tillhook reconcile. Disconnected accounts are recognised after 30 days"
 	case len(c.refused) > 0 && len(c.suspects) == len(c.refused):
 		f.Severity = health.Warn
-		f.Message = fmt.Sprintf("Stripe refuses calls that name %s (%s).", ledger.Plural(len(c.refused), "connected account"), firstIDs(c.refused))
+		f.Message = fmt.Sprintf("Stripe refuses calls that name %s (%s).", wording.Plural(len(c.refused), "connected account"), firstIDs(c.refused))
 		f.Next = "check in the Dashboard (Connect) whether it has disconnected from the platform; it is tried with growing pauses. " +
 			"It counts as disconnected once Stripe has answered for another account for 24 hours, or after 30 days"
 	case len(c.refused) > 0:
 		f.Severity = health.Warn
 		f.Message = fmt.Sprintf("Stripe refuses calls that name %s (%s), but answers for the others.",
-			ledger.Plural(len(c.refused), "connected account"), firstIDs(c.refused))
+			wording.Plural(len(c.refused), "connected account"), firstIDs(c.refused))
 		f.Next = "check in the Dashboard (Connect) whether it has disconnected from the platform; " +
 			"it is tried with growing pauses, and after 24 hours it counts as disconnected"
 	case c.waiting > 0 && !c.exhausted:
 		f.Severity = health.Warn
 		f.Message = fmt.Sprintf("%d of %s are waiting to be compared with Stripe: they could not be read, "+
-			"or were not due for over two hours.", c.waiting, ledger.Plural(c.connected+1, "account"))
+			"or were not due for over two hours.", c.waiting, wording.Plural(c.connected+1, "account"))
 		f.Next = "it is retried automatically; the log has the reason"
 	case len(recent) > 0:
 		f.Severity = health.Warn
 		f.Message = fmt.Sprintf("Stripe has refused calls that name %s (%s) for over a day: "+
 			"they count as disconnected from the platform and are tried once a day.",
-			ledger.Plural(len(recent), "connected account"), firstIDs(recent))
+			wording.Plural(len(recent), "connected account"), firstIDs(recent))
 		f.Next = "nothing, if they have disconnected; this finding ends after a week"
 	}
 	return f
@@ -178,7 +179,7 @@ func (r *Reconciler) budgetFinding() health.Finding {
 	f.Message = fmt.Sprintf("The limit of %d calls a day to Stripe's API is used up until %s.",
 		r.Calls, r.midnight().Format("2006-01-02 15:04 UTC"))
 	if n := r.summary.waiting; n > 0 {
-		f.Message += fmt.Sprintf(" %d of %s are waiting until then.", n, ledger.Plural(r.summary.connected+1, "account"))
+		f.Message += fmt.Sprintf(" %d of %s are waiting until then.", n, wording.Plural(r.summary.connected+1, "account"))
 	}
 	f.Next = "it continues automatically with the oldest comparison; " +
 		"if this happens every day, set a longer TILLHOOK_RECONCILE_EVERY, which needs fewer calls"
@@ -199,7 +200,7 @@ func (r *Reconciler) comparisonFinding(now time.Time) health.Finding {
 		}
 	}
 	if missed > 0 {
-		f.Message += fmt.Sprintf(" In the last 24 hours %s had been missed and %s fetched.", ledger.Plural(missed, "event"), ledger.Verb(missed, "was", "were"))
+		f.Message += fmt.Sprintf(" In the last 24 hours %s had been missed and %s fetched.", wording.Plural(missed, "event"), wording.Verb(missed, "was", "were"))
 	}
 	reported := errors.Is(r.failed, errPartly) || errors.Is(r.failed, errBudget) // these have findings of their own
 	switch {

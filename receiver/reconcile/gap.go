@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"tillhook/ledger"
+	"tillhook/ledger/wording"
 	"tillhook/receiver/health"
 	"tillhook/receiver/stripe"
 )
@@ -82,7 +83,7 @@ func (g gap) finding() health.Finding {
 	return health.Finding{Code: health.ReconcileGap, Severity: health.Warn,
 		Message: fmt.Sprintf("Events from %s to %s (%s) could not be compared with the ledger: "+
 			"reconciling was interrupted for longer than the 30 days that Stripe lists events.",
-			stamp(g.from), stamp(g.to), ledger.Plural(max(1, int((g.to-g.from+secondsADay/2)/secondsADay)), "day")),
+			stamp(g.from), stamp(g.to), wording.Plural(max(1, int((g.to-g.from+secondsADay/2)/secondsADay)), "day")),
 		Next: fmt.Sprintf("compare the payments, refunds and disputes of these days with the Dashboard; charges, refunds "+
 			"and disputes created on these days are listed at the next daily check. This finding ends on %s",
 			time.Unix(g.found, 0).Add(gapShown).UTC().Format(time.DateOnly))}

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"tillhook/ledger"
+	"tillhook/ledger/wording"
 	"tillhook/receiver/stripe"
 )
 
@@ -158,7 +158,7 @@ func TestMessagesAreReadable(t *testing.T) {
 		if !errors.As(err, &refused) || len(refused.Message) > 303 || len(refused.Code) > 83 || len(err.Error()) > 600 {
 			t.Fatalf("the message has %d bytes, the code %d, the error %d", len(refused.Message), len(refused.Code), len(err.Error()))
 		}
-		if text := err.Error(); ledger.Escape(text) != text || strings.Contains(text, "51Secret") {
+		if text := err.Error(); wording.Escape(text) != text || strings.Contains(text, "51Secret") {
 			t.Errorf("it says %q", text)
 		}
 	}
@@ -170,7 +170,7 @@ func TestANetworkErrorIsReadable(t *testing.T) {
 	cause := errors.New("valid for \x1b[2J\u202e" + strings.Repeat("x", 5000))
 	api.Transport, api.Backoff = broken{cause}, time.Microsecond
 	_, _, err := api.Endpoints(t.Context())
-	if !errors.Is(err, cause) || len(err.Error()) > 600 || ledger.Escape(err.Error()) != err.Error() {
+	if !errors.Is(err, cause) || len(err.Error()) > 600 || wording.Escape(err.Error()) != err.Error() {
 		t.Errorf("it says %q", err)
 	}
 }

@@ -18,10 +18,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"tillhook/ledger/wording"
+
 	stripego "github.com/stripe/stripe-go/v76"
 	"github.com/stripe/stripe-go/v76/form"
-
-	"tillhook/ledger"
 )
 
 const (
@@ -466,7 +466,7 @@ func readable(text string, most int) string {
 	if cut {
 		text = strings.ToValidUTF8(text[:most], "")
 	}
-	if text = ledger.Escape(text); len(text) > most {
+	if text = wording.Escape(text); len(text) > most {
 		text, cut = strings.ToValidUTF8(text[:most], ""), true
 	}
 	if cut {

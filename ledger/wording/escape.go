@@ -1,4 +1,6 @@
-package ledger
+// Package wording prepares texts for people: it escapes what a terminal, an editor or a spreadsheet
+// would interpret, and gives a number the right form of its noun.
+package wording
 
 import (
 	"fmt"

@@ -1,4 +1,4 @@
-package ledger_test
+package wording_test
 
 import (
 	"bytes"
@@ -8,7 +8,7 @@ import (
 	"io"
 	"testing"
 
-	"tillhook/ledger"
+	"tillhook/ledger/wording"
 )
 
 func TestEscape(t *testing.T) {
@@ -26,15 +26,15 @@ func TestEscape(t *testing.T) {
 		"a\x9bb\xffc":                                      "a\ufffdb\ufffdc",
 		`C:\new \u202e`:                                    `C:\new \u202e`,
 	} {
-		if got := ledger.Escape(text); got != want || ledger.Escape(got) != want {
-			t.Errorf("%q: got %q, want %q, and escaped twice %q", text, got, want, ledger.Escape(got))
+		if got := wording.Escape(text); got != want || wording.Escape(got) != want {
+			t.Errorf("%q: got %q, want %q, and escaped twice %q", text, got, want, wording.Escape(got))
 		}
 	}
 }
 
 func TestEscapeWriter(t *testing.T) {
 	var out bytes.Buffer
-	w := ledger.EscapeWriter(&out)
+	w := wording.EscapeWriter(&out)
 	if n, err := fmt.Fprint(w, "one\ttwo\nthr\ree\u202e\x9b\n"); n != 19 || err != nil {
 		t.Errorf("the writer returned %d bytes, %v", n, err)
 	}
@@ -56,7 +56,7 @@ func TestEscapeWriter(t *testing.T) {
 	if err := json.Unmarshal(out.Bytes(), &again); err != nil || again[0] != text {
 		t.Errorf("the escaped JSON decodes to %q, %v", again, err)
 	}
-	if got := ledger.Escape(out.String()[:out.Len()-1]) + "\n"; got != out.String() {
+	if got := wording.Escape(out.String()[:out.Len()-1]) + "\n"; got != out.String() {
 		t.Errorf("not everything is escaped in %q", out.String())
 	}
 
@@ -65,7 +65,7 @@ func TestEscapeWriter(t *testing.T) {
 	if err := in.CloseWithError(broken); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := fmt.Fprint(ledger.EscapeWriter(in), "x"); n != 0 || err == nil {
+	if n, err := fmt.Fprint(wording.EscapeWriter(in), "x"); n != 0 || err == nil {
 		t.Errorf("writing to a closed pipe returned %d, %v", n, err)
 	}
 }
