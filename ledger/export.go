@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"tillhook/ledger/scan"
 	"tillhook/ledger/schema"
 	"tillhook/ledger/store"
 )
@@ -55,7 +56,7 @@ type Export struct {
 	Decoded uint64
 
 	store    *store.Store
-	reads    *Reader
+	reads    *scan.Reader
 	livemode bool
 	query    ExportQuery
 	now      uint64 // the last durable row when the export began
@@ -64,7 +65,7 @@ type Export struct {
 
 // newExport prepares an export; [Export.Write] writes it. last is the last durable row. newExport
 // returns [ErrAhead] for a later one.
-func newExport(s *store.Store, reads *Reader, livemode bool, last uint64, q ExportQuery) (*Export, error) {
+func newExport(s *store.Store, reads *scan.Reader, livemode bool, last uint64, q ExportQuery) (*Export, error) {
 	q.Zone = cmp.Or(q.Zone, time.UTC)
 	x := &Export{store: s, reads: reads, livemode: livemode, query: q, now: last}
 	x.lines = newLineFormat(&x.query)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"tillhook/ledger/posting"
+	"tillhook/ledger/scan"
 	"tillhook/ledger/schema"
 	"tillhook/ledger/store"
 
@@ -61,7 +62,7 @@ func (l *Ledger) LimitBuffer(entries int) { l.store.LimitBuffer(entries) }
 // LimitReads sets the limits of a request: the rows and bytes that it examines, the bytes of a
 // page, and the rows that it reads in one transaction.
 func (l *Ledger) LimitReads(rows, bytes, page, slice int) {
-	l.reads.Bounds = Bounds{Rows: rows, Bytes: bytes, Page: page, Slice: slice}
+	l.reads.Bounds = scan.Bounds{Rows: rows, Bytes: bytes, Page: page, Slice: slice}
 }
 
 // Slice runs read as one slice of a long read.

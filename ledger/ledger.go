@@ -9,10 +9,10 @@
 //
 // Append compresses the body and queues the event (queue.go). The committer, which is one
 // goroutine, takes all queued events, answers repeats of durable events, and posts the others in
-// one transaction of package store (committer.go). Posting an event (package posting) has two phases:
-// plan reads everything and can fail for that event only; apply writes the row, the body, the
-// indexes, the payment and the totals. When the transaction is durable, the committer publishes the
-// new state and answers.
+// one transaction of package store (committer.go). Posting an event (package posting) has two
+// phases: plan reads everything and can fail for that event only; apply writes the row, the body,
+// the indexes, the payment and the totals. When the transaction is durable, the committer publishes
+// the new state and answers.
 //
 // # Dangers
 //
@@ -21,7 +21,7 @@
 //   - A failed commit may be on disk or not. The committer accepts no event before it has
 //     recovered.
 //   - While a read transaction is open, pages are not reused. Every query is short or divided into
-//     slices (scan.go).
+//     slices (package scan).
 //
 // The package does not depend on HTTP, on Stripe's JSON or on metrics, and it never logs.
 package ledger
@@ -34,6 +34,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"tillhook/ledger/scan"
 	"tillhook/ledger/schema"
 	"tillhook/ledger/store"
 )
@@ -103,7 +104,7 @@ type Ledger struct {
 	bodies    *schema.BodyCodec
 	committer committer // its fields belong to Run
 
-	reads *Reader
+	reads *scan.Reader
 
 	damage       atomic.Pointer[damage] // nil if the last event met none
 	retention    retentionTime          // belongs to RunRetention
@@ -196,7 +197,7 @@ func open(path string, readOnly bool) (*Ledger, error) {
 	if err != nil {
 		return nil, err
 	}
-	l.reads = NewReader(l.store, l.busy)
+	l.reads = scan.New(l.store, l.busy)
 	l.committer = committer{shared: l.shared, store: l.store, bodies: l.bodies, livemode: l.livemode}
 	if err := l.committer.load(); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), l.store.Close())

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"tillhook/ledger/scan"
 	"tillhook/ledger/schema"
 	"tillhook/ledger/store"
 )
@@ -50,7 +51,7 @@ func (q *PaymentQuery) matches(p *Payment) bool {
 // match. The same applies to a page of very large payments. Payments returns [ErrCursor] if After
 // is not the id of a payment or Page is not valid, and the context's error once ctx has ended.
 func (l *Ledger) Payments(ctx context.Context, q PaymentQuery) (page Page[*Payment], err error) {
-	s := Search{Bucket: schema.BucketPaymentsTime, Rows: l.reads.Bounds.Rows}
+	s := scan.Search{Bucket: schema.BucketPaymentsTime, Rows: l.reads.Bounds.Rows}
 	if s.Reached, err = l.beginPayments(q); err != nil {
 		return page, err
 	}
@@ -220,7 +221,7 @@ type EventQuery struct {
 // Events returns events, newest first by sequence. Like [Ledger.Payments], it examines at most
 // 20,000 rows for one page.
 func (l *Ledger) Events(ctx context.Context, q EventQuery) (Page[*EventRecord], error) {
-	s := Search{Bucket: schema.BucketEvents, Rows: l.reads.Bounds.Rows}
+	s := scan.Search{Bucket: schema.BucketEvents, Rows: l.reads.Bounds.Rows}
 	if q.Outcome == Quarantined {
 		s.Bucket = schema.BucketQuarantine // an index: only a few rows are in quarantine
 	}

@@ -7,6 +7,7 @@ import (
 
 	"tillhook/ledger/fold"
 	"tillhook/ledger/posting"
+	"tillhook/ledger/scan"
 	"tillhook/ledger/schema"
 	"tillhook/ledger/store"
 )
@@ -46,7 +47,7 @@ const (
 // newest first. A payment appears once for each reason and charge. The list has at most most
 // elements.
 func (l *Ledger) StalePayments(ctx context.Context, since, now time.Time, most int) (list []StalePayment, err error) {
-	s := Search{Bucket: schema.BucketPaymentsTime, Floor: schema.TimeKey(since.Unix(), "")}
+	s := scan.Search{Bucket: schema.BucketPaymentsTime, Floor: schema.TimeKey(since.Unix(), "")}
 	err = l.reads.Descend(ctx, &s, func(tx *store.Tx, key []byte) (stop bool, err error) {
 		if len(list) >= most {
 			return true, nil
@@ -91,7 +92,7 @@ func (l *Ledger) UnknownReceived(ctx context.Context, from, to time.Time) (n int
 	if l.published.Load().counts.Unknown == 0 {
 		return 0, nil
 	}
-	newest := Search{Bucket: schema.BucketPaymentsTime, Rows: scanSlice, Reached: schema.TimeKey(to.Unix(), ""),
+	newest := scan.Search{Bucket: schema.BucketPaymentsTime, Rows: scanSlice, Reached: schema.TimeKey(to.Unix(), ""),
 		Floor: schema.TimeKey(from.Unix(), "")}
 	err = l.reads.Descend(ctx, &newest, func(tx *store.Tx, key []byte) (stop bool, err error) {
 		s, err := schema.ReadState(tx, string(key[8:]))

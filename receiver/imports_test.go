@@ -15,9 +15,10 @@ import (
 // allowed lists the packages of this module, and which others of it each may import. Tests may
 // import any package.
 var allowed = map[string][]string{
-	"ledger":                     {"ledger/fold", "ledger/posting", "ledger/schema", "ledger/store", "ledger/wording"},
+	"ledger":                     {"ledger/fold", "ledger/posting", "ledger/scan", "ledger/schema", "ledger/store", "ledger/wording"},
 	"ledger/fold":                {},
 	"ledger/posting":             {"ledger/fold", "ledger/schema", "ledger/store"},
+	"ledger/scan":                {"ledger/schema", "ledger/store"},
 	"ledger/schema":              {"ledger/fold", "ledger/store"},
 	"ledger/store":               {},
 	"ledger/wording":             {},

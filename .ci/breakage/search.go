@@ -1,7 +1,7 @@
 package main
 
 const (
-	scanGo   = "ledger/scan.go"
+	scanGo   = "ledger/scan/scan.go"
 	queryGo  = "ledger/query.go"
 	searchGo = "receiver/operator/search.go"
 	pagesGo  = "receiver/cli/pages.go"

@@ -1,4 +1,13 @@
-package ledger
+// Package scan reads a ledger in many short transactions, called slices.
+//
+// A long read must not be one transaction: bbolt cannot reuse a page that an open transaction may
+// still read, so the file would grow. Nor may it take the processor and the disk from events. Only
+// one slice runs at a time in the whole ledger, and while events arrive the next one waits for as
+// long as the last one took. So all searches and exports together use at most half of one core.
+//
+// The ledger can change between two slices. What a read needs from several rows at one moment, it
+// must read in one slice.
+package scan
 
 import (
 	"bytes"
@@ -8,12 +17,6 @@ import (
 	"tillhook/ledger/schema"
 	"tillhook/ledger/store"
 )
-
-// A long read is split into many short transactions, because bbolt cannot reuse a page that an open
-// transaction may still read, and because a long read must not take the processor and the disk from
-// events. Such a transaction is called a slice. Only one slice runs at a time in the whole ledger,
-// and while events arrive the next one waits for as long as the last one took. So all searches and
-// exports together use at most half of one core.
 
 // sliceTime limits the duration of one transaction of a long read, as Bounds.Slice limits its rows.
 const sliceTime = 20 * time.Millisecond
@@ -37,8 +40,8 @@ type Reader struct {
 	turn   chan time.Time // the right to run the next slice: when it may begin
 }
 
-// NewReader returns a reader of a ledger. busy reports whether events are arriving.
-func NewReader(s *store.Store, busy func() bool) *Reader {
+// New returns a reader of a ledger. busy reports whether events are arriving.
+func New(s *store.Store, busy func() bool) *Reader {
 	r := &Reader{Bounds: usualBounds, store: s, busy: busy, turn: make(chan time.Time, 1)}
 	r.turn <- time.Time{}
 	return r
@@ -168,8 +171,8 @@ func (r *Reader) Descend(ctx context.Context, s *Search, visit func(tx *store.Tx
 	return nil
 }
 
-// WalkEntries visits the index entries at from or later and before to, in order. A nil bound means no
-// bound. It uses many short transactions, so that payments can change between them.
+// WalkEntries visits the index entries at from or later and before to, in order. A nil bound means
+// no bound. It uses many short transactions, so that payments can change between them.
 func (r *Reader) WalkEntries(ctx context.Context, from, to *int64, visit func(tx *store.Tx, at int64, id string, value []byte) error) error {
 	next := []byte{}
 	if from != nil {
