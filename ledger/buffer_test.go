@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"tillhook/ledger"
+	"tillhook/ledger/export"
 	"tillhook/ledger/ledgertest"
 
 	bolt "go.etcd.io/bbolt"
@@ -129,7 +130,7 @@ func TestReadersSeeAConsistentSnapshot(t *testing.T) {
 				default:
 				}
 				// Each listed payment must exist.
-				x, err := l.NewExport(ledger.ExportQuery{Table: ledger.ExportPayments, Format: "jsonl"})
+				x, err := l.NewExport(export.Query{Table: export.Payments, Format: "jsonl"})
 				if err == nil {
 					err = x.Write(t.Context(), io.Discard)
 				}

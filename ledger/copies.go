@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 
+	"tillhook/ledger/export"
 	"tillhook/ledger/store"
 )
 
@@ -53,6 +54,6 @@ func KeepReserve(dataDir, dir string, w io.Writer) io.Writer {
 
 // NewExport prepares an export of the ledger, which its Write writes. It returns [export.ErrAhead]
 // for a sequence that the ledger has not reached.
-func (l *Ledger) NewExport(q ExportQuery) (*Export, error) {
-	return newExport(l.store, l.reads, l.livemode, l.published.Load().last, q)
+func (l *Ledger) NewExport(q export.Query) (*export.Export, error) {
+	return export.New(l.store, l.reads, l.livemode, l.published.Load().last, q)
 }

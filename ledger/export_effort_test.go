@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"tillhook/ledger"
+	"tillhook/ledger/export"
 	"tillhook/ledger/ledgertest"
 )
 
@@ -36,7 +37,7 @@ func TestExportReadsAPaymentOnce(t *testing.T) {
 	const refunds = 1000
 	l := ledgertest.Open(t, false)
 	appendManyRefunds(t, l, 2, refunds)
-	measure := func(q ledger.ExportQuery) (text string, bytes uint64) {
+	measure := func(q export.Query) (text string, bytes uint64) {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		text, _ = entriesText(t, l, q)
@@ -44,8 +45,8 @@ func TestExportReadsAPaymentOnce(t *testing.T) {
 		return text, after.TotalAlloc - before.TotalAlloc
 	}
 	last := uint64(2)
-	past, enough := measure(ledger.ExportQuery{AsOf: &last})
-	present, took := measure(ledger.ExportQuery{})
+	past, enough := measure(export.Query{AsOf: &last})
+	present, took := measure(export.Query{})
 	if n := strings.Count(present, "\r\n"); present != past || n != 1+2*(1+refunds) {
 		t.Errorf("the export of the present has %d lines, or differs from the one as of the last sequence", n)
 	}
@@ -64,14 +65,14 @@ func TestExportEndsWithItsContext(t *testing.T) {
 	none, last := uint64(0), uint64(payments)
 	for _, c := range []struct {
 		name  string
-		query ledger.ExportQuery
+		query export.Query
 		least int64 // checks of the context in all
 	}{
 		// seconds of the index, payments, lines
-		{"the present", ledger.ExportQuery{Table: ledger.ExportEntries}, 5 * payments},
-		{"the past", ledger.ExportQuery{Table: ledger.ExportEntries, AsOf: &last}, 3 * payments},
-		{"differences", ledger.ExportQuery{Table: ledger.ExportEntries, Since: &none}, 4 * payments},
-		{"payments", ledger.ExportQuery{Table: ledger.ExportPayments}, 2 * payments},
+		{"the present", export.Query{Table: export.Entries}, 5 * payments},
+		{"the past", export.Query{Table: export.Entries, AsOf: &last}, 3 * payments},
+		{"differences", export.Query{Table: export.Entries, Since: &none}, 4 * payments},
+		{"payments", export.Query{Table: export.Payments}, 2 * payments},
 	} {
 		c.query.Format = "csv"
 		x, err := l.NewExport(c.query)
@@ -106,7 +107,7 @@ func TestExportLeavesTheReserve(t *testing.T) {
 		})
 	}
 	appendAll(t, l, e)
-	x, err := l.NewExport(ledger.ExportQuery{Table: ledger.ExportEntries, Format: "csv", Metadata: []string{"note"}})
+	x, err := l.NewExport(export.Query{Table: export.Entries, Format: "csv", Metadata: []string{"note"}})
 	if err != nil {
 		t.Fatal(err)
 	}

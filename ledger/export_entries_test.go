@@ -16,6 +16,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"tillhook/ledger"
+	"tillhook/ledger/export"
 	"tillhook/ledger/ledgertest"
 )
 
@@ -23,9 +24,9 @@ const entriesHeader = "entry_id,date,time,entry,payment,object,account,currency,
 	"dispute_withdrawn,dispute_withdrawn_decimal,dispute_reinstated,dispute_reinstated_decimal,net,net_decimal,customer,description,charge,late"
 
 // entriesText returns an export of entries, and the sequence that it is as of.
-func entriesText(t testing.TB, l *ledger.Ledger, q ledger.ExportQuery) (text string, sequence uint64) {
+func entriesText(t testing.TB, l *ledger.Ledger, q export.Query) (text string, sequence uint64) {
 	t.Helper()
-	if q.Table = ledger.ExportEntries; q.Format == "" {
+	if q.Table = export.Entries; q.Format == "" {
 		q.Format = "csv"
 	}
 	return exportText(t, l, q)
@@ -69,7 +70,7 @@ func TestGoldenEntries(t *testing.T) {
 			mustAppend(t, l, e)
 		}
 	}
-	got, _ := entriesText(t, l, ledger.ExportQuery{Zone: timezone(t, "Europe/Berlin"), Metadata: []string{"order_id"}})
+	got, _ := entriesText(t, l, export.Query{Zone: timezone(t, "Europe/Berlin"), Metadata: []string{"order_id"}})
 	if *update {
 		if err := os.WriteFile(golden, []byte(got), 0o600); err != nil {
 			t.Fatal(err)
@@ -113,7 +114,7 @@ func TestExportOfDaysInATimezone(t *testing.T) {
 		if zone == nil {
 			zone = time.UTC
 		}
-		text, _ := entriesText(t, l, ledger.ExportQuery{Zone: c.zone, From: parseTime(t, c.from, zone),
+		text, _ := entriesText(t, l, export.Query{Zone: c.zone, From: parseTime(t, c.from, zone),
 			To: parseTime(t, c.to, zone)})
 		rows, err := csv.NewReader(strings.NewReader(text)).ReadAll()
 		if err != nil {
@@ -184,8 +185,8 @@ func TestTotalsRefuseTooManyDays(t *testing.T) {
 func TestExportWithMetadataForExcel(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	appendAll(t, l, paidCharge("1", 1760000000, 4200))
-	for _, table := range []string{ledger.ExportEntries, ledger.ExportPayments} {
-		q := ledger.ExportQuery{Table: table, Format: "csv", Metadata: []string{"order_id", "none\n"}, Excel: true}
+	for _, table := range []string{export.Entries, export.Payments} {
+		q := export.Query{Table: table, Format: "csv", Metadata: []string{"order_id", "none\n"}, Excel: true}
 		text, _ := exportText(t, l, q)
 		rows := strings.Split(text, "\r\n")
 		if !strings.HasPrefix(text, "\ufeff") || !strings.HasSuffix(rows[0], `,metadata_order_id,metadata_none\n`) ||
@@ -239,21 +240,21 @@ func TestExportAsOfAndSinceASequence(t *testing.T) {
 	l := ledgertest.Open(t, false)
 	appendAll(t, l, paidCharge("1", 1760000000, 4200), paidCharge("2", 1760000001, 100))
 	seq := func(n uint64) *uint64 { return &n }
-	for _, q := range []ledger.ExportQuery{{AsOf: seq(3)}, {Since: seq(3)}} {
-		q.Table, q.Format = ledger.ExportEntries, "csv"
-		if _, err := l.NewExport(q); !errors.Is(err, ledger.ErrAhead) ||
+	for _, q := range []export.Query{{AsOf: seq(3)}, {Since: seq(3)}} {
+		q.Table, q.Format = export.Entries, "csv"
+		if _, err := l.NewExport(q); !errors.Is(err, export.ErrAhead) ||
 			!strings.Contains(err.Error(), "its last sequence is 2, and 3 was asked for") {
 			t.Errorf("%+v returned %v", q, err)
 		}
 	}
 	for _, c := range []struct {
-		query    ledger.ExportQuery
+		query    export.Query
 		lines    int
 		sequence uint64
-	}{{ledger.ExportQuery{AsOf: seq(0)}, 0, 0}, {ledger.ExportQuery{AsOf: seq(1)}, 1, 1},
-		{ledger.ExportQuery{AsOf: seq(2)}, 2, 2}, {ledger.ExportQuery{}, 2, 2},
-		{ledger.ExportQuery{Since: seq(0)}, 2, 2}, {ledger.ExportQuery{Since: seq(1)}, 1, 2},
-		{ledger.ExportQuery{Since: seq(2)}, 0, 2}} {
+	}{{export.Query{AsOf: seq(0)}, 0, 0}, {export.Query{AsOf: seq(1)}, 1, 1},
+		{export.Query{AsOf: seq(2)}, 2, 2}, {export.Query{}, 2, 2},
+		{export.Query{Since: seq(0)}, 2, 2}, {export.Query{Since: seq(1)}, 1, 2},
+		{export.Query{Since: seq(2)}, 0, 2}} {
 		text, sequence := entriesText(t, l, c.query)
 		rows := strings.Split(strings.TrimSuffix(text, "\r\n"), "\r\n")
 		if rows[0] != entriesHeader || len(rows)-1 != c.lines || sequence != c.sequence {
@@ -287,13 +288,13 @@ func TestExportReportsRedecodedBodies(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, last = entriesText(t, l, ledger.ExportQuery{})
-		for _, q := range []ledger.ExportQuery{{AsOf: &last}, {Since: &last}, {}} {
+		_, last = entriesText(t, l, export.Query{})
+		for _, q := range []export.Query{{AsOf: &last}, {Since: &last}, {}} {
 			want := uint64(0)
 			if c.changed && (q.AsOf != nil || q.Since != nil) {
 				want = last
 			}
-			q.Table, q.Format = ledger.ExportEntries, "csv"
+			q.Table, q.Format = export.Entries, "csv"
 			if x, err := l.NewExport(q); err != nil || x.Decoded != want {
 				t.Errorf("%+v, %+v: the export reports bodies decoded again up to row %d, want %d, %v", c, q, x.Decoded,
 					want, err)
@@ -306,7 +307,7 @@ func TestExportReportsRedecodedBodies(t *testing.T) {
 	l := ledgertest.Start(t, opts)
 	appendAll(t, l, paidCharge("new", 1760000000, 100))
 	last++
-	if x, err := l.NewExport(ledger.ExportQuery{Table: ledger.ExportEntries, Format: "csv", AsOf: &last}); err != nil ||
+	if x, err := l.NewExport(export.Query{Table: export.Entries, Format: "csv", AsOf: &last}); err != nil ||
 		x.Decoded != 0 {
 		t.Errorf("as of a later row the export reports bodies decoded again up to row %d, %v", x.Decoded, err)
 	}

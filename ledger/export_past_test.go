@@ -11,13 +11,14 @@ import (
 	"time"
 
 	"tillhook/ledger"
+	"tillhook/ledger/export"
 	"tillhook/ledger/ledgertest"
 )
 
 // pastExport is an export that was made as of a sequence, and must be the same when it is made
 // again.
 type pastExport struct {
-	query    ledger.ExportQuery
+	query    export.Query
 	text     string
 	sequence uint64
 }
@@ -195,7 +196,7 @@ func TestExportAsOfIsReproducible(t *testing.T) {
 		l.open(t)
 		var views []pastExport
 		for range steps {
-			v := pastExport{query: ledger.ExportQuery{Format: "jsonl", Metadata: []string{"order"}}}
+			v := pastExport{query: export.Query{Format: "jsonl", Metadata: []string{"order"}}}
 			if l.IntN(2) == 0 {
 				from, to := midnight-l.Int64N(4), midnight+l.Int64N(4)
 				v.query.From, v.query.To = &from, &to
@@ -283,7 +284,7 @@ func TestExportDuringAppends(t *testing.T) {
 	})
 	var views []pastExport
 	for i := 0; i < 40 || len(views) == 0 || views[len(views)-1].sequence < uint64(len(events)/2); i++ {
-		v := pastExport{query: ledger.ExportQuery{Format: "jsonl"}}
+		v := pastExport{query: export.Query{Format: "jsonl"}}
 		v.text, v.sequence = entriesText(t, l, v.query)
 		if n := len(views); n > 0 && i%3 == 0 { // repeat an earlier export while events are appended
 			if got := views[n/2].asOf(t, l); got != views[n/2].text {

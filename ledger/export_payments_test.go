@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"tillhook/ledger"
+	"tillhook/ledger/export"
 	"tillhook/ledger/ledgertest"
 	"tillhook/ledger/wording"
 )
@@ -24,12 +25,12 @@ const paymentsHeader = "id,account,created,captured,status,currency,amount,amoun
 // paymentsText returns an export of payments.
 func paymentsText(t *testing.T, l *ledger.Ledger, format string, from, to *int64) string {
 	t.Helper()
-	text, _ := exportText(t, l, ledger.ExportQuery{Table: ledger.ExportPayments, Format: format, From: from, To: to})
+	text, _ := exportText(t, l, export.Query{Table: export.Payments, Format: format, From: from, To: to})
 	return text
 }
 
 // exportText returns an export, and the sequence that it is as of.
-func exportText(t testing.TB, l *ledger.Ledger, q ledger.ExportQuery) (text string, sequence uint64) {
+func exportText(t testing.TB, l *ledger.Ledger, q export.Query) (text string, sequence uint64) {
 	t.Helper()
 	x, err := l.NewExport(q)
 	if err != nil {
@@ -126,8 +127,8 @@ func TestExportHasNoFormulas(t *testing.T) {
 		appendAll(t, l, withDescription(id, text))
 		want[id] = texts[text]
 	}
-	for _, table := range []string{ledger.ExportPayments, ledger.ExportEntries} {
-		text, _ := exportText(t, l, ledger.ExportQuery{Table: table, Format: "csv"})
+	for _, table := range []string{export.Payments, export.Entries} {
+		text, _ := exportText(t, l, export.Query{Table: table, Format: "csv"})
 		if got := strings.Count(text, "\n"); got != len(texts)+1 || strings.Count(text, "\r\n") != got {
 			t.Errorf("%d lines of %d texts", got, len(texts))
 		}
@@ -141,7 +142,7 @@ func TestExportHasNoFormulas(t *testing.T) {
 				t.Errorf("%s: got %q, want %q", row[id], row[at], want[row[id]])
 			}
 		}
-		lines, _ := exportText(t, l, ledger.ExportQuery{Table: table, Format: "jsonl"})
+		lines, _ := exportText(t, l, export.Query{Table: table, Format: "jsonl"})
 		for line := range strings.Lines(lines) {
 			var x struct{ Description string }
 			if err := json.Unmarshal([]byte(line), &x); err != nil ||
@@ -333,7 +334,7 @@ func TestExportIsAConsistentSnapshot(t *testing.T) {
 		link("e3", "pi_first", "ch_last", 1500000000)
 		link("e4", "pi_last", "ch_first", 1900000000)
 	}}
-	x, err := l.NewExport(ledger.ExportQuery{Table: ledger.ExportPayments, Format: "jsonl"})
+	x, err := l.NewExport(export.Query{Table: export.Payments, Format: "jsonl"})
 	if err != nil {
 		t.Fatal(err)
 	}

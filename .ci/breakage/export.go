@@ -1,11 +1,11 @@
 package main
 
 const (
-	exportGo        = "ledger/export.go"
-	exportedGo      = "ledger/export_payments.go"
-	lineGo          = "ledger/line.go"
-	pastGo          = "ledger/past.go"
-	sorterGo        = "ledger/sorter.go"
+	exportGo        = "ledger/export/export.go"
+	exportedGo      = "ledger/export/exportedpayments.go"
+	lineGo          = "ledger/export/line.go"
+	pastGo          = "ledger/export/past.go"
+	sorterGo        = "ledger/export/sorter.go"
 	escapeGo        = "ledger/wording/escape.go"
 	timezoneGo      = "ledger/timezone.go"
 	cliGo           = "receiver/cli/cli.go"
@@ -53,7 +53,7 @@ var exportMutations = []mutation{
 	{"ledger: an export says that bodies were decoded again", exportGo, "			x.Decoded = decoded\n", "", "./receiver/operator", "TestAnExportsHeaders"},
 	{"ledger: a rebuild that changes no facts is not reported", rebuildGo, "!bytes.Equal(old.Encode(), before)", "!bytes.Equal(old.Encode(), before[:0])", "./ledger", "TestExportReportsRedecodedBodies"},
 	{"ledger: a second rebuild keeps the mark of the first", rebuildGo, "	decoded, err := schema.ReadDecoded(from)", "	decoded, err := uint64(0), error(nil)", "./ledger", "TestExportReportsRedecodedBodies"},
-	{"ledger: lines beyond memory are merged in order", sorterGo, "	heap.Init(&m)\n", "", "./ledger", "TestSorterKeepsTheOrderOfEqualKeys"},
+	{"ledger: lines beyond memory are merged in order", sorterGo, "	heap.Init(&m)\n", "", "./ledger/export", "TestSorterKeepsTheOrderOfEqualKeys"},
 	{"operator: an export has as_of or since, not both", operatorExport, "	case find.AsOf != nil && find.Since != nil:", "	case false:", "./receiver/operator", "TestExport"},
 	{"ledger: the index of entries has no old seconds", changeGo, "		case has == nil:\n", "		case has == nil && had == nil:\n", "./ledger", pastTest},
 	{"ledger: the check compares the index of entries", checkGo, "	c.index(id, s.MoneyByTime())\n", "", "./ledger", "TestVerifyChecksTheIndexOfEntries"},

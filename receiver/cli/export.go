@@ -10,10 +10,10 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/spf13/cobra"
-
-	"tillhook/ledger"
+	"tillhook/ledger/export"
 	"tillhook/receiver/operator"
+
+	"github.com/spf13/cobra"
 )
 
 // exportFlags are the flags of export.
@@ -49,7 +49,7 @@ late=added for a new one.`,
   tillhook export --since 51207 > corrections.csv
   tillhook export payments --metadata order_id --excel > payments.csv
   tillhook export --format jsonl | jq -s 'map(.net) | add'`,
-		ValidArgs: []string{ledger.ExportEntries, ledger.ExportPayments},
+		ValidArgs: []string{export.Entries, export.Payments},
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) > 1 || len(args) == 1 && !slices.Contains(c.ValidArgs, args[0]) {
 				return usagef("%s takes entries or payments, but got %s; write to a file with > FILE", c.CommandPath(), strings.Join(args, " "))
@@ -57,7 +57,7 @@ late=added for a new one.`,
 			return nil
 		},
 		RunE: func(c *cobra.Command, args []string) error {
-			params, err := f.params(c, append(args, ledger.ExportEntries)[0])
+			params, err := f.params(c, append(args, export.Entries)[0])
 			if err != nil {
 				return err
 			}
@@ -65,25 +65,25 @@ late=added for a new one.`,
 		},
 	}
 	f.days.register(c, "entries (or, for payments, those created)")
-	c.Flags().StringVar(&f.format, "format", ledger.Formats[0], "csv or jsonl")
+	c.Flags().StringVar(&f.format, "format", export.Formats[0], "csv or jsonl")
 	c.Flags().Uint64Var(&f.asOf, "as-of", 0, "the entries as they were at this `sequence` of the ledger")
 	c.Flags().Uint64Var(&f.since, "since", 0, "only what has changed since this `sequence` of the ledger")
 	c.Flags().StringSliceVar(&f.metadata, "metadata", nil, "a column for each of these `keys` of the payment's metadata, separated by commas; repeat it for more, and put a key that holds a comma in \"double quotes\"")
-	complete(c, "format", ledger.Formats[:])
+	complete(c, "format", export.Formats[:])
 	c.Flags().BoolVar(&f.excel, "excel", false, "begin with a byte order mark, by which Excel recognizes UTF-8")
 	return c
 }
 
 // params returns the parameters of the API request.
 func (f *exportFlags) params(c *cobra.Command, table string) (url.Values, error) {
-	if err := oneOf("format", f.format, ledger.Formats[:]); err != nil {
+	if err := oneOf("format", f.format, export.Formats[:]); err != nil {
 		return nil, err
 	}
 	asOf, since := c.Flags().Changed("as-of"), c.Flags().Changed("since")
 	switch {
 	case asOf && since:
 		return nil, usagef("--as-of and --since exclude each other: --as-of writes the table as it was, --since what has changed")
-	case table == ledger.ExportPayments && (asOf || since):
+	case table == export.Payments && (asOf || since):
 		return nil, usagef("export payments writes the present state; --as-of and --since are for the export of entries")
 	case f.excel && f.format != "csv":
 		return nil, usagef("--excel is for --format csv")
@@ -148,7 +148,7 @@ func (p *Program) printSequence(params url.Values, header http.Header) {
 	case params.Get("since") != "":
 		base = params.Get("since")
 		fmt.Fprintf(p.Stderr, "changes from ledger sequence %s to %s; continue with --since %s\n", base, sequence, sequence)
-	case params.Get("kind") == ledger.ExportPayments:
+	case params.Get("kind") == export.Payments:
 		fmt.Fprintf(p.Stderr, "as of ledger sequence %s\n", sequence)
 	default:
 		fmt.Fprintf(p.Stderr, "as of ledger sequence %s; repeat with --as-of %s\n", sequence, sequence)

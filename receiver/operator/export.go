@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strconv"
 
-	"tillhook/ledger"
+	"tillhook/ledger/export"
 )
 
 // Headers of an export.
@@ -26,9 +26,9 @@ const maxMetadata = 50
 func (op *Operator) export(w http.ResponseWriter, r *http.Request) error {
 	q := parseQuery(r, "metadata")
 	zone := q.zone()
-	find := ledger.ExportQuery{
-		Table:  q.oneOf("kind", ledger.ExportEntries, ledger.ExportPayments),
-		Format: q.oneOf("format", ledger.Formats[:]...), Zone: zone,
+	find := export.Query{
+		Table:  q.oneOf("kind", export.Entries, export.Payments),
+		Format: q.oneOf("format", export.Formats[:]...), Zone: zone,
 		AsOf: q.sequence("as_of"), Since: q.sequence("since"), Metadata: q.list("metadata"), Excel: q.isSet("excel"),
 	}
 	find.From, find.To = q.between("from", "to", zone)
@@ -36,7 +36,7 @@ func (op *Operator) export(w http.ResponseWriter, r *http.Request) error {
 	case find.AsOf != nil && find.Since != nil:
 		q.fail("as_of and since exclude each other: ask with as_of for what the table was, or with since for what " +
 			"has changed")
-	case find.Table == ledger.ExportPayments && (find.AsOf != nil || find.Since != nil):
+	case find.Table == export.Payments && (find.AsOf != nil || find.Since != nil):
 		q.fail("as_of and since are only for kind=entries: the table of payments is always the present one")
 	case find.Excel && find.Format != "csv":
 		q.fail("excel is only for format=csv")

@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"tillhook/ledger"
+	"tillhook/ledger/export"
 	"tillhook/ledger/wording"
 	"tillhook/receiver/health"
 )
@@ -224,7 +225,7 @@ func (op *Operator) fail(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.Is(err, ledger.ErrReadOnly):
 		e = &Error{http.StatusConflict, "invalid_request",
 			"no receiver is running, and only one can change the ledger: start it (tillhook serve)"}
-	case errors.Is(err, ledger.ErrAhead), errors.Is(err, ledger.ErrTooManyDays):
+	case errors.Is(err, export.ErrAhead), errors.Is(err, ledger.ErrTooManyDays):
 		e = &Error{http.StatusBadRequest, "invalid_request", err.Error()}
 	case errors.Is(err, ledger.ErrCursor):
 		e = &Error{http.StatusBadRequest, "invalid_request", err.Error()}

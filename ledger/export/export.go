@@ -1,4 +1,14 @@
-package ledger
+// Package export writes the payments of a ledger, or the movements of their money, as CSV or JSON
+// Lines.
+//
+// An [Export] is as of one moment, although it reads the ledger in many short transactions while
+// events keep arriving. Rows never change and are not removed, so a payment as of a row is the fold
+// of its rows up to there (past.go). export.go writes entries, exportedpayments.go payments,
+// line.go formats the lines, and sorter.go sorts more of them than fit into memory.
+//
+// Texts of customers can contain anything. Each cell is escaped for terminals, and in CSV for
+// spreadsheets, which would otherwise run it as a formula.
+package export
 
 import (
 	"bytes"
@@ -10,6 +20,7 @@ import (
 	"strings"
 	"time"
 
+	"tillhook/ledger/fold"
 	"tillhook/ledger/scan"
 	"tillhook/ledger/schema"
 	"tillhook/ledger/store"
@@ -20,16 +31,16 @@ var Formats = [...]string{"csv", "jsonl"}
 
 // Tables that can be exported.
 const (
-	ExportEntries  = "entries"  // one line for each movement of money
-	ExportPayments = "payments" // one line for each payment in its current state
+	Entries  = "entries"  // one line for each movement of money
+	Payments = "payments" // one line for each payment in its current state
 )
 
 // ErrAhead is returned for a sequence that the ledger has not reached.
 var ErrAhead = errors.New("the ledger has not come so far")
 
-// ExportQuery describes an export.
-type ExportQuery struct {
-	Table  string // ExportEntries or ExportPayments
+// Query describes an export.
+type Query struct {
+	Table  string // Entries or Payments
 	Format string // one of Formats
 	// From and To are bounds in Unix seconds: From or later, and before To. They apply to the time
 	// of an entry, or to the creation time of a payment. Nil means no bound.
@@ -58,14 +69,14 @@ type Export struct {
 	store    *store.Store
 	reads    *scan.Reader
 	livemode bool
-	query    ExportQuery
+	query    Query
 	now      uint64 // the last durable row when the export began
 	lines    *lineFormat
 }
 
-// newExport prepares an export; [Export.Write] writes it. last is the last durable row. newExport
+// New prepares an export; [Export.Write] writes it. last is the last durable row. New
 // returns [ErrAhead] for a later one.
-func newExport(s *store.Store, reads *scan.Reader, livemode bool, last uint64, q ExportQuery) (*Export, error) {
+func New(s *store.Store, reads *scan.Reader, livemode bool, last uint64, q Query) (*Export, error) {
 	q.Zone = cmp.Or(q.Zone, time.UTC)
 	x := &Export{store: s, reads: reads, livemode: livemode, query: q, now: last}
 	x.lines = newLineFormat(&x.query)
@@ -95,7 +106,7 @@ func newExport(s *store.Store, reads *scan.Reader, livemode bool, last uint64, q
 func (x *Export) Write(ctx context.Context, w io.Writer) (err error) {
 	w = store.ContextWriter(ctx, w)
 	names := paymentColumns
-	if x.query.Table == ExportEntries {
+	if x.query.Table == Entries {
 		names = entryColumns
 	}
 	head := x.lines.head(names)
@@ -105,7 +116,7 @@ func (x *Export) Write(ctx context.Context, w io.Writer) (err error) {
 	if _, err := w.Write(head); err != nil {
 		return err
 	}
-	if x.query.Table == ExportPayments {
+	if x.query.Table == Payments {
 		x.Sequence, err = x.eachPayment(ctx, x.query.From, x.query.To, func(f *schema.State) error {
 			_, err := w.Write(x.lines.line(paymentColumns, x.lines.paymentCells(f), f.Payment.Metadata))
 			return err
@@ -229,7 +240,7 @@ func (x *Export) add(s *sorter, f *schema.State, pass byte) error {
 }
 
 // asked reports whether an entry is within the bounds.
-func (x *Export) asked(e *Entry) bool {
+func (x *Export) asked(e *fold.Entry) bool {
 	return (x.query.From == nil || e.At >= *x.query.From) && (x.query.To == nil || e.At < *x.query.To)
 }
 
@@ -345,7 +356,7 @@ const (
 )
 
 // lineKey returns a key that sorts lines by (time, payment, entry id). Ids contain no NUL byte.
-func lineKey(e *Entry, payment string, pass byte) []byte {
+func lineKey(e *fold.Entry, payment string, pass byte) []byte {
 	key := append(schema.TimeKey(e.At, payment), 0)
 	return append(append(key, e.ID...), 0, pass)
 }

@@ -1,4 +1,4 @@
-package ledger
+package export
 
 import (
 	"bytes"
@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"tillhook/ledger/fold"
 	"tillhook/ledger/schema"
 	"tillhook/ledger/wording"
 )
@@ -30,7 +31,7 @@ type lineFormat struct {
 	metadata []string // the metadata keys that have a column
 }
 
-func newLineFormat(q *ExportQuery) *lineFormat {
+func newLineFormat(q *Query) *lineFormat {
 	f := &lineFormat{zone: q.Zone, metadata: q.Metadata}
 	if q.Format == "csv" {
 		f.text = &bytes.Buffer{}
@@ -171,7 +172,7 @@ func (f *lineFormat) csvLine(texts []string) []byte {
 }
 
 // time returns a time in RFC 3339 with the offset of the zone, or "" if the time is unknown.
-func (f *lineFormat) time(at OrNullTime) own {
+func (f *lineFormat) time(at fold.OrNullTime) own {
 	if at == 0 {
 		return ""
 	}
@@ -184,16 +185,16 @@ func money(n *int64, currency string) [2]cell {
 	if n == nil || currency == "" {
 		return [2]cell{number{n}, own("")}
 	}
-	return [2]cell{number{n}, own(Decimal(*n, currency))}
+	return [2]cell{number{n}, own(fold.Decimal(*n, currency))}
 }
 
 // entryLine returns the line of an entry, with its amounts multiplied by sign.
-func (x *Export) entryLine(f *schema.State, e *Entry, sign int64, late string) []byte {
+func (x *Export) entryLine(f *schema.State, e *fold.Entry, sign int64, late string) []byte {
 	p, at := f.Payment, time.Unix(e.At, 0).In(x.lines.zone)
 	cells := []cell{foreign(e.ID), own(at.Format(time.DateOnly)), own(at.Format(time.RFC3339)), own(e.Kind), foreign(p.ID), foreign(e.Object),
 		foreign(p.Account), foreign(e.Currency)}
 	a := schema.AmountsOf(e)
-	for _, sum := range []Sum{a.Received, a.Refunded, a.Withdrawn, a.Reinstated, a.Net()} {
+	for _, sum := range []fold.Sum{a.Received, a.Refunded, a.Withdrawn, a.Reinstated, a.Net()} {
 		n, _ := sum.Int64() // the sum of a single amount always fits
 		n *= sign
 		both := money(&n, e.Currency)

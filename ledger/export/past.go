@@ -1,10 +1,11 @@
-package ledger
+package export
 
 import (
 	"context"
 	"maps"
 	"slices"
 
+	"tillhook/ledger/fold"
 	"tillhook/ledger/schema"
 	"tillhook/ledger/store"
 )
@@ -117,7 +118,7 @@ func (p *past) payment(id string) (*schema.State, error) {
 // withoutIntent returns the rows that name the charge but no PaymentIntent. All of them belong to
 // the same payment now.
 func (p *past) withoutIntent(charge string) (rows []*schema.Row, err error) {
-	id, err := schema.PaymentOf(p.tx, &Facts{Charge: charge})
+	id, err := schema.PaymentOf(p.tx, &fold.Facts{Charge: charge})
 	if err != nil {
 		return nil, err
 	}
