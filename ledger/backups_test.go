@@ -14,10 +14,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	bolt "go.etcd.io/bbolt"
+
 	"tillhook/ledger"
 	"tillhook/ledger/ledgertest"
-
-	bolt "go.etcd.io/bbolt"
 )
 
 // A backup that failed for lack of space is made within a minute after space is free.

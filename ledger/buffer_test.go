@@ -11,11 +11,11 @@ import (
 	"sync"
 	"testing"
 
+	bolt "go.etcd.io/bbolt"
+
 	"tillhook/ledger"
 	"tillhook/ledger/export"
 	"tillhook/ledger/ledgertest"
-
-	bolt "go.etcd.io/bbolt"
 )
 
 // Index entries are flushed to their buckets in later commits. Until then every reader finds them
@@ -274,7 +274,8 @@ func TestBufferIsBoundedInBytes(t *testing.T) {
 		// equal texts would be stored only once
 		large[fmt.Sprintf("key %d", i)] = fmt.Sprint(i) + strings.Repeat("x", 490)
 	}
-	for !l.Flushing() {
+	for before := -1; l.BufferedBytes() > before; { // until the next generation begins
+		before = l.BufferedBytes()
 		send(64, nil)
 	}
 	most := 0

@@ -5,21 +5,23 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"strings"
 	"time"
+
+	bolt "go.etcd.io/bbolt"
 
 	"tillhook/ledger/posting"
 	"tillhook/ledger/scan"
 	"tillhook/ledger/schema"
 	"tillhook/ledger/store"
-
-	bolt "go.etcd.io/bbolt"
 )
 
 // Seal returns a stored value with its checksum, for tests that write to the file directly.
 func Seal(bucket, key, value string) []byte {
-	return store.Seal(bucket, []byte(key), []byte(value))
+	sum := crc32.Checksum([]byte(bucket+key+value), crc32.MakeTable(crc32.Castagnoli))
+	return binary.BigEndian.AppendUint32([]byte(value), sum)
 }
 
 // OlderSchema is the number of the schema before the present one. Only tests have files of it. In
@@ -46,14 +48,15 @@ func MakeOlder(tx *bolt.Tx) error {
 		return nil
 	})
 	for key, value := range rows {
-		err = errors.Join(err, events.Put([]byte(key), store.Seal("events", []byte(key), value)))
+		err = errors.Join(err, events.Put([]byte(key), Seal("events", key, string(value))))
 	}
 	return errors.Join(err, SetSchema(tx, OlderSchema))
 }
 
 // SetSchema changes the schema number of a file.
 func SetSchema(tx *bolt.Tx, version uint64) error {
-	return tx.Bucket([]byte("meta")).Put(schema.MetaSchema, store.Seal("meta", schema.MetaSchema, binary.AppendUvarint(nil, version)))
+	return tx.Bucket([]byte("meta")).Put(schema.MetaSchema,
+		Seal("meta", string(schema.MetaSchema), string(binary.AppendUvarint(nil, version))))
 }
 
 // LimitBuffer makes the write buffer flush after a few entries. Call it before Run.
@@ -234,10 +237,6 @@ func (l *Ledger) BufferedBytes() int {
 	_, _, bytes := l.store.BufferSizes()
 	return bytes
 }
-
-// Flushing reports whether a generation of the write buffer is being flushed. The committer must be
-// idle.
-func (l *Ledger) Flushing() bool { return l.store.Flushing() }
 
 // CommitBatch posts events in one transaction. It returns the bytes of the pages that the
 // transaction wrote, and the number of pages in use afterwards. Run must not be running.

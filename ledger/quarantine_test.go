@@ -9,10 +9,10 @@ import (
 	"testing"
 	"time"
 
+	bolt "go.etcd.io/bbolt"
+
 	"tillhook/ledger"
 	"tillhook/ledger/ledgertest"
-
-	bolt "go.etcd.io/bbolt"
 )
 
 // allRows returns every row of a ledger, oldest first.

@@ -9,10 +9,10 @@ import (
 	"testing"
 	"time"
 
+	bolt "go.etcd.io/bbolt"
+
 	"tillhook/ledger"
 	"tillhook/ledger/ledgertest"
-
-	bolt "go.etcd.io/bbolt"
 )
 
 // decodeUsable is a decoder that can use every body of the function succeeded.
