@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -42,36 +43,22 @@ import (
 const asDisk = "THIS_TEST_IS_A_DISK"
 
 func TestMain(m *testing.M) {
-	if folders := os.Getenv(asDisk); folders != "" {
-		backing, mount, _ := cutLast(folders)
-		if err := serveDisk(backing, mount); err != nil {
-			fmt.Println(err)
-			os.Exit(1)
+	fileSystems := map[string]func(backing, mount string) error{asDisk: serveDisk, asNoLinks: serveNoLinks}
+	for variable, serve := range fileSystems {
+		if dirs := os.Getenv(variable); dirs != "" {
+			backing, mount, _ := strings.Cut(dirs, ":")
+			if err := serve(backing, mount); err != nil {
+				fmt.Println(err)
+				os.Exit(1)
+			}
+			return
 		}
-		return
-	}
-	if folders := os.Getenv(asNoLinks); folders != "" {
-		backing, mount, _ := cutLast(folders)
-		if err := serveNoLinks(backing, mount); err != nil {
-			fmt.Println(err)
-			os.Exit(1)
-		}
-		return
 	}
 	if os.Getenv(asVerifier) != "" {
 		serveVerify(os.Stdin, os.Stdout)
 		return
 	}
 	os.Exit(m.Run())
-}
-
-func cutLast(s string) (before, after string, found bool) {
-	for i := len(s) - 1; i >= 0; i-- {
-		if s[i] == ':' {
-			return s[:i], s[i+1:], true
-		}
-	}
-	return s, "", false
 }
 
 // disk is the state of the only file of the file system.
