@@ -407,6 +407,7 @@ var generalMutations = []mutation{
 	{"a thin event of the own account is booked for it", objectsGo, "		e.Account, e.Context = \"\", \"\"\n", "", "./receiver/reconcile", "TestTheOwnAccountInAContext"},
 	{"an interactive call is bounded to the first byte", "receiver/stripe/interactive.go", "		late.Store(true)\n		cancel()\n", "		late.Store(false)\n", "./receiver/stripe", "TestInteractiveCalls"},
 	{"a silent attempt is not repeated", "receiver/stripe/api.go", "errors.Is(err, ErrSilent) || tries", "tries", "./receiver/stripe", "TestInteractiveCalls"},
+	{"a short round does not end the failure of a longer one", reconcileGo, "(err != nil || !w.short) {", "(err != nil || true) {", "./receiver/reconcile", "TestAShortRoundAfterAFailure"},
 	{"reconcile: a quiet account is compared once an hour", accountsGo, "	pause := quietEvery\n	if spare", "	pause := every\n	if spare", "./receiver/reconcile", "TestThreeHundredAccounts"},
 	{"reconcile: more than hourly comparisons need spare calls", budgetGo, "	return r.spentToday()*2*secondsADay < ", "	return true || r.spentToday()*2*secondsADay < ", "./receiver/reconcile", "TestSpareCalls"},
 	{"reconcile: the account compared longest ago is first", accountsGo, "return cmp.Compare(a.checkpoint, b.checkpoint)", "return cmp.Compare(a.ID, b.ID)", "./receiver/reconcile", "TestNoAccountStarves"},

@@ -81,6 +81,8 @@ func (w *round) compareAccount(ctx context.Context, a *account) error {
 	}
 	// If one clock is behind, this includes events that are later than it.
 	to := clocks.Later()
+	all := from.Unix() <= now.Add(-eventHistory).Unix() || checkpoint != 0 && from.Unix() <= checkpoint
+	w.short = w.short || w.request.Since > 0 && !all
 	span := Progress{Running: true, Account: a.ID, From: from.Unix(), At: from.Unix(), To: to.Unix() + 1}
 	if a.own() {
 		w.report.From, w.report.To = span.From, span.To

@@ -193,6 +193,47 @@ func TestAPermissionThatComesBack(t *testing.T) {
 	})
 }
 
+// A round over a short time does not end the failure of one over a longer time.
+func TestAShortRoundAfterAFailure(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		what   string
+		before bool // a round compared everything before the failure
+		since  time.Duration
+		ends   bool
+	}{
+		{"an hour of 30 days", false, time.Hour, false},
+		{"all of them", false, 30 * 24 * time.Hour, true},
+		{"less than since the last comparison", true, time.Minute, false},
+		{"more than since the last comparison", true, time.Hour, true},
+		{"the next round", true, 0, true},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			t.Parallel()
+			s := newShop(t)
+			severity := func() health.Severity {
+				list := s.Findings()
+				return list[slices.IndexFunc(list, func(f health.Finding) bool { return f.Code == health.Reconcile })].Severity
+			}
+			if c.before {
+				s.round(reconcile.Request{})
+			}
+			s.account.Fail(stripetest.Fault{Path: "/v1/events", Status: 400})
+			if _, err := s.Round(t.Context(), reconcile.Request{}); err == nil || severity() != health.Warn {
+				t.Fatalf("the round ended with %v, the finding is %s", err, severity())
+			}
+			s.round(reconcile.Request{Since: c.since})
+			if want := map[bool]health.Severity{true: health.OK, false: health.Warn}[c.ends]; severity() != want {
+				t.Errorf("after the round the finding is %s, want %s", severity(), want)
+			}
+			s.round(reconcile.Request{})
+			if severity() != health.OK {
+				t.Errorf("after a whole round the finding is %s", severity())
+			}
+		})
+	}
+}
+
 // An account that returns with more events than a round may read is no longer refused.
 func TestBackWithABacklog(t *testing.T) {
 	inDays(t, func(t *testing.T, s *shop) {

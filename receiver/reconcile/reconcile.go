@@ -353,7 +353,9 @@ func (r *Reconciler) conclude(ctx context.Context, w *round, err error) {
 		if report.Recovered > 0 {
 			r.missed = append(slices.DeleteFunc(r.missed, func(m miss) bool { return now.Sub(m.at) > 24*time.Hour }), miss{now, report.Recovered})
 		}
-		if ctx.Err() == nil { // the error of a stopped round means nothing
+		// The error of a stopped round means nothing, and a short round does not compare what an
+		// earlier one could not.
+		if ctx.Err() == nil && (err != nil || !w.short) {
 			r.failed = err
 		}
 		if err == nil && !w.success.IsZero() {
@@ -397,6 +399,7 @@ type round struct {
 	ownAt      time.Time // when the key's own account was last compared
 	// thinLeftOut is the number of events at the beginning of thinLater that were skipped.
 	thinLeftOut int
+	short       bool // Since left out events of an account that are not compared yet
 	undated     bool // contradicting clocks: how far an account was compared is not saved
 }
 
