@@ -408,6 +408,8 @@ var generalMutations = []mutation{
 	{"an interactive call is bounded to the first byte", "receiver/stripe/interactive.go", "		late.Store(true)\n		cancel()\n", "		late.Store(false)\n", "./receiver/stripe", "TestInteractiveCalls"},
 	{"a silent attempt is not repeated", "receiver/stripe/api.go", "errors.Is(err, ErrSilent) || tries", "tries", "./receiver/stripe", "TestInteractiveCalls"},
 	{"a short round does not end the failure of a longer one", reconcileGo, "(err != nil || !w.short) {", "(err != nil || true) {", "./receiver/reconcile", "TestAShortRoundAfterAFailure"},
+	{"the pages after a large one are small", "receiver/stripe/lists.go", "	limit := a.pageLimit(path)\n", "	limit := pageSize\n", "./receiver/stripe", "TestAPageThatIsTooLong"},
+	{"a page of several objects is bounded", "receiver/stripe/api.go", "		most = page\n", "		most = max(most, page)\n", "./receiver/stripe", "TestAPageThatIsTooLong"},
 	{"reconcile: a quiet account is compared once an hour", accountsGo, "	pause := quietEvery\n	if spare", "	pause := every\n	if spare", "./receiver/reconcile", "TestThreeHundredAccounts"},
 	{"reconcile: more than hourly comparisons need spare calls", budgetGo, "	return r.spentToday()*2*secondsADay < ", "	return true || r.spentToday()*2*secondsADay < ", "./receiver/reconcile", "TestSpareCalls"},
 	{"reconcile: the account compared longest ago is first", accountsGo, "return cmp.Compare(a.checkpoint, b.checkpoint)", "return cmp.Compare(a.ID, b.ID)", "./receiver/reconcile", "TestNoAccountStarves"},

@@ -300,6 +300,7 @@ func (w *round) store(ctx context.Context, events []*ledger.Event) error {
 	}
 	var damaged error
 	for i, e := range events {
+		events[i] = nil // its body can be large
 		if known[i] == ledger.IDKnown || known[i] == ledger.IDQuarantined && e.Quarantine != "" {
 			continue
 		}

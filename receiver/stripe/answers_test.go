@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -114,7 +115,10 @@ func TestAPageThatIsTooLong(t *testing.T) {
 	limits := []string{}
 	api := answering(t, func(w http.ResponseWriter, r *http.Request) {
 		limits = append(limits, r.FormValue("limit"))
-		n := map[string]int{"100": 100, "10": 10, "1": 1}[r.FormValue("limit")]
+		n, err := strconv.Atoi(r.FormValue("limit"))
+		if err != nil {
+			t.Error(err)
+		}
 		io.WriteString(w, `{"object":"list","has_more":true,"data":[`)
 		for i := range n {
 			fmt.Fprintf(w, `{"id":"evt_%d","object":"event","created":5,"type":"charge.succeeded","livemode":false,"data":{"object":{"id":"ch_1","object":"charge"},"pad":"`, i)
@@ -127,8 +131,33 @@ func TestAPageThatIsTooLong(t *testing.T) {
 		io.WriteString(w, "]}")
 	})
 	page, err := api.Events(t.Context(), stripe.Account{}, false, nil, 0, 10, "")
-	if err != nil || len(page.Events) != 10 || page.Next != "evt_9" || fmt.Sprint(limits) != "[100 10]" {
+	if err != nil || len(page.Events) != 6 || page.Next != "evt_5" || fmt.Sprint(limits) != "[100 25 6]" {
 		t.Errorf("%d events, next %q, limits %v, %v", len(page.Events), page.Next, limits, err)
+	}
+	// The next pages of that list begin with as few, until they are short; other lists do not.
+	pages := func(n int) string {
+		limits = nil
+		for range n {
+			if _, err := api.Events(t.Context(), stripe.Account{}, false, nil, 0, 10, ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return fmt.Sprint(limits)
+	}
+	if got := pages(2); got != "[6 6]" {
+		t.Errorf("the next pages were asked for with the limits %s", got)
+	}
+	pad = ""
+	if got := pages(4); got != "[6 24 96 100]" {
+		t.Errorf("short pages were asked for with the limits %s", got)
+	}
+	pad = strings.Repeat("x", 10<<20) // one fits into an answer, not into a page of several
+	if got := pages(2); got != "[100 25 6 1 1]" {
+		t.Errorf("pages of one event were asked for with the limits %s", got)
+	}
+	limits = nil
+	if _, err := api.ListObjects(t.Context(), stripe.Account{}, false, "charge", 0, ""); err != nil || limits[0] != "100" {
+		t.Errorf("another list was asked for with the limits %v, %v", limits, err)
 	}
 	calls := 0
 	api = answering(t, func(w http.ResponseWriter, r *http.Request) {

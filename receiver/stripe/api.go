@@ -27,7 +27,7 @@ import (
 const (
 	// callTimeout bounds one attempt of a call, including its answer.
 	callTimeout = 30 * time.Second
-	// maxAnswer bounds an answer in bytes. Reading one takes about four times as much memory.
+	// maxAnswer bounds an answer in bytes. Reading one takes about three times as much memory.
 	maxAnswer = 16 << 20
 	// maxTries is the maximum number of attempts of a call.
 	maxTries = 5
@@ -84,10 +84,11 @@ type API struct {
 	Pause   time.Duration // between the starts of two attempts; set before the first call
 	Backoff time.Duration // after the first failed attempt, then doubled; set before the first call
 
-	mu          sync.Mutex // guards the next three fields
-	next        time.Time  // when the next attempt may start
-	pausedUntil time.Time  // end of the Retry-After
-	asked       int        // last Retry-After in seconds
+	mu          sync.Mutex     // guards the next four fields
+	limits      map[string]int // objects per page by path, where pages were too long
+	next        time.Time      // when the next attempt may start
+	pausedUntil time.Time      // end of the Retry-After
+	asked       int            // last Retry-After in seconds
 
 	clock   atomic.Pointer[clockReading]
 	seen    atomic.Int64 // see [API.SawEvent]
@@ -168,7 +169,11 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 			try.retryAfter = seconds
 		}
 	}
-	resp.Body = &limitedBody{resp.Body, maxAnswer, try}
+	most := int64(maxAnswer)
+	if page, ok := r.Context().Value(pageKey{}).(int64); ok {
+		most = page
+	}
+	resp.Body = &limitedBody{resp.Body, most, try}
 	return resp, nil
 }
 
@@ -259,17 +264,11 @@ func (e *APIError) Missing() bool {
 	return e.Status == http.StatusNotFound || e.Code == string(stripego.ErrorCodeResourceMissing)
 }
 
-// answer holds the JSON of an answer.
-type answer struct {
-	stripego.APIResource
-	raw []byte
-}
+// answer holds the JSON of an answer: the bytes that stripe-go has read, without another copy.
+type answer struct{ stripego.APIResource }
 
-// UnmarshalJSON copies the bytes.
-func (w *answer) UnmarshalJSON(b []byte) error {
-	w.raw = append(w.raw[:0], b...)
-	return nil
-}
+// UnmarshalJSON decodes nothing.
+func (w *answer) UnmarshalJSON([]byte) error { return nil }
 
 // attempt is one attempt of a call, as the transport saw it.
 type attempt struct {
@@ -281,6 +280,9 @@ type attempt struct {
 }
 
 type attemptKey struct{}
+
+// pageKey is the key of a context's limit for an answer in bytes, in place of maxAnswer.
+type pageKey struct{}
 
 // answerInfo is the time and the API version of an answer.
 type answerInfo struct {
@@ -333,7 +335,7 @@ func (a *API) call(ctx context.Context, method, path string, account Account, pa
 			a.reportFailure(try)
 		}
 		if err == nil {
-			if err := json.Unmarshal(w.raw, v); err != nil {
+			if err := json.Unmarshal(w.LastResponse.RawJSON, v); err != nil {
 				return answerInfo{}, fmt.Errorf("the answer to %s from Stripe cannot be read: %w", path, ErrNotStripe)
 			}
 			return answerInfo{try.date, cmp.Or(try.version, PinnedVersion)}, nil

@@ -1,6 +1,7 @@
 package stripe
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,6 +16,11 @@ import (
 const (
 	// pageSize is Stripe's maximum. https://docs.stripe.com/api/pagination
 	pageSize = 100
+	// maxPage bounds a page of more than one object, in bytes. A usual page of events has less
+	// than 1 MB.
+	maxPage = 8 << 20
+	// pageStep is the factor by which the number of objects of a page changes with their size.
+	pageStep = 4
 	// maxListBytes bounds the memory of a list that is read completely.
 	maxListBytes = 4 << 20
 	// maxListedObject bounds one object of such a list, in bytes.
@@ -29,7 +35,8 @@ type list struct {
 }
 
 // page reads one page of a list. next is the id to continue after, empty on the last page. If the
-// answer is too long, it asks for fewer objects.
+// answer is too long, it asks for fewer objects, and so do the next pages of that path until they
+// are short.
 func (a *API) page(ctx context.Context, path string, account Account, params url.Values, after string) (
 	data []json.RawMessage, next string, as answerInfo, err error) {
 	asked := maps.Clone(params)
@@ -40,15 +47,21 @@ func (a *API) page(ctx context.Context, path string, account Account, params url
 		asked.Set("starting_after", after)
 	}
 	var l list
-	for limit := pageSize; ; limit /= 10 {
+	limit := a.pageLimit(path)
+	for ; ; limit /= pageStep {
 		asked.Set("limit", strconv.Itoa(limit))
-		if as, err = a.call(ctx, http.MethodGet, path, account, asked, &l); !errors.Is(err, ErrLong) || limit == 1 {
+		bounded := ctx
+		if limit > 1 {
+			bounded = context.WithValue(ctx, pageKey{}, int64(maxPage))
+		}
+		if as, err = a.call(bounded, http.MethodGet, path, account, asked, &l); !errors.Is(err, ErrLong) || limit == 1 {
 			break
 		}
 	}
 	if err != nil {
 		return nil, "", as, err
 	}
+	a.setPageLimit(path, limit, l.Data)
 	if l.Object != "list" {
 		return nil, "", as, fmt.Errorf("the answer to %s from Stripe is not a list: %w", path, ErrNotStripe)
 	}
@@ -66,6 +79,33 @@ func (a *API) page(ctx context.Context, path string, account Account, params url
 	}
 	return nil, "", as, fmt.Errorf("the answer to %s from Stripe announces another page but has no id to continue after: %w",
 		path, ErrEndless)
+}
+
+// pageLimit returns the number of objects to ask for in a page.
+func (a *API) pageLimit(path string) int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return cmp.Or(a.limits[path], pageSize)
+}
+
+// setPageLimit sets the number of objects of the next page after a page that was read with limit:
+// more, if that page was so short that one with more objects would probably fit.
+func (a *API) setPageLimit(path string, limit int, data []json.RawMessage) {
+	size := 0
+	for _, raw := range data {
+		size += len(raw)
+	}
+	if limit < pageSize && size*pageStep < maxPage {
+		limit = min(limit*pageStep, pageSize)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if delete(a.limits, path); limit < pageSize {
+		if a.limits == nil {
+			a.limits = map[string]int{}
+		}
+		a.limits[path] = limit
+	}
 }
 
 // unreadable returns the error for an object of a list that cannot be read. It names the id, or the
