@@ -177,7 +177,7 @@ func serveHealth(w http.ResponseWriter, req *http.Request) {
 // handle takes a request through the checks and to the ledger.
 func (r *Receiver) handle(w http.ResponseWriter, req *http.Request, start time.Time) answer {
 	// RawPath is set for a path with unusual escapes, such as /webhooks%2fstripe.
-	if req.URL.RawPath != "" || strings.TrimSuffix(req.URL.Path, "/") != strings.TrimSuffix(r.Path, "/") {
+	if req.URL.RawPath != "" || plainPath(req.URL.Path) != strings.TrimSuffix(r.Path, "/") {
 		return r.refuseUnread(w, http.StatusNotFound, "not_found", "There is nothing here.")
 	}
 	if req.Method != http.MethodPost {
@@ -220,6 +220,15 @@ func (r *Receiver) handle(w http.ResponseWriter, req *http.Request, start time.T
 	e := stripe.Decode(body, r.Livemode)
 	e.Source, e.Received = ledger.Webhook, now
 	return r.append(e, start)
+}
+
+// plainPath returns a path without repeated slashes and without one at its end. A redirect to it
+// would be a failure to Stripe.
+func plainPath(path string) string {
+	for strings.Contains(path, "//") {
+		path = strings.ReplaceAll(path, "//", "/")
+	}
+	return strings.TrimSuffix(path, "/")
 }
 
 // append stores the event and returns the answer.
