@@ -17,6 +17,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"tillhook/ledger"
+	"tillhook/ledger/check"
 	"tillhook/ledger/ledgertest"
 )
 
@@ -77,7 +78,7 @@ func startBackups(t *testing.T, b *ledger.Backups) (stop func() []attempt) {
 		attempts = append(attempts, attempt{time.Now(), filepath.Base(path), err})
 	}
 	if b.Verify == nil {
-		b.Verify = func(_ context.Context, path string) error { _, err := ledger.Verify(path); return err }
+		b.Verify = func(_ context.Context, path string) error { _, err := check.Verify(t.Context(), path); return err }
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)

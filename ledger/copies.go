@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 
+	"tillhook/ledger/check"
 	"tillhook/ledger/export"
 	"tillhook/ledger/store"
 )
@@ -57,3 +58,6 @@ func KeepReserve(dataDir, dir string, w io.Writer) io.Writer {
 func (l *Ledger) NewExport(q export.Query) (*export.Export, error) {
 	return export.New(l.store, l.reads, l.livemode, l.published.Load().last, q)
 }
+
+// Check verifies the whole ledger, and returns the faults that it finds, joined; see [check.Run].
+func (l *Ledger) Check() error { return check.Run(context.Background(), l.store) }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"tillhook/ledger"
+	"tillhook/ledger/check"
 	"tillhook/ledger/ledgertest"
 )
 
@@ -55,7 +56,7 @@ func TestCopyUnderLoadHoldsAcknowledgedEvents(t *testing.T) {
 		dir := t.TempDir()
 		path := filepath.Join(dir, "ledger.db")
 		if err := ledger.Save(path, l.CopyTo,
-			func(made string) error { _, err := ledger.Verify(made); return err }); err != nil {
+			func(made string) error { _, err := check.Verify(t.Context(), made); return err }); err != nil {
 			t.Fatal(err)
 		}
 		if report := mustVerify(t, path); report.Events < uint64(len(before)) {

@@ -16,6 +16,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"tillhook/ledger"
+	"tillhook/ledger/check"
 	"tillhook/ledger/ledgertest"
 )
 
@@ -76,7 +77,7 @@ func TestVerifyFindsDamageInMeta(t *testing.T) {
 			edit(t, dir, func(tx *bolt.Tx) error {
 				return errors.Join(tx.Bucket(meta).Delete([]byte(name)), tx.Bucket(meta).Put(key, damaged))
 			})
-			if _, err := ledger.Verify(filepath.Join(dir, "ledger.db")); err == nil {
+			if _, err := check.Verify(t.Context(), filepath.Join(dir, "ledger.db")); err == nil {
 				t.Errorf("Verify did not find %q = %q instead of %q = %q", key, damaged, name, value)
 			}
 			edit(t, dir, func(tx *bolt.Tx) error {
@@ -84,7 +85,7 @@ func TestVerifyFindsDamageInMeta(t *testing.T) {
 			})
 		}
 	}
-	if _, err := ledger.Verify(filepath.Join(dir, "ledger.db")); err != nil {
+	if _, err := check.Verify(t.Context(), filepath.Join(dir, "ledger.db")); err != nil {
 		t.Errorf("the intact ledger: %v", err)
 	}
 }
@@ -477,7 +478,7 @@ func TestVerifyFindsSwappedBodies(t *testing.T) {
 		first, second := slices.Clone(b.Get(seq(1))), slices.Clone(b.Get(seq(2)))
 		return errors.Join(b.Put(seq(1), second), b.Put(seq(2), first))
 	})
-	if report, err := ledger.Verify(l.Path()); !errors.Is(err, ledger.ErrCorrupt) || report.Sound {
+	if report, err := check.Verify(t.Context(), l.Path()); !errors.Is(err, ledger.ErrCorrupt) || report.Sound {
 		t.Errorf("the report is %+v, %v", report, err)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"tillhook/ledger"
+	"tillhook/ledger/check"
 	"tillhook/ledger/export"
 	"tillhook/ledger/ledgertest"
 )
@@ -213,14 +214,14 @@ func TestVerifyChecksTheIndexOfEntries(t *testing.T) {
 		}
 		return b.Delete(key)
 	})
-	if _, err := ledger.Verify(ledger.Path(dir)); err == nil ||
+	if _, err := check.Verify(t.Context(), ledger.Path(dir)); err == nil ||
 		!strings.Contains(err.Error(), "the index of entries at") {
 		t.Errorf("with a missing second Verify returned %v", err)
 	}
 	if _, err := ledger.Rebuild(context.Background(), ledger.Options{Dir: dir}, false); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ledger.Verify(ledger.Path(dir)); err != nil {
+	if _, err := check.Verify(t.Context(), ledger.Path(dir)); err != nil {
 		t.Error(err)
 	}
 	edit(t, dir, func(tx *bolt.Tx) error {
@@ -229,7 +230,7 @@ func TestVerifyChecksTheIndexOfEntries(t *testing.T) {
 		more := append([]byte{0}, key[1:]...)
 		return b.Put(more, []byte(ledger.Seal("entries", string(more), string(value[:len(value)-4]))))
 	})
-	if _, err := ledger.Verify(ledger.Path(dir)); err == nil ||
+	if _, err := check.Verify(t.Context(), ledger.Path(dir)); err == nil ||
 		!strings.Contains(err.Error(), "seconds in the index of entries") {
 		t.Errorf("with an additional second Verify returned %v", err)
 	}

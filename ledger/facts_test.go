@@ -12,6 +12,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"tillhook/ledger"
+	"tillhook/ledger/check"
 	"tillhook/ledger/fold"
 	"tillhook/ledger/ledgertest"
 )
@@ -250,7 +251,7 @@ func TestTheCheckNoticesEveryFieldOfTheFacts(t *testing.T) {
 			stop()
 			must(t, l.Close())
 			file := filepath.Join(dir, "ledger.db")
-			if _, err := ledger.Verify(file); err != nil {
+			if _, err := check.Verify(t.Context(), file); err != nil {
 				t.Fatal(err)
 			}
 			edit(t, dir, func(tx *bolt.Tx) error {
@@ -270,7 +271,7 @@ func TestTheCheckNoticesEveryFieldOfTheFacts(t *testing.T) {
 					return b.Put(key, ledger.Seal("events", string(key), string(value)))
 				}
 			})
-			if _, err := ledger.Verify(file); err == nil {
+			if _, err := check.Verify(t.Context(), file); err == nil {
 				t.Errorf("another value in event %d of %s is not noticed", change.event, change.scenario)
 			}
 		})

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"tillhook/ledger"
+	"tillhook/ledger/check"
 	"tillhook/ledger/ledgertest"
 )
 
@@ -453,7 +454,7 @@ func TestErrorsOfLstatAreReported(t *testing.T) {
 		strings.Contains(err.Error(), "is there already") {
 		t.Errorf("Save returned %v", err)
 	}
-	if _, err := ledger.Verify(long); !errors.Is(err, syscall.ENAMETOOLONG) || errors.Is(err, ledger.ErrNotFound) {
+	if _, err := check.Verify(t.Context(), long); !errors.Is(err, syscall.ENAMETOOLONG) || errors.Is(err, ledger.ErrNotFound) {
 		t.Errorf("Verify returned %v", err)
 	}
 	if _, err := ledger.Rebuild(t.Context(), ledger.Options{Dir: long}, false); !errors.Is(err, syscall.ENAMETOOLONG) ||

@@ -3,6 +3,7 @@ package ledger_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -23,6 +24,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"tillhook/ledger"
+	"tillhook/ledger/check"
 	"tillhook/ledger/ledgertest"
 )
 
@@ -36,7 +38,7 @@ func serveVerify(in io.Reader, out io.Writer) {
 	debug.SetMaxStack(64 << 20) // a cycle of pages overflows any stack; this one earlier than the default of 1 GB
 	names := bufio.NewScanner(in)
 	for names.Scan() {
-		_, err := ledger.Verify(names.Text())
+		_, err := check.Verify(context.Background(), names.Text())
 		if err != nil {
 			fmt.Fprintf(out, "fault %.300q\n", err.Error())
 			continue
@@ -203,7 +205,7 @@ func grownLedger(t *testing.T) (rest, copied []byte) {
 	}
 	copied = mustRead(t, path)
 	rest = mustRead(t, filepath.Join(dir, "ledger.db"))
-	report, err := ledger.Verify(filepath.Join(dir, "ledger.db"))
+	report, err := check.Verify(t.Context(), filepath.Join(dir, "ledger.db"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -384,7 +386,7 @@ func TestFaultsOfVerifyAreShort(t *testing.T) {
 		if err := os.WriteFile(path, damaged, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := ledger.Verify(path); err != nil {
+		if _, err := check.Verify(t.Context(), path); err != nil {
 			longest = max(longest, len(err.Error()))
 		}
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 
 	"tillhook/ledger"
+	"tillhook/ledger/check"
 	"tillhook/ledger/ledgertest"
 )
 
@@ -363,7 +364,7 @@ func requireOnDisk(t *testing.T, backing string, acked []string) {
 	t.Helper()
 	// Verify goes first, because it follows no reference between pages that could lead into a
 	// cycle.
-	if _, err := ledger.Verify(ledger.Path(backing)); err != nil {
+	if _, err := check.Verify(t.Context(), ledger.Path(backing)); err != nil {
 		t.Fatalf("the file is not sound: %v", err)
 	}
 	after := ledgertest.Start(t, ledger.Options{Dir: backing})

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"tillhook/ledger"
+	"tillhook/ledger/check"
 	"tillhook/ledger/ledgertest"
 )
 
@@ -86,7 +87,7 @@ func checkHostileLinks(t *testing.T, events []*ledger.Event) {
 		t.Errorf("after %v: %v", ids(events), err)
 	}
 	if err := ledger.Save(filepath.Join(ledgertest.Dir(t), "copy.db"), l.CopyTo, func(path string) error {
-		_, err := ledger.Verify(path)
+		_, err := check.Verify(t.Context(), path)
 		return err
 	}); err != nil {
 		t.Error(err)

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"tillhook/ledger"
+	"tillhook/ledger/check"
 	"tillhook/ledger/ledgertest"
 )
 
@@ -108,14 +109,14 @@ func TestCloseUnlocks(t *testing.T) {
 			return errors.Join(l.Check(), l.Close())
 		},
 		"a verification": func(dir string) error {
-			_, err := ledger.Verify(ledger.Path(dir))
+			_, err := check.Verify(t.Context(), ledger.Path(dir))
 			return err
 		},
 		"a verification of a damaged file": func(dir string) error {
 			if err := damageMetaPage(dir); err != nil {
 				return err
 			}
-			if _, err := ledger.Verify(ledger.Path(dir)); !errors.Is(err, ledger.ErrCorrupt) {
+			if _, err := check.Verify(t.Context(), ledger.Path(dir)); !errors.Is(err, ledger.ErrCorrupt) {
 				return err
 			}
 			return nil
@@ -183,7 +184,7 @@ func TestLockHeldForAnInstantIsAwaited(t *testing.T) {
 			return l.Close()
 		},
 		"a verification": func(dir string) error {
-			_, err := ledger.Verify(ledger.Path(dir))
+			_, err := check.Verify(t.Context(), ledger.Path(dir))
 			return err
 		},
 		"a rebuild": func(dir string) error {
@@ -234,7 +235,7 @@ func TestReopenWhileProcessesFork(t *testing.T) {
 		rounds = 2000
 	}
 	for range rounds {
-		if _, err := ledger.Verify(ledger.Path(dir)); err != nil {
+		if _, err := check.Verify(t.Context(), ledger.Path(dir)); err != nil {
 			t.Fatal(err)
 		}
 		createAndClose(t, dir)

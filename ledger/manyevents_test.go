@@ -17,6 +17,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"tillhook/ledger"
+	"tillhook/ledger/check"
 	"tillhook/ledger/ledgertest"
 )
 
@@ -253,7 +254,7 @@ func TestVerifyFindsDamagedLists(t *testing.T) {
 				key, value := tx.Bucket(lists).Cursor().Last() // an entry
 				return damage(tx.Bucket(lists), slices.Clone(key), slices.Clone(value))
 			})
-			if _, err := ledger.Verify(ledger.Path(damaged)); err == nil {
+			if _, err := check.Verify(t.Context(), ledger.Path(damaged)); err == nil {
 				t.Error("Verify did not find the damage")
 			}
 		})

@@ -12,6 +12,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"tillhook/ledger"
+	"tillhook/ledger/check"
 	"tillhook/ledger/ledgertest"
 	"tillhook/receiver/stripe"
 )
@@ -133,7 +134,7 @@ func TestOlderSchemaIsRefused(t *testing.T) {
 	}{
 		{"by a reader", func() error { _, err := ledger.OpenReadOnly(dir); return err }, ledger.ErrSchema,
 			"start the receiver once"},
-		{"by Verify", func() error { _, err := ledger.Verify(filepath.Join(dir, "ledger.db")); return err },
+		{"by Verify", func() error { _, err := check.Verify(t.Context(), filepath.Join(dir, "ledger.db")); return err },
 			ledger.ErrSchema, "is of an older schema"},
 		{"without a decoder", func() error { _, err := ledger.Open(ledger.Options{Dir: dir}); return err },
 			ledger.ErrSchema, "start the receiver once"},
@@ -169,7 +170,7 @@ func TestUnknownSchemaIsRefused(t *testing.T) {
 			"Rebuild":      func() error { _, err := ledger.Rebuild(t.Context(), opts, true); return err },
 			"ReadHeader":   func() error { _, err := ledger.ReadHeader(ledger.Path(dir)); return err },
 			"Verify": func() error {
-				report, err := ledger.Verify(ledger.Path(dir))
+				report, err := check.Verify(t.Context(), ledger.Path(dir))
 				if report == nil || report.Older {
 					t.Errorf("schema %d: the report is %+v", version, report)
 				}

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"tillhook/ledger/check"
 	"tillhook/ledger/posting"
 	"tillhook/ledger/schema"
 	"tillhook/ledger/store"
@@ -83,7 +84,7 @@ func rebuildLocked(ctx context.Context, opts Options, decode bool) (_ *RebuildRe
 		}
 		return nil, err
 	}
-	if _, err := verify(ctx, made); ctx.Err() != nil {
+	if _, err := check.Verify(ctx, made); ctx.Err() != nil {
 		return nil, fmt.Errorf("write %s anew: %w", path, ctx.Err())
 	} else if err != nil {
 		return nil, fmt.Errorf("the rebuilt ledger is not sound, and the old one was left as it is: %w", err)

@@ -17,6 +17,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"tillhook/ledger"
+	"tillhook/ledger/check"
 	"tillhook/ledger/ledgertest"
 	"tillhook/receiver/stripe"
 )
@@ -130,9 +131,9 @@ func mustRead(t testing.TB, path string) []byte {
 	return b
 }
 
-func mustVerify(t *testing.T, path string) *ledger.Report {
+func mustVerify(t *testing.T, path string) *check.Report {
 	t.Helper()
-	report, err := ledger.Verify(path)
+	report, err := check.Verify(t.Context(), path)
 	if err != nil || !report.Sound || len(report.Faults) > 0 {
 		t.Fatalf("%s is not sound: %v", path, err)
 	}
@@ -305,7 +306,7 @@ func TestRebuildRepairsDerivedData(t *testing.T) {
 					key, _ := tx.Bucket([]byte(bucket)).Cursor().First()
 					return damage(tx.Bucket([]byte(bucket)), slices.Clone(key))
 				})
-				if _, err := ledger.Verify(path); err == nil {
+				if _, err := check.Verify(t.Context(), path); err == nil {
 					t.Error("Verify did not find the damage")
 				}
 				requireRebuilt(t, dir, want)

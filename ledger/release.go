@@ -77,6 +77,9 @@ type ReleaseResult struct {
 	Left   int // events that stay in quarantine
 }
 
+// maxErrors is the number of errors that ReleaseAll reports.
+const maxErrors = 50
+
 // ReleaseAll tries to release every event in quarantine once, oldest first. An event that cannot be
 // read or written stays in quarantine.
 func (l *Ledger) ReleaseAll(ctx context.Context) (ReleaseResult, error) {
@@ -87,7 +90,7 @@ func (l *Ledger) ReleaseAll(ctx context.Context) (ReleaseResult, error) {
 		if err != nil || last == 0 {
 			return sum, errors.Join(append(errs, err)...)
 		}
-		errs = append(errs, damaged[:max(0, min(len(damaged), maxFaults-len(errs)))]...)
+		errs = append(errs, damaged[:max(0, min(len(damaged), maxErrors-len(errs)))]...)
 		sum.Left += len(damaged)
 		for _, id := range page {
 			res, err := l.Release(ctx, id)
@@ -96,7 +99,7 @@ func (l *Ledger) ReleaseAll(ctx context.Context) (ReleaseResult, error) {
 				sum.Booked++
 				continue
 			case errors.Is(err, ErrOtherID): // another attempt cannot help, so this is not reported
-			case err != nil && len(errs) < maxFaults:
+			case err != nil && len(errs) < maxErrors:
 				errs = append(errs, fmt.Errorf("release event %s: %w", id, err))
 			}
 			sum.Left++

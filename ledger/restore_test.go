@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"tillhook/ledger"
+	"tillhook/ledger/check"
 	"tillhook/ledger/ledgertest"
 )
 
@@ -135,7 +136,7 @@ func TestReadHeader(t *testing.T) {
 			t.Errorf("got %+v, want %+v, %v", got, want, err)
 		}
 	}
-	if report, err := ledger.Verify(ledger.Path(old)); err == nil || !report.Older {
+	if report, err := check.Verify(t.Context(), ledger.Path(old)); err == nil || !report.Older {
 		t.Errorf("the report of an older ledger is %+v, %v", report, err)
 	}
 	if _, err := ledger.ReadHeader(filepath.Join(dir, "missing")); !errors.Is(err, ledger.ErrNotFound) {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"tillhook/ledger"
+	"tillhook/ledger/check"
 	"tillhook/ledger/ledgertest"
 )
 
@@ -188,7 +189,7 @@ func TestSimulationMatchesTheModel(t *testing.T) {
 			s.check(t)
 		}
 		s.close(t)
-		if _, err := ledger.Verify(s.l.Path()); err != nil {
+		if _, err := check.Verify(t.Context(), s.l.Path()); err != nil {
 			t.Fatal(err)
 		}
 		rebuilds, arrived = rebuilds+s.rebuilds, arrived+len(s.arrived)

@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"tillhook/ledger"
+	"tillhook/ledger/check"
 	"tillhook/receiver/health"
 	"tillhook/receiver/operator"
 	"tillhook/receiver/server/servertest"
@@ -510,7 +511,7 @@ func (s *storm) report(t *testing.T, peak int64) {
 // that was signed at another time.
 func (s *storm) whole(t *testing.T) {
 	t.Helper()
-	if proof, err := ledger.Verify(ledger.Path(s.dir)); err != nil {
+	if proof, err := check.Verify(t.Context(), ledger.Path(s.dir)); err != nil {
 		t.Fatalf("the ledger is not sound: %v\n%+v", err, proof)
 	}
 	l, err := ledger.OpenReadOnly(s.dir)

@@ -21,10 +21,11 @@ import (
 	"time"
 	"unsafe"
 
-	"golang.org/x/sys/unix"
-
 	"tillhook/ledger"
+	"tillhook/ledger/check"
 	"tillhook/receiver/stripe"
+
+	"golang.org/x/sys/unix"
 )
 
 // Faults of a whole machine, on the real binary: a disk that loses power, is full or does not
@@ -212,7 +213,7 @@ func comesIn(t *testing.T, most time.Duration, what string, is func() bool) {
 // once.
 func kept(t *testing.T, dir string, acked []string) {
 	t.Helper()
-	if proof, err := ledger.Verify(ledger.Path(dir)); err != nil {
+	if proof, err := check.Verify(t.Context(), ledger.Path(dir)); err != nil {
 		t.Fatalf("the ledger is not sound: %v\n%+v", err, proof)
 	}
 	l, err := ledger.OpenReadOnly(dir)

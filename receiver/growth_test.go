@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"tillhook/ledger"
+	"tillhook/ledger/check"
 	"tillhook/receiver/bench"
 	"tillhook/receiver/operator"
 	"tillhook/receiver/stripe"
@@ -214,7 +215,7 @@ func TestGrowth(t *testing.T) {
 	g.look(t, fmt.Sprintf("%.0f bodies deleted", expired))
 	g.beside(t, fmt.Sprintf("%.0f bodies deleted", expired), step)
 	g.kill(t)
-	proof, err := ledger.Verify(ledger.Path(g.dir))
+	proof, err := check.Verify(t.Context(), ledger.Path(g.dir))
 	if err != nil || proof.Events != uint64(g.sent) {
 		t.Fatalf("%d events of %d, %v", proof.Events, g.sent, err)
 	}
@@ -297,7 +298,7 @@ func TestManyMinutes(t *testing.T) {
 		t.Errorf("%.0f goroutines became %.0f", before, after)
 	}
 	g.kill(t)
-	if proof, err := ledger.Verify(ledger.Path(g.dir)); err != nil {
+	if proof, err := check.Verify(t.Context(), ledger.Path(g.dir)); err != nil {
 		t.Errorf("%+v, %v", proof, err)
 	}
 	t.Logf("the answers are %v", answers)

@@ -15,7 +15,7 @@ import (
 // allowed lists the packages of this module, and which others of it each may import. Tests may
 // import any package.
 var allowed = map[string][]string{
-	"ledger":                     {"ledger/export", "ledger/fold", "ledger/posting", "ledger/scan", "ledger/schema", "ledger/store", "ledger/wording"},
+	"ledger":                     {"ledger/check", "ledger/export", "ledger/fold", "ledger/posting", "ledger/scan", "ledger/schema", "ledger/store", "ledger/wording"},
 	"ledger/fold":                {},
 	"ledger/posting":             {"ledger/fold", "ledger/schema", "ledger/store"},
 	"ledger/export":              {"ledger/fold", "ledger/scan", "ledger/schema", "ledger/store", "ledger/wording"},
@@ -23,23 +23,24 @@ var allowed = map[string][]string{
 	"ledger/schema":              {"ledger/fold", "ledger/store"},
 	"ledger/store":               {},
 	"ledger/wording":             {},
+	"ledger/check":               {"ledger/schema", "ledger/store", "ledger/wording"},
 	"ledger/ledgertest":          {"ledger"},
 	"metrics":                    {},
 	"systemd":                    {},
 	"receiver":                   {"ledger", "ledger/wording", "metrics", "receiver/health", "receiver/server", "receiver/stripe"},
 	"receiver/bench":             {},
-	"receiver/cli":               {"ledger", "ledger/export", "ledger/wording", "receiver/bench", "receiver/config", "receiver/doctor", "receiver/health", "receiver/operator", "receiver/reconcile", "receiver/stripe"},
+	"receiver/cli":               {"ledger", "ledger/check", "ledger/export", "ledger/wording", "receiver/bench", "receiver/config", "receiver/doctor", "receiver/health", "receiver/operator", "receiver/reconcile", "receiver/stripe"},
 	"receiver/config":            {},
 	"receiver/doctor":            {"ledger", "ledger/wording", "receiver/config", "receiver/health", "receiver/operator", "receiver/reconcile", "receiver/stripe"},
 	"receiver/health":            {},
-	"receiver/operator":          {"ledger", "ledger/export", "ledger/wording", "receiver/health"},
+	"receiver/operator":          {"ledger", "ledger/check", "ledger/export", "ledger/wording", "receiver/health"},
 	"receiver/reconcile":         {"ledger", "ledger/wording", "metrics", "receiver/health", "receiver/stripe"},
 	"receiver/server":            {},
 	"receiver/server/servertest": {},
 	"receiver/stripe":            {"ledger", "ledger/fold", "ledger/wording"},
 	"receiver/stripe/stripetest": {},
 	".":                          {"receiver/app"},
-	"receiver/app":               {"ledger", "ledger/wording", "metrics", "receiver", "receiver/cli", "receiver/config", "receiver/health", "receiver/operator", "receiver/reconcile", "receiver/server", "receiver/stripe", "systemd"},
+	"receiver/app":               {"ledger", "ledger/check", "ledger/wording", "metrics", "receiver", "receiver/cli", "receiver/config", "receiver/health", "receiver/operator", "receiver/reconcile", "receiver/server", "receiver/stripe", "systemd"},
 }
 
 // bound lists packages of other modules that only some packages may import, and why.

@@ -19,7 +19,7 @@ import (
 	"testing"
 	"time"
 
-	"tillhook/ledger"
+	"tillhook/ledger/check"
 	"tillhook/receiver/operator"
 	"tillhook/receiver/stripe"
 )
@@ -281,7 +281,7 @@ func TestScenariosOverHTTPWithAKill(t *testing.T) {
 		t.Errorf("the totals of all days differ from the sum of all payments by %d", net)
 	}
 	p.kill(t)
-	if proof, err := ledger.Verify(filepath.Join(p.dir, "ledger.db")); err != nil {
+	if proof, err := check.Verify(t.Context(), filepath.Join(p.dir, "ledger.db")); err != nil {
 		t.Errorf("%v\n%+v", err, proof)
 	}
 	t.Logf("%d payments of %d deliveries", len(all), len(queue))

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"tillhook/ledger"
+	"tillhook/ledger/check"
 	"tillhook/receiver/health"
 	"tillhook/receiver/operator"
 )
@@ -166,7 +167,7 @@ func TestIntakeGoesOn(t *testing.T) {
 		}
 	}
 	p.kill(t)
-	proof, err := ledger.Verify(filepath.Join(p.dir, "ledger.db"))
+	proof, err := check.Verify(t.Context(), filepath.Join(p.dir, "ledger.db"))
 	if err != nil {
 		t.Fatalf("%v\n%+v", err, proof)
 	}

@@ -23,7 +23,7 @@ const (
 	statusGo          = "receiver/app/status.go"
 	reloadGo          = "receiver/app/reload.go"
 	processGo         = "receiver/app/main.go"
-	checkGo           = "ledger/check.go"
+	checkGo           = "ledger/check/check.go"
 	ledgerGo          = "ledger/ledger.go"
 	lockGo            = "ledger/store/lock.go"
 	changeGo          = "ledger/posting/change.go"

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"tillhook/ledger"
+	"tillhook/ledger/check"
 	"tillhook/metrics"
 	"tillhook/receiver"
 	"tillhook/receiver/cli"
@@ -36,7 +37,7 @@ type Options struct {
 	Journal bool               // Log is systemd's journal, whose lines have a time and a priority of their own
 	Sockets *systemd.Listeners // passed by a service manager; nil for none
 	// Verify checks a copy of the ledger, for backups and for the API; nil for [cli.Verify].
-	Verify func(ctx context.Context, path string) (*ledger.Report, error)
+	Verify func(ctx context.Context, path string) (*check.Report, error)
 }
 
 // App is a receiver.

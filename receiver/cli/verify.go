@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"tillhook/ledger"
+	"tillhook/ledger/check"
 	"tillhook/ledger/wording"
 	"tillhook/receiver/operator"
 
@@ -45,7 +46,7 @@ The exit status is 1 if there is any fault.`,
 		},
 		RunE: func(c *cobra.Command, args []string) error {
 			if here {
-				return p.verifyHere(args[0])
+				return p.verifyHere(c.Context(), args[0])
 			}
 			end := p.progress(c.Context(), p.verifying(args), nil)
 			proof, err := p.proof(c.Context(), args)
@@ -86,7 +87,7 @@ func (p *Program) verifying(args []string) string {
 }
 
 // proof verifies the file that is named, or the ledger.
-func (p *Program) proof(ctx context.Context, args []string) (*ledger.Report, error) {
+func (p *Program) proof(ctx context.Context, args []string) (*check.Report, error) {
 	if len(args) == 1 {
 		return Verify(ctx, args[0])
 	}
@@ -99,7 +100,7 @@ func (p *Program) proof(ctx context.Context, args []string) (*ledger.Report, err
 
 // proofOfLedger asks the receiver that holds the ledger to verify it. If none does, it verifies the
 // file here.
-func (p *Program) proofOfLedger(ctx context.Context) (*ledger.Report, error) {
+func (p *Program) proofOfLedger(ctx context.Context) (*check.Report, error) {
 	client, looked, err := p.receiver(ctx)
 	if err != nil {
 		return nil, err
@@ -125,8 +126,8 @@ func (p *Program) proofOfLedger(ctx context.Context) (*ledger.Report, error) {
 	return Verify(ctx, path)
 }
 
-func readProof(answer []byte) (*ledger.Report, error) {
-	var proof ledger.Report
+func readProof(answer []byte) (*check.Report, error) {
+	var proof check.Report
 	if err := json.Unmarshal(answer, &proof); err != nil {
 		return nil, fmt.Errorf("the answer is not a report of a verification: %w", err)
 	}
@@ -139,7 +140,7 @@ func readProof(answer []byte) (*ledger.Report, error) {
 	return &proof, nil
 }
 
-func (p *Program) showProof(proof *ledger.Report) error {
+func (p *Program) showProof(proof *check.Report) error {
 	n := func(n uint64, one, many string) string { return fmt.Sprintf("%d %s", n, wording.Verb(n, one, many)) }
 	pairs := [][2]string{{"Ledger", proof.Path}, {"Mode", proof.Mode}, {"File", size(proof)}}
 	if proof.Sound {
@@ -171,7 +172,7 @@ func (p *Program) showProof(proof *ledger.Report) error {
 }
 
 // size returns the length of the file and how much of it is in use; bbolt allocates in advance.
-func size(proof *ledger.Report) string {
+func size(proof *check.Report) string {
 	if proof.Used == 0 {
 		return fmt.Sprintf("%d bytes", proof.Bytes)
 	}
@@ -179,8 +180,8 @@ func size(proof *ledger.Report) string {
 }
 
 // verifyHere prints the report as JSON, with or without faults.
-func (p *Program) verifyHere(path string) error {
-	proof, err := ledger.Verify(path)
+func (p *Program) verifyHere(ctx context.Context, path string) error {
+	proof, err := check.Verify(ctx, path)
 	if proof == nil {
 		return err
 	}
@@ -190,7 +191,7 @@ func (p *Program) verifyHere(path string) error {
 // Verify verifies a file in a child process, because bbolt trusts the pages, and damaged ones can
 // crash the process. If there are faults it returns a report that lists them, and an error; if the
 // file cannot be opened, only an error.
-func Verify(ctx context.Context, path string) (*ledger.Report, error) {
+func Verify(ctx context.Context, path string) (*check.Report, error) {
 	if errors.Is(unix.Access(path, unix.R_OK), fs.ErrPermission) { // this says nothing about its content
 		return nil, fmt.Errorf("%s cannot be read by this user: run this as root, or as its owner", path)
 	}

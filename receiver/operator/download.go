@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"tillhook/ledger"
+	"tillhook/ledger/check"
 )
 
 // maxSpools bounds the downloads at the same time, because each has its own copy on the disk.
@@ -163,7 +164,7 @@ func (op *Operator) verify(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	defer leave()
-	var proof *ledger.Report
+	var proof *check.Report
 	var effort effort
 	var checking atomic.Bool
 	figure := func() string {

@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"tillhook/ledger"
+	"tillhook/ledger/check"
 	"tillhook/ledger/ledgertest"
 	"tillhook/receiver/operator"
 	"tillhook/receiver/server"
@@ -153,7 +154,7 @@ func TestABackupIsALedger(t *testing.T) {
 			if err := errors.Join(err, answer.Close(), os.WriteFile(path, copied, 0o600)); err != nil {
 				t.Fatal(err)
 			}
-			proof, err := ledger.Verify(path)
+			proof, err := check.Verify(t.Context(), path)
 			if err != nil || !proof.Sound || proof.Events != 13 || proof.Payments != 12 || proof.Quarantined != 1 || proof.Bodies != 13 {
 				t.Errorf("the copy is %+v, %v", proof, err)
 			}
@@ -177,8 +178,8 @@ func TestStalledClientsHoldUpNothing(t *testing.T) {
 		t.Run(network, func(t *testing.T) {
 			var log journal
 			l := heavy(t)
-			op := operator.New(operator.Options{Ledger: l, Log: log.logger(), Verify: func(context.Context, string) (*ledger.Report, error) {
-				return &ledger.Report{Object: "proof", Sound: true}, nil
+			op := operator.New(operator.Options{Ledger: l, Log: log.logger(), Verify: func(context.Context, string) (*check.Report, error) {
+				return &check.Report{Object: "proof", Sound: true}, nil
 			}})
 			address := "127.0.0.1:0"
 			if network == "unix" {
@@ -366,21 +367,21 @@ func TestVerify(t *testing.T) {
 	l := filled(t).Ledger
 	for _, c := range []struct {
 		what   string
-		verify func(ctx context.Context, path string) (*ledger.Report, error)
+		verify func(ctx context.Context, path string) (*check.Report, error)
 		status int
 		want   string
 	}{
-		{"a sound ledger", func(_ context.Context, path string) (*ledger.Report, error) { return ledger.Verify(path) }, 200, `{"object":"proof","sound":true,"path":"` + l.Path() + `","mode":"test",`},
-		{"one that is not", func(_ context.Context, path string) (*ledger.Report, error) {
-			return &ledger.Report{Object: "proof", Path: path, Faults: []string{"</b>"}}, errors.New("the ledger is not sound")
+		{"a sound ledger", func(_ context.Context, path string) (*check.Report, error) { return check.Verify(t.Context(), path) }, 200, `{"object":"proof","sound":true,"path":"` + l.Path() + `","mode":"test",`},
+		{"one that is not", func(_ context.Context, path string) (*check.Report, error) {
+			return &check.Report{Object: "proof", Path: path, Faults: []string{"</b>"}}, errors.New("the ledger is not sound")
 		}, 200, `{"object":"proof","sound":false,"path":"` + l.Path() + `","mode":"",`},
-		{"a copy that does not open", func(context.Context, string) (*ledger.Report, error) { return nil, errors.New("it does not open") }, 500, `{"error":{"code":"storage_unavailable","message":"it does not open"}}`},
+		{"a copy that does not open", func(context.Context, string) (*check.Report, error) { return nil, errors.New("it does not open") }, 500, `{"error":{"code":"storage_unavailable","message":"it does not open"}}`},
 		{"no receiver", nil, 404, `{"error":{"code":"not_found","message":"no receiver is running; tillhook verify reads the ledger itself"}}`},
 	} {
 		var looked string
 		verify := c.verify
 		if verify != nil {
-			verify = func(ctx context.Context, path string) (*ledger.Report, error) {
+			verify = func(ctx context.Context, path string) (*check.Report, error) {
 				looked = path
 				return c.verify(ctx, path)
 			}
@@ -399,7 +400,7 @@ func TestVerify(t *testing.T) {
 			t.Errorf("%s: its copy is left behind: %v", c.what, err)
 		}
 	}
-	handler := operator.New(operator.Options{Ledger: l, Verify: func(context.Context, string) (*ledger.Report, error) { panic("looked through") }}).Socket()
+	handler := operator.New(operator.Options{Ledger: l, Verify: func(context.Context, string) (*check.Report, error) { panic("looked through") }}).Socket()
 	if w := ask(handler, "POST", "/api/verify?path=/etc/passwd", nil); w.Code != 400 {
 		t.Errorf("a path of the caller's choice gave %d %s", w.Code, w.Body)
 	}
@@ -411,13 +412,13 @@ func TestAProofTakesItsTime(t *testing.T) {
 		var log journal
 		l := newPipes()
 		var brokenOff atomic.Int64
-		serve(t, l, operator.New(operator.Options{Ledger: ledgertest.Open(t, false), Log: log.logger(), Verify: func(ctx context.Context, path string) (*ledger.Report, error) {
+		serve(t, l, operator.New(operator.Options{Ledger: ledgertest.Open(t, false), Log: log.logger(), Verify: func(ctx context.Context, path string) (*check.Report, error) {
 			select {
 			case <-ctx.Done():
 				brokenOff.Add(1)
 				return nil, ctx.Err()
 			case <-time.After(time.Hour):
-				return &ledger.Report{Object: "proof", Sound: true}, nil
+				return &check.Report{Object: "proof", Sound: true}, nil
 			}
 		}}).Socket(), log.logger())
 

@@ -7,14 +7,14 @@ import (
 	"sync"
 	"syscall"
 
-	"tillhook/ledger"
+	"tillhook/ledger/check"
 	"tillhook/receiver/health"
 )
 
 // Maintenance remembers the last failures of backups and verifications, for the health.
 type Maintenance struct {
 	// VerifyFile checks a ledger's file. It may return a report and an error.
-	VerifyFile func(ctx context.Context, path string) (*ledger.Report, error)
+	VerifyFile func(ctx context.Context, path string) (*check.Report, error)
 
 	mu      sync.Mutex // guards both
 	backup  error      // of the last attempt; nil if it succeeded or there was none
@@ -22,7 +22,7 @@ type Maintenance struct {
 }
 
 // Verify checks a copy of the ledger.
-func (m *Maintenance) Verify(ctx context.Context, path string) (*ledger.Report, error) {
+func (m *Maintenance) Verify(ctx context.Context, path string) (*check.Report, error) {
 	report, err := m.VerifyFile(ctx, path)
 	if report != nil {
 		m.mu.Lock()

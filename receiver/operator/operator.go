@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"tillhook/ledger"
+	"tillhook/ledger/check"
 	"tillhook/ledger/export"
 	"tillhook/ledger/wording"
 	"tillhook/receiver/health"
@@ -51,7 +52,7 @@ type Options struct {
 	// Reconciler compares the ledger with Stripe; nil if nothing does.
 	Reconciler Reconciler
 	// Verify checks a ledger's file; nil if nothing does. It may return a report and an error.
-	Verify func(ctx context.Context, path string) (*ledger.Report, error)
+	Verify func(ctx context.Context, path string) (*check.Report, error)
 }
 
 // Operator serves the API.

@@ -16,7 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"tillhook/ledger"
+	"tillhook/ledger/check"
 	"tillhook/ledger/ledgertest"
 	"tillhook/receiver/operator"
 )
@@ -76,9 +76,9 @@ func TestProgressIsWaitedFor(t *testing.T) {
 
 func TestAProofIsWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		client := clientOf(t, operator.Options{Ledger: heavy(t), Verify: func(context.Context, string) (*ledger.Report, error) {
+		client := clientOf(t, operator.Options{Ledger: heavy(t), Verify: func(context.Context, string) (*check.Report, error) {
 			time.Sleep(time.Hour)
-			return &ledger.Report{Object: "proof", Sound: true}, nil
+			return &check.Report{Object: "proof", Sound: true}, nil
 		}})
 		if answer, err := client.Post(t.Context(), "/api/verify", nil); err != nil || !strings.Contains(string(answer), `"sound":true`) {
 			t.Errorf("%s, %v", answer, err)

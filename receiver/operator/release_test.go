@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"tillhook/ledger"
+	"tillhook/ledger/check"
 	"tillhook/ledger/ledgertest"
 	"tillhook/receiver/operator"
 )
@@ -22,7 +23,7 @@ func TestMethodsOfWritingPaths(t *testing.T) {
 	var done atomic.Int64
 	l := ledgertest.Start(t, ledger.Options{Dir: ledgertest.Dir(t), Decode: func([]byte) *ledger.Event { done.Add(1); return paid("held", "2026-11-23T10:00:00Z", 500) }})
 	appendEvent(t, l, &ledger.Event{ID: "evt_held", Type: "x", Source: ledger.Webhook, Received: time.Unix(1, 0), Quarantine: ledger.Undecodable, Raw: []byte("}")})
-	op := operator.New(operator.Options{Ledger: l, Log: slog.New(slog.DiscardHandler), Verify: func(context.Context, string) (*ledger.Report, error) {
+	op := operator.New(operator.Options{Ledger: l, Log: slog.New(slog.DiscardHandler), Verify: func(context.Context, string) (*check.Report, error) {
 		done.Add(1)
 		return nil, errors.New("looked through")
 	}})

@@ -100,7 +100,7 @@ type unproven struct{ error }
 // checkStatus returns an error for a status that neither Stripe documents nor a payment has; so do
 // checkCurrency and checkType for theirs.
 func (op *Operator) checkStatus(ctx context.Context, status string) (unproven, error) {
-	return check("status", status, func() (held, whole bool, err error) {
+	return checkValue("status", status, func() (held, whole bool, err error) {
 		if stats, err := op.Ledger.Stats(); err != nil || stats.Payments[ledger.StatusOther] == 0 {
 			return false, true, err
 		}
@@ -109,20 +109,20 @@ func (op *Operator) checkStatus(ctx context.Context, status string) (unproven, e
 }
 
 func (op *Operator) checkCurrency(ctx context.Context, currency string) (unproven, error) {
-	return check("currency", currency, func() (held, whole bool, err error) {
+	return checkValue("currency", currency, func() (held, whole bool, err error) {
 		return holds(op.Ledger.Payments(ctx, ledger.PaymentQuery{Currency: currency, Limit: 1}))
 	})
 }
 
 func (op *Operator) checkType(ctx context.Context, typ string) (unproven, error) {
-	return check("type", typ, func() (held, whole bool, err error) {
+	return checkValue("type", typ, func() (held, whole bool, err error) {
 		return holds(op.Ledger.Events(ctx, ledger.EventQuery{Type: typ, Limit: 1}))
 	})
 }
 
-// check searches the ledger for a value that is not documented. search reports whether the ledger
+// checkValue searches the ledger for a value that is not documented. search reports whether the ledger
 // holds it, and if not, whether all rows were examined.
-func check(param, value string, search func() (held, whole bool, err error)) (unproven, error) {
+func checkValue(param, value string, search func() (held, whole bool, err error)) (unproven, error) {
 	unknown := Undocumented(param, value)
 	if unknown == nil {
 		return unproven{}, nil

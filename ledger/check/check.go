@@ -1,4 +1,10 @@
-package ledger
+// Package check verifies a ledger: everything that is stored more than once, or that follows from
+// something else, is compared with what it follows from.
+//
+// Rows and bodies are the source. Index entries, payments, lists, links, totals and counts are
+// derived from them, so check derives them again with the same fold and compares. It repairs
+// nothing: package rebuild writes a ledger anew from its rows.
+package check
 
 import (
 	"bytes"
@@ -47,53 +53,40 @@ type Report struct {
 	Faults   []string `json:"faults"`
 }
 
-// Check verifies the whole ledger: the pages of bbolt and every checksum; that sequences have no
-// gaps, that every index entry has its row and every row its entries, that the counts and totals
-// equal a recount, and that each payment equals a refold of the facts of its events. It reads the
-// whole file. It returns the faults that it found, joined, or nil, and stops after maxFaults.
-func (l *Ledger) Check() error {
-	err := l.store.View(func(tx *store.Tx) error {
-		_, err := tx.VerifyPages(context.Background())
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("pages: %w", err)
-	}
-	_, err = l.prove(context.Background())
-	return err
-}
-
 // Verify checks a file that no process writes to: a copy, or the ledger of a receiver that is not
-// running. It returns [ErrLocked] if a receiver holds the file. If there are faults, it returns
-// them as an error together with the report. Damaged pages can crash the process, because bbolt
-// follows references between pages without checking them.
-func Verify(path string) (*Report, error) { return verify(context.Background(), path) }
-
-// verify is [Verify] with a context that can end it.
-func verify(ctx context.Context, path string) (*Report, error) {
+// running. It returns [store.ErrLocked] if a receiver holds the file. If there are faults, it
+// returns them as an error together with the report. Damaged pages can crash the process, because
+// bbolt follows references between pages without checking them.
+func Verify(ctx context.Context, path string) (*Report, error) {
 	if err := store.MustExist(path, "there is no file"); err != nil {
 		return nil, err
 	}
 	free, err := store.VerifyPages(ctx, path)
-	if errors.Is(err, ErrLocked) {
+	if errors.Is(err, store.ErrLocked) {
 		return nil, err
 	} else if err != nil {
 		return unusableProof(path, err)
 	}
-	l, err := open(path, true)
+	s, err := store.Open(path, store.Options{Layout: schema.Layout, ReadOnly: true, Check: func(tx *store.Tx) error {
+		_, err := schema.ReadMeta(tx)
+		if err == nil {
+			_, err = schema.ReadCounts(tx)
+		}
+		return err
+	}})
 	switch {
 	case errors.Is(err, schema.ErrOlder):
-		p, err := unusableProof(path, fmt.Errorf("%w: %s is of an older schema: its pages are sound, and the rest can be told only once it is brought up to date; put it in a folder of its own as ledger.db and rebuild it there (TILLHOOK_DATA_DIR, tillhook rebuild)", ErrSchema, path))
+		p, err := unusableProof(path, fmt.Errorf("%w: %s is of an older schema: its pages are sound, and the rest can be told only once it is brought up to date; put it in a folder of its own as ledger.db and rebuild it there (TILLHOOK_DATA_DIR, tillhook rebuild)", store.ErrFormat, path))
 		p.Older = true
 		return p, err
-	case errors.Is(err, ErrCorrupt), errors.Is(err, ErrSchema):
+	case errors.Is(err, store.ErrCorrupt), errors.Is(err, store.ErrFormat):
 		return unusableProof(path, err)
 	case err != nil:
 		return nil, err
 	}
-	proof, err := l.prove(ctx)
+	proof, err := verify(ctx, s)
 	proof.FreePages = free
-	return proof, errors.Join(err, l.Close())
+	return proof, errors.Join(err, s.Close())
 }
 
 // unusableProof returns the report on a file that cannot be opened as a ledger.
@@ -105,12 +98,35 @@ func unusableProof(path string, err error) (*Report, error) {
 	return p, err
 }
 
-func (l *Ledger) prove(ctx context.Context) (*Report, error) {
-	c := &checker{ctx: ctx, l: l, totals: map[string]schema.Amounts{}}
-	proof := &Report{Object: "proof", Path: l.Path(), Mode: ModeName(l.livemode), Schema: schema.Version, Faults: []string{}}
-	err := l.store.View(func(tx *store.Tx) error {
-		c.tx = tx
-		if sizes, err := l.store.Sizes(tx); err == nil {
+// Run verifies a whole open ledger: its pages and every checksum; that sequences have no gaps, that
+// every index entry has its row and every row its entries, that the counts and totals equal a
+// recount, and that each payment equals a refold of the facts of its events. It reads the whole
+// file. It returns the faults that it found, joined, or nil, and stops after maxFaults.
+func Run(ctx context.Context, s *store.Store) error {
+	err := s.View(func(tx *store.Tx) error {
+		_, err := tx.VerifyPages(ctx)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("pages: %w", err)
+	}
+	_, err = verify(ctx, s)
+	return err
+}
+
+// verify checks everything but the pages.
+func verify(ctx context.Context, s *store.Store) (*Report, error) {
+	c := &checker{ctx: ctx, totals: map[string]schema.Amounts{}}
+	proof := &Report{Object: "proof", Path: s.Path(), Schema: schema.Version, Faults: []string{}}
+	err := s.View(func(tx *store.Tx) (err error) {
+		if c.livemode, err = schema.ReadMode(tx); err != nil {
+			return err
+		}
+		if c.codec, err = schema.NewBodyCodec(); err != nil {
+			return err
+		}
+		c.tx, proof.Mode = tx, schema.ModeName(c.livemode)
+		if sizes, err := s.Sizes(tx); err == nil {
 			proof.Bytes, proof.Used, proof.Pages = sizes.Bytes, sizes.Used, sizes.Pages
 		}
 		for _, step := range []func() error{c.id, c.events, c.ids, c.quarantine, c.meta, c.bodies, c.payments, c.sumsOfDays, c.sums} {
@@ -138,17 +154,18 @@ var errTooMany = errors.New("too many faults")
 // checker walks through one transaction and collects the data for comparing buckets with each
 // other.
 type checker struct {
-	ctx     context.Context
-	l       *Ledger
-	tx      *store.Tx
-	faults  []error
-	values  uint64 // values with a correct checksum
-	rows    uint64
-	kept    uint64 // bodies, without references to other rows
-	held    uint64 // rows in quarantine
-	awaits  uint64 // of these, thin events that wait for their snapshot event
-	ofPay   uint64 // rows about a payment
-	recount schema.Counts
+	ctx      context.Context
+	tx       *store.Tx
+	livemode bool // of the ledger
+	codec    *schema.BodyCodec
+	faults   []error
+	values   uint64 // values with a correct checksum
+	rows     uint64
+	kept     uint64 // bodies, without references to other rows
+	held     uint64 // rows in quarantine
+	awaits   uint64 // of these, thin events that wait for their snapshot event
+	ofPay    uint64 // rows about a payment
+	recount  schema.Counts
 
 	// Payments, the rows in them, the links that follow from these rows, and daily totals.
 	folded, absorbed, links, lines uint64
@@ -192,7 +209,7 @@ func (c *checker) has(bucket store.Bucket, key []byte) bool {
 
 func (c *checker) id() error {
 	if id, err := c.tx.Get(schema.BucketMeta, schema.MetaID); err != nil || len(id) != len(schema.NoID) {
-		c.fault("the id of the ledger: %w", cmp.Or(err, ErrCorrupt))
+		c.fault("the id of the ledger: %w", cmp.Or(err, store.ErrCorrupt))
 	}
 	return nil
 }
@@ -214,13 +231,13 @@ func (c *checker) events() error {
 			c.fault("event row %d (%.80s): %w", seq, r.ID, err)
 			at = seq
 		}
-		if r.Livemode != c.l.livemode && r.Outcome != Quarantined {
-			c.fault("event row %d (%.80s): it is of %s mode and not in quarantine", seq, r.ID, ModeName(r.Livemode))
+		if r.Livemode != c.livemode && r.Outcome != schema.Quarantined {
+			c.fault("event row %d (%.80s): it is of %s mode and not in quarantine", seq, r.ID, schema.ModeName(r.Livemode))
 		}
-		if (r.Outcome == Quarantined) != (r.Reason != "") {
+		if (r.Outcome == schema.Quarantined) != (r.Reason != "") {
 			c.fault("event row %d (%.80s): outcome %s and reason %q disagree", seq, r.ID, r.Outcome, r.Reason)
 		}
-		if r.Outcome == Quarantined && at != seq {
+		if r.Outcome == schema.Quarantined && at != seq {
 			c.recount.Released++
 			c.released(seq, r, at)
 			return nil
@@ -236,7 +253,7 @@ func (c *checker) events() error {
 		if err != nil {
 			return fmt.Errorf("event row %d (%.80s): %w", seq, r.ID, err)
 		}
-		if (id != "") != (r.Outcome == Applied || r.Outcome == Unchanged) {
+		if (id != "") != (r.Outcome == schema.Applied || r.Outcome == schema.Unchanged) {
 			c.fault("event row %d (%.80s): outcome %s with payment %q", seq, r.ID, r.Outcome, id)
 		}
 		if id == "" {
@@ -269,7 +286,7 @@ func (c *checker) released(seq uint64, r *schema.Row, as uint64) {
 	switch {
 	case err != nil:
 		c.fault("event row %d (%.80s): it was booked as row %d: %w", seq, r.ID, as, err)
-	case as < seq || later.Released != seq || later.ID != r.ID || later.Livemode != r.Livemode || later.Outcome == Quarantined:
+	case as < seq || later.Released != seq || later.ID != r.ID || later.Livemode != r.Livemode || later.Outcome == schema.Quarantined:
 		c.fault("event row %d (%.80s): it left quarantine, and row %d is not the one in which it was booked", seq, r.ID, as)
 	}
 }
@@ -281,7 +298,7 @@ func (c *checker) ofQuarantine(seq uint64, r *schema.Row) error {
 	if err != nil {
 		return err
 	}
-	if (r.Outcome == Quarantined) != (h != nil) {
+	if (r.Outcome == schema.Quarantined) != (h != nil) {
 		c.fault("event row %d (%.80s): outcome %s and the quarantine disagree", seq, r.ID, r.Outcome)
 		return nil
 	}
@@ -308,7 +325,7 @@ func (c *checker) ofQuarantine(seq uint64, r *schema.Row) error {
 	switch {
 	case err != nil:
 		return fmt.Errorf("event row %d (%.80s): %w", seq, r.ID, err)
-	case r.Released >= seq || old.Outcome != Quarantined || old.ID != r.ID || old.Livemode != r.Livemode:
+	case r.Released >= seq || old.Outcome != schema.Quarantined || old.ID != r.ID || old.Livemode != r.Livemode:
 		c.fault("event row %d (%.80s): row %d is not the one in which it lay in quarantine", seq, r.ID, r.Released)
 	case c.has(schema.BucketBodies, schema.SeqKey(seq)) != c.has(schema.BucketBodies, schema.SeqKey(r.Released)):
 		c.fault("event row %d (%.80s): of its body and that of row %d, in which it lay in quarantine, one is gone", seq, r.ID, r.Released)
@@ -378,7 +395,7 @@ func (c *checker) bodies() error {
 		} else {
 			c.kept++
 		}
-		raw, err := c.l.bodies.Decode(value)
+		raw, err := c.codec.Decode(value)
 		if err != nil {
 			return fmt.Errorf("body of event row %d: %w", schema.SeqOf(key), err)
 		}
@@ -457,7 +474,7 @@ func (c *checker) payment(id string, value []byte) error {
 	}
 	c.links += uint64(len(links))
 	c.absorbed += uint64(len(rows))
-	again := schema.FoldRows(id, c.l.livemode, rows)
+	again := schema.FoldRows(id, c.livemode, rows)
 	again.Rows = s.Rows
 	if !slices.IsSorted(s.Rows) || !bytes.Equal(again.Encode(), value) {
 		c.fault("payment %.80s differs from a fresh fold of its events", id)
