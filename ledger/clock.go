@@ -4,20 +4,14 @@ import (
 	"context"
 	"time"
 
-	"tillhook/ledger/schema"
 	"tillhook/ledger/store"
 )
 
 const (
 	// retentionPace is how many times faster than real time the retention time may advance.
 	retentionPace = 24
-	// retentionMark is the name of the checkpoint that stores the retention time, in Unix
-	// milliseconds.
-	retentionMark = "retention-time"
 	// retentionKept is the interval at which the checkpoint is written.
 	retentionKept = time.Hour
-	// madeRows is the number of newest rows that newestMade examines.
-	madeRows = 4
 	// longJump is how far the clock must be ahead of the retention time for that to be reported.
 	longJump = 24 * time.Hour
 )
@@ -70,7 +64,7 @@ func (t *retentionTime) now(ctx context.Context, l *Ledger) (time.Time, error) {
 		t.at = wall
 	}
 	if t.written.IsZero() || looked.Sub(t.written) >= retentionKept || t.kept.Sub(t.at) >= retentionKept {
-		if err := l.SetCheckpoints(ctx, map[string]int64{retentionMark: t.at.UnixMilli()}); err != nil {
+		if err := l.SetCheckpoints(ctx, map[string]int64{checkpoint: t.at.UnixMilli()}); err != nil {
 			return time.Time{}, err
 		}
 		t.written, t.kept = looked, t.at
@@ -91,35 +85,4 @@ func (t *retentionTime) now(ctx context.Context, l *Ledger) (time.Time, error) {
 // clock is right again, even before the retention time is next computed.
 func (l *Ledger) RetentionLag() time.Duration {
 	return min(time.Duration(l.retentionLag.Load()), l.wall().Sub(time.Unix(0, l.retentionAt.Load())))
-}
-
-// newestMade returns the latest time at which Stripe created one of the last rows. It ignores times
-// after wall.
-func newestMade(tx *store.Tx, wall time.Time) time.Time {
-	newest := int64(0)
-	last := schema.LastRow(tx)
-	for seq := last; seq > 0 && seq+madeRows > last; seq-- {
-		if r, err := schema.ReadRow(tx, seq); err == nil && r.Created <= wall.Unix() {
-			newest = max(newest, r.Created)
-		}
-	}
-	return time.Unix(newest, 0)
-}
-
-// timeSeen returns the stored retention time. If there is no stored time, it returns when the
-// newest row was received, leaving out rows received after wall, or wall if the ledger is empty.
-func timeSeen(tx *store.Tx, wall time.Time) time.Time {
-	if ms, err := schema.ReadCheckpoint(tx, retentionMark); err == nil && ms != 0 {
-		return time.UnixMilli(ms)
-	}
-	last := schema.LastRow(tx)
-	for seq := last; seq > 0 && seq+schema.MaxLooked > last; seq-- {
-		if r, err := schema.ReadRow(tx, seq); err == nil && r.Received <= wall.UnixMilli() {
-			return time.UnixMilli(r.Received)
-		}
-	}
-	if last == 0 {
-		return wall
-	}
-	return time.UnixMilli(1) // no row has a usable time: nothing is due until time has passed
 }

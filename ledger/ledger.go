@@ -47,7 +47,7 @@ var (
 	// ErrLocked is returned if another process has the ledger open.
 	ErrLocked = store.ErrLocked
 	// ErrOtherMode is returned if the ledger was created for the other mode.
-	ErrOtherMode = errors.New("the ledger belongs to the other mode")
+	ErrOtherMode = schema.ErrOtherMode
 	// ErrMissing is returned if a receiver lost the ledger while it was running. An empty ledger
 	// must not replace it unless the operator asks for that.
 	ErrMissing = store.ErrMissing
@@ -138,7 +138,7 @@ func OpenContext(ctx context.Context, opts Options) (_ *Ledger, err error) {
 	l, err := open(path, false)
 	var migrated *RebuildResult
 	if errors.Is(err, schema.ErrOlder) && opts.Decode != nil {
-		if migrated, err = rebuildLocked(ctx, opts, true); err == nil {
+		if migrated, err = runRebuild(ctx, opts.rebuild(), true); err == nil {
 			l, err = open(path, false)
 		}
 	}
@@ -148,20 +148,13 @@ func OpenContext(ctx context.Context, opts Options) (_ *Ledger, err error) {
 	l.Migrated, l.Created, l.lock = migrated, created, lock
 	l.opts, l.committer.observe, l.committer.check = opts, opts.Observe, opts.CheckEvery
 	if l.livemode != opts.Livemode {
-		return nil, errors.Join(otherMode(path, l.livemode), l.Close())
+		return nil, errors.Join(schema.OtherMode(path, l.livemode), l.Close())
 	}
 	if err := l.store.View(func(tx *store.Tx) error { l.retention.begin(tx, l.wall()); return nil }); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 	l.store.ClearMissing()
 	return l, nil
-}
-
-// otherMode returns the error for a ledger whose mode, livemode, is not the configured one.
-func otherMode(path string, livemode bool) error {
-	have, want := ModeName(livemode), ModeName(!livemode)
-	return fmt.Errorf("%w: %s holds %s mode payments, the configuration says %s; set TILLHOOK_DATA_DIR to another folder for %s mode",
-		ErrOtherMode, path, have, want, want)
 }
 
 // OpenReadOnly opens an existing ledger for reading. It returns [ErrLocked] if a receiver holds the

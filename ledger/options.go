@@ -43,6 +43,18 @@ type Options struct {
 	Observe func(CommitStats)
 }
 
+// rebuild returns the options of a rebuild.
+func (o *Options) rebuild() rebuildOptions {
+	now := time.Now()
+	if o.Now != nil {
+		now = o.Now()
+	}
+	return rebuildOptions{
+		Path: Path(o.Dir), Livemode: o.Livemode, Decode: o.Decode, Now: now, Retention: o.Retention,
+		BackupDir: o.BackupDir, BackupKeep: o.BackupKeep, Progress: o.Rebuilding,
+	}
+}
+
 // CommitStats describes one commit.
 type CommitStats struct {
 	Events   int           // deliveries that it answered, repeats included; 0 for a try to recover

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -39,28 +40,31 @@ type RebuildResult struct {
 // rebuildStep is the number of rows that are written in one transaction.
 const rebuildStep = 2000
 
-// Rebuild writes the ledger in opts.Dir again from its events, into a compact file of the current
-// schema. The new file replaces the old one after it has been verified; the old one is kept beside
-// it. No receiver may be running ([ErrLocked]). Rebuild needs free space for two more files of that
-// size. If it fails or ctx ends, the old file is unchanged and no other file is left, except a
-// backup that was requested. If decode is true, the bodies that are still stored are decoded again
-// by opts.Decode; events without a body keep their stored facts.
-func Rebuild(ctx context.Context, opts Options, decode bool) (*RebuildResult, error) {
-	path := Path(opts.Dir)
-	if err := store.MustExist(path, "no ledger at"); err != nil {
-		return nil, err
-	}
-	lock, err := store.LockDir(path)
-	if err != nil {
-		return nil, err
-	}
-	defer lock.Release()
-	return rebuildLocked(ctx, opts, decode)
+// rebuildOptions say which ledger is rebuilt, and how.
+type rebuildOptions struct {
+	Path     string // the ledger
+	Livemode bool   // the mode that it must have
+	// Decode decodes a body as the receiver does; nil if no body is decoded again.
+	Decode func(raw []byte) *Event
+	// Now is the time of this machine's clock.
+	Now time.Time
+	// Retention is how long bodies are kept; 0 keeps all.
+	Retention time.Duration
+	// BackupDir is where a file of an older schema is copied to first; empty for no copy.
+	BackupDir string
+	// BackupKeep is how many of those copies are kept; 0 keeps all.
+	BackupKeep int
+	// Progress, if set, is called with how many rows of the old file are written.
+	Progress func(rows, of uint64)
 }
 
-// rebuildLocked is Rebuild for a caller that holds the directory's lock.
-func rebuildLocked(ctx context.Context, opts Options, decode bool) (_ *RebuildResult, err error) {
-	path := Path(opts.Dir)
+// runRebuild writes a ledger again from its events, into a compact file of the current schema. The
+// new file replaces the old one after it has been verified; the old one is kept beside it. The
+// caller holds the lock of the directory. If runRebuild fails or ctx ends, the old file is
+// unchanged and no other file is left, except a backup that was requested. If decode is true, the
+// bodies that are still stored are decoded again; events without a body keep their stored facts.
+func runRebuild(ctx context.Context, opts rebuildOptions, decode bool) (_ *RebuildResult, err error) {
+	path := opts.Path
 	// The source is opened read-only, so damage to data that only writers need does not prevent a
 	// rebuild. The lock is exclusive, because where directories cannot be locked two rebuilds would
 	// replace each other's files.
@@ -73,13 +77,13 @@ func rebuildLocked(ctx context.Context, opts Options, decode bool) (_ *RebuildRe
 	if err != nil {
 		return nil, err
 	}
-	r := &rebuild{source: source, bodies: bodies, opts: opts, decode: decode, usable: map[uint64]bool{}, done: RebuildResult{Path: path}}
+	r := &rebuilder{source: source, bodies: bodies, opts: opts, decode: decode, usable: map[uint64]bool{}, done: RebuildResult{Path: path}}
 	made, err := r.write(ctx)
 	if made != "" {
 		defer func() { _ = os.Remove(made) }() // renamed on success, of no use otherwise
 	}
 	if err != nil {
-		if !errors.Is(err, ErrOtherMode) {
+		if !errors.Is(err, schema.ErrOtherMode) {
 			err = fmt.Errorf("write %s anew: %w", path, err)
 		}
 		return nil, err
@@ -102,14 +106,14 @@ func rebuildLocked(ctx context.Context, opts Options, decode bool) (_ *RebuildRe
 	if err := os.Rename(made, path); err != nil {
 		return nil, errors.Join(fmt.Errorf("put the rebuilt ledger in its place: %w", err), os.Remove(r.done.Kept))
 	}
-	return &r.done, store.SyncDir(opts.Dir)
+	return &r.done, store.SyncDir(filepath.Dir(path))
 }
 
-// rebuild is the state of a rebuild in progress.
-type rebuild struct {
+// rebuilder is the state of a rebuild in progress.
+type rebuilder struct {
 	source   *store.Store
 	bodies   *schema.BodyCodec
-	opts     Options
+	opts     rebuildOptions
 	decode   bool
 	livemode bool
 	id       string // of the ledger
@@ -124,18 +128,18 @@ type rebuild struct {
 }
 
 // write writes the new file and returns its name.
-func (r *rebuild) write(ctx context.Context) (made string, err error) {
+func (r *rebuilder) write(ctx context.Context) (made string, err error) {
 	err = r.source.View(func(from *store.Tx) (err error) {
 		if err := r.check(from); err != nil {
 			return err
 		}
 		if r.done.Schema < schema.Version && r.opts.BackupDir != "" {
-			if r.done.Backup, err = r.backup(ctx); err != nil {
+			if r.done.Backup, err = beforeMigrations(r.opts.BackupDir, r.livemode, r.id).add(ctx, r.source, r.opts.BackupKeep); err != nil {
 				return err
 			}
 		}
 		seen, wall := r.retentionTime(from)
-		r.due = due{before: seen.Add(-r.opts.Retention).UnixMilli(), wall: wall.UnixMilli()}
+		r.due = newDue(seen.Add(-r.opts.Retention), wall)
 		draft, err := store.CreateDraft(r.done.Path, schema.Layout, func(to *store.Tx) error { return r.initialise(to, from) })
 		if err != nil {
 			return err
@@ -151,7 +155,7 @@ func (r *rebuild) write(ctx context.Context) (made string, err error) {
 }
 
 // check reads the metadata of the old file and returns an error if the file cannot be rebuilt.
-func (r *rebuild) check(from *store.Tx) (err error) {
+func (r *rebuilder) check(from *store.Tx) (err error) {
 	if r.done.Schema, err = schema.ReadVersion(from); err != nil {
 		return err
 	}
@@ -166,7 +170,7 @@ func (r *rebuild) check(from *store.Tx) (err error) {
 		r.decode = true // an older version may have stored fewer facts than the bodies contain
 	}
 	if r.livemode != r.opts.Livemode {
-		return otherMode(r.done.Path, r.livemode)
+		return schema.OtherMode(r.done.Path, r.livemode)
 	}
 	if !from.Exists(schema.BucketEvents) || !from.Exists(schema.BucketBodies) {
 		return fmt.Errorf("%w: its events are missing", ErrSchema)
@@ -175,7 +179,7 @@ func (r *rebuild) check(from *store.Tx) (err error) {
 }
 
 // initialise makes the new file an empty ledger with the id and the retention time of the old one.
-func (r *rebuild) initialise(to, from *store.Tx) error {
+func (r *rebuilder) initialise(to, from *store.Tx) error {
 	if err := schema.Initialise(to, r.livemode); err != nil {
 		return err
 	}
@@ -184,15 +188,15 @@ func (r *rebuild) initialise(to, from *store.Tx) error {
 			return err
 		}
 	}
-	if ms, err := schema.ReadCheckpoint(from, retentionMark); err == nil && ms != 0 {
-		return schema.PutCheckpoint(to, retentionMark, ms)
+	if ms, err := schema.ReadCheckpoint(from, checkpoint); err == nil && ms != 0 {
+		return schema.PutCheckpoint(to, checkpoint, ms)
 	}
 	return nil
 }
 
 // rows writes every row of the old file to the new one, in order, and then posts the events that
 // can leave quarantine.
-func (r *rebuild) rows(ctx context.Context, from *store.Tx, draft *store.Draft) error {
+func (r *rebuilder) rows(ctx context.Context, from *store.Tx, draft *store.Draft) error {
 	newest := schema.LastRow(from)
 	sum, next := schema.Counts{}, uint64(1)
 	for whole := false; !whole; {
@@ -215,8 +219,8 @@ func (r *rebuild) rows(ctx context.Context, from *store.Tx, draft *store.Draft) 
 		if err != nil {
 			return err
 		}
-		if r.opts.Rebuilding != nil && newest > 0 {
-			r.opts.Rebuilding(next-1, newest)
+		if r.opts.Progress != nil && newest > 0 {
+			r.opts.Progress(next-1, newest)
 		}
 	}
 	last := next - 1
@@ -243,7 +247,7 @@ func (r *rebuild) rows(ctx context.Context, from *store.Tx, draft *store.Draft) 
 }
 
 // someRows writes at most rebuildStep rows from next on, and advances next past them.
-func (r *rebuild) someRows(b *posting.Batch, from *store.Tx, next *uint64) error {
+func (r *rebuilder) someRows(b *posting.Batch, from *store.Tx, next *uint64) error {
 	n := 0
 	for e := range from.Ascend(schema.BucketEvents, schema.SeqKey(*next)) {
 		if n == rebuildStep {
@@ -262,13 +266,13 @@ func (r *rebuild) someRows(b *posting.Batch, from *store.Tx, next *uint64) error
 }
 
 // posting returns a posting for a transaction on the new file, after its last row.
-func (r *rebuild) posting(tx *store.Tx, sum schema.Counts, last uint64) *posting.Batch {
+func (r *rebuilder) posting(tx *store.Tx, sum schema.Counts, last uint64) *posting.Batch {
 	return &posting.Batch{Tx: tx, Counts: sum, Last: last, Livemode: r.livemode, Bodies: r.bodies, Cache: &r.hot}
 }
 
 // keepDecoded stores the last row at the time of the latest rebuild that decoded a body differently
 // than before. Exports of past states report it.
-func (r *rebuild) keepDecoded(to, from *store.Tx, last uint64) error {
+func (r *rebuilder) keepDecoded(to, from *store.Tx, last uint64) error {
 	decoded, err := schema.ReadDecoded(from)
 	if err != nil {
 		return err
@@ -283,7 +287,7 @@ func (r *rebuild) keepDecoded(to, from *store.Tx, last uint64) error {
 }
 
 // row writes one row. It decodes a damaged row again from its body.
-func (r *rebuild) row(b *posting.Batch, from *store.Tx, seq uint64, e store.Entry) error {
+func (r *rebuilder) row(b *posting.Batch, from *store.Tx, seq uint64, e store.Entry) error {
 	old, err := r.read(e)
 	kept, bodyErr := from.Get(schema.BucketBodies, schema.SeqKey(seq))
 	body := kept
@@ -331,11 +335,8 @@ func (r *rebuild) row(b *posting.Batch, from *store.Tx, seq uint64, e store.Entr
 
 // retentionTime returns the time by which bodies are deleted, and this machine's time. See the type
 // [retentionTime].
-func (r *rebuild) retentionTime(from *store.Tx) (seen, wall time.Time) {
-	wall = time.Now()
-	if r.opts.Now != nil {
-		wall = r.opts.Now()
-	}
+func (r *rebuilder) retentionTime(from *store.Tx) (seen, wall time.Time) {
+	wall = r.opts.Now
 	if seen = timeSeen(from, wall); seen.After(wall) {
 		seen = wall
 	}
@@ -344,7 +345,7 @@ func (r *rebuild) retentionTime(from *store.Tx) (seen, wall time.Time) {
 
 // put writes a row to the new file, without its body if the body is older than the retention
 // period.
-func (r *rebuild) put(b *posting.Batch, row *schema.Row, seq uint64, body []byte, entry *schema.QuarantineEntry) error {
+func (r *rebuilder) put(b *posting.Batch, row *schema.Row, seq uint64, body []byte, entry *schema.QuarantineEntry) error {
 	if r.opts.Retention > 0 && body != nil && expires(row) && r.due.has(row) {
 		body = nil
 		r.done.Expired++
@@ -358,7 +359,7 @@ func (r *rebuild) put(b *posting.Batch, row *schema.Row, seq uint64, body []byte
 }
 
 // entry returns the quarantine entry of a row that is in quarantine, or was until a later row.
-func (r *rebuild) entry(b *posting.Batch, from *store.Tx, seq uint64, row *schema.Row, body []byte) (*schema.QuarantineEntry, error) {
+func (r *rebuilder) entry(b *posting.Batch, from *store.Tx, seq uint64, row *schema.Row, body []byte) (*schema.QuarantineEntry, error) {
 	had, _ := schema.ReadQuarantineEntry(from, seq) // a damaged entry is replaced
 	expected, snapshot := false, ""
 	switch {
@@ -380,7 +381,7 @@ func (r *rebuild) entry(b *posting.Batch, from *store.Tx, seq uint64, row *schem
 }
 
 // release posts an event in quarantine that the decoder can use. Its new row follows all others.
-func (r *rebuild) release(b *posting.Batch, from *store.Tx, seq uint64) error {
+func (r *rebuilder) release(b *posting.Batch, from *store.Tx, seq uint64) error {
 	old, err := schema.ReadRow(b.Tx, seq)
 	if err != nil {
 		return err
@@ -408,7 +409,7 @@ func restate(r *schema.Row, e *Event) {
 }
 
 // read decodes a row of the old file.
-func (r *rebuild) read(e store.Entry) (*schema.Row, error) {
+func (r *rebuilder) read(e store.Entry) (*schema.Row, error) {
 	value, err := e.Value()
 	if err != nil {
 		return nil, err
@@ -419,7 +420,7 @@ func (r *rebuild) read(e store.Entry) (*schema.Row, error) {
 // reread decodes a body again and replaces the fields of the row that come from it. A row whose
 // body the decoder cannot use is not changed. A row in quarantine stays there; if the decoder can
 // use its event, the event gets a new row at the end.
-func (r *rebuild) reread(old *schema.Row, seq uint64, raw []byte) {
+func (r *rebuilder) reread(old *schema.Row, seq uint64, raw []byte) {
 	if r.opts.Decode == nil {
 		return
 	}
@@ -446,7 +447,7 @@ func (r *rebuild) reread(old *schema.Row, seq uint64, raw []byte) {
 // again restores a lost row from its body. other is the row that stores the body, or 0 if that is
 // the lost row itself. The body does not contain the time of receipt, so the new row gets the later
 // of the event's creation time and the time of receipt of the previous row.
-func (r *rebuild) again(b *posting.Batch, from *store.Tx, seq uint64, raw []byte, other uint64) (*schema.Row, error) {
+func (r *rebuilder) again(b *posting.Batch, from *store.Tx, seq uint64, raw []byte, other uint64) (*schema.Row, error) {
 	e := r.opts.Decode(raw)
 	source := Webhook
 	if strings.HasPrefix(e.ID, FetchedPrefix) {
@@ -482,7 +483,7 @@ func (r *rebuild) again(b *posting.Batch, from *store.Tx, seq uint64, raw []byte
 
 // releasedLater reports whether a later row of the old file refers to seq as the row in which its
 // event was in quarantine.
-func (r *rebuild) releasedLater(from *store.Tx, seq uint64) bool {
+func (r *rebuilder) releasedLater(from *store.Tx, seq uint64) bool {
 	for e := range from.Ascend(schema.BucketEvents, schema.SeqKey(seq+1)) {
 		if later, err := r.read(e); err == nil && later.Released == seq {
 			return true

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -55,4 +56,19 @@ func RestoreFrom(dir, from string) (*RestoreResult, error) {
 		return nil, err
 	}
 	return &RestoreResult{Path: Path(dir), Kept: kept}, nil
+}
+
+// Rebuild writes the ledger in opts.Dir again from its events; see [rebuild.Run]. No receiver may
+// be running ([ErrLocked]). Rebuild needs free space for two more files of that size.
+func Rebuild(ctx context.Context, opts Options, decode bool) (*RebuildResult, error) {
+	path := Path(opts.Dir)
+	if err := store.MustExist(path, "no ledger at"); err != nil {
+		return nil, err
+	}
+	lock, err := store.LockDir(path)
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Release()
+	return runRebuild(ctx, opts.rebuild(), decode)
 }

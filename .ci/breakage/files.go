@@ -116,4 +116,6 @@ const (
 	quarantineplanGo  = "ledger/posting/quarantineplan.go"
 	itemGo            = "ledger/posting/item.go"
 	pageGo            = "ledger/page.go"
+	backupcopiesGo    = "ledger/backupcopies.go"
+	dueGo             = "ledger/due.go"
 )

@@ -44,6 +44,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 
 	"tillhook/ledger/store"
@@ -164,6 +165,16 @@ func ReadMode(tx *store.Tx) (livemode bool, err error) {
 		return false, fmt.Errorf("%w: the mode is neither test nor live", store.ErrCorrupt)
 	}
 	return livemode, nil
+}
+
+// ErrOtherMode is returned if a ledger was created for the other mode.
+var ErrOtherMode = errors.New("the ledger belongs to the other mode")
+
+// OtherMode returns the error for a ledger whose mode, livemode, is not the configured one.
+func OtherMode(path string, livemode bool) error {
+	have, want := ModeName(livemode), ModeName(!livemode)
+	return fmt.Errorf("%w: %s holds %s mode payments, the configuration says %s; set TILLHOOK_DATA_DIR to another folder for %s mode",
+		ErrOtherMode, path, have, want, want)
 }
 
 // ReadDecoded returns the last row at the time of the latest rebuild that decoded a body
