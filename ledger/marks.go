@@ -43,7 +43,7 @@ func putCheckpoints(tx *store.Tx, values map[string]int64) error {
 	return nil
 }
 
-// Account is a connected account or an account of an organisation.
+// Account is a connected account or an account of an organization.
 type Account struct {
 	ID      string
 	Context string // the path to send in the Stripe-Context header; empty for a connected account

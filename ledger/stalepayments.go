@@ -27,7 +27,7 @@ type StaleReason string
 // Reasons why a payment may be out of date.
 const (
 	StaleProcessing StaleReason = "processing" // processing for longer than most banks take
-	// StaleCapture means that the payment has awaited capture for longer than an authorisation
+	// StaleCapture means that the payment has awaited capture for longer than an authorization
 	// lasts.
 	StaleCapture  StaleReason = "requires_capture"
 	StaleConflict StaleReason = "conflict" // events report both terminal statuses
@@ -38,7 +38,7 @@ const (
 const (
 	// processingTime is how long most payments take if their method does not confirm at once.
 	processingTime = 24 * time.Hour
-	// captureTime is how long an authorisation lasts unless it was extended.
+	// captureTime is how long an authorization lasts unless it was extended.
 	// https://docs.stripe.com/payments/place-a-hold-on-a-payment-method
 	captureTime = 7 * 24 * time.Hour
 )

@@ -15,7 +15,7 @@ import (
 	"tillhook/systemd"
 )
 
-// The journal is recognised by device and inode of its connection. Another file is not the journal.
+// The journal is recognized by device and inode of its connection. Another file is not the journal.
 func TestToJournal(t *testing.T) {
 	f, err := os.Create(filepath.Join(t.TempDir(), "log"))
 	if err != nil {

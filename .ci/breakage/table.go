@@ -354,7 +354,7 @@ var generalMutations = []mutation{
 	{"stripe: an object of the other mode is refused", callsGo, "*o.Livemode != livemode", "false", "./receiver/stripe", "TestObjectsAreFetched"},
 	{"stripe: each call names the API version", clientGo, ", \"Stripe-Version\": {PinnedVersion}}", "}", "./receiver/stripe", "TestCallsNameTheVersion"},
 	{"stripe: a fetched object has the API version of its answer", callsGo, "account.Context, as.version, as.date", "account.Context, PinnedVersion, as.date", "./receiver/stripe", "TestCallsNameTheVersion"},
-	{"stripe: a call for a member of an organisation names its context", clientGo, "	case a.Context != \"\":", "	case false:", "./receiver/stripe", "TestCallsNameTheAccount"},
+	{"stripe: a call for a member of an organization names its context", clientGo, "	case a.Context != \"\":", "	case false:", "./receiver/stripe", "TestCallsNameTheAccount"},
 	{"stripe: a fetched object has no date in the future", clientGo, "t.api.Clocks().Earlier().Unix()", "t.api.Clocks().Later().Unix()", "./receiver/stripe", "TestAFetchIsNotOfTheFuture"},
 	{"stripe: an unreadable object is skipped", callsGo, "			page.Skipped = append(page.Skipped, err)\n			continue\n", "			return Page{}, err\n", "./receiver/stripe", "TestAnUnreadableObjectIsSkipped"},
 	{"stripe: a short list has a limited number of pages", stripeListsGo, "	for range maxPages {", "	for {", "./receiver/stripe", "TestShortListsEnd"},

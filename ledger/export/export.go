@@ -52,7 +52,7 @@ type Query struct {
 	// Since selects instead what has changed since the journal ended at this row.
 	Since    *uint64
 	Metadata []string // metadata keys, each of which gets a column
-	Excel    bool     // begin with a byte order mark, by which spreadsheets recognise UTF-8
+	Excel    bool     // begin with a byte order mark, by which spreadsheets recognize UTF-8
 }
 
 // Export is an export of the ledger as of one moment.

@@ -66,8 +66,8 @@ func (c *chargeFacts) captured() bool {
 	return slices.ContainsFunc(c.snapshots, func(s snapshot[Charge]) bool { return s.object.Captured })
 }
 
-// authorised reports whether any snapshot shows the charge as authorised and not yet captured.
-func (c *chargeFacts) authorised() bool {
+// authorized reports whether any snapshot shows the charge as authorized and not yet captured.
+func (c *chargeFacts) authorized() bool {
 	return slices.ContainsFunc(c.snapshots, func(s snapshot[Charge]) bool {
 		return s.object.Status == statusSucceeded && !s.object.Captured
 	})
@@ -190,7 +190,7 @@ func (f *folder) captureTime(c *chargeFacts, totals []int64, k int) (at int64, a
 	if at = reached(typeCaptured); at != 0 {
 		return at, false
 	}
-	if !c.authorised() { // captured when it was created
+	if !c.authorized() { // captured when it was created
 		if at = reached(typeChargeSucceeded); at == 0 {
 			at = f.receivedMilestones(typeIntentSucceeded).reached(totals[k])
 		}

@@ -7,7 +7,7 @@ type Payment struct {
 	Object            string            `json:"object"`
 	ID                string            `json:"id"`
 	Account           OrNull            `json:"account"`
-	Context           OrNull            `json:"context"` // the value for the Stripe-Context header, in an organisation
+	Context           OrNull            `json:"context"` // the value for the Stripe-Context header, in an organization
 	Livemode          bool              `json:"livemode"`
 	Status            OrNull            `json:"status"`        // of the PaymentIntent; null without one
 	ChargeStatus      OrNull            `json:"charge_status"` // of the succeeded charge, otherwise of the newest

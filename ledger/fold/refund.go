@@ -156,7 +156,7 @@ type step struct {
 
 // foldChargeRefunds adds entries for the refunds of a charge that only its amount_refunded shows,
 // and finds the refund object that is a void. Snapshots of a charge that was not captured do not
-// count: their amount_refunded is an authorisation that ended.
+// count: their amount_refunded is an authorization that ended.
 //
 // amount_refunded and the refund objects are two views of the same money. Let L be the last
 // amount_refunded without the void, D the sum of its falls, S the sum of outgoing refund objects
@@ -388,11 +388,11 @@ func exceeds(shown []chargeShown, read snapshot[Charge]) bool {
 }
 
 // versionWithoutVoidRefunds is the first API version in which the uncaptured part of an
-// authorisation is no longer reported as a refund.
+// authorization is no longer reported as a refund.
 // https://docs.stripe.com/changelog/basil/2025-03-31/remove-refund-from-partial-capture-and-payment-cancellation-flow
 const versionWithoutVoidRefunds = "2025-03-31"
 
-// void is the part of an authorisation that was never captured and that Stripe gave back to the
+// void is the part of an authorization that was never captured and that Stripe gave back to the
 // cardholder at a partial capture. Older API versions report it as a refund, but no money moved.
 type void struct {
 	amount int64 // 0 if amount_refunded does not include a void

@@ -155,7 +155,7 @@ func (t *timeline) chargeSentence(e *Event, c *Charge) string {
 	t.refunded[c.ID] = refunded
 	switch typ := e.Type; {
 	case typ == "charge.refunded" && !c.Captured:
-		return "Released the authorisation of " + amount + "; no money moved."
+		return "Released the authorization of " + amount + "; no money moved."
 	case typ == typeCaptured:
 		return t.captureSentence(c) + t.returnSentence(c, before-refunded)
 	case c.Captured && refunded < before && t.returnSentence(c, before-refunded) != "":
@@ -167,7 +167,7 @@ func (t *timeline) chargeSentence(e *Event, c *Charge) string {
 	case typ == "charge.refunded":
 		return "Refunded so far: " + t.countedMoney(refunded, c.Currency) + " of " + t.money(c.AmountCaptured, c.Currency) + "."
 	case typ == "charge.expired":
-		return "The authorisation of " + amount + " expired: nothing was charged."
+		return "The authorization of " + amount + " expired: nothing was charged."
 	case typ == "charge.updated":
 		return "Details of the charge of " + amount + " changed."
 	case c.Status == chargeFailed:
@@ -175,7 +175,7 @@ func (t *timeline) chargeSentence(e *Event, c *Charge) string {
 	case c.Status == chargePending:
 		return "A charge of " + amount + " is pending."
 	case !c.Captured:
-		return "Authorised " + amount + ", not yet captured."
+		return "Authorized " + amount + ", not yet captured."
 	}
 	return "Charged " + t.countedMoney(c.AmountCaptured, c.Currency) + "."
 }

@@ -66,12 +66,12 @@ func TestTimeline(t *testing.T) {
 			[]typedFacts{{"charge.succeeded", charge(func(c *fold.Charge) { c.AmountCaptured, c.Captured = 0, false })},
 				{"charge.captured", captured(2000, 0)}, {"charge.refunded", captured(2000, 500)},
 				{"charge.captured", captured(5000, 500)}},
-			"Authorised 50.00 GBP, not yet captured. Captured 20.00 GBP of 50.00 GBP. Refunded so far: 5.00 GBP of 20.00 GBP. Captured 30.00 GBP more: 50.00 GBP of 50.00 GBP."},
+			"Authorized 50.00 GBP, not yet captured. Captured 20.00 GBP of 50.00 GBP. Refunded so far: 5.00 GBP of 20.00 GBP. Captured 30.00 GBP more: 50.00 GBP of 50.00 GBP."},
 		{"a void at a newer endpoint", []typedFacts{{"charge.succeeded",
 			charge(func(c *fold.Charge) { c.AmountCaptured, c.Captured = 0, false })},
 			{"charge.captured", captured(3000, 2000)}, {"charge.refunded", captured(3000, 2000)},
 			{"charge.refunded", captured(3000, 2500)}, {"refund.created", refund("succeeded")}},
-			"Authorised 50.00 GBP, not yet captured. Captured 30.00 GBP of 50.00 GBP. Released 20.00 GBP that was never captured; no money moved. " +
+			"Authorized 50.00 GBP, not yet captured. Captured 30.00 GBP of 50.00 GBP. Released 20.00 GBP that was never captured; no money moved. " +
 				"Refunded so far: 5.00 GBP of 30.00 GBP. Released 20.00 GBP that was never captured, reported by Stripe as a refund; no money moved."},
 		{"a refund fails and is made again", []typedFacts{{"charge.succeeded", captured(5000, 0)},
 			{"charge.refunded", captured(5000, 2000)},

@@ -17,8 +17,8 @@ type Event struct {
 	// no id.
 	ID      string
 	Type    string // empty if the event has none
-	Account string // the connected or organisation account; empty for the platform itself
-	// Context is the path for the Stripe-Context header, as events of organisations name it.
+	Account string // the connected or organization account; empty for the platform itself
+	// Context is the path for the Stripe-Context header, as events of organizations name it.
 	// Otherwise it is empty.
 	Context    string
 	Livemode   bool   // of the event, or of the receiver if the body has no mode

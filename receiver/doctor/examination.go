@@ -94,7 +94,7 @@ type unanswered struct{ err error }
 func (u *unanswered) Error() string { return u.err.Error() }
 func (u *unanswered) Unwrap() error { return u.err }
 
-// findWaiting looks for a receiver that waits for its ledger, where a receiver is recognised only
+// findWaiting looks for a receiver that waits for its ledger, where a receiver is recognized only
 // by the ledger that it holds. It returns the receiver's answer, or nil if none waits.
 func (x *examination) findWaiting(ctx context.Context) error {
 	for _, at := range x.Settings.SocketPaths() {

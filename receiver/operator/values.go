@@ -120,8 +120,8 @@ func (op *Operator) checkType(ctx context.Context, typ string) (unproven, error)
 	})
 }
 
-// checkValue searches the ledger for a value that is not documented. search reports whether the ledger
-// holds it, and if not, whether all rows were examined.
+// checkValue searches the ledger for a value that is not documented. search reports whether the
+// ledger holds it, and if not, whether all rows were examined.
 func checkValue(param, value string, search func() (held, whole bool, err error)) (unproven, error) {
 	unknown := Undocumented(param, value)
 	if unknown == nil {

@@ -134,9 +134,9 @@ func (r *Reconciler) readAccounts() ([]*account, error) {
 	return list, nil
 }
 
-// learnOwnID asks Stripe for the id of the key's own account if an account in the ledger may be that
-// one: events of API v2 name the own account in their context, too. After an error the next round
-// asks again; calls that a round cannot do without fail for the same reason.
+// learnOwnID asks Stripe for the id of the key's own account if an account in the ledger may be
+// that one: events of API v2 name the own account in their context, too. After an error the next
+// round asks again; calls that a round cannot do without fail for the same reason.
 func (w *round) learnOwnID(ctx context.Context) error {
 	known, err := w.Ledger.Accounts()
 	if err != nil || !slices.ContainsFunc(known, func(a ledger.Account) bool { return a.ID == a.Context }) {

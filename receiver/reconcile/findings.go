@@ -129,7 +129,7 @@ func (c *accountSummary) finding(now time.Time) health.Finding {
 		f.Severity = health.Fail
 		f.Message = fmt.Sprintf("%d of %s are not compared with Stripe, because Stripe refuses calls that name them (%s). "+
 			"Their missed events are not fetched.", len(c.refused), wording.Plural(c.connected, "connected account"), firstIDs(c.refused))
-		f.Next = c.advice() + "; correct that, then run: tillhook reconcile. Disconnected accounts are recognised after 30 days"
+		f.Next = c.advice() + "; correct that, then run: tillhook reconcile. Disconnected accounts are recognized after 30 days"
 	case len(c.refused) > 0 && len(c.suspects) == len(c.refused):
 		f.Severity = health.Warn
 		f.Message = fmt.Sprintf("Stripe refuses calls that name %s (%s).", wording.Plural(len(c.refused), "connected account"), firstIDs(c.refused))

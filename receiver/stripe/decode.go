@@ -135,7 +135,7 @@ func usableID(id string) bool {
 	return true
 }
 
-// bodyID returns the id of a body without a usable one, so that its repeats are recognised.
+// bodyID returns the id of a body without a usable one, so that its repeats are recognized.
 func bodyID(body []byte) string {
 	sum := sha256.Sum256(body)
 	return "sha256_" + hex.EncodeToString(sum[:])

@@ -82,7 +82,7 @@ func TestCapturedAmount(t *testing.T) {
 		{`"captured": true, "amount_captured": null`, 700, false},
 		{`"captured": false`, 0, true},
 		{`"captured": false, "amount_captured": null`, 0, true},
-		{`"captured": null`, 700, false}, // as before authorisations existed
+		{`"captured": null`, 700, false}, // as before authorizations existed
 		{`"captured": null, "amount_captured": 300`, 300, false},
 		{`"x": 0`, 700, false},
 		{`"amount_captured": 300`, 300, false},
