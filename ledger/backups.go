@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"tillhook/ledger/backup"
 	"tillhook/ledger/store"
 )
 
@@ -35,17 +36,19 @@ const (
 	retryTimes  = 20
 )
 
-func (b *Backups) copies() copies { return backupsOf(b.Dir, b.Ledger.livemode, b.Ledger.id) }
+func (b *Backups) copies() backup.Copies {
+	return backup.Scheduled(b.Dir, b.Ledger.livemode, b.Ledger.id)
+}
 
 // Newest returns when the newest copy was made. ok is false if there is no copy or the directory
 // cannot be read.
 func (b *Backups) Newest() (at time.Time, ok bool) {
 	c := b.copies()
-	made, err := c.made(time.Now())
+	made, err := c.Made(time.Now())
 	if err != nil || len(made) == 0 {
 		return time.Time{}, false
 	}
-	at, err = c.time(made[len(made)-1])
+	at, err = c.Time(made[len(made)-1])
 	return at, err == nil
 }
 
@@ -57,7 +60,7 @@ func (b *Backups) Others() (n int) {
 	}
 	for _, e := range entries {
 		ok, _ := filepath.Match("tillhook-*-????????T??????Z.db", e.Name())
-		if ok && !strings.HasPrefix(e.Name(), b.copies().prefix) {
+		if ok && !strings.HasPrefix(e.Name(), b.copies().Prefix) {
 			n++
 		}
 	}
@@ -69,7 +72,7 @@ func (b *Backups) Others() (n int) {
 func (b *Backups) Run(ctx context.Context) error {
 	// Remove the unfinished copies of an earlier process. This process holds the ledger, so no
 	// other process is copying it.
-	store.RemoveMatching(b.Dir, b.copies().prefix+"*.db.new-*")
+	store.RemoveMatching(b.Dir, b.copies().Prefix+"*.db.new-*")
 	wait := time.Duration(0)
 	if at, ok := b.Newest(); ok {
 		wait = time.Until(at.Add(b.Every))
@@ -100,13 +103,13 @@ func (b *Backups) Run(ctx context.Context) error {
 // once makes one copy and deletes the oldest copies beyond b.Keep. It leaves the reserve for events
 // free on the disk of the ledger.
 func (b *Backups) once(ctx context.Context, now time.Time) (path string, err error) {
-	if err := makeBackupDir(b.Dir); err != nil {
+	if err := backup.MakeDir(b.Dir); err != nil {
 		return "", err
 	}
-	path = b.copies().path(now)
+	path = b.copies().Path(now)
 	fill := func(w io.Writer) error { return b.Ledger.store.CopyInto(ctx, b.Dir, w) }
 	if err := Save(path, fill, func(made string) error { return b.Verify(ctx, made) }); err != nil {
 		return "", err
 	}
-	return path, b.copies().prune(now, b.Keep)
+	return path, b.copies().Prune(now, b.Keep)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"tillhook/ledger/retention"
 	"tillhook/ledger/store"
 )
 
@@ -46,14 +47,14 @@ func (l *Ledger) wall() time.Time {
 
 // begin sets the retention time when the ledger is opened.
 func (t *retentionTime) begin(tx *store.Tx, wall time.Time) {
-	t.at, t.looked = timeSeen(tx, wall), time.Now()
+	t.at, t.looked = retention.TimeSeen(tx, wall), time.Now()
 }
 
 // now advances the retention time and returns it. Only one goroutine may call it.
 func (t *retentionTime) now(ctx context.Context, l *Ledger) (time.Time, error) {
 	wall, looked := l.wall().Round(0), time.Now()
 	made := time.Time{}
-	if err := l.store.View(func(tx *store.Tx) error { made = newestMade(tx, wall); return nil }); err != nil {
+	if err := l.store.View(func(tx *store.Tx) error { made = retention.NewestMade(tx, wall); return nil }); err != nil {
 		return time.Time{}, err
 	}
 	t.at, t.looked = t.at.Add(retentionPace*looked.Sub(t.looked)), looked
@@ -64,7 +65,7 @@ func (t *retentionTime) now(ctx context.Context, l *Ledger) (time.Time, error) {
 		t.at = wall
 	}
 	if t.written.IsZero() || looked.Sub(t.written) >= retentionKept || t.kept.Sub(t.at) >= retentionKept {
-		if err := l.SetCheckpoints(ctx, map[string]int64{checkpoint: t.at.UnixMilli()}); err != nil {
+		if err := l.SetCheckpoints(ctx, map[string]int64{retention.Checkpoint: t.at.UnixMilli()}); err != nil {
 			return time.Time{}, err
 		}
 		t.written, t.kept = looked, t.at

@@ -5,14 +5,41 @@
 // a payment, and a [Payment] is the fold of all facts about it (package fold). [Ledger.Append] is
 // the only way to add an event, whatever its source. Queries return pages and copies.
 //
-// # How an event is stored
+// # The way of an event
 //
-// Append compresses the body and queues the event (queue.go). The committer, which is one
-// goroutine, takes all queued events, answers repeats of durable events, and posts the others in
-// one transaction of package store (committer.go). Posting an event (package posting) has two
-// phases: plan reads everything and can fail for that event only; apply writes the row, the body,
-// the indexes, the payment and the totals. When the transaction is durable, the committer publishes
-// the new state and answers.
+// [Ledger.Append] compresses the body and queues the event (append.go, queue.go). The committer,
+// which is one goroutine in [Ledger.Run], takes all queued events (committer.go). It answers
+// repeats of durable events at once. It posts the others in one transaction: package posting plans
+// an event, which reads everything and can fail for that event only, and then applies it, which
+// writes its row, its body, its payment and all that depends on them. Package store makes the
+// transaction durable. Then the committer publishes the new state for readers and answers each
+// Append. There is no timer: while one commit syncs, the events of the next one queue.
+//
+// # How a failed commit is recovered
+//
+// If a write or a sync fails, it is unknown what is on disk: the page cache may show a transaction
+// that the disk lost. The committer answers the batch with [ErrUnavailable] and refuses all further
+// events. Once a second it lets the store make the file trustworthy (store.Recover), reads the
+// state again from it, and proves with an empty commit that it can be written. Then it accepts
+// events. Senders retry, and what had become durable is a repeat. A failure that needs the file to
+// be opened again ends Run.
+//
+// # Packages
+//
+//	store      ordered keys and values with transactions in one file; knows no payments
+//	fold       facts -> payment, movements of money, timeline; pure
+//	schema     what is stored, under which keys and in which form
+//	posting    writes into a transaction what follows from an event
+//	scan       reads the ledger in short transactions
+//	check      verifies a ledger
+//	rebuild    writes a ledger anew from its events
+//	retention  which bodies are older than the retention period
+//	backup     the copies in a directory
+//	export     writes payments and movements of money as CSV or JSON Lines
+//	wording    texts for people
+//
+// Package ledger joins them: it opens a ledger, commits, answers queries, and runs what must happen
+// beside events.
 //
 // # Dangers
 //
@@ -34,6 +61,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"tillhook/ledger/rebuild"
 	"tillhook/ledger/scan"
 	"tillhook/ledger/schema"
 	"tillhook/ledger/store"
@@ -90,7 +118,7 @@ const fileName = "ledger.db"
 type Ledger struct {
 	// Migrated is the result of migrating an older file to the current schema. It is nil if Open
 	// did not have to.
-	Migrated *RebuildResult
+	Migrated *rebuild.Result
 	// Created reports whether Open created an empty ledger.
 	Created bool
 
@@ -136,9 +164,9 @@ func OpenContext(ctx context.Context, opts Options) (_ *Ledger, err error) {
 		return nil, err
 	}
 	l, err := open(path, false)
-	var migrated *RebuildResult
+	var migrated *rebuild.Result
 	if errors.Is(err, schema.ErrOlder) && opts.Decode != nil {
-		if migrated, err = runRebuild(ctx, opts.rebuild(), true); err == nil {
+		if migrated, err = rebuild.Run(ctx, opts.rebuild(), true); err == nil {
 			l, err = open(path, false)
 		}
 	}

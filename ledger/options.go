@@ -1,6 +1,10 @@
 package ledger
 
-import "time"
+import (
+	"time"
+
+	"tillhook/ledger/rebuild"
+)
 
 // Options say where a ledger is and what it may hold.
 type Options struct {
@@ -44,12 +48,12 @@ type Options struct {
 }
 
 // rebuild returns the options of a rebuild.
-func (o *Options) rebuild() rebuildOptions {
+func (o *Options) rebuild() rebuild.Options {
 	now := time.Now()
 	if o.Now != nil {
 		now = o.Now()
 	}
-	return rebuildOptions{
+	return rebuild.Options{
 		Path: Path(o.Dir), Livemode: o.Livemode, Decode: o.Decode, Now: now, Retention: o.Retention,
 		BackupDir: o.BackupDir, BackupKeep: o.BackupKeep, Progress: o.Rebuilding,
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"tillhook/ledger/rebuild"
 	"tillhook/ledger/schema"
 	"tillhook/ledger/store"
 )
@@ -60,7 +61,7 @@ func RestoreFrom(dir, from string) (*RestoreResult, error) {
 
 // Rebuild writes the ledger in opts.Dir again from its events; see [rebuild.Run]. No receiver may
 // be running ([ErrLocked]). Rebuild needs free space for two more files of that size.
-func Rebuild(ctx context.Context, opts Options, decode bool) (*RebuildResult, error) {
+func Rebuild(ctx context.Context, opts Options, decode bool) (*rebuild.Result, error) {
 	path := Path(opts.Dir)
 	if err := store.MustExist(path, "no ledger at"); err != nil {
 		return nil, err
@@ -70,5 +71,5 @@ func Rebuild(ctx context.Context, opts Options, decode bool) (*RebuildResult, er
 		return nil, err
 	}
 	defer lock.Release()
-	return runRebuild(ctx, opts.rebuild(), decode)
+	return rebuild.Run(ctx, opts.rebuild(), decode)
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"tillhook/ledger/posting"
+	"tillhook/ledger/retention"
 	"tillhook/ledger/schema"
 	"tillhook/ledger/store"
 )
@@ -76,23 +77,23 @@ func (l *Ledger) RunRetention(ctx context.Context, keep time.Duration) error {
 // expire does one step: it deletes bodies that were received before a time. It returns how many it
 // deleted, and whether more may be due.
 func (l *Ledger) expire(ctx context.Context, before time.Time) (deleted int, more bool, err error) {
-	var s overdue
+	var s retention.Overdue
 	err = l.store.View(func(tx *store.Tx) error {
-		s, err = findOverdue(tx, l.published.Load().counts.Expired, newDue(before, l.wall()))
+		s, err = retention.FindOverdue(tx, l.published.Load().counts.Expired, retention.NewDue(before, l.wall()))
 		return err
 	})
-	if err != nil || !s.enough() {
-		return 0, s.more, err
+	if err != nil || !s.Enough() {
+		return 0, s.More, err
 	}
 	gone := 0
 	err = l.do(ctx, func(b *posting.Batch) (func() error, error) {
 		var keys, old [][]byte
-		for _, seq := range s.rows {
+		for _, seq := range s.Rows {
 			r, err := schema.ReadRow(b.Tx, seq)
 			if err != nil {
 				return nil, err
 			}
-			if expires(r) && b.Tx.Has(schema.BucketBodies, schema.SeqKey(seq)) {
+			if retention.Expires(r) && b.Tx.Has(schema.BucketBodies, schema.SeqKey(seq)) {
 				keys = append(keys, schema.SeqKey(seq))
 				if r.Released != 0 {
 					old = append(old, schema.SeqKey(r.Released))
@@ -105,7 +106,7 @@ func (l *Ledger) expire(ctx context.Context, before time.Time) (deleted int, mor
 					return err
 				}
 			}
-			b.Counts.Expired = max(b.Counts.Expired, s.to)
+			b.Counts.Expired = max(b.Counts.Expired, s.To)
 			gone = len(keys)
 			return nil
 		}, nil
@@ -113,5 +114,5 @@ func (l *Ledger) expire(ctx context.Context, before time.Time) (deleted int, mor
 	if err != nil {
 		return 0, false, err // the job may still run
 	}
-	return gone, s.more, nil
+	return gone, s.More, nil
 }

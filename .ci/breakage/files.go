@@ -30,7 +30,7 @@ const (
 	totalsGo          = "ledger/totals.go"
 	retentionGo       = "ledger/retention.go"
 	releaseGo         = "ledger/release.go"
-	rebuildGo         = "ledger/rebuild.go"
+	rebuildGo         = "ledger/rebuild/rebuild.go"
 	stripeQuarGo      = "receiver/stripe/quarantine.go"
 	schemaGo          = "ledger/schema/schema.go"
 	copyGo            = "ledger/store/copy.go"
@@ -116,6 +116,6 @@ const (
 	quarantineplanGo  = "ledger/posting/quarantineplan.go"
 	itemGo            = "ledger/posting/item.go"
 	pageGo            = "ledger/page.go"
-	backupcopiesGo    = "ledger/backupcopies.go"
-	dueGo             = "ledger/due.go"
+	backupcopiesGo    = "ledger/backup/copies.go"
+	dueGo             = "ledger/retention/due.go"
 )

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"tillhook/ledger"
+	"tillhook/ledger/rebuild"
 	"tillhook/ledger/wording"
 	"tillhook/receiver/config"
 
@@ -118,7 +119,7 @@ With --decode the facts are decoded again from the bodies that are still stored.
 }
 
 // rebuild rebuilds the ledger in its own mode.
-func (p *Program) rebuild(ctx context.Context, cfg *config.Config, decode bool, progress func(rows, of uint64)) (*ledger.RebuildResult, error) {
+func (p *Program) rebuild(ctx context.Context, cfg *config.Config, decode bool, progress func(rows, of uint64)) (*rebuild.Result, error) {
 	header, err := ledger.ReadHeader(ledger.Path(cfg.DataDir))
 	if err != nil {
 		return nil, err

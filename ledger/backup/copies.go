@@ -1,4 +1,9 @@
-package ledger
+// Package backup names, lists and deletes the copies of ledgers in a directory, and makes the copy
+// that precedes a migration.
+//
+// A directory may hold copies of several ledgers. The name of a copy contains the id of its ledger,
+// and copies of other ledgers are never touched.
+package backup
 
 import (
 	"bufio"
@@ -12,6 +17,7 @@ import (
 	"slices"
 	"time"
 
+	"tillhook/ledger/schema"
 	"tillhook/ledger/store"
 )
 
@@ -19,45 +25,46 @@ import (
 // times.
 const backupTime = "20060102T150405Z"
 
-// copies describes the copies of one ledger and of one kind in a directory. The name of a copy is
+// Copies describes the copies of one ledger and of one kind in a directory. The name of a copy is
 // the prefix, the time and ".db".
-type copies struct{ dir, prefix string }
+type Copies struct{ Dir, Prefix string }
 
-// backupsOf returns the scheduled copies of a ledger.
-func backupsOf(dir string, livemode bool, id string) copies {
-	return copies{dir, "tillhook-" + ModeName(livemode) + "-" + id + "-"}
+// Scheduled returns the scheduled copies of a ledger.
+func Scheduled(dir string, livemode bool, id string) Copies {
+	return Copies{dir, "tillhook-" + schema.ModeName(livemode) + "-" + id + "-"}
 }
 
-// beforeMigrations returns the copies that were made before a ledger was migrated to a newer
+// BeforeMigrations returns the copies that were made before a ledger was migrated to a newer
 // schema. They are kept apart from the scheduled copies, because only their pages were verified.
-func beforeMigrations(dir string, livemode bool, id string) copies {
-	c := backupsOf(dir, livemode, id)
-	c.prefix += "old-"
+func BeforeMigrations(dir string, livemode bool, id string) Copies {
+	c := Scheduled(dir, livemode, id)
+	c.Prefix += "old-"
 	return c
 }
 
-func (c copies) path(at time.Time) string {
-	return filepath.Join(c.dir, c.prefix+at.UTC().Format(backupTime)+".db")
+// Path returns the path of a copy that is made at a time.
+func (c Copies) Path(at time.Time) string {
+	return filepath.Join(c.Dir, c.Prefix+at.UTC().Format(backupTime)+".db")
 }
 
-// time returns the time in the name of a copy.
-func (c copies) time(path string) (time.Time, error) {
+// Time returns the time in the name of a copy.
+func (c Copies) Time(path string) (time.Time, error) {
 	name := filepath.Base(path)
-	return time.Parse(backupTime, name[len(c.prefix):len(name)-len(".db")])
+	return time.Parse(backupTime, name[len(c.Prefix):len(name)-len(".db")])
 }
 
-// made returns the paths of the copies, oldest first. It leaves out other files, which this program
+// Made returns the paths of the copies, oldest first. It leaves out other files, which this program
 // must not delete, and copies whose name is later than now: a clock that was ahead named them, so
 // the name does not say when they were made.
-func (c copies) made(now time.Time) (paths []string, err error) {
-	newest := c.path(now)
-	entries, err := os.ReadDir(c.dir)
+func (c Copies) Made(now time.Time) (paths []string, err error) {
+	newest := c.Path(now)
+	entries, err := os.ReadDir(c.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("look for backups: %w", err)
 	}
 	for _, e := range entries {
-		path := filepath.Join(c.dir, e.Name())
-		if ok, _ := filepath.Match(c.prefix+"????????T??????Z.db", e.Name()); ok && path <= newest {
+		path := filepath.Join(c.Dir, e.Name())
+		if ok, _ := filepath.Match(c.Prefix+"????????T??????Z.db", e.Name()); ok && path <= newest {
 			paths = append(paths, path)
 		}
 	}
@@ -65,9 +72,9 @@ func (c copies) made(now time.Time) (paths []string, err error) {
 	return paths, nil
 }
 
-// prune deletes the oldest copies until keep of them are left.
-func (c copies) prune(now time.Time, keep int) error {
-	made, err := c.made(now)
+// Prune deletes the oldest copies until keep of them are left.
+func (c Copies) Prune(now time.Time, keep int) error {
+	made, err := c.Made(now)
 	if err != nil {
 		return err
 	}
@@ -80,27 +87,28 @@ func (c copies) prune(now time.Time, keep int) error {
 	return nil
 }
 
-func makeBackupDir(dir string) error {
+// MakeDir makes a directory for copies.
+func MakeDir(dir string) error {
 	if err := store.MakeDir(dir); err != nil {
 		return fmt.Errorf("make the folder for backups (TILLHOOK_BACKUP_DIR): %w", err)
 	}
 	return nil
 }
 
-// add copies a ledger byte for byte, so that the version that wrote it can open it again, and
+// Add copies a ledger byte for byte, so that the version that wrote it can open it again, and
 // returns the path of the copy. A failed migration is tried again at each start, so a copy of the
 // same state is not made twice. Afterwards add deletes the oldest copies until keep of them are
 // left; 0 keeps all.
-func (c copies) add(ctx context.Context, source *store.Store, keep int) (string, error) {
-	if err := makeBackupDir(c.dir); err != nil {
+func (c Copies) Add(ctx context.Context, source *store.Store, keep int) (string, error) {
+	if err := MakeDir(c.Dir); err != nil {
 		return "", err
 	}
 	// Names have a resolution of one second. If several states are copied within one second, the
 	// later copies are named for the following seconds, so names that are slightly ahead of the
 	// clock count.
 	now := time.Now().Add(copiesAhead)
-	store.RemoveMatching(c.dir, c.prefix+"*.db.new-*")
-	made, err := c.made(now)
+	store.RemoveMatching(c.Dir, c.Prefix+"*.db.new-*")
+	made, err := c.Made(now)
 	if err != nil {
 		return "", err
 	}
@@ -110,19 +118,19 @@ func (c copies) add(ctx context.Context, source *store.Store, keep int) (string,
 		}
 	}
 	at := time.Now()
-	if n := len(made); n > 0 && c.path(at) <= made[n-1] {
+	if n := len(made); n > 0 && c.Path(at) <= made[n-1] {
 		// The name for the current time may be free because an older copy was pruned. With that
 		// name, this copy would sort as the oldest, and the oldest is deleted first.
-		newest, err := c.time(made[n-1])
+		newest, err := c.Time(made[n-1])
 		if err != nil {
 			return "", fmt.Errorf("read the time in the name of the backup %s: %w", made[n-1], err)
 		}
 		at = newest.Add(time.Second)
 	}
-	path := c.path(at)
-	err = Save(path, func(w io.Writer) error { return source.CopyFile(ContextWriter(ctx, w)) }, func(made string) error { _, err := store.VerifyPages(ctx, made); return err })
+	path := c.Path(at)
+	err = store.Save(path, func(w io.Writer) error { return source.CopyFile(store.ContextWriter(ctx, w)) }, func(made string) error { _, err := store.VerifyPages(ctx, made); return err })
 	if err == nil && keep > 0 {
-		err = c.prune(now, keep)
+		err = c.Prune(now, keep)
 	}
 	return path, err
 }
@@ -149,7 +157,7 @@ func copiedAs(ctx context.Context, s *store.Store, path string) bool {
 		}
 		return copied.Discard(len(p))
 	}
-	if err := s.CopyFile(ContextWriter(ctx, writeFunc(same))); err != nil {
+	if err := s.CopyFile(store.ContextWriter(ctx, writeFunc(same))); err != nil {
 		return false
 	}
 	_, err = copied.ReadByte()

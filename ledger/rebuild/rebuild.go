@@ -1,4 +1,11 @@
-package ledger
+// Package rebuild writes a ledger anew from its rows and bodies: to migrate it to the current
+// schema, to decode its bodies again, to restore damaged rows and derived data, or to compact it.
+//
+// A rebuild reads the old file in one transaction and posts each row, in order, into a draft of a
+// new file, as the committer would (package posting). Rows keep their sequences. Events that can
+// leave quarantine are posted last, in new rows. The draft is compacted and verified (package
+// check) before it replaces the old file, which is kept.
+package rebuild
 
 import (
 	"bytes"
@@ -13,14 +20,17 @@ import (
 	"strings"
 	"time"
 
+	"tillhook/ledger/backup"
 	"tillhook/ledger/check"
+	"tillhook/ledger/fold"
 	"tillhook/ledger/posting"
+	"tillhook/ledger/retention"
 	"tillhook/ledger/schema"
 	"tillhook/ledger/store"
 )
 
-// RebuildResult describes a rebuild.
-type RebuildResult struct {
+// Result describes a rebuild.
+type Result struct {
 	Schema    uint64 // of the old file
 	Events    uint64
 	Payments  uint64
@@ -40,12 +50,12 @@ type RebuildResult struct {
 // rebuildStep is the number of rows that are written in one transaction.
 const rebuildStep = 2000
 
-// rebuildOptions say which ledger is rebuilt, and how.
-type rebuildOptions struct {
+// Options say which ledger is rebuilt, and how.
+type Options struct {
 	Path     string // the ledger
 	Livemode bool   // the mode that it must have
 	// Decode decodes a body as the receiver does; nil if no body is decoded again.
-	Decode func(raw []byte) *Event
+	Decode func(raw []byte) *posting.Event
 	// Now is the time of this machine's clock.
 	Now time.Time
 	// Retention is how long bodies are kept; 0 keeps all.
@@ -58,12 +68,12 @@ type rebuildOptions struct {
 	Progress func(rows, of uint64)
 }
 
-// runRebuild writes a ledger again from its events, into a compact file of the current schema. The
+// Run writes a ledger again from its events, into a compact file of the current schema. The
 // new file replaces the old one after it has been verified; the old one is kept beside it. The
-// caller holds the lock of the directory. If runRebuild fails or ctx ends, the old file is
+// caller holds the lock of the directory. If Run fails or ctx ends, the old file is
 // unchanged and no other file is left, except a backup that was requested. If decode is true, the
 // bodies that are still stored are decoded again; events without a body keep their stored facts.
-func runRebuild(ctx context.Context, opts rebuildOptions, decode bool) (_ *RebuildResult, err error) {
+func Run(ctx context.Context, opts Options, decode bool) (_ *Result, err error) {
 	path := opts.Path
 	// The source is opened read-only, so damage to data that only writers need does not prevent a
 	// rebuild. The lock is exclusive, because where directories cannot be locked two rebuilds would
@@ -77,7 +87,7 @@ func runRebuild(ctx context.Context, opts rebuildOptions, decode bool) (_ *Rebui
 	if err != nil {
 		return nil, err
 	}
-	r := &rebuilder{source: source, bodies: bodies, opts: opts, decode: decode, usable: map[uint64]bool{}, done: RebuildResult{Path: path}}
+	r := &rebuilder{source: source, bodies: bodies, opts: opts, decode: decode, usable: map[uint64]bool{}, done: Result{Path: path}}
 	made, err := r.write(ctx)
 	if made != "" {
 		defer func() { _ = os.Remove(made) }() // renamed on success, of no use otherwise
@@ -113,7 +123,7 @@ func runRebuild(ctx context.Context, opts rebuildOptions, decode bool) (_ *Rebui
 type rebuilder struct {
 	source   *store.Store
 	bodies   *schema.BodyCodec
-	opts     rebuildOptions
+	opts     Options
 	decode   bool
 	livemode bool
 	id       string // of the ledger
@@ -122,9 +132,9 @@ type rebuilder struct {
 	// refers to.
 	usable  map[uint64]bool
 	hot     posting.Cache
-	due     due  // which bodies are too old to be kept
-	changed bool // decoding a body again changed its row
-	done    RebuildResult
+	due     retention.Due // which bodies are too old to be kept
+	changed bool          // decoding a body again changed its row
+	done    Result
 }
 
 // write writes the new file and returns its name.
@@ -134,12 +144,12 @@ func (r *rebuilder) write(ctx context.Context) (made string, err error) {
 			return err
 		}
 		if r.done.Schema < schema.Version && r.opts.BackupDir != "" {
-			if r.done.Backup, err = beforeMigrations(r.opts.BackupDir, r.livemode, r.id).add(ctx, r.source, r.opts.BackupKeep); err != nil {
+			if r.done.Backup, err = backup.BeforeMigrations(r.opts.BackupDir, r.livemode, r.id).Add(ctx, r.source, r.opts.BackupKeep); err != nil {
 				return err
 			}
 		}
 		seen, wall := r.retentionTime(from)
-		r.due = newDue(seen.Add(-r.opts.Retention), wall)
+		r.due = retention.NewDue(seen.Add(-r.opts.Retention), wall)
 		draft, err := store.CreateDraft(r.done.Path, schema.Layout, func(to *store.Tx) error { return r.initialise(to, from) })
 		if err != nil {
 			return err
@@ -173,7 +183,7 @@ func (r *rebuilder) check(from *store.Tx) (err error) {
 		return schema.OtherMode(r.done.Path, r.livemode)
 	}
 	if !from.Exists(schema.BucketEvents) || !from.Exists(schema.BucketBodies) {
-		return fmt.Errorf("%w: its events are missing", ErrSchema)
+		return fmt.Errorf("%w: its events are missing", store.ErrFormat)
 	}
 	return nil
 }
@@ -188,8 +198,8 @@ func (r *rebuilder) initialise(to, from *store.Tx) error {
 			return err
 		}
 	}
-	if ms, err := schema.ReadCheckpoint(from, checkpoint); err == nil && ms != 0 {
-		return schema.PutCheckpoint(to, checkpoint, ms)
+	if ms, err := schema.ReadCheckpoint(from, retention.Checkpoint); err == nil && ms != 0 {
+		return schema.PutCheckpoint(to, retention.Checkpoint, ms)
 	}
 	return nil
 }
@@ -255,7 +265,7 @@ func (r *rebuilder) someRows(b *posting.Batch, from *store.Tx, next *uint64) err
 		}
 		n++
 		if len(e.Key) != 8 || schema.SeqOf(e.Key) != *next {
-			return fmt.Errorf("%w: event row %d is missing", ErrCorrupt, *next)
+			return fmt.Errorf("%w: event row %d is missing", store.ErrCorrupt, *next)
 		}
 		if err := r.row(b, from, *next, e); err != nil {
 			return fmt.Errorf("event row %d: %w", *next, err)
@@ -309,7 +319,7 @@ func (r *rebuilder) row(b *posting.Batch, from *store.Tx, seq uint64, e store.En
 	case bodyErr != nil:
 		return fmt.Errorf("its body: %w", bodyErr)
 	case body == nil && r.decode:
-		if old.Outcome != Quarantined { // otherwise the event left quarantine, and its new row is counted
+		if old.Outcome != schema.Quarantined { // otherwise the event left quarantine, and its new row is counted
 			r.done.Gone++
 		}
 	case body != nil && r.decode:
@@ -325,7 +335,7 @@ func (r *rebuilder) row(b *posting.Batch, from *store.Tx, seq uint64, e store.En
 	r.received = old.Received
 	delete(r.usable, old.Released)
 	var entry *schema.QuarantineEntry
-	if old.Outcome == Quarantined {
+	if old.Outcome == schema.Quarantined {
 		if entry, err = r.entry(b, from, seq, old, body); err != nil {
 			return err
 		}
@@ -337,7 +347,7 @@ func (r *rebuilder) row(b *posting.Batch, from *store.Tx, seq uint64, e store.En
 // [retentionTime].
 func (r *rebuilder) retentionTime(from *store.Tx) (seen, wall time.Time) {
 	wall = r.opts.Now
-	if seen = timeSeen(from, wall); seen.After(wall) {
+	if seen = retention.TimeSeen(from, wall); seen.After(wall) {
 		seen = wall
 	}
 	return seen, wall
@@ -346,7 +356,7 @@ func (r *rebuilder) retentionTime(from *store.Tx) (seen, wall time.Time) {
 // put writes a row to the new file, without its body if the body is older than the retention
 // period.
 func (r *rebuilder) put(b *posting.Batch, row *schema.Row, seq uint64, body []byte, entry *schema.QuarantineEntry) error {
-	if r.opts.Retention > 0 && body != nil && expires(row) && r.due.has(row) {
+	if r.opts.Retention > 0 && body != nil && retention.Expires(row) && r.due.Has(row) {
 		body = nil
 		r.done.Expired++
 		if row.Released != 0 {
@@ -371,11 +381,11 @@ func (r *rebuilder) entry(b *posting.Batch, from *store.Tx, seq uint64, row *sch
 		e := r.opts.Decode(raw)
 		expected, snapshot = e.Expected, e.Snapshot
 	case had != nil:
-		expected, snapshot = had.State == Expected, had.Awaits
+		expected, snapshot = had.State == schema.Expected, had.Awaits
 	}
 	entry, err := schema.NewQuarantineEntry(b.Tx, row.ID, row.Livemode, expected, snapshot)
-	if err == nil && had != nil && had.State == Dismissed {
-		entry.State = Dismissed
+	if err == nil && had != nil && had.State == schema.Dismissed {
+		entry.State = schema.Dismissed
 	}
 	return entry, err
 }
@@ -395,14 +405,14 @@ func (r *rebuilder) release(b *posting.Batch, from *store.Tx, seq uint64) error 
 		return err
 	}
 	made := *old
-	made.Outcome, made.Reason, made.Released, made.Repeats = Recorded, "", seq, 0
+	made.Outcome, made.Reason, made.Released, made.Repeats = schema.Recorded, "", seq, 0
 	restate(&made, r.opts.Decode(raw))
 	r.done.Released++
 	return r.put(b, &made, b.Last+1, schema.BodyReference(seq), nil)
 }
 
 // restate replaces the fields of a row that come from its body.
-func restate(r *schema.Row, e *Event) {
+func restate(r *schema.Row, e *posting.Event) {
 	r.Type, r.Created, r.APIVersion, r.Facts = e.Type, e.Created, e.APIVersion, e.Facts
 	// If the body does not name them, they keep the values known from how the event was read.
 	r.Account, r.Context = cmp.Or(e.Account, r.Account), cmp.Or(e.Context, r.Context)
@@ -426,7 +436,7 @@ func (r *rebuilder) reread(old *schema.Row, seq uint64, raw []byte) {
 	}
 	e := r.opts.Decode(raw)
 	switch {
-	case e.ID == old.ID && e.Livemode == old.Livemode && e.Quarantine != "" && old.Outcome == Quarantined:
+	case e.ID == old.ID && e.Livemode == old.Livemode && e.Quarantine != "" && old.Outcome == schema.Quarantined:
 		r.done.Decoded++ // it stays in quarantine
 		return
 	case e.Quarantine != "" || e.ID != old.ID || e.Livemode != old.Livemode || e.Facts.Check() != nil:
@@ -434,7 +444,7 @@ func (r *rebuilder) reread(old *schema.Row, seq uint64, raw []byte) {
 		return
 	}
 	r.done.Decoded++
-	if old.Outcome == Quarantined {
+	if old.Outcome == schema.Quarantined {
 		r.usable[seq] = true
 		return
 	}
@@ -449,18 +459,18 @@ func (r *rebuilder) reread(old *schema.Row, seq uint64, raw []byte) {
 // of the event's creation time and the time of receipt of the previous row.
 func (r *rebuilder) again(b *posting.Batch, from *store.Tx, seq uint64, raw []byte, other uint64) (*schema.Row, error) {
 	e := r.opts.Decode(raw)
-	source := Webhook
-	if strings.HasPrefix(e.ID, FetchedPrefix) {
-		source = Fetch
+	source := schema.Webhook
+	if strings.HasPrefix(e.ID, schema.FetchedPrefix) {
+		source = schema.Fetch
 	}
 	row := e.Row()
 	made := &row
 	made.Source, made.Received, made.Size = source, max(r.received, e.Created*1000), uint64(len(raw))
 	if made.Reason == "" && r.releasedLater(from, seq) {
-		made.Reason = Undecodable // or another reason, which is lost
+		made.Reason = schema.Undecodable // or another reason, which is lost
 	}
 	if made.Reason != "" {
-		made.Outcome, made.Facts = Quarantined, Facts{}
+		made.Outcome, made.Facts = schema.Quarantined, fold.Facts{}
 	}
 	if other == 0 { // the event may have left quarantine by a delivery with another body
 		had, known, err := schema.LookupID(b.Tx, e.Livemode, e.ID)
@@ -472,7 +482,7 @@ func (r *rebuilder) again(b *posting.Batch, from *store.Tx, seq uint64, raw []by
 			if err != nil {
 				return nil, err
 			}
-			if before.Outcome == Quarantined {
+			if before.Outcome == schema.Quarantined {
 				other = had
 			}
 		}
