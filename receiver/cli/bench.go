@@ -13,9 +13,9 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"github.com/spf13/cobra"
-
 	"tillhook/receiver/bench"
+
+	"github.com/spf13/cobra"
 )
 
 func (p *Program) benchCommand() *cobra.Command {

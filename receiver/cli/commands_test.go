@@ -7,9 +7,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/spf13/cobra"
-
 	"tillhook/receiver/cli"
+
+	"github.com/spf13/cobra"
 )
 
 // commands returns the path of each command that does something, such as "events show".

@@ -4,10 +4,10 @@ import (
 	"encoding/json"
 	"errors"
 
-	"github.com/spf13/cobra"
-
 	"tillhook/ledger"
 	"tillhook/receiver/config"
+
+	"github.com/spf13/cobra"
 )
 
 func (p *Program) configCommand() *cobra.Command {

@@ -5,9 +5,9 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"tillhook/ledger"
+
+	"github.com/spf13/cobra"
 )
 
 // period is a time range as the user wrote it.

@@ -14,11 +14,11 @@ import (
 	"sync"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"tillhook/receiver/config"
 	"tillhook/receiver/operator"
 	"tillhook/receiver/stripe"
+
+	"github.com/spf13/cobra"
 )
 
 func (p *Program) demoCommand() *cobra.Command {

@@ -8,10 +8,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
-
+	"tillhook/ledger/wording"
 	"tillhook/receiver/doctor"
 	"tillhook/receiver/health"
+
+	"github.com/spf13/cobra"
 )
 
 // doctorTime bounds an examination as a whole.
@@ -49,7 +50,7 @@ The exit status is 0 if nothing fails (a warning is no failure), 78 if the confi
 			}
 			for i := range result.Findings {
 				f := &result.Findings[i]
-				f.Message, f.Next = clean(f.Message), p.forInstance(f.Next)
+				f.Message, f.Next = wording.Escape(f.Message), p.forInstance(f.Next)
 			}
 			if err := p.printExamination(result.Findings, asJSON); err != nil {
 				return err

@@ -165,9 +165,9 @@ func (e *endpoints) find(named []string) (*stripe.Endpoint, error) {
 	case len(same) > 1:
 		var names []string
 		for _, it := range same {
-			names = append(names, clean(it.ID)+" ("+clean(it.Status)+")")
+			names = append(names, wording.Escape(it.ID)+" ("+wording.Escape(it.Status)+")")
 		}
-		return nil, &ambiguousEndpoint{clean(same[0].ID),
+		return nil, &ambiguousEndpoint{wording.Escape(same[0].ID),
 			fmt.Sprintf("%d endpoints have the URL %s: name one of them: %s", len(same), e.address, strings.Join(names, ", "))}
 	}
 	for _, f := range reconcile.Examine(e.all, e.address, e.account.Livemode).Findings {
@@ -196,7 +196,7 @@ func (e *endpoints) show(it *stripe.Endpoint, done string) error {
 		enc.SetEscapeHTML(false)
 		return enc.Encode(it)
 	}
-	_, err := fmt.Fprintf(e.Stdout, "%s: %s for %s, %s, %s, API version %s\n", done, clean(it.ID), clean(it.URL), clean(it.Status), wording.Plural(len(it.EnabledEvents), "event type"), orDash(ledger.OrNull(it.APIVersion)))
+	_, err := fmt.Fprintf(e.Stdout, "%s: %s for %s, %s, %s, API version %s\n", done, wording.Escape(it.ID), wording.Escape(it.URL), wording.Escape(it.Status), wording.Plural(len(it.EnabledEvents), "event type"), orDash(ledger.OrNull(it.APIVersion)))
 	return err
 }
 
@@ -219,7 +219,7 @@ owner can read.`,
 			at := slices.IndexFunc(e.all, func(it stripe.Endpoint) bool { return reconcile.SameURL(it.URL, e.address) })
 			if at >= 0 && !another {
 				return fmt.Errorf("an endpoint for %s exists already, perhaps with another query: %s (%s); tillhook endpoint update adds missing event types, --another creates a second one with its own secret",
-					e.address, clean(e.all[at].ID), clean(e.all[at].Status))
+					e.address, wording.Escape(e.all[at].ID), wording.Escape(e.all[at].Status))
 			}
 			if err := e.confirm(e.yes, "Create a %s mode endpoint for %s, with %d event types of API version %s?", ledger.ModeName(e.account.Livemode), e.address, len(stripe.Types), version); err != nil {
 				return err
@@ -308,7 +308,7 @@ func (p *Program) endpointUpdate() *cobra.Command {
 		if len(missing) == 0 {
 			return own, "No event type is missing", nil
 		}
-		if err := e.confirm(e.yes, "Add to the endpoint %s: %s?", clean(own.ID), strings.Join(missing, ", ")); err != nil {
+		if err := e.confirm(e.yes, "Add to the endpoint %s: %s?", wording.Escape(own.ID), strings.Join(missing, ", ")); err != nil {
 			return nil, "", err
 		}
 		err := e.inTime(ctx, func(ctx context.Context) (err error) {
@@ -331,7 +331,7 @@ func (p *Program) endpointEnable() *cobra.Command {
 		if own.Enabled() {
 			return own, "Enabled already", nil
 		}
-		if err := e.confirm(e.yes, "Enable the endpoint %s for %s?", clean(own.ID), own.URL); err != nil {
+		if err := e.confirm(e.yes, "Enable the endpoint %s for %s?", wording.Escape(own.ID), own.URL); err != nil {
 			return nil, "", err
 		}
 		err := e.inTime(ctx, func(ctx context.Context) (err error) {

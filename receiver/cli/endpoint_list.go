@@ -6,12 +6,12 @@ import (
 	"slices"
 	"strconv"
 
-	"github.com/spf13/cobra"
-
 	"tillhook/ledger"
 	"tillhook/receiver/operator"
 	"tillhook/receiver/reconcile"
 	"tillhook/receiver/stripe"
+
+	"github.com/spf13/cobra"
 )
 
 // listedEndpoint is an endpoint in a list.

@@ -267,7 +267,7 @@ func inQuarantine(ctx context.Context, client *operator.Client, id string) error
 		return fmt.Errorf("read the receiver's answer: %w", err)
 	}
 	if e.Outcome != ledger.Quarantined {
-		return fmt.Errorf("event %s is not in quarantine: it is %s", clean(e.ID), e.Outcome)
+		return fmt.Errorf("event %s is not in quarantine: it is %s", wording.Escape(e.ID), e.Outcome)
 	}
 	return nil
 }
@@ -334,8 +334,8 @@ func (p *Program) showEvent(answer []byte) error {
 		released = fmt.Sprintf("from row %d", e.ReleasedFrom)
 	}
 	return fields(p.Stdout, [][2]string{
-		{"Event", e.ID}, {"Type", orDash(e.Type)}, {"Mode", ledger.ModeName(e.Livemode)}, {"Account", clean(string(e.Account))},
-		{"API version", orDash(e.APIVersion)}, {"Outcome", outcomeOf(e)}, {"Payment", clean(string(e.PaymentID))},
+		{"Event", e.ID}, {"Type", orDash(e.Type)}, {"Mode", ledger.ModeName(e.Livemode)}, {"Account", wording.Escape(string(e.Account))},
+		{"API version", orDash(e.APIVersion)}, {"Outcome", outcomeOf(e)}, {"Payment", wording.Escape(string(e.PaymentID))},
 		{"Created", momentUTC(e.Created)}, {"Received", momentUTC(e.Received)}, {"Source", string(e.Source)},
 		{"Sequence", strconv.FormatUint(e.Sequence, 10)}, {"Released", released}, {"Size", strconv.FormatUint(e.Size, 10) + " bytes"}, {"Repeats", strconv.FormatUint(e.Repeats, 10)},
 	})

@@ -10,10 +10,10 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"tillhook/ledger"
 	"tillhook/receiver/operator"
+
+	"github.com/spf13/cobra"
 )
 
 const (

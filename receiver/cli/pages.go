@@ -12,10 +12,11 @@ import (
 	"strings"
 	"time"
 
+	"tillhook/ledger/wording"
+	"tillhook/receiver/operator"
+
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-
-	"tillhook/receiver/operator"
 )
 
 // maxListed limits the rows of a listing. tillhook export has no such limit.
@@ -190,5 +191,5 @@ func quote(s string) string {
 	if s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.:=/") == "" {
 		return s
 	}
-	return "'" + strings.ReplaceAll(clean(s), "'", `'\''`) + "'"
+	return "'" + strings.ReplaceAll(wording.Escape(s), "'", `'\''`) + "'"
 }

@@ -9,10 +9,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"tillhook/ledger"
+	"tillhook/ledger/wording"
 	"tillhook/receiver/operator"
+
+	"github.com/spf13/cobra"
 )
 
 func (p *Program) paymentsCommand() *cobra.Command {
@@ -129,7 +130,7 @@ func (p *Program) showPayment(answer, timelineAnswer []byte) error {
 		return fmt.Errorf("read the receiver's answer: %w", err)
 	}
 	pairs := [][2]string{
-		{"Payment", pay.ID}, {"Mode", ledger.ModeName(pay.Livemode)}, {"Account", clean(string(pay.Account))}, {"Status", statusOf(&pay)},
+		{"Payment", pay.ID}, {"Mode", ledger.ModeName(pay.Livemode)}, {"Account", wording.Escape(string(pay.Account))}, {"Status", statusOf(&pay)},
 	}
 	if pay.Amount != nil {
 		pairs = append(pairs, [2]string{"Amount", money(*pay.Amount, pay.Currency)})
@@ -142,13 +143,13 @@ func (p *Program) showPayment(answer, timelineAnswer []byte) error {
 		{"Capturable", someMoney(&pay.AmountCapturable, pay.Currency)}, {"Received", knownMoney(pay.AmountReceived, pay.Currency)},
 		{"Refunded", someMoney(pay.AmountRefunded, pay.Currency)}, {"Disputed", someMoney(pay.DisputeWithdrawn, pay.Currency)},
 		{"Reinstated", someMoney(pay.DisputeReinstated, pay.Currency)}, {"Fee", fee}, {"Net", knownMoney(pay.AmountNet, pay.Currency)},
-		{"Customer", clean(string(pay.Customer))}, {"Description", clean(string(pay.Description))}, {"Charge", clean(string(pay.LatestCharge))},
+		{"Customer", wording.Escape(string(pay.Customer))}, {"Description", wording.Escape(string(pay.Description))}, {"Charge", wording.Escape(string(pay.LatestCharge))},
 	}...)
 	for _, k := range slices.Sorted(maps.Keys(pay.Metadata)) {
-		pairs = append(pairs, [2]string{"Metadata", clean(k) + " = " + clean(pay.Metadata[k])})
+		pairs = append(pairs, [2]string{"Metadata", wording.Escape(k) + " = " + wording.Escape(pay.Metadata[k])})
 	}
 	if e := pay.LastPaymentError; e != nil {
-		pairs = append(pairs, [2]string{"Last error", clean(strings.TrimSpace(fmt.Sprintf("%s %s: %s", e.Code, e.DeclineCode, e.Message)))})
+		pairs = append(pairs, [2]string{"Last error", wording.Escape(strings.TrimSpace(fmt.Sprintf("%s %s: %s", e.Code, e.DeclineCode, e.Message)))})
 	}
 	pairs = append(pairs, [][2]string{{"Flags", strings.Join(pay.Flags, " ")}, {"Created", momentUTC(pay.Created)}, {"Updated", momentUTC(pay.Updated)}}...)
 	if err := fields(p.Stdout, pairs); err != nil {
@@ -160,7 +161,7 @@ func (p *Program) showPayment(answer, timelineAnswer []byte) error {
 	}
 	var rows [][]string
 	for _, m := range timeline.Data {
-		rows = append(rows, []string{moment(m.Happened), clean(m.What), orDash(m.Type), m.Event, remarks(m)})
+		rows = append(rows, []string{moment(m.Happened), wording.Escape(m.What), orDash(m.Type), m.Event, remarks(m)})
 	}
 	return p.table([]column{{head: "HAPPENED (UTC)"}, {head: "WHAT"}, {head: "FROM", spare: true}, {head: "EVENT", spare: true},
 		{head: "REMARKS", cut: true}}, rows)
@@ -170,7 +171,7 @@ func (p *Program) showPayment(answer, timelineAnswer []byte) error {
 // is known, that of the charge.
 func statusOf(pay *ledger.Payment) string {
 	if pay.Status == "" && pay.ChargeStatus != "" {
-		return "charge " + clean(string(pay.ChargeStatus))
+		return "charge " + wording.Escape(string(pay.ChargeStatus))
 	}
 	return orDash(pay.Status)
 }

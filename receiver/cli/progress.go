@@ -6,17 +6,18 @@ import (
 	"io"
 	"sync/atomic"
 	"time"
+
+	"tillhook/ledger/wording"
 )
 
 // progressEvery is the interval between updates of the line of progress. Shorter work shows none.
 const progressEvery = 500 * time.Millisecond
 
-// progress shows one line on standard error with what is being done, for how long, and how far it
+// showProgress shows one line on a terminal with what is being done, for how long, and how far it
 // is, until the returned function is called, which erases the line and may be called twice. status
-// returns how far it is, or "" while that is unknown; it may be nil. Nothing is shown if standard
-// error is no terminal.
-func (p *Program) progress(ctx context.Context, what string, status func(ctx context.Context) string) (end func()) {
-	terminal := p.raw.stderr
+// returns how far it is, or "" while that is unknown; it may be nil. Nothing is shown if terminal is
+// not a terminal.
+func showProgress(ctx context.Context, terminal io.Writer, what string, status func(ctx context.Context) string) (end func()) {
 	if !isTerminal(terminal) {
 		return func() {}
 	}
@@ -43,7 +44,7 @@ func (p *Program) progress(ctx context.Context, what string, status func(ctx con
 					line += ", " + text
 				}
 			}
-			line = clean(line)
+			line = wording.Escape(line)
 			if width := terminalWidth(terminal); width > 1 { // a longer line would not be erased completely
 				line = shorten(line, width-1)
 			}

@@ -13,12 +13,12 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"tillhook/ledger"
 	"tillhook/ledger/ledgertest"
 	"tillhook/receiver/cli"
 	"tillhook/receiver/config"
+
+	"golang.org/x/sys/unix"
 )
 
 // screen is a terminal with the text that was written to it.

@@ -91,7 +91,7 @@ func progressBar(at reconcile.Progress) string {
 	line := fmt.Sprintf("[%s%s] up to %s UTC, %d recovered", strings.Repeat("=", part), strings.Repeat(" ", width-part),
 		time.Unix(at.At, 0).UTC().Format("2006-01-02 15:04"), at.Recovered)
 	if at.Account != "" {
-		line += " (" + clean(at.Account) + ")"
+		line += " (" + wording.Escape(at.Account) + ")"
 	}
 	return line
 }
@@ -140,7 +140,7 @@ func (p *Program) showReport(answer []byte) error {
 		return err
 	}
 	for _, id := range r.Events {
-		fmt.Fprintln(p.Stdout, clean(id))
+		fmt.Fprintln(p.Stdout, wording.Escape(id))
 	}
 	if left := r.Recovered - len(r.Events); left > 0 {
 		fmt.Fprintf(p.Stdout, "and %d more\n", left)
@@ -148,13 +148,13 @@ func (p *Program) showReport(answer []byte) error {
 	for _, g := range r.Gaps {
 		account := ""
 		if g.Account != "" {
-			account = " of " + clean(g.Account)
+			account = " of " + wording.Escape(g.Account)
 		}
 		fmt.Fprintf(p.Stderr, "Not compared: events%s from %s to %s, which Stripe no longer lists\n",
 			account, when(g.From), when(g.To))
 	}
 	for _, problem := range r.Problems {
-		fmt.Fprintln(p.Stderr, "Skipped:", clean(problem))
+		fmt.Fprintln(p.Stderr, "Skipped:", wording.Escape(problem))
 	}
 	return nil
 }

@@ -227,7 +227,7 @@ func (d *delivery) ours() bool {
 func (d *delivery) otherProgram(s *sender, settings *config.Environment) error {
 	who := ""
 	if d.server != "" {
-		who = fmt.Sprintf(" (%.60s)", clean(d.server))
+		who = fmt.Sprintf(" (%.60s)", wording.Escape(d.server))
 	}
 	find := "TILLHOOK_LISTEN is where the receiver listens"
 	if address, unit := settings.Listens(); unit != "" {
@@ -299,10 +299,10 @@ func (p *Program) report(d *delivery, asJSON bool) error {
 		_, err := fmt.Fprintf(p.Stdout, "%s\n", bytes.TrimSpace(d.body))
 		return err
 	}
-	line := []string{fmt.Sprint(d.status), clean(d.outcome())}
+	line := []string{fmt.Sprint(d.status), wording.Escape(d.outcome())}
 	for _, s := range []string{d.Result.EventID, d.Result.PaymentID, d.Error.Message} {
 		if s != "" {
-			line = append(line, clean(s))
+			line = append(line, wording.Escape(s))
 		}
 	}
 	_, err := fmt.Fprintf(p.Stdout, "%s  (%.1f ms)\n", strings.Join(line, "  "), float64(d.took.Microseconds())/1e3)

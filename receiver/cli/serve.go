@@ -1,9 +1,9 @@
 package cli
 
 import (
-	"github.com/spf13/cobra"
-
 	"tillhook/receiver/config"
+
+	"github.com/spf13/cobra"
 )
 
 func (p *Program) serveCommand() *cobra.Command {

@@ -92,7 +92,7 @@ func (p *Program) showStatus(s *statusAnswer) error {
 	for _, of := range r.Refused {
 		text := fmt.Sprintf("%d %s, last %s", of.Count, of.Code, momentUTC(ledger.OrNullTime(of.Last)))
 		if of.Cause != "" {
-			text += ": " + clean(string(of.Cause))
+			text += ": " + wording.Escape(string(of.Cause))
 		}
 		pairs = append(pairs, [2]string{"", text})
 	}

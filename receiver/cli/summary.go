@@ -10,11 +10,11 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"tillhook/ledger"
 	"tillhook/receiver/health"
 	"tillhook/receiver/operator"
+
+	"github.com/spf13/cobra"
 )
 
 // summaryDays is the default number of days in a summary, including today.

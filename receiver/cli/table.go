@@ -27,9 +27,9 @@ const (
 	minCell   = 8 // characters that a truncated cell keeps
 )
 
-// table prints rows under headings. Each column is as wide as its widest cell; on a terminal,
-// columns are omitted or truncated to fit its width.
-func (p *Program) table(columns []column, rows [][]string) error {
+// printTable prints rows under headings. Each column is as wide as its widest cell; on a terminal
+// with that width, columns are omitted or truncated to fit. A width of 0 stands for no terminal.
+func printTable(w io.Writer, width int, columns []column, rows [][]string) error {
 	heads := make([]string, len(columns))
 	for i, c := range columns {
 		heads[i] = c.head
@@ -37,10 +37,10 @@ func (p *Program) table(columns []column, rows [][]string) error {
 	rows = append([][]string{heads}, rows...)
 	for _, row := range rows {
 		for i := range row {
-			row[i] = clean(row[i])
+			row[i] = wording.Escape(row[i])
 		}
 	}
-	widths := fitColumns(columns, cellWidths(rows), terminalWidth(p.raw.stdout))
+	widths := fitColumns(columns, cellWidths(rows), width)
 	for _, row := range rows {
 		var line strings.Builder
 		for i, cell := range row {
@@ -58,7 +58,7 @@ func (p *Program) table(columns []column, rows [][]string) error {
 				line.WriteString(cell + space)
 			}
 		}
-		if _, err := fmt.Fprintln(p.Stdout, strings.TrimRight(line.String(), " ")); err != nil {
+		if _, err := fmt.Fprintln(w, strings.TrimRight(line.String(), " ")); err != nil {
 			return err
 		}
 	}
@@ -122,7 +122,7 @@ func fieldsWithin(w io.Writer, columns int, pairs [][2]string) error {
 		if pair[1] == "" {
 			continue
 		}
-		if _, err := fmt.Fprintf(w, "%-*s  %s\n", width, pair[0], hang(clean(pair[1]), width+columnGap, columns)); err != nil {
+		if _, err := fmt.Fprintf(w, "%-*s  %s\n", width, pair[0], hang(wording.Escape(pair[1]), width+columnGap, columns)); err != nil {
 			return err
 		}
 	}
@@ -154,14 +154,6 @@ func hang(text string, indent, columns int) string {
 	}
 	return b.String()
 }
-
-// hint prints a sentence to standard error.
-func (p *Program) hint(text string) {
-	fmt.Fprintln(p.Stderr, hang(text, 0, terminalWidth(p.raw.stderr)))
-}
-
-// clean makes a foreign text safe to print within a line; see [ledger.Escape].
-func clean(s string) string { return wording.Escape(s) }
 
 // isTerminal reports whether w is a terminal.
 func isTerminal(w io.Writer) bool {
@@ -218,7 +210,7 @@ func moneySum(sum ledger.Sum, currency ledger.OrNull) string {
 		}
 		return sum.String() + " (minor unit)"
 	}
-	return strings.TrimSpace(sum.Decimal(string(currency)) + " " + strings.ToUpper(clean(string(currency))))
+	return strings.TrimSpace(sum.Decimal(string(currency)) + " " + strings.ToUpper(wording.Escape(string(currency))))
 }
 
 // knownMoney formats an amount that may be unknown.
@@ -244,5 +236,5 @@ func orDash(s ledger.OrNull) string {
 	if s == "" {
 		return "-"
 	}
-	return shorten(clean(string(s)), maxCell)
+	return shorten(wording.Escape(string(s)), maxCell)
 }

@@ -7,10 +7,10 @@ import (
 	"strconv"
 	"strings"
 
+	"tillhook/receiver/operator"
+
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-
-	"tillhook/receiver/operator"
 )
 
 // usageError is an error in the command line.

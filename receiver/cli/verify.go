@@ -135,7 +135,7 @@ func readProof(answer []byte) (*check.Report, error) {
 		return nil, fmt.Errorf("the answer is not a report of a verification: its object is %.40q", proof.Object)
 	}
 	if !proof.Sound {
-		return &proof, fmt.Errorf("%w (%s, the first: %.300s)", errUnsound, wording.Plural(len(proof.Faults), "fault"), clean(slices.Concat(proof.Faults, []string{"none named"})[0]))
+		return &proof, fmt.Errorf("%w (%s, the first: %.300s)", errUnsound, wording.Plural(len(proof.Faults), "fault"), wording.Escape(slices.Concat(proof.Faults, []string{"none named"})[0]))
 	}
 	return &proof, nil
 }
@@ -164,7 +164,7 @@ func (p *Program) showProof(proof *check.Report) error {
 	}
 	err := fields(p.Stdout, pairs)
 	for _, fault := range proof.Faults {
-		if _, printErr := fmt.Fprintln(p.Stdout, "Fault:", clean(fault)); err == nil {
+		if _, printErr := fmt.Fprintln(p.Stdout, "Fault:", wording.Escape(fault)); err == nil {
 			err = printErr
 		}
 	}
@@ -216,7 +216,7 @@ func Verify(ctx context.Context, path string) (*check.Report, error) {
 	if exited := child.ProcessState; exited != nil && (exited.ExitCode() == exitFailed || exited.ExitCode() == exitConfig) && strings.HasPrefix(words, "tillhook: ") {
 		return nil, errors.New(strings.TrimPrefix(words, "tillhook: "))
 	}
-	return nil, fmt.Errorf("%s is damaged so badly that reading it ended the process (%w: %.200s): restore a copy", path, err, clean(words))
+	return nil, fmt.Errorf("%s is damaged so badly that reading it ended the process (%w: %.200s): restore a copy", path, err, wording.Escape(words))
 }
 
 // stuckAfter is how long a verification may go without progress.
