@@ -1,7 +1,7 @@
 package main
 
 const (
-	progressCmdGo  = "receiver/cli/progress.go"
+	progressCmdGo  = "receiver/terminal/progress.go"
 	endpointListGo = "receiver/cli/endpoint_list.go"
 	doctorGo       = "receiver/doctor/doctor.go"
 	healthGo       = "receiver/health/health.go"
@@ -11,7 +11,7 @@ const (
 
 // commandMutations break rules of the command line, of doctor and of health.
 var commandMutations = []mutation{
-	{"cli: progress is shown on a terminal only", progressCmdGo, "	if !isTerminal(terminal) {", "	if false {", "./receiver/cli", "TestProgressOnATerminal"},
+	{"cli: progress is shown on a terminal only", progressCmdGo, "	if !IsTerminal(terminal) {", "	if false {", "./receiver/cli", "TestProgressOnATerminal"},
 	{"cli: the line of progress is erased", progressCmdGo, "				if shown {", "				if shown && false {", "./receiver/cli", "TestProgressOnATerminal"},
 	{"cli: progress counts transferred bytes", progressCmdGo, "	m.read.Add(int64(n))", "	m.read.Add(0)", "./receiver/cli", "TestProgressSaysHowFar"},
 	{"ledger: a rebuild reports its progress", rebuildGo, "r.opts.Progress(next-1, newest)", "r.opts.Progress(0, 0)", "./receiver/cli", "TestProgressSaysHowFar"},

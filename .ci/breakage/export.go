@@ -66,6 +66,6 @@ var exportMutations = []mutation{
 	{"ledger: control characters are escaped", escapeGo, "	case c < 0x20, 0x7f <= c && c < 0xa0:", "	case c < 0x20:", "./ledger/wording", "TestEscape"},
 	{"ledger: bidirectional characters are escaped", escapeGo, " || 0x2066 <= c && c <= 0x2069", "", "./ledger/wording", "TestEscape"},
 	{"cli: output is escaped", cliGo, "wording.EscapeWriter(p.Stdout), wording.EscapeWriter(p.Stderr)", "p.Stdout, p.Stderr\n\t_ = wording.EscapeWriter", "./receiver/cli", "TestOutputIsEscaped"},
-	{"cli: a body on a terminal is escaped", eventsGo, "if body && !isTerminal(p.raw.stdout) {", "if body {", ".", "TestScripts/export"},
+	{"cli: a body on a terminal is escaped", eventsGo, "if body && !terminal.IsTerminal(p.raw.stdout) {", "if body {", ".", "TestScripts/export"},
 	{"operator: answers are escaped", operatorGo, "encode(wording.EscapeWriter(w))", "encode(io.MultiWriter(w, wording.EscapeWriter(io.Discard)))", "./receiver/operator", "TestAnswersCanBeShown"},
 }

@@ -14,6 +14,7 @@ import (
 	"tillhook/ledger/rebuild"
 	"tillhook/ledger/wording"
 	"tillhook/receiver/config"
+	"tillhook/receiver/terminal"
 
 	"github.com/spf13/cobra"
 )
@@ -40,13 +41,13 @@ complete and synced. It is a ledger itself: tillhook restore puts it back.`,
 				return err
 			}
 			defer func() { err = errors.Join(err, closeClient()) }()
-			var m meter
-			defer p.progress(c.Context(), "Copying the ledger", m.status)()
+			var m terminal.Meter
+			defer p.progress(c.Context(), "Copying the ledger", m.Status)()
 			answer, err := client.Open(c.Context(), "/api/backup", nil)
 			if err != nil {
 				return err
 			}
-			m.begin(answer)
+			m.Begin(answer)
 			s, err := p.settings()
 			if err != nil {
 				return errors.Join(err, answer.Close())
@@ -58,7 +59,7 @@ complete and synced. It is a ledger itself: tillhook restore puts it back.`,
 			if err := errors.Join(err, answer.Close()); err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(p.Stdout, "Wrote %s: %d bytes.\n", args[0], m.read.Load())
+			_, err = fmt.Fprintf(p.Stdout, "Wrote %s: %d bytes.\n", args[0], m.Bytes())
 			return err
 		},
 	}
@@ -84,10 +85,10 @@ With --decode the facts are decoded again from the bodies that are still stored.
 			if err != nil {
 				return err
 			}
-			var written statusText
-			end := p.progress(c.Context(), "Rebuilding "+ledger.Path(cfg.DataDir), written.status)
+			var written terminal.StatusText
+			end := p.progress(c.Context(), "Rebuilding "+ledger.Path(cfg.DataDir), written.Status)
 			done, err := p.rebuild(c.Context(), cfg, decode, func(rows, of uint64) {
-				written.set("%d of %d events%s", rows, of, map[bool]string{true: ", checking the new file"}[rows == of])
+				written.Set("%d of %d events%s", rows, of, map[bool]string{true: ", checking the new file"}[rows == of])
 			})
 			end()
 			if errors.Is(err, ledger.ErrLocked) {

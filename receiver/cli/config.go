@@ -6,6 +6,7 @@ import (
 
 	"tillhook/ledger"
 	"tillhook/receiver/config"
+	"tillhook/receiver/terminal"
 
 	"github.com/spf13/cobra"
 )
@@ -103,5 +104,5 @@ func (p *Program) showConfig(values []config.Value) error {
 		}
 		rows = append(rows, []string{v.Name, value, source})
 	}
-	return p.table([]column{{head: "SETTING"}, {head: "VALUE", cut: true}, {head: "SOURCE"}}, rows)
+	return p.table([]terminal.Column{{Head: "SETTING"}, {Head: "VALUE", Cut: true}, {Head: "SOURCE"}}, rows)
 }

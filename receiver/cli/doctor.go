@@ -11,6 +11,7 @@ import (
 	"tillhook/ledger/wording"
 	"tillhook/receiver/doctor"
 	"tillhook/receiver/health"
+	"tillhook/receiver/terminal"
 
 	"github.com/spf13/cobra"
 )
@@ -39,11 +40,11 @@ The exit status is 0 if nothing fails (a warning is no failure), 78 if the confi
 			}
 			ctx, cancel := context.WithTimeout(c.Context(), doctorTime)
 			defer cancel()
-			var at statusText
-			end := p.progress(ctx, "Examining", at.status)
+			var at terminal.StatusText
+			end := p.progress(ctx, "Examining", at.Status)
 			result := doctor.Examine(ctx, doctor.Options{Settings: settings, Instance: p.instance, Version: p.Version, Offline: offline,
 				FindReceiver: p.receiver, Get: patiently, UnitStates: unitStates, StartAdvice: startIt(settings),
-				Waiting: func(what string) { at.set("waiting for %s", what) }})
+				Waiting: func(what string) { at.Set("waiting for %s", what) }})
 			end()
 			if err := c.Context().Err(); err != nil {
 				return err
@@ -92,7 +93,7 @@ func (p *Program) printExamination(findings []health.Finding, asJSON bool) error
 		width = max(width, len(f.Code))
 	}
 	counts := map[health.Severity]int{}
-	columns, indent := terminalWidth(p.raw.stdout), len("unknown")+columnGap+width+columnGap
+	columns, indent := terminal.Width(p.raw.stdout), len("unknown")+terminal.ColumnGap+width+terminal.ColumnGap
 	var errs []error
 	for i, f := range findings {
 		counts[f.Severity]++
@@ -109,9 +110,9 @@ func (p *Program) printExamination(findings []health.Finding, asJSON bool) error
 		if len(also) > 0 {
 			f.Message += " The same applies to " + strings.Join(also, ", ") + "."
 		}
-		_, err := fmt.Fprintf(p.Stdout, "%-7s  %-*s  %s\n", f.Severity, width, f.Code, hang(f.Message, indent, columns))
+		_, err := fmt.Fprintf(p.Stdout, "%-7s  %-*s  %s\n", f.Severity, width, f.Code, terminal.Hang(f.Message, indent, columns))
 		if f.Next != "" && err == nil {
-			_, err = fmt.Fprintf(p.Stdout, "%-7s  %-*s  -> %s\n", "", width, "", hang(f.Next, indent+len("-> "), columns))
+			_, err = fmt.Fprintf(p.Stdout, "%-7s  %-*s  -> %s\n", "", width, "", terminal.Hang(f.Next, indent+len("-> "), columns))
 		}
 		errs = append(errs, err)
 	}

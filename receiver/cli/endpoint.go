@@ -17,6 +17,7 @@ import (
 	"tillhook/receiver/health"
 	"tillhook/receiver/reconcile"
 	"tillhook/receiver/stripe"
+	"tillhook/receiver/terminal"
 
 	"github.com/spf13/cobra"
 )
@@ -196,7 +197,7 @@ func (e *endpoints) show(it *stripe.Endpoint, done string) error {
 		enc.SetEscapeHTML(false)
 		return enc.Encode(it)
 	}
-	_, err := fmt.Fprintf(e.Stdout, "%s: %s for %s, %s, %s, API version %s\n", done, wording.Escape(it.ID), wording.Escape(it.URL), wording.Escape(it.Status), wording.Plural(len(it.EnabledEvents), "event type"), orDash(ledger.OrNull(it.APIVersion)))
+	_, err := fmt.Fprintf(e.Stdout, "%s: %s for %s, %s, %s, API version %s\n", done, wording.Escape(it.ID), wording.Escape(it.URL), wording.Escape(it.Status), wording.Plural(len(it.EnabledEvents), "event type"), terminal.OrDash(ledger.OrNull(it.APIVersion)))
 	return err
 }
 

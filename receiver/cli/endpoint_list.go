@@ -10,6 +10,7 @@ import (
 	"tillhook/receiver/operator"
 	"tillhook/receiver/reconcile"
 	"tillhook/receiver/stripe"
+	"tillhook/receiver/terminal"
 
 	"github.com/spf13/cobra"
 )
@@ -72,10 +73,10 @@ func (e *endpoints) showList(list []listedEndpoint) error {
 		if it.Own != nil {
 			own = map[bool]string{true: "yes", false: "no"}[*it.Own]
 		}
-		rows = append(rows, []string{it.ID, own, it.Status, orDash(ledger.OrNull(it.APIVersion)), events, it.URL})
+		rows = append(rows, []string{it.ID, own, it.Status, terminal.OrDash(ledger.OrNull(it.APIVersion)), events, it.URL})
 	}
-	if err := e.table([]column{{head: "ENDPOINT"}, {head: "OWN"}, {head: "STATUS"}, {head: "API VERSION", spare: true},
-		{head: "EVENTS", right: true, spare: true}, {head: "URL", cut: true}}, rows); err != nil {
+	if err := e.table([]terminal.Column{{Head: "ENDPOINT"}, {Head: "OWN"}, {Head: "STATUS"}, {Head: "API VERSION", Spare: true},
+		{Head: "EVENTS", Right: true, Spare: true}, {Head: "URL", Cut: true}}, rows); err != nil {
 		return err
 	}
 	if e.address == "" {

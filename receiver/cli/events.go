@@ -14,6 +14,7 @@ import (
 	"tillhook/ledger/wording"
 	"tillhook/receiver/operator"
 	"tillhook/receiver/stripe"
+	"tillhook/receiver/terminal"
 
 	"github.com/spf13/cobra"
 )
@@ -68,15 +69,15 @@ ledger, about 100,000 events per second. Ctrl-C stops it and shows what it has f
 	return c
 }
 
-var eventColumns = []column{
-	{head: "RECEIVED (UTC)"}, {head: "EVENT"}, {head: "TYPE", cut: true}, {head: "OUTCOME", cut: true}, {head: "PAYMENT", spare: true},
-	{head: "CREATED (UTC)", spare: true}, {head: "BYTES", right: true, spare: true}, {head: "REPEATS", right: true, spare: true},
+var eventColumns = []terminal.Column{
+	{Head: "RECEIVED (UTC)"}, {Head: "EVENT"}, {Head: "TYPE", Cut: true}, {Head: "OUTCOME", Cut: true}, {Head: "PAYMENT", Spare: true},
+	{Head: "CREATED (UTC)", Spare: true}, {Head: "BYTES", Right: true, Spare: true}, {Head: "REPEATS", Right: true, Spare: true},
 }
 
 func eventRows(events []ledger.EventRecord) [][]string {
 	var rows [][]string
 	for _, e := range events {
-		rows = append(rows, []string{moment(e.Received), e.ID, orDash(e.Type), outcomeOf(e), orDash(e.PaymentID), moment(e.Created),
+		rows = append(rows, []string{terminal.Time(e.Received), e.ID, terminal.OrDash(e.Type), outcomeOf(e), terminal.OrDash(e.PaymentID), terminal.Time(e.Created),
 			strconv.FormatUint(e.Size, 10), strconv.FormatUint(e.Repeats, 10)})
 	}
 	return rows
@@ -154,11 +155,11 @@ A receiver does this by itself at its first start with a new decoder.`,
 					left++
 				}
 				if !all || e.Outcome != ledger.Quarantined { // those that stay are only counted
-					rows = append(rows, []string{e.ID, orDash(e.Type), outcomeOf(e), orDash(e.PaymentID)})
+					rows = append(rows, []string{e.ID, terminal.OrDash(e.Type), outcomeOf(e), terminal.OrDash(e.PaymentID)})
 				}
 			})
 			if len(rows) > 0 {
-				if err := p.table([]column{{head: "EVENT"}, {head: "TYPE", cut: true}, {head: "OUTCOME"}, {head: "PAYMENT", spare: true}}, rows); err != nil {
+				if err := p.table([]terminal.Column{{Head: "EVENT"}, {Head: "TYPE", Cut: true}, {Head: "OUTCOME"}, {Head: "PAYMENT", Spare: true}}, rows); err != nil {
 					return err
 				}
 			}
@@ -313,7 +314,7 @@ func (p *Program) eventCommand() *cobra.Command {
 				path += "/body"
 			}
 			get := func(ctx context.Context, client *operator.Client) ([]byte, error) { return client.Get(ctx, path, nil) }
-			if body && !isTerminal(p.raw.stdout) {
+			if body && !terminal.IsTerminal(p.raw.stdout) {
 				return p.ask(c, get, false, func(answer []byte) error { _, err := p.raw.stdout.Write(answer); return err })
 			}
 			return p.ask(c, get, asJSON || body, p.showEvent)
@@ -333,10 +334,10 @@ func (p *Program) showEvent(answer []byte) error {
 	if e.ReleasedFrom != 0 {
 		released = fmt.Sprintf("from row %d", e.ReleasedFrom)
 	}
-	return fields(p.Stdout, [][2]string{
-		{"Event", e.ID}, {"Type", orDash(e.Type)}, {"Mode", ledger.ModeName(e.Livemode)}, {"Account", wording.Escape(string(e.Account))},
-		{"API version", orDash(e.APIVersion)}, {"Outcome", outcomeOf(e)}, {"Payment", wording.Escape(string(e.PaymentID))},
-		{"Created", momentUTC(e.Created)}, {"Received", momentUTC(e.Received)}, {"Source", string(e.Source)},
+	return terminal.Fields(p.Stdout, [][2]string{
+		{"Event", e.ID}, {"Type", terminal.OrDash(e.Type)}, {"Mode", ledger.ModeName(e.Livemode)}, {"Account", wording.Escape(string(e.Account))},
+		{"API version", terminal.OrDash(e.APIVersion)}, {"Outcome", outcomeOf(e)}, {"Payment", wording.Escape(string(e.PaymentID))},
+		{"Created", terminal.TimeUTC(e.Created)}, {"Received", terminal.TimeUTC(e.Received)}, {"Source", string(e.Source)},
 		{"Sequence", strconv.FormatUint(e.Sequence, 10)}, {"Released", released}, {"Size", strconv.FormatUint(e.Size, 10) + " bytes"}, {"Repeats", strconv.FormatUint(e.Repeats, 10)},
 	})
 }

@@ -12,6 +12,7 @@ import (
 
 	"tillhook/ledger/export"
 	"tillhook/receiver/operator"
+	"tillhook/receiver/terminal"
 
 	"github.com/spf13/cobra"
 )
@@ -118,15 +119,15 @@ func (p *Program) export(c *cobra.Command, params url.Values) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, closeClient()) }()
-	var m meter
-	end := p.progress(c.Context(), "Exporting", m.status)
+	var m terminal.Meter
+	end := p.progress(c.Context(), "Exporting", m.Status)
 	defer end()
 	header, answer, err := client.Export(c.Context(), params)
 	if err != nil {
 		return err
 	}
-	m.begin(answer)
-	if isTerminal(p.raw.stdout) { // the line of progress would mix with the output
+	m.Begin(answer)
+	if terminal.IsTerminal(p.raw.stdout) { // the line of progress would mix with the output
 		end()
 	}
 	if _, err := io.Copy(p.raw.stdout, &m); err != nil { // it is escaped, and its lines end in CRLF

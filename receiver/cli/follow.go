@@ -12,6 +12,7 @@ import (
 
 	"tillhook/ledger"
 	"tillhook/receiver/operator"
+	"tillhook/receiver/terminal"
 
 	"github.com/spf13/cobra"
 )
@@ -123,7 +124,7 @@ func (f *follow) print(events []ledger.EventRecord) error {
 		return nil
 	}
 	for _, e := range events {
-		if _, err := fmt.Fprintf(f.Stdout, "%s  %-11s  %s  %s  %s\n", momentUTC(e.Received), outcomeOf(e), e.ID, orDash(e.Type), orDash(e.PaymentID)); err != nil {
+		if _, err := fmt.Fprintf(f.Stdout, "%s  %-11s  %s  %s  %s\n", terminal.TimeUTC(e.Received), outcomeOf(e), e.ID, terminal.OrDash(e.Type), terminal.OrDash(e.PaymentID)); err != nil {
 			return err
 		}
 	}

@@ -14,6 +14,7 @@ import (
 
 	"tillhook/ledger/wording"
 	"tillhook/receiver/operator"
+	"tillhook/receiver/terminal"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -78,7 +79,7 @@ func (p *Program) list(c *cobra.Command, f *pageFlags, path string, params url.V
 	case stopped:
 		found := fmt.Sprintf("%d found", len(list.Data))
 		if list.ScannedTo != 0 {
-			found += " back to " + moment(list.ScannedTo) + " UTC"
+			found += " back to " + terminal.Time(list.ScannedTo) + " UTC"
 		}
 		fmt.Fprintf(p.Stderr, "Stopped: %s. Continue with: %s\n", found, nextCommand(c, string(list.NextPage)))
 		return ended{exitFailed}
@@ -106,8 +107,8 @@ func unknownValue(params url.Values, err error, nothing bool) error {
 // ended before it was done, but after the first answer.
 func (p *Program) follow(ctx context.Context, client *operator.Client, path string, params url.Values,
 	limit int) (list operator.List[json.RawMessage], stopped bool, err error) {
-	var found statusText
-	defer p.progress(ctx, "Searching", found.status)()
+	var found terminal.StatusText
+	defer p.progress(ctx, "Searching", found.Status)()
 	list = operator.List[json.RawMessage]{Object: "list", Data: []json.RawMessage{}}
 	for {
 		params.Set("limit", strconv.Itoa(min(perRequest, limit-len(list.Data))))
@@ -135,7 +136,7 @@ func (p *Program) follow(ctx context.Context, client *operator.Client, path stri
 		params.Del("starting_after")
 		params.Set("page", string(list.NextPage))
 		if list.ScannedTo != 0 {
-			found.set("%d found back to %s (Ctrl-C stops)", len(list.Data), momentUTC(list.ScannedTo))
+			found.Set("%d found back to %s (Ctrl-C stops)", len(list.Data), terminal.TimeUTC(list.ScannedTo))
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"tillhook/ledger"
 	"tillhook/ledger/wording"
 	"tillhook/receiver/operator"
+	"tillhook/receiver/terminal"
 
 	"github.com/spf13/cobra"
 )
@@ -89,13 +90,13 @@ func (p *Program) showPayments(answer []byte, zone *time.Location) error {
 	for _, pay := range list.Data {
 		amount := "-"
 		if pay.Amount != nil {
-			amount = money(*pay.Amount, pay.Currency)
+			amount = terminal.Money(*pay.Amount, pay.Currency)
 		}
-		rows = append(rows, []string{momentIn(pay.Created, zone), pay.ID, statusOf(&pay), amount, knownMoney(pay.AmountNet, pay.Currency),
+		rows = append(rows, []string{terminal.TimeIn(pay.Created, zone), pay.ID, statusOf(&pay), amount, terminal.KnownMoney(pay.AmountNet, pay.Currency),
 			strings.Join(pay.Flags, " ")})
 	}
-	columns := []column{{head: "CREATED (" + zone.String() + ")"}, {head: "PAYMENT"}, {head: "STATUS", cut: true},
-		{head: "AMOUNT", right: true, spare: true}, {head: "NET", right: true}, {head: "FLAGS", spare: true}}
+	columns := []terminal.Column{{Head: "CREATED (" + zone.String() + ")"}, {Head: "PAYMENT"}, {Head: "STATUS", Cut: true},
+		{Head: "AMOUNT", Right: true, Spare: true}, {Head: "NET", Right: true}, {Head: "FLAGS", Spare: true}}
 	return p.table(columns, rows)
 }
 
@@ -133,16 +134,16 @@ func (p *Program) showPayment(answer, timelineAnswer []byte) error {
 		{"Payment", pay.ID}, {"Mode", ledger.ModeName(pay.Livemode)}, {"Account", wording.Escape(string(pay.Account))}, {"Status", statusOf(&pay)},
 	}
 	if pay.Amount != nil {
-		pairs = append(pairs, [2]string{"Amount", money(*pay.Amount, pay.Currency)})
+		pairs = append(pairs, [2]string{"Amount", terminal.Money(*pay.Amount, pay.Currency)})
 	}
 	fee := ""
 	if pay.Fee != nil {
-		fee = money(*pay.Fee, pay.Currency)
+		fee = terminal.Money(*pay.Fee, pay.Currency)
 	}
 	pairs = append(pairs, [][2]string{
-		{"Capturable", someMoney(&pay.AmountCapturable, pay.Currency)}, {"Received", knownMoney(pay.AmountReceived, pay.Currency)},
-		{"Refunded", someMoney(pay.AmountRefunded, pay.Currency)}, {"Disputed", someMoney(pay.DisputeWithdrawn, pay.Currency)},
-		{"Reinstated", someMoney(pay.DisputeReinstated, pay.Currency)}, {"Fee", fee}, {"Net", knownMoney(pay.AmountNet, pay.Currency)},
+		{"Capturable", terminal.SomeMoney(&pay.AmountCapturable, pay.Currency)}, {"Received", terminal.KnownMoney(pay.AmountReceived, pay.Currency)},
+		{"Refunded", terminal.SomeMoney(pay.AmountRefunded, pay.Currency)}, {"Disputed", terminal.SomeMoney(pay.DisputeWithdrawn, pay.Currency)},
+		{"Reinstated", terminal.SomeMoney(pay.DisputeReinstated, pay.Currency)}, {"Fee", fee}, {"Net", terminal.KnownMoney(pay.AmountNet, pay.Currency)},
 		{"Customer", wording.Escape(string(pay.Customer))}, {"Description", wording.Escape(string(pay.Description))}, {"Charge", wording.Escape(string(pay.LatestCharge))},
 	}...)
 	for _, k := range slices.Sorted(maps.Keys(pay.Metadata)) {
@@ -151,8 +152,8 @@ func (p *Program) showPayment(answer, timelineAnswer []byte) error {
 	if e := pay.LastPaymentError; e != nil {
 		pairs = append(pairs, [2]string{"Last error", wording.Escape(strings.TrimSpace(fmt.Sprintf("%s %s: %s", e.Code, e.DeclineCode, e.Message)))})
 	}
-	pairs = append(pairs, [][2]string{{"Flags", strings.Join(pay.Flags, " ")}, {"Created", momentUTC(pay.Created)}, {"Updated", momentUTC(pay.Updated)}}...)
-	if err := fields(p.Stdout, pairs); err != nil {
+	pairs = append(pairs, [][2]string{{"Flags", strings.Join(pay.Flags, " ")}, {"Created", terminal.TimeUTC(pay.Created)}, {"Updated", terminal.TimeUTC(pay.Updated)}}...)
+	if err := terminal.Fields(p.Stdout, pairs); err != nil {
 		return err
 	}
 	fmt.Fprintln(p.Stdout)
@@ -161,10 +162,10 @@ func (p *Program) showPayment(answer, timelineAnswer []byte) error {
 	}
 	var rows [][]string
 	for _, m := range timeline.Data {
-		rows = append(rows, []string{moment(m.Happened), wording.Escape(m.What), orDash(m.Type), m.Event, remarks(m)})
+		rows = append(rows, []string{terminal.Time(m.Happened), wording.Escape(m.What), terminal.OrDash(m.Type), m.Event, remarks(m)})
 	}
-	return p.table([]column{{head: "HAPPENED (UTC)"}, {head: "WHAT"}, {head: "FROM", spare: true}, {head: "EVENT", spare: true},
-		{head: "REMARKS", cut: true}}, rows)
+	return p.table([]terminal.Column{{Head: "HAPPENED (UTC)"}, {Head: "WHAT"}, {Head: "FROM", Spare: true}, {Head: "EVENT", Spare: true},
+		{Head: "REMARKS", Cut: true}}, rows)
 }
 
 // statusOf returns the status of a payment: that of its PaymentIntent or, as long as only a charge
@@ -173,7 +174,7 @@ func statusOf(pay *ledger.Payment) string {
 	if pay.Status == "" && pay.ChargeStatus != "" {
 		return "charge " + wording.Escape(string(pay.ChargeStatus))
 	}
-	return orDash(pay.Status)
+	return terminal.OrDash(pay.Status)
 }
 
 // remarks describes what was unusual about an entry's event: late, out of order, repeated.

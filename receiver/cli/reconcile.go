@@ -14,6 +14,7 @@ import (
 	"tillhook/receiver/config"
 	"tillhook/receiver/operator"
 	"tillhook/receiver/reconcile"
+	"tillhook/receiver/terminal"
 
 	"github.com/spf13/cobra"
 )
@@ -136,7 +137,7 @@ func (p *Program) showReport(answer []byte) error {
 		list = append(list, [2]string{"Fetched", wording.Plural(r.Fetched, "object")}, [2]string{"Resolved", wording.Plural(r.Resolved, "thin event")})
 	}
 	list = append(list, [2]string{"API calls", strconv.Itoa(r.Calls)})
-	if err := fields(p.Stdout, list); err != nil {
+	if err := terminal.Fields(p.Stdout, list); err != nil {
 		return err
 	}
 	for _, id := range r.Events {

@@ -13,6 +13,7 @@ import (
 	"tillhook/ledger/wording"
 	"tillhook/receiver/health"
 	"tillhook/receiver/operator"
+	"tillhook/receiver/terminal"
 
 	"github.com/spf13/cobra"
 )
@@ -85,21 +86,21 @@ func (p *Program) showStatus(s *statusAnswer) error {
 		refused += of.Count
 	}
 	pairs := [][2]string{
-		{"Version", r.Version}, {"Mode", r.Mode}, {"Running since", momentUTC(ledger.OrNullTime(r.Started))}, {"Webhooks", r.Webhooks},
-		{"Endpoint", string(r.Endpoint)}, {"Last event", momentUTC(r.LastEvent)},
+		{"Version", r.Version}, {"Mode", r.Mode}, {"Running since", terminal.TimeUTC(ledger.OrNullTime(r.Started))}, {"Webhooks", r.Webhooks},
+		{"Endpoint", string(r.Endpoint)}, {"Last event", terminal.TimeUTC(r.LastEvent)},
 		{"Verified", wording.Plural(r.Verified, "delivery") + ", repeats included"}, {"Refused", wording.Plural(refused, "request")},
 	}
 	for _, of := range r.Refused {
-		text := fmt.Sprintf("%d %s, last %s", of.Count, of.Code, momentUTC(ledger.OrNullTime(of.Last)))
+		text := fmt.Sprintf("%d %s, last %s", of.Count, of.Code, terminal.TimeUTC(ledger.OrNullTime(of.Last)))
 		if of.Cause != "" {
 			text += ": " + wording.Escape(string(of.Cause))
 		}
 		pairs = append(pairs, [2]string{"", text})
 	}
 	for _, secret := range r.Secrets {
-		pairs = append(pairs, [2]string{fmt.Sprintf("Secret %d", secret.Position), "last verified a delivery: " + momentUTC(secret.LastUsed)})
+		pairs = append(pairs, [2]string{fmt.Sprintf("Secret %d", secret.Position), "last verified a delivery: " + terminal.TimeUTC(secret.LastUsed)})
 	}
-	if err := fieldsWithin(p.Stdout, terminalWidth(p.raw.stdout), pairs); err != nil {
+	if err := terminal.FieldsWithin(p.Stdout, terminal.Width(p.raw.stdout), pairs); err != nil {
 		return err
 	}
 	return p.showHealth(s.Health)

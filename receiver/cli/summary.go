@@ -13,6 +13,7 @@ import (
 	"tillhook/ledger"
 	"tillhook/receiver/health"
 	"tillhook/receiver/operator"
+	"tillhook/receiver/terminal"
 
 	"github.com/spf13/cobra"
 )
@@ -57,13 +58,13 @@ func (p *Program) showSummary(answer []byte, zone *time.Location) error {
 	if err := json.Unmarshal(answer, &s); err != nil {
 		return fmt.Errorf("read the receiver's answer: %w", err)
 	}
-	columns := []column{{head: "DAY (" + zone.String() + ")"}, {head: "ACCOUNT", spare: true}, {head: "RECEIVED", right: true}, {head: "REFUNDED", right: true},
-		{head: "DISPUTED", right: true}, {head: "REINSTATED", right: true}, {head: "NET", right: true}}
+	columns := []terminal.Column{{Head: "DAY (" + zone.String() + ")"}, {Head: "ACCOUNT", Spare: true}, {Head: "RECEIVED", Right: true}, {Head: "REFUNDED", Right: true},
+		{Head: "DISPUTED", Right: true}, {Head: "REINSTATED", Right: true}, {Head: "NET", Right: true}}
 	var rows [][]string
 	for _, t := range s.Totals {
-		row := []string{string(t.Day), orDash(t.Account)}
+		row := []string{string(t.Day), terminal.OrDash(t.Account)}
 		for _, sum := range []ledger.Sum{t.Received, t.Refunded, t.Withdrawn, t.Reinstated, t.Net} {
-			row = append(row, moneySum(sum, t.Currency))
+			row = append(row, terminal.MoneySum(sum, t.Currency))
 		}
 		rows = append(rows, row)
 	}
@@ -73,7 +74,7 @@ func (p *Program) showSummary(answer []byte, zone *time.Location) error {
 		return err
 	}
 	fmt.Fprintln(p.Stdout)
-	if err := fieldsWithin(p.Stdout, terminalWidth(p.raw.stdout), [][2]string{{"Mode", s.Mode}, {"Payments", counted(s.Payments)}, {"Events", counted(s.Events)}}); err != nil {
+	if err := terminal.FieldsWithin(p.Stdout, terminal.Width(p.raw.stdout), [][2]string{{"Mode", s.Mode}, {"Payments", counted(s.Payments)}, {"Events", counted(s.Events)}}); err != nil {
 		return err
 	}
 	return p.showHealth(s.Health)
@@ -86,12 +87,12 @@ func (p *Program) showHealth(h health.Report) error {
 		if s.Severity == health.OK {
 			continue
 		}
-		columns, indent := terminalWidth(p.raw.stdout), len("warn")+columnGap
-		if _, err := fmt.Fprintf(p.Stdout, "%-4s  %s\n", s.Severity, hang(s.Message, indent, columns)); err != nil {
+		columns, indent := terminal.Width(p.raw.stdout), len("warn")+terminal.ColumnGap
+		if _, err := fmt.Fprintf(p.Stdout, "%-4s  %s\n", s.Severity, terminal.Hang(s.Message, indent, columns)); err != nil {
 			return err
 		}
 		if s.Next != "" {
-			fmt.Fprintf(p.Stdout, "      -> %s\n", hang(p.forInstance(s.Next), indent+len("-> "), columns))
+			fmt.Fprintf(p.Stdout, "      -> %s\n", terminal.Hang(p.forInstance(s.Next), indent+len("-> "), columns))
 		}
 	}
 	if h.Status == health.OK {

@@ -17,6 +17,7 @@ import (
 	"tillhook/ledger/check"
 	"tillhook/ledger/wording"
 	"tillhook/receiver/operator"
+	"tillhook/receiver/terminal"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -81,7 +82,7 @@ func (p *Program) verifying(args []string) string {
 	}
 	text := "Verifying " + name
 	if info, err := os.Stat(path); err == nil {
-		text += fmt.Sprintf(" (%.1f MB)", float64(info.Size())/mega)
+		text += fmt.Sprintf(" (%.1f MB)", float64(info.Size())/terminal.Mega)
 	}
 	return text
 }
@@ -162,7 +163,7 @@ func (p *Program) showProof(proof *check.Report) error {
 	} else {
 		pairs = append(pairs, [2]string{"Verdict", "NOT SOUND"})
 	}
-	err := fields(p.Stdout, pairs)
+	err := terminal.Fields(p.Stdout, pairs)
 	for _, fault := range proof.Faults {
 		if _, printErr := fmt.Fprintln(p.Stdout, "Fault:", wording.Escape(fault)); err == nil {
 			err = printErr

@@ -1,4 +1,4 @@
-package cli
+package terminal
 
 import (
 	"slices"
@@ -22,7 +22,7 @@ func TestMoney(t *testing.T) {
 		{ledger.SumOf(300), "", "300 (minor unit)"},
 		{ledger.Sum{Hi: 1}, "", "18446744073709551616 (minor unit)"},
 	} {
-		if got := moneySum(c.sum, c.currency); got != c.want {
+		if got := MoneySum(c.sum, c.currency); got != c.want {
 			t.Errorf("%v %s is written %q, want %q", c.sum, c.currency, got, c.want)
 		}
 	}
@@ -30,7 +30,7 @@ func TestMoney(t *testing.T) {
 
 // A table omits spare columns before it truncates others.
 func TestATableFitsTheTerminal(t *testing.T) {
-	columns := []column{{head: "A"}, {head: "B", spare: true}, {head: "C", cut: true}, {head: "D", spare: true}}
+	columns := []Column{{Head: "A"}, {Head: "B", Spare: true}, {Head: "C", Cut: true}, {Head: "D", Spare: true}}
 	for _, c := range []struct {
 		width int // of the terminal
 		want  []int
@@ -68,11 +68,11 @@ func TestASentenceFitsTheTerminal(t *testing.T) {
 		{0, 24, "The größeres one is not\nconfigured, and its log\nsays what is wrong."},
 		{0, 23, text},
 	} {
-		if got := hang(text, c.indent, c.columns); got != c.want {
+		if got := Hang(text, c.indent, c.columns); got != c.want {
 			t.Errorf("behind %d of %d columns: %q", c.indent, c.columns, got)
 		}
 	}
-	if got := hang(strings.Repeat("x", 50)+" y", 2, 40); got != strings.Repeat("x", 50)+"\n  y" {
+	if got := Hang(strings.Repeat("x", 50)+" y", 2, 40); got != strings.Repeat("x", 50)+"\n  y" {
 		t.Errorf("a word that is too long: %q", got)
 	}
 }

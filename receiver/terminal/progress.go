@@ -1,4 +1,4 @@
-package cli
+package terminal
 
 import (
 	"context"
@@ -13,12 +13,12 @@ import (
 // progressEvery is the interval between updates of the line of progress. Shorter work shows none.
 const progressEvery = 500 * time.Millisecond
 
-// showProgress shows one line on a terminal with what is being done, for how long, and how far it
-// is, until the returned function is called, which erases the line and may be called twice. status
-// returns how far it is, or "" while that is unknown; it may be nil. Nothing is shown if terminal is
-// not a terminal.
-func showProgress(ctx context.Context, terminal io.Writer, what string, status func(ctx context.Context) string) (end func()) {
-	if !isTerminal(terminal) {
+// Progress shows one line on a terminal with what is being done, for how long, and how far it is,
+// until the returned function is called, which erases the line and may be called twice. status
+// returns how far it is, or "" while that is unknown; it may be nil. Nothing is shown if terminal
+// is not a terminal.
+func Progress(ctx context.Context, terminal io.Writer, what string, status func(ctx context.Context) string) (end func()) {
+	if !IsTerminal(terminal) {
 		return func() {}
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -45,7 +45,7 @@ func showProgress(ctx context.Context, terminal io.Writer, what string, status f
 				}
 			}
 			line = wording.Escape(line)
-			if width := terminalWidth(terminal); width > 1 { // a longer line would not be erased completely
+			if width := Width(terminal); width > 1 { // a longer line would not be erased completely
 				line = shorten(line, width-1)
 			}
 			if ctx.Err() == nil {
@@ -65,46 +65,53 @@ func elapsed(d time.Duration) string {
 	return fmt.Sprintf("%d min %02d s", int(d.Minutes()), int(d.Seconds())%60)
 }
 
-// statusText is a text for a line of progress that another goroutine updates.
-type statusText struct{ text atomic.Pointer[string] }
+// StatusText is a text for a line of progress that another goroutine updates.
+type StatusText struct{ text atomic.Pointer[string] }
 
-func (n *statusText) set(format string, args ...any) {
+// Set formats the text.
+func (n *StatusText) Set(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	n.text.Store(&text)
 }
 
-func (n *statusText) status(context.Context) string {
+// Status returns the text, for [Progress].
+func (n *StatusText) Status(context.Context) string {
 	if text := n.text.Load(); text != nil {
 		return *text
 	}
 	return ""
 }
 
-// meter counts the bytes that are read from an answer.
-type meter struct {
+// Meter counts the bytes that are read from an answer.
+type Meter struct {
 	answer      io.Reader
 	read, whole atomic.Int64 // bytes; whole is 0 if it is unknown
 }
 
-func (m *meter) begin(answer io.Reader) {
+// Begin makes m read from an answer. Its size is known if it has a method Size.
+func (m *Meter) Begin(answer io.Reader) {
 	m.answer = answer
 	if sized, ok := answer.(interface{ Size() int64 }); ok {
 		m.whole.Store(max(0, sized.Size()))
 	}
 }
 
-func (m *meter) Read(b []byte) (int, error) {
+// Bytes returns how many bytes were read.
+func (m *Meter) Bytes() int64 { return m.read.Load() }
+
+// Read implements [io.Reader].
+func (m *Meter) Read(b []byte) (int, error) {
 	n, err := m.answer.Read(b)
 	m.read.Add(int64(n))
 	return n, err
 }
 
-// mega is the unit of sizes in lines of progress.
-const mega = 1e6
+// Mega is the unit of sizes in lines of progress.
+const Mega = 1e6
 
-// status returns how much of the answer was read.
-func (m *meter) status(context.Context) string {
-	read, whole := float64(m.read.Load())/mega, float64(m.whole.Load())/mega
+// Status returns how much of the answer was read.
+func (m *Meter) Status(context.Context) string {
+	read, whole := float64(m.read.Load())/Mega, float64(m.whole.Load())/Mega
 	switch {
 	case read == 0:
 		return ""

@@ -1,4 +1,6 @@
-package cli
+// Package terminal prints for people on a terminal: tables, fields, progress, times and amounts.
+// The output fits the width of the terminal, and texts from elsewhere are escaped.
+package terminal
 
 import (
 	"fmt"
@@ -14,25 +16,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// column is a column of a table.
-type column struct {
-	head  string
-	right bool // right-aligned, as numbers are
-	spare bool // omitted if the terminal is too narrow; of several the last first
-	cut   bool // truncated if the terminal is still too narrow
+// Column is a column of a table.
+type Column struct {
+	Head  string
+	Right bool // right-aligned, as numbers are
+	Spare bool // omitted if the terminal is too narrow; of several the last first
+	Cut   bool // truncated if the terminal is still too narrow
 }
 
 const (
-	columnGap = 2 // between two columns
+	ColumnGap = 2 // between two columns
 	minCell   = 8 // characters that a truncated cell keeps
 )
 
-// printTable prints rows under headings. Each column is as wide as its widest cell; on a terminal
+// Table prints rows under headings. Each column is as wide as its widest cell; on a terminal
 // with that width, columns are omitted or truncated to fit. A width of 0 stands for no terminal.
-func printTable(w io.Writer, width int, columns []column, rows [][]string) error {
+func Table(w io.Writer, width int, columns []Column, rows [][]string) error {
 	heads := make([]string, len(columns))
 	for i, c := range columns {
-		heads[i] = c.head
+		heads[i] = c.Head
 	}
 	rows = append([][]string{heads}, rows...)
 	for _, row := range rows {
@@ -48,11 +50,11 @@ func printTable(w io.Writer, width int, columns []column, rows [][]string) error
 				continue
 			}
 			if line.Len() > 0 {
-				line.WriteString(strings.Repeat(" ", columnGap))
+				line.WriteString(strings.Repeat(" ", ColumnGap))
 			}
 			cell = shorten(cell, widths[i])
 			space := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell))
-			if columns[i].right {
+			if columns[i].Right {
 				line.WriteString(space + cell)
 			} else {
 				line.WriteString(cell + space)
@@ -78,23 +80,23 @@ func cellWidths(rows [][]string) []int {
 
 // fitColumns returns the widths that make the columns fit a width, 0 for any width. An omitted
 // column has the width -1.
-func fitColumns(columns []column, widths []int, width int) []int {
+func fitColumns(columns []Column, widths []int, width int) []int {
 	over := func() int {
-		sum := -columnGap
+		sum := -ColumnGap
 		for _, w := range widths {
 			if w >= 0 {
-				sum += w + columnGap
+				sum += w + ColumnGap
 			}
 		}
 		return sum - width
 	}
 	for i := len(columns) - 1; i >= 0 && width > 0 && over() > 0; i-- {
-		if columns[i].spare {
+		if columns[i].Spare {
 			widths[i] = -1
 		}
 	}
 	for i := len(columns) - 1; i >= 0 && width > 0 && over() > 0; i-- {
-		if columns[i].cut {
+		if columns[i].Cut {
 			widths[i] = min(widths[i], max(minCell, widths[i]-over()))
 		}
 	}
@@ -109,11 +111,11 @@ func shorten(s string, width int) string {
 	return s
 }
 
-// fields prints a line for each pair of a name and a value. Pairs without a value are omitted.
-func fields(w io.Writer, pairs [][2]string) error { return fieldsWithin(w, 0, pairs) }
+// Fields prints a line for each pair of a name and a value. Pairs without a value are omitted.
+func Fields(w io.Writer, pairs [][2]string) error { return FieldsWithin(w, 0, pairs) }
 
-// fieldsWithin is [fields] on a terminal with that many columns.
-func fieldsWithin(w io.Writer, columns int, pairs [][2]string) error {
+// FieldsWithin is [fields] on a terminal with that many columns.
+func FieldsWithin(w io.Writer, columns int, pairs [][2]string) error {
 	width := 0
 	for _, pair := range pairs {
 		width = max(width, len(pair[0]))
@@ -122,16 +124,16 @@ func fieldsWithin(w io.Writer, columns int, pairs [][2]string) error {
 		if pair[1] == "" {
 			continue
 		}
-		if _, err := fmt.Fprintf(w, "%-*s  %s\n", width, pair[0], hang(wording.Escape(pair[1]), width+columnGap, columns)); err != nil {
+		if _, err := fmt.Fprintf(w, "%-*s  %s\n", width, pair[0], Hang(wording.Escape(pair[1]), width+ColumnGap, columns)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// hang breaks a text at spaces to fit a terminal, and indents each further line. It returns the
+// Hang breaks a text at spaces to fit a terminal, and indents each further line. It returns the
 // text unchanged for no terminal (0 columns) or one that is too narrow.
-func hang(text string, indent, columns int) string {
+func Hang(text string, indent, columns int) string {
 	const least = 24 // columns of text
 	if columns < indent+least {
 		return text
@@ -155,8 +157,8 @@ func hang(text string, indent, columns int) string {
 	return b.String()
 }
 
-// isTerminal reports whether w is a terminal.
-func isTerminal(w io.Writer) bool {
+// IsTerminal reports whether w is a terminal.
+func IsTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	if !ok {
 		return false
@@ -165,8 +167,8 @@ func isTerminal(w io.Writer) bool {
 	return err == nil
 }
 
-// terminalWidth returns the number of columns of the terminal w, or 0 if w is not a terminal.
-func terminalWidth(w io.Writer) int {
+// Width returns the number of columns of the terminal w, or 0 if w is not a terminal.
+func Width(w io.Writer) int {
 	f, ok := w.(*os.File)
 	if !ok {
 		return 0
@@ -178,32 +180,32 @@ func terminalWidth(w io.Writer) int {
 	return int(size.Col)
 }
 
-// moment formats a time for people, in UTC as in exports of Stripe's Dashboard.
-func moment(t ledger.OrNullTime) string { return momentIn(t, time.UTC) }
+// Time formats a time for people, in UTC as in exports of Stripe's Dashboard.
+func Time(t ledger.OrNullTime) string { return TimeIn(t, time.UTC) }
 
-// momentUTC is [moment] with the time zone.
-func momentUTC(t ledger.OrNullTime) string {
+// TimeUTC is [moment] with the time zone.
+func TimeUTC(t ledger.OrNullTime) string {
 	if t == 0 {
 		return "-"
 	}
-	return moment(t) + " UTC"
+	return Time(t) + " UTC"
 }
 
-// momentIn formats a time for people in a time zone.
-func momentIn(t ledger.OrNullTime, zone *time.Location) string {
+// TimeIn formats a time for people in a time zone.
+func TimeIn(t ledger.OrNullTime, zone *time.Location) string {
 	if t == 0 {
 		return "-"
 	}
 	return time.Unix(int64(t), 0).In(zone).Format("2006-01-02 15:04:05")
 }
 
-// money formats an amount with the decimals of its currency.
-func money(amount int64, currency ledger.OrNull) string {
-	return moneySum(ledger.SumOf(amount), currency)
+// Money formats an amount with the decimals of its currency.
+func Money(amount int64, currency ledger.OrNull) string {
+	return MoneySum(ledger.SumOf(amount), currency)
 }
 
-// moneySum is [money] of a sum, which need not fit 64 bits.
-func moneySum(sum ledger.Sum, currency ledger.OrNull) string {
+// MoneySum is [money] of a sum, which need not fit 64 bits.
+func MoneySum(sum ledger.Sum, currency ledger.OrNull) string {
 	if currency == "" { // its number of decimals is unknown
 		if sum == (ledger.Sum{}) {
 			return "-"
@@ -213,26 +215,27 @@ func moneySum(sum ledger.Sum, currency ledger.OrNull) string {
 	return strings.TrimSpace(sum.Decimal(string(currency)) + " " + strings.ToUpper(wording.Escape(string(currency))))
 }
 
-// knownMoney formats an amount that may be unknown.
-func knownMoney(amount *int64, currency ledger.OrNull) string {
+// KnownMoney formats an amount that may be unknown.
+func KnownMoney(amount *int64, currency ledger.OrNull) string {
 	if amount == nil {
 		return "unknown"
 	}
-	return money(*amount, currency)
+	return Money(*amount, currency)
 }
 
-// someMoney is [knownMoney], but empty for 0.
-func someMoney(amount *int64, currency ledger.OrNull) string {
+// SomeMoney is [KnownMoney], but empty for 0.
+func SomeMoney(amount *int64, currency ledger.OrNull) string {
 	if amount != nil && *amount == 0 {
 		return ""
 	}
-	return knownMoney(amount, currency)
+	return KnownMoney(amount, currency)
 }
 
 // maxCell is the largest length of a foreign text in a table.
 const maxCell = 60
 
-func orDash(s ledger.OrNull) string {
+// OrDash returns a text for a cell of a table, or a dash for an empty one.
+func OrDash(s ledger.OrNull) string {
 	if s == "" {
 		return "-"
 	}
