@@ -321,7 +321,7 @@ func (w *round) store(ctx context.Context, events []*ledger.Event) error {
 		}
 		w.report.Recovered++
 		if len(w.report.Events) < maxReportedEvents {
-			w.report.Events = append(w.report.Events, e.ID)
+			w.report.Events = append(w.report.Events, strings.Clone(e.ID)) // else it keeps the whole body in memory
 		}
 	}
 	return damaged

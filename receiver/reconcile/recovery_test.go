@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -232,4 +233,33 @@ func TestADamagedPayment(t *testing.T) {
 	if at := s.mark("reconciled/"); at != 0 {
 		t.Errorf("events count as compared up to %d", at)
 	}
+}
+
+// A report names recovered events without keeping their bodies in memory. It is not parallel,
+// because it measures the heap.
+func TestAReportKeepsNoBodies(t *testing.T) {
+	s := newShop(t)
+	pad := strings.Repeat("x", 1<<19)
+	const events = 16
+	for n := range events {
+		body := strings.Replace(string(payment(n, "payment_intent.succeeded", time.Now().Unix()-3600+int64(n))), `"livemode"`, `"pad":"`+pad+`","livemode"`, 1)
+		s.account.AddEvent([]byte(body), "")
+	}
+	heap := func() uint64 {
+		runtime.GC()
+		runtime.GC() // the first one moves pools only to their victims
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := heap()
+	report := s.round(reconcile.Request{})
+	after := heap()
+	if report.Recovered != events || len(report.Events) != events {
+		t.Errorf("recovered %d, named %d", report.Recovered, len(report.Events))
+	}
+	if after > before+events/2<<19 {
+		t.Errorf("after the round the heap has %d MB, before it %d MB", after>>20, before>>20)
+	}
+	runtime.KeepAlive(report)
 }

@@ -111,7 +111,7 @@ func TestALargeListOfEndpoints(t *testing.T) {
 // A page that is too long is asked for in smaller parts. An answer that stays too long is not
 // repeated.
 func TestAPageThatIsTooLong(t *testing.T) {
-	pad := strings.Repeat("x", 1<<20)
+	pad := strings.Repeat("x", 1<<19)
 	limits := []string{}
 	api := answering(t, func(w http.ResponseWriter, r *http.Request) {
 		limits = append(limits, r.FormValue("limit"))
