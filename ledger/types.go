@@ -87,10 +87,6 @@ var Statuses = fold.Statuses
 // Flags lists all flags that a payment can have.
 var Flags = fold.Flags
 
-// maxID is the maximum length of an id, which is part of a key. The sha256_ ids and all of Stripe's
-// ids fit.
-const maxID = fold.MaxID
-
 // Decimal returns an amount in the currency's major unit: Decimal(2099, "usd") is "20.99".
 func Decimal(amount int64, currency string) string { return fold.Decimal(amount, currency) }
 

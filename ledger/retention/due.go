@@ -3,7 +3,7 @@
 //
 // A wrong clock must not delete bodies too early. So the time by which they are deleted comes from
 // the rows and from a checkpoint as well as from this machine's clock, and a row that a wrong clock
-// dated is recognised by the rows around it.
+// dated is recognized by the rows around it.
 package retention
 
 import (

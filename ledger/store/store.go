@@ -494,10 +494,6 @@ func (s *Store) BufferSizes() (entries, records, bytes int) {
 	return s.buffer.size(), s.buffer.records, s.buffer.bytes
 }
 
-// Flushing reports whether a generation of the write buffer is being flushed. Only the writing
-// goroutine may call it.
-func (s *Store) Flushing() bool { return s.buffer.flushed < len(s.buffer.flushing) }
-
 // LimitBuffer has a generation of the write buffer flushed once it has so many entries. It is
 // called before the first Write.
 func (s *Store) LimitBuffer(entries int) { s.buffer.limit = entries }

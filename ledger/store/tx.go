@@ -291,9 +291,6 @@ func seal(bucket string, key, value []byte) []byte {
 	return binary.BigEndian.AppendUint32(value, checksum(bucket, key, value))
 }
 
-// Seal returns a value as it is stored, for tests that write to a file without this package.
-func Seal(bucket string, key, value []byte) []byte { return seal(bucket, key, slices.Clone(value)) }
-
 // unseal checks a stored value and returns it without its checksum.
 func unseal(bucket string, key, sealed []byte) ([]byte, error) {
 	if n := len(sealed) - ChecksumSize; n >= 0 {
