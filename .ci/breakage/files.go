@@ -82,7 +82,6 @@ const (
 	backupGo          = "receiver/cli/backup.go"
 	eventsGo          = "receiver/cli/events.go"
 	cliClientGo       = "receiver/cli/client.go"
-	sendGo            = "receiver/cli/send.go"
 	restoreCmdGo      = "receiver/cli/restore.go"
 	progressGo        = "receiver/operator/progress.go"
 	configGo          = "receiver/config/config.go"
@@ -118,4 +117,5 @@ const (
 	pageGo            = "ledger/page.go"
 	backupcopiesGo    = "ledger/backup/copies.go"
 	dueGo             = "ledger/retention/due.go"
+	sendDeliveryGo    = "receiver/delivery/delivery.go"
 )

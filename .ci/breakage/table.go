@@ -321,7 +321,7 @@ var generalMutations = []mutation{
 	{"config: a secret without permission suggests root", secretsGo, "		r.denied = err\n", "", "./receiver/config", "TestSecretsOfAnotherUser"},
 	{"config: maintenance needs no secret", environmentGo, "	return e.load(dataDirName, retentionName, backupDirName, backupEveryName, backupKeepName)", "	return e.Receiver()", "./receiver/config", "TestMaintenanceNeedsNoSecret"},
 	{"cli: rebuild uses the mode of the ledger", backupGo, "	cfg.Livemode = header.Livemode\n", "	cfg.Livemode = !header.Livemode\n", ".", "TestScripts/rebuild"},
-	{"cli: send does not accept a 200 of another program", sendGo, "	return d.Received != nil && (", "	return d.received() || (", "./receiver", "TestSendKnowsAStranger"},
+	{"cli: send does not accept a 200 of another program", sendDeliveryGo, "	return d.Received != nil && (", "	return d.Accepted() || (", "./receiver", "TestSendKnowsAStranger"},
 	{"cli: an interrupted command reports the signal", cliGo, "	if errors.As(context.Cause(ctx), &signaled) {", "	if false {", "./receiver", "TestAnInterruptedCommandSaysSo"},
 	{"cli: a signal interrupts a prompt", cliGo, "	escaped.Stdin = interruptible{ctx, p.Stdin}\n", "", "./receiver", "TestAnInterruptedPrompt"},
 	{"cli: a call of Stripe has a short deadline", endpointGo, "context.WithTimeout(ctx, endpointTime)", "context.WithTimeout(ctx, 100*endpointTime)", "./receiver", "TestASilentStripe"},

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"tillhook/receiver/config"
+	"tillhook/receiver/delivery"
 	"tillhook/receiver/operator"
 	"tillhook/receiver/stripe"
 
@@ -56,11 +57,11 @@ bad day, and print what happens. It needs no configuration and leaves nothing be
 				}
 				return fmt.Errorf("the demo's receiver did not start: %w", err)
 			case addresses := <-ready:
-				d := &demo{program: p, out: p.Stdout, addresses: addresses, sender: newSender(&config.Target{URL: addresses.Public, Secret: secret})}
+				d := &demo{program: p, out: p.Stdout, addresses: addresses, sender: delivery.New(&config.Target{URL: addresses.Public, Secret: secret})}
 				err = d.run(ctx)
 				if err == nil && keep {
 					fmt.Fprintf(p.Stdout, "\nThe receiver runs until Ctrl-C. Send to it:\n  STRIPE_WEBHOOK_SECRET=%s tillhook send --type payment_intent.canceled --to %s\nQuery it:\n  TILLHOOK_OPERATOR_SOCKET=%s tillhook payments\n  curl http://%s/metrics\n",
-						secret, d.sender.target, addresses.Socket, addresses.Operator)
+						secret, d.sender.Target, addresses.Socket, addresses.Operator)
 					<-ctx.Done()
 				}
 			}
@@ -77,15 +78,15 @@ type demo struct {
 	program   *Program
 	out       io.Writer
 	addresses Addresses
-	sender    *sender
+	sender    *delivery.Sender
 }
 
 func (d *demo) run(ctx context.Context) error {
-	fmt.Fprintf(d.out, "A receiver listens on %s, with a made-up secret and an empty ledger.\n\n", d.sender.target)
+	fmt.Fprintf(d.out, "A receiver listens on %s, with a made-up secret and an empty ledger.\n\n", d.sender.Target)
 	const created, processing, succeeded = "payment_intent.created", "payment_intent.processing", "payment_intent.succeeded"
 	steps := []struct {
 		says, typ, want string
-		send            func(body []byte) (*delivery, error)
+		send            func(body []byte) (*delivery.Answer, error)
 	}{
 		{"A customer orders notebooks: Stripe sends a signed event", created, "applied", d.signed(ctx)},
 		{"The bank debit succeeds", succeeded, "applied", d.signed(ctx)},
@@ -110,8 +111,8 @@ func (d *demo) run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(d.out, "%3d. %-66s %d %s\n", i+1, step.says, answer.status, answer.outcome())
-		if answer.outcome() != step.want {
+		fmt.Fprintf(d.out, "%3d. %-66s %d %s\n", i+1, step.says, answer.Status, answer.Outcome())
+		if answer.Outcome() != step.want {
 			return fmt.Errorf("the demo expected %q here: this is a bug in tillhook", step.want)
 		}
 	}
@@ -142,53 +143,53 @@ func (d *demo) conclude(ctx context.Context) error {
 	return err
 }
 
-func (d *demo) signed(ctx context.Context) func([]byte) (*delivery, error) {
+func (d *demo) signed(ctx context.Context) func([]byte) (*delivery.Answer, error) {
 	return d.aged(ctx, 0)
 }
 
-func (d *demo) aged(ctx context.Context, age time.Duration) func([]byte) (*delivery, error) {
-	return func(body []byte) (*delivery, error) { return d.sender.send(ctx, body, age) }
+func (d *demo) aged(ctx context.Context, age time.Duration) func([]byte) (*delivery.Answer, error) {
+	return func(body []byte) (*delivery.Answer, error) { return d.sender.Send(ctx, body, age) }
 }
 
-func (d *demo) forged(ctx context.Context) func([]byte) (*delivery, error) {
-	return func(body []byte) (*delivery, error) {
-		return newSender(&config.Target{URL: d.sender.target, Secret: "whsec_" + rand.Text()}).send(ctx, body, 0)
+func (d *demo) forged(ctx context.Context) func([]byte) (*delivery.Answer, error) {
+	return func(body []byte) (*delivery.Answer, error) {
+		return delivery.New(&config.Target{URL: d.sender.Target, Secret: "whsec_" + rand.Text()}).Send(ctx, body, 0)
 	}
 }
 
 // tampered signs the body and sends another one with that signature.
-func (d *demo) tampered(ctx context.Context) func([]byte) (*delivery, error) {
-	return func(body []byte) (*delivery, error) {
+func (d *demo) tampered(ctx context.Context) func([]byte) (*delivery.Answer, error) {
+	return func(body []byte) (*delivery.Answer, error) {
 		changed := bytes.ReplaceAll(body, []byte(": 6480"), []byte(": 12960"))
-		return d.sender.post(ctx, changed, stripe.Sign(body, d.sender.secret, time.Now()))
+		return d.sender.Post(ctx, changed, stripe.Sign(body, d.sender.Secret, time.Now()))
 	}
 }
 
 // live turns the sample into an event of live mode.
-func (d *demo) live(ctx context.Context) func([]byte) (*delivery, error) {
-	return func(body []byte) (*delivery, error) {
+func (d *demo) live(ctx context.Context) func([]byte) (*delivery.Answer, error) {
+	return func(body []byte) (*delivery.Answer, error) {
 		body = bytes.ReplaceAll(body, []byte(`"livemode": false`), []byte(`"livemode": true`))
-		return d.sender.send(ctx, body, 0)
+		return d.sender.Send(ctx, body, 0)
 	}
 }
 
 // atOnce sends the same delivery n times in parallel and returns the answer, which must be the same
 // for all.
-func (d *demo) atOnce(ctx context.Context, n int) func([]byte) (*delivery, error) {
-	return func(body []byte) (*delivery, error) {
-		answers := make([]*delivery, n)
+func (d *demo) atOnce(ctx context.Context, n int) func([]byte) (*delivery.Answer, error) {
+	return func(body []byte) (*delivery.Answer, error) {
+		answers := make([]*delivery.Answer, n)
 		errs := make([]error, n)
 		var group sync.WaitGroup
 		for i := range n {
-			group.Go(func() { answers[i], errs[i] = d.sender.send(ctx, body, 0) })
+			group.Go(func() { answers[i], errs[i] = d.sender.Send(ctx, body, 0) })
 		}
 		group.Wait()
 		if err := errors.Join(errs...); err != nil {
 			return nil, err
 		}
 		for _, a := range answers {
-			if a.outcome() != answers[0].outcome() {
-				return a, fmt.Errorf("one of %d equal deliveries was answered %q, another %q", n, answers[0].outcome(), a.outcome())
+			if a.Outcome() != answers[0].Outcome() {
+				return a, fmt.Errorf("one of %d equal deliveries was answered %q, another %q", n, answers[0].Outcome(), a.Outcome())
 			}
 		}
 		return answers[0], nil

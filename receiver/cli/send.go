@@ -3,29 +3,21 @@ package cli
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
-	"net/http"
 	"net/url"
 	"os"
 	"strings"
-	"syscall"
 	"time"
 
 	"tillhook/ledger/wording"
 	"tillhook/receiver/config"
-	"tillhook/receiver/stripe"
+	"tillhook/receiver/delivery"
 
 	"github.com/spf13/cobra"
 )
-
-// sendTime bounds a delivery. Tillhook answers within 5 s, but a service may have to start first.
-const sendTime = 15 * time.Second
 
 func (p *Program) sendCommand() *cobra.Command {
 	var to, typ, secretFile string
@@ -92,20 +84,20 @@ answered every delivery with 2xx.`,
 // delivery was not received, or if another program answered.
 func (p *Program) deliver(ctx context.Context, settings *config.Environment, target *config.Target, bodies [][]byte, times int,
 	age time.Duration, asJSON bool) error {
-	s := newSender(target)
+	s := delivery.New(target)
 	failed, foreign, refused := 0, 0, ""
-	var otherProgram error
+	var noReceiver error
 	for _, body := range bodies {
 		for range times {
-			d, err := s.send(ctx, body, age)
+			d, err := s.Send(ctx, body, age)
 			if err != nil {
 				return err
 			}
 			switch {
-			case !d.ours():
+			case !d.FromTillhook():
 				foreign++
-				otherProgram = d.otherProgram(s, settings)
-			case !d.received():
+				noReceiver = otherProgram(d, s, settings)
+			case !d.Accepted():
 				failed++
 				refused = d.Error.Code
 			}
@@ -116,9 +108,9 @@ func (p *Program) deliver(ctx context.Context, settings *config.Environment, tar
 	}
 	switch all := len(bodies) * times; {
 	case foreign == all:
-		return otherProgram
+		return noReceiver
 	case foreign > 0:
-		return fmt.Errorf("%d of %s: %w", foreign, wording.Plural(all, "delivery"), otherProgram)
+		return fmt.Errorf("%d of %s: %w", foreign, wording.Plural(all, "delivery"), noReceiver)
 	case failed == 1 && all == 1:
 		return errors.New("the delivery was not received; Stripe would send it again" + p.forInstance(refusalHints[refused]))
 	case failed > 0:
@@ -176,135 +168,31 @@ func (p *Program) bodies(typ string, files []string) ([][]byte, error) {
 	return bodies, nil
 }
 
-// sender sends as Stripe does: signed, and without following redirects.
-type sender struct {
-	target, secret string
-	client         http.Client
-}
-
-func newSender(t *config.Target) *sender {
-	transport := &http.Transport{Proxy: http.ProxyFromEnvironment}
-	if t.Socket != "" {
-		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", t.Socket)
-		}
-	}
-	if t.Local { // the connection does not leave this machine
-		transport.TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
-	}
-	return &sender{target: t.URL, secret: t.Secret, client: http.Client{Transport: transport,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
-}
-
-// delivery is the answer to a delivery.
-type delivery struct {
-	status   int
-	body     []byte
-	server   string // the answer's Server header
-	took     time.Duration
-	Received *bool `json:"received"`
-	Result   struct {
-		Status    string `json:"status"`
-		Reason    string `json:"reason"`
-		EventID   string `json:"event_id"`
-		PaymentID string `json:"payment_id"`
-	} `json:"result"`
-	Error struct {
-		Code    string `json:"code"`
-		Message string `json:"message"`
-	} `json:"error"`
-}
-
-func (d *delivery) received() bool { return d.status >= 200 && d.status <= 299 }
-
-// ours reports whether Tillhook answered. Only {"received":true} is what Stripe's example handlers
-// answer.
-func (d *delivery) ours() bool {
-	return d.Received != nil && (d.Result.Status != "" && d.Result.EventID != "" || d.Error.Code != "")
-}
-
 // otherProgram returns the error for an answer by another program.
-func (d *delivery) otherProgram(s *sender, settings *config.Environment) error {
+func otherProgram(d *delivery.Answer, s *delivery.Sender, settings *config.Environment) error {
 	who := ""
-	if d.server != "" {
-		who = fmt.Sprintf(" (%.60s)", wording.Escape(d.server))
+	if d.Server != "" {
+		who = fmt.Sprintf(" (%.60s)", wording.Escape(d.Server))
 	}
 	find := "TILLHOOK_LISTEN is where the receiver listens"
 	if address, unit := settings.Listens(); unit != "" {
 		find = fmt.Sprintf("%s has ListenStream=%s; systemctl status %s shows whether it could be opened", unit, address, unit)
 	}
 	return fmt.Errorf("the server that answered %d at %s is not Tillhook%s: nothing was delivered; %s, and --to sends elsewhere",
-		d.status, s.target, who, find)
+		d.Status, s.Target, who, find)
 }
 
-// outcome returns the answer in one or two words.
-func (d *delivery) outcome() string {
-	switch {
-	case d.Result.Reason != "":
-		return d.Result.Status + ": " + d.Result.Reason
-	case d.Result.Status != "":
-		return d.Result.Status
-	case d.Error.Code != "":
-		return d.Error.Code
-	}
-	return "not an answer from Tillhook"
-}
-
-func (s *sender) send(ctx context.Context, body []byte, age time.Duration) (*delivery, error) {
-	return s.post(ctx, body, stripe.Sign(body, s.secret, time.Now().Add(-age)))
-}
-
-func (s *sender) post(ctx context.Context, body []byte, signature string) (*delivery, error) {
-	ctx, cancel := context.WithTimeout(ctx, sendTime)
-	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, s.target, bytes.NewReader(body))
-	if err != nil {
-		return nil, usagef("the URL to send to cannot be used: %v", err)
-	}
-	r.Header.Set("Content-Type", "application/json; charset=utf-8")
-	r.Header.Set("Stripe-Signature", signature)
-	r.Header.Set("User-Agent", "tillhook send (not Stripe)")
-	start := time.Now()
-	resp, err := s.client.Do(r)
-	if err != nil {
-		return nil, s.explainFailure(ctx, err)
-	}
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
-	if err := errors.Join(err, resp.Body.Close()); err != nil {
-		return nil, fmt.Errorf("read the answer: %w", err)
-	}
-	d := &delivery{status: resp.StatusCode, body: answer, server: resp.Header.Get("Server"), took: time.Since(start)}
-	if err := json.Unmarshal(answer, d); err != nil {
-		d.Received = nil // another program answered
-	}
-	return d, nil
-}
-
-// explainFailure returns the error for a delivery without an answer.
-func (s *sender) explainFailure(ctx context.Context, err error) error {
-	err = stripe.PlainError(err) // the message names the address itself
-	switch {
-	case errors.Is(context.Cause(ctx), context.DeadlineExceeded):
-		return fmt.Errorf("%s has not answered for %s: the receiver may be restarting or failing to start (systemctl status tillhook); it is unknown whether the event was stored", s.target, sendTime)
-	case ctx.Err() != nil:
-		return context.Cause(ctx)
-	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
-		return fmt.Errorf("%s closed the connection before it answered: the receiver may be restarting (systemctl status tillhook)", s.target)
-	}
-	return fmt.Errorf("nothing was delivered to %s: %w; is a receiver running there (systemctl status tillhook, or tillhook serve)?", s.target, err)
-}
-
-func (p *Program) report(d *delivery, asJSON bool) error {
+func (p *Program) report(d *delivery.Answer, asJSON bool) error {
 	if asJSON {
-		_, err := fmt.Fprintf(p.Stdout, "%s\n", bytes.TrimSpace(d.body))
+		_, err := fmt.Fprintf(p.Stdout, "%s\n", bytes.TrimSpace(d.Body))
 		return err
 	}
-	line := []string{fmt.Sprint(d.status), wording.Escape(d.outcome())}
+	line := []string{fmt.Sprint(d.Status), wording.Escape(d.Outcome())}
 	for _, s := range []string{d.Result.EventID, d.Result.PaymentID, d.Error.Message} {
 		if s != "" {
 			line = append(line, wording.Escape(s))
 		}
 	}
-	_, err := fmt.Fprintf(p.Stdout, "%s  (%.1f ms)\n", strings.Join(line, "  "), float64(d.took.Microseconds())/1e3)
+	_, err := fmt.Fprintf(p.Stdout, "%s  (%.1f ms)\n", strings.Join(line, "  "), float64(d.Took.Microseconds())/1e3)
 	return err
 }
