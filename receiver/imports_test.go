@@ -32,7 +32,7 @@ var allowed = map[string][]string{
 	"systemd":                    {},
 	"receiver":                   {"ledger", "ledger/wording", "metrics", "receiver/health", "receiver/server", "receiver/stripe"},
 	"receiver/bench":             {},
-	"receiver/cli":               {"ledger", "ledger/check", "ledger/export", "ledger/rebuild", "ledger/wording", "receiver/bench", "receiver/config", "receiver/delivery", "receiver/doctor", "receiver/health", "receiver/operator", "receiver/reconcile", "receiver/stripe", "receiver/terminal"},
+	"receiver/cli":               {"ledger", "ledger/check", "ledger/export", "ledger/rebuild", "ledger/wording", "receiver/bench", "receiver/config", "receiver/delivery", "receiver/doctor", "receiver/health", "receiver/operator", "receiver/reconcile", "receiver/stripe", "receiver/terminal", "systemd"},
 	"receiver/config":            {},
 	"receiver/delivery":          {"receiver/config", "receiver/stripe"},
 	"receiver/doctor":            {"ledger", "ledger/wording", "receiver/config", "receiver/health", "receiver/operator", "receiver/reconcile", "receiver/stripe"},

@@ -1,7 +1,8 @@
 // Package systemd connects the receiver to its service manager: it sends notifications over
 // NOTIFY_SOCKET (sd_notify(3)), feeds the watchdog of WATCHDOG_USEC (sd_watchdog_enabled(3)), takes
 // over the sockets that were opened for the process (sd_listen_fds(3)) and writes log lines for the
-// journal. Without a service manager every call does nothing. The package imports no other package
+// journal. Without a service manager these calls do nothing. For commands it asks systemctl for the
+// states of units, and starts and stops them. The package imports no other package
 // of the program.
 //
 // The units of the service and the files of the Debian package lie in the same directory.

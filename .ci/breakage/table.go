@@ -329,7 +329,7 @@ var generalMutations = []mutation{
 	{"doctor: a directory without permission is unknown", doctorHereGo, "	if errors.Is(x.dirErr, fs.ErrPermission) {\n		return unknown(health.DataDir,", "	if false {\n		return unknown(health.DataDir,", "./receiver", "TestADoctorAndTheDisk"},
 	{"cli: a directory without a receiver is not asked", cliClientGo, "err == nil && !held", "err == nil && held && false", "./receiver", "TestAFolderWithoutAReceiver"},
 	{"cli: a hanging verification is given up", verifyGo, "		if time.Since(since) > stuck {", "		if false && time.Since(since) > stuck {", "./receiver/cli", "TestAChildThatHangs"},
-	{"cli: restore stops the service", restoreCmdGo, "changeUnits(ctx, \"stop\", r.units...)", "error(nil)", ".", "TestScripts/service"},
+	{"cli: restore stops the service", restoreCmdGo, "systemd.ChangeUnits(ctx, \"stop\", r.units...)", "error(nil)", ".", "TestScripts/service"},
 	{"cli: restore starts what ran before", restoreCmdGo, "		defer func() { err = errors.Join(err, r.start(ctx)) }()\n", "", ".", "TestScripts/service"},
 	{"cli: release reports what stays in quarantine", eventsGo, "				if e.Outcome == ledger.Quarantined {\n					left++\n", "				if false {\n					left++\n", ".", "TestScripts/quarantine"},
 

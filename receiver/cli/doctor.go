@@ -12,6 +12,7 @@ import (
 	"tillhook/receiver/doctor"
 	"tillhook/receiver/health"
 	"tillhook/receiver/terminal"
+	"tillhook/systemd"
 
 	"github.com/spf13/cobra"
 )
@@ -43,7 +44,7 @@ The exit status is 0 if nothing fails (a warning is no failure), 78 if the confi
 			var at terminal.StatusText
 			end := p.progress(ctx, "Examining", at.Status)
 			result := doctor.Examine(ctx, doctor.Options{Settings: settings, Instance: p.instance, Version: p.Version, Offline: offline,
-				FindReceiver: p.receiver, Get: patiently, UnitStates: unitStates, StartAdvice: startIt(settings),
+				FindReceiver: p.receiver, Get: patiently, UnitStates: systemd.UnitStates, StartAdvice: startIt(settings),
 				Waiting: func(what string) { at.Set("waiting for %s", what) }})
 			end()
 			if err := c.Context().Err(); err != nil {

@@ -13,6 +13,7 @@ import (
 	"tillhook/ledger"
 	"tillhook/ledger/wording"
 	"tillhook/receiver/config"
+	"tillhook/systemd"
 
 	"github.com/spf13/cobra"
 )
@@ -89,7 +90,7 @@ func (r *restore) run(ctx context.Context) (err error) {
 		return err
 	}
 	if len(r.running) > 0 {
-		if err := changeUnits(ctx, "stop", r.units...); err != nil {
+		if err := systemd.ChangeUnits(ctx, "stop", r.units...); err != nil {
 			return errors.Join(err, r.start(ctx))
 		}
 		defer func() { err = errors.Join(err, r.start(ctx)) }()
@@ -162,7 +163,7 @@ func (r *restore) findRunningUnits(ctx context.Context) error {
 		return nil
 	}
 	r.units = keeper.Units()
-	states, err := unitStates(ctx, r.units...)
+	states, err := systemd.UnitStates(ctx, r.units...)
 	if err != nil {
 		return fmt.Errorf("find out whether the service runs: %w", err)
 	}
@@ -180,7 +181,7 @@ func (r *restore) findRunningUnits(ctx context.Context) error {
 
 // start starts the units that ran before, even after a signal.
 func (r *restore) start(ctx context.Context) error {
-	if err := changeUnits(context.WithoutCancel(ctx), "start", r.running...); err != nil {
+	if err := systemd.ChangeUnits(context.WithoutCancel(ctx), "start", r.running...); err != nil {
 		return fmt.Errorf("start the units again: %w", err)
 	}
 	fmt.Fprintf(r.Stderr, "Started again: %s.\n", strings.Join(r.running, ", "))

@@ -1,4 +1,4 @@
-package cli
+package systemd
 
 import (
 	"bytes"
@@ -16,8 +16,8 @@ const (
 	changeTime = 2 * time.Minute
 )
 
-// unitStates returns the states of units: active, inactive, failed, activating and others.
-func unitStates(ctx context.Context, units ...string) (map[string]string, error) {
+// UnitStates returns the states of units: active, inactive, failed, activating and others.
+func UnitStates(ctx context.Context, units ...string) (map[string]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, stateTime)
 	defer cancel()
 	var stderr bytes.Buffer
@@ -35,8 +35,8 @@ func unitStates(ctx context.Context, units ...string) (map[string]string, error)
 	return states, nil
 }
 
-// changeUnits starts or stops units, as verb says, and waits until that is done.
-func changeUnits(ctx context.Context, verb string, units ...string) error {
+// ChangeUnits starts or stops units, as verb says, and waits until that is done.
+func ChangeUnits(ctx context.Context, verb string, units ...string) error {
 	ctx, cancel := context.WithTimeout(ctx, changeTime)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, "systemctl", append([]string{"--no-ask-password", verb, "--"}, units...)...).CombinedOutput()
