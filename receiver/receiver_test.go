@@ -146,13 +146,13 @@ func (s *shop) raw(t *testing.T, text string) (conn net.Conn, status func() stri
 		t.Fatal(err)
 	}
 	return conn, func() string {
-		if err := conn.SetReadDeadline(time.Now().Add(9 * time.Second)); err != nil {
+		if err := conn.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
 			t.Fatal(err)
 		}
 		line, err := bufio.NewReader(conn).ReadString('\n')
 		var timeout net.Error
 		if errors.As(err, &timeout) && timeout.Timeout() {
-			t.Fatalf("no answer and no close after 9 s to %.60q", text)
+			t.Fatalf("no answer and no close after 30 s to %.60q", text)
 		}
 		return strings.TrimSpace(line)
 	}
