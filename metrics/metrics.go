@@ -44,23 +44,19 @@ type Metrics struct {
 	registry *prometheus.Registry
 	types    []string
 
-	durationByOutcome map[string]prometheus.Observer   // resolved children of duration
-	requestsByStatus  map[int]prometheus.Counter       // resolved children of requests
-	failuresByReason  map[string]prometheus.Counter    // resolved children of failures
-	eventsBySeries    map[[2]string]prometheus.Counter // resolved children of events, by type and outcome
-	requests          *prometheus.CounterVec
-	failures          *prometheus.CounterVec
-	events            *prometheus.CounterVec
-	quarantined       *prometheus.CounterVec
-	unlinked          *prometheus.CounterVec
-	duplicates        prometheus.Counter
-	backupFailures    prometheus.Counter
-	expired           prometheus.Counter
-	versions          prometheus.Counter
-	duration          *prometheus.HistogramVec
-	lag               prometheus.Histogram
-	commit            prometheus.Histogram
-	commitSize        prometheus.Histogram
+	requests       *prometheus.CounterVec
+	failures       *prometheus.CounterVec
+	events         *prometheus.CounterVec
+	quarantined    *prometheus.CounterVec
+	unlinked       *prometheus.CounterVec
+	duplicates     prometheus.Counter
+	backupFailures prometheus.Counter
+	expired        prometheus.Counter
+	versions       prometheus.Counter
+	duration       *prometheus.HistogramVec
+	lag            prometheus.Histogram
+	commit         prometheus.Histogram
+	commitSize     prometheus.Histogram
 
 	stripe stripeMetrics
 
@@ -73,12 +69,8 @@ type Metrics struct {
 // New returns Metrics with a registry of its own and all series created.
 func New(names Names) *Metrics {
 	m := &Metrics{
-		registry:          prometheus.NewRegistry(),
-		types:             names.Types,
-		durationByOutcome: map[string]prometheus.Observer{},
-		requestsByStatus:  map[int]prometheus.Counter{},
-		failuresByReason:  map[string]prometheus.Counter{},
-		eventsBySeries:    map[[2]string]prometheus.Counter{},
+		registry: prometheus.NewRegistry(),
+		types:    names.Types,
 		requests: newCounters("webhook_requests_total", "Requests to the webhook listener by HTTP status of the answer.",
 			[]string{"code"}),
 		failures: newCounters("signature_failures_total", "Requests with a rejected signature, by reason.",
@@ -111,17 +103,17 @@ func New(names Names) *Metrics {
 			1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)),
 	}
 	for _, answer := range names.Answers {
-		m.durationByOutcome[answer] = m.duration.WithLabelValues(answer)
+		m.duration.WithLabelValues(answer)
 	}
 	for _, reason := range names.Failures {
-		m.failuresByReason[reason] = m.failures.WithLabelValues(reason)
+		m.failures.WithLabelValues(reason)
 	}
 	for _, status := range statusCodes {
-		m.requestsByStatus[status] = m.requests.WithLabelValues(strconv.Itoa(status))
+		m.requests.WithLabelValues(strconv.Itoa(status))
 	}
 	for _, typ := range append(slices.Clone(names.Types), otherType) {
 		for _, outcome := range names.Outcomes {
-			m.eventsBySeries[[2]string{typ, outcome}] = m.events.WithLabelValues(typ, outcome)
+			m.events.WithLabelValues(typ, outcome)
 		}
 	}
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Name: "build_info",
@@ -159,25 +151,13 @@ func (m *Metrics) Handler() http.Handler {
 
 // Request counts a request to the webhook listener and observes how long it took.
 func (m *Metrics) Request(status int, outcome string, took time.Duration) {
-	if c, ok := m.requestsByStatus[status]; ok {
-		c.Inc()
-	} else {
-		m.requests.WithLabelValues(strconv.Itoa(status)).Inc()
-	}
-	duration, ok := m.durationByOutcome[outcome]
-	if !ok {
-		duration = m.duration.WithLabelValues(outcome)
-	}
-	duration.Observe(took.Seconds())
+	m.requests.WithLabelValues(strconv.Itoa(status)).Inc()
+	m.duration.WithLabelValues(outcome).Observe(took.Seconds())
 }
 
 // SignatureFailure counts a rejected signature.
 func (m *Metrics) SignatureFailure(reason string) {
-	if c, ok := m.failuresByReason[reason]; ok {
-		c.Inc()
-	} else {
-		m.failures.WithLabelValues(reason).Inc()
-	}
+	m.failures.WithLabelValues(reason).Inc()
 }
 
 // Event counts an event that was stored for the first time or left quarantine. reason is the
@@ -185,11 +165,7 @@ func (m *Metrics) SignatureFailure(reason string) {
 // observed.
 func (m *Metrics) Event(typ, outcome, reason string, lag time.Duration) {
 	typ = m.label(typ)
-	if c, ok := m.eventsBySeries[[2]string{typ, outcome}]; ok {
-		c.Inc()
-	} else {
-		m.events.WithLabelValues(typ, outcome).Inc()
-	}
+	m.events.WithLabelValues(typ, outcome).Inc()
 	if reason != "" {
 		m.quarantined.WithLabelValues(reason).Inc()
 	}

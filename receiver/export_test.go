@@ -3,14 +3,7 @@ package receiver
 import (
 	"net/http"
 	"net/netip"
-	"time"
 )
-
-// Deadline returns the deadline of a request that began at start.
-func (r *Receiver) Deadline(start time.Time) time.Time {
-	d, _ := r.sharedDeadline(start).Deadline()
-	return d
-}
 
 // ClientAddr calls clientAddr for a request with that other end and X-Forwarded-For.
 func ClientAddr(remote string, forwarded []string, trusted []netip.Prefix) string {

@@ -65,7 +65,6 @@ type Receiver struct {
 	causes    throttle // of log lines with the cause of a refusal
 	diagnosis *diagnosis
 	probes    probes
-	deadline  atomic.Pointer[deadline]       // the newest shared one
 	allowed   atomic.Pointer[[]netip.Prefix] // set by Allow
 }
 
@@ -234,7 +233,9 @@ func plainPath(path string) string {
 // append stores the event and returns the answer.
 func (r *Receiver) append(e *ledger.Event, start time.Time) answer {
 	// Not the request's context: the event is valid even if its sender hangs up.
-	res, err := r.Ledger.Append(r.sharedDeadline(start), e)
+	ctx, cancel := context.WithDeadline(context.Background(), start.Add(answerTimeout))
+	defer cancel()
+	res, err := r.Ledger.Append(ctx, e)
 	took := time.Since(start)
 	if err != nil {
 		code, message := "storage_unavailable", "The event could not be stored. Try again."
@@ -255,33 +256,6 @@ func (r *Receiver) append(e *ledger.Event, start time.Time) answer {
 			string(res.Status)+reasonSuffix(res)), slog.Float64("ms", milliseconds(took)))
 	return answer{status: http.StatusOK, outcome: string(res.Status),
 		result: &result{status: res.Status, reason: res.Reason, eventID: e.ID, paymentID: res.PaymentID}}
-}
-
-// deadline is a context that many requests share.
-type deadline struct {
-	context.Context
-	began time.Time
-}
-
-// deadlineGrain is the time between the first and the last request of a shared deadline. By as
-// much, the deadline of a request can differ from its own.
-const deadlineGrain = 100 * time.Millisecond
-
-// sharedDeadline returns a context that ends answerTimeout after start. All requests that start
-// within deadlineGrain share one, because a context per request costs a timer.
-func (r *Receiver) sharedDeadline(start time.Time) context.Context {
-	d := r.deadline.Load()
-	if d != nil && d.began.Sub(start).Abs() < deadlineGrain {
-		return d
-	}
-	next := &deadline{began: start}
-	var cancel context.CancelFunc
-	next.Context, cancel = context.WithDeadline(context.Background(), start.Add(answerTimeout))
-	context.AfterFunc(next, cancel)       // it always ends by its deadline
-	if d == nil || start.After(d.began) { // else reading its body took long
-		r.deadline.CompareAndSwap(d, next)
-	}
-	return next
 }
 
 func reasonSuffix(res ledger.Result) string {

@@ -88,7 +88,6 @@ var generalMutations = []mutation{
 	{"store: the size of the buffer in bytes is limited", bufferGo, "	if b.bytes > generationBytes {", "	if false {", "./ledger", "TestBufferIsBoundedInBytes"},
 	{"store: the newest entry in the buffer counts", bufferGo, "merge(mergeAll(runs[n/2:]), mergeAll(runs[:n/2]))", "merge(mergeAll(runs[:n/2]), mergeAll(runs[n/2:]))", "./ledger", "TestBufferedEntriesAreFound"},
 	{"store: a flush after a bad page probes pages first", storeGo, "	if errors.Is(err, errBadPage) && !s.buffer.probeFirst {", "	if false {", "./ledger", "TestRecoveryBesideADamagedPage"},
-	{"receiver: a slow body does not shorten the time for the answer", receiverGo, "d.began.Sub(start).Abs() < deadlineGrain", "start.Sub(d.began) < deadlineGrain", "./receiver", "TestDeadlines"},
 	{"store: readers merge runs of one generation only", snapshotGo, "last.generation == v.generation && ", "", "./ledger", "TestReadersBetweenCommits"},
 	{"store: a flush deletes removed keys", bufferGo, "		err = b.Delete(key)\n", "		err = nil\n", "./ledger", "TestSimulationMatchesTheModel"},
 	{"store: a damaged log record is an error", bufferGo, "		value, err := unseal(bufferBucket, key, sealed)\n		if err != nil {\n			return nil, 0, 0, err\n		}\n", "		value, err := unseal(bufferBucket, key, sealed)\n		if err != nil {\n			continue\n		}\n", "./ledger", "TestDamagedBufferRecordIsRefused"},

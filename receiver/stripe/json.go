@@ -69,30 +69,19 @@ func (v value) field(name string) (found value) {
 	return found
 }
 
-// maxScanned is the number of names up to which a scan finds repeated ones, more than Stripe's
-// objects have. Objects with more use a map.
-const maxScanned = 128
+// maxCompared is the number of names up to which each is compared with those before it, more than
+// Stripe's objects have. Objects with more use a map.
+const maxCompared = 128
 
 // repeatsName reports whether a name may be repeated in an object. False is certain.
 func (d *document) repeatsName(object uint32) bool {
-	var seen [4]uint64 // a bit for each hash of a name
 	end := d.nodes[object].next
 	count := 0
 	for i := object + 1; i < end; i = d.nodes[i+1].next {
 		n := &d.nodes[i]
-		if count++; !n.plain || count > maxScanned {
+		if count++; !n.plain || count > maxCompared || d.hasNameBetween(d.text[n.start+1:n.end-1], object+1, i) {
 			return true
 		}
-		name := d.text[n.start+1 : n.end-1]
-		hash := uint(len(name))
-		if hash > 0 {
-			hash += uint(name[0])*7 + uint(name[hash-1])*31 + uint(name[hash/2])*61
-		}
-		word, bit := hash/64%4, uint64(1)<<(hash%64)
-		if seen[word]&bit != 0 && d.hasNameBetween(name, object+1, i) {
-			return true
-		}
-		seen[word] |= bit
 	}
 	return false
 }
