@@ -99,7 +99,7 @@ func (r *Reconciler) readAccounts() ([]*account, error) {
 	}
 	list := []*account{{}}
 	for _, a := range connected {
-		if r.connectedID(a.ID) != "" {
+		if r.connectedID(a.ID) != "" && !r.mayBeOwn(a.ID, a.Context) {
 			list = append(list, &account{Account: stripe.Account(a)})
 		}
 	}
@@ -135,18 +135,30 @@ func (r *Reconciler) readAccounts() ([]*account, error) {
 }
 
 // learnOwnID asks Stripe for the id of the key's own account if an account in the ledger may be
-// that one: events of API v2 name the own account in their context, too. After an error the next
-// round asks again; calls that a round cannot do without fail for the same reason.
+// that one: events of API v2 name the own account in their context, too. If Stripe does not say, it
+// counts as connected. After an error the round leaves out the accounts that may be the own one,
+// and the next round asks again: an event that is posted to a connected account stays there.
 func (w *round) learnOwnID(ctx context.Context) error {
 	known, err := w.Ledger.Accounts()
-	if err != nil || !slices.ContainsFunc(known, func(a ledger.Account) bool { return a.ID == a.Context }) {
+	if err != nil {
 		return err
 	}
+	if !slices.ContainsFunc(known, func(a ledger.Account) bool { return a.ID == a.Context }) {
+		w.ownUnknown = false // until an event names such an account
+		return nil
+	}
 	w.limitToDay(false)
-	if id, err := w.API.OwnAccount(ctx); err == nil {
+	id, err := w.API.OwnAccount(ctx)
+	w.ownUnknown = err != nil
+	if err == nil {
 		w.ownID = id
 	}
 	return nil
+}
+
+// mayBeOwn reports whether an account may be the key's own one while that is unknown.
+func (r *Reconciler) mayBeOwn(id, accountContext string) bool {
+	return r.ownUnknown && id != "" && id == accountContext
 }
 
 // connectedID returns the id of a connected account, or "" for the key's own account.

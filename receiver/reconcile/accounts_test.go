@@ -474,12 +474,17 @@ func TestTheOwnAccountInAContext(t *testing.T) {
 	for _, c := range []struct {
 		what string
 		set  func(*stripetest.Account)
-		key  bool // the key's account is known
+		key  bool // the first round learns the key's account
 	}{
 		{"the key may read its account", func(*stripetest.Account) {}, true},
 		{"the key may not, and Stripe names the account", func(a *stripetest.Account) { a.Deny("/v1/account", "rak_accounts_kyc_basic_read") }, true},
 		{"Stripe does not answer that call", func(a *stripetest.Account) {
 			a.Fail(stripetest.Fault{Path: "/v1/account", Status: 400})
+		}, false},
+		{"Stripe has a fault", func(a *stripetest.Account) {
+			for range 5 { // all attempts of one call
+				a.Fail(stripetest.Fault{Path: "/v1/account", Status: 500})
+			}
 		}, false},
 	} {
 		t.Run(c.what, func(t *testing.T) {
@@ -493,14 +498,18 @@ func TestTheOwnAccountInAContext(t *testing.T) {
 			now := time.Now().Unix()
 			s.account.Put(intent(related, "succeeded", 4900, now-100), "")
 			s.deliver(thin)
-			if report := s.round(reconcile.Request{}); c.key && (report.Resolved != 1 || report.Accounts != 1) {
+			report := s.round(reconcile.Request{})
+			if !c.key { // the event waits, and Stripe is asked again
+				if report.Resolved != 0 || report.Accounts != 1 {
+					t.Errorf("the first round reported %+v", report)
+				}
+				report = s.round(reconcile.Request{})
+			}
+			if report.Resolved != 1 || report.Accounts != 1 {
 				t.Errorf("the round reported %+v", report)
 			}
-			if !c.key { // asked again
-				s.round(reconcile.Request{})
-			}
 			p, err := s.books.Payment(related)
-			if err != nil || c.key && (p.Account != "" || p.Context != "") {
+			if err != nil || (p.Account != "" || p.Context != "") {
 				t.Errorf("the payment is of the account %q in the context %q, %v", p.Account, p.Context, err)
 			}
 			if at := s.Progress(); at.Compared != 1 || len(at.Connected) != 0 {

@@ -233,6 +233,10 @@ func (p *pass) resolve(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
+	if p.mayBeOwn(string(record.Account), string(record.Context)) {
+		p.retryThin(id, failed)
+		return nil
+	}
 	account := p.connectedID(string(record.Account))
 	r, err := p.do(ctx, account, "thin event "+id, func() error { return p.resolveRecord(ctx, record, account, body) })
 	if err == nil {

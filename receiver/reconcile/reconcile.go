@@ -84,13 +84,15 @@ type Reconciler struct {
 	used         budget // as of the last round
 
 	// The fields below belong to the round that holds the token.
-	loaded   bool   // the checkpoints in the ledger were read
-	known    bool   // the key's account has a recent delivery
-	ownID    string // of the key's own account; empty if unknown
-	keys     uint64 // API.Keys when known was set
-	spent    budget
-	previous budget // of the previous day, or of a day that a wrong clock has left
-	reserved int64  // calls of today that are counted in the ledger
+	loaded bool   // the checkpoints in the ledger were read
+	known  bool   // the key's account has a recent delivery
+	ownID  string // of the key's own account; empty if unknown
+	// ownUnknown is set while Stripe was not yet asked for ownID, or did not answer.
+	ownUnknown bool
+	keys       uint64 // API.Keys when known was set
+	spent      budget
+	previous   budget // of the previous day, or of a day that a wrong clock has left
+	reserved   int64  // calls of today that are counted in the ledger
 	// answeredAt is when Stripe last answered for a connected account, by this machine's clock.
 	answeredAt int64
 	thinTried  uint64 // thin events up to this row were tried today
@@ -111,7 +113,7 @@ type miss struct {
 // New returns a reconciler. It starts nothing.
 func New(o Options) *Reconciler {
 	o.Calls = cmp.Or(o.Calls, dailyCalls)
-	r := &Reconciler{Options: o, token: make(chan struct{}, 1), logged: map[string]time.Time{}}
+	r := &Reconciler{Options: o, token: make(chan struct{}, 1), logged: map[string]time.Time{}, ownUnknown: true}
 	r.token <- struct{}{}
 	return r
 }
