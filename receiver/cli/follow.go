@@ -71,7 +71,7 @@ func (f *follow) step(ctx context.Context) error {
 	if !f.begun && operator.Undocumented("type", f.typ) != nil { // the ledger may hold it
 		only := url.Values{"type": {f.typ}, "limit": {"1"}}
 		_, err := client.Get(ctx, "/api/events", only)
-		if err = unknownValue(only, err, false); err != nil {
+		if err = unknownValue(only, err); err != nil {
 			return err
 		}
 	}

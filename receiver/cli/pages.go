@@ -62,9 +62,7 @@ func (p *Program) list(c *cobra.Command, f *pageFlags, path string, params url.V
 	var stopped bool
 	err := p.ask(c, func(ctx context.Context, client *operator.Client) (answer []byte, err error) {
 		list, stopped, err = p.follow(ctx, client, path, params, f.limit)
-		// The receiver accepts an unknown value if it did not search the whole ledger.
-		nothing := len(list.Data) == 0 && !list.HasMore && f.after == "" && f.cursor == ""
-		if err = unknownValue(params, err, nothing && !stopped); err != nil {
+		if err = unknownValue(params, err); err != nil {
 			return nil, err
 		}
 		var text bytes.Buffer
@@ -91,9 +89,9 @@ func (p *Program) list(c *cobra.Command, f *pageFlags, path string, params url.V
 
 // unknownValue returns a usage error if a search was refused, or found nothing, and was for a value
 // that Stripe does not document. Otherwise it returns err.
-func unknownValue(params url.Values, err error, nothing bool) error {
+func unknownValue(params url.Values, err error) error {
 	var refused *operator.Error
-	if nothing && err == nil || errors.As(err, &refused) && refused.Status == http.StatusBadRequest {
+	if errors.As(err, &refused) && refused.Status == http.StatusBadRequest {
 		for name := range params {
 			if unknown := operator.Undocumented(name, params.Get(name)); unknown != nil {
 				return usageError{unknown}

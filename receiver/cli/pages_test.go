@@ -116,12 +116,16 @@ func TestADoctorsSentencesEndOnce(t *testing.T) {
 	}
 }
 
-// A search that came to the end of the ledger without finding anything is an error if the value
-// that it searched for is not documented by Stripe: the receiver accepted it after the first page.
+// The receiver refuses a value that Stripe does not document once it came to the end of the ledger
+// without finding it. A command reports that as a mistake in its arguments. An empty list is none:
+// another filter may leave out the rows that hold the value.
 func TestASearchForAnUnknownValue(t *testing.T) {
 	environ := answering(t, func(r *http.Request) (int, string) {
 		if r.URL.Query().Get("page") == "" {
 			return 200, `{"object":"list","data":[],"has_more":true,"next_page":"A","scanned_to":1767225600}`
+		}
+		if q := r.URL.Query(); q.Get("customer") == "" && q.Get("status") != "canceled" && q.Get("type") != "invoice.created" {
+			return 400, `{"error":{"code":"invalid_request","message":"nothing was found with it"}}`
 		}
 		return 200, `{"object":"list","data":[],"has_more":false,"next_page":null,"scanned_to":null}`
 	})
@@ -134,6 +138,7 @@ func TestASearchForAnUnknownValue(t *testing.T) {
 		{[]string{"payments", "--currency", "Dollars", "--json"}, 2, `currency "dollars" is not the code of a currency`},
 		{[]string{"events", "--type", "charge.refnded"}, 2, "did you mean charge.refunded?"},
 		{[]string{"payments", "--currency", "EUR", "--status", "canceled"}, 0, "No payments.\n"},
+		{[]string{"payments", "--status", "success", "--customer", "cus_1"}, 0, "No payments.\n"},
 		{[]string{"events", "--type", "invoice.created"}, 0, "No events.\n"},
 	} {
 		var out, errs bytes.Buffer

@@ -189,7 +189,7 @@ func (op *Operator) payments(w http.ResponseWriter, r *http.Request) error {
 	if rest, ok := strings.CutPrefix(find.Page, nothingYet); ok {
 		find.Page = rest
 		value.error = cmp.Or(Undocumented("status", find.Status), Undocumented("currency", find.Currency))
-	} else if find.Page == "" { // other pages need no check
+	} else if find.Page == "" && find.After == "" { // other pages need no check
 		status, err := op.checkStatus(r.Context(), find.Status)
 		if err != nil {
 			return err
@@ -200,7 +200,9 @@ func (op *Operator) payments(w http.ResponseWriter, r *http.Request) error {
 		value.error = cmp.Or(status.error, value.error)
 	}
 	page, err := op.Ledger.Payments(r.Context(), find)
-	if err == nil && find.After == "" {
+	sole := (find.Status == "" || find.Currency == "") && find.Customer+find.Account+find.Flag+find.After == "" &&
+		len(find.Metadata) == 0 && find.CreatedGTE == nil && find.CreatedLT == nil
+	if err == nil && sole {
 		err = finish(&page, value)
 	}
 	if err != nil {
@@ -236,19 +238,20 @@ func (op *Operator) timeline(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (op *Operator) paymentEvents(w http.ResponseWriter, r *http.Request) error {
-	return op.listEvents(w, r, func(ctx context.Context, find ledger.EventQuery) (eventPage, error) {
+	return op.listEvents(w, r, false, func(ctx context.Context, find ledger.EventQuery) (eventPage, error) {
 		return op.Ledger.PaymentEvents(ctx, r.PathValue("id"), find)
 	})
 }
 
 func (op *Operator) events(w http.ResponseWriter, r *http.Request) error {
-	return op.listEvents(w, r, op.Ledger.Events)
+	return op.listEvents(w, r, true, op.Ledger.Events)
 }
 
 // eventPage is a page of events.
 type eventPage = ledger.Page[*ledger.EventRecord]
 
-func (op *Operator) listEvents(w http.ResponseWriter, r *http.Request,
+// listEvents answers with a page of events; all reports whether list goes through the whole ledger.
+func (op *Operator) listEvents(w http.ResponseWriter, r *http.Request, all bool,
 	list func(context.Context, ledger.EventQuery) (eventPage, error)) error {
 	q := parseQuery(r)
 	find := ledger.EventQuery{Type: q.text("type"), Outcome: ledger.Outcome(q.text("outcome")),
@@ -261,14 +264,14 @@ func (op *Operator) listEvents(w http.ResponseWriter, r *http.Request,
 	var value unproven
 	if rest, ok := strings.CutPrefix(find.Page, nothingYet); ok {
 		find.Page, value.error = rest, Undocumented("type", find.Type)
-	} else if find.Page == "" {
+	} else if find.Page == "" && find.After == "" {
 		var err error
 		if value, err = op.checkType(r.Context(), find.Type); err != nil {
 			return err
 		}
 	}
 	page, err := list(r.Context(), find)
-	if err == nil && find.After == "" {
+	if err == nil && all && find == (ledger.EventQuery{Type: find.Type, Limit: find.Limit, Page: find.Page}) {
 		err = finish(&page, value)
 	}
 	if err != nil {

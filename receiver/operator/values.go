@@ -141,7 +141,8 @@ func holds[T any](page ledger.Page[T], err error) (held, whole bool, _ error) {
 }
 
 // finish returns the error for a search that ended without finding a row for a value that is not
-// documented, and marks the next page of one that goes on.
+// documented, and marks the next page of one that goes on. The search must have no other filter:
+// rows that another filter leaves out may hold the value.
 func finish[T any](page *ledger.Page[T], value unproven) error {
 	switch {
 	case value.error == nil || len(page.Data) > 0:

@@ -107,6 +107,17 @@ func TestUnknownValuesInALargeLedger(t *testing.T) {
 			t.Errorf("%s: %d rows on %d pages, want %d on 2", c.query, rows, pages, c.rows)
 		}
 	}
+	// Another filter leaves out the row that holds the value.
+	for _, query := range []string{
+		"/api/payments?status=frobnicated&created_gte=2026-12-01", "/api/payments?currency=xyz&customer=cus_none",
+		"/api/payments?status=frobnicated&starting_after=pi_1",
+		"/api/events?type=payment_intent.frobnicated&outcome=quarantined",
+		"/api/payments/" + odd.Facts.PaymentIntent + "/events?type=payment_intent.frobnicated&outcome=quarantined",
+	} {
+		if w := get(h, query, nil); w.Code != 200 {
+			t.Errorf("%s was answered %d %s", query, w.Code, w.Body)
+		}
+	}
 	if w := get(h, "/api/payments?status=frobnicated&page=none.x", nil); w.Code != 400 {
 		t.Errorf("an invalid page was answered %d %s", w.Code, w.Body)
 	}
