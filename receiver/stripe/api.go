@@ -350,7 +350,11 @@ func (a *API) call(ctx context.Context, method, path string, account Account, pa
 func (a *API) waitTurn(ctx context.Context, path string) error {
 	a.mu.Lock()
 	now := time.Now()
-	if left, asked := a.pausedUntil.Sub(now), a.asked; left > maxPause {
+	most := maxPause
+	if a.interactive {
+		most = interactivePause
+	}
+	if left, asked := a.pausedUntil.Sub(now), a.asked; left > most {
 		a.mu.Unlock()
 		more := ""
 		if asked > int(maxRetryAfter/time.Second) {

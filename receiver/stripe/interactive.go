@@ -12,9 +12,15 @@ import (
 )
 
 const (
-	// firstByteTime bounds the time of an interactive call until the first byte of its answer,
-	// with the connection. Stripe takes less than a second.
+	// connectTime bounds the time until an interactive call has its connection. A resolver tries
+	// its second name server after 5 s.
+	connectTime = 8 * time.Second
+	// firstByteTime bounds the time from then to the first byte of the answer. Stripe takes less
+	// than a second.
 	firstByteTime = 5 * time.Second
+	// interactivePause is the longest pause for which Stripe may ask (Retry-After) before a call
+	// fails.
+	interactivePause = 5 * time.Second
 	// interactiveBackoff is the first pause between two attempts of an interactive call.
 	interactiveBackoff = 200 * time.Millisecond
 )
@@ -23,7 +29,7 @@ const (
 var ErrSilent = errors.New("no answer from Stripe's API")
 
 // Interactive prepares the client for a command, before the first call: a person waits. An attempt
-// without an answer for [firstByteTime] fails and is not repeated, and later calls fail at once.
+// without a connection for [connectTime] or an answer for [firstByteTime] fails and is not repeated, and later calls fail at once.
 // Background work waits longer ([callTimeout]) and tries again, because Stripe can be slow.
 func (a *API) Interactive() {
 	a.interactive, a.Backoff = true, interactiveBackoff
@@ -37,27 +43,33 @@ type firstByteTransport struct {
 
 func (t *firstByteTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	ctx, cancel := context.WithCancel(r.Context())
-	var connected, late atomic.Bool
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }})
-	timer := time.AfterFunc(firstByteTime, func() {
-		late.Store(true)
-		cancel()
-	})
+	timer := time.AfterFunc(connectTime, cancel)
+	var connected atomic.Bool
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) {
+		if timer.Stop() {
+			connected.Store(true)
+			timer.Reset(firstByteTime)
+		}
+	}})
 	resp, err := t.base.RoundTrip(r.WithContext(ctx))
-	timer.Stop()
-	switch {
-	case err == nil:
+	inTime := timer.Stop()
+	if err == nil && inTime {
 		resp.Body = &cancelingBody{resp.Body, cancel}
 		return resp, nil
-	case !late.Load() || r.Context().Err() != nil:
-		cancel()
+	}
+	cancel()
+	if err == nil { // its body cannot be read any more
+		_ = resp.Body.Close()
+		err = context.Canceled
+	}
+	if inTime || r.Context().Err() != nil {
 		return nil, err
 	}
 	t.api.silent.Store(true)
 	if connected.Load() {
 		return nil, &silence{fmt.Sprintf("it accepted the request and sent nothing for %s", firstByteTime)}
 	}
-	return nil, &silence{fmt.Sprintf("there was no connection to %s within %s", r.URL.Host, firstByteTime)}
+	return nil, &silence{fmt.Sprintf("there was no connection to %s within %s", r.URL.Host, connectTime)}
 }
 
 // silence is the error of an attempt without an answer in time.
