@@ -45,7 +45,7 @@ func clientAddr(req *http.Request, trusted []netip.Prefix) netip.Addr {
 			}
 			next = withPort.Addr()
 		}
-		at = next.Unmap()
+		at = next.Unmap().WithZone("")
 		proxy = isIn(at, trusted)
 	}
 	return at
@@ -86,9 +86,11 @@ func (r *Receiver) refuseAddress(w http.ResponseWriter, req *http.Request) *answ
 	cause, next := r.whyRefused(from)
 	if looksLikeDelivery(req) {
 		c := r.diagnosis.refused[addressNotAllowed]
-		said := cause + " (" + addressText(from) + ")"
-		c.cause.Store(&said)
-		c.next.Store(&next)
+		if isStripes(req) || c.stripe.Load() == nil { // others do not replace the cause of Stripe's requests
+			said := cause + " (" + addressText(from) + ")"
+			c.cause.Store(&said)
+			c.next.Store(&next)
+		}
 		r.diagnosis.note(addressNotAllowed, req, r.Now())
 	}
 	if ok, more := r.rejects.allow(addressNotAllowed, r.Now()); ok {
@@ -121,8 +123,11 @@ func (r *Receiver) whyRefused(from netip.Addr) (cause, next string) {
 // looksLikeDelivery reports whether a request has Stripe's User-Agent or a signature in Stripe's
 // form. Anyone can send such a request.
 func looksLikeDelivery(req *http.Request) bool {
-	if strings.HasPrefix(req.UserAgent(), stripeAgent) {
+	if isStripes(req) {
 		return true
+	}
+	if req.UserAgent() == stripe.ProbeAgent {
+		return false // the doctor reports the answer itself
 	}
 	_, err := stripe.ParseSignature(req.Header["Stripe-Signature"])
 	return err == nil

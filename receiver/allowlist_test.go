@@ -133,7 +133,8 @@ func TestDeliveriesRefusedByAddress(t *testing.T) {
 				}
 				return
 			}
-			if f.Severity != health.Fail || !strings.Contains(f.Message, "2 requests in the form of a delivery were refused") ||
+			severity := map[bool]health.Severity{false: health.Warn, true: health.Fail}[c.agent]
+			if f.Severity != severity || !strings.Contains(f.Message, "2 requests in the form of a delivery were refused") ||
 				!strings.Contains(f.Message, c.says) || !strings.Contains(f.Next, c.next) {
 				t.Errorf("the finding is %+v", f)
 			}
@@ -159,6 +160,32 @@ func TestDeliveriesRefusedByAddress(t *testing.T) {
 				t.Errorf("an hour later: %+v", f)
 			}
 		})
+	}
+}
+
+// Requests of others do not replace the cause that Stripe's requests have.
+func TestTheCauseOfRefusedAddressesIsStripes(t *testing.T) {
+	s := openShop(t, false)
+	s.receiver.Proxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	s.receiver.Allow([]netip.Prefix{netip.MustParsePrefix("192.0.2.1/32")})
+	body := sample(t, "payment_intent.succeeded")
+	for _, c := range []struct{ agent, forwarded string }{
+		{"Stripe/1.0 (+https://stripe.com/docs/webhooks)", "10.1.2.3"},
+		{stripe.ProbeAgent, "203.0.113.77"},
+		{"curl/8", "203.0.113.78"},
+	} {
+		r := s.request(t, "POST", hook, bytes.NewReader(body), stripe.Sign(body, secret, s.now))
+		r.Header.Set("User-Agent", c.agent)
+		r.Header.Set("X-Forwarded-For", c.forwarded)
+		if got := s.do(t, r).status; got != 403 {
+			t.Fatalf("%s was answered %d", c.agent, got)
+		}
+		if f := s.finding(t, health.Addresses); !strings.Contains(f.Message, "10.1.2.3") {
+			t.Errorf("after %s: %+v", c.agent, f)
+		}
+	}
+	if got := receiver.ClientAddr("127.0.0.1:1", []string{"fe80::1%curl evil"}, s.receiver.Proxies); got != "fe80::1" {
+		t.Errorf("the client is %q", got)
 	}
 }
 

@@ -70,7 +70,7 @@ func (d *diagnosis) note(code string, req *http.Request, now time.Time) {
 	if r := d.refused[code]; r != nil {
 		r.verified.Store(d.verified.Load())
 		r.last.Store(&now)
-		if strings.HasPrefix(req.UserAgent(), stripeAgent) {
+		if isStripes(req) {
 			r.stripe.Store(&now)
 		}
 		r.count.Add(1) // last, so that a reader who sees the count finds the other values
@@ -79,6 +79,9 @@ func (d *diagnosis) note(code string, req *http.Request, now time.Time) {
 
 // stripeAgent begins the User-Agent of Stripe's deliveries.
 const stripeAgent = "Stripe/"
+
+// isStripes reports whether a request has Stripe's User-Agent, which anyone can send.
+func isStripes(req *http.Request) bool { return strings.HasPrefix(req.UserAgent(), stripeAgent) }
 
 // Status counts deliveries since the start.
 type Status struct {
@@ -201,7 +204,7 @@ func (s *Status) addresses(now time.Time) health.Finding {
 	}
 	one := s.Refused[at]
 	f.Severity, f.Next = health.Warn, one.next
-	if s.Verified == 0 {
+	if s.Verified == 0 && !one.LastStripe.IsZero() {
 		f.Severity = health.Fail
 	}
 	f.Message = fmt.Sprintf("%s in the form of a delivery %s refused because the address is not on the list of "+
