@@ -12,31 +12,23 @@
 //
 //   - A total order chooses one snapshot. Where all else is equal, the greater event id decides.
 //   - Money is a sum over things with an id (a refund, a dispute's transaction), or over the steps
-//     of
-//
-// an amount that Stripe reports as a running total (amount_captured, amount_refunded).
+//     of an amount that Stripe reports as a running total (amount_captured, amount_refunded).
 //   - What any event has shown stays true (captured, paid, a link between ids).
 //
 // # Which snapshot is the state
 //
 //   - PaymentIntent: succeeded and canceled are final. If both were seen, the payment is flagged,
-//     and
-//
-// the one that was read from the API decides, otherwise succeeded. Among the rest the later event
-// decides; within a second payment_intent.created loses to every other type, then the order of
-// [Statuses] decides, then the event id.
+//     and the one that was read from the API decides, otherwise succeeded. Among the rest the later
+//     event decides; within a second payment_intent.created loses to every other type, then the
+//     order of [Statuses] decides, then the event id.
 //   - An object that was read from the API replaces all PaymentIntent snapshots up to the time of
-//     the
-//
-// read, unless it shows less than they do: then Stripe answered from an older state, and the read
-// is ignored.
+//     the read, unless it shows less than they do: then Stripe answered from an older state, and
+//     the read is ignored.
 //   - Charge: the furthest of pending, succeeded, failed. A bank can take back a debit that had
-//
-// succeeded. Without a PaymentIntent a charge describes the payment: succeeded before failed before
-// pending, then the later event, then the event id.
+//     succeeded. Without a PaymentIntent a charge describes the payment: succeeded before failed
+//     before pending, then the later event, then the event id.
 //   - Refund and dispute: the furthest status in their life cycle, then the later event, then the
-//
-// event id. A refund can fail after it succeeded, and a lost dispute can be won late.
+//     event id. A refund can fail after it succeeded, and a lost dispute can be won late.
 //
 // # Money
 //
@@ -44,7 +36,7 @@
 // captured amounts of the charges, and from amount_received where charges are unknown. Refunds
 // follow from the refund objects, and from amount_refunded where those are unknown. Disputes follow
 // from their balance transactions, each counted once even if several disputes list it. An entry
-// stands on the day that Stripe's balance booked the money. Where no event shows that day, the
+// is dated on the day that Stripe's balance booked the money. Where no event shows that day, the
 // earliest known time is used and the payment gets [FlagDateApproximate]. Money in another currency
 // than the payment's is not added up but flagged.
 //
