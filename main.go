@@ -1,8 +1,8 @@
 // Command tillhook receives Stripe's webhooks on its owner's machine: it verifies each event,
-// stores it exactly once, and keeps a ledger of payments that is right in whatever order events
-// arrive.
+// stores it exactly once, and maintains a ledger of payments that is correct in whatever order the
+// events arrive.
 //
-// Package tillhook/receiver/app assembles it.
+// Package receiver/app assembles and runs the receiver.
 package main
 
 import (

@@ -437,8 +437,8 @@ func (c *committer) tryRecover() {
 	c.observed(CommitStats{Duration: time.Since(start), Err: err})
 }
 
-// recover recovers the file, reads again what it holds, and proves with a commit that it can be
-// written. It returns the posting of that commit.
+// recover recovers the file, reads its state again, and proves with an empty commit that it can be
+// written. It returns the [posting.Batch] of that commit.
 func (c *committer) recover() (*posting.Batch, error) {
 	durable, err := c.store.Recover()
 	if err != nil {

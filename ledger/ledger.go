@@ -8,12 +8,13 @@
 // # The way of an event
 //
 // [Ledger.Append] compresses the body and queues the event (append.go, queue.go). The committer,
-// which is one goroutine in [Ledger.Run], takes all queued events (committer.go). It answers
-// repeats of durable events at once. It posts the others in one transaction: package posting plans
-// an event, which reads everything and can fail for that event only, and then applies it, which
-// writes its row, its body, its payment and all that depends on them. Package store makes the
-// transaction durable. Then the committer publishes the new state for readers and answers each
-// Append. There is no timer: while one commit syncs, the events of the next one queue.
+// which is one goroutine in [Ledger.Run], takes up to 2,048 queued events, but only one of those
+// with more than 256 objects (committer.go, queue.go). It answers repeats of durable events at
+// once. It posts the others in one transaction: package posting plans an event, which reads
+// everything and can fail for that event only, and then applies it, which writes its row, its body,
+// its payment and all that depends on them. Package store makes the transaction durable. Then the
+// committer publishes the new state for readers and answers each Append. There is no timer: while
+// one commit syncs, the events of the next one queue.
 //
 // # How a failed commit is recovered
 //

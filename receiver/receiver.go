@@ -4,8 +4,9 @@
 // [Receiver] is the handler; package server provides the server around it. Each request passes the
 // checks in the same order, the cheapest first: path, method, address, length, form of the
 // signature header, body, signature and its age. Then the body is decoded, [ledger.Ledger.Append]
-// stores the event, and the answer follows. Everything that costs memory or disk comes after a
-// check that only Stripe passes, or has a bound (body.go).
+// stores the event, and the answer follows. Append blocks until the commit, and requests that wait
+// at the same time share one commit. Everything that costs memory or disk comes after a check that
+// only Stripe passes, or has a bound (body.go).
 //
 // The dangers: an answer before the commit (a power failure loses the event), a redirect (Stripe
 // counts it as a failure), a body that never ends, and a log that fills the disk.

@@ -8,9 +8,9 @@
 // # Two phases
 //
 // Posting an event has two phases. plan reads everything that is needed and writes nothing. If it
-// fails, or meets a damaged page, only that event fails. It returns the function apply, which
-// writes and fails only with the store. An error of apply fails the whole transaction, so an event
-// is never posted in part.
+// fails, or meets a damaged page, only that event fails. It returns a closure, apply, which
+// writes and fails only if the store does. An error of apply fails the whole transaction, so an
+// event is never posted in part.
 //
 // # Reading order
 //

@@ -275,7 +275,7 @@ func (r *rebuilder) someRows(b *posting.Batch, from *store.Tx, next *uint64) err
 	return nil
 }
 
-// posting returns a posting for a transaction on the new file, after its last row.
+// posting returns a [posting.Batch] for a transaction on the new file, after its last row.
 func (r *rebuilder) posting(tx *store.Tx, sum schema.Counts, last uint64) *posting.Batch {
 	return &posting.Batch{Tx: tx, Counts: sum, Last: last, Livemode: r.livemode, Bodies: r.bodies, Cache: &r.hot}
 }

@@ -3,9 +3,11 @@ package store
 import "fmt"
 
 // The result of a failed commit is unknown. bbolt writes pages, syncs, writes a meta page and syncs
-// again. If the second sync fails, the page cache shows the new meta page and the disk may not have
-// it; the kernel reports such an error once and calls the page clean (fsync(2), NOTES). The next
-// transaction would build on a state that the disk may not have, and reuse pages of the one it has.
+// again. If the second sync fails, the page cache has the new meta page and the disk may not have
+// it: the kernel reports the error once, marks the page clean and does not write it again
+// (fsync(2), NOTES). The next transaction would start from the new state and reuse pages that only
+// the old state needs. If the disk still has the old meta page, a power failure would then lose
+// both.
 //
 // So after a failed commit nothing is written until Recover has succeeded: both meta pages, as they
 // read right after the failure, are written back and synced, which makes what readers see equal to

@@ -3,8 +3,8 @@
 //
 // # Contract
 //
-// A [Store] has one writer and any number of readers. These operations are all that a caller uses,
-// and all that another engine would have to offer:
+// A [Store] has one writer and any number of readers. The ledger reads and writes with these
+// operations:
 //
 //   - [Store.View] begins a read transaction. It sees one moment and ends when the function
 //     returns.
@@ -16,6 +16,16 @@
 //
 // Keys and values that a transaction returns are valid until it ends. A value is stored with a
 // CRC-32C over bucket, key and value, and is checked whenever it is read.
+//
+// Another engine would also have to offer:
+//
+//   - a life cycle: [Create], [Open], [Store.Flush] and [Store.Close],
+//   - the handling of failures: [Store.Recover], [Store.CheckFile], [Store.Leave], [NeedsReopen],
+//   - copies of one moment: [Store.CopyTo], [Store.WithCopy], [Store.Spool] and what follows from
+//     them (copy.go, replace.go).
+//
+// [Store.ViewLatest], [Tx.Touch], [Tx.Buffered], [Store.LimitBuffer] and [Draft] exist because of
+// bbolt and of the write buffer in front of it.
 //
 // # A failed write
 //
