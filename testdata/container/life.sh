@@ -1,16 +1,16 @@
-# The life of a service on an empty Debian. Runs as root in a container that is thrown away; each "== " line is a result.
+# Tests the packaged service on an empty Debian, as root in a temporary container. Each "== " line is a result.
 trap "journalctl -u tillhook -o cat --no-pager -n 15" ERR
 secret=whsec_aContainersSecret
 say() { { set +x; } 2>/dev/null; echo "== $*, ${SECONDS}s"; set -x; }
 show() { systemctl show "$1" -p "$2" --value; }
-# not COMMAND…: "!" alone would not end the script.
+# not COMMAND…: succeeds if it fails. A command after "!" never ends the script.
 not() { if "$@"; then return 1; fi; }
-# until_is COMMAND…: waits until it succeeds, 20 s at most.
+# until_is COMMAND…: waits until the command succeeds, at most 20 s.
 until_is() { { set +x; } 2>/dev/null; for _ in $(seq 200); do if "$@" &>/dev/null; then set -x; return 0; fi; sleep 0.1; done; set -x; return 1; }
 started() { [[ $(show tillhook MainPID) != "$1" && $(systemctl is-active tillhook) == active ]]; }
-# stream FROM COUNT: sends that many events, and prints what came of it.
+# stream FROM COUNT: sends COUNT events and prints how often each answer came.
 stream() { SENDER_URL=${url:-http://127.0.0.1:8080/webhooks/stripe} SENDER_SECRET=$secret SENDER_FROM=$1 SENDER_COUNT=$2 sender; }
-# beside FROM COUNT COMMAND…: runs a command in the middle of a stream.
+# beside FROM COUNT COMMAND…: runs the command in the middle of a stream.
 beside() {
 	local from=$1 count=$2
 	shift 2
@@ -39,17 +39,17 @@ not bash -c "journalctl -u tillhook -o cat | grep 'level=\(WARN\|ERROR\)'"
 [[ -z $(journalctl -u tillhook -q -o cat -p warning) ]]
 say "installed: $(show tillhook StatusText)"
 
-# Who may use the operator's door: the group and nobody else.
+# Only members of the group may use the operator socket.
 [[ $(stat -c '%a %U %G' /run/tillhook/operator.sock) == '660 root tillhook' ]]
 useradd --system --groups tillhook clerk
-useradd --system stranger
+useradd --system outsider
 cd /
 su -s /bin/bash clerk -c 'tillhook payments --limit 1' | grep -q pi_
-not su -s /bin/bash stranger -c 'tillhook payments --limit 1'
+not su -s /bin/bash outsider -c 'tillhook payments --limit 1'
 [[ $(stat -c %a /var/lib/private/tillhook) == 700 && $(stat -c %a /var/lib/private/tillhook/ledger.db) == 600 ]]
 not su -s /bin/bash clerk -c 'cat /var/lib/tillhook/ledger.db >/dev/null'
 
-# The doctor, typed by root without settings, reads those of the service; by others, what they may see.
+# As root, the doctor reads the settings of the service. As another user, it reports what that user may see.
 tillhook doctor --offline >/root/examination
 cat /root/examination
 grep -q "^ok *environment .*(/etc/tillhook/tillhook.env) is complete" /root/examination
@@ -97,7 +97,7 @@ systemctl daemon-reload
 systemctl restart tillhook
 say "stopped process, ended by the watchdog: $result"
 
-# A wrong secret, while somebody calls ten times a second for ten seconds.
+# A wrong secret, and ten requests a second for ten seconds.
 printf 'we_1QbD7sKvHadernBl\n' >/etc/tillhook/stripe_webhook_secret
 systemctl restart tillhook || true
 answers=$(for _ in $(seq 100); do curl -s -m 5 -o /dev/null -w '%{http_code}\n' -d '{}' http://127.0.0.1:8080/webhooks/stripe || echo "curl $?"; sleep 0.1; done | sort | uniq -c)
@@ -108,18 +108,18 @@ systemctl status tillhook | grep 'STRIPE_WEBHOOK_SECRET (credential) starts with
 [[ $(show tillhook ExecMainStatus) == 78 ]]
 state="$(show tillhook ActiveState), the socket $(systemctl is-active tillhook.socket)"
 tillhook payments 2>&1 | grep -q 'not configured'
-# Now and then a call, each of which starts it again: more often than a service may be started by default.
+# Each of these requests starts the service again, more often than the default start limit of systemd allows.
 for _ in $(seq 8); do
 	until_is bash -c '[[ $(systemctl is-active tillhook) == failed ]]'
 	[[ $(curl -s -m 5 -o /dev/null -w '%{http_code}' -d '{}' http://127.0.0.1:8080/webhooks/stripe) == 503 ]]
 done
 say "a wrong secret, 100 calls in 10 s:$answers; $state, $(journalctl -u tillhook -o cat | grep -c "we_") starts"
-# Mended: the next call finds it so.
+# After a correction the next request starts the receiver.
 echo "$secret" >/etc/tillhook/stripe_webhook_secret
 stream 8000 10
 [[ $(systemctl is-active tillhook) == active && $(events) == 6610 ]]
-say "mended by the next call"
-# Corrected and started while a call has the receiver started with the old settings: the start reads the new ones.
+say "started by the next call after the fix"
+# Corrected and started while a request starts the receiver with the old settings: the start reads the new ones.
 for pause in 0 0.1 0.2; do
 	printf 'we_1QbD7sKvHadernBl\n' >/etc/tillhook/stripe_webhook_secret
 	systemctl restart tillhook || true
@@ -131,7 +131,7 @@ for pause in 0 0.1 0.2; do
 	[[ $(systemctl is-active tillhook) == active ]]
 done
 say "started right after the fix"
-# Faults are errors in the journal, and its lines have one time each.
+# Faults have the priority of errors in the journal, and each line has one time.
 journalctl -u tillhook -o cat -p err | grep -q 'STRIPE_WEBHOOK_SECRET.*starts with "we_"'
 journalctl -u tillhook -o cat -p info | grep -q '^level=INFO msg=ready'
 not bash -c "journalctl _SYSTEMD_UNIT=tillhook.service -o cat | grep '^<\|time='"
@@ -152,7 +152,7 @@ timeout 20 tillhook payments 2>&1 | grep 'permission denied'
 chown --reference=/var/lib/private/tillhook /var/lib/private/tillhook/ledger.db
 until_is bash -c '[[ $(curl -s -m 5 -o /dev/null -w "%{http_code}" http://127.0.0.1:9464/readyz) == 200 ]]'
 [[ $(events) == "$count" && $(show tillhook MainPID) == "$pid" ]]
-say "a ledger of another owner: 503, and opened by the same process once it was mended"
+say "a ledger of another owner: 503, and opened by the same process after a chown"
 
 # Another program has the port of the public socket.
 systemctl stop tillhook.socket tillhook-operator.socket tillhook
@@ -162,7 +162,7 @@ not systemctl start tillhook
 systemctl status tillhook | grep 'another program listens on 127.0.0.1:8080.*systemctl edit tillhook.socket'
 journalctl -u tillhook -o cat -p err | grep -q 'another program listens on 127.0.0.1:8080'
 timeout 20 tillhook payments 2>&1 | grep 'not configured'
-# What was started by the command above must be over: a restart that meets its end reports a failed job, though it starts.
+# The start by the command above must have ended first: a restart meanwhile reports a failed job, though it succeeds.
 until_is bash -c '[[ $(systemctl is-active tillhook) == failed ]]'
 bash -eux /ct/port.sh
 [[ $(systemctl is-active tillhook) == active ]]
@@ -196,7 +196,7 @@ systemctl enable --now tillhook.socket tillhook-operator.socket tillhook
 [[ $(events) == "$count" ]]
 say "stopped and disabled, enabled and started"
 
-# The next version has another text of the settings, and nobody is there to be asked about it.
+# The next version has another tillhook.env. The upgrade must not ask about it.
 dpkg-deb -R /packages/second/tillhook_0.2.0_amd64.deb /root/next
 find /root/next -name tillhook.env -exec sed -i '1i# A newer text.' {} +
 dpkg-deb -Znone -b /root/next /root/next.deb
@@ -220,7 +220,7 @@ not grep -q "^fail" /root/examination
 tillhook send --type payment_intent.succeeded | grep "^200  applied"
 say "an encrypted credential, read by commands"
 
-# A second receiver beside it.
+# A second receiver on the same machine.
 bash -eux /ct/several.sh <<<"$secret"
 until_is systemctl is-active tillhook@live
 [[ $(curl -s --unix-socket /run/tillhook/live/public.sock http://localhost/healthz) == ok ]]
@@ -238,7 +238,7 @@ bash -eux /ct/restore.sh <<<y
 stream 13000 10
 say "restored: $(events) events"
 
-# TLS, with a certificate of an authority in this container.
+# TLS, with a certificate from a CA in this container.
 /scripts/authority
 bash -eux /ct/tls.sh
 printf 'TILLHOOK_ACME_DIRECTORY=https://127.0.0.1:14000/dir\nTILLHOOK_ACME_CA=/etc/tillhook/authority.pem\n' >>/etc/tillhook/tillhook.env
@@ -249,7 +249,7 @@ bash -eux /ct/challenges.sh
 [[ $(systemctl is-active tillhook-http.socket tillhook.socket tillhook | sort -u) == active ]]
 curl -s -m 5 -o /dev/null http://127.0.0.1/
 say "port 80, for challenges, of a service that runs"
-# The sockets are opened again also where a call has just started a service whose configuration was wrong.
+# The sockets are opened again, also if a request has just started the service with an invalid configuration.
 echo TILLHOOK_NOTHING=1 >>/etc/tillhook/tillhook.env
 systemctl restart tillhook || true
 curl -sk -m 5 https://127.0.0.1/ >/dev/null || true
@@ -266,7 +266,7 @@ none
 say "restart, reload, upgrade and kill in a stream of 2000 over HTTPS: $result"
 curl -s http://127.0.0.1:9464/metrics | grep tillhook_certificate_expiry
 
-# A certificate from elsewhere, which root alone can read.
+# A certificate from another ACME client, in files that only root can read.
 sed -i '/TLS_DOMAIN\|ACME/d' /etc/tillhook/tillhook.env
 mkdir -p /etc/letsencrypt/live/hooks.example.com
 install -m 600 /ct/pebble/cert.pem /etc/letsencrypt/live/hooks.example.com/fullchain.pem
@@ -294,14 +294,14 @@ not getent group tillhook
 not bash -c 'systemctl list-unit-files | grep tillhook'
 say "removed with its ledger kept, installed again, purged but for the backups"
 
-# As on another machine, which has nothing of what was made here.
+# As on another machine, without the files that were made here.
 rm -r /var/lib/private/tillhook/backups
 cd /root
 bash -eux /ct/another.sh
 echo "$secret" | bash -eux /ct/install.sh
 unset SENDER_NAME url
 [[ $(events) == "$count" ]]
-# The first event, by the settings of the service. The ledger that was moved holds it already.
+# The first event, with the settings of the service. The ledger that was moved already contains it.
 bash -eux /ct/first.sh >/root/first
 grep 'already_processed' /root/first
 [[ $(events) == "$count" ]]
