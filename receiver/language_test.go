@@ -45,12 +45,13 @@ func TestRetiredWords(t *testing.T) {
 	checkLanguage(t, func(f *languageFile) { f.checkWords() })
 }
 
-// languageFile is a Go or Markdown file under test.
+// languageFile is a file under test.
 type languageFile struct {
 	path   string // relative to the repository
 	lines  []string
+	script bool // neither Go nor Markdown
 	set    *token.FileSet
-	source *ast.File // nil for Markdown
+	source *ast.File // nil for Markdown and scripts
 	faults []string
 }
 
@@ -65,7 +66,10 @@ func checkLanguage(t *testing.T, check func(*languageFile)) {
 	}
 }
 
-// languageFiles returns the Go and Markdown files of the repository.
+// scripts matches the scripts and units of the repository.
+var scripts = regexp.MustCompile(`\.(txtar|sh|service|socket|env)$|^\.ci/[a-z]+$|^systemd/deb/[^/]+$`)
+
+// languageFiles returns the Go and Markdown files and the scripts of the repository.
 func languageFiles(t *testing.T) (files []*languageFile) {
 	t.Helper()
 	const root = ".."
@@ -76,21 +80,22 @@ func languageFiles(t *testing.T) (files []*languageFile) {
 		if entry.IsDir() && entry.Name() == ".git" {
 			return fs.SkipDir
 		}
-		markdown := strings.HasSuffix(file, ".md")
-		if entry.IsDir() || !markdown && !strings.HasSuffix(file, ".go") {
+		rel, err := filepath.Rel(root, file)
+		if err != nil {
+			return err
+		}
+		rel = filepath.ToSlash(rel)
+		script, code := scripts.MatchString(rel), strings.HasSuffix(rel, ".go")
+		if entry.IsDir() || !script && !code && !strings.HasSuffix(rel, ".md") {
 			return nil
 		}
 		text, err := os.ReadFile(file)
 		if err != nil {
 			return err
 		}
-		rel, err := filepath.Rel(root, file)
-		if err != nil {
-			return err
-		}
-		f := &languageFile{path: filepath.ToSlash(rel), lines: strings.Split(string(text), "\n")}
+		f := &languageFile{path: rel, lines: strings.Split(string(text), "\n"), script: script}
 		files = append(files, f)
-		if markdown {
+		if !code {
 			return nil
 		}
 		f.set = token.NewFileSet()
@@ -108,8 +113,11 @@ func (f *languageFile) fault(line int, format string, args ...any) {
 }
 
 // checkWidth finds lines of comments and of Markdown that are too long. Tables and lines that hold
-// an address may be; so may code with a comment behind it, and directives.
+// an address may be; so may code with a comment behind it, directives, and scripts.
 func (f *languageFile) checkWidth() {
+	if f.script {
+		return
+	}
 	code := false
 	check := func(line int) {
 		text := strings.ReplaceAll(strings.TrimRight(f.lines[line-1], "\r"), "\t", "    ")
@@ -157,7 +165,7 @@ func (f *languageFile) checkWords() {
 		return
 	}
 	if f.source == nil {
-		text(1, strings.Join(f.lines, "\n"))
+		text(1, strings.ReplaceAll(strings.Join(f.lines, "\n"), "go mod tidy", ""))
 		return
 	}
 	f.checkName(1, strings.TrimSuffix(filepath.Base(f.path), ".go"))
