@@ -15,9 +15,9 @@ import (
 	"tillhook/ledger/store"
 )
 
-// Group commit: one goroutine takes all that queued up during the last sync, posts it in one
-// transaction and answers when that is durable. There is no timer: a lone event is committed at
-// once, and load makes the groups.
+// Group commit: one goroutine takes the events that were queued during the last sync, posts them in
+// one transaction, and answers when it is durable. There is no timer: a single event is committed
+// at once, and under load events form groups.
 
 const (
 	// maxBatch events go into one transaction, so that one answer does not wait for thousands.
@@ -57,7 +57,7 @@ type shared struct {
 	wake      chan struct{} // wakes the committer after the store was wedged
 	idle      chan struct{} // takes a value whenever the committer waits for work
 	running   atomic.Bool
-	began     atomic.Int64 // Unix nanoseconds at which the disk was asked for something, 0 if it is not
+	began     atomic.Int64 // Unix nanoseconds at which a disk operation began, 0 for none
 	published atomic.Pointer[published]
 	wedged    atomic.Pointer[error] // the store can never be written again by this process
 }

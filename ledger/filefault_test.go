@@ -427,7 +427,7 @@ func TestUnsearchableDirectoryIsATemporaryFault(t *testing.T) {
 	dir := t.TempDir()
 	s := startFileFaultTest(t, dir)
 	must(t, os.Chmod(dir, 0))
-	s.requireRefused("cannot be looked at")
+	s.requireRefused("cannot be examined")
 	must(t, os.Chmod(dir, 0o700))
 	for end := time.Now().Add(30 * time.Second); s.l.Health().Err != nil && time.Now().Before(end); {
 		time.Sleep(10 * time.Millisecond)

@@ -67,7 +67,7 @@ func (l *Ledger) Health() Health {
 	var h Health
 	if began := l.began.Load(); began != 0 {
 		if took := time.Since(time.Unix(0, began)); took > hangs {
-			h.Err = fmt.Errorf("%w: the disk has been asked for something for %s", ErrUnavailable, took.Round(time.Second))
+			h.Err = fmt.Errorf("%w: a disk operation has not returned for %s", ErrUnavailable, took.Round(time.Second))
 		}
 	}
 	h.LastCommit = l.published.Load().lastCommit

@@ -167,7 +167,7 @@ func TestADoctorOnAGoodDay(t *testing.T) {
 		t.Fatal(err)
 	}
 	e := c.examine(t)
-	for code, words := range map[health.Code]string{"environment": "complete, for test mode", "signing_secret": "1 signing secret", "api_key": "a restricted key of test mode", "receiver": "is up since",
+	for code, words := range map[health.Code]string{"environment": "complete, for test mode", "signing_secret": "1 signing secret", "api_key": "a restricted key of test mode", "receiver": "has been up since",
 		"data_dir": "belongs to", "disk": "are free", "public_port": "answers at", "storage": "can be written", "signatures": "1 delivery verified", "deliveries": "The last event arrived",
 		"inside": "accepted at the receiver's own listener", "public_url": "https://localhost:", "dns": "127.0.0.1", "tls": "TLS 1.3", "outside_in": "arrives whole", "outside_in_large": "arrives whole",
 		"api": "accepts the key", "clock": "agrees with Stripe's", "api_permissions": "may read", "endpoint": "has the endpoint we_1Ours", "endpoint_enabled": "is enabled", "endpoint_mode": "of test mode",
@@ -425,7 +425,7 @@ func TestADoctorWithoutAReceiver(t *testing.T) {
 	c := newClinic(t, p)
 	e := c.examine(t)
 	e.says("receiver", health.Fail, "No receiver answers at")
-	e.says("data_dir", health.OK, "does not exist yet, and can be made")
+	e.says("data_dir", health.OK, "does not exist yet, and can be created")
 	e.says("public_port", health.OK, "is free")
 	e.says("outside_in", health.Unknown, "without a running receiver")
 	e.only("receiver")

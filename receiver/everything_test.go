@@ -124,7 +124,7 @@ func (n *notes) justifies(answer string, from, to time.Time) bool {
 	return false
 }
 
-// note writes an answer down. want is empty for an event that is to be taken.
+// note records an answer. want is empty for an event that must be accepted.
 func (n *notes) note(d delivery, want, answer, text string, from, to time.Time) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -175,7 +175,7 @@ func (n *notes) due() (d delivery, ok bool) {
 	return d, true
 }
 
-// forget has an event not be tried again.
+// forget removes an event from those that are sent again.
 func (n *notes) forget(id string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -344,7 +344,7 @@ func newStorm(t *testing.T) *storm {
 	return s
 }
 
-// secured has the receiver speak TLS when it is started again.
+// secured makes the receiver use TLS from its next start.
 func (s *storm) secured(t *testing.T) {
 	t.Helper()
 	dir := t.TempDir()
@@ -507,8 +507,8 @@ func (s *storm) report(t *testing.T, peak int64) {
 	}
 }
 
-// whole demands of the ledger that it is sound and holds what was acknowledged, once, and nothing
-// that was signed at another time.
+// whole requires that the ledger is sound, that it contains each acknowledged event once, and no
+// event that was signed at another time.
 func (s *storm) whole(t *testing.T) {
 	t.Helper()
 	if proof, err := check.Verify(t.Context(), ledger.Path(s.dir)); err != nil {

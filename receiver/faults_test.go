@@ -33,8 +33,7 @@ import (
 // answer, and a process that gets no more files or memory. They need root, and say so where they
 // are skipped.
 
-// lacks skips a test that this machine cannot make; where everything is to be tested, that is a
-// failure.
+// lacks skips a test that this machine cannot run. In CI, where every test must run, it fails.
 func lacks(t *testing.T, why any) {
 	t.Helper()
 	if os.Getenv("CI") == "true" {
@@ -43,7 +42,7 @@ func lacks(t *testing.T, why any) {
 	t.Skip(why)
 }
 
-// needs skips a test for want of a tool.
+// needs skips a test if a tool is missing.
 func needs(t *testing.T, tools ...string) {
 	t.Helper()
 	for _, name := range tools {

@@ -43,7 +43,7 @@ func newGrown(t *testing.T) *grown {
 	return g
 }
 
-// take has it take some new events from 64 connections, and returns how many a second.
+// take sends new events over 64 connections, and returns how many are stored in a second.
 func (g *grown) take(t *testing.T, events int) float64 {
 	t.Helper()
 	load, err := bench.Send(t.Context(), g.public, g.maker.NewEvents(events), 64, http.StatusOK)

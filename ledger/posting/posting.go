@@ -54,7 +54,7 @@ type Batch struct {
 
 // Post plans an event or a job and applies it.
 func (b *Batch) Post(e *Item) error {
-	e.Err, e.Result, e.Left = nil, Result{}, false // of a transaction that was given up
+	e.Err, e.Result, e.Left = nil, Result{}, false // left by a transaction that failed
 	apply, err := b.plan(e)
 	if err != nil {
 		if e.Err = err; e.Job == nil {
@@ -68,8 +68,8 @@ func (b *Batch) Post(e *Item) error {
 	return apply()
 }
 
-// plan reads everything that an event needs, and returns the function that writes what follows from
-// it. A panic of the store is damage that this event has met.
+// plan reads everything that an event needs, and returns a closure that writes what follows from
+// it. A panic of the store means that this event met a damaged page.
 func (b *Batch) plan(e *Item) (apply func() error, err error) {
 	defer store.CatchDamage(&err)
 	if e.Job != nil {
@@ -93,7 +93,7 @@ func (b *Batch) plan(e *Item) (apply func() error, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if e.Release { // a delivery was faster
+	if e.Release { // another delivery already released it
 		e.Result = Result{Status: old.Outcome, Reason: old.Reason, PaymentID: payment, Sequence: seq, Repeat: true}
 		return nil, nil
 	}
@@ -245,7 +245,7 @@ func (b *Batch) CountRepeats(repeats map[uint64]uint64) error {
 	for seq, n := range repeats {
 		r, err := schema.ReadRow(b.Tx, seq)
 		if errors.Is(err, store.ErrCorrupt) {
-			continue // a count is not worth the batch; Check names the damage
+			continue // a count must not fail the batch; Check reports the damage
 		}
 		if err != nil {
 			return err

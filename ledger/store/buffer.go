@@ -30,8 +30,7 @@ const (
 	// before.
 	generationEntries = 16 << 10
 	generationBytes   = 16 << 20
-	// flushExtra: a commit flushes one entry in so many more than it writes, so that the buffer
-	// stays bounded.
+	// A commit of n entries flushes n + n/flushExtra, so that the buffer stays bounded.
 	flushExtra = 4
 	// flushLeast entries are flushed in every commit.
 	flushLeast = 8
@@ -71,7 +70,7 @@ func (r run) find(key string) (*entry, bool) {
 // between returns the entries from one key on and before another.
 func (r run) between(from, end string) run { return r[r.from(from):r.from(end)] }
 
-// merge merges two runs. Of a key that is in both the newer entry stands.
+// merge merges two runs. If both contain a key, the newer entry is kept.
 func merge(newer, older run) run {
 	if len(newer) == 0 {
 		return older

@@ -23,8 +23,8 @@ type failedCommit struct {
 
 // syncMetaPages makes what readers see of the file equal to what the disk has. A process that died
 // between writing a meta page and syncing it, or after a sync that failed, leaves a page cache that
-// shows more than the disk holds, and a page that counts as written. So the meta pages are written
-// and synced again before anything they show is believed.
+// is newer than the disk, and a page that the kernel does not write again. So the meta pages are
+// written and synced again before their contents are used.
 func (s *Store) syncMetaPages() error {
 	metas, err := s.readMetaPages()
 	if err == nil {

@@ -29,8 +29,8 @@
 //
 // # A failed write
 //
-// If Write returns an error, the transaction may be on disk or not, and the store takes no other
-// one before [Store.Recover] has made the file trustworthy: see recovery.go. [Store.CheckFile]
+// If Write returns an error, the transaction may be on disk or not. The store refuses further
+// transactions until [Store.Recover] has succeeded: see recovery.go. [Store.CheckFile]
 // finds a file that was deleted, replaced, cut short or overwritten while it was open: see
 // watch.go.
 //
@@ -38,7 +38,7 @@
 //
 // The file is a bbolt database with one bucket for each entry of the [Layout] and the bucket
 // "buffer", which is the log of the write buffer (buffer.go). bbolt checks only its two meta pages;
-// [VerifyPages] proves the others.
+// [VerifyPages] checks the others.
 //
 // # Dangers
 //
@@ -75,16 +75,16 @@ var (
 	ErrCorrupt = errors.New("a stored value is damaged")
 	// ErrUnavailable is returned where the file cannot be read or written for the time being.
 	ErrUnavailable = errors.New("the ledger is not available")
-	// ErrMissing is returned where a process lost the file while it ran (see watch.go): an empty
-	// one must not take its place unasked.
+	// ErrMissing is returned where the file disappeared while a process had it open (see watch.go).
+	// An empty file must not replace it without the operator's consent.
 	ErrMissing = errors.New("the ledger is missing")
 )
 
-// errReopen marks a panic of bbolt in a commit: its memory cannot be trusted with another one.
+// errReopen marks a panic of bbolt in a commit. Its state in memory may be wrong afterwards.
 var errReopen = errors.New("the ledger must be opened again")
 
-// NeedsReopen reports whether an error of [Store.Write], [Store.CheckFile] or [Store.Recover] stays
-// until the file is opened again.
+// NeedsReopen reports whether an error of [Store.Write], [Store.CheckFile] or [Store.Recover]
+// persists until the file is opened again.
 func NeedsReopen(err error) bool {
 	var fault *FileFault
 	return errors.Is(err, errReopen) || errors.As(err, &fault) && fault.reopen
@@ -105,8 +105,8 @@ type Layout []Spec
 // Spec describes a bucket.
 type Spec struct {
 	Name string
-	// Buffered has the keys of the bucket go through the write buffer. It is meant for keys that
-	// arrive in random order, such as Stripe's ids.
+	// Buffered says that the keys of the bucket pass through the write buffer. It is meant for keys
+	// that arrive in random order, such as Stripe's ids.
 	Buffered bool
 	// Append says that keys only ascend, so that pages are filled to their end.
 	Append bool
@@ -222,7 +222,7 @@ func (s *Store) openDB() error {
 	return nil
 }
 
-// StillAt returns [ErrLocked] if another file has the path of the open one by now.
+// StillAt returns [ErrLocked] if the path of the open file now leads to another file.
 func (s *Store) StillAt() error {
 	here, err := s.file.Stat()
 	if err != nil {
@@ -238,8 +238,8 @@ func (s *Store) StillAt() error {
 	return nil
 }
 
-// load checks the file and reads the write buffer. All that a reader sees counts as durable
-// afterwards: a writer calls it only after syncMetaPages or its like in Recover.
+// load checks the file and reads the write buffer. Afterwards everything that a reader sees counts
+// as durable, so a writer calls it only after the meta pages were synced.
 func (s *Store) load() error {
 	if !s.opts.ReadOnly {
 		if err := s.countFreePages(); err != nil {
@@ -329,9 +329,9 @@ func (s *Store) viewFile(read func(tx *bolt.Tx) error) (err error) {
 // on disk or not. After either the caller must call Recover before it writes again.
 func (s *Store) Write(fill func(tx *Tx) error) error { return s.write(fill, 0) }
 
-// write is Write, and flushes at least so many entries of the buffer. Where the page is damaged
-// that a buffered entry belongs to, it runs once more and probes each page first: nothing was on
-// its way to the disk.
+// write is Write, and flushes at least flush entries of the buffer. If the page of a buffered entry
+// is damaged, it runs fill again and probes each page before it uses it. That is safe because
+// nothing has been written to the disk yet.
 func (s *Store) write(fill func(tx *Tx) error, flush int) error {
 	err := s.tryWrite(fill, flush)
 	if errors.Is(err, errBadPage) && !s.buffer.probeFirst {

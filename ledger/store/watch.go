@@ -243,7 +243,7 @@ func (s *Store) fault(found fileCheck) *FileFault {
 	case fileOverwritten:
 		return &FileFault{What: "another program wrote to the ledger " + s.path + during, Next: again}
 	}
-	return &FileFault{What: fmt.Sprintf("the ledger %s cannot be looked at (%v)", s.path, found.err),
+	return &FileFault{What: fmt.Sprintf("the ledger %s cannot be examined (%v)", s.path, found.err),
 		Next: "look at the permissions of its directory, and at the disk"}
 }
 

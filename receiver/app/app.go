@@ -155,10 +155,10 @@ func (a *App) Run(ctx context.Context, ready func(cli.Addresses)) (err error) {
 	return err
 }
 
-// warn logs that the service manager was not told something.
+// warn logs that a notification of the service manager failed.
 func (a *App) warn(err error, what string) {
 	if err != nil {
-		a.log.Warn("the service manager was not told that "+what, "error", err)
+		a.log.Warn("could not notify the service manager that "+what, "error", err)
 	}
 }
 
@@ -236,7 +236,7 @@ func (a *App) build(ctx context.Context) (err error) {
 	}
 	if c.SecretKey == "" {
 		a.log.Info("there is no STRIPE_SECRET_KEY: the ledger is not compared with Stripe's list of events, and " +
-			"events that Stripe cannot deliver stay missing")
+			"missed events are not fetched")
 	} else {
 		a.api = stripe.NewAPI(c.SecretKey, c.StripeAPIBase, a.version)
 		a.api.Failed = a.metrics.APIError

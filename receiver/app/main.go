@@ -95,7 +95,7 @@ func (p *process) reject(ctx context.Context, fault error) {
 		report = systemd.Failing
 	}
 	if err := report("Not configured: " + fault.Error()); err != nil {
-		log.Warn("the service manager was not told what is wrong", "error", err)
+		log.Warn("could not notify the service manager of the fault", "error", err)
 	}
 	if !waiting {
 		return
@@ -106,7 +106,7 @@ func (p *process) reject(ctx context.Context, fault error) {
 	}
 	if err := server.RejectAll(ctx, plain, secure, over, "The receiver is not configured; its log says what is wrong.",
 		log); err != nil {
-		log.Warn("not every waiting caller could be told that the receiver is not configured", "error", err)
+		log.Warn("some waiting callers got no answer that the receiver is not configured", "error", err)
 	}
 }
 

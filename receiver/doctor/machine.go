@@ -81,7 +81,7 @@ func checkSigningSecret(_ context.Context, x *examination) []health.Finding {
 			"A signing secret is that of stripe listen, which signs nothing in live mode.")
 	case listens == len(x.config.WebhookSecrets):
 		return warn(health.SigningSecret, next,
-			"The signing secret is that of stripe listen: it serves for tests, not for an endpoint.")
+			"The signing secret is that of stripe listen: it works for tests, and not for an endpoint.")
 	}
 	return ok(health.SigningSecret, "%s, from %s.", wording.Plural(len(x.config.WebhookSecrets), "signing secret"),
 		x.config.WebhookSecretFrom)
@@ -98,7 +98,7 @@ func checkAPIKey(_ context.Context, x *examination) []health.Finding {
 				", of mode 600, and restart the service; one"
 		}
 		return unknown(health.APIKey, how+" "+rights,
-			"There is no API key: Stripe's side cannot be examined, and events that Stripe cannot deliver stay missing.")
+			"There is no API key: the account at Stripe cannot be examined, and missed events are not fetched.")
 	case strings.HasPrefix(key, "sk_live_"):
 		return warn(health.APIKey, "use a restricted key (Dashboard, Developers, API keys) "+rights,
 			"The API key is an unrestricted secret key of live mode: with it anyone can move money.")
@@ -119,7 +119,7 @@ func checkReceiver(_ context.Context, x *examination) (list []health.Finding) {
 	case x.waiting:
 		what, next, _ := strings.Cut(strings.TrimPrefix(err.Error(), "FAULT: "), ". Next step: ")
 		return fail(health.Receiver, cmp.Or(next, "see why: journalctl -u "+x.unit()),
-			"The receiver runs and waits for its ledger: %s. It goes on by itself once it can open it.", what)
+			"The receiver runs and waits for its ledger: %s. It continues by itself once it can open the ledger.", what)
 	case errors.As(err, &silent), errors.As(err, &failed):
 		return fail(health.Receiver, "see why: systemctl status "+x.unit()+", journalctl -u "+x.unit(),
 			"The receiver does not report its state: %v.", err)
@@ -129,9 +129,9 @@ func checkReceiver(_ context.Context, x *examination) (list []health.Finding) {
 		return fail(health.Receiver, x.StartAdvice, "No receiver answers at %s.", strings.Join(x.tried, " or "))
 	case x.status.Version != x.Version:
 		list = warn(health.Receiver, "restart it: systemctl restart tillhook",
-			"The receiver runs version %s, this is %s.", x.status.Version, x.Version)
+			"The receiver runs version %s, and this command is version %s.", x.status.Version, x.Version)
 	default:
-		list = ok(health.Receiver, "The receiver (%s) is up since %s, in %s mode.", x.status.Version,
+		list = ok(health.Receiver, "The receiver (%s) has been up since %s, in %s mode.", x.status.Version,
 			utc(x.status.Started), x.status.Mode)
 	}
 	if x.config != nil && x.status.Mode != ledger.ModeName(x.config.Livemode) {
@@ -188,10 +188,10 @@ func checkDataDir(_ context.Context, x *examination) []health.Finding {
 		return unknown(health.DataDir, "run this as root to see it", "This user may not examine the data folder %s.",
 			dir)
 	case !state.There && state.Writable:
-		return ok(health.DataDir, "The data folder %s does not exist yet, and can be made.", dir)
+		return ok(health.DataDir, "The data folder %s does not exist yet, and can be created.", dir)
 	case !state.There:
-		return fail(health.DataDir, "make it, or set another one in TILLHOOK_DATA_DIR",
-			"The data folder %s does not exist, and this user (%s) cannot make it.", dir, me)
+		return fail(health.DataDir, "create it, or set another one in TILLHOOK_DATA_DIR",
+			"The data folder %s does not exist, and this user (%s) cannot create it.", dir, me)
 	case !state.Writable && x.client == nil:
 		return fail(health.DataDir, "chown -R it to the user that the receiver runs as, or run this as that user",
 			"The data folder %s belongs to %s, and this user (%s) cannot write to it.", dir, state.Owner, me)

@@ -73,12 +73,12 @@ func checkInside(ctx context.Context, x *examination) []health.Finding {
 		return fail(health.Inside, "restart the receiver (systemctl restart tillhook), so that it has this "+
 			"environment's secrets", "The running receiver does not know the signing secret of this environment.")
 	case a.code == "timestamp_too_old" || a.code == "timestamp_in_future":
-		return fail(health.Inside, "look at both clocks",
-			"The receiver refuses a signature that was made now for its time.")
+		return fail(health.Inside, "compare both clocks",
+			"The receiver refuses the time of a signature that was made just now.")
 	case a.code == "address_not_allowed":
 		return unknown(health.Inside, "",
 			"The receiver accepts deliveries only from Stripe's addresses (TILLHOOK_ALLOW_STRIPE_IPS), so this way "+
-				"cannot be tried from here.")
+				"cannot be tested from here.")
 	}
 	return fail(health.Inside, "look at the receiver's log",
 		"A signed request at the receiver's own listener is answered %d %s.", a.status, a.code+a.result)
@@ -154,10 +154,10 @@ func checkTLS(ctx context.Context, x *examination) []health.Finding {
 			"The certificate of %s is not accepted: %s.", address, certificateFault(invalid))
 	case errors.As(err, &network) && network.Op == "dial":
 		return warn(health.TLS, "try from another machine: curl -v "+u.String(),
-			"This machine cannot connect to %s (%v). It may still be open to others: many routers do not lead back in.", address, stripe.PlainError(err))
+			"This machine cannot connect to %s (%v). Others may still reach it: many routers do not route such requests back to their own network.", address, stripe.PlainError(err))
 	default:
 		return fail(health.TLS, "make the program that answers at "+address+" speak TLS 1.2 or 1.3",
-			"No TLS 1.2 or 1.3 is spoken at %s: %v.", address, stripe.PlainError(err))
+			"The program at %s does not speak TLS 1.2 or 1.3: %v.", address, stripe.PlainError(err))
 	}
 	defer conn.Close() // only the certificate was needed
 	state := conn.(*tls.Conn).ConnectionState()
@@ -166,7 +166,7 @@ func checkTLS(ctx context.Context, x *examination) []health.Finding {
 		return warn(health.TLS, "renew it: Stripe delivers nothing to an endpoint with an expired one",
 			"The certificate of %s ends on %s.", address, end.UTC().Format("2006-01-02 15:04 UTC"))
 	}
-	return ok(health.TLS, "The certificate of %s is good until %s (%s).", address, end.UTC().Format("2006-01-02"),
+	return ok(health.TLS, "The certificate of %s is valid until %s (%s).", address, end.UTC().Format("2006-01-02"),
 		tls.VersionName(state.Version))
 }
 
@@ -206,7 +206,7 @@ func checkOutside(ctx context.Context, x *examination) []health.Finding {
 	a, err := x.probe(ctx, publicClient(), address, 0)
 	if err != nil {
 		return warn(code, "try from another machine: curl -v "+address,
-			"This machine got no answer from %s (%v). It may still be open to others: many routers do not lead back in.", address, stripe.PlainError(err))
+			"This machine got no answer from %s (%v). Others may still reach it: many routers do not route such requests back to their own network.", address, stripe.PlainError(err))
 	}
 	list := x.interpret(code, address, a)
 	if a.result != "probe" {
@@ -239,7 +239,7 @@ func (x *examination) probe(ctx context.Context, client *http.Client, address st
 		err = json.Unmarshal(answer, &nonce)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("the receiver gives no nonce: %w", err)
+		return nil, fmt.Errorf("the receiver returns no nonce: %w", err)
 	}
 	body := stripe.ProbeBody(nonce.Nonce, size)
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, address, bytes.NewReader(body))
@@ -330,7 +330,7 @@ func (x *examination) interpretOurs(code health.Code, address string, a *probeAn
 	case a.code == "address_not_allowed":
 		return unknown(code, "see that TILLHOOK_TRUSTED_PROXIES names the proxy in front",
 			"The receiver accepts deliveries only from Stripe's addresses (TILLHOOK_ALLOW_STRIPE_IPS), so this way "+
-				"cannot be tried from here.")
+				"cannot be tested from here.")
 	case a.code == "body_too_large", a.status == http.StatusRequestEntityTooLarge:
 		return tooLarge(code)
 	case a.code == "not_found":

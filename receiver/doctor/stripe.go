@@ -73,7 +73,7 @@ func checkPermissions(ctx context.Context, x *examination) []health.Finding {
 				lacking = append(lacking, p)
 			}
 		default:
-			return unknown(health.APIPermissions, "try again", "The permissions of the key could not be tried: %v.",
+			return unknown(health.APIPermissions, "try again", "The permissions of the key could not be tested: %v.",
 				err)
 		}
 	}
