@@ -150,13 +150,13 @@ func (p *Program) showProof(proof *check.Report) error {
 			quarantine += fmt.Sprintf("; %s left it, and both rows of each agree", wording.Plural(proof.Released, "event"))
 		}
 		pairs = append(pairs, [][2]string{
-			{"Pages", fmt.Sprintf("%d, each used once or free (%d free)", proof.Pages, proof.FreePages)},
-			{"Checksums", n(proof.Values, "value matches its own", "values match theirs")},
+			{"Pages", fmt.Sprintf("%d, none used twice (%d free)", proof.Pages, proof.FreePages)},
+			{"Checksums", n(proof.Values, "value, its checksum matches", "values, all checksums match")},
 			{"Events", fmt.Sprintf("%d in a sequence without gaps, each id once", proof.Events)},
-			{"Bodies", n(proof.Bodies, "unpacks to the size it came with", "unpack to the size they came with")},
+			{"Bodies", n(proof.Bodies, "body, decompressed to its original size", "bodies, decompressed to their original sizes")},
 			{"Quarantine", quarantine},
 			{"Payments", n(proof.Payments, "equal to what its events say", "equal to what their events say")},
-			{"Other ids", n(proof.Links, "finds its payment", "find their payment")},
+			{"Other ids", n(proof.Links, "resolves to a payment", "resolve to payments")},
 			{"Totals", n(proof.Totals, "equal to the sum of the payments", "equal to the sums of the payments")},
 			{"Verdict", "sound"},
 		}...)
