@@ -117,8 +117,8 @@ func TestADoctorsSentencesEndOnce(t *testing.T) {
 }
 
 // The receiver refuses a value that Stripe does not document once it came to the end of the ledger
-// without finding it. A command reports that as a mistake in its arguments. An empty list is none:
-// another filter may leave out the rows that hold the value.
+// without finding it. A command reports that as a mistake in its arguments. An empty list is no
+// mistake: another filter may leave out the rows that hold the value.
 func TestASearchForAnUnknownValue(t *testing.T) {
 	environ := answering(t, func(r *http.Request) (int, string) {
 		if r.URL.Query().Get("page") == "" {

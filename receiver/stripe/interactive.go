@@ -29,8 +29,9 @@ const (
 var ErrSilent = errors.New("no answer from Stripe's API")
 
 // Interactive prepares the client for a command, before the first call: a person waits. An attempt
-// without a connection for [connectTime] or an answer for [firstByteTime] fails and is not repeated, and later calls fail at once.
-// Background work waits longer ([callTimeout]) and tries again, because Stripe can be slow.
+// without a connection for [connectTime] or an answer for [firstByteTime] fails and is not
+// repeated, and later calls fail at once. Background work waits longer ([callTimeout]) and tries
+// again, because Stripe can be slow.
 func (a *API) Interactive() {
 	a.interactive, a.Backoff = true, interactiveBackoff
 }
