@@ -69,29 +69,31 @@ func (v value) field(name string) (found value) {
 	return found
 }
 
-// maxCompared is the number of names up to which each is compared with those before it, more than
-// Stripe's objects have. Objects with more use a map.
+// maxCompared is the number of names up to which names of the same length are compared with each
+// other, more than Stripe's objects have. Objects with more names, or with longer ones, use a map.
 const maxCompared = 128
 
 // repeatsName reports whether a name may be repeated in an object. False is certain.
 func (d *document) repeatsName(object uint32) bool {
+	var (
+		newest [maxCompared]uint8      // by length, the number of the newest name; 0 for none
+		before [maxCompared + 1]uint8  // by number, that of the name before it of the same length
+		nodes  [maxCompared + 1]uint32 // by number, the node of the name
+	)
 	end := d.nodes[object].next
 	count := 0
 	for i := object + 1; i < end; i = d.nodes[i+1].next {
 		n := &d.nodes[i]
-		if count++; !n.plain || count > maxCompared || d.hasNameBetween(d.text[n.start+1:n.end-1], object+1, i) {
+		if count++; !n.plain || count > maxCompared || int(n.end-n.start) >= maxCompared {
 			return true
 		}
-	}
-	return false
-}
-
-// hasNameBetween reports whether a plain name occurs in the nodes [from, to).
-func (d *document) hasNameBetween(name []byte, from, to uint32) bool {
-	for i := from; i < to; i = d.nodes[i+1].next {
-		if n := &d.nodes[i]; int(n.end-n.start) == len(name)+2 && bytes.Equal(d.text[n.start+1:n.end-1], name) {
-			return true
+		last := &newest[n.end-n.start]
+		for k := *last; k != 0; k = before[k] {
+			if o := &d.nodes[nodes[k]]; bytes.Equal(d.text[n.start:n.end], d.text[o.start:o.end]) {
+				return true
+			}
 		}
+		before[count], nodes[count], *last = *last, i, uint8(count)
 	}
 	return false
 }

@@ -1,7 +1,9 @@
 package stripe_test
 
 import (
+	"fmt"
 	"reflect"
+	"strings"
 	"testing"
 
 	"tillhook/ledger"
@@ -166,6 +168,25 @@ func TestTheFirstOfTwoFields(t *testing.T) {
 		{"payment_intent.succeeded", obj(`"amount": "x"`, intentJSON), obj(intentJSON)},
 		{"payment_intent.succeeded", obj(intentJSON, `"charges": {"data": [`+obj(chargeJSON)+`], "data": null}`), obj(intentJSON)},
 	})
+}
+
+// The last of two fields counts however many fields are between them, and however long the name is.
+func TestTheLastOfTwoDistantFields(t *testing.T) {
+	for _, n := range []int{0, 1, 40, 125, 126, 127, 128, 300} {
+		between := make([]string, n)
+		for i := range between {
+			between[i] = fmt.Sprintf(`"a%05d": %d`, i, i) // as long as "amount"
+		}
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			twice := obj(append([]string{`"amount": "x"`}, append(between, chargeJSON)...)...)
+			checkFacts(t, event("charge.succeeded", twice), stripe.Decode(event("charge.succeeded", obj(chargeJSON)), false).Facts)
+		})
+	}
+	for _, n := range []int{40, 124, 125, 126, 127, 200} {
+		name := strings.Repeat("a", n)
+		checkTwoFields(t, []twoFields{{"charge.succeeded", obj(chargeJSON, `"metadata": {"`+name+`": "1", "`+name+`": "2"}`),
+			obj(chargeJSON, `"metadata": {"`+name+`": "2"}`)}})
+	}
 }
 
 // Invalid UTF-8 becomes U+FFFD everywhere.

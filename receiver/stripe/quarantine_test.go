@@ -63,6 +63,8 @@ func TestExpectedVersions(t *testing.T) {
 		"2015-10-16": true, "2023-10-16": true, "2024-09-30.acacia": true, "2025-03-31.basil": true, "2025-09-30.clover": true,
 		"2026-03-25.dahlia": true, "2026-08-26.dahlia": true, "2026-09-30.endive": true,
 		"": false, "2027-09-30.fennel": false, "2026-08-26.preview": false, "2026-08-26.": false, "dahlia": false, "2026-08-26.dahlia.2": false,
+		"2026-13-26": false, "2026-00-26": false, "2026-08-32": false, "2026-08-00": false, "2026/08/26": false, "20260826": false,
+		"2026-08-2x": false, "x026-08-26": false, "2026-08-260": false, "2026-08_26": false,
 	} {
 		if got := stripe.ExpectedVersion(version); got != want {
 			t.Errorf("%q is expected: %v", version, got)

@@ -45,10 +45,23 @@ var releaseTrains = [...]string{"acacia", "basil", "clover", "dahlia", "endive"}
 // counted.
 func ExpectedVersion(version string) bool {
 	date, train, named := strings.Cut(version, ".")
-	if _, err := time.Parse(time.DateOnly, date); err != nil {
+	if !isDate(date) {
 		return false
 	}
 	return !named || slices.Contains(releaseTrains[:], train)
+}
+
+// isDate reports whether s has the form of a date, as in 2026-08-26.
+func isDate(s string) bool {
+	if len(s) != len(time.DateOnly) || s[5:7] < "01" || s[5:7] > "12" || s[8:] < "01" || s[8:] > "31" {
+		return false
+	}
+	for i, c := range []byte(s) {
+		if dash := i == 4 || i == 7; dash != (c == '-') || !dash && (c < '0' || c > '9') {
+			return false
+		}
+	}
+	return true
 }
 
 // PinnedVersion is the API version of API calls and of new endpoints: the newest in
