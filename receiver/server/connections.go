@@ -285,10 +285,11 @@ func (c *connection) Read(p []byte) (int, error) {
 	if !c.header.ended && c.header.add(p[:n]) > maxHeaderLines {
 		return 0, errHeaderLines
 	}
-	var record tls.RecordHeaderError
-	if err != nil && errors.As(err, &record) && record.Conn != nil &&
-		bytes.Contains([]byte("GET POST HEAD PUT OPTI"), record.RecordHeader[:4]) {
-		_, _ = io.WriteString(record.Conn, "HTTP/1.0 400 Bad Request\r\n\r\nUse https.\n")
+	if err != nil {
+		record, ok := errors.AsType[tls.RecordHeaderError](err)
+		if ok && record.Conn != nil && bytes.Contains([]byte("GET POST HEAD PUT OPTI"), record.RecordHeader[:4]) {
+			_, _ = io.WriteString(record.Conn, "HTTP/1.0 400 Bad Request\r\n\r\nUse https.\n")
+		}
 	}
 	return n, err
 }
