@@ -38,13 +38,11 @@ const (
 // [Ledger.Run]; other goroutines use its queue and read what it publishes.
 type committer struct {
 	*shared
-	store    *store.Store
-	bodies   *schema.BodyCodec
-	livemode bool
-	observe  func(CommitStats)
-	check    time.Duration // see Options.CheckEvery
+	store   *store.Store
+	poster  *posting.Poster
+	observe func(CommitStats)
+	check   time.Duration // see Options.CheckEvery
 
-	hot     posting.Cache
 	heavy   []*pending        // heavy events that wait besides those in the queue
 	flushAt time.Time         // when counted repeats are to be written; zero if none wait
 	unknown map[uint64]uint64 // counts of repeats in a commit that failed, and may be durable
@@ -65,11 +63,9 @@ type shared struct {
 // published is the state of the ledger after the last commit. It does not change: each commit
 // publishes the next one.
 type published struct {
-	last       uint64           // every row up to here is durable
-	counts     schema.Counts    // of the same commit
-	lastEvent  *schema.Delivery // the newest event that was delivered, nil if none was
-	lastCommit time.Time        // zero if none succeeded since Open
-	failure    *failure         // why events are refused; nil while they are not
+	posting.State           // its rows are durable
+	lastCommit    time.Time // zero if none succeeded since Open
+	failure       *failure  // why events are refused; nil while they are not
 }
 
 // failure is why the ledger refuses events.
@@ -94,7 +90,7 @@ func (c *committer) load() error {
 		if err != nil {
 			return err
 		}
-		now := published{last: schema.LastRow(tx), counts: *counts, lastEvent: schema.LastDelivery(tx)}
+		now := published{State: posting.State{Last: schema.LastRow(tx), Counts: *counts, Delivered: schema.LastDelivery(tx)}}
 		if before := c.published.Load(); before != nil {
 			now.lastCommit, now.failure = before.lastCommit, before.failure
 		}
@@ -357,13 +353,13 @@ func (c *committer) commit(batch []*pending) {
 	start := time.Now()
 	c.began.Store(start.UnixNano())
 	repeats := c.repeats.some()
-	p, err := c.write(batch, repeats)
+	now, err := c.write(batch, repeats)
 	c.began.Store(0)
 	if err != nil {
 		c.refuse(err)
 		c.unknown = repeats
 	} else {
-		c.publish(p, repeats)
+		c.publish(now, repeats)
 	}
 	events := 0
 	for _, p := range batch {
@@ -386,34 +382,21 @@ func (c *committer) observed(s CommitStats) {
 	}
 }
 
-// write posts a batch in one transaction. The store may run it twice.
-func (c *committer) write(batch []*pending, repeats map[uint64]uint64) (p *posting.Batch, err error) {
-	err = c.store.Write(func(tx *store.Tx) error {
-		now := c.published.Load()
-		p = &posting.Batch{Tx: tx, Last: now.last, Counts: now.counts, Livemode: c.livemode, Bodies: c.bodies, Cache: &c.hot}
+// write posts a batch in one transaction, and returns the state after it.
+func (c *committer) write(batch []*pending, repeats map[uint64]uint64) (posting.State, error) {
+	return c.poster.Write(c.store.Write, c.published.Load().State, func(b *posting.Batch) error {
 		for _, e := range batch {
-			if err := p.Post(&e.Item); err != nil {
+			if err := b.Post(&e.Item); err != nil {
 				return err
 			}
 		}
-		if err := p.CountRepeats(repeats); err != nil {
-			return err
-		}
-		return p.WriteSums()
+		return b.CountRepeats(repeats)
 	})
-	if err != nil {
-		c.hot.Clear()
-	}
-	return p, err
 }
 
-// publish publishes a transaction that is durable.
-func (c *committer) publish(p *posting.Batch, repeats map[uint64]uint64) {
-	now := &published{last: p.Last, counts: p.Counts, lastEvent: c.published.Load().lastEvent, lastCommit: time.Now()}
-	if p.Delivered != nil {
-		now.lastEvent = p.Delivered
-	}
-	c.published.Store(now)
+// publish publishes the state after a transaction that is durable, with the repeats in it.
+func (c *committer) publish(now posting.State, repeats map[uint64]uint64) {
+	c.published.Store(&published{State: now, lastCommit: time.Now()})
 	if !c.repeats.written(repeats) { // counts that did not fit go into the next transaction
 		c.flushAt = time.Time{}
 	}
@@ -424,12 +407,12 @@ func (c *committer) publish(p *posting.Batch, repeats map[uint64]uint64) {
 func (c *committer) tryRecover() {
 	start := time.Now()
 	c.began.Store(start.UnixNano())
-	p, err := c.recover()
+	now, err := c.recover()
 	c.began.Store(0)
 	switch {
 	case c.wedged.Load() != nil:
 	case err == nil:
-		c.publish(p, nil)
+		c.publish(now, nil)
 		c.store.ClearMissing()
 	default:
 		c.refuse(err)
@@ -438,18 +421,18 @@ func (c *committer) tryRecover() {
 }
 
 // recover recovers the file, reads its state again, and proves with an empty commit that it can be
-// written. It returns the [posting.Batch] of that commit.
-func (c *committer) recover() (*posting.Batch, error) {
+// written. It returns the state after that commit.
+func (c *committer) recover() (now posting.State, err error) {
 	durable, err := c.store.Recover()
 	if err != nil {
-		return nil, err
+		return now, err
 	}
 	if durable {
 		c.repeats.written(c.unknown)
 	}
 	c.unknown = nil
 	if err := c.load(); err != nil {
-		return nil, err
+		return now, err
 	}
 	return c.write(nil, nil)
 }

@@ -56,7 +56,7 @@ func KeepReserve(dataDir, dir string, w io.Writer) io.Writer {
 // NewExport prepares an export of the ledger, which its Write writes. It returns [export.ErrAhead]
 // for a sequence that the ledger has not reached.
 func (l *Ledger) NewExport(q export.Query) (*export.Export, error) {
-	return export.New(l.store, l.reads, l.livemode, l.published.Load().last, q)
+	return export.New(l.store, l.reads, l.livemode, l.published.Load().Last, q)
 }
 
 // Check verifies the whole ledger, and returns the faults that it finds, joined; see [check.Run].

@@ -140,27 +140,28 @@ type Trial struct {
 // back.
 func (l *Ledger) Try(events []*Event) (t *Trial, err error) {
 	err = l.store.Try(func(tx *store.Tx) error {
-		now := l.published.Load()
-		b := &posting.Batch{Tx: tx, Last: now.last, Counts: now.counts, Livemode: l.livemode}
-		for _, e := range events {
-			p := newPending(e, []byte{schema.BodyPlain})
-			if err := b.Post(&p.Item); err != nil || p.Err != nil {
-				return fmt.Errorf("%s: %w %w", e.ID, err, p.Err)
+		run := func(fill func(*store.Tx) error) error { return fill(tx) }
+		now, err := posting.NewPoster(l.livemode, l.bodies).Write(run, l.published.Load().State, func(b *posting.Batch) error {
+			for _, e := range events {
+				p := newPending(e, []byte{schema.BodyPlain})
+				if err := b.Post(&p.Item); err != nil || p.Err != nil {
+					return fmt.Errorf("%s: %w %w", e.ID, err, p.Err)
+				}
 			}
+			return nil
+		})
+		if err == nil {
+			t, err = l.contents(tx, &now.Counts)
 		}
-		if err := b.WriteSums(); err != nil {
-			return err
-		}
-		t, err = l.contents(tx, b)
 		return err
 	})
 	return t, err
 }
 
-func (l *Ledger) contents(tx *store.Tx, b *posting.Batch) (*Trial, error) {
+func (l *Ledger) contents(tx *store.Tx, counts *schema.Counts) (*Trial, error) {
 	t := &Trial{Totals: []Total{}, Entries: map[string][]Entry{}, Unexplained: map[string][]string{}}
 	var folded strings.Builder
-	fmt.Fprintln(&folded, b.Counts.Statuses, b.Counts.Flags, b.Counts.Unknown)
+	fmt.Fprintln(&folded, counts.Statuses, counts.Flags, counts.Unknown)
 	for _, bucket := range []store.Bucket{schema.BucketPayments, schema.BucketPaymentsTime, schema.BucketLinks, schema.BucketEntries, schema.BucketLists,
 		schema.BucketTotals} {
 		for e := range tx.Ascend(bucket, nil) {
@@ -229,7 +230,7 @@ func (l *Ledger) Expire(ctx context.Context, before time.Time) error {
 }
 
 // Expired returns the last row that retention has passed.
-func (l *Ledger) Expired() uint64 { return l.published.Load().counts.Expired }
+func (l *Ledger) Expired() uint64 { return l.published.Load().Counts.Expired }
 
 // BufferedBytes returns the size of the active generation of the write buffer. The committer must
 // be idle.
@@ -264,13 +265,32 @@ func (l *Ledger) CommitBatch(events []*Event) (written int64, pages int, err err
 }
 
 // LimitCache limits the cache of payments to about so many events. Call it before Run.
-func (l *Ledger) LimitCache(events int) { l.committer.hot.Limit = events * 768 }
+func (l *Ledger) LimitCache(events int) { l.committer.poster.Cache.Limit = events * 768 }
 
 // CacheSize returns the number of cached payments, their size and the limit of that size. Run must
 // not be running.
 func (l *Ledger) CacheSize() (payments, size, limit int) {
-	payments, size = l.committer.hot.Sizes()
-	return payments, size, l.committer.hot.Limit
+	payments, size = l.committer.poster.Cache.Sizes()
+	return payments, size, l.committer.poster.Cache.Limit
+}
+
+// CommitAtSecondAttempt commits events after an attempt that was rolled back, as the store does if
+// it finds the page of a buffered entry damaged. Run must not be running.
+func (l *Ledger) CommitAtSecondAttempt(events []*Event) error {
+	run := func(fill func(*store.Tx) error) error { return errors.Join(l.store.Try(fill), l.store.Write(fill)) }
+	now, err := l.committer.poster.Write(run, l.published.Load().State, func(b *posting.Batch) error {
+		for _, e := range events {
+			p := newPending(e, l.bodies.Encode(e.Raw))
+			if err := b.Post(&p.Item); err != nil || p.Err != nil {
+				return fmt.Errorf("%s: %w %w", e.ID, err, p.Err)
+			}
+		}
+		return nil
+	})
+	if err == nil {
+		l.committer.publish(now, nil)
+	}
+	return err
 }
 
 // RollBack posts events in a transaction that fails, and recovers.

@@ -92,6 +92,6 @@ func (l *Ledger) Committing() bool { return l.began.Load() != 0 }
 // LastEvent returns when the newest event was delivered, not counting events that were fetched. ok
 // is false if no event was delivered.
 func (l *Ledger) LastEvent() (t time.Time, ok bool) {
-	ms := l.published.Load().lastEvent.At(l.wall())
+	ms := l.published.Load().Delivered.At(l.wall())
 	return time.UnixMilli(ms), ms != 0
 }

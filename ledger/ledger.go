@@ -62,6 +62,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"tillhook/ledger/posting"
 	"tillhook/ledger/rebuild"
 	"tillhook/ledger/scan"
 	"tillhook/ledger/schema"
@@ -220,7 +221,7 @@ func open(path string, readOnly bool) (*Ledger, error) {
 		return nil, err
 	}
 	l.reads = scan.New(l.store, l.busy)
-	l.committer = committer{shared: l.shared, store: l.store, bodies: l.bodies, livemode: l.livemode}
+	l.committer = committer{shared: l.shared, store: l.store, poster: posting.NewPoster(l.livemode, l.bodies)}
 	if err := l.committer.load(); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), l.store.Close())
 	}

@@ -261,6 +261,27 @@ func TestVerifyFindsDamagedLists(t *testing.T) {
 	}
 }
 
+// A transaction whose first attempt failed takes nothing from the payments of that attempt.
+func TestCacheForgetsAFailedAttempt(t *testing.T) {
+	l, err := ledger.Open(ledger.Options{Dir: ledgertest.Dir(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := newManyEvents(t, "3wManyEventsAaBb")
+	if _, _, err := l.CommitBatch(m.makeEvents(60)); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.CommitAtSecondAttempt(m.makeEvents(8)); err != nil {
+		t.Fatal(err)
+	}
+	if p, err := l.Payment(m.id("pi", 0)); err != nil || p.Events != 68 {
+		t.Errorf("the payment is %+v, %v", p, err)
+	}
+	if err := errors.Join(l.Check(), l.Close()); err != nil {
+		t.Error(err)
+	}
+}
+
 // A cached payment is folded from committed events only. Events of a transaction that was rolled
 // back are not in the cache.
 func TestCacheForgetsARolledBackTransaction(t *testing.T) {

@@ -24,7 +24,7 @@ type Quarantine struct {
 // and no longer raises an alarm. Dismiss returns [ErrNotFound] for an unknown id and
 // [ErrNotQuarantined] for an event that is not in quarantine.
 func (l *Ledger) Dismiss(ctx context.Context, id string) error {
-	return l.change(ctx, id, func(_ *posting.Batch, _ *schema.Row, h *schema.QuarantineEntry) (*schema.QuarantineEntry, error) {
+	return l.change(ctx, id, func(_ *store.Tx, _ *schema.Row, h *schema.QuarantineEntry) (*schema.QuarantineEntry, error) {
 		return &schema.QuarantineEntry{State: Dismissed, Awaits: h.Awaits}, nil
 	})
 }
@@ -32,8 +32,8 @@ func (l *Ledger) Dismiss(ctx context.Context, id string) error {
 // reclassify decides again whether an event that stays in quarantine is expected there, because
 // another decoder may come to a different result.
 func (l *Ledger) reclassify(ctx context.Context, e *Event) error {
-	return l.change(ctx, e.ID, func(b *posting.Batch, r *schema.Row, h *schema.QuarantineEntry) (*schema.QuarantineEntry, error) {
-		to, err := schema.NewQuarantineEntry(b.Tx, r.ID, r.Livemode, e.Expected, e.Snapshot)
+	return l.change(ctx, e.ID, func(tx *store.Tx, r *schema.Row, h *schema.QuarantineEntry) (*schema.QuarantineEntry, error) {
+		to, err := schema.NewQuarantineEntry(tx, r.ID, r.Livemode, e.Expected, e.Snapshot)
 		if err == nil && h.State == Dismissed {
 			to.State = Dismissed
 		}
@@ -44,26 +44,26 @@ func (l *Ledger) reclassify(ctx context.Context, e *Event) error {
 // change replaces the entry of an event in quarantine. It makes no commit if the entry stays the
 // same.
 func (l *Ledger) change(ctx context.Context, id string,
-	decide func(b *posting.Batch, r *schema.Row, h *schema.QuarantineEntry) (*schema.QuarantineEntry, error)) error {
-	find := func(b *posting.Batch) (seq uint64, r *schema.Row, from, to *schema.QuarantineEntry, err error) {
-		if seq, err = l.find(b.Tx, id); err != nil {
+	decide func(tx *store.Tx, r *schema.Row, h *schema.QuarantineEntry) (*schema.QuarantineEntry, error)) error {
+	find := func(tx *store.Tx) (seq uint64, r *schema.Row, from, to *schema.QuarantineEntry, err error) {
+		if seq, err = l.find(tx, id); err != nil {
 			return seq, nil, nil, nil, err
 		}
-		if r, err = schema.ReadRow(b.Tx, seq); err != nil {
+		if r, err = schema.ReadRow(tx, seq); err != nil {
 			return seq, nil, nil, nil, err
 		}
-		if from, err = schema.ReadQuarantineEntry(b.Tx, seq); err != nil {
+		if from, err = schema.ReadQuarantineEntry(tx, seq); err != nil {
 			return seq, nil, nil, nil, err
 		}
 		if from == nil {
 			return seq, nil, nil, nil, fmt.Errorf("%w: %s is %s", ErrNotQuarantined, id, r.Outcome)
 		}
-		to, err = decide(b, r, from)
+		to, err = decide(tx, r, from)
 		return seq, r, from, to, err
 	}
 	same := false
 	err := l.store.View(func(tx *store.Tx) error {
-		_, _, from, to, err := find(&posting.Batch{Tx: tx})
+		_, _, from, to, err := find(tx)
 		same = err == nil && *from == *to
 		return err
 	})
@@ -71,7 +71,7 @@ func (l *Ledger) change(ctx context.Context, id string,
 		return err
 	}
 	return l.do(ctx, func(b *posting.Batch) (func() error, error) {
-		seq, r, from, to, err := find(b)
+		seq, r, from, to, err := find(b.Tx)
 		if err != nil || *from == *to {
 			return nil, err
 		}

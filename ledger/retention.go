@@ -79,7 +79,7 @@ func (l *Ledger) RunRetention(ctx context.Context, keep time.Duration) error {
 func (l *Ledger) expire(ctx context.Context, before time.Time) (deleted int, more bool, err error) {
 	var s retention.Overdue
 	err = l.store.View(func(tx *store.Tx) error {
-		s, err = retention.FindOverdue(tx, l.published.Load().counts.Expired, retention.NewDue(before, l.wall()))
+		s, err = retention.FindOverdue(tx, l.published.Load().Counts.Expired, retention.NewDue(before, l.wall()))
 		return err
 	})
 	if err != nil || !s.Enough() {

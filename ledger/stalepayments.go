@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"tillhook/ledger/fold"
-	"tillhook/ledger/posting"
 	"tillhook/ledger/scan"
 	"tillhook/ledger/schema"
 	"tillhook/ledger/store"
@@ -89,7 +88,7 @@ func staleReasons(s *schema.State, now time.Time) (list []StalePayment) {
 // Checkout reports as paid although no event states the amount received. It examines only the
 // newest 2,000 payments of that period.
 func (l *Ledger) UnknownReceived(ctx context.Context, from, to time.Time) (n int, err error) {
-	if l.published.Load().counts.Unknown == 0 {
+	if l.published.Load().Counts.Unknown == 0 {
 		return 0, nil
 	}
 	newest := scan.Search{Bucket: schema.BucketPaymentsTime, Rows: scanSlice, Reached: schema.TimeKey(to.Unix(), ""),
@@ -113,8 +112,7 @@ func (l *Ledger) WouldChange(e *Event) (would bool, err error) {
 	}
 	err = l.store.View(func(tx *store.Tx) (err error) {
 		defer store.CatchDamage(&err)
-		b := &posting.Batch{Tx: tx, Livemode: l.livemode}
-		would, err = b.WouldChange(e, l.published.Load().last+1)
+		would, err = l.committer.poster.WouldChange(tx, e, l.published.Load().Last+1)
 		return err
 	})
 	return would, err
@@ -124,7 +122,7 @@ func (l *Ledger) WouldChange(e *Event) (would bool, err error) {
 // oldest first: at most most of them, from the row after the row after. It also returns the last
 // row that it examined.
 func (l *Ledger) QuarantinedFor(reason Reason, after uint64, most int) (ids []string, until uint64, err error) {
-	if l.published.Load().counts.Quarantine[slices.Index(Reasons[:], reason)][slices.Index(QuarantineStates[:], Attention)] == 0 {
+	if l.published.Load().Counts.Quarantine[slices.Index(Reasons[:], reason)][slices.Index(QuarantineStates[:], Attention)] == 0 {
 		return nil, after, nil
 	}
 	for len(ids) < most {

@@ -30,7 +30,7 @@ type Stats struct {
 
 // Stats returns the current figures. It reads no entries and only calls stat on the file.
 func (l *Ledger) Stats() (Stats, error) {
-	c := &l.published.Load().counts
+	c := &l.published.Load().Counts
 	s := Stats{Outcomes: map[Outcome]uint64{}, Quarantined: map[Reason]uint64{}, States: map[Reason]map[QuarantineState]uint64{}, Payments: map[string]uint64{}, Flagged: map[string]uint64{},
 		Unknown: c.Unknown, LastMoney: timeOf(c.Money), LastSilent: timeOf(c.Silent)}
 	for i, n := range c.Flags {

@@ -5,6 +5,7 @@ const (
 	committerGo       = "ledger/committer.go"
 	queueGo           = "ledger/queue.go"
 	postingGo         = "ledger/posting/posting.go"
+	posterGo          = "ledger/posting/poster.go"
 	storeGo           = "ledger/store/store.go"
 	recoveryGo        = "ledger/store/recovery.go"
 	bufferGo          = "ledger/store/buffer.go"

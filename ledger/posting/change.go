@@ -62,7 +62,7 @@ func (b *Batch) changes(r *schema.Row, seq uint64) ([]*change, error) {
 		}
 	}
 	all := append(append(rows, moved...), r)
-	if own.after = schema.FoldRows(id, b.Livemode, all); len(moved) == 0 {
+	if own.after = schema.FoldRows(id, b.livemode, all); len(moved) == 0 {
 		own.rows = all
 	}
 	return list, nil
@@ -78,7 +78,7 @@ func (c *change) rowsBefore(tx *store.Tx) ([]*schema.Row, error) {
 
 // before returns a change that starts from the current state of a payment.
 func (b *Batch) before(id string) (*change, error) {
-	if hot := b.Cache.find(id); hot != nil {
+	if hot := b.cache.find(id); hot != nil {
 		return &change{id: id, before: hot.state, events: hot.state.Rows, had: hot.rows}, nil
 	}
 	s, err := schema.ReadState(b.Tx, id)
@@ -136,7 +136,7 @@ func (b *Batch) leave(payment string, charges []string) (*change, []*schema.Row,
 		return nil, nil, nil
 	}
 	if len(stay) > 0 {
-		c.after = schema.FoldRows(payment, b.Livemode, stay)
+		c.after = schema.FoldRows(payment, b.livemode, stay)
 	}
 	return c, leaving, nil
 }
@@ -175,7 +175,7 @@ func (b *Batch) write(c *change) error {
 	if c.after != nil {
 		c.after.Rows = c.sequences()
 	}
-	b.Cache.keep(c)
+	b.cache.keep(c)
 	if err := schema.WriteLists(b.Tx, c.id, c.before, c.after); err != nil {
 		return err
 	}

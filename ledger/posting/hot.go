@@ -95,9 +95,9 @@ func (h *Cache) dropOldest() {
 	h.drop(oldest)
 }
 
-// Clear empties the cache. It must be called if a transaction fails, because the cache may contain
-// changes of that transaction that are not in the file.
-func (h *Cache) Clear() { *h = Cache{Limit: h.Limit} }
+// clear empties the cache. If a transaction fails, the cache may contain changes of it that are not
+// in the file.
+func (h *Cache) clear() { *h = Cache{Limit: h.Limit} }
 
 // Sizes returns how many payments are cached, and their size.
 func (h *Cache) Sizes() (payments, bytes int) { return len(h.payments), h.size }

@@ -1,9 +1,9 @@
 // Package posting writes into one transaction what follows from an event: its row, its body, its
 // payment and the index entries, lists, links, totals and counts that depend on them.
 //
-// The committer of package ledger posts the events that are waiting in one [Batch], package rebuild
-// those of another file. Both get the same result, because the payment that follows from a set of
-// events does not depend on their order.
+// A [Poster] runs a transaction, in which a [Batch] posts events. The committer of package ledger
+// posts the events that are waiting, package rebuild those of another file. Both get the same
+// result, because the payment that follows from a set of events does not depend on their order.
 //
 // # Two phases
 //
@@ -14,16 +14,10 @@
 //
 // # Reading order
 //
-// item.go has what goes in ([Event], [Item]) and what comes out ([Result]). posting.go plans and
-// writes a row. change.go finds out how a row changes payments, which includes rows that move to
+// item.go has what goes in ([Event], [Item]) and what comes out ([Result]). poster.go has the frame
+// of a transaction. posting.go plans and writes a row. change.go finds out how a row changes payments, which includes rows that move to
 // another payment because a charge is linked to a PaymentIntent. sums.go has the totals,
 // quarantineplan.go the quarantine, and hot.go a cache of payments with many events.
-//
-// # Dangers
-//
-//   - The cache contains changes of the transaction under way. The caller must call [Cache.Clear]
-//     if the transaction fails.
-//   - Totals and counts are written once, by [Batch.WriteSums], after the last event.
 package posting
 
 import (
@@ -36,21 +30,6 @@ import (
 	"tillhook/ledger/schema"
 	"tillhook/ledger/store"
 )
-
-// Batch is one transaction in which events are posted.
-type Batch struct {
-	Tx       *store.Tx
-	Livemode bool // the mode of the ledger
-	Bodies   *schema.BodyCodec
-	Cache    *Cache // nil for none
-
-	// The state before the first event, which each event brings up to date.
-	Last   uint64 // the newest sequence
-	Counts schema.Counts
-
-	Delivered *schema.Delivery          // of the newest event that was delivered; nil if none was
-	totals    map[string]schema.Amounts // those that changed
-}
 
 // Post plans an event or a job and applies it.
 func (b *Batch) Post(e *Item) error {
@@ -157,11 +136,11 @@ func (b *Batch) sameBody(seq uint64, body []byte) bool {
 	if err != nil || stored == nil {
 		return false
 	}
-	had, err := b.Bodies.Decode(stored)
+	had, err := b.bodies.Decode(stored)
 	if err != nil {
 		return false
 	}
-	has, err := b.Bodies.Decode(body)
+	has, err := b.bodies.Decode(body)
 	return err == nil && bytes.Equal(had, has)
 }
 
@@ -198,7 +177,7 @@ func (b *Batch) planRest(n *newRow, entry *schema.QuarantineEntry) (err error) {
 	if n.Outcome == schema.Quarantined {
 		b.Tx.Touch(schema.BucketQuarantine, schema.SeqKey(n.seq))
 	}
-	if n.Livemode == b.Livemode {
+	if n.Livemode == b.livemode {
 		n.account = b.newAccount(n.Account, n.Context)
 	}
 	return nil
@@ -316,11 +295,13 @@ func (b *Batch) newAccount(account, context string) (key []byte) {
 }
 
 // WouldChange reports whether posting an event as the row seq would change its payment in more than
-// the number of its events and the time of the last one. It writes nothing.
-func (b *Batch) WouldChange(e *Event, seq uint64) (bool, error) {
+// the number of its events and the time of the last one. It only reads from tx, and does not use
+// the cache.
+func (p *Poster) WouldChange(tx *store.Tx, e *Event, seq uint64) (bool, error) {
 	if e.Quarantine != "" || e.Facts.PaymentID() == "" {
 		return false, nil
 	}
+	b := &Batch{Tx: tx, livemode: p.livemode}
 	r := e.Row()
 	changes, err := b.changes(&r, seq)
 	return err == nil && outcome(changes) == schema.Applied, err

@@ -111,8 +111,8 @@ func (b *Batch) writeTotals() error {
 	return nil
 }
 
-// WriteSums writes what all events of the transaction add up to.
-func (b *Batch) WriteSums() error {
+// writeSums writes what all events of the transaction add up to, once for all of them.
+func (b *Batch) writeSums() error {
 	if err := b.writeTotals(); err != nil {
 		return err
 	}

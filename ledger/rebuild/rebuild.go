@@ -131,7 +131,7 @@ type rebuilder struct {
 	// usable holds the rows in quarantine that the decoder can use and that no row read so far
 	// refers to.
 	usable  map[uint64]bool
-	hot     posting.Cache
+	poster  *posting.Poster
 	due     retention.Due // which bodies are too old to be kept
 	changed bool          // decoding a body again changed its row
 	done    Result
@@ -143,6 +143,7 @@ func (r *rebuilder) write(ctx context.Context) (made string, err error) {
 		if err := r.check(from); err != nil {
 			return err
 		}
+		r.poster = posting.NewPoster(r.livemode, r.bodies)
 		if r.done.Schema < schema.Version && r.opts.BackupDir != "" {
 			if r.done.Backup, err = backup.BeforeMigrations(r.opts.BackupDir, r.livemode, r.id).Add(ctx, r.source, r.opts.BackupKeep); err != nil {
 				return err
@@ -208,76 +209,68 @@ func (r *rebuilder) initialise(to, from *store.Tx) error {
 // can leave quarantine.
 func (r *rebuilder) rows(ctx context.Context, from *store.Tx, draft *store.Draft) error {
 	newest := schema.LastRow(from)
-	sum, next := schema.Counts{}, uint64(1)
+	var now posting.State
+	write := func(fill func(b *posting.Batch) error) (err error) {
+		now, err = r.poster.Write(draft.Fill, now, fill)
+		return err
+	}
 	for whole := false; !whole; {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		err := draft.Fill(func(tx *store.Tx) error {
-			b := r.posting(tx, sum, next-1)
-			if err := r.someRows(b, from, &next); err != nil {
+		err := write(func(b *posting.Batch) error {
+			if err := r.someRows(b, from); err != nil {
 				return err
 			}
-			sum = b.Counts
-			if whole = next > newest; whole {
-				if err := r.keepDecoded(b.Tx, from, next-1); err != nil {
-					return err
-				}
+			if whole = b.Last >= newest; whole {
+				return r.keepDecoded(b.Tx, from, b.Last)
 			}
-			return b.WriteSums()
+			return nil
 		})
 		if err != nil {
 			return err
 		}
 		if r.opts.Progress != nil && newest > 0 {
-			r.opts.Progress(next-1, newest)
+			r.opts.Progress(now.Last, newest)
 		}
 	}
-	last := next - 1
 	for seqs := range slices.Chunk(slices.Sorted(maps.Keys(r.usable)), rebuildStep) {
-		err := draft.Fill(func(tx *store.Tx) error {
-			b := r.posting(tx, sum, last)
+		err := write(func(b *posting.Batch) error {
 			for _, seq := range seqs {
 				if err := r.release(b, from, seq); err != nil {
 					return fmt.Errorf("event row %d: %w", seq, err)
 				}
 			}
-			sum, last = b.Counts, b.Last
-			return b.WriteSums()
+			return nil
 		})
 		if err != nil {
 			return err
 		}
 	}
-	r.done.Events = last
-	for _, n := range sum.Statuses {
+	r.done.Events = now.Last
+	for _, n := range now.Counts.Statuses {
 		r.done.Payments += n
 	}
 	return nil
 }
 
-// someRows writes at most rebuildStep rows from next on, and advances next past them.
-func (r *rebuilder) someRows(b *posting.Batch, from *store.Tx, next *uint64) error {
+// someRows writes at most rebuildStep rows after the last one.
+func (r *rebuilder) someRows(b *posting.Batch, from *store.Tx) error {
 	n := 0
-	for e := range from.Ascend(schema.BucketEvents, schema.SeqKey(*next)) {
+	for e := range from.Ascend(schema.BucketEvents, schema.SeqKey(b.Last+1)) {
 		if n == rebuildStep {
 			return nil
 		}
 		n++
-		if len(e.Key) != 8 || schema.SeqOf(e.Key) != *next {
-			return fmt.Errorf("%w: event row %d is missing", store.ErrCorrupt, *next)
+		next := b.Last + 1
+		if len(e.Key) != 8 || schema.SeqOf(e.Key) != next {
+			return fmt.Errorf("%w: event row %d is missing", store.ErrCorrupt, next)
 		}
-		if err := r.row(b, from, *next, e); err != nil {
-			return fmt.Errorf("event row %d: %w", *next, err)
+		if err := r.row(b, from, next, e); err != nil {
+			return fmt.Errorf("event row %d: %w", next, err)
 		}
-		*next++
 	}
 	return nil
-}
-
-// posting returns a [posting.Batch] for a transaction on the new file, after its last row.
-func (r *rebuilder) posting(tx *store.Tx, sum schema.Counts, last uint64) *posting.Batch {
-	return &posting.Batch{Tx: tx, Counts: sum, Last: last, Livemode: r.livemode, Bodies: r.bodies, Cache: &r.hot}
 }
 
 // keepDecoded stores the last row at the time of the latest rebuild that decoded a body differently
