@@ -18,12 +18,12 @@ import (
 // verified before it gets its final name, and older copies are deleted only after that. The
 // directory may also hold copies of other ledgers.
 type Backups struct {
-	Ledger *Ledger
-	Dir    string
-	Every  time.Duration
-	Keep   int                                              // the number of copies of this ledger
-	Verify func(ctx context.Context, path string) error     // returns an error for a damaged copy
-	Tell   func(path string, took time.Duration, err error) // is called after each attempt
+	Ledger    *Ledger
+	Dir       string
+	Every     time.Duration
+	Keep      int                                              // the number of copies of this ledger
+	Verify    func(ctx context.Context, path string) error     // returns an error for a damaged copy
+	OnAttempt func(path string, took time.Duration, err error) // called after each attempt
 }
 
 // Delays after a failed attempt, which never exceed Backups.Every: usually retryBackup. If disk
@@ -89,7 +89,7 @@ func (b *Backups) Run(ctx context.Context) error {
 			return nil
 		}
 		took := time.Since(begun)
-		b.Tell(path, took, err)
+		b.OnAttempt(path, took, err)
 		wait = b.Every
 		switch {
 		case errors.Is(err, ErrNoSpace), errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):

@@ -62,7 +62,7 @@ func TestBackupThatFillsTheDiskIsNotRetriedAtOnce(t *testing.T) {
 	})
 }
 
-// attempt is one call of Backups.Tell.
+// attempt is one call of Backups.OnAttempt.
 type attempt struct {
 	at   time.Time
 	name string
@@ -74,7 +74,7 @@ type attempt struct {
 func startBackups(t *testing.T, b *ledger.Backups) (stop func() []attempt) {
 	t.Helper()
 	var attempts []attempt
-	b.Tell = func(path string, _ time.Duration, err error) {
+	b.OnAttempt = func(path string, _ time.Duration, err error) {
 		attempts = append(attempts, attempt{time.Now(), filepath.Base(path), err})
 	}
 	if b.Verify == nil {
@@ -212,8 +212,8 @@ func TestBackupsIgnoreCopiesDatedInTheFuture(t *testing.T) {
 	}
 	results := make(chan error, 100)
 	b := ledger.Backups{Ledger: l, Dir: dir, Every: time.Hour, Keep: 1,
-		Verify: func(context.Context, string) error { return nil },
-		Tell:   func(_ string, _ time.Duration, err error) { results <- err }}
+		Verify:    func(context.Context, string) error { return nil },
+		OnAttempt: func(_ string, _ time.Duration, err error) { results <- err }}
 	if at, ok := b.Newest(); ok {
 		t.Errorf("the newest copy is of %v", at)
 	}

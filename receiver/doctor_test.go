@@ -199,6 +199,22 @@ func TestADoctorOnAGoodDay(t *testing.T) {
 	}
 }
 
+// An event of API v2 names the key's own account in its context, which is no connected account.
+func TestADoctorKnowsTheOwnAccount(t *testing.T) {
+	t.Parallel()
+	p := build(t)
+	c := newClinic(t, p)
+	p.start(t)
+	if err := p.deliver(t.Context(), http.DefaultClient, sample(t, "v1.payment_intent.succeeded")); err != nil {
+		t.Fatal(err)
+	}
+	e := c.examine(t)
+	e.only("quarantine")
+	if strings.Contains(e.text, string(health.APIConnect)) {
+		t.Errorf("it tried to read the own account as a connected one: %s", e.text)
+	}
+}
+
 // connectWithoutPermission has a platform's key read its own account and no connected one.
 func connectWithoutPermission(t *testing.T, c *clinic) {
 	t.Helper()

@@ -16,6 +16,7 @@ var commandMutations = []mutation{
 	{"cli: progress counts transferred bytes", progressCmdGo, "	m.read.Add(int64(n))", "	m.read.Add(0)", "./receiver/cli", "TestProgressSaysHowFar"},
 	{"ledger: a rebuild reports its progress", rebuildGo, "r.opts.Progress(now.Last, newest)", "r.opts.Progress(0, 0)", "./receiver/cli", "TestProgressSaysHowFar"},
 	{"cli: the receiver's own endpoints are known only with its URL", endpointListGo, "				if e.address != \"\" {\n", "				if true {\n", "./receiver", "TestTheEndpointCommands"},
+	{"doctor: the own account is no connected one", "receiver/doctor/stripe.go", "	return id\n}", "	return id[:0]\n}", "./receiver", "TestADoctorKnowsTheOwnAccount"},
 	{"doctor: a check that is not run is unknown", doctorGo, "			if message != \"\" {", "			if false {", "./receiver/doctor", "TestChecksThatAreNotRun"},
 	{"health: a finding with a new severity starts anew", healthGo, "key := standing{f.Code, f.Severity}", "key := standing{f.Code, OK}", "./receiver/health", "TestSinceIsTheBeginningOfAnUnbrokenSeries"},
 	{"health: a finding that was absent starts anew", healthGo, "	next := make(map[standing]int64, len(findings))\n", "	next := make(map[standing]int64, len(findings))\n	for k, v := range b.since {\n		next[k] = v\n	}\n", "./receiver/health", "TestSinceIsTheBeginningOfAnUnbrokenSeries"},

@@ -285,7 +285,7 @@ func (a *App) startMaintenance() {
 	backups := ledger.Backups{
 		Ledger: l, Dir: c.BackupDir, Every: c.BackupEvery, Keep: c.BackupKeep,
 		Verify: func(ctx context.Context, path string) error { _, err := a.maintenance.Verify(ctx, path); return err },
-		Tell: func(path string, took time.Duration, err error) {
+		OnAttempt: func(path string, took time.Duration, err error) {
 			a.maintenance.BackedUp(err)
 			if err != nil {
 				a.metrics.BackupFailure()

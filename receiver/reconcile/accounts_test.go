@@ -234,7 +234,7 @@ func TestAnAccountThatLeft(t *testing.T) {
 		if f := s.finding(health.ReconcileAccounts); f.Severity != health.Warn || !strings.Contains(f.Message, "count as disconnected") {
 			t.Errorf("after two days it is reported as %+v", f)
 		}
-		if age := time.Now().Unix() - s.mark("reconcile-success"); age > 3600 {
+		if age := time.Now().Unix() - s.checkpoint("reconcile-success"); age > 3600 {
 			t.Errorf("the last success was %d s ago", age)
 		}
 		s.every = time.Hour
@@ -256,7 +256,7 @@ func TestAnAccountThatLeft(t *testing.T) {
 		s.run(25*time.Hour, nil)
 		calls = 0
 		s.run(10*time.Hour, nil)
-		if calls < 9 || calls > 11 || s.mark("refused-since/"+ids[1]) != 0 {
+		if calls < 9 || calls > 11 || s.checkpoint("refused-since/"+ids[1]) != 0 {
 			t.Errorf("after it came back it was asked %d times in 10 hours", calls)
 		}
 	})

@@ -61,17 +61,17 @@ func (s *shop) healed(when string) {
 	s.t.Helper()
 	now := time.Now().Unix()
 	for _, name := range []string{"reconciled/", "reconciled-daily/", "reconciled-newest/", "reconciled-objects/", "reconcile-success", "audit-success", "gap-found"} {
-		if at := s.mark(name); at > now {
+		if at := s.checkpoint(name); at > now {
 			s.t.Errorf("%s: %s is %s ahead", when, name, time.Duration(at-now)*time.Second)
 		}
 	}
-	if at := s.mark("reconciled/"); now-at > 3600 {
+	if at := s.checkpoint("reconciled/"); now-at > 3600 {
 		s.t.Errorf("%s: the checkpoint is %s old", when, time.Duration(now-at)*time.Second)
 	}
-	if at := s.mark("reconcile-success"); now-at > 3600 {
+	if at := s.checkpoint("reconcile-success"); now-at > 3600 {
 		s.t.Errorf("%s: the last success was %s ago", when, time.Duration(now-at)*time.Second)
 	}
-	if day := s.mark("reconcile-day"); day != now/86400 {
+	if day := s.checkpoint("reconcile-day"); day != now/86400 {
 		s.t.Errorf("%s: the calls are counted for day %d, it is %d", when, day, now/86400)
 	}
 	if f := s.finding(health.ReconcileGap); f.Code != "" {
@@ -304,7 +304,7 @@ func TestARefusalAndAClockOfAnotherYear(t *testing.T) {
 				if f := s.finding(health.ReconcileAccounts); f.Severity != health.Warn || strings.Contains(f.Message, "count as disconnected") || !strings.Contains(f.Message, ids[1]) {
 					t.Errorf("it is reported as %+v", f)
 				}
-				if at, now := s.mark("refused-since/"+ids[1]), time.Now().Unix(); at > now || now-at > 6*3600 {
+				if at, now := s.checkpoint("refused-since/"+ids[1]), time.Now().Unix(); at > now || now-at > 6*3600 {
 					t.Errorf("it is refused since %s", time.Unix(at, 0))
 				}
 				s.account.Accept()

@@ -86,7 +86,7 @@ func TestAKeyRevokedDuringARound(t *testing.T) {
 	inDays(t, func(t *testing.T, s *shop) {
 		ids := s.connect(50)
 		s.run(2*time.Hour, nil)
-		success := s.mark("reconcile-success")
+		success := s.checkpoint("reconcile-success")
 		key, calls := s.account.Key, 0
 		s.account.Before(func(_ int, r *http.Request) {
 			if r.Header.Get("Stripe-Account") == "" {
@@ -101,11 +101,11 @@ func TestAKeyRevokedDuringARound(t *testing.T) {
 			t.Errorf("the round said %+v, %v", report, err)
 		}
 		for _, id := range ids {
-			if s.mark("refused-since/"+id) != 0 {
+			if s.checkpoint("refused-since/"+id) != 0 {
 				t.Errorf("%s counts as refused", id)
 			}
 		}
-		if s.mark("reconcile-success") != success {
+		if s.checkpoint("reconcile-success") != success {
 			t.Error("the round counts as a success")
 		}
 		s.account.Key = key
@@ -128,7 +128,7 @@ func TestOneOfFewLeft(t *testing.T) {
 				if f := s.finding(health.ReconcileAccounts); f.Severity != health.Warn || strings.Contains(f.Next, "permission") {
 					t.Errorf("it is reported as %+v", f)
 				}
-				if age := time.Now().Unix() - s.mark("reconcile-success"); age > 3600 {
+				if age := time.Now().Unix() - s.checkpoint("reconcile-success"); age > 3600 {
 					t.Errorf("the last success was %d s ago", age)
 				}
 			})
@@ -146,7 +146,7 @@ func TestAKeyThatLacksAPermission(t *testing.T) {
 		if f := s.finding(health.ReconcileAccounts); f.Severity != health.Fail || !strings.Contains(f.Next, "Connect permission Events: Read") {
 			t.Errorf("it is reported as %+v", f)
 		}
-		if s.mark("refused-since/"+ids[0]) == 0 {
+		if s.checkpoint("refused-since/"+ids[0]) == 0 {
 			t.Error("the account does not count as refused")
 		}
 	})
@@ -249,7 +249,7 @@ func TestBackWithABacklog(t *testing.T) {
 		}
 		s.account.Accept()
 		s.run(30*time.Hour, nil)
-		if s.mark("refused-since/"+ids[0]) != 0 || s.events() < 100 {
+		if s.checkpoint("refused-since/"+ids[0]) != 0 || s.events() < 100 {
 			t.Errorf("it counts as refused; %d events are in the ledger", s.events())
 		}
 	})
@@ -354,7 +354,7 @@ func TestAThinEventOnAUsedUpDay(t *testing.T) {
 		if e, err := s.books.Event("evt_thin_10"); err != nil || e.Quarantine == nil {
 			t.Errorf("the connected account's is %+v, %v", e, err)
 		}
-		if n := s.mark("reconcile-calls"); n >= 2000 {
+		if n := s.checkpoint("reconcile-calls"); n >= 2000 {
 			t.Errorf("%d calls were made", n)
 		}
 	})

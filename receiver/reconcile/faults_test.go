@@ -21,21 +21,21 @@ func TestCallsAreCountedWhateverHappens(t *testing.T) {
 	if _, err := s.Round(t.Context(), reconcile.Request{}); err == nil {
 		t.Fatal("the round did not fail")
 	}
-	if n := s.mark("reconcile-calls"); n != 2 {
+	if n := s.checkpoint("reconcile-calls"); n != 2 {
 		t.Errorf("after a round that failed %d calls are counted, want 2", n)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	during := int64(0)
 	s.account.Before(func(n int, r *http.Request) {
 		if r.URL.Path == "/v1/events" {
-			during = s.mark("reconcile-calls")
+			during = s.checkpoint("reconcile-calls")
 			cancel()
 		}
 	})
 	if _, err := s.Round(ctx, reconcile.Request{}); err == nil {
 		t.Fatal("the round was not stopped")
 	}
-	if n := s.mark("reconcile-calls"); n != 4 || during < 4 {
+	if n := s.checkpoint("reconcile-calls"); n != 4 || during < 4 {
 		t.Errorf("after a round that was stopped %d calls are counted, want 4; during it %d", n, during)
 	}
 }
@@ -48,8 +48,8 @@ func TestAClockFromTheFuture(t *testing.T) {
 	now := time.Now()
 	s.account.SetNow(func() time.Time { return time.Now().Add(10 * 365 * 24 * time.Hour) })
 	s.round(reconcile.Request{})
-	if mark := s.mark("reconciled/"); mark > time.Now().Unix()-600 || s.mark("reconciled-daily/") > time.Now().Unix() {
-		t.Errorf("the checkpoint is %d s ahead", mark-now.Unix())
+	if at := s.checkpoint("reconciled/"); at > time.Now().Unix()-600 || s.checkpoint("reconciled-daily/") > time.Now().Unix() {
+		t.Errorf("the checkpoint is %d s ahead", at-now.Unix())
 	}
 	s.account.SetNow(time.Now)
 	s.account.AddEvent(payment(1, "payment_intent.succeeded", now.Unix()-30), "")
@@ -60,7 +60,7 @@ func TestAClockFromTheFuture(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.account.AddEvent(payment(2, "payment_intent.succeeded", now.Unix()-3*86400), "")
-	if report := s.round(reconcile.Request{}); report.Recovered != 1 || s.mark("reconciled/") > time.Now().Unix() {
+	if report := s.round(reconcile.Request{}); report.Recovered != 1 || s.checkpoint("reconciled/") > time.Now().Unix() {
 		t.Errorf("with a checkpoint from the future it said %+v", report)
 	}
 }
@@ -124,7 +124,7 @@ func TestAStripeBehindUs(t *testing.T) {
 	then := time.Now().Add(-time.Hour)
 	s.account.SetNow(func() time.Time { return then })
 	s.account.AddEvent(payment(1, "payment_intent.succeeded", then.Unix()-5*86400), "")
-	if report := s.round(reconcile.Request{}); report.Recovered != 1 || s.mark("reconciled/") > then.Unix()-590 {
-		t.Errorf("it said %+v, the checkpoint is %d s before Stripe's present", report, then.Unix()-s.mark("reconciled/"))
+	if report := s.round(reconcile.Request{}); report.Recovered != 1 || s.checkpoint("reconciled/") > then.Unix()-590 {
+		t.Errorf("it said %+v, the checkpoint is %d s before Stripe's present", report, then.Unix()-s.checkpoint("reconciled/"))
 	}
 }

@@ -62,7 +62,7 @@ func TestEndlessListsAndTheBudget(t *testing.T) {
 					if !strings.Contains(reported, "does not end") && path != "/v1/charges" {
 						t.Errorf("it is reported as %s", reported)
 					}
-					if calls := s.mark("reconcile-calls"); calls > 6000 || calls < int64(e.calls)/2 {
+					if calls := s.checkpoint("reconcile-calls"); calls > 6000 || calls < int64(e.calls)/2 {
 						t.Errorf("%d of its pages were read, %d calls are counted", e.calls, calls)
 					}
 				})
@@ -130,7 +130,7 @@ func TestAnEventThatIsNone(t *testing.T) {
 		if report.Recovered != 1 || !strings.Contains(fmt.Sprint(report.Problems), "cannot be read and was skipped") {
 			t.Errorf("it said %+v", report)
 		}
-		if at := s.mark("reconciled-newest/"); at != now-30 {
+		if at := s.checkpoint("reconciled-newest/"); at != now-30 {
 			t.Errorf("the newest event is of %s", time.Unix(at, 0).UTC())
 		}
 	})
@@ -182,7 +182,7 @@ func TestRetriesAreCounted(t *testing.T) {
 		busy := stripetest.Fault{Status: 429, RetryAfter: "0"}
 		s.account.Fail(busy, busy, busy)
 		report := s.round(reconcile.Request{})
-		if n := len(s.account.Calls()); report.Calls != n || s.mark("reconcile-calls") != int64(n) {
+		if n := len(s.account.Calls()); report.Calls != n || s.checkpoint("reconcile-calls") != int64(n) {
 			t.Errorf("%d calls were made; it said %+v", n, report)
 		}
 	})

@@ -51,7 +51,7 @@ func (s *shop) asked(payment string) (n int) {
 // succeeded fails the test unless one of the latest rounds was a success.
 func (s *shop) succeeded() {
 	s.t.Helper()
-	if age := time.Now().Unix() - s.mark("reconcile-success"); age > 2*int64(s.every/time.Second) {
+	if age := time.Now().Unix() - s.checkpoint("reconcile-success"); age > 2*int64(s.every/time.Second) {
 		s.t.Errorf("the last round that was a success was %d s ago", age)
 	}
 }
@@ -194,7 +194,7 @@ func TestAThinEventOfTheOwnAccountThatFails(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "evt_pi_bad: Stripe answered 500") {
 			t.Errorf("the round ended with %v", err)
 		}
-		if s.held("pi_good") || s.mark("stale-day") == 0 {
+		if s.held("pi_good") || s.checkpoint("stale-day") == 0 {
 			t.Error("it kept others from being asked for")
 		}
 		if p := s.payment("pi_lost"); *p.AmountReceived != 1500 {
@@ -265,8 +265,8 @@ func TestStalePaymentsOfADisconnectedAccount(t *testing.T) {
 				if n := s.asked("pi_1") + s.asked("pi_2"); n > 3*perDay || n < perDay {
 					t.Errorf("the account that left was asked %d times", n)
 				}
-				if day := s.mark("stale-day-connected"); day != time.Now().Unix()/86400 {
-					t.Errorf("the mark is of day %d", day)
+				if day := s.checkpoint("stale-day-connected"); day != time.Now().Unix()/86400 {
+					t.Errorf("the checkpoint is of day %d", day)
 				}
 				s.succeeded()
 			})
@@ -313,7 +313,7 @@ func TestAListOfAnotherAccountThatBreaksOff(t *testing.T) {
 		s.account.Put(fmt.Appendf(nil, `{"id":"ch_lost","object":"charge","status":"succeeded","captured":true,"amount":1500,"amount_captured":1500,`+
 			`"amount_refunded":0,"currency":"eur","payment_intent":"pi_lost","created":%d,"livemode":false}`, time.Now().Unix()-3600), ids[1])
 		report, err := s.Round(t.Context(), reconcile.Request{})
-		if err == nil || report.Fetched != 1 || s.mark("stale-day-connected") == 0 {
+		if err == nil || report.Fetched != 1 || s.checkpoint("stale-day-connected") == 0 {
 			t.Errorf("the round said %+v, %v", report, err)
 		}
 	})

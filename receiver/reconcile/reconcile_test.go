@@ -104,7 +104,7 @@ func (s *shop) events() uint64 {
 	return stats.Events
 }
 
-func (s *shop) mark(name string) int64 {
+func (s *shop) checkpoint(name string) int64 {
 	s.t.Helper()
 	n, err := s.books.Checkpoint(name)
 	if err != nil {
@@ -174,16 +174,16 @@ func TestTheCheckpoint(t *testing.T) {
 	if report := s.round(reconcile.Request{}); report.Recovered != 1 || report.From > time.Now().Add(-30*24*time.Hour).Unix()+2 {
 		t.Errorf("the first round said %+v", report)
 	}
-	first := s.mark("reconciled/")
+	first := s.checkpoint("reconciled/")
 	if want := now.Add(-10 * time.Minute).Unix(); first < want-5 || first > time.Now().Unix()-600 {
-		t.Errorf("the mark is %d, want %d", first, want)
+		t.Errorf("the checkpoint is %d, want %d", first, want)
 	}
 	// An event that appears late, made nine minutes ago, is found.
 	s.account.AddEvent(payment(3, "payment_intent.succeeded", now.Unix()-540), "")
 	if report := s.round(reconcile.Request{}); report.Recovered != 1 || report.From > first-3599 || report.From < first-3700 {
-		t.Errorf("the second round said %+v, the mark was %d", report, first)
+		t.Errorf("the second round said %+v, the checkpoint was %d", report, first)
 	}
-	// A mark from long ago, and a day of Stripe's in which two slices cannot be read.
+	// A checkpoint from long ago, and a day of Stripe's in which two slices cannot be read.
 	old := now.Add(-5 * 24 * time.Hour).Unix()
 	if err := s.books.SetCheckpoints(t.Context(), map[string]int64{"reconciled/": old}); err != nil {
 		t.Fatal(err)
@@ -204,23 +204,23 @@ func TestTheCheckpoint(t *testing.T) {
 	if err == nil || report.Recovered == 0 {
 		t.Errorf("the round that failed said %+v", report)
 	}
-	stopped := s.mark("reconciled/")
+	stopped := s.checkpoint("reconciled/")
 	if stopped <= old || stopped >= now.Add(-20*time.Hour).Unix() {
-		t.Errorf("the mark is %d after a failure, want between %d and the event that was not read", stopped, old)
+		t.Errorf("the checkpoint is %d after a failure, want between %d and the event that was not read", stopped, old)
 	}
 	if f := s.Findings()[0]; f.Severity != health.Warn || !strings.Contains(f.Message, "Stripe answered 402") {
 		t.Errorf("it is reported as %+v", f)
 	}
 	booked := report.Recovered
-	if report := s.round(reconcile.Request{}); report.Recovered != 1501-booked || s.mark("reconciled/") < first {
+	if report := s.round(reconcile.Request{}); report.Recovered != 1501-booked || s.checkpoint("reconciled/") < first {
 		t.Errorf("the round after it said %+v", report)
 	}
-	// Asked for less than is missing, a round does not move the mark over the gap.
+	// Asked for less than is missing, a round does not move the checkpoint over the gap.
 	if err := s.books.SetCheckpoints(t.Context(), map[string]int64{"reconciled/": old}); err != nil {
 		t.Fatal(err)
 	}
-	if s.round(reconcile.Request{Since: time.Hour}); s.mark("reconciled/") != old {
-		t.Errorf("the mark is %d", s.mark("reconciled/"))
+	if s.round(reconcile.Request{Since: time.Hour}); s.checkpoint("reconciled/") != old {
+		t.Errorf("the checkpoint is %d", s.checkpoint("reconciled/"))
 	}
 }
 
@@ -367,7 +367,7 @@ func TestAnAccountThatFails(t *testing.T) {
 	}
 	s.account.Fail(slices.Repeat([]stripetest.Fault{{Account: "acct_1", Status: 402}}, 10)...)
 	report, err := s.Round(t.Context(), reconcile.Request{})
-	if err == nil || !strings.Contains(err.Error(), "account acct_1: Stripe answered 402") || report.Recovered != 1 || s.mark("reconciled/acct_1") != 0 || s.mark("reconciled/acct_2") == 0 {
+	if err == nil || !strings.Contains(err.Error(), "account acct_1: Stripe answered 402") || report.Recovered != 1 || s.checkpoint("reconciled/acct_1") != 0 || s.checkpoint("reconciled/acct_2") == 0 {
 		t.Errorf("it said %+v, %v", report, err)
 	}
 }
@@ -424,8 +424,8 @@ func TestADryRunWritesNothing(t *testing.T) {
 	}
 	report := s.round(reconcile.Request{DryRun: true, Since: 2 * time.Hour})
 	want := []string{"evt_3QbMissed0000000", "evt_3QbMissed0000001", "evt_3QbMissed0000002"}
-	if report.Recovered != 3 || !reflect.DeepEqual(report.Events, want) || s.events() != 0 || s.mark("reconciled/") != 0 {
-		t.Errorf("it said %+v; %d events, the mark %d", report, s.events(), s.mark("reconciled/"))
+	if report.Recovered != 3 || !reflect.DeepEqual(report.Events, want) || s.events() != 0 || s.checkpoint("reconciled/") != 0 {
+		t.Errorf("it said %+v; %d events, the checkpoint %d", report, s.events(), s.checkpoint("reconciled/"))
 	}
 }
 

@@ -77,7 +77,7 @@ func TestADateThatIsRightAgain(t *testing.T) {
 		if f := s.finding(health.Clock); f.Severity != health.Fail {
 			t.Errorf("while it is wrong: %+v", f)
 		}
-		if n := s.mark("reconcile-calls"); n < 5 || n > 40 { // those of a round, and of four or more looks
+		if n := s.checkpoint("reconcile-calls"); n < 5 || n > 40 { // those of a round, and of four or more looks
 			t.Errorf("%d calls were made in three minutes", n)
 		}
 		s.account.SetNow(time.Now)
@@ -230,7 +230,7 @@ func TestADamagedPayment(t *testing.T) {
 	if !errors.Is(err, ledger.ErrCorrupt) || report.Recovered != 1 {
 		t.Errorf("the round said %+v, %v", report, err)
 	}
-	if at := s.mark("reconciled/"); at != 0 {
+	if at := s.checkpoint("reconciled/"); at != 0 {
 		t.Errorf("events count as compared up to %d", at)
 	}
 }

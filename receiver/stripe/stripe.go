@@ -33,9 +33,6 @@ var Types = [...]string{
 	"checkout.session.completed", "checkout.session.async_payment_succeeded", "checkout.session.async_payment_failed", "checkout.session.expired",
 }
 
-// APIVersions are the API versions of the sample events in testdata/events.
-var APIVersions = [...]string{"2023-10-16", "2026-08-26.dahlia"}
-
 // releaseTrains are the suffixes of API versions since 2024-09-30. Changes within a release train
 // do not break readers. https://docs.stripe.com/api/versioning
 var releaseTrains = [...]string{"acacia", "basil", "clover", "dahlia", "endive"}
