@@ -52,7 +52,7 @@ var exportMutations = []mutation{
 	{"ledger: an export of a later state is refused", exportGo, "	if ahead := max(begin, x.Sequence); ahead > x.now {", "	if ahead := max(begin, x.Sequence); false {", "./ledger", "TestExportAsOfAndSinceASequence"},
 	{"ledger: an export says that bodies were decoded again", exportGo, "			x.Decoded = decoded\n", "", "./receiver/operator", "TestAnExportsHeaders"},
 	{"ledger: a rebuild that changes no facts is not reported", rebuildGo, "!bytes.Equal(old.Encode(), before)", "!bytes.Equal(old.Encode(), before[:0])", "./ledger", "TestExportReportsRedecodedBodies"},
-	{"ledger: a second rebuild keeps the mark of the first", rebuildGo, "	decoded, err := schema.ReadDecoded(from)", "	decoded, err := uint64(0), error(nil)", "./ledger", "TestExportReportsRedecodedBodies"},
+	{"ledger: a second rebuild keeps what the first one noted", rebuildGo, "	decoded, err := schema.ReadDecoded(from)", "	decoded, err := uint64(0), error(nil)", "./ledger", "TestExportReportsRedecodedBodies"},
 	{"ledger: lines beyond memory are merged in order", sorterGo, "	heap.Init(&m)\n", "", "./ledger/export", "TestSorterKeepsTheOrderOfEqualKeys"},
 	{"operator: an export has as_of or since, not both", operatorExport, "	case find.AsOf != nil && find.Since != nil:", "	case false:", "./receiver/operator", "TestExport"},
 	{"ledger: the index of entries has no old seconds", changeGo, "		case has == nil:\n", "		case has == nil && had == nil:\n", "./ledger", pastTest},
