@@ -145,16 +145,23 @@ func processorTime(t testing.TB) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// BenchmarkManyEvents posts events of a payment that already has n events.
+// BenchmarkManyEvents posts events of a payment that already has n events, with the cache of such
+// payments and without it.
 func BenchmarkManyEvents(b *testing.B) {
-	for _, n := range []int{1, 100, 1000, 3000} {
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
+	for _, c := range []struct {
+		n      int
+		cached bool
+	}{{1, true}, {100, true}, {100, false}, {1000, true}, {1000, false}, {3000, true}, {3000, false}} {
+		b.Run(fmt.Sprintf("%d cached=%v", c.n, c.cached), func(b *testing.B) {
 			l, err := ledger.Open(ledger.Options{Dir: b.TempDir()})
 			if err != nil {
 				b.Fatal(err)
 			}
+			if !c.cached {
+				l.LimitCache(1)
+			}
 			m := newManyEvents(b, "3wManyEventsAaBb")
-			for events := range slices.Chunk(m.makeEvents(n), 256) {
+			for events := range slices.Chunk(m.makeEvents(c.n), 256) {
 				if _, _, err := l.CommitBatch(events); err != nil {
 					b.Fatal(err)
 				}
