@@ -323,7 +323,6 @@ func (c *committer) known(tx *store.Tx, p *pending) (known bool, err error) {
 	defer store.CatchDamage(&err)
 	seq, found, err := schema.LookupID(tx, p.Event.Livemode, p.Event.ID)
 	if err != nil || !found {
-		p.Absent = err == nil
 		return false, err
 	}
 	r, err := schema.ReadRow(tx, seq)

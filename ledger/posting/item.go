@@ -73,7 +73,6 @@ type Item struct {
 	Event   Event  // without its raw body
 	Body    []byte // compressed
 	Size    uint64 // of the raw body
-	Absent  bool   // the event's id had no row when the batch was looked up
 	Release bool   // not a delivery: the event was read from its own row
 	Job     Job    // nil for an event
 

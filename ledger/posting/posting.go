@@ -54,7 +54,7 @@ func (b *Batch) plan(e *Item) (apply func() error, err error) {
 	if e.Job != nil {
 		return e.Job(b)
 	}
-	seq, known, err := b.rowOf(e)
+	seq, known, err := schema.LookupID(b.Tx, e.Event.Livemode, e.Event.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -79,15 +79,6 @@ func (b *Batch) plan(e *Item) (apply func() error, err error) {
 	old.Repeats++
 	e.Result = Repeat(old, seq, payment)
 	return func() error { return b.Tx.Put(schema.BucketEvents, schema.SeqKey(seq), old.Encode()) }, nil
-}
-
-// rowOf finds the row of an event's id. If the id had no row when the batch was looked up, its row
-// can only be of this batch.
-func (b *Batch) rowOf(e *Item) (seq uint64, known bool, err error) {
-	if e.Absent && !b.Tx.Buffered(schema.BucketIDs, schema.IDKey(e.Event.Livemode, e.Event.ID)) {
-		return 0, false, nil
-	}
-	return schema.LookupID(b.Tx, e.Event.Livemode, e.Event.ID)
 }
 
 // planRow plans a new row. old is the row at the sequence from in which the event lies in

@@ -24,8 +24,8 @@
 //   - copies of one moment: [Store.CopyTo], [Store.WithCopy], [Store.Spool] and what follows from
 //     them (copy.go, replace.go).
 //
-// [Store.ViewLatest], [Tx.Touch], [Tx.Buffered], [Store.LimitBuffer] and [Draft] exist because of
-// bbolt and of the write buffer in front of it.
+// [Store.ViewLatest], [Tx.Touch], [Store.LimitBuffer] and [Draft] exist because of bbolt and of the
+// write buffer in front of it.
 //
 // # A failed write
 //

@@ -117,12 +117,6 @@ func (tx *Tx) GetAll(b Bucket, keys [][]byte) ([][]byte, error) {
 	return values, nil
 }
 
-// Buffered reports whether the write buffer has the key, or its deletion.
-func (tx *Tx) Buffered(b Bucket, key []byte) bool {
-	_, ok := tx.buffered(b, key)
-	return ok
-}
-
 // Put stores a value under a key. The value belongs to the transaction from then on.
 func (tx *Tx) Put(b Bucket, key, value []byte) error {
 	spec := tx.spec(b)
