@@ -24,7 +24,7 @@ var version string
 
 func main() { os.Exit(run("/")) }
 
-// run returns the exit status. The units of the installed service lie below root.
+// run returns the exit status. The units of the installed service are below root.
 func run(root string) int {
 	events, err := fs.Sub(samples, "testdata/events")
 	if err != nil {

@@ -18,12 +18,14 @@ import (
 // verified before it gets its final name, and older copies are deleted only after that. The
 // directory may also hold copies of other ledgers.
 type Backups struct {
-	Ledger    *Ledger
-	Dir       string
-	Every     time.Duration
-	Keep      int                                              // the number of copies of this ledger
-	Verify    func(ctx context.Context, path string) error     // returns an error for a damaged copy
-	OnAttempt func(path string, took time.Duration, err error) // called after each attempt
+	Ledger *Ledger
+	Dir    string
+	Every  time.Duration
+	Keep   int                                          // the number of copies of this ledger
+	Verify func(ctx context.Context, path string) error // returns an error for a damaged copy
+	// OnAttempt is called after each attempt. path is empty if no copy was made. Otherwise err says
+	// why older copies could not be deleted.
+	OnAttempt func(path string, took time.Duration, err error)
 }
 
 // Delays after a failed attempt, which never exceed Backups.Every: usually retryBackup. If disk
@@ -92,6 +94,7 @@ func (b *Backups) Run(ctx context.Context) error {
 		b.OnAttempt(path, took, err)
 		wait = b.Every
 		switch {
+		case path != "":
 		case errors.Is(err, ErrNoSpace), errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 			wait = min(b.Every, max(retrySpace, min(retryTimes*took, retryBackup)))
 		case err != nil:
@@ -101,15 +104,16 @@ func (b *Backups) Run(ctx context.Context) error {
 }
 
 // once makes one copy and deletes the oldest copies beyond b.Keep. It leaves the reserve for events
-// free on the disk of the ledger.
+// free on the disk of the ledger. It returns the path of the copy even if older ones could not be
+// deleted.
 func (b *Backups) once(ctx context.Context, now time.Time) (path string, err error) {
 	if err := backup.MakeDir(b.Dir); err != nil {
 		return "", err
 	}
-	path = b.copies().Path(now)
+	made := b.copies().Path(now)
 	fill := func(w io.Writer) error { return b.Ledger.store.CopyInto(ctx, b.Dir, w) }
-	if err := Save(path, fill, func(made string) error { return b.Verify(ctx, made) }); err != nil {
+	if err := Save(made, fill, func(made string) error { return b.Verify(ctx, made) }); err != nil {
 		return "", err
 	}
-	return path, b.copies().Prune(now, b.Keep)
+	return made, b.copies().Prune(now, b.Keep)
 }

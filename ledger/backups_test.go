@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -235,6 +236,34 @@ func TestBackupsIgnoreCopiesDatedInTheFuture(t *testing.T) {
 	if at, ok := b.Newest(); !ok || time.Since(at) > time.Minute {
 		t.Errorf("the newest copy is of %v, %v", at, ok)
 	}
+}
+
+// A copy that was made counts, although an older one cannot be deleted, and the next one is made at
+// its time.
+func TestBackupsGoOnIfAnOldOneStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := ledgertest.Open(t, false)
+		dir := t.TempDir()
+		old := filepath.Join(dir, "tillhook-test-"+l.ID()+"-19990101T000000Z.db", "file")
+		if err := errors.Join(os.Mkdir(filepath.Dir(old), 0o700), os.WriteFile(old, nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		stop := startBackups(t, &ledger.Backups{Ledger: l, Dir: dir, Every: time.Hour, Keep: 1})
+		time.Sleep(150 * time.Minute)
+		synctest.Wait()
+		attempts := stop()
+		if len(attempts) != 3 {
+			t.Errorf("%d attempts in two and a half hours: %+v", len(attempts), attempts)
+		}
+		for _, a := range attempts {
+			if a.err == nil || !strings.HasPrefix(a.name, "tillhook-test-"+l.ID()) {
+				t.Errorf("the attempt is %+v", a)
+			}
+		}
+		if names := fileNames(t, dir); len(names) != 2 {
+			t.Errorf("the copies are %v", names)
+		}
+	})
 }
 
 // Before a file of an older schema is migrated, a copy of it is made in the directory for backups.

@@ -142,10 +142,16 @@ func (l *Ledger) Run(ctx context.Context) (err error) {
 	}
 }
 
+// onDisk notes that a disk operation begins, until the function that it returns is called: a file
+// system can hang.
+func (c *committer) onDisk() (end func()) {
+	c.began.Store(time.Now().UnixNano())
+	return func() { c.began.Store(0) }
+}
+
 // checkFile refuses all events if the file is not as the last commit left it.
 func (c *committer) checkFile(inside bool) {
-	c.began.Store(time.Now().UnixNano()) // a file system can hang
-	defer c.began.Store(0)
+	defer c.onDisk()()
 	if err := c.store.CheckFile(inside); err != nil {
 		c.refuse(err)
 		c.observed(CommitStats{Err: err})
@@ -153,7 +159,8 @@ func (c *committer) checkFile(inside bool) {
 }
 
 // gather waits for the next reason to commit or to check the file: an event, repeats that waited
-// long enough, the end, a tick.
+// long enough, the end, a tick. While the ledger refuses events, it answers them with the reason
+// and tries to recover once a second.
 func (c *committer) gather(ctx context.Context, tick <-chan time.Time) (batch []*pending, stopping bool) {
 	c.noteWedged()
 	var flush, retry <-chan time.Time
@@ -289,8 +296,7 @@ func (c *committer) answerKnown(batch []*pending) []*pending {
 	if c.failure() != nil || !slices.ContainsFunc(batch, (*pending).isDelivery) {
 		return batch
 	}
-	c.began.Store(time.Now().UnixNano()) // a page may have to be read from the disk
-	defer c.began.Store(0)
+	defer c.onDisk()() // a page may have to be read
 	var left []*pending
 	looked := 0
 	err := c.store.ViewLatest(func(tx *store.Tx) error {
@@ -321,20 +327,12 @@ func (c *committer) answerKnown(batch []*pending) []*pending {
 // an event in quarantine is not a repeat: it is posted.
 func (c *committer) known(tx *store.Tx, p *pending) (known bool, err error) {
 	defer store.CatchDamage(&err)
-	seq, found, err := schema.LookupID(tx, p.Event.Livemode, p.Event.ID)
-	if err != nil || !found {
+	k, err := posting.FindKnown(tx, &p.Event)
+	if err != nil || !k.Repeat {
 		return false, err
 	}
-	r, err := schema.ReadRow(tx, seq)
-	if err != nil || r.Outcome == Quarantined && p.Event.Quarantine == "" {
-		return false, err
-	}
-	payment, err := schema.PaymentOf(tx, &r.Facts)
-	if err != nil {
-		return false, err
-	}
-	p.Result = posting.Repeat(r, seq, payment)
-	c.repeats.add(seq)
+	p.Result = k.Result()
+	c.repeats.add(k.Seq)
 	if c.flushAt.IsZero() {
 		c.flushAt = time.Now().Add(flushRepeats)
 	}
@@ -350,10 +348,8 @@ func (c *committer) commit(batch []*pending) {
 		return
 	}
 	start := time.Now()
-	c.began.Store(start.UnixNano())
-	repeats := c.repeats.some()
+	repeats := c.repeats.nextBatch()
 	now, err := c.write(batch, repeats)
-	c.began.Store(0)
 	if err != nil {
 		c.refuse(err)
 		c.unknown = repeats
@@ -383,6 +379,7 @@ func (c *committer) observed(s CommitStats) {
 
 // write posts a batch in one transaction, and returns the state after it.
 func (c *committer) write(batch []*pending, repeats map[uint64]uint64) (posting.State, error) {
+	defer c.onDisk()()
 	return c.poster.Write(c.store.Write, c.published.Load().State, func(b *posting.Batch) error {
 		for _, e := range batch {
 			if err := b.Post(&e.Item); err != nil {
@@ -396,7 +393,7 @@ func (c *committer) write(batch []*pending, repeats map[uint64]uint64) (posting.
 // publish publishes the state after a transaction that is durable, with the repeats in it.
 func (c *committer) publish(now posting.State, repeats map[uint64]uint64) {
 	c.published.Store(&published{State: now, lastCommit: time.Now()})
-	if !c.repeats.written(repeats) { // counts that did not fit go into the next transaction
+	if !c.repeats.subtract(repeats) { // counts that did not fit go into the next transaction
 		c.flushAt = time.Time{}
 	}
 }
@@ -405,9 +402,7 @@ func (c *committer) publish(now posting.State, repeats map[uint64]uint64) {
 // things as they are.
 func (c *committer) tryRecover() {
 	start := time.Now()
-	c.began.Store(start.UnixNano())
 	now, err := c.recover()
-	c.began.Store(0)
 	switch {
 	case c.wedged.Load() != nil:
 	case err == nil:
@@ -422,12 +417,13 @@ func (c *committer) tryRecover() {
 // recover recovers the file, reads its state again, and proves with an empty commit that it can be
 // written. It returns the state after that commit.
 func (c *committer) recover() (now posting.State, err error) {
+	defer c.onDisk()()
 	durable, err := c.store.Recover()
 	if err != nil {
 		return now, err
 	}
 	if durable {
-		c.repeats.written(c.unknown)
+		c.repeats.subtract(c.unknown)
 	}
 	c.unknown = nil
 	if err := c.load(); err != nil {

@@ -113,7 +113,11 @@ func (l *Ledger) RecoverAfter(failure error) error {
 	if !errors.Is(err, failure) {
 		return err
 	}
-	l.committer.refuse(err)
+	return l.recoverFrom(err)
+}
+
+func (l *Ledger) recoverFrom(failure error) error {
+	l.committer.refuse(failure)
 	l.committer.tryRecover()
 	if f := l.failure(); f != nil {
 		return f.err
@@ -306,5 +310,5 @@ func (l *Ledger) RollBack(events []*Event) error {
 	if _, err := l.committer.write(batch, nil); !errors.Is(err, failure) {
 		return err
 	}
-	return l.RecoverAfter(failure)
+	return l.recoverFrom(failure)
 }

@@ -72,7 +72,7 @@ import (
 // Errors that are returned when a ledger is opened.
 var (
 	// ErrNotFound is returned if the directory contains no ledger and the caller may not create
-	// one, or if no row has an id.
+	// one, or if no row has the given id.
 	ErrNotFound = store.ErrNotFound
 	// ErrLocked is returned if another process has the ledger open.
 	ErrLocked = store.ErrLocked
@@ -107,7 +107,7 @@ var (
 	ErrOtherID = errors.New("the body names another event")
 	// ErrCursor is returned for a page that starts after a row that does not exist, and for a
 	// cursor of another list.
-	ErrCursor = errors.New("no such place in the list")
+	ErrCursor = errors.New("the cursor is not valid for this list")
 )
 
 // FileFault is what happened to the ledger's file while it was open.
@@ -147,9 +147,11 @@ func Open(opts Options) (*Ledger, error) { return OpenContext(context.Background
 
 // OpenContext opens the ledger in opts.Dir for writing, and creates an empty one if the directory
 // contains none. It returns [ErrLocked] if another process holds the directory or the file for
-// longer than a moment, and [ErrMissing] if a receiver lost the ledger of that directory. Nothing
-// is written until [Ledger.Run] runs, except that a file of an older schema is rebuilt. If ctx ends
-// during the rebuild, the old file remains as it is. The caller must close the ledger.
+// longer than a moment, and [ErrMissing] if a receiver lost the ledger of that directory. No event
+// is written until [Ledger.Run] runs. OpenContext itself may create the directory and an empty
+// ledger, delete temporary files of earlier processes, sync the meta pages, and rebuild a file of
+// an older schema. If ctx ends during the rebuild, the old file remains as it is. The caller must
+// close the ledger.
 func OpenContext(ctx context.Context, opts Options) (_ *Ledger, err error) {
 	path := Path(opts.Dir)
 	lock, err := store.LockDir(path)
@@ -190,11 +192,7 @@ func OpenContext(ctx context.Context, opts Options) (_ *Ledger, err error) {
 // OpenReadOnly opens an existing ledger for reading. It returns [ErrLocked] if a receiver holds the
 // ledger, and [ErrNotFound] if the directory contains none.
 func OpenReadOnly(dir string) (*Ledger, error) {
-	path := Path(dir)
-	if err := store.MustExist(path, "no ledger at"); err != nil {
-		return nil, err
-	}
-	return open(path, true)
+	return open(Path(dir), true)
 }
 
 // open opens a file of the current schema.

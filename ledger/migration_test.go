@@ -135,7 +135,7 @@ func TestOlderSchemaIsRefused(t *testing.T) {
 		{"by a reader", func() error { _, err := ledger.OpenReadOnly(dir); return err }, ledger.ErrSchema,
 			"start the receiver once"},
 		{"by Verify", func() error { _, err := check.Verify(t.Context(), filepath.Join(dir, "ledger.db")); return err },
-			ledger.ErrSchema, "is of an older schema"},
+			ledger.ErrSchema, "has an older schema"},
 		{"without a decoder", func() error { _, err := ledger.Open(ledger.Options{Dir: dir}); return err },
 			ledger.ErrSchema, "start the receiver once"},
 		{"in the other mode", func() error {

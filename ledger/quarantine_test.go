@@ -72,7 +72,7 @@ func TestReleasedEventGetsANewRow(t *testing.T) {
 			opts.Decoder = "2"
 			for _, want := range []int{1, 0} {
 				withLedger(t, opts, func(l *ledger.Ledger) {
-					if sum, err := l.ReleaseOnce(t.Context()); err != nil || sum.Booked != want {
+					if sum, err := l.ReleaseOnce(t.Context()); err != nil || sum.Released != want {
 						t.Errorf("got %+v, %v", sum, err)
 					}
 				})

@@ -185,7 +185,7 @@ func (l *Ledger) record(tx *store.Tx, seq uint64, r *schema.Row) (*EventRecord, 
 	if err != nil {
 		return nil, err
 	}
-	waiting := l.repeats.of(seq)
+	waiting := l.repeats.count(seq)
 	rec := &EventRecord{
 		Object: "event_record", ID: r.ID, Type: OrNull(r.Type), Account: OrNull(r.Account), Context: OrNull(r.Context), Livemode: r.Livemode,
 		Created: OrNullTime(r.Created), Received: OrNullTime(time.UnixMilli(r.Received).Unix()), APIVersion: OrNull(r.APIVersion),

@@ -13,12 +13,18 @@ import (
 	"tillhook/ledger/store"
 )
 
+// ErrNoDecoder is returned where a body would have to be decoded and [Options.Decode] is nil.
+var ErrNoDecoder = errors.New("events cannot be decoded again: no decoder was given")
+
 // Release decodes an event in quarantine again, and posts it in a new row if it can be used now.
 // The new row has the source and the time of receipt of the old one, and shares its body. Release
 // returns the new outcome of the event, or the stored one if the event is not in quarantine.
 func (l *Ledger) Release(ctx context.Context, id string) (Result, error) {
-	if l.opts.Decode == nil {
+	if l.readOnly {
 		return Result{}, ErrReadOnly
+	}
+	if l.opts.Decode == nil {
+		return Result{}, ErrNoDecoder
 	}
 	var old *schema.Row
 	var seq uint64
@@ -46,7 +52,7 @@ func (l *Ledger) Release(ctx context.Context, id string) (Result, error) {
 	}
 	e := l.opts.Decode(raw)
 	if e.ID != old.ID || e.Livemode != old.Livemode {
-		return Result{}, fmt.Errorf("%w: event %s reads as %s of %s mode now, and stays in quarantine so that it is not booked twice", ErrOtherID, old.ID, e.ID, ModeName(e.Livemode))
+		return Result{}, fmt.Errorf("%w: event %s reads as %s of %s mode now, and stays in quarantine so that it is not counted twice", ErrOtherID, old.ID, e.ID, ModeName(e.Livemode))
 	}
 	if e.Quarantine != "" {
 		err := l.reclassify(ctx, e)
@@ -73,8 +79,8 @@ func (l *Ledger) Release(ctx context.Context, id string) (Result, error) {
 
 // ReleaseResult is the result of [Ledger.ReleaseAll].
 type ReleaseResult struct {
-	Booked int // events that left quarantine
-	Left   int // events that stay in quarantine
+	Released int // events that left quarantine
+	Left     int // events that stay in quarantine
 }
 
 // maxErrors is the number of errors that ReleaseAll reports.
@@ -86,7 +92,7 @@ func (l *Ledger) ReleaseAll(ctx context.Context) (ReleaseResult, error) {
 	var sum ReleaseResult
 	var errs []error
 	for after := uint64(0); ctx.Err() == nil; {
-		page, damaged, last, err := l.held(after)
+		page, damaged, last, err := l.quarantinedAfter(after)
 		if err != nil || last == 0 {
 			return sum, errors.Join(append(errs, err)...)
 		}
@@ -96,7 +102,7 @@ func (l *Ledger) ReleaseAll(ctx context.Context) (ReleaseResult, error) {
 			res, err := l.Release(ctx, id)
 			switch {
 			case err == nil && res.Status != Quarantined:
-				sum.Booked++
+				sum.Released++
 				continue
 			case errors.Is(err, ErrOtherID): // another attempt cannot help, so this is not reported
 			case err != nil && len(errs) < maxErrors:
@@ -109,9 +115,9 @@ func (l *Ledger) ReleaseAll(ctx context.Context) (ReleaseResult, error) {
 	return sum, ctx.Err()
 }
 
-// held returns the ids of up to 100 events in quarantine after a row, and an error for each row
-// that cannot be read. last is the last row that it examined, or 0 if no rows are left.
-func (l *Ledger) held(after uint64) (page []string, damaged []error, last uint64, err error) {
+// quarantinedAfter returns the ids of up to 100 events in quarantine after a row, and an error for
+// each row that cannot be read. last is the last row that it examined, or 0 if no rows are left.
+func (l *Ledger) quarantinedAfter(after uint64) (page []string, damaged []error, last uint64, err error) {
 	err = l.store.View(func(tx *store.Tx) error {
 		for e := range tx.Ascend(schema.BucketQuarantine, schema.SeqKey(after+1)) {
 			if len(page)+len(damaged) == 100 {

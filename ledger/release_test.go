@@ -57,7 +57,7 @@ func TestRelease(t *testing.T) {
 		{name: "not in quarantine", decode: decodeUsable, id: "evt_1", row: 1, status: ledger.Applied,
 			after: ledger.Applied},
 		{name: "an unknown event", decode: decodeUsable, id: "evt_9", want: ledger.ErrNotFound},
-		{name: "without a decoder", id: "evt_2", after: ledger.Quarantined, want: ledger.ErrReadOnly},
+		{name: "without a decoder", id: "evt_2", after: ledger.Quarantined, want: ledger.ErrNoDecoder},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			l := ledgertest.Start(t, ledger.Options{Dir: ledgertest.Dir(t), Decode: c.decode})
@@ -141,7 +141,7 @@ func TestReleaseAll(t *testing.T) {
 		mustAppend(t, l, quarantined(fmt.Sprintf("evt_%03d", i)))
 	}
 	sum, err := l.ReleaseAll(t.Context())
-	if err != nil || sum != (ledger.ReleaseResult{Booked: n - n/5, Left: n / 5}) {
+	if err != nil || sum != (ledger.ReleaseResult{Released: n - n/5, Left: n / 5}) {
 		t.Errorf("got %+v, %v", sum, err)
 	}
 	if len(tried) != n || tried[0] != "evt_000" || tried[n-1] != "evt_249" {
@@ -172,7 +172,7 @@ func TestReleaseOnce(t *testing.T) {
 		{decoder: "2", decode: decodeUseless, canceled: true, want: ledger.ReleaseResult{Left: 1}, tries: 1},
 		{decoder: "2", decode: decodeUseless, want: ledger.ReleaseResult{Left: 2}, tries: 2},
 		{decoder: "2", decode: decodeUsable}, // a decoder that can use more must have another name
-		{decoder: "3", decode: decodeUsable, want: ledger.ReleaseResult{Booked: 2}, tries: 2},
+		{decoder: "3", decode: decodeUsable, want: ledger.ReleaseResult{Released: 2}, tries: 2},
 		{decoder: "3", decode: decodeUsable},
 		{decoder: "2", decode: decodeUsable}, // an older decoder: nothing is left to try
 	} {
@@ -250,7 +250,7 @@ func TestDamagedEventsStayInQuarantine(t *testing.T) {
 			}
 			stop = ledgertest.Run(t, l)
 			sum, err := l.ReleaseAll(t.Context())
-			if !errors.Is(err, ledger.ErrCorrupt) || sum != (ledger.ReleaseResult{Booked: 2, Left: 1}) {
+			if !errors.Is(err, ledger.ErrCorrupt) || sum != (ledger.ReleaseResult{Released: 2, Left: 1}) {
 				t.Errorf("got %+v, %v, want the two other events posted", sum, err)
 			}
 			stop()

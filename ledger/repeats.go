@@ -22,8 +22,8 @@ func (r *repeats) add(seq uint64) {
 	r.waiting[seq]++
 }
 
-// of returns the count of a row that is not written yet.
-func (r *repeats) of(seq uint64) uint64 {
+// count returns the count of a row that is not written yet.
+func (r *repeats) count(seq uint64) uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.waiting[seq]
@@ -36,8 +36,8 @@ func (r *repeats) rows() int {
 	return len(r.waiting)
 }
 
-// some copies the counts that one transaction writes.
-func (r *repeats) some() map[uint64]uint64 {
+// nextBatch copies the counts that one transaction writes.
+func (r *repeats) nextBatch() map[uint64]uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	some := make(map[uint64]uint64, min(len(r.waiting), maxRepeats))
@@ -50,8 +50,8 @@ func (r *repeats) some() map[uint64]uint64 {
 	return some
 }
 
-// written subtracts counts that are durable, and reports whether others are left.
-func (r *repeats) written(counts map[uint64]uint64) (left bool) {
+// subtract subtracts counts that are durable, and reports whether others are left.
+func (r *repeats) subtract(counts map[uint64]uint64) (left bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for seq, n := range counts {

@@ -19,9 +19,6 @@ type Header struct {
 // ReadHeader reads the metadata of a ledger or of a copy of one. It reads files of older schemas
 // too, and ignores damage elsewhere in the file. No receiver may have the file open ([ErrLocked]).
 func ReadHeader(path string) (h Header, err error) {
-	if err := store.MustExist(path, "no ledger at"); err != nil {
-		return h, err
-	}
 	s, err := store.Open(path, store.Options{Layout: schema.Layout, ReadOnly: true, Unbuffered: true})
 	if err != nil {
 		return h, err

@@ -43,12 +43,12 @@ const (
 )
 
 // StalePayments lists payments created at since or later whose state may be out of date at now,
-// newest first. A payment appears once for each reason and charge. The list has at most most
+// newest first. A payment appears once for each reason and charge. The list has at most limit
 // elements.
-func (l *Ledger) StalePayments(ctx context.Context, since, now time.Time, most int) (list []StalePayment, err error) {
+func (l *Ledger) StalePayments(ctx context.Context, since, now time.Time, limit int) (list []StalePayment, err error) {
 	s := scan.Search{Bucket: schema.BucketPaymentsTime, Floor: schema.TimeKey(since.Unix(), "")}
 	err = l.reads.Descend(ctx, &s, func(tx *store.Tx, key []byte) (stop bool, err error) {
-		if len(list) >= most {
+		if len(list) >= limit {
 			return true, nil
 		}
 		s, err := schema.ReadState(tx, string(key[8:]))
@@ -58,7 +58,7 @@ func (l *Ledger) StalePayments(ctx context.Context, since, now time.Time, most i
 		list = append(list, staleReasons(s, now)...)
 		return false, nil
 	})
-	return list[:min(len(list), most)], err
+	return list[:min(len(list), limit)], err
 }
 
 // staleReasons returns the reasons why the payment may be out of date at now.
@@ -119,18 +119,18 @@ func (l *Ledger) WouldChange(e *Event) (would bool, err error) {
 }
 
 // QuarantinedFor lists the ids of events that are in quarantine for a reason and need attention,
-// oldest first: at most most of them, from the row after the row after. It also returns the last
+// oldest first: at most limit of them, from the row after the row after. It also returns the last
 // row that it examined.
-func (l *Ledger) QuarantinedFor(reason Reason, after uint64, most int) (ids []string, until uint64, err error) {
+func (l *Ledger) QuarantinedFor(reason Reason, after uint64, limit int) (ids []string, until uint64, err error) {
 	if l.published.Load().Counts.Quarantine[slices.Index(Reasons[:], reason)][slices.Index(QuarantineStates[:], Attention)] == 0 {
 		return nil, after, nil
 	}
-	for len(ids) < most {
+	for len(ids) < limit {
 		var last uint64
 		err := l.store.View(func(tx *store.Tx) error {
 			n := 0
 			for e := range tx.Ascend(schema.BucketQuarantine, schema.SeqKey(after+1)) {
-				if n == scanSlice || len(ids) == most {
+				if n == scanSlice || len(ids) == limit {
 					break
 				}
 				last = schema.SeqOf(e.Key)

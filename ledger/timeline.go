@@ -61,7 +61,7 @@ func (l *Ledger) Timeline(ctx context.Context, id string) (timeline []TimelineEn
 	after := laterBefore(rows, order)
 	for n, i := range order {
 		r := rows[i]
-		waiting := l.repeats.of(seqs[i])
+		waiting := l.repeats.count(seqs[i])
 		timeline = append(timeline, TimelineEntry{
 			Object: "moment", Happened: OrNullTime(r.Created), Received: OrNullTime(time.UnixMilli(r.Received).Unix()), What: sentences[n],
 			Event: r.ID, Type: OrNull(r.Type), Outcome: r.Outcome, After: after[i], Repeats: r.Repeats + waiting, Source: r.Source,

@@ -1,6 +1,6 @@
 // Package metrics holds all Prometheus metrics of a receiver in one registry. The other packages
-// report numbers through the methods of [Metrics], and main supplies the label values, so the
-// package imports no other package of the program.
+// report numbers through the methods of [Metrics], and package receiver supplies the label values,
+// so the package imports no other package of the program.
 //
 // Labels are bounded whatever is sent: an event type that is not listed is counted as "other".
 // Counters exist at 0 from the start. A gauge with an unknown value is absent, because 0 would

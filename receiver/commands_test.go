@@ -149,8 +149,8 @@ func TestAnInterruptedPrompt(t *testing.T) {
 	}
 }
 
-// What another program answers is no success, however it sounds.
-func TestSendKnowsAStranger(t *testing.T) {
+// An answer of another program is not a success, even with status 200.
+func TestSendRefusesAnswersOfOtherPrograms(t *testing.T) {
 	t.Parallel()
 	p := build(t)
 	for name, c := range map[string]struct {

@@ -210,4 +210,4 @@ func (f *languageFile) checkName(line int, name string) {
 }
 
 // The words of a name in camel case or with underscores.
-var nameParts = regexp.MustCompile(`\p{Lu}*\p{Ll}+|\p{Lu}+`)
+var nameParts = regexp.MustCompile(`\p{Lu}\p{Ll}+|\p{Ll}+|\p{Lu}`)

@@ -198,8 +198,9 @@ func (r *Receiver) handle(w http.ResponseWriter, req *http.Request, start time.T
 	if refusal != nil {
 		w.Header().Set("Connection", "close")
 		refusal.unread = refusal.status != http.StatusRequestTimeout
-		r.noteIncomplete(refusal.code, "the body ended before its Content-Length: the connection broke, or a proxy "+
-			"in front cuts bodies or announces another length than it sends", req)
+		if refusal.code == bodyIncomplete {
+			r.noteIncomplete(req)
+		}
 		return *refusal
 	}
 	now := r.Now()
@@ -356,14 +357,13 @@ var signatureMessages = map[stripe.Code]string{
 }
 
 // noteIncomplete counts and logs a body that ended early: a proxy in front may need a correction.
-func (r *Receiver) noteIncomplete(code, cause string, req *http.Request) {
-	if code != bodyIncomplete {
-		return
-	}
-	r.diagnosis.note(code, req, r.Now())
-	if ok, more := r.causes.allow(code, r.Now()); ok {
-		r.diagnosis.refused[code].cause.Store(&cause)
-		r.Log.Warn("incomplete body", "code", code, "cause", cause, "remote", r.remote(req), "content_length",
-			req.ContentLength, "not_logged", more)
+func (r *Receiver) noteIncomplete(req *http.Request) {
+	cause := "the body ended before its Content-Length: the connection broke, or a proxy in front cuts bodies or " +
+		"announces another length than it sends"
+	r.diagnosis.note(bodyIncomplete, req, r.Now())
+	if ok, more := r.causes.allow(bodyIncomplete, r.Now()); ok {
+		r.diagnosis.refused[bodyIncomplete].cause.Store(&cause)
+		r.Log.Warn("incomplete body", "code", bodyIncomplete, "cause", cause, "remote", r.remote(req),
+			"content_length", req.ContentLength, "not_logged", more)
 	}
 }

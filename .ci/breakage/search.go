@@ -38,7 +38,7 @@ var searchMutations = []mutation{
 	{"operator: a large list is encoded piece by piece", operatorGo, "	if err := encode(wording.EscapeWriter(w)); err != nil {", "	var all strings.Builder\n	_ = encode(&all)\n	if _, err := wording.EscapeWriter(w).Write([]byte(all.String())); err != nil {", "./receiver/operator", "TestTheLargestAnswers"},
 	{"cli: a list command requests the next page", pagesGo, "		if !list.HasMore || list.NextPage == \"\" ||", "		if true || list.NextPage == \"\" ||", "./receiver/cli", "TestACommandFollowsPages"},
 	{"cli: an interrupted list command prints what it has", pagesGo, "		if err != nil && ctx.Err() != nil {", "		if false {", "./receiver/cli", "TestAStoppedSearchSaysHowToGoOn"},
-	{"operator: an unknown filter value is an error", knownGo, "		return unproven{}, unknown\n", "		return unproven{}, nil\n", "./receiver/operator", "TestUnknownValues"},
+	{"operator: an unknown filter value is an error", knownGo, "		return unverifiedValue{}, unknown\n", "		return unverifiedValue{}, nil\n", "./receiver/operator", "TestUnknownValues"},
 	{"operator: a filter value that the ledger holds is known", knownGo, "	case err != nil || held:\n", "	case err != nil || held && false:\n", "./receiver/operator", "TestUnknownValues"},
 	{"operator: an unknown value is an error at the end of a large ledger, too", knownGo, "	page.Next = nothingYet + page.Next\n", "", "./receiver/operator", "TestUnknownValuesInALargeLedger"},
 	{"operator: a value that another filter leaves out is no error", "receiver/operator/api.go", "	if err == nil && sole {", "	if err == nil && (sole || true) {", "./receiver/operator", "TestUnknownValuesInALargeLedger"},

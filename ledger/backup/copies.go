@@ -60,7 +60,7 @@ func (c Copies) Made(now time.Time) (paths []string, err error) {
 	newest := c.Path(now)
 	entries, err := os.ReadDir(c.Dir)
 	if err != nil {
-		return nil, fmt.Errorf("look for backups: %w", err)
+		return nil, fmt.Errorf("list the backups: %w", err)
 	}
 	for _, e := range entries {
 		path := filepath.Join(c.Dir, e.Name())
@@ -72,19 +72,20 @@ func (c Copies) Made(now time.Time) (paths []string, err error) {
 	return paths, nil
 }
 
-// Prune deletes the oldest copies until keep of them are left.
+// Prune deletes the oldest copies but keep of them. A copy that cannot be deleted does not keep
+// others.
 func (c Copies) Prune(now time.Time, keep int) error {
 	made, err := c.Made(now)
 	if err != nil {
 		return err
 	}
-	for len(made) > keep {
-		if err := os.Remove(made[0]); err != nil {
-			return fmt.Errorf("delete the oldest backup: %w", err)
+	var errs []error
+	for _, path := range made[:max(0, len(made)-keep)] {
+		if err := os.Remove(path); err != nil {
+			errs = append(errs, fmt.Errorf("delete an old backup: %w", err))
 		}
-		made = made[1:]
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // MakeDir makes a directory for copies.

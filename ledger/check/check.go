@@ -55,8 +55,8 @@ type Report struct {
 
 // Verify checks a file that no process writes to: a copy, or the ledger of a receiver that is not
 // running. It returns [store.ErrLocked] if a receiver holds the file. If there are faults, it
-// returns them as an error together with the report. Damaged pages can crash the process, because
-// bbolt follows references between pages without checking them.
+// returns them as an error together with the report. It checks all pages before bbolt reads one,
+// because bbolt follows references between pages without checking them.
 func Verify(ctx context.Context, path string) (*Report, error) {
 	if err := store.MustExist(path, "there is no file"); err != nil {
 		return nil, err
@@ -65,7 +65,7 @@ func Verify(ctx context.Context, path string) (*Report, error) {
 	if errors.Is(err, store.ErrLocked) {
 		return nil, err
 	} else if err != nil {
-		return unusableProof(path, err)
+		return badFileReport(path, err)
 	}
 	s, err := store.Open(path, store.Options{Layout: schema.Layout, ReadOnly: true, Check: func(tx *store.Tx) error {
 		_, err := schema.ReadMeta(tx)
@@ -76,21 +76,21 @@ func Verify(ctx context.Context, path string) (*Report, error) {
 	}})
 	switch {
 	case errors.Is(err, schema.ErrOlder):
-		p, err := unusableProof(path, fmt.Errorf("%w: %s is of an older schema: its pages are sound, and the rest can be told only once it is brought up to date; put it in a folder of its own as ledger.db and rebuild it there (TILLHOOK_DATA_DIR, tillhook rebuild)", store.ErrFormat, path))
+		p, err := badFileReport(path, fmt.Errorf("%w: %s has an older schema. Its pages are sound; the rest can be checked only after a rebuild: put it in a folder of its own as ledger.db, set TILLHOOK_DATA_DIR to that folder, and run tillhook rebuild", store.ErrFormat, path))
 		p.Older = true
 		return p, err
 	case errors.Is(err, store.ErrCorrupt), errors.Is(err, store.ErrFormat):
-		return unusableProof(path, err)
+		return badFileReport(path, err)
 	case err != nil:
 		return nil, err
 	}
-	proof, err := verify(ctx, s)
-	proof.FreePages = free
-	return proof, errors.Join(err, s.Close())
+	report, err := verify(ctx, s)
+	report.FreePages = free
+	return report, errors.Join(err, s.Close())
 }
 
-// unusableProof returns the report on a file that cannot be opened as a ledger.
-func unusableProof(path string, err error) (*Report, error) {
+// badFileReport returns the report on a file that cannot be opened as a ledger.
+func badFileReport(path string, err error) (*Report, error) {
 	p := &Report{Object: "proof", Path: path, Faults: strings.Split(err.Error(), "\n")}
 	if info, statErr := os.Stat(path); statErr == nil {
 		p.Bytes = info.Size()
@@ -117,7 +117,7 @@ func Run(ctx context.Context, s *store.Store) error {
 // verify checks everything but the pages.
 func verify(ctx context.Context, s *store.Store) (*Report, error) {
 	c := &checker{ctx: ctx, totals: map[string]schema.Amounts{}}
-	proof := &Report{Object: "proof", Path: s.Path(), Schema: schema.Version, Faults: []string{}}
+	report := &Report{Object: "proof", Path: s.Path(), Schema: schema.Version, Faults: []string{}}
 	err := s.View(func(tx *store.Tx) (err error) {
 		if c.livemode, err = schema.ReadMode(tx); err != nil {
 			return err
@@ -125,9 +125,9 @@ func verify(ctx context.Context, s *store.Store) (*Report, error) {
 		if c.codec, err = schema.NewBodyCodec(); err != nil {
 			return err
 		}
-		c.tx, proof.Mode = tx, schema.ModeName(c.livemode)
+		c.tx, report.Mode = tx, schema.ModeName(c.livemode)
 		if sizes, err := s.Sizes(tx); err == nil {
-			proof.Bytes, proof.Used, proof.Pages = sizes.Bytes, sizes.Used, sizes.Pages
+			report.Bytes, report.Used, report.Pages = sizes.Bytes, sizes.Used, sizes.Pages
 		}
 		for _, step := range []func() error{c.id, c.events, c.ids, c.quarantine, c.meta, c.bodies, c.payments, c.sumsOfDays, c.sums} {
 			if err := step(); err != nil {
@@ -139,14 +139,14 @@ func verify(ctx context.Context, s *store.Store) (*Report, error) {
 	if err != nil && !errors.Is(err, errTooMany) {
 		c.faults = append(c.faults, err)
 	}
-	proof.Values, proof.Events, proof.Bodies, proof.Quarantined = c.values, c.rows, c.kept, c.held
-	proof.Released = c.recount.Released
-	proof.Payments, proof.Links, proof.Totals = c.folded, c.links, c.lines
+	report.Values, report.Events, report.Bodies, report.Quarantined = c.values, c.rows, c.kept, c.held
+	report.Released = c.recount.Released
+	report.Payments, report.Links, report.Totals = c.folded, c.links, c.lines
 	for _, fault := range c.faults {
-		proof.Faults = append(proof.Faults, fault.Error())
+		report.Faults = append(report.Faults, fault.Error())
 	}
-	proof.Sound = len(c.faults) == 0
-	return proof, errors.Join(c.faults...)
+	report.Sound = len(c.faults) == 0
+	return report, errors.Join(c.faults...)
 }
 
 var errTooMany = errors.New("too many faults")
@@ -280,14 +280,14 @@ func (c *checker) events() error {
 // was then posted.
 func (c *checker) released(seq uint64, r *schema.Row, as uint64) {
 	if c.tx.Has(schema.BucketQuarantine, schema.SeqKey(seq)) {
-		c.fault("event row %d (%.80s): it lies in quarantine and was booked as row %d", seq, r.ID, as)
+		c.fault("event row %d (%.80s): it is in quarantine and was posted as row %d", seq, r.ID, as)
 	}
 	later, err := schema.ReadRow(c.tx, as)
 	switch {
 	case err != nil:
-		c.fault("event row %d (%.80s): it was booked as row %d: %w", seq, r.ID, as, err)
+		c.fault("event row %d (%.80s): it was posted as row %d: %w", seq, r.ID, as, err)
 	case as < seq || later.Released != seq || later.ID != r.ID || later.Livemode != r.Livemode || later.Outcome == schema.Quarantined:
-		c.fault("event row %d (%.80s): it left quarantine, and row %d is not the one in which it was booked", seq, r.ID, as)
+		c.fault("event row %d (%.80s): it left quarantine, and row %d is not the one in which it was posted", seq, r.ID, as)
 	}
 }
 
@@ -306,7 +306,7 @@ func (c *checker) ofQuarantine(seq uint64, r *schema.Row) error {
 		c.held++
 		c.recount.AddQuarantined(r.Reason, h.State, +1)
 		if !c.has(schema.BucketBodies, schema.SeqKey(seq)) {
-			c.fault("event row %d (%.80s): its body is gone although it lies in quarantine", seq, r.ID)
+			c.fault("event row %d (%.80s): its body is gone although it is in quarantine", seq, r.ID)
 		}
 		if h.Awaits != "" {
 			c.awaits++
@@ -326,9 +326,9 @@ func (c *checker) ofQuarantine(seq uint64, r *schema.Row) error {
 	case err != nil:
 		return fmt.Errorf("event row %d (%.80s): %w", seq, r.ID, err)
 	case r.Released >= seq || old.Outcome != schema.Quarantined || old.ID != r.ID || old.Livemode != r.Livemode:
-		c.fault("event row %d (%.80s): row %d is not the one in which it lay in quarantine", seq, r.ID, r.Released)
+		c.fault("event row %d (%.80s): row %d is not the one in which it was in quarantine", seq, r.ID, r.Released)
 	case c.has(schema.BucketBodies, schema.SeqKey(seq)) != c.has(schema.BucketBodies, schema.SeqKey(r.Released)):
-		c.fault("event row %d (%.80s): of its body and that of row %d, in which it lay in quarantine, one is gone", seq, r.ID, r.Released)
+		c.fault("event row %d (%.80s): of its body and that of row %d, in which it was in quarantine, one is gone", seq, r.ID, r.Released)
 	}
 	return nil
 }

@@ -17,9 +17,9 @@ type change struct {
 	before *schema.State
 	after  *schema.State
 	events []uint64      // the rows before the event
-	gone   []uint64      // rows that move to another payment
-	come   []uint64      // rows that the payment gains
-	had    []*schema.Row // the rows of events, if they are cached
+	lost   []uint64      // rows that move to another payment
+	gained []uint64      // rows that the payment gains
+	cached []*schema.Row // the rows of events, if they are cached
 	rows   []*schema.Row // what after is folded from; nil if rows move between payments
 }
 
@@ -37,21 +37,21 @@ func (b *Batch) changes(r *schema.Row, seq uint64) ([]*change, error) {
 	}
 	list := []*change{own}
 	var moved []*schema.Row
-	claimed, err := b.claimed(r, id)
+	relinked, err := b.relinked(r, id)
 	if err != nil {
 		return nil, err
 	}
-	for _, present := range slices.Sorted(maps.Keys(claimed)) {
-		c, rows, err := b.leave(present, claimed[present])
+	for _, present := range slices.Sorted(maps.Keys(relinked)) {
+		c, rows, err := b.split(present, relinked[present])
 		if err != nil {
 			return nil, err
 		}
 		if c != nil {
 			list, moved = append(list, c), append(moved, rows...)
-			own.come = append(own.come, c.gone...)
+			own.gained = append(own.gained, c.lost...)
 		}
 	}
-	own.come = append(own.come, seq)
+	own.gained = append(own.gained, seq)
 	rows, err := own.rowsBefore(b.Tx)
 	if err != nil {
 		return nil, err
@@ -70,8 +70,8 @@ func (b *Batch) changes(r *schema.Row, seq uint64) ([]*change, error) {
 
 // rowsBefore returns the rows that the payment was folded from before the change.
 func (c *change) rowsBefore(tx *store.Tx) ([]*schema.Row, error) {
-	if c.had != nil {
-		return c.had, nil
+	if c.cached != nil {
+		return c.cached, nil
 	}
 	return schema.ReadRows(tx, c.events)
 }
@@ -79,7 +79,7 @@ func (c *change) rowsBefore(tx *store.Tx) ([]*schema.Row, error) {
 // before returns a change that starts from the current state of a payment.
 func (b *Batch) before(id string) (*change, error) {
 	if hot := b.cache.find(id); hot != nil {
-		return &change{id: id, before: hot.state, events: hot.state.Rows, had: hot.rows}, nil
+		return &change{id: id, before: hot.state, events: hot.state.Rows, cached: hot.rows}, nil
 	}
 	s, err := schema.ReadState(b.Tx, id)
 	if err != nil {
@@ -91,31 +91,31 @@ func (b *Batch) before(id string) (*change, error) {
 	return &change{id: id, before: s, events: s.Rows}, nil
 }
 
-// claimed returns the charges that the row links to its PaymentIntent for the first time, by the
+// relinked returns the charges that the row links to its PaymentIntent for the first time, by the
 // payment that they belong to now. That payment has the id of the charge itself or, if two
 // PaymentIntents name the charge, the greater id of the two: a charge belongs to the least
 // PaymentIntent.
-func (b *Batch) claimed(r *schema.Row, intent string) (map[string][]string, error) {
-	var claimed map[string][]string // nil in most cases
+func (b *Batch) relinked(r *schema.Row, intent string) (map[string][]string, error) {
+	var relinked map[string][]string // nil in most cases
 	for _, charge := range r.Facts.LinkedCharges() {
 		present, err := schema.PaymentOf(b.Tx, &fold.Facts{Charge: charge})
 		if err != nil {
 			return nil, err
 		}
 		if present == charge || intent < present {
-			if claimed == nil {
-				claimed = map[string][]string{}
+			if relinked == nil {
+				relinked = map[string][]string{}
 			}
-			claimed[present] = append(claimed[present], charge)
+			relinked[present] = append(relinked[present], charge)
 		}
 	}
-	return claimed, nil
+	return relinked, nil
 }
 
-// leave takes from a payment the rows that name one of the charges and no PaymentIntent, and
-// returns the change and those rows. charges must be sorted. If the payment has no such row, leave
+// split takes from a payment the rows that name one of the charges and no PaymentIntent, and
+// returns the change and those rows. charges must be sorted. If the payment has no such row, split
 // returns a nil change.
-func (b *Batch) leave(payment string, charges []string) (*change, []*schema.Row, error) {
+func (b *Batch) split(payment string, charges []string) (*change, []*schema.Row, error) {
 	c, err := b.before(payment)
 	if err != nil || c.before == nil {
 		return nil, nil, err
@@ -127,7 +127,7 @@ func (b *Batch) leave(payment string, charges []string) (*change, []*schema.Row,
 	var stay, leaving []*schema.Row
 	for i, r := range rows {
 		if _, named := slices.BinarySearch(charges, r.Facts.Charge); named && r.Facts.PaymentIntent == "" {
-			leaving, c.gone = append(leaving, r), append(c.gone, c.events[i])
+			leaving, c.lost = append(leaving, r), append(c.lost, c.events[i])
 		} else {
 			stay = append(stay, r)
 		}
@@ -187,9 +187,9 @@ func (b *Batch) write(c *change) error {
 
 // sequences returns the sequences of the rows that the payment is folded from after the change.
 func (c *change) sequences() []uint64 {
-	seqs := slices.Concat(c.events, c.come)
-	if len(c.gone) > 0 { // sorted, as c.events is
-		seqs = slices.DeleteFunc(seqs, func(seq uint64) bool { _, gone := slices.BinarySearch(c.gone, seq); return gone })
+	seqs := slices.Concat(c.events, c.gained)
+	if len(c.lost) > 0 { // sorted, as c.events is
+		seqs = slices.DeleteFunc(seqs, func(seq uint64) bool { _, gone := slices.BinarySearch(c.lost, seq); return gone })
 	}
 	slices.Sort(seqs)
 	return seqs

@@ -31,7 +31,7 @@ type Cache struct {
 // hotPayment is a cached payment as of the last change that was written.
 type hotPayment struct {
 	state *schema.State
-	rows  []*schema.Row // the rows of state.rows, in the same order
+	rows  []*schema.Row // the rows of state.Rows, in the same order
 	size  int
 	used  uint64 // greater than that of every payment used earlier
 }

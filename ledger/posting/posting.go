@@ -15,9 +15,10 @@
 // # Reading order
 //
 // item.go has what goes in ([Event], [Item]) and what comes out ([Result]). poster.go has the frame
-// of a transaction. posting.go plans and writes a row. change.go finds out how a row changes payments, which includes rows that move to
-// another payment because a charge is linked to a PaymentIntent. sums.go has the totals,
-// quarantineplan.go the quarantine, and hot.go a cache of payments with many events.
+// of a transaction. posting.go plans and writes a row. change.go finds out how a row changes
+// payments, which includes rows that move to another payment because a charge is linked to a
+// PaymentIntent. sums.go has the totals, quarantineplan.go the quarantine, and hot.go a cache of
+// payments with many events.
 package posting
 
 import (
@@ -54,34 +55,58 @@ func (b *Batch) plan(e *Item) (apply func() error, err error) {
 	if e.Job != nil {
 		return e.Job(b)
 	}
-	seq, known, err := schema.LookupID(b.Tx, e.Event.Livemode, e.Event.ID)
+	k, err := FindKnown(b.Tx, &e.Event)
 	if err != nil {
 		return nil, err
 	}
-	if !known {
-		return b.planRow(e, 0, nil)
-	}
-	old, err := schema.ReadRow(b.Tx, seq)
-	if err != nil {
-		return nil, err
-	}
-	if old.Outcome == schema.Quarantined && e.Event.Quarantine == "" {
-		return b.planRow(e, seq, old)
-	}
-	payment, err := schema.PaymentOf(b.Tx, &old.Facts)
-	if err != nil {
-		return nil, err
+	if !k.Repeat {
+		return b.planRow(e, k.Seq, k.Row)
 	}
 	if e.Release { // another delivery already released it
-		e.Result = Result{Status: old.Outcome, Reason: old.Reason, PaymentID: payment, Sequence: seq, Repeat: true}
+		e.Result = Result{Status: k.Row.Outcome, Reason: k.Row.Reason, PaymentID: k.Payment, Sequence: k.Seq, Repeat: true}
 		return nil, nil
 	}
-	old.Repeats++
-	e.Result = Repeat(old, seq, payment)
-	return func() error { return b.Tx.Put(schema.BucketEvents, schema.SeqKey(seq), old.Encode()) }, nil
+	k.Row.Repeats++
+	e.Result = k.Result()
+	return func() error { return b.Tx.Put(schema.BucketEvents, schema.SeqKey(k.Seq), k.Row.Encode()) }, nil
 }
 
-// planRow plans a new row. old is the row at the sequence from in which the event lies in
+// Known is what a ledger has of an event's id.
+type Known struct {
+	Seq     uint64      // the row of the id; 0 if it has no row
+	Row     *schema.Row // nil if the id has no row
+	Repeat  bool        // a delivery changes nothing; false for the usable form of an event in quarantine
+	Payment string      // of a repeat: the current id of the event's payment
+}
+
+// FindKnown returns what the ledger has of an event's id.
+func FindKnown(tx *store.Tx, e *Event) (k Known, err error) {
+	seq, found, err := schema.LookupID(tx, e.Livemode, e.ID)
+	if err != nil || !found {
+		return k, err
+	}
+	if k.Row, err = schema.ReadRow(tx, seq); err != nil {
+		return k, err
+	}
+	k.Seq = seq
+	if k.Row.Outcome == schema.Quarantined && e.Quarantine == "" {
+		return k, nil
+	}
+	k.Repeat = true
+	k.Payment, err = schema.PaymentOf(tx, &k.Row.Facts)
+	return k, err
+}
+
+// Result returns the result of another delivery of the event.
+func (k *Known) Result() Result {
+	res := Result{Status: schema.AlreadyProcessed, PaymentID: k.Payment, Sequence: k.Seq, Repeat: true}
+	if k.Row.Outcome == schema.Quarantined {
+		res.Status, res.Reason = schema.Quarantined, k.Row.Reason
+	}
+	return res
+}
+
+// planRow plans a new row. old is the row at the sequence from in which the event is in
 // quarantine, nil for a new event.
 func (b *Batch) planRow(e *Item, from uint64, old *schema.Row) (apply func() error, err error) {
 	ev := &e.Event
@@ -140,7 +165,7 @@ type newRow struct {
 	schema.Row
 	seq        uint64
 	body       []byte      // as it is stored; nil if it is not kept
-	old        *schema.Row // the row in which the same event lies in quarantine; nil if it does not
+	old        *schema.Row // the row in which the same event is in quarantine; nil if it does not
 	changes    []*change
 	totals     map[string]schema.Amounts
 	links      map[string][]schema.Link
@@ -160,7 +185,7 @@ func (b *Batch) planPayments(n *newRow) (err error) {
 	return err
 }
 
-// planRest plans what follows from any row. entry is nil unless the row lies in quarantine.
+// planRest plans what follows from any row. entry is nil unless the row is in quarantine.
 func (b *Batch) planRest(n *newRow, entry *schema.QuarantineEntry) (err error) {
 	if n.quarantine, err = b.planQuarantine(&n.Row, n.old, entry); err != nil {
 		return err
@@ -226,16 +251,6 @@ func (b *Batch) CountRepeats(repeats map[uint64]uint64) error {
 		}
 	}
 	return nil
-}
-
-// Repeat returns the result of another delivery of the event of row r. payment is the current id
-// of the event's payment.
-func Repeat(r *schema.Row, seq uint64, payment string) Result {
-	res := Result{Status: schema.AlreadyProcessed, PaymentID: payment, Sequence: seq, Repeat: true}
-	if r.Outcome == schema.Quarantined {
-		res.Status, res.Reason = schema.Quarantined, r.Reason
-	}
-	return res
 }
 
 // Restore writes a row that has been in a ledger before. It keeps the outcome that the event had

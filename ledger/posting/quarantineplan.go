@@ -35,7 +35,7 @@ func (b *Batch) awaiting(livemode bool, id string) (seqs []uint64, err error) {
 // written.
 type quarantinePlan struct {
 	entry *schema.QuarantineEntry // of the row itself; nil unless it is in quarantine
-	leave *schema.QuarantineEntry // of the event's old row, which leaves quarantine; nil without one
+	left  *schema.QuarantineEntry // of the event's old row, which leaves quarantine; nil without one
 	met   []waiting               // thin events that waited for this event
 }
 
@@ -52,10 +52,10 @@ type waiting struct {
 func (b *Batch) planQuarantine(r *schema.Row, old *schema.Row, entry *schema.QuarantineEntry) (a quarantinePlan, err error) {
 	a.entry = entry
 	if old != nil {
-		if a.leave, err = schema.ReadQuarantineEntry(b.Tx, r.Released); err != nil {
+		if a.left, err = schema.ReadQuarantineEntry(b.Tx, r.Released); err != nil {
 			return a, err
 		}
-		if a.leave == nil {
+		if a.left == nil {
 			return a, fmt.Errorf("%w: event row %d has no entry in quarantine", store.ErrCorrupt, r.Released)
 		}
 		return a, nil // the id is not new, so no thin event waits for it
@@ -91,11 +91,11 @@ func (b *Batch) writeQuarantine(n *newRow) error {
 		b.Counts.AddQuarantined(r.Reason, a.entry.State, +1)
 	}
 	if old != nil {
-		if err := b.removeEntry(r.Released, old.Livemode, a.leave); err != nil {
+		if err := b.removeEntry(r.Released, old.Livemode, a.left); err != nil {
 			return err
 		}
 		b.Counts.AddEvent(old, -1)
-		b.Counts.AddQuarantined(old.Reason, a.leave.State, -1)
+		b.Counts.AddQuarantined(old.Reason, a.left.State, -1)
 		b.Counts.Released++
 	}
 	for _, w := range a.met {

@@ -6,7 +6,7 @@ import "tillhook/ledger/store"
 // read. A rebuilt ledger has only the checkpoint of the retention time, so the work up to the other
 // checkpoints is done again. Accounts are stored beside the checkpoints.
 const (
-	CheckpointPrefix = "mark/"
+	CheckpointPrefix = "checkpoint/"
 	AccountPrefix    = "account/"
 )
 

@@ -100,7 +100,7 @@ var (
 	metaDecoded = []byte("decoded")
 )
 
-// Initialise creates the buckets and the metadata of an empty ledger.
+// Initialise writes the metadata of an empty ledger.
 func Initialise(tx *store.Tx, livemode bool) error {
 	var version encoder
 	version.uint(Version)

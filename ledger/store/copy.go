@@ -134,7 +134,7 @@ func Save(path string, fill func(w io.Writer) error, check func(made string) err
 	if err := rename(made, path); err != nil {
 		return fmt.Errorf("save a copy as %s: %w", path, err)
 	}
-	return syncDir(filepath.Dir(path))
+	return SyncDir(filepath.Dir(path))
 }
 
 // rename gives a file a path and never replaces another file: by a hard link, or on a file system

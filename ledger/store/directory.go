@@ -29,7 +29,7 @@ type DirLock struct{ dir *os.File }
 // that cannot lock a directory.
 func LockDir(path string) (*DirLock, error) {
 	dir := filepath.Dir(path)
-	if err := makeDir(dir); err != nil {
+	if err := MakeDir(dir); err != nil {
 		return nil, fmt.Errorf("make the data folder: %w", err)
 	}
 	f, err := os.Open(dir)
@@ -61,7 +61,7 @@ func (l *DirLock) Release() {
 func Create(path string, layout Layout, fill func(tx *Tx) error) (created bool, err error) {
 	there, err := exists(path)
 	if err != nil {
-		return false, fmt.Errorf("look for the ledger: %w", err)
+		return false, fmt.Errorf("find the ledger: %w", err)
 	}
 	if there {
 		return false, nil
@@ -149,27 +149,23 @@ func matching(dir, pattern string) (paths []string) {
 }
 
 // MakeDir creates a directory of mode 0700, and every missing one above it, durably.
-func MakeDir(dir string) error { return makeDir(dir) }
-
-func makeDir(dir string) error {
+func MakeDir(dir string) error {
 	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
 		return os.MkdirAll(dir, 0o700)
 	}
 	parent := filepath.Dir(filepath.Clean(dir))
-	if err := makeDir(parent); err != nil {
+	if err := MakeDir(parent); err != nil {
 		return err
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	return syncDir(parent)
+	return SyncDir(parent)
 }
 
 // SyncDir makes the names in a directory durable. (fsync(2): syncing a file does not sync its
 // name.)
-func SyncDir(dir string) error { return syncDir(dir) }
-
-func syncDir(dir string) error {
+func SyncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
 		return fmt.Errorf("sync the folder: %w", err)

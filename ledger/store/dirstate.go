@@ -47,9 +47,9 @@ func InspectDir(path string) (DirState, error) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
-		return p, fmt.Errorf("look at the data folder: %w", err)
+		return p, fmt.Errorf("stat the data folder: %w", err)
 	case !info.IsDir():
-		return p, fmt.Errorf("look at the data folder: %s is a file", dir)
+		return p, fmt.Errorf("the data folder %s is a file", dir)
 	default:
 		p.There, p.Mode = true, info.Mode().Perm()
 		if stat, ok := info.Sys().(*syscall.Stat_t); ok {
@@ -67,7 +67,7 @@ func InspectDir(path string) (DirState, error) {
 	p.Writable = syscall.Access(nearest, writeAndSearch) == nil
 	var space syscall.Statfs_t
 	if err := syscall.Statfs(nearest, &space); err != nil {
-		return p, fmt.Errorf("look at the file system of %s: %w", nearest, err)
+		return p, fmt.Errorf("read the free space of %s: %w", nearest, err)
 	}
 	p.FreeBytes, p.TotalBytes = space.Bavail*uint64(space.Bsize), space.Blocks*uint64(space.Bsize)
 	note := path + missingSuffix

@@ -84,7 +84,7 @@ func IsLocked(path string) (bool, error) {
 		return false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("look at the ledger: %w", err)
+		return false, fmt.Errorf("open the ledger to test its lock: %w", err)
 	}
 	defer func() { _ = unlockAndClose(f) }() // it was only read
 	err = lockFile(f, shared)

@@ -30,8 +30,11 @@ func (b *badFile) Unwrap() error { return ErrFormat }
 // in the machine's byte order. https://pkg.go.dev/go.etcd.io/bbolt/internal/common#Meta
 func inspect(path string) error {
 	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: no ledger at %s", ErrNotFound, path)
+	}
 	if err != nil {
-		return fmt.Errorf("look for the ledger: %w", err)
+		return fmt.Errorf("find the ledger: %w", err)
 	}
 	switch {
 	case !info.Mode().IsRegular():
@@ -111,7 +114,7 @@ func MustExist(path, problem string) error {
 	there, err := exists(path)
 	switch {
 	case err != nil:
-		return fmt.Errorf("look for %s: %w", path, err)
+		return fmt.Errorf("stat %s: %w", path, err)
 	case !there:
 		return fmt.Errorf("%w: %s %s", ErrNotFound, problem, path)
 	}
@@ -123,7 +126,7 @@ func mustNotExist(path string) error {
 	there, err := exists(path)
 	switch {
 	case err != nil:
-		return fmt.Errorf("look whether there is a file %s: %w", path, err)
+		return fmt.Errorf("check whether %s exists: %w", path, err)
 	case there:
 		return &existsError{path}
 	}

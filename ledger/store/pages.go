@@ -31,7 +31,7 @@ const (
 	maxDepth     = 64 // of branches and buckets; a file of 2^40 pages has ten
 )
 
-// VerifyPages proves the pages of a file that no process writes to: both meta pages are sound, and
+// VerifyPages checks the pages of a file that no process writes to: both meta pages are sound, and
 // every page is used once or free, and is what it says. It returns [ErrLocked] if another process
 // holds the file, and every fault that it found, joined. free is how many pages are free.
 func VerifyPages(ctx context.Context, path string) (free int64, err error) {
@@ -64,7 +64,7 @@ func VerifyPages(ctx context.Context, path string) (free int64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	if newest.pages == 0 || second == nil { // bbolt goes by the other one, and says nothing
+	if newest.pages == 0 || second == nil { // bbolt would silently use the other one
 		return 0, fmt.Errorf("%w: %s: one of its two meta pages: the last transaction may be missing", ErrCorrupt, path)
 	}
 	if second.tx > newest.tx {

@@ -31,7 +31,7 @@ func (s *Store) syncMetaPages() error {
 		err = s.writeMetaPages(metas)
 	}
 	if err == nil {
-		err = syncDir(s.dir())
+		err = SyncDir(s.dir())
 	}
 	return err
 }
@@ -39,7 +39,7 @@ func (s *Store) syncMetaPages() error {
 // noteFailedCommit keeps what the page cache shows of the meta pages at once: the kernel may drop a
 // page whose sync failed at any time and then show an older one, which bbolt would not expect.
 func (s *Store) noteFailedCommit() {
-	s.failed = failedCommit{}
+	s.mustRecover, s.failed = true, failedCommit{}
 	if s.wedged.Load() {
 		return
 	}
@@ -53,7 +53,7 @@ func (s *Store) noteFailedCommit() {
 
 // Recover makes the file trustworthy after a failed [Store.Write] or [Store.CheckFile], and reads
 // again what it holds. durable reports that the transaction that failed is on disk after all. The
-// caller proves the result with a Write.
+// caller then checks with a Write that the file can be written.
 func (s *Store) Recover() (durable bool, err error) {
 	if err := s.checkWhileRefused(); err != nil {
 		return false, err
@@ -70,7 +70,7 @@ func (s *Store) Recover() (durable bool, err error) {
 		return false, err
 	}
 	durable = s.failed.tx != 0 && s.durableTx.Load() >= s.failed.tx
-	s.failed = failedCommit{}
+	s.mustRecover, s.failed = false, failedCommit{}
 	return durable, nil
 }
 

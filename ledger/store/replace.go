@@ -17,18 +17,18 @@ import (
 // caller has verified the copy. If it fails, the file at path is as it was.
 func Replace(path, from string) (kept string, err error) {
 	dir := filepath.Dir(path)
-	if err := makeDir(dir); err != nil {
+	if err := MakeDir(dir); err != nil {
 		return "", fmt.Errorf("make the data folder: %w", err)
 	}
 	switch same, err := isSame(from, path); {
 	case err != nil:
-		return "", fmt.Errorf("look at the copy: %w", err)
+		return "", fmt.Errorf("stat the copy: %w", err)
 	case same:
 		return "", fmt.Errorf("%s is the ledger itself, and not a copy of it", from)
 	}
 	like, err := os.Stat(dir)
 	if err != nil {
-		return "", fmt.Errorf("look at the data folder: %w", err)
+		return "", fmt.Errorf("stat the data folder: %w", err)
 	}
 	mode := fs.FileMode(0o600)
 	old, err := os.Open(path)
@@ -39,7 +39,7 @@ func Replace(path, from string) (kept string, err error) {
 			return "", err
 		}
 		if like, err = old.Stat(); err != nil {
-			return "", fmt.Errorf("look at the ledger: %w", err)
+			return "", fmt.Errorf("stat the ledger: %w", err)
 		}
 		mode = like.Mode().Perm()
 	case !errors.Is(err, fs.ErrNotExist):
@@ -65,7 +65,7 @@ func Replace(path, from string) (kept string, err error) {
 		}
 		return "", err
 	}
-	return kept, syncDir(dir)
+	return kept, SyncDir(dir)
 }
 
 // KeptName returns the path under which the file at path is kept when another one replaces it.

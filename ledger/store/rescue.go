@@ -81,7 +81,7 @@ func (r *rescue) next(path, again string) string {
 // transaction writes to the open file meanwhile.
 func (s *Store) writeBack() (string, error) {
 	dir := s.dir()
-	if err := makeDir(dir); err != nil {
+	if err := MakeDir(dir); err != nil {
 		return "", err
 	}
 	size, err := s.usedBytes()
@@ -114,7 +114,7 @@ func refuseIfMissing(path string) error {
 	there, err := exists(path + missingSuffix)
 	switch {
 	case err != nil:
-		return fmt.Errorf("look for the ledger: %w", err)
+		return fmt.Errorf("find the ledger: %w", err)
 	case there:
 		return fmt.Errorf("%w: %s was there while a receiver ran, and then was gone; put it back or restore a backup, or delete %s to begin with an empty ledger",
 			ErrMissing, path, path+missingSuffix)

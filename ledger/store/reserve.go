@@ -132,7 +132,7 @@ func (k *ReserveWriter) check(more int64) error {
 		return fmt.Errorf("get the free space of %s: %w", k.dir, err)
 	}
 	if free := int64(disk.Bavail) * disk.Bsize; free < reserve+more {
-		return fmt.Errorf("%w: %s has %d MiB free, of which %d MiB are reserved for events, and %d MiB are needed; free some space there; an export of fewer days needs less",
+		return fmt.Errorf("%w: %s has %d MiB free, of which %d MiB are reserved for events, and %d MiB are needed; free some space there",
 			ErrNoSpace, k.dir, free>>20, reserve>>20, more>>20+1)
 	}
 	return nil
@@ -141,7 +141,7 @@ func (k *ReserveWriter) check(more int64) error {
 // diskFull makes an [ErrNoSpace] of a file system's own error; other errors stay as they are.
 func diskFull(err error, dir string) error {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		return fmt.Errorf("%w: %s is full; free some space there; an export of fewer days needs less: %w", ErrNoSpace, dir, err)
+		return fmt.Errorf("%w: %s is full; free some space there: %w", ErrNoSpace, dir, err)
 	}
 	return err
 }

@@ -48,7 +48,8 @@
 //   - Damage that bbolt meets is a panic, or a fault of the process. Every transaction here turns
 //     both into [ErrCorrupt].
 //
-// The package knows no events and no payments, and never logs.
+// The package knows no events and no payments. Its errors are written for the operator of a ledger
+// and name tillhook's commands. It never logs.
 package store
 
 import (
@@ -79,6 +80,9 @@ var (
 	// An empty file must not replace it without the operator's consent.
 	ErrMissing = errors.New("the ledger is missing")
 )
+
+// errNotRecovered is returned for a write after a failed one.
+var errNotRecovered = fmt.Errorf("%w: a write failed, and the file was not recovered since", ErrUnavailable)
 
 // errReopen marks a panic of bbolt in a commit. Its state in memory may be wrong afterwards.
 var errReopen = errors.New("the ledger must be opened again")
@@ -146,11 +150,12 @@ type Store struct {
 	refused   atomic.Pointer[error] // why reading could end the process; nil while it cannot
 
 	// What follows belongs to the writing goroutine.
-	buffer  buffer
-	failed  failedCommit
-	size    int64     // of the file, before the transaction under way
-	spoiled fileState // what happened to the contents of the file while it was open
-	rescue  rescue
+	mustRecover bool // a write failed, and Recover has not succeeded since
+	buffer      buffer
+	failed      failedCommit
+	size        int64     // of the file, before the transaction under way
+	spoiled     fileState // what happened to the contents of the file while it was open
+	rescue      rescue
 }
 
 // Open opens an existing file. It returns [ErrNotFound], [ErrLocked] if another process holds it
@@ -226,11 +231,11 @@ func (s *Store) openDB() error {
 func (s *Store) StillAt() error {
 	here, err := s.file.Stat()
 	if err != nil {
-		return fmt.Errorf("look at the open ledger: %w", err)
+		return fmt.Errorf("stat the open ledger: %w", err)
 	}
 	there, err := os.Stat(s.path)
 	if err != nil {
-		return fmt.Errorf("look for the ledger: %w", err)
+		return fmt.Errorf("find the ledger: %w", err)
 	}
 	if !os.SameFile(here, there) {
 		return fmt.Errorf("%w: %s was put in place just now; try again", ErrLocked, s.path)
@@ -299,6 +304,9 @@ func (s *Store) View(read func(tx *Tx) error) error {
 // ViewLatest is View for the writing goroutine, between two transactions: it reads the write buffer
 // without merging its runs first. It returns a [FileFault] if another program wrote to the file.
 func (s *Store) ViewLatest(read func(tx *Tx) error) error {
+	if s.mustRecover {
+		return errNotRecovered
+	}
 	return s.viewFile(func(file *bolt.Tx) error {
 		if err := s.checkNewest(uint64(file.ID())); err != nil {
 			return err
@@ -333,6 +341,9 @@ func (s *Store) Write(fill func(tx *Tx) error) error { return s.write(fill, 0) }
 // is damaged, it runs fill again and probes each page before it uses it. That is safe because
 // nothing has been written to the disk yet.
 func (s *Store) write(fill func(tx *Tx) error, flush int) error {
+	if s.mustRecover {
+		return errNotRecovered
+	}
 	err := s.tryWrite(fill, flush)
 	if errors.Is(err, errBadPage) && !s.buffer.probeFirst {
 		s.buffer.probeFirst = true
@@ -475,7 +486,7 @@ type Sizes struct {
 	Used      int64 // bytes of it in pages
 	FreeBytes int64 // bytes that are free for reuse
 	Pages     int64 // pages, in use or free
-	FreePages int64
+	FreePages int64 // free, or freed and still visible to a reader
 	PageBytes int64 // bytes of pages that were allocated since the file was opened
 }
 

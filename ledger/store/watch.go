@@ -62,7 +62,7 @@ type fileCheck struct {
 func (s *Store) stat() fileCheck {
 	var here, there syscall.Stat_t
 	if err := syscall.Fstat(int(s.file.Fd()), &here); err != nil {
-		return fileCheck{state: fileUnknown, err: fmt.Errorf("look at the open file: %w", err)}
+		return fileCheck{state: fileUnknown, err: fmt.Errorf("stat the open file: %w", err)}
 	}
 	found := fileCheck{state: s.spoiled, size: here.Size}
 	switch err := syscall.Stat(s.path, &there); {
@@ -260,7 +260,7 @@ func (s *Store) Leave() error {
 	}
 	if found.state == fileGone && s.rescue.saved() != s.path {
 		// The next start would create the directory, too.
-		_ = errors.Join(makeDir(s.dir()), noteMissing(s.path))
+		_ = errors.Join(MakeDir(s.dir()), noteMissing(s.path))
 	}
 	return s.fault(found)
 }

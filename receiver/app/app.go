@@ -58,7 +58,7 @@ type App struct {
 	handler      *receiver.Receiver
 	operator     *operator.Operator
 	verifier     *stripe.Verifier
-	certificates *server.Certificates  // without any where the webhook listener speaks no TLS
+	certificates *server.Certificates  // empty if the webhook listener does not use TLS
 	api          *stripe.API           // nil without an API key
 	reconciler   *reconcile.Reconciler // likewise
 	listeners    listeners
@@ -273,7 +273,7 @@ func (a *App) startMaintenance() {
 		case err != nil:
 			log.Error("not all quarantined events were decoded again; the next start tries again", "error", err)
 		case sum != ledger.ReleaseResult{}:
-			log.Info("the quarantined events were decoded again", "booked", sum.Booked, "left", sum.Left)
+			log.Info("the quarantined events were decoded again", "released", sum.Released, "left", sum.Left)
 		}
 		<-ctx.Done()
 		return nil
@@ -286,16 +286,21 @@ func (a *App) startMaintenance() {
 		Ledger: l, Dir: c.BackupDir, Every: c.BackupEvery, Keep: c.BackupKeep,
 		Verify: func(ctx context.Context, path string) error { _, err := a.maintenance.Verify(ctx, path); return err },
 		OnAttempt: func(path string, took time.Duration, err error) {
-			a.maintenance.BackedUp(err)
-			if err != nil {
+			if path == "" {
+				a.maintenance.BackedUp(err)
 				a.metrics.BackupFailure()
 				log.Error("no backup was made; trying again. Look at the folder TILLHOOK_BACKUP_DIR; if the copy is "+
 					"damaged, the ledger probably is, too (tillhook verify)",
 					"folder", c.BackupDir, "error", err)
 				return
 			}
+			a.maintenance.BackedUp(nil)
 			a.metrics.BackupSuccess(time.Now())
 			log.Info("backup made and verified", "file", path, "ms", took.Milliseconds())
+			if err != nil {
+				log.Warn("older backups could not be deleted; delete them, or the disk fills", "folder", c.BackupDir,
+					"error", err)
+			}
 		},
 	}
 	if at, ok := backups.Newest(); ok {

@@ -30,7 +30,7 @@ type process struct {
 }
 
 // Main runs the command line of this process and returns its exit status. Samples are the bodies of
-// events for commands that send or show some. The units of the installed service lie below root.
+// events for commands that send or show some. The units of the installed service are below root.
 func Main(version string, samples fs.FS, root string) int {
 	tuneCollector()
 	ctx, stop := context.WithCancelCause(context.Background())

@@ -92,7 +92,7 @@ func (w *waiter) failed(err error) {
 		return
 	}
 	w.logged, w.at = next, time.Now()
-	w.log.Error("the ledger cannot be opened: senders are answered 503, and it is tried again by itself", "error", err,
+	w.log.Error("the ledger cannot be opened: senders are answered 503, and the receiver keeps trying", "error", err,
 		"next", next)
 }
 

@@ -1,6 +1,6 @@
 // Package cli is the command line, with one file for each command. Commands print text for people,
 // or with --json the answers of the operator API. The package knows how to find a running receiver
-// and which exit status a result has. main passes in what serve runs.
+// and which exit status a result has. Package app passes in what serve runs.
 package cli
 
 import (

@@ -139,7 +139,7 @@ func (d *demo) conclude(ctx context.Context) error {
 			fmt.Fprintf(d.out, "%s %s\n", name, value)
 		}
 	}
-	_, err = fmt.Fprintf(d.out, "\nEach payment is booked exactly once. Late and repeated events change no sum, and forged ones and those of the other mode do not count.\n")
+	_, err = fmt.Fprintf(d.out, "\nEach payment is counted exactly once. Late and repeated events change no sum, and forged ones and those of the other mode do not count.\n")
 	return err
 }
 

@@ -27,7 +27,7 @@ func (p *Program) eventsCommand() *cobra.Command {
 		Use:   "events",
 		Short: "List events, or show one",
 		Long: `List received events, newest first, including those in quarantine. An event that was released from
-quarantine is listed twice: as it was quarantined, and as it was booked.
+quarantine is listed twice: as it was quarantined, and as it was processed.
 
 Types and outcomes other than quarantined are not indexed: a search with few results reads the whole
 ledger, about 100,000 events per second. Ctrl-C stops it and shows what it has found.`,
@@ -113,7 +113,7 @@ func (p *Program) showEvents(answer []byte) error {
 	}
 	if slices.ContainsFunc(list.Data, func(e ledger.EventRecord) bool { return e.Quarantine != nil }) {
 		p.hint(p.forInstance("To see a body: tillhook events show ID --body. " +
-			"To decode and book it again: tillhook events release ID. " +
+			"To decode and process it again: tillhook events release ID. " +
 			"If no payment needs it: tillhook events dismiss ID."))
 	}
 	return nil
@@ -122,8 +122,8 @@ func (p *Program) showEvents(answer []byte) error {
 func (p *Program) releaseCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "release [ID]",
-		Short: "Decode quarantined events again, and book the usable ones",
-		Long: `Decode one quarantined event or all of them again, and book those that are usable now. A receiver
+		Short: "Decode quarantined events again, and process the usable ones",
+		Long: `Decode one quarantined event or all of them again, and process those that are usable now. A receiver
 must run.
 
 A receiver does this by itself at its first start with a new decoder.`,
@@ -179,7 +179,7 @@ func (p *Program) dismissCommand() *cobra.Command {
 		Long: `Mark quarantined events as examined: they stay in quarantine, but no longer raise an alarm. A
 receiver must run.
 
-A dismissed event is still booked if it arrives again in a usable form, or if a newer version can
+A dismissed event is still processed if it arrives again in a usable form, or if a newer version can
 decode it.`,
 		Example: `  tillhook events dismiss evt_3wBTwEKvHadernBlBPBleRA0
   tillhook events dismiss --all`,

@@ -50,13 +50,13 @@ Without --since it continues where the last comparison ended. Stripe keeps event
 			}, asJSON, p.showReport)
 			var silent *operator.Silent
 			if errors.As(err, &silent) && silent.Began {
-				err = fmt.Errorf("%w. Stripe does not answer the receiver, or asked it to wait; booked events stay booked, and the receiver compares again by itself", err)
+				err = fmt.Errorf("%w. Stripe does not answer the receiver, or asked it to wait; events already stored stay stored, and the receiver compares again by itself", err)
 			}
 			return p.showPartialReport(err, asJSON)
 		},
 	}
 	c.Flags().StringVar(&since, "since", "", "how far to look back, as `72h` or 30d")
-	c.Flags().BoolVar(&dryRun, "dry-run", false, "report missed events without booking them")
+	c.Flags().BoolVar(&dryRun, "dry-run", false, "report missed events without storing them")
 	c.Flags().BoolVar(&asJSON, "json", false, "print the API's answer")
 	return c
 }
@@ -97,8 +97,8 @@ func progressBar(at reconcile.Progress) string {
 	return line
 }
 
-// showPartialReport prints the report of a comparison that failed. Events that it booked before
-// stay booked.
+// showPartialReport prints the report of a comparison that failed. Events that it stored before
+// stay stored.
 func (p *Program) showPartialReport(err error, asJSON bool) error {
 	var failed *operator.Partial
 	if !errors.As(err, &failed) {

@@ -53,7 +53,7 @@ func Load(environ []string) (*Config, error) {
 }
 
 // Find parses a command's environment and merges it with that of the installed service, or of one
-// of its instances, whose units and files lie below root. The caller's variables win one by one. It
+// of its instances, whose units and files are below root. The caller's variables win one by one. It
 // fails only if units cannot be read ([UnknownInstance], and errors of the file system).
 func Find(environ []string, root, instance string) (*Environment, error) {
 	e, err := Read(environ)
@@ -123,7 +123,7 @@ func (e *Environment) read(names ...string) (*reader, error) {
 		}
 		r.service = e.Service.credentials
 	}
-	r.config.DataDir, r.config.OperatorSocket = e.places()
+	r.config.DataDir, r.config.OperatorSocket = e.directories()
 	r.read(names...)
 	return r, nil
 }
@@ -237,17 +237,17 @@ func (e *Environment) Sender(secretFile string) (*Target, error) {
 
 // DataDir returns the folder of the ledger.
 func (e *Environment) DataDir() string {
-	dir, _ := e.places()
+	dir, _ := e.directories()
 	return dir
 }
 
-func (e *Environment) places() (dataDir, socket string) {
-	return places(e.values, append(e.systemd.State, "")[0], append(e.systemd.Runtime, "")[0])
+func (e *Environment) directories() (dataDir, socket string) {
+	return directories(e.values, append(e.systemd.State, "")[0], append(e.systemd.Runtime, "")[0])
 }
 
-// places returns the folder of the ledger and the operator's socket of a receiver with these
+// directories returns the folder of the ledger and the operator's socket of a receiver with these
 // variables and, from systemd, a state and a runtime folder.
-func places(values map[string]string, state, runtime string) (dataDir, socket string) {
+func directories(values map[string]string, state, runtime string) (dataDir, socket string) {
 	dataDir = cmp.Or(trim(values[dataDirName]), state, "tillhook-data")
 	return dataDir, cmp.Or(trim(values[operatorSocketName]), filepath.Join(cmp.Or(runtime, dataDir), "operator.sock"))
 }

@@ -26,7 +26,7 @@ type SocketPath struct {
 // SocketPaths lists where the receiver that holds the ledger in [Environment.DataDir] may listen.
 // If the caller sets that folder, a service is listed only if the folder is its own.
 func (e *Environment) SocketPaths() (list []SocketPath) {
-	dir, socket := e.places()
+	dir, socket := e.directories()
 	add := func(path string, ask bool) {
 		if !slices.ContainsFunc(list, func(known SocketPath) bool { return known.Path == path }) {
 			list = append(list, SocketPath{path, ask})

@@ -127,7 +127,7 @@ func findService(root, instance string) (*Service, error) {
 	if s.Sockets, err = socketsOf(root, name); err != nil {
 		return nil, err
 	}
-	s.places(root, u)
+	s.directories(root, u)
 	return s, nil
 }
 
@@ -243,9 +243,9 @@ func (s *Service) Units() (units []string) {
 	return append(units, s.Unit)
 }
 
-// places finds the folder of the ledger and the operator's socket. A socket that systemd passes
-// takes precedence over the variable.
-func (s *Service) places(root string, u *unit) {
+// directories finds the folder of the ledger and the operator's socket. A socket that systemd
+// passes takes precedence over the variable.
+func (s *Service) directories(root string, u *unit) {
 	first := func(setting, below string) string {
 		for _, line := range u.all("Service", setting) {
 			for _, word := range words(line) {
@@ -255,7 +255,7 @@ func (s *Service) places(root string, u *unit) {
 		}
 		return ""
 	}
-	s.DataDir, s.Socket = places(s.environ, first("StateDirectory", "var/lib"), first("RuntimeDirectory", "run"))
+	s.DataDir, s.Socket = directories(s.environ, first("StateDirectory", "var/lib"), first("RuntimeDirectory", "run"))
 	working := cmp.Or(u.expand(strings.TrimPrefix(u.last("Service", "WorkingDirectory"), "-")), "/")
 	for _, path := range []*string{&s.DataDir, &s.Socket} {
 		if !filepath.IsAbs(*path) {

@@ -77,33 +77,33 @@ func Worst(findings []Finding) Severity {
 	return OK
 }
 
-// Board remembers the present findings and since when each has stood. It learns of findings only
-// through Date, so a time can be late by the interval between two calls, and a restart forgets all
-// times. The zero Board is ready to use.
+// Board remembers the present findings and since when each has had its severity. It learns of
+// findings only through Update, so a time can be late by the interval between two calls, and a
+// restart forgets all times. The zero Board is ready to use.
 type Board struct {
 	mu    sync.Mutex // guards what follows
-	since map[standing]int64
+	since map[findingKey]int64
 	worst map[string]string // see Severities
 }
 
-// standing identifies a finding between two calls of [Board.Date].
-type standing struct {
+// findingKey identifies a finding between two calls of [Board.Update].
+type findingKey struct {
 	code     Code
 	severity Severity
 }
 
-// Date sets Since of each finding whose Since is 0 to the time of the first call, in an unbroken
-// series of calls up to this one, that contained the code with the same severity. Each call must
-// contain all findings of the moment.
-func (b *Board) Date(findings []Finding) {
+// Update sets Since of each finding whose Since is 0 to the time of the first call, in an unbroken
+// series of calls up to this one, that contained the code with the same severity. It publishes the
+// severities for the metrics. findings must be complete.
+func (b *Board) Update(findings []Finding) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := time.Now().Unix()
-	next := make(map[standing]int64, len(findings))
+	next := make(map[findingKey]int64, len(findings))
 	byCode := map[string][]Finding{}
 	for i := range findings {
 		f := &findings[i]
-		key := standing{f.Code, f.Severity}
+		key := findingKey{f.Code, f.Severity}
 		at, ok := b.since[key]
 		if !ok {
 			at = now
@@ -120,8 +120,8 @@ func (b *Board) Date(findings []Finding) {
 	}
 }
 
-// Severities returns the worst severity of each code in the last call of Date. The caller must not
-// modify the map.
+// Severities returns the worst severity of each code in the last call of Update. The caller must
+// not modify the map.
 func (b *Board) Severities() map[string]string {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -44,7 +44,7 @@ func TestSinceIsTheBeginningOfAnUnbrokenSeries(t *testing.T) {
 		var board health.Board
 		since := func(severity health.Severity) time.Time {
 			list := []health.Finding{{Code: health.Storage, Severity: severity}}
-			board.Date(list)
+			board.Update(list)
 			return time.Unix(list[0].Since, 0)
 		}
 		begin := time.Now()
@@ -59,16 +59,16 @@ func TestSinceIsTheBeginningOfAnUnbrokenSeries(t *testing.T) {
 			t.Errorf("with another severity: since %v", got)
 		}
 		time.Sleep(time.Minute)
-		board.Date(nil)
+		board.Update(nil)
 		if got := since(health.Fail); !got.Equal(time.Now()) {
 			t.Errorf("after a break: since %v", got)
 		}
-		board.Date([]health.Finding{{Code: health.Log, Severity: health.OK}, {Code: health.Endpoint, Severity: health.Fail}, {Code: health.Endpoint, Severity: health.Warn}})
+		board.Update([]health.Finding{{Code: health.Log, Severity: health.OK}, {Code: health.Endpoint, Severity: health.Fail}, {Code: health.Endpoint, Severity: health.Warn}})
 		if got := board.Severities(); len(got) != 2 || got["log"] != "ok" || got["endpoint"] != "fail" {
 			t.Errorf("the severities are %v", got)
 		}
 		known := []health.Finding{{Code: health.Log, Since: 5}}
-		if board.Date(known); known[0].Since != 5 {
+		if board.Update(known); known[0].Since != 5 {
 			t.Errorf("a known time was overwritten: %d", known[0].Since)
 		}
 	})

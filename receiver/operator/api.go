@@ -132,8 +132,8 @@ func (q *query) limit(usual, most int) int {
 	return n
 }
 
-// place reads where a page begins: after an id, or at the end of the previous page.
-func (q *query) place() (after, page string) {
+// pageStart reads where a page begins: after an id, or at the end of the previous page.
+func (q *query) pageStart() (after, page string) {
 	after, page = q.text("starting_after"), q.text("page")
 	if after != "" && page != "" {
 		q.fail("starting_after and page exclude each other")
@@ -180,12 +180,12 @@ func (op *Operator) payments(w http.ResponseWriter, r *http.Request) error {
 		Flag: q.text("flag"), Metadata: q.pairs("metadata"), Limit: q.limit(defaultLimit, maxLimit),
 	}
 	find.CreatedGTE, find.CreatedLT = q.between("created_gte", "created_lt", time.UTC)
-	find.After, find.Page = q.place()
+	find.After, find.Page = q.pageStart()
 	mustBeOneOf(q, "flag", find.Flag, ledger.Flags[:])
 	if err := q.end(); err != nil {
 		return err
 	}
-	var value unproven
+	var value unverifiedValue
 	if rest, ok := strings.CutPrefix(find.Page, nothingYet); ok {
 		find.Page = rest
 		value.error = cmp.Or(Undocumented("status", find.Status), Undocumented("currency", find.Currency))
@@ -256,12 +256,12 @@ func (op *Operator) listEvents(w http.ResponseWriter, r *http.Request, all bool,
 	q := parseQuery(r)
 	find := ledger.EventQuery{Type: q.text("type"), Outcome: ledger.Outcome(q.text("outcome")),
 		Limit: q.limit(defaultLimit, maxLimit)}
-	find.After, find.Page = q.place()
+	find.After, find.Page = q.pageStart()
 	mustBeOneOf(q, "outcome", find.Outcome, ledger.Outcomes[:])
 	if err := q.end(); err != nil {
 		return err
 	}
-	var value unproven
+	var value unverifiedValue
 	if rest, ok := strings.CutPrefix(find.Page, nothingYet); ok {
 		find.Page, value.error = rest, Undocumented("type", find.Type)
 	} else if find.Page == "" && find.After == "" {

@@ -42,7 +42,11 @@ func (op *Operator) backup(w http.ResponseWriter, r *http.Request) error {
 func (op *Operator) spoolExport(w http.ResponseWriter, r *http.Request, kind string, begin func(),
 	fill func(context.Context, io.Writer) error) error {
 	return op.spool(w, r, kind, begin, fill, func(ctx context.Context) (*os.File, error) {
-		return op.Ledger.Spool(func(w io.Writer) error { return fill(ctx, w) })
+		f, err := op.Ledger.Spool(func(w io.Writer) error { return fill(ctx, w) })
+		if errors.Is(err, ledger.ErrNoSpace) {
+			err = fmt.Errorf("%w; an export of fewer days needs less", err)
+		}
+		return f, err
 	})
 }
 
@@ -67,12 +71,12 @@ func (op *Operator) spool(w http.ResponseWriter, r *http.Request, kind string, b
 		}
 		return err
 	}
-	leave, err := enter(ctx, op.spools, fmt.Sprintf("%d exports or copies of the ledger are in progress; "+
+	release, err := acquire(ctx, op.spools, fmt.Sprintf("%d exports or copies of the ledger are in progress; "+
 		"try again when one is finished", maxSpools))
 	if err != nil {
 		return err
 	}
-	defer leave()
+	defer release()
 	var f *os.File
 	var effort effort
 	err = during(w, r, effort.figure, func() (err error) {
@@ -157,13 +161,13 @@ func (op *Operator) verify(w http.ResponseWriter, r *http.Request) error {
 			"no receiver is running; tillhook verify reads the ledger itself"}
 	}
 	unhurried(w)
-	leave, err := enter(r.Context(), op.spools,
+	release, err := acquire(r.Context(), op.spools,
 		fmt.Sprintf("%d exports or copies of the ledger are in progress; try again when one is finished",
 			maxSpools))
 	if err != nil {
 		return err
 	}
-	defer leave()
+	defer release()
 	var proof *check.Report
 	var effort effort
 	var checking atomic.Bool

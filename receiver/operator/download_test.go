@@ -228,7 +228,7 @@ func TestStalledClientsHoldUpNothing(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			eventually(t, "both places are free again", func() bool { return strings.Count(log.String(), "a client did not read a download completely") == 2 })
+			eventually(t, "both slots are free again", func() bool { return strings.Count(log.String(), "a client did not read a download completely") == 2 })
 			resp := begin(t, dial(t, listener), "GET", "/api/backup")
 			if n, err := io.Copy(io.Discard, resp.Body); resp.StatusCode != 200 || n != resp.ContentLength || err != nil {
 				t.Errorf("a copy afterwards: %d, %d bytes of %d, %v", resp.StatusCode, n, resp.ContentLength, err)

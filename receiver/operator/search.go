@@ -14,16 +14,16 @@ const maxSearches = 8
 // placeTime is how long a request waits for a semaphore.
 const placeTime = 2 * time.Second
 
-// enter acquires a semaphore, or returns an error with the message full.
-func enter(ctx context.Context, places chan struct{}, full string) (leave func(), err error) {
+// acquire acquires a semaphore, or returns an error with the message full.
+func acquire(ctx context.Context, slots chan struct{}, full string) (release func(), err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	waiting, cancel := context.WithTimeout(ctx, placeTime)
 	defer cancel()
 	select {
-	case places <- struct{}{}:
-		return func() { <-places }, nil
+	case slots <- struct{}{}:
+		return func() { <-slots }, nil
 	case <-waiting.Done():
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -39,12 +39,12 @@ func (op *Operator) search(serve handler) handler {
 		ctx, cancel := op.untilStopping(r.Context())
 		defer cancel()
 		unhurried(w)
-		leave, err := enter(ctx, op.searches,
+		release, err := acquire(ctx, op.searches,
 			fmt.Sprintf("%d searches are running already; try again in a moment", maxSearches))
 		if err != nil {
 			return err
 		}
-		defer leave()
+		defer release()
 		return serve(w, r.WithContext(ctx))
 	}
 }

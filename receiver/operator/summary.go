@@ -133,7 +133,7 @@ func (op *Operator) health(ctx context.Context, stats ledger.Stats) health.Repor
 		list = append(list, op.Findings()...)
 	}
 	if op.Board != nil {
-		op.Board.Date(list)
+		op.Board.Update(list)
 	}
 	return health.NewReport(list)
 }

@@ -93,13 +93,13 @@ func nearest(to string, words []string) (best string) {
 // small ledger.
 const nothingYet = "none."
 
-// unproven is the error for a value of a filter that the ledger may hold; nil if it does, or if
-// Stripe documents the value.
-type unproven struct{ error }
+// unverifiedValue is the error for a value of a filter that the ledger may hold; nil if it does, or
+// if Stripe documents the value.
+type unverifiedValue struct{ error }
 
 // checkStatus returns an error for a status that neither Stripe documents nor a payment has; so do
 // checkCurrency and checkType for theirs.
-func (op *Operator) checkStatus(ctx context.Context, status string) (unproven, error) {
+func (op *Operator) checkStatus(ctx context.Context, status string) (unverifiedValue, error) {
 	return checkValue("status", status, func() (held, whole bool, err error) {
 		if stats, err := op.Ledger.Stats(); err != nil || stats.Payments[ledger.StatusOther] == 0 {
 			return false, true, err
@@ -108,13 +108,13 @@ func (op *Operator) checkStatus(ctx context.Context, status string) (unproven, e
 	})
 }
 
-func (op *Operator) checkCurrency(ctx context.Context, currency string) (unproven, error) {
+func (op *Operator) checkCurrency(ctx context.Context, currency string) (unverifiedValue, error) {
 	return checkValue("currency", currency, func() (held, whole bool, err error) {
 		return holds(op.Ledger.Payments(ctx, ledger.PaymentQuery{Currency: currency, Limit: 1}))
 	})
 }
 
-func (op *Operator) checkType(ctx context.Context, typ string) (unproven, error) {
+func (op *Operator) checkType(ctx context.Context, typ string) (unverifiedValue, error) {
 	return checkValue("type", typ, func() (held, whole bool, err error) {
 		return holds(op.Ledger.Events(ctx, ledger.EventQuery{Type: typ, Limit: 1}))
 	})
@@ -122,18 +122,18 @@ func (op *Operator) checkType(ctx context.Context, typ string) (unproven, error)
 
 // checkValue searches the ledger for a value that is not documented. search reports whether the
 // ledger holds it, and if not, whether all rows were examined.
-func checkValue(param, value string, search func() (held, whole bool, err error)) (unproven, error) {
+func checkValue(param, value string, search func() (held, whole bool, err error)) (unverifiedValue, error) {
 	unknown := Undocumented(param, value)
 	if unknown == nil {
-		return unproven{}, nil
+		return unverifiedValue{}, nil
 	}
 	switch held, whole, err := search(); {
 	case err != nil || held:
-		return unproven{}, err
+		return unverifiedValue{}, err
 	case whole:
-		return unproven{}, unknown
+		return unverifiedValue{}, unknown
 	}
-	return unproven{unknown}, nil
+	return unverifiedValue{unknown}, nil
 }
 
 func holds[T any](page ledger.Page[T], err error) (held, whole bool, _ error) {
@@ -143,7 +143,7 @@ func holds[T any](page ledger.Page[T], err error) (held, whole bool, _ error) {
 // finish returns the error for a search that ended without finding a row for a value that is not
 // documented, and marks the next page of one that goes on. The search must have no other filter:
 // rows that another filter leaves out may hold the value.
-func finish[T any](page *ledger.Page[T], value unproven) error {
+func finish[T any](page *ledger.Page[T], value unverifiedValue) error {
 	switch {
 	case value.error == nil || len(page.Data) > 0:
 		return nil

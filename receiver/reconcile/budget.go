@@ -141,7 +141,7 @@ func (w *round) spend(ctx context.Context) error {
 	return nil
 }
 
-// noteAccount marks the changed checkpoints of an account for the next save.
+// noteAccount checkpoints the changed checkpoints of an account for the next save.
 func (w *round) noteAccount(a *account) {
 	for name, value := range a.fields() {
 		if a.kept[name] != *value {
@@ -160,9 +160,9 @@ func (w *round) noteCheckpoint(name string, value int64) {
 // save writes the noted checkpoints and the calls of today plus ahead to the ledger.
 func (w *round) save(ctx context.Context, ahead int64) error {
 	w.reserved = min(w.spentToday()+ahead, int64(w.Calls))
-	marks := maps.Clone(w.pending)
-	marks[budgetDay], marks[budgetCalls] = w.spent.day, w.reserved
-	if err := w.Ledger.SetCheckpoints(ctx, marks); err != nil {
+	checkpoints := maps.Clone(w.pending)
+	checkpoints[budgetDay], checkpoints[budgetCalls] = w.spent.day, w.reserved
+	if err := w.Ledger.SetCheckpoints(ctx, checkpoints); err != nil {
 		w.reserved = 0
 		return err
 	}

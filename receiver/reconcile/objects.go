@@ -54,15 +54,15 @@ func (w *round) reconcileObjects(ctx context.Context) error {
 }
 
 // daily runs do once a day, until it succeeds.
-func (w *round) daily(ctx context.Context, mark string, do func(ctx context.Context) error) error {
-	last, err := w.Ledger.Checkpoint(mark)
+func (w *round) daily(ctx context.Context, checkpoint string, do func(ctx context.Context) error) error {
+	last, err := w.Ledger.Checkpoint(checkpoint)
 	if err != nil || last == w.today() {
 		return err
 	}
 	if err := do(ctx); err != nil {
 		return err
 	}
-	return w.Ledger.SetCheckpoints(ctx, map[string]int64{mark: w.today()})
+	return w.Ledger.SetCheckpoints(ctx, map[string]int64{checkpoint: w.today()})
 }
 
 // listAllObjects lists the objects of the accounts that are due. An error with one kind of objects
@@ -249,11 +249,11 @@ func (p *pass) resolve(ctx context.Context, id string) error {
 func (w *round) resolveRecord(ctx context.Context, record *ledger.EventRecord, account string, body []byte) error {
 	related := stripe.RelatedObject(body)
 	if snapshot := stripe.Decode(body, w.Livemode).Snapshot; snapshot != "" {
-		booked, err := w.snapshot(ctx, account, snapshot)
+		stored, err := w.snapshot(ctx, account, snapshot)
 		if err != nil && (related == "" || !skippable(err) || account != "" && refusesAccount(err)) {
 			return err
 		}
-		if booked {
+		if stored {
 			return nil
 		}
 	}
@@ -281,7 +281,7 @@ func (w *round) resolveRecord(ctx context.Context, record *ledger.EventRecord, a
 
 // snapshot stores the snapshot event that has the content of a thin event. The thin event's
 // quarantine is expected then.
-func (w *round) snapshot(ctx context.Context, account, id string) (booked bool, err error) {
+func (w *round) snapshot(ctx context.Context, account, id string) (stored bool, err error) {
 	e, err := w.API.Event(ctx, w.accountByID(account), w.Livemode, id)
 	if err != nil {
 		return false, asCallError(err)
