@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"reflect"
@@ -300,6 +301,48 @@ func TestCursorsOfOtherListsAreRefused(t *testing.T) {
 			if _, err := list(bad); !errors.Is(err, ledger.ErrCursor) {
 				t.Errorf("list %d accepted the cursor %q: %v", i, bad, err)
 			}
+		}
+	}
+}
+
+// Totals are what moved within the bounds, also where these are within a day.
+func TestTotalsOfPartsOfDays(t *testing.T) {
+	l := ledgertest.Open(t, false)
+	rng := rand.New(rand.NewPCG(5, 6))
+	const begin, days = 1760054400, 6 // 2025-10-10
+	var times []int64
+	for i := range 120 {
+		times = append(times, begin+rng.Int64N(days*24)*3600-rng.Int64N(2))
+		mustAppend(t, l, paidCharge(fmt.Sprint(i), times[i], 1))
+	}
+	for range 300 {
+		zone := []*time.Location{time.UTC, timezone(t, "Asia/Kolkata")}[rng.IntN(2)]
+		bounds := [2]int64{begin + rng.Int64N(days*24)*3600, begin + rng.Int64N(days*24)*3600}
+		slices.Sort(bounds[:])
+		q := ledger.TotalsQuery{From: &bounds[0], To: &bounds[1], Zone: zone}
+		if rng.IntN(3) == 0 {
+			q.From, bounds[0] = nil, math.MinInt64
+		} else if rng.IntN(3) == 0 {
+			q.To, bounds[1] = nil, math.MaxInt64
+		}
+		want := map[ledger.OrNull]int64{}
+		for _, at := range times {
+			if at >= bounds[0] && at < bounds[1] {
+				want[ledger.OrNull(time.Unix(at, 0).In(zone).Format(time.DateOnly))]++
+			}
+		}
+		list, _ := collectPages(t, func(next string) (ledger.Page[ledger.Total], int, error) {
+			q.Page, q.Limit = next, 1+rng.IntN(3)
+			page, err := l.Totals(t.Context(), q)
+			return page, q.Limit, err
+		}, func() {})
+		got := map[ledger.OrNull]int64{}
+		for _, total := range list {
+			n, _ := total.Received.Int64()
+			got[total.Day] += n
+		}
+		if !maps.Equal(got, want) {
+			t.Fatalf("from %d to %d in %s: got %v, want %v", bounds[0], bounds[1], zone, got, want)
 		}
 	}
 }

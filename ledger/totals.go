@@ -30,9 +30,8 @@ type Total struct {
 
 // TotalsQuery selects totals.
 type TotalsQuery struct {
-	// From and To, in Unix seconds, select the days from the one that contains From up to the last
-	// one that begins before To. A nil bound is no limit. If both are nil, each total is the sum
-	// over all days.
+	// From and To, in Unix seconds, select the money that moved at From or later and before To, as
+	// an export does. A nil bound is no limit. If both are nil, each total is the sum over all days.
 	From, To *int64
 	Zone     *time.Location // the zone of the days; nil for UTC
 	Page     string         // the Next of the previous page
@@ -48,9 +47,9 @@ var ErrTooManyDays = errors.New("too many days")
 // errEnough ends a walk early.
 var errEnough = errors.New("enough was read")
 
-// Totals returns totals by day, oldest first, then by currency and account. The totals of UTC days
-// are stored. Those of another zone are summed from every entry of the days; Totals returns
-// [ErrTooManyDays] for more than [MaxDays] of them.
+// Totals returns totals by day, oldest first, then by currency and account. The totals of whole UTC
+// days are stored. Those of a part of a day and of another zone are summed from every entry; Totals
+// returns [ErrTooManyDays] for more than [MaxDays] days of another zone.
 func (l *Ledger) Totals(ctx context.Context, q TotalsQuery) (page Page[Total], err error) {
 	all := q.From == nil && q.To == nil
 	var after []byte
@@ -63,12 +62,13 @@ func (l *Ledger) Totals(ctx context.Context, q TotalsQuery) (page Page[Total], e
 			return page, fmt.Errorf("%w: page %.80q is not the next_page of these totals", ErrCursor, q.Page)
 		}
 	}
-	page.Data = []Total{}
-	switch {
-	case all:
-		return l.keptTotals(ctx, schema.AllDaysKey("", ""), schema.FirstDay, after, q.Limit)
-	case q.Zone != nil && q.Zone != time.UTC:
+	if q.Zone != nil && q.Zone != time.UTC && !all {
 		return l.totalsIn(ctx, q, after)
+	}
+	p := &totalsPage{limit: q.Limit, after: after, list: []Total{}}
+	if all {
+		err := l.keptTotals(ctx, schema.AllDaysKey("", ""), schema.FirstDay, p)
+		return p.page(err)
 	}
 	first, end := schema.FirstDay, []byte(nil)
 	if q.From != nil {
@@ -77,30 +77,104 @@ func (l *Ledger) Totals(ctx context.Context, q TotalsQuery) (page Page[Total], e
 	if q.To != nil && *q.To <= math.MaxInt64-schema.SecondsADay {
 		end = schema.DayKey(*q.To + schema.SecondsADay - 1)
 	}
-	return l.keptTotals(ctx, first, end, after, q.Limit)
+	steps := []func() error{func() error { return l.keptTotals(ctx, first, end, p) }}
+	if isPart(q.From) {
+		begin, next := *q.From, dayBegin(*q.From)+schema.SecondsADay
+		if q.To != nil {
+			next = min(next, *q.To)
+		}
+		first = schema.DayKey(*q.From + schema.SecondsADay)
+		steps = slices.Insert(steps, 0, func() error { return l.partOfDay(ctx, begin, next, p) })
+	}
+	if isPart(q.To) && (q.From == nil || *q.From <= dayBegin(*q.To)) {
+		end = schema.DayKey(*q.To)
+		steps = append(steps, func() error { return l.partOfDay(ctx, dayBegin(*q.To), *q.To, p) })
+	}
+	for _, step := range steps {
+		if err = step(); err != nil {
+			break
+		}
+	}
+	return p.page(err)
 }
 
-// keptTotals returns the stored totals with keys from first up to, but not including, end that are
-// greater than the key after.
-func (l *Ledger) keptTotals(ctx context.Context, first, end, after []byte, limit int) (page Page[Total], err error) {
-	if after != nil && bytes.Compare(after, first) >= 0 {
-		first = append(after, 0) // the least possible key after it
-	}
-	page.Data = []Total{}
-	var last []byte
-	err = l.reads.Walk(ctx, schema.BucketTotals, first, end, func(_ *store.Tx, key, value []byte) error {
-		if len(page.Data) == limit {
-			page.Next = encodeCursor(totalCursor, last)
-			return errEnough
-		}
-		t, err := readTotal(key, value)
-		page.Data, last = append(page.Data, t), bytes.Clone(key)
-		return err
-	})
+// totalsPage is a page of totals while it is filled.
+type totalsPage struct {
+	limit int
+	after []byte // the key that the page begins after; nil for the first page
+	list  []Total
+	last  []byte // the key of the last total
+	next  string // the page's Next
+}
+
+// page returns the page after it was filled, or failed to be.
+func (p *totalsPage) page(err error) (Page[Total], error) {
 	if err != nil && !errors.Is(err, errEnough) {
 		return Page[Total]{}, err
 	}
-	return page, nil
+	return Page[Total]{Data: p.list, Next: p.next}, nil
+}
+
+// add adds a total, unless it is before the page. It returns errEnough once the page is full.
+func (p *totalsPage) add(key, value []byte) error {
+	if p.after != nil && bytes.Compare(key, p.after) <= 0 {
+		return nil
+	}
+	if len(p.list) == p.limit {
+		p.next = encodeCursor(totalCursor, p.last)
+		return errEnough
+	}
+	t, err := readTotal(key, value)
+	p.list, p.last = append(p.list, t), bytes.Clone(key)
+	return err
+}
+
+// isPart reports whether a bound is within a UTC day. Outside of the days that have a number no
+// money moves.
+func isPart(bound *int64) bool {
+	return bound != nil && *bound%schema.SecondsADay != 0 && *bound > -schema.MaxDay*schema.SecondsADay && *bound < schema.MaxDay*schema.SecondsADay
+}
+
+// dayBegin returns the first second of the UTC day that contains a time.
+func dayBegin(at int64) int64 {
+	if part := at % schema.SecondsADay; part < 0 {
+		return at - part - schema.SecondsADay
+	}
+	return at - at%schema.SecondsADay
+}
+
+// partOfDay adds the totals of what moved in a part of a UTC day.
+func (l *Ledger) partOfDay(ctx context.Context, begin, end int64, p *totalsPage) error {
+	sums := map[string]schema.Amounts{}
+	err := l.reads.WalkEntries(ctx, &begin, &end, func(_ *store.Tx, at int64, _ string, value []byte) error {
+		account, list, err := schema.DecodeMoved(value)
+		for _, m := range list {
+			key := string(schema.TotalKey(at, m.Currency, account))
+			sums[key] = sums[key].Plus(m.Amounts)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, key := range slices.Sorted(maps.Keys(sums)) {
+		amounts := sums[key]
+		if amounts == (schema.Amounts{}) {
+			continue
+		}
+		if err := p.add([]byte(key), amounts.Encode()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// keptTotals adds the stored totals with keys from first up to, but not including, end.
+func (l *Ledger) keptTotals(ctx context.Context, first, end []byte, p *totalsPage) error {
+	if p.after != nil && bytes.Compare(p.after, first) >= 0 {
+		first = append(p.after, 0) // the least possible key after it
+	}
+	return l.reads.Walk(ctx, schema.BucketTotals, first, end, func(_ *store.Tx, key, value []byte) error { return p.add(key, value) })
 }
 
 // totalsIn sums the days of a zone, starting after the total whose key is after. It reads no more
@@ -163,8 +237,8 @@ func (l *Ledger) totalsIn(ctx context.Context, q TotalsQuery, after []byte) (pag
 	return page, nil
 }
 
-// daysOf returns the first second of the first requested day, and the first second of the day after
-// the last one.
+// daysOf returns the bounds of a query in a zone. A bound that is not set is that of the first or the
+// last entry.
 func (l *Ledger) daysOf(q TotalsQuery) (from, to int64, err error) {
 	first, last, err := l.entryTimes(q.From, q.To)
 	bounded := q.From != nil && q.To != nil
@@ -177,13 +251,13 @@ func (l *Ledger) daysOf(q TotalsQuery) (from, to int64, err error) {
 	if q.To != nil {
 		last = *q.To - 1
 	}
-	from, _ = DayOf(first, q.Zone)
-	_, to = DayOf(last, q.Zone)
-	if last-first > MaxDays*schema.SecondsADay+schema.SecondsADay || to-from > MaxDays*schema.SecondsADay+schema.SecondsADay/2 || last-first < 0 {
+	begin, _ := DayOf(first, q.Zone)
+	_, end := DayOf(last, q.Zone)
+	if last-first > MaxDays*schema.SecondsADay+schema.SecondsADay || end-begin > MaxDays*schema.SecondsADay+schema.SecondsADay/2 || last-first < 0 {
 		return 0, 0, fmt.Errorf("%w: in another time zone than UTC at most %d are summed at once; "+
 			"set from and to so that there are no more between them", ErrTooManyDays, MaxDays)
 	}
-	return from, to, nil
+	return first, max(last, last+1), nil
 }
 
 // dayNumber returns the number of the calendar day that contains a time, counted from 1970-01-01.

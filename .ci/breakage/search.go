@@ -44,7 +44,7 @@ var searchMutations = []mutation{
 	{"operator: a value that another filter leaves out is no error", "receiver/operator/api.go", "	if err == nil && sole {", "	if err == nil && (sole || true) {", "./receiver/operator", "TestUnknownValuesInALargeLedger"},
 	{"cli: an unknown type cannot be followed", followGo, "operator.Undocumented(\"type\", f.typ) != nil {", "false {", ".", "TestScripts/receive"},
 	{"cli: following starts again in another ledger", followGo, "			f.last, anew = 0, true\n", "", ".", "TestScripts/status"},
-	{"ledger: a page of totals has a limit", totalsGo, "		if len(page.Data) == limit {", "		if false {", "./ledger", totalsTest},
+	{"ledger: a page of totals has a limit", totalsGo, "	if len(p.list) == p.limit {", "	if false {", "./ledger", totalsTest},
 	{"ledger: a page of totals in another timezone has a limit", totalsGo, "			if len(page.Data) == q.Limit {", "			if false {", "./ledger", totalsTest},
 	{"ledger: the sum over all days is stored", amountsGo, ", string(AllDaysKey(e.Currency, account))}", "}", "./ledger", totalsTest},
 	{"ledger: a damaged sum over all days is computed again", sumsGo, "	if err != nil && schema.IsAllDays([]byte(key)) {", "	if false {", "./ledger", "TestDamagedSumOverAllDays"},

@@ -40,15 +40,19 @@ needs attention. Without --from it shows the last %d days.`, summaryDays),
 			}
 			set(params, "timezone", days.timezone)
 			if days.from == "" && days.to == "" {
-				today := time.Now().In(zone)
-				set(params, "from", strconv.FormatInt(time.Date(today.Year(), today.Month(), today.Day()-summaryDays+1, 0, 0, 0, 0, zone).Unix(), 10))
+				first := time.Now().In(zone).AddDate(0, 0, -summaryDays+1).Format(time.DateOnly)
+				from, err := ledger.ParseTime(first, zone)
+				if err != nil {
+					return err
+				}
+				set(params, "from", strconv.FormatInt(from, 10))
 			}
 			return p.ask(c, func(ctx context.Context, client *operator.Client) ([]byte, error) {
 				return client.Get(ctx, "/api/summary", params)
 			}, asJSON, func(answer []byte) error { return p.showSummary(answer, zone) })
 		},
 	}
-	days.register(c, "days")
+	days.register(c, "money that moved")
 	c.Flags().BoolVar(&asJSON, "json", false, "print the API's answer")
 	return c
 }

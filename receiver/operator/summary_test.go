@@ -118,7 +118,7 @@ func TestASummarysDays(t *testing.T) {
 		{"?from=2026-04-01T00:00:00%2B02:00&to=2026-04-02T00:00:00Z", "2026-03-31:1 2026-04-01:6"}, // still the 31st in UTC
 		{"?from=1775001600&to=1775088000", "2026-04-01:6"},
 		{"?from=1775001599&to=1775001600", "2026-03-31:1"},
-		{"?from=1775087999", "2026-04-01:6 2026-04-02:8"}, // the last second of a day belongs to that day
+		{"?from=1775087999", "2026-04-01:4 2026-04-02:8"}, // the last second of a day belongs to that day
 		{"?from=0&to=1", ""},
 		{"?to=0", ""},
 		{"?from=-1", "2026-03-31:1 2026-04-01:6 2026-04-02:8"},
@@ -128,7 +128,10 @@ func TestASummarysDays(t *testing.T) {
 		{"?timezone=America/New_York&from=2026-01-01", "2026-03-31:3 2026-04-01:12"},
 		{"?timezone=America/New_York&from=2026-04-01", "2026-04-01:12"},
 		{"?timezone=America/New_York&to=2026-04-01", "2026-03-31:3"},
-		{"?timezone=Europe/Berlin&from=2026-04-01T20:00:00Z&to=2026-04-01T20:00:01Z", "2026-04-01:3"}, // a day in part is told as a whole
+		{"?timezone=Europe/Berlin&from=2026-04-01T20:00:00Z&to=2026-04-01T20:00:01Z", ""},
+		{"?from=2026-04-01T00:00:01Z&to=2026-04-02T00:00:01Z", "2026-04-01:4 2026-04-02:8"},
+		{"?to=2026-04-01T23:59:59Z", "2026-03-31:1 2026-04-01:2"},
+		{"?timezone=Asia/Tokyo&from=2026-04-01T00:00:01%2B09:00&to=2026-04-02T08:59:59%2B09:00", "2026-04-01:3"},
 		{"?timezone=Europe/Berlin&from=2026-03-31T22:00:00Z&to=2026-04-01T22:00:00Z", "2026-04-01:3"},
 		{"?timezone=Europe/Berlin&from=2026-03-01&to=2026-03-31", ""},
 	} {
