@@ -31,7 +31,8 @@ type Total struct {
 // TotalsQuery selects totals.
 type TotalsQuery struct {
 	// From and To, in Unix seconds, select the money that moved at From or later and before To, as
-	// an export does. A nil bound is no limit. If both are nil, each total is the sum over all days.
+	// an export does. A nil bound is no limit. If both are nil, each total is the sum over all
+	// days.
 	From, To *int64
 	Zone     *time.Location // the zone of the days; nil for UTC
 	Page     string         // the Next of the previous page
@@ -237,8 +238,8 @@ func (l *Ledger) totalsIn(ctx context.Context, q TotalsQuery, after []byte) (pag
 	return page, nil
 }
 
-// daysOf returns the bounds of a query in a zone. A bound that is not set is that of the first or the
-// last entry.
+// daysOf returns the bounds of a query in a zone. A bound that is not set is that of the first or
+// the last entry.
 func (l *Ledger) daysOf(q TotalsQuery) (from, to int64, err error) {
 	first, last, err := l.entryTimes(q.From, q.To)
 	bounded := q.From != nil && q.To != nil
