@@ -167,6 +167,49 @@ func TestThePortForMetricsIsTaken(t *testing.T) {
 	}
 }
 
+// An operator's socket that cannot be opened keeps no event out.
+func TestTheOperatorsSocketCannotBeOpened(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	other, err := net.Listen("unix", filepath.Join(dir, "other.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	for path, why := range map[string]string{
+		filepath.Join(dir, "missing", "operator.sock"): "no such file or directory", file: "exists and is not a socket",
+		other.Addr().String(): "another process listens on",
+	} {
+		m, p := newManager(t), build(t)
+		target := *p
+		target.public = m.passTCP(t, "public")
+		port := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+		m.run(t, p, "STRIPE_WEBHOOK_SECRET="+secret, "TILLHOOK_OPERATOR_SOCKET="+path, "TILLHOOK_OPERATOR_LISTEN="+port)
+		client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 20 * time.Second}
+		_, body := ownEvent(sample(t, "payment_intent.succeeded"), 1)
+		if answer := target.once(context.Background(), client, body); answer != "200" {
+			t.Errorf("%s: a sender was answered %s", path, answer)
+		}
+		if resp, err := client.Get("http://" + port + "/metrics"); err != nil {
+			t.Errorf("%s: the port for metrics does not answer: %v", path, err)
+		} else if err := resp.Body.Close(); err != nil {
+			t.Error(err)
+		}
+		if status := p.ends(t, syscall.SIGTERM); status != 0 {
+			t.Errorf("%s: it ended with %d", path, status)
+		}
+		log := p.log.String()
+		if strings.Count(log, "level=WARN msg=\"the operator's socket cannot be opened") != 1 || !strings.Contains(log, why) ||
+			!strings.Contains(log, "TILLHOOK_OPERATOR_SOCKET") {
+			t.Errorf("%s: the log does not name the socket:\n%s", path, log)
+		}
+	}
+}
+
 // Where the unit of the public socket failed, the program that has its port is named. The receiver
 // does not listen elsewhere instead.
 func TestThePublicSocketIsMissing(t *testing.T) {

@@ -533,7 +533,7 @@ var generalMutations = []mutation{
 	{"app: several components may end at once", groupGo, "	default:\n		return early", "	case <-make(chan error):\n		return early", "./receiver/app", "TestPartsThatEndTogether"},
 	{"app: a component that ended without an error is reported as such", groupGo, "	if err != nil {\n		early =", "	if true {\n		early =", "./receiver/app", "TestPartsThatEndTogether"},
 	{"app: a passed webhook socket replaces the configured address", socketsGo, "	if ls.public = a.sockets.Public; len(ls.public) == 0 {", "	if true {", "./receiver", "TestPassedSockets"},
-	{"app: a passed operator socket replaces the configured path", socketsGo, "	if len(ls.operator) > 0 {", "	if false {", "./receiver", "TestPassedSockets"},
+	{"app: a passed operator socket replaces the configured path", socketsGo, "	if ls.operator = a.sockets.Operator; len(ls.operator) > 0 {", "	if false {", "./receiver", "TestPassedSockets"},
 	{"app: a passed socket with an unknown name is refused", appGo, "o.Sockets.Check(o.Config.Listen); fault != nil {", "o.Sockets.Check(o.Config.Listen); fault != nil && false {", "./receiver", "TestAPassedSocketOfAnotherName"},
 	{"systemd: a missing webhook socket is an error", listenersGo, "if s.fault != nil || len(s.Public) > 0 || len(s.All()) == 0 {", "if true {", "./receiver", "TestThePublicSocketIsMissing"},
 	{"app: webhooks are answered while the ledger cannot be opened", appGo, "	if a.isService() && err != nil &&", "	if false && err != nil &&", "./receiver", "TestALedgerThatCannotBeOpened"},

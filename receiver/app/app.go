@@ -322,8 +322,8 @@ func (a *App) serve() {
 		}
 		a.group.Serve("operator's socket", server.New(l, server.Private(handler), a.log))
 	}
-	if a.listeners.port != nil {
-		a.group.Go("operator's port", a.listeners.port.Run)
+	for _, p := range a.listeners.ports {
+		a.group.Go(p.Name, p.Run)
 	}
 	if every := a.config.ReconcileEvery; every > 0 && a.reconciler != nil {
 		a.group.Go("comparison with Stripe", func(ctx context.Context) error { return a.reconciler.Run(ctx, every) })

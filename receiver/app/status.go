@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"tillhook/ledger"
@@ -58,9 +59,11 @@ func (a *App) statusLine() string {
 // findings returns the state of everything but the ledger.
 func (a *App) findings() []health.Finding {
 	list := slices.Concat(a.maintenance.Findings(), a.handler.Findings(), a.lines.Findings())
-	if port := a.listeners.port; port != nil && port.Problem() != "" {
-		list = append(list, health.Finding{Code: health.OperatorPort, Severity: health.Warn, Next: portAdvice,
-			Message: fmt.Sprintf("The port for metrics and health cannot be opened: %s.", port.Problem())})
+	for _, p := range a.listeners.ports {
+		if problem := p.Problem(); problem != "" {
+			list = append(list, health.Finding{Code: p.code, Severity: health.Warn, Next: p.Advice,
+				Message: fmt.Sprintf("%s cannot be opened: %s.", strings.Replace(p.Name, "the ", "The ", 1), problem)})
+		}
 	}
 	if a.reconciler != nil {
 		list = append(list, a.reconciler.Findings()...)

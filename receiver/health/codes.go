@@ -18,6 +18,7 @@ const (
 	Deliveries      Code = "deliveries"       // the time since the last delivery
 	Log             Code = "log"              // dropped log lines
 	OperatorPort    Code = "operator_port"    // the TCP port for metrics and health
+	OperatorSocket  Code = "operator_socket"  // the unix socket of the operator API
 	Reload          Code = "reload"           // the last reload of the configuration
 	Certificate     Code = "certificate"      // the TLS certificates of the webhook listener
 )

@@ -9,10 +9,12 @@ import (
 	"time"
 )
 
-// Port serves a handler on a TCP port that the program can do without. If another program uses the
-// port, Port reports that and tries again.
+// Port serves a handler on a TCP port or a unix socket that the program can do without. If it
+// cannot be opened, Port reports that and tries again.
 type Port struct {
-	Address string // host:port
+	Name    string // for the log
+	Address string // host:port, or the path of a socket
+	Listen  func(address string) (net.Listener, error)
 	Handler http.Handler
 	Every   time.Duration // between two attempts to open it
 	Advice  string        // the next step where it cannot be opened, for the log
@@ -25,20 +27,26 @@ type Port struct {
 // Open tries to open the port and returns the address that it listens on, "" if it could not be
 // opened. Run must follow.
 func (p *Port) Open() (address string) {
-	l, err := Listen(p.Address)
+	l, err := p.Listen(p.Address)
 	if err != nil {
 		if problem := err.Error(); p.problem.Swap(&problem) == nil {
-			p.Log.Warn("the port for metrics and health cannot be opened; events are received without it, and it is "+
-				"tried again",
+			p.Log.Warn(p.Name+" cannot be opened; events are received without it, and it is tried again",
 				"error", err, "every", p.Every.String(), "next", p.Advice)
 		}
 		return ""
 	}
 	if p.problem.Swap(nil) != nil {
-		p.Log.Info("the port for metrics and health is open now", "address", l.Addr().String())
+		p.Log.Info(p.Name+" is open now", "address", l.Addr().String())
 	}
 	p.listener = l
 	return l.Addr().String()
+}
+
+// Close closes a port that Open has opened and that does not run.
+func (p *Port) Close() {
+	if p.listener != nil {
+		_ = p.listener.Close() // nothing was written to it
+	}
 }
 
 // Run serves until ctx ends. It opens the port first if Open has not succeeded.

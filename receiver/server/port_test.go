@@ -19,7 +19,7 @@ func TestAPortIsOpenedLater(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	port := &server.Port{Address: other.Addr().String(), Every: 10 * time.Millisecond, Log: slog.New(slog.DiscardHandler),
+	port := &server.Port{Address: other.Addr().String(), Listen: server.Listen, Every: 10 * time.Millisecond, Log: slog.New(slog.DiscardHandler),
 		Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})}
 	if address := port.Open(); address != "" || port.Problem() == "" {
 		t.Errorf("a port in use was opened as %q, problem %q", address, port.Problem())
