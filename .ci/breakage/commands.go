@@ -21,6 +21,7 @@ var commandMutations = []mutation{
 	{"health: a finding with a new severity starts anew", healthGo, "key := findingKey{f.Code, f.Severity}", "key := findingKey{f.Code, OK}", "./receiver/health", "TestSinceIsTheBeginningOfAnUnbrokenSeries"},
 	{"health: a finding that was absent starts anew", healthGo, "	next := make(map[findingKey]int64, len(findings))\n", "	next := make(map[findingKey]int64, len(findings))\n	for k, v := range b.since {\n		next[k] = v\n	}\n", "./receiver/health", "TestSinceIsTheBeginningOfAnUnbrokenSeries"},
 	{"app: health is checked without a request", appGo, "	a.group.Go(\"health check\", a.checkHealth)\n", "", "./receiver/app", "TestRun"},
+	{"doctor: a finding of the receiver and of a check is reported once", doctorGo, "return slices.Contains(reported, f) &&", "return false &&", "./receiver/doctor", "TestFindingsAreReportedOnce"},
 	{"doctor: a message ends with one full stop", doctorGo, "strings.CutSuffix(list[i].Message, \"..\"); ok &&", "strings.CutSuffix(list[i].Message, \"..\"); false && ok &&", "./receiver/cli", "TestADoctorsSentencesEndOnce"},
 	{"stripe: network errors have plain messages", "receiver/stripe/network.go", "	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):", "	case false && errors.Is(err, io.EOF):", "./receiver/stripe", "TestPlainError"},
 	{"ledger: Plural uses the singular for one", "ledger/wording/plural.go", "	if n == 1 {\n		return \"1 \" + noun\n	}\n", "", "./ledger/wording", "TestPlural"},

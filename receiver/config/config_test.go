@@ -166,6 +166,7 @@ func TestFaults(t *testing.T) {
 		{with("TILLHOOK_LOG_FORMAT=xml"), "TILLHOOK_LOG_FORMAT is neither text nor json"},
 		{with("TILLHOOK_LOG_LEVEL=loud"), "TILLHOOK_LOG_LEVEL is not debug, info, warn or error"},
 		{with("TILLHOOK_PUBLIC_URL=pay.haderer.example"), "TILLHOOK_PUBLIC_URL is not the URL of a webhook endpoint"},
+		{with("TILLHOOK_PUBLIC_URL=https://pay.haderer.example/hook?version=2026-08-26"), "leave out the query (from ? on)"},
 		{with("STRIPE_API_BASE=http://api.haderer.example"), "STRIPE_API_BASE is neither https nor on this machine"},
 		{with("TILLHOOK_RETENTION=forever"), "TILLHOOK_RETENTION is not a duration"},
 		{with("TILLHOOK_RETENTION=3m"), "TILLHOOK_RETENTION is 3m: the body of every event would be deleted that soon after it arrived: " +

@@ -58,7 +58,7 @@ var table = []group{
 		{name: apiBaseName, unset: "Stripe's", read: (*reader).apiBase,
 			help: "another address of Stripe's API: https, or on this machine"},
 		{name: publicURLName, unset: "from `TILLHOOK_TLS_DOMAIN`", read: (*reader).publicURL,
-			help: "URL of the endpoint at Stripe"},
+			help: "URL of the endpoint at Stripe, without a query"},
 		{name: "TILLHOOK_RECONCILE_EVERY", preset: "15m", read: (*reader).reconcileEvery,
 			help: "how often the ledger is compared with Stripe's list of events; `0` for never. It needs the API key"},
 	}},

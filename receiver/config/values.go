@@ -57,11 +57,15 @@ func (r *reader) publicURL(name, value string) {
 		return
 	}
 	u, err := url.Parse(value)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+	switch {
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
 		r.fault(name, "is not the URL of a webhook endpoint", "write it as it is at Stripe: https://host/path")
-		return
+	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
+		r.fault(name, "has more than scheme, host and path", "leave out the query (from ? on), a user name and a #fragment: "+
+			"an endpoint at Stripe is recognized without them")
+	default:
+		r.config.PublicURL = u
 	}
-	r.config.PublicURL = u
 }
 
 func (r *reader) reconcileEvery(name, value string) {
@@ -131,6 +135,8 @@ func (r *reader) tolerance(name, value string) {
 		r.fault(name, "is less than a second, the unit of signature times", fix)
 	case d > day:
 		r.fault(name, "is longer than a day", fix)
+	case d > time.Hour:
+		r.warn("%s is longer than an hour: a recorded delivery can be sent again for that long; Stripe's own is 5m", name)
 	}
 	r.config.Tolerance = d
 }

@@ -14,6 +14,7 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 
 	"tillhook/receiver/config"
@@ -110,13 +111,25 @@ func Examine(ctx context.Context, o Options) Result {
 			}
 		}
 	}
+	list = withoutRepeats(list, x.reported)
 	for i := range list {
-		// An error's text can end in a full stop, too.
+		// An error's text can end in a full stop or a question mark, too.
 		if rest, ok := strings.CutSuffix(list[i].Message, ".."); ok && !strings.HasSuffix(rest, ".") {
 			list[i].Message = rest + "."
+		} else if rest, ok := strings.CutSuffix(list[i].Message, "?."); ok {
+			list[i].Message = rest + "?"
 		}
 	}
 	return Result{Findings: list, Misconfigured: x.misconfigured}
+}
+
+// withoutRepeats removes those of the receiver's findings that a check found again.
+func withoutRepeats(list, reported []health.Finding) []health.Finding {
+	return slices.DeleteFunc(list, func(f health.Finding) bool {
+		return slices.Contains(reported, f) && slices.ContainsFunc(list, func(other health.Finding) bool {
+			return other.Code == f.Code && other.Severity == f.Severity && !slices.Contains(reported, other)
+		})
+	})
 }
 
 func nothing(*examination) (met bool, message, next string) { return true, "", "" }

@@ -11,6 +11,7 @@ import (
 
 	"tillhook/ledger"
 	"tillhook/receiver/config"
+	"tillhook/receiver/health"
 	"tillhook/receiver/operator"
 	"tillhook/receiver/stripe"
 )
@@ -27,7 +28,8 @@ type examination struct {
 	Options
 	misconfigured bool
 
-	config    *config.Config // nil while it has faults
+	config    *config.Config   // nil while it has faults
+	reported  []health.Finding // what the receiver reports of itself
 	configErr error
 
 	client      *operator.Client // of the running receiver; nil if none runs, or it cannot be asked

@@ -158,6 +158,7 @@ func checkSummary(ctx context.Context, x *examination) (list []health.Finding) {
 			list = append(list, f)
 		}
 	}
+	x.reported = list
 	return list
 }
 

@@ -143,8 +143,8 @@ func (c *accountSummary) finding(now time.Time) health.Finding {
 			"it is tried with growing pauses, and after 24 hours it counts as disconnected"
 	case c.waiting > 0 && !c.exhausted:
 		f.Severity = health.Warn
-		f.Message = fmt.Sprintf("%d of %s are waiting to be compared with Stripe: they could not be read, "+
-			"or were not due for over two hours.", c.waiting, wording.Plural(c.connected+1, "account"))
+		f.Message = fmt.Sprintf("Waiting to be compared with Stripe, because it could not be read or was not due for "+
+			"over two hours: %d of %s.", c.waiting, wording.Plural(c.connected+1, "account"))
 		f.Next = "it is retried automatically; the log has the reason"
 	case len(recent) > 0:
 		f.Severity = health.Warn
