@@ -37,14 +37,17 @@ func Timeline(id string, events []Event) (order []int, sentences []string) {
 		figures: map[string]figures{},
 	}
 	for _, e := range t.entries {
-		t.booked[e.ID] = e
+		if e.Kind == DisputeWithdrawn || e.Kind == DisputeReinstated {
+			t.booked[e.ID] = e
+		}
 	}
 	for i := range events {
 		order = append(order, i)
 	}
 	slices.SortFunc(order, func(a, b int) int { return CompareEvents(&events[a], &events[b]) })
 	for _, i := range order {
-		sentences = append(sentences, t.sentence(&events[i]))
+		base := t.sentence(&events[i])
+		sentences = append(sentences, strings.TrimPrefix(base+t.movements(events[i].Facts.Disputes), " "))
 	}
 	return order, sentences
 }
@@ -52,7 +55,7 @@ func Timeline(id string, events []Event) (order []int, sentences []string) {
 // timeline describes the events of a payment in their order.
 type timeline struct {
 	*folder
-	booked    map[string]Entry   // by id
+	booked    map[string]Entry   // entries of disputes, by the id of the transaction
 	mentioned map[string]bool    // ids of dispute transactions that a sentence has stated
 	refunded  map[string]int64   // by charge: the refunded total of the last sentence
 	figures   map[string]figures // by charge
@@ -242,13 +245,16 @@ func (t *timeline) disputeSentence(e *Event, d *Dispute) string {
 	}
 	switch typ := e.Type; {
 	case typ == "charge.dispute.created" && strings.HasPrefix(d.Status, "warning_"):
+		if slices.ContainsFunc(d.Transactions, t.moved) {
+			return "Inquiry by the bank about " + amount + because + "."
+		}
 		return "Inquiry by the bank about " + amount + because + "; no money moved."
 	case typ == "charge.dispute.created":
 		return "The customer disputed " + amount + because + "."
 	case typ == "charge.dispute.funds_withdrawn":
-		return "Withdrawn for the dispute: " + t.movedIn(d, DisputeWithdrawn) + "."
+		return t.fundsSentence(d, DisputeWithdrawn)
 	case typ == "charge.dispute.funds_reinstated":
-		return "Reinstated from the dispute: " + t.movedIn(d, DisputeReinstated) + "."
+		return t.fundsSentence(d, DisputeReinstated)
 	case d.Status == "warning_closed":
 		return "The bank's inquiry was closed."
 	case d.Status == "won", d.Status == "lost":
@@ -257,30 +263,78 @@ func (t *timeline) disputeSentence(e *Event, d *Dispute) string {
 	return "The dispute over " + amount + " has the status " + d.Status + "."
 }
 
-// movedIn states the money that the dispute's transactions of one kind moved: those that no earlier
-// sentence has stated, otherwise the last one.
-func (t *timeline) movedIn(d *Dispute, kind Kind) string {
-	var all, unmentioned []DisputeTransaction
+// fundsSentence describes an event that reports a movement of the kind. The amounts of that
+// movement are stated once, with the event that has its transaction first, which may be an earlier
+// one.
+func (t *timeline) fundsSentence(d *Dispute, kind Kind) string {
+	moved, stated := false, true
 	for _, tx := range d.Transactions {
-		if tx.Amount == 0 || (tx.Amount < 0) != (kind == DisputeWithdrawn) {
-			continue
+		if t.moved(tx) && t.kindOf(tx) == kind {
+			moved, stated = true, stated && t.mentioned[tx.ID]
 		}
-		all = append(all, tx)
-		if !t.mentioned[tx.ID] {
-			unmentioned = append(unmentioned, tx)
+	}
+	switch {
+	case moved && stated && kind == DisputeWithdrawn:
+		return "The money for the dispute was withdrawn; an earlier event states the amount."
+	case moved && stated:
+		return "The money from the dispute was reinstated; an earlier event states the amount."
+	case !moved && kind == DisputeWithdrawn:
+		return "Withdrawn for the dispute: an unknown amount."
+	case !moved:
+		return "Reinstated from the dispute: an unknown amount."
+	}
+	return "" // movements states the amounts
+}
+
+// movements states the money that the transactions of disputes moved, if no earlier sentence has
+// stated it. Every event type can be the first that has a transaction.
+func (t *timeline) movements(disputes []Dispute) (text string) {
+	var withdrawn, reinstated []DisputeTransaction
+	for i := range disputes {
+		for _, tx := range disputes[i].Transactions {
+			if t.mentioned[tx.ID] || !t.moved(tx) {
+				continue
+			}
+			t.mentioned[tx.ID] = true
+			if t.kindOf(tx) == DisputeWithdrawn {
+				withdrawn = append(withdrawn, tx)
+			} else {
+				reinstated = append(reinstated, tx)
+			}
 		}
-		t.mentioned[tx.ID] = true
 	}
-	if len(all) == 0 {
-		return "an unknown amount"
+	if len(withdrawn) > 0 {
+		text = " Withdrawn for the dispute: " + t.sumOf(withdrawn) + "."
 	}
-	if len(unmentioned) == 0 {
-		unmentioned = all[len(all)-1:]
+	if len(reinstated) > 0 {
+		text += " Reinstated from the dispute: " + t.sumOf(reinstated) + "."
 	}
+	return text
+}
+
+// moved reports whether a transaction moved money, booked or not.
+func (t *timeline) moved(tx DisputeTransaction) bool {
+	_, booked := t.booked[tx.ID]
+	return booked || tx.Amount != 0
+}
+
+// kindOf returns the kind of a transaction's entry. Without an entry, its sign decides.
+func (t *timeline) kindOf(tx DisputeTransaction) Kind {
+	if e, booked := t.booked[tx.ID]; booked {
+		return e.Kind
+	}
+	if tx.Amount < 0 {
+		return DisputeWithdrawn
+	}
+	return DisputeReinstated
+}
+
+// sumOf states the amounts of transactions of one kind. Exact amounts are added up.
+func (t *timeline) sumOf(transactions []DisputeTransaction) string {
 	var parts []string
 	var sum int64
 	currency := ""
-	for _, tx := range unmentioned {
+	for _, tx := range transactions {
 		e, booked := t.booked[tx.ID]
 		switch {
 		case !booked:

@@ -45,7 +45,36 @@ func TestTimeline(t *testing.T) {
 			{"charge.dispute.funds_withdrawn", dispute("needs_response", withdrawn)},
 			{"charge.dispute.closed", dispute("lost", withdrawn, back)},
 			{"charge.dispute.funds_reinstated", dispute("lost", withdrawn, back)}},
-			"Charged 50.00 GBP. Withdrawn for the dispute: 65.00 GBP. The dispute over 65.00 GBP was lost. Reinstated from the dispute: 0.50 GBP."},
+			"Charged 50.00 GBP. Withdrawn for the dispute: 65.00 GBP. The dispute over 65.00 GBP was lost. Reinstated from the dispute: 0.50 GBP. " +
+				"The money from the dispute was reinstated; an earlier event states the amount."},
+		{"a dispute is withdrawn when it is created", []typedFacts{{"charge.succeeded", captured(5000, 0)},
+			{"charge.dispute.created", dispute("needs_response", withdrawn)},
+			{"charge.dispute.funds_withdrawn", dispute("needs_response", withdrawn)},
+			{"charge.dispute.closed", dispute("won", withdrawn, back)}},
+			"Charged 50.00 GBP. The customer disputed 65.00 GBP (fraudulent). Withdrawn for the dispute: 65.00 GBP. " +
+				"The money for the dispute was withdrawn; an earlier event states the amount. " +
+				"The dispute over 65.00 GBP was won. Reinstated from the dispute: 0.50 GBP."},
+		{"one event has all money of a dispute", []typedFacts{{"charge.succeeded", captured(5000, 0)},
+			{"charge.dispute.updated", dispute("lost", withdrawn, back, again)}},
+			"Charged 50.00 GBP. The dispute over 65.00 GBP was lost. Withdrawn for the dispute: 129.50 GBP. Reinstated from the dispute: 0.50 GBP."},
+		{"a reinstatement is the first event that has the withdrawal",
+			[]typedFacts{{"charge.succeeded", captured(5000, 0)},
+				{"charge.dispute.funds_reinstated", dispute("lost", withdrawn, back)}},
+			"Charged 50.00 GBP. Withdrawn for the dispute: 65.00 GBP. Reinstated from the dispute: 0.50 GBP."},
+		{"an adjustment of a closed dispute in another currency", []typedFacts{{"charge.succeeded", captured(5000, 0)},
+			{"charge.dispute.funds_withdrawn", dispute("needs_response", euros)},
+			{"charge.dispute.closed", dispute("lost", euros, few)}},
+			"Charged 50.00 GBP. Withdrawn for the dispute: about 65.00 GBP. The dispute over 65.00 GBP was lost. Reinstated from the dispute: about 0.65 GBP."},
+		{"a charge with its dispute", []typedFacts{{"charge.succeeded", captured(5000, 0)},
+			{"charge.updated", func() *fold.Facts {
+				f := captured(5000, 0)
+				f.Disputes = dispute("lost", withdrawn).Disputes
+				return f
+			}()}, {"charge.dispute.closed", dispute("lost", withdrawn)}},
+			"Charged 50.00 GBP. Details of the charge of 50.00 GBP changed. Withdrawn for the dispute: 65.00 GBP. The dispute over 65.00 GBP was lost."},
+		{"an inquiry that withdrew money", []typedFacts{{"charge.succeeded", captured(5000, 0)},
+			{"charge.dispute.created", dispute("warning_needs_response", withdrawn)}},
+			"Charged 50.00 GBP. Inquiry by the bank about 65.00 GBP (fraudulent). Withdrawn for the dispute: 65.00 GBP."},
 		{"a dispute is withdrawn again", []typedFacts{{"charge.succeeded", captured(5000, 0)},
 			{"charge.dispute.funds_withdrawn", dispute("needs_response", withdrawn)},
 			{"charge.dispute.funds_reinstated", dispute("lost", withdrawn, back)},
