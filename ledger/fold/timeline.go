@@ -34,7 +34,7 @@ func CompareEvents(a, b *Event) int {
 func Timeline(id string, events []Event) (order []int, sentences []string) {
 	t := timeline{
 		folder: run(id, events), booked: map[string]Entry{}, mentioned: map[string]bool{}, refunded: map[string]int64{},
-		figures: map[string]figures{},
+		figures: map[string]figures{}, funds: map[string]bool{},
 	}
 	for _, e := range t.entries {
 		if e.Kind == DisputeWithdrawn || e.Kind == DisputeReinstated {
@@ -43,11 +43,18 @@ func Timeline(id string, events []Event) (order []int, sentences []string) {
 	}
 	for i := range events {
 		order = append(order, i)
+		for j := range events[i].Facts.Disputes {
+			for _, tx := range events[i].Facts.Disputes[j].Transactions {
+				if t.moved(tx) && t.kindOf(tx) == fundsKinds[events[i].Type] {
+					t.funds[tx.ID] = true
+				}
+			}
+		}
 	}
 	slices.SortFunc(order, func(a, b int) int { return CompareEvents(&events[a], &events[b]) })
 	for _, i := range order {
 		base := t.sentence(&events[i])
-		sentences = append(sentences, strings.TrimPrefix(base+t.movements(events[i].Facts.Disputes), " "))
+		sentences = append(sentences, strings.TrimPrefix(base+t.movements(&events[i]), " "))
 	}
 	return order, sentences
 }
@@ -57,6 +64,7 @@ type timeline struct {
 	*folder
 	booked    map[string]Entry   // entries of disputes, by the id of the transaction
 	mentioned map[string]bool    // ids of dispute transactions that a sentence has stated
+	funds     map[string]bool    // ids of those that an event reports whose type says that they moved
 	refunded  map[string]int64   // by charge: the refunded total of the last sentence
 	figures   map[string]figures // by charge
 }
@@ -251,10 +259,8 @@ func (t *timeline) disputeSentence(e *Event, d *Dispute) string {
 		return "Inquiry by the bank about " + amount + because + "; no money moved."
 	case typ == "charge.dispute.created":
 		return "The customer disputed " + amount + because + "."
-	case typ == "charge.dispute.funds_withdrawn":
-		return t.fundsSentence(d, DisputeWithdrawn)
-	case typ == "charge.dispute.funds_reinstated":
-		return t.fundsSentence(d, DisputeReinstated)
+	case fundsKinds[typ] != "":
+		return t.fundsSentence(d, fundsKinds[typ])
 	case d.Status == "warning_closed":
 		return "The bank's inquiry was closed."
 	case d.Status == "won", d.Status == "lost":
@@ -263,9 +269,14 @@ func (t *timeline) disputeSentence(e *Event, d *Dispute) string {
 	return "The dispute over " + amount + " has the status " + d.Status + "."
 }
 
-// fundsSentence describes an event that reports a movement of the kind. The amounts of that
-// movement are stated once, with the event that has its transaction first, which may be an earlier
-// one.
+// fundsKinds are the event types that report movements of one kind.
+var fundsKinds = map[string]Kind{
+	"charge.dispute.funds_withdrawn":  DisputeWithdrawn,
+	"charge.dispute.funds_reinstated": DisputeReinstated,
+}
+
+// fundsSentence describes an event that reports a movement of the kind, if movements does not: the
+// event repeats what an earlier one reported, or has no transaction of the kind.
 func (t *timeline) fundsSentence(d *Dispute, kind Kind) string {
 	moved, stated := false, true
 	for _, tx := range d.Transactions {
@@ -286,13 +297,13 @@ func (t *timeline) fundsSentence(d *Dispute, kind Kind) string {
 	return "" // movements states the amounts
 }
 
-// movements states the money that the transactions of disputes moved, if no earlier sentence has
-// stated it. Every event type can be the first that has a transaction.
-func (t *timeline) movements(disputes []Dispute) (text string) {
+// movements states the money that the transactions of an event's disputes moved. Each is stated
+// once: by the first event whose type reports it, or else by the first event that has it.
+func (t *timeline) movements(e *Event) (text string) {
 	var withdrawn, reinstated []DisputeTransaction
-	for i := range disputes {
-		for _, tx := range disputes[i].Transactions {
-			if t.mentioned[tx.ID] || !t.moved(tx) {
+	for i := range e.Facts.Disputes {
+		for _, tx := range e.Facts.Disputes[i].Transactions {
+			if t.mentioned[tx.ID] || !t.moved(tx) || t.funds[tx.ID] && t.kindOf(tx) != fundsKinds[e.Type] {
 				continue
 			}
 			t.mentioned[tx.ID] = true

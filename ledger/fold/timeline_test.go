@@ -45,14 +45,19 @@ func TestTimeline(t *testing.T) {
 			{"charge.dispute.funds_withdrawn", dispute("needs_response", withdrawn)},
 			{"charge.dispute.closed", dispute("lost", withdrawn, back)},
 			{"charge.dispute.funds_reinstated", dispute("lost", withdrawn, back)}},
-			"Charged 50.00 GBP. Withdrawn for the dispute: 65.00 GBP. The dispute over 65.00 GBP was lost. Reinstated from the dispute: 0.50 GBP. " +
-				"The money from the dispute was reinstated; an earlier event states the amount."},
+			"Charged 50.00 GBP. Withdrawn for the dispute: 65.00 GBP. The dispute over 65.00 GBP was lost. Reinstated from the dispute: 0.50 GBP."},
+		{"a reinstatement is reported twice", []typedFacts{{"charge.succeeded", captured(5000, 0)},
+			{"charge.dispute.funds_withdrawn", dispute("needs_response", withdrawn)},
+			{"charge.dispute.funds_withdrawn", dispute("needs_response", withdrawn)},
+			{"charge.dispute.funds_reinstated", dispute("lost", withdrawn, back)},
+			{"charge.dispute.funds_reinstated", dispute("lost", withdrawn, back)}},
+			"Charged 50.00 GBP. Withdrawn for the dispute: 65.00 GBP. The money for the dispute was withdrawn; an earlier event states the amount. " +
+				"Reinstated from the dispute: 0.50 GBP. The money from the dispute was reinstated; an earlier event states the amount."},
 		{"a dispute is withdrawn when it is created", []typedFacts{{"charge.succeeded", captured(5000, 0)},
 			{"charge.dispute.created", dispute("needs_response", withdrawn)},
 			{"charge.dispute.funds_withdrawn", dispute("needs_response", withdrawn)},
 			{"charge.dispute.closed", dispute("won", withdrawn, back)}},
 			"Charged 50.00 GBP. The customer disputed 65.00 GBP (fraudulent). Withdrawn for the dispute: 65.00 GBP. " +
-				"The money for the dispute was withdrawn; an earlier event states the amount. " +
 				"The dispute over 65.00 GBP was won. Reinstated from the dispute: 0.50 GBP."},
 		{"one event has all money of a dispute", []typedFacts{{"charge.succeeded", captured(5000, 0)},
 			{"charge.dispute.updated", dispute("lost", withdrawn, back, again)}},
