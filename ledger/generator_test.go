@@ -43,6 +43,7 @@ type world struct {
 	sparse          bool // many PaymentIntents have no amount, and some no currency
 	withoutReceived bool // no PaymentIntent has an amount_received
 	missed          bool // the endpoint does not receive charge.captured
+	old             bool // most captured charges have no amount_captured
 	reads           bool // most objects are fetched, PaymentIntents all within one or two seconds
 
 	pool  []string          // if not nil, ids of all kinds are drawn from it
@@ -169,6 +170,7 @@ func newWorld(rng *rand.Rand, name string, scale int) *world {
 	}
 	w.weights[rng.IntN(len(w.weights))]++ // at least one is not 0
 	w.voids, w.captures, w.sparse, w.missed = w.oneIn(6), w.oneIn(5), w.oneIn(5), w.oneIn(4)
+	w.old = w.oneIn(8) && !w.captures
 	w.odd, w.withoutReceived = w.odd || w.sparse && w.oneIn(2), w.oneIn(12)
 	if w.withoutReceived && w.oneIn(2) {
 		w.weights[0], w.weights[2] = 4, 0
@@ -529,6 +531,9 @@ func (w *world) snapCharge(e *ledger.Event, c ledger.Charge) ledger.Charge {
 	}
 	if w.odd && w.oneIn(15) {
 		c.AmountRefunded = -200
+	}
+	if w.old && c.Captured && !w.oneIn(6) {
+		c.AmountCaptured, c.CaptureUnknown = 0, true
 	}
 	c.Customer, c.Description = pick(w.Rand, "", "cus_1", "cus_3"), pick(w.Rand, "", "charged")
 	if w.oneIn(3) {

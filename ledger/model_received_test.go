@@ -283,6 +283,60 @@ func (b *computation) receive() {
 	b.post(fold.Received, b.id+":received", at, b.id, string(b.payment.LatestCharge), rest)
 }
 
+// resolveCaptures gives the charge snapshots without amount_captured the amount that was captured.
+// In the years without that field a charge could be captured only once, so they all get the same.
+func (b *computation) resolveCaptures() {
+	lacking := only(b.charges, func(c snapshot[ledger.Charge]) bool {
+		return c.object.CaptureUnknown && b.counts(c.object.Currency)
+	})
+	captured := map[string]int64{}
+	for _, id := range idsOf(lacking, chargeID) {
+		captured[id] = b.resolveCapture(id, ofID(lacking, chargeID, id))
+	}
+	for i := range b.charges {
+		if c := &b.charges[i].object; c.CaptureUnknown && b.counts(c.Currency) {
+			c.AmountCaptured = captured[c.ID]
+		}
+	}
+}
+
+// resolveCapture returns the captured amount of a charge. The argument lacking has its snapshots
+// without amount_captured.
+func (b *computation) resolveCapture(id string, lacking []snapshot[ledger.Charge]) int64 {
+	byAmount := func(x, y snapshot[ledger.Charge]) int { return cmp.Compare(x.object.Amount, y.object.Amount) }
+	whole := greatest(lacking, byAmount).object.Amount
+	if shown := b.increases(id); len(shown) > 0 { // no snapshot in lacking has an amount yet
+		b.rule("capture unknown: another snapshot has it")
+		return shown[len(shown)-1]
+	}
+	capturedCharges := only(idsOf(b.charges, chargeID), func(id string) bool {
+		return b.chargeStatus(id) == "succeeded" && b.isCaptured(id)
+	})
+	paid := greatest(b.countedIntents(), func(x, y snapshot[ledger.Intent]) int {
+		return cmp.Compare(x.object.AmountReceived, y.object.AmountReceived)
+	})
+	sole := slices.Equal(capturedCharges, []string{id}) ||
+		len(capturedCharges) == 0 && len(idsOf(b.charges, chargeID)) == 1
+	if sole && paid != nil && paid.object.AmountReceived > 0 && b.payment.Status != "canceled" {
+		b.rule("capture unknown: amount_received")
+		return min(whole, paid.object.AmountReceived)
+	}
+	var shares []int64
+	for _, c := range lacking {
+		if amount := c.object.Amount; c.event.Type == "charge.captured" && !c.fetched() && amount > 0 {
+			if released := known(c.object.AmountRefunded); released < amount {
+				shares = append(shares, amount-released)
+			}
+		}
+	}
+	if len(shares) > 0 {
+		b.rule("capture unknown: charge.captured")
+		return slices.Max(shares)
+	}
+	b.rule("capture unknown: the whole amount")
+	return whole
+}
+
 // knowsReceived reports whether the received amount is known: from a charge, or from a
 // PaymentIntent that came with its amount_received, in whichever currency.
 func (b *computation) knowsReceived() bool {

@@ -279,6 +279,7 @@ func compute(id string, events []*ledger.Event) *computation {
 		earliest(b.events, func(e *ledger.Event) int64 { return e.Created })))
 	b.describe()
 	b.chooseCurrency()
+	b.resolveCaptures()
 	b.flagAmounts()
 	b.flagCurrencies()
 	b.receive()

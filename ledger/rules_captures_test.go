@@ -304,3 +304,107 @@ func TestRulesOfLaterCaptures(t *testing.T) {
 		},
 	})
 }
+
+// Events from before 2020 have no amount_captured. What a partial capture released is then part of
+// the amount and of amount_refunded.
+func TestRulesOfUnknownCaptures(t *testing.T) {
+	authorized := chargeAt("evt_1", "charge.succeeded", 1, ledger.Charge{})
+	captured := func(refunded int64) *ledger.Event {
+		return withoutCaptured(chargeAt("evt_2", "charge.captured", 5, ledger.Charge{AmountRefunded: refunded}))
+	}
+	refunded := func(at, refunded int64) *ledger.Event {
+		return withoutCaptured(chargeAt("evt_3", "charge.refunded", at, ledger.Charge{AmountRefunded: refunded}))
+	}
+	paid := intentAt("evt_4", 6, ledger.Intent{Status: "succeeded", AmountReceived: 3000})
+	tryRules(t, []ruleCase{
+		{
+			"the PaymentIntent has the captured amount",
+			[]*ledger.Event{authorized, captured(2000), paid},
+			[]string{"pi_1 succeeded: received 3000, net 3000", "5 ch_1:received:3000 3000 usd"},
+		},
+		{
+			"the PaymentIntent has the captured amount of a charge whose release is not in amount_refunded",
+			[]*ledger.Event{authorized, captured(0), paid},
+			[]string{"pi_1 succeeded: received 3000, net 3000", "5 ch_1:received:3000 3000 usd"},
+		},
+		{
+			"the PaymentIntent has the captured amount although charge.captured is missing",
+			[]*ledger.Event{authorized, refunded(5, 2000), paid},
+			[]string{"pi_1 succeeded: received 3000, net 3000 date_approximate", "5 ch_1:received:3000 3000 usd"},
+		},
+		{
+			"a PaymentIntent that received the whole amount shows that amount_refunded is a refund",
+			[]*ledger.Event{authorized, captured(2000),
+				intentAt("evt_4", 6, ledger.Intent{Status: "succeeded", AmountReceived: 5000})},
+			[]string{"pi_1 succeeded: received 5000, refunded 2000, net 3000", "5 ch_1:received:5000 5000 usd",
+				"5 ch_1:refunded:2000 2000 usd"},
+		},
+		{
+			"charge.captured shows what was released",
+			[]*ledger.Event{authorized, captured(2000)},
+			[]string{"pi_1 -: received 3000, net 3000", "5 ch_1:received:3000 3000 usd"},
+		},
+		{
+			"the release as a refund object of the charge",
+			[]*ledger.Event{authorized, captured(2000), refundAt("evt_5", 5, ledger.Refund{Amount: 2000})},
+			[]string{"pi_1 -: received 3000, net 3000", "5 ch_1:received:3000 3000 usd"},
+		},
+		{
+			"a refund after a partial capture",
+			[]*ledger.Event{authorized, captured(2000), refunded(9, 2500)},
+			[]string{"pi_1 -: received 3000, refunded 500, net 2500", "5 ch_1:received:3000 3000 usd",
+				"9 ch_1:refunded:2500 500 usd"},
+		},
+		{
+			"a refund after a capture of the whole amount",
+			[]*ledger.Event{authorized, captured(0), refunded(9, 2000)},
+			[]string{"pi_1 -: received 5000, refunded 2000, net 3000", "5 ch_1:received:5000 5000 usd",
+				"9 ch_1:refunded:2000 2000 usd"},
+		},
+		{
+			"a refund of a charge that was captured when it was created",
+			[]*ledger.Event{
+				withoutCaptured(chargeAt("evt_1", "charge.succeeded", 1, ledger.Charge{})), refunded(9, 2000),
+			},
+			[]string{"pi_1 -: received 5000, refunded 2000, net 3000", "1 ch_1:received:5000 5000 usd",
+				"9 ch_1:refunded:2000 2000 usd"},
+		},
+		{
+			"a refund of a charge whose capture has no event",
+			[]*ledger.Event{refunded(9, 2000)},
+			[]string{"pi_1 -: received 5000, refunded 2000, net 3000", "-10 ch_1:received:5000 5000 usd",
+				"9 ch_1:refunded:2000 2000 usd"},
+		},
+		{
+			"a capture does not release the whole amount",
+			[]*ledger.Event{authorized, captured(5000)},
+			[]string{"pi_1 -: received 5000, refunded 5000, net 0", "5 ch_1:received:5000 5000 usd",
+				"5 ch_1:refunded:5000 5000 usd"},
+		},
+		{
+			"an API read has the captured amount",
+			[]*ledger.Event{authorized, captured(0),
+				fetched(chargeAt("fetch_1", "", 90, ledger.Charge{AmountCaptured: 3000}))},
+			[]string{"pi_1 -: received 3000, net 3000", "5 ch_1:received:3000 3000 usd"},
+		},
+		{
+			"a PaymentIntent with two captured charges has the captured amount of neither",
+			[]*ledger.Event{captured(2000),
+				intentAt("evt_4", 6, ledger.Intent{Status: "succeeded", AmountReceived: 4000}),
+				chargeAt("evt_5", "charge.succeeded", 7, ledger.Charge{ID: "ch_2", AmountCaptured: 1000})},
+			[]string{"pi_1 succeeded: received 4000, net 4000", "5 ch_1:received:3000 3000 usd",
+				"7 ch_2:received:1000 1000 usd"},
+		},
+		{
+			"a canceled PaymentIntent does not have the captured amount",
+			[]*ledger.Event{captured(1000),
+				intentAt("evt_4", 6, ledger.Intent{Status: "canceled", AmountReceived: 3000})},
+			[]string{"pi_1 canceled: received 4000, net 4000", "5 ch_1:received:4000 4000 usd"},
+		},
+		{
+			"a charge in another currency",
+			[]*ledger.Event{paid, withoutCaptured(chargeAt("evt_2", "charge.captured", 5, ledger.Charge{Currency: "mxn"}))},
+			[]string{"pi_1 succeeded: received 3000, net 3000 currency_mismatch", "6 pi_1:received 3000 usd"},
+		},
+	})
+}

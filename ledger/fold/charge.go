@@ -29,6 +29,7 @@ type chargeFacts struct {
 	counted   []snapshot[Charge]    // in the payment's currency
 	evidence  map[string]milestones // captured amounts by event type; "" is all types
 	refunds   []*refundFacts        // by creation time, then by id
+	resolved  int64                 // captured amount of the snapshots that do not have it
 }
 
 // charge returns the facts of a charge, or nil if no event holds that charge.

@@ -175,7 +175,8 @@ type Charge struct {
 	Status             string // pending, succeeded, failed; "paid" of versions before 2015-02-18 is succeeded
 	Currency           string
 	Amount             int64
-	AmountCaptured     int64 // versions without amount_captured: Amount if Captured
+	AmountCaptured     int64
+	CaptureUnknown     bool  // captured, but without amount_captured, as in events from before 2020
 	AmountRefunded     int64 // as Stripe reports it, which may include money that was never captured
 	Captured           bool
 	Customer           string // customer, otherwise customer_account

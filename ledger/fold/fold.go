@@ -33,15 +33,17 @@
 // # Money
 //
 // Every amount of a payment is the sum of its [Entry] values. What was received follows from the
-// captured amounts of the charges, and from amount_received where charges are unknown. Refunds
+// captured amounts of the charges, and from amount_received where charges are unknown. Where the
+// events of a charge have no amount_captured, it follows from other evidence (capture.go). Refunds
 // follow from the refund objects, and from amount_refunded where those are unknown. Disputes follow
 // from their balance transactions, each counted once even if several disputes list it. An entry
 // is dated on the day that Stripe's balance booked the money. Where no event shows that day, the
 // earliest known time is used and the payment gets [FlagDateApproximate]. Money in another currency
 // than the payment's is not added up but flagged.
 //
-// The files follow Stripe's objects: intent.go, charge.go, refund.go, dispute.go. timeline.go
-// describes each event in a sentence.
+// The files follow Stripe's objects: intent.go, charge.go, refund.go, dispute.go. capture.go
+// computes captured amounts that old events do not have, and timeline.go describes each event in a
+// sentence.
 //
 // The package is pure: it reads no clock and no file, and imports the standard library only. It
 // does not know whether an event is authentic, in which mode it was made or where payments are
@@ -105,6 +107,7 @@ func run(id string, events []Event) *folder {
 	f.describe()
 	f.currency = f.moneyCurrency()
 	f.selectCounted()
+	f.resolveCaptures()
 	received := f.foldReceived()
 	f.foldRefunds()
 	f.foldDisputes()

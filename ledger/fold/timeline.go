@@ -161,6 +161,9 @@ func (t *timeline) intentSentence(e *Event, in *Intent) string {
 }
 
 func (t *timeline) chargeSentence(e *Event, c *Charge) string {
+	if c.CaptureUnknown {
+		c = t.resolved(c)
+	}
 	amount := t.money(c.Amount, c.Currency)
 	refunded, before := t.refundedSum(c), t.refunded[c.ID]
 	t.refunded[c.ID] = refunded
@@ -189,6 +192,15 @@ func (t *timeline) chargeSentence(e *Event, c *Charge) string {
 		return "Authorized " + amount + ", not yet captured."
 	}
 	return "Charged " + t.countedMoney(c.AmountCaptured, c.Currency) + "."
+}
+
+// resolved returns a copy of a charge with the captured amount that its event does not have.
+func (t *timeline) resolved(c *Charge) *Charge {
+	resolved := *c
+	if resolved.AmountCaptured = c.Amount; t.checkCurrency(c.Currency) {
+		resolved.AmountCaptured = t.charge(c.ID).resolved
+	}
+	return &resolved
 }
 
 // returnSentence says that refunded money came back. It is empty if the refunds have events of

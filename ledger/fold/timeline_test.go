@@ -18,6 +18,11 @@ func TestTimeline(t *testing.T) {
 	captured := func(amount, refunded int64) *fold.Facts {
 		return charge(func(c *fold.Charge) { c.AmountCaptured, c.AmountRefunded = amount, refunded })
 	}
+	unknown := func(currency string, refunded int64) *fold.Facts {
+		return charge(func(c *fold.Charge) {
+			c.AmountCaptured, c.CaptureUnknown, c.AmountRefunded, c.Currency = 0, true, refunded, currency
+		})
+	}
 	dispute := func(status string, txns ...fold.DisputeTransaction) *fold.Facts {
 		return &fold.Facts{Charge: "ch_1", Disputes: []fold.Dispute{{ID: "dp_1", Charge: "ch_1", Status: status,
 			Currency: "gbp", Amount: 6500,
@@ -101,6 +106,18 @@ func TestTimeline(t *testing.T) {
 				{"charge.captured", captured(2000, 0)}, {"charge.refunded", captured(2000, 500)},
 				{"charge.captured", captured(5000, 500)}},
 			"Authorized 50.00 GBP, not yet captured. Captured 20.00 GBP of 50.00 GBP. Refunded so far: 5.00 GBP of 20.00 GBP. Captured 30.00 GBP more: 50.00 GBP of 50.00 GBP."},
+		{"a partial capture without amount_captured",
+			[]typedFacts{{"charge.succeeded", charge(func(c *fold.Charge) { c.AmountCaptured, c.Captured = 0, false })},
+				{"charge.captured", unknown("gbp", 2000)}, {"charge.refunded", unknown("gbp", 2000)},
+				{"charge.refunded", unknown("gbp", 2500)}},
+			"Authorized 50.00 GBP, not yet captured. Captured 30.00 GBP of 50.00 GBP. Released 20.00 GBP that was never captured; no money moved. " +
+				"Refunded so far: 5.00 GBP of 30.00 GBP."},
+		{"a charge in another currency without amount_captured",
+			[]typedFacts{{"payment_intent.succeeded",
+				&fold.Facts{PaymentIntent: "pi_1", Intents: []fold.Intent{{ID: "pi_1", Status: "succeeded",
+					Currency: "eur", Amount: 6000, HasAmount: true, AmountReceived: 6000, HasReceived: true}}}},
+				{"charge.succeeded", unknown("gbp", 0)}},
+			"Received 60.00 EUR. Charged 50.00 GBP (not counted)."},
 		{"a void at a newer endpoint", []typedFacts{{"charge.succeeded",
 			charge(func(c *fold.Charge) { c.AmountCaptured, c.Captured = 0, false })},
 			{"charge.captured", captured(3000, 2000)}, {"charge.refunded", captured(3000, 2000)},

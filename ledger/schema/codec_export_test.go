@@ -103,7 +103,7 @@ func StoredSamples() []Sample {
 		LatestCharge: sampleCharge,
 		LastError:    &fold.PaymentError{Type: "card_error", Code: "card_declined"}, Created: 1776163468}
 	charge := fold.Charge{ID: sampleCharge, Status: "succeeded", Currency: "eur", Amount: 6480, AmountCaptured: 6480,
-		AmountRefunded: 800, Captured: true,
+		AmountRefunded: 800, Captured: true, CaptureUnknown: true,
 		Customer: "cus_1", Created: 1776163470,
 		BalanceTransaction: &fold.BalanceTransaction{ID: "txn_0", Created: 1776163480, Fee: 120, Currency: "eur"}}
 	refund := fold.Refund{ID: "re_1", Charge: "ch_1", Status: "succeeded", Currency: "eur", Amount: 800,

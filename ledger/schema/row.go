@@ -186,7 +186,7 @@ func (d *decoder) intent() fold.Intent {
 }
 
 func (e *encoder) charge(c *fold.Charge) {
-	e.flags(c.Captured, c.BalanceTransaction != nil)
+	e.flags(c.Captured, c.BalanceTransaction != nil, c.CaptureUnknown)
 	e.text(c.ID)
 	e.text(c.Status)
 	e.text(c.Currency)
@@ -204,7 +204,7 @@ func (e *encoder) charge(c *fold.Charge) {
 func (d *decoder) charge() fold.Charge {
 	var c fold.Charge
 	var booked bool
-	d.flags(&c.Captured, &booked)
+	d.flags(&c.Captured, &booked, &c.CaptureUnknown)
 	c.ID = d.text()
 	c.Status = d.text()
 	c.Currency = d.text()

@@ -11,7 +11,7 @@ import (
 func TestDialects(t *testing.T) {
 	const charge = `{"id": "ch_1", "object": "charge", "amount": 4500, "currency": "usd", "created": 1772532000, `
 	const dispute = `{"object": "dispute", "charge": "ch_1", "amount": 4500, "currency": "usd", "status": "lost", "created": 1772532000, `
-	base := ledger.Charge{ID: "ch_1", Status: "succeeded", Currency: "usd", Amount: 4500, AmountCaptured: 4500, Captured: true, Created: 1772532000}
+	base := ledger.Charge{ID: "ch_1", Status: "succeeded", Currency: "usd", Amount: 4500, Captured: true, CaptureUnknown: true, Created: 1772532000}
 	charges := func(change func(*ledger.Charge)) ledger.Facts {
 		return ledger.Facts{Charge: "ch_1", Charges: []ledger.Charge{with(base, change)}}
 	}
@@ -23,7 +23,7 @@ func TestDialects(t *testing.T) {
 		{"a charge without a status", "charge.succeeded", charge + `"paid": true}`, charges(func(*ledger.Charge) {})},
 		{"a charge without a status that failed", "charge.failed", charge + `"paid": false, "captured": false, "failure_code": "card_declined"}`,
 			charges(func(c *ledger.Charge) {
-				c.Status, c.Captured, c.AmountCaptured, c.FailureCode = "failed", false, 0, "card_declined"
+				c.Status, c.Captured, c.CaptureUnknown, c.FailureCode = "failed", false, false, "card_declined"
 			})},
 		{"a status goes before paid", "charge.pending", charge + `"status": "pending", "paid": false}`, charges(func(c *ledger.Charge) { c.Status = "pending" })},
 		{"an account pays", "charge.succeeded", charge + `"status": "succeeded", "customer": null, "customer_account": "acct_9"}`,

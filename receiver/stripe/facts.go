@@ -173,9 +173,7 @@ func (r *reader) charge(v value, depth int) bool {
 	if c.Customer == "" {
 		c.Customer = readLink(in.customerAccount)
 	}
-	if !hasCaptured && c.Captured {
-		c.AmountCaptured = c.Amount
-	}
+	c.CaptureUnknown = c.Captured && !hasCaptured
 	r.identify(readLink(in.intent), c.ID)
 	r.facts.Charges = append(r.facts.Charges, c)
 	r.nested(in.intent, depth, r.intent)

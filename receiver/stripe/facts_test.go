@@ -26,7 +26,7 @@ const (
 
 var (
 	intent1  = ledger.Intent{ID: "pi_1", Status: "succeeded", Currency: "eur", Amount: 700, HasAmount: true}
-	charge1  = ledger.Charge{ID: "ch_1", Status: "succeeded", Currency: "eur", Amount: 700, AmountCaptured: 700, Captured: true}
+	charge1  = ledger.Charge{ID: "ch_1", Status: "succeeded", Currency: "eur", Amount: 700, Captured: true, CaptureUnknown: true}
 	refund1  = ledger.Refund{ID: "re_1", Status: "pending", Currency: "eur", Amount: 200}
 	dispute1 = ledger.Dispute{ID: "du_1", Status: "lost", Currency: "eur", Amount: 700}
 	session1 = ledger.Session{ID: "cs_1", PaymentStatus: "paid"}
@@ -73,23 +73,25 @@ func TestCapturedAmount(t *testing.T) {
 		fields string // of a charge of 700
 		want   int64
 		not    bool // captured
+		lacks  bool // the captured amount
 	}{
-		{`"captured": true, "amount_captured": 300`, 300, false},
-		{`"amount_captured": 300, "captured": true`, 300, false},
-		{`"captured": true, "amount_captured": 0`, 0, false}, // pending
-		{`"captured": false, "amount_captured": 0`, 0, true},
-		{`"captured": true`, 700, false},
-		{`"captured": true, "amount_captured": null`, 700, false},
-		{`"captured": false`, 0, true},
-		{`"captured": false, "amount_captured": null`, 0, true},
-		{`"captured": null`, 700, false}, // as before authorizations existed
-		{`"captured": null, "amount_captured": 300`, 300, false},
-		{`"x": 0`, 700, false},
-		{`"amount_captured": 300`, 300, false},
-		{`"captured": "false"`, 700, false},
+		{`"captured": true, "amount_captured": 300`, 300, false, false},
+		{`"amount_captured": 300, "captured": true`, 300, false, false},
+		{`"captured": true, "amount_captured": 0`, 0, false, false}, // pending
+		{`"captured": true, "amount_captured": -500`, -500, false, false},
+		{`"captured": false, "amount_captured": 0`, 0, true, false},
+		{`"captured": true`, 0, false, true},
+		{`"captured": true, "amount_captured": null`, 0, false, true},
+		{`"captured": false`, 0, true, false},
+		{`"captured": false, "amount_captured": null`, 0, true, false},
+		{`"captured": null`, 0, false, true}, // as before authorizations existed
+		{`"captured": null, "amount_captured": 300`, 300, false, false},
+		{`"x": 0`, 0, false, true},
+		{`"amount_captured": 300`, 300, false, false},
+		{`"captured": "false"`, 0, false, true},
 	} {
 		t.Run(c.fields, func(t *testing.T) {
-			charge := with(charge1, func(in *ledger.Charge) { in.AmountCaptured, in.Captured = c.want, !c.not })
+			charge := with(charge1, func(in *ledger.Charge) { in.AmountCaptured, in.Captured, in.CaptureUnknown = c.want, !c.not, c.lacks })
 			want := ledger.Facts{Charge: "ch_1", Charges: []ledger.Charge{charge}}
 			checkFacts(t, event("charge.succeeded", obj(chargeJSON, c.fields)), want)
 			checkFacts(t, event("charge.succeeded", obj(c.fields, chargeJSON)), want)
@@ -138,7 +140,7 @@ func TestOptionalFields(t *testing.T) {
 		want              ledger.Facts
 	}{
 		{"a charge with an id and a status", "charge.succeeded", `{"object": "charge", "id": "ch_1", "status": "succeeded"}`,
-			ledger.Facts{Charge: "ch_1", Charges: []ledger.Charge{{ID: "ch_1", Status: "succeeded", Captured: true}}}},
+			ledger.Facts{Charge: "ch_1", Charges: []ledger.Charge{{ID: "ch_1", Status: "succeeded", Captured: true, CaptureUnknown: true}}}},
 		{"nulls", "charge.succeeded", obj(chargeJSON, `"customer": null, "description": null, "metadata": null, "failure_code": null, "created": null, "amount_refunded": null, "refunds": null, "dispute": null`),
 			ledger.Facts{Charge: "ch_1", Charges: []ledger.Charge{charge1}}},
 		{"no texts", "charge.succeeded", obj(chargeJSON, `"customer": 1, "description": {}, "metadata": [], "failure_code": 2, "created": "soon", "refunds": "re_1", "dispute": "du_1"`),

@@ -194,7 +194,7 @@ func TestDepth(t *testing.T) {
 		return ledger.Intent{ID: "pi_1", Status: "succeeded", Amount: int64(n), HasAmount: true, LatestCharge: latest}
 	}
 	charge := func(n int) ledger.Charge {
-		return ledger.Charge{ID: fmt.Sprint("ch_", n), Status: "succeeded", Amount: int64(n), AmountCaptured: int64(n), Captured: true}
+		return ledger.Charge{ID: fmt.Sprint("ch_", n), Status: "succeeded", Amount: int64(n), Captured: true, CaptureUnknown: true}
 	}
 	checkFacts(t, event("payment_intent.succeeded", intentAt(0, chargeAt(1, intentAt(2, chargeAt(3, intentAt(4, chargeAt(5, `null`))))))), ledger.Facts{
 		PaymentIntent: "pi_1", Charge: "ch_1",
