@@ -489,6 +489,9 @@ func (w *world) snapIntent(id string) ledger.Intent {
 	in.AmountCapturable = w.money(0, 700)
 	if in.HasReceived = !w.withoutReceived && !w.oneIn(20); in.HasReceived {
 		in.AmountReceived = w.money(0, 0, 700, 1000, 1700)
+		if w.odd && w.oneIn(4) {
+			in.AmountReceived = -100
+		}
 	}
 	in.LatestCharge = pick(w.Rand, "", pick(w.Rand, w.charges...).ID)
 	in.Customer, in.Description = pick(w.Rand, "", "cus_1", "cus_2"), pick(w.Rand, "", "first", "second")

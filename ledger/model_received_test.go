@@ -28,6 +28,7 @@ func (b *computation) describe() {
 		b.payment.ChargeStatus = ledger.OrNull(b.chargeStatus(best.object.ID))
 	}
 	p := &b.payment
+	p.AmountCapturable = shown(0)
 	standing := b.standing()
 	decided := b.decided(standing)
 	winner := greatest(standing, compareIntents(decided))
@@ -49,7 +50,7 @@ func (b *computation) describe() {
 	p.LastPaymentError = in.LastError
 	maps.Copy(p.Metadata, in.Metadata)
 	if !terminal(in.Status) {
-		p.AmountCapturable = known(in.AmountCapturable)
+		p.AmountCapturable = shown(in.AmountCapturable)
 	}
 	withCharge := only(standing, func(in snapshot[ledger.Intent]) bool { return in.object.LatestCharge != "" })
 	if last := greatest(withCharge, compareIntents(decided)); last != nil {
@@ -340,11 +341,44 @@ func (b *computation) resolveCapture(id string, lacking []snapshot[ledger.Charge
 // knowsReceived reports whether the received amount is known: from a charge, or from a
 // PaymentIntent that came with its amount_received, in whichever currency.
 func (b *computation) knowsReceived() bool {
-	reported := slices.ContainsFunc(b.intents, func(in snapshot[ledger.Intent]) bool { return in.object.HasReceived })
+	reported := slices.ContainsFunc(b.intents, func(in snapshot[ledger.Intent]) bool {
+		return in.object.HasReceived && shown(in.object.AmountReceived) != nil
+	})
 	if len(b.intents) > 0 && !reported {
 		b.rule(pickIf(len(b.charges) > 0, "received: known from a charge", "received: unknown"))
 	}
 	return reported || len(b.charges) > 0
+}
+
+// hidesReceived reports whether an amount that was received is negative, and so unknown.
+func (b *computation) hidesReceived() bool {
+	hidden := slices.ContainsFunc(b.charges, func(c snapshot[ledger.Charge]) bool {
+		return c.object.AmountCaptured < 0 && c.object.Captured && b.counts(c.object.Currency) &&
+			b.chargeStatus(c.object.ID) == "succeeded"
+	})
+	for _, in := range b.countedIntents() {
+		hidden = hidden || in.object.AmountReceived < 0 && b.payment.Status != "canceled"
+	}
+	if hidden {
+		b.rule("received: a negative amount")
+	}
+	return hidden
+}
+
+// hidesRefunds reports whether a negative amount of a refund, or amount_refunded, is unknown.
+func (b *computation) hidesRefunds() bool {
+	hidden := slices.ContainsFunc(b.charges, func(c snapshot[ledger.Charge]) bool {
+		return c.object.AmountRefunded < 0 && c.object.Captured && b.counts(c.object.Currency)
+	})
+	for _, id := range idsOf(b.refunds, refundID) {
+		r := b.foldRefund(id)
+		ofAuthorization := len(ofID(b.charges, chargeID, r.charge)) > 0 && !b.isCaptured(r.charge)
+		hidden = hidden || r.Amount < 0 && r.outgoing() && b.counts(r.Currency) && !ofAuthorization
+	}
+	if hidden {
+		b.rule("refunded: a negative amount")
+	}
+	return hidden
 }
 
 // increases returns the different captured amounts of a charge, sorted.

@@ -391,11 +391,18 @@ func (b *computation) close() {
 	known := b.knowsReceived()
 	if fits = fits && refunded.IsInt64() && net.IsInt64(); fits {
 		figure := func(sum *big.Int) *int64 { n := sum.Int64(); return &n }
-		b.payment.AmountRefunded = figure(refunded)
+		known = known && !(sums[fold.Received].Sign() == 0 && b.hidesReceived())
+		refundsKnown := !(refunded.Sign() == 0 && b.hidesRefunds())
+		if refundsKnown {
+			b.payment.AmountRefunded = figure(refunded)
+		}
 		b.payment.DisputeWithdrawn = figure(sums[fold.DisputeWithdrawn])
 		b.payment.DisputeReinstated = figure(sums[fold.DisputeReinstated])
 		if known {
-			b.payment.AmountReceived, b.payment.AmountNet = figure(sums[fold.Received]), figure(net)
+			b.payment.AmountReceived = figure(sums[fold.Received])
+		}
+		if known && refundsKnown {
+			b.payment.AmountNet = figure(net)
 		}
 		if fees := b.addFees(); fees != nil && fees.IsInt64() {
 			b.rule("fee")

@@ -218,7 +218,7 @@ func TestRulesOfOddAmounts(t *testing.T) {
 				chargeAt("evt_3", "charge.captured", 4, ledger.Charge{AmountCaptured: -4500, AmountRefunded: -9}),
 				refundAt("evt_4", 6, ledger.Refund{Amount: -300}),
 			},
-			[]string{"pi_1 succeeded: received 4000, net 4000 amount", "3 ch_1:received:4000 4000 usd"},
+			[]string{"pi_1 succeeded: received 4000, refunded null, net null amount", "3 ch_1:received:4000 4000 usd"},
 		},
 		{
 			"no amounts if one does not fit in an int64",
@@ -348,8 +348,8 @@ func TestRulesOfFields(t *testing.T) {
 	if p.LatestCharge != "ch_1" || p.Customer != "" || p.Status != "requires_payment_method" {
 		t.Errorf("latest_charge %s, customer %q, status %s", p.LatestCharge, p.Customer, p.Status)
 	}
-	if p.ChargeStatus != "failed" || p.Currency != "usd" || *p.Amount != 5000 || p.AmountCapturable != 0 {
-		t.Errorf("charge_status %s, %d %s, capturable %d", p.ChargeStatus, *p.Amount, p.Currency, p.AmountCapturable)
+	if p.ChargeStatus != "failed" || p.Currency != "usd" || *p.Amount != 5000 || p.AmountCapturable != nil {
+		t.Errorf("charge_status %s, %d %s, capturable %s", p.ChargeStatus, *p.Amount, p.Currency, figure(p.AmountCapturable))
 	}
 	if p.Created != midnight-20 || p.Updated != midnight+6 || p.Events != 4 || p.Captured != 0 {
 		t.Errorf("created %d, updated %d, captured %d, %d events", p.Created, p.Updated, p.Captured, p.Events)

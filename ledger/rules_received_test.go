@@ -281,7 +281,7 @@ func TestRulesOfUnknownReceived(t *testing.T) {
 		{
 			"a negative amount_received",
 			[]*ledger.Event{intentAt("evt_0", 3, ledger.Intent{Status: "succeeded", AmountReceived: -1})},
-			[]string{"pi_1 succeeded: received 0, net 0 amount"},
+			[]string{"pi_1 succeeded: received null, net null amount"},
 		},
 		{
 			"a charge that received nothing",
@@ -299,6 +299,73 @@ func TestRulesOfUnknownReceived(t *testing.T) {
 			[]*ledger.Event{silent, chargeAt("evt_2", "charge.captured", 6, ledger.Charge{AmountCaptured: 5000})},
 			[]string{"pi_1 succeeded: received 5000, net 5000", "6 ch_1:received:5000 5000 usd"},
 		},
+	})
+}
+
+// A negative amount is unknown. A sum is unknown too if it would be 0 without that amount.
+func TestRulesOfNegativeAmounts(t *testing.T) {
+	created := intentAt("evt_0", 1, ledger.Intent{Status: "requires_payment_method"})
+	negative := intentAt("evt_1", 5, ledger.Intent{Status: "succeeded", AmountReceived: -100})
+	captured := func(id string, at, amount int64) *ledger.Event {
+		return chargeAt(id, "charge.captured", at, ledger.Charge{AmountCaptured: amount})
+	}
+	tryRules(t, []ruleCase{
+		{"amount_received beside an earlier 0", []*ledger.Event{created, negative},
+			[]string{"pi_1 succeeded: received null, net null amount"}},
+		{"amount_received beside a known one",
+			[]*ledger.Event{negative, intentAt("evt_2", 4, ledger.Intent{Status: "succeeded", AmountReceived: 700})},
+			[]string{"pi_1 succeeded: received 700, net 700 amount", "4 pi_1:received 700 usd"}},
+		{"amount_received of a canceled PaymentIntent that had received 0",
+			[]*ledger.Event{created, intentAt("evt_1", 5, ledger.Intent{Status: "canceled", AmountReceived: -100})},
+			[]string{"pi_1 canceled: received 0, net 0 amount"}},
+		{"amount_received in another currency",
+			[]*ledger.Event{intentAt("evt_1", 5, ledger.Intent{Status: "succeeded"}), intentAt("evt_2", 4,
+				ledger.Intent{Status: "succeeded", Currency: "mxn", AmountReceived: -100})},
+			[]string{"pi_1 succeeded: received 0, net 0 amount currency_mismatch"}},
+		{"amount_captured", []*ledger.Event{captured("evt_1", 5, -500)},
+			[]string{"pi_1 -: received null, net null amount"}},
+		{"amount_captured beside an authorization",
+			[]*ledger.Event{chargeAt("evt_1", "charge.succeeded", 1, ledger.Charge{}), captured("evt_2", 5, -500)},
+			[]string{"pi_1 -: received null, net null amount"}},
+		{"amount_captured beside amount_received",
+			[]*ledger.Event{captured("evt_1", 5, -500),
+				intentAt("evt_2", 6, ledger.Intent{Status: "succeeded", AmountReceived: 5000})},
+			[]string{"pi_1 succeeded: received 5000, net 5000 amount", "6 pi_1:received 5000 usd"}},
+		{"amount_captured of a charge that failed",
+			[]*ledger.Event{chargeAt("evt_1", "charge.failed", 5, ledger.Charge{Status: "failed", AmountCaptured: -500})},
+			[]string{"pi_1 -: received 0, net 0 amount"}},
+		{"amount_captured of an authorization",
+			[]*ledger.Event{func() *ledger.Event {
+				e := captured("evt_1", 5, -500)
+				e.Facts.Charges[0].Captured = false
+				return e
+			}()},
+			[]string{"pi_1 -: received 0, net 0 amount"}},
+		{"the amount of a captured charge without amount_captured",
+			[]*ledger.Event{withoutCaptured(chargeAt("evt_1", "charge.captured", 5, ledger.Charge{Amount: -700}))},
+			[]string{"pi_1 -: received null, net null amount"}},
+		{"the amount of a refund", []*ledger.Event{fullCapture("evt_1", "charge.captured", 1, 0),
+			refundAt("evt_2", 5, ledger.Refund{Amount: -700})},
+			[]string{"pi_1 -: received 5000, refunded null, net null amount", "1 ch_1:received:5000 5000 usd"}},
+		{"the amount of a refund beside a known one", []*ledger.Event{fullCapture("evt_1", "charge.captured", 1, 0),
+			refundAt("evt_2", 5, ledger.Refund{Amount: -700}), refundAt("evt_3", 6, ledger.Refund{ID: "re_2", Amount: 300})},
+			[]string{"pi_1 -: received 5000, refunded 300, net 4700 amount", "1 ch_1:received:5000 5000 usd",
+				"6 re_2:refunded 300 usd"}},
+		{"the amount of a refund that failed", []*ledger.Event{fullCapture("evt_1", "charge.captured", 1, 0),
+			refundAt("evt_2", 5, ledger.Refund{Amount: -700, Status: "failed"})},
+			[]string{"pi_1 -: received 5000, net 5000 amount", "1 ch_1:received:5000 5000 usd"}},
+		{"the amount of a refund of an authorization", []*ledger.Event{chargeAt("evt_1", "charge.expired", 1, ledger.Charge{}),
+			refundAt("evt_2", 5, ledger.Refund{Amount: -700})},
+			[]string{"pi_1 -: received 0, net 0 amount"}},
+		{"the amount of a refund in another currency", []*ledger.Event{fullCapture("evt_1", "charge.captured", 1, 0),
+			refundAt("evt_2", 5, ledger.Refund{Amount: -700, Currency: "mxn"})},
+			[]string{"pi_1 -: received 5000, net 5000 amount currency_mismatch", "1 ch_1:received:5000 5000 usd"}},
+		{"amount_refunded", []*ledger.Event{fullCapture("evt_1", "charge.captured", 1, 0),
+			fullCapture("evt_2", "charge.refunded", 5, -700)},
+			[]string{"pi_1 -: received 5000, refunded null, net null amount", "1 ch_1:received:5000 5000 usd"}},
+		{"amount_refunded of an authorization",
+			[]*ledger.Event{chargeAt("evt_1", "charge.refunded", 5, ledger.Charge{AmountRefunded: -700})},
+			[]string{"pi_1 -: received 0, net 0 amount"}},
 	})
 }
 

@@ -132,7 +132,7 @@ func asExpected(p *ledger.Payment) expected {
 	}
 	return expected{
 		Payment: p.ID, Status: text(p.Status), Currency: text(p.Currency), Account: text(p.Account), Amount: p.Amount,
-		Capturable: p.AmountCapturable, Received: p.AmountReceived, Refunded: p.AmountRefunded,
+		Capturable: *p.AmountCapturable, Received: p.AmountReceived, Refunded: p.AmountRefunded,
 		DisputeWithdrawn: p.DisputeWithdrawn, DisputeReinstated: p.DisputeReinstated, Net: p.AmountNet, Flags: p.Flags,
 	}
 }

@@ -139,7 +139,7 @@ func (f *folder) selectCounted() {
 		c := &f.charges[i]
 		for _, s := range c.snapshots {
 			for _, amount := range []int64{s.object.Amount, s.object.AmountCaptured, s.object.AmountRefunded} {
-				f.nonNegative(amount)
+				f.checkAmount(amount)
 			}
 			if f.checkCurrency(s.object.Currency) {
 				c.counted = append(c.counted, s)
@@ -174,8 +174,23 @@ func (f *folder) foldReceived() (known bool) {
 		}
 	}
 	f.addReceivedBeyondCharges(sum)
-	hasReceived := func(s snapshot[Intent]) bool { return s.object.HasReceived }
+	hasReceived := func(s snapshot[Intent]) bool { return s.object.HasReceived && s.object.AmountReceived >= 0 }
 	return len(f.charges) > 0 || slices.ContainsFunc(f.intents, hasReceived)
+}
+
+// receivedUnknown reports whether an amount that was received is negative and so unknown.
+func (f *folder) receivedUnknown() bool {
+	for i := range f.charges {
+		c := &f.charges[i]
+		if c.status() == statusSucceeded && slices.ContainsFunc(c.counted, func(s snapshot[Charge]) bool {
+			return s.object.Captured && s.object.AmountCaptured < 0
+		}) {
+			return true
+		}
+	}
+	return f.payment.Status != statusCanceled && slices.ContainsFunc(f.countedIntents, func(s snapshot[Intent]) bool {
+		return s.object.AmountReceived < 0
+	})
 }
 
 // captureTime returns when the charge's captured amount reached totals[k]. It is approximate if no

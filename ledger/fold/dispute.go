@@ -43,7 +43,7 @@ func (f *folder) foldDisputes() {
 		d := &f.disputes[i]
 		listed := false
 		for _, s := range d.snapshots {
-			f.nonNegative(s.object.Amount)
+			f.checkAmount(s.object.Amount)
 			listed = listed || len(s.object.Transactions) > 0
 		}
 		if !listed && slices.Contains(fundedStatuses, d.winner.object.Status) {

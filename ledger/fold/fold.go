@@ -39,7 +39,8 @@
 // from their balance transactions, each counted once even if several disputes list it. An entry
 // is dated on the day that Stripe's balance booked the money. Where no event shows that day, the
 // earliest known time is used and the payment gets [FlagDateApproximate]. Money in another currency
-// than the payment's is not added up but flagged.
+// than the payment's is not added up but flagged. A negative amount of a PaymentIntent, a charge or
+// a refund is unknown: it is flagged and not counted, and a sum that is 0 without it is nil.
 //
 // The files follow Stripe's objects: intent.go, charge.go, refund.go, dispute.go. capture.go
 // computes captured amounts that old events do not have, and timeline.go describes each event in a
@@ -73,6 +74,7 @@ type folder struct {
 	entries        []Entry
 	flags          map[string]bool
 	overflow       bool // a sum does not fit 64 bits
+	refundUnknown  bool // a refund has a negative amount
 	currency       string
 	unexplained    []string // charges whose refunds are not all known by id
 }
@@ -241,13 +243,11 @@ func least(a, b string) string {
 	return a
 }
 
-// nonNegative returns amount, or 0 if it is negative. A negative amount flags the payment.
-func (f *folder) nonNegative(amount int64) int64 {
+// checkAmount flags the payment if the amount is negative and so unknown.
+func (f *folder) checkAmount(amount int64) {
 	if amount < 0 {
 		f.flag(FlagAmount)
-		return 0
 	}
-	return amount
 }
 
 // moneyCurrency returns the currency of the payment's money: the payment's own; if that is unknown,
@@ -293,7 +293,8 @@ func (f *folder) addEntry(e Entry) {
 }
 
 // finish computes the amounts from the entries. If one of them does not fit 64 bits, all are
-// unknown.
+// unknown. If a sum is 0 because an amount in it is unknown, it is unknown too. received is the
+// result of foldReceived.
 func (f *folder) finish(received bool) {
 	var sums [len(Kinds)]Sum
 	for _, e := range f.entries {
@@ -318,8 +319,11 @@ func (f *folder) finish(received bool) {
 	p.DisputeReinstated = fit(sums[4])
 	p.AmountNet = fit(sums[0].Minus(sums[1]).Plus(sums[2]).Minus(sums[3]).Plus(sums[4]))
 	p.Fee = f.fee()
-	if !received {
+	if !received || sums[0] == (Sum{}) && f.receivedUnknown() {
 		p.AmountReceived, p.AmountNet = nil, nil
+	}
+	if f.refundUnknown && sums[1] == sums[2] {
+		p.AmountRefunded, p.AmountNet = nil, nil
 	}
 	if f.overflow {
 		f.flag(FlagOverflow)

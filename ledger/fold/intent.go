@@ -30,7 +30,7 @@ func terminal(status string) bool { return status == statusSucceeded || status =
 func (f *folder) foldIntents() {
 	for _, s := range f.intents {
 		for _, amount := range []int64{s.object.Amount, s.object.AmountCapturable, s.object.AmountReceived} {
-			f.nonNegative(amount)
+			f.checkAmount(amount)
 		}
 		f.uncaptured = f.uncaptured || s.object.Status == statusRequiresCapture || s.object.Status == "processing"
 	}
@@ -183,13 +183,12 @@ func (f *folder) describeAmount() {
 // none the charge's.
 func (f *folder) describe() {
 	p := f.payment
+	p.AmountCapturable = new(int64)
 	if f.bestCharge != nil {
 		c := f.bestCharge.object
 		p.ChargeStatus = OrNull(f.charge(c.ID).status())
 		p.Currency = OrNull(c.Currency)
-		if c.Amount >= 0 {
-			p.Amount = &c.Amount
-		}
+		p.Amount = orUnknown(c.Amount)
 		if len(f.effective) == 0 {
 			p.LatestCharge, p.Customer, p.Description = OrNull(c.ID), OrNull(c.Customer), OrNull(c.Description)
 			if c.Metadata != nil {
@@ -207,7 +206,7 @@ func (f *folder) describe() {
 		p.Metadata = in.Metadata
 	}
 	if !terminal(in.Status) {
-		p.AmountCapturable = max(0, in.AmountCapturable)
+		p.AmountCapturable = orUnknown(in.AmountCapturable)
 	}
 	for _, s := range slices.Backward(f.effective) {
 		if p.LatestCharge = OrNull(s.object.LatestCharge); p.LatestCharge != "" {

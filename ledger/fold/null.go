@@ -23,6 +23,14 @@ func (s OrNull) MarshalJSON() ([]byte, error) {
 	return bytes.TrimRight(b.Bytes(), "\n"), nil
 }
 
+// orUnknown returns an amount as a payment shows it: nil if it is negative and so unknown.
+func orUnknown(amount int64) *int64 {
+	if amount < 0 {
+		return nil
+	}
+	return &amount
+}
+
 // OrNullTime is a time in Unix seconds that marshals to JSON null while it is unknown (0).
 type OrNullTime int64
 

@@ -13,8 +13,8 @@ type Payment struct {
 	ChargeStatus      OrNull            `json:"charge_status"` // of the succeeded charge, otherwise of the newest
 	Currency          OrNull            `json:"currency"`
 	Amount            *int64            `json:"amount"`
-	AmountCapturable  int64             `json:"amount_capturable"`
-	AmountReceived    *int64            `json:"amount_received"` // null without a charge and without amount_received
+	AmountCapturable  *int64            `json:"amount_capturable"`
+	AmountReceived    *int64            `json:"amount_received"` // null if no charge and no amount_received is known
 	AmountRefunded    *int64            `json:"amount_refunded"` // without refunds that failed or were canceled
 	DisputeWithdrawn  *int64            `json:"dispute_withdrawn"`
 	DisputeReinstated *int64            `json:"dispute_reinstated"`
@@ -55,7 +55,7 @@ type PaymentDispute struct {
 // Flags of a payment say what limits its figures. Those that end in _approximate are for
 // information; a person should review a payment with one of the others.
 const (
-	FlagAmount             = "amount"              // a negative amount was ignored
+	FlagAmount             = "amount"              // a negative amount, which is unknown, was not counted
 	FlagConflict           = "conflict"            // the PaymentIntent was seen succeeded and canceled
 	FlagCurrency           = "currency"            // money of a dispute is not counted, because it cannot be converted
 	FlagCurrencyMismatch   = "currency_mismatch"   // money in another currency than the payment's is not counted

@@ -76,7 +76,7 @@ func (f *folder) foldRefunds() {
 		r := &f.refunds[i]
 		byTime[i] = r
 		for _, s := range r.snapshots {
-			f.nonNegative(s.object.Amount)
+			f.checkAmount(s.object.Amount)
 		}
 		if r.counted = f.checkCurrency(r.winner.object.Currency); r.counted {
 			r.amount = max(0, r.winner.object.Amount)
@@ -99,13 +99,12 @@ func (f *folder) foldRefunds() {
 	for _, r := range byTime {
 		if r.parent == nil || r.parent.captured() {
 			f.addRefundEntries(r)
+			f.refundUnknown = f.refundUnknown || r.counted && r.outgoing() && r.winner.object.Amount < 0
 		}
 		in := r.winner.object
-		p := PaymentRefund{ID: r.id, Status: OrNull(in.Status), Charge: OrNull(r.charge), Created: OrNullTime(in.Created)}
-		if in.Amount >= 0 {
-			p.Amount = &in.Amount
-		}
-		f.payment.Refunds = append(f.payment.Refunds, p)
+		f.payment.Refunds = append(f.payment.Refunds, PaymentRefund{
+			ID: r.id, Amount: orUnknown(in.Amount), Status: OrNull(in.Status), Charge: OrNull(r.charge), Created: OrNullTime(in.Created),
+		})
 	}
 }
 
@@ -333,7 +332,11 @@ func (f *folder) steps(c *chargeFacts) (rises, falls []step, last int64) {
 func (f *folder) refundSnapshots(c *chargeFacts) (list []snapshot[Charge]) {
 	var shown []chargeShown
 	for _, s := range c.counted {
-		if !s.object.Captured || s.object.AmountRefunded < 0 {
+		if !s.object.Captured {
+			continue
+		}
+		if s.object.AmountRefunded < 0 {
+			f.refundUnknown = true
 			continue
 		}
 		if s.event.Fetched {

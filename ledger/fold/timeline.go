@@ -112,8 +112,15 @@ func (t *timeline) sentence(e *Event) string {
 	return "An event named this payment."
 }
 
-// money formats an amount with its currency. An empty currency is the payment's.
+// unknownAmount stands for an amount in a sentence.
+const unknownAmount = "an unknown amount"
+
+// money formats an amount with its currency. An empty currency is the payment's. A negative amount
+// is unknown.
 func (t *timeline) money(amount int64, currency string) string {
+	if amount < 0 {
+		return unknownAmount
+	}
 	currency = cmp.Or(currency, t.currency)
 	return strings.TrimSpace(Decimal(amount, currency) + " " + strings.ToUpper(currency))
 }
@@ -128,8 +135,8 @@ func (t *timeline) countedMoney(amount int64, currency string) string {
 }
 
 func (t *timeline) intentSentence(e *Event, in *Intent) string {
-	amount := "an unknown amount"
-	if in.HasAmount {
+	amount, hasReceived := unknownAmount, in.HasReceived && in.AmountReceived >= 0
+	if in.HasAmount && in.Amount >= 0 {
 		amount = t.money(in.Amount, in.Currency)
 	} else if t.payment.Amount != nil {
 		amount = t.money(*t.payment.Amount, t.currency)
@@ -139,9 +146,9 @@ func (t *timeline) intentSentence(e *Event, in *Intent) string {
 		return "The payment of " + amount + " was created."
 	case e.Type == "payment_intent.partially_funded":
 		return "A bank transfer paid part of " + amount + "."
-	case in.Status == statusSucceeded && !in.HasReceived && t.payment.AmountReceived == nil:
+	case in.Status == statusSucceeded && !hasReceived && t.payment.AmountReceived == nil:
 		return "The payment of " + amount + " succeeded; the amount received is unknown."
-	case in.Status == statusSucceeded && !in.HasReceived:
+	case in.Status == statusSucceeded && !hasReceived:
 		return "Received " + t.money(*t.payment.AmountReceived, t.currency) + "."
 	case in.Status == statusSucceeded:
 		return "Received " + t.money(in.AmountReceived, in.Currency) + "."
@@ -151,6 +158,8 @@ func (t *timeline) intentSentence(e *Event, in *Intent) string {
 		return "Waiting for the customer, for example to confirm the payment with the bank."
 	case in.Status == "processing":
 		return "Processing: waiting for the bank."
+	case in.Status == statusRequiresCapture && in.AmountCapturable < 0:
+		return "An unknown amount can be captured."
 	case in.Status == statusRequiresCapture:
 		return t.money(in.AmountCapturable, in.Currency) + " can be captured."
 	case in.LastError != nil:
@@ -166,6 +175,9 @@ func (t *timeline) chargeSentence(e *Event, c *Charge) string {
 	}
 	amount := t.money(c.Amount, c.Currency)
 	refunded, before := t.refundedSum(c), t.refunded[c.ID]
+	if c.AmountRefunded < 0 { // unknown
+		refunded = before
+	}
 	t.refunded[c.ID] = refunded
 	switch typ := e.Type; {
 	case typ == "charge.refunded" && !c.Captured:
@@ -176,6 +188,8 @@ func (t *timeline) chargeSentence(e *Event, c *Charge) string {
 		return strings.TrimSpace(t.returnSentence(c, before-refunded))
 	case c.Captured && refunded < before:
 		return "Refunded so far: " + t.countedMoney(refunded, c.Currency) + " of " + t.money(c.AmountCaptured, c.Currency) + "."
+	case typ == "charge.refunded" && c.AmountRefunded < 0:
+		return "Refunded so far: " + unknownAmount + " of " + t.money(c.AmountCaptured, c.Currency) + "."
 	case typ == "charge.refunded" && refunded == 0:
 		return "Released " + t.money(c.AmountRefunded, c.Currency) + " that was never captured; no money moved."
 	case typ == "charge.refunded":
@@ -302,9 +316,9 @@ func (t *timeline) fundsSentence(d *Dispute, kind Kind) string {
 	case moved && stated:
 		return "The money from the dispute was reinstated; an earlier event states the amount."
 	case !moved && kind == DisputeWithdrawn:
-		return "Withdrawn for the dispute: an unknown amount."
+		return "Withdrawn for the dispute: " + unknownAmount + "."
 	case !moved:
-		return "Reinstated from the dispute: an unknown amount."
+		return "Reinstated from the dispute: " + unknownAmount + "."
 	}
 	return "" // movements states the amounts
 }

@@ -1,6 +1,7 @@
 package fold_test
 
 import (
+	"math"
 	"strings"
 	"testing"
 
@@ -36,6 +37,19 @@ func TestTimeline(t *testing.T) {
 	refund := func(status string) *fold.Facts {
 		return &fold.Facts{Charge: "ch_1", Refunds: []fold.Refund{{ID: "re_1", Charge: "ch_1", Status: status,
 			Currency: "gbp", Amount: 2000, Created: 3}}}
+	}
+	negative := func(status string) *fold.Facts {
+		return &fold.Facts{PaymentIntent: "pi_1", Intents: []fold.Intent{{ID: "pi_1", Status: status, Currency: "gbp",
+			Amount: -100, HasAmount: true, AmountReceived: -100, HasReceived: true, AmountCapturable: -100}}}
+	}
+	reverse := func(f *fold.Facts) *fold.Facts {
+		for i := range f.Refunds {
+			f.Refunds[i].Amount *= -1
+		}
+		for i := range f.Disputes {
+			f.Disputes[i].Amount *= -1
+		}
+		return f
 	}
 	type typedFacts struct {
 		typ   string
@@ -149,6 +163,25 @@ func TestTimeline(t *testing.T) {
 					LatestCharge: "ch_1"}}}}, {"charge.succeeded", captured(5000, 0)},
 				{"charge.refunded", captured(5000, 2000)}},
 			"Received 60.00 EUR. Charged 50.00 GBP (not counted). Refunded so far: 20.00 GBP (not counted) of 50.00 GBP."},
+		{"a negative amount_received and amount", []typedFacts{{"payment_intent.created", negative("requires_payment_method")},
+			{"payment_intent.amount_capturable_updated", negative("requires_capture")},
+			{"payment_intent.succeeded", negative("succeeded")}},
+			"The payment of an unknown amount was created. An unknown amount can be captured. " +
+				"The payment of an unknown amount succeeded; the amount received is unknown."},
+		{"a negative amount_received beside a charge", []typedFacts{{"charge.succeeded", captured(5000, 0)},
+			{"payment_intent.succeeded", negative("succeeded")}},
+			"Charged 50.00 GBP. Received 50.00 GBP."},
+		{"negative amounts of a charge", []typedFacts{{"charge.succeeded", captured(-500, 0)}, {"charge.captured", captured(-500, 0)},
+			{"charge.refunded", captured(-500, 300)}, {"charge.refunded", captured(-500, -700)}, {"charge.updated", captured(-500, 300)},
+			{"charge.failed", charge(func(c *fold.Charge) { c.Amount, c.Status = -5000, "failed" })}},
+			"Charged an unknown amount. Captured an unknown amount of 50.00 GBP. Refunded so far: 3.00 GBP of an unknown amount. " +
+				"Refunded so far: an unknown amount of an unknown amount. Details of the charge of 50.00 GBP changed. " +
+				"A refund of 3.00 GBP came back."},
+		{"negative amounts of a refund and of a dispute", []typedFacts{{"refund.created", reverse(refund("succeeded"))},
+			{"refund.failed", reverse(refund("failed"))}, {"charge.dispute.closed", reverse(dispute("lost"))},
+			{"charge.dispute.updated", dispute("lost", fold.DisputeTransaction{ID: "txn_6", Amount: math.MinInt64, Currency: "gbp"})}},
+			"Refunded an unknown amount. The refund of an unknown amount failed: the money came back. The dispute over an unknown amount was lost. " +
+				"The dispute over 65.00 GBP was lost. Withdrawn for the dispute: an unknown amount (not counted)."},
 		{"the received amount is unknown", []typedFacts{{"payment_intent.succeeded",
 			&fold.Facts{PaymentIntent: "pi_1",
 				Intents: []fold.Intent{{ID: "pi_1", Status: "succeeded", LatestCharge: "ch_1"}}}}},

@@ -47,7 +47,7 @@ func (s *State) Created() int64 { return int64(s.Payment.Created) }
 func (s *State) SameAs(t *State) bool {
 	p, q := s.Payment, t.Payment
 	return p.Account == q.Account && p.Context == q.Context && p.Status == q.Status && p.ChargeStatus == q.ChargeStatus &&
-		p.Currency == q.Currency && equal(p.Amount, q.Amount) && p.AmountCapturable == q.AmountCapturable &&
+		p.Currency == q.Currency && equal(p.Amount, q.Amount) && equal(p.AmountCapturable, q.AmountCapturable) &&
 		equal(p.AmountReceived, q.AmountReceived) && equal(p.AmountRefunded, q.AmountRefunded) &&
 		equal(p.DisputeWithdrawn, q.DisputeWithdrawn) && equal(p.DisputeReinstated, q.DisputeReinstated) && equal(p.Fee, q.Fee) &&
 		p.Customer == q.Customer && p.Description == q.Description && p.LatestCharge == q.LatestCharge &&
@@ -67,10 +67,10 @@ func (s *State) Encode() []byte {
 	for _, text := range []fold.OrNull{p.Account, p.Context, p.Status, p.ChargeStatus, p.Currency, p.Customer, p.Description, p.LatestCharge} {
 		e.text(string(text))
 	}
-	for _, n := range []*int64{p.Amount, p.AmountReceived, p.AmountRefunded, p.DisputeWithdrawn, p.DisputeReinstated, p.AmountNet, p.Fee} {
+	for _, n := range []*int64{p.Amount, p.AmountCapturable, p.AmountReceived, p.AmountRefunded, p.DisputeWithdrawn, p.DisputeReinstated, p.AmountNet, p.Fee} {
 		e.optional(n)
 	}
-	for _, n := range []int64{p.AmountCapturable, int64(p.Created), int64(p.Captured), int64(p.Updated)} {
+	for _, n := range []int64{int64(p.Created), int64(p.Captured), int64(p.Updated)} {
 		e.int(n)
 	}
 	e.uint(p.Events)
@@ -109,10 +109,9 @@ func DecodeHead(id string, value []byte) (_ *State, lengths [listKinds]uint64, e
 	for _, text := range []*fold.OrNull{&p.Account, &p.Context, &p.Status, &p.ChargeStatus, &p.Currency, &p.Customer, &p.Description, &p.LatestCharge} {
 		*text = fold.OrNull(d.text())
 	}
-	for _, n := range []**int64{&p.Amount, &p.AmountReceived, &p.AmountRefunded, &p.DisputeWithdrawn, &p.DisputeReinstated, &p.AmountNet, &p.Fee} {
+	for _, n := range []**int64{&p.Amount, &p.AmountCapturable, &p.AmountReceived, &p.AmountRefunded, &p.DisputeWithdrawn, &p.DisputeReinstated, &p.AmountNet, &p.Fee} {
 		*n = d.optional()
 	}
-	p.AmountCapturable = d.int()
 	for _, t := range []*fold.OrNullTime{&p.Created, &p.Captured, &p.Updated} {
 		*t = fold.OrNullTime(d.int())
 	}

@@ -141,7 +141,7 @@ func (p *Program) showPayment(answer, timelineAnswer []byte) error {
 		fee = terminal.Money(*pay.Fee, pay.Currency)
 	}
 	pairs = append(pairs, [][2]string{
-		{"Capturable", terminal.SomeMoney(&pay.AmountCapturable, pay.Currency)}, {"Received", terminal.KnownMoney(pay.AmountReceived, pay.Currency)},
+		{"Capturable", terminal.SomeMoney(pay.AmountCapturable, pay.Currency)}, {"Received", terminal.KnownMoney(pay.AmountReceived, pay.Currency)},
 		{"Refunded", terminal.SomeMoney(pay.AmountRefunded, pay.Currency)}, {"Disputed", terminal.SomeMoney(pay.DisputeWithdrawn, pay.Currency)},
 		{"Reinstated", terminal.SomeMoney(pay.DisputeReinstated, pay.Currency)}, {"Fee", fee}, {"Net", terminal.KnownMoney(pay.AmountNet, pay.Currency)},
 		{"Customer", wording.Escape(string(pay.Customer))}, {"Description", wording.Escape(string(pay.Description))}, {"Charge", wording.Escape(string(pay.LatestCharge))},
