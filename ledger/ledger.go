@@ -113,6 +113,9 @@ var (
 // FileFault is what happened to the ledger's file while it was open.
 type FileFault = store.FileFault
 
+// PathFault is what is wrong at the path of a ledger or of its directory.
+type PathFault = store.PathFault
+
 // fileName is the name of the ledger inside its directory.
 const fileName = "ledger.db"
 

@@ -44,12 +44,16 @@ type RestoreResult struct {
 	Kept string // the previous ledger; empty if the directory had none
 }
 
+// CheckRestore returns why [RestoreFrom] must not replace what has the ledger's path in a
+// directory, or nil.
+func CheckRestore(dir, from string) error { return store.CheckReplace(Path(dir), from) }
+
 // RestoreFrom replaces the ledger in a directory with a copy of the file from. The copy gets the
 // owner and the permissions of the old ledger or, if there was no ledger, of the directory. The old
 // file is kept beside it. No receiver may be running ([ErrLocked]). RestoreFrom does not verify the
-// file: the caller must have done that. If it fails, the ledger is unchanged.
-func RestoreFrom(dir, from string) (*RestoreResult, error) {
-	kept, err := store.Replace(Path(dir), from)
+// file: the caller must have done that. If it fails or ctx ends, the ledger is unchanged.
+func RestoreFrom(ctx context.Context, dir, from string) (*RestoreResult, error) {
+	kept, err := store.Replace(ctx, Path(dir), from)
 	if err != nil {
 		return nil, err
 	}

@@ -2,7 +2,9 @@ package ledger_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -35,7 +37,7 @@ func createLedger(t *testing.T, dir string, ids ...string) (backup string) {
 		if err := errors.Join(l.CopyTo(&copied), os.WriteFile(backup, copied.Bytes(), 0o600)); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := ledger.RestoreFrom(dir, backup); !errors.Is(err, ledger.ErrLocked) {
+		if _, err := ledger.RestoreFrom(t.Context(), dir, backup); !errors.Is(err, ledger.ErrLocked) {
 			t.Errorf("restoring to an open ledger returned %v", err)
 		}
 		if locked, err := ledger.IsLocked(dir); err != nil || !locked {
@@ -66,17 +68,17 @@ func TestRestoreFrom(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := mustRead(t, path)
-	if _, err := ledger.RestoreFrom(dir, filepath.Join(dir, "missing.db")); !errors.Is(err, os.ErrNotExist) {
+	if _, err := ledger.RestoreFrom(t.Context(), dir, filepath.Join(dir, "missing.db")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a missing file: %v", err)
 	}
-	if _, err := ledger.RestoreFrom(dir, path); err == nil || !strings.Contains(err.Error(), "is the ledger itself") {
+	if _, err := ledger.RestoreFrom(t.Context(), dir, path); err == nil || !strings.Contains(err.Error(), "is the ledger itself") {
 		t.Errorf("the ledger itself: %v", err)
 	}
 	noise := filepath.Join(t.TempDir(), "noise.db")
 	if err := os.WriteFile(noise, make([]byte, 1<<16), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ledger.RestoreFrom(dir, noise); err == nil {
+	if _, err := ledger.RestoreFrom(t.Context(), dir, noise); err == nil {
 		t.Error("a file of zeros replaced the ledger")
 	}
 	if names := fileNames(t, dir); !slices.Equal(names, []string{"ledger.db"}) ||
@@ -84,7 +86,7 @@ func TestRestoreFrom(t *testing.T) {
 		t.Errorf("a failed restore changed the ledger or the directory, which holds %v", names)
 	}
 
-	done, err := ledger.RestoreFrom(dir, backup)
+	done, err := ledger.RestoreFrom(t.Context(), dir, backup)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,7 +108,7 @@ func TestRestoreFrom(t *testing.T) {
 func TestRestoreFromIntoANewDirectory(t *testing.T) {
 	backup := createLedger(t, t.TempDir(), "1")
 	dir := filepath.Join(t.TempDir(), "new", "data")
-	done, err := ledger.RestoreFrom(dir, backup)
+	done, err := ledger.RestoreFrom(t.Context(), dir, backup)
 	if err != nil || done.Kept != "" || mustVerify(t, done.Path).Events != 1 {
 		t.Fatalf("%+v, %v", done, err)
 	}
@@ -165,5 +167,64 @@ func TestIsLockedDoesNotWaitForAPipe(t *testing.T) {
 		}
 	case <-time.After(10 * time.Second):
 		t.Error("IsLocked has not returned")
+	}
+}
+
+// A restore replaces files only. It refuses a named pipe without waiting for its other end, and
+// whatever else has the path of the ledger.
+func TestRestoreFromReplacesOnlyFiles(t *testing.T) {
+	backup := createLedger(t, t.TempDir(), "1")
+	for name, put := range map[string]func(path string) error{
+		"a named pipe": func(path string) error { return syscall.Mkfifo(path, 0o600) },
+		"a socket": func(path string) error {
+			l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+			if err != nil {
+				return err
+			}
+			l.SetUnlinkOnClose(false)
+			return l.Close()
+		},
+		"a directory":      func(path string) error { return os.Mkdir(path, 0o700) },
+		"a link to itself": func(path string) error { return os.Symlink(filepath.Base(path), path) },
+	} {
+		dir := t.TempDir()
+		if err := put(ledger.Path(dir)); err != nil {
+			t.Fatal(err)
+		}
+		result := make(chan error, 1)
+		go func() {
+			_, err := ledger.RestoreFrom(t.Context(), dir, backup)
+			result <- err
+		}()
+		select {
+		case err := <-result:
+			var fault *ledger.PathFault
+			if !errors.As(err, &fault) || fault.Path != ledger.Path(dir) || fault.Next == "" {
+				t.Errorf("%s: %v", name, err)
+			}
+			if err := ledger.CheckRestore(dir, backup); !errors.As(err, &fault) {
+				t.Errorf("%s is restored over: %v", name, err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Errorf("%s: RestoreFrom has not returned", name)
+		}
+		if names := fileNames(t, dir); !slices.Equal(names, []string{"ledger.db"}) {
+			t.Errorf("%s: the directory holds %v", name, names)
+		}
+	}
+}
+
+// A restore whose context has ended leaves the directory as it was.
+func TestRestoreFromStops(t *testing.T) {
+	dir := t.TempDir()
+	backup := createLedger(t, dir, "1", "2")
+	before := mustRead(t, ledger.Path(dir))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := ledger.RestoreFrom(ctx, dir, backup); !errors.Is(err, context.Canceled) {
+		t.Errorf("the restore returned %v", err)
+	}
+	if names := fileNames(t, dir); len(names) != 1 || !bytes.Equal(mustRead(t, ledger.Path(dir)), before) {
+		t.Errorf("the restore left %v", names)
 	}
 }

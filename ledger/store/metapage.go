@@ -10,17 +10,6 @@ import (
 	"os"
 )
 
-// badFile is a file that no store can be in. It is an [ErrFormat].
-type badFile struct {
-	path, problem string
-	next          string // what to do where it has a ledger's place
-}
-
-func (b *badFile) Error() string {
-	return fmt.Sprintf("%v: %s %s; %s", ErrFormat, b.path, b.problem, b.next)
-}
-func (b *badFile) Unwrap() error { return ErrFormat }
-
 // inspect checks a file before bbolt maps it into memory: reading behind the end of a mapped file
 // is a fault that ends the process, and bbolt would initialise an empty file. It writes nothing.
 //
@@ -29,18 +18,12 @@ func (b *badFile) Unwrap() error { return ErrFormat }
 // freelist, the number of pages in use and the transaction in 8 each; FNV-1a over that. Numbers are
 // in the machine's byte order. https://pkg.go.dev/go.etcd.io/bbolt/internal/common#Meta
 func inspect(path string) error {
-	info, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w: no ledger at %s", ErrNotFound, path)
-	}
+	info, err := findRegular(path)
 	if err != nil {
-		return fmt.Errorf("find the ledger: %w", err)
+		return err
 	}
-	switch {
-	case !info.Mode().IsRegular():
-		return &badFile{path, "is not a regular file", "set TILLHOOK_DATA_DIR to another folder"}
-	case info.Size() == 0:
-		return &badFile{path, "is empty", "remove it, and the next start makes a new one"}
+	if info.Size() == 0 {
+		return &PathFault{path, "is empty", "remove it, and the next start makes a new one", ErrFormat}
 	}
 	f, err := os.Open(path)
 	if err != nil {
@@ -68,9 +51,9 @@ func inspect(path string) error {
 	}
 	switch {
 	case !sound:
-		return &badFile{path, "was written by another program, or its beginning is damaged", "move it away, or restore a copy"}
+		return &PathFault{path, "was written by another program, or its beginning is damaged", "move it away, or restore a copy", ErrFormat}
 	case uint64(info.Size()) < needed:
-		return &badFile{path, fmt.Sprintf("is cut short: it has %d bytes of %d", info.Size(), needed), "restore a copy"}
+		return &PathFault{path, fmt.Sprintf("is cut short: it has %d bytes of %d", info.Size(), needed), "restore a copy", ErrFormat}
 	}
 	return nil
 }
@@ -114,7 +97,9 @@ func MustExist(path, problem string) error {
 	there, err := exists(path)
 	switch {
 	case err != nil:
-		return fmt.Errorf("stat %s: %w", path, err)
+		return explainPath(path, err)
+	case !there && danglingLink(path) != "":
+		return explainPath(path, fs.ErrNotExist)
 	case !there:
 		return fmt.Errorf("%w: %s %s", ErrNotFound, problem, path)
 	}

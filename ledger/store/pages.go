@@ -36,9 +36,9 @@ const (
 // holds the file, and every fault that it found, joined. free is how many pages are free.
 func VerifyPages(ctx context.Context, path string) (free int64, err error) {
 	err = inspect(path)
-	var bad *badFile
-	if errors.As(err, &bad) {
-		return 0, fmt.Errorf("%w: %s %s: it is of no use as a copy", ErrFormat, bad.path, bad.problem)
+	var bad *PathFault
+	if errors.As(err, &bad) && errors.Is(err, ErrFormat) {
+		return 0, fmt.Errorf("%s: it is of no use as a copy", bad.What())
 	}
 	if err != nil {
 		return 0, err

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -11,27 +12,40 @@ import (
 	"time"
 )
 
+// CheckReplace returns why [Replace] must not put a copy of the file from at path: it is the same
+// file, or what is at path is not a file.
+func CheckReplace(path, from string) error {
+	old, err := findRegular(path)
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if info, err := os.Stat(from); err == nil && os.SameFile(info, old) {
+		return fmt.Errorf("%s is the ledger itself, and not a copy of it", from)
+	}
+	return nil
+}
+
 // Replace puts a copy of the file from at path, with the owner and the permissions of the file that
 // is there, or else of the directory. The old file is kept beside it, under the name that is
 // returned, "" if there was none. It returns [ErrLocked] if another process holds that file. The
-// caller has verified the copy. If it fails, the file at path is as it was.
-func Replace(path, from string) (kept string, err error) {
+// caller has verified the copy. If it fails or ctx ends, the file at path is as it was.
+func Replace(ctx context.Context, path, from string) (kept string, err error) {
 	dir := filepath.Dir(path)
 	if err := MakeDir(dir); err != nil {
 		return "", fmt.Errorf("make the data folder: %w", err)
 	}
-	switch same, err := isSame(from, path); {
-	case err != nil:
-		return "", fmt.Errorf("stat the copy: %w", err)
-	case same:
-		return "", fmt.Errorf("%s is the ledger itself, and not a copy of it", from)
+	if err := CheckReplace(path, from); err != nil {
+		return "", err
 	}
 	like, err := os.Stat(dir)
 	if err != nil {
 		return "", fmt.Errorf("stat the data folder: %w", err)
 	}
 	mode := fs.FileMode(0o600)
-	old, err := os.Open(path)
+	old, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // it may be a named pipe by now
 	switch {
 	case err == nil:
 		defer func() { _ = unlockAndClose(old) }() // it was only read
@@ -45,7 +59,7 @@ func Replace(path, from string) (kept string, err error) {
 	case !errors.Is(err, fs.ErrNotExist):
 		return "", fmt.Errorf("open the ledger: %w", err)
 	}
-	made, err := copyBeside(path, from, like, mode)
+	made, err := copyBeside(ctx, path, from, like, mode)
 	if made != "" {
 		defer os.Remove(made) // it has another name by then, or is of no use
 	}
@@ -74,7 +88,7 @@ func KeptName(path string, now time.Time) string {
 }
 
 // copyBeside copies a file into the folder of path, synced, and returns its name there.
-func copyBeside(path, from string, like fs.FileInfo, mode fs.FileMode) (made string, err error) {
+func copyBeside(ctx context.Context, path, from string, like fs.FileInfo, mode fs.FileMode) (made string, err error) {
 	source, err := os.Open(from)
 	if err != nil {
 		return "", err
@@ -85,7 +99,7 @@ func copyBeside(path, from string, like fs.FileInfo, mode fs.FileMode) (made str
 		return "", err
 	}
 	made = f.Name()
-	if _, err = io.Copy(f, source); err == nil {
+	if _, err = io.Copy(ContextWriter(ctx, f), source); err == nil {
 		err = f.Chmod(mode)
 	}
 	if stat, ok := like.Sys().(*syscall.Stat_t); ok && err == nil && os.Geteuid() == 0 {
@@ -98,17 +112,4 @@ func copyBeside(path, from string, like fs.FileInfo, mode fs.FileMode) (made str
 		err = inspect(made)
 	}
 	return made, err
-}
-
-// isSame reports whether two paths name one file. The second need not exist.
-func isSame(a, b string) (bool, error) {
-	infoA, err := os.Stat(a)
-	if err != nil {
-		return false, err
-	}
-	infoB, err := os.Stat(b)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	return err == nil && os.SameFile(infoA, infoB), err
 }

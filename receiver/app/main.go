@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
@@ -38,12 +39,17 @@ func Main(version string, samples fs.FS, root string) int {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	go func() {
-		stop(cli.Signaled{Signal: (<-signals).(syscall.Signal)})
+		signaled := cli.Signaled{Signal: (<-signals).(syscall.Signal)}
+		stop(signaled)
 		// A second signal ends the process at once, unless it arrives together with the first.
 		time.AfterFunc(time.Second, func() { signal.Stop(signals) })
 		// Stopping takes 10 s at most. Something else hangs then, such as writing an error to a
 		// pipe that is not read.
-		time.AfterFunc(12*time.Second, func() { os.Exit(1) })
+		time.AfterFunc(12*time.Second, func() {
+			time.AfterFunc(time.Second, func() { os.Exit(1) }) // if even this cannot be written
+			fmt.Fprintf(os.Stderr, "tillhook: %v, but it hangs, probably in the disk; no longer waiting\n", signaled)
+			os.Exit(1)
+		})
 	}()
 	signal.Ignore(syscall.SIGPIPE) // "| head" is then an error of writing and does not end the process at any moment
 	args := os.Args[1:]

@@ -75,6 +75,9 @@ func (r *restore) run(ctx context.Context) (err error) {
 		return err
 	}
 	r.dir = r.settings.DataDir()
+	if err := ledger.CheckRestore(r.dir, r.file); err != nil { // before anything is stopped for it
+		return fmt.Errorf("%w; nothing was changed", err)
+	}
 	copied, err := r.verifyBackup(ctx)
 	if err != nil {
 		return err
@@ -102,7 +105,7 @@ func (r *restore) run(ctx context.Context) (err error) {
 		return err
 	}
 	r.before = readState(r.dir)
-	done, err := ledger.RestoreFrom(r.dir, r.file)
+	done, err := ledger.RestoreFrom(ctx, r.dir, r.file)
 	if errors.Is(err, ledger.ErrLocked) {
 		return r.lockedError(err)
 	}
