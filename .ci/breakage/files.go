@@ -19,6 +19,7 @@ const (
 	reserveGo         = "ledger/store/reserve.go"
 	draftGo           = "ledger/store/draft.go"
 	fileReplaceGo     = "ledger/store/replace.go"
+	storePathGo       = "ledger/store/path.go"
 	appGo             = "receiver/app/app.go"
 	socketsGo         = "receiver/app/sockets.go"
 	statusGo          = "receiver/app/status.go"

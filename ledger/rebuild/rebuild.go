@@ -109,14 +109,15 @@ func Run(ctx context.Context, opts Options, decode bool) (_ *Result, err error) 
 	if err := source.StillAt(); err != nil {
 		return nil, err
 	}
-	r.done.Kept = store.KeptName(path, time.Now())
+	target := source.Target() // a symbolic link to it stays as it is
+	r.done.Kept = store.KeptName(target, time.Now())
 	if err := source.KeepAs(r.done.Kept); err != nil {
 		return nil, fmt.Errorf("keep the old ledger: %w", err)
 	}
-	if err := os.Rename(made, path); err != nil {
+	if err := os.Rename(made, target); err != nil {
 		return nil, errors.Join(fmt.Errorf("put the rebuilt ledger in its place: %w", err), os.Remove(r.done.Kept))
 	}
-	return &r.done, store.SyncDir(filepath.Dir(path))
+	return &r.done, store.SyncDir(filepath.Dir(target))
 }
 
 // rebuilder is the state of a rebuild in progress.
@@ -151,7 +152,7 @@ func (r *rebuilder) write(ctx context.Context) (made string, err error) {
 		}
 		seen, wall := r.retentionTime(from)
 		r.due = retention.NewDue(seen.Add(-r.opts.Retention), wall)
-		draft, err := store.CreateDraft(r.done.Path, schema.Layout, func(to *store.Tx) error { return r.initialise(to, from) })
+		draft, err := store.CreateDraft(r.source.Target(), schema.Layout, func(to *store.Tx) error { return r.initialise(to, from) })
 		if err != nil {
 			return err
 		}
@@ -159,7 +160,7 @@ func (r *rebuilder) write(ctx context.Context) (made string, err error) {
 		if err := r.rows(ctx, from, draft); err != nil {
 			return err
 		}
-		made, err = draft.Compact(ctx, r.done.Path)
+		made, err = draft.Compact(ctx, r.source.Target())
 		return err
 	})
 	return made, err

@@ -29,7 +29,7 @@ func (s *Store) CopyTo(w io.Writer) error {
 // WithCopy calls use with the path of a copy of the file, and removes the copy afterwards. It
 // returns [ErrNoSpace] if the copy would take what is reserved for events.
 func (s *Store) WithCopy(ctx context.Context, use func(path string) error) error {
-	f, err := os.CreateTemp(s.dir(), newPattern(s.path))
+	f, err := os.CreateTemp(s.dir(), newPattern(s.target))
 	if err != nil {
 		return fmt.Errorf("make a copy of the ledger: %w", diskFull(err, s.dir()))
 	}
@@ -43,7 +43,7 @@ func (s *Store) WithCopy(ctx context.Context, use func(path string) error) error
 // TempFile returns an unlinked temporary file, which is freed when it is closed.
 func (s *Store) TempFile() (*os.File, error) {
 	dir := s.TempDir()
-	f, err := os.CreateTemp(dir, newPattern(s.path))
+	f, err := os.CreateTemp(dir, newPattern(s.target))
 	if err != nil {
 		return nil, fmt.Errorf("make a temporary file: %w", diskFull(err, dir))
 	}
@@ -159,7 +159,7 @@ func rename(made, path string) error {
 // a rename would leave a moment without a file, and a process that starts then would create an
 // empty one.
 func (s *Store) KeepAs(name string) error {
-	err := os.Link(s.path, name)
+	err := os.Link(s.target, name)
 	if err == nil || !errors.Is(err, errors.ErrUnsupported) && !errors.Is(err, syscall.EPERM) {
 		return err
 	}

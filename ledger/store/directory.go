@@ -43,8 +43,19 @@ func LockDir(path string) (*DirLock, error) {
 		}
 		return nil, nil
 	}
-	RemoveMatching(dir, newPattern(path))
+	removeTemporary(path)
 	return &DirLock{f}, nil
+}
+
+// removeTemporary deletes the files that earlier processes left beside a file, and beside a link to
+// it. The directory of the link is locked, but another link can lead to the same file: what is
+// beside that stays as long as a process holds the file.
+func removeTemporary(path string) {
+	RemoveMatching(filepath.Dir(path), newPattern(path))
+	target := resolve(path)
+	if held, err := IsLocked(target); target != path && err == nil && !held {
+		RemoveMatching(filepath.Dir(target), newPattern(target))
+	}
 }
 
 // Release releases the lock.

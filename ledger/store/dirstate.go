@@ -47,7 +47,7 @@ func InspectDir(path string) (DirState, error) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
-		return p, fmt.Errorf("stat the data folder: %w", err)
+		return p, fmt.Errorf("stat the data folder: %w", explainPath(dir, err))
 	case !info.IsDir():
 		return p, fmt.Errorf("the data folder %s is a file", dir)
 	default:
@@ -56,15 +56,10 @@ func InspectDir(path string) (DirState, error) {
 			p.Owner = userName(stat.Uid)
 		}
 	}
-	nearest := dir
-	for up := filepath.Clean(dir); ; up = filepath.Dir(up) {
-		if _, err := os.Stat(up); err == nil || up == filepath.Dir(up) {
-			nearest = up
-			break
-		}
-	}
+	target := resolve(path)
+	nearest := nearestDir(filepath.Dir(target))
 	const writeAndSearch = 0x2 | 0x1 // access(2)
-	p.Writable = syscall.Access(nearest, writeAndSearch) == nil
+	p.Writable = syscall.Access(nearestDir(dir), writeAndSearch) == nil && syscall.Access(nearest, writeAndSearch) == nil
 	var space syscall.Statfs_t
 	if err := syscall.Statfs(nearest, &space); err != nil {
 		return p, fmt.Errorf("read the free space of %s: %w", nearest, err)
@@ -74,10 +69,10 @@ func InspectDir(path string) (DirState, error) {
 	if there, err := exists(note); there && err == nil {
 		p.Missing = note
 	}
-	p.Deleted = matching(dir, "ledger-*"+deletedSuffix)
+	p.Deleted = matching(filepath.Dir(target), strings.TrimSuffix(filepath.Base(target), ".db")+"-*"+deletedSuffix)
 	file, err := os.Stat(path)
 	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		if err = explainPath(path, err); errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 			err = nil // the permissions of the directory say it
 		}
 		return p, err
@@ -87,6 +82,15 @@ func InspectDir(path string) (DirState, error) {
 		p.Holder = holder(stat)
 	}
 	return p, nil
+}
+
+// nearestDir returns a directory, or the nearest one above it that exists.
+func nearestDir(dir string) string {
+	for up := filepath.Clean(dir); ; up = filepath.Dir(up) {
+		if _, err := os.Stat(up); err == nil || up == filepath.Dir(up) {
+			return up
+		}
+	}
 }
 
 func userName(id uint32) string {

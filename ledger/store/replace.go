@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -33,13 +34,14 @@ func CheckReplace(path, from string) error {
 // returned, "" if there was none. It returns [ErrLocked] if another process holds that file. The
 // caller has verified the copy. If it fails or ctx ends, the file at path is as it was.
 func Replace(ctx context.Context, path, from string) (kept string, err error) {
-	dir := filepath.Dir(path)
-	if err := MakeDir(dir); err != nil {
+	if err := MakeDir(filepath.Dir(path)); err != nil {
 		return "", fmt.Errorf("make the data folder: %w", err)
 	}
 	if err := CheckReplace(path, from); err != nil {
 		return "", err
 	}
+	path = resolve(path) // a symbolic link stays, and the file that it leads to is replaced
+	dir := filepath.Dir(path)
 	like, err := os.Stat(dir)
 	if err != nil {
 		return "", fmt.Errorf("stat the data folder: %w", err)
@@ -84,7 +86,12 @@ func Replace(ctx context.Context, path, from string) (kept string, err error) {
 
 // KeptName returns the path under which the file at path is kept when another one replaces it.
 func KeptName(path string, now time.Time) string {
-	return filepath.Join(filepath.Dir(path), "ledger-"+now.UTC().Format(timeInName)+".db.old")
+	return nameBeside(path, now, ".db.old")
+}
+
+// nameBeside returns a path beside that of a ledger, with the time in its name.
+func nameBeside(path string, now time.Time, suffix string) string {
+	return strings.TrimSuffix(path, ".db") + "-" + now.UTC().Format(timeInName) + suffix
 }
 
 // copyBeside copies a file into the folder of path, synced, and returns its name there.

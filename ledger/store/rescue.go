@@ -71,7 +71,7 @@ func (r *rescue) next(path, again string) string {
 		return "wait: the receiver has it still open and writes it back"
 	case r.err != nil:
 		return fmt.Sprintf("do not stop the receiver, which has it still open and tries to write it back (%v)", r.err)
-	case r.path == path:
+	case r.path == resolve(path):
 		return "nothing: the receiver wrote it back, and its next start opens it"
 	}
 	return "another file has its place now: " + again + ". What the receiver had acknowledged is in " + r.path
@@ -80,7 +80,8 @@ func (r *rescue) next(path, again string) string {
 // writeBack copies the open file to its path or, if that is taken, to a file beside it. No
 // transaction writes to the open file meanwhile.
 func (s *Store) writeBack() (string, error) {
-	dir := s.dir()
+	path := resolve(s.path) // a symbolic link stays one
+	dir := filepath.Dir(path)
 	if err := MakeDir(dir); err != nil {
 		return "", err
 	}
@@ -92,10 +93,9 @@ func (s *Store) writeBack() (string, error) {
 	if err := syscall.Statfs(dir, &disk); err == nil && int64(disk.Bavail)*disk.Bsize < size {
 		return "", fmt.Errorf("%w: free %d MiB in %s", ErrNoSpace, size>>20+1, dir)
 	}
-	path := s.path
 	err = Save(path, s.CopyFile, nil)
 	if errors.Is(err, fs.ErrExist) {
-		path = filepath.Join(dir, "ledger-"+time.Now().UTC().Format(timeInName)+deletedSuffix)
+		path = nameBeside(path, time.Now(), deletedSuffix)
 		err = Save(path, s.CopyFile, nil)
 	}
 	if err != nil {

@@ -20,7 +20,7 @@ var ErrNoSpace = errors.New("not enough disk space")
 // Reserve is the free space of a store's disk that is kept for events. Copies and exports may not
 // take it.
 type Reserve struct {
-	path string // of the store
+	path string // of the store's file, and not of a link to it
 
 	mu       sync.Mutex
 	promised int64 // bytes that copies under way are still going to write
@@ -31,7 +31,7 @@ func NewReserve(path string) *Reserve {
 	if _, err := os.Stat(path); err != nil {
 		return nil
 	}
-	return &Reserve{path: path}
+	return &Reserve{path: resolve(path)}
 }
 
 // bytes returns how much must stay free: a quarter of the store, at least 64 MiB.

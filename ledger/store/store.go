@@ -136,7 +136,8 @@ type Options struct {
 // Store is an open file. View, the copies and the sizes may be used from any goroutine, everything
 // that writes or recovers from one goroutine only.
 type Store struct {
-	path     string
+	path     string // as the caller named it
+	target   string // the file that path leads to; see resolve
 	opts     Options
 	db       *bolt.DB
 	file     *os.File // the handle that bbolt writes through
@@ -166,7 +167,8 @@ func Open(path string, opts Options) (_ *Store, err error) {
 	if err := inspect(path); err != nil {
 		return nil, err
 	}
-	s := &Store{path: path, opts: opts, reserve: &Reserve{path: path}, buffer: newBuffer()}
+	target := resolve(path)
+	s := &Store{path: path, target: target, opts: opts, reserve: &Reserve{path: target}, buffer: newBuffer()}
 	defer func() {
 		if err != nil && s.file != nil {
 			_ = unlockAndClose(s.file) // bbolt leaves it open and locked where it panics
@@ -477,6 +479,9 @@ func (s *Store) closeDB() error {
 // Path returns the path that the file was opened at.
 func (s *Store) Path() string { return s.path }
 
+// Target returns the path of the file itself: another one if Path is a symbolic link.
+func (s *Store) Target() string { return s.target }
+
 // ReadOnly reports whether the store was opened for reading.
 func (s *Store) ReadOnly() bool { return s.opts.ReadOnly }
 
@@ -519,5 +524,5 @@ func (s *Store) BufferSizes() (entries, records, bytes int) {
 // called before the first Write.
 func (s *Store) LimitBuffer(entries int) { s.buffer.limit = entries }
 
-// dir returns the directory of the file.
-func (s *Store) dir() string { return filepath.Dir(s.path) }
+// dir returns the directory of the file, which is not that of a symbolic link to it.
+func (s *Store) dir() string { return filepath.Dir(s.target) }

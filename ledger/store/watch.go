@@ -184,7 +184,7 @@ func (s *Store) checkWhileRefused() error {
 // refuse returns what happened to the file, and begins to write it back if it was deleted.
 func (s *Store) refuse(found fileCheck) error {
 	if found.nameless {
-		if found.state == fileGone && s.rescue.saved() == s.path {
+		if found.state == fileGone && s.wasWrittenBack() {
 			s.rescue = rescue{} // that copy was deleted, too
 		}
 		s.rescue.begin(s)
@@ -207,11 +207,14 @@ func (s *Store) reopens(found fileCheck) bool {
 	switch {
 	case found.nameless && s.rescue.saved() == "":
 		return false
-	case found.state == fileReplaced, found.state == fileOverwritten, s.rescue.saved() == s.path:
+	case found.state == fileReplaced, found.state == fileOverwritten, s.wasWrittenBack():
 		return inspect(s.path) == nil
 	}
 	return false
 }
+
+// wasWrittenBack reports whether a copy of the deleted file is where the path leads.
+func (s *Store) wasWrittenBack() bool { return s.rescue.saved() == resolve(s.path) }
 
 // fault says what happened to the file, and what to do.
 func (s *Store) fault(found fileCheck) *FileFault {
@@ -258,9 +261,9 @@ func (s *Store) Leave() error {
 	for n := 0; found.nameless && n < 2; n++ { // a try may be under way, and fail
 		s.rescue.finish(s)
 	}
-	if found.state == fileGone && s.rescue.saved() != s.path {
+	if found.state == fileGone && !s.wasWrittenBack() {
 		// The next start would create the directory, too.
-		_ = errors.Join(MakeDir(s.dir()), noteMissing(s.path))
+		_ = errors.Join(MakeDir(filepath.Dir(s.path)), noteMissing(s.path))
 	}
 	return s.fault(found)
 }

@@ -181,6 +181,9 @@ func checkDataDir(_ context.Context, x *examination) []health.Finding {
 		return unknown(health.DataDir, "run this as root to see it", "This user may not examine the data folder %s.",
 			dir)
 	}
+	if fault := new(ledger.PathFault); errors.As(x.dirErr, &fault) {
+		return fail(health.DataDir, fault.Next, "%s.", fault.What())
+	}
 	if x.dirErr != nil {
 		return fail(health.DataDir, "set another folder in TILLHOOK_DATA_DIR, or repair this one", "%v.", x.dirErr)
 	}
@@ -249,6 +252,9 @@ func checkLedger(_ context.Context, x *examination) []health.Finding {
 		return fail(health.Ledger, "end that process if it is a second receiver, or name its socket in "+
 			"TILLHOOK_OPERATOR_SOCKET",
 			"%s holds the ledger and answers at none of the known sockets: no receiver can start beside it.", who)
+	}
+	if fault := new(ledger.PathFault); errors.As(err, &fault) {
+		return fail(health.Ledger, fault.Next, "The ledger cannot be opened: %s.", fault.What())
 	}
 	if err != nil {
 		return fail(health.Ledger, "tillhook verify reports more; restore a copy, or try tillhook rebuild",
