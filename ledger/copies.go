@@ -16,6 +16,10 @@ type DirState = store.DirState
 // InspectDir returns the state of a data directory. It opens no ledger and writes nothing.
 func InspectDir(dir string) (DirState, error) { return store.InspectDir(Path(dir)) }
 
+// Inspect returns why no ledger can be in the file of a directory. It opens no ledger and writes
+// nothing. Damage elsewhere than in the first two pages is found only by package check.
+func Inspect(dir string) error { return store.Inspect(Path(dir)) }
+
 // IsLocked reports whether another process holds the ledger in a directory.
 func IsLocked(dir string) (bool, error) { return store.IsLocked(Path(dir)) }
 

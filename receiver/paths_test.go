@@ -55,7 +55,7 @@ func TestWhatIsNoLedgerIsNamed(t *testing.T) {
 			if err := errors.Join(os.Mkdir(dir, 0o700), c.put(ledger.Path(dir))); err != nil {
 				t.Fatal(err)
 			}
-			for _, args := range [][]string{{"payments"}, {"export"}, {"backup", "x.db"}, {"rebuild"}, {"restore", backup, "--yes"}, {"serve"}} {
+			for _, args := range [][]string{{"payments"}, {"export"}, {"backup", "x.db"}, {"verify"}, {"rebuild"}, {"restore", backup, "--yes"}, {"serve"}} {
 				status, said := p.typed(t, []string{"TILLHOOK_OPERATOR_SOCKET=", "TILLHOOK_DATA_DIR=" + dir}, args...).ends(t)
 				if status != 1 && status != 78 || !strings.Contains(said, c.want) || goText.MatchString(said) || !strings.Contains(said, ";") {
 					t.Errorf("%v: %d %s", args, status, said)
@@ -65,5 +65,64 @@ func TestWhatIsNoLedgerIsNamed(t *testing.T) {
 				t.Errorf("the path now has %v, %v", info, err)
 			}
 		})
+	}
+}
+
+// What is in the place of the data folder is named, with the next step.
+func TestADataFolderThatIsNone(t *testing.T) {
+	t.Parallel()
+	p := build(t)
+	for _, args := range [][]string{{"payments"}, {"verify"}, {"rebuild"}, {"serve"}} {
+		status, said := p.typed(t, []string{"TILLHOOK_OPERATOR_SOCKET=" + filepath.Join(t.TempDir(), "s"), "TILLHOOK_DATA_DIR=/dev/null"}, args...).ends(t)
+		if status != 1 || !strings.Contains(said, "/dev/null is not a directory; set TILLHOOK_DATA_DIR to another folder") || goText.MatchString(said) {
+			t.Errorf("%v: %d %s", args, status, said)
+		}
+	}
+}
+
+// A ledger that rebuild would refuse, too, is not advised to be rebuilt.
+func TestNoRebuildIsAdvisedThatIsRefused(t *testing.T) {
+	t.Parallel()
+	p := build(t)
+	for name, content := range map[string]string{"empty": "", "noise": strings.Repeat("noise", 10000)} {
+		dir := t.TempDir()
+		if err := os.WriteFile(ledger.Path(dir), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		status, said := p.typed(t, []string{"TILLHOOK_OPERATOR_SOCKET=", "TILLHOOK_DATA_DIR=" + dir}, "verify").ends(t)
+		if status != 1 && status != 78 || strings.Contains(said, "rebuild") || !strings.Contains(said, "restore") && name == "noise" {
+			t.Errorf("%s: %d %s", name, status, said)
+		}
+	}
+}
+
+// A receiver whose socket takes no more connections is not taken for one that does not run.
+func TestAFullBacklog(t *testing.T) {
+	t.Parallel()
+	p := build(t)
+	path := filepath.Join(t.TempDir(), "s")
+	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(fd)
+	if err := errors.Join(syscall.Bind(fd, &syscall.SockaddrUnix{Name: path}), syscall.Listen(fd, 0)); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		conn, err := net.Dial("unix", path)
+		if errors.Is(err, syscall.EAGAIN) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+	}
+	for _, args := range [][]string{{"status"}, {"payments"}, {"verify"}} {
+		status, said := p.typed(t, []string{"TILLHOOK_DATA_DIR=", "TILLHOOK_OPERATOR_SOCKET=" + path}, args...).ends(t)
+		if status != 1 || !strings.Contains(said, "accepts no more connections") {
+			t.Errorf("%v: %d %s", args, status, said)
+		}
 	}
 }

@@ -62,7 +62,7 @@ func Verify(ctx context.Context, path string) (*Report, error) {
 		return nil, err
 	}
 	free, err := store.VerifyPages(ctx, path)
-	if errors.Is(err, store.ErrLocked) {
+	if errors.Is(err, store.ErrLocked) || errors.Is(err, store.ErrMissing) {
 		return nil, err
 	} else if err != nil {
 		return badFileReport(path, err)

@@ -10,6 +10,10 @@ import (
 	"os"
 )
 
+// Inspect returns why the file at path cannot be opened as a store, as far as its first two pages
+// say that.
+func Inspect(path string) error { return inspect(path) }
+
 // inspect checks a file before bbolt maps it into memory: reading behind the end of a mapped file
 // is a fault that ends the process, and bbolt would initialise an empty file. It writes nothing.
 //
@@ -27,7 +31,7 @@ func inspect(path string) error {
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		return openError(path, err)
+		return explainPath(path, openError(path, err))
 	}
 	defer f.Close()
 	needed, sound := uint64(0), false

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"tillhook/ledger"
@@ -16,7 +17,7 @@ import (
 	"tillhook/receiver/operator"
 )
 
-// dialTime bounds a connection to a unix socket, which waits only if its backlog is full.
+// dialTime bounds a connection to a unix socket, and the tries while its backlog is full.
 const dialTime = time.Second
 
 // client returns a client of the receiver that holds the ledger or, if none does, of the ledger
@@ -35,13 +36,26 @@ func (p *Program) client(ctx context.Context) (client *operator.Client, closeCli
 	case errors.Is(err, ledger.ErrNotFound):
 		return nil, nil, p.noLedger(looked, s)
 	case errors.Is(err, ledger.ErrLocked):
-		return nil, nil, fmt.Errorf("%w, which does not answer at %s: set TILLHOOK_OPERATOR_SOCKET to its socket", err, strings.Join(looked, " or "))
+		return nil, nil, heldElsewhere(looked, s)
 	case errors.Is(err, fs.ErrPermission):
 		return nil, nil, inaccessible(looked, s)
 	case err != nil:
 		return nil, nil, err
 	}
 	return operator.Local(l), l.Close, nil
+}
+
+// heldElsewhere is the error if a process holds the ledger and answers at none of the sockets that
+// were tried.
+func heldElsewhere(looked []string, s *config.Environment) error {
+	return fmt.Errorf("%w: %s, which does not answer at %s: set TILLHOOK_OPERATOR_SOCKET to its socket",
+		ledger.ErrLocked, ledger.Path(s.DataDir()), strings.Join(looked, " or "))
+}
+
+// isHeld reports whether a process is known to hold the ledger.
+func isHeld(s *config.Environment) bool {
+	held, err := ledger.IsLocked(s.DataDir())
+	return held && err == nil
 }
 
 // noLedger is the error if no receiver answers and there is no ledger.
@@ -81,7 +95,7 @@ func (p *Program) receiver(ctx context.Context) (client *operator.Client, looked
 	var denied error
 	invisible := false
 	for _, at := range s.SocketPaths() {
-		conn, err := (&net.Dialer{Timeout: dialTime}).DialContext(ctx, "unix", at.Path)
+		conn, err := dialSocket(ctx, at.Path)
 		switch {
 		case err == nil:
 			_ = conn.Close() // it was only a test
@@ -104,6 +118,8 @@ func (p *Program) receiver(ctx context.Context) (client *operator.Client, looked
 			return client, append(looked, at.Path), nil
 		case ctx.Err() != nil:
 			return nil, nil, context.Cause(ctx)
+		case errors.Is(err, syscall.EAGAIN):
+			return nil, nil, fmt.Errorf("the receiver at %s accepts no more connections: it is overloaded, or hangs; try again, and if it stays so, restart the receiver", at.Path)
 		case errors.Is(err, fs.ErrPermission) && denied == nil:
 			if _, unseen := os.Lstat(at.Path); unseen != nil {
 				invisible = true
@@ -117,6 +133,22 @@ func (p *Program) receiver(ctx context.Context) (client *operator.Client, looked
 		denied = inaccessible(looked, s)
 	}
 	return nil, looked, denied
+}
+
+// dialSocket connects to a unix socket. While its backlog is full, which Linux reports as EAGAIN at
+// once, it tries again for dialTime.
+func dialSocket(ctx context.Context, path string) (net.Conn, error) {
+	for end := time.Now().Add(dialTime); ; {
+		conn, err := (&net.Dialer{Timeout: dialTime}).DialContext(ctx, "unix", path)
+		if !errors.Is(err, syscall.EAGAIN) || time.Now().After(end) {
+			return conn, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(dialTime / 20):
+		}
+	}
 }
 
 // holdsLedger asks a receiver whether it holds the ledger in folder dir.

@@ -30,7 +30,9 @@ The exit status is 1 if no receiver runs or a check fails.`,
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			client, looked, err := p.receiver(c.Context())
-			if err == nil && client == nil {
+			if s, _ := p.settings(); err == nil && client == nil && isHeld(s) {
+				err = heldElsewhere(looked, s)
+			} else if err == nil && client == nil {
 				err = fmt.Errorf("no receiver answers at %s: start one (tillhook serve, or systemctl start tillhook)", strings.Join(looked, " or "))
 			}
 			if err != nil {

@@ -25,8 +25,9 @@ import (
 
 // Errors of a verification that found faults.
 var (
-	errUnsound       = errors.New("the copy is damaged: make another one")
-	errLedgerUnsound = errors.New("the ledger is damaged: stop the receiver, keep the file, and restore a copy that verifies, or try tillhook rebuild")
+	errUnsound          = errors.New("the copy is damaged: make another one")
+	errLedgerUnreadable = errors.New("the ledger is damaged: stop the receiver, keep the file, and restore a copy that verifies (tillhook restore FILE)")
+	errLedgerUnsound    = errors.New("the ledger is damaged: stop the receiver, keep the file, and restore a copy that verifies, or try tillhook rebuild")
 )
 
 func (p *Program) verifyCommand() *cobra.Command {
@@ -124,7 +125,18 @@ func (p *Program) proofOfLedger(ctx context.Context) (*check.Report, error) {
 	case errors.Is(err, fs.ErrPermission):
 		return nil, inaccessible(looked, s)
 	}
-	return Verify(ctx, path)
+	if isHeld(s) {
+		return nil, heldElsewhere(looked, s)
+	}
+	problem := ledger.Inspect(s.DataDir())
+	if info, err := os.Stat(path); problem != nil && (err != nil || !info.Mode().IsRegular() || info.Size() == 0) {
+		return nil, problem // there is nothing to report on
+	}
+	proof, err := Verify(ctx, path)
+	if problem != nil && errors.Is(err, errUnsound) {
+		err = errLedgerUnreadable // rebuild would refuse it
+	}
+	return proof, err
 }
 
 func readProof(answer []byte) (*check.Report, error) {
@@ -183,6 +195,9 @@ func size(proof *check.Report) string {
 // verifyHere prints the report as JSON, with or without faults.
 func (p *Program) verifyHere(ctx context.Context, path string) error {
 	proof, err := check.Verify(ctx, path)
+	if errors.Is(err, ledger.ErrLocked) {
+		return fmt.Errorf("%w: to verify the ledger of a running receiver, name no file; of another file, make a copy with tillhook backup", err)
+	}
 	if proof == nil {
 		return err
 	}
