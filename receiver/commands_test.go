@@ -266,7 +266,7 @@ func TestFilesOfAnotherUser(t *testing.T) {
 	}
 	for want, args := range map[string][]string{
 		"cannot be read by this user: run this as root": {"verify", file},
-		"permission denied; run this as root":           {"rebuild"},
+		"(permission denied); run this as root":         {"rebuild"},
 	} {
 		cmd := exec.Command(binary, args...)
 		cmd.Dir = "/"

@@ -40,7 +40,19 @@ func TestALedgerThatCannotBeOpened(t *testing.T) {
 				t.Fatal(err)
 			}
 			return func() error { return os.Remove(ledger.Path(dir)) }
-		}, "is not a ledger this version can read", "restore a backup"},
+		}, "is not a ledger this version can read", "restore a copy"},
+		"a named pipe": {func(t *testing.T, dir string) func() error {
+			if err := errors.Join(os.Mkdir(dir, 0o700), syscall.Mkfifo(ledger.Path(dir), 0o600)); err != nil {
+				t.Fatal(err)
+			}
+			return func() error { return os.Remove(ledger.Path(dir)) }
+		}, "is not a regular file", "move it away"},
+		"a dangling link": {func(t *testing.T, dir string) func() error {
+			if err := errors.Join(os.Mkdir(dir, 0o700), os.Symlink("../big/ledger.db", ledger.Path(dir))); err != nil {
+				t.Fatal(err)
+			}
+			return func() error { return os.Remove(ledger.Path(dir)) }
+		}, "which does not exist", "mount the file system"},
 		"disk full": {func(t *testing.T, dir string) func() error {
 			d := newDisk(t, 16)
 			filler := filepath.Join(d.dir, "filler")

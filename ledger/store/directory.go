@@ -161,8 +161,15 @@ func matching(dir, pattern string) (paths []string) {
 
 // MakeDir creates a directory of mode 0700, and every missing one above it, durably.
 func MakeDir(dir string) error {
-	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
-		return os.MkdirAll(dir, 0o700)
+	info, err := os.Stat(dir)
+	if err == nil && !info.IsDir() {
+		err = syscall.ENOTDIR
+	}
+	if err != nil {
+		err = explainPath(dir, err)
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
 	parent := filepath.Dir(filepath.Clean(dir))
 	if err := MakeDir(parent); err != nil {

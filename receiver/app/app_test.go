@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -165,6 +166,23 @@ func TestTheAddressOfTheWebhook(t *testing.T) {
 	} {
 		if got := app.WebhookURL(address, false, "/webhooks/stripe"); got != want {
 			t.Errorf("%s, want %s", got, want)
+		}
+	}
+}
+
+// The advice on a ledger that may not be opened names the file only if its folder can be used.
+func TestOpenAdvice(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "ledger.db")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{
+		path: "chown --reference=" + dir + " " + path,
+		filepath.Join(dir, "closed", "ledger.db"): "enter the folder and write to it: namei -l ",
+	} {
+		if got := app.OpenAdvice(path, fs.ErrPermission); !strings.Contains(got, want) {
+			t.Errorf("%s: %s", path, got)
 		}
 	}
 }

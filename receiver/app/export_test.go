@@ -1,5 +1,7 @@
 package app
 
+var OpenAdvice = openAdvice
+
 // The functions of those names.
 var (
 	GroupMemory = groupMemory

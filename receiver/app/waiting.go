@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync/atomic"
@@ -86,6 +87,9 @@ func (w *waiter) retry(ctx context.Context, g *Group) error {
 // before. (The error's text may differ each time: it can name a temporary file.)
 func (w *waiter) failed(err error) {
 	next := openAdvice(w.path, err)
+	if fault := new(ledger.PathFault); errors.As(err, &fault) {
+		err = fmt.Errorf("%s", fault.What()) // without its next step
+	}
 	w.status.Store(fmt.Sprintf("FAULT: every event is answered 503: the ledger cannot be opened: %v. Next step: %s",
 		err, next))
 	if next == w.logged && time.Since(w.at) < repeatAfter {
@@ -151,14 +155,16 @@ func openAdvice(path string, err error) string {
 	is := func(causes ...error) bool {
 		return slices.ContainsFunc(causes, func(cause error) bool { return errors.Is(err, cause) })
 	}
+	fault := new(ledger.PathFault)
 	switch {
 	case is(ledger.ErrLocked):
 		return "end the other program that has the file open: fuser -v " + path
 	case is(fs.ErrPermission):
-		return fmt.Sprintf("give it to the user that the receiver runs as, who owns the data folder: chown "+
-			"--reference=%s %s", filepath.Dir(path), path)
+		return permissionAdvice(path)
 	case is(ledger.ErrNoSpace, syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG):
 		return "free some space on the disk"
+	case errors.As(err, &fault):
+		return fault.Next
 	case is(syscall.ENOTDIR, fs.ErrExist):
 		return "move away what is in the place of the data folder, or set TILLHOOK_DATA_DIR to another folder and " +
 			"restart"
@@ -172,4 +178,16 @@ func openAdvice(path string, err error) string {
 		return "stop the receiver and run tillhook rebuild, or restore a backup"
 	}
 	return "look at the disk: space, mount, dmesg"
+}
+
+// permissionAdvice returns the next step for a ledger that this user may not open: about the file
+// only if this user may use its folder.
+func permissionAdvice(path string) string {
+	const writeAndSearch = 0x2 | 0x1 // access(2)
+	if syscall.Access(filepath.Dir(path), writeAndSearch) == nil && syscall.Access(path, 0) == nil {
+		return fmt.Sprintf("give it to the user that the receiver runs as, who owns the data folder: chown "+
+			"--reference=%s %s", filepath.Dir(path), path)
+	}
+	return fmt.Sprintf("let the user that the receiver runs as (%d) enter the folder and write to it: namei -l %s shows "+
+		"which part of the path refuses", os.Geteuid(), path)
 }

@@ -95,7 +95,7 @@ With --decode the facts are decoded again from the bodies that are still stored.
 				return fmt.Errorf("%w: stop the receiver first%s", err, howToStop(s))
 			}
 			if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
-				return fmt.Errorf("%w; run this as root", err)
+				return deniedError(cfg.DataDir, err)
 			}
 			if err != nil {
 				return err
@@ -129,6 +129,15 @@ func (p *Program) rebuild(ctx context.Context, cfg *config.Config, decode bool, 
 	options := p.Ledger(cfg)
 	options.Rebuilding = progress
 	return ledger.Rebuild(ctx, options, decode)
+}
+
+// deniedError is the error of a command that replaces the ledger if this user may not.
+func deniedError(dir string, err error) error {
+	var fault *ledger.PathFault
+	if errors.As(err, &fault) {
+		return err
+	}
+	return fmt.Errorf("this user may not replace %s (%w): run this as root, or as its owner", ledger.Path(dir), fs.ErrPermission)
 }
 
 // howToStop returns how to stop the service that keeps the ledger, for the end of a sentence. Its

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -108,6 +109,9 @@ func (r *restore) run(ctx context.Context) (err error) {
 	done, err := ledger.RestoreFrom(ctx, r.dir, r.file)
 	if errors.Is(err, ledger.ErrLocked) {
 		return r.lockedError(err)
+	}
+	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
+		return deniedError(r.dir, err)
 	}
 	if err != nil {
 		return err

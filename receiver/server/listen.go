@@ -29,6 +29,11 @@ func Listen(address string) (net.Listener, error) {
 	case errors.Is(err, fs.ErrPermission):
 		err = &listenError{"this user may not listen on " + address +
 			": choose a port from 1024 on, or have a socket unit open it", err}
+	case errors.As(err, new(*net.DNSError)):
+		err = &listenError{"the host in " + address +
+			" has no address: set an IP address of this machine, or 0.0.0.0 for all of them", err}
+	case err != nil:
+		err = &listenError{fmt.Sprintf("this machine cannot listen on %s (%v): set another address", address, err), err}
 	}
 	return l, err
 }

@@ -42,3 +42,12 @@ func TestUnixSockets(t *testing.T) {
 		t.Errorf("a file in the socket's place gave %v", err)
 	}
 }
+
+// A host without an address is named, with the next step.
+func TestListenOnAnUnknownHost(t *testing.T) {
+	_, err := server.Listen("nosuchhost.invalid:8080")
+	if err == nil || !strings.Contains(err.Error(), "nosuchhost.invalid:8080") || !strings.Contains(err.Error(), ": set an") ||
+		strings.Contains(err.Error(), "listen tcp") {
+		t.Errorf("%v", err)
+	}
+}
