@@ -78,23 +78,23 @@ func (l *Ledger) Totals(ctx context.Context, q TotalsQuery) (page Page[Total], e
 	if q.To != nil && *q.To <= math.MaxInt64-schema.SecondsADay {
 		end = schema.DayKey(*q.To + schema.SecondsADay - 1)
 	}
-	steps := []func() error{func() error { return l.keptTotals(ctx, first, end, p) }}
 	if isPart(q.From) {
-		begin, next := *q.From, dayBegin(*q.From)+schema.SecondsADay
+		first = schema.DayKey(*q.From + schema.SecondsADay)
+		next := dayBegin(*q.From) + schema.SecondsADay
 		if q.To != nil {
 			next = min(next, *q.To)
 		}
-		first = schema.DayKey(*q.From + schema.SecondsADay)
-		steps = slices.Insert(steps, 0, func() error { return l.partOfDay(ctx, begin, next, p) })
+		err = l.partOfDay(ctx, *q.From, next, p)
 	}
-	if isPart(q.To) && (q.From == nil || *q.From <= dayBegin(*q.To)) {
+	lastIsPart := isPart(q.To) && (q.From == nil || *q.From <= dayBegin(*q.To)) // of another day than From
+	if lastIsPart {
 		end = schema.DayKey(*q.To)
-		steps = append(steps, func() error { return l.partOfDay(ctx, dayBegin(*q.To), *q.To, p) })
 	}
-	for _, step := range steps {
-		if err = step(); err != nil {
-			break
-		}
+	if err == nil {
+		err = l.keptTotals(ctx, first, end, p)
+	}
+	if err == nil && lastIsPart {
+		err = l.partOfDay(ctx, dayBegin(*q.To), *q.To, p)
 	}
 	return p.page(err)
 }

@@ -72,8 +72,8 @@ func (c Copies) Made(now time.Time) (paths []string, err error) {
 	return paths, nil
 }
 
-// Prune deletes the oldest copies but keep of them. A copy that cannot be deleted does not keep
-// others.
+// Prune deletes the oldest copies until keep of them are left. If one cannot be deleted, Prune
+// still deletes the others.
 func (c Copies) Prune(now time.Time, keep int) error {
 	made, err := c.Made(now)
 	if err != nil {

@@ -123,7 +123,7 @@ func Save(path string, fill func(w io.Writer) error, check func(made string) err
 	if err := errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("save a copy as %s: %w", path, err)
 	}
-	if err := inspect(made); err != nil {
+	if err := Inspect(made); err != nil {
 		return fmt.Errorf("the copy is not whole, and was not kept: %w", err)
 	}
 	if check != nil {

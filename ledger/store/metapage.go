@@ -10,18 +10,14 @@ import (
 	"os"
 )
 
-// Inspect returns why the file at path cannot be opened as a store, as far as its first two pages
-// say that.
-func Inspect(path string) error { return inspect(path) }
-
-// inspect checks a file before bbolt maps it into memory: reading behind the end of a mapped file
+// Inspect checks a file before bbolt maps it into memory: reading behind the end of a mapped file
 // is a fault that ends the process, and bbolt would initialise an empty file. It writes nothing.
 //
 // Of a bbolt file it reads what each of the first two pages begins with, after a page header of 16
 // bytes: magic, version, page size and flags in 4 bytes each; the root bucket in 16, then the
 // freelist, the number of pages in use and the transaction in 8 each; FNV-1a over that. Numbers are
 // in the machine's byte order. https://pkg.go.dev/go.etcd.io/bbolt/internal/common#Meta
-func inspect(path string) error {
+func Inspect(path string) error {
 	info, err := findRegular(path)
 	if err != nil {
 		return err

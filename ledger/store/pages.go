@@ -35,7 +35,7 @@ const (
 // every page is used once or free, and is what it says. It returns [ErrLocked] if another process
 // holds the file, and every fault that it found, joined. free is how many pages are free.
 func VerifyPages(ctx context.Context, path string) (free int64, err error) {
-	err = inspect(path)
+	err = Inspect(path)
 	var bad *PathFault
 	if errors.As(err, &bad) && errors.Is(err, ErrFormat) {
 		return 0, fmt.Errorf("%s: it is of no use as a copy", bad.What())

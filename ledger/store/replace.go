@@ -116,7 +116,7 @@ func copyBeside(ctx context.Context, path, from string, like fs.FileInfo, mode f
 		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err == nil {
-		err = inspect(made)
+		err = Inspect(made)
 	}
 	return made, err
 }

@@ -164,7 +164,7 @@ type Store struct {
 // is not opened for reading, the two meta pages as they are (see syncMetaPages).
 func Open(path string, opts Options) (_ *Store, err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	if err := inspect(path); err != nil {
+	if err := Inspect(path); err != nil {
 		return nil, err
 	}
 	target := resolve(path)

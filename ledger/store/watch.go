@@ -208,7 +208,7 @@ func (s *Store) reopens(found fileCheck) bool {
 	case found.nameless && s.rescue.saved() == "":
 		return false
 	case found.state == fileReplaced, found.state == fileOverwritten, s.wasWrittenBack():
-		return inspect(s.path) == nil
+		return Inspect(s.path) == nil
 	}
 	return false
 }
@@ -220,7 +220,7 @@ func (s *Store) wasWrittenBack() bool { return s.rescue.saved() == resolve(s.pat
 func (s *Store) fault(found fileCheck) *FileFault {
 	const during = " while the receiver was running"
 	again := "nothing: it is a ledger, and the receiver starts again with it"
-	if err := inspect(s.path); err != nil {
+	if err := Inspect(s.path); err != nil {
 		again = fmt.Sprintf("put a whole ledger there, and the receiver starts again with it (%v)", err)
 	}
 	switch found.state {

@@ -125,9 +125,10 @@ func Examine(ctx context.Context, o Options) Result {
 
 // withoutRepeats removes those of the receiver's findings that a check found again.
 func withoutRepeats(list, reported []health.Finding) []health.Finding {
+	found := slices.DeleteFunc(slices.Clone(list), func(f health.Finding) bool { return slices.Contains(reported, f) })
 	return slices.DeleteFunc(list, func(f health.Finding) bool {
-		return slices.Contains(reported, f) && slices.ContainsFunc(list, func(other health.Finding) bool {
-			return other.Code == f.Code && other.Severity == f.Severity && !slices.Contains(reported, other)
+		return slices.Contains(reported, f) && slices.ContainsFunc(found, func(other health.Finding) bool {
+			return other.Code == f.Code && other.Severity == f.Severity
 		})
 	})
 }

@@ -141,7 +141,7 @@ func (w *round) spend(ctx context.Context) error {
 	return nil
 }
 
-// noteAccount checkpoints the changed checkpoints of an account for the next save.
+// noteAccount notes the changed checkpoints of an account for the next save.
 func (w *round) noteAccount(a *account) {
 	for name, value := range a.fields() {
 		if a.kept[name] != *value {
